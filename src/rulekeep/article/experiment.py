@@ -1,0 +1,90 @@
+"""`rulekeep article`: plans the cells, hands them to an executor, reports what came out."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from rulekeep.article.records import Record, finished_cells, record_path
+from rulekeep.executors import Advanced, Executor, Finished
+from rulekeep.specs import ArticleCell, ArticleSpec
+from rulekeep.store import read_record
+
+CELLS = "cells"
+
+
+class Plan(NamedTuple):
+    """Cells that stand finished on disk, cells to run (the longest first), and notes."""
+
+    finished: dict[ArticleCell, Record]
+    to_run: list[ArticleCell]
+    notes: list[str]
+
+
+class CellAdvanced(NamedTuple):
+    """A cell has done this many steps."""
+
+    cell: ArticleCell
+    steps: int
+
+
+class CellFinished(NamedTuple):
+    """A cell has its record, or the reason why not."""
+
+    cell: ArticleCell
+    record: Record | None
+    error: str | None
+
+
+Event: TypeAlias = CellAdvanced | CellFinished
+
+
+def open_folder(folder: Path) -> None:
+    """Makes the output folder.
+
+    Raises:
+        ValueError: it cannot be made or written.
+    """
+    try:
+        (folder / CELLS).mkdir(parents=True, exist_ok=True)
+        probe = folder / CELLS / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
+        ) from None
+
+
+def plan(spec: ArticleSpec, folder: Path) -> Plan:
+    """What of a spec stands in a folder already, and what is to be run."""
+    cells = spec.cells()
+    records, notes = finished_cells(folder / CELLS, cells)
+    to_run = [cell for cell in cells if cell not in records]
+    return Plan(records, sorted(to_run, key=_length, reverse=True), notes)
+
+
+def run(cells: list[ArticleCell], folder: Path, executor: Executor) -> Iterator[Event]:
+    """Runs cells and yields what happens; each leaves its record in the folder itself."""
+    for event in executor.run(partial(_run_cell, folder / CELLS), cells):
+        cell = cells[event.job]
+        match event:
+            case Advanced(_, steps):
+                yield CellAdvanced(cell, steps)
+            case Finished(_, _, None):
+                yield CellFinished(cell, read_record(record_path(folder / CELLS, cell)), None)
+            case Finished(_, _, error):
+                yield CellFinished(cell, None, error)
+
+
+def _run_cell(folder: Path, cell: ArticleCell, progress: "object") -> None:
+    # Imported here: only the process that runs a cell loads torch.
+    from rulekeep.article.cell import run_cell
+
+    run_cell(cell, folder, progress)  # type: ignore[arg-type]
+
+
+def _length(cell: ArticleCell) -> float:
+    # Relative seconds, good enough to start the longest first.
+    per_token = 1 + cell.context / 500 if cell.model == "attention" else 1.3
+    return cell.steps * cell.context * per_token * (20 if cell.serial else 1)

@@ -1,0 +1,138 @@
+"""The article's two models: the same embeddings and head around two kinds of block.
+
+    x = token embedding + learned position embedding (one a position of the context)
+    x = block(x), twice;  logits = head(norm(x))
+
+`attention` is what `torch.nn.TransformerEncoder` computes (post-norm, GELU, both layers
+starting as copies of one); `compressed` is a block around the slot memory. Modules are
+created in the published order, so that the same seed draws the same weights.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rulekeep.feed_forward import feed_forward
+from rulekeep.mixers import Attention, Mixer, Slots
+from rulekeep.tasks import Article
+
+WIDTH = 64
+HEADS = 4
+LAYERS = 2
+HIDDEN = 256
+
+
+class Block(nn.Module, ABC):
+    """A mixer and what the article puts around it."""
+
+    mixer: Mixer
+
+    @abstractmethod
+    def around(
+        self, x: Float[Tensor, "batch time width"], mixed: Float[Tensor, "batch time width"]
+    ) -> Float[Tensor, "batch time width"]:
+        """The block's output, from its input and the mixer's output at the same positions."""
+
+    def forward(self, x: Float[Tensor, "batch time width"]) -> tuple[Tensor, Any]:
+        """Outputs at every position, and the mixer's state after the last."""
+        mixed, state = self.mixer(x)
+        return self.around(x, mixed), state
+
+    def tail(self, x: Float[Tensor, "batch time width"], last: int) -> Tensor:
+        """Outputs at the last positions only."""
+        return self.around(x[:, -last:], self.mixer.tail(x, last))
+
+
+@final
+class AttentionBlock(Block):
+    """`torch.nn.TransformerEncoderLayer(64, 4, 256, dropout=0, activation="gelu")`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = Attention(WIDTH, heads=HEADS)
+        self.expand = nn.Linear(WIDTH, HIDDEN)
+        self.contract = nn.Linear(HIDDEN, WIDTH)
+        self.norm_mixed = nn.LayerNorm(WIDTH)
+        self.norm_out = nn.LayerNorm(WIDTH)
+
+    def around(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = self.norm_mixed(x + mixed)
+        out: Tensor = self.norm_out(x + feed_forward(x, self.expand, self.contract))
+        return out
+
+
+@final
+class SlotBlock(Block):
+    """LayerNorm(x + y + F(x + y)) around the slot memory's y."""
+
+    def __init__(self, *, serial: bool) -> None:
+        super().__init__()
+        self.mixer = Slots(WIDTH, serial=serial)
+        self.norm_mixed = nn.LayerNorm(WIDTH)
+        self.expand = nn.Linear(WIDTH, HIDDEN)
+        self.contract = nn.Linear(HIDDEN, WIDTH)
+        self.norm_out = nn.LayerNorm(WIDTH)
+
+    def around(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + mixed
+        out: Tensor = self.norm_out(
+            x + feed_forward(self.norm_mixed(x), self.expand, self.contract)
+        )
+        return out
+
+
+class ArticleModel(nn.Module):
+    """One of the article's models, built at one context."""
+
+    def __init__(self, name: str, context: int, *, serial: bool = False) -> None:
+        super().__init__()
+        vocabulary = len(Article.vocabulary)
+        self.token_embedding = nn.Embedding(vocabulary, WIDTH)
+        self.position_embedding = nn.Embedding(context, WIDTH)
+        self.blocks = nn.ModuleList(MODELS[name](serial))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, vocabulary)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], last: int | None = None
+    ) -> Float[Tensor, "batch out vocabulary"]:
+        """Logits of the next token at every position, or at the `last` ones only.
+
+        With `last`, the last block is computed at those positions alone: the same values.
+        """
+        x = self._embed(tokens)
+        *early, final_block = self.blocks
+        for block in early:
+            x, _ = block(x)
+        x = final_block(x)[0] if last is None else final_block.tail(x, last)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def states(self, tokens: Int[Tensor, "batch time"]) -> list[Any]:
+        """What each block carries after these tokens: a KV cache, or slots."""
+        x, states = self._embed(tokens), []
+        for block in self.blocks:
+            x, state = block(x)
+            states.append(state)
+        return states
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        out: Tensor = (
+            self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
+        )
+        return out
+
+
+def _attention_blocks(serial: bool) -> list[Block]:
+    first = AttentionBlock()
+    return [first, *(copy.deepcopy(first) for _ in range(LAYERS - 1))]
+
+
+def _slot_blocks(serial: bool) -> list[Block]:
+    return [SlotBlock(serial=serial) for _ in range(LAYERS)]
+
+
+MODELS = {"attention": _attention_blocks, "compressed": _slot_blocks}

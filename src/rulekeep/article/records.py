@@ -1,0 +1,108 @@
+"""The records of an article run: one a finished cell, taken over when the command is repeated.
+
+Pure reading: torch is not loaded here.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rulekeep.specs import ArticleCell
+from rulekeep.store import CorruptRecordError, read_record, set_aside
+
+_PACKAGE = Path(__file__).parent.parent
+# What a figure comes out of: a record made by other code than this is not taken over.
+_SOURCES = ("tasks", "mixers", "feed_forward.py", "training.py", "evaluation.py", "metrics.py")
+_ARTICLE_SOURCES = ("models.py", "streams.py", "cell.py")
+
+Record = dict[str, Any]
+
+
+class Found(NamedTuple):
+    """Records found on disk by cell, and a line for each one that was not taken over."""
+
+    records: dict[ArticleCell, Record]
+    notes: list[str]
+
+
+def _source() -> str:
+    digest = hashlib.sha256()
+    for name in (*_SOURCES, *(f"article/{name}" for name in _ARTICLE_SOURCES)):
+        path = _PACKAGE / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(_PACKAGE).as_posix().encode() + b"\0")
+            digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+SOURCE = _source()
+
+
+def record_path(folder: Path, cell: ArticleCell) -> Path:
+    """Where a cell's record stands."""
+    return folder / f"{cell.label}.json"
+
+
+def finished_cells(folder: Path, cells: Iterable[ArticleCell]) -> Found:
+    """The records of these cells that stand in a folder, whole and made by this code.
+
+    A corrupt one is set aside; one made by other code is left to be overwritten.
+    """
+    found = Found({}, [])
+    for cell in cells:
+        path = record_path(folder, cell)
+        try:
+            record = read_record(path)
+            _check_shape(path, record, cell)
+        except FileNotFoundError:
+            continue
+        except CorruptRecordError as error:
+            aside = set_aside(path)
+            found.notes.append(f"{error}: set aside as {aside.name}, run again")
+            continue
+        if record["source"] != SOURCE:
+            found.notes.append(f"{path.name}: made by other code than this, run again")
+            continue
+        found.records[cell] = record
+    return found
+
+
+def _check_shape(path: Path, record: Record, cell: ArticleCell) -> None:
+    needed = {"cell", "source", "history", "metrics", "costs", "predictions", "environment"}
+    if missing := needed - record.keys():
+        raise CorruptRecordError(f"{path.name}: it lacks {', '.join(sorted(missing))}")
+    if record["cell"] != cell.model_dump():
+        raise CorruptRecordError(f"{path.name}: it holds another cell than its name says")
+
+
+def published_history(cell: ArticleCell, record: Record, *, with_seed: bool) -> list[Record]:
+    """A cell's evaluations under the keys of the published `history.json`.
+
+    The seed is added where a run has several, since the published file has one only.
+    """
+    return [
+        {
+            "benchmark": f"ctx{cell.context}",
+            "model": cell.model,
+            "step": row["step"],
+            "train_loss": row["train_loss"],
+            "val_loss": row["val_loss"],
+            "val_acc": row["token_accuracy"],
+            "rule_acc": row["rule_accuracy"],
+            "item_acc": row["item_accuracy"],
+            "elapsed_sec": row["elapsed_seconds"],
+            **({"seed": cell.seed} if with_seed else {}),
+        }
+        for row in record["history"]
+    ]
+
+
+def device_label(records: Iterable[Record]) -> str:
+    """What the records were made on, in a few words."""
+    labels = set()
+    for record in records:
+        made = record["environment"]
+        processor = made["cpu"].replace("(R)", "").replace("(TM)", "")
+        labels.add(f"{made['device'].upper()}: {processor}, {made['threads']} thread a cell")
+    return "; ".join(sorted(labels))

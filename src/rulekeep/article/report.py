@@ -1,0 +1,255 @@
+"""What an article run says: the comparison with the published figures, as tables and files."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rulekeep import plots
+from rulekeep.article.leak import WINDOW, leak_scores
+from rulekeep.article.published import TOLERANCES, published_figures
+from rulekeep.article.records import Record, device_label, published_history
+from rulekeep.specs import ArticleCell
+from rulekeep.store import write_bytes, write_text
+from rulekeep.summary import score_interval
+
+Rows = dict[ArticleCell, Record]
+
+_SHORT = {"val_loss": "loss", "token_accuracy": "token", "rule_accuracy": "rule"}
+
+
+class Comparison(NamedTuple):
+    """The table of ours beside published, and the cells that are out of tolerance."""
+
+    table: str
+    failures: list[str]
+
+
+def comparison(rows: Rows) -> Comparison:
+    """Ours, published and the difference for each cell; a verdict where there is a figure."""
+    header = ["context", "model", "seed"]
+    for short in _SHORT.values():
+        header += [short, "published", "difference"]
+    body, failures = [], []
+    for cell, record in rows.items():
+        published = published_figures(cell)
+        line = [str(cell.context), _name(cell), str(cell.seed)]
+        out = []
+        for name, short in _SHORT.items():
+            ours = record["metrics"][name]
+            line.append(f"{ours:.3f}")
+            if published is None:
+                line += ["–", "–"]
+                continue
+            difference = published.difference(name, ours)
+            line += [f"{getattr(published, name):.3f}", f"{difference:+.3f}"]
+            # Figures are published to three decimals: half of the last one is no deviation.
+            if not abs(difference) <= TOLERANCES[name] + 0.0005:
+                out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
+        if out:
+            failures.append(f"{cell.label}: {', '.join(out)}")
+        verdict = "–" if published is None else "out of tolerance" if out else "ok"
+        body.append([*line, verdict])
+    return Comparison(markdown_table([*header, "verdict"], body), failures)
+
+
+def details(rows: Rows) -> str:
+    """What the article does not show: first mentions, whole answers, and what a cell costs."""
+    header = [
+        "context", "model", "seed", "retention", "second mentions", "item", "exact",
+        "train s", "tokens/s", "state bytes", "peak MiB", "parameters",
+    ]  # fmt: skip
+    body = []
+    for cell, record in rows.items():
+        metrics, costs = record["metrics"], record["costs"]
+        body.append(
+            [
+                str(cell.context),
+                _name(cell),
+                str(cell.seed),
+                f"{metrics['retention']:.3f}",
+                f"{metrics['second_mention_accuracy']:.3f}",
+                f"{metrics['item_accuracy']:.3f}",
+                f"{metrics['exact']:.3f}",
+                f"{costs['train_seconds']:.1f}",
+                f"{costs['tokens_per_second']:,.0f}",
+                f"{costs['state_bytes']:,}",
+                f"{costs['peak_memory_bytes'] / 2**20:,.0f}",
+                f"{costs['parameters']:,}",
+            ]
+        )
+    return markdown_table(header, body)
+
+
+def over_seeds(rows: Rows) -> str:
+    """Mean, 95 % interval and every seed of the rule figures, a line a context and model."""
+    groups: dict[tuple[int, str], list[Record]] = {}
+    seeds: list[int] = []
+    for cell, record in rows.items():
+        groups.setdefault((cell.context, _name(cell)), []).append(record)
+        if cell.seed not in seeds:
+            seeds.append(cell.seed)
+    header = ["context", "model", "figure", "mean", "95 % interval", *(f"seed {s}" for s in seeds)]
+    body = []
+    for (context, model), records in groups.items():
+        for name in ("rule_accuracy", "retention", "token_accuracy"):
+            by_seed = {record["cell"]["seed"]: record["metrics"][name] for record in records}
+            interval = score_interval(list(by_seed.values()))
+            span = "–"
+            if interval.low is not None and interval.high is not None:
+                span = f"{interval.low:.3f} to {interval.high:.3f}"
+            if interval.seeds < 5:
+                span += f" ({interval.seeds} seeds: few)"
+            each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
+            body.append([str(context), model, name, f"{interval.mean:.3f}", span, *each])
+    return markdown_table(header, body)
+
+
+def leak_table(contexts: Sequence[int]) -> str:
+    """What the reader of the last prefix tokens scores, a line a context."""
+    header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
+    body = []
+    for context in contexts:
+        scores = leak_scores(context)
+        values = [
+            scores.token_accuracy,
+            scores.rule_accuracy,
+            scores.item_accuracy,
+            scores.retention,
+            scores.exact,
+        ]
+        body.append([str(context), *(f"{_floor(value):.3f}" for value in values)])
+    return markdown_table(header, body)
+
+
+LEAK_MEANING = (
+    f"A reader of only the last {WINDOW} tokens of the prefix and the target so far, by exact "
+    "enumeration of all 1944 validation examples: what the published data gives away to a "
+    "model that remembers nothing."
+)
+
+
+def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
+    """Writes history, predictions, records, plot and report; returns their paths."""
+    several_seeds = len({cell.seed for cell in rows}) > 1
+    history = [
+        line
+        for cell, record in rows.items()
+        for line in published_history(cell, record, with_seed=several_seeds)
+    ]
+    predictions = [
+        {
+            "benchmark": f"ctx{cell.context}",
+            "model": cell.model,
+            **({"seed": cell.seed} if several_seeds else {}),
+            **shown,
+        }
+        for cell, record in rows.items()
+        for shown in record["predictions"]
+    ]
+    device = device_label(rows.values())
+    figure = plots.article_overview([_curve(cell, record) for cell, record in rows.items()], device)
+    files: dict[str, bytes] = {
+        "history.json": _json(history),
+        "predictions.json": _json(predictions),
+        "records.jsonl": b"".join(
+            json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in rows.values()
+        ),
+        "overview.png": plots.as_bytes(figure, "png"),
+        "overview.svg": plots.as_bytes(figure, "svg"),
+    }
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    write_text(folder / "report.md", _report(rows, device, command))
+    return [folder / name for name in (*files, "report.md")]
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also lines up as plain text; numbers to the right."""
+    lines = [list(header), *(list(row) for row in body)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    numeric = [all(row[i][:1] in "0123456789+-–" for row in body) for i in range(len(header))]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        "-" * (width + 1) + (":" if right else "-")
+        for width, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([row(header), f"|{rule}|", *(row(cells) for cells in body)])
+
+
+def _report(rows: Rows, device: str, command: str) -> str:
+    several_seeds = len({cell.seed for cell in rows}) > 1
+    table, failures = comparison(rows)
+    if failures:
+        verdict = "Out of tolerance: " + "; ".join(failures) + "."
+    elif any(published_figures(cell) for cell in rows):
+        verdict = "Every cell with a published figure is within tolerance."
+    else:
+        verdict = "No cell here has a published figure."
+    seeds = ""
+    if several_seeds:
+        seeds = (
+            "## Over seeds\n\nMean and 95 % interval (Student t, clipped to 0 to 1), "
+            f"and every seed.\n\n{over_seeds(rows)}\n\n"
+        )
+    contexts = list(dict.fromkeys(cell.context for cell in rows))
+    return (
+        "# The article's experiment, reproduced\n\n"
+        f"`{command}`\n\nMade on {device}. {_environment(rows)}\n\n"
+        f"## Ours beside published\n\n{table}\n\n"
+        f"{verdict} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
+        f"{TOLERANCES['val_loss']} in loss.\n\n"
+        "![validation loss, token accuracy and rule accuracy over steps; training seconds]"
+        "(overview.png)\n\n"
+        f"{seeds}"
+        "## First mentions, whole answers, costs\n\n"
+        "`retention` counts only a rule's first mention in the target; a second mention can be "
+        "copied from three tokens before. Training seconds leave evaluation out. State bytes "
+        "are those of one sequence after its whole context.\n\n"
+        f"{details(rows)}\n\n"
+        f"## The leak\n\n{LEAK_MEANING}\n\n{leak_table(contexts)}\n"
+    )
+
+
+def _environment(rows: Rows) -> str:
+    versions = {
+        f"rulekeep {made['rulekeep']}, Python {made['python']}, torch {made['torch']} "
+        f"({made['cpu_capability']})"
+        for made in (record["environment"] for record in rows.values())
+    }
+    return "; ".join(sorted(versions)) + "."
+
+
+def _name(cell: ArticleCell) -> str:
+    return f"{cell.model} (serial)" if cell.serial else cell.model
+
+
+def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
+    history = record["history"]
+    return {
+        "context": cell.context,
+        "model": _name(cell),
+        "seed": cell.seed,
+        "step": [row["step"] for row in history],
+        "val_loss": [row["val_loss"] for row in history],
+        "token_accuracy": [row["token_accuracy"] for row in history],
+        "rule_accuracy": [row["rule_accuracy"] for row in history],
+        "train_seconds": record["costs"]["train_seconds"],
+    }
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _floor(value: float) -> float:
+    # What a reader reaches is cut, not rounded: 0.5625 reaches 0.562.
+    return math.floor(value * 1000 + 1e-9) / 1000

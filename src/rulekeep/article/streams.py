@@ -1,0 +1,76 @@
+"""The published random streams, replayed: any cell can be run alone, or beside the others.
+
+The published script seeds Python's and torch's global streams once and then, for contexts
+64, 256, 1028 in order: shuffles the training and the validation examples, constructs both
+models, and trains attention, then compressed, sampling 80 batches each. Shuffles and
+samples alone use Python's stream, construction alone uses torch's, and training uses
+neither. So the streams of a cell are had by drawing all that came before it, unused.
+
+A context that is not published counts as appended after 1028, on its own; more steps
+than 80 go on with the cell's own stream. What is asked for beside a cell changes nothing.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from rulekeep.article.models import ArticleModel
+from rulekeep.specs import ARTICLE_MODELS, PUBLISHED_CONTEXTS, PUBLISHED_STEPS, ArticleCell
+from rulekeep.tasks import Article, Examples
+
+BATCH_SIZE = 64
+TRAIN_EXAMPLES = 480
+VALIDATION_EXAMPLES = 120
+
+
+class CellStreams(NamedTuple):
+    """What a cell starts from; `batches` gives row numbers of `train`, without end."""
+
+    model: ArticleModel
+    train: Examples
+    validation: Examples
+    batches: Iterator[list[int]]
+
+
+def replay(cell: ArticleCell) -> CellStreams:
+    """The model, data and batches of a cell, whatever else is run.
+
+    The global random streams of Python and torch are left as they were.
+    """
+    stream = random.Random(cell.seed)
+    contexts = list(PUBLISHED_CONTEXTS)
+    if cell.context not in contexts:
+        contexts.append(cell.context)
+    task = Article()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cell.seed)
+        for context in contexts:
+            train_rows = _shuffled(stream, task, TRAIN_EXAMPLES)
+            validation_rows = _shuffled(stream, task, VALIDATION_EXAMPLES)
+            models = {
+                name: ArticleModel(name, context, serial=cell.serial) for name in ARTICLE_MODELS
+            }
+            for name in ARTICLE_MODELS:
+                if (context, name) == (cell.context, cell.model):
+                    return CellStreams(
+                        models[name],
+                        task.examples("train", context).take(train_rows),
+                        task.examples("test", context).take(validation_rows),
+                        _batches(stream),
+                    )
+                for _ in range(PUBLISHED_STEPS):
+                    stream.sample(range(TRAIN_EXAMPLES), BATCH_SIZE)
+    raise AssertionError(f"no such cell: {cell}")
+
+
+def _shuffled(stream: random.Random, task: Article, keep: int) -> list[int]:
+    rows = list(range(task.size))
+    stream.shuffle(rows)
+    return rows[:keep]
+
+
+def _batches(stream: random.Random) -> Iterator[list[int]]:
+    while True:
+        yield stream.sample(range(TRAIN_EXAMPLES), BATCH_SIZE)

@@ -1,0 +1,45 @@
+"""The contract of a mixer: the part of a layer that moves information between positions.
+
+    y, state = mixer(x, state)
+
+One call serves a whole sequence, a chunk of it or a single token: feeding the pieces one
+after another, each with the state of the one before, gives what the whole gives.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Mixer(nn.Module, ABC):
+    """Maps `[batch, time, width]` to the same shape, causally, carrying a state.
+
+    A state is a NamedTuple of tensors whose first dimension is the batch. What it holds
+    is what the mechanism remembers: its bytes are counted from these tensors.
+    """
+
+    @abstractmethod
+    def init_state(self, batch_size: int) -> Any:
+        """The state before the first token, on the mixer's device and in its dtype."""
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """Outputs at every position of `x`, and the state after its last token.
+
+        `state=None` means `init_state`.
+        """
+
+    def tail(
+        self, x: Float[Tensor, "batch time width"], last: int
+    ) -> Float[Tensor, "batch last width"]:
+        """Outputs at the last positions of a whole sequence only.
+
+        The same values as `forward(x)[0][:, -last:]`. A mixer overrides it where that
+        spares work: the last layer of a model is needed only where the loss looks.
+        """
+        y, _ = self.forward(x)
+        return y[:, -last:]

@@ -1,0 +1,126 @@
+"""The data of the article "An experiment with attention" (wop, May 2026), as published.
+
+A sequence opens with two rules A and B and an item I in one of three templates, goes on
+with a cycle of six distractors, and ends with a target of 7 tokens that needs the rules:
+
+    <bos> A B I please make add show test | 0-cycle ... | A B I A B I <eos>
+
+The cycle holds a decoy rule and a decoy item. Both are a fixed shift of A and of I, so
+the published data can be solved from its last six tokens: see `rulekeep article --leak`.
+Its published validation set is its test split; it has no dev split.
+
+    >>> Article().examples("test", 64).tokens.shape
+    (1944, 64)
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from rulekeep.tasks.base import Examples, Split, Task
+
+SPECIAL = ("<pad>", "<bos>", "<eos>")
+RULES = ("red", "blue", "green", "cold", "warm", "quiet", "loud", "fast", "slow")
+ITEMS = ("app", "game", "note", "chart", "bot", "tool", "page", "form", "deck")
+STEPS = ("make", "add", "show", "test", "save", "open", "close", "draw", "sort")
+FILLERS = ("please", "now", "clean", "simple", "small", "later", "again", "today", "brief")
+
+_PREFIXES: dict[Split, tuple[str, ...]] = {
+    "train": (
+        "<bos> A B I please make add show test",
+        "<bos> I A simple B open draw save close",
+        "<bos> A now I clean B sort show test",
+    ),
+    "test": (
+        "<bos> A B I brief make open save show",
+        "<bos> I A later B draw close test sort",
+        "<bos> A again I small B show save open",
+    ),
+}
+_ANSWERS = ("A B I A B I <eos>", "I A B I A B <eos>", "B A I B A I <eos>")
+ANSWER_LENGTH = 7
+PREFIX_LENGTH = 9
+
+
+class Article(Task):
+    """The published sequences: every (item, A, B, template), 1944 a split."""
+
+    name: ClassVar[str] = "article"
+    vocabulary: ClassVar[tuple[str, ...]] = SPECIAL + RULES + ITEMS + STEPS + FILLERS
+    shortest_context: ClassVar[int] = PREFIX_LENGTH + ANSWER_LENGTH
+    size: ClassVar[int] = len(ITEMS) * len(RULES) * (len(RULES) - 1) * len(_ANSWERS)
+
+    def examples(self, split: Split, context: int) -> Examples:
+        """All 1944 examples: item outermost, then A, then B (not A), then the template."""
+        if split not in _PREFIXES:
+            raise ValueError(
+                f"split {split!r}: the article task has only {' and '.join(_PREFIXES)}"
+            )
+        if context < self.shortest_context:
+            raise ValueError(
+                f"context {context}: the article task needs {self.shortest_context} or more "
+                f"({PREFIX_LENGTH} tokens of prefix and {ANSWER_LENGTH} of target)"
+            )
+        item, rule_a, rule_b, template = _combinations()
+        columns = {"A": rule_a, "B": rule_b, "I": item}
+        tokens = np.empty((len(item), context), dtype=np.int64)
+        symbols = np.empty((len(item), ANSWER_LENGTH), dtype="<U5")
+        answer_start = context - ANSWER_LENGTH
+        for k, (prefix, answer) in enumerate(zip(_PREFIXES[split], _ANSWERS, strict=True)):
+            rows = template == k
+            of_rows = {name: column[rows] for name, column in columns.items()}
+            cycle = _cycle(of_rows["A"], of_rows["B"], of_rows["I"], k)
+            body = np.arange(answer_start - PREFIX_LENGTH) % cycle.shape[1]
+            tokens[rows] = np.concatenate(
+                [_fill(prefix, of_rows), cycle[:, body], _fill(answer, of_rows)], axis=1
+            )
+            symbols[rows] = answer.split()
+        rule = (symbols == "A") | (symbols == "B")
+        # Every target says its two rules and its item once, then all three again.
+        first_half = np.arange(ANSWER_LENGTH) < 3
+        return Examples(tokens, answer_start, rule, rule & first_half, symbols == "I")
+
+
+def _combinations() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Item, A, B and template of each example: token ids and numbers, `[1944]` each."""
+    grid = np.indices((len(ITEMS), len(RULES), len(RULES), len(_ANSWERS))).reshape(4, -1)
+    item, rule_a, rule_b, template = grid[:, grid[1] != grid[2]]
+    return _FIRST_ITEM + item, _FIRST_RULE + rule_a, _FIRST_RULE + rule_b, template
+
+
+def _cycle(rule_a: np.ndarray, rule_b: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
+    """The six distractors that template `k` repeats, `[n, 6]`."""
+    decoy_rule = (rule_a - _FIRST_RULE + k + 2) % len(RULES)
+    collides = decoy_rule == rule_b - _FIRST_RULE
+    decoy_rule = (decoy_rule + collides) % len(RULES)
+    decoy_item = (item - _FIRST_ITEM + k + 3) % len(ITEMS)
+    n = len(item)
+    return np.stack(
+        [
+            np.full(n, _FIRST_STEP + k),
+            np.full(n, _FIRST_FILLER + k),
+            _FIRST_RULE + decoy_rule,
+            _FIRST_ITEM + decoy_item,
+            np.full(n, _FIRST_STEP + (k + 3) % len(STEPS)),
+            np.full(n, _FIRST_FILLER + (k + 4) % len(FILLERS)),
+        ],
+        axis=1,
+    )
+
+
+def _fill(pattern: str, columns: dict[str, np.ndarray]) -> np.ndarray:
+    """A template with A, B and I put in: token ids `[n, words]`."""
+    n = len(columns["I"])
+    return np.stack(
+        [
+            columns[word] if word in columns else np.full(n, Article.vocabulary.index(word))
+            for word in pattern.split()
+        ],
+        axis=1,
+    )
+
+
+_FIRST_RULE = Article.vocabulary.index(RULES[0])
+_FIRST_ITEM = Article.vocabulary.index(ITEMS[0])
+_FIRST_STEP = Article.vocabulary.index(STEPS[0])
+_FIRST_FILLER = Article.vocabulary.index(FILLERS[0])

@@ -1,0 +1,61 @@
+"""What every task gives: tables of tokens, and which answer positions mean what.
+
+A task is pure numpy: no torch, so that data can be made and inspected without it.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
+
+from rulekeep.shapes import AnswerMask, AnswerTable, TokenTable
+
+Split: TypeAlias = Literal["train", "dev", "test"]
+
+
+class Examples(NamedTuple):
+    """Sequences of one task, split and context; the answer is the last tokens of each.
+
+    `tokens` is `[n, context]`; the masks are `[n, answer]`, aligned with
+    `tokens[:, answer_start:]`. `first_mention` marks the rule tokens that cannot be
+    copied from earlier in the answer: the ones that `retention` is measured on.
+    """
+
+    tokens: TokenTable
+    answer_start: int
+    rule: AnswerMask
+    first_mention: AnswerMask
+    item: AnswerMask
+
+    @property
+    def answers(self) -> AnswerTable:
+        """The supervised tokens, `[n, answer]`."""
+        return self.tokens[:, self.answer_start :]
+
+    def take(self, rows: list[int]) -> "Examples":
+        """The examples at these row numbers, in this order."""
+        return Examples(
+            self.tokens[rows],
+            self.answer_start,
+            self.rule[rows],
+            self.first_mention[rows],
+            self.item[rows],
+        )
+
+
+class Task(ABC):
+    """One kind of sequence, at any context from `shortest_context` up."""
+
+    name: ClassVar[str]
+    vocabulary: ClassVar[tuple[str, ...]]
+    shortest_context: ClassVar[int]
+
+    @abstractmethod
+    def examples(self, split: Split, context: int) -> Examples:
+        """Every example of a split at a context, in the task's own fixed order.
+
+        Raises:
+            ValueError: the task has no such split, or the context is too short.
+        """
+
+    def words(self, tokens: "list[int] | TokenTable") -> str:
+        """Token ids as readable text, one word a token."""
+        return " ".join(self.vocabulary[int(token)] for token in tokens)

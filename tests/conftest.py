@@ -1,0 +1,17 @@
+"""Shared by all tests: one thread, and no test may leave the global streams changed."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_streams() -> Iterator[None]:
+    """Every test starts from the same global streams, whatever ran before it."""
+    random.seed(0)
+    torch.manual_seed(0)
+    yield

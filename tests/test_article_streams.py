@@ -1,0 +1,79 @@
+import random
+from itertools import islice
+
+import as_published
+import pytest
+import torch
+
+from rulekeep.article.streams import replay
+from rulekeep.specs import PUBLISHED_CONTEXTS, ArticleCell
+
+PARAMETERS = {
+    (64, "attention"): 109_223,
+    (64, "compressed"): 117_415,
+    (256, "attention"): 121_511,
+    (256, "compressed"): 129_703,
+    (1028, "attention"): 170_919,
+    (1028, "compressed"): 179_111,
+}
+CELLS = list(PARAMETERS)
+
+
+@pytest.fixture(scope="module")
+def published() -> dict:
+    return {seed: as_published.whole_run(seed, list(PUBLISHED_CONTEXTS)) for seed in (7, 1)}
+
+
+def weights(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Parameters as a set of tensors in an order that does not depend on names."""
+    return sorted(model.parameters(), key=lambda p: (p.shape, p.flatten()[:4].tolist()))
+
+
+@pytest.mark.parametrize("seed", [7, 1])
+@pytest.mark.parametrize(("context", "model"), CELLS)
+def test_a_cell_alone_starts_as_in_the_whole_published_run(
+    published: dict, seed: int, context: int, model: str
+) -> None:
+    expected = published[seed][context, model]
+    ours = replay(ArticleCell(context=context, model=model, seed=seed))
+    assert ours.train.tokens.tolist() == expected["train"]
+    assert ours.validation.tokens.tolist() == expected["validation"]
+    batches = list(islice(ours.batches, 80))
+    assert ours.train.tokens[batches[0]].tolist() == expected["first_batch"]
+    assert ours.train.tokens[batches[-1]].tolist() == expected["last_batch"]
+    pairs = zip(weights(ours.model), weights(expected["model"]), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("context", "model"), CELLS)
+def test_parameter_counts_are_the_published_ones(context: int, model: str) -> None:
+    cell = replay(ArticleCell(context=context, model=model))
+    assert sum(p.numel() for p in cell.model.parameters()) == PARAMETERS[context, model]
+
+
+@pytest.mark.parametrize("model", ["attention", "compressed"])
+def test_another_context_counts_as_appended_after_1028(model: str) -> None:
+    expected = as_published.whole_run(7, [*PUBLISHED_CONTEXTS, 32])[32, model]
+    ours = replay(ArticleCell(context=32, model=model))
+    assert ours.train.tokens.tolist() == expected["train"]
+    assert ours.train.tokens[next(ours.batches)].tolist() == expected["first_batch"]
+
+
+def test_steps_and_the_form_of_the_memory_leave_the_streams_alone() -> None:
+    base = replay(ArticleCell(context=256, model="compressed"))
+    first = next(base.batches)
+    for cell in (
+        ArticleCell(context=256, model="compressed", steps=3),
+        ArticleCell(context=256, model="compressed", serial=True),
+    ):
+        other = replay(cell)
+        assert next(other.batches) == first
+        pairs = zip(base.model.parameters(), other.model.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_replaying_leaves_the_global_streams_alone() -> None:
+    state, torch_state = random.getstate(), torch.get_rng_state()
+    replay(ArticleCell(context=64, model="attention"))
+    assert random.getstate() == state
+    assert torch.equal(torch.get_rng_state(), torch_state)

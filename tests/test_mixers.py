@@ -1,0 +1,146 @@
+"""The contract of every mixer, and each fast form against the loop written from the formula."""
+
+import pytest
+import torch
+
+from rulekeep.mixers import MIXERS, Attention, Mixer, Slots
+from rulekeep.mixers.attention import causal_attention, causal_attention_loop
+from rulekeep.mixers.slots import slot_memory, slot_memory_loop
+
+LENGTHS = [1, 7, 8, 9, 64, 257, 1028]
+GATES = ["drawn", "zero", "one", "mixed"]
+
+
+def slot_inputs(length: int, gates: str, dtype: torch.dtype) -> list[torch.Tensor]:
+    gate, write, read = torch.randn(3, 3, length, 16, dtype=dtype)
+    gate = gate.sigmoid()
+    if gates == "zero":
+        gate = torch.zeros_like(gate)
+    elif gates == "one":
+        gate = torch.ones_like(gate)
+    elif gates == "mixed":
+        gate = gate.round()
+    slots = torch.randn(3, 8, 16, dtype=dtype)
+    return [x.clone().requires_grad_() for x in (gate, write.tanh(), read.tanh(), slots)]
+
+
+def values_and_gradients(function, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    outputs = function(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    stream = torch.Generator().manual_seed(5)
+    loss = sum(
+        (out * torch.randn(out.shape, generator=stream, dtype=out.dtype)).sum() for out in outputs
+    )
+    gradients = torch.autograd.grad(loss, inputs)
+    return [*outputs, *gradients]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("gates", GATES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_parallel_slots_are_the_loop(length: int, gates: str, dtype: torch.dtype) -> None:
+    inputs = slot_inputs(length, gates, dtype)
+    fast = values_and_gradients(slot_memory, inputs)
+    slow = values_and_gradients(slot_memory_loop, inputs)
+    for a, b in zip(fast, slow, strict=True):
+        atol = 1e-9 if dtype == torch.float64 else 1e-5 * max(b.abs().max().item(), 1e-30)
+        assert torch.allclose(a, b, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 64])
+def test_the_whole_slot_mixer_is_the_serial_one(length: int) -> None:
+    fast, slow = Slots(16).double(), Slots(16, serial=True).double()
+    slow.load_state_dict(fast.state_dict())
+    x = torch.randn(2, length, 16, dtype=torch.float64, requires_grad=True)
+    results = []
+    for mixer in (fast, slow):
+        y, state = mixer(x)
+        results.append(
+            [y, state.slots, *torch.autograd.grad(y.square().sum(), [x, *mixer.parameters()])]
+        )
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("time", "total"), [(1, 1), (9, 9), (64, 64), (1, 33), (7, 33)])
+def test_fused_attention_is_the_loop(time: int, total: int) -> None:
+    queries = torch.randn(2, 4, time, 8, dtype=torch.float64, requires_grad=True)
+    keys, values = (
+        torch.randn(2, 4, total, 8, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    )
+    fast = values_and_gradients(causal_attention, [queries, keys, values])
+    slow = values_and_gradients(causal_attention_loop, [queries, keys, values])
+    for a, b in zip(fast, slow, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(params=[*MIXERS, "slots serial"])
+def mixer(request: pytest.FixtureRequest) -> Mixer:
+    if request.param == "slots serial":
+        return Slots(16, serial=True).double()
+    return MIXERS[request.param](16).double()
+
+
+@pytest.mark.parametrize("split", [[33], [1] * 33, [8, 8, 17], [13, 20], [32, 1]])
+def test_any_split_gives_what_the_whole_gives(mixer: Mixer, split: list[int]) -> None:
+    x = torch.randn(3, 33, 16, dtype=torch.float64, requires_grad=True)
+    whole, whole_state = mixer(x)
+    state, pieces = None, []
+    for piece in x.split(split, dim=1):
+        y, state = mixer(piece, state)
+        pieces.append(y)
+    joined = torch.cat(pieces, dim=1)
+    assert torch.allclose(joined, whole, rtol=0, atol=1e-10)
+    for a, b in zip(state, whole_state, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-10)
+    leaves = [x, *mixer.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(joined.square().sum(), leaves),
+        torch.autograd.grad(whole.square().sum(), leaves),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_no_state_means_the_initial_state(mixer: Mixer) -> None:
+    x = torch.randn(3, 11, 16, dtype=torch.float64)
+    assert torch.equal(mixer(x)[0], mixer(x, mixer.init_state(3))[0])
+
+
+@pytest.mark.parametrize("last", [1, 7, 8, 21])
+def test_tail_is_the_end_of_the_whole(mixer: Mixer, last: int) -> None:
+    x = torch.randn(3, 21, 16, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *mixer.parameters()]
+    results = []
+    for y in (mixer(x)[0][:, -last:], mixer.tail(x, last)):
+        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_mixers_are_causal_and_rows_independent(mixer: Mixer) -> None:
+    x = torch.randn(3, 30, 16, dtype=torch.float64)
+    changed = x.clone()
+    changed[:, 17:] += 1
+    assert torch.allclose(mixer(x)[0][:, :17], mixer(changed)[0][:, :17], rtol=0, atol=1e-12)
+    assert torch.allclose(mixer(x)[0][1:2], mixer(x[1:2])[0], rtol=0, atol=1e-12)
+
+
+def test_mixers_change_neither_input_nor_state(mixer: Mixer) -> None:
+    x = torch.randn(3, 9, 16, dtype=torch.float64)
+    _, state = mixer(x)
+    kept = x.clone(), [tensor.clone() for tensor in state]
+    mixer(x, state)
+    assert torch.equal(x, kept[0])
+    assert all(torch.equal(a, b) for a, b in zip(state, kept[1], strict=True))
+
+
+def test_gradient_reaches_the_first_token(mixer: Mixer) -> None:
+    x = torch.randn(2, 40, 16, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(mixer(x)[0][:, -1].sum(), x)
+    assert gradient[:, 0].abs().max() > 0
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="heads 3: must divide the width 16"):
+        Attention(16, heads=3)
