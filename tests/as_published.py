@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-RULES = "red blue green cold warm quiet loud fast slow".split()
-ITEMS = "app game note chart bot tool page form deck".split()
-STEPS = "make add show test save open close draw sort".split()
-FILLERS = "please now clean simple small later again today brief".split()
+RULES = ["red", "blue", "green", "cold", "warm", "quiet", "loud", "fast", "slow"]
+ITEMS = ["app", "game", "note", "chart", "bot", "tool", "page", "form", "deck"]
+STEPS = ["make", "add", "show", "test", "save", "open", "close", "draw", "sort"]
+FILLERS = ["please", "now", "clean", "simple", "small", "later", "again", "today", "brief"]
 VOCABULARY = ["<pad>", "<bos>", "<eos>", *RULES, *ITEMS, *STEPS, *FILLERS]
 
 

@@ -1,7 +1,6 @@
 """Shared by all tests: one thread, and no test may leave the global streams changed."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _own_streams() -> Iterator[None]:
+def _own_streams() -> None:
     """Every test starts from the same global streams, whatever ran before it."""
     random.seed(0)
     torch.manual_seed(0)
-    yield

@@ -1,6 +1,31 @@
-import pytest
+import math
+from collections.abc import Callable
 
-from rulekeep.summary import score_interval
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rulekeep.summary import (
+    LEARNED_RETENTION,
+    HalfDistance,
+    chance_corrected,
+    choose_learning_rate,
+    half_distance,
+    half_distances,
+    learned_share,
+    paired_difference,
+    summarise,
+    summarise_scores,
+)
+
+NAN = math.nan
+FIVE = [0.7, 0.7, 0.8, 0.9, 0.9]
+
+scores = st.floats(0, 1)
+figures = st.floats(-1e6, 1e6)
+cells = st.lists(scores, min_size=1, max_size=12)
+lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=8, unique=True)
+curves = lengths.flatmap(lambda at: st.fixed_dictionaries({one: st.floats(-1, 1) for one in at}))
 
 
 def test_interval_is_student_t() -> None:
@@ -15,7 +40,7 @@ def test_interval_is_student_t() -> None:
             1.2649110640673518,
         )
     ]
-    interval = score_interval(values)
+    interval = summarise_scores(values)
     assert interval.mean == pytest.approx(0.5)
     assert interval.high - interval.mean == pytest.approx(2.776445 * 0.1 / 5**0.5, rel=1e-6)
     assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
@@ -23,9 +48,494 @@ def test_interval_is_student_t() -> None:
 
 
 def test_interval_of_scores_stays_between_zero_and_one() -> None:
-    assert score_interval([1.0, 0.9]).high == 1.0
-    assert score_interval([0.0, 0.1]).low == 0.0
+    assert summarise_scores([1.0, 0.9]).high == 1.0
+    assert summarise_scores([0.0, 0.1]).low == 0.0
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert score_interval([0.7]) == (0.7, None, None, 1)
+    assert summarise([0.7]) == (0.7, None, None, None, 1, 0)
+    assert summarise_scores([0.7]) == (0.7, None, None, None, 1, 0)
+
+
+# The quantiles t(0.975, n - 1) are copied from a printed table of Student's t.
+@pytest.mark.parametrize(
+    ("values", "mean", "deviation", "half"),
+    [
+        ([1.0, 3.0], 2.0, 1.414214, 12.7062 * 1.0),
+        ([1.0, 2.0, 3.0], 2.0, 1.0, 4.302653 * 0.5773503),
+        ([2.0, 4.0, 4.0, 6.0], 4.0, 1.632993, 3.182446 * 0.8164966),
+        (FIVE, 0.8, 0.1, 2.776445 * 0.0447214),
+        ([float(x) for x in range(1, 11)], 5.5, 3.027650, 2.262157 * 0.9574271),
+    ],
+)
+def test_summary_matches_the_table_of_t(
+    values: list[float], mean: float, deviation: float, half: float
+) -> None:
+    summary = summarise(values)
+    assert summary.mean == pytest.approx(mean)
+    assert summary.deviation == pytest.approx(deviation, rel=1e-6)
+    assert summary.high - summary.mean == pytest.approx(half, rel=1e-5)
+    assert summary.mean - summary.low == pytest.approx(half, rel=1e-5)
+
+
+def test_only_scores_are_clipped() -> None:
+    # Mean 0.95, half width 12.7062 × 0.05 = 0.63531.
+    assert summarise([0.9, 1.0])[2:4] == pytest.approx((0.31469, 1.58531), rel=1e-5)
+    assert summarise_scores([0.9, 1.0])[2:4] == pytest.approx((0.31469, 1.0), rel=1e-5)
+    assert summarise_scores([0.0, 0.1]).low == 0.0
+
+
+def test_equal_seeds_have_no_deviation_at_all() -> None:
+    # A sum of floats would leave 0.1 + 0.1 + 0.1 off by a bit.
+    assert summarise([0.1] * 3) == (0.1, 0.0, 0.1, 0.1, 3, 0)
+
+
+def test_fewer_than_five_seeds_are_few() -> None:
+    assert summarise(FIVE[:4]).few
+    assert not summarise(FIVE).few
+    assert learned_share(FIVE[:4]).few
+    assert not learned_share(FIVE).few
+
+
+def test_a_diverged_seed_leaves_the_mean_but_not_the_summary() -> None:
+    for bad in (NAN, math.inf, -math.inf):
+        summary = summarise_scores([*FIVE, bad])
+        assert summary[:5] == summarise_scores(FIVE)[:5]
+        assert summary.diverged == 1
+        assert summary.text() == "0.800 (0.676 to 0.924; 1 of 6 diverged)"
+
+
+def test_a_diverged_seed_does_not_count_towards_five() -> None:
+    assert summarise([*FIVE[:4], NAN]).few
+
+
+def test_a_cell_that_diverged_whole_has_no_mean() -> None:
+    summary = summarise([NAN] * 5)
+    assert summary == (None, None, None, None, 0, 5)
+    assert summary.few
+    assert summary.text() == "no figure (5 of 5 diverged)"
+
+
+def test_text_says_what_weakens_a_mean() -> None:
+    assert summarise(FIVE).text() == "0.800 (0.676 to 0.924)"
+    assert summarise([1.0, 2.0, 3.0]).text(1) == "2.0 (-0.5 to 4.5; 3 seeds: few)"
+    assert summarise([0.7]).text() == "0.700 (1 seed: few)"
+    assert summarise([0.7, NAN]).text() == "0.700 (1 seed: few; 1 of 2 diverged)"
+
+
+def test_huge_losses_do_not_overflow() -> None:
+    assert summarise([1e300, 3e300]).deviation == pytest.approx(1.414214e300, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda: summarise([]),
+        lambda: summarise_scores([]),
+        lambda: learned_share([]),
+        lambda: paired_difference({}, {}),
+        lambda: paired_difference({0: 1.0}, {}),
+        lambda: choose_learning_rate({}, extended=False),
+        lambda: choose_learning_rate({0.1: []}, extended=False),
+        lambda: half_distance({}),
+        lambda: half_distances({}),
+        lambda: half_distances({0: {}}),
+    ],
+)
+def test_empty_input_is_refused_with_the_fix(refuse: Callable[[], object]) -> None:
+    # Our own message with the fix, not what `min` or a division happens to say.
+    with pytest.raises(ValueError, match=r"give|run both|test all"):
+        refuse()
+
+
+@pytest.mark.parametrize("of", [summarise_scores, learned_share])
+@pytest.mark.parametrize("bad", [-0.1, 1.1])
+def test_a_score_outside_zero_to_one_is_refused(
+    of: Callable[[list[float]], object], bad: float
+) -> None:
+    with pytest.raises(ValueError, match=str(bad)):
+        of([0.5, bad])
+
+
+@given(st.lists(figures, min_size=2, max_size=12))
+def test_interval_contains_the_mean(values: list[float]) -> None:
+    summary = summarise(values)
+    assert min(values) <= summary.mean <= max(values)
+    assert summary.low <= summary.mean <= summary.high
+
+
+@given(st.lists(scores, min_size=2, max_size=12))
+def test_interval_of_scores_contains_the_mean_and_stays_in_range(values: list[float]) -> None:
+    summary = summarise_scores(values)
+    assert 0 <= summary.low <= summary.mean <= summary.high <= 1
+
+
+@given(cells.flatmap(lambda cell: st.tuples(st.just(cell), st.permutations(cell))))
+def test_the_order_of_seeds_changes_no_bit(pair: tuple[list[float], list[float]]) -> None:
+    cell, shuffled = pair
+    assert summarise(cell) == summarise(shuffled)
+    assert summarise_scores(cell) == summarise_scores(shuffled)
+    assert learned_share(cell) == learned_share(shuffled)
+
+
+@given(st.lists(st.one_of(scores, st.just(NAN), st.just(math.inf)), min_size=1, max_size=12))
+def test_no_seed_is_lost(values: list[float]) -> None:
+    summary, share = summarise(values), learned_share(values)
+    assert summary.seeds + summary.diverged == share.seeds == len(values)
+    assert summary.diverged == share.diverged
+    assert bool(summary.diverged) == ("diverged" in summary.text()) == ("diverged" in share.text())
+
+
+# Wilson's formula by hand with z = 1.959964, z² = 3.841459. For 4 of 5:
+# centre (0.8 + 0.3841459) / 1.7682918 = 0.669655,
+# half width 1.959964 √(0.032 + 0.0384146) / 1.7682918 = 0.294121.
+# For 0 of n the upper end is z² / (n + z²).
+@pytest.mark.parametrize(
+    ("learned", "seeds", "low", "high"),
+    [
+        (4, 5, 0.375535, 0.963776),
+        (0, 5, 0.0, 0.434482),
+        (5, 5, 0.565518, 1.0),
+        (5, 10, 0.236593, 0.763407),
+        (1, 1, 0.206549, 1.0),
+    ],
+)
+def test_share_matches_wilson_by_hand(learned: int, seeds: int, low: float, high: float) -> None:
+    share = learned_share([1.0] * learned + [0.2] * (seeds - learned))
+    assert share[:3] == (learned, seeds, 0)
+    assert share.share == learned / seeds
+    assert (share.low, share.high) == pytest.approx((low, high), abs=2e-6)
+
+
+def test_learned_begins_at_nine_tenths() -> None:
+    assert LEARNED_RETENTION == 0.9
+    assert learned_share([0.9, 0.8999]).learned == 1
+
+
+def test_a_diverged_seed_did_not_learn() -> None:
+    share = learned_share([1.0, 1.0, 1.0, 1.0, NAN])
+    assert share[:3] == (4, 5, 1)
+    assert share.text() == "4 of 5 (0.38 to 0.96; 1 of 5 diverged)"
+
+
+@given(cells)
+def test_wilson_interval_contains_the_share(values: list[float]) -> None:
+    share = learned_share(values)
+    assert 0 <= share.low <= share.share <= share.high <= 1
+
+
+def test_difference_is_paired_by_seed() -> None:
+    # Differences 0.1, 0.2, 0.3: mean 0.2, deviation 0.1, half 4.302653 × 0.1 / √3 = 0.248414.
+    paired = paired_difference({3: 0.9, 1: 0.6, 2: 0.4}, {1: 0.5, 2: 0.2, 3: 0.6})
+    assert list(paired.by_seed) == [1, 2, 3]
+    assert paired.by_seed == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3})
+    assert paired.summary.mean == pytest.approx(0.2)
+    assert paired.summary.low == pytest.approx(-0.048414, abs=1e-6)
+    assert paired.summary.high == pytest.approx(0.448414, abs=1e-6)
+    assert paired.summary.few
+    assert paired.missing == paired.missing_in_baseline == ()
+
+
+def test_pairing_removes_what_the_seed_decides() -> None:
+    easy_and_hard = {seed: 0.2 * seed for seed in range(5)}
+    paired = paired_difference({s: v + 0.1 for s, v in easy_and_hard.items()}, easy_and_hard)
+    assert paired.summary.low == pytest.approx(0.1)
+    assert paired.summary.high == pytest.approx(0.1)
+
+
+def test_difference_uses_common_seeds_and_names_the_others() -> None:
+    paired = paired_difference({1: 0.5, 2: 0.6, 9: 0.0}, {2: 0.5, 1: 0.5, 7: 1.0, 8: 1.0})
+    assert list(paired.by_seed) == [1, 2]
+    assert paired.missing == (7, 8)
+    assert paired.missing_in_baseline == (9,)
+    with pytest.raises(ValueError, match=r"\[1\] and \[2\]"):
+        paired_difference({1: 0.5}, {2: 0.5})
+
+
+def test_difference_says_which_side_diverged() -> None:
+    paired = paired_difference(
+        {1: NAN, 2: 1.0, 3: math.inf, 4: 1.0}, {1: 1.0, 2: NAN, 3: math.inf, 4: 0.5}
+    )
+    assert paired.by_seed == {4: 0.5}
+    assert paired.diverged == (1, 3)
+    assert paired.baseline_diverged == (2, 3)
+    assert paired.summary == (0.5, None, None, None, 1, 3)
+
+
+@given(st.dictionaries(st.integers(0, 9), figures, min_size=1))
+def test_no_difference_to_oneself(values: dict[int, float]) -> None:
+    paired = paired_difference(values, values)
+    assert paired.summary.mean == 0
+    assert set(paired.by_seed) == set(values)
+
+
+@given(
+    st.dictionaries(st.integers(0, 4), figures, min_size=2),
+    st.dictionaries(st.integers(0, 4), figures, min_size=5),
+)
+def test_difference_changes_sign_with_the_sides(
+    one: dict[int, float], other: dict[int, float]
+) -> None:
+    there, back = paired_difference(one, other), paired_difference(other, one)
+    assert there.summary.mean == -back.summary.mean
+    assert there.summary.low == -back.summary.high
+    assert there.missing == back.missing_in_baseline
+
+
+def test_the_lowest_mean_dev_loss_wins() -> None:
+    # The best single loss, 0.1, belongs to the rate with mean 1.05.
+    choice = choose_learning_rate(
+        {0.01: [0.1, 2.0], 0.001: [0.9, 0.9], 0.003: [0.8, 0.6]}, extended=False
+    )
+    assert choice.rate == 0.003
+    assert choice.edge is None
+    assert choice.extension is None
+    assert [tried.rate for tried in choice.grid] == [0.001, 0.003, 0.01]
+    assert [tried.losses for tried in choice.grid] == [(0.9, 0.9), (0.8, 0.6), (0.1, 2.0)]
+    assert [tried.mean for tried in choice.grid] == pytest.approx([0.9, 0.7, 1.05])
+
+
+@pytest.mark.parametrize(
+    ("losses", "rate", "edge", "extension"),
+    [
+        ({0.001: [1.0], 0.003: [2.0], 0.009: [3.0]}, 0.001, "lowest", 0.000333333),
+        ({0.001: [3.0], 0.003: [2.0], 0.009: [1.0]}, 0.009, "highest", 0.027),
+        ({0.0001: [1.0], 0.001: [2.0]}, 0.0001, "lowest", 0.00001),
+        ({0.1: [2.0], 0.2: [1.0]}, 0.2, "highest", 0.4),
+    ],
+)
+def test_a_best_rate_at_the_edge_asks_for_one_more(
+    losses: dict[float, list[float]], rate: float, edge: str, extension: float
+) -> None:
+    choice = choose_learning_rate(losses, extended=False)
+    assert (choice.rate, choice.edge, choice.extension) == (rate, edge, extension)
+
+
+def test_a_grid_is_extended_once() -> None:
+    choice = choose_learning_rate({0.001: [1.0], 0.01: [2.0]}, extended=True)
+    assert (choice.rate, choice.edge, choice.extension) == (0.001, "lowest", None)
+
+
+@pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
+def test_a_diverged_rate_never_wins(bad: float) -> None:
+    choice = choose_learning_rate(
+        {0.001: [3.0, 3.0], 0.01: [2.0, 2.0], 0.1: [0.0, bad]}, extended=False
+    )
+    assert (choice.rate, choice.edge) == (0.01, None)
+    assert choice.grid[2].mean is None
+    assert choice.grid[2].losses[0] == 0.0
+
+
+def test_a_grid_that_diverged_whole_goes_down() -> None:
+    choice = choose_learning_rate({0.01: [NAN], 0.1: [NAN]}, extended=False)
+    assert (choice.rate, choice.edge, choice.extension) == (None, "lowest", 0.001)
+    choice = choose_learning_rate({0.001: [NAN], 0.01: [NAN], 0.1: [NAN]}, extended=True)
+    assert (choice.rate, choice.extension) == (None, None)
+
+
+def test_a_single_rate_has_no_ratio_to_extend_by() -> None:
+    choice = choose_learning_rate({0.01: [1.0]}, extended=False)
+    assert (choice.rate, choice.edge, choice.extension) == (0.01, "only", None)
+
+
+def test_of_equal_rates_the_lowest_wins() -> None:
+    losses = {0.1: [1.0], 0.01: [1.0], 0.001: [2.0]}
+    assert choose_learning_rate(losses, extended=False).rate == 0.01
+
+
+def test_rates_run_unequally_do_not_compare() -> None:
+    with pytest.raises(ValueError, match=r"0\.1: 1"):
+        choose_learning_rate({0.1: [1.0], 0.2: [1.0, 2.0]}, extended=False)
+    # A rate that diverged has no mean to compare.
+    assert choose_learning_rate({0.1: [1.0, 1.0], 0.2: [NAN]}, extended=False).rate == 0.1
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, NAN, math.inf])
+def test_a_rate_that_is_not_a_positive_number_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match=f"learning rate {rate}"):
+        choose_learning_rate({rate: [1.0], 0.1: [1.0]}, extended=False)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([1e-4, 3e-4, 1e-3, 3e-3, 1e-2]),
+        st.lists(st.one_of(figures, st.just(NAN)), min_size=2, max_size=2),
+        min_size=1,
+    )
+)
+def test_choice_is_the_best_of_the_stable_whatever_their_order(
+    losses: dict[float, list[float]],
+) -> None:
+    choice = choose_learning_rate(losses, extended=False)
+    backwards = dict(reversed(losses.items()))
+    assert repr(choose_learning_rate(backwards, extended=False)) == repr(choice)
+    assert [tried.rate for tried in choice.grid] == sorted(losses)
+    means = {tried.rate: tried.mean for tried in choice.grid if tried.mean is not None}
+    assert choice.rate is None if not means else means[choice.rate] == min(means.values())
+    assert choice.extension is None or not min(losses) <= choice.extension <= max(losses)
+
+
+@pytest.mark.parametrize(
+    ("score", "chance", "corrected"),
+    [(1.0, 0.25, 1.0), (0.25, 0.25, 0.0), (0.625, 0.25, 0.5), (0.0, 0.5, -1.0), (0.3, 0.0, 0.3)],
+)
+def test_chance_is_zero_and_perfect_is_one(score: float, chance: float, corrected: float) -> None:
+    assert chance_corrected(score, chance) == corrected
+
+
+def test_chance_correction_keeps_a_diverged_score_apart() -> None:
+    assert math.isnan(chance_corrected(NAN, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("score", "chance"), [(1.1, 0.5), (-0.1, 0.5), (0.5, 1.0), (0.5, -0.1), (0.5, NAN)]
+)
+def test_chance_correction_refuses_what_is_no_share(score: float, chance: float) -> None:
+    with pytest.raises(ValueError):
+        chance_corrected(score, chance)
+
+
+@pytest.mark.parametrize(
+    ("curve", "tokens"),
+    [
+        # Half of the way down: the geometric mean of the lengths.
+        ({64: 0.75, 256: 0.25}, 128.0),
+        ({64: 1.0, 1024: 0.0}, 256.0),
+        # Three quarters of the way from 128 to 512: 128 × 4^0.75.
+        ({128: 0.8, 512: 0.4}, 362.0387),
+        # Exactly a half is held; a negative value is below chance, not an error.
+        ({64: 1.0, 128: 0.5, 256: -0.1}, 128.0),
+        ({64: 0.5, 128: 0.0}, 64.0),
+        # The first crossing counts, not the recovery; lengths come in any order.
+        ({1024: 0.9, 64: 0.75, 256: 0.25}, 128.0),
+    ],
+)
+def test_half_distance_is_interpolated_in_log_length(
+    curve: dict[int, float], tokens: float
+) -> None:
+    distance = half_distance(curve)
+    assert distance.tokens == pytest.approx(tokens, rel=1e-6)
+    assert distance.censored is None
+
+
+def test_a_curve_that_never_crosses_is_censored_at_the_longest() -> None:
+    for last in (1.0, 0.5):
+        distance = half_distance({64: 1.0, 4096: last})
+        assert distance == (4096, "above")
+        assert distance.text() == "≥ 4096"
+
+
+def test_a_curve_below_a_half_at_once_is_censored_at_the_shortest() -> None:
+    for later in (0.0, 1.0):
+        distance = half_distance({64: 0.49, 4096: later})
+        assert distance == (64, "below")
+        assert distance.text() == "≤ 64"
+
+
+def test_a_crossing_is_shown_in_whole_tokens() -> None:
+    assert half_distance({128: 0.8, 512: 0.4}).text() == "362"
+
+
+@pytest.mark.parametrize(
+    "curve", [{64: NAN}, {64: 1.0, 128: math.inf}, {64: -math.inf}, {64: 1.01}, {0: 1.0}]
+)
+def test_a_bad_curve_is_refused(curve: dict[int, float]) -> None:
+    with pytest.raises(ValueError):
+        half_distance(curve)
+
+
+def reach(distance: HalfDistance) -> float:
+    ends = {"below": -math.inf, "above": math.inf, None: distance.tokens}
+    return ends[distance.censored]
+
+
+@given(curves)
+def test_half_distance_lies_among_the_tested_lengths(curve: dict[int, float]) -> None:
+    distance = half_distance(curve)
+    assert min(curve) <= distance.tokens <= max(curve)
+    assert half_distance(dict(reversed(curve.items()))) == distance
+
+
+@given(curves, st.floats(0, 1))
+def test_better_retention_never_shortens_the_half_distance(
+    curve: dict[int, float], lift: float
+) -> None:
+    better = {length: value + lift * (1 - value) for length, value in curve.items()}
+    better = {length: min(1.0, max(value, curve[length])) for length, value in better.items()}
+    assert reach(half_distance(better)) >= reach(half_distance(curve)) * (1 - 1e-9)
+
+
+@given(curves, st.data())
+def test_testing_shorter_only_censors(curve: dict[int, float], data: st.DataObject) -> None:
+    full = half_distance(curve)
+    longest = data.draw(st.sampled_from(sorted(curve)))
+    part = half_distance({length: value for length, value in curve.items() if length <= longest})
+    if part.censored == "above":
+        assert part.tokens == longest
+        assert full.tokens >= longest
+    else:
+        assert part == full
+
+
+def over_seeds(*cell: dict[int, float]) -> dict[int, dict[int, float]]:
+    return dict(enumerate(cell))
+
+
+# Half distances "≤ 64", 128 and "≥ 256", and no curve.
+DOWN, HALFWAY, HELD, LOST = ({64: a, 256: b} for a, b in ((0, 0), (0.75, 0.25), (1, 1), (NAN, NAN)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ([DOWN, HALFWAY, HELD, HELD, HALFWAY], "128"),
+        ([HELD, DOWN, HELD, HALFWAY, HELD], "≥ 256"),
+        ([DOWN, HELD, DOWN, HALFWAY, DOWN], "≤ 64"),
+        ([HELD, HALFWAY], "128 (2 seeds: few)"),
+        ([HELD], "≥ 256 (1 seed: few)"),
+        ([HELD, HELD, HALFWAY, HALFWAY, LOST], "128 (1 of 5 diverged)"),
+        ([HELD, HELD, HELD, LOST, LOST], "≥ 256 (2 of 5 diverged)"),
+        ([HELD, HELD, LOST, LOST, LOST], "≤ 64 (3 of 5 diverged)"),
+        ([LOST, LOST], "≤ 64 (2 seeds: few; 2 of 2 diverged)"),
+    ],
+)
+def test_median_ranks_the_censored_at_the_ends(cell: list[dict[int, float]], text: str) -> None:
+    distances = half_distances(over_seeds(*cell))
+    assert distances.text() == text
+    assert distances.few == (len(cell) < 5)
+    assert len(distances.by_seed) + len(distances.diverged) == len(cell)
+
+
+def test_every_seed_keeps_its_own_half_distance() -> None:
+    distances = half_distances({7: HELD, 3: LOST, 5: DOWN})
+    assert distances.by_seed == {5: (64, "below"), 7: (256, "above")}
+    assert distances.diverged == (3,)
+
+
+def test_a_crossing_at_the_shortest_length_ranks_above_never_having_held() -> None:
+    at_once = {64: 0.5, 256: 0.0}
+    assert half_distances(over_seeds(at_once, at_once, DOWN)).median == (64, None)
+
+
+def test_seeds_tested_at_different_lengths_do_not_rank() -> None:
+    with pytest.raises(ValueError, match="same"):
+        half_distances(over_seeds({64: 1.0}, {64: 1.0, 128: 1.0}))
+
+
+def test_a_curve_with_a_hole_is_not_a_diverged_seed() -> None:
+    with pytest.raises(ValueError, match="nan at length 256"):
+        half_distances(over_seeds(HELD, {64: 1.0, 256: NAN}))
+
+
+pools = st.lists(st.sampled_from([DOWN, HALFWAY, HELD, LOST]), min_size=1, max_size=9)
+
+
+@given(pools, st.data())
+def test_the_median_rises_with_any_seed_and_ignores_their_order(
+    cell: list[dict[int, float]], data: st.DataObject
+) -> None:
+    before = half_distances(over_seeds(*cell)).median
+    shuffled = data.draw(st.permutations(cell))
+    assert half_distances(over_seeds(*shuffled)).median == before
+    shuffled[0] = HELD
+    assert reach(half_distances(over_seeds(*shuffled)).median) >= reach(before)

@@ -1,9 +1,10 @@
 """The `rulekeep` command: parse, call, print. torch is loaded only by what trains.
 
 Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage,
-130 interrupted.
+130 interrupted, 141 standard output closed early.
 """
 
+import os
 import shlex
 import sys
 import time
@@ -26,9 +27,11 @@ from rulekeep.specs import (
     PUBLISHED_STEPS,
     ArticleCell,
     ArticleSpec,
+    UsageError,
 )
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+_DEFAULTS = ArticleSpec().model_dump()
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
 app = App(
     name="rulekeep",
@@ -42,12 +45,20 @@ def main() -> NoReturn:
     """The console entry point."""
     try:
         code = app(exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except CycloptsError as error:
         _usage(f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help")
-    except ValueError as error:
+    except UsageError as error:
         _usage(str(error))
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left: nothing more can be said there, not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
+    except OSError as error:
+        _say(f"rulekeep: {error}")
+        code = EXIT_FAILED
     sys.exit(code or 0)
 
 
@@ -85,9 +96,6 @@ def article(
         Folder for the results, runs/article-<time> if left out. A folder with finished
         cells in it is taken over: only the others are run.
     """
-    # Tables and plots bring libraries that take a second to load: only who needs them waits.
-    from rulekeep.article import report
-
     spec = ArticleSpec.parse(
         contexts=_integers("contexts", contexts),
         models=tuple(name.strip() for name in models.split(",")),
@@ -96,7 +104,15 @@ def article(
         serial=serial,
     )
     executor = LocalExecutor(_workers(workers))
+    # Tables and plots bring libraries that take a second to load: only who needs them waits.
+    from rulekeep.article import report
+
     if leak:
+        asked = {"models": spec.models, "seeds": spec.seeds, "steps": spec.steps, "serial": serial}
+        ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS[name]]
+        ignored += ["--out"] if out else []
+        if ignored:
+            _say(f"--leak trains nothing: {', '.join(ignored)} ignored")
         print(f"{report.LEAK_MEANING}\n\n{report.leak_table(spec.contexts)}")
         return 0
     folder = out or Path("runs") / time.strftime("article-%Y%m%d-%H%M%S")
@@ -189,7 +205,7 @@ def _integer(option: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"--{option} {text.strip()!r}: must be a whole number") from None
+        raise UsageError(f"--{option} {text.strip()!r}: must be a whole number") from None
 
 
 def _workers(text: str | None) -> int | None:
@@ -197,7 +213,7 @@ def _workers(text: str | None) -> int | None:
         return None
     workers = _integer("workers", text)
     if workers < 1:
-        raise ValueError(f"--workers {workers}: must be 1 or more")
+        raise UsageError(f"--workers {workers}: must be 1 or more")
     return workers
 
 

@@ -17,6 +17,10 @@ ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
 SHORTEST_ARTICLE_CONTEXT = 16
 
 
+class UsageError(ValueError):
+    """What a user asked for cannot be: one line that names the value and the fix."""
+
+
 class Spec(BaseModel):
     """The base of every spec: frozen, keyword-only, strict about keys and types."""
 
@@ -27,12 +31,12 @@ class Spec(BaseModel):
         """A spec from these values.
 
         Raises:
-            ValueError: with one line that names the value and the fix.
+            UsageError: a value is wrong.
         """
         try:
             return cls(**values)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise UsageError(_one_line(error)) from None
 
 
 class TrainingSpec(Spec):

@@ -1,29 +1,378 @@
-"""Figures over seeds: mean and a 95 % interval (Student t), never a mean alone."""
+"""Statistics over the seeds of a cell: means, intervals, shares, differences, half distances.
+
+Pure functions over plain values: no file, no torch. With n seeds, mean m and standard
+deviation s (n - 1 in the denominator):
+
+    Student t (1908)   m ± t(0.975, n - 1) s / √n
+    Wilson (1927)      (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
+
+A run that diverged is a result: give every function one figure for each seed of the cell,
+non-finite (NaN) if it diverged, and filter nothing. A diverged seed cannot enter a mean; it is
+counted in `diverged`, which every `text` prints. Where it can be ranked it is the worst: it did
+not learn, and its half distance is below the shortest context.
+
+    >>> summarise_scores([0.9, 0.7, 0.8, 0.9, 0.7, float("nan")]).text()
+    '0.800 (0.676 to 0.924; 1 of 6 diverged)'
+"""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from scipy import stats
 
 LEVEL = 0.95
+ENOUGH_SEEDS = 5
+LEARNED_RETENTION = 0.9
+HALF = 0.5
 
 
-class Interval(NamedTuple):
-    """A mean over seeds and its 95 % interval; no interval (None) from a single seed."""
+class Summary(NamedTuple):
+    """One figure over the seeds of a cell, in the figure's own unit.
 
-    mean: float
+    `seeds` gave a finite figure and `diverged` did not. The mean speaks for the `seeds` only:
+    show it with `text`, or with `diverged` beside it. From one seed there is neither deviation
+    nor interval, and from none (all diverged) no mean either: None.
+    """
+
+    mean: float | None
+    deviation: float | None
     low: float | None
     high: float | None
     seeds: int
+    diverged: int
+
+    @property
+    def few(self) -> bool:
+        """Fewer than 5 seeds carry the mean: marked wherever it is shown."""
+        return self.seeds < ENOUGH_SEEDS
+
+    def text(self, digits: int = 3) -> str:
+        """Mean, interval, and what a reader must know beside them."""
+        if self.mean is None:
+            return f"no figure ({self.diverged} of {self.diverged} diverged)"
+        span = None if self.low is None else f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        caveats = _caveats(self.seeds, self.seeds + self.diverged, self.diverged)
+        return _with_notes(f"{self.mean:.{digits}f}", span, *caveats)
 
 
-def score_interval(values: Sequence[float]) -> Interval:
-    """Mean of scores from 0 to 1, the interval clipped to that range."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Interval(mean, None, None, n)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, deviation and interval of losses, seconds, differences: any unit, not clipped.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    finite = _finite(values)
+    n = len(finite)
+    diverged = len(values) - n
+    # Exact sums: the order of the seeds changes no bit, and equal seeds have no deviation.
+    mean = statistics.mean(finite) if finite else None
+    if mean is None or n == 1:
+        return Summary(mean, None, None, None, n, diverged)
+    deviation = statistics.stdev(finite)
+    half = _half_width(deviation, n)
+    return Summary(mean, deviation, mean - half, mean + half, n, diverged)
+
+
+def summarise_scores(values: Sequence[float]) -> Summary:
+    """As `summarise`, for shares from 0 to 1: the interval is clipped to that range.
+
+    Seeds that all score 1.0 give an interval of no width; `learned_share` says how far to trust
+    it. Chance-corrected scores may be negative: `summarise` them.
+
+    Raises:
+        ValueError: there is no value, or a finite one is outside 0 to 1.
+    """
+    _check_scores(values)
+    summary = summarise(values)
+    if summary.low is None or summary.high is None:
+        return summary
+    return summary._replace(low=max(0.0, summary.low), high=min(1.0, summary.high))
+
+
+class LearnedShare(NamedTuple):
+    """How many seeds learned the task, with the Wilson 95 % interval of their share.
+
+    `seeds` counts every seed of the cell; the `diverged` ones among them did not learn.
+    """
+
+    learned: int
+    seeds: int
+    diverged: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Learned of all seeds, from 0 to 1."""
+        return self.learned / self.seeds
+
+    @property
+    def few(self) -> bool:
+        """Fewer than 5 seeds: marked wherever the share is shown."""
+        return self.seeds < ENOUGH_SEEDS
+
+    def text(self) -> str:
+        """Count, interval of the share, and what a reader must know beside them."""
+        caveats = _caveats(self.seeds, self.seeds, self.diverged)
+        span = f"{self.low:.2f} to {self.high:.2f}"
+        return _with_notes(f"{self.learned} of {self.seeds}", span, *caveats)
+
+
+def learned_share(retentions: Sequence[float]) -> LearnedShare:
+    """Share of seeds whose retention (0 to 1, not chance-corrected) is at least 0.9.
+
+    Raises:
+        ValueError: there is no value, or a finite one is outside 0 to 1.
+    """
+    _check_scores(retentions)
+    finite = _finite(retentions)
+    learned = sum(value >= LEARNED_RETENTION for value in finite)
+    n = len(retentions)
+    low, high = stats.binomtest(learned, n).proportion_ci(LEVEL, method="wilson")
+    return LearnedShare(learned, n, n - len(finite), float(low), float(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """What a mechanism scores above its baseline (negative: below), paired by seed.
+
+    `summary` is over `by_seed`, the seeds with a finite figure on both sides. Those in `missing`
+    ran only for the baseline, those in `missing_in_baseline` only for the mechanism. Those in
+    `diverged` or `baseline_diverged` ran for both; `summary.diverged` counts each once.
+    """
+
+    summary: Summary
+    by_seed: Mapping[int, float]
+    missing: tuple[int, ...]
+    missing_in_baseline: tuple[int, ...]
+    diverged: tuple[int, ...]
+    baseline_diverged: tuple[int, ...]
+
+
+def paired_difference(
+    values: Mapping[int, float], baseline: Mapping[int, float]
+) -> PairedDifference:
+    """Values minus baseline over the seeds that both have; the interval is not clipped.
+
+    Both map a seed to a figure in the same unit, non-finite for a seed that diverged.
+
+    Raises:
+        ValueError: no seed is on both sides.
+    """
+    both = sorted(values.keys() & baseline.keys())
+    if not both:
+        raise ValueError(
+            f"no seed in common, {sorted(values)} and {sorted(baseline)}: run both on the same"
+        )
+    differences = {seed: values[seed] - baseline[seed] for seed in both}
+    return PairedDifference(
+        summary=summarise(list(differences.values())),
+        by_seed={seed: float(d) for seed, d in differences.items() if math.isfinite(d)},
+        missing=tuple(sorted(baseline.keys() - values.keys())),
+        missing_in_baseline=tuple(sorted(values.keys() - baseline.keys())),
+        diverged=tuple(seed for seed in both if not math.isfinite(values[seed])),
+        baseline_diverged=tuple(seed for seed in both if not math.isfinite(baseline[seed])),
+    )
+
+
+Edge = Literal["lowest", "highest", "only"]
+
+
+class TriedRate(NamedTuple):
+    """A learning rate of a grid, its dev losses in nats, and their mean (None: diverged)."""
+
+    rate: float
+    losses: tuple[float, ...]
+    mean: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateChoice:
+    """The learning rate chosen and, in rising order, the whole grid it was chosen from.
+
+    `rate` is None when every rate diverged. `edge` is the end of the grid the choice lies on
+    ("only": a grid of one rate), `extension` the rate to run next, None when there is no need
+    or the grid has had its one: a choice with an `edge` and no `extension` may not be the best.
+    """
+
+    rate: float | None
+    grid: tuple[TriedRate, ...]
+    edge: Edge | None
+    extension: float | None
+
+
+def choose_learning_rate(
+    dev_losses: Mapping[float, Sequence[float]], *, extended: bool
+) -> RateChoice:
+    """Rate with the lowest mean dev loss; of equals, the lowest rate.
+
+    A rate with one non-finite loss has diverged and never wins, whatever its other seeds did.
+    When all have, the grid lies too high and is extended downwards.
+    Takes the dev losses (nats a token) of each rate, over the same seeds and training lengths.
+    `extended` says that the grid holds its extension already: there is no second one.
+
+    Raises:
+        ValueError: no rate, one that is not a positive number or has no loss, or unequal
+            numbers of losses: their means would not compare.
+    """
+    if not dev_losses:
+        raise ValueError("no learning rate to choose from; give each rate its dev losses")
+    grid = tuple(_tried(rate, dev_losses[rate]) for rate in sorted(dev_losses))
+    stable = [(tried.mean, tried.rate) for tried in grid if tried.mean is not None]
+    counts = {tried.rate: len(tried.losses) for tried in grid if tried.mean is not None}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"unequal numbers of dev losses {counts}: run all on the same seeds")
+    rates = [tried.rate for tried in grid]
+    best = min(stable)[1] if stable else None
+    edge: Edge | None = None
+    extension = None
+    if len(rates) == 1:
+        edge = "only"
+    elif best is None or best == rates[0]:
+        edge, extension = "lowest", rates[0] / (rates[1] / rates[0])
+    elif best == rates[-1]:
+        edge, extension = "highest", rates[-1] * (rates[-1] / rates[-2])
+    # The rate enters a spec and its hash: 0.0003, not 0.00030000000000000003.
+    extension = None if extended or extension is None else float(f"{extension:.6g}")
+    return RateChoice(rate=best, grid=grid, edge=edge, extension=extension)
+
+
+def chance_corrected(score: float, chance: float) -> float:
+    """(x - c) / (1 - c): 1 is perfect, 0 is chance, negative is worse; NaN stays NaN.
+
+    Raises:
+        ValueError: the score is outside 0 to 1, or chance is not at least 0 and below 1.
+    """
+    _check_scores([score])
+    if not 0 <= chance < 1:
+        raise ValueError(f"chance level {chance}: give one of at least 0 and below 1")
+    return (score - chance) / (1 - chance)
+
+
+class HalfDistance(NamedTuple):
+    """Context, in tokens, at which chance-corrected retention falls below a half.
+
+    `censored` "above": it never fell, and `tokens` is the longest tested. "below": it was down
+    at the start, and `tokens` is the shortest tested. None: `tokens` is the crossing.
+    """
+
+    tokens: float
+    censored: Literal["below", "above"] | None
+
+    def text(self) -> str:
+        """Whole tokens, as "1448", "≥ 4096" or "≤ 64"."""
+        sign = {"below": "≤ ", "above": "≥ ", None: ""}[self.censored]
+        return f"{sign}{self.tokens:.0f}"
+
+
+def half_distance(retention: Mapping[int, float]) -> HalfDistance:
+    """First crossing below a half, interpolated linearly in log length.
+
+    Takes one run's chance-corrected retention by context length in tokens. Exactly a half is
+    still held; a recovery at a longer length is not counted.
+
+    Raises:
+        ValueError: no length, a length below 1, or a retention that is not finite or above 1.
+    """
+    lengths = sorted(retention)
+    if not lengths or lengths[0] < 1:
+        raise ValueError(f"context lengths {lengths}: give one or more, from 1 token up")
+    for length, value in retention.items():
+        if not math.isfinite(value) or value > 1:
+            raise ValueError(f"retention {value} at length {length}: give a finite one up to 1")
+    below = next((i for i, length in enumerate(lengths) if retention[length] < HALF), None)
+    if below is None:
+        return HalfDistance(float(lengths[-1]), "above")
+    if below == 0:
+        return HalfDistance(float(lengths[0]), "below")
+    short, long = lengths[below - 1], lengths[below]
+    fraction = (retention[short] - HALF) / (retention[short] - retention[long])
+    # Rounding must not carry the crossing past the length at which it had happened.
+    return HalfDistance(min(short * (long / short) ** fraction, float(long)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfDistances:
+    """Half distances over the seeds of a cell: the median (no mean: values are censored).
+
+    Seeds in `diverged` have no curve and enter the median as below the shortest length.
+    """
+
+    median: HalfDistance
+    by_seed: Mapping[int, HalfDistance]
+    diverged: tuple[int, ...]
+
+    @property
+    def few(self) -> bool:
+        """Fewer than 5 seeds: marked wherever the median is shown."""
+        return len(self.by_seed) + len(self.diverged) < ENOUGH_SEEDS
+
+    def text(self) -> str:
+        """Median in tokens, and what a reader must know beside it."""
+        seeds = len(self.by_seed) + len(self.diverged)
+        return _with_notes(self.median.text(), *_caveats(seeds, seeds, len(self.diverged)))
+
+
+def half_distances(curves: Mapping[int, Mapping[int, float]]) -> HalfDistances:
+    """Median half distance over seeds; never crossed ranks as +infinity, so it may be censored.
+
+    Takes each seed's curve, non-finite at every length for a seed that diverged. Of an even
+    number of seeds the median is the lower middle one: between a crossing and a censored seed
+    lies no number, and "≥ the longest" would claim too much.
+
+    Raises:
+        ValueError: no seed, seeds tested at different lengths (censored at different points,
+            they have no order), or a curve that `half_distance` refuses.
+    """
+    tested = {tuple(sorted(curve)) for curve in curves.values()}
+    if len(tested) != 1 or () in tested:
+        raise ValueError(f"context lengths {sorted(tested)}: test all seeds at the same ones")
+    seeds = sorted(curves)
+    # A curve that is finite in part is not a diverged seed's: `half_distance` refuses it.
+    diverged = tuple(seed for seed in seeds if not any(map(math.isfinite, curves[seed].values())))
+    by_seed = {seed: half_distance(curves[seed]) for seed in seeds if seed not in diverged}
+    worst = HalfDistance(float(min(tested.pop())), "below")
+    order = ["below", None, "above"]
+    ranked = sorted(
+        [*by_seed.values(), *[worst] * len(diverged)],
+        key=lambda distance: (order.index(distance.censored), distance.tokens),
+    )
+    median = ranked[(len(ranked) - 1) // 2]
+    return HalfDistances(median=median, by_seed=by_seed, diverged=diverged)
+
+
+def _tried(rate: float, losses: Sequence[float]) -> TriedRate:
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"learning rate {rate}: give a positive number")
+    finite = _finite(losses)
+    mean = statistics.mean(finite) if len(finite) == len(losses) else None
+    return TriedRate(float(rate), tuple(float(loss) for loss in losses), mean)
+
+
+def _half_width(deviation: float, n: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    if len(values) == 0:
+        raise ValueError("no values (0 given); give one for each run, NaN if it diverged")
+    return [float(value) for value in values if math.isfinite(value)]
+
+
+def _check_scores(values: Sequence[float]) -> None:
+    for value in values:
+        if math.isfinite(value) and not 0 <= value <= 1:
+            raise ValueError(f"score {value} is outside 0 to 1; summarise() takes any unit")
+
+
+def _caveats(counted: int, total: int, diverged: int) -> list[str]:
+    few = [f"{counted} seed{'' if counted == 1 else 's'}: few"] if counted < ENOUGH_SEEDS else []
+    return [*few, f"{diverged} of {total} diverged"] if diverged else few
+
+
+def _with_notes(figure: str, *notes: str | None) -> str:
+    said = "; ".join(note for note in notes if note)
+    return f"{figure} ({said})" if said else figure

@@ -45,11 +45,11 @@ def train(
     for number in range(1, spec.steps + 1):
         batch = next(batches)
         if number == 1:
-            loss_of(batch).backward()  # type: ignore[no-untyped-call]
+            loss_of(batch).backward()
             model.zero_grad(set_to_none=True)
         with clock.running():
             loss = loss_of(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(
                 model.parameters(), spec.max_gradient_norm, error_if_nonfinite=True
             )

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from rulekeep.article.records import Record, finished_cells, record_path
 from rulekeep.executors import Advanced, Executor, Finished
-from rulekeep.specs import ArticleCell, ArticleSpec
+from rulekeep.specs import ArticleCell, ArticleSpec, UsageError
 from rulekeep.store import read_record
 
 CELLS = "cells"
@@ -43,7 +43,7 @@ def open_folder(folder: Path) -> None:
     """Makes the output folder.
 
     Raises:
-        ValueError: it cannot be made or written.
+        UsageError: it cannot be made or written.
     """
     try:
         (folder / CELLS).mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def open_folder(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(
+        raise UsageError(
             f"--out {folder}: cannot be written ({error.strerror}); name another folder"
         ) from None
 

@@ -59,9 +59,9 @@ class AttentionBlock(Block):
         self.norm_out = nn.LayerNorm(WIDTH)
 
     def around(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = self.norm_mixed(x + mixed)
-        out: Tensor = self.norm_out(x + feed_forward(x, self.expand, self.contract))
-        return out
+        return feed_forward(
+            x, mixed, self.norm_mixed, self.expand, self.contract, self.norm_out, add_normed=True
+        )
 
 
 @final
@@ -77,11 +77,9 @@ class SlotBlock(Block):
         self.norm_out = nn.LayerNorm(WIDTH)
 
     def around(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + mixed
-        out: Tensor = self.norm_out(
-            x + feed_forward(self.norm_mixed(x), self.expand, self.contract)
+        return feed_forward(
+            x, mixed, self.norm_mixed, self.expand, self.contract, self.norm_out, add_normed=False
         )
-        return out
 
 
 class ArticleModel(nn.Module):
@@ -105,6 +103,7 @@ class ArticleModel(nn.Module):
         """
         x = self._embed(tokens)
         *early, final_block = self.blocks
+        assert isinstance(final_block, Block)
         for block in early:
             x, _ = block(x)
         x = final_block(x)[0] if last is None else final_block.tail(x, last)
@@ -126,7 +125,7 @@ class ArticleModel(nn.Module):
         return out
 
 
-def _attention_blocks(serial: bool) -> list[Block]:
+def _attention_blocks(_serial: bool) -> list[Block]:
     first = AttentionBlock()
     return [first, *(copy.deepcopy(first) for _ in range(LAYERS - 1))]
 

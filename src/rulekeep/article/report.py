@@ -12,7 +12,7 @@ from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.article.records import Record, device_label, published_history
 from rulekeep.specs import ArticleCell
 from rulekeep.store import write_bytes, write_text
-from rulekeep.summary import score_interval
+from rulekeep.summary import summarise_scores
 
 Rows = dict[ArticleCell, Record]
 
@@ -43,7 +43,8 @@ def comparison(rows: Rows) -> Comparison:
                 line += ["–", "–"]
                 continue
             difference = published.difference(name, ours)
-            line += [f"{getattr(published, name):.3f}", f"{difference:+.3f}"]
+            # Adding zero turns a rounded -0.0 into 0.0.
+            line += [f"{getattr(published, name):.3f}", f"{round(difference, 3) + 0.0:+.3f}"]
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
@@ -90,19 +91,14 @@ def over_seeds(rows: Rows) -> str:
         groups.setdefault((cell.context, _name(cell)), []).append(record)
         if cell.seed not in seeds:
             seeds.append(cell.seed)
-    header = ["context", "model", "figure", "mean", "95 % interval", *(f"seed {s}" for s in seeds)]
+    header = ["context", "model", "figure", "mean (95 % interval)", *(f"seed {s}" for s in seeds)]
     body = []
     for (context, model), records in groups.items():
         for name in ("rule_accuracy", "retention", "token_accuracy"):
             by_seed = {record["cell"]["seed"]: record["metrics"][name] for record in records}
-            interval = score_interval(list(by_seed.values()))
-            span = "–"
-            if interval.low is not None and interval.high is not None:
-                span = f"{interval.low:.3f} to {interval.high:.3f}"
-            if interval.seeds < 5:
-                span += f" ({interval.seeds} seeds: few)"
+            summary = summarise_scores(list(by_seed.values()))
             each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
-            body.append([str(context), model, name, f"{interval.mean:.3f}", span, *each])
+            body.append([str(context), model, name, summary.text(), *each])
     return markdown_table(header, body)
 
 
@@ -154,7 +150,9 @@ def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
         "history.json": _json(history),
         "predictions.json": _json(predictions),
         "records.jsonl": b"".join(
-            json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in rows.values()
+            # Predictions have a file of their own.
+            json.dumps({k: v for k, v in record.items() if k != "predictions"}).encode() + b"\n"
+            for record in rows.values()
         ),
         "overview.png": plots.as_bytes(figure, "png"),
         "overview.svg": plots.as_bytes(figure, "svg"),

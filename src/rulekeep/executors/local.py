@@ -4,7 +4,6 @@ Processes come from a fork server that has loaded torch and started no thread, s
 costs little. They ignore Ctrl-C, which is for the driver, and end when the driver does.
 """
 
-import ctypes
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -20,6 +19,7 @@ from typing import Any, final
 from pebble import ProcessPool
 
 from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction
+from rulekeep.executors.parent import die_with_parent
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -34,7 +34,7 @@ WORKER_ENVIRONMENT = {
         ]
     )
 }
-_PRELOAD = ["torch", "numpy", "rulekeep.article.cell"]
+_PRELOAD = ["rulekeep.executors.fork_server", "torch", "numpy", "rulekeep.article.cell"]
 _POLL_SECONDS = 0.1
 
 
@@ -105,9 +105,7 @@ def _start_worker(news: Any) -> None:
     global _news
     _news = news
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        pdeathsig = 1
-        ctypes.CDLL(None).prctl(pdeathsig, signal.SIGKILL)
+    die_with_parent()
 
 
 def _run_job(function: JobFunction, number: int, job: Any) -> Any:

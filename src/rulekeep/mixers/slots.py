@@ -9,20 +9,20 @@ Why it runs in parallel: a slot is a linear recurrence whose gate and write come
 current token alone. Call h_t what the write of token t leaves in its slot; then
 h_t = (1 − gate_t) h_{t−8} + gate_t write_t, and the 8 slots that token t reads are
 h_{t−7} … h_t: a window over the sequence of h. So a round of 8 tokens is computed at
-once, for every sequence, and all reads are matrix products. Nothing is divided, so gates
-at exactly 0 and 1 are as good as any.
+once, for every sequence, and its reads are products with the 16 states of its round and
+the one before. Nothing is divided, so gates at exactly 0 and 1 are as good as any.
 
 The state keeps the slots in the order in which they were written, the oldest first: the
 next token overwrites the first one, and no counter is needed.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rulekeep.mixers.base import Mixer
@@ -55,10 +55,12 @@ class Slots(Mixer):
         """Outputs at every position, and the slots after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        gate, write, read = self._project(x, "gate", "write", "read")
-        memory = slot_memory_loop if self.serial else slot_memory
-        context, slots = memory(gate, write, read, state.slots)
-        return self._mixed(x, context), SlotState(slots)
+        if not self.serial:
+            y, slots = self._in_parallel(x, state.slots, last=x.shape[1])
+            return y, SlotState(slots)
+        gate, write, read = self.in_projection(x).chunk(3, dim=-1)
+        context, slots = slot_memory_loop(gate.sigmoid(), write.tanh(), read.tanh(), state.slots)
+        return self.mix(torch.cat([x, context], dim=-1)), SlotState(slots)
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
@@ -66,100 +68,19 @@ class Slots(Mixer):
         """Writes of every position, reads of the last ones only."""
         if self.serial:
             return super().tail(x, last)
-        gate, write = self._project(x, "gate", "write")
-        history = _history(gate, write, self.init_state(x.shape[0]).slots)
-        x_last = x[:, -last:]
-        (read,) = self._project(x_last, "read")
-        return self._mixed(x_last, _read(history[:, -(last + self.slots) :], read))
+        return self._in_parallel(x, self.init_state(x.shape[0]).slots, last=last)[0]
 
-    def _project(self, x: Tensor, *parts: str) -> tuple[Tensor, ...]:
-        width = x.shape[-1]
-        weights = self.in_projection.weight.split(width)
-        biases = self.in_projection.bias.split(width)
-        chosen = [list(_ACTIVATIONS).index(part) for part in parts]
-        outputs = _Projections.apply(  # type: ignore[no-untyped-call]
-            x.reshape(-1, width),
-            [_ACTIVATIONS[part] for part in parts],
-            *(weights[i] for i in chosen),
-            *(biases[i] for i in chosen),
+    def _in_parallel(self, x: Tensor, slots: Tensor, *, last: int) -> tuple[Tensor, Tensor]:
+        y, slots = _SlotMemory.apply(  # type: ignore[no-untyped-call]
+            x,
+            slots,
+            self.in_projection.weight,
+            self.in_projection.bias,
+            self.mix.weight,
+            self.mix.bias,
+            last,
         )
-        return tuple(output.view(x.shape) for output in outputs)
-
-    def _mixed(self, x: Tensor, context: Tensor) -> Tensor:
-        of_x, of_context = self.mix.weight.split(x.shape[-1], dim=1)
-        return F.linear(x, of_x, self.mix.bias) + F.linear(context, of_context)
-
-
-_ACTIVATIONS = {"gate": "sigmoid", "write": "tanh", "read": "tanh"}
-_ROWS_AT_ONCE = 2048
-
-
-class _Projections(torch.autograd.Function):
-    """Activated linear parts of one input, a cache-sized piece of its rows at a time.
-
-    Each part is a tensor of its own: a part of one wider tensor is strided, and what a CPU
-    then does with it element by element is ten times slower.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, activations: list[str], *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        weights, biases = _halves(parameters)
-        outputs = tuple(x.new_empty(len(x), len(weight)) for weight in weights)
-        for x_piece, *pieces in zip(*_in_pieces(x, *outputs), strict=True):
-            for piece, weight, bias, name in zip(pieces, weights, biases, activations, strict=True):
-                torch.addmm(bias, x_piece, weight.T, out=piece)
-                _ACTIVATE[name](piece)
-        ctx.save_for_backward(x, *weights, *outputs)
-        ctx.activations = activations
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, *saved = ctx.saved_tensors
-        weights, outputs = _halves(saved)
-        grad_x = torch.empty_like(x)
-        grad_weights = [torch.zeros_like(weight) for weight in weights]
-        grad_biases = [weight.new_zeros(len(weight)) for weight in weights]
-        room = x.new_empty(min(_ROWS_AT_ONCE, len(x)), x.shape[1])
-        for x_piece, grad_x_piece, *pieces in zip(
-            *_in_pieces(x, grad_x, *outputs, *grads), strict=True
-        ):
-            for i, (output, grad) in enumerate(zip(*_halves(pieces), strict=True)):
-                before = room[: len(x_piece)]
-                _UNDO[ctx.activations[i]](grad, output, grad_input=before)
-                grad_weights[i].addmm_(before.T, x_piece)
-                grad_biases[i] += before.sum(0)
-                torch.addmm(grad_x_piece, before, weights[i], beta=int(i > 0), out=grad_x_piece)
-        return grad_x, None, *grad_weights, *grad_biases
-
-
-_ACTIVATE = {"sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
-_UNDO = {
-    "sigmoid": torch.ops.aten.sigmoid_backward.grad_input,
-    "tanh": torch.ops.aten.tanh_backward.grad_input,
-}
-
-
-def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    middle = len(tensors) // 2
-    return tensors[:middle], tensors[middle:]
-
-
-def _in_pieces(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    return [tensor.split(_ROWS_AT_ONCE) for tensor in tensors]
-
-
-def slot_memory(
-    gate: Float[Tensor, "batch time width"],
-    write: Float[Tensor, "batch time width"],
-    read: Float[Tensor, "batch time width"],
-    slots: Float[Tensor, "batch slots width"],
-) -> tuple[Float[Tensor, "batch time width"], Float[Tensor, "batch slots width"]]:
-    """What each token reads, and the slots after the last: a round of tokens at a time."""
-    history = _history(gate, write, slots)
-    return _read(history, read), history[:, -slots.shape[1] :]
+        return y, slots
 
 
 def slot_memory_loop(
@@ -168,7 +89,7 @@ def slot_memory_loop(
     read: Float[Tensor, "batch time width"],
     slots: Float[Tensor, "batch slots width"],
 ) -> tuple[Float[Tensor, "batch time width"], Float[Tensor, "batch slots width"]]:
-    """The formula as published, a token at a time: the reference of `slot_memory`."""
+    """The formula as published, a token at a time: the reference of the parallel form."""
     time, count, width = gate.shape[1], slots.shape[1], slots.shape[2]
     memory = list(slots.unbind(dim=1))
     contexts = []
@@ -182,90 +103,179 @@ def slot_memory_loop(
     return torch.stack(contexts, dim=1), torch.stack(oldest_first, dim=1)
 
 
-def _history(gate: Tensor, write: Tensor, slots: Tensor) -> Float[Tensor, "batch past width"]:
-    """The starting slots, then h_t of every token: `[batch, slots + time, width]`."""
-    history: Tensor = _LaggedRecurrence.apply(gate, write, slots)  # type: ignore[no-untyped-call]
-    return history
+# Rows of a piece: what it computes stays in a core's cache from the projection to the mix.
+_ROWS_AT_ONCE = 4096
 
 
-class _LaggedRecurrence(torch.autograd.Function):
-    """h_t = h_{t-lag} + gate_t (write_t − h_{t-lag}), a round of `lag` tokens an operation."""
+class _SlotMemory(torch.autograd.Function):
+    """The mixer, a cache-sized piece of a few rounds at a time.
 
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, write: Tensor, slots: Tensor) -> Tensor:
-        time, lag = gate.shape[1], slots.shape[1]
-        history = gate.new_empty(gate.shape[0], lag + time, gate.shape[2])
-        history[:, :lag] = slots
-        for start in range(0, time, lag):
-            now = slice(start, min(start + lag, time))
-            later = slice(now.start + lag, now.stop + lag)
-            torch.lerp(history[:, now], write[:, now], gate[:, now], out=history[:, later])
-        ctx.save_for_backward(gate, write, history)
-        ctx.lag = lag
-        return history
+    Inside, a sequence is `[round, batch, place, width]`: the rows of a piece are contiguous.
+    `windows` holds what the tokens of each round see: the 8 states of the round before, then
+    the 8 of their own.
+    """
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate, write, history = ctx.saved_tensors
-        lag, time = ctx.lag, gate.shape[1]
-        total = grads[0].clone()
-        for start in reversed(range(0, time, lag)):
-            now = slice(start, min(start + lag, time))
-            later = total[:, now.start + lag : now.stop + lag]
-            total[:, now].add_(later).addcmul_(later, gate[:, now], value=-1)
-        through = total[:, lag:]
-        return (write - history[:, :time]).mul_(through), through * gate, total[:, :lag]
-
-
-def _read(history: Tensor, read: Tensor) -> Float[Tensor, "batch time width"]:
-    """Softmax reads of the window behind each token, a round of `slots` tokens a product."""
-    batch, time, width = read.shape
-    count = history.shape[1] - time
-    short = -time % count
-    if short:
-        read = F.pad(read, (0, 0, 0, short))
-        history = F.pad(history, (0, 0, 0, short))
-    rounds = batch * (time + short) // count
-    # A token at place j of its round sees the states that this round wrote up to j, and
-    # in the other slots the ones that the round before left there.
-    newer = history[:, count:].reshape(rounds, count, width)
-    older = history[:, :-count].reshape(rounds, count, width)
-    context: Tensor = _RoundRead.apply(  # type: ignore[no-untyped-call]
-        read.reshape(rounds, count, width), newer, older
-    )
-    return context.view(batch, time + short, width)[:, :time]
-
-
-class _RoundRead(torch.autograd.Function):
-    """Attention inside a round: autograd would keep and mask four products where two do."""
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        slots: Tensor,
+        in_weight: Tensor,
+        in_bias: Tensor,
+        mix_weight: Tensor,
+        mix_bias: Tensor,
+        last: int,
+    ) -> tuple[Tensor, Tensor]:
+        (batch, time, width), count = x.shape, slots.shape[1]
+        ctx.plan = plan = _Plan(batch, time, last, count)
+        x = _in_rounds(_padded(x, 0, plan.padding), count)
+        parts = x.new_empty(3, *x.shape)
+        windows = x.new_empty(len(x), batch, 2 * count, width)
+        weights = x.new_empty(len(x) - plan.first, batch, count, 2 * count)
+        y = x.new_empty(batch, len(weights) * count, width)
+        in_weights, in_biases = in_weight.view(3, width, width), in_bias.view(3, 1, width)
+        of_x, of_context = mix_weight.split(width, dim=1)
+        unseen = _unseen(weights)
+        before = slots
+        for now, reading in plan.pieces():
+            rows, used = x[now].reshape(-1, width), 3 if reading else 2
+            torch.baddbmm(
+                in_biases[:used],
+                rows.expand(used, -1, -1),
+                in_weights[:used].mT,
+                out=parts[:used, now].flatten(1, -2),
+            )
+            parts[0, now].sigmoid_()
+            parts[1:used, now].tanh_()
+            older, newer = windows[now].split(count, dim=2)
+            older[0] = before
+            for gate, write, after in zip(parts[0, now], parts[1, now], newer, strict=True):
+                torch.lerp(before, write, gate, out=after)
+                before = after
+            older[1:] = newer[:-1]
+            if reading:
+                read, window = parts[2, now].flatten(0, 1), windows[now].flatten(0, 1)
+                scores = torch.baddbmm(unseen, read, window.mT, alpha=1 / math.sqrt(width))
+                weight = torch.softmax(scores, -1, out=weights[reading].flatten(0, 1))
+                context = (weight @ window).view(-1, width)
+                mixed = torch.addmm(mix_bias, rows, of_x.T)
+                mixed.addmm_(context, of_context.T)
+                y_now = _in_rounds(y, count)[reading]
+                y_now.copy_(mixed.view(y_now.shape))
+        ctx.save_for_backward(x, parts, windows, weights, in_weight, mix_weight)
+        return y[:, plan.skipped : plan.skipped + last], windows[-1, :, plan.final].clone()
 
     @staticmethod
-    def forward(ctx: Any, read: Tensor, newer: Tensor, older: Tensor) -> Tensor:
-        scores = _chosen(read @ newer.mT, read @ older.mT).mul_(1 / math.sqrt(read.shape[-1]))
-        # torch's softmax is slow on rows as short as these.
-        weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-        weights /= weights.sum(-1, keepdim=True)
-        ctx.save_for_backward(read, newer, older, weights)
-        return _both(weights, newer, older)
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, parts, windows, weights, in_weight, mix_weight = ctx.saved_tensors
+        (_, batch, count, width), plan = x.shape, ctx.plan
+        grad_y = _in_rounds(_padded(grads[0], plan.skipped, plan.padding), count)
+        grad_x = x.new_empty(batch, len(x) * count, width)
+        in_weights = in_weight.view(3, width, width)
+        of_x, of_context = mix_weight.split(width, dim=1)
+        grad_in, grad_mix = torch.zeros_like(in_weights), torch.zeros_like(mix_weight)
+        grad_in_bias = x.new_zeros(3, width)
+        grad_of_x, grad_of_context = grad_mix.split(width, dim=1)
+        room_for_parts = x.new_empty(3, plan.longest, batch, count, width)
+        room_for_windows = x.new_empty(plan.longest, batch, 2 * count, width)
+        from_later = x.new_zeros(batch, count, width)
+        for now, reading in reversed(plan.pieces()):
+            rows, used = x[now].reshape(-1, width), 3 if reading else 2
+            gate, write, read = parts[:, now]
+            grad_parts = room_for_parts[:used, : len(gate)]
+            grad_windows = room_for_windows[: len(gate)]
+            if reading:
+                grad = grad_y[reading].reshape(-1, width)
+                grad_rows = grad @ of_x
+                grad_context = (grad @ of_context).view(-1, count, width)
+                window, weight = windows[now].flatten(0, 1), weights[reading].flatten(0, 1)
+                grad_of_x.addmm_(grad.T, rows)
+                grad_of_context.addmm_(grad.T, (weight @ window).view(-1, width))
+                grad_scores = torch.ops.aten._softmax_backward_data(
+                    grad_context @ window.mT, weight, -1, weight.dtype
+                )
+                grad_scores *= 1 / math.sqrt(width)
+                torch.bmm(grad_scores, window, out=grad_parts[2].flatten(0, 1))
+                seen = torch.bmm(weight.mT, grad_context, out=grad_windows.flatten(0, 1))
+                seen.baddbmm_(grad_scores.mT, read.flatten(0, 1))
+            else:
+                grad_rows = torch.zeros_like(rows)
+                grad_windows.zero_()
+            if now.stop == len(x):
+                grad_windows[-1, :, plan.final] += grads[1]
+            # A state is seen in its own round and in the next, whose states are made of it.
+            in_next, total = grad_windows.split(count, dim=2)
+            total[:-1] += in_next[1:]
+            total[-1] += from_later
+            keep = 1 - gate
+            for r in reversed(range(1, len(gate))):
+                total[r - 1].addcmul_(total[r], keep[r])
+            from_later = in_next[0].addcmul(total[0], keep[0])
+            torch.sub(write, windows[now, :, :count], out=grad_parts[0]).mul_(total)
+            torch.mul(gate, total, out=grad_parts[1])
+            _sigmoid_backward(grad_parts[0], gate, grad_input=grad_parts[0])
+            _tanh_backward(grad_parts[1:], parts[1:used, now], grad_input=grad_parts[1:])
+            of_parts = grad_parts.flatten(1, -2)
+            grad_in[:used].baddbmm_(of_parts.mT, rows.expand(used, -1, -1))
+            grad_in_bias[:used] += of_parts.sum(1)
+            for of_part, weight in zip(of_parts, in_weights[:used], strict=True):
+                grad_rows.addmm_(of_part, weight)
+            grad_x_now = _in_rounds(grad_x, count)[now]
+            grad_x_now.copy_(grad_rows.view(grad_x_now.shape))
+        return (
+            grad_x[:, : plan.time],
+            from_later,
+            grad_in.flatten(0, 1),
+            grad_in_bias.flatten(),
+            grad_mix,
+            grads[0].sum((0, 1)),
+            None,
+        )
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        read, newer, older, weights = ctx.saved_tensors
-        grad = grads[0]
-        along = weights * _chosen(grad @ newer.mT, grad @ older.mT)
-        scores = along.addcmul_(weights, along.sum(-1, keepdim=True), value=-1)
-        scores *= 1 / math.sqrt(read.shape[-1])
-        through = []
-        for part in (torch.tril, lambda x: torch.triu(x, 1)):
-            states = part(weights).mT @ grad
-            through.append(states.baddbmm_(part(scores).mT, read))
-        return _both(scores, newer, older), through[0], through[1]
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
-def _chosen(newer: Tensor, older: Tensor) -> Tensor:
-    """Per token of a round, the entries that belong to the states it sees."""
-    return newer.tril_().add_(older.triu_(1))
+class _Plan:
+    """How a sequence is cut into rounds, and these into pieces."""
+
+    def __init__(self, batch: int, time: int, last: int, count: int) -> None:
+        self.time = time
+        self.rounds = -(-time // count)
+        self.padding = self.rounds * count - time
+        # The first round that is read, and its tokens that are not asked for.
+        self.first, self.skipped = divmod(time - last, count)
+        # Where the last window holds the states of the last tokens.
+        self.final = slice(count - self.padding, 2 * count - self.padding)
+        self.longest = min(self.rounds, max(1, _ROWS_AT_ONCE // (batch * count)))
+
+    def pieces(self) -> list[tuple[slice, slice | None]]:
+        """Of each piece: its rounds, and the same among those that are read."""
+        pieces: list[tuple[slice, slice | None]] = []
+        for begin, end in ((0, self.first), (self.first, self.rounds)):
+            for start in range(begin, end, self.longest):
+                stop = min(start + self.longest, end)
+                reading = slice(start - self.first, stop - self.first)
+                pieces.append((slice(start, stop), reading if start >= self.first else None))
+        return pieces
 
 
-def _both(weights: Tensor, newer: Tensor, older: Tensor) -> Tensor:
-    return (weights.tril() @ newer).baddbmm_(weights.triu(1), older)
+def _padded(x: Tensor, before: int, after: int) -> Tensor:
+    return F.pad(x, (0, 0, before, after)) if before or after else x
+
+
+def _in_rounds(x: Tensor, count: int) -> Tensor:
+    """A view of `[batch, time, width]` as `[round, batch, place, width]`."""
+    out: Tensor = x.unflatten(1, (-1, count)).transpose(0, 1)
+    return out
+
+
+def _unseen(weights: Tensor) -> Float[Tensor, "place window"]:
+    """Added to scores: a token sees the states of its round up to its own, which stands in
+    its place, and in the other places those of the round before.
+    """
+    count, window = weights.shape[-2:]
+    seen = weights.new_ones(count, window, dtype=torch.bool).triu(1).tril(count)
+    return weights.new_zeros(count, window).masked_fill(~seen, -math.inf)

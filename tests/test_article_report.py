@@ -1,0 +1,81 @@
+import pytest
+
+from rulekeep.article import report
+from rulekeep.article.published import published_figures
+from rulekeep.specs import ArticleCell
+
+PUBLISHED = {
+    (64, "attention"): (0.244, 0.938, 0.906),
+    (64, "compressed"): (0.937, 0.699, 0.492),
+    (256, "attention"): (0.709, 0.757, 0.581),
+    (256, "compressed"): (1.095, 0.633, 0.358),
+    (1028, "attention"): (0.990, 0.701, 0.492),
+    (1028, "compressed"): (1.163, 0.577, 0.263),
+}
+
+
+def row(val_loss: float, token: float, rule: float) -> dict:
+    metrics = {"val_loss": val_loss, "token_accuracy": token, "rule_accuracy": rule}
+    metrics |= {"retention": rule, "second_mention_accuracy": rule, "item_accuracy": 1, "exact": 0}
+    return {"metrics": metrics, "cell": {"seed": 7}}
+
+
+@pytest.mark.parametrize(("context", "model"), list(PUBLISHED))
+def test_published_figures_are_the_articles(context: int, model: str) -> None:
+    figures = published_figures(ArticleCell(context=context, model=model))
+    assert figures is not None
+    assert (figures.val_loss, figures.token_accuracy, figures.rule_accuracy) == PUBLISHED[
+        context, model
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "fails"),
+    [
+        ((0.244, 0.938, 0.906), False),
+        ((0.263, 0.947, 0.897), False),
+        ((0.265, 0.938, 0.906), True),
+        ((0.244, 0.949, 0.906), True),
+        ((0.244, 0.938, 0.895), True),
+        ((float("nan"), 0.938, 0.906), True),
+    ],
+)
+def test_a_cell_fails_outside_its_tolerance_only(figures: tuple, fails: bool) -> None:
+    cell = ArticleCell(context=64, model="attention")
+    table, failures = report.comparison({cell: row(*figures)})
+    assert bool(failures) == fails
+    assert ("out of tolerance" in table) == fails
+    assert all(failure.startswith(cell.label) for failure in failures)
+
+
+@pytest.mark.parametrize("change", [{"context": 128}, {"seed": 1}, {"steps": 79}])
+def test_a_cell_without_a_published_figure_has_no_verdict(change: dict) -> None:
+    cell = ArticleCell(**({"context": 64, "model": "attention"} | change))
+    table, failures = report.comparison({cell: row(9.0, 0.0, 0.0)})
+    assert failures == []
+    assert table.splitlines()[-1].rstrip(" |").endswith("–")
+
+
+def test_seeds_come_with_mean_interval_and_every_seed() -> None:
+    rows = {}
+    for seed, rule in enumerate([0.4, 0.5, 0.6, 0.5, 0.5]):
+        record = row(1.0, 0.7, rule)
+        record["cell"]["seed"] = seed
+        rows[ArticleCell(context=64, model="attention", seed=seed)] = record
+    line = next(line for line in report.over_seeds(rows).splitlines() if "rule_accuracy" in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    # t(0.975, 4) = 2.776; standard deviation 0.0707; half width 0.0878.
+    assert cells[3:] == ["0.500 (0.412 to 0.588)", "0.400", "0.500", "0.600", "0.500", "0.500"]
+    few = dict(list(rows.items())[:2])
+    assert "; 2 seeds: few)" in report.over_seeds(few)
+
+
+def test_leak_table_shows_the_known_figures() -> None:
+    cells = report.leak_table([64]).splitlines()[-1].strip("|").split("|")
+    assert [cell.strip() for cell in cells] == ["64", "0.875", "0.781", "1.000", "0.562", "0.125"]
+
+
+def test_tables_line_up_and_escape_nothing_away() -> None:
+    table = report.markdown_table(["a", "number"], [["x", "1"], ["longer", "100"]])
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert table.splitlines()[1].endswith(":|")

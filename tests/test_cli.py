@@ -1,0 +1,254 @@
+"""The `rulekeep` command through its entry point, in processes of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("rulekeep")
+QUICK = ["--contexts", "16", "--steps", "2"]
+
+
+def rulekeep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """Two steps of both models at context 16."""
+    folder = tmp_path_factory.mktemp("quick")
+    return folder, rulekeep("article", *QUICK, "--out", "run", cwd=folder)
+
+
+BAD = {
+    "unknown model": (["--models", "mamba"], "model 'mamba': choose from attention, compressed"),
+    "one of two models unknown": (["--models", "attention,x"], "model 'x': choose from"),
+    "empty model": (["--models", ""], "model '': choose from"),
+    "model twice": (["--models", "attention,attention"], "model attention given 2 times"),
+    "short context": (["--contexts", "15"], "context 15: must be 16 or more"),
+    "negative context": (["--contexts=-64"], "context -64: must be 16 or more"),
+    "context no integer": (["--contexts", "64,big"], "--contexts 'big': must be a whole number"),
+    "context a fraction": (["--contexts", "64.5"], "--contexts '64.5': must be a whole number"),
+    "context empty": (["--contexts", "64,"], "--contexts '': must be a whole number"),
+    "context twice": (["--contexts", "64,64"], "context 64 given 2 times: name each once"),
+    "negative steps": (["--steps=-1"], "steps -1: must be 1 or more"),
+    "no steps": (["--steps", "0"], "steps 0: must be 1 or more"),
+    "steps no integer": (["--steps", "many"], "--steps 'many': must be a whole number"),
+    "seed no integer": (["--seeds", "1,x"], "--seeds 'x': must be a whole number"),
+    "negative seed": (["--seeds=-3"], "seed -3: must be from 0"),
+    "huge seed": (["--seeds", str(2**64)], "must be from 0 to 2**63 - 1"),
+    "seed twice": (["--seeds", "1,1"], "seed 1 given 2 times: name each once"),
+    "no workers": (["--workers", "0"], "--workers 0: must be 1 or more"),
+    "workers no integer": (["--workers", "two"], "--workers 'two': must be a whole number"),
+    "unknown option": (["--colour"], "Unknown option: --colour"),
+    "a word too many": (["attention"], "'attention'"),
+    "option without value": (["--out"], "--out requires an argument"),
+    "folder under a file": (["--out", "file/run"], "--out file/run: cannot be written"),
+    "folder is a file": (["--out", "file"], "--out file: cannot be written"),
+    "folder in proc": (["--out", "/proc/run"], "--out /proc/run: cannot be written"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = rulekeep("article", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_an_unknown_command_names_the_known_ones(tmp_path: Path) -> None:
+    done = rulekeep("artcle", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "artcle" in done.stderr
+    assert "article" in done.stderr.replace("artcle", "")
+
+
+def test_help_and_version_need_no_torch(tmp_path: Path) -> None:
+    assert "article" in rulekeep("--help", cwd=tmp_path).stdout
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", rulekeep("--version", cwd=tmp_path).stdout)
+    code = (
+        "import sys, rulekeep.cli; from rulekeep.article import report;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_prints_the_table_and_where_everything_is(quick: tuple) -> None:
+    _, done = quick
+    assert done.returncode == 0
+    assert "| verdict |" in done.stdout
+    for name in ("overview.png", "report.md", "records.jsonl", "history.json", "predictions.json"):
+        assert name in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_leaves_the_files_it_names_and_no_others(quick: tuple) -> None:
+    folder, _ = quick
+    files = {p.relative_to(folder / "run").as_posix() for p in (folder / "run").rglob("*.*")}
+    assert files == {
+        "history.json",
+        "predictions.json",
+        "records.jsonl",
+        "overview.png",
+        "overview.svg",
+        "report.md",
+        "cells/ctx16-attention-seed7-steps2.json",
+        "cells/ctx16-compressed-seed7-steps2.json",
+    }
+
+
+def test_history_has_the_published_files_keys(quick: tuple) -> None:
+    history = json.loads((quick[0] / "run" / "history.json").read_text())
+    assert [(row["model"], row["step"]) for row in history] == [
+        ("attention", 1),
+        ("attention", 2),
+        ("compressed", 1),
+        ("compressed", 2),
+    ]
+    assert all(
+        list(row)
+        == [
+            "benchmark",
+            "model",
+            "step",
+            "train_loss",
+            "val_loss",
+            "val_acc",
+            "rule_acc",
+            "item_acc",
+            "elapsed_sec",
+        ]
+        for row in history
+    )
+    assert all(row["benchmark"] == "ctx16" for row in history)
+
+
+def test_predictions_are_the_first_five_examples_of_each_cell(quick: tuple) -> None:
+    shown = json.loads((quick[0] / "run" / "predictions.json").read_text())
+    assert [row["model"] for row in shown] == ["attention"] * 5 + ["compressed"] * 5
+    for row in shown:
+        assert len(row["prefix"].split()) == 9
+        assert len(row["target"].split()) == len(row["prediction"].split()) == 7
+        assert row["target"].endswith("<eos>")
+    assert [row["target"] for row in shown[:5]] == [row["target"] for row in shown[5:]]
+
+
+def test_records_report_metrics_and_costs(quick: tuple) -> None:
+    lines = (quick[0] / "run" / "records.jsonl").read_text().splitlines()
+    for record in map(json.loads, lines):
+        assert record["metrics"].keys() >= {"retention", "second_mention_accuracy", "exact"}
+        costs = record["costs"]
+        assert costs["train_seconds"] > 0
+        assert costs["tokens_per_second"] == pytest.approx(2 * 64 * 16 / costs["train_seconds"])
+        assert (
+            costs["state_bytes"]
+            == {"attention": 16384, "compressed": 4096}[record["cell"]["model"]]
+        )
+        assert costs["peak_memory_bytes"] > 50e6
+        assert record["environment"]["threads"] == 1
+
+
+def test_finished_cells_are_taken_over_and_the_rest_is_run(quick: tuple, tmp_path: Path) -> None:
+    folder, first = quick
+    copy = tmp_path / "run"
+    subprocess.run(["cp", "-r", folder / "run", copy], check=True)
+    cells = sorted((copy / "cells").iterdir())
+    cells[0].unlink()
+    kept = cells[1].stat().st_mtime_ns
+    done = rulekeep("article", *QUICK, "--out", str(copy), cwd=tmp_path)
+    assert done.returncode == 0
+    assert "1 of 2 cells stand finished" in done.stderr
+    assert "[1/1] ctx16-attention-seed7-steps2" in done.stderr
+    assert cells[1].stat().st_mtime_ns == kept
+    assert done.stdout.splitlines()[:4] == first.stdout.splitlines()[:4]
+
+
+def test_a_corrupt_record_is_set_aside_and_run_again(quick: tuple, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    subprocess.run(["cp", "-r", quick[0] / "run", copy], check=True)
+    cell = copy / "cells" / "ctx16-compressed-seed7-steps2.json"
+    whole = cell.read_bytes()
+    cell.write_bytes(whole[:100])
+    done = rulekeep("article", *QUICK, "--out", str(copy), cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"set aside as {cell.name}.corrupt-1, run again" in done.stderr
+    assert cell.with_name(f"{cell.name}.corrupt-1").read_bytes() == whole[:100]
+    assert json.loads(cell.read_text())["metrics"] == json.loads(whole)["metrics"]
+
+
+def test_several_seeds_print_interval_and_every_seed(tmp_path: Path) -> None:
+    done = rulekeep(
+        "article", *QUICK, "--models", "attention", "--seeds", "1,2", "--out", "run", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "95 % interval" in done.stdout
+    assert "seed 2" in done.stdout
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [row["seed"] for row in history] == [1, 1, 2, 2]
+
+
+def test_serial_gives_the_figures_of_the_parallel_memory(quick: tuple, tmp_path: Path) -> None:
+    arguments = ["article", *QUICK, "--models", "compressed", "--serial", "--out", "run"]
+    assert rulekeep(*arguments, cwd=tmp_path).returncode == 0
+    serial = json.loads((tmp_path / "run" / "records.jsonl").read_text())
+    parallel = json.loads((quick[0] / "run" / "records.jsonl").read_text().splitlines()[1])
+    assert serial["cell"]["serial"]
+    for name, value in parallel["metrics"].items():
+        assert serial["metrics"][name] == pytest.approx(value, abs=1e-4)
+
+
+def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
+    driver = subprocess.Popen(
+        [COMMAND, "article", "--contexts", "16,1028", "--models", "attention", "--workers", "2",
+         "--steps", "300", "--out", "run"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    cell = tmp_path / "run" / "cells" / "ctx16-attention-seed7-steps300.json"
+    deadline = time.monotonic() + 150
+    while not cell.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert "interrupted: 1 of 2 cells are finished and stand in run" in errors
+    assert "Traceback" not in errors
+    assert json.loads(cell.read_text())["costs"]["train_seconds"] > 0
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{COMMAND} article --leak --contexts 16,17,18 | head -n 1",
+        shell=True, capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+def test_leak_says_which_settings_it_ignores(tmp_path: Path) -> None:
+    done = rulekeep("article", "--leak", "--steps", "3", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == "--leak trains nothing: --steps, --out ignored\n"
+
+
+def test_leak_trains_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    done = rulekeep("article", "--leak", cwd=tmp_path)
+    assert done.returncode == 0
+    for context in (64, 256, 1028):
+        line = next(x for x in done.stdout.splitlines() if x.startswith(f"| {context:>7} |"))
+        assert re.findall(r"\d\.\d+", line)[:4] == ["0.875", "0.781", "1.000", "0.562"]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from typing import NamedTuple
+
+import torch
+
+from rulekeep.costs import Clock, environment, peak_memory_bytes, state_bytes
+from rulekeep.mixers import Attention, Slots
+
+
+class Pair(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+def test_state_bytes_are_counted_from_the_tensors() -> None:
+    state = Pair(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(5, dtype=torch.int8))
+    assert state_bytes([state, state]) == 2 * (48 + 5)
+
+
+def test_a_kv_cache_grows_and_slots_do_not() -> None:
+    x = torch.zeros(1, 64, 64)
+    assert state_bytes([Attention(64)(x)[1]]) == 2 * 64 * 64 * 4
+    assert state_bytes([Slots(64)(x)[1]]) == state_bytes([Slots(64)(x[:, :3])[1]]) == 8 * 64 * 4
+
+
+def test_clock_counts_only_what_runs_inside_it() -> None:
+    import time
+
+    clock = Clock()
+    time.sleep(0.05)
+    assert clock.seconds == 0
+    with clock.running():
+        time.sleep(0.05)
+    assert 0.05 <= clock.seconds < 0.5
+
+
+def test_peak_memory_is_this_process_own() -> None:
+    code = (
+        "from rulekeep.costs import peak_memory_bytes as p; a = p(); x = bytearray(200 << 20); "
+        "b = p(); del x; print(a, b, p())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, during, after = map(int, done.stdout.split())
+    assert during - before > 190 << 20
+    # The kernel counts resident pages in batches.
+    assert after >= during - (4 << 20)
+    assert peak_memory_bytes() > 0
+
+
+def test_environment_names_what_a_figure_depends_on() -> None:
+    found = environment()
+    assert found["torch"] == torch.__version__
+    assert found["threads"] == torch.get_num_threads()
+    assert all(found[key] for key in ("rulekeep", "python", "platform", "cpu", "cpu_capability"))

@@ -1,0 +1,123 @@
+"""The house's own rules: style, types, layers, and documents that stay true."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from rulekeep import __version__
+from rulekeep.cli import app
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["mypy"],
+        ["lint-imports"],
+    ],
+    ids=lambda command: " ".join(command),
+)
+def test_checks_pass(command: list[str]) -> None:
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_in_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_readme_tree_names_every_source_file_and_no_other() -> None:
+    tree = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0]
+    named, folder = set(), ""
+    for line in tree.splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        if name.endswith("/"):
+            folder = name if len(indent) <= 2 else f"src/rulekeep/{name}"
+            continue
+        if name.endswith(".py"):
+            named.add(f"src/rulekeep/{name}" if len(indent) == 4 else f"{folder}{name}")
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("src/rulekeep", "benchmarks", "sweeps")
+        for path in (ROOT / kind).rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+    assert named == sources
+
+
+def commands() -> list[str]:
+    """Every `rulekeep …` line in the code blocks of the documents."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
+            found += [line.split(" #")[0] for line in block.splitlines() if line.strip()]
+    return found
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    assert [line.split(" #")[0].strip() for line in commands()[:2]] == ["make run", "make test"]
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_commands_in_documents_exist(line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+    elif words[0] == "rulekeep":
+        assert isinstance(app, App)
+        app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    else:
+        assert words[0] == "python"
+        assert (ROOT / words[1]).exists()
+
+
+def test_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_torch_is_asked_for_by_a_range_and_no_index() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (torch,) = [line for line in project["dependencies"] if line.startswith("torch")]
+    assert re.fullmatch(r"torch>=[\d.]+,<\d+", torch)
+    assert "index-url" not in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 1", "rulekeep needs Python 3.11 or newer"),
+        ('case "$2" in *sys*) exit 0;; *) exit 1;; esac', "has no venv"),
+    ],
+    ids=["too old", "no venv"],
+)
+def test_make_says_in_one_line_what_python_lacks(tmp_path: Path, script: str, message: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-C", ROOT, f"PYTHON={python}", f"VENV={tmp_path / 'venv'}", "run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "venv").exists()

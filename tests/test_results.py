@@ -1,0 +1,88 @@
+"""Every figure that README states comes out of the committed records."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rulekeep.article import report
+from rulekeep.article.published import published_figures
+from rulekeep.specs import ArticleCell
+from rulekeep.summary import paired_difference, summarise_scores
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+# The author's own script with other seeds, contexts 64 then 256: rule accuracy.
+AUTHORS_SCRIPT = {
+    (1, 64, "attention"): 0.965,
+    (1, 64, "compressed"): 0.673,
+    (1, 256, "attention"): 0.454,
+    (1, 256, "compressed"): 0.406,
+    (2, 64, "attention"): 0.906,
+    (2, 64, "compressed"): 0.523,
+    (2, 256, "attention"): 0.477,
+    (2, 256, "compressed"): 0.610,
+    (3, 64, "attention"): 0.942,
+    (3, 64, "compressed"): 0.565,
+    (3, 256, "attention"): 0.508,
+    (3, 256, "compressed"): 0.412,
+}
+
+
+def records(folder: str) -> dict[ArticleCell, dict]:
+    lines = (ROOT / "results" / folder / "records.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {ArticleCell(**row["cell"]): row for row in rows}
+
+
+def test_the_committed_run_has_every_published_figure_within_tolerance() -> None:
+    rows = records("article")
+    assert len(rows) == 6
+    assert all(published_figures(cell) for cell in rows)
+    assert report.comparison(rows).failures == []
+
+
+def test_the_committed_run_has_every_published_figure_to_three_decimals() -> None:
+    for cell, row in records("article").items():
+        published = published_figures(cell)
+        for name in ("val_loss", "token_accuracy", "rule_accuracy"):
+            # The last digit of a published figure may have been rounded either way.
+            assert row["metrics"][name] == pytest.approx(getattr(published, name), abs=0.00051)
+
+
+@pytest.mark.parametrize(("cell", "figure"), AUTHORS_SCRIPT.items(), ids=str)
+def test_other_seeds_give_what_the_authors_script_gives(cell: tuple, figure: float) -> None:
+    seed, context, model = cell
+    row = records("article-seeds")[ArticleCell(seed=seed, context=context, model=model)]
+    assert row["metrics"]["rule_accuracy"] == pytest.approx(figure, abs=0.0105)
+
+
+@pytest.mark.parametrize("context", [64, 256, 1028])
+def test_the_readme_states_the_figures_over_seeds(context: int) -> None:
+    rows = records("article-seeds")
+    by_model = {
+        model: {
+            cell.seed: row["metrics"]["rule_accuracy"]
+            for cell, row in rows.items()
+            if (cell.context, cell.model) == (context, model)
+        }
+        for model in ("attention", "compressed")
+    }
+    assert all(list(values) == [1, 2, 3, 4, 5] for values in by_model.values())
+    line = next(line for line in README.splitlines() if line.startswith(f"| {context} |"))
+    for values in by_model.values():
+        assert summarise_scores(list(values.values())).text() in line
+    difference = paired_difference(by_model["attention"], by_model["compressed"])
+    assert difference.summary.text() in line
+
+
+def test_the_readme_states_the_measured_speed() -> None:
+    record = json.loads((ROOT / "results" / "article_speed.json").read_text())
+    rows = {row["context"]: row for row in record["rows"]}
+    for context in (1028, 4096):
+        seconds = {way: sorted(values) for way, values in rows[context]["seconds"].items()}
+        median = {way: values[len(values) // 2] for way, values in seconds.items()}
+        assert f"{median['attention'] / median['parallel']:.1f}" in README
+    calls = rows[1028]["calls"]
+    assert f"{calls['serial']['all'] / calls['parallel']['all']:.0f} times fewer" in README

@@ -1,0 +1,54 @@
+import pytest
+
+from rulekeep.specs import ArticleCell, ArticleSpec, TrainingSpec
+
+
+def test_the_default_grid_is_the_published_one() -> None:
+    cells = [(cell.context, cell.model, cell.seed) for cell in ArticleSpec().cells()]
+    assert cells == [
+        (context, model, 7) for context in (64, 256, 1028) for model in ("attention", "compressed")
+    ]
+
+
+def test_specs_are_the_same_after_a_json_round_trip() -> None:
+    spec = ArticleSpec(contexts=(64, 128), seeds=(1, 2), steps=3, serial=True)
+    assert ArticleSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_serial_changes_the_cells_of_the_memory_only() -> None:
+    serial = [cell.model for cell in ArticleSpec(serial=True).cells() if cell.serial]
+    assert serial == ["compressed"] * 3
+
+
+def test_labels_tell_every_cell_apart() -> None:
+    spec = ArticleSpec(seeds=(1, 2))
+    serial = ArticleSpec(seeds=(1, 2), serial=True)
+    cells = {*spec.cells(), *serial.cells()}
+    assert len({cell.label for cell in cells}) == len(cells) == 18
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"contexts": (15,)}, "context 15: must be 16 or more"),
+        ({"contexts": ()}, "no context given: name at least one"),
+        ({"contexts": (64, 64)}, "context 64 given 2 times: name each once"),
+        ({"models": ("mamba",)}, "model 'mamba': choose from attention, compressed"),
+        ({"seeds": (-1,)}, "seed -1: must be from 0"),
+        ({"steps": 0}, "steps 0: must be 1 or more"),
+        ({"steps": "80"}, "steps '80': input should be a valid integer"),
+        ({"colour": 1}, "colour 1: extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_fix_in_one_line(values: dict, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        ArticleSpec.parse(**values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_specs_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ArticleCell(context=64, model="attention").seed = 3
+    with pytest.raises(TypeError):
+        TrainingSpec(1, 2, 0.1, 0.1, 1.0)
