@@ -12,8 +12,9 @@ n            examples of a split
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 TokenTable: TypeAlias = Int[np.ndarray, "n context"]
 AnswerTable: TypeAlias = Int[np.ndarray, "n answer"]
 AnswerMask: TypeAlias = Bool[np.ndarray, "n answer"]
+AnswerNumbers: TypeAlias = Float[np.ndarray, "n answer"]

@@ -46,8 +46,8 @@ class Article(Task):
     """The published sequences: every (item, A, B, template), 1944 a split."""
 
     name: ClassVar[str] = "article"
-    vocabulary: ClassVar[tuple[str, ...]] = SPECIAL + RULES + ITEMS + STEPS + FILLERS
-    shortest_context: ClassVar[int] = PREFIX_LENGTH + ANSWER_LENGTH
+    vocabulary: tuple[str, ...] = SPECIAL + RULES + ITEMS + STEPS + FILLERS
+    shortest_context: int = PREFIX_LENGTH + ANSWER_LENGTH
     size: ClassVar[int] = len(ITEMS) * len(RULES) * (len(RULES) - 1) * len(_ANSWERS)
 
     def examples(self, split: Split, context: int) -> Examples:

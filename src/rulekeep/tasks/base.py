@@ -4,11 +4,25 @@ A task is pure numpy: no torch, so that data can be made and inspected without i
 """
 
 from abc import ABC, abstractmethod
+from enum import IntEnum
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from rulekeep.shapes import AnswerMask, AnswerTable, TokenTable
 
 Split: TypeAlias = Literal["train", "dev", "test"]
+
+
+class Role(IntEnum):
+    """What a token of a sequence is."""
+
+    PLAIN = 0
+    CUE = 1
+    RULE = 2
+    ITEM = 3
+    DECOY_RULE = 4
+    DECOY_ITEM = 5
+    REQUEST = 6
+    ANSWER = 7
 
 
 class Examples(NamedTuple):
@@ -45,12 +59,14 @@ class Task(ABC):
     """One kind of sequence, at any context from `shortest_context` up."""
 
     name: ClassVar[str]
-    vocabulary: ClassVar[tuple[str, ...]]
-    shortest_context: ClassVar[int]
+    vocabulary: tuple[str, ...]
+    shortest_context: int
 
     @abstractmethod
     def examples(self, split: Split, context: int) -> Examples:
-        """Every example of a split at a context, in the task's own fixed order.
+        """Examples of a split at a context, in the task's own fixed order.
+
+        A task that is a table gives every one; a sampled task as many as it is asked for.
 
         Raises:
             ValueError: the task has no such split, or the context is too short.

@@ -1,0 +1,136 @@
+"""What sampled tasks draw with: named streams, distinct words, places, bodies and splits.
+
+Everything is vectorised over the rows of a block. Which rows a block holds, and so every
+example, is a function of its stream's name alone: no call changes what another one draws.
+"""
+
+import hashlib
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt64
+
+from rulekeep.tasks.base import Role, Split
+
+Rows: TypeAlias = Int[np.ndarray, "n k"]
+
+# A split holds these residues of (hash of the rules + rank of the item) modulo 4.
+_RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "dev": (2,), "test": (3,)}
+FEWEST_ITEMS = 4
+
+
+class Streams:
+    """A family of random streams: one for each purpose, none depends on another."""
+
+    def __init__(self, *name: object) -> None:
+        self._name = name
+
+    def __call__(self, purpose: str) -> np.random.Generator:
+        """The stream of a purpose, from its beginning."""
+        name = "\x1f".join(str(part) for part in (purpose, *self._name))
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+        return np.random.Generator(np.random.PCG64(seed))
+
+
+class Words(NamedTuple):
+    """A run of the vocabulary: token ids `first` to `first + size - 1`."""
+
+    first: int
+    size: int
+
+    def draw(self, stream: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Words drawn with replacement, each as likely."""
+        return self.first + stream.integers(0, self.size, shape)
+
+
+class Prefix(NamedTuple):
+    """All tokens before the answer and what each of them is, `[n, prefix]` both."""
+
+    tokens: np.ndarray
+    roles: np.ndarray
+
+    def put(self, at: Rows, words: "Rows | int", role: Role) -> None:
+        """Words in their places, `[n, k]` each (or one word for all), with one role."""
+        np.put_along_axis(self.tokens, at, words, axis=1)
+        np.put_along_axis(self.roles, at, role, axis=1)
+
+
+def distinct(stream: np.random.Generator, n: int, k: int, size: int) -> tuple[Rows, Rows]:
+    """K of the numbers below `size`, drawn without replacement, `[n, k]`; and the others.
+
+    The others, `[n, size - k]`, come in no order to rely on. By k steps of Fisher and Yates.
+    """
+    rows = np.arange(n)
+    # Narrow numbers: at short contexts most of the time goes into copying the pool.
+    pool = np.tile(np.arange(size, dtype=np.int16), (n, 1))
+    for i in range(k):
+        j = stream.integers(i, size, n)
+        pool[rows, j], pool[:, i] = pool[:, i].copy(), pool[rows, j]
+    return pool[:, :k].astype(np.int64), pool[:, k:]
+
+
+def places(
+    stream: np.random.Generator, n: int, count: int, width: int, first: int, end: int
+) -> Rows:
+    """Where `count` pieces of `width` tokens start: in order, apart, inside first to end - 1."""
+    slack = end - first - count * width
+    assert slack >= 0, "the shortest context leaves room for every piece"
+    gaps = np.sort(stream.integers(0, slack + 1, (n, count)), axis=1)
+    return first + gaps + width * np.arange(count)
+
+
+def body(
+    streams: Streams, shape: tuple[int, int], decoy_rate: float, fillers: Words,
+    rules: Words, items: Words,
+) -> Prefix:  # fmt: skip
+    """Fillers and decoys, each token by itself; a decoy is a rule word or an item word.
+
+    The two are as likely, and each is drawn with replacement from all the words of its kind.
+    """
+    tokens = fillers.draw(streams("fillers"), shape)
+    roles = np.zeros(shape, dtype=np.int8)
+    kind = streams("decoys").random(shape, dtype=np.float32)
+    at = np.flatnonzero(kind < decoy_rate)
+    is_item = streams("decoy kinds").random(len(at)) < 0.5
+    words = streams("decoy words")
+    tokens.ravel()[at] = np.where(is_item, items.draw(words, at.shape), rules.draw(words, at.shape))
+    roles.ravel()[at] = np.where(is_item, Role.DECOY_ITEM, Role.DECOY_RULE)
+    return Prefix(tokens, roles)
+
+
+def split_mask(split: Split, rules: Rows, rank: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """Which combinations of rules (in order) and item (by its rank) belong to a split.
+
+    The items of one tuple of rules are dealt to the splits from a hashed start. So with four
+    items or more every tuple, and every rule word, is in every split; the rules are drawn
+    alike in each, and chance on them is exactly the same; and no combination is in two.
+    """
+    dealt = (_hash(rules) + rank.astype(np.uint64)) % np.uint64(4)
+    return np.isin(dealt, np.array(_RESIDUES[split], dtype=np.uint64))
+
+
+def draw_ranks(
+    stream: np.random.Generator, split: Split, rules: Rows, sizes: "int | np.ndarray"
+) -> Int[np.ndarray, " n"]:
+    """Ranks of items below `sizes`, uniform among those that put the combination in a split."""
+    start = (_hash(rules) % np.uint64(4)).astype(np.int64)
+    residues = (np.array(_RESIDUES[split]) - start[:, None]) % 4
+    # Ranks of one residue below a size; the ranks of all residues count as one row of choices.
+    held = (np.broadcast_to(sizes, start.shape)[:, None] - residues + 3) // 4
+    choice = stream.integers(0, held.sum(axis=1))
+    second = choice >= held[:, 0]
+    residue = np.where(second, residues[:, -1], residues[:, 0])
+    ranks: np.ndarray = residue + 4 * (choice - second * held[:, 0])
+    return ranks
+
+
+def _hash(columns: Rows) -> UInt64[np.ndarray, " n"]:
+    """A 64-bit hash of each row, order and all: the splitmix64 finisher, column by column."""
+    state = np.full(len(columns), 0x9E3779B97F4A7C15, dtype=np.uint64)
+    for column in columns.astype(np.uint64).T:
+        state = (state ^ column) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    # The low bits are the best mixed but for the last shift; the high ones serve as well.
+    return state >> np.uint64(32)

@@ -1,0 +1,158 @@
+"""Keep the rules and update them: as `apply`, with defaults, prohibitions and revisions.
+
+    <bos> filler-3 rule-7 rule-2 … | rule-4 … <revise> rule-13 … <ask> item-6 item-3 <go>
+    | item-6 default-0 shows-8 item-3 shows-13 <none>
+
+There are half as many attributes again as rules (M). Rule words 0 to M - 1 are prohibitions,
+one for each attribute: it shows `<none>`. A later rule word r is a requirement: attribute r
+modulo M shows `shows-r`. An attribute without a rule shows its default. A word after
+`<revise>` replaces the rule of its attribute; the same word without the cue is a decoy.
+
+A rule in force is a prohibition half of the time, on its own account, revised or not; else a
+requirement, each as likely. So the best guess without memory, `<none>`, is right on exactly
+half of the first uses, and never on requirements: of the two kinds, scored apart, whoever
+has no memory has a mean of at most a half.
+"""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, distinct
+from rulekeep.tasks.requests import Requests, Shown
+from rulekeep.tasks.sampled import MOST_RULES, Sample, SampledTask, TaskOptions, within
+
+
+class OverrideOptions(TaskOptions):
+    """As for `apply`; an example has 0 to `revisions` revisions, each number as likely."""
+
+    outputs: int = 4
+    kinds: int = 2
+    revisions: int = 2
+
+    @property
+    def attributes(self) -> int:
+        """Attributes, with a rule or without: M."""
+        return self.rules + math.ceil(self.rules / 2)
+
+    def most_rules(self) -> int:
+        """Every attribute needs a prohibition and a requirement."""
+        return min(MOST_RULES, self.rule_words // 2 * 2 // 3)
+
+    def fewest_items(self) -> int:
+        """Four of each kind."""
+        return FEWEST_ITEMS * max(1, self.kinds)
+
+    def check(self) -> None:
+        """Outputs, kinds and revisions."""
+        within("outputs", self.outputs, 1, 64)
+        within("kinds", self.kinds, 1, 64)
+        within("revisions", self.revisions, 0, 64)
+
+
+class Override(SampledTask):
+    """K rules on some of the attributes, revisions of them, and a request for N items."""
+
+    name: ClassVar[str] = "override"
+    options_type: ClassVar[type[TaskOptions]] = OverrideOptions
+
+    def __init__(self, options: OverrideOptions | None = None) -> None:
+        self._options = options = options or OverrideOptions()
+        m = options.attributes
+        kinds = (
+            ("rule", options.rule_words),
+            ("item", options.items),
+            ("filler", options.fillers),
+            ("shows", options.rule_words),
+            ("default", m),
+        )
+        super().__init__(kinds, ("<bos>", "<go>", "<rule>", "<ask>", "<revise>", "<none>"))
+        self._requests = Requests(options.outputs, options.kinds, options.items, m)
+        self._sizes = np.array([len(range(a, options.rule_words, m)) for a in range(m)])
+        # Ways to choose k attributes and a word for each: elementary symmetric polynomials.
+        ways = [1] + [0] * options.rules
+        for size in self._sizes:
+            for i in range(options.rules, 0, -1):
+                ways[i] += ways[i - 1] * int(size)
+        tuples = ways[options.rules] * math.factorial(options.rules)
+        self._count(tuples * self._requests.first_items)
+        self.shortest_context = self._shortest(
+            options.rules, width=1, tail=self._requests.tail, more=2 * options.revisions
+        )
+
+    @property
+    def options(self) -> OverrideOptions:
+        """What the task was made with."""
+        return self._options
+
+    @property
+    def answer_length(self) -> int:
+        """Every item, and the attributes of its kind."""
+        return self._requests.answer_length
+
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
+        k, m, cues = self._options.rules, self._options.attributes, self._cues
+        order = distinct(streams("order"), n, k, m)[0]
+        is_prohibition = streams("prohibitions").random((n, k)) < 0.5
+        value = streams("values").integers(1, self._sizes[order])
+        rules = order + m * np.where(is_prohibition, 0, value)
+        drawn = self._requests.draw(streams, split, rules)
+        prefix, at, cues_at = self._open(
+            streams, n, context - self.answer_length, k,
+            tail=self._requests.tail, later=self._options.revisions,
+        )  # fmt: skip
+        in_force_at = self._write(streams, prefix, rules, at, cues_at)
+        ruled = np.zeros((n, m), dtype=bool)
+        np.put_along_axis(ruled, order, True, axis=1)
+        tokens = np.tile(self._starts["default"].first + np.arange(m), (n, 1))
+        required = self._starts["shows"].first + rules
+        np.put_along_axis(tokens, order, np.where(is_prohibition, cues["<none>"], required), axis=1)
+        prohibition = np.zeros((n, m), dtype=bool)
+        np.put_along_axis(prohibition, order, is_prohibition, axis=1)
+        source = np.full((n, m), -1)
+        np.put_along_axis(source, order, in_force_at, axis=1)
+        shown = Shown(tokens, ruled, prohibition, np.full((n, m), 0.5), source)
+        return self._requests.answer(prefix, cues["<ask>"], self._starts["item"], drawn, shown)
+
+    def _write(
+        self, streams: Streams, prefix: Prefix, rules: Rows, at: Rows, cues_at: Rows
+    ) -> Rows:
+        """Writes rules and revisions so that `rules` are in force; where these stand, `[n, k]`.
+
+        Drawn from the last revision back: what it replaced is drawn given what it put, so the
+        rules in force are as they would be without revisions.
+        """
+        n, places = cues_at.shape
+        count = streams("revisions").integers(0, places + 1, (n, 1))
+        turn = streams("revision turns").random((n, places)).argsort(axis=1).argsort(axis=1)
+        target = streams("revised").integers(0, rules.shape[1], (n, places))
+        replaced = streams("replaced")
+        current, in_force_at = rules.copy(), at.copy()
+        first_word = self._starts["rule"].first
+        for j in reversed(range(places)):
+            rows = np.flatnonzero(turn[:, j] < count[:, 0])
+            word, word_at = current[rows, target[rows, j]], cues_at[rows, j] + 1
+            prefix.tokens[rows, word_at - 1] = self._cues["<revise>"]
+            prefix.roles[rows, word_at - 1] = Role.CUE
+            prefix.tokens[rows, word_at] = first_word + word
+            prefix.roles[rows, word_at] = Role.RULE
+            current[rows, target[rows, j]] = self._another(replaced, word)
+        for j in range(places):
+            rows = np.flatnonzero(turn[:, j] < count[:, 0])
+            in_force_at[rows, target[rows, j]] = cues_at[rows, j] + 1
+        prefix.put(at, first_word + current, Role.RULE)
+        return in_force_at
+
+    def _another(self, stream: np.random.Generator, word: np.ndarray) -> np.ndarray:
+        """Another word of the same attribute, drawn as rules are, given that it is another."""
+        m = self._options.attributes
+        attribute, rank = word % m, word // m
+        others = self._sizes[attribute] - 1 - (rank > 0)
+        # A half for the prohibition against 1 / (2 (size - 1)) for each other requirement.
+        to_prohibition = stream.random(len(word)) * (1 + others / (self._sizes[attribute] - 1)) < 1
+        requirement = 1 + stream.integers(0, np.maximum(others, 1))
+        requirement += (rank > 0) & (requirement >= rank)
+        another: np.ndarray = attribute + m * np.where((rank > 0) & to_prohibition, 0, requirement)
+        return another

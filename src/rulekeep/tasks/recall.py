@@ -1,0 +1,182 @@
+"""Multi-query associative recall, after Zoology (Arora et al., arXiv 2312.04927).
+
+    exam:     <bos> key-3 value-9 filler-1 key-7 value-2 … | filler-4 value-9 key-5 …
+              <go> | key-7 value-2 key-3 value-9
+    zoology:  key-3 value-9 key-7 value-2 | value-4 key-7 value-2 key-1 … key-3 value-9 …
+
+A rule is a pair: K different keys with K different values. Keys are this task's items: so
+`items` is the number of keys and `rule_words` that of values. No filler is a key of its
+context. Every pair is queried once; queries are given, and values alone are supervised.
+
+`zoology` is the published layout: pairs first, then queries at even distances that follow
+their power law (a = 0.01), and random words between. It departs from the published code in
+two things: a query's value stands after it (there, the label alone has it), and no random
+word is a key of the context. `fillers`, `decoy_rate` and `placement` concern `exam` only.
+Splits differ by their random streams: every example draws its pairs afresh.
+"""
+
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.drawing import Rows, Streams, Words, distinct
+from rulekeep.tasks.sampled import MOST_RULES, Sample, SampledTask, TaskOptions
+
+_POWER = 0.01
+
+
+class RecallOptions(TaskOptions):
+    """`rules` pairs of `items` keys and `rule_words` values, in one of two layouts."""
+
+    items: int = 32
+    layout: Literal["exam", "zoology"] = "exam"
+
+    def most_rules(self) -> int:
+        """Keys differ, and so do values."""
+        return min(MOST_RULES, self.rule_words)
+
+    def fewest_items(self) -> int:
+        """A key for each pair."""
+        return self.rules
+
+    def check(self) -> None:
+        """The published layout has its pairs first."""
+        if self.layout == "zoology" and self.placement != "early":
+            raise ValueError(
+                f"placement {self.placement!r}: the zoology layout has its pairs 'early' only"
+            )
+
+
+class Recall(SampledTask):
+    """K pairs of key and value, each key queried once."""
+
+    name: ClassVar[str] = "recall"
+    options_type: ClassVar[type[TaskOptions]] = RecallOptions
+
+    def __init__(self, options: RecallOptions | None = None) -> None:
+        self._options = options = options or RecallOptions()
+        kinds = [("value", options.rule_words), ("key", options.items)]
+        if options.layout == "exam":
+            super().__init__([*kinds, ("filler", options.fillers)], ("<bos>", "<go>", "<rule>"))
+        else:
+            super().__init__(kinds, ())
+        self._starts["rule"], self._starts["item"] = self._starts["value"], self._starts["key"]
+        self.combinations = None
+        if options.layout == "exam":
+            self.shortest_context = self._shortest(options.rules, width=2, tail=1)
+        else:
+            self.shortest_context = 4 * options.rules
+
+    @property
+    def options(self) -> RecallOptions:
+        """What the task was made with."""
+        return self._options
+
+    @property
+    def answer_length(self) -> int:
+        """Queries and values; the zoology layout has no fixed one: all that follows the pairs."""
+        return 2 * self._options.rules
+
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
+        # The streams are the split's own already.
+        del split
+        k = self._options.rules
+        keys, others = distinct(streams("keys"), n, k, self._options.items)
+        values, _ = distinct(streams("values"), n, k, self._options.rule_words)
+        lay = self._exam if self._options.layout == "exam" else self._zoology
+        first_key, first_value = self._starts["key"].first, self._starts["value"].first
+        return lay(streams, context, first_key + keys, others, first_value + values)
+
+    def _exam(
+        self, streams: Streams, context: int, keys: Rows, others: Rows, values: Rows
+    ) -> Sample:
+        n, k = values.shape
+        start = context - self.answer_length
+        # Decoy keys are drawn by their place among the keys that the context does not have.
+        place = Words(0, max(1, others.shape[1]))
+        prefix, at, _ = self._open(streams, n, start, k, width=2, items=place)
+        row, column = np.nonzero(prefix.roles == Role.DECOY_ITEM)
+        if others.shape[1]:
+            decoys = self._starts["key"].first + others[row, prefix.tokens[row, column]]
+        else:
+            decoys = self._starts["value"].draw(streams("more decoys"), row.shape)
+            prefix.roles[row, column] = Role.DECOY_RULE
+        prefix.tokens[row, column] = decoys
+        prefix.put(at, keys, Role.ITEM)
+        prefix.put(at + 1, values, Role.RULE)
+        turn = streams("queries").permuted(np.tile(np.arange(k), (n, 1)), axis=1)
+        answer = np.empty((n, 2 * k), dtype=np.int64)
+        answer[:, 0::2] = np.take_along_axis(keys, turn, axis=1)
+        answer[:, 1::2] = np.take_along_axis(values, turn, axis=1)
+        tokens = np.concatenate([prefix.tokens, answer], axis=1)
+        roles = np.pad(prefix.roles, ((0, 0), (0, 2 * k)), constant_values=Role.ANSWER)
+        value_at = np.tile(np.arange(1, 2 * k, 2), (n, 1))
+        source = np.take_along_axis(at + 1, turn, axis=1)
+        return self._sample(tokens, roles, start, value_at, source)
+
+    def _zoology(
+        self, streams: Streams, context: int, keys: Rows, others: Rows, values: Rows
+    ) -> Sample:
+        n, k = values.shape
+        start = 2 * k
+        key_words, value_words = self._starts["key"], self._starts["value"]
+        # Random words: any value, or any key that the context does not have.
+        kinds = others.shape[1] + value_words.size
+        drawn = streams("fillers").integers(0, kinds, (n, context))
+        is_key = drawn < others.shape[1]
+        tokens = value_words.first + drawn - others.shape[1]
+        row, column = np.nonzero(is_key)
+        tokens[row, column] = key_words.first + others[row, drawn[row, column]]
+        roles = np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8)
+        tokens[:, 0:start:2], tokens[:, 1:start:2] = keys, values
+        roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
+        # Drawing without replacement by weight: the k earliest of exponential clocks.
+        space = (context - start) // 2
+        clocks = streams("gaps").standard_exponential((n, space)) * _slowness(space)
+        gap = np.argpartition(clocks, k - 1, axis=1)[:, :k]
+        gap = np.take_along_axis(
+            gap, np.take_along_axis(clocks, gap, axis=1).argsort(axis=1), axis=1
+        )
+        query_at = start + 2 * gap
+        for offset, words in ((0, keys), (1, values)):
+            np.put_along_axis(tokens, query_at + offset, words, axis=1)
+            np.put_along_axis(roles, query_at + offset, Role.ANSWER, axis=1)
+        turn = gap.argsort(axis=1)
+        value_at = np.take_along_axis(query_at, turn, axis=1) + 1 - start
+        return self._sample(tokens, roles, start, value_at, 2 * turn + 1)
+
+    def _sample(
+        self, tokens: np.ndarray, roles: np.ndarray, start: int, value_at: Rows, source: Rows
+    ) -> Sample:
+        """All of it, from where the values stand in the answer and in the pairs, in order."""
+        shape = (len(tokens), tokens.shape[1] - start)
+        is_value = np.zeros(shape, dtype=bool)
+        np.put_along_axis(is_value, value_at, True, axis=1)
+        order = np.arange(value_at.shape[1])
+        chance, sources, step = np.ones(shape), np.full(shape, -1), np.full(shape, -1)
+        left = self._options.rule_words - np.broadcast_to(order, value_at.shape)
+        np.put_along_axis(chance, value_at, 1 / left, axis=1)
+        np.put_along_axis(sources, value_at, source, axis=1)
+        np.put_along_axis(step, value_at, np.broadcast_to(order, value_at.shape), axis=1)
+        return Sample(
+            tokens=tokens,
+            answer_start=start,
+            supervised=is_value,
+            rule=is_value.copy(),
+            first_mention=is_value.copy(),
+            item=np.zeros(shape, dtype=bool),
+            prohibition=np.zeros(shape, dtype=bool),
+            chance=chance,
+            source=sources,
+            step=step,
+            roles=roles,
+        )
+
+
+@lru_cache(maxsize=8)
+def _slowness(space: int) -> np.ndarray:
+    """The power law's weights, inverted: mean waits of the clocks of gaps 1 to `space`."""
+    waits: np.ndarray = np.arange(1, space + 1) ** (1 - _POWER)
+    return waits

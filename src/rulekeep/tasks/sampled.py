@@ -1,0 +1,243 @@
+"""The contract of a sampled task: any number of examples, each a function of its name alone.
+
+Example i of a task, its options, a split, a context and a seed is always the same one,
+whatever was drawn before and however many are asked for at once:
+
+    >>> task = Recite(ReciteOptions.parse(rules=8))
+    >>> sample = task.sample("train", 256, 64, seed=1, start=64 * step)
+"""
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
+
+import numpy as np
+from pydantic import model_validator
+
+from rulekeep.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
+from rulekeep.specs import Spec, UsageError
+from rulekeep.tasks.base import Examples, Role, Split, Task
+from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
+
+Placement: TypeAlias = Literal["early", "marked"]
+
+# No instruction stands in this many tokens before the answer: the widest local reader sees 32.
+CLEAR_TOKENS = 33
+LONGEST_CONTEXT = 2**24
+MOST_RULES = 64
+MOST_WORDS = 4096
+FEWEST_COMBINATIONS = 100
+FEW_COMBINATIONS = 10_000
+_BLOCK_TOKENS = 2**16
+_BLOCK_ROWS = 256
+
+
+class FewCombinationsWarning(UserWarning):
+    """So few combinations of rules and item that a model may learn them by heart."""
+
+
+class TaskOptions(Spec):
+    """The difficulty that every sampled task has; context comes with each sample.
+
+    `rules` is K; `rule_words`, `items` and `fillers` are the sizes of vocabularies;
+    `decoy_rate` is the share of body tokens that are rule or item words without being
+    instructions; rules stand in the head (`early`) or anywhere after a cue (`marked`).
+    """
+
+    rules: int = 4
+    rule_words: int = 32
+    items: int = 16
+    fillers: int = 32
+    decoy_rate: float = 0.3
+    placement: Placement = "early"
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        within("rule_words", self.rule_words, 1, MOST_WORDS)
+        most = self.most_rules()
+        if not 1 <= self.rules <= most:
+            raise ValueError(
+                f"rules {self.rules}: must be from 1 to {most} "
+                f"(with rule_words {self.rule_words}, and never more than {MOST_RULES})"
+            )
+        within("items", self.items, self.fewest_items(), MOST_WORDS)
+        within("fillers", self.fillers, 1, MOST_WORDS)
+        within("decoy_rate", self.decoy_rate, 0, 1)
+        self.check()
+        return self
+
+    def most_rules(self) -> int:
+        """The most rules that the rule words can make."""
+        return min(MOST_RULES, self.rule_words)
+
+    def fewest_items(self) -> int:
+        """The fewest items that let every tuple of rules be in every split."""
+        return FEWEST_ITEMS
+
+    def check(self) -> None:
+        """Holds the task's own options against their ranges; raises ValueError."""
+
+
+class Sample(NamedTuple):
+    """Examples and all that is known about them.
+
+    Masks and tables over the answer are `[n, answer]`, aligned with `tokens[:, answer_start:]`.
+    `supervised` says what is predicted: the rest is given. `prohibition` marks answers to a
+    prohibition, among `rule`. `chance` is the exact probability that the best guess of one
+    who knows the task, the answer so far and what kind of answer stands here (a first use of
+    a rule, a later one, an item, none), but not the context, is right; it is over the whole
+    task, and for rules over each split as well. `source` is the position of the instruction
+    in force that an answer follows, -1 where there is none; `step` numbers the steps of the
+    output. `roles` (`[n, context]`) holds a `Role` for each token.
+    """
+
+    tokens: TokenTable
+    answer_start: int
+    supervised: AnswerMask
+    rule: AnswerMask
+    first_mention: AnswerMask
+    item: AnswerMask
+    prohibition: AnswerMask
+    chance: AnswerNumbers
+    source: AnswerTable
+    step: AnswerTable
+    roles: TokenTable
+
+    @property
+    def examples(self) -> Examples:
+        """What a metric needs of it."""
+        return Examples(self.tokens, self.answer_start, self.rule, self.first_mention, self.item)
+
+    @property
+    def answers(self) -> AnswerTable:
+        """The tokens of the answer, `[n, answer]`."""
+        return self.tokens[:, self.answer_start :]
+
+    @property
+    def instructions(self) -> np.ndarray:
+        """Where rules in force, rules since revised and the item stand, `[n, context]`."""
+        return np.isin(self.roles, (Role.RULE, Role.ITEM))
+
+    @property
+    def decoys(self) -> np.ndarray:
+        """Where rule and item words stand that are no instructions, `[n, context]`."""
+        return np.isin(self.roles, (Role.DECOY_RULE, Role.DECOY_ITEM))
+
+
+class SampledTask(Task):
+    """A task whose examples are drawn; a subclass draws one block of them."""
+
+    options_type: ClassVar[type[TaskOptions]]
+    # Ordered tuples of rules with an item; None where splits differ by seed only.
+    combinations: int | None
+    # What a record must say beside the task's scores.
+    notes: tuple[str, ...]
+
+    def __init__(self, kinds: Sequence[tuple[str, int]], cues: Sequence[str]) -> None:
+        """Numbers the vocabulary: the cues, then each kind of word."""
+        self.vocabulary = (*cues, *(f"{kind}-{i}" for kind, size in kinds for i in range(size)))
+        self._starts = {kind: Words(self.vocabulary.index(f"{kind}-0"), n) for kind, n in kinds}
+        self._cues = {cue: i for i, cue in enumerate(cues)}
+        self.notes = ()
+
+    @property
+    @abstractmethod
+    def options(self) -> TaskOptions:
+        """What the task was made with."""
+
+    @property
+    @abstractmethod
+    def answer_length(self) -> int:
+        """Tokens of the answer: the same in every example."""
+
+    @abstractmethod
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...
+
+    def sample(
+        self, split: Split, context: int, n: int, *, seed: int = 0, start: int = 0
+    ) -> Sample:
+        """Examples number `start` to `start + n - 1` of a split, a context and a seed.
+
+        Raises:
+            UsageError: a value is out of its range.
+        """
+        if split not in get_args(Split):
+            raise UsageError(f"split {split!r}: choose from {', '.join(get_args(Split))}")
+        try:
+            within("context", context, self.shortest_context, LONGEST_CONTEXT)
+            within("n", n, 1, 2**40)
+            within("seed", seed, 0, 2**63 - 1)
+            within("start", start, 0, 2**40)
+        except ValueError as error:
+            raise UsageError(f"{error} for {self.name} with these options") from None
+        rows = min(_BLOCK_ROWS, max(1, _BLOCK_TOKENS // context))
+        first = start // rows
+        name = (self.name, self.options.model_dump_json(), split, context, seed)
+        blocks = [
+            self._block(split, context, rows, Streams(*name, number))
+            for number in range(first, (start + n - 1) // rows + 1)
+        ]
+        skip = start - first * rows
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(block, name) for block in blocks])[skip : skip + n]
+            for name in Sample._fields
+            if name != "answer_start"
+        }
+        return Sample(answer_start=blocks[0].answer_start, **joined)
+
+    def examples(
+        self, split: Split, context: int, n: int = 1000, *, seed: int = 0, start: int = 0
+    ) -> Examples:
+        """As `sample`, only what a metric needs."""
+        return self.sample(split, context, n, seed=seed, start=start).examples
+
+    def _count(self, combinations: int) -> None:
+        self.combinations = combinations
+        said = (
+            f"{self.name} with {self.options!r} has {combinations:,} combinations of rules and item"
+        )
+        if combinations < FEWEST_COMBINATIONS:
+            raise UsageError(f"{said}: must be {FEWEST_COMBINATIONS} or more")
+        if combinations < FEW_COMBINATIONS:
+            self.notes = (*self.notes, f"{said}: fewer than {FEW_COMBINATIONS:,}")
+            warnings.warn(self.notes[-1], FewCombinationsWarning, stacklevel=3)
+
+    def _shortest(self, instructions: int, width: int, tail: int, more: int = 0) -> int:
+        room = instructions * (width + 1) + more
+        return 1 + room + max(CLEAR_TOKENS, tail) + self.answer_length
+
+    def _open(
+        self, streams: Streams, n: int, length: int, instructions: int, *, width: int = 1,
+        tail: int = 1, later: int = 0, items: Words | None = None,
+    ) -> tuple[Prefix, Rows, Rows]:  # fmt: skip
+        """A body without its instructions, where they start, and where later cues may stand.
+
+        Early, the instructions stand among fillers in a head of fixed length; marked, anywhere
+        before the tail, each after a cue. The tail holds the request and ends with `<go>`.
+        """
+        words = self._starts
+        prefix = body(
+            streams, (n, length), self.options.decoy_rate, words["filler"], words["rule"],
+            items or words["item"],
+        )  # fmt: skip
+        prefix.put(np.zeros((n, 1), dtype=np.int64), self._cues["<bos>"], Role.PLAIN)
+        prefix.put(np.full((n, 1), length - 1), self._cues["<go>"], Role.PLAIN)
+        end = length - max(CLEAR_TOKENS, tail)
+        stream = streams("places")
+        if self.options.placement == "early":
+            head = 1 + instructions * (width + 1)
+            prefix.tokens[:, 1:head] = words["filler"].draw(streams("head"), (n, head - 1))
+            prefix.roles[:, 1:head] = Role.PLAIN
+            at = places(stream, n, instructions, width, 1, head)
+            return prefix, at, places(streams("later places"), n, later, 2, head, end)
+        cues = places(stream, n, instructions + later, width + 1, 1, end)
+        prefix.put(cues[:, :instructions], self._cues["<rule>"], Role.CUE)
+        return prefix, cues[:, :instructions] + 1, cues[:, instructions:]
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError, naming the value and the range, unless low <= value <= high."""
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{name} {value}: must be from {low} to {high}")
