@@ -1,0 +1,180 @@
+"""The certifier itself: honest tasks pass, and every planted leak is caught."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from reading import make
+
+from rulekeep.certificate import MOST_EXCESS, WINDOWS, Certificate, Seen, certify, draw, judge, look
+from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
+from rulekeep.tasks.article import FILLERS, ITEMS, RULES
+
+SAMPLED = (Recite, Apply, Override, Recall)
+Change = Callable[[Sample, Split], Sample]
+
+
+def planted(change: Change, task: SampledTask, context: int = 96) -> Certificate:
+    train, test = (
+        look(
+            (change(sample, split) for sample in draw(task, split, context, 4000, 0)),
+            len(task.vocabulary),
+            max(WINDOWS),
+        )
+        for split in ("train", "test")
+    )
+    return judge(train, test)
+
+
+def worst(certificate: Certificate) -> str:
+    return max(certificate.readings, key=lambda reading: reading.excess).reader
+
+
+@pytest.mark.parametrize("task", SAMPLED)
+@pytest.mark.parametrize(("placement", "context"), [("early", 96), ("marked", 96), ("early", 1028)])
+def test_the_tasks_pass(task: type[SampledTask], placement: str, context: int) -> None:
+    certificate = certify(make(task, placement=placement), context)
+    assert certificate.passed, certificate
+    # Every reader has been there: prior knowledge alone gets within reach of chance.
+    assert max(reading.excess for reading in certificate.readings) > -0.01
+
+
+@pytest.mark.parametrize("context", [64, 512])
+def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight(context: int) -> None:
+    certificate = certify(make(Recall, layout="zoology"), context)
+    assert certificate.passed, certificate
+
+
+def test_a_decoy_tied_to_a_rule_is_caught() -> None:
+    task = Recite()
+    first = task.vocabulary.index("rule-0")
+
+    def change(sample: Sample, split: Split) -> Sample:
+        tied = first + (sample.answers[:, 1] - first + 5) % 32
+        # Nowhere in particular, and only half of the time.
+        rows = np.arange(0, len(tied), 2)
+        place = sample.answer_start - 3 - rows % 25
+        sample.tokens[rows, place] = tied[rows]
+        return sample
+
+    certificate = planted(change, task)
+    assert not certificate.passed
+    assert worst(certificate) == "last 32, bag"
+
+
+def test_a_decoy_tied_to_two_things_at_once_is_caught() -> None:
+    task = make(Recite, rules=2, rule_words=12, items=16)
+    first, filler = task.vocabulary.index("rule-0"), task.vocabulary.index("filler-0")
+
+    def change(sample: Sample, split: Split) -> Sample:
+        key = np.arange(len(sample.tokens)) % 3
+        sample.tokens[:, sample.answer_start - 2] = filler + key
+        tied = first + (sample.answers[:, 0] - first + 4 * key) % 12
+        sample.tokens[:, sample.answer_start - 3] = tied
+        return sample
+
+    assert not planted(change, task).passed
+
+
+def test_a_length_tied_to_a_rule_is_caught() -> None:
+    task = Apply()
+    filler, rule = task.vocabulary.index("filler-0"), task.vocabulary.index("rule-0")
+
+    def change(sample: Sample, split: Split) -> Sample:
+        # The run of fillers before the request is as long as the first use says.
+        end = sample.answer_start - 6
+        sample.tokens[:, end - 20 : end] = filler
+        first_use = sample.answers[np.arange(len(sample.tokens)), 1]
+        run = (first_use - task.vocabulary.index("shows-0")) // 4
+        sample.tokens[np.arange(len(run)), end - 1 - run] = rule
+        return sample
+
+    assert not planted(change, task).passed
+
+
+def test_an_order_tied_to_the_rules_is_caught() -> None:
+    def change(sample: Sample, split: Split) -> Sample:
+        sample.answers[:, :4].sort(axis=1)
+        return sample
+
+    certificate = planted(change, Recite())
+    assert not certificate.passed
+    assert "answer so far, tree" in {
+        reading.reader for reading in certificate.readings if reading.bound > 0.02
+    }
+
+
+def test_a_combination_shared_by_train_and_test_is_caught() -> None:
+    def change(sample: Sample, split: Split) -> Sample:
+        # A quarter of the examples of both splits come from the same 100 combinations.
+        n = len(sample.tokens) // 4
+        shared = Recite().sample("dev", 96, 100, seed=9).answers
+        sample.answers[:n] = shared[np.arange(n) % 100]
+        return sample
+
+    certificate = planted(change, Recite())
+    assert not certificate.passed
+    bounds = {reading.reader: reading.bound for reading in certificate.readings}
+    assert bounds["answer so far, look-up"] > MOST_EXCESS
+
+
+def test_a_word_tied_to_a_value_is_caught_where_answers_are_scattered() -> None:
+    task = make(Recall, layout="zoology")
+    key = task.vocabulary.index("key-0")
+
+    def change(sample: Sample, split: Split) -> Sample:
+        row, place = np.nonzero(sample.first_mention)
+        at = place + sample.answer_start
+        free = (sample.roles[row, at - 2] == 4) | (sample.roles[row, at - 2] == 5)
+        row, at = row[free], at[free]
+        sample.tokens[row, at - 2] = key + (sample.tokens[row, at] + 3) % 32
+        return sample
+
+    assert not planted(change, task, 256).passed
+
+
+def test_the_article_fails() -> None:
+    """By its last six tokens, whose decoys are a fixed shift of the rules."""
+    made: dict[str, Seen] = {}
+    task = Article()
+    for split in ("train", "test"):
+        examples = task.examples(split, 64)
+        n, answer = examples.answers.shape
+        # Chance on its two first mentions: one rule of 9, then one of the 8 others.
+        seen = np.cumsum(examples.first_mention, axis=1)
+        chance = np.where(seen == 1, 1 / len(RULES), 1 / (len(RULES) - 1))
+        no = np.zeros((n, answer), dtype=bool)
+        sample = Sample(
+            tokens=examples.tokens, answer_start=examples.answer_start, supervised=~no,
+            rule=examples.rule, first_mention=examples.first_mention, item=examples.item,
+            prohibition=no, chance=chance, source=no.astype(int) - 1, step=no.astype(int),
+            roles=np.zeros_like(examples.tokens),
+        )  # fmt: skip
+        made[split] = look(iter([sample]), len(task.vocabulary), 32)
+    certificate = judge(made["train"], made["test"])
+    assert not certificate.passed
+    assert max(reading.retention for reading in certificate.readings) > 0.3
+    assert len(ITEMS) == len(FILLERS) == 9
+
+
+def test_too_few_examples_certify_nothing() -> None:
+    few, many = (certify(Override(), 96, examples=n, windows=(4,)) for n in (300, 8000))
+    room = [max(r.bound - r.excess for r in one.readings) for one in (few, many)]
+    assert room[0] > MOST_EXCESS > 2 * room[1]
+    assert many.passed
+
+
+def test_a_certificate_is_the_same_again_and_names_its_data() -> None:
+    one, two, other = (certify(Recite(), 64, examples=500, seed=seed) for seed in (0, 0, 1))
+    assert one == two
+    assert one.data_hash != other.data_hash
+    assert len(one.readings) == 2 + 3 * len(WINDOWS)
+
+
+def test_the_bound_is_the_stated_one() -> None:
+    certificate = certify(Recite(), 64, examples=2000, windows=(1,))
+    for reading in certificate.readings:
+        assert reading.excess == pytest.approx(reading.retention - reading.chance)
+        # Four independent answers an example, each right with probability 1 in about 31.
+        error = (0.0317 * 0.9683 / 8000) ** 0.5
+        assert reading.bound - reading.excess == pytest.approx(2.33 * error, rel=0.25)
