@@ -123,12 +123,13 @@ def article(
     if plan.finished:
         _say(f"{len(plan.finished)} of {len(spec.cells())} cells stand finished in {folder}")
     records, failures = dict(plan.finished), []
+    started = time.monotonic()
     try:
         for event in _shown(experiment.run(plan.to_run, folder, executor), plan, spec.steps):
             if event.record is not None:
                 records[event.cell] = event.record
             else:
-                failures.append(f"{event.cell.label}: failed: {event.error}")
+                failures.append(f"{event.cell.label}: {event.failure}")
     except KeyboardInterrupt:
         _say(
             f"interrupted: {len(records)} of {len(spec.cells())} cells are finished and stand in "
@@ -137,13 +138,14 @@ def article(
         return EXIT_INTERRUPTED
     rows = {cell: records[cell] for cell in spec.cells() if cell in records}
     if rows:
-        failures += _report(rows, folder)
+        made = f"{len(rows) - len(plan.finished)} cells in {time.monotonic() - started:.0f} s"
+        failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
         _say(failure)
     return EXIT_FAILED if failures else 0
 
 
-def _report(rows: dict[ArticleCell, Record], folder: Path) -> list[str]:
+def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[str]:
     from rulekeep.article import report
 
     table, failures = report.comparison(rows)
@@ -151,7 +153,7 @@ def _report(rows: dict[ArticleCell, Record], folder: Path) -> list[str]:
     if len({cell.seed for cell in rows}) > 1:
         print(f"{report.over_seeds(rows)}\n")
     command = shlex.join(["rulekeep", *sys.argv[1:]])
-    report.write_outputs(folder, rows, command)
+    report.write_outputs(folder, rows, command, made)
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")

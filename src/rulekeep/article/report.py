@@ -126,8 +126,11 @@ LEAK_MEANING = (
 )
 
 
-def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
-    """Writes history, predictions, records, plot and report; returns their paths."""
+def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
+    """Writes history, predictions, records, plot and report.
+
+    `command` is what was asked for, and `made` says in words what was run for it.
+    """
     several_seeds = len({cell.seed for cell in rows}) > 1
     history = [
         line
@@ -159,8 +162,7 @@ def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
     }
     for name, content in files.items():
         write_bytes(folder / name, content)
-    write_text(folder / "report.md", _report(rows, device, command))
-    return [folder / name for name in (*files, "report.md")]
+    write_text(folder / "report.md", _report(rows, device, command, made))
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -183,7 +185,7 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([row(header), f"|{rule}|", *(row(cells) for cells in body)])
 
 
-def _report(rows: Rows, device: str, command: str) -> str:
+def _report(rows: Rows, device: str, command: str, made: str) -> str:
     several_seeds = len({cell.seed for cell in rows}) > 1
     table, failures = comparison(rows)
     if failures:
@@ -201,7 +203,7 @@ def _report(rows: Rows, device: str, command: str) -> str:
     contexts = list(dict.fromkeys(cell.context for cell in rows))
     return (
         "# The article's experiment, reproduced\n\n"
-        f"`{command}`\n\nMade on {device}. {_environment(rows)}\n\n"
+        f"`{command}`\n\nMade on {device}: {made}. {_environment(rows)}\n\n"
         f"## Ours beside published\n\n{table}\n\n"
         f"{verdict} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
         f"{TOLERANCES['val_loss']} in loss.\n\n"
