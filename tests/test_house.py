@@ -81,6 +81,8 @@ def test_commands_in_documents_exist(line: str) -> None:
     elif words[0] == "rulekeep":
         assert isinstance(app, App)
         app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    elif words[0] == "source":
+        assert words[1].startswith(".venv/")
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()

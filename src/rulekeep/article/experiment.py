@@ -72,7 +72,9 @@ def run(cells: list[ArticleCell], folder: Path, executor: Executor) -> Iterator[
             case Advanced(_, steps):
                 yield CellAdvanced(cell, steps)
             case Finished(_, _, None):
-                yield CellFinished(cell, read_record(record_path(folder / CELLS, cell)), None)
+                path = record_path(folder / CELLS, cell)
+                path.with_suffix(".log").unlink(missing_ok=True)
+                yield CellFinished(cell, read_record(path), None)
             case Finished(_, _, Failure() as failure):
                 log = record_path(folder / CELLS, cell).with_suffix(".log")
                 write_text(log, f"{failure.reason}\n\n{failure.traceback}")

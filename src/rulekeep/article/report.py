@@ -1,7 +1,6 @@
 """What an article run says: the comparison with the published figures, as tables and files."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +42,7 @@ def comparison(rows: Rows) -> Comparison:
                 line += ["–", "–"]
                 continue
             difference = published.difference(name, ours)
-            # Adding zero turns a rounded -0.0 into 0.0.
-            line += [f"{getattr(published, name):.3f}", f"{round(difference, 3) + 0.0:+.3f}"]
+            line += [f"{getattr(published, name):.3f}", f"{difference:+.4f}"]
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
@@ -115,7 +113,7 @@ def leak_table(contexts: Sequence[int]) -> str:
             scores.retention,
             scores.exact,
         ]
-        body.append([str(context), *(f"{_floor(value):.3f}" for value in values)])
+        body.append([str(context), *(f"{value:.3f}" for value in values)])
     return markdown_table(header, body)
 
 
@@ -248,8 +246,3 @@ def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _floor(value: float) -> float:
-    # What a reader reaches is cut, not rounded: 0.5625 reaches 0.562.
-    return math.floor(value * 1000 + 1e-9) / 1000

@@ -1,11 +1,12 @@
 """Runs on this machine: one fresh process a job, as many at once as there are cores.
 
 Processes come from a fork server that has loaded torch and started no thread, so that one
-costs little. They ignore Ctrl-C, which is for the driver, and end when the driver does.
+costs little. They do not hear Ctrl-C, which is for the driver, and end when the driver does.
 """
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import queue
 import signal
@@ -55,7 +56,7 @@ class LocalExecutor(Executor):
             return
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOAD)
-        with _worker_environment():
+        with _worker_environment(), _interrupts_blocked():
             multiprocessing.forkserver.ensure_running()
         reader, writer = context.Pipe(duplex=False)
         os.set_blocking(reader.fileno(), False)
@@ -135,7 +136,6 @@ def _start_worker(writer: Any) -> None:
     global _writer
     _writer = writer
     os.set_blocking(writer.fileno(), False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
 
 
@@ -145,6 +145,18 @@ def _run_job(function: JobFunction, number: int, job: Any) -> Any:
             os.write(_writer.fileno(), _MESSAGE.pack(number, steps))
 
     return function(job, progress)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    # What is started inside inherits this: neither the fork server nor a worker hears Ctrl-C.
+    # The resource tracker goes first: its start unblocks the signal.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
