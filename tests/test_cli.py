@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from rulekeep.article.records import finished_cells
+from rulekeep.specs import ArticleCell
+from rulekeep.store import read_record, write_record
+
 COMMAND = Path(sys.executable).with_name("rulekeep")
 QUICK = ["--contexts", "16", "--steps", "2"]
 
@@ -35,14 +39,14 @@ BAD = {
     "model twice": (["--models", "attention,attention"], "model attention given 2 times"),
     "short context": (["--contexts", "15"], "context 15: must be 16 or more"),
     "negative context": (["--contexts=-64"], "context -64: must be 16 or more"),
-    "context no integer": (["--contexts", "64,big"], "--contexts 'big': must be a whole number"),
+    "context no integer": (["--contexts", "64,big"], "--contexts '64,big': must be a whole number"),
     "context a fraction": (["--contexts", "64.5"], "--contexts '64.5': must be a whole number"),
-    "context empty": (["--contexts", "64,"], "--contexts '': must be a whole number"),
+    "context empty": (["--contexts", "64,"], "--contexts '64,': must be a whole number"),
     "context twice": (["--contexts", "64,64"], "context 64 given 2 times: name each once"),
     "negative steps": (["--steps=-1"], "steps -1: must be 1 or more"),
     "no steps": (["--steps", "0"], "steps 0: must be 1 or more"),
     "steps no integer": (["--steps", "many"], "--steps 'many': must be a whole number"),
-    "seed no integer": (["--seeds", "1,x"], "--seeds 'x': must be a whole number"),
+    "seed no integer": (["--seeds", "1,x"], "--seeds '1,x': must be a whole number"),
     "negative seed": (["--seeds=-3"], "seed -3: must be from 0"),
     "huge seed": (["--seeds", str(2**64)], "must be from 0 to 2**63 - 1"),
     "seed twice": (["--seeds", "1,1"], "seed 1 given 2 times: name each once"),
@@ -53,6 +57,10 @@ BAD = {
     "option without value": (["--out"], "--out requires an argument"),
     "folder under a file": (["--out", "file/run"], "--out file/run: cannot be written"),
     "folder is a file": (["--out", "file"], "--out file: cannot be written"),
+    "long context": (["--contexts", "9" * 12], "context 999999999999: must be 131072 or less"),
+    "no folder": (["--out", ""], "--out '': must be the name of a folder"),
+    "folder with a newline": (["--out", "a\nb"], "--out 'a\\nb': must be the name of a folder"),
+    "folder not in utf-8": (["--out", b"\xff"], "must be the name of a folder"),
     "folder in proc": (["--out", "/proc/run"], "--out /proc/run: cannot be written"),
 }
 
@@ -189,6 +197,81 @@ def test_a_corrupt_record_is_set_aside_and_run_again(quick: tuple, tmp_path: Pat
     assert f"set aside as {cell.name}.corrupt-1, run again" in done.stderr
     assert cell.with_name(f"{cell.name}.corrupt-1").read_bytes() == whole[:100]
     assert json.loads(cell.read_text())["metrics"] == json.loads(whole)["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"metrics": {}}, "metrics.val_loss: field required"),
+        ({"history": []}, "history: list should have at least 1 item"),
+        ({"environment": None}, "environment: input should be"),
+        ({"predictions": 7}, "predictions: input should be a valid list"),
+        ({"cell": {"context": 16}}, "it holds another cell than its name says"),
+        ({"extra": 1}, "extra: extra inputs are not permitted"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_record_with_a_wrong_inside_is_set_aside(
+    quick: tuple, tmp_path: Path, damage: dict, said: str
+) -> None:
+    cell = ArticleCell(context=16, model="attention", steps=2)
+    path = tmp_path / f"{cell.label}.json"
+    record = read_record(quick[0] / "run" / "cells" / path.name)
+    write_record(path, record)
+    assert finished_cells(tmp_path, [cell]) == ({cell: record}, [])
+    write_record(path, record | damage)
+    found = finished_cells(tmp_path, [cell])
+    assert found.records == {}
+    assert said in found.notes[0]
+    assert found.notes[0].endswith(f"set aside as {path.name}.corrupt-1, run again")
+
+
+def test_a_record_that_is_no_file_is_set_aside(tmp_path: Path) -> None:
+    cell = ArticleCell(context=16, model="attention", steps=2)
+    path = tmp_path / f"{cell.label}.json"
+    for number, make in enumerate([os.mkfifo, os.mkdir], start=1):
+        make(path)
+        assert (
+            f"not a file: set aside as {path.name}.corrupt-{number}"
+            in finished_cells(tmp_path, [cell]).notes[0]
+        )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full", "| true", ">&- 2>&-"])
+def test_closed_or_full_output_loses_no_file_and_gives_no_traceback(
+    quick: tuple, tmp_path: Path, closed: str
+) -> None:
+    subprocess.run(["cp", "-r", quick[0] / "run" / "cells", tmp_path / "cells"], check=True)
+    done = subprocess.run(
+        f"{COMMAND} article {' '.join(QUICK)} --out . {closed}",
+        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (tmp_path / "report.md").exists()
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_terminal_without_our_letters_still_gets_the_table(quick: tuple, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", quick[0] / "run" / "cells", tmp_path / "cells"], check=True)
+    done = subprocess.run(
+        [COMMAND, "article", *QUICK, "--out", "."], cwd=tmp_path, capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"| verdict |" in done.stdout
+
+
+@pytest.mark.parametrize("after", [1.0, 1.5, 2.0])
+def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
+    driver = subprocess.Popen(
+        [COMMAND, "article", "--contexts", "64", "--steps", "500", "--out", "run"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(after)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert len(errors.splitlines()) == 1
+    assert "interrupted" in errors
 
 
 def test_several_seeds_print_interval_and_every_seed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 
@@ -19,6 +20,14 @@ def job(value, progress):
         raise ValueError("told to")
     if value == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if value == "hang":
+        time.sleep(600)
+    if value == "greedy":
+        torch.empty(2**60, dtype=torch.uint8)
+    if value == "talkative":
+        for steps in range(2, 100_000):
+            progress(steps)
+        return value
     progress(2)
     return value, os.getpid(), os.environ.get("GLIBC_TUNABLES")
 
@@ -41,9 +50,33 @@ def test_every_job_runs_once_in_a_fresh_process_with_the_workers_environment() -
 
 def test_a_job_that_fails_or_dies_ends_alone() -> None:
     ends = finished(["raise", "a", "die", "b"])
-    assert ends[0].error == "ValueError: told to"
-    assert ends[2].error is not None
+    assert ends[0].failure.status == "failed"
+    assert ends[0].failure.reason == "ValueError: told to"
+    assert "in job" in ends[0].failure.traceback
+    assert ends[2].failure.status == "killed"
+    assert ends[2].failure.reason == "its process ended by signal 9"
     assert [ends[i].result[0] for i in (1, 3)] == ["a", "b"]
+
+
+def test_a_job_over_its_time_limit_is_stopped_and_the_others_go_on() -> None:
+    events = list(LocalExecutor(2).run(job, ["hang", "a", "b"], time_limit=8))
+    ends = {event.job: event for event in events if isinstance(event, Finished)}
+    assert ends[0].failure.status == "timeout"
+    assert ends[0].failure.reason == "stopped after its limit of 8 s"
+    assert [ends[i].result[0] for i in (1, 2)] == ["a", "b"]
+
+
+def test_memory_that_cannot_be_had_is_told_apart() -> None:
+    failure = finished(["greedy"])[0].failure
+    assert failure.status == "out_of_memory"
+    assert "\n" not in failure.reason
+
+
+def test_news_of_progress_arrives_in_order_and_is_never_waited_for() -> None:
+    events = list(LocalExecutor(1).run(job, ["talkative"]))
+    steps = [event.steps for event in events if isinstance(event, Advanced)]
+    assert steps == sorted(steps)
+    assert len(steps) > 1000
 
 
 def test_no_job_is_no_event() -> None:

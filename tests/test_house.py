@@ -44,14 +44,12 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 
 def test_the_readme_tree_names_every_source_file_and_no_other() -> None:
     tree = (ROOT / "README.md").read_text().split("```text\n")[1].split("```")[0]
-    named, folder = set(), ""
+    named, folders = set(), []
     for line in tree.splitlines():
         indent, name = re.match(r"( *)(\S+)", line).groups()
-        if name.endswith("/"):
-            folder = name if len(indent) <= 2 else f"src/rulekeep/{name}"
-            continue
+        folders = [*folders[: len(indent) // 2], name]
         if name.endswith(".py"):
-            named.add(f"src/rulekeep/{name}" if len(indent) == 4 else f"{folder}{name}")
+            named.add("".join(folders))
     sources = {
         path.relative_to(ROOT).as_posix()
         for kind in ("src/rulekeep", "benchmarks", "sweeps")
@@ -83,6 +81,8 @@ def test_commands_in_documents_exist(line: str) -> None:
     elif words[0] == "rulekeep":
         assert isinstance(app, App)
         app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    elif words[0] == "source":
+        assert words[1].startswith(".venv/")
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()

@@ -6,6 +6,7 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -38,11 +39,14 @@ app = App(
     help="Which early, weak, parallel rules survive when a context is compressed?",
     version=rulekeep.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 
 def main() -> NoReturn:
     """The console entry point."""
+    _open_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -51,6 +55,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _usage(str(error))
     except KeyboardInterrupt:
+        _say("rulekeep: interrupted")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left: nothing more can be said there, not at exit either.
@@ -60,6 +65,15 @@ def main() -> NoReturn:
         _say(f"rulekeep: {error}")
         code = EXIT_FAILED
     sys.exit(code or 0)
+
+
+def _open_streams() -> None:
+    """Output that is closed goes nowhere; what a terminal has no letters for is replaced."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Kept open until the process ends.
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="replace")
 
 
 @app.command
@@ -72,7 +86,7 @@ def article(
     serial: Annotated[bool, Parameter(negative="")] = False,
     leak: Annotated[bool, Parameter(negative="")] = False,
     workers: str | None = None,
-    out: Path | None = None,
+    out: str | None = None,
 ) -> int:
     """Reproduce the published experiment: attention against an 8-slot memory.
 
@@ -110,48 +124,59 @@ def article(
     if leak:
         asked = {"models": spec.models, "seeds": spec.seeds, "steps": spec.steps, "serial": serial}
         ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS[name]]
-        ignored += ["--out"] if out else []
+        ignored += [] if out is None else ["--out"]
         if ignored:
             _say(f"--leak trains nothing: {', '.join(ignored)} ignored")
         print(f"{report.LEAK_MEANING}\n\n{report.leak_table(spec.contexts)}")
         return 0
-    folder = out or Path("runs") / time.strftime("article-%Y%m%d-%H%M%S")
+    folder = _folder(out)
     experiment.open_folder(folder)
-    plan = experiment.plan(spec, folder)
-    for note in plan.notes:
-        _say(note)
-    if plan.finished:
-        _say(f"{len(plan.finished)} of {len(spec.cells())} cells stand finished in {folder}")
-    records, failures = dict(plan.finished), []
+    records: dict[ArticleCell, Record] = {}
     try:
-        for event in _shown(experiment.run(plan.to_run, folder, executor), plan, spec.steps):
-            if event.record is not None:
-                records[event.cell] = event.record
-            else:
-                failures.append(f"{event.cell.label}: failed: {event.error}")
+        return _run(spec, folder, executor, records)
     except KeyboardInterrupt:
         _say(
             f"interrupted: {len(records)} of {len(spec.cells())} cells are finished and stand in "
             f"{folder}; run the same command with --out {shlex.quote(str(folder))} for the rest"
         )
         return EXIT_INTERRUPTED
+
+
+def _run(
+    spec: ArticleSpec, folder: Path, executor: LocalExecutor, records: dict[ArticleCell, Record]
+) -> int:
+    """Runs what is not finished yet, adding to `records` as it comes, and reports."""
+    plan = experiment.plan(spec, folder)
+    records |= plan.finished
+    for note in plan.notes:
+        _say(note)
+    if plan.finished:
+        _say(f"{len(plan.finished)} of {len(spec.cells())} cells stand finished in {folder}")
+    failures = []
+    started = time.monotonic()
+    for event in _shown(experiment.run(plan.to_run, folder, executor), plan, spec.steps):
+        if event.record is not None:
+            records[event.cell] = event.record
+        else:
+            failures.append(f"{event.cell.label}: {event.failure}")
     rows = {cell: records[cell] for cell in spec.cells() if cell in records}
     if rows:
-        failures += _report(rows, folder)
+        made = f"{len(rows) - len(plan.finished)} cells in {time.monotonic() - started:.0f} s"
+        failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
         _say(failure)
     return EXIT_FAILED if failures else 0
 
 
-def _report(rows: dict[ArticleCell, Record], folder: Path) -> list[str]:
+def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[str]:
     from rulekeep.article import report
 
+    # Files first: what cannot be printed any more is not lost.
+    report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), made)
     table, failures = report.comparison(rows)
     print(f"\n{table}\n\n{report.details(rows)}\n")
     if len({cell.seed for cell in rows}) > 1:
         print(f"{report.over_seeds(rows)}\n")
-    command = shlex.join(["rulekeep", *sys.argv[1:]])
-    report.write_outputs(folder, rows, command)
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")
@@ -197,15 +222,24 @@ def _shown(
             yield event
 
 
+def _folder(out: str | None) -> Path:
+    if out is None:
+        return Path("runs") / time.strftime("article-%Y%m%d-%H%M%S")
+    if not out.strip() or not out.isprintable():
+        raise UsageError(f"--out {out!a}: must be the name of a folder, in printable characters")
+    return Path(out)
+
+
 def _integers(option: str, text: str) -> tuple[int, ...]:
-    return tuple(_integer(option, part) for part in text.split(","))
+    return tuple(_integer(option, part, of=text) for part in text.split(","))
 
 
-def _integer(option: str, text: str) -> int:
+def _integer(option: str, text: str, of: str | None = None) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--{option} {text.strip()!r}: must be a whole number") from None
+        fix = "must be a whole number" + ("" if of is None else ", or several between commas")
+        raise UsageError(f"--{option} {(of or text)[:80]!a}: {fix}") from None
 
 
 def _workers(text: str | None) -> int | None:

@@ -36,12 +36,15 @@ def feed_forward(
 ) -> Float[Tensor, "... width"]:
     """The values and gradients of the formula, in far less memory; `add_normed` chooses r."""
     modules = (norm_mixed, expand, contract, norm_out)
-    y: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
-        (x + mixed).view(-1, x.shape[-1]),
-        add_normed,
-        (norm_mixed.eps, norm_out.eps),
-        *(parameter for module in modules for parameter in (module.weight, module.bias)),
-    )
+    z = (x + mixed).reshape(-1, x.shape[-1]).contiguous()
+    # In one precision throughout: pieces are written into room made for them.
+    with torch.autocast(x.device.type, enabled=False):
+        y: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
+            z.to(expand.weight.dtype),
+            add_normed,
+            (norm_mixed.eps, norm_out.eps),
+            *(parameter for module in modules for parameter in (module.weight, module.bias)),
+        )
     return y.view(x.shape)
 
 

@@ -113,8 +113,8 @@ def _seconds(axes: Axes, curves: Sequence[Curve], models: list[str], contexts: l
             )
             axes.annotate(
                 f"{mean:.1f}",
-                (place, mean),
-                (0, 2),
+                (place, max(seconds)),
+                (0, 3),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,

@@ -15,6 +15,7 @@ PUBLISHED_SEED = 7
 PUBLISHED_STEPS = 80
 ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
 SHORTEST_ARTICLE_CONTEXT = 16
+LONGEST_ARTICLE_CONTEXT = 2**17
 
 
 class UsageError(ValueError):
@@ -83,6 +84,8 @@ class ArticleSpec(Spec):
                     f"context {context}: must be {SHORTEST_ARTICLE_CONTEXT} or more "
                     "(9 tokens of prefix and 7 of target)"
                 )
+            if context > LONGEST_ARTICLE_CONTEXT:
+                raise ValueError(f"context {context}: must be {LONGEST_ARTICLE_CONTEXT} or less")
         return _each_once("context", contexts)
 
     @field_validator("models")

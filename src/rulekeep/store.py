@@ -29,6 +29,9 @@ def read_record(path: Path) -> dict[str, Any]:
         CorruptRecordError: it is truncated, altered or no record at all.
         FileNotFoundError: there is no such file.
     """
+    # A named pipe would be waited for in vain.
+    if path.exists() and not path.is_file():
+        raise CorruptRecordError(f"{path.name}: not a file")
     try:
         body = json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.article.records import Record, finished_cells, record_path
-from rulekeep.executors import Advanced, Executor, Finished
+from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.specs import ArticleCell, ArticleSpec, UsageError
-from rulekeep.store import read_record
+from rulekeep.store import read_record, write_text
 
 CELLS = "cells"
 
@@ -33,7 +33,7 @@ class CellFinished(NamedTuple):
 
     cell: ArticleCell
     record: Record | None
-    error: str | None
+    failure: str | None
 
 
 Event: TypeAlias = CellAdvanced | CellFinished
@@ -72,9 +72,13 @@ def run(cells: list[ArticleCell], folder: Path, executor: Executor) -> Iterator[
             case Advanced(_, steps):
                 yield CellAdvanced(cell, steps)
             case Finished(_, _, None):
-                yield CellFinished(cell, read_record(record_path(folder / CELLS, cell)), None)
-            case Finished(_, _, error):
-                yield CellFinished(cell, None, error)
+                path = record_path(folder / CELLS, cell)
+                path.with_suffix(".log").unlink(missing_ok=True)
+                yield CellFinished(cell, read_record(path), None)
+            case Finished(_, _, Failure() as failure):
+                log = record_path(folder / CELLS, cell).with_suffix(".log")
+                write_text(log, f"{failure.reason}\n\n{failure.traceback}")
+                yield CellFinished(cell, None, f"{failure.status}: {failure.reason} (see {log})")
 
 
 def _run_cell(folder: Path, cell: ArticleCell, progress: "object") -> None:

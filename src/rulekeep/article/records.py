@@ -5,15 +5,27 @@ Pure reading: torch is not loaded here.
 
 import hashlib
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rulekeep.specs import ArticleCell
 from rulekeep.store import CorruptRecordError, read_record, set_aside
 
 _PACKAGE = Path(__file__).parent.parent
-# What a figure comes out of: a record made by other code than this is not taken over.
-_SOURCES = ("tasks", "mixers", "feed_forward.py", "training.py", "evaluation.py", "metrics.py")
+# What a figure comes out of: a record made by other code, or by another torch, than this is
+# not taken over.
+_SOURCES = (
+    "tasks",
+    "mixers",
+    "feed_forward.py",
+    "training.py",
+    "evaluation.py",
+    "metrics.py",
+    "costs.py",
+)
 _ARTICLE_SOURCES = ("models.py", "streams.py", "cell.py")
 
 Record = dict[str, Any]
@@ -26,8 +38,68 @@ class Found(NamedTuple):
     notes: list[str]
 
 
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Scores(_Shape):
+    val_loss: float = Field(ge=0)
+    token_accuracy: _Share
+    rule_accuracy: _Share
+    item_accuracy: _Share
+    retention: _Share
+    second_mention_accuracy: _Share
+    exact: _Share
+
+
+class _Evaluation(_Scores):
+    step: int
+    train_loss: float
+    train_seconds: float
+    elapsed_seconds: float
+
+
+class _Costs(_Shape):
+    train_seconds: float = Field(gt=0)
+    tokens_per_second: float
+    state_bytes: int
+    parameters: int
+    peak_memory_bytes: int
+
+
+class _Prediction(_Shape):
+    prefix: str
+    target: str
+    prediction: str
+
+
+class _Environment(_Shape):
+    rulekeep: str
+    python: str
+    torch: str
+    platform: str
+    cpu: str
+    cpu_capability: str
+    cpu_count: int | None
+    device: str
+    threads: int
+
+
+class _RecordShape(_Shape):
+    cell: dict[str, Any]
+    source: str
+    history: list[_Evaluation] = Field(min_length=1)
+    metrics: _Scores
+    costs: _Costs
+    predictions: list[_Prediction]
+    environment: _Environment
+
+
 def _source() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(version("torch").encode())
     for name in (*_SOURCES, *(f"article/{name}" for name in _ARTICLE_SOURCES)):
         path = _PACKAGE / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
@@ -69,10 +141,13 @@ def finished_cells(folder: Path, cells: Iterable[ArticleCell]) -> Found:
 
 
 def _check_shape(path: Path, record: Record, cell: ArticleCell) -> None:
-    needed = {"cell", "source", "history", "metrics", "costs", "predictions", "environment"}
-    if missing := needed - record.keys():
-        raise CorruptRecordError(f"{path.name}: it lacks {', '.join(sorted(missing))}")
-    if record["cell"] != cell.model_dump():
+    try:
+        _RecordShape.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CorruptRecordError(f"{path.name}: {place}: {first['msg'].lower()}") from None
+    if record["cell"] != cell.model_dump() or record["history"][-1]["step"] != cell.steps:
         raise CorruptRecordError(f"{path.name}: it holds another cell than its name says")
 
 

@@ -1,7 +1,6 @@
 """What an article run says: the comparison with the published figures, as tables and files."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +42,7 @@ def comparison(rows: Rows) -> Comparison:
                 line += ["–", "–"]
                 continue
             difference = published.difference(name, ours)
-            # Adding zero turns a rounded -0.0 into 0.0.
-            line += [f"{getattr(published, name):.3f}", f"{round(difference, 3) + 0.0:+.3f}"]
+            line += [f"{getattr(published, name):.3f}", f"{difference:+.4f}"]
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
@@ -115,7 +113,7 @@ def leak_table(contexts: Sequence[int]) -> str:
             scores.retention,
             scores.exact,
         ]
-        body.append([str(context), *(f"{_floor(value):.3f}" for value in values)])
+        body.append([str(context), *(f"{value:.3f}" for value in values)])
     return markdown_table(header, body)
 
 
@@ -126,8 +124,11 @@ LEAK_MEANING = (
 )
 
 
-def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
-    """Writes history, predictions, records, plot and report; returns their paths."""
+def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
+    """Writes history, predictions, records, plot and report.
+
+    `command` is what was asked for, and `made` says in words what was run for it.
+    """
     several_seeds = len({cell.seed for cell in rows}) > 1
     history = [
         line
@@ -159,8 +160,7 @@ def write_outputs(folder: Path, rows: Rows, command: str) -> list[Path]:
     }
     for name, content in files.items():
         write_bytes(folder / name, content)
-    write_text(folder / "report.md", _report(rows, device, command))
-    return [folder / name for name in (*files, "report.md")]
+    write_text(folder / "report.md", _report(rows, device, command, made))
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -183,7 +183,7 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([row(header), f"|{rule}|", *(row(cells) for cells in body)])
 
 
-def _report(rows: Rows, device: str, command: str) -> str:
+def _report(rows: Rows, device: str, command: str, made: str) -> str:
     several_seeds = len({cell.seed for cell in rows}) > 1
     table, failures = comparison(rows)
     if failures:
@@ -201,7 +201,7 @@ def _report(rows: Rows, device: str, command: str) -> str:
     contexts = list(dict.fromkeys(cell.context for cell in rows))
     return (
         "# The article's experiment, reproduced\n\n"
-        f"`{command}`\n\nMade on {device}. {_environment(rows)}\n\n"
+        f"`{command}`\n\nMade on {device}: {made}. {_environment(rows)}\n\n"
         f"## Ours beside published\n\n{table}\n\n"
         f"{verdict} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
         f"{TOLERANCES['val_loss']} in loss.\n\n"
@@ -246,8 +246,3 @@ def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _floor(value: float) -> float:
-    # What a reader reaches is cut, not rounded: 0.5625 reaches 0.562.
-    return math.floor(value * 1000 + 1e-9) / 1000

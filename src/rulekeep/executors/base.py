@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Progress: TypeAlias = Callable[[int], None]
 # A job's function gets the job and a callback for the number of steps it has done. It must
@@ -17,21 +17,32 @@ class Advanced(NamedTuple):
     steps: int
 
 
+class Failure(NamedTuple):
+    """Why a job has no result: a kind, one line for a reader, and the traceback if any."""
+
+    status: Literal["failed", "killed", "out_of_memory", "timeout"]
+    reason: str
+    traceback: str
+
+
 class Finished(NamedTuple):
-    """A job has ended: with a result, or with the reason why there is none."""
+    """A job has ended: with a result, or with the failure that left none."""
 
     job: int
     result: Any
-    error: str | None
+    failure: Failure | None
 
 
 class Executor(ABC):
     """Runs jobs that do not depend on each other."""
 
     @abstractmethod
-    def run(self, function: JobFunction, jobs: Sequence[Any]) -> Iterator[Advanced | Finished]:
+    def run(
+        self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
+    ) -> Iterator[Advanced | Finished]:
         """Starts the jobs in this order and yields what happens, one `Finished` a job.
 
-        A job that fails, or whose process dies, ends alone. Closing the iterator, or an
-        exception in its consumer, stops what still runs.
+        A job that fails, whose process dies, or that takes longer than `time_limit` seconds
+        ends alone. Closing the iterator, or an exception in its consumer, stops what still
+        runs.
         """

@@ -38,8 +38,8 @@ class Mixer(nn.Module, ABC):
     ) -> Float[Tensor, "batch last width"]:
         """Outputs at the last positions of a whole sequence only.
 
-        The same values as `forward(x)[0][:, -last:]`. A mixer overrides it where that
-        spares work: the last layer of a model is needed only where the loss looks.
+        The same values as `forward(x)[0][:, -last:]`, for 1 <= last <= time. A mixer overrides
+        it where that spares work: the last layer is needed only where the loss looks.
         """
         y, _ = self.forward(x)
         return y[:, -last:]

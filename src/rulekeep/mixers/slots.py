@@ -55,6 +55,10 @@ class Slots(Mixer):
         """Outputs at every position, and the slots after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
+        elif len(state.slots) != len(x):
+            raise ValueError(f"state of {len(state.slots)} sequences: x has {len(x)}")
+        if not x.shape[1]:
+            return x, state
         if not self.serial:
             y, slots = self._in_parallel(x, state.slots, last=x.shape[1])
             return y, SlotState(slots)
@@ -71,16 +75,20 @@ class Slots(Mixer):
         return self._in_parallel(x, self.init_state(x.shape[0]).slots, last=last)[0]
 
     def _in_parallel(self, x: Tensor, slots: Tensor, *, last: int) -> tuple[Tensor, Tensor]:
-        y, slots = _SlotMemory.apply(  # type: ignore[no-untyped-call]
-            x,
-            slots,
-            self.in_projection.weight,
-            self.in_projection.bias,
-            self.mix.weight,
-            self.mix.bias,
-            last,
-        )
-        return y, slots
+        weight = self.mix.weight
+        # In one precision throughout: pieces are written into room made for them.
+        with torch.autocast(x.device.type, enabled=False):
+            y, slots = _SlotMemory.apply(  # type: ignore[no-untyped-call]
+                x.to(weight.dtype),
+                slots.to(weight.dtype),
+                self.in_projection.weight,
+                self.in_projection.bias,
+                weight,
+                self.mix.bias,
+                last,
+            )
+        skipped = (x.shape[1] - last) % slots.shape[1]
+        return y[:, skipped : skipped + last], slots
 
 
 def slot_memory_loop(
@@ -128,7 +136,7 @@ class _SlotMemory(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         (batch, time, width), count = x.shape, slots.shape[1]
         ctx.plan = plan = _Plan(batch, time, last, count)
-        x = _in_rounds(_padded(x, 0, plan.padding), count)
+        x = _in_rounds(F.pad(x, (0, 0, 0, plan.padding)) if plan.padding else x, count)
         parts = x.new_empty(3, *x.shape)
         windows = x.new_empty(len(x), batch, 2 * count, width)
         weights = x.new_empty(len(x) - plan.first, batch, count, 2 * count)
@@ -163,14 +171,14 @@ class _SlotMemory(torch.autograd.Function):
                 y_now = _in_rounds(y, count)[reading]
                 y_now.copy_(mixed.view(y_now.shape))
         ctx.save_for_backward(x, parts, windows, weights, in_weight, mix_weight)
-        return y[:, plan.skipped : plan.skipped + last], windows[-1, :, plan.final].clone()
+        return y, windows[-1, :, plan.final].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, parts, windows, weights, in_weight, mix_weight = ctx.saved_tensors
         (_, batch, count, width), plan = x.shape, ctx.plan
-        grad_y = _in_rounds(_padded(grads[0], plan.skipped, plan.padding), count)
+        grad_y = _in_rounds(grads[0], count)
         grad_x = x.new_empty(batch, len(x) * count, width)
         in_weights = in_weight.view(3, width, width)
         of_x, of_context = mix_weight.split(width, dim=1)
@@ -245,11 +253,11 @@ class _Plan:
         self.time = time
         self.rounds = -(-time // count)
         self.padding = self.rounds * count - time
-        # The first round that is read, and its tokens that are not asked for.
-        self.first, self.skipped = divmod(time - last, count)
+        # The first round that is read; what it has before the last tokens is cut off later.
+        self.first = (time - last) // count
         # Where the last window holds the states of the last tokens.
         self.final = slice(count - self.padding, 2 * count - self.padding)
-        self.longest = min(self.rounds, max(1, _ROWS_AT_ONCE // (batch * count)))
+        self.longest = min(self.rounds, max(1, _ROWS_AT_ONCE // max(1, batch * count)))
 
     def pieces(self) -> list[tuple[slice, slice | None]]:
         """Of each piece: its rounds, and the same among those that are read."""
@@ -260,10 +268,6 @@ class _Plan:
                 reading = slice(start - self.first, stop - self.first)
                 pieces.append((slice(start, stop), reading if start >= self.first else None))
         return pieces
-
-
-def _padded(x: Tensor, before: int, after: int) -> Tensor:
-    return F.pad(x, (0, 0, before, after)) if before or after else x
 
 
 def _in_rounds(x: Tensor, count: int) -> Tensor:
