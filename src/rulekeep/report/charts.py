@@ -1,0 +1,123 @@
+"""What a figure shows, as values: drawn by matplotlib and by plotly from the same ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rulekeep.plots import COLOURS
+
+# Okabe and Ito's black is the baseline's; the other six are told apart beside it.
+_BASELINE_COLOUR = "#000000"
+_MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+_DASHES = ("solid", "dash", "dot", "dashdot")
+MOST_PANELS = 12
+
+
+class Style(NamedTuple):
+    """Colour, marker and dash of one mixer, the same in every figure."""
+
+    colour: str
+    marker: str
+    dash: str
+    width: float
+
+
+class Point(NamedTuple):
+    """A place in a panel, and what hovering over it says."""
+
+    x: float
+    y: float
+    hover: str
+    low: float | None = None
+    high: float | None = None
+    few: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A mixer: its means with intervals, and one thin line or point for every seed."""
+
+    label: str
+    style: Style
+    points: Sequence[Point]
+    seeds: Sequence[Sequence[Point]] = ()
+    joined: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes. `chance` and `front` are lines of (x, y)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    x_log: bool = False
+    y_log: bool = False
+    score: bool = False
+    x_ticks: Sequence[int] = ()
+    chance: Sequence[tuple[float, float]] = ()
+    front: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """A heat map of scores from 0 to 1; None where nothing was measured."""
+
+    title: str
+    x_label: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+    texts: Sequence[Sequence[str]]
+    hovers: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure: its file name, what it shows, and why it is empty if it is."""
+
+    key: str
+    title: str
+    caption: str
+    panels: Sequence[Panel | Heat]
+    empty: str
+
+
+def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
+    """A style a label: baselines black, the others in the palette, dashes once it is used up."""
+    found = {}
+    places = {True: 0, False: 0}
+    for label in labels:
+        black = label in baselines
+        place = places[black]
+        places[black] += 1
+        turn = place if black else place // len(COLOURS)
+        found[label] = Style(
+            _BASELINE_COLOUR if black else COLOURS[place % len(COLOURS)],
+            _MARKERS[(place if black else place + 1) % len(_MARKERS)],
+            _DASHES[turn % len(_DASHES)],
+            2.4 if black else 1.8,
+        )
+    return found
+
+
+def capped(chart: Chart) -> Chart:
+    """At most 12 panels, and a caption that says what was left out."""
+    left = len(chart.panels) - MOST_PANELS
+    if left <= 0:
+        return chart
+    caption = f"{chart.caption} The first {MOST_PANELS} panels; {left} more are in the tables only."
+    return Chart(
+        key=chart.key, title=chart.title, caption=caption,
+        panels=chart.panels[:MOST_PANELS], empty=chart.empty,
+    )  # fmt: skip
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, score) the points that no cheaper or equal one reaches, in rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
