@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 
-from rulekeep.report.reading import SCORES, Evaluation, Run
+from rulekeep.report.reading import BASELINE, SCORES, Evaluation, Run
 from rulekeep.summary import (
     HalfDistances,
     PairedDifference,
@@ -25,8 +25,6 @@ from rulekeep.summary import (
     summarise,
     summarise_scores,
 )
-
-BASELINE = "attention"
 
 
 @dataclass(frozen=True)

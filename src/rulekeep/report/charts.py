@@ -102,6 +102,16 @@ def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
     return found
 
 
+def cut(label: str, length: int = 36) -> str:
+    """A label short enough for an axis or a legend."""
+    return label if len(label) <= length else f"{label[: length - 1]}…"
+
+
+def is_narrow(values: Sequence[float]) -> bool:
+    """At most two decades: a log axis then has ticks at 1, 2 and 5, else at powers of ten."""
+    return not values or max(values) / min(values) <= 100
+
+
 def capped(chart: Chart) -> Chart:
     """At most 12 panels, and a caption that says what was left out."""
     left = len(chart.panels) - MOST_PANELS

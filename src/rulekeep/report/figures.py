@@ -19,7 +19,7 @@ from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
-_OPEN = "Open markers: fewer than 5 seeds."
+_OPEN = "Attention is black; open markers: fewer than 5 seeds."
 
 
 def charts(found: Sequence[Contest]) -> list[Chart]:

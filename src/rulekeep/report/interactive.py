@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rulekeep.report.charts import Chart, Heat, Panel, Point, Series
+from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, is_narrow
 
 _GREY = "#777777"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -16,7 +16,6 @@ _CIVIDIS = [
     [0.0, "#00224e"], [0.125, "#123570"], [0.25, "#3b496c"], [0.375, "#575d6d"],
     [0.5, "#707173"], [0.625, "#8a8678"], [0.75, "#a59c74"], [0.875, "#c3b369"], [1.0, "#fee838"],
 ]  # fmt: skip
-_LABEL_LENGTH = 36
 
 
 def figures(chart: Chart) -> list[dict[str, Any]]:
@@ -43,13 +42,19 @@ def _panel(panel: Panel) -> dict[str, Any]:
     for place, series in enumerate(panel.series):
         data += _series(series, f"mixer-{place}")
     x_axis: dict[str, Any] = _axis(panel.x_label, "log" if panel.x_log else "linear")
+    y_axis = _axis(panel.y_label, "log" if panel.y_log else "linear")
+    for is_log, axis, values in (
+        (panel.x_log, x_axis, [p.x for s in panel.series for p in s.points]),
+        (panel.y_log, y_axis, [p.y for s in panel.series for p in s.points]),
+    ):
+        if is_log:
+            axis |= {"dtick": "D2" if is_narrow(values) else 1, "exponentformat": "SI"}
     if panel.x_ticks and panel.x_log:
         x_axis |= {
             "tickmode": "array",
             "tickvals": list(panel.x_ticks),
             "ticktext": [str(tick) for tick in panel.x_ticks],
         }
-    y_axis = _axis(panel.y_label, "log" if panel.y_log else "linear")
     if panel.score:
         y_axis |= {"range": [-0.04, 1.04]}
     layout = _layout(panel.title) | {
@@ -68,6 +73,12 @@ def _panel(panel: Panel) -> dict[str, Any]:
             "font": {"size": 12},
         },
     }
+    if panel.chance:
+        # Annotations on a log axis stand at the logarithm.
+        x, y = panel.chance[-1]
+        place = math.log10(x) if panel.x_log else x
+        mark = {"x": place, "y": y, "text": "chance", "showarrow": False, "yshift": 9}
+        layout["annotations"] = [mark | {"xanchor": "right", "font": {"color": _GREY, "size": 11}}]
     height = 380 + 20 * math.ceil((len(panel.series) + 2) / 2)
     return {"data": data, "layout": layout, "height": height}
 
@@ -98,7 +109,7 @@ def _series(series: Series, group: str) -> list[dict[str, Any]]:
         )
     symbols = [f"{style.marker}-open" if p.few else style.marker for p in points]
     trace = shared | {
-        "name": _legend_name(series.label),
+        "name": escaped(cut(series.label)),
         "x": [_short(p.x) for p in points],
         "y": [_short(p.y) for p in points],
         "text": [escaped(p.hover) for p in points],
@@ -131,7 +142,7 @@ def _heat(heat: Heat) -> dict[str, Any]:
     trace = {
         "type": "heatmap",
         "x": list(heat.columns),
-        "y": [_legend_name(row) for row in heat.rows],
+        "y": [escaped(cut(row)) for row in heat.rows],
         "z": [[None if v is None else _short(v) for v in row] for row in heat.values],
         "text": [[escaped(text) for text in row] for row in heat.texts],
         "customdata": [[escaped(hover) for hover in row] for row in heat.hovers],
@@ -178,8 +189,6 @@ def _axis(title: str, kind: str) -> dict[str, Any]:
         "zeroline": False,
         "ticks": "outside",
         "tickcolor": "#888888",
-        **({"dtick": 1} if kind == "log" else {}),
-        **({"exponentformat": "SI"} if kind == "log" else {}),
     }
 
 
@@ -192,11 +201,6 @@ def _layout(title: str) -> dict[str, Any]:
         "margin": {"l": 56, "r": 12, "t": 40, "b": 56},
         "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#1c1c1c"}, "align": "left"},
     }
-
-
-def _legend_name(label: str) -> str:
-    cut = label if len(label) <= _LABEL_LENGTH else f"{label[: _LABEL_LENGTH - 1]}…"
-    return escaped(cut)
 
 
 def _short(value: float) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SCORES = ("retention", "exact", "rule_accuracy", "item_accuracy", "token_accuracy")
+BASELINE = "attention"
 RESULTS = ("done", "diverged")
 _PLACED = {"task", "mixer", "context", "test_contexts", "seed", "learning_rate"}
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -65,7 +66,7 @@ class Reading(NamedTuple):
 
 
 def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
-    """Runs in the order of task, label, context, rate and seed; of two with one id, the later."""
+    """Runs by task, label (baseline first), context, rate, seed; of one id, the last record."""
     notes: list[str] = []
     found: dict[str, Run] = {}
     for place, record in enumerate(records, start=1):
@@ -76,7 +77,12 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
             notes.append(f"run {run.id}: more than one record, the last is shown")
         found[run.id] = run
     runs = _labelled(list(found.values()))
-    order = sorted(runs, key=lambda r: (r.task, r.label, r.context, r.rate or 0.0, r.seed, r.id))
+    order = sorted(
+        runs,
+        key=lambda r: (
+            r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
+        ),
+    )  # fmt: skip
     return Reading(tuple(order), tuple(notes))
 
 

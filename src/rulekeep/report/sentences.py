@@ -39,15 +39,15 @@ def _best(found: Sequence[Contest]) -> str:
         group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
         chance = group.chance("retention", test)
         level = "" if chance is None else f", chance {chance:.3f}"
-        among = f"the highest of {len(rows)}" if len(rows) > 1 else "the only mixer"
+        among = f"best of {len(rows)}" if len(rows) > 1 else "the only mixer"
         parts.append(
-            f"on {contest.task} at {test} tokens {group.label} with retention "
-            f"{summary.text()} ({among}{level})"
+            f"{group.label} keeps {summary.text()} of the rules of {contest.task} at {test} tokens "
+            f"({among}{level}, trained at {group.context})"
         )
     if not parts:
         return "No run has a test retention yet, so nothing can be said about what is kept."
     more = f"; {skipped} more tasks are in the table" if skipped else ""
-    return f"At the longest context tested, most is kept {'; '.join(parts)}{more}."
+    return f"At the longest context tested, {'; '.join(parts)}{more}."
 
 
 def _compared(found: Sequence[Contest]) -> str:

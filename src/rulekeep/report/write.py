@@ -71,7 +71,9 @@ def write_report(
 
 def _figure_files(chart: Chart, found: Sequence[Contest]) -> dict[str, bytes]:
     if chart.key == "overview" and (curves := _article_curves(found)):
-        return drawing.as_files(chart.key, plots.article_overview(curves, "over seeds"))
+        figure = plots.article_overview(curves, "")
+        figure.suptitle(f"{chart.title}: every seed, at the chosen learning rate", fontsize=11)
+        return drawing.as_files(chart.key, figure)
     return drawing.files(chart)
 
 

@@ -3,7 +3,7 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const panels = [...document.querySelectorAll(".panel")];
-  const PRINT_WIDTH = 960;
+  const PRINT = { autosize: false, width: 500, height: 300 };
 
   const draw = (panel) => {
     const { data, layout } = figures[panel.dataset.figure][Number(panel.dataset.panel)];
@@ -48,10 +48,16 @@
   }
 
   window.addEventListener("beforeprint", () => {
-    for (const panel of panels) Plotly.relayout(panel, { autosize: false, width: PRINT_WIDTH });
+    // A heat map keeps its height: its rows would not fit a lower one.
+    for (const panel of panels) {
+      const height = panel.dataset.figure === "lengths" ? Number(panel.dataset.height) : PRINT.height;
+      Plotly.relayout(panel, { ...PRINT, height });
+    }
   });
   window.addEventListener("afterprint", () => {
-    for (const panel of panels) Plotly.relayout(panel, { autosize: true, width: null });
+    for (const panel of panels) {
+      Plotly.relayout(panel, { autosize: true, width: null, height: Number(panel.dataset.height) });
+    }
   });
 
   Promise.all(panels.map(draw)).then(() => {
