@@ -1,5 +1,6 @@
 """What a figure shows, as values: drawn by matplotlib and by plotly from the same ones."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -107,9 +108,25 @@ def cut(label: str, length: int = 36) -> str:
     return label if len(label) <= length else f"{label[: length - 1]}…"
 
 
-def is_narrow(values: Sequence[float]) -> bool:
-    """At most two decades: a log axis then has ticks at 1, 2 and 5, else at powers of ten."""
-    return not values or max(values) / min(values) <= 100
+def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks of a log axis: 1, 2 and 5 over two decades or less, else at most about 8 powers."""
+    if not values:
+        return []
+    low, high = math.log10(min(values)), math.log10(max(values))
+    few = high - low <= 2
+    step = 1 if few else math.ceil((high - low) / 8)
+    decades = range(math.floor(low), math.ceil(high) + 1, step)
+    ticks = [
+        mantissa * 10.0**power for power in decades for mantissa in ((1, 2, 5) if few else (1,))
+    ]
+    return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
+
+
+def _short(value: float) -> str:
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{prefix}"
+    return f"{value:g}"
 
 
 def capped(chart: Chart) -> Chart:

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from rulekeep import plots
-from rulekeep.report.charts import Chart, Heat, Panel, Series, cut, is_narrow
+from rulekeep.report.charts import Chart, Heat, Panel, Series, cut, log_ticks
 
 _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v",
@@ -111,12 +111,14 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
 
 
 def _panel(axes: Axes, panel: Panel, handles: dict[str, Artist]) -> None:
+    every = [p for s in panel.series for line in (s.points, *s.seeds) for p in line]
     if panel.x_log:
         axes.set_xscale("log")
-        _log_ticks(axes.xaxis, [p.x for series in panel.series for p in series.points])
+        axes.set_xlim(*_log_ticks(axes.xaxis, [p.x for p in every]))
     if panel.y_log:
         axes.set_yscale("log")
-        _log_ticks(axes.yaxis, [p.y for series in panel.series for p in series.points])
+        ends = [end for p in every for end in (p.low, p.high) if end is not None]
+        axes.set_ylim(*_log_ticks(axes.yaxis, [p.y for p in every] + ends))
     if panel.front:
         xs, ys = zip(*panel.front, strict=True)
         axes.step(xs, ys, where="post", color="#888888", linewidth=1.2, zorder=1)
@@ -138,16 +140,22 @@ def _panel(axes: Axes, panel: Panel, handles: dict[str, Artist]) -> None:
     if panel.score:
         axes.set_ylim(-0.03, 1.03)
     if panel.x_ticks and panel.x_log:
-        axes.xaxis.set_major_locator(FixedLocator(list(panel.x_ticks)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        _fixed_ticks(axes.xaxis, [(tick, str(tick)) for tick in panel.x_ticks])
         if len(panel.x_ticks) > 6:
             axes.tick_params(axis="x", rotation=45)
 
 
-def _log_ticks(axis: Axis, values: Sequence[float]) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow(values) else (1,)))
-    axis.set_major_formatter(EngFormatter(sep=""))
+def _log_ticks(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
+    _fixed_ticks(axis, log_ticks(values))
+    # Limits of one's own: matplotlib's margins are none where all values are equal.
+    low, high = min(values), max(values)
+    margin = max(1.15, (high / low) ** 0.06)
+    return low / margin, high * margin
+
+
+def _fixed_ticks(axis: Axis, ticks: Sequence[tuple[float, str]]) -> None:
+    axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
+    axis.set_major_formatter(FixedFormatter([text for _, text in ticks]))
     axis.set_minor_locator(NullLocator())
 
 
@@ -221,7 +229,7 @@ def _heat(axes: Axes, heat: Heat) -> None:
     values = [[math.nan if value is None else value for value in row] for row in heat.values]
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(heat.columns)), list(heat.columns))
-    axes.set_yticks(range(len(heat.rows)), [plain(cut(label)) for label in heat.rows])
+    axes.set_yticks(range(len(heat.rows)), [plain(label) for label in heat.rows])
     axes.set_title(plain(heat.title), loc="left")
     axes.set_xlabel(heat.x_label)
     axes.spines[:].set_visible(False)

@@ -12,6 +12,7 @@ from rulekeep.report.charts import (
     Series,
     Style,
     capped,
+    cut,
     pareto_front,
     styles,
 )
@@ -264,7 +265,7 @@ def _lengths(found: Sequence[Contest]) -> Chart:
             summaries = [group.summary("retention", test) for test in tests]
             if not any(s is not None and s.mean is not None for s in summaries):
                 continue
-            rows.append(f"{group.label} @ {group.context}")
+            rows.append(f"{cut(group.label, 22)} @ {group.context}")
             values.append([s.mean if s else None for s in summaries])
             texts.append([_heat_text(s) for s in summaries])
             hovers.append(

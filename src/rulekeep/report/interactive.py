@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, is_narrow
+from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, log_ticks
 
 _GREY = "#777777"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -48,13 +48,9 @@ def _panel(panel: Panel) -> dict[str, Any]:
         (panel.y_log, y_axis, [p.y for s in panel.series for p in s.points]),
     ):
         if is_log:
-            axis |= {"dtick": "D2" if is_narrow(values) else 1, "exponentformat": "SI"}
+            axis |= _ticks(log_ticks(values))
     if panel.x_ticks and panel.x_log:
-        x_axis |= {
-            "tickmode": "array",
-            "tickvals": list(panel.x_ticks),
-            "ticktext": [str(tick) for tick in panel.x_ticks],
-        }
+        x_axis |= _ticks([(tick, str(tick)) for tick in panel.x_ticks])
     if panel.score:
         y_axis |= {"range": [-0.04, 1.04]}
     layout = _layout(panel.title) | {
@@ -137,12 +133,12 @@ def _series(series: Series, group: str) -> list[dict[str, Any]]:
 
 
 def _heat(heat: Heat) -> dict[str, Any]:
-    # Plotly takes columns that look like numbers for numbers unless the axis is a category.
+    # Rows stand at their numbers: two names that are cut to the same text stay two rows.
     longest = max(len(row) for row in heat.rows)
     trace = {
         "type": "heatmap",
         "x": list(heat.columns),
-        "y": [escaped(cut(row)) for row in heat.rows],
+        "y": list(range(len(heat.rows))),
         "z": [[None if v is None else _short(v) for v in row] for row in heat.values],
         "text": [[escaped(text) for text in row] for row in heat.texts],
         "customdata": [[escaped(hover) for hover in row] for row in heat.hovers],
@@ -153,13 +149,15 @@ def _heat(heat: Heat) -> dict[str, Any]:
         "colorscale": _CIVIDIS,
         "xgap": 1,
         "ygap": 1,
-        "colorbar": {"thickness": 12, "title": {"text": "retention", "side": "right"}},
+        "showscale": False,
     }
     layout = _layout(heat.title) | {
         "xaxis": _axis(heat.x_label, "category") | {"showgrid": False},
-        "yaxis": _axis("", "category") | {"autorange": "reversed", "showgrid": False},
+        "yaxis": _axis("", "linear")
+        | {"autorange": "reversed", "showgrid": False}
+        | _ticks([(y, escaped(row)) for y, row in enumerate(heat.rows)]),
     }
-    layout["margin"] |= {"l": min(190, 24 + 7 * longest)}
+    layout["margin"] |= {"l": 24 + 6 * longest}
     return {"data": [trace], "layout": layout, "height": 150 + 28 * len(heat.rows)}
 
 
@@ -189,6 +187,14 @@ def _axis(title: str, kind: str) -> dict[str, Any]:
         "zeroline": False,
         "ticks": "outside",
         "tickcolor": "#888888",
+    }
+
+
+def _ticks(ticks: Sequence[tuple[float, str]]) -> dict[str, Any]:
+    return {
+        "tickmode": "array",
+        "tickvals": [value for value, _ in ticks],
+        "ticktext": [text for _, text in ticks],
     }
 
 

@@ -3,7 +3,7 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const panels = [...document.querySelectorAll(".panel")];
-  const PRINT = { autosize: false, width: 500, height: 300 };
+  const PRINT = { autosize: false, width: 500, height: 285 };
 
   const draw = (panel) => {
     const { data, layout } = figures[panel.dataset.figure][Number(panel.dataset.panel)];
