@@ -38,6 +38,7 @@ class Group:
     rate: float | None
     runs: Mapping[int, Run]
     _tests: dict[tuple[int, int], Evaluation] = field(init=False, default_factory=dict)
+    _summaries: dict[tuple[str, int], Summary | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for seed, run in self.runs.items():
@@ -63,10 +64,12 @@ class Group:
 
     def summary(self, figure: str, context: int) -> Summary | None:
         """A figure of the test split over the seeds; None when no seed has it."""
-        values = list(self.by_seed(figure, context).values())
-        if not values:
-            return None
-        return summarise_scores(values) if figure in SCORES else summarise(values)
+        # Tables, figures and sentences all ask: each is computed once.
+        if (figure, context) not in self._summaries:
+            values = list(self.by_seed(figure, context).values())
+            one = summarise_scores if figure in SCORES else summarise
+            self._summaries[figure, context] = one(values) if values else None
+        return self._summaries[figure, context]
 
     def chance(self, figure: str, context: int) -> float | None:
         """What guessing scores, as the evaluations say."""

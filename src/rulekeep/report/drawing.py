@@ -167,12 +167,14 @@ def _series(axes: Axes, series: Series) -> None:
             [p.x for p in singles], [p.y for p in singles], ".", color=style.colour, alpha=0.35,
             markersize=4, markeredgewidth=0, zorder=2,
         )  # fmt: skip
-    for line in series.seeds:
-        if len(line) > 1:
-            axes.plot(
-                [p.x for p in line], [p.y for p in line], color=style.colour, alpha=0.3,
-                linewidth=0.7, zorder=2,
-            )  # fmt: skip
+    # One artist for all seeds: a gap between two of them.
+    joined = [end for line in series.seeds if len(line) > 1 for end in (*line, None)]
+    if joined:
+        axes.plot(
+            [math.nan if p is None else p.x for p in joined],
+            [math.nan if p is None else p.y for p in joined],
+            color=style.colour, alpha=0.3, linewidth=0.7, zorder=2,
+        )  # fmt: skip
     points = series.points
     xs, ys = [p.x for p in points], [p.y for p in points]
     if series.joined:

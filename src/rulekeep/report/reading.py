@@ -146,7 +146,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         costs=_figures(costs),
         state_bytes=_by_context(costs.get("state_bytes")),
         decode_ms=_by_context(costs.get("decode_ms_per_token")),
-        environment={name(k, "?"): one_line(v, 120) for k, v in sorted(environment.items())},
+        environment=dict(sorted((name(k, "?"), one_line(v, 120)) for k, v in environment.items())),
         settings={name(k, "?"): name(v, "none") for k, v in spec.items() if k not in _PLACED},
     )
 
