@@ -96,7 +96,8 @@ def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
         turn = place if black else place // len(COLOURS)
         found[label] = Style(
             _BASELINE_COLOUR if black else COLOURS[place % len(COLOURS)],
-            _MARKERS[(place if black else place + 1) % len(_MARKERS)],
+            # Two of one colour differ in marker as well: points have no dash.
+            _MARKERS[(place if black else place + 1 + 2 * turn) % len(_MARKERS)],
             _DASHES[turn % len(_DASHES)],
             2.4 if black else 1.8,
         )

@@ -47,7 +47,7 @@ def as_files(key: str, figure: Figure) -> dict[str, bytes]:
         warnings.filterwarnings("ignore", message="Glyph")
         raster = plots.as_bytes(figure, "png")
         # The layout is found once; finding it again is a third of the time.
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
         return {f"{key}.png": raster, f"{key}.svg": plots.as_bytes(figure, "svg")}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rulekeep.report.cells import Contest, Group, labels
 from rulekeep.report.charts import (
+    MOST_PANELS,
     Chart,
     Heat,
     Panel,
@@ -49,7 +50,7 @@ def charts(found: Sequence[Contest]) -> list[Chart]:
 def _retention(found: Sequence[Contest], look: Styles) -> Chart:
     panels = []
     for contest in found:
-        for context in contest.contexts:
+        for context in _shown(contest, found, 1):
             groups = contest.at(context)
             series = [
                 _over_contexts(group, look[group.label], place - (len(groups) - 1) / 2)
@@ -76,7 +77,8 @@ def _retention(found: Sequence[Contest], look: Styles) -> Chart:
         key="retention",
         title="Retention over context length",
         caption="Mean and 95 % interval over seeds (Student t), every seed as a small point; "
-        f"lengths are set apart a little so that intervals do not overlap. {_OPEN}",
+        "lengths are set apart a little so that intervals do not overlap. "
+        f"{_OPEN}{_kept(found, 1)}",
         panels=panels,
         empty="No test retention yet.",
     )
@@ -104,14 +106,14 @@ def _overview(found: Sequence[Contest], look: Styles) -> Chart:
     for contest in found:
         if contest.task != ARTICLE:
             continue
+        panels += _seconds_over_length(contest, look)
         for figure, title in (
             ("val_loss", "validation loss (nats a token)"),
             ("token_accuracy", "token accuracy"),
             ("rule_accuracy", "rule accuracy"),
         ):
-            for context in contest.contexts:
+            for context in _shown(contest, [contest], 4):
                 panels += _curves(contest, context, figure, title, look)
-        panels += _seconds_over_length(contest, look)
     return Chart(
         key="overview",
         title="The article's overview",
@@ -203,14 +205,14 @@ def _trade_off(
 def _training(found: Sequence[Contest], look: Styles) -> Chart:
     panels: list[Panel] = []
     for contest in found:
-        for context in contest.contexts:
+        for context in _shown(contest, found, 2):
             panels += _curves(contest, context, "val_loss", "dev loss (nats a token)", look)
             panels += _curves(contest, context, "retention", "dev retention", look)
     return Chart(
         key="training",
         title="Training curves",
         caption="Mean over the seeds that reached a step, and a thin line for every seed, at the "
-        f"chosen learning rate. {_OPEN}",
+        f"chosen learning rate. {_OPEN}{_kept(found, 2)}",
         panels=panels,
         empty="No run has a history yet.",
     )
@@ -364,6 +366,18 @@ def _cost_lines(
         Series(label=label, style=look[label], points=points, seeds=[[s] for s in seeds])
         for label, (points, seeds) in gathered.items()
     ]
+
+
+def _shown(contest: Contest, found: Sequence[Contest], each: int) -> tuple[int, ...]:
+    # Every task has its share of the panels: the longest lengths trained at.
+    share = max(1, MOST_PANELS // (each * len(found)))
+    return contest.contexts[-share:]
+
+
+def _kept(found: Sequence[Contest], each: int) -> str:
+    if all(_shown(contest, found, each) == contest.contexts for contest in found):
+        return ""
+    return " Of each task the longest training lengths; all are in the tables."
 
 
 def _point(x: float, summary: Summary, hover: str) -> Point:

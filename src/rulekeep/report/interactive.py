@@ -43,12 +43,12 @@ def _panel(panel: Panel) -> dict[str, Any]:
         data += _series(series, f"mixer-{place}")
     x_axis: dict[str, Any] = _axis(panel.x_label, "log" if panel.x_log else "linear")
     y_axis = _axis(panel.y_label, "log" if panel.y_log else "linear")
-    for is_log, axis, values in (
+    for is_log, axis, numbers in (
         (panel.x_log, x_axis, [p.x for s in panel.series for p in s.points]),
         (panel.y_log, y_axis, [p.y for s in panel.series for p in s.points]),
     ):
         if is_log:
-            axis |= _ticks(log_ticks(values))
+            axis |= _ticks(log_ticks(numbers))
     if panel.x_ticks and panel.x_log:
         x_axis |= _ticks([(tick, str(tick)) for tick in panel.x_ticks])
     if panel.score:
@@ -71,10 +71,10 @@ def _panel(panel: Panel) -> dict[str, Any]:
     }
     if panel.chance:
         # Annotations on a log axis stand at the logarithm.
-        x, y = panel.chance[-1]
-        place = math.log10(x) if panel.x_log else x
-        mark = {"x": place, "y": y, "text": "chance", "showarrow": False, "yshift": 9}
-        layout["annotations"] = [mark | {"xanchor": "right", "font": {"color": _GREY, "size": 11}}]
+        x, y = panel.chance[0]
+        at = math.log10(x) if panel.x_log else x
+        mark = {"x": at, "y": y, "text": "chance", "showarrow": False, "yshift": 9}
+        layout["annotations"] = [mark | {"xanchor": "left", "font": {"color": _GREY, "size": 11}}]
     height = 380 + 20 * math.ceil((len(panel.series) + 2) / 2)
     return {"data": data, "layout": layout, "height": height}
 

@@ -94,8 +94,8 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     statuses = Counter(run.status for run in runs)
     ended = statuses["done"] + statuses["diverged"]
     return (
-        f"This rests on {_plural(len(runs), 'run')}, of which {statuses['done']} ended, "
-        f"{statuses['diverged']} diverged and {len(runs) - ended} failed; {few} of "
+        f"This rests on {_plural(len(runs), 'run')}, of which {statuses['done']:,} ended, "
+        f"{statuses['diverged']:,} diverged and {len(runs) - ended:,} failed; {few:,} of "
         f"{_plural(len(cells), 'cell')} have fewer than {ENOUGH_SEEDS} seeds and are marked."
     )
 

@@ -49,18 +49,23 @@
 
   window.addEventListener("beforeprint", () => {
     // A heat map keeps its height: its rows would not fit a lower one.
-    for (const panel of panels) {
+    for (const panel of panels.filter((one) => one.data)) {
       const height = panel.dataset.figure === "lengths" ? Number(panel.dataset.height) : PRINT.height;
       Plotly.relayout(panel, { ...PRINT, height });
     }
   });
   window.addEventListener("afterprint", () => {
-    for (const panel of panels) {
+    for (const panel of panels.filter((one) => one.data)) {
       Plotly.relayout(panel, { autosize: true, width: null, height: Number(panel.dataset.height) });
     }
   });
 
-  Promise.all(panels.map(draw)).then(() => {
+  // One after the other, so that the page answers while it draws.
+  (async () => {
+    for (const panel of panels) {
+      await draw(panel);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
     document.documentElement.dataset.drawn = String(panels.length);
-  });
+  })();
 })();
