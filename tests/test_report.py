@@ -254,13 +254,15 @@ def test_anything_may_be_missing_or_wrong(tmp_path: Path, broken: object) -> Non
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     wrong = {**record(), "evaluations": [{"split": "test", "context": 64, "retention": 1.7}]}
     notes = ("a.json.corrupt-1: no checksum in it",)
-    files = report(tmp_path, [wrong, {"id": "b"}, record("slots"), record("slots")], notes)
+    twice = [record("slots"), record("slots"), {**record("slots"), "id": "other source"}]
+    files = report(tmp_path, [wrong, {"id": "b"}, *twice], notes)
     for file in ("report.html", "report.md"):
         text = files[file].replace("\\", "")
         assert "a.json.corrupt-1: no checksum in it" in text
         assert "retention 1.7 is outside 0 to 1" in text
         assert "run b: its spec has no context or no seed" in text
         assert "more than one record" in text
+        assert "recite, slots, trained at 64, seed 1: 2 runs, one of them is shown" in text
 
 
 def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _overview(found: Sequence[Contest], look: Styles) -> Chart:
             continue
         panels += _seconds_over_length(contest, look)
         for figure, title in (
-            ("val_loss", "validation loss (nats a token)"),
+            ("val_loss", "validation loss (nats)"),
             ("token_accuracy", "token accuracy"),
             ("rule_accuracy", "rule accuracy"),
         ):
@@ -133,8 +133,8 @@ def _seconds_over_length(contest: Contest, look: Styles) -> list[Panel]:
     return [
         Panel(
             title=f"{contest.task}: training seconds",
-            x_label="context trained at (tokens, log scale)",
-            y_label="training (s, log scale)",
+            x_label="trained at (tokens, log scale)",
+            y_label="training (s, log)",
             series=series,
             x_log=True,
             y_log=True,
@@ -206,7 +206,7 @@ def _training(found: Sequence[Contest], look: Styles) -> Chart:
     panels: list[Panel] = []
     for contest in found:
         for context in _shown(contest, found, 2):
-            panels += _curves(contest, context, "val_loss", "dev loss (nats a token)", look)
+            panels += _curves(contest, context, "val_loss", "dev loss (nats)", look)
             panels += _curves(contest, context, "retention", "dev retention", look)
     return Chart(
         key="training",
@@ -303,8 +303,8 @@ def _context_costs(found: Sequence[Contest], look: Styles) -> Chart:
     panels = []
     for contest in found:
         for y_label, unit, figure in (
-            ("decode (ms a token, log scale)", "ms", Group.decode_ms),
-            ("state of one sequence (bytes, log scale)", "bytes", Group.state_bytes),
+            ("decode (ms a token, log)", "ms", Group.decode_ms),
+            ("state (bytes, log)", "bytes", Group.state_bytes),
         ):
             groups = contest.at(max(contest.contexts))
 

@@ -8,6 +8,7 @@ is for each output to escape.
 import hashlib
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
             r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
         ),
     )  # fmt: skip
-    return Reading(tuple(order), tuple(notes))
+    return Reading(tuple(order), (*notes, *_repeated(order)))
 
 
 def one_line(value: object, length: int = 300) -> str:
@@ -114,6 +115,18 @@ def number(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return None
+
+
+def _repeated(runs: Sequence[Run]) -> list[str]:
+    # The same seed twice, say after a change of source: one cell holds a seed once.
+    counts = Counter(
+        (run.task, run.label, run.context, run.rate, run.seed) for run in runs if run.is_result
+    )
+    return [
+        f"{task}, {label}, trained at {context}, seed {seed}: {count} runs, one of them is shown"
+        for (task, label, context, _, seed), count in counts.items()
+        if count > 1
+    ]
 
 
 def _run(record: object, place: int, notes: list[str]) -> Run | None:
