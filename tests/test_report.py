@@ -149,6 +149,8 @@ def test_more_seeds_at_the_chosen_rate_do_not_bias_the_choice(tmp_path: Path) ->
     row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
     assert (row["learning_rate"], row["seeds"]) == ("0.003", "5")
     assert "chosen, the highest of its grid: 0.009 may be better" in files["report.html"]
+    grid = [row for row in csv_rows(files["tables.csv"]) if row["table"] == "learning_rates"]
+    assert [(row["seeds"], row["few_seeds"]) for row in grid] == [("2", "yes")] * 2
 
 
 def test_variants_of_a_mixer_are_told_apart_by_what_differs() -> None:

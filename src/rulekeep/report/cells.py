@@ -112,13 +112,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates tried for a mixer on a task, and the choice or why there is none."""
+    """The learning rates tried for a mixer on a task, and the choice or why there is none.
+
+    `runs` counts those of each rate; `seeds` are the ones that all rates have and compare over.
+    """
 
     task: str
     label: str
     choice: RateChoice | None
     problem: str
     runs: Mapping[float, int]
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -194,16 +198,17 @@ def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
             tried.setdefault(run.rate, {})[run.context, run.seed] = dev_loss(run)
     counts = {rate: len(losses) for rate, losses in sorted(tried.items())}
     if not tried:
-        return Rates(task, label, None, "no learning rate recorded", counts)
+        return Rates(task, label, None, "no learning rate recorded", counts, 0)
     # Rates compare only over the same lengths and seeds; more seeds at the chosen one are usual.
     common = set.intersection(*(set(losses) for losses in tried.values()))
     if not common:
-        return Rates(task, label, None, "the rates share no length and seed", counts)
+        return Rates(task, label, None, "the rates share no length and seed", counts, 0)
+    seeds = len({seed for _, seed in common})
     losses = {rate: [by[pair] for pair in sorted(common)] for rate, by in tried.items()}
     measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
     if not measured and all(run.status == "done" for run in runs):
-        return Rates(task, label, None, "no dev loss recorded", counts)
-    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts)
+        return Rates(task, label, None, "no dev loss recorded", counts, seeds)
+    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, seeds)
 
 
 def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) -> list[Group]:

@@ -156,7 +156,7 @@ def learning_rates(found: Sequence[Contest]) -> Table:
             means = _grid(rates)
             for rate, runs in rates.runs.items():
                 losses, mean = means.get(rate, ((), None))
-                if len(losses) < ENOUGH_SEEDS:
+                if rates.seeds < ENOUGH_SEEDS:
                     few.add(len(rows))
                 diverged = sum(not math.isfinite(loss) for loss in losses)
                 loss = f"{diverged} of {len(losses)} diverged" if losses and mean is None else ""
@@ -166,7 +166,7 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                         Cell(rates.label),
                         Cell(f"{rate:g}", rate),
                         _number(mean) if not loss else Cell(loss, math.inf),
-                        _count(len(losses)),
+                        _seed_count(rates.seeds),
                         _count(runs),
                         Cell(_verdict(rates, rate)),
                     )
@@ -176,7 +176,7 @@ def learning_rates(found: Sequence[Contest]) -> Table:
         title="Learning rates, chosen on the dev split",
         meaning="Lowest mean dev loss (nats a token) at the lengths trained on, over the lengths "
         "and seeds that every rate of the grid has. A rate with a diverged run never wins.",
-        header=("task", "mixer", "rate", "mean dev loss", "compared", "runs", "choice"),
+        header=("task", "mixer", "rate", "mean dev loss", "seeds compared", "runs", "choice"),
         rows=tuple(rows),
         few=frozenset(few),
     )
@@ -318,8 +318,11 @@ def _learned(retentions: Sequence[float]) -> Cell:
 
 
 def _seeds(by_seed: Mapping[int, float]) -> Cell:
-    finite = len(_finite(by_seed.values()))
-    return Cell(f"{finite} few" if finite < ENOUGH_SEEDS else str(finite), float(finite))
+    return _seed_count(len(_finite(by_seed.values())))
+
+
+def _seed_count(seeds: int) -> Cell:
+    return Cell(f"{seeds} few" if seeds < ENOUGH_SEEDS else str(seeds), float(seeds))
 
 
 def _finite(values: Iterable[float]) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from rulekeep.report.cells import Contest
 from rulekeep.report.reading import SCORES
 from rulekeep.report.tables import Table
-from rulekeep.summary import Summary, summarise
+from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 CSV_HEADER = (
     "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",
@@ -83,7 +83,10 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
             for tried in rates.choice.grid if rates.choice else ():
                 place = [contest.task, rates.label, None, None, tried.rate]
                 chosen = "chosen" if rates.choice and tried.rate == rates.choice.rate else ""
-                values = _statistics(summarise(tried.losses))
+                summary = summarise(tried.losses)
+                # Losses are of several lengths: what counts is how many seeds they are of.
+                few = "yes" if rates.seeds < ENOUGH_SEEDS else "no"
+                values = [*summary[:4], rates.seeds, summary.diverged, few]
                 yield ["learning_rates", *place, "dev_loss", *values, chosen]
 
 
