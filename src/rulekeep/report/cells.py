@@ -1,0 +1,230 @@
+"""Runs gathered into what is compared: tasks, mixers at their chosen rate, cells over seeds.
+
+A cell is a task, a mixer, a training length and a test length; its figures are one a seed, NaN
+for a seed that diverged. Runs that failed, timed out or were killed are no result and are in no
+cell. The learning rate is chosen on the dev split; only test figures are shown.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+
+from rulekeep.report.reading import BASELINE, SCORES, Evaluation, Run
+from rulekeep.summary import (
+    HalfDistances,
+    PairedDifference,
+    RateChoice,
+    Summary,
+    chance_corrected,
+    choose_learning_rate,
+    half_distances,
+    paired_difference,
+    summarise,
+    summarise_scores,
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A mixer trained on one task at one length with one learning rate: a run a seed."""
+
+    task: str
+    label: str
+    mixer: str
+    context: int
+    rate: float | None
+    runs: Mapping[int, Run]
+    _tests: dict[tuple[int, int], Evaluation] = field(init=False, default_factory=dict)
+    _summaries: dict[tuple[str, int], Summary | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for seed, run in self.runs.items():
+            for evaluation in run.evaluations:
+                if evaluation.split == "test":
+                    self._tests[seed, evaluation.context] = evaluation
+
+    @cached_property
+    def test_contexts(self) -> tuple[int, ...]:
+        """Every length in tokens that a seed was tested at or was to be tested at."""
+        asked = {context for run in self.runs.values() for context in run.test_contexts}
+        return tuple(sorted(asked | {context for _, context in self._tests}))
+
+    def by_seed(self, figure: str, context: int) -> dict[int, float]:
+        """A figure of the test split for each seed; NaN if it diverged, none if not measured."""
+        found = {}
+        for seed, run in self.runs.items():
+            if run.status == "diverged":
+                found[seed] = math.nan
+            elif (test := self._tests.get((seed, context))) and figure in test.figures:
+                found[seed] = test.figures[figure]
+        return found
+
+    def summary(self, figure: str, context: int) -> Summary | None:
+        """A figure of the test split over the seeds; None when no seed has it."""
+        # Tables, figures and sentences all ask: each is computed once.
+        if (figure, context) not in self._summaries:
+            values = list(self.by_seed(figure, context).values())
+            one = summarise_scores if figure in SCORES else summarise
+            self._summaries[figure, context] = one(values) if values else None
+        return self._summaries[figure, context]
+
+    def chance(self, figure: str, context: int) -> float | None:
+        """What guessing scores, as the evaluations say."""
+        levels = [
+            test.chance[figure]
+            for (_, tested), test in self._tests.items()
+            if tested == context and figure in test.chance
+        ]
+        return levels[0] if levels else None
+
+    def cost(self, key: str) -> dict[int, float]:
+        """A cost for each seed that ended training and has it."""
+        return {
+            seed: run.costs[key]
+            for seed, run in self.runs.items()
+            if run.status == "done" and math.isfinite(run.costs.get(key, math.nan))
+        }
+
+    def state_bytes(self, context: int) -> dict[int, float]:
+        """Bytes of one sequence's state after so many tokens, for each seed that has them."""
+        return {s: r.state_bytes[context] for s, r in self.runs.items() if context in r.state_bytes}
+
+    def decode_ms(self, context: int) -> dict[int, float]:
+        """Milliseconds a token after so many tokens, for each seed that has them."""
+        return {s: r.decode_ms[context] for s, r in self.runs.items() if context in r.decode_ms}
+
+    def half_distance(self) -> HalfDistances | str:
+        """Half distance of chance-corrected retention, or why there is none."""
+        curves: dict[int, dict[int, float]] = {}
+        for context in self.test_contexts:
+            chance = self.chance("retention", context)
+            for seed, value in self.by_seed("retention", context).items():
+                corrected = chance_corrected(value, chance or 0.0)
+                curves.setdefault(seed, {})[context] = corrected
+        try:
+            return half_distances(curves)
+        except ValueError as error:
+            return str(error) if curves else "no retention measured"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates tried for a mixer on a task, and the choice or why there is none.
+
+    `runs` counts those of each rate; `seeds` are the ones that all rates have and compare over.
+    """
+
+    task: str
+    label: str
+    choice: RateChoice | None
+    problem: str
+    runs: Mapping[float, int]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One task: its groups, the rates they were chosen from, and the mixer compared with."""
+
+    task: str
+    groups: tuple[Group, ...]
+    rates: tuple[Rates, ...]
+    baseline: str | None
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """Training lengths in tokens."""
+        return tuple(sorted({group.context for group in self.groups}))
+
+    def at(self, context: int) -> list[Group]:
+        """The groups trained at this length."""
+        return [group for group in self.groups if group.context == context]
+
+    def against_baseline(self, group: Group, figure: str, test: int) -> PairedDifference | None:
+        """The group's figure minus the baseline's, by seed; None without a seed in common."""
+        for other in self.at(group.context):
+            if other.label == self.baseline and group.label != self.baseline:
+                ours, theirs = group.by_seed(figure, test), other.by_seed(figure, test)
+                if ours.keys() & theirs.keys():
+                    return paired_difference(ours, theirs)
+        return None
+
+
+def contests(runs: Sequence[Run]) -> list[Contest]:
+    """The runs that are results, a contest a task."""
+    found = []
+    results = [run for run in runs if run.is_result]
+    for task, same_task in groupby(results, key=lambda run: run.task):
+        groups: list[Group] = []
+        rates: list[Rates] = []
+        for label, same_label in groupby(list(same_task), key=lambda run: run.label):
+            mine = list(same_label)
+            tried = _rates(task, label, mine)
+            rates.append(tried)
+            groups += _groups(task, label, mine, tried.choice.rate if tried.choice else None)
+        found.append(Contest(task, tuple(groups), tuple(rates), _baseline(groups)))
+    return found
+
+
+def labels(found: Iterable[Contest]) -> list[str]:
+    """Every mixer of the report once, the baseline first: its place gives its colour."""
+    every = {group.label: group.mixer for contest in found for group in contest.groups}
+    return sorted(every, key=lambda label: (every[label] != BASELINE, label))
+
+
+def dev_loss(run: Run) -> float:
+    """Mean dev loss (nats a token) at lengths trained on; NaN when it diverged or has none."""
+    if run.status == "diverged":
+        return math.nan
+    losses = [
+        evaluation.figures["val_loss"]
+        for evaluation in run.evaluations
+        if evaluation.split == "dev"
+        and evaluation.context <= run.context
+        and "val_loss" in evaluation.figures
+    ]
+    if losses:
+        return sum(losses) / len(losses)
+    return run.history[-1].get("val_loss", math.nan) if run.history else math.nan
+
+
+def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
+    tried: dict[float, dict[tuple[int, int], float]] = {}
+    for run in runs:
+        if run.rate is not None:
+            tried.setdefault(run.rate, {})[run.context, run.seed] = dev_loss(run)
+    counts = {rate: len(losses) for rate, losses in sorted(tried.items())}
+    if not tried:
+        return Rates(task, label, None, "no learning rate recorded", counts, 0)
+    # Rates compare only over the same lengths and seeds; more seeds at the chosen one are usual.
+    common = set.intersection(*(set(losses) for losses in tried.values()))
+    if not common:
+        return Rates(task, label, None, "the rates share no length and seed", counts, 0)
+    seeds = len({seed for _, seed in common})
+    losses = {rate: [by[pair] for pair in sorted(common)] for rate, by in tried.items()}
+    measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
+    if not measured and all(run.status == "done" for run in runs):
+        return Rates(task, label, None, "no dev loss recorded", counts, seeds)
+    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, seeds)
+
+
+def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) -> list[Group]:
+    groups = []
+    by_context: dict[int, list[Run]] = {}
+    for run in runs:
+        by_context.setdefault(run.context, []).append(run)
+    for context, mine in sorted(by_context.items()):
+        counts = Counter(run.rate for run in mine)
+        most = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
+        rate = chosen if chosen in counts else most
+        by_seed = {run.seed: run for run in mine if run.rate == rate}
+        groups.append(Group(task, label, mine[0].mixer, context, rate, by_seed))
+    return groups
+
+
+def _baseline(groups: Sequence[Group]) -> str | None:
+    variants = sorted({group.label for group in groups if group.mixer == BASELINE}, key=len)
+    return variants[0] if variants else None

@@ -1,0 +1,79 @@
+"""The page: one HTML file that asks nothing of the network, under a strict content policy.
+
+Scripts run by a nonce drawn for each page; data is JSON in a script that the browser does not
+run. Names reach the page through Jinja2's autoescape or as JSON, nowhere else.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from rulekeep.report import interactive
+from rulekeep.report.charts import Chart
+from rulekeep.report.tables import Table
+
+
+def render(
+    *,
+    summary: Sequence[str],
+    charts: Sequence[Chart],
+    tables: Mapping[str, Table],
+    notes: Sequence[str],
+    command: str,
+) -> str:
+    """The whole page as text."""
+    figures = {chart.key: interactive.figures(chart) for chart in charts}
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            summary=summary,
+            charts=charts,
+            heights={key: [f["height"] for f in made] for key, made in figures.items()},
+            tables=tables,
+            notes=notes,
+            command=command,
+            nonce=secrets.token_urlsafe(18),
+            data=script_json(figures),
+            style=Markup(_template_file("report.css")),
+            script=Markup(_template_file("report.js")),
+            plotly=Markup(_plotly()),
+        )
+    )
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("rulekeep.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _plotly() -> str:
+    source = str(get_plotlyjs())
+    assert "</script" not in source.lower()
+    return source
+
+
+def _template_file(name: str) -> str:
+    return files("rulekeep.report").joinpath("templates", name).read_text(encoding="utf-8")

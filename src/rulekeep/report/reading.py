@@ -1,0 +1,231 @@
+"""Records as they come, read into runs that the rest of the report can rely on.
+
+A record may lack any value, or hold NaN, a wrong type or hostile text. Here every number becomes
+a float or is dropped, and every text becomes one printable line; what markup does with that line
+is for each output to escape.
+"""
+
+import hashlib
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+SCORES = ("retention", "exact", "rule_accuracy", "item_accuracy", "token_accuracy")
+BASELINE = "attention"
+RESULTS = ("done", "diverged")
+_PLACED = {"task", "mixer", "context", "test_contexts", "seed", "learning_rate"}
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NAME_LENGTH = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A trained model's figures on one split at one context length in tokens."""
+
+    split: str
+    context: int
+    figures: Mapping[str, float]
+    chance: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One record: what ran (`label` is the mixer and what tells it from its variants), and how."""
+
+    id: str
+    status: str
+    reason: str
+    task: str
+    mixer: str
+    label: str
+    context: int
+    seed: int
+    rate: float | None
+    test_contexts: tuple[int, ...]
+    history: tuple[Mapping[str, float], ...]
+    evaluations: tuple[Evaluation, ...]
+    costs: Mapping[str, float]
+    state_bytes: Mapping[int, float]
+    decode_ms: Mapping[int, float]
+    environment: Mapping[str, str]
+    settings: Mapping[str, str]
+
+    @property
+    def is_result(self) -> bool:
+        """It trained to its end or diverged; anything else says nothing about the mixer."""
+        return self.status in RESULTS
+
+
+class Reading(NamedTuple):
+    """The runs that can be placed, and a line for everything that was left out."""
+
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...]
+
+
+def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
+    """Runs by task, label (baseline first), context, rate, seed; of one id, the last record."""
+    notes: list[str] = []
+    found: dict[str, Run] = {}
+    for place, record in enumerate(records, start=1):
+        run = _run(record, place, notes)
+        if run is None:
+            continue
+        if run.id in found:
+            notes.append(f"run {run.id}: more than one record, the last is shown")
+        found[run.id] = run
+    runs = _labelled(list(found.values()))
+    order = sorted(
+        runs,
+        key=lambda r: (
+            r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
+        ),
+    )  # fmt: skip
+    return Reading(tuple(order), (*notes, *_repeated(order)))
+
+
+def one_line(value: object, length: int = 300) -> str:
+    """A value as one printable line: control, format and unassigned characters are replaced."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    text = " ".join(text[: 4 * length].split())
+    shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def name(value: object, missing: str) -> str:
+    """A short name; a long one keeps its head and a hash, so that two never become one."""
+    whole = value if isinstance(value, str) else "" if value is None else str(value)
+    text = one_line(whole, len(whole) + 1)
+    if len(text) > _NAME_LENGTH or "\ufffd" in text:
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+        text = f"{text[: _NAME_LENGTH - 8]}…{digest}"
+    return text or missing
+
+
+def number(value: object) -> float | None:
+    """A float (NaN and infinities too, also as JSON strings), or None for anything else."""
+    if isinstance(value, str):
+        return _NON_FINITE.get(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _repeated(runs: Sequence[Run]) -> list[str]:
+    # The same seed twice, say after a change of source: one cell holds a seed once.
+    counts = Counter(
+        (run.task, run.label, run.context, run.rate, run.seed) for run in runs if run.is_result
+    )
+    return [
+        f"{task}, {label}, trained at {context}, seed {seed}: {count} runs, one of them is shown"
+        for (task, label, context, _, seed), count in counts.items()
+        if count > 1
+    ]
+
+
+def _run(record: object, place: int, notes: list[str]) -> Run | None:
+    if not isinstance(record, Mapping):
+        notes.append(f"record {place}: {one_line(type(record).__name__, 40)}, not a record")
+        return None
+    identity = name(record.get("id"), f"record-{place}")
+    spec = _mapping(record.get("spec"))
+    context, seed = _whole(spec.get("context")), _whole(spec.get("seed"))
+    if context is None or context < 1 or seed is None:
+        notes.append(f"run {identity}: its spec has no context or no seed, left out of every cell")
+        return None
+    costs = _mapping(record.get("costs"))
+    rate = number(spec.get("learning_rate"))
+    tested = (_whole(value) for value in _sequence(spec.get("test_contexts")))
+    environment = _mapping(record.get("environment"))
+    return Run(
+        id=identity,
+        status=name(record.get("status"), "no status"),
+        reason=one_line(record.get("reason")),
+        task=name(spec.get("task"), "(no task)"),
+        mixer=name(spec.get("mixer"), "(no mixer)"),
+        label="",
+        context=context,
+        seed=seed,
+        rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
+        test_contexts=tuple(sorted({t for t in tested if t is not None and t > 0})),
+        history=tuple(_figures(row) for row in _sequence(record.get("history"))),
+        evaluations=_evaluations(record.get("evaluations"), identity, notes),
+        costs=_figures(costs),
+        state_bytes=_by_context(costs.get("state_bytes")),
+        decode_ms=_by_context(costs.get("decode_ms_per_token")),
+        environment=dict(sorted((name(k, "?"), one_line(v, 120)) for k, v in environment.items())),
+        settings={name(k, "?"): name(v, "none") for k, v in spec.items() if k not in _PLACED},
+    )
+
+
+def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evaluation, ...]:
+    found = []
+    for row in _sequence(value):
+        fields = _mapping(row)
+        context = _whole(fields.get("context"))
+        if context is None or context < 1:
+            continue
+        figures = _figures(fields)
+        for score in SCORES:
+            if math.isfinite(figures.get(score, 0.0)) and not 0 <= figures.get(score, 0.0) <= 1:
+                notes.append(f"run {identity}: {score} {figures.pop(score):g} is outside 0 to 1")
+        chance = {k: c for k, c in _figures(fields.get("chance")).items() if 0 <= c < 1}
+        split = one_line(fields.get("split"), 20)
+        found.append(Evaluation(split=split, context=context, figures=figures, chance=chance))
+    return tuple(found)
+
+
+def _labelled(runs: list[Run]) -> list[Run]:
+    # A setting is part of the label where it varies among runs that are otherwise of one kind.
+    kinds: dict[tuple[str, str, int], list[Run]] = {}
+    for run in runs:
+        kinds.setdefault((run.task, run.mixer, run.context), []).append(run)
+    varying: dict[tuple[str, str], set[str]] = {}
+    for (task, mixer, _), same in kinds.items():
+        keys = set().union(*(run.settings for run in same))
+        several = {key for key in keys if len({run.settings.get(key) for run in same}) > 1}
+        varying.setdefault((task, mixer), set()).update(several)
+    return [_with_label(run, varying[run.task, run.mixer]) for run in runs]
+
+
+def _with_label(run: Run, keys: set[str]) -> Run:
+    parts = [f"{key} {run.settings.get(key, 'none')}" for key in sorted(keys)]
+    # A copy by hand: dataclasses.replace is typed too loosely for strict checking.
+    return Run(**{**run.__dict__, "label": ", ".join([run.mixer, *parts])})
+
+
+def _figures(value: object) -> dict[str, float]:
+    read = {key: number(v) for key, v in _mapping(value).items() if isinstance(key, str)}
+    return {key: v for key, v in read.items() if v is not None}
+
+
+def _by_context(value: object) -> dict[int, float]:
+    found = {}
+    for key, raw in _mapping(value).items():
+        figure = number(raw)
+        text = str(key)
+        # A length of more digits than any context has is no length.
+        is_length = text.isascii() and text.isdigit() and len(text) < 12 and int(text) > 0
+        if is_length and figure is not None and math.isfinite(figure):
+            found[int(text)] = figure
+    return dict(sorted(found.items()))
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**18:
+        return None
+    return value
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: object) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()

@@ -1,0 +1,336 @@
+"""The report's tables as values: the same rows go to the page, to Markdown and to CSV."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rulekeep.report.cells import Contest, Group, Rates
+from rulekeep.report.reading import Run
+from rulekeep.summary import ENOUGH_SEEDS, PairedDifference, Summary, learned_share, summarise
+
+MISSING = "–"
+
+
+class Cell(NamedTuple):
+    """What a table shows, and the number it sorts by (None: it sorts as text)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table: `few` names the rows that rest on fewer than 5 seeds."""
+
+    key: str
+    title: str
+    meaning: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    few: frozenset[int] = frozenset()
+    empty: str = "No rows yet."
+
+    def numbers(self) -> list[bool]:
+        """For each column, whether it holds numbers, which stand to the right."""
+        found = []
+        for column in range(len(self.header)):
+            shown = [row[column] for row in self.rows if row[column].text != MISSING]
+            found.append(bool(shown) and all(cell.value is not None for cell in shown))
+        return found
+
+
+def scores(found: Sequence[Contest]) -> Table:
+    """Every cell: its scores with intervals, and the difference to the baseline."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for contest in found:
+        for group in contest.groups:
+            for test in group.test_contexts:
+                retentions = group.by_seed("retention", test)
+                summary = group.summary("retention", test)
+                difference = contest.against_baseline(group, "retention", test)
+                if len(_finite(retentions.values())) < ENOUGH_SEEDS:
+                    few.add(len(rows))
+                rows.append(
+                    (
+                        *_place(group),
+                        _count(test),
+                        _summary(summary),
+                        _number(group.chance("retention", test)),
+                        _learned(list(retentions.values())),
+                        _difference(difference),
+                        *(
+                            _summary(group.summary(figure, test), brief=True)
+                            for figure in ("exact", "rule_accuracy", "item_accuracy", "val_loss")
+                        ),
+                        _seeds(retentions),
+                    )
+                )
+    return Table(
+        key="scores",
+        title="Scores on the test split",
+        meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
+        "seeds with retention of at least 0.9, with the Wilson interval of their share. "
+        "“Against baseline”: retention minus attention’s, paired by seed.",
+        header=(
+            "task", "mixer", "trained at", "tested at", "retention", "chance", "learned",
+            "against baseline", "exact", "rule", "item", "loss (nats)", "seeds",
+        ),
+        rows=tuple(rows),
+        few=frozenset(few),
+    )  # fmt: skip
+
+
+def distances(found: Sequence[Contest]) -> Table:
+    """The half distance of every mixer and training length."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for contest in found:
+        for group in contest.groups:
+            distance = group.half_distance()
+            if isinstance(distance, str):
+                shown = Cell(f"none: {distance}")
+            else:
+                shown = Cell(distance.text(), distance.median.tokens)
+                if distance.few:
+                    few.add(len(rows))
+            rows.append((*_place(group), shown, _count(len(group.runs))))
+    return Table(
+        key="half-distances",
+        title="Half distances",
+        meaning="The context in tokens at which chance-corrected retention first falls below a "
+        "half, interpolated in log length; the median over seeds. “≥”: it never fell up to the "
+        "longest length tested; “≤”: it was down at the shortest.",
+        header=("task", "mixer", "trained at", "half distance (tokens)", "seeds"),
+        rows=tuple(rows),
+        few=frozenset(few),
+    )
+
+
+def costs(found: Sequence[Contest]) -> Table:
+    """What a mixer costs: time, memory, state."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for contest in found:
+        for group in contest.groups:
+            longest = max(group.test_contexts, default=group.context)
+            seconds = group.cost("train_seconds")
+            if len(seconds) < ENOUGH_SEEDS:
+                few.add(len(rows))
+            rows.append(
+                (
+                    *_place(group),
+                    _summary(summarise(list(seconds.values())) if seconds else None, digits=1),
+                    _mean(group.cost("tokens_per_second"), 0),
+                    _mean(group.cost("peak_memory_bytes"), 1, 2**20),
+                    _mean(group.cost("parameters"), 0),
+                    _count(longest),
+                    _mean(group.state_bytes(longest), 0),
+                    _mean(group.decode_ms(longest), 3),
+                    _seeds(seconds),
+                )
+            )
+    return Table(
+        key="costs",
+        title="Costs",
+        meaning="Means over the seeds that ended training. Training seconds leave out warm-up and "
+        "evaluation; state bytes and decode time are those of one sequence at “context”, the "
+        "longest tested.",
+        header=(
+            "task", "mixer", "trained at", "training (s)", "tokens/s", "peak (MiB)", "parameters",
+            "context", "state (bytes)", "decode (ms/token)", "seeds",
+        ),
+        rows=tuple(rows),
+        few=frozenset(few),
+    )  # fmt: skip
+
+
+def learning_rates(found: Sequence[Contest]) -> Table:
+    """The whole grid of learning rates of every mixer, a line a rate."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for contest in found:
+        for rates in contest.rates:
+            means = _grid(rates)
+            for rate, runs in rates.runs.items():
+                losses, mean = means.get(rate, ((), None))
+                if rates.seeds < ENOUGH_SEEDS:
+                    few.add(len(rows))
+                diverged = sum(not math.isfinite(loss) for loss in losses)
+                loss = f"{diverged} of {len(losses)} diverged" if losses and mean is None else ""
+                rows.append(
+                    (
+                        Cell(contest.task),
+                        Cell(rates.label),
+                        Cell(f"{rate:g}", rate),
+                        _number(mean) if not loss else Cell(loss, math.inf),
+                        _seed_count(rates.seeds),
+                        _count(runs),
+                        Cell(_verdict(rates, rate)),
+                    )
+                )
+    return Table(
+        key="learning-rates",
+        title="Learning rates, chosen on the dev split",
+        meaning="Lowest mean dev loss (nats a token) at the lengths trained on, over the lengths "
+        "and seeds that every rate of the grid has. A rate with a diverged run never wins.",
+        header=("task", "mixer", "rate", "mean dev loss", "seeds compared", "runs", "choice"),
+        rows=tuple(rows),
+        few=frozenset(few),
+    )
+
+
+def failures(runs: Sequence[Run]) -> Table:
+    """Runs that gave no whole result, and why."""
+    rows = [
+        (
+            Cell(run.status),
+            Cell(run.task),
+            Cell(run.label),
+            _count(run.context),
+            _count(run.seed),
+            Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
+            Cell(run.reason or "no reason recorded"),
+            Cell(run.id),
+        )
+        for run in sorted(runs, key=lambda run: run.status)
+        if run.status != "done"
+    ]
+    return Table(
+        key="failures",
+        title="Runs that diverged or failed",
+        meaning="A diverged run is a result and counts in its cell; any other is in no cell.",
+        header=("status", "task", "mixer", "trained at", "seed", "rate", "reason", "run"),
+        rows=tuple(rows),
+        empty="None: every run ended.",
+    )
+
+
+def every_run(runs: Sequence[Run]) -> Table:
+    """A line a run."""
+    return Table(
+        key="runs",
+        title="Every run",
+        meaning="Retention is of the test split at the length trained on.",
+        header=(
+            "task", "mixer", "trained at", "seed", "rate", "status", "retention", "training (s)",
+            "run",
+        ),
+        rows=tuple(
+            (
+                Cell(run.task),
+                Cell(run.label),
+                _count(run.context),
+                _count(run.seed),
+                Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
+                Cell(run.status),
+                _number(_retention(run)),
+                _number(run.costs.get("train_seconds"), 1),
+                Cell(run.id),
+            )
+            for run in runs
+        ),
+    )  # fmt: skip
+
+
+def environments(runs: Sequence[Run]) -> Table:
+    """The machines and versions the runs were made with, one line each."""
+    counts = Counter(tuple(run.environment.items()) for run in runs)
+    keys = list(dict.fromkeys(key for made in counts for key, _ in made))
+    rows = tuple(
+        (*(Cell(dict(made).get(key, MISSING)) for key in keys), _count(count))
+        for made, count in counts.most_common()
+    )
+    return Table(
+        key="environment",
+        title="Environment",
+        meaning="Seconds compare within one line only.",
+        header=(*keys, "runs"),
+        rows=rows,
+    )
+
+
+def _grid(rates: Rates) -> Mapping[float, tuple[tuple[float, ...], float | None]]:
+    if rates.choice is None:
+        return {}
+    return {tried.rate: (tried.losses, tried.mean) for tried in rates.choice.grid}
+
+
+def _verdict(rates: Rates, rate: float) -> str:
+    choice = rates.choice
+    if choice is None:
+        return f"not chosen: {rates.problem}"
+    if choice.rate is None:
+        return "every rate diverged"
+    if rate != choice.rate:
+        return ""
+    if choice.edge == "only":
+        return "the only rate run"
+    if choice.edge is None:
+        return "chosen"
+    return f"chosen, the {choice.edge} of its grid: {choice.extension:g} may be better"
+
+
+def _place(group: Group) -> tuple[Cell, Cell, Cell]:
+    return Cell(group.task), Cell(group.label), _count(group.context)
+
+
+def _count(value: int) -> Cell:
+    return Cell(str(value), float(value))
+
+
+def _number(value: float | None, digits: int = 3) -> Cell:
+    if value is None:
+        return Cell(MISSING)
+    return Cell(f"{value:,.{digits}f}", value) if math.isfinite(value) else Cell(MISSING)
+
+
+def _mean(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> Cell:
+    return _number(sum(by_seed.values()) / len(by_seed) / unit if by_seed else None, digits)
+
+
+def _summary(summary: Summary | None, *, digits: int = 3, brief: bool = False) -> Cell:
+    if summary is None:
+        return Cell(MISSING)
+    if brief and summary.mean is not None:
+        return _number(summary.mean, digits)
+    # What has no mean sorts below everything.
+    return Cell(summary.text(digits), -math.inf if summary.mean is None else summary.mean)
+
+
+def _difference(difference: PairedDifference | None) -> Cell:
+    if difference is None:
+        return Cell(MISSING)
+    cell = _summary(difference.summary)
+    mean = difference.summary.mean
+    return cell._replace(text=f"+{cell.text}") if mean is not None and mean >= 0 else cell
+
+
+def _learned(retentions: Sequence[float]) -> Cell:
+    if not retentions:
+        return Cell(MISSING)
+    share = learned_share(retentions)
+    return Cell(
+        f"{share.learned} of {share.seeds} ({share.low:.2f} to {share.high:.2f})", share.share
+    )
+
+
+def _seeds(by_seed: Mapping[int, float]) -> Cell:
+    return _seed_count(len(_finite(by_seed.values())))
+
+
+def _seed_count(seeds: int) -> Cell:
+    return Cell(f"{seeds} few" if seeds < ENOUGH_SEEDS else str(seeds), float(seeds))
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _retention(run: Run) -> float | None:
+    for evaluation in run.evaluations:
+        if evaluation.split == "test" and evaluation.context == run.context:
+            return evaluation.figures.get("retention")
+    return None

@@ -1,0 +1,111 @@
+"""Tables as Markdown and as CSV, with every name kept as text in both."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from rulekeep.report.cells import Contest
+from rulekeep.report.reading import SCORES
+from rulekeep.report.tables import Table
+from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
+
+CSV_HEADER = (
+    "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",
+    "deviation", "low_95", "high_95", "seeds", "diverged", "few_seeds", "note",
+)  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table cell."""
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", plain)
+
+
+def code_block(text: str) -> str:
+    """A fenced block, its fence longer than any run of backticks in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def markdown(table: Table) -> str:
+    """A table with its title and meaning; rows with fewer than 5 seeds say "few" themselves."""
+    head = f"## {table.title}\n\n{table.meaning}\n\n"
+    if not table.rows:
+        return head + table.empty
+    lines = [
+        " | ".join(escaped(title) for title in table.header),
+        "|".join("--:" if right else "---" for right in table.numbers()),
+        *(" | ".join(_table_text(cell.text) for cell in row) for row in table.rows),
+    ]
+    return head + "\n".join(f"| {line} |" for line in lines)
+
+
+def csv_text(found: Sequence[Contest]) -> str:
+    """Every figure of every cell on a line of its own, unrounded."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    for line in _lines(found):
+        writer.writerow([_csv_cell(value) for value in line])
+    return buffer.getvalue()
+
+
+def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
+    for contest in found:
+        for group in contest.groups:
+            place = [contest.task, group.label, group.context]
+            for test in group.test_contexts:
+                here = [*place, test, group.rate]
+                for figure in (*SCORES, "val_loss", "intrusion_rate"):
+                    summary = group.summary(figure, test)
+                    if summary is not None:
+                        yield ["scores", *here, figure, *_statistics(summary), ""]
+                difference = contest.against_baseline(group, "retention", test)
+                if difference is not None:
+                    note = f"retention minus that of {contest.baseline}, paired by seed"
+                    values = _statistics(difference.summary)
+                    yield ["differences", *here, "retention", *values, note]
+                for figure, by_seed in (
+                    ("state_bytes", group.state_bytes(test)),
+                    ("decode_ms_per_token", group.decode_ms(test)),
+                ):
+                    if by_seed:
+                        values = _statistics(summarise(list(by_seed.values())))
+                        yield ["costs", *here, figure, *values, ""]
+            for figure in ("train_seconds", "tokens_per_second", "peak_memory_bytes", "parameters"):
+                if by_seed := group.cost(figure):
+                    values = _statistics(summarise(list(by_seed.values())))
+                    yield ["costs", *place, None, group.rate, figure, *values, ""]
+        for rates in contest.rates:
+            for tried in rates.choice.grid if rates.choice else ():
+                place = [contest.task, rates.label, None, None, tried.rate]
+                chosen = "chosen" if rates.choice and tried.rate == rates.choice.rate else ""
+                summary = summarise(tried.losses)
+                # Losses are of several lengths: what counts is how many seeds they are of.
+                few = "yes" if rates.seeds < ENOUGH_SEEDS else "no"
+                values = [*summary[:4], rates.seeds, summary.diverged, few]
+                yield ["learning_rates", *place, "dev_loss", *values, chosen]
+
+
+def _statistics(summary: Summary) -> list[object]:
+    few = "yes" if summary.few else "no"
+    return [*summary[:4], summary.seeds, summary.diverged, few]
+
+
+def _csv_cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    if isinstance(value, int):
+        return str(value)
+    # A spreadsheet runs text that opens like a formula.
+    text = str(value)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "\t", "|", "%") else text
+
+
+def _table_text(text: str) -> str:
+    return escaped(text) or " "

@@ -1,0 +1,123 @@
+"""Records to files: `report.html`, `report.md`, `tables.csv` and the figures.
+
+    write_report(records, folder, command="rulekeep report runs")
+
+Read this first: records are read into runs, gathered into cells, and cells become tables, figures
+and three sentences, which the page, the Markdown and the CSV all show.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rulekeep import plots
+from rulekeep.report import drawing, page, tables, text
+from rulekeep.report.cells import Contest, contests
+from rulekeep.report.charts import Chart
+from rulekeep.report.figures import ARTICLE, charts
+from rulekeep.report.reading import one_line, read_runs
+from rulekeep.report.sentences import sentences
+from rulekeep.store import write_bytes, write_text
+
+FIGURES = "figures"
+
+
+def write_report(
+    records: Sequence[Mapping[str, Any]], folder: Path, command: str, notes: Sequence[str] = ()
+) -> list[Path]:
+    """Writes the report of these records into a folder and returns the paths written.
+
+    `command` is the exact command that made the report, `notes` a line for each file that was
+    set aside as corrupt.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    reading = read_runs(records)
+    found = contests(reading.runs)
+    drawn = charts(found)
+    shown = {
+        table.key: table
+        for table in (
+            tables.scores(found),
+            tables.distances(found),
+            tables.costs(found),
+            tables.learning_rates(found),
+            tables.failures(reading.runs),
+            tables.environments(reading.runs),
+            tables.every_run(reading.runs),
+        )
+    }
+    summary = sentences(reading.runs, found)
+    said = [one_line(note) for note in (*notes, *reading.notes)]
+    command = one_line(command, 4000)
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    written = []
+    for chart in drawn:
+        for name, image in _figure_files(chart, found).items():
+            written.append(folder / FIGURES / name)
+            write_bytes(written[-1], image)
+    html = page.render(summary=summary, charts=drawn, tables=shown, notes=said, command=command)
+    for name, content in (
+        ("report.html", html),
+        ("report.md", _markdown(summary, drawn, shown, said, command)),
+        ("tables.csv", text.csv_text(found)),
+    ):
+        written.append(folder / name)
+        write_text(written[-1], content)
+    return written
+
+
+def _figure_files(chart: Chart, found: Sequence[Contest]) -> dict[str, bytes]:
+    if chart.key == "overview" and (curves := _article_curves(found)):
+        figure = plots.article_overview(curves, "")
+        figure.suptitle(f"{chart.title}: every seed, at the chosen learning rate", fontsize=11)
+        return drawing.as_files(chart.key, figure)
+    return drawing.files(chart)
+
+
+def _article_curves(found: Sequence[Contest]) -> list[plots.Curve]:
+    curves: list[plots.Curve] = []
+    for contest in found:
+        for group in contest.groups if contest.task == ARTICLE else ():
+            for seed, run in group.runs.items():
+                columns = ("step", "val_loss", "token_accuracy", "rule_accuracy")
+                rows = [[row.get(column, math.nan) for column in columns] for row in run.history]
+                rows = [row for row in rows if all(map(math.isfinite, row))]
+                seconds = run.costs.get("train_seconds", math.nan)
+                if rows and math.isfinite(seconds) and seconds > 0:
+                    step, loss, token, rule = (list(column) for column in zip(*rows, strict=True))
+                    curves.append(
+                        {
+                            "context": group.context,
+                            "model": drawing.plain(group.label),
+                            "seed": seed,
+                            "step": [int(value) for value in step],
+                            "val_loss": loss,
+                            "token_accuracy": token,
+                            "rule_accuracy": rule,
+                            "train_seconds": seconds,
+                        }
+                    )
+    return curves
+
+
+def _markdown(
+    summary: Sequence[str],
+    drawn: Sequence[Chart],
+    shown: Mapping[str, tables.Table],
+    notes: Sequence[str],
+    command: str,
+) -> str:
+    parts = ["# Which rules survive, for how long, at what cost"]
+    parts.append(" ".join(text.escaped(sentence) for sentence in summary))
+    parts.append(text.code_block(command))
+    for chart in drawn:
+        image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if chart.panels else chart.empty
+        parts.append(f"## {chart.title}\n\n{image}\n\n{text.escaped(chart.caption)}")
+    parts += [text.markdown(table) for key, table in shown.items() if key != "runs"]
+    if notes:
+        lines = "\n".join(f"- {text.escaped(note)}" for note in notes)
+        parts.append(f"## Set aside and left out\n\n{lines}")
+    return "\n\n".join(parts) + "\n"

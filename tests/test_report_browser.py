@@ -1,0 +1,186 @@
+"""The page in real headless Chromium: it draws, sorts, isolates, asks nothing and runs no name."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_records import HOSTILE, study
+
+from rulekeep.report import write_report
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+pytestmark = [
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists() and not os.environ.get("CI"),
+        reason="chromium is not installed (Debian: apt-get install chromium)",
+    ),
+    # One browser for the file.
+    pytest.mark.xdist_group("browser"),
+]
+
+# What a page that is shown does of itself, to be compared with what the test allows.
+Seen = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    records = study(contexts=(64,), seeds=2, mixers=("attention", "slots", HOSTILE))
+    write_report(records, folder, f"rulekeep report '{HOSTILE}'", [HOSTILE])
+    return folder / "report.html"
+
+
+def opened(browser: Any, page_file: Path, width: int = 1280) -> tuple[Any, Seen]:
+    """A page that has drawn all its figures, and what it said and asked for on the way."""
+    seen: Seen = {"console": [], "errors": [], "requests": [], "dialogs": []}
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.on("console", lambda message: seen["console"].append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen["errors"].append(str(error)))
+    page.on("request", lambda request: seen["requests"].append(request.url))
+
+    def refuse(dialog: Any) -> None:
+        seen["dialogs"].append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("html[data-drawn]", timeout=60_000)
+    return page, seen
+
+
+def test_the_page_draws_every_figure_and_asks_for_nothing(browser: Any, page_file: Path) -> None:
+    page, seen = opened(browser, page_file)
+    panels = page.locator(".panel").count()
+    assert panels >= 7
+    assert page.locator(".panel .main-svg").count() >= panels
+    assert seen["console"] == seen["errors"] == seen["dialogs"] == []
+    outside = [url for url in seen["requests"] if not url.startswith(("file:", "data:", "blob:"))]
+    assert outside == []
+    assert [url for url in seen["requests"] if url.startswith("file:")] == [page_file.as_uri()]
+    page.close()
+
+
+def test_a_hostile_name_stays_text(browser: Any, page_file: Path) -> None:
+    page, seen = opened(browser, page_file)
+    assert page.locator("img").count() == 0
+    assert page.locator("[onerror]").count() == 0
+    assert HOSTILE in page.locator("#table-scores").inner_text()
+    assert HOSTILE in page.locator("#notes").inner_text()
+    assert HOSTILE in page.locator(".command").inner_text()
+    legend = page.locator(".panel .legendtext").all_text_contents()
+    assert any(text.startswith("</script><img src=x") for text in legend)
+    # The hover label of the hostile mixer's point.
+    label = page.evaluate(
+        """() => {
+            const panel = document.querySelector('.panel[data-figure="state"]');
+            const trace = panel.data.findIndex((t) => (t.name || "").includes("script"));
+            Plotly.Fx.hover(panel, [{ curveNumber: trace, pointNumber: 0 }]);
+            return panel.querySelector(".hoverlayer").textContent;
+        }"""
+    )
+    assert HOSTILE in label
+    assert "retention at 1028 tokens" in label
+    assert page.locator("img").count() == 0
+    assert seen["dialogs"] == seen["errors"] == seen["console"] == []
+    page.close()
+
+
+def test_a_script_without_the_nonce_does_not_run(browser: Any, page_file: Path) -> None:
+    page, _ = opened(browser, page_file)
+    ran = page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            return window.ran === true;
+        }"""
+    )
+    assert ran is False
+    page.close()
+
+
+def test_a_click_on_a_column_sorts_and_another_reverses(browser: Any, page_file: Path) -> None:
+    page, _ = opened(browser, page_file)
+    table = page.locator("#table-scores")
+    column = table.locator("th").all_inner_texts().index("retention")
+
+    def values() -> list[float]:
+        cells = table.locator(f"tbody td:nth-child({column + 1})")
+        return [float(cell.get_attribute("data-value")) for cell in cells.all()]
+
+    before = values()
+    heading = table.locator("th").nth(column)
+    heading.locator("button").click()
+    assert values() == sorted(before)
+    assert heading.get_attribute("aria-sort") == "ascending"
+    heading.locator("button").click()
+    assert values() == sorted(before, reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+    names = table.locator("th").nth(1)
+    names.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert names.get_attribute("aria-sort") == "ascending"
+    page.close()
+
+
+def test_a_click_in_the_legend_isolates_and_another_shows_all(
+    browser: Any, page_file: Path
+) -> None:
+    page, _ = opened(browser, page_file)
+    panel = page.locator('.panel[data-figure="retention"]').first
+
+    def visible() -> list[str]:
+        return panel.evaluate(
+            """(panel) => panel._fullData
+                .filter((t) => t.visible === true && t.showlegend).map((t) => t.name)"""
+        )
+
+    def legend_click() -> None:
+        panel.locator(".legendtoggle").first.click()
+        # Plotly waits for a second click before it takes the first for a single one.
+        page.wait_for_timeout(800)
+
+    assert len(visible()) == 3
+    legend_click()
+    assert visible() == ["attention"]
+    legend_click()
+    assert len(visible()) == 3
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_does_not_scroll_sideways(browser: Any, page_file: Path, width: int) -> None:
+    page, _ = opened(browser, page_file, width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    inner = page.evaluate(
+        "[...document.querySelectorAll('.main-svg')].map((s) => s.getBoundingClientRect().right)"
+    )
+    assert max(inner) <= width
+    page.close()
+
+
+def test_print_fits_the_paper(browser: Any, page_file: Path) -> None:
+    page, seen = opened(browser, page_file)
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.panel')].map((p) => p._fullLayout.width)"
+    )
+    assert set(widths) == {500}
+    assert seen["errors"] == []
+    page.close()
