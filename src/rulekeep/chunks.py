@@ -13,9 +13,10 @@ so what a chunk does to the memory is S_C = M S_0 + B, with M and B made of prod
 chunk: all chunks at once; then one small product a chunk in turn. (Chunks: Yang et al. 2024,
 arXiv 2312.06635 and 2406.06484.)
 
-No quotient of cumulative decays is ever formed: a chunk is halved again and again, and what
-its second half sees of the first is (decay since the middle) × (decay up to the middle), both
-products of factors in [0, 1]. A decay of 0 is as good as any other.
+a(j, t] is a(0, t] / a(0, j] as long as a chunk leaves at least exp(−40) in every channel. As soon
+as one does not, no quotient is formed: chunks are halved again and again, and what a second half
+sees of the first is (decay since the middle) × (decay up to the middle), both products of factors
+in [0, 1]. A decay of 0 is as good as any other.
 
 Glossary: tokens `[batch, time, heads, k]`; in chunks `[chunk, batch, heads, place, k]`. What
 all heads, all chunks or all sequences share may have a size of 1 there.
@@ -134,6 +135,10 @@ def delta_loop(
     return Read(torch.stack(outputs, dim=1), memory)
 
 
+# exp(40) times the square of a number of 1e10 is still far from the end of float32.
+_LEAST = -40.0
+
+
 class _Seen(NamedTuple):
     """What the places of a chunk see of each other, of its start and of its end."""
 
@@ -149,32 +154,28 @@ def _decayed(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks | N
     if log_decay is None:
         key_scores = None if readers is None else (readers @ k.mT).tril(-1)
         return _Seen((q @ k.mT).tril(), key_scores, q, readers, k, k.new_ones((1,) * 5))
-    if log_decay.shape[-1] == 1:
-        return _decayed_alike(q, readers, k, log_decay)
-    return _decayed_by_channel(q, readers, k, log_decay.exp())
+    if log_decay.detach().sum(-2).min() > _LEAST:
+        return _decayed_evenly(q, readers, k, log_decay)
+    return _decayed_at_all(q, readers, k, log_decay.exp())
 
 
-def _decayed_alike(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks) -> _Seen:
-    """One decay for all channels: those between places are a matrix `[place, place]`.
-
-    Its logarithms are sums over (j, t], each of its own: no difference of longer sums.
-    """
+def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks) -> _Seen:
+    """Decays that leave something at the end of a chunk: a(j, t] is a quotient from its start."""
     place = log_decay.shape[-2]
-    lower = q.new_ones(place, place).tril()
-    between = (lower @ (log_decay * lower.tril(-1))).exp()
-    from_start = between[..., :1] * log_decay[..., :1, :].exp()
-    key_scores = None if readers is None else (readers @ k.mT) * between.tril(-1)
-    return _Seen(
-        (q @ k.mT) * between.tril(),
-        key_scores,
-        q * from_start,
-        None if readers is None else readers * from_start,
-        k * between[..., -1:, :].mT,
-        from_start[..., -1:, :],
-    )
+    sums = q.new_ones(place, place).tril() @ log_decay
+    since_start = sums.exp()
+    q = q * since_start
+    total = since_start[..., -1:, :]
+    upward = k * sums.neg().exp()
+    key_scores = None
+    if readers is not None:
+        readers = readers * since_start
+        key_scores = (readers @ upward.mT).tril(-1)
+    return _Seen((q @ upward.mT).tril(), key_scores, q, readers, upward * total, total.mT)
 
 
-def _decayed_by_channel(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:
+def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:
+    """Any decays, 0 included: by halves, without a quotient."""
     place, size = decay.shape[-2], 1
     query_scores = torch.diag_embed((q * k).sum(-1))
     key_scores = torch.zeros_like(query_scores) if readers is not None else None
@@ -221,13 +222,19 @@ class _UnitTriangularInverse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, below: Tensor) -> Tensor:
-        place, size = below.shape[-1], 1
-        inverse = torch.eye(place, dtype=below.dtype, device=below.device).expand_as(below)
+        place, size = below.shape[-1], 2
+        flat = below.reshape(-1, place, place)
+        inverse = torch.eye(place, dtype=below.dtype, device=below.device)
+        # Blocks of one place: the inverse of the diagonal is the identity.
+        inverse = torch.addcmul(inverse, flat, _second_sees_first(place, 1, flat), value=-1)
+        corner, product = torch.empty_like(flat), torch.empty_like(flat)
         while size < place:
-            corner = below * _second_sees_first(place, size, below)
-            # The inverse is still the identity at the first level.
-            inverse = inverse - (corner if size == 1 else inverse @ corner @ inverse)
+            torch.mul(flat, _second_sees_first(place, size, flat), out=corner)
+            torch.bmm(inverse, corner, out=product)
+            torch.bmm(product, inverse, out=corner)
+            inverse -= corner
             size *= 2
+        inverse = inverse.view_as(below)
         ctx.save_for_backward(inverse)
         return inverse
 
@@ -321,6 +328,29 @@ def _to_chunks(x: Tokens, chunk: int) -> Chunks:
 
 def _to_tokens(x: Chunks, time: int) -> Tokens:
     return x.permute(1, 0, 3, 2, 4).flatten(1, 2)[:, :time]
+
+
+def unit(x: Float[Tensor, "... k"], eps: float = 1e-6) -> Float[Tensor, "... k"]:
+    """X / sqrt(|x|² + eps), with a backward pass in few operations."""
+    y: Tensor = _Unit.apply(x, eps)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Unit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().add_(eps).rsqrt_()
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        y, scale = ctx.saved_tensors
+        along = (y * grads[0]).sum(-1, keepdim=True)
+        grad: Tensor = torch.addcmul(grads[0], y, along, value=-1)
+        return grad.mul_(scale), None
 
 
 # Rows of a piece: what it computes stays in a core's cache.

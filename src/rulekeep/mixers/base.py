@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import in_pieces
+from rulekeep.chunks import in_pieces, unit
 
 
 class Mixer(nn.Module, ABC):
@@ -87,21 +87,22 @@ class MatrixMixer(Mixer):
         self.key_width = self.value_width if key_width is None else key_width
         self.key_heads = heads if key_heads is None else key_heads
         keys = self.key_heads * self.key_width
-        self._parts = [keys, keys, width, *([width] if output_gate else [])]
+        self._parts = [2 * keys, width, *([width] if output_gate else [])]
         self.in_projection = nn.Linear(width, sum(self._parts), bias=False)
-        for part in self.in_projection.weight.split(self._parts):
+        for part in self.in_projection.weight.split([keys, keys, *self._parts[1:]]):
             nn.init.xavier_uniform_(part)
         self.out_projection = nn.Linear(width, width)
         nn.init.zeros_(self.out_projection.bias)
         if self.normalised:
-            self.norm_weight = nn.Parameter(torch.ones(width))
+            # Times the root of the width: what is read has a mean square of 1.
+            full = torch.full((heads, self.value_width), math.sqrt(self.value_width))
+            self.norm_weight = nn.Parameter(full)
 
     @abstractmethod
     def _read(
         self,
         x: Float[Tensor, "batch time width"],
-        queries: Float[Tensor, "batch time heads key_width"],
-        keys: Float[Tensor, "batch time heads key_width"],
+        queries_keys: Float[Tensor, "batch time 2*heads key_width"],
         values: Float[Tensor, "batch time heads value_width"],
         *state: Tensor,
     ) -> tuple[Float[Tensor, "batch time heads value_width"], *tuple[Tensor, ...]]:
@@ -118,7 +119,7 @@ class MatrixMixer(Mixer):
     def memory_half_life_tokens(self) -> float:
         """Tokens after which half is left, for inputs of zero: of the longest-lived channel."""
         with torch.no_grad():
-            decay = self._log_decay(self.in_projection.weight.new_zeros(1, 1, self._parts[2]))
+            decay = self._log_decay(self.in_projection.weight.new_zeros(1, 1, self._parts[1]))
         return math.inf if decay is None else -math.log(2) / decay.max().item()
 
     def init_state(self, batch_size: int) -> Any:
@@ -139,22 +140,21 @@ class MatrixMixer(Mixer):
         return y, type(state)(*after)
 
     def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        queries, keys, values, *gate = self.in_projection(x).split(self._parts, dim=-1)
-        per_head = -1, self.key_width
+        # One product a part: what follows element by element is slow on parts of a whole.
+        parts = [
+            functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
+        ]
         read, *after = self._read(
             x,
-            queries.unflatten(-1, per_head),
-            keys.unflatten(-1, per_head),
-            values.unflatten(-1, (self.heads, self.value_width)),
+            parts[0].unflatten(-1, (2 * self.key_heads, self.key_width)),
+            parts[1].unflatten(-1, (self.heads, self.value_width)),
             *state,
         )
         if self.normalised:
-            read = functional.rms_norm(read, read.shape[-1:], eps=1e-6)
+            read = unit(read, eps=1e-5) * self.norm_weight
         read = read.flatten(-2)
-        if self.normalised:
-            read = read * self.norm_weight
-        if gate:
-            read = read * functional.silu(gate[0])
+        if len(parts) > 2:
+            read = read * functional.silu(parts[2])
         return self.out_projection(read), *after
 
 

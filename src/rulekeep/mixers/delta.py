@@ -11,7 +11,7 @@ Deviations: values pass as they are (published: silu), no short convolution.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.chunks import delta_chunks, delta_loop
+from rulekeep.chunks import delta_chunks, delta_loop, unit
 from rulekeep.mixers.base import MatrixMixer
 
 
@@ -35,9 +35,9 @@ class Delta(MatrixMixer):
         self.write = nn.Linear(width, heads)
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = (F.normalize(F.silu(part), dim=-1, eps=1e-6) for part in (queries, keys))
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
         write = self.write(x).sigmoid().unsqueeze(-1)
         if self.serial:
             return delta_loop(queries, keys, values, write, state[0])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.chunks import delta_chunks, delta_loop
+from rulekeep.chunks import delta_chunks, delta_loop, unit
 from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
 
 
@@ -49,9 +49,9 @@ class GatedDelta(MatrixMixer):
         return -(self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = (F.normalize(F.silu(part), dim=-1, eps=1e-6) for part in (queries, keys))
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
         write = self.write(x).sigmoid().unsqueeze(-1)
         decay = self._log_decay(x)
         if self.serial:

@@ -56,8 +56,9 @@ class GatedLinear(MatrixMixer):
         return decay.view(*decay.shape[:2], self.heads, self.key_width)
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
         if self.serial:
             return linear_loop(queries, keys, values, state[0], log_decay=decay)

@@ -50,10 +50,10 @@ class LinearAttention(MatrixMixer):
         return NormalisedState(memory, memory.new_zeros(memory.shape[:3]))
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         memory, normaliser = state
-        queries, keys = F.elu(queries) + 1, F.elu(keys) + 1
+        queries, keys = (F.elu(queries_keys) + 1).chunk(2, dim=-2)
         counted = F.pad(values, (0, 1), value=1.0)
         sums = torch.cat([memory, normaliser.unsqueeze(-1)], dim=-1)
         if self.serial:

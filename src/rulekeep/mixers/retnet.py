@@ -47,8 +47,9 @@ class RetNet(MatrixMixer):
         return None if self._log_decays is None else self._log_decays.view(1, 1, self.heads, 1)
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
         if self.serial:
             return linear_loop(queries, keys, values, state[0], log_decay=decay)

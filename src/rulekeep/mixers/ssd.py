@@ -59,8 +59,9 @@ class SSD(MatrixMixer):
         return None if self.log_rate is None else -(self.log_rate.exp() * step).unsqueeze(-1)
 
     def _read(
-        self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *state: Tensor
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = queries_keys.chunk(2, dim=-2)
         step = F.softplus(self.step(x))
         decay, writes = self._decay_of(step), step.unsqueeze(-1) * values
         if self.serial:
