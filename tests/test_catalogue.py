@@ -155,3 +155,31 @@ def test_hard_cases_in_float32(core: str, case: str) -> None:
             b = torch.where(decay < -60, 0, b)
         error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-3)
         assert error < TOLERANCE, (what, error)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_under_autocast_the_memory_keeps_its_precision(name: str) -> None:
+    mixer, x = MATRIX[name](16), torch.randn(2, 70, 16, requires_grad=True)
+    y = mixer(x)[0]
+    (whole,) = torch.autograd.grad(y.square().mean(), x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, rough_state = mixer(x)
+    (roughly,) = torch.autograd.grad(rough.square().mean(), x)
+    assert all(part.dtype == torch.float32 for part in rough_state)
+    assert (y - rough).norm() < 0.05 * y.norm()
+    assert (whole - roughly).norm() < 0.1 * whole.norm()
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_state_does_not_grow(name: str) -> None:
+    mixer = MATRIX[name](16)
+    shapes = [[part.shape for part in mixer(torch.randn(2, time, 16))[1]] for time in (1, 64, 300)]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("place", [1, 2, 4, 8, 16, 32])
+def test_the_inverse_of_a_unit_triangle(place: int) -> None:
+    below = torch.randn(3, place, place, dtype=torch.float64).tril(-1)
+    inverse = chunks.unit_triangular_inverse(below)
+    one = torch.eye(place, dtype=torch.float64)
+    assert torch.allclose(inverse @ (one + below), one.expand_as(below), rtol=0, atol=1e-8)

@@ -144,18 +144,18 @@ class MatrixMixer(Mixer):
         parts = [
             functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
         ]
-        read, *after = self._read(
-            x,
-            parts[0].unflatten(-1, (2 * self.key_heads, self.key_width)),
-            parts[1].unflatten(-1, (self.heads, self.value_width)),
-            *state,
-        )
+        queries_keys = parts[0].unflatten(-1, (2 * self.key_heads, self.key_width))
+        values = parts[1].unflatten(-1, (self.heads, self.value_width))
+        # What is remembered, and how, stays in the state's precision.
+        kind = state[0].dtype
+        with torch.autocast(x.device.type, enabled=False):
+            read, *after = self._read(x.to(kind), queries_keys.to(kind), values.to(kind), *state)
         if self.normalised:
             read = unit(read, eps=1e-5) * self.norm_weight
         read = read.flatten(-2)
         if len(parts) > 2:
             read = read * functional.silu(parts[2])
-        return self.out_projection(read), *after
+        return self.out_projection(read).to(x.dtype), *after
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:
