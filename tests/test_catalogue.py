@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep import chunks
+from rulekeep import chunks, pieces
 from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
 from rulekeep.mixers import MIXERS, MatrixMixer
 
@@ -20,7 +20,7 @@ LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
 @pytest.fixture(autouse=True)
 def _several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces so small that the longer sequences have several."""
-    monkeypatch.setattr(chunks, "_ROWS_AT_ONCE", 128)
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
 
 
 def results(

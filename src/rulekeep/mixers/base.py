@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import in_pieces, unit
+from rulekeep.chunks import unit
+from rulekeep.pieces import in_pieces
 
 
 class Mixer(nn.Module, ABC):
