@@ -116,8 +116,16 @@ def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
     }
 
 
-@pytest.mark.parametrize("case", ["repeated keys", "near zero", "near one", "mixed", "large"])
-@pytest.mark.parametrize("core", cores())
+HARD = [
+    (core, case)
+    for core in cores()
+    for case in ("repeated keys", "near zero", "near one", "mixed", "large")
+    # Sums without decay or gate have nothing near 0 or 1.
+    if core != "linear" or case in ("repeated keys", "large")
+]
+
+
+@pytest.mark.parametrize(("core", "case"), HARD)
 def test_hard_cases_in_float32(core: str, case: str) -> None:
     fast, slow, channels = cores()[core]
     time = 4096 if case.startswith("near") else 512
