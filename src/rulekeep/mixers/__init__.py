@@ -1,9 +1,39 @@
 """The mixers: how context is carried. One file each; `MIXERS` is the catalogue."""
 
 from rulekeep.mixers.attention import Attention
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import MatrixMixer, Mixer
+from rulekeep.mixers.delta import Delta
+from rulekeep.mixers.gated_delta import GatedDelta
+from rulekeep.mixers.gated_linear import GatedLinear
+from rulekeep.mixers.kda import KDA
+from rulekeep.mixers.linear_attention import LinearAttention
+from rulekeep.mixers.retnet import RetNet
 from rulekeep.mixers.slots import Slots
+from rulekeep.mixers.ssd import SSD
 
-MIXERS: dict[str, type[Mixer]] = {"attention": Attention, "slots": Slots}
+MIXERS: dict[str, type[Mixer]] = {
+    "attention": Attention,
+    "slots": Slots,
+    "linear_attention": LinearAttention,
+    "retnet": RetNet,
+    "ssd": SSD,
+    "gated_linear": GatedLinear,
+    "delta": Delta,
+    "gated_delta": GatedDelta,
+    "kda": KDA,
+}
 
-__all__ = ["MIXERS", "Attention", "Mixer", "Slots"]
+__all__ = [
+    "KDA",
+    "MIXERS",
+    "SSD",
+    "Attention",
+    "Delta",
+    "GatedDelta",
+    "GatedLinear",
+    "LinearAttention",
+    "MatrixMixer",
+    "Mixer",
+    "RetNet",
+    "Slots",
+]

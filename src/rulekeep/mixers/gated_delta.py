@@ -1,0 +1,61 @@
+"""Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464): the delta rule with a scalar decay.
+
+    q, k = silu(W x) / |silu(W x)|,   β = sigmoid(w · x)      per head
+    g = −e^A softplus(w' · x + b)                             per head
+    S ← e^g S
+    S ← S + β k (v − Sᵀ k)ᵀ
+    o = norm(Sᵀ q)                                            per head, RMS norm
+
+b starts at 0, and A where g gives the half-life asked for (published: as Mamba-2, 0.4 to 700
+tokens). The silu gate on the output is an option, off by default. Deviations: values pass as
+they are (published: silu), no short convolution.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.chunks import delta_chunks, delta_loop, unit
+from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+
+
+class GatedDelta(MatrixMixer):
+    """The delta rule in a memory that fades as the token says."""
+
+    chunk = 16
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        half_life_tokens: float = 1024.0,
+        output_gate: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+        self.write = nn.Linear(width, heads)
+        self.step = nn.Linear(width, heads)
+        nn.init.zeros_(self.step.bias)
+        rate = rate_of_half_life(half_life_tokens) / math.log(2)
+        self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
+
+    def _log_decay(self, x: Tensor) -> Tensor:
+        return -(self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        write = self.write(x).sigmoid().unsqueeze(-1)
+        decay = self._log_decay(x)
+        if self.serial:
+            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
+        return delta_chunks(
+            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+        )

@@ -1,0 +1,65 @@
+"""Gated linear attention, GLA (Yang et al. 2024, arXiv 2312.06635): a decay per key channel.
+
+    α = sigmoid(W₂ W₁ x + b)^(1/16)            W₁ to 16 channels
+    S ← Diag(α) S + k vᵀ
+    o = norm(Sᵀ q)                             per head, RMS norm
+
+b starts where α has the half-life asked for (published: b = 0 gives 16 tokens). The swish
+gate on the output is an option, off by default.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+
+_ROOT = 16
+_RANK = 16
+
+
+class GatedLinear(MatrixMixer):
+    """Sums of keys times values; each key channel fades as the token says.
+
+    `half_life_tokens=None` keeps everything.
+    """
+
+    chunk = 16
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        half_life_tokens: float | None = 1024.0,
+        output_gate: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+        self.decay = None
+        if half_life_tokens is not None:
+            up = nn.Linear(_RANK, heads * self.key_width)
+            # sigmoid(b) = exp(−rate)
+            rate = _ROOT * rate_of_half_life(half_life_tokens)
+            nn.init.constant_(up.bias, -rate - math.log(-math.expm1(-rate)))
+            self.decay = nn.Sequential(nn.Linear(width, _RANK, bias=False), up)
+
+    def _log_decay(self, x: Tensor) -> Tensor | None:
+        if self.decay is None:
+            return None
+        decay: Tensor = F.logsigmoid(self.decay(x)) / _ROOT
+        return decay.view(*decay.shape[:2], self.heads, self.key_width)
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = queries_keys.chunk(2, dim=-2)
+        decay = self._log_decay(x)
+        if self.serial:
+            return linear_loop(queries, keys, values, state[0], log_decay=decay)
+        return linear_chunks(queries, keys, values, state[0], log_decay=decay, chunk=self.chunk)

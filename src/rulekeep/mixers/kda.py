@@ -1,0 +1,64 @@
+"""Kimi delta attention (2025, arXiv 2510.26692): the delta rule with a decay per key channel.
+
+    q, k = silu(W x) / |silu(W x)|,   β = sigmoid(w · x)      per head
+    g = −e^A softplus(W₂ W₁ x + b)                            A per head, b per key channel
+    S ← Diag(e^g) S
+    S ← S + β k (v − Sᵀ k)ᵀ
+    o = norm(Sᵀ q)                                            per head, RMS norm
+
+W₁ goes to as many channels as a head has. b starts at 0, and A where g gives the half-life
+asked for. The gate on the output is silu(W x) as elsewhere in the catalogue (published: a
+low-rank sigmoid), an option, off by default. Deviations: values pass as they are (published:
+silu), no short convolution.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.chunks import delta_chunks, delta_loop, unit
+from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+
+
+class KDA(MatrixMixer):
+    """The delta rule in a memory whose key channels each fade as the token says."""
+
+    chunk = 16
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        half_life_tokens: float = 1024.0,
+        output_gate: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+        self.write = nn.Linear(width, heads)
+        up = nn.Linear(self.value_width, heads * self.key_width)
+        nn.init.zeros_(up.bias)
+        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
+        rate = rate_of_half_life(half_life_tokens) / math.log(2)
+        self.log_rate = nn.Parameter(torch.full((heads, 1), math.log(rate)))
+
+    def _log_decay(self, x: Tensor) -> Tensor:
+        step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
+        return -self.log_rate.exp() * step
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        write = self.write(x).sigmoid().unsqueeze(-1)
+        decay = self._log_decay(x)
+        if self.serial:
+            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
+        return delta_chunks(
+            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+        )

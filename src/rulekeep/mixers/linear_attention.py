@@ -1,0 +1,64 @@
+"""Linear attention (Katharopoulos et al. 2020, arXiv 2006.16236): nothing is forgotten.
+
+    φ(x) = elu(x) + 1
+    S ← S + φ(k) vᵀ,   z ← z + φ(k)
+    o = Sᵀ φ(q) / (z · φ(q) + 1e-6)            per head
+
+The state is S and the normaliser z, which here is one more column of S while it is computed.
+`output_gate` is an addition of ours, off by default.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.mixers.base import MatrixMixer
+
+
+class NormalisedState(NamedTuple):
+    """The sums of φ(k) vᵀ and of φ(k)."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+    normaliser: Float[Tensor, "batch heads key_width"]
+
+
+class LinearAttention(MatrixMixer):
+    """Sums of keys times values, read with a query and divided by the sum of weights."""
+
+    normalised = False
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        output_gate: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+
+    def init_state(self, batch_size: int) -> NormalisedState:
+        """Empty sums."""
+        (memory,) = super().init_state(batch_size)
+        return NormalisedState(memory, memory.new_zeros(memory.shape[:3]))
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        memory, normaliser = state
+        queries, keys = (F.elu(queries_keys) + 1).chunk(2, dim=-2)
+        counted = F.pad(values, (0, 1), value=1.0)
+        sums = torch.cat([memory, normaliser.unsqueeze(-1)], dim=-1)
+        if self.serial:
+            read, sums = linear_loop(queries, keys, counted, sums)
+        else:
+            read, sums = linear_chunks(queries, keys, counted, sums, chunk=self.chunk)
+        total, weight = read.split([self.value_width, 1], dim=-1)
+        return total / (weight + 1e-6), sums[..., :-1], sums[..., -1]

@@ -1,0 +1,73 @@
+"""State-space duality, Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): a scalar decay per head.
+
+    Δ = softplus(w · x + b)                    per head
+    S ← exp(−e^A Δ) S + Δ B xᵀ
+    y = norm(Sᵀ C + D x)                       per head, RMS norm
+
+B and C (the keys and queries) are shared by all heads, as published; x are the values. Steps
+start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so that every head
+has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: no
+short convolution, no silu before the state, the gate is an option, off by default.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+
+
+class SSD(MatrixMixer):
+    """Mamba-2's core; `half_life_tokens=None` keeps everything and still scales writes by Δ."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        half_life_tokens: float | None = 1024.0,
+        output_gate: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width,
+            heads=heads,
+            key_width=key_width,
+            key_heads=1,
+            output_gate=output_gate,
+            serial=serial,
+        )
+        steps = torch.logspace(-3, -1, heads)
+        self.step = nn.Linear(width, heads)
+        with torch.no_grad():
+            # The inverse of softplus.
+            self.step.bias.copy_(steps.expm1().log())
+        self.skip = nn.Parameter(torch.ones(heads, 1))
+        self.log_rate = None
+        if half_life_tokens is not None:
+            rate = math.log(rate_of_half_life(half_life_tokens))
+            self.log_rate = nn.Parameter(rate - steps.log())
+
+    def _log_decay(self, x: Tensor) -> Tensor | None:
+        return self._decay_of(F.softplus(self.step(x)))
+
+    def _decay_of(self, step: Tensor) -> Tensor | None:
+        return None if self.log_rate is None else -(self.log_rate.exp() * step).unsqueeze(-1)
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = queries_keys.chunk(2, dim=-2)
+        step = F.softplus(self.step(x))
+        decay, writes = self._decay_of(step), step.unsqueeze(-1) * values
+        if self.serial:
+            read, memory = linear_loop(queries, keys, writes, state[0], log_decay=decay)
+        else:
+            read, memory = linear_chunks(
+                queries, keys, writes, state[0], log_decay=decay, chunk=self.chunk
+            )
+        return torch.addcmul(read, self.skip, values), memory

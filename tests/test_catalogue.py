@@ -1,0 +1,193 @@
+"""Every matrix memory: its chunks against its own loop, and the cases that break chunked forms."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rulekeep import chunks, pieces
+from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
+from rulekeep.mixers import MIXERS, MatrixMixer
+
+MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
+DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda"]
+LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
+
+
+@pytest.fixture(autouse=True)
+def _several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces so small that the longer sequences have several."""
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
+
+
+def results(
+    outputs: tuple[Tensor, ...], leaves: list[Tensor], *, seed: int = 5
+) -> Iterator[tuple[str, Tensor]]:
+    stream = torch.Generator().manual_seed(seed)
+    weights = [
+        torch.randn(out.shape, generator=stream, dtype=torch.float64).to(out.dtype)
+        for out in outputs
+    ]
+    yield from ((f"output {i}", out) for i, out in enumerate(outputs))
+    found = torch.autograd.grad(outputs, leaves, weights, allow_unused=True)
+    yield from ((f"gradient {i}", grad) for i, grad in enumerate(found) if grad is not None)
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", MATRIX)
+def test_chunks_are_the_loop(name: str, batch: int, gated: bool) -> None:
+    options = {"heads": 2, "key_width": 5, "output_gate": gated}
+    if name in DECAYING:
+        # Decays that matter within a chunk, or that leave nothing of it.
+        options["half_life_tokens"] = 0.1 if gated else 4.0
+    fast = MATRIX[name](8, **options).double()
+    slow = MATRIX[name](8, **options, serial=True).double()
+    slow.load_state_dict(fast.state_dict())
+    for length in LENGTHS if not gated else LENGTHS[4:6]:
+        x = torch.randn(batch, length, 8, dtype=torch.float64, requires_grad=True)
+        # Of one sign, as sums of positive features are: the normaliser is one.
+        state = [torch.rand_like(part).requires_grad_() for part in fast.init_state(batch)]
+        pairs = []
+        for mixer in (fast, slow):
+            y, after = mixer(x, type(fast.init_state(1))(*state))
+            pairs.append(results((y, *after), [x, *state, *mixer.parameters()]))
+        for (what, a), (_, b) in zip(*pairs, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-9), (length, what, (a - b).abs().max())
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_the_half_life_at_the_start_is_the_one_asked_for(name: str) -> None:
+    assert MATRIX[name](16).memory_half_life_tokens == pytest.approx(1024, rel=1e-3)
+    short = MATRIX[name](16, half_life_tokens=3.0)
+    assert short.memory_half_life_tokens == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "delta"])
+def test_without_decay_the_half_life_has_no_end(name: str) -> None:
+    assert MATRIX[name](16).memory_half_life_tokens == math.inf
+
+
+@pytest.mark.parametrize("name", ["retnet", "ssd", "gated_linear"])
+def test_decay_can_be_switched_off(name: str) -> None:
+    fast, slow = (MATRIX[name](8, half_life_tokens=None, serial=serial) for serial in (False, True))
+    assert fast.memory_half_life_tokens == math.inf
+    slow.load_state_dict(fast.state_dict())
+    x = torch.randn(2, 70, 8)
+    assert torch.allclose(fast(x)[0], slow(x)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_a_half_life_is_above_zero(name: str) -> None:
+    with pytest.raises(ValueError, match="half_life_tokens 0"):
+        MATRIX[name](8, half_life_tokens=0)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_options_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match="heads 3: must divide the width 16"):
+        MATRIX[name](16, heads=3)
+    with pytest.raises(ValueError, match="key_width 0"):
+        MATRIX[name](16, key_width=0)
+
+
+def test_published_retention_is_within_reach() -> None:
+    published = 1 - 2.0 ** -torch.arange(5, 9)
+    decays = MATRIX["retnet"](16, half_life_tokens=177.1)._log_decays.exp()
+    assert torch.allclose(decays, published, rtol=0, atol=5e-4)
+
+
+# Each core in float32 against the loop in float64: the largest error, as a share of the largest
+# value of the same tensor (of 1e-3, if all are smaller).
+TOLERANCE = 2e-4
+
+
+def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
+    return {
+        "linear": (linear_chunks, linear_loop, None),
+        "linear, scalar decay": (linear_chunks, linear_loop, 1),
+        "linear, channel decay": (linear_chunks, linear_loop, 8),
+        "delta": (delta_chunks, delta_loop, None),
+        "delta, scalar decay": (delta_chunks, delta_loop, 1),
+        "delta, channel decay": (delta_chunks, delta_loop, 8),
+    }
+
+
+HARD = [
+    (core, case)
+    for core in cores()
+    for case in ("repeated keys", "near zero", "near one", "mixed", "large")
+    # Sums without decay or gate have nothing near 0 or 1.
+    if core != "linear" or case in ("repeated keys", "large")
+]
+
+
+@pytest.mark.parametrize(("core", "case"), HARD)
+def test_hard_cases_in_float32(core: str, case: str) -> None:
+    fast, slow, channels = cores()[core]
+    time = 4096 if case.startswith("near") else 512
+    shape = 1, time, 1, 8
+    scale = 1e3 if case == "large" else 1.0
+    tokens = [torch.randn(shape, dtype=torch.float64) * scale for _ in range(3)]
+    if case == "repeated keys":
+        tokens[1] = tokens[1][:, :1].expand(shape).contiguous()
+    extreme = {"near zero": -50.0, "near one": 1e-6, "mixed": 0.0}.get(case, 1.0)
+    logits = torch.randn(1, time, 1, channels or 1, dtype=torch.float64)
+    if case == "mixed":
+        # Factors of exactly 0, of nearly 1 and of in between, side by side.
+        choices = torch.tensor([-math.inf, -120.0, -1e-7, -0.5], dtype=torch.float64)
+        decay = choices[torch.randint(4, logits.shape)]
+    else:
+        decay = -logits.exp() * abs(extreme) if extreme > 0 else extreme * (1 + logits.sigmoid())
+    if "delta" in core:
+        tokens[:2] = [F.normalize(part, dim=-1) for part in tokens[:2]]
+        logit = {"near zero": -9.0, "near one": 9.0, "repeated keys": 9.0}.get(case)
+        write = torch.randn(1, time, 1, 1, dtype=torch.float64) * 8
+        tokens.append((write if logit is None else write / 8 + logit).sigmoid())
+    memory = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    inputs = [*tokens, memory, *([] if channels is None else [decay])]
+    pairs = []
+    for function, dtype in ((fast, torch.float32), (slow, torch.float64)):
+        leaves = [part.detach().to(dtype).requires_grad_() for part in inputs]
+        options = {} if channels is None else {"log_decay": leaves[-1]}
+        if function is linear_chunks:
+            options["chunk"] = 32
+        pairs.append(results(function(*leaves[: len(tokens) + 1], **options), leaves))
+    for (what, a), (_, b) in zip(*pairs, strict=True):
+        assert a.isfinite().all(), what
+        if what == f"gradient {len(inputs) - 1}" and channels is not None and case == "mixed":
+            # A log-decay of −inf has no gradient; clamping gives 0 where the loop gives NaN.
+            b = torch.where(decay < -60, 0, b)
+        error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-3)
+        assert error < TOLERANCE, (what, error)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_under_autocast_the_memory_keeps_its_precision(name: str) -> None:
+    mixer, x = MATRIX[name](16), torch.randn(2, 70, 16, requires_grad=True)
+    y = mixer(x)[0]
+    (whole,) = torch.autograd.grad(y.square().mean(), x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, rough_state = mixer(x)
+    (roughly,) = torch.autograd.grad(rough.square().mean(), x)
+    assert all(part.dtype == torch.float32 for part in rough_state)
+    assert (y - rough).norm() < 0.05 * y.norm()
+    assert (whole - roughly).norm() < 0.1 * whole.norm()
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_state_does_not_grow(name: str) -> None:
+    mixer = MATRIX[name](16)
+    shapes = [[part.shape for part in mixer(torch.randn(2, time, 16))[1]] for time in (1, 64, 300)]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("place", [1, 2, 4, 8, 16, 32])
+def test_the_inverse_of_a_unit_triangle(place: int) -> None:
+    below = torch.randn(3, place, place, dtype=torch.float64).tril(-1)
+    inverse = chunks.unit_triangular_inverse(below)
+    one = torch.eye(place, dtype=torch.float64)
+    assert torch.allclose(inverse @ (one + below), one.expand_as(below), rtol=0, atol=1e-8)
