@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import unit
+from rulekeep.chunks import delta_chunks, delta_loop, unit
 from rulekeep.pieces import in_pieces
 
 
@@ -157,6 +157,32 @@ class MatrixMixer(Mixer):
         if len(parts) > 2:
             read = read * functional.silu(parts[2])
         return self.out_projection(read).to(x.dtype), *after
+
+
+class DeltaMixer(MatrixMixer):
+    """A memory written by the delta rule, faded first by `_log_decay` where there is one."""
+
+    chunk = 16
+
+    def __init__(
+        self, width: int, *, heads: int, key_width: int | None, output_gate: bool, serial: bool
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+        self.write = nn.Linear(width, heads)
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
+        write = self.write(x).sigmoid().unsqueeze(-1)
+        decay = self._log_decay(x)
+        if self.serial:
+            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
+        return delta_chunks(
+            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+        )
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:

@@ -17,14 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.chunks import delta_chunks, delta_loop, unit
-from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.base import DeltaMixer, rate_of_half_life
 
 
-class GatedDelta(MatrixMixer):
+class GatedDelta(DeltaMixer):
     """The delta rule in a memory that fades as the token says."""
-
-    chunk = 16
 
     def __init__(
         self,
@@ -39,7 +36,6 @@ class GatedDelta(MatrixMixer):
         super().__init__(
             width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
         )
-        self.write = nn.Linear(width, heads)
         self.step = nn.Linear(width, heads)
         nn.init.zeros_(self.step.bias)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
@@ -47,15 +43,3 @@ class GatedDelta(MatrixMixer):
 
     def _log_decay(self, x: Tensor) -> Tensor:
         return -(self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)
-
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        write = self.write(x).sigmoid().unsqueeze(-1)
-        decay = self._log_decay(x)
-        if self.serial:
-            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
-        return delta_chunks(
-            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
-        )

@@ -18,14 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.chunks import delta_chunks, delta_loop, unit
-from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.base import DeltaMixer, rate_of_half_life
 
 
-class KDA(MatrixMixer):
+class KDA(DeltaMixer):
     """The delta rule in a memory whose key channels each fade as the token says."""
-
-    chunk = 16
 
     def __init__(
         self,
@@ -40,7 +37,6 @@ class KDA(MatrixMixer):
         super().__init__(
             width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
         )
-        self.write = nn.Linear(width, heads)
         up = nn.Linear(self.value_width, heads * self.key_width)
         nn.init.zeros_(up.bias)
         self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
@@ -50,15 +46,3 @@ class KDA(MatrixMixer):
     def _log_decay(self, x: Tensor) -> Tensor:
         step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
         return -self.log_rate.exp() * step
-
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        write = self.write(x).sigmoid().unsqueeze(-1)
-        decay = self._log_decay(x)
-        if self.serial:
-            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
-        return delta_chunks(
-            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
-        )
