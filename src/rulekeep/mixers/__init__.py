@@ -1,12 +1,13 @@
 """The mixers: how context is carried. One file each; `MIXERS` is the catalogue."""
 
 from rulekeep.mixers.attention import Attention
-from rulekeep.mixers.base import MatrixMixer, Mixer
+from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.delta import Delta
 from rulekeep.mixers.gated_delta import GatedDelta
 from rulekeep.mixers.gated_linear import GatedLinear
 from rulekeep.mixers.kda import KDA
 from rulekeep.mixers.linear_attention import LinearAttention
+from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.mixers.retnet import RetNet
 from rulekeep.mixers.slots import Slots
 from rulekeep.mixers.ssd import SSD

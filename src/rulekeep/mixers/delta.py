@@ -8,7 +8,7 @@ What is held under a key is replaced by β of the way to the new value; nothing 
 Deviations: values pass as they are (published: silu), no short convolution.
 """
 
-from rulekeep.mixers.base import DeltaMixer
+from rulekeep.mixers.matrix import DeltaMixer
 
 
 class Delta(DeltaMixer):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.base import DeltaMixer, rate_of_half_life
+from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
 
 
 class GatedDelta(DeltaMixer):

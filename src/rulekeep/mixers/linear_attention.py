@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.chunks import linear_chunks, linear_loop
-from rulekeep.mixers.base import MatrixMixer
+from rulekeep.mixers.matrix import MatrixMixer
 
 
 class NormalisedState(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rulekeep.chunks import linear_chunks, linear_loop
-from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 
 
 class RetNet(MatrixMixer):

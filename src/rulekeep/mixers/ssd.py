@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.chunks import linear_chunks, linear_loop
-from rulekeep.mixers.base import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 
 
 class SSD(MatrixMixer):

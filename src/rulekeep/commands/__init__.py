@@ -1,0 +1,1 @@
+"""The commands, a file for each group: parse, call, print. torch is loaded only by what trains."""

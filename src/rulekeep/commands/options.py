@@ -1,0 +1,39 @@
+"""Options as a user writes them, read into values; what cannot be is a `UsageError`."""
+
+import time
+from pathlib import Path
+
+from rulekeep.specs import UsageError
+
+
+def run_folder(kind: str, out: str | None) -> Path:
+    """The folder that `--out` names; without it, one named after the kind of run and the time."""
+    if out is None:
+        return Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
+    if not out.strip() or not out.isprintable():
+        raise UsageError(f"--out {out!a}: must be the name of a folder, in printable characters")
+    return Path(out)
+
+
+def integers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    return tuple(integer(option, part, of=text) for part in text.split(","))
+
+
+def integer(option: str, text: str, of: str | None = None) -> int:
+    """A whole number; `of` is the list it stands in."""
+    try:
+        return int(text)
+    except ValueError:
+        fix = "must be a whole number" + ("" if of is None else ", or several between commas")
+        raise UsageError(f"--{option} {(of or text)[:80]!a}: {fix}") from None
+
+
+def worker_count(text: str | None) -> int | None:
+    """Workers to run side by side; None where that is left to the executor."""
+    if text is None:
+        return None
+    workers = integer("workers", text)
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: must be 1 or more")
+    return workers

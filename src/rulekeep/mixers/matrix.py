@@ -1,0 +1,165 @@
+"""What the matrix memories share: projections, heads, chunks or loop, and the norm on what is read.
+
+    parts = W x  (queries and keys, values, gate)
+    read  = what the mechanism makes of them                  per head
+    y     = W' (norm(read) · silu(gate))                      RMS norm per head; gate optional
+
+A mechanism is its `_read` and, where it forgets, its `_log_decay`: see `delta.py` for the
+shortest one.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rulekeep.chunks import delta_chunks, delta_loop, unit
+from rulekeep.mixers.base import Mixer
+from rulekeep.pieces import in_pieces
+
+
+class MatrixState(NamedTuple):
+    """What each head has written: read with a query, it gives values."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+
+
+class MatrixMixer(Mixer):
+    """Heads that write to a matrix each, and read it: one matrix projection, then `_read`.
+
+    x is projected to queries, keys and values; what is read is normalised per head (RMS),
+    multiplied by silu(gate) if there is an output gate, and projected back.
+    `serial=True` runs the loop over tokens; otherwise they go in chunks (`rulekeep.chunks`).
+    """
+
+    chunk = 32
+    normalised = True
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        key_width: int | None,
+        key_heads: int | None = None,
+        output_gate: bool,
+        serial: bool,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads {heads}: must divide the width {width}")
+        if key_width is not None and key_width < 1:
+            raise ValueError(f"key_width {key_width}: must be at least 1")
+        self.heads, self.serial = heads, serial
+        self.value_width = width // heads
+        self.key_width = self.value_width if key_width is None else key_width
+        self.key_heads = heads if key_heads is None else key_heads
+        keys = self.key_heads * self.key_width
+        self._parts = [2 * keys, width, *([width] if output_gate else [])]
+        self.in_projection = nn.Linear(width, sum(self._parts), bias=False)
+        for part in self.in_projection.weight.split([keys, keys, *self._parts[1:]]):
+            nn.init.xavier_uniform_(part)
+        self.out_projection = nn.Linear(width, width)
+        nn.init.zeros_(self.out_projection.bias)
+        if self.normalised:
+            # Times the root of the width: what is read has a mean square of 1.
+            full = torch.full((heads, self.value_width), math.sqrt(self.value_width))
+            self.norm_weight = nn.Parameter(full)
+
+    @abstractmethod
+    def _read(
+        self,
+        x: Float[Tensor, "batch time width"],
+        queries_keys: Float[Tensor, "batch time 2*heads key_width"],
+        values: Float[Tensor, "batch time heads value_width"],
+        *state: Tensor,
+    ) -> tuple[Float[Tensor, "batch time heads value_width"], *tuple[Tensor, ...]]:
+        """What is read at each token, and the state's tensors after the last."""
+
+    def _log_decay(
+        self,
+        x: Float[Tensor, "batch time width"],
+    ) -> Float[Tensor, "batch time heads k"] | None:
+        """The logarithm of what a token leaves of the memory, at most 0; None leaves all of it."""
+        return None
+
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """Tokens after which half is left, for inputs of zero: of the longest-lived channel."""
+        with torch.no_grad():
+            decay = self._log_decay(self.in_projection.weight.new_zeros(1, 1, self._parts[1]))
+        return math.inf if decay is None else -math.log(2) / decay.max().item()
+
+    def init_state(self, batch_size: int) -> Any:
+        """Empty matrices."""
+        shape = batch_size, self.heads, self.key_width, self.value_width
+        return MatrixState(self.in_projection.weight.new_zeros(shape))
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """Outputs at every position, and the matrices after the last token."""
+        if state is None:
+            state = self.init_state(x.shape[0])
+        if self.serial:
+            y, *after = self._advance(x, *state)
+        else:
+            y, *after = in_pieces(self, self._advance, x, state, multiple=self.chunk)
+        return y, type(state)(*after)
+
+    def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        # One product a part: what follows element by element is slow on parts of a whole.
+        parts = [
+            functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
+        ]
+        queries_keys = parts[0].unflatten(-1, (2 * self.key_heads, self.key_width))
+        values = parts[1].unflatten(-1, (self.heads, self.value_width))
+        # What is remembered, and how, stays in the state's precision.
+        kind = state[0].dtype
+        with torch.autocast(x.device.type, enabled=False):
+            read, *after = self._read(x.to(kind), queries_keys.to(kind), values.to(kind), *state)
+        if self.normalised:
+            read = unit(read, eps=1e-5) * self.norm_weight
+        read = read.flatten(-2)
+        if len(parts) > 2:
+            read = read * functional.silu(parts[2])
+        return self.out_projection(read).to(x.dtype), *after
+
+
+class DeltaMixer(MatrixMixer):
+    """A memory written by the delta rule, faded first by `_log_decay` where there is one."""
+
+    chunk = 16
+
+    def __init__(
+        self, width: int, *, heads: int, key_width: int | None, output_gate: bool, serial: bool
+    ) -> None:
+        super().__init__(
+            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+        )
+        self.write = nn.Linear(width, heads)
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
+        write = self.write(x).sigmoid().unsqueeze(-1)
+        decay = self._log_decay(x)
+        if self.serial:
+            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
+        return delta_chunks(
+            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+        )
+
+
+def rate_of_half_life(half_life_tokens: float) -> float:
+    """−ln of the decay a token that leaves half after so many."""
+    if not half_life_tokens > 0:
+        raise ValueError(
+            f"half_life_tokens {half_life_tokens}: must be above 0, or None for no decay"
+        )
+    return math.log(2) / half_life_tokens
