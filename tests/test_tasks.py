@@ -61,7 +61,7 @@ def same(a: Sample, b: Sample) -> bool:
 
 
 def rows(sample: Sample, keep: slice) -> Sample:
-    return Sample(*(x if isinstance(x, int) else x[keep] for x in sample))
+    return Sample(*(x[keep] if isinstance(x, np.ndarray) else x for x in sample))
 
 
 slow = settings(

@@ -6,7 +6,13 @@ from rulekeep.tasks.base import Examples, Role, Split, Task
 from rulekeep.tasks.override import Override, OverrideOptions
 from rulekeep.tasks.recall import Recall, RecallOptions
 from rulekeep.tasks.recite import Recite, ReciteOptions
-from rulekeep.tasks.sampled import FewCombinationsWarning, Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import (
+    FewCombinationsWarning,
+    RuleWords,
+    Sample,
+    SampledTask,
+    TaskOptions,
+)
 
 TASKS: dict[str, type[Task]] = {
     Article.name: Article,
@@ -30,6 +36,7 @@ __all__ = [
     "Recite",
     "ReciteOptions",
     "Role",
+    "RuleWords",
     "Sample",
     "SampledTask",
     "Split",

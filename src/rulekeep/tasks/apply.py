@@ -16,7 +16,14 @@ import numpy as np
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Streams, distinct
 from rulekeep.tasks.requests import Requests, Shown
-from rulekeep.tasks.sampled import MOST_RULES, Sample, SampledTask, TaskOptions, within
+from rulekeep.tasks.sampled import (
+    MOST_RULES,
+    RuleWords,
+    Sample,
+    SampledTask,
+    TaskOptions,
+    within,
+)
 
 
 class ApplyOptions(TaskOptions):
@@ -54,6 +61,12 @@ class Apply(SampledTask):
             ("shows", options.rule_words),
         )
         super().__init__(kinds, ("<bos>", "<go>", "<rule>", "<ask>"))
+        word = np.arange(options.rule_words)
+        self.rule_words = RuleWords(
+            tokens=self._starts["rule"].first + word,
+            answers=self._starts["shows"].first + word,
+            groups=word % options.rules,
+        )
         self._requests = Requests(options.outputs, options.kinds, options.items, options.rules)
         self._sizes = np.array(
             [len(range(a, options.rule_words, options.rules)) for a in range(options.rules)]

@@ -22,7 +22,14 @@ import numpy as np
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, distinct
 from rulekeep.tasks.requests import Requests, Shown
-from rulekeep.tasks.sampled import MOST_RULES, Sample, SampledTask, TaskOptions, within
+from rulekeep.tasks.sampled import (
+    MOST_RULES,
+    RuleWords,
+    Sample,
+    SampledTask,
+    TaskOptions,
+    within,
+)
 
 
 class OverrideOptions(TaskOptions):
@@ -69,6 +76,12 @@ class Override(SampledTask):
             ("default", m),
         )
         super().__init__(kinds, ("<bos>", "<go>", "<rule>", "<ask>", "<revise>", "<none>"))
+        word = np.arange(options.rule_words)
+        self.rule_words = RuleWords(
+            tokens=self._starts["rule"].first + word,
+            answers=np.where(word < m, self._cues["<none>"], self._starts["shows"].first + word),
+            groups=word % m,
+        )
         self._requests = Requests(options.outputs, options.kinds, options.items, m)
         self._sizes = np.array([len(range(a, options.rule_words, m)) for a in range(m)])
         # Ways to choose k attributes and a word for each: elementary symmetric polynomials.

@@ -22,7 +22,7 @@ import numpy as np
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Rows, Streams, Words, distinct
-from rulekeep.tasks.sampled import MOST_RULES, Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions
 
 _POWER = 0.01
 
@@ -63,6 +63,7 @@ class Recall(SampledTask):
         else:
             super().__init__(kinds, ())
         self._starts["rule"], self._starts["item"] = self._starts["value"], self._starts["key"]
+        self.rule_words = RuleWords.recited(self._starts["value"])
         self.combinations = None
         if options.layout == "exam":
             self.shortest_context = self._shortest(options.rules, width=2, tail=1)

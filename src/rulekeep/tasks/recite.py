@@ -13,7 +13,7 @@ import numpy as np
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Streams, distinct, draw_ranks
-from rulekeep.tasks.sampled import Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import RuleWords, Sample, SampledTask, TaskOptions
 
 
 class ReciteOptions(TaskOptions):
@@ -34,6 +34,7 @@ class Recite(SampledTask):
             ("filler", options.fillers),
         )
         super().__init__(kinds, ("<bos>", "<go>", "<rule>"))
+        self.rule_words = RuleWords.recited(self._starts["rule"])
         combinations = options.items
         for i in range(options.rules):
             combinations *= options.rule_words - i

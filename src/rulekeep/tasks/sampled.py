@@ -80,6 +80,26 @@ class TaskOptions(Spec):
         """Holds the task's own options against their ranges; raises ValueError."""
 
 
+class RuleWords(NamedTuple):
+    """What a task's rule words demand, `[words]` each; the same in every example.
+
+    `tokens` are the words themselves, as instructions and decoys have them; `answers` the token
+    that each demands; `groups` numbers what a word can be mistaken for: where a rule is
+    answered for the first time, the possible rules are those of its group that no earlier
+    first mention has used. Words of one group demand different answers.
+    """
+
+    tokens: np.ndarray
+    answers: np.ndarray
+    groups: np.ndarray
+
+    @classmethod
+    def recited(cls, words: Words) -> Self:
+        """Words of one group, each of which demands itself."""
+        tokens = np.arange(words.first, words.first + words.size)
+        return cls(tokens, tokens, np.zeros_like(tokens))
+
+
 class Sample(NamedTuple):
     """Examples and all that is known about them.
 
@@ -90,7 +110,8 @@ class Sample(NamedTuple):
     a rule, a later one, an item, none), but not the context, is right; it is over the whole
     task, and for rules over each split as well. `source` is the position of the instruction
     in force that an answer follows, -1 where there is none; `step` numbers the steps of the
-    output. `roles` (`[n, context]`) holds a `Role` for each token.
+    output. `roles` (`[n, context]`) holds a `Role` for each token. `rule_words` is the task's;
+    without it no wrong answer can be told for a decoy.
     """
 
     tokens: TokenTable
@@ -104,6 +125,7 @@ class Sample(NamedTuple):
     source: AnswerTable
     step: AnswerTable
     roles: TokenTable
+    rule_words: RuleWords | None = None
 
     @property
     def examples(self) -> Examples:
@@ -134,6 +156,8 @@ class SampledTask(Task):
     combinations: int | None
     # What a record must say beside the task's scores.
     notes: tuple[str, ...]
+    # What a wrong answer is held against to see whether it names a decoy.
+    rule_words: RuleWords | None = None
 
     def __init__(self, kinds: Sequence[tuple[str, int]], cues: Sequence[str]) -> None:
         """Numbers the vocabulary: the cues, then each kind of word."""
@@ -183,9 +207,9 @@ class SampledTask(Task):
         joined: dict[str, Any] = {
             name: np.concatenate([getattr(block, name) for block in blocks])[skip : skip + n]
             for name in Sample._fields
-            if name != "answer_start"
+            if name not in ("answer_start", "rule_words")
         }
-        return Sample(answer_start=blocks[0].answer_start, **joined)
+        return Sample(answer_start=blocks[0].answer_start, rule_words=self.rule_words, **joined)
 
     def examples(
         self, split: Split, context: int, n: int = 1000, *, seed: int = 0, start: int = 0
