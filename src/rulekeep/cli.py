@@ -21,6 +21,8 @@ from rulekeep.commands.console import (
     EXIT_USAGE,
     say,
 )
+from rulekeep.commands.records import list_, report, verify
+from rulekeep.commands.runs import resume, run, sweep
 from rulekeep.specs import UsageError
 
 app = App(
@@ -31,7 +33,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-app.command(article)
+for command in (article, run, sweep, resume, verify, report):
+    app.command(command)
+app.command(list_, name="list")
 
 
 def main() -> NoReturn:

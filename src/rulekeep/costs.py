@@ -6,16 +6,19 @@ Only training steps are under the clock: warm-up, evaluation, data and logging a
 import os
 import platform
 import resource
+import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def prepare_process(threads: int = 1) -> None:
@@ -66,6 +69,34 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+class Decoding(NamedTuple):
+    """What going on after a context costs: one sequence, one token at a time."""
+
+    state_bytes: int
+    ms_per_token: float
+
+
+def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: int = 16) -> Decoding:
+    """Bytes of the state after these tokens, `[1, context]`, and the median time of a token."""
+    with torch.no_grad():
+        _, state = model(tokens)
+        carried = state_bytes(state.layers)
+        seconds = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            _, state = model(tokens[:, -1:], state)
+            seconds.append(time.perf_counter() - start)
+    return Decoding(carried, 1000 * statistics.median(seconds))
+
+
+def flops(forward: Callable[[], object]) -> int:
+    """Floating-point operations of a forward pass, matrix products only, as torch counts them."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        forward()
+    return int(counter.get_total_flops())
+
+
 def environment() -> dict[str, Any]:
     """What a figure depends on besides its spec: versions, processor, threads."""
     return {
@@ -78,7 +109,28 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "device": "cpu",
         "threads": torch.get_num_threads(),
+        **_commit(),
     }
+
+
+def _commit() -> dict[str, Any]:
+    """The commit that this package's source is at, and whether it differs from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *arguments],
+                capture_output=True, text=True, check=True, timeout=10,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed package may lie inside somebody else's repository: that commit says nothing.
+    if git("ls-files", "--error-unmatch", "costs.py") is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "."))}
 
 
 def _cpu_model() -> str:

@@ -3,7 +3,8 @@
     z = x + mixed
     y = norm_out(r + W2 gelu(W1 norm_mixed(z) + b1) + b2)        (exact GELU)
 
-with r = norm_mixed(z), as in `torch.nn.TransformerEncoderLayer`, or r = z.
+with r = norm_mixed(z), as in `torch.nn.TransformerEncoderLayer`, or r = z. Without `norm_out`
+and with r = z it is the pre-norm block of today's language models.
 
 The hidden layer of a long batch is its largest tensor by far: storing it and reading it
 again costs a CPU more than computing it. So it is never kept: each piece of rows goes all
@@ -30,19 +31,19 @@ def feed_forward(
     norm_mixed: nn.LayerNorm,
     expand: nn.Linear,
     contract: nn.Linear,
-    norm_out: nn.LayerNorm,
+    norm_out: nn.LayerNorm | None,
     *,
     add_normed: bool,
 ) -> Float[Tensor, "... width"]:
     """The values and gradients of the formula, in far less memory; `add_normed` chooses r."""
-    modules = (norm_mixed, expand, contract, norm_out)
+    modules = [norm_mixed, expand, contract, *([norm_out] if norm_out is not None else [])]
     z = (x + mixed).reshape(-1, x.shape[-1]).contiguous()
     # In one precision throughout: pieces are written into room made for them.
     with torch.autocast(x.device.type, enabled=False):
         y: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
             z.to(expand.weight.dtype),
             add_normed,
-            (norm_mixed.eps, norm_out.eps),
+            (norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps),
             *(parameter for module in modules for parameter in (module.weight, module.bias)),
         )
     return y.view(x.shape)
@@ -54,16 +55,18 @@ class _FeedForward(torch.autograd.Function):
         ctx: Any, z: Tensor, add_normed: bool, eps: tuple[float, float], *parameters: Tensor
     ) -> Tensor:
         norm_weight, norm_bias, expand, expand_bias, contract, contract_bias = parameters[:6]
-        out_weight, out_bias = parameters[6:]
-        total, y = torch.empty_like(z), torch.empty_like(z)
+        out = parameters[6:]
+        total = torch.empty_like(z)
+        y = torch.empty_like(z) if out else total
         room = _room(z, expand)
         for z_now, total_now, y_now in _pieces(z, total, y):
             normed = F.layer_norm(z_now, z.shape[1:], norm_weight, norm_bias, eps[0])
             before = torch.addmm(expand_bias, normed, expand.T, out=room[: len(z_now)])
             torch.add(normed if add_normed else z_now, contract_bias, out=total_now)
             total_now.addmm_(torch.ops.aten.gelu_(before), contract.T)
-            y_now.copy_(F.layer_norm(total_now, z.shape[1:], out_weight, out_bias, eps[1]))
-        ctx.save_for_backward(z, total, *parameters)
+            if out:
+                y_now.copy_(F.layer_norm(total_now, z.shape[1:], out[0], out[1], eps[1]))
+        ctx.save_for_backward(z, total if out else z, *parameters)
         ctx.add_normed, ctx.eps = add_normed, eps
         return y
 
@@ -78,7 +81,10 @@ class _FeedForward(torch.autograd.Function):
         first, second = _room(z, expand), _room(z, expand)
         for z_now, total_now, grad_y, grad_now in _pieces(z, total, grads[0], grad_z):
             normed = _Norm(z_now, parameters[:2], ctx.eps[0])
-            grad_total = _Norm(total_now, parameters[6:], ctx.eps[1]).backward(grad_y, sums[6:])
+            grad_total = grad_y
+            if sums[6:]:
+                norm_out = _Norm(total_now, parameters[6:], ctx.eps[1])
+                grad_total = norm_out.backward(grad_y, sums[6:])
             before = torch.addmm(expand_bias, normed.y, expand.T, out=first[: len(z_now)])
             hidden = torch.ops.aten.gelu.out(before, out=second[: len(z_now)])
             of_contract.addmm_(grad_total.T, hidden)

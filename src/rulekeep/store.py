@@ -2,18 +2,138 @@
 
 A record is a dictionary. It is written to a temporary file, flushed to the disk, renamed
 over its name, and the folder flushed too: a reader sees the whole record or none.
+
+A folder of runs holds a folder for each, named by its id:
+
+    RUNS/3f0c…/plan.json       what it is: written before it runs
+               attempts        how often it has been started
+               checkpoint      where it can go on
+               log.txt         the traceback of its last failure
+               record.json     what came of it
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, final
+
+Record = dict[str, Any]
+# A record with one of these is a result, not to be tried again.
+RESULTS = ("done", "diverged")
+STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
 
 
 class CorruptRecordError(ValueError):
     """A file that is not a whole record: its message says why in one line."""
+
+
+class BusyError(RuntimeError):
+    """Somebody else is running this run."""
+
+
+class Kept(NamedTuple):
+    """Records found in a folder of runs, and a line for each file that is not whole."""
+
+    records: list[Record]
+    notes: list[str]
+
+
+@final
+class RunFolder:
+    """What stands on disk of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        self.plan, self.record = path / "plan.json", path / "record.json"
+        self.checkpoint, self.log = path / "checkpoint", path / "log.txt"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run; the lock goes with the process that holds it, however it ends.
+
+        Raises:
+            BusyError: another process holds it.
+        """
+        descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(self.id) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def start(self) -> int:
+        """Counts one more attempt, clears what a killed one left half-written; its number."""
+        for left in self.path.glob(".*.tmp-*"):
+            left.unlink(missing_ok=True)
+        path = self.path / "attempts"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        number = int(text) + 1 if text.strip().isdecimal() and len(text) < 9 else 1
+        write_text(path, f"{number}\n")
+        return number
+
+    def load(self) -> Record | None:
+        """The record, if there is one.
+
+        Raises:
+            CorruptRecordError: it is not whole, or not this run's.
+        """
+        try:
+            record = read_record(self.record)
+        except FileNotFoundError:
+            return None
+        _check_run(self.record, record, self.id)
+        return record
+
+    def read(self, notes: list[str]) -> Record | None:
+        """As `load`; a corrupt record is set aside, and noted."""
+        try:
+            return self.load()
+        except CorruptRecordError as error:
+            aside = set_aside(self.record)
+            notes.append(f"run {self.id}: {error}; set aside as {aside.name}")
+            return None
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """The runs of a folder, in the order of their names."""
+    return [RunFolder(path) for path in sorted(root.iterdir()) if (path / "plan.json").exists()]
+
+
+def read_runs(root: Path) -> Kept:
+    """Every whole record of a folder of runs, and what was found broken, now or before."""
+    kept = Kept([], [])
+    for folder in run_folders(root):
+        record = folder.read(kept.notes)
+        if record is not None:
+            kept.records.append(record)
+        said = {note.rpartition(" ")[2] for note in kept.notes}
+        kept.notes.extend(
+            f"run {folder.id}: {path.name} was set aside as corrupt, and the run made again"
+            for path in sorted(folder.path.glob("*.corrupt-*"))
+            if path.name not in said
+        )
+    return kept
+
+
+def _check_run(path: Path, record: Record, identity: str) -> None:
+    shape = {"id": str, "status": str, "spec": dict, "history": list, "evaluations": list,
+             "costs": dict, "environment": dict, "attempt": int}  # fmt: skip
+    for key, kind in shape.items():
+        if not isinstance(record.get(key), kind):
+            raise CorruptRecordError(f"{path.name}: {key} is no {kind.__name__}")
+    if record["status"] not in STATUSES:
+        raise CorruptRecordError(f"{path.name}: status {record['status'][:40]!a} is unknown")
+    if record["id"] != identity:
+        raise CorruptRecordError(f"{path.name}: it is of another run than its folder says")
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -60,7 +180,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically and durably: nothing is ever seen half-written."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -70,7 +190,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink()
+        with suppress(OSError):
+            temporary.unlink()
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,9 +1,10 @@
-"""The training loop: AdamW, a constant learning rate, clipped gradients; one step at a time.
+"""The training loop: AdamW, a learning rate by step, clipped gradients; one step at a time.
 
 for step in train(model, loss_of_batch, batches, spec):
-    ...     # evaluate, log, stop: none of it is under the clock
+    ...     # evaluate, log, save, stop: none of it is under the clock
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -24,36 +25,60 @@ class Step(NamedTuple):
     train_seconds: float
 
 
+class DivergedError(RuntimeError):
+    """A loss or a gradient is not finite: which, at what step, and the last finite loss."""
+
+    def __init__(self, what: str, step: int, last_finite_loss: float | None) -> None:
+        last = "none was finite" if last_finite_loss is None else f"{last_finite_loss:.4g}"
+        super().__init__(f"{what} not finite at step {step}; last finite loss: {last}")
+        self.step, self.last_finite_loss = step, last_finite_loss
+
+
+def adamw(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
+    """AdamW on every parameter, all of them decaying alike."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+    )
+
+
 def train(
     model: nn.Module,
     loss_of: Callable[[Batch], Tensor],
     batches: Iterator[Batch],
     spec: TrainingSpec,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    after: Step | None = None,
 ) -> Iterator[Step]:
-    """Trains `model` in place, yielding after every step.
+    """Trains `model` in place, yielding after every step; goes on `after` a step if given one.
 
     One forward and backward pass goes first, uncounted and without an update, so that the
     clock sees a process that is warm. It draws nothing and changes no weight.
 
     Raises:
-        RuntimeError: a gradient is not finite.
+        DivergedError: a loss or a gradient is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
-    )
+    optimizer = optimizer or adamw(model, spec)
+    done, last_loss = (after.number, after.loss) if after else (0, None)
     clock = Clock()
-    for number in range(1, spec.steps + 1):
+    clock.seconds = after.train_seconds if after else 0.0
+    for number in range(done + 1, spec.steps + 1):
         batch = next(batches)
-        if number == 1:
+        if number == done + 1:
             loss_of(batch).backward()
             model.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = spec.rate(number)
         with clock.running():
             loss = loss_of(batch)
             loss.backward()
-            nn.utils.clip_grad_norm_(
-                model.parameters(), spec.max_gradient_norm, error_if_nonfinite=True
-            )
+            norm = nn.utils.clip_grad_norm_(model.parameters(), spec.max_gradient_norm)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise DivergedError("loss", number, last_loss)
+            if not torch.isfinite(norm):
+                raise DivergedError("gradient", number, value)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            value = loss.item()
+        last_loss = value
         yield Step(number, value, clock.seconds)

@@ -1,5 +1,6 @@
 """Options as a user writes them, read into values; what cannot be is a `UsageError`."""
 
+import math
 import time
 from pathlib import Path
 
@@ -37,3 +38,14 @@ def worker_count(text: str | None) -> int | None:
     if workers < 1:
         raise UsageError(f"--workers {workers}: must be 1 or more")
     return workers
+
+
+def seconds(option: str, text: str) -> float:
+    """A span of time above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"--{option} {text[:80]!a}: must be a number of seconds above 0")
+    return value

@@ -7,7 +7,7 @@ after another, each with the state of the one before, gives what the whole gives
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -43,3 +43,23 @@ class Mixer(nn.Module, ABC):
         """
         y, _ = self.forward(x)
         return y[:, -last:]
+
+
+@final
+class Outside(Mixer):
+    """A module from elsewhere that meets the contract without deriving from `Mixer`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def init_state(self, batch_size: int) -> Any:
+        """The module's own."""
+        return self.module.init_state(batch_size)  # type: ignore[operator]
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """The module's own."""
+        y, after = self.module(x, state)
+        return y, after

@@ -1,0 +1,69 @@
+"""What a sweep looks like while it goes: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rulekeep.store import RESULTS
+from rulekeep.sweep import Event, Job, JobAdvanced, JobFinished
+
+
+def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
+    """Passes on the finished runs, showing how many are done, running and failed, and the ETA."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    started = time.monotonic()
+    steps = dict.fromkeys((job.id for job in jobs), 0)
+    done = failed = 0
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or not jobs,
+    ) as progress:
+        whole = progress.add_task("", total=sum(job.steps for job in jobs))
+        bars = {
+            job.id: progress.add_task(job.label, total=job.steps, visible=False) for job in jobs
+        }
+
+        def counted() -> str:
+            running = sum(n > 0 for n in steps.values())
+            return f"{done} of {len(jobs)} done, {running} running, {failed} failed"
+
+        progress.update(whole, description=counted())
+        finished_steps = 0
+        for event in events:
+            if isinstance(event, JobAdvanced):
+                if event.job.id in steps:
+                    steps[event.job.id] = event.steps
+                    progress.update(bars[event.job.id], completed=event.steps, visible=True)
+            else:
+                steps.pop(event.job.id, None)
+                finished_steps += event.job.steps
+                good = event.record["status"] in RESULTS
+                done, failed = done + good, failed + (not good)
+                progress.update(bars[event.job.id], visible=False)
+                console.print(
+                    f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
+                    f"{time.monotonic() - started:.0f} s since the start",
+                    soft_wrap=True,
+                )
+            progress.update(
+                whole, description=counted(), completed=finished_steps + sum(steps.values())
+            )
+            if isinstance(event, JobFinished):
+                yield event
+
+
+def _outcome(event: JobFinished) -> str:
+    record = event.record
+    if record["status"] != "done":
+        return f"{record['status']}: {record['reason']}"
+    tests = [row for row in record["evaluations"] if row["split"] == "test"]
+    kept = [f"{row['retention']:.3f} at {row['context']}" for row in tests]
+    scores = f"retention {', '.join(kept)}" if kept else "done"
+    return f"{scores}, trained {record['costs']['train_seconds']:.1f} s"

@@ -1,0 +1,93 @@
+"""`rulekeep verify`, `report` and `list`: what stands on disk, and what there is to choose from."""
+
+import shlex
+import time
+from pathlib import Path
+
+from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.options import run_folder
+from rulekeep.presets import PRESETS
+from rulekeep.specs import UsageError
+from rulekeep.store import CorruptRecordError, read_record, read_runs, run_folders
+
+
+def verify(folder: str, /) -> int:
+    """Check every record of a folder of runs, without torch; exit 1 names what is broken.
+
+    Parameters
+    ----------
+    folder
+        Folder of runs, the --out of a sweep.
+    """
+    root = _existing(folder)
+    broken, whole, missing = [], 0, 0
+    for run in run_folders(root):
+        try:
+            read_record(run.plan)
+            if run.load() is None:
+                missing += 1
+            else:
+                whole += 1
+        except (CorruptRecordError, OSError) as error:
+            broken.append(f"run {run.id}: {error}")
+    for line in broken:
+        say(line)
+    print(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
+    return EXIT_FAILED if broken else 0
+
+
+def report(folder: str, /, *, out: str | None = None) -> int:
+    """Write a page, Markdown, a CSV and figures about a folder of runs.
+
+    Parameters
+    ----------
+    folder
+        Folder of runs, the --out of a sweep.
+    out
+        Folder for the report, FOLDER/report if left out.
+    """
+    root = _existing(folder)
+    kept = read_runs(root)
+    if not kept.records:
+        raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
+    # Plotting brings libraries that take a second to load: only who needs them waits.
+    from rulekeep.report import write_report
+
+    target = root / "report" if out is None else run_folder("report", out)
+    command = shlex.join(["rulekeep", "report", str(root)])
+    started = time.monotonic()
+    write_report(kept.records, target, command, kept.notes)
+    print(f"{len(kept.records)} records read and drawn in {time.monotonic() - started:.1f} s")
+    print(f"page:     {target / 'report.html'}")
+    print(f"the same: {target / 'report.md'}, tables.csv, figures/")
+    return 0
+
+
+def list_() -> int:
+    """List tasks, mixers and presets, a line each."""
+    from rulekeep.mixers import MIXERS
+    from rulekeep.tasks import TASKS
+
+    groups = {
+        "tasks": {name: kind.__module__ for name, kind in TASKS.items()},
+        "mixers": {name: kind.__module__ for name, kind in MIXERS.items()},
+    }
+    for group, modules in groups.items():
+        print(f"{group}:")
+        for name, module in modules.items():
+            print(f"  {name:<18} {_first_line(__import__(module, fromlist=['']).__doc__)}")
+    print("presets:")
+    for name, function in PRESETS.items():
+        print(f"  {name:<18} {_first_line(function.__doc__)}")
+    return 0
+
+
+def _existing(folder: str) -> Path:
+    root = Path(folder)
+    if "\0" in folder or not root.is_dir():
+        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
+    return root
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].rstrip(":.")

@@ -1,0 +1,295 @@
+"""A grid of runs: plan what a folder lacks, hand it to an executor, keep what comes.
+
+Each run has a folder named by its id: a hash of its validated spec and of the source code that
+its figures come out of. What stands there as `done` or `diverged` is a result and not run
+again; anything else is. Two drivers may share a folder: a run's lock is held by the process
+that runs it, so each run happens once.
+
+    >>> planned = plan(specs, Path("runs/mine"))                         # doctest: +SKIP
+    >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from rulekeep import sources
+from rulekeep.executors import Advanced, Executor, Failure, Finished
+from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
+from rulekeep.store import (
+    RESULTS,
+    BusyError,
+    CorruptRecordError,
+    Record,
+    RunFolder,
+    read_record,
+    run_folders,
+    set_aside,
+    write_record,
+    write_text,
+)
+
+_BUSY = "busy"
+_WAIT_SECONDS = 1.0
+
+
+class Job(NamedTuple):
+    """One run to be made: what a process is handed, and a name to show."""
+
+    root: str
+    id: str
+    label: str
+    steps: int
+
+
+class Plan(NamedTuple):
+    """Records that stand finished, jobs to run, and a line for all that was found amiss."""
+
+    finished: list[Record]
+    jobs: list[Job]
+    notes: list[str]
+
+
+class JobAdvanced(NamedTuple):
+    """A job has done this many steps."""
+
+    job: Job
+    steps: int
+
+
+class JobFinished(NamedTuple):
+    """A job has a record: a result, or one that says why there is none."""
+
+    job: Job
+    record: Record
+
+
+Event: TypeAlias = JobAdvanced | JobFinished
+
+
+def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
+    """Writes down each run in its folder, and says which are still to be made.
+
+    Every spec is resolved before anything is written.
+
+    Raises:
+        UsageError: a spec cannot be, or the folder cannot be written.
+    """
+    plans: dict[str, tuple[AnySpec, Record]] = {}
+    for spec in specs:
+        found = _described(spec)
+        plans.setdefault(_identity(found), (spec, found))
+    open_folder(root)
+    result = Plan([], [], [])
+    for identity, (spec, found) in plans.items():
+        folder = RunFolder(root / identity)
+        folder.path.mkdir(exist_ok=True)
+        if not folder.plan.exists():
+            write_record(folder.plan, {**found, "working_folder": str(Path.cwd())})
+        _sort_in(folder, spec, result)
+    return result
+
+
+def plan_again(root: Path) -> Plan:
+    """The plan of all that was ever planned in a folder.
+
+    Raises:
+        UsageError: there is no such folder, or nothing was planned in it.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: there is no such folder; name one that a sweep has written")
+    folders = run_folders(root)
+    if not folders:
+        raise UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
+    open_folder(root)
+    result = Plan([], [], [])
+    for folder in folders:
+        try:
+            found = read_record(folder.plan)
+            spec = _spec(found)
+        except (CorruptRecordError, UsageError) as error:
+            aside = set_aside(folder.plan)
+            result.notes.append(
+                f"run {folder.id}: {error}; set aside as {aside.name}, plan it again"
+            )
+            continue
+        _sort_in(folder, spec, result)
+    return result
+
+
+def execute(
+    planned: Plan,
+    executor: Executor,
+    time_limit: float | None = None,
+    tracker: str = "none",
+) -> Iterator[Event]:
+    """Runs the jobs of a plan and yields what happens; each leaves its record on disk.
+
+    A job that another driver is running is waited for, and run here if it is left undone.
+    """
+    jobs = list(planned.jobs)
+    while jobs:
+        busy: list[Job] = []
+        for event in executor.run(_Task(tracker), jobs, time_limit):
+            job = jobs[event.job]
+            match event:
+                case Advanced(_, steps):
+                    yield JobAdvanced(job, steps)
+                case Finished(_, result, None) if result == _BUSY:
+                    busy.append(job)
+                case Finished(_, _, None):
+                    yield JobFinished(job, _record(job))
+                case Finished(_, _, Failure() as failure):
+                    yield JobFinished(job, _failed(job, failure))
+        jobs = []
+        for job in busy:
+            record = _wait(job)
+            if record is None:
+                jobs.append(job)
+            else:
+                yield JobFinished(job, record)
+
+
+def open_folder(root: Path) -> None:
+    """Makes a folder of runs.
+
+    Raises:
+        UsageError: it cannot be made or written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{root}: cannot be written ({said}); name another folder") from None
+
+
+class _Task:
+    """What a worker runs; a class, so that it can be sent to other processes by name."""
+
+    def __init__(self, tracker: str) -> None:
+        self.tracker = tracker
+
+    def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
+        folder = RunFolder(Path(job.root) / job.id)
+        try:
+            with folder.locked():
+                return _make(folder, progress)
+        except BusyError:
+            return _BUSY
+
+
+def _make(folder: RunFolder, progress: Callable[[int], None]) -> str:
+    record = folder.read([])
+    if record is not None and record["status"] in RESULTS:
+        # Another driver was faster.
+        return "done"
+    attempt = folder.start()
+    found = read_record(folder.plan)
+    os.chdir(found["working_folder"])
+    spec = _spec(found)
+    if _identity(_described(spec)) != folder.id:
+        raise RuntimeError("its source code is not the one it was planned with: plan it again")
+    module, _, function = spec.runner.partition(":")
+    made = getattr(importlib.import_module(module), function)(spec, folder, progress)
+    notes = [*made.pop("notes", []), *_set_aside(folder)]
+    write_record(folder.record, {"id": folder.id, **made, "notes": notes, "attempt": attempt})
+    folder.checkpoint.unlink(missing_ok=True)
+    folder.log.unlink(missing_ok=True)
+    return "done"
+
+
+def _set_aside(folder: RunFolder) -> list[str]:
+    return [
+        f"{path.name} was set aside as corrupt" for path in sorted(folder.path.glob("*.corrupt-*"))
+    ]
+
+
+def _record(job: Job) -> Record:
+    record = RunFolder(Path(job.root) / job.id).load()
+    assert record is not None, "a job that ended well has written its record"
+    return record
+
+
+def _failed(job: Job, failure: Failure) -> Record:
+    """The record of a run that has no result; on a full disk it is only said, not kept."""
+    folder = RunFolder(Path(job.root) / job.id)
+    attempts = folder.path / "attempts"
+    try:
+        found = read_record(folder.plan)
+        attempt = int(attempts.read_text()) if attempts.exists() else 1
+    except (OSError, ValueError):
+        found, attempt = {"spec": {}}, 1
+    record = {
+        "id": folder.id,
+        "status": failure.status,
+        "reason": failure.reason,
+        "spec": found["spec"],
+        "source": found.get("source"),
+        "history": [],
+        "evaluations": [],
+        "costs": {},
+        "environment": {},
+        "notes": [],
+        "attempt": attempt,
+    }
+    try:
+        if failure.traceback:
+            write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
+        write_record(folder.record, record)
+    except OSError as error:
+        record["notes"].append(f"not kept on disk: {error.strerror}")
+    return record
+
+
+def _wait(job: Job) -> Record | None:
+    """The record that another driver's process writes; None if it leaves none."""
+    folder = RunFolder(Path(job.root) / job.id)
+    while True:
+        try:
+            with folder.locked():
+                record = folder.read([])
+        except BusyError:
+            time.sleep(_WAIT_SECONDS)
+            continue
+        return record if record is not None and record["status"] in RESULTS else None
+
+
+def _sort_in(folder: RunFolder, spec: AnySpec, result: Plan) -> None:
+    record = folder.read(result.notes)
+    if record is not None and record["status"] in RESULTS:
+        result.finished.append(record)
+    else:
+        result.jobs.append(Job(str(folder.path.parent), folder.id, spec.label, spec.steps))
+
+
+def _described(spec: AnySpec) -> Record:
+    """What a run's id is made of."""
+    if isinstance(spec, RunSpec):
+        from rulekeep.registry import resolve
+
+        resolved = resolve(spec)
+        spec, source = resolved.spec, resolved.source
+    else:
+        source = sources.digest(spec.code, ())
+    return {"kind": spec.kind, "spec": spec.model_dump(mode="json"), "source": source}
+
+
+def _identity(found: Record) -> str:
+    canonical = json.dumps({key: found[key] for key in ("kind", "spec", "source")}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _spec(found: Record) -> AnySpec:
+    kind = KINDS.get(found.get("kind", ""))
+    if kind is None:
+        raise UsageError(f"kind {found.get('kind')!r}: choose from {', '.join(KINDS)}")
+    spec: AnySpec = kind.parse_json(found["spec"])
+    return spec
