@@ -172,6 +172,16 @@ def test_retention_by_step_position_and_kind() -> None:
     assert scores_of(tiny(), [0] * 4, [0] * 4).retention_by_kind == {}
 
 
+def test_positions_are_ranks_of_the_instructions_of_each_example() -> None:
+    first = np.array([[1, 1, 0, 1]] * 2, dtype=bool)
+    source = np.array([[5, 1, -1, 3], [0, 2, -1, 4]])
+    sample = tiny(first_mention=first, source=source, rule_words=None)
+    scores = scores_of(sample, [10, 0, 16, 0], [0, 0, 17, 10])
+    found = [entry["retention"] for entry in scores.retention_by_position]
+    assert found == [0, 0, 1]
+    assert [entry["position"] for entry in scores.retention_by_position] == [0, 1, 2]
+
+
 def test_a_default_counts_the_first_time_that_it_is_shown() -> None:
     no = np.zeros((2, 4), dtype=bool)
     rule = np.array([[1, 0, 0, 0]] * 2, dtype=bool)
@@ -192,6 +202,9 @@ def test_intrusions_by_hand() -> None:
     assert scores.intrusion_rate == 1 / 3
     # Decoys 11 and 14 among 5 wrong words, then among 4; 12 among 5.
     assert scores.intrusion_chance == pytest.approx((2 / 5 + 2 / 4 + 1 / 5) / 3)
+    # After a right 10 no rule is 10 again: decoys 11 and 14 among 11, 12, 14 and 15.
+    after_right = scores_of(tiny(), [10, 15, 16, 10], [10, 12, 17, 10])
+    assert (after_right.intrusion_rate, after_right.intrusion_chance) == (0, 2 / 4)
     right = scores_of(tiny(), [10, 13, 0, 0], [10, 12, 0, 0])
     assert right.intrusion_rate is right.intrusion_chance is None
     untold = scores_of(tiny(rule_words=None), [11, 15, 16, 10], [13, 12, 17, 10])

@@ -9,10 +9,18 @@ A rule is a pair: K different keys with K different values. Keys are this task's
 context. Every pair is queried once; queries are given, and values alone are supervised.
 
 `zoology` is the published layout: pairs first, then queries at even distances that follow
-their power law (a = 0.01), and random words between. It departs from the published code in
-two things: a query's value stands after it (there, the label alone has it), and no random
-word is a key of the context. `fillers`, `decoy_rate` and `placement` concern `exam` only.
-Splits differ by their random streams: every example draws its pairs afresh.
+their power law (a = 0.01), and random words between. It departs from the published code
+(HazyResearch/zoology, `multiquery_ar`) in three things. A query's value stands after it; there
+the label alone has it, at the query, and a random word follows. So values given before can be
+ruled out here, and chance rises from query to query. No random word is a key of the context;
+there any word of the vocabulary may come up. And the vocabulary is small unless asked for:
+there it has 8,192 words, keys 1 to 4,095 and values from 4,096 on, with word 0 for blanks.
+Here values are numbered first and there is no word 0: `items=4095, rule_words=4096` are as many
+keys and values. Random words are the published default; the published configuration of the
+Zoology paper's Figure 2 has blanks in their place (`random_non_queries=False`).
+
+`fillers`, `decoy_rate` and `placement` concern `exam` only. Splits differ by their random
+streams: every example draws its pairs afresh.
 """
 
 from functools import lru_cache
