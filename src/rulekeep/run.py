@@ -98,7 +98,7 @@ def build(resolved: Resolved) -> LanguageModel:
     assert spec.hidden is not None, "filled in by resolve"
     return LanguageModel(
         len(resolved.task.vocabulary), resolved.mixers, width=spec.width, hidden=spec.hidden,
-        positions=spec.positions, context=spec.context, seed=spec.seed,
+        positions=spec.added_positions, context=spec.context, seed=spec.seed,
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def _evaluations(model: LanguageModel, resolved: Resolved, notes: list[str]) -> 
     dev = sorted({spec.context, *(c for c in spec.tested if c <= spec.context)})
     rows = [_look(model, resolved, "dev", context, spec.dev_examples) for context in dev]
     for context in spec.tested:
-        if spec.positions == "learned" and context > spec.context:
+        if spec.added_positions == "learned" and context > spec.context:
             notes.append(f"test at {context}: not defined, learned positions end at {spec.context}")
             continue
         examples = spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
@@ -201,7 +201,7 @@ def _decoding(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     spec = resolved.spec
     bytes_by, ms_by = {}, {}
     for context in spec.tested:
-        if spec.positions == "learned" and context > spec.context:
+        if spec.added_positions == "learned" and context > spec.context:
             continue
         sample = resolved.task.sample("dev", context, 1, seed=spec.seed)
         tokens = torch.from_numpy(sample.tokens).to(spec.device)

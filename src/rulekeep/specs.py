@@ -6,7 +6,6 @@ Unknown keys are errors, and a message names the value received and the fix.
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
@@ -80,14 +79,6 @@ class TrainingSpec(Spec):
     warmup_steps: int = 0
     final_share: float = 1.0
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 1."""
-        if step <= self.warmup_steps:
-            return self.learning_rate * step / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        falling = (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * falling)
-
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -125,7 +116,7 @@ class RunSpec(Spec):
         le=2**17,
         description="Channels inside the feed-forward layer, 4 x width if left out.",
     )
-    positions: Positions = Field(
+    added_positions: Positions = Field(
         default="none", description="Added to the embeddings: none, learned, earliness."
     )
     context: int = Field(
@@ -314,10 +305,36 @@ class ArticleSpec(Spec):
         ]
 
 
-AnySpec: TypeAlias = RunSpec | ArticleCell
-KINDS: dict[str, type[RunSpec] | type[ArticleCell]] = {
+class PredictorSpec(Spec):
+    """An outside model scored on a task, as it is: nothing is trained."""
+
+    kind: ClassVar[str] = "predictor"
+    runner: ClassVar[str] = "rulekeep.predicting:run"
+
+    predictor: str = Field(description="file.py:Class or module:Class.")
+    task: str = "recite"
+    task_options: dict[str, Option] = Field(default={})
+    test_contexts: tuple[int, ...] = Field(default=(256,))
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    test_examples: int = Field(default=1000, ge=1, le=10**7)
+    long_test_examples: int = Field(default=256, ge=1, le=10**7)
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        return f"{self.task} {self.predictor} seed {self.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Contexts to be read: what its progress counts."""
+        return len(self.test_contexts)
+
+
+AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec
+KINDS: dict[str, type[RunSpec] | type[ArticleCell] | type[PredictorSpec]] = {
     RunSpec.kind: RunSpec,
     ArticleCell.kind: ArticleCell,
+    PredictorSpec.kind: PredictorSpec,
 }
 
 

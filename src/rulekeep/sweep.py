@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rulekeep import sources
 from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
+from rulekeep.registry import described
+from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     RESULTS,
     BusyError,
@@ -272,13 +272,7 @@ def _sort_in(folder: RunFolder, spec: AnySpec, result: Plan) -> None:
 
 def _described(spec: AnySpec) -> Record:
     """What a run's id is made of."""
-    if isinstance(spec, RunSpec):
-        from rulekeep.registry import resolve
-
-        resolved = resolve(spec)
-        spec, source = resolved.spec, resolved.source
-    else:
-        source = sources.digest(spec.code, ())
+    spec, source = described(spec)
     return {"kind": spec.kind, "spec": spec.model_dump(mode="json"), "source": source}
 
 
