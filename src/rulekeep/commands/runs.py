@@ -214,10 +214,11 @@ def _scores(records: Iterable[Record]) -> str:
         if rows:
             lines.append("test context  retention  chance  exact  token accuracy  val loss")
         for row in rows:
-            retention, chance = row["retention"], row["chance"]["retention"]
+            loss = "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
             lines.append(
-                f"{row['context']:>12}  {retention:9.3f}  {chance:6.3f}  {row['exact']:5.3f}  "
-                f"{row['token_accuracy']:14.3f}  {row['val_loss']:8.4f}"
+                f"{row['context']:>12}  {row['retention']:9.3f}  "
+                f"{row['chance']['retention']:6.3f}  {row['exact']:5.3f}  "
+                f"{row['token_accuracy']:14.3f}  {loss:>8}"
             )
     return "\n".join(lines)
 
