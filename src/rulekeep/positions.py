@@ -14,8 +14,8 @@ from torch import Tensor
 
 
 def rotate(
-    x: Float[Tensor, "batch heads time k"], positions: Int[Tensor, " time"], base: float
-) -> Float[Tensor, "batch heads time k"]:
+    x: Float[Tensor, "... time k"], positions: Int[Tensor, " time"], base: float
+) -> Float[Tensor, "... time k"]:
     """`x` turned by the angles of its positions; `k` is even.
 
     Angles are float64, so that token 100,000 turns as exactly as token 1.

@@ -9,11 +9,13 @@ from rulekeep.mixers.kda import KDA
 from rulekeep.mixers.linear_attention import LinearAttention
 from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.mixers.retnet import RetNet
+from rulekeep.mixers.sliding_window import SlidingWindow
 from rulekeep.mixers.slots import Slots
 from rulekeep.mixers.ssd import SSD
 
 MIXERS: dict[str, type[Mixer]] = {
     "attention": Attention,
+    "sliding_window": SlidingWindow,
     "slots": Slots,
     "linear_attention": LinearAttention,
     "retnet": RetNet,
@@ -36,5 +38,6 @@ __all__ = [
     "MatrixMixer",
     "Mixer",
     "RetNet",
+    "SlidingWindow",
     "Slots",
 ]
