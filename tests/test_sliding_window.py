@@ -27,7 +27,9 @@ def test_blocks_are_the_loop(
     for length in LENGTHS:
         x = torch.randn(batch, length, 8, dtype=torch.float64, requires_grad=True)
         # The cache before it: empty, with a few tokens, one short of full, full.
-        for past in {0, min(sinks + 1, budget), budget - 1, budget} if length in (2, 17, 65) else {0}:
+        for past in (
+            {0, min(sinks + 1, budget), budget - 1, budget} if length in (2, 17, 65) else {0}
+        ):
             cache = [
                 torch.randn(batch, 2, past, 4, dtype=torch.float64, requires_grad=True)
                 for _ in range(2)

@@ -5,8 +5,10 @@ from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.delta import Delta
 from rulekeep.mixers.gated_delta import GatedDelta
 from rulekeep.mixers.gated_linear import GatedLinear
+from rulekeep.mixers.gru import GRU
 from rulekeep.mixers.kda import KDA
 from rulekeep.mixers.linear_attention import LinearAttention
+from rulekeep.mixers.lstm import LSTM
 from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.mixers.retnet import RetNet
 from rulekeep.mixers.sliding_window import SlidingWindow
@@ -16,6 +18,8 @@ from rulekeep.mixers.ssd import SSD
 MIXERS: dict[str, type[Mixer]] = {
     "attention": Attention,
     "sliding_window": SlidingWindow,
+    "lstm": LSTM,
+    "gru": GRU,
     "slots": Slots,
     "linear_attention": LinearAttention,
     "retnet": RetNet,
@@ -27,7 +31,9 @@ MIXERS: dict[str, type[Mixer]] = {
 }
 
 __all__ = [
+    "GRU",
     "KDA",
+    "LSTM",
     "MIXERS",
     "SSD",
     "Attention",
