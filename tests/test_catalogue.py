@@ -13,7 +13,7 @@ from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
 from rulekeep.mixers import MIXERS, MatrixMixer
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
-DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda"]
+DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda", "gated_slots", "routed_slots"]
 LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
 
 
