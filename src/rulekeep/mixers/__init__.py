@@ -1,5 +1,6 @@
 """The mixers: how context is carried. One file each; `MIXERS` is the catalogue."""
 
+from rulekeep.mixers.adapter import Stateless
 from rulekeep.mixers.attention import Attention
 from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.delta import Delta
@@ -52,4 +53,5 @@ __all__ = [
     "RoutedSlots",
     "SlidingWindow",
     "Slots",
+    "Stateless",
 ]
