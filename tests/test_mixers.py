@@ -114,6 +114,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "slots serial": ("slots", {"serial": True}),
     "attention rotary": ("attention", {"positions": "rotary"}),
     "attention alibi": ("attention", {"positions": "alibi"}),
+    **{
+        f"{name} convolved": (name, {"short_convolution": True})
+        for name in ("linear_attention", "ssd", "delta", "routed_slots")
+    },
     "window": ("sliding_window", {"window": 5, "sinks": 2, "positions": "rotary"}),
     "window without sinks": ("sliding_window", {"window": 50, "sinks": 0}),
 }

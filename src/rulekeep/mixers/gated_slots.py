@@ -33,6 +33,7 @@ class GatedSlots(SlotMixer):
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -41,6 +42,7 @@ class GatedSlots(SlotMixer):
             slots=slots,
             key_width=key_width,
             output_gate=output_gate,
+            short_convolution=short_convolution,
             serial=serial,
         )
         self.gate = nn.Linear(width, heads * slots)

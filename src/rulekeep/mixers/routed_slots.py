@@ -35,6 +35,7 @@ class RoutedSlots(SlotMixer):
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -43,6 +44,7 @@ class RoutedSlots(SlotMixer):
             slots=slots,
             key_width=key_width,
             output_gate=output_gate,
+            short_convolution=short_convolution,
             serial=serial,
         )
         if not 1 <= top_k <= slots:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.slot_chunks import slot_chunks, slot_loop
@@ -26,10 +25,19 @@ class SlotMemoryState(NamedTuple):
     values: Float[Tensor, "batch heads slots value_width"]
 
 
+class ConvolvedSlotMemoryState(NamedTuple):
+    """The same, and the last inputs of the short convolution."""
+
+    keys: Float[Tensor, "batch heads slots key_width"]
+    values: Float[Tensor, "batch heads slots value_width"]
+    recent: Float[Tensor, "batch 3 channels"]
+
+
 class SlotMixer(MatrixMixer):
     """Slots that keep α of what they hold at each token and take 1 − α of the new."""
 
     chunk = 16
+    convolved_state = ConvolvedSlotMemoryState
 
     def __init__(
         self,
@@ -39,12 +47,18 @@ class SlotMixer(MatrixMixer):
         slots: int,
         key_width: int | None,
         output_gate: bool,
+        short_convolution: bool,
         serial: bool,
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots {slots}: must be at least 1")
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
         self.slots = slots
 
@@ -54,8 +68,7 @@ class SlotMixer(MatrixMixer):
     ) -> Float[Tensor, "batch time heads slots"]:
         """The logarithm of α, at most 0."""
 
-    def init_state(self, batch_size: int) -> SlotMemoryState:
-        """Empty slots."""
+    def _empty(self, batch_size: int) -> SlotMemoryState:
         shape, weight = (batch_size, self.heads, self.slots), self.in_projection.weight
         return SlotMemoryState(
             weight.new_zeros(*shape, self.key_width), weight.new_zeros(*shape, self.value_width)
@@ -64,7 +77,7 @@ class SlotMixer(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = F.silu(queries_keys).chunk(2, dim=-2)
+        queries, keys = self._activated(queries_keys).chunk(2, dim=-2)
         queries = queries / math.sqrt(self.key_width)
         gate = self._log_decay(x)
         if self.serial:
