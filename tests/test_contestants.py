@@ -20,9 +20,11 @@ def made(spec: RunSpec, dev_loss: float) -> Record:
 
 
 def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
-    one, two = contestants("delta[heads=8,added_positions=earliness], my.py:M[on=true,a=none]")
+    one, two = contestants(
+        "delta[heads=8,added_positions=earliness], my.py:M[on=true,a=null,b=none]"
+    )
     assert one == Contestant("delta", {"heads": 8}, {"added_positions": "earliness"})
-    assert two == Contestant("my.py:M", {"on": True, "a": None}, {})
+    assert two == Contestant("my.py:M", {"on": True, "a": None, "b": "none"}, {})
     assert one.spec(seed=3).mixer_options == {"heads": 8}
 
 

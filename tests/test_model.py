@@ -130,9 +130,7 @@ class _Says(GeneratingPredictor):
     def __init__(self, oracle: _Oracle) -> None:
         self.oracle = oracle
 
-    def generate(
-        self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray
-    ) -> np.ndarray:
+    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
         return np.stack([self.oracle.known[tuple(row)][len(row) :] for row in prompts])
 
 

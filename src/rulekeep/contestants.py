@@ -68,8 +68,8 @@ def contestants(text: str) -> tuple[Contestant, ...]:
 
 
 def scalar(text: str) -> Option:
-    """An option's value: a number, true, false or none, or the text itself."""
-    if text.lower() in ("none", "null"):
+    """An option's value: a number, true, false, None or null, or the text itself."""
+    if text in ("None", "null"):
         return None
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
