@@ -7,7 +7,6 @@ the bits of a local run. Dask gives the jobs of a lost worker to another one. Ne
 """
 
 import logging
-import os
 import platform
 import queue
 import traceback
@@ -17,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
@@ -96,7 +96,7 @@ class _Sweep:
         self.function = function
         self.jobs = jobs
         self.time_limit = time_limit
-        self.folder = os.getcwd()
+        self.folder = str(Path.cwd())
         self.name = uuid.uuid4().hex
         self.news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self.starts: Counter[int] = Counter()
@@ -212,7 +212,7 @@ def _unpickled(content: bytes) -> Any:
 
 
 def _warn_if_nobody_can(client: "Client", scheduler: str, resources: Mapping[str, float]) -> None:
-    workers = client.scheduler_info()["workers"].values()
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     asked = ",".join(f"{name}={amount:g}" for name, amount in resources.items())
     if not workers:
         line = f"no worker has joined {scheduler} yet: waiting for one"
