@@ -3,19 +3,21 @@
 Off by default. A record never depends on one: it is written the same with any tracker or none,
 and a tracker that fails is left alone for the rest of the run, with one warning.
 
-    >>> with Path("runs/x") as folder:                                   # doctest: +SKIP
-    ...     follow = tracker("tensorboard", folder)
-    ...     follow.start("x", {"mixer": "delta", "seed": 1})
-    ...     follow.log(25, {"val_loss": 1.2})
-    ...     follow.finish("done", {"retention": 0.9})
+    >>> follow = tracker("tensorboard", Path("runs/x"))               # doctest: +SKIP
+    >>> follow.start("x", {"mixer": "delta", "seed": 1})              # doctest: +SKIP
+    >>> follow.log(25, {"val_loss": 1.2})                             # doctest: +SKIP
+    >>> follow.finish("done", {"retention": 0.9})                     # doctest: +SKIP
 """
 
 import importlib
 import importlib.util
 import json
+import os
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, final
 
@@ -122,7 +124,9 @@ class _Wandb(Tracker):
         if self._module == "wandb":
             # The same id after an interruption continues the curve; trackio goes by the name.
             options.update(id=run_id, dir=str(self._folder))
-        self._run = service.init(project=_project(), resume="allow", **options)
+        self._run = service.init(
+            project=os.environ.get("WANDB_PROJECT") or "rulekeep", resume="allow", **options
+        )
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
@@ -154,18 +158,14 @@ class _Guarded(Tracker):
         if self._broken:
             return
         try:
-            call()
+            # Standard output is for what a command prints.
+            with redirect_stdout(sys.stderr):
+                call()
         except Exception as error:
             self._broken = True
             said = " ".join(f"{type(error).__name__}: {error}".split())
             line = f"tracker {self._name} failed and is left out from here on: {said}"
             warnings.warn(line, TrackerWarning, stacklevel=4)
-
-
-def _project() -> str:
-    import os
-
-    return os.environ.get("WANDB_PROJECT") or "rulekeep"
 
 
 def _indented(content: Mapping[str, Any]) -> str:
