@@ -1,4 +1,4 @@
-"""Trackers, offline: TensorBoard's files are read back; the wandb API is a fake of the same shape."""
+"""Trackers, offline: TensorBoard's files are read back; the wandb API is a fake of its shape."""
 
 import importlib.machinery
 import math
@@ -40,7 +40,7 @@ class Service(types.ModuleType):
 
     def _note(self, *call):
         self.calls.append(call)
-        print("chatter")
+        sys.stdout.write("chatter")
         if call[0] == self.broken:
             raise RuntimeError("no\nservice")
         return self
