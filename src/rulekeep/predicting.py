@@ -4,7 +4,7 @@ The class is made with the task, whose `vocabulary` and `words` turn tokens into
 scored as it is on the test split: see `Predictor` and its two simpler forms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rulekeep import costs
 from rulekeep.evaluation import GeneratingPredictor, evaluate_samples
@@ -15,9 +15,14 @@ from rulekeep.store import Record, RunFolder
 LONG_CONTEXT = 1028
 
 
-def run(spec: PredictorSpec, folder: RunFolder, progress: Callable[[int], None]) -> Record:
+def run(
+    spec: PredictorSpec,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Record:
     """Scores an outside model at each context; `progress` hears of every one."""
-    del folder
+    del folder, log
     costs.prepare_process()
     resolved = resolve_predictor(spec)
     spec, task = resolved.spec, resolved.task

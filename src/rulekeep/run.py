@@ -9,7 +9,7 @@ after the seed and what it is for, and example i of a batch is a function of its
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,15 @@ _SHORTEST_LENGTH = 64
 _CHECKPOINT_SECONDS = 20.0
 
 
-def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None]) -> Record:
-    """Runs a spec from its last checkpoint, if there is one; `progress` hears of every step.
+def run(
+    spec: RunSpec,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Record:
+    """Runs a spec from its last checkpoint, if there is one.
+
+    `progress` hears of every step, `log` of the figures at every look at dev.
 
     Raises:
         MixerError: the mixer breaks its contract.
@@ -59,6 +66,7 @@ def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None]) -> Re
             if step.number % spec.evaluate_every == 0 or step.number in (1, spec.steps):
                 look = _look(model, resolved, "dev", spec.context, spec.dev_examples)
                 history.append(_history_row(step, look))
+                log(step.number, {k: v for k, v in history[-1].items() if v is not None})
                 if solved is None and look["exact"] >= SOLVED:
                     solved = step.number
                     if spec.stop_when_solved:

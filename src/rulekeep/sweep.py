@@ -33,6 +33,7 @@ from rulekeep.store import (
     write_record,
     write_text,
 )
+from rulekeep.trackers import tracker
 
 _BUSY = "busy"
 _WAIT_SECONDS = 1.0
@@ -126,16 +127,17 @@ def execute(
     planned: Plan,
     executor: Executor,
     time_limit: float | None = None,
-    tracker: str = "none",
+    tracked: str = "none",
 ) -> Iterator[Event]:
     """Runs the jobs of a plan and yields what happens; each leaves its record on disk.
 
+    `tracked` names the tracker that hears of each run as it goes.
     A job that another driver is running is waited for, and run here if it is left undone.
     """
     jobs = list(planned.jobs)
     while jobs:
         busy: list[Job] = []
-        for event in executor.run(_Task(tracker), jobs, time_limit):
+        for event in executor.run(_Task(tracked), jobs, time_limit):
             job = jobs[event.job]
             match event:
                 case Advanced(_, steps):
@@ -181,12 +183,12 @@ class _Task:
         folder = RunFolder(Path(job.root) / job.id)
         try:
             with folder.locked():
-                return _make(folder, progress)
+                return _make(folder, progress, self.tracker)
         except BusyError:
             return _BUSY
 
 
-def _make(folder: RunFolder, progress: Callable[[int], None]) -> str:
+def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
     record = folder.read([])
     if record is not None and record["status"] in RESULTS:
         # Another driver was faster.
@@ -198,7 +200,16 @@ def _make(folder: RunFolder, progress: Callable[[int], None]) -> str:
     if _identity(_described(spec)) != folder.id:
         raise RuntimeError("its source code is not the one it was planned with: plan it again")
     module, _, function = spec.runner.partition(":")
-    made = getattr(importlib.import_module(module), function)(spec, folder, progress)
+    follow = tracker(tracked, folder.path)
+    follow.start(folder.id, found["spec"])
+    try:
+        made = getattr(importlib.import_module(module), function)(
+            spec, folder, progress, follow.log
+        )
+    except BaseException as error:
+        follow.finish("failed", {"reason": str(error)})
+        raise
+    follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
     write_record(folder.record, {"id": folder.id, **made, "notes": notes, "attempt": attempt})
     folder.checkpoint.unlink(missing_ok=True)

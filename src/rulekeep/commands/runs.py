@@ -21,6 +21,7 @@ from rulekeep.presets import PRESETS
 from rulekeep.registry import find_function
 from rulekeep.specs import AnySpec, PredictorSpec, RunSpec, UsageError
 from rulekeep.store import RESULTS, Record
+from rulekeep.trackers import check_tracker
 
 _Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
 _LARGEST_FILE = 2**20
@@ -163,6 +164,7 @@ def _carry_out(
     make: _Make | None, root: Path, executor: Executor, time_limit: str | None, tracker: str
 ) -> int:
     limit = None if time_limit is None else seconds("time-limit", time_limit)
+    check_tracker(tracker)
     planned = sweeps.plan_again(root) if make is None else sweeps.plan(make([]), root)
     if planned.finished:
         total = len(planned.finished) + len(planned.jobs)
