@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rulekeep.delta_rule import delta_rule
+
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
 Memory: TypeAlias = Float[Tensor, "batch heads k v"]
@@ -96,7 +98,17 @@ def delta_chunks(
     chunk: int = 16,
 ) -> Read:
     """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above."""
-    chunk = _fitting(chunk, queries.shape[1])
+    time = queries.shape[1]
+    chunk = _fitting(chunk, time)
+    pad = -time % chunk
+    sums = None
+    if log_decay is not None:
+        decays = _to_chunks(log_decay, chunk)
+        sums = decays.new_ones(chunk, chunk).tril() @ decays
+    if sums is None or sums.detach()[..., -1, :].min() > _LEAST:
+        parts = [F.pad(x, (0, 0, 0, 0, 0, pad)) if pad else x for x in (queries, keys, values, write)]
+        outputs, memory = delta_rule(*parts, memory, sums, chunk)
+        return Read(outputs[:, :time], memory)
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
     seen = _decayed(q, k, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     assert seen.key_scores is not None
