@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rulekeep.delta_rule import delta_rule
+from rulekeep.delta_rule import delta_rule, in_chunks, unit_readers
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
@@ -100,15 +100,10 @@ def delta_chunks(
     """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above."""
     time = queries.shape[1]
     chunk = _fitting(chunk, time)
-    pad = -time % chunk
-    sums = None
-    if log_decay is not None:
-        decays = _to_chunks(log_decay, chunk)
-        sums = decays.new_ones(chunk, chunk).tril() @ decays
-    if sums is None or sums.detach()[..., -1, :].min() > _LEAST:
-        parts = [F.pad(x, (0, 0, 0, 0, 0, pad)) if pad else x for x in (queries, keys, values, write)]
-        outputs, memory = delta_rule(*parts, memory, sums, chunk)
-        return Read(outputs[:, :time], memory)
+    sums = _decay_sums(log_decay, chunk)
+    if log_decay is None or sums is not None:
+        queries, keys = (in_chunks(_padded(x, chunk), chunk) for x in (queries, keys))
+        return delta_readers(torch.stack([queries, keys], dim=3), values, write, memory, sums=sums)
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
     seen = _decayed(q, k, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     assert seen.key_scores is not None
@@ -123,6 +118,35 @@ def delta_chunks(
     own, corrected = (seen.query_scores @ solved).split(widths, dim=-1)
     outputs = own + (seen.queries - corrected) @ states[:-1]
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
+
+
+def delta_readers(
+    readers: Tensor, values: Tokens, write: Tokens, memory: Memory, *, sums: Chunks | None
+) -> Read:
+    time, chunk = values.shape[1], readers.shape[-2]
+    outputs, memory = delta_rule(
+        readers, _padded(values, chunk), _padded(write, chunk), memory, sums
+    )
+    return Read(outputs[:, :time], memory)
+
+
+def delta_unit(
+    queries_keys: Tokens,
+    values: Tokens,
+    write: Tokens,
+    memory: Memory,
+    *,
+    log_decay: Tokens | None = None,
+    chunk: int = 16,
+) -> Read:
+    """`delta_chunks` of silu(x) / |silu(x)| of both queries and keys."""
+    chunk = _fitting(chunk, values.shape[1])
+    sums = _decay_sums(log_decay, chunk)
+    if log_decay is not None and sums is None:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        return delta_chunks(queries, keys, values, write, memory, log_decay=log_decay, chunk=chunk)
+    readers = unit_readers(_padded(queries_keys, chunk), chunk)
+    return delta_readers(readers, values, write, memory, sums=sums)
 
 
 def delta_loop(
@@ -338,6 +362,19 @@ def _decay_chunks(log_decay: Tokens | None, time: int, chunk: int) -> Chunks | N
     if log_decay.shape[1] < time:
         log_decay = log_decay.expand(-1, time if time % chunk else chunk, -1, -1)
     return _to_chunks(log_decay, chunk)
+
+
+def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
+    """Sums since the start of a chunk; None without decay or where a chunk leaves too little."""
+    if log_decay is None:
+        return None
+    decays = _to_chunks(log_decay, chunk)
+    sums = decays.new_ones(chunk, chunk).tril() @ decays
+    return sums if sums.detach()[..., -1, :].min() > _LEAST else None
+
+
+def _padded(x: Tokens, chunk: int) -> Tokens:
+    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % chunk)) if x.shape[1] % chunk else x
 
 
 def _to_chunks(x: Tokens, chunk: int) -> Chunks:

@@ -26,117 +26,180 @@ Glossary: tokens `[batch, time, heads, k]`; in chunks `[chunk, batch, heads, pla
 the first three as one in what goes through batched products.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-def delta_rule(q,k,v,beta,memory,sums,chunk):
-    return _DeltaRule.apply(q,k,v,beta,memory,sums,chunk)
+Readers: TypeAlias = Float[Tensor, "chunk batch heads 2 place k"]
+
+
+def delta_rule(
+    readers: Readers, values: Tensor, write: Tensor, memory: Tensor, log_decay_sums: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What is read, as tokens, and the memory after the last.
+
+    `log_decay_sums` are the sums of log-decays since the start of each chunk, the token's own
+    included, one channel a head or one a key channel.
+    """
+    found: tuple[Tensor, Tensor] = _DeltaRule.apply(  # type: ignore[no-untyped-call]
+        readers, values, write, memory, log_decay_sums
+    )
+    return found
+
+
+def unit_readers(queries_keys: Float[Tensor, "batch time 2*heads k"], place: int) -> Readers:
+    """silu(x) / |silu(x)|, in chunks: queries above keys."""
+    readers: Tensor = _UnitReaders.apply(queries_keys, place, 1e-6)  # type: ignore[no-untyped-call]
+    return readers
+
+
+class _UnitReaders(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, place: int, eps: float) -> Tensor:
+        batch, time, heads, width = x.shape
+        h = torch.nn.functional.silu(x)
+        scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+        scale.mul_(scale).add_(eps).rsqrt_()
+        readers = x.new_empty(time // place, batch, heads // 2, 2, place, width)
+        torch.mul(_halves(h, place), _halves(scale, place), out=readers)
+        ctx.save_for_backward(x, readers, scale)
+        return readers
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, readers, scale = ctx.saved_tensors
+        place = readers.shape[-2]
+        along = (readers * grads[0]).sum(-1, keepdim=True)
+        of_h = torch.addcmul(grads[0], readers, along, value=-1)
+        grad = torch.empty_like(x)
+        torch.mul(of_h, _halves(scale, place), out=_halves(grad, place))
+        return torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=grad), None, None
+
+
+def _halves(x: Tensor, place: int) -> Tensor:
+    """[batch, time, 2*heads, k] seen as [chunk, batch, heads, 2, place, k]."""
+    x = x.unflatten(2, (2, -1)).unflatten(1, (-1, place))
+    return x.permute(1, 0, 4, 3, 2, 5)
 
 
 class _DeltaRule(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, write: Tensor, memory: Tensor, sums: Tensor | None, place: int) -> tuple[Tensor, Tensor]:
-        batch, time, heads, width = keys.shape
-        ctx.sizes = sizes = time // place, batch, heads
-        both = keys.new_empty(*sizes, 2, place, width)
-        q, k = in_chunks(queries, place), in_chunks(keys, place)
-        v, beta = (in_chunks(x, place).contiguous() for x in (values, write))
-        v, beta = v.flatten(0, 2), beta.flatten(0, 2)
-        total = since_start = None
+    def forward(
+        ctx: Any,
+        readers: Tensor,
+        values: Tensor,
+        write: Tensor,
+        memory: Tensor,
+        sums: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        *sizes, _, place, width = readers.shape
+        ctx.sizes = sizes
+        v, beta = (in_chunks(x, place).contiguous().flatten(0, 2) for x in (values, write))
+        since_start = total = None
         if sums is None:
-            both[:, :, :, 0], both[:, :, :, 1] = q, k
-            both = both.flatten(3,4).flatten(0, 2)
+            both = readers.flatten(3, 4).flatten(0, 2)
             upward = both[:, place:]
         else:
             since_start = sums.exp()
-            torch.mul(q, since_start, out=both[:, :, :, 0])
-            torch.mul(k, since_start, out=both[:, :, :, 1])
-            both = both.flatten(3,4).flatten(0, 2)
-            upward = (k / since_start).flatten(0, 2)
+            both = (readers * since_start.unsqueeze(3)).flatten(3, 4).flatten(0, 2)
+            upward = (readers[:, :, :, 1] / since_start).flatten(0, 2)
             total = since_start[..., -1:, :].flatten(0, 2).mT
-        readers = both[:, place:]
+        keys = both[:, place:]
         scores = torch.bmm(both, upward.mT)
         scores *= _sees(place, scores.dtype, scores.device)
         inverse = unit_inverse(scores[:, place:] * beta)
         ends = torch.bmm(upward.mT, inverse)
-        if total is not None:
-            ends *= total
-        writers = ends * beta.mT
         kept = _one(width, v.dtype, v.device).expand(len(v), -1, -1)
         if total is not None:
+            ends *= total
             kept = kept * total
-        kept = torch.baddbmm(kept, writers, readers, alpha=-1)
-        states = v.new_empty(sizes[0] + 1, batch * heads, width, v.shape[-1])
+        writers = ends * beta.mT
+        kept = torch.baddbmm(kept, writers, keys, alpha=-1)
+        states = v.new_empty(sizes[0] + 1, *memory.flatten(0, 1).shape)
         states[0] = memory.flatten(0, 1)
-        if len(states) > 1:
-            added = torch.bmm(writers, v)
-            every = states.unbind()
-            for add, keep, before, after in zip(added.view_as(states[1:]).unbind(), kept.view(*states.shape[:2], width, width)[:0].unbind() if False else kept.view(sizes[0], -1, width, width).unbind(), every[:-1], every[1:], strict=True):
-                torch.baddbmm(add, keep, before, out=after)
+        added = torch.bmm(writers, v).view_as(states[1:])
+        _carry(added, kept, states.unbind())
         before = states[:-1].flatten(0, 1)
         read = torch.bmm(both, before)
         missing = read[:, place:]
         missing -= v
         change = torch.bmm(inverse, missing * -beta)
         read.baddbmm_(scores, change)
-        outputs = to_tokens(read[:, :place], sizes)
-        ctx.save_for_backward(both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start, total)
-        return outputs, states[-1].view_as(memory)
+        ctx.save_for_backward(
+            both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start
+        )
+        return to_tokens(read[:, :place], sizes), states[-1].view_as(memory)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor, grad_memory: Tensor) -> tuple[Tensor | None, ...]:
-        both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start, total = ctx.saved_tensors
-        sizes = ctx.sizes
-        place, width = upward.shape[1:]
-        readers, before = both[:, place:], states[:-1].flatten(0, 1)
-        grads = read.new_empty(read.shape)
-        grad_o = in_chunks(grad_out, place).contiguous().flatten(0, 2)
-        grads[:, :place] = grad_o
-        solved = torch.bmm(inverse.mT, torch.bmm(scores[:, :place].mT, grad_o))
-        negative = -beta
-        torch.mul(solved, negative, out=grads[:, place:])
-        # carry, in reverse
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start) = (
+            ctx.saved_tensors
+        )
+        grad_out, grad_memory = outer
+        sizes, place = ctx.sizes, upward.shape[1]
+        before = states[:-1].flatten(0, 1)
+        grad_read = in_chunks(grad_out, place).contiguous().flatten(0, 2)
+        # Of what is read, above; of what is missing, with its sign turned, below.
+        grads = torch.empty_like(read)
+        grads[:, :place] = grad_read
+        solved = torch.bmm(inverse.mT, torch.bmm(scores[:, :place].mT, grad_read))
+        minus = -beta
+        torch.mul(solved, minus, out=grads[:, place:])
         every = torch.empty_like(states)
         every[-1] = grad_memory.flatten(0, 1)
-        back = torch.bmm(both.mT, grads).view_as(states[1:])
-        list_ = every.unbind()
-        for add, keep, after, b4 in zip(reversed(back.unbind()), reversed(kept.mT.view(sizes[0], -1, width, width).unbind()) , reversed(list_[1:]), reversed(list_[:-1]), strict=True):
-            torch.baddbmm(add, keep, after, out=b4)
+        added = torch.bmm(both.mT, grads).view_as(states[1:])
+        _carry(added, kept.mT, every.unbind(), back=True)
         of_end = every[1:].flatten(0, 1)
         solved.baddbmm_(ends.mT, of_end)
-        torch.mul(solved, negative, out=grads[:, place:])
-        grad_v = to_tokens(grads[:, place:], sizes, sign=-1)
-        grad_beta = torch.mul(solved, read[:, place:], out=solved).sum(-1, keepdim=True).neg_()
+        torch.mul(solved, minus, out=grads[:, place:])
+        grad_values = to_tokens(grads[:, place:], sizes, sign=-1)
+        solved *= read[:, place:]
+        grad_write = solved.sum(-1, keepdim=True).neg_()
         grad_scores = torch.bmm(grads, change.mT)
         grad_scores *= _sees(place, scores.dtype, scores.device)
         grad_both = torch.bmm(grad_scores, upward)
         grad_both.baddbmm_(grads, before.mT)
-        grad_up = torch.bmm(grad_scores.mT, both)
-        grad_up.baddbmm_(change, (of_end if total is None else of_end * total).mT)
+        grad_upward = torch.bmm(grad_scores.mT, both)
         grad_sums = None
-        if since_start is not None:
-            since = since_start.flatten(0, 2)
-            w = both * grad_both
-            w = (w[:, :place] + w[:, place:]).addcmul_(grad_up, upward, value=-1)
-            of_total = of_end * states[1:].flatten(0, 1)
-            if since.shape[-1] == 1:
-                w, of_total = w.sum(-1, keepdim=True), of_total.sum((1, 2), keepdim=True)
-            else:
-                of_total = of_total.sum(-1, keepdim=True).mT
-            w[:, -1:] += of_total
-            grad_sums = w.view_as(since_start)
-            grad_q = grad_both[:, :place] * since
-            grad_k = (grad_both[:, place:] * since).addcdiv_(grad_up, since)
+        if since_start is None:
+            grad_upward.baddbmm_(change, of_end.mT)
+            grad_both[:, place:] += grad_upward
         else:
-            grad_q = grad_both[:, :place]
-            grad_k = grad_up.add_(grad_both[:, place:])
-        return to_tokens(grad_q, sizes), to_tokens(grad_k, sizes), grad_v, to_tokens(grad_beta, sizes), list_[0].view(*sizes[1:], *states.shape[2:]), grad_sums, None
+            since = since_start.flatten(0, 2)
+            grad_upward.baddbmm_(change, (of_end * since[:, -1:].mT).mT)
+            of_sums = both * grad_both
+            of_sums = of_sums[:, :place] + of_sums[:, place:]
+            of_sums.addcmul_(grad_upward, upward, value=-1)
+            of_total = (of_end * states[1:].flatten(0, 1)).sum(-1).unsqueeze(1)
+            if since.shape[-1] == 1:
+                of_sums, of_total = (x.sum(-1, keepdim=True) for x in (of_sums, of_total))
+            of_sums[:, -1:] += of_total
+            grad_sums = of_sums.view_as(since_start)
+            grad_both = grad_both.view(-1, 2, *upward.shape[1:]) * since.unsqueeze(1)
+            grad_both[:, 1] += grad_upward.div_(since)
+        return (
+            grad_both.view(*sizes, 2, *upward.shape[1:]),
+            grad_values,
+            to_tokens(grad_write, sizes),
+            every[0].view(*sizes[1:], *states.shape[2:]),
+            grad_sums,
+        )
+
+
+def _carry(added: Tensor, kept: Tensor, states: Sequence[Tensor], *, back: bool = False) -> None:
+    """S ← kept S + added from a state to the next, or back from the last."""
+    steps = list(zip(added.unbind(), kept.unflatten(0, added.shape[:2]).unbind(), strict=True))
+    if back:
+        steps, states = steps[::-1], states[::-1]
+    for (add, keep), before, after in zip(steps, states[:-1], states[1:], strict=True):
+        torch.baddbmm(add, keep, before, out=after)
 
 
 def in_chunks(x, place):
@@ -182,7 +245,7 @@ def unit_inverse(flat: Tensor) -> Tensor:
     while size < place // 2:
         torch.mul(flat, _second_sees_first(place, size, *kind), out=corner)
         torch.bmm(inverse, corner, out=product)
-        inverse.baddbmm_(product, inverse.clone(), alpha=-1) if False else inverse.sub_(torch.bmm(product, inverse, out=corner))
+        inverse -= torch.bmm(product, inverse, out=corner)
         size *= 2
     if size < place:
         first, second = slice(size), slice(size, place)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import delta_chunks, delta_loop, unit
+from rulekeep.chunks import delta_loop, delta_unit, unit
 from rulekeep.mixers.base import Mixer
 from rulekeep.pieces import in_pieces
 
@@ -122,12 +122,15 @@ class MatrixMixer(Mixer):
         kind = state[0].dtype
         with torch.autocast(x.device.type, enabled=False):
             read, *after = self._read(x.to(kind), queries_keys.to(kind), values.to(kind), *state)
+        weight = self.out_projection.weight
         if self.normalised:
-            read = unit(read, eps=1e-5) * self.norm_weight
+            read = unit(read, eps=1e-5)
+            # On the few columns of the projection, not on every row that goes through it.
+            weight = weight * self.norm_weight.flatten()
         read = read.flatten(-2)
         if len(parts) > 2:
             read = read * functional.silu(parts[2])
-        return self.out_projection(read).to(x.dtype), *after
+        return functional.linear(read, weight, self.out_projection.bias).to(x.dtype), *after
 
 
 class DeltaMixer(MatrixMixer):
@@ -146,13 +149,13 @@ class DeltaMixer(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
         write = self.write(x).sigmoid().unsqueeze(-1)
         decay = self._log_decay(x)
         if self.serial:
+            queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
-        return delta_chunks(
-            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+        return delta_unit(
+            queries_keys, values, write, state[0], log_decay=decay, chunk=self.chunk
         )
 
 
