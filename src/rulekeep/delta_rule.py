@@ -6,18 +6,19 @@
 
 A chunk starts from S_0. With b_t = a_1 … a_t, rows q' = b q, k' = b k, k'' = k / b, and a = b_C:
 
-    A = tril(k' k''ᵀ, −1)    P = tril(q' k''ᵀ)    R = (I + Diag(β) A)⁻¹    E = a k''ᵀ R Diag(β)
+    A = tril(k' k''ᵀ, −1)    P = tril(q' k''ᵀ)    R = (I + Diag(β) A)⁻¹
+    E = Diag(a) k''ᵀ R Diag(β)
     S_C = M S_0 + E v        M = Diag(a) − E k'                   one small product a chunk in turn
     x = v − k' S_0           D = R Diag(β) x      o = q' S_0 + P D
 
 D is what the chunk writes, row by row; h = x − A D is what it would write if every β were 1.
 With δ for gradients, chunks in reverse:
 
-    y = Rᵀ Pᵀ δo             δS_0 = Mᵀ δS_C + q'ᵀ δo − k'ᵀ Diag(β) y
-    G = y + Rᵀ (a k'')ᵀᵀ δS_C               δv = Diag(β) G        δβ = sum of G h over a row
+    y = Rᵀ Pᵀ δo                    δS_0 = Mᵀ δS_C + q'ᵀ δo − k'ᵀ Diag(β) y
+    G = y + Rᵀ k'' Diag(a) δS_C     δv = Diag(β) G     δβ = sum of G h over a row
     δP = tril(δo Dᵀ)         δA = −tril(δv Dᵀ, −1)
     δq' = δP k'' + δo S_0ᵀ   δk' = δA k'' − δv S_0ᵀ
-    δk'' = δPᵀ q' + δAᵀ k' + D (a δS_C)ᵀ    δ log a = sum of δS_C S_C over a row
+    δk'' = δPᵀ q' + δAᵀ k' + D (Diag(a) δS_C)ᵀ     δ log a = sum of δS_C S_C over a row
 
 q' and k' lie in one tensor, queries above keys, so that most products serve both. The quotient
 k / b needs a chunk that leaves at least exp(−40); the caller takes another way where one does not.
@@ -27,13 +28,15 @@ the first three as one in what goes through batched products.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from rulekeep.triangle import identity, invert_unit_triangles, up_to_and_before
 
 Readers: TypeAlias = Float[Tensor, "chunk batch heads 2 place k"]
 
@@ -62,7 +65,7 @@ class _UnitReaders(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, place: int, eps: float) -> Tensor:
         batch, time, heads, width = x.shape
-        h = torch.nn.functional.silu(x)
+        h = F.silu(x)
         scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
         scale.mul_(scale).add_(eps).rsqrt_()
         readers = x.new_empty(time // place, batch, heads // 2, 2, place, width)
@@ -112,10 +115,10 @@ class _DeltaRule(torch.autograd.Function):
             total = since_start[..., -1:, :].flatten(0, 2).mT
         keys = both[:, place:]
         scores = torch.bmm(both, upward.mT)
-        scores *= _sees(place, scores.dtype, scores.device)
-        inverse = unit_inverse(scores[:, place:] * beta)
+        scores *= up_to_and_before(place, scores.dtype, scores.device)
+        inverse = invert_unit_triangles(scores[:, place:] * beta)
         ends = torch.bmm(upward.mT, inverse)
-        kept = _one(width, v.dtype, v.device).expand(len(v), -1, -1)
+        kept = identity(width, v.dtype, v.device).expand(len(v), -1, -1)
         if total is not None:
             ends *= total
             kept = kept * total
@@ -134,7 +137,7 @@ class _DeltaRule(torch.autograd.Function):
         ctx.save_for_backward(
             both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start
         )
-        return to_tokens(read[:, :place], sizes), states[-1].view_as(memory)
+        return _to_tokens(read[:, :place], sizes), states[-1].view_as(memory)
 
     @staticmethod
     @once_differentiable
@@ -159,11 +162,11 @@ class _DeltaRule(torch.autograd.Function):
         of_end = every[1:].flatten(0, 1)
         solved.baddbmm_(ends.mT, of_end)
         torch.mul(solved, minus, out=grads[:, place:])
-        grad_values = to_tokens(grads[:, place:], sizes, sign=-1)
+        grad_values = _to_tokens(grads[:, place:], sizes).neg_()
         solved *= read[:, place:]
         grad_write = solved.sum(-1, keepdim=True).neg_()
         grad_scores = torch.bmm(grads, change.mT)
-        grad_scores *= _sees(place, scores.dtype, scores.device)
+        grad_scores *= up_to_and_before(place, scores.dtype, scores.device)
         grad_both = torch.bmm(grad_scores, upward)
         grad_both.baddbmm_(grads, before.mT)
         grad_upward = torch.bmm(grad_scores.mT, both)
@@ -187,7 +190,7 @@ class _DeltaRule(torch.autograd.Function):
         return (
             grad_both.view(*sizes, 2, *upward.shape[1:]),
             grad_values,
-            to_tokens(grad_write, sizes),
+            _to_tokens(grad_write, sizes),
             every[0].view(*sizes[1:], *states.shape[2:]),
             grad_sums,
         )
@@ -202,53 +205,17 @@ def _carry(added: Tensor, kept: Tensor, states: Sequence[Tensor], *, back: bool 
         torch.baddbmm(add, keep, before, out=after)
 
 
-def in_chunks(x, place):
+def in_chunks(
+    x: Float[Tensor, "batch time heads k"], place: int
+) -> Float[Tensor, "chunk batch heads place k"]:
+    """A view of whole chunks."""
     return x.unflatten(1, (-1, place)).permute(1, 0, 3, 2, 4)
 
 
-def to_tokens(x, sizes, sign=1):
+def _to_tokens(
+    x: Float[Tensor, "chunk*batch*heads place k"], sizes: Sequence[int]
+) -> Float[Tensor, "batch time heads k"]:
     chunks, batch, heads = sizes
     tokens = x.new_empty(batch, chunks * x.shape[1], heads, x.shape[2])
-    out, x = in_chunks(tokens, x.shape[1]), x.unflatten(0, sizes)
-    if sign < 0:
-        torch.neg(x, out=out)
-    else:
-        out.copy_(x)
+    in_chunks(tokens, x.shape[1]).copy_(x.unflatten(0, sizes))
     return tokens
-
-
-@lru_cache(maxsize=64)
-def _sees(place, dtype, device):
-    with torch.inference_mode(False):
-        one = torch.ones(place, place, dtype=dtype, device=device)
-        return torch.cat([one.tril(), one.tril(-1)])
-
-
-@lru_cache(maxsize=64)
-def _one(place, dtype, device):
-    with torch.inference_mode(False):
-        return torch.eye(place, dtype=dtype, device=device)
-
-
-@lru_cache(maxsize=64)
-def _second_sees_first(place, size, dtype, device):
-    with torch.inference_mode(False):
-        half = torch.arange(place, device=device) // size
-        row, column = half[:, None], half[None, :]
-        return ((row % 2 == 1) & (column == row - 1)).to(dtype)
-
-
-def unit_inverse(flat: Tensor) -> Tensor:
-    place, size, kind = flat.shape[-1], 2, (flat.dtype, flat.device)
-    inverse = torch.addcmul(_one(place, *kind), flat, _second_sees_first(place, 1, *kind), value=-1)
-    corner, product = torch.empty_like(flat), torch.empty_like(flat)
-    while size < place // 2:
-        torch.mul(flat, _second_sees_first(place, size, *kind), out=corner)
-        torch.bmm(inverse, corner, out=product)
-        inverse -= torch.bmm(product, inverse, out=corner)
-        size *= 2
-    if size < place:
-        first, second = slice(size), slice(size, place)
-        solved = inverse[:, second, second] @ flat[:, second, first]
-        torch.neg(solved @ inverse[:, first, first], out=inverse[:, second, first])
-    return inverse

@@ -154,9 +154,7 @@ class DeltaMixer(MatrixMixer):
         if self.serial:
             queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
-        return delta_unit(
-            queries_keys, values, write, state[0], log_decay=decay, chunk=self.chunk
-        )
+        return delta_unit(queries_keys, values, write, state[0], log_decay=decay, chunk=self.chunk)
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:
