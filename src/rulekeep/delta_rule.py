@@ -209,7 +209,8 @@ def in_chunks(
     x: Float[Tensor, "batch time heads k"], place: int
 ) -> Float[Tensor, "chunk batch heads place k"]:
     """A view of whole chunks."""
-    return x.unflatten(1, (-1, place)).permute(1, 0, 3, 2, 4)
+    chunks: Tensor = x.unflatten(1, (-1, place))
+    return chunks.permute(1, 0, 3, 2, 4)
 
 
 def _to_tokens(
