@@ -30,6 +30,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rulekeep.delta_rule import delta_rule, in_chunks, unit_readers
+from rulekeep.triangle import second_sees_first, unit_triangular_inverse
+
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
 Memory: TypeAlias = Float[Tensor, "batch heads k v"]
@@ -96,7 +99,14 @@ def delta_chunks(
     chunk: int = 16,
 ) -> Read:
     """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above."""
-    chunk = _fitting(chunk, queries.shape[1])
+    time = queries.shape[1]
+    chunk = _fitting(chunk, time)
+    sums = _decay_sums(log_decay, chunk)
+    if log_decay is None or sums is not None:
+        queries, keys = (in_chunks(_padded(x, chunk), chunk) for x in (queries, keys))
+        return _delta_of_readers(
+            torch.stack([queries, keys], dim=3), values, write, memory, sums=sums
+        )
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
     seen = _decayed(q, k, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     assert seen.key_scores is not None
@@ -111,6 +121,25 @@ def delta_chunks(
     own, corrected = (seen.query_scores @ solved).split(widths, dim=-1)
     outputs = own + (seen.queries - corrected) @ states[:-1]
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
+
+
+def delta_unit(
+    queries_keys: Tokens,
+    values: Tokens,
+    write: Tokens,
+    memory: Memory,
+    *,
+    log_decay: Tokens | None = None,
+    chunk: int = 16,
+) -> Read:
+    """`delta_chunks` of silu(x) / |silu(x)| of both queries and keys."""
+    chunk = _fitting(chunk, values.shape[1])
+    sums = _decay_sums(log_decay, chunk)
+    if log_decay is not None and sums is None:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        return delta_chunks(queries, keys, values, write, memory, log_decay=log_decay, chunk=chunk)
+    readers = unit_readers(_padded(queries_keys, chunk), chunk)
+    return _delta_of_readers(readers, values, write, memory, sums=sums)
 
 
 def delta_loop(
@@ -189,7 +218,7 @@ def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks)
     total = decay
     while size < place:
         first, second = total.unflatten(-2, (-1, 2)).unbind(-2)
-        mask = _second_sees_first(place, size, q)
+        mask = second_sees_first(place, size, q.dtype, q.device)
         query_scores = torch.addcmul(query_scores, q @ k.mT, mask)
         ones = torch.ones_like(first)
         from_start = torch.stack([ones, first], dim=-2).flatten(-3, -2).unsqueeze(-2)
@@ -202,57 +231,6 @@ def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks)
         total = first * second
         size *= 2
     return _Seen(query_scores, key_scores, q, readers, k, total.mT)
-
-
-def _second_sees_first(place: int, size: int, like: Tensor) -> Float[Tensor, "place place"]:
-    """1 where a second half of a block of 2 x size places meets the first half of the same."""
-    half = torch.arange(place, device=like.device) // size
-    row, column = half[:, None], half[None, :]
-    return ((row % 2 == 1) & (column == row - 1)).to(like.dtype)
-
-
-def unit_triangular_inverse(below: Float[Tensor, "... place place"]) -> Tensor:
-    """(I + below)⁻¹ for a strictly lower triangular `below`, places a power of two."""
-    inverse: Tensor = _UnitTriangularInverse.apply(below)  # type: ignore[no-untyped-call]
-    return inverse
-
-
-class _UnitTriangularInverse(torch.autograd.Function):
-    """By 2x2 blocks: [[P, 0], [X, Q]]⁻¹ = [[P⁻¹, 0], [−Q⁻¹ X P⁻¹, Q⁻¹]], all blocks at once.
-
-    Up to the last level, products of whole matrices that are zero outside the blocks: at these
-    sizes they cost less than cutting blocks out. No powers of `below`, which can be huge.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, below: Tensor) -> Tensor:
-        place, size = below.shape[-1], 2
-        flat = below.reshape(-1, place, place)
-        inverse = torch.eye(place, dtype=below.dtype, device=below.device)
-        # Blocks of one place: the inverse of the diagonal is the identity.
-        inverse = torch.addcmul(inverse, flat, _second_sees_first(place, 1, flat), value=-1)
-        corner, product = torch.empty_like(flat), torch.empty_like(flat)
-        while size < place // 2:
-            torch.mul(flat, _second_sees_first(place, size, flat), out=corner)
-            torch.bmm(inverse, corner, out=product)
-            torch.bmm(product, inverse, out=corner)
-            inverse -= corner
-            size *= 2
-        if size < place:
-            first, second = slice(size), slice(size, place)
-            solved = inverse[:, second, second] @ flat[:, second, first]
-            torch.neg(solved @ inverse[:, first, first], out=inverse[:, second, first])
-        inverse = inverse.view_as(below)
-        ctx.save_for_backward(inverse)
-        return inverse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (inverse,) = ctx.saved_tensors
-        grad: Tensor = inverse.mT @ grads[0] @ inverse.mT
-        grad *= grad.new_full(grad.shape[-2:], -1.0).tril(-1)
-        return grad
 
 
 def carry(
@@ -326,6 +304,29 @@ def _decay_chunks(log_decay: Tokens | None, time: int, chunk: int) -> Chunks | N
     if log_decay.shape[1] < time:
         log_decay = log_decay.expand(-1, time if time % chunk else chunk, -1, -1)
     return _to_chunks(log_decay, chunk)
+
+
+def _delta_of_readers(
+    readers: Tensor, values: Tokens, write: Tokens, memory: Memory, *, sums: Chunks | None
+) -> Read:
+    time, chunk = values.shape[1], readers.shape[-2]
+    outputs, memory = delta_rule(
+        readers, _padded(values, chunk), _padded(write, chunk), memory, sums
+    )
+    return Read(outputs[:, :time], memory)
+
+
+def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
+    """Sums since the start of a chunk; None without decay or where a chunk leaves too little."""
+    if log_decay is None:
+        return None
+    decays = _to_chunks(log_decay, chunk)
+    sums = decays.new_ones(chunk, chunk).tril() @ decays
+    return sums if sums.detach()[..., -1, :].min() > _LEAST else None
+
+
+def _padded(x: Tokens, chunk: int) -> Tokens:
+    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % chunk)) if x.shape[1] % chunk else x
 
 
 def _to_chunks(x: Tokens, chunk: int) -> Chunks:

@@ -63,7 +63,7 @@ class _InPieces(torch.autograd.Function):
         y = torch.empty_like(x)
         for cut in cuts:
             kept += state
-            y[:, cut], *state = advance(x[:, cut], *state)  # type: ignore[assignment]
+            y[:, cut], *state = advance(x[:, cut].contiguous(), *state)  # type: ignore[assignment]
         ctx.advance, ctx.cuts, ctx.count = advance, cuts, count
         kind = x.device.type
         ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
@@ -81,7 +81,7 @@ class _InPieces(torch.autograd.Function):
         for i in reversed(range(len(ctx.cuts))):
             cut = ctx.cuts[i]
             before = kept[i * ctx.count : (i + 1) * ctx.count]
-            leaves = [part.detach().requires_grad_() for part in (x[:, cut], *before)]
+            leaves = [part.detach().requires_grad_() for part in (x[:, cut].contiguous(), *before)]
             with torch.enable_grad(), torch.autocast(*ctx.autocast):
                 outputs = ctx.advance(*leaves)
             found = torch.autograd.grad(

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import delta_chunks, delta_loop, unit
+from rulekeep.chunks import delta_chunks, delta_loop, delta_unit, unit
 from rulekeep.mixers.base import Mixer
 from rulekeep.pieces import in_pieces
 
@@ -164,12 +164,15 @@ class MatrixMixer(Mixer):
             )
         if recent:
             after.append(torch.cat([part[:, 1 - _TAPS :] for part in recent], dim=-1))
+        weight = self.out_projection.weight
         if self.normalised:
-            read = unit(read, eps=1e-5) * self.norm_weight
+            read = unit(read, eps=1e-5)
+            # On the few columns of the projection, not on every row that goes through it.
+            weight = weight * self.norm_weight.flatten()
         read = read.flatten(-2)
         if len(parts) > 2:
             read = read * functional.silu(parts[2])
-        return self.out_projection(read).to(x.dtype), *after
+        return functional.linear(read, weight, self.out_projection.bias).to(x.dtype), *after
 
     def _activated(self, x: Tensor) -> Tensor:
         """silu(x), which the short convolution ends with already."""
@@ -215,9 +218,13 @@ class DeltaMixer(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
         write = self.write(x).sigmoid().unsqueeze(-1)
         decay = self._log_decay(x)
+        if self.convolution is None and not self.serial:
+            return delta_unit(
+                queries_keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+            )
+        queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
         if self.serial:
             return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
         return delta_chunks(

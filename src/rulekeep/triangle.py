@@ -1,0 +1,93 @@
+"""The inverse of unit triangular matrices in a batch, by products of 2x2 blocks.
+
+    [[P, 0], [X, Q]]⁻¹ = [[P⁻¹, 0], [−Q⁻¹ X P⁻¹, Q⁻¹]]
+
+Blocks of one place, then of two, and so on, all blocks at once. No powers of the triangle, which
+can be huge.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_KEPT = 64
+
+
+def unit_triangular_inverse(below: Float[Tensor, "... place place"]) -> Tensor:
+    """(I + below)⁻¹ for a strictly lower triangular `below`, places a power of two."""
+    inverse: Tensor = _UnitTriangularInverse.apply(below)  # type: ignore[no-untyped-call]
+    return inverse
+
+
+class _UnitTriangularInverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, below: Tensor) -> Tensor:
+        inverse = invert_unit_triangles(below.flatten(0, -3)).view_as(below)
+        ctx.save_for_backward(inverse)
+        return inverse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        grad: Tensor = inverse.mT @ grads[0] @ inverse.mT
+        grad *= grad.new_full(grad.shape[-2:], -1.0).tril(-1)
+        return grad
+
+
+def invert_unit_triangles(below: Float[Tensor, "batch place place"]) -> Tensor:
+    """The same for a batch, without a gradient.
+
+    Up to the last level, products of whole matrices that are zero outside the blocks: at these
+    sizes they cost less than cutting blocks out.
+    """
+    place, size, kind = below.shape[-1], 2, (below.dtype, below.device)
+    # Blocks of one place: the inverse of the diagonal is the identity.
+    first_level = second_sees_first(place, 1, *kind)
+    inverse = torch.addcmul(identity(place, *kind), below, first_level, value=-1)
+    corner, product = torch.empty_like(below), torch.empty_like(below)
+    while size < place // 2:
+        torch.mul(below, second_sees_first(place, size, *kind), out=corner)
+        torch.bmm(inverse, corner, out=product)
+        inverse -= torch.bmm(product, inverse, out=corner)
+        size *= 2
+    if size < place:
+        first, second = slice(size), slice(size, place)
+        solved = inverse[:, second, second] @ below[:, second, first]
+        torch.neg(solved @ inverse[:, first, first], out=inverse[:, second, first])
+    return inverse
+
+
+# Small constants, made once: outside inference mode, so that training may use them later.
+
+
+@lru_cache(_KEPT)
+def identity(place: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "place place"]:
+    """The identity matrix."""
+    with torch.inference_mode(False):
+        return torch.eye(place, dtype=dtype, device=device)
+
+
+@lru_cache(_KEPT)
+def second_sees_first(
+    place: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "place place"]:
+    """1 where a second half of a block of 2 x size places meets the first half of the same."""
+    with torch.inference_mode(False):
+        half = torch.arange(place, device=device) // size
+        row, column = half[:, None], half[None, :]
+        return ((row % 2 == 1) & (column == row - 1)).to(dtype)
+
+
+@lru_cache(_KEPT)
+def up_to_and_before(
+    place: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "2*place place"]:
+    """1 where j <= t, and below it 1 where j < t."""
+    with torch.inference_mode(False):
+        ones = torch.ones(place, place, dtype=dtype, device=device)
+        return torch.cat([ones.tril(), ones.tril(-1)])
