@@ -66,7 +66,10 @@ class RoutedSlots(SlotMixer):
     def _log_decay(self, x: Tensor) -> Tensor:
         logits = self.router(x).unflatten(-1, (self.heads, self.slots))
         best, chosen = logits.topk(self.top_k, dim=-1)
-        # Sigmoids over their sum, where all of them may be too small for a float.
-        shares = F.logsigmoid(best).softmax(-1)
+        # Sigmoids over their sum, where all of them may be too small for a float; the first is the
+        # largest. torch's softmax takes seven times as long on rows of 4.
+        likes = F.logsigmoid(best)
+        likes = (likes - likes[..., :1].detach()).exp()
+        shares = likes / likes.sum(-1, keepdim=True)
         rate = (self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)
         return torch.zeros_like(logits).scatter(-1, chosen, -rate * shares)
