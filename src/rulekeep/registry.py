@@ -1,0 +1,135 @@
+"""A name to a class: from a catalogue, from a module, or from a file of the user's own.
+
+    load_task("recite")                 a name of the catalogue
+    load_task("my_package.tasks:Mine")  a class of a module that Python finds
+    load_task("my_task.py:Mine")        a class of a file
+
+What cannot be loaded is a `UsageError` of one line that says what there is instead.
+Catalogues are imported only when asked for: this module loads no torch.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+from rulekeep.specs import UsageError
+
+if TYPE_CHECKING:
+    from rulekeep.tasks import Task
+
+_T = TypeVar("_T")
+
+
+def load_task(name: str) -> "type[Task]":
+    """A task of the catalogue, or a class from outside that is a `SampledTask`.
+
+    Raises:
+        UsageError: there is no such task, or it cannot be loaded.
+    """
+    from rulekeep.tasks import TASKS, SampledTask
+
+    if name in TASKS:
+        return TASKS[name]
+    return find_class(name, TASKS, SampledTask, "task")
+
+
+def find_class(
+    name: str, catalogue: Mapping[str, type[object]], base: type[_T], kind: str
+) -> type[_T]:
+    """The class that a name stands for; `kind` is what messages call it.
+
+    Raises:
+        UsageError: unknown name, missing file or class, a class without `base`, or an
+            exception while importing.
+    """
+    if ":" not in name:
+        found = catalogue.get(name)
+        if found is None:
+            raise UsageError(
+                f"{kind} {name!r}: {_choose(name, catalogue)}, or name a class of your own as "
+                "file.py:Class or module:Class"
+            )
+    else:
+        place, _, class_name = name.rpartition(":")
+        if not place or not class_name:
+            raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
+        is_file = place.endswith(".py") or "/" in place
+        module = (_from_file if is_file else _from_module)(place, name, kind)
+        found = getattr(module, class_name, None)
+        if found is None:
+            classes = {
+                key: value
+                for key, value in vars(module).items()
+                if isinstance(value, type)
+                and issubclass(value, base)
+                and value.__module__ == module.__name__
+            }
+            raise UsageError(
+                f"{kind} {name!r}: {place} has no {class_name}; "
+                + (_choose(class_name, classes) if classes else f"it has no {base.__name__}")
+            )
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UsageError(f"{kind} {name!r}: is not a subclass of {base.__module__}.{base.__name__}")
+    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+    if missing:
+        raise UsageError(f"{kind} {name!r}: does not define {missing}")
+    return found
+
+
+def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
+    """The likeliest of the known names, if one is like it."""
+    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def failure_line(error: BaseException) -> str:
+    """The last line of an exception, and where in the user's code it came from."""
+    last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return last
+    return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _choose(name: str, names: Mapping[str, object]) -> str:
+    near = nearest(name, names)
+    known = f"choose from {', '.join(names)}"
+    return f"did you mean {near}? {known}" if near else known
+
+
+def _from_file(place: str, name: str, kind: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        raise UsageError(f"{kind} {name!r}: there is no file {place}")
+    # Named after the whole path: two files of one name are two modules.
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"{path.stem.replace('-', '_')}_{key}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{kind} {name!r}: {place} is not a Python file (….py)")
+    module = importlib.util.module_from_spec(spec)
+    # Found there by what looks a class's module up, such as pydantic and pickle.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    # Whatever the user's file raises, an early exit included, is the user's to read in one line.
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None
+    return module
+
+
+def _from_module(place: str, name: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None
