@@ -21,6 +21,7 @@ from rulekeep.commands.console import (
     EXIT_USAGE,
     say,
 )
+from rulekeep.commands.tasks import certify, check_task, data, show
 from rulekeep.specs import UsageError
 
 app = App(
@@ -32,6 +33,10 @@ app = App(
 )
 
 app.command(article)
+app.command(certify)
+app.command(data)
+app.command(show)
+app.command(check_task)
 
 
 def main() -> NoReturn:
