@@ -27,7 +27,7 @@ a context when the bound of every local reader is at most 0.02 (m counts these o
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse, stats
@@ -288,17 +288,18 @@ def _predict(predict: Predict, train: Cell, test: Cell) -> np.ndarray:
 
 
 def _of_rows(cell: Cell, where: np.ndarray) -> Cell:
-    return Cell(*(column[where] for column in cell))
+    columns: Any = (column[where] for column in cell)
+    return Cell(*columns)
 
 
 def _joined(cells: Sequence[Cell]) -> Cell:
-    return Cell(
-        *(
-            sparse.vstack(column, format="csr") if sparse.issparse(column[0])
-            else np.concatenate(column)
-            for column in zip(*cells, strict=True)
-        )
-    )  # fmt: skip
+    columns: Any = (
+        sparse.vstack(column, format="csr")
+        if sparse.issparse(column[0])
+        else np.concatenate(column)
+        for column in zip(*cells, strict=True)
+    )
+    return Cell(*columns)
 
 
 def _commonest(answers: np.ndarray) -> int:
@@ -344,15 +345,17 @@ def _by_nearest(words: int) -> Predict:
     """The answer of the training example whose bag is the nearest, by Euclid."""
 
     def predict(train: Cell, test: Cell) -> np.ndarray:
-        learn, asked = _bag(train, words), _bag(test, words)
+        learn: Any = _bag(train, words)
+        asked: Any = _bag(test, words)
         # Words that train lacks are as far from every example. Dense is several times faster.
         used = np.flatnonzero(learn.sum(axis=0))
         learn, asked = (part[:, used].astype(np.float32) for part in (learn, asked))
         if len(used) <= _DENSE_COLUMNS:
             learn, asked = learn.toarray(), asked.toarray()
         model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(learn)
-        nearest: np.ndarray = model.kneighbors(asked, return_distance=False)
-        return train.right[nearest[:, 0]]
+        nearest = model.kneighbors(asked, return_distance=False)[:, 0]
+        found: np.ndarray = train.right[nearest]
+        return found
 
     return predict
 

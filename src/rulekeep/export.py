@@ -76,11 +76,16 @@ class Columns(NamedTuple):
 def require(format: Format) -> None:  # noqa: A002 - the option's own name
     """Raises UsageError when a format needs a library that is not there."""
     if format == "parquet" and find_spec("pyarrow") is None:
-        raise UsageError("--format parquet: needs pyarrow; install it with: pip install 'rulekeep[parquet]'")
+        raise UsageError(
+            "--format parquet: needs pyarrow; install it with: pip install 'rulekeep[parquet]'"
+        )
 
 
 def export(
-    samples: Iterable[Sample], file: BinaryIO, format: Format, about: Mapping[str, str]  # noqa: A002
+    samples: Iterable[Sample],
+    file: BinaryIO,
+    format: Format,  # noqa: A002
+    about: Mapping[str, str],
 ) -> str:
     """Writes the examples and returns the hash of their tokens; `about` is kept in parquet."""
     digest = hashlib.sha256()
@@ -113,7 +118,11 @@ def columns(sample: Sample) -> Columns:
         for name, mask, offset in zip(_LISTS, masks, offsets, strict=True)
     }
     return Columns(
-        sample.tokens.astype(np.int32), np.full(n, start, dtype=np.int32), chance, sample.chance, ragged
+        sample.tokens.astype(np.int32),
+        np.full(n, start, dtype=np.int32),
+        chance,
+        sample.chance,
+        ragged,
     )
 
 

@@ -1,7 +1,7 @@
 """The published sequences with what each token is and what chance is, as drawn tasks have it.
 
-    >>> article_sample("test", 64).tokens.shape
-    (1944, 64)
+>>> article_sample("test", 64).tokens.shape
+(1944, 64)
 """
 
 import numpy as np
@@ -57,4 +57,5 @@ def article_sample(split: Split, context: int) -> Sample:
 
 def _firsts(mask: AnswerMask) -> AnswerMask:
     """The first place of each row that a mask marks."""
-    return mask & (mask.cumsum(axis=1) == 1)
+    first: np.ndarray = mask & (mask.cumsum(axis=1) == 1)
+    return first

@@ -81,7 +81,8 @@ def task_values(
                 f"{', '.join(f'--{option}' for option in known)}"
             )
         try:
-            values[field] = TypeAdapter(fields[field].annotation).validate_strings(text)
+            kind_of_value: Any = fields[field].annotation
+            values[field] = TypeAdapter(kind_of_value).validate_strings(text)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise UsageError(
@@ -121,9 +122,7 @@ def draw_pieces(
             raise UsageError(str(error)) from None
         if not 1 <= n <= Article.size:
             raise UsageError(f"n {n}: must be from 1 to {Article.size} for article, a table")
-        rows = {
-            name: getattr(every, name)[:n] for name in Sample._fields if name != "answer_start"
-        }
+        rows = {name: getattr(every, name)[:n] for name in Sample._fields if name != "answer_start"}
         yield Sample(answer_start=every.answer_start, **rows)
         return
     step = max(1, piece_tokens // context) if context > 0 else 1

@@ -77,7 +77,8 @@ def certify(
         made[length] = one = certificate_of(asked.task, length, examples=count, seed=number)
         print(
             f"{task} at {length:,} tokens, {_said(asked.task)}: {one.examples:,} test examples, "
-            f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n{certificates.verdict(one)}\n",
+            f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
+            f"{certificates.verdict(one)}\n",
             flush=True,
         )
     record = certificates.task_record(task, asked.task, made, number)
@@ -133,6 +134,7 @@ def data(
     from rulekeep import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
+    made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
     is_table = isinstance(asked.task, Article)
     count = integer("n", n) if n is not None else Article.size if is_table else 1000
     part, length, number = split_named(split), integer("context", context), _seed(seed)
@@ -147,7 +149,7 @@ def data(
     first_look(asked, part, length, number)
     pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
     about = {
-        "task": task, "options": "{}" if is_table else asked.task.options.model_dump_json(),
+        "task": task, "options": made_with,
         "split": part, "context": str(length), "seed": str(number),
     }  # fmt: skip
     if out is None:
