@@ -35,7 +35,7 @@ class Mark(NamedTuple):
 
 
 MARKS: dict[Kind, Mark] = {
-    "rule": Mark("R", "bold green", "a rule: it governs the answer"),
+    "rule": Mark("R", "bold green", "a rule: it governs the answer, unless revised later"),
     "item": Mark("I", "bold cyan", "the item asked about"),
     "decoy": Mark("d", "red", "a decoy: a rule or item word that is no instruction"),
     "cue": Mark("C", "bold magenta", "a cue: an instruction follows"),

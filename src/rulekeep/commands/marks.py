@@ -8,14 +8,15 @@ from rich.text import Text
 from rulekeep.marked import MARKS, Piece
 
 
-def print_examples(title: str, examples: Sequence[Sequence[Piece]]) -> None:
+def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
     """Prints the examples and a legend of the marks that stand in them.
 
     Without a terminal, or with NO_COLOR, a mark is a letter before brackets: `R[rule-7]`.
     """
     console = Console(markup=False, highlight=False, emoji=False)
     coloured = console.is_terminal and console.color_system is not None and not console.no_color
-    console.print(f"{title}\n", soft_wrap=True)
+    console.print(title, soft_wrap=True)
+    console.print(f"{options}\n", soft_wrap=True)
     for number, example in enumerate(examples):
         console.print(f"example {number}")
         words = [_marked(piece, coloured) for piece in example]

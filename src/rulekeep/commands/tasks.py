@@ -204,17 +204,17 @@ def show(
     file = None if html is None else _file("html", html)
     sample = next(draw_pieces(asked, part, length, count, number, count * max(1, length)))
     examples = [pieces(sample, row, asked.task.vocabulary) for row in range(count)]
-    said = "" if isinstance(asked.task, Article) else f", {_said(asked.task)}"
-    title = f"{task} at {length:,} tokens, split {part}, seed {number}{said}"
+    said = "" if isinstance(asked.task, Article) else _said(asked.task)
+    title = f"{task} at {length:,} tokens, split {part}, seed {number}"
     if file is None:
         from rulekeep.commands.marks import print_examples
 
-        print_examples(title, examples)
+        print_examples(title, said, examples)
         return 0
     from rulekeep.report.examples import page
     from rulekeep.store import write_text
 
-    write_text(file, page(title, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
+    write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
     print(f"page: {file}")
     return 0
 

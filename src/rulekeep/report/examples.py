@@ -1,6 +1,6 @@
 """Examples as one offline page: every token marked with what it is, and a legend.
 
-    html = page("recite at 128 tokens", [pieces(sample, 0, task.vocabulary)], command)
+    html = page("recite at 128 tokens", "--rules 4", [pieces(sample, 0, task.vocabulary)], command)
 
 Words reach the page through Jinja2's autoescape. The page has no script and asks for nothing.
 """
@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rulekeep.marked import MARKS, Piece
 
 
-def page(title: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
-    """The whole page as text; the legend explains the marks that stand in the examples."""
+def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
+    """The whole page as text, under title and options; the legend explains the marks that stand there."""
     environment = Environment(
         loader=PackageLoader("rulekeep.report"),
         autoescape=True,
@@ -24,6 +24,7 @@ def page(title: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
     present = {piece.kind for example in examples for piece in example}
     return environment.get_template("examples.html").render(
         title=title,
+        options=options,
         examples=examples,
         marks=MARKS,
         legend={kind: mark for kind, mark in MARKS.items() if kind in present},
