@@ -13,7 +13,7 @@ from rulekeep.marked import MARKS, Piece
 
 
 def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
-    """The whole page as text, under title and options; the legend explains the marks that stand there."""
+    """The whole page as text; the legend explains the marks that stand in the examples."""
     environment = Environment(
         loader=PackageLoader("rulekeep.report"),
         autoescape=True,
