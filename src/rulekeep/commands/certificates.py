@@ -18,7 +18,7 @@ from rulekeep.metrics import Scores
 from rulekeep.specs import UsageError
 from rulekeep.tasks import SampledTask, Task
 
-# What the published leak scores at every context that holds a whole cycle of distractors.
+# Who scores what is shown of the article: no reader of as much can do better.
 LEAK_READER = "last 6, best of all readers (exact enumeration)"
 _VERDICTS = {True: "yes", False: "NO", None: "need not"}
 
@@ -82,7 +82,7 @@ def task_record(
     }
 
 
-def leak_record(task: type[Task], scores: Mapping[int, Scores]) -> dict[str, Any]:
+def leak_record(task: type[Task], scores: Mapping[int, Scores], chance: float) -> dict[str, Any]:
     """The record of the article's leak, by exact enumeration of its test split."""
     return {
         "kind": "certificate",
@@ -90,9 +90,15 @@ def leak_record(task: type[Task], scores: Mapping[int, Scores]) -> dict[str, Any
         "named": task.name,
         "options": {},
         "notes": [LEAK_READER],
-        "passed": False,
+        "most_excess": MOST_EXCESS,
+        "passed": all(one.retention - chance <= MOST_EXCESS for one in scores.values()),
         "contexts": [
-            {"context": context, "passed": False, **one.as_dict()}
+            {
+                "context": context,
+                "passed": one.retention - chance <= MOST_EXCESS,
+                "chance": chance,
+                **one.as_dict(),
+            }
             for context, one in scores.items()
         ],
         **_made_by(task),
