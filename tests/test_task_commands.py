@@ -334,3 +334,25 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert "FAIL" not in output.decode()
     code, _, _ = run("certify", BACKWARDS, "--context", "64", "--examples", "2000", "--rules", "3")
     assert code == 0
+
+
+def test_the_committed_certificates_pass_but_for_the_article() -> None:
+    folder = ROOT / "results" / "certificates"
+    page = (folder / "README.md").read_text()
+    held = set()
+    for path in folder.glob("*.json"):
+        record = read_record(path)
+        assert record["passed"] is (record["task"] != "article")
+        assert path.name in page
+        for one in record["contexts"]:
+            kind = (record["options"].get("layout"), record["options"].get("placement"))
+            held.add((record["task"], *kind, one["context"]))
+            bounds = [row["bound"] for row in one.get("readings", []) if row["local"]]
+            assert not bounds or f"| {max(bounds):.4f} |" in page
+    for task, layout, shortest in (
+        ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
+    ):  # fmt: skip
+        for placement in ("early", "marked"):
+            for context in (shortest, 256, 1028, 4096):
+                assert (task, layout, placement, context) in held
+    assert ("recall", "zoology", "early", 256) in held

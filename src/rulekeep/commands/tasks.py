@@ -52,7 +52,7 @@ def certify(
     seed
         Seed of the examples.
     out
-        Folder for the record, runs/certify-<time> if left out.
+        Folder for the record, runs/certify-TIME if left out.
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
