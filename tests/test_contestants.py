@@ -6,7 +6,7 @@ import pytest
 
 from rulekeep.contestants import RATES, Contestant, chosen_rate, contestants, rate_runs
 from rulekeep.presets import EXAM_MIXERS, PRESETS, SEEDS, exam
-from rulekeep.registry import resolve
+from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.store import Record
 

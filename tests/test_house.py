@@ -52,7 +52,7 @@ def test_the_readme_tree_names_every_source_file_and_no_other() -> None:
             named.add("".join(folders))
     sources = {
         path.relative_to(ROOT).as_posix()
-        for kind in ("src/rulekeep", "benchmarks", "sweeps")
+        for kind in ("src/rulekeep", "benchmarks", "examples", "sweeps")
         for path in (ROOT / kind).rglob("*.py")
         if path.name not in ("__init__.py", "__main__.py")
     }

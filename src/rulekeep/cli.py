@@ -24,6 +24,7 @@ from rulekeep.commands.console import (
 )
 from rulekeep.commands.records import list_, report, verify
 from rulekeep.commands.runs import resume, run, sweep
+from rulekeep.commands.tasks import certify, check_task, data, show
 from rulekeep.specs import UsageError
 
 app = App(
@@ -34,7 +35,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-for command in (article, run, sweep, resume, verify, report):
+for command in (
+    article, run, sweep, resume, verify, report, certify, data, show, check_task,
+):  # fmt: skip
     app.command(command)
 app.command(list_, name="list")
 

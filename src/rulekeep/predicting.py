@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from rulekeep import costs
 from rulekeep.evaluation import GeneratingPredictor, evaluate_samples
-from rulekeep.registry import resolve_predictor
+from rulekeep.resolving import resolve_predictor
 from rulekeep.specs import PredictorSpec
 from rulekeep.store import Record, RunFolder
 

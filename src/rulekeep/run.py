@@ -20,7 +20,7 @@ from rulekeep import costs
 from rulekeep.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.evaluation import ModelPredictor, answer_loss, evaluate_samples
 from rulekeep.model import LanguageModel, MixerError
-from rulekeep.registry import Resolved, resolve
+from rulekeep.resolving import Resolved, resolve
 from rulekeep.specs import RunSpec, TrainingSpec, named_seed
 from rulekeep.store import Record, RunFolder
 from rulekeep.tasks.sampled import Sample

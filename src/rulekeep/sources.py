@@ -18,7 +18,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parent
 _PACKAGE = _ROOT.name
 # They carry values into a run and records out of it, and no figure comes out of them.
-_CARRIERS = {"specs", "shapes", "sources", "registry", "store", "checkpoints"}
+_CARRIERS = {"specs", "shapes", "sources", "registry", "resolving", "store", "checkpoints"}
 
 
 def digest(modules: Iterable[str], files: Iterable[Path]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.registry import described
+from rulekeep.resolving import described
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     RESULTS,

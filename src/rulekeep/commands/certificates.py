@@ -1,0 +1,158 @@
+"""Certificates as `rulekeep certify` shows and keeps them: a table a context, one record a run."""
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rulekeep import certificate
+from rulekeep.certificate import LEVEL, MOST_EXCESS, Certificate
+from rulekeep.metrics import Scores
+from rulekeep.specs import UsageError
+from rulekeep.tasks import SampledTask, Task
+
+# Who scores what is shown of the article: no reader of as much can do better.
+LEAK_READER = "last 6, best of all readers (exact enumeration)"
+_VERDICTS = {True: "yes", False: "NO", None: "need not"}
+
+
+def table(made: Certificate) -> str:
+    """The readings as a Markdown table."""
+    width = max(len(reading.reader) for reading in made.readings)
+    rows = [
+        f"| {'reader':{width}} | retention | chance | excess | upper bound | pass     |",
+        f"|-{'-' * width}-|-----------|--------|--------|-------------|----------|",
+    ]
+    rows += [
+        f"| {reading.reader:{width}} | {reading.retention:9.4f} | {reading.chance:6.4f} "
+        f"| {reading.excess:6.3f} | {reading.bound:11.4f} | {_VERDICTS[reading.passed]:8} |"
+        for reading in made.readings
+    ]
+    return "\n".join(rows)
+
+
+def verdict(made: Certificate) -> str:
+    """One line: whether it passes, and by which reader it does not."""
+    if made.passed:
+        return f"passes: every local reader's bound is at most {MOST_EXCESS}"
+    worst = max(
+        (reading for reading in made.readings if reading.passed is False),
+        key=lambda reading: reading.excess,
+    )
+    return (
+        f"FAILS: {worst.reader} is {worst.excess:.3f} above chance "
+        f"(bound {worst.bound:.3f}, at most {MOST_EXCESS})"
+    )
+
+
+def task_record(
+    name: str, task: SampledTask, made: Mapping[int, Certificate], seed: int
+) -> dict[str, Any]:
+    """The record of a sampled task's certificates, one for each context."""
+    return {
+        "kind": "certificate",
+        "task": task.name,
+        "named": name,
+        "options": task.options.model_dump(),
+        "notes": list(task.notes),
+        "seed": seed,
+        "level": LEVEL,
+        "most_excess": MOST_EXCESS,
+        "passed": all(one.passed for one in made.values()),
+        "contexts": [
+            {
+                "context": context,
+                "passed": one.passed,
+                "examples": one.examples,
+                "data_hash": one.data_hash,
+                "readings": [
+                    {**reading._asdict(), "passed": reading.passed} for reading in one.readings
+                ],
+            }
+            for context, one in made.items()
+        ],
+        **_made_by(type(task)),
+    }
+
+
+def leak_record(task: type[Task], scores: Mapping[int, Scores], chance: float) -> dict[str, Any]:
+    """The record of the article's leak, by exact enumeration of its test split."""
+    return {
+        "kind": "certificate",
+        "task": task.name,
+        "named": task.name,
+        "options": {},
+        "notes": [LEAK_READER],
+        "most_excess": MOST_EXCESS,
+        "passed": all(one.retention - chance <= MOST_EXCESS for one in scores.values()),
+        "contexts": [
+            {
+                "context": context,
+                "passed": one.retention - chance <= MOST_EXCESS,
+                "chance": chance,
+                **one.as_dict(),
+            }
+            for context, one in scores.items()
+        ],
+        **_made_by(task),
+    }
+
+
+def file_name(record: Mapping[str, Any]) -> str:
+    """A readable name, another one for every other question asked."""
+    asked = [
+        record["named"], record["options"], record.get("seed"),
+        [(one["context"], one.get("examples")) for one in record["contexts"]],
+    ]  # fmt: skip
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    kind = [record["options"].get(option) for option in ("layout", "placement")]
+    return "-".join([record["task"], *(part for part in kind if part), key]) + ".json"
+
+
+def open_folder(folder: Path) -> None:
+    """Makes the folder of the records.
+
+    Raises:
+        UsageError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
+        ) from None
+
+
+def _made_by(task: type[Task]) -> dict[str, Any]:
+    packages = ("rulekeep", "numpy", "scipy", "scikit-learn")
+    return {
+        "source": _source(task),
+        "environment": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            "platform": platform.platform(),
+        },
+        "command": shlex.join(["rulekeep", *sys.argv[1:]]),
+    }
+
+
+def _source(task: type[Task]) -> str:
+    """A hash of the code that a certificate comes out of: tasks, readers and the task's own."""
+    here = Path(certificate.__file__)
+    files = [here, *sorted((here.parent / "tasks").glob("*.py"))]
+    own = inspect.getsourcefile(task)
+    if own is not None and Path(own) not in files:
+        files.append(Path(own))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]

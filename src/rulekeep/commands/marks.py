@@ -1,0 +1,36 @@
+"""Marked examples on a terminal: in colour, or by letters where there is none."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from rulekeep.marked import MARKS, Piece
+
+
+def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
+    """Prints the examples and a legend of the marks that stand in them.
+
+    Without a terminal, or with NO_COLOR, a mark is a letter before brackets: `R[rule-7]`.
+    """
+    console = Console(markup=False, highlight=False, emoji=False)
+    coloured = console.is_terminal and console.color_system is not None and not console.no_color
+    console.print(title, soft_wrap=True)
+    console.print(f"{options}\n", soft_wrap=True)
+    for number, example in enumerate(examples):
+        console.print(f"example {number}")
+        words = [_marked(piece, coloured) for piece in example]
+        console.print(Text(" ").join(words), end="\n\n")
+    present = {piece.kind for example in examples for piece in example}
+    for kind, mark in MARKS.items():
+        if kind in present:
+            word = Text("word", mark.style) if coloured else Text(f"{mark.letter}[word]")
+            word.pad_right(max(1, 10 - len(word)))
+            console.print(word + Text(mark.meaning))
+
+
+def _marked(piece: Piece, coloured: bool) -> Text:
+    mark = MARKS.get(piece.kind)
+    if mark is None:
+        return Text(piece.text, "dim italic" if piece.kind == "left out" else "dim")
+    return Text(piece.text, mark.style) if coloured else Text(f"{mark.letter}[{piece.text}]")

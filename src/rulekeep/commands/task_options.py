@@ -1,0 +1,135 @@
+"""A task as a user names it, with its options, made; examples of it, in pieces.
+
+The options of a task are the fields of its `options_type`: `--decoy-rate 0.5` is `decoy_rate`.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from rulekeep.commands.console import say
+from rulekeep.registry import failure_line, load_task, nearest
+from rulekeep.specs import UsageError
+from rulekeep.tasks import (
+    Article,
+    FewCombinationsWarning,
+    Sample,
+    SampledTask,
+    Split,
+    Task,
+    TaskOptions,
+)
+
+AnyTask: TypeAlias = SampledTask | Article
+
+
+class Asked(NamedTuple):
+    """A task by the name it was asked for."""
+
+    name: str
+    task: AnyTask
+
+
+def make_task(name: str, options: Mapping[str, str], own: Sequence[str]) -> Asked:
+    """The task of a name, with options as strings; `own` are the command's other options.
+
+    Raises:
+        UsageError: there is no such task or option, or a value is out of its range.
+    """
+    cls = load_task(name)
+    values = task_values(name, cls, options, own)
+    if issubclass(cls, Article):
+        return Asked(name, cls())
+    return Asked(name, build(name, cls, values))
+
+
+def build(name: str, cls: Any, values: Mapping[str, Any]) -> SampledTask:
+    """An instance; what its own code raises is said in one line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FewCombinationsWarning)
+        options = cls.options_type.parse(**values)
+        try:
+            task: SampledTask = cls(options)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+    for warning in caught:
+        say(str(warning.message))
+    return task
+
+
+def task_values(
+    name: str, cls: type[Task], options: Mapping[str, str], own: Sequence[str]
+) -> dict[str, Any]:
+    """Strings into the values that a task's options take."""
+    kind: type[TaskOptions] | None = getattr(cls, "options_type", None)
+    if kind is None and not issubclass(cls, Article):
+        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
+    fields = {} if kind is None else kind.model_fields
+    values: dict[str, Any] = {}
+    for written, text in options.items():
+        field = written.replace("-", "_")
+        if field not in fields:
+            known = [*(known.replace("_", "-") for known in fields), *own]
+            near = nearest(written, known)
+            hint = f"did you mean --{near}? " if near else ""
+            raise UsageError(
+                f"--{written} {text[:80]!a}: {hint}{name} takes "
+                f"{', '.join(f'--{option}' for option in known)}"
+            )
+        try:
+            kind_of_value: Any = fields[field].annotation
+            values[field] = TypeAdapter(kind_of_value).validate_strings(text)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise UsageError(
+                f"--{written} {text[:80]!a}: {message[0].lower()}{message[1:]}"
+            ) from None
+    return values
+
+
+def split_named(text: str) -> Split:
+    """A split by its name."""
+    for split in get_args(Split):
+        if text == split:
+            return split  # type: ignore[no-any-return]
+    raise UsageError(f"--split {text[:80]!a}: choose from {', '.join(get_args(Split))}")
+
+
+def first_look(asked: Asked, split: Split, context: int, seed: int) -> Sample:
+    """One example, so that what cannot be drawn is said before anything is written."""
+    return next(draw_pieces(asked, split, context, 1, seed, 1))
+
+
+def draw_pieces(
+    asked: Asked, split: Split, context: int, n: int, seed: int, piece_tokens: int
+) -> Iterator[Sample]:
+    """Examples 0 to n - 1, in pieces of about so many tokens.
+
+    Raises:
+        UsageError: a value is out of its range, or the task's own code fails.
+    """
+    task = asked.task
+    if isinstance(task, Article):
+        from rulekeep.article.sample import article_sample
+
+        try:
+            every = article_sample(split, context)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if not 1 <= n <= Article.size:
+            raise UsageError(f"n {n}: must be from 1 to {Article.size} for article, a table")
+        rows = {name: getattr(every, name)[:n] for name in Sample._fields if name != "answer_start"}
+        yield Sample(answer_start=every.answer_start, **rows)
+        return
+    step = max(1, piece_tokens // context) if context > 0 else 1
+    for start in range(0, max(1, n), step):
+        try:
+            yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"task {asked.name!r}: {failure_line(error)}") from None

@@ -1,0 +1,327 @@
+"""`rulekeep certify`, `data`, `show` and `check-task`: the tasks, their proofs and their data."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+from cyclopts import Parameter
+
+from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.options import integer, integers, run_folder
+from rulekeep.commands.task_options import (
+    Asked,
+    draw_pieces,
+    first_look,
+    make_task,
+    split_named,
+    task_values,
+)
+from rulekeep.registry import load_task
+from rulekeep.specs import UsageError
+from rulekeep.tasks import Article, SampledTask
+
+# The lengths that certificates are given at; a task too long for 64 starts at 96.
+GRID = (64, 96, 256, 1028, 4096)
+MOST_SHOWN = 100
+
+TaskName = Annotated[str, Parameter(name="TASK")]
+
+
+def certify(
+    task: TaskName,
+    /,
+    *,
+    context: str | None = None,
+    examples: str = "8000",
+    seed: str = "0",
+    out: str | None = None,
+    **options: str,
+) -> int:
+    """Prove that readers without memory stay at chance on a task.
+
+    Parameters
+    ----------
+    task
+        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+    context
+        Contexts in tokens, separated by commas: 64 (96 where that is too short), 256, 1028, 4096.
+    examples
+        Examples of train and of test, for each context.
+    seed
+        Seed of the examples.
+    out
+        Folder for the record, runs/certify-TIME if left out.
+    options
+        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
+    """
+    asked = make_task(task, options, ("context", "examples", "seed", "out"))
+    contexts = _contexts(asked, context)
+    count, number = _at_least_1("examples", examples, most=2**24), _seed(seed)
+    if count < 100:
+        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
+    for length in contexts:
+        first_look(asked, "test", length, number)
+    # What trains readers takes a second to load.
+    from rulekeep.commands import certificates
+
+    folder = run_folder("certify", out)
+    certificates.open_folder(folder)
+    if isinstance(asked.task, Article):
+        return _certify_article(contexts, folder)
+    from rulekeep.certificate import certify as certificate_of
+
+    made = {}
+    for length in contexts:
+        made[length] = one = certificate_of(asked.task, length, examples=count, seed=number)
+        print(
+            f"{task} at {length:,} tokens, {_said(asked.task)}: {one.examples:,} test examples, "
+            f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
+            f"{certificates.verdict(one)}\n",
+            flush=True,
+        )
+    record = certificates.task_record(task, asked.task, made, number)
+    _write(folder, record)
+    return 0 if record["passed"] else EXIT_FAILED
+
+
+def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
+    from rulekeep.article.leak import leak_scores
+    from rulekeep.article.report import LEAK_MEANING, leak_table
+    from rulekeep.article.sample import article_sample
+    from rulekeep.commands import certificates
+
+    print(f"{LEAK_MEANING}\n\n{leak_table(contexts)}\n")
+    scores = {length: leak_scores(length) for length in contexts}
+    sample = article_sample("test", contexts[0])
+    # The same at every context: what is to be said does not depend on the length.
+    chance = float(sample.chance[sample.first_mention].mean())
+    record = certificates.leak_record(Article, scores, chance)
+    if not record["passed"]:
+        best = max(one.retention for one in scores.values())
+        print(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
+    _write(folder, record)
+    return 0 if record["passed"] else EXIT_FAILED
+
+
+def data(
+    task: TaskName,
+    /,
+    *,
+    context: str,
+    n: str | None = None,
+    split: str = "test",
+    format: str = "jsonl",  # noqa: A002 - the option's name
+    seed: str = "0",
+    out: str | None = None,
+    **options: str,
+) -> int:
+    """Write the examples of a task, for another harness to use.
+
+    Parameters
+    ----------
+    task
+        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+    context
+        Tokens of each example, the answer included.
+    n
+        How many examples; 1000 if left out (article: all of its 1944).
+    split
+        train, dev or test.
+    format
+        jsonl, parquet or npz.
+    seed
+        Seed of the examples.
+    out
+        File to write, which appears when it is whole; standard output if left out.
+    options
+        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
+    """
+    from rulekeep import export
+
+    asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
+    made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
+    is_table = isinstance(asked.task, Article)
+    count = integer("n", n) if n is not None else Article.size if is_table else 1000
+    part, length, number = split_named(split), integer("context", context), _seed(seed)
+    known = get_args(export.Format)
+    if format not in known:
+        raise UsageError(f"--format {format[:80]!a}: choose from {', '.join(known)}")
+    export.require(format)  # type: ignore[arg-type]
+    if is_table and number:
+        say("the article task is a table: --seed ignored")
+    if count < 1:
+        raise UsageError(f"--n {count}: must be 1 or more")
+    first_look(asked, part, length, number)
+    pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
+    about = {
+        "task": task, "options": made_with,
+        "split": part, "context": str(length), "seed": str(number),
+    }  # fmt: skip
+    if out is None:
+        if format != "jsonl" and sys.stdout.isatty():
+            raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
+        data_hash = export.export(pieces, sys.stdout.buffer, format, about)  # type: ignore[arg-type]
+        sys.stdout.buffer.flush()
+    else:
+        from rulekeep.store import whole_file
+
+        with whole_file(_file("out", out)) as file:
+            data_hash = export.export(pieces, file, format, about)  # type: ignore[arg-type]
+    say(f"{count:,} examples, sha256 of the tokens: {data_hash}")
+    return 0
+
+
+def show(
+    task: TaskName,
+    /,
+    *,
+    context: str = "128",
+    n: str = "3",
+    split: str = "test",
+    seed: str = "0",
+    html: str | None = None,
+    **options: str,
+) -> int:
+    """Show examples of a task with rules, decoys, item, request and answer marked.
+
+    Parameters
+    ----------
+    task
+        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+    context
+        Tokens of each example; long bodies are shown by their ends.
+    n
+        How many examples.
+    split
+        train, dev or test.
+    seed
+        Seed of the examples.
+    html
+        A file for the same as one offline page.
+    options
+        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
+    """
+    from rulekeep.marked import pieces
+
+    asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
+    part, length, number = split_named(split), integer("context", context), _seed(seed)
+    count = _at_least_1("n", n, most=MOST_SHOWN)
+    file = None if html is None else _file("html", html)
+    sample = next(draw_pieces(asked, part, length, count, number, count * max(1, length)))
+    examples = [pieces(sample, row, asked.task.vocabulary) for row in range(count)]
+    said = "" if isinstance(asked.task, Article) else _said(asked.task)
+    title = f"{task} at {length:,} tokens, split {part}, seed {number}"
+    if file is None:
+        from rulekeep.commands.marks import print_examples
+
+        print_examples(title, said, examples)
+        return 0
+    from rulekeep.report.examples import page
+    from rulekeep.store import write_text
+
+    write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
+    print(f"page: {file}")
+    return 0
+
+
+def check_task(
+    task: TaskName,
+    /,
+    *,
+    context: str | None = None,
+    examples: str = "8000",
+    seed: str = "0",
+    **options: str,
+) -> int:
+    """Hold a task of your own against the contract: each property, and by how much it differs.
+
+    Parameters
+    ----------
+    task
+        file.py:Class or module:Class; a name of the catalogue is checked as well.
+    context
+        Tokens of each example; the shortest that the task allows if left out.
+    examples
+        Examples of train and of test that the certificate is given on.
+    seed
+        Seed of the examples.
+    options
+        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
+    """
+    cls = load_task(task)
+    if not issubclass(cls, SampledTask):
+        raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
+    own = ("context", "examples", "seed")
+    asked = make_task(task, options, own)
+    length = asked.task.shortest_context if context is None else integer("context", context)
+    count, number = _at_least_1("examples", examples, most=2**24), _seed(seed)
+    if count < 100:
+        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
+    first_look(asked, "test", length, number)
+    from rulekeep.testing import check_task as rows_of
+
+    values = task_values(task, cls, options, own)
+    rows = rows_of(cls, context=length, examples=count, seed=number, **values)
+    width = max(len(row.property) for row in rows)
+    for row in rows:
+        print(f"{'pass' if row.passed else 'FAIL'}  {row.property:{width}}  {row.compared}")
+    failed = sum(not row.passed for row in rows)
+    print(f"\n{task}: " + (f"{failed} of {len(rows)} properties fail" if failed else "all hold"))
+    return EXIT_FAILED if failed else 0
+
+
+def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:
+    if text is not None:
+        contexts = integers("context", text)
+        for context in contexts:
+            if contexts.count(context) > 1:
+                raise UsageError(f"--context {context}: given twice; name each once")
+        return contexts
+    shortest = asked.task.shortest_context
+    possible = [context for context in GRID if context >= shortest] or [shortest]
+    return tuple(context for context in possible if context != 96 or possible[0] == 96)
+
+
+def _said(task: SampledTask) -> str:
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
+    )
+
+
+def _at_least_1(option: str, text: str, most: int) -> int:
+    value = integer(option, text)
+    if not 1 <= value <= most:
+        raise UsageError(f"--{option} {value}: must be from 1 to {most}")
+    return value
+
+
+def _seed(text: str) -> int:
+    seed = integer("seed", text)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: must be from 0 to 2**63 - 1")
+    return seed
+
+
+def _file(option: str, text: str) -> Path:
+    """A file that can be written: its folder is there, and it is no folder itself."""
+    if not text.strip() or not text.isprintable():
+        raise UsageError(f"--{option} {text!a}: must be the name of a file")
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--{option} {text}: is not a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"--{option} {text}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--{option} {text}: the folder {path.parent} cannot be written")
+    return path
+
+
+def _write(folder: Path, record: dict[str, object]) -> None:
+    from rulekeep.commands import certificates
+    from rulekeep.store import write_record
+
+    path = folder / certificates.file_name(record)
+    write_record(path, record)
+    print(f"record: {path}")

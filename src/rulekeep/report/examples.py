@@ -1,0 +1,32 @@
+"""Examples as one offline page: every token marked with what it is, and a legend.
+
+    html = page("recite at 128 tokens", "--rules 4", [pieces(sample, 0, task.vocabulary)], command)
+
+Words reach the page through Jinja2's autoescape. The page has no script and asks for nothing.
+"""
+
+from collections.abc import Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rulekeep.marked import MARKS, Piece
+
+
+def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
+    """The whole page as text; the legend explains the marks that stand in the examples."""
+    environment = Environment(
+        loader=PackageLoader("rulekeep.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    present = {piece.kind for example in examples for piece in example}
+    return environment.get_template("examples.html").render(
+        title=title,
+        options=options,
+        examples=examples,
+        marks=MARKS,
+        legend={kind: mark for kind, mark in MARKS.items() if kind in present},
+        command=command,
+    )

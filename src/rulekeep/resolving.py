@@ -1,0 +1,220 @@
+"""A spec made whole: its task and mixers found, every option filled in, its source digested.
+
+Options are those of the class: a task's `options_type`, a mixer's keyword-only parameters.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import create_model
+
+from rulekeep import sources
+from rulekeep.registry import choose, find_class, load_task, plugin_file
+from rulekeep.specs import AnySpec, Option, PredictorSpec, RunSpec, Spec, UsageError
+
+if TYPE_CHECKING:
+    # Only who asks for a mixer loads torch.
+    from rulekeep.mixers.base import Mixer
+    from rulekeep.tasks.sampled import SampledTask
+
+# The code of a run beside its task and its mixers.
+_SCORING = ("rulekeep.predicting", "rulekeep.evaluation")
+_RUNNING = ("rulekeep.run", "rulekeep.training", "rulekeep.evaluation", "rulekeep.model")
+
+
+def options_of(kind: type[Any]) -> type[Spec]:
+    """A class's options as a spec: the keyword-only parameters of its constructor.
+
+    The signature is the specification: a name that is not in it is an error, and so is a value
+    of another type. `serial`, which chooses a form and not a mechanism, is left out.
+    """
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(kind.__init__, eval_str=True).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "serial":
+            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (annotation, default)
+    return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
+
+
+class Resolved(NamedTuple):
+    """A run that can be made: its spec with every option filled in, and what it is made of."""
+
+    spec: RunSpec
+    task: "SampledTask"
+    mixers: "tuple[Callable[[], Mixer], ...]"
+    source: str
+
+
+def resolve(spec: RunSpec) -> Resolved:
+    """Finds the task and the mixers of a spec, and fills in their options.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    task = _task(spec.task, spec.task_options)
+    _long_enough(spec.task, task, context=(spec.context,), test_contexts=spec.tested)
+    mixers, options = _mixers(spec)
+    filled = spec.model_copy(
+        update={
+            "task_options": task.options.model_dump(),
+            "mixer_options": options,
+            "hidden": spec.hidden or 4 * spec.width,
+            "test_contexts": spec.tested,
+        }
+    )
+    modules, files = _code(spec.task, spec.mixers)
+    return Resolved(filled, task, mixers, sources.digest(modules, files))
+
+
+class ResolvedPredictor(NamedTuple):
+    """An outside model that can be scored: its spec filled in, its class, and the task."""
+
+    spec: PredictorSpec
+    task: "SampledTask"
+    kind: type[Any]
+    source: str
+
+
+def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
+    """Finds an outside model and the task.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    from rulekeep.evaluation import Predictor
+
+    task = _task(spec.task, spec.task_options)
+    _long_enough(spec.task, task, test_contexts=spec.test_contexts)
+    kind = find_class(spec.predictor, {}, Predictor, "predictor")  # type: ignore[type-abstract]
+    filled = spec.model_copy(update={"task_options": task.options.model_dump()})
+    modules, files = _code(spec.task, (), spec.predictor)
+    return ResolvedPredictor(filled, task, kind, sources.digest(modules, files))
+
+
+def described(spec: AnySpec) -> tuple[AnySpec, str]:
+    """A spec with every option filled in, and the digest of the code that it runs.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    if isinstance(spec, RunSpec):
+        run = resolve(spec)
+        return run.spec, run.source
+    if isinstance(spec, PredictorSpec):
+        predictor = resolve_predictor(spec)
+        return predictor.spec, predictor.source
+    return spec, sources.digest(spec.code, ())
+
+
+def _task(name: str, options: Mapping[str, Option]) -> "SampledTask":
+    from rulekeep.tasks import TASKS
+    from rulekeep.tasks.sampled import SampledTask
+
+    kind: Any = load_task(name)
+    if not issubclass(kind, SampledTask):
+        drawn = [key for key, known in TASKS.items() if issubclass(known, SampledTask)]
+        raise UsageError(
+            f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
+            f"choose from {', '.join(drawn)}"
+        )
+    made: SampledTask = kind(kind.options_type.parse_json(options))
+    return made
+
+
+def load_mixer(name: str) -> type[Any]:
+    """A mixer of the catalogue, or any `nn.Module` from outside that meets the contract.
+
+    Raises:
+        UsageError: there is no such mixer, or it cannot be loaded.
+    """
+    from torch import nn
+
+    from rulekeep.mixers import MIXERS
+
+    return find_class(name, MIXERS, nn.Module, "mixer")
+
+
+def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, Option]]":
+    names = list(dict.fromkeys(spec.mixers))
+    several = len(names) > 1
+    given: dict[str, dict[str, Option]] = {name: {} for name in names}
+    kinds = {name: load_mixer(name) for name in names}
+    allowed = {name: options_of(kind) for name, kind in kinds.items()}
+    for key, value in spec.mixer_options.items():
+        one, dot, option = key.rpartition(".")
+        takers = [name for name in names if option in allowed[name].model_fields]
+        if dot:
+            takers = [one]
+        if not several and not dot:
+            takers = names
+        if not takers or any(name not in given for name in takers):
+            known = {
+                f"{n}.{o}" if several else o: 0 for n in names for o in allowed[n].model_fields
+            }
+            raise UsageError(f"mixer option {key!r}: there is no such option; {choose(key, known)}")
+        for name in takers:
+            given[name][option] = value
+    filled = {name: allowed[name].parse_json(given[name]) for name in names}
+    makers = {name: _maker(kinds[name], spec.width, filled[name]) for name in names}
+    for name in names:
+        _try_out(name, makers[name])
+    options = {
+        f"{name}.{option}" if several else option: value
+        for name in names
+        for option, value in filled[name].model_dump().items()
+    }
+    return tuple(makers[name] for name in spec.mixers), options
+
+
+def _maker(kind: type[Any], width: int, options: Spec) -> "Callable[[], Mixer]":
+    def make() -> "Mixer":
+        from rulekeep.mixers.base import Mixer, Outside
+
+        made = kind(width, **options.model_dump())
+        return made if isinstance(made, Mixer) else Outside(made)
+
+    return make
+
+
+def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
+    import torch
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            make()
+    except Exception as error:
+        said = " ".join(str(error).split())
+        named = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+        raise UsageError(f"mixer {name!r}: {named}") from error
+
+
+def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:
+    for option, contexts in given.items():
+        for context in contexts:
+            if context < task.shortest_context:
+                raise UsageError(
+                    f"{option} {context}: must be {task.shortest_context} or more for {name} "
+                    "with these options"
+                )
+
+
+def _code(
+    task: str, mixers: tuple[str, ...], predictor: str | None = None
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    from rulekeep.mixers import MIXERS
+    from rulekeep.tasks import TASKS
+
+    modules, files = list(_RUNNING if predictor is None else _SCORING), list[Path]()
+    places: list[tuple[str, Mapping[str, type[Any]]]] = [(task, TASKS)]
+    places += [(name, MIXERS) for name in mixers]
+    places += [] if predictor is None else [(predictor, {})]
+    for name, catalogue in places:
+        path = plugin_file(name)
+        if path is None:
+            modules.append(catalogue[name].__module__)
+        elif path not in files:
+            files.append(path)
+    return tuple(modules), tuple(files)

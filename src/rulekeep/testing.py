@@ -1,0 +1,255 @@
+"""Holds a task from outside against the contract: each property, and by how much it differs.
+
+    for row in check_task(MyTask, rules=2):
+        print(row.passed, row.property, row.compared)
+
+The same rows come from `rulekeep check-task my_task.py:MyTask`. What is held:
+
+- determinism: the same call twice, in pieces and at once, are the same to the bit; seeds differ;
+- split disjointness: no combination of test stands in train (see `_disjoint`);
+- chance: on first uses, whoever knows only the answer so far is right as often as stated;
+- masks: aligned with the answer, `supervised` holds every first use, sources come before;
+- sources: what stands there decides what the answer shows; none in the last 33 tokens;
+- the certificate: readers without memory stay at chance (`rulekeep.certificate`).
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rulekeep.certificate import MOST_EXCESS, Certificate, certify
+from rulekeep.registry import failure_line
+from rulekeep.specs import UsageError
+from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask
+from rulekeep.tasks.sampled import CLEAR_TOKENS
+
+DRAWN = 2000
+# Few combinations, so that train would hold most of test's if the two were not kept apart.
+_SMALL = {"rules": 2, "rule_words": 8, "items": 8}
+
+
+class Row(NamedTuple):
+    """One property, whether it holds, and what was compared."""
+
+    property: str
+    passed: bool
+    compared: str
+
+
+def check_task(
+    cls: type[SampledTask],
+    *,
+    context: int | None = None,
+    examples: int = 8000,
+    seed: int = 0,
+    **options: Any,
+) -> list[Row]:
+    """The properties of a task made with these options, at its shortest context if none is given.
+
+    An exception of the task's own is a row that fails, not an exception here.
+
+    Raises:
+        UsageError: the options or the context cannot be.
+    """
+    task = _made(cls, options)
+    length = task.shortest_context if context is None else context
+    rows: list[Row] = []
+    try:
+        sample = task.sample("test", length, DRAWN, seed=seed)
+        rows += _deterministic(task, length, seed, sample)
+        rows += _masks(task, length, sample)
+        # Where tables do not fit, the rest would only say so in other words.
+        if all(row.passed for row in rows):
+            rows += _sources(sample)
+            rows.append(_disjoint(cls, task, options, length, seed))
+            made = certify(task, length, examples=examples, seed=seed)
+            rows += [_chance(made), _certificate(made, length)]
+    except UsageError:
+        raise
+    except Exception as error:
+        rows.append(Row("the task's own code runs", False, failure_line(error)))
+    return rows
+
+
+def _made(cls: type[SampledTask], options: dict[str, Any]) -> SampledTask:
+    make: Any = cls
+    task: SampledTask = make(cls.options_type.parse(**options))
+    return task
+
+
+def _deterministic(task: SampledTask, context: int, seed: int, sample: Sample) -> Iterator[Row]:
+    n = len(sample.tokens)
+    again = task.sample("test", context, n, seed=seed)
+    yield _same("the same call gives the same examples", sample, again)
+    third = n // 3
+    parts = [
+        task.sample("test", context, count, seed=seed, start=start)
+        for start, count in ((0, third), (third, 1), (third + 1, n - third - 1))
+    ]
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Sample._fields
+        if name != "answer_start"
+    }
+    whole = Sample(answer_start=sample.answer_start, **joined)
+    yield _same("in pieces and at once are the same examples", sample, whole)
+    for what, other in (
+        ("another seed", task.sample("test", context, n, seed=seed + 1)),
+        ("another split", task.sample("train", context, n, seed=seed)),
+    ):
+        same = _share_of_equal_rows(sample, other)
+        yield Row(
+            f"{what} gives other examples", same < 0.5, f"{same:.1%} of {n:,} rows are the same"
+        )
+
+
+def _same(what: str, one: Sample, other: Sample) -> Row:
+    for name in Sample._fields:
+        left, right = np.asarray(getattr(one, name)), np.asarray(getattr(other, name))
+        if left.shape != right.shape:
+            return Row(what, False, f"{name}: shape {left.shape} against {right.shape}")
+        if differ := int(np.count_nonzero(left != right)):
+            return Row(what, False, f"{name}: {differ:,} of {left.size:,} values differ")
+    return Row(
+        what, True, f"{len(Sample._fields)} tables of {len(one.tokens):,} examples, 0 differ"
+    )
+
+
+def _share_of_equal_rows(one: Sample, other: Sample) -> float:
+    if one.tokens.shape != other.tokens.shape:
+        return 0.0
+    return float((one.tokens == other.tokens).all(axis=1).mean())
+
+
+def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
+    n, answer = sample.answers.shape
+    shapes = {
+        name: getattr(sample, name).shape
+        for name in Sample._fields
+        if name not in ("tokens", "roles", "answer_start")
+    }
+    wrong = [f"{name} {shape}" for name, shape in shapes.items() if shape != (n, answer)]
+    wrong += [
+        f"{name} {getattr(sample, name).shape}"
+        for name in ("tokens", "roles")
+        if getattr(sample, name).shape != (DRAWN, context)
+    ]
+    yield Row(
+        "tables are aligned", not wrong,
+        ", ".join(wrong) or f"tokens {(n, context)}, masks {(n, answer)}",
+    )  # fmt: skip
+    if wrong:
+        return
+    low, high = int(sample.tokens.min()), int(sample.tokens.max())
+    yield Row(
+        "tokens are of the vocabulary", low >= 0 and high < len(task.vocabulary),
+        f"{low} to {high}, the vocabulary has {len(task.vocabulary)}",
+    )  # fmt: skip
+    first = sample.first_mention
+    yield _none("first uses are supervised", first & ~sample.supervised, "are not")
+    yield _none("first uses are uses of rules", first & ~sample.rule, "are not")
+    yield _none("no answer is a rule's and an item at once", sample.rule & sample.item, "are")
+    yield Row(
+        "there are first uses", bool(first.any()), f"{first.sum(axis=1).mean():.2f} an example"
+    )
+    off = ~((sample.chance > 0) & (sample.chance <= 1))
+    yield _none("chance is above 0 and at most 1", off, "are not")
+    supervised = (sample.roles[:, sample.answer_start :] != Role.ANSWER) & sample.supervised
+    yield _none("supervised tokens have the role of an answer", supervised, "have not")
+    place = sample.answer_start + np.arange(answer)
+    known = (sample.source >= 0) & (sample.source < place)
+    yield _none("first uses have a source before them", first & ~known, "have none")
+
+
+def _none(what: str, wrong: np.ndarray, said: str) -> Row:
+    return Row(what, not wrong.any(), f"{np.count_nonzero(wrong):,} of {wrong.size:,} {said}")
+
+
+def _sources(sample: Sample) -> Iterator[Row]:
+    row, place = np.nonzero(sample.first_mention)
+    source = sample.source[row, place]
+    roles = sample.roles[row, source]
+    yield _none("a source is an instruction", ~np.isin(roles, (Role.RULE, Role.ITEM)), "are not")
+    pairs = np.unique(
+        np.stack([sample.tokens[row, source], sample.answers[row, place]], axis=1), axis=0
+    )
+    words = len(np.unique(pairs[:, 0]))
+    yield Row(
+        "what stands at the source decides the answer", len(pairs) == words,
+        f"{words} instructions lead to {len(pairs)} answers",
+    )  # fmt: skip
+    if (sample.supervised == sample.supervised[0]).all():
+        near = source >= sample.answer_start - CLEAR_TOKENS
+        what = f"no source stands in the last {CLEAR_TOKENS} tokens before the answer"
+        yield _none(what, near, "do")
+
+
+def _disjoint(
+    cls: type[SampledTask], task: SampledTask, options: dict[str, Any], context: int, seed: int
+) -> Row:
+    """No combination of test stands in train, in a small variant of the task if it has one.
+
+    A combination is the words of the instructions in their order and the first item of the
+    answer. Examples with revised rules, which have more instructions, are left out.
+    """
+    what = "test shares no combination with train"
+    if task.combinations is None:
+        return Row(what, True, "splits by seed alone, as the task says: nothing to compare")
+    said = "as asked for"
+    try:
+        with warnings.catch_warnings():
+            # Few combinations are what this variant is for.
+            warnings.simplefilter("ignore", FewCombinationsWarning)
+            small = _made(cls, {**options, **_SMALL})
+        if small.combinations is not None and small.combinations < task.combinations:
+            task, said = small, " ".join(f"{name}={value}" for name, value in _SMALL.items())
+            context = max(context, task.shortest_context)
+    except UsageError:
+        # A task whose options cannot be these is compared as it is.
+        pass
+    train, test = (
+        _combinations(task.sample(split, context, 4 * DRAWN, seed=seed))
+        for split in ("train", "test")
+    )
+    shared = len(test & train)
+    return Row(
+        what, not shared, f"{shared:,} of {len(test):,} ({said}: {task.combinations:,} in all)"
+    )
+
+
+def _combinations(sample: Sample) -> set[bytes]:
+    is_rule = sample.roles == Role.RULE
+    count = is_rule.sum(axis=1)
+    rows = np.flatnonzero(count == count.min())
+    words = sample.tokens[rows][is_rule[rows]].reshape(len(rows), -1)
+    item = np.zeros((len(rows), 1), dtype=words.dtype)
+    has_item = sample.item[rows].any(axis=1)
+    first = sample.item[rows].argmax(axis=1)
+    item[has_item, 0] = sample.answers[rows, first][has_item]
+    return {row.tobytes() for row in np.concatenate([words, item], axis=1)}
+
+
+def _chance(made: Certificate) -> Row:
+    """Whoever knows the answer so far alone is right as often as stated, not more and not less."""
+    names = ("prior of the answer", "answer so far, tree", "answer so far, look-up")
+    readings = [reading for reading in made.readings if reading.reader in names]
+    best = max(readings, key=lambda reading: reading.excess)
+    # Twice the bound's distance: seldom more by luck, with examples as few as are asked for.
+    room = max(MOST_EXCESS, 2 * (best.bound - best.excess))
+    return Row(
+        "chance is as often as the answer so far gives first uses away",
+        abs(best.excess) <= room,
+        f"{best.reader}: {best.retention:.4f} against {best.chance:.4f} stated (room {room:.4f})",
+    )
+
+
+def _certificate(made: Certificate, context: int) -> Row:
+    worst = max((one for one in made.readings if one.local), key=lambda reading: reading.bound)
+    return Row(
+        "readers without memory stay at chance",
+        made.passed,
+        f"{worst.reader} at {context:,}: {worst.excess:+.4f} above chance, "
+        f"bound {worst.bound:.4f}, at most {MOST_EXCESS}; {made.examples:,} examples",
+    )

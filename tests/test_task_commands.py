@@ -1,0 +1,358 @@
+"""`rulekeep certify`, `data`, `show` and `check-task`: what they print, write and refuse."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from reading import make
+
+from rulekeep import cli
+from rulekeep.certificate import certify
+from rulekeep.export import PIECE_TOKENS, columns, export
+from rulekeep.store import read_record
+from rulekeep.tasks import Apply, Override, Recall, Recite
+
+ROOT = Path(__file__).parent.parent
+APP = cli.app
+OUTSIDE = ROOT / "examples" / "outside_task.py"
+BACKWARDS = f"{OUTSIDE}:Backwards"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsysbinary):
+    """The command in this process, in a folder of its own: exit code, output, errors."""
+
+    def command(*arguments: str) -> tuple[int, bytes, str]:
+        monkeypatch.chdir(tmp_path)
+        # Without tokens of its own cyclopts warns under pytest.
+        monkeypatch.setattr(cli, "app", partial(APP, list(arguments)))
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        output, errors = capsysbinary.readouterr()
+        return end.value.code, output, errors.decode()
+
+    return command
+
+
+DATA = ["data", "recite", "--context", "64"]
+BAD = {
+    "unknown task": (["certify", "recit"], "task 'recit': did you mean recite?"),
+    "no task": (["certify"], "TASK"),
+    "missing file": (["certify", "no.py:Task"], "there is no file no.py"),
+    "no such class": (["certify", "own.py:Mine"], "own.py has no Mine; it has no SampledTask"),
+    "near class": (["show", f"{OUTSIDE}:Backward"], "did you mean Backwards?"),
+    "not a task": (["certify", "own.py:Other"], "is not a subclass of rulekeep.tasks"),
+    "abstract task": (["certify", "own.py:SampledTask"], "does not define"),
+    "fails at import": (["show", "broken.py:Task"], "ValueError: no luck (broken.py, line 1)"),
+    "exits at import": (["show", "leaves.py:Task"], "SystemExit: 3"),
+    "bad syntax": (["show", "syntax.py:Task"], "SyntaxError"),
+    "no such module": (["show", "no_module:Task"], "ModuleNotFoundError"),
+    "no class named": (["show", "own.py:"], "must be file.py:Class or module:Class"),
+    "unknown option": (["certify", "recite", "--ruels", "3"], "did you mean --rules?"),
+    "far option": (["certify", "recite", "--colour", "3"], "recite takes --rules, --rule-words"),
+    "options of a table": (["show", "article", "--rules", "3"], "--rules '3': "),
+    "option out of range": (["certify", "recite", "--rules", "33"], "rules 33: must be from 1"),
+    "no number": (["show", "recite", "--rules", "x"], "--rules 'x': input should be a valid int"),
+    "bad rate": (["show", "recite", "--decoy-rate", "1.5"], "decoy_rate 1.5: must be from 0 to 1"),
+    "nan rate": (["show", "recite", "--decoy-rate", "nan"], "decoy_rate nan"),
+    "bad placement": (["show", "recite", "--placement", "late"], "should be 'early' or 'marked'"),
+    "few combinations": (
+        ["show", "recite", "--rules", "1", "--items", "4", "--rule-words", "9"], "36 combinations"
+    ),
+    "short context": (["certify", "recite", "--context", "48"], "context 48: must be from 49"),
+    "negative context": (["show", "recite", "--context=-1"], "context -1: must be from 49"),
+    "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
+    "context twice": (["certify", "recite", "--context", "64,64"], "--context 64: given twice"),
+    "few examples": (["certify", "recite", "--examples", "9"], "--examples 9: must be 100 or"),
+    "bad seed": (["certify", "recite", "--seed=-1"], "--seed -1: must be from 0"),
+    "folder is a file": (["certify", "recite", "--out", "own.py"], "--out own.py: cannot be"),
+    "no context": (["data", "recite"], "--context"),
+    "no examples": ([*DATA, "--n", "0"], "--n 0: must be 1 or more"),
+    "many of a table": (["data", "article", "--context", "64", "--n", "1945"], "from 1 to 1944"),
+    "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
+    "bad split": ([*DATA, "--split", "validation"], "choose from train, dev, test"),
+    "bad format": ([*DATA, "--format", "csv"], "choose from jsonl, parquet, npz"),
+    "no folder": ([*DATA, "--out", "no/file"], "there is no folder no"),
+    "out is a folder": ([*DATA, "--out", "."], "--out .: is not a file"),
+    "html in no folder": (["show", "recite", "--html", "no/x.html"], "there is no folder no"),
+    "many shown": (["show", "recite", "--n", "101"], "--n 101: must be from 1 to 100"),
+    "check a table": (["check-task", "article"], "is a table"),
+    "a word too many": (["show", "recite", "64"], "64"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
+    run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    files = {
+        "own.py": "from rulekeep.tasks import SampledTask\nclass Other: ...\n",
+        "broken.py": "raise ValueError('no luck')\n",
+        "leaves.py": "raise SystemExit(3)\n",
+        "syntax.py": "class :\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, b"")
+    assert len(errors.splitlines()) == 1
+    assert message in errors
+    kept = {path.name for path in tmp_path.iterdir() if path.name != "__pycache__"}
+    assert kept == set(files)
+
+
+def test_none_of_the_task_commands_loads_torch() -> None:
+    code = (
+        "import sys; from rulekeep.cli import app\n"
+        "import rulekeep.testing, rulekeep.export, rulekeep.report.examples\n"
+        "import rulekeep.commands.certificates, rulekeep.article.sample, rulekeep.article.leak\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_certify_prints_a_table_and_writes_the_record(run, tmp_path: Path) -> None:
+    arguments = ["certify", "recite", "--context", "64,96", "--placement", "marked", "--out", "c"]
+    code, output, _ = run(*arguments)
+    text = output.decode()
+    assert code == 0
+    assert text.count("passes: every local reader") == 2
+    assert "whole context, bag" in text
+    (path,) = (tmp_path / "c").iterdir()
+    record = read_record(path)
+    assert record["passed"]
+    assert record["options"]["placement"] == "marked"
+    assert [one["context"] for one in record["contexts"]] == [64, 96]
+    made = certify(make(Recite, placement="marked"), 64)
+    assert record["contexts"][0]["data_hash"] == made.data_hash
+    assert record["contexts"][0]["readings"][0]["bound"] == made.readings[0].bound
+    assert set(record["environment"]) >= {"numpy", "scipy", "scikit-learn"}
+    assert len(record["source"]) == 12
+
+
+def test_certify_fails_the_article_with_the_known_figures(run, tmp_path: Path) -> None:
+    code, output, _ = run("certify", "article", "--out", "c")
+    assert code == 1
+    for figure in ("0.875", "0.781", "1.000", "0.562"):
+        assert output.decode().count(figure) >= 4
+    record = read_record(next((tmp_path / "c").iterdir()))
+    assert not record["passed"]
+    assert record["contexts"][0]["retention"] == 0.5625
+
+
+LEAKING = """
+from rulekeep.tasks import Recite
+class Leak(Recite):
+    def _block(self, split, context, n, streams):
+        sample = super()._block(split, context, n, streams)
+        sample.tokens[:, sample.answer_start - 2] = sample.tokens[:, sample.answer_start]
+        return sample
+"""
+
+
+def test_certify_fails_a_leaking_task_of_ones_own(run, tmp_path: Path) -> None:
+    (tmp_path / "leak.py").write_text(LEAKING)
+    code, output, _ = run("certify", "leak.py:Leak", "--context", "64", "--examples", "1000")
+    assert code == 1
+    assert "FAILS: last" in output.decode()
+    code, output, _ = run("check-task", "leak.py:Leak", "--examples", "1000")
+    assert code == 1
+    assert "FAIL  readers without memory stay at chance" in output.decode()
+
+
+KEYS = [
+    "tokens", "answer_start", "rule_positions", "first_mention_positions", "item_positions",
+    "instruction_positions", "decoy_positions", "chance", "chance_per_position",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [Recite, Apply, Override, Recall])
+def test_jsonl_says_what_the_sample_says(run, task) -> None:
+    code, output, errors = run(
+        "data", task.name, "--context", "100", "--n", "30", "--rules", "3", "--seed", "5"
+    )
+    assert code == 0
+    sample = make(task, rules=3).sample("test", 100, 30, seed=5)
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert len(lines) == 30
+    assert np.array_equal([line["tokens"] for line in lines], sample.tokens)
+    for i, line in enumerate(lines):
+        assert list(line) == KEYS
+        start = line["answer_start"]
+        for key, mask in (("rule", sample.rule), ("first_mention", sample.first_mention),
+                          ("item", sample.item)):  # fmt: skip
+            assert line[f"{key}_positions"] == (np.flatnonzero(mask[i]) + start).tolist()
+        assert line["decoy_positions"] == np.flatnonzero(sample.decoys[i]).tolist()
+        assert line["instruction_positions"] == np.flatnonzero(sample.instructions[i]).tolist()
+        first = np.array(line["first_mention_positions"]) - start
+        chances = np.array(line["chance_per_position"])
+        assert line["chance"] == pytest.approx(chances[first].mean())
+    data_hash = hashlib.sha256(sample.tokens.astype("<i8").tobytes()).hexdigest()
+    assert data_hash in errors
+
+
+def test_every_format_holds_the_same_and_comes_out_the_same_again(run, tmp_path: Path) -> None:
+    arguments = ["data", "override", "--context", "96", "--n", "300"]
+    code, output, errors = run(*arguments)
+    lines = [json.loads(line) for line in output.splitlines()]
+    for name in ("npz", "parquet"):
+        code, piped, said = run(*arguments, "--format", name)
+        assert (code, said) == (0, errors)
+        run(*arguments, "--format", name, "--out", "file")
+        assert (tmp_path / "file").read_bytes() == piped
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+        if name == "parquet":
+            rows = parquet.read_table(io.BytesIO(piped)).to_pylist()
+            assert rows == lines
+            continue
+        held = np.load(io.BytesIO(piped))
+        assert np.array_equal(held["tokens"], [line["tokens"] for line in lines])
+        assert np.allclose(held["chance"], [line["chance"] for line in lines])
+        for key in KEYS:
+            if key.endswith("_positions"):
+                ends = held[f"{key}_offsets"]
+                lists = [held[key][a:b].tolist() for a, b in pairwise(ends)]
+                assert lists == [line[key] for line in lines]
+
+
+def test_pieces_make_no_difference() -> None:
+    task = make(Apply)
+    whole = task.sample("dev", 96, 50, seed=2)
+    parts = [task.sample("dev", 96, n, seed=2, start=at) for at, n in ((0, 20), (20, 30))]
+    for name in ("jsonl", "npz"):
+        files = io.BytesIO(), io.BytesIO()
+        hashes = [export(s, f, name, {}) for s, f in zip(([whole], parts), files, strict=True)]
+        assert hashes[0] == hashes[1]
+        assert files[0].getvalue() == files[1].getvalue()
+    assert PIECE_TOKENS <= 2**22
+
+
+def test_an_example_without_first_uses_has_no_chance() -> None:
+    sample = make(Recite).sample("test", 64, 2)
+    none = sample._replace(first_mention=np.zeros_like(sample.first_mention))
+    assert np.isnan(columns(none).chance).all()
+    file = io.BytesIO()
+    export([none], file, "jsonl", {})
+    assert json.loads(file.getvalue().splitlines()[0])["chance"] is None
+
+
+def test_the_article_comes_as_data_with_its_chance(run) -> None:
+    code, output, _ = run("data", "article", "--context", "64")
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert (code, len(lines)) == (0, 1944)
+    assert lines[0]["chance"] == pytest.approx((1 / 9 + 1 / 8) / 2)
+    assert len(lines[0]["instruction_positions"]) == 3
+
+
+def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "x.jsonl").write_text("kept")
+    monkeypatch.setattr("rulekeep.export.export", full)
+    code, _, errors = run(*DATA, "--out", "x.jsonl")
+    assert code == 1
+    assert "No space left" in errors
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.jsonl": "kept"}
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
+    arguments = ["data", "recite", "--context", "4096", "--n", "1000000", "--out", "x.jsonl"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "rulekeep", *arguments], cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while driver.poll() is None and not any(path.stat().st_size for path in tmp_path.iterdir()):
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert errors == "rulekeep: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_without_its_library_says_what_to_install(run, monkeypatch) -> None:
+    monkeypatch.setattr("rulekeep.export.find_spec", lambda name: None)
+    code, output, errors = run(*DATA, "--format", "parquet")
+    assert (code, output) == (2, b"")
+    assert "pip install 'rulekeep[parquet]'" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_show_marks_by_letters_without_a_terminal(run) -> None:
+    code, output, _ = run("show", "apply", "--context", "300", "--n", "1", "--placement", "marked")
+    text = output.decode()
+    assert code == 0
+    assert "\x1b" not in text
+    for mark in ("R[rule-", "d[", "C[<rule>]", "Q[<ask>]", "A![shows-", "A[item-"):
+        assert mark in text
+    assert "of them decoys …" in " ".join(text.split())
+    assert "first use of a rule" in text
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_show_is_in_colour_on_a_terminal(run, monkeypatch, environment, coloured: bool) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    _, output, _ = run("show", "recite", "--n", "1")
+    assert (b"\x1b[1;32mrule-" in output) is coloured
+    assert (b"R[rule-" in output) is not coloured
+
+
+def test_show_writes_a_page_where_words_are_only_words(run, tmp_path: Path) -> None:
+    code, _, _ = run("show", "override", "--placement", "marked", "--html", "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert code == 0
+    assert "&lt;revise&gt;" in page or "&lt;rule&gt;" in page
+    assert "<rule>" not in page
+    assert "<script" not in page
+    assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
+    assert len(OUTSIDE.read_text().splitlines()) < 90
+    code, output, _ = run("check-task", BACKWARDS, "--examples", "2000")
+    assert code == 0, output.decode()
+    assert "FAIL" not in output.decode()
+    code, _, _ = run("certify", BACKWARDS, "--context", "64", "--examples", "2000", "--rules", "3")
+    assert code == 0
+
+
+def test_the_committed_certificates_pass_but_for_the_article() -> None:
+    folder = ROOT / "results" / "certificates"
+    page = (folder / "README.md").read_text()
+    held = set()
+    for path in folder.glob("*.json"):
+        record = read_record(path)
+        assert record["passed"] is (record["task"] != "article")
+        assert path.name in page
+        for one in record["contexts"]:
+            kind = (record["options"].get("layout"), record["options"].get("placement"))
+            held.add((record["task"], *kind, one["context"]))
+            bounds = [row["bound"] for row in one.get("readings", []) if row["local"]]
+            assert not bounds or f"| {max(bounds):.4f} |" in page
+    for task, layout, shortest in (
+        ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
+    ):  # fmt: skip
+        for placement in ("early", "marked"):
+            for context in (shortest, 256, 1028, 4096):
+                assert (task, layout, placement, context) in held
+    assert ("recall", "zoology", "early", 256) in held
