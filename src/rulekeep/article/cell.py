@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rulekeep import sources
 from rulekeep.article.streams import replay
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
 from rulekeep.evaluation import Evaluation, answer_loss, evaluate
+from rulekeep.sources import digest
 from rulekeep.specs import ArticleCell
 from rulekeep.store import Record, RunFolder
 from rulekeep.tasks.article import Article
@@ -88,7 +88,7 @@ def run_cell(cell: ArticleCell, _folder: RunFolder, progress: Callable[[int], No
         "status": status,
         "reason": reason,
         "spec": cell.settings,
-        "source": sources.digest(cell.code, ()),
+        "source": digest(cell.code, ()),
         "history": history,
         "evaluations": [_row(cell, evaluation)] if evaluation else [],
         "costs": {
