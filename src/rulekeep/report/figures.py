@@ -21,6 +21,11 @@ from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
+# What `rulekeep article --leak` shows, from 20 tokens of context up.
+LEAK = (
+    "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
+    "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."
+)
 _OPEN = "Attention is black; open markers: fewer than 5 seeds."
 
 
@@ -118,7 +123,7 @@ def _overview(found: Sequence[Contest], look: Styles) -> Chart:
         key="overview",
         title="The article's overview",
         caption="Loss, token and rule accuracy over training steps, and training seconds, of the "
-        f"runs on the article's own task. {_OPEN}",
+        f"runs on the article's own task. {LEAK} {_OPEN}",
         panels=panels,
         empty="No run on the task “article” yet.",
     )
@@ -206,8 +211,10 @@ def _training(found: Sequence[Contest], look: Styles) -> Chart:
     panels: list[Panel] = []
     for contest in found:
         for context in _shown(contest, found, 2):
-            panels += _curves(contest, context, "val_loss", "dev loss (nats)", look)
-            panels += _curves(contest, context, "retention", "dev retention", look)
+            # The article has no dev split.
+            split = "validation" if contest.task == ARTICLE else "dev"
+            panels += _curves(contest, context, "val_loss", f"{split} loss (nats)", look)
+            panels += _curves(contest, context, "retention", f"{split} retention", look)
     return Chart(
         key="training",
         title="Training curves",
