@@ -1,7 +1,7 @@
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.report.figures import LEAK
+from rulekeep.report.sentences import LEAK
 
 
 @pytest.mark.parametrize("context", [20, 21, 22, 64, 256, 1028])

@@ -17,15 +17,11 @@ from rulekeep.report.charts import (
     pareto_front,
     styles,
 )
+from rulekeep.report.sentences import LEAK
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
-# What `rulekeep article --leak` shows, from 20 tokens of context up.
-LEAK = (
-    "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
-    "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."
-)
 _OPEN = "Attention is black; open markers: fewer than 5 seeds."
 
 
