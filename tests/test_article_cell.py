@@ -13,12 +13,13 @@ from rulekeep.article.records import flaw, scores
 from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
 from rulekeep.store import RunFolder
 from rulekeep.tasks.article import Article
+from rulekeep.training import learning_rate
 
 CELL = ArticleCell(context=16, model="compressed", steps=3)
 
 
 def made(tmp_path: Path) -> dict:
-    record = cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None)
+    record = cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
     # What a sweep adds.
     return {"id": "0", "attempt": 1, **record}
 
@@ -58,7 +59,7 @@ def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):
         assert found[name] == last[name]
-    assert record["spec"] == CELL.settings
+    assert record["spec"] == CELL.as_recorded
     assert not (tmp_path / "run").exists()
 
 
@@ -94,8 +95,8 @@ def test_a_new_task_or_mixer_leaves_finished_cells_valid() -> None:
 
 def test_settings_go_back_to_the_cell_and_are_named_as_a_runs() -> None:
     known = {*KINDS["run"].model_fields, "model", "serial"}
-    assert set(CELL.settings) <= known
-    assert ArticleCell.parse_json({n: CELL.settings[n] for n in ArticleCell.model_fields}) == CELL
+    assert set(CELL.as_recorded) <= known
+    assert ArticleCell.parse_json({n: CELL.as_recorded[n] for n in ArticleCell.model_fields}) == CELL
 
 
 @pytest.mark.parametrize("steps", [1, 80, 333])
@@ -104,4 +105,4 @@ def test_the_published_rate_is_constant_to_the_bit(rate: float, steps: int) -> N
     cell = ArticleCell(context=64, model="attention", steps=steps).training
     spec = TrainingSpec.parse(**cell.model_dump() | {"learning_rate": rate})
     assert (spec.warmup_steps, spec.final_share) == (0, 1.0)
-    assert {spec.rate(step) for step in range(1, steps + 1)} == {rate}
+    assert {learning_rate(spec, step) for step in range(1, steps + 1)} == {rate}

@@ -152,7 +152,7 @@ def test_a_failed_cell_is_named_with_its_log_and_exit_1(quick: Quick, tmp_path: 
     assert "|      16 | compressed |" in done.stdout
     assert "|      16 | attention  |" not in done.stdout
     # The report places it beside its finished brother.
-    assert read_record(path)["spec"] == ATTENTION.settings
+    assert read_record(path)["spec"] == ATTENTION.as_recorded
     lock.rmdir()
     assert rulekeep("article", *QUICK, "--out", "run", cwd=tmp_path).returncode == 0
     assert not (tmp_path / log).exists()

@@ -13,7 +13,7 @@ from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
 from rulekeep.mixers import MIXERS, MatrixMixer
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
-DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda"]
+DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda", "gated_slots", "routed_slots"]
 LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
 
 
@@ -36,11 +36,11 @@ def results(
     yield from ((f"gradient {i}", grad) for i, grad in enumerate(found) if grad is not None)
 
 
-@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated and convolved"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", MATRIX)
 def test_chunks_are_the_loop(name: str, batch: int, gated: bool) -> None:
-    options = {"heads": 2, "key_width": 5, "output_gate": gated}
+    options = {"heads": 2, "key_width": 5, "output_gate": gated, "short_convolution": gated}
     if name in DECAYING:
         # Decays that matter within a chunk, or that leave nothing of it.
         options["half_life_tokens"] = 0.1 if gated else 4.0
@@ -84,6 +84,32 @@ def test_decay_can_be_switched_off(name: str) -> None:
 def test_a_half_life_is_above_zero(name: str) -> None:
     with pytest.raises(ValueError, match="half_life_tokens 0"):
         MATRIX[name](8, half_life_tokens=0)
+
+
+@pytest.mark.parametrize("serial", [True, False])
+def test_the_short_convolution_is_torchs_depthwise_one(serial: bool) -> None:
+    mixer = MIXERS["delta"](8, heads=2, short_convolution=True, serial=serial).double()
+    read = mixer._read
+    seen = []
+    mixer._read = lambda x, *rest: (
+        seen.append([part.flatten(-2) for part in rest[:2]]) or read(x, *rest)
+    )
+    x = torch.randn(2, 20, 8, dtype=torch.float64)
+    mixer(x)
+    inputs = F.pad(mixer.in_projection(x), (0, 0, 3, 0)).mT
+    filters = mixer.convolution.T.unsqueeze(1)
+    expected = F.silu(F.conv1d(inputs, filters, groups=24)).mT
+    joined = torch.cat([torch.cat(parts, dim=-1) for parts in seen], dim=1)
+    assert torch.allclose(joined, expected, rtol=0, atol=1e-12)
+
+
+def test_a_convolution_has_its_part_in_the_state_only_where_it_is_on() -> None:
+    for name in MATRIX:
+        plain, convolved = (
+            MATRIX[name](16, short_convolution=on).init_state(2) for on in (False, True)
+        )
+        assert convolved._fields == (*plain._fields, "recent")
+        assert convolved.recent.shape[:2] == (2, 3)
 
 
 @pytest.mark.parametrize("name", MATRIX)

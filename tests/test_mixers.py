@@ -1,11 +1,15 @@
 """The contract of every mixer, and each fast form against the loop written from the formula."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from rulekeep.mixers import MIXERS, Attention, Mixer, Slots
-from rulekeep.mixers.attention import causal_attention, causal_attention_loop
+from rulekeep.mixers import attention as attention_module
+from rulekeep.mixers.attention import alibi_attention, causal_attention, causal_attention_loop
 from rulekeep.mixers.slots import SlotState
+from rulekeep.positions import rotate
 
 LENGTHS = [1, 7, 8, 9, 64, 257, 1028]
 GATES = ["drawn", "zero", "one", "mixed"]
@@ -69,11 +73,60 @@ def test_fused_attention_is_the_loop(time: int, total: int) -> None:
         assert torch.allclose(a, b, rtol=0, atol=1e-9)
 
 
-@pytest.fixture(params=[*MIXERS, "slots serial"])
+def turned(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    total = keys.shape[2]
+    places = torch.arange(total)
+    return causal_attention(
+        rotate(queries, places[total - queries.shape[2] :], 100.0),
+        rotate(keys, places, 100.0),
+        values,
+    )
+
+
+@pytest.mark.parametrize("biases_at_once", [2**22, 500])
+@pytest.mark.parametrize(("time", "total"), [(1, 1), (9, 9), (64, 64), (1, 33), (7, 33), (40, 50)])
+def test_attention_with_positions_is_the_loop(
+    time: int, total: int, biases_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_module, "_BIASES_AT_ONCE", biases_at_once)
+    queries = torch.randn(2, 4, time, 8, dtype=torch.float64, requires_grad=True)
+    keys, values = (
+        torch.randn(2, 4, total, 8, dtype=torch.float64, requires_grad=True) for _ in range(2)
+    )
+    for fast, options in ((turned, {"rotary_base": 100.0}), (alibi_attention, {"alibi": True})):
+        slow = partial(causal_attention_loop, **options)
+        pairs = (values_and_gradients(form, [queries, keys, values]) for form in (fast, slow))
+        for a, b in zip(*pairs, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_rotary_scores_depend_on_distance_alone_even_far_into_a_text() -> None:
+    x, y = torch.randn(2, 1, 1, 1, 16).unbind()
+    scores = [
+        (rotate(x, torch.tensor([t]), 1e4) * rotate(y, torch.tensor([t - 5]), 1e4)).sum()
+        for t in (5, 1_000, 1_000_000)
+    ]
+    assert torch.allclose(torch.stack(scores), scores[0].expand(3), rtol=0, atol=1e-5)
+
+
+# Options that change what a mixer computes: each such mixer meets the contract as well.
+VARIANTS: dict[str, tuple[str, dict]] = {
+    "slots serial": ("slots", {"serial": True}),
+    "attention rotary": ("attention", {"positions": "rotary"}),
+    "attention alibi": ("attention", {"positions": "alibi"}),
+    **{
+        f"{name} convolved": (name, {"short_convolution": True})
+        for name in ("linear_attention", "ssd", "delta", "routed_slots")
+    },
+    "window": ("sliding_window", {"window": 5, "sinks": 2, "positions": "rotary"}),
+    "window without sinks": ("sliding_window", {"window": 50, "sinks": 0}),
+}
+
+
+@pytest.fixture(params=[*MIXERS, *VARIANTS])
 def mixer(request: pytest.FixtureRequest) -> Mixer:
-    if request.param == "slots serial":
-        return Slots(16, serial=True).double()
-    return MIXERS[request.param](16).double()
+    name, options = VARIANTS.get(request.param, (request.param, {}))
+    return MIXERS[name](16, **options).double()
 
 
 @pytest.mark.parametrize("split", [[33], [1] * 33, [8, 8, 17], [13, 20], [32, 1]])
@@ -139,3 +192,25 @@ def test_gradient_reaches_the_first_token(mixer: Mixer) -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="heads 3: must divide the width 16"):
         Attention(16, heads=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 0}, "heads 0: must divide the width 16"),
+        ({"positions": "learned"}, "positions 'learned': choose from none, rotary, alibi"),
+        ({"heads": 16, "positions": "rotary"}, "heads of 1 channels, must be even"),
+        ({"positions": "rotary", "rotary_base": 1.0}, "rotary_base 1.0: must be above 1"),
+    ],
+)
+def test_attention_says_what_is_wrong_with_an_option(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Attention(16, **options)
+
+
+def test_half_lives_of_what_is_not_a_matrix() -> None:
+    assert Attention(16).memory_half_life_tokens == float("inf")
+    slots = Slots(16)
+    torch.nn.init.zeros_(slots.in_projection.bias)
+    # A gate of a half in a slot that is written every 8 tokens.
+    assert slots.memory_half_life_tokens == pytest.approx(8)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Record, record, study
 
-from rulekeep.report import write_report
+from rulekeep.report import tables, write_report
 from rulekeep.report.cells import contests
 from rulekeep.report.charts import log_ticks, pareto_front
 from rulekeep.report.figures import charts
@@ -317,3 +317,50 @@ def test_two_thousand_records_take_seconds(tmp_path: Path) -> None:
     took = time.perf_counter() - start
     # The promise is 20 s; a busy machine gets three times as long.
     assert took < 60, f"{took:.1f} s"
+
+
+def test_difficulties_of_a_task_are_contests_of_their_own() -> None:
+    records = [
+        record(mixer, task_options={"rules": 4, "placement": placement})
+        for placement in ("early", "marked")
+        for mixer in ("attention", "delta")
+    ]
+    found = contests(read_runs(records).runs)
+    assert [contest.task for contest in found] == [
+        "recite, placement early",
+        "recite, placement marked",
+    ]
+    assert all({g.label for g in c.groups} == {"attention", "delta"} for c in found)
+
+
+def test_a_mixers_own_options_and_the_models_are_told_apart() -> None:
+    records = [
+        record("attention", positions=added, mixer_options={"heads": 4, "positions": own})
+        for added, own in (("none", "none"), ("none", "rotary"), ("learned", "none"))
+    ]
+    assert {run.label for run in read_runs(records).runs} == {
+        "attention, mixer positions none, positions none",
+        "attention, mixer positions rotary, positions none",
+        "attention, mixer positions none, positions learned",
+    }
+
+
+def test_the_baseline_is_the_variant_that_is_best_on_dev() -> None:
+    records = [
+        record("attention", seed, dev_loss=loss, mixer_options={"positions": own})
+        for own, loss in (("none", 1.0), ("rotary", 0.5), ("alibi", float("nan")))
+        for seed in (1, 2)
+    ]
+    (contest,) = contests(read_runs(records).runs)
+    assert contest.baseline == "attention, mixer positions rotary", contest.baseline
+
+
+def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
+    records = [
+        record("delta", rate=rate, dev_loss=loss, task="recite")
+        for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
+    ]
+    records.append(record("delta", rate=0.003, task="apply"))
+    table = tables.learning_rates(contests(read_runs(records).runs))
+    assert table.rows[0][-1].text == "reused: chosen on recite"
+    assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]

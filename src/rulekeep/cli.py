@@ -7,6 +7,7 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,6 +42,8 @@ app.command(list_, name="list")
 def main() -> NoReturn:
     """The console entry point."""
     _open_streams()
+    # A warning is for the user: one line, without the place in our code.
+    warnings.showwarning = lambda message, *_, **__: say(f"rulekeep: {message}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(exit_on_error=False, print_error=False)

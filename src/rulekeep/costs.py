@@ -77,15 +77,19 @@ class Decoding(NamedTuple):
 
 
 def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: int = 16) -> Decoding:
-    """Bytes of the state after these tokens, `[1, context]`, and the median time of a token."""
+    """Bytes of the state after these tokens, `[1, context]`, and the median time of the last ones.
+
+    The last `steps` tokens are read one by one.
+    """
+    before, last = tokens.split([tokens.shape[1] - steps, steps], dim=1)
     with torch.no_grad():
-        _, state = model(tokens)
-        carried = state_bytes(state.layers)
+        _, state = model(before)
         seconds = []
-        for _ in range(steps):
+        for token in last.split(1, dim=1):
             start = time.perf_counter()
-            _, state = model(tokens[:, -1:], state)
+            _, state = model(token, state)
             seconds.append(time.perf_counter() - start)
+        carried = state_bytes(state.layers)
     return Decoding(carried, 1000 * statistics.median(seconds))
 
 

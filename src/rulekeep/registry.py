@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pydantic import create_model
 
 from rulekeep import sources
-from rulekeep.specs import Option, RunSpec, Spec, UsageError
+from rulekeep.specs import AnySpec, Option, PredictorSpec, RunSpec, Spec, UsageError
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 # The code of a run beside its task and its mixers.
+_SCORING = ("rulekeep.predicting", "rulekeep.evaluation")
 _RUNNING = ("rulekeep.run", "rulekeep.training", "rulekeep.evaluation", "rulekeep.model")
 
 
@@ -44,10 +45,9 @@ def find_class(
     elif ":" in name:
         found = _outside(name, kind)
     else:
-        raise UsageError(
-            f"{kind} {name!r}: {nearest(name, catalogue)}, "
-            f"or bring your own as file.py:Class or module:Class"
-        )
+        own = "bring your own as file.py:Class or module:Class"
+        fix = f"{nearest(name, catalogue)}, or {own}" if catalogue else own
+        raise UsageError(f"{kind} {name!r}: {fix}")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{kind} {name!r}: must be a class derived from {base.__name__}")
     return found
@@ -130,14 +130,7 @@ def resolve(spec: RunSpec) -> Resolved:
         UsageError: a name is unknown, or a value cannot be.
     """
     task = load_task(spec.task)(spec.task_options)
-    shortest = task.shortest_context
-    for name, contexts in (("context", (spec.context,)), ("test_contexts", spec.tested)):
-        for context in contexts:
-            if context < shortest:
-                raise UsageError(
-                    f"{name} {context}: must be {shortest} or more for {spec.task} "
-                    "with these options"
-                )
+    _long_enough(spec.task, task, context=(spec.context,), test_contexts=spec.tested)
     mixers, options = _mixers(spec)
     filled = spec.model_copy(
         update={
@@ -147,8 +140,51 @@ def resolve(spec: RunSpec) -> Resolved:
             "test_contexts": spec.tested,
         }
     )
-    modules, files = _code(spec)
+    modules, files = _code(spec.task, spec.mixers)
     return Resolved(filled, task, mixers, sources.digest(modules, files))
+
+
+class ResolvedPredictor(NamedTuple):
+    """An outside model that can be scored: its spec filled in, its class, and the task."""
+
+    spec: PredictorSpec
+    task: "SampledTask"
+    kind: type[Any]
+    source: str
+
+
+def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
+    """Finds an outside model and the task.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    from rulekeep.evaluation import Predictor
+
+    task = load_task(spec.task)(spec.task_options)
+    _long_enough(spec.task, task, test_contexts=spec.test_contexts)
+    kind = find_class(spec.predictor, {}, Predictor, "predictor")  # type: ignore[type-abstract]
+    if inspect.isabstract(kind):
+        lacking = ", ".join(sorted(kind.__abstractmethods__))
+        raise UsageError(f"predictor {spec.predictor!r}: must define {lacking}")
+    filled = spec.model_copy(update={"task_options": task.options.model_dump()})
+    modules, files = _code(spec.task, (), spec.predictor)
+    return ResolvedPredictor(filled, task, kind, sources.digest(modules, files))
+
+
+def described(spec: AnySpec) -> tuple[AnySpec, str]:
+    """A spec with every option filled in, and the digest of the code that it runs.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    if isinstance(spec, RunSpec):
+        run = resolve(spec)
+        return run.spec, run.source
+    if isinstance(spec, PredictorSpec):
+        predictor = resolve_predictor(spec)
+        return predictor.spec, predictor.source
+    return spec, sources.digest(spec.code, ())
 
 
 def load_task(name: str) -> "Callable[[Mapping[str, Option]], SampledTask]":
@@ -244,13 +280,26 @@ def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
         raise UsageError(f"mixer {name!r}: {named}") from error
 
 
-def _code(spec: RunSpec) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:
+    for option, contexts in given.items():
+        for context in contexts:
+            if context < task.shortest_context:
+                raise UsageError(
+                    f"{option} {context}: must be {task.shortest_context} or more for {name} "
+                    "with these options"
+                )
+
+
+def _code(
+    task: str, mixers: tuple[str, ...], predictor: str | None = None
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     from rulekeep.mixers import MIXERS
     from rulekeep.tasks import TASKS
 
-    modules, files = list(_RUNNING), list[Path]()
-    places: list[tuple[str, Mapping[str, type[Any]]]] = [(spec.task, TASKS)]
-    places += [(name, MIXERS) for name in spec.mixers]
+    modules, files = list(_RUNNING if predictor is None else _SCORING), list[Path]()
+    places: list[tuple[str, Mapping[str, type[Any]]]] = [(task, TASKS)]
+    places += [(name, MIXERS) for name in mixers]
+    places += [] if predictor is None else [(predictor, {})]
     for name, catalogue in places:
         path = plugin_file(name)
         if path is None:

@@ -9,7 +9,7 @@ after the seed and what it is for, and example i of a batch is a function of its
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,15 @@ _SHORTEST_LENGTH = 64
 _CHECKPOINT_SECONDS = 20.0
 
 
-def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None]) -> Record:
-    """Runs a spec from its last checkpoint, if there is one; `progress` hears of every step.
+def run(
+    spec: RunSpec,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Record:
+    """Runs a spec from its last checkpoint, if there is one.
+
+    `progress` hears of every step, `log` of the figures at every look at dev.
 
     Raises:
         MixerError: the mixer breaks its contract.
@@ -59,6 +66,7 @@ def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None]) -> Re
             if step.number % spec.evaluate_every == 0 or step.number in (1, spec.steps):
                 look = _look(model, resolved, "dev", spec.context, spec.dev_examples)
                 history.append(_history_row(step, look))
+                log(step.number, {k: v for k, v in history[-1].items() if v is not None})
                 if solved is None and look["exact"] >= SOLVED:
                     solved = step.number
                     if spec.stop_when_solved:
@@ -98,7 +106,7 @@ def build(resolved: Resolved) -> LanguageModel:
     assert spec.hidden is not None, "filled in by resolve"
     return LanguageModel(
         len(resolved.task.vocabulary), resolved.mixers, width=spec.width, hidden=spec.hidden,
-        positions=spec.positions, context=spec.context, seed=spec.seed,
+        positions=spec.added_positions, context=spec.context, seed=spec.seed,
     )  # fmt: skip
 
 
@@ -179,7 +187,7 @@ def _evaluations(model: LanguageModel, resolved: Resolved, notes: list[str]) -> 
     dev = sorted({spec.context, *(c for c in spec.tested if c <= spec.context)})
     rows = [_look(model, resolved, "dev", context, spec.dev_examples) for context in dev]
     for context in spec.tested:
-        if spec.positions == "learned" and context > spec.context:
+        if spec.added_positions == "learned" and context > spec.context:
             notes.append(f"test at {context}: not defined, learned positions end at {spec.context}")
             continue
         examples = spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
@@ -201,7 +209,7 @@ def _decoding(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     spec = resolved.spec
     bytes_by, ms_by = {}, {}
     for context in spec.tested:
-        if spec.positions == "learned" and context > spec.context:
+        if spec.added_positions == "learned" and context > spec.context:
             continue
         sample = resolved.task.sample("dev", context, 1, seed=spec.seed)
         tokens = torch.from_numpy(sample.tokens).to(spec.device)

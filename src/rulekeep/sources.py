@@ -1,7 +1,9 @@
 """The source code that a figure comes out of, as one digest.
 
-The code of a module is its file and, in turn, every file of this package that it imports:
-what is added beside it changes nothing. A plug-in counts with its own file.
+The code of a module is its file and, in turn, every file of this package that it imports at
+its top: what is added beside it changes nothing. What only finds, checks or keeps things is
+left out, and so is what a function imports when it is called: it makes a choice, and the choice
+stands in the spec. A plug-in counts with its own file.
 
     >>> digest(("rulekeep.training",), ())      # doctest: +SKIP
     '5d1c…'
@@ -15,6 +17,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parent
 _PACKAGE = _ROOT.name
+# They carry values into a run and records out of it, and no figure comes out of them.
+_CARRIERS = {"specs", "shapes", "sources", "registry", "store", "checkpoints"}
 
 
 def digest(modules: Iterable[str], files: Iterable[Path]) -> str:
@@ -47,7 +51,10 @@ def closure(modules: tuple[str, ...]) -> frozenset[Path]:
 def _file(module: str) -> Path | None:
     if module.partition(".")[0] != _PACKAGE:
         return None
-    place = _ROOT.joinpath(*module.split(".")[1:])
+    parts = module.split(".")[1:]
+    if not parts or parts[0] in _CARRIERS:
+        return None
+    place = _ROOT.joinpath(*parts)
     for path in (place.with_suffix(".py"), place / "__init__.py"):
         if path.is_file():
             return path
@@ -57,7 +64,7 @@ def _file(module: str) -> Path | None:
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
     names = []
-    for node in ast.walk(ast.parse(_content(path))):
+    for node in ast.parse(_content(path)).body:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -6,7 +6,6 @@ Unknown keys are errors, and a message names the value received and the fix.
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
@@ -69,6 +68,11 @@ class Spec(BaseModel):
         except (TypeError, ValueError) as error:
             raise UsageError(f"not a value that a spec can hold: {error}") from None
 
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return self.model_dump(mode="json")
+
 
 class TrainingSpec(Spec):
     """AdamW, the gradient's norm clipped; the rate warms up linearly and falls by a cosine.
@@ -83,14 +87,6 @@ class TrainingSpec(Spec):
     max_gradient_norm: float
     warmup_steps: int = 0
     final_share: float = 1.0
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 1."""
-        if step <= self.warmup_steps:
-            return self.learning_rate * step / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        falling = (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * falling)
 
 
 Option: TypeAlias = bool | int | float | str | None
@@ -129,7 +125,7 @@ class RunSpec(Spec):
         le=2**17,
         description="Channels inside the feed-forward layer, 4 x width if left out.",
     )
-    positions: Positions = Field(
+    added_positions: Positions = Field(
         default="none", description="Added to the embeddings: none, learned, earliness."
     )
     context: int = Field(
@@ -227,11 +223,6 @@ class RunSpec(Spec):
         """How it is trained."""
         return TrainingSpec(**{name: getattr(self, name) for name in TrainingSpec.model_fields})
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a record says of it."""
-        return self.model_dump(mode="json")
-
 
 def named_seed(*names: object) -> int:
     """A seed for one random consumer, from what it is for: other consumers change nothing."""
@@ -270,7 +261,7 @@ class ArticleCell(Spec):
         )
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def as_recorded(self) -> dict[str, Any]:
         """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
         return {
             **self.model_dump(mode="json"),
@@ -280,7 +271,7 @@ class ArticleCell(Spec):
             "width": PUBLISHED_WIDTH,
             "hidden": PUBLISHED_HIDDEN,
             "layers": PUBLISHED_LAYERS,
-            "positions": "learned",
+            "added_positions": "learned",
             **self.training.model_dump(mode="json"),
         }
 
@@ -349,10 +340,36 @@ class ArticleSpec(Spec):
         ]
 
 
-AnySpec: TypeAlias = RunSpec | ArticleCell
-KINDS: dict[str, type[RunSpec] | type[ArticleCell]] = {
+class PredictorSpec(Spec):
+    """An outside model scored on a task, as it is: nothing is trained."""
+
+    kind: ClassVar[str] = "predictor"
+    runner: ClassVar[str] = "rulekeep.predicting:run"
+
+    predictor: str = Field(description="file.py:Class or module:Class.")
+    task: str = "recite"
+    task_options: dict[str, Option] = Field(default={})
+    test_contexts: tuple[int, ...] = Field(default=(256,))
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    test_examples: int = Field(default=1000, ge=1, le=10**7)
+    long_test_examples: int = Field(default=256, ge=1, le=10**7)
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        return f"{self.task} {self.predictor} seed {self.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Contexts to be read: what its progress counts."""
+        return len(self.test_contexts)
+
+
+AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec
+KINDS: dict[str, type[RunSpec] | type[ArticleCell] | type[PredictorSpec]] = {
     RunSpec.kind: RunSpec,
     ArticleCell.kind: ArticleCell,
+    PredictorSpec.kind: PredictorSpec,
 }
 
 

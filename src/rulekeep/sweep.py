@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rulekeep import sources
 from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
+from rulekeep.registry import described
+from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     RESULTS,
     BusyError,
@@ -33,6 +33,7 @@ from rulekeep.store import (
     write_record,
     write_text,
 )
+from rulekeep.trackers import tracker
 
 _BUSY = "busy"
 _WAIT_SECONDS = 1.0
@@ -134,16 +135,17 @@ def execute(
     planned: Plan,
     executor: Executor,
     time_limit: float | None = None,
-    tracker: str = "none",
+    tracked: str = "none",
 ) -> Iterator[Event]:
     """Runs the jobs of a plan and yields what happens; each leaves its record on disk.
 
+    `tracked` names the tracker that hears of each run as it goes.
     A job that another driver is running is waited for, and run here if it is left undone.
     """
     jobs = list(planned.jobs)
     while jobs:
         busy: list[Job] = []
-        for event in executor.run(_Task(tracker), jobs, time_limit):
+        for event in executor.run(_Task(tracked), jobs, time_limit):
             job = jobs[event.job]
             match event:
                 case Advanced(_, steps):
@@ -189,12 +191,12 @@ class _Task:
         folder = RunFolder(Path(job.root) / job.id)
         try:
             with folder.locked():
-                return _make(folder, progress)
+                return _make(folder, progress, self.tracker)
         except BusyError:
             return _BUSY
 
 
-def _make(folder: RunFolder, progress: Callable[[int], None]) -> str:
+def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
     record = folder.read([])
     if record is not None and record["status"] in RESULTS:
         # Another driver was faster.
@@ -206,7 +208,16 @@ def _make(folder: RunFolder, progress: Callable[[int], None]) -> str:
     if identity(spec) != folder.id:
         raise RuntimeError("its source code is not the one it was planned with: plan it again")
     module, _, function = spec.runner.partition(":")
-    made = getattr(importlib.import_module(module), function)(spec, folder, progress)
+    follow = tracker(tracked, folder.path)
+    follow.start(folder.id, found["spec"])
+    try:
+        made = getattr(importlib.import_module(module), function)(
+            spec, folder, progress, follow.log
+        )
+    except BaseException as error:
+        follow.finish("failed", {"reason": str(error)})
+        raise
+    follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
     write_record(folder.record, {"id": folder.id, **made, "notes": notes, "attempt": attempt})
     folder.checkpoint.unlink(missing_ok=True)
@@ -232,7 +243,7 @@ def _failed(job: Job, failure: Failure) -> Record:
     attempts = folder.path / "attempts"
     try:
         found = read_record(folder.plan)
-        settings = _spec(found).settings
+        settings = _spec(found).as_recorded
         attempt = int(attempts.read_text()) if attempts.exists() else 1
     except (OSError, ValueError):
         found, settings, attempt = {}, {}, 1
@@ -295,13 +306,7 @@ def _sort_in(folder: RunFolder, spec: AnySpec, result: Plan) -> None:
 
 def _described(spec: AnySpec) -> Record:
     """What a run's id is made of."""
-    if isinstance(spec, RunSpec):
-        from rulekeep.registry import resolve
-
-        resolved = resolve(spec)
-        spec, source = resolved.spec, resolved.source
-    else:
-        source = sources.digest(spec.code, ())
+    spec, source = described(spec)
     return {"kind": spec.kind, "spec": spec.model_dump(mode="json"), "source": source}
 
 

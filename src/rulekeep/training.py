@@ -68,7 +68,7 @@ def train(
             loss_of(batch).backward()
             model.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
-            group["lr"] = spec.rate(number)
+            group["lr"] = learning_rate(spec, number)
         with clock.running():
             loss = loss_of(batch)
             loss.backward()
@@ -82,3 +82,14 @@ def train(
             optimizer.zero_grad(set_to_none=True)
         last_loss = value
         yield Step(number, value, clock.seconds)
+
+
+def learning_rate(spec: TrainingSpec, step: int) -> float:
+    """The learning rate of a step, counted from 1: linear warm-up, then a cosine to its end."""
+    if step <= spec.warmup_steps:
+        return spec.learning_rate * step / spec.warmup_steps
+    if spec.final_share == 1:
+        return spec.learning_rate
+    done = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    falling = (1 + math.cos(math.pi * done)) / 2
+    return spec.learning_rate * (spec.final_share + (1 - spec.final_share) * falling)

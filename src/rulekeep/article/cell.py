@@ -7,7 +7,7 @@ The article looks at one set of examples only: it is both what the curves show a
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,15 @@ CHANCE = {
 }
 
 
-def run_cell(cell: ArticleCell, _folder: RunFolder, progress: Callable[[int], None]) -> Record:
-    """Runs a cell and returns its record; `progress` hears of every step.
+def run_cell(
+    cell: ArticleCell,
+    _folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Record:
+    """Runs a cell and returns its record.
+
+    `progress` hears of every step, `log` of the figures at every look at validation.
 
     Its folder stays as it is: a cell takes a minute, and is begun anew when it is interrupted.
     """
@@ -79,6 +86,7 @@ def run_cell(cell: ArticleCell, _folder: RunFolder, progress: Callable[[int], No
                         "elapsed_seconds": time.perf_counter() - start,
                     }
                 )
+                log(last.number, history[-1])
     except DivergedError as error:
         status, reason, evaluation = "diverged", str(error), None
     with torch.no_grad():
@@ -87,7 +95,7 @@ def run_cell(cell: ArticleCell, _folder: RunFolder, progress: Callable[[int], No
     return {
         "status": status,
         "reason": reason,
-        "spec": cell.settings,
+        "spec": cell.as_recorded,
         "source": digest(cell.code, ()),
         "history": history,
         "evaluations": [_row(cell, evaluation)] if evaluation else [],

@@ -92,7 +92,7 @@ def flaw(record: Record, cell: ArticleCell) -> str | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-    if record["spec"] != cell.settings:
+    if record["spec"] != cell.as_recorded:
         return "spec: it is of another cell"
     if str(cell.context) not in record["costs"]["state_bytes"]:
         return f"costs.state_bytes: none at {cell.context}"

@@ -1,11 +1,12 @@
 """`rulekeep run`, `sweep` and `resume`: runs are planned, made, kept and shown as they come."""
 
-import json
+import inspect
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, TypeAlias, get_origin
 
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError, create_model
@@ -14,13 +15,17 @@ from rulekeep import sweep as sweeps
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, run_folder, seconds, worker_count
+from rulekeep.contestants import contestants, scalar
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.presets import PRESETS
 from rulekeep.registry import find_function
-from rulekeep.specs import AnySpec, RunSpec, UsageError
+from rulekeep.specs import AnySpec, PredictorSpec, RunSpec, UsageError
 from rulekeep.store import RESULTS, Record
+from rulekeep.trackers import check_tracker
 
+_Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
 _LARGEST_FILE = 2**20
+_MOST_RUNS = 100_000
 
 
 def _flag(name: str) -> tuple[Any, None]:
@@ -41,11 +46,12 @@ def run(
     /,
     *,
     flags: Annotated[_Flags | None, Parameter(name="*")] = None,
+    predictor: str | None = None,
     out: str | None = None,
     time_limit: str | None = None,
     tracker: str = "none",
 ) -> int:
-    """Train and test one mixer on one task, and keep the record.
+    """Train and test one mixer on one task, or score an outside model, and keep the record.
 
     Parameters
     ----------
@@ -53,6 +59,8 @@ def run(
         A TOML file with the spec's values; flags go before it.
     flags
         The spec's values.
+    predictor
+        An outside model to score as it is, file.py:Class or module:Class: nothing is trained.
     out
         Folder of runs, runs/run-<time> if left out. A run that stands there is not made again.
     time_limit
@@ -65,14 +73,20 @@ def run(
     for name, text in given.items():
         value = _typed(name, text)
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
-    spec = RunSpec.parse_json(values)
-    return _carry_out([spec], run_folder("run", out), LocalExecutor(1), time_limit, tracker)
+    kind: type[RunSpec] | type[PredictorSpec] = RunSpec
+    if predictor is not None:
+        kind = PredictorSpec
+        values["predictor"] = predictor
+    spec = kind.parse_json(values)
+    chosen = LocalExecutor(1)
+    return _carry_out(lambda _: [spec], run_folder("run", out), chosen, time_limit, tracker)
 
 
 def sweep(
     what: str,
     /,
     *,
+    mixers: str | None = None,
     out: str | None = None,
     executor: str = "local",
     workers: str | None = None,
@@ -87,7 +101,11 @@ def sweep(
     ----------
     what
         A preset (see `rulekeep list`), or FILE.py with a function `sweep` that returns specs,
-        or FILE.py:function.
+        or FILE.py:function. One that takes an argument gets the records so far, and is asked
+        again until it adds nothing.
+    mixers
+        For presets that compare mixers, the ones to run instead of the preset's own, between
+        commas: names, file.py:Class, each with options in brackets, as in delta[heads=8].
     out
         Folder of runs, runs/sweep-<time> if left out. Runs that stand there are not made again.
     executor
@@ -104,7 +122,8 @@ def sweep(
         none, tensorboard, wandb or trackio.
     """
     chosen = _executor(executor, workers, scheduler, resources)
-    return _carry_out(_specs(what), run_folder("sweep", out), chosen, time_limit, tracker)
+    make = _maker(what, mixers)
+    return _carry_out(make, run_folder("sweep", out), chosen, time_limit, tracker)
 
 
 def resume(
@@ -142,34 +161,44 @@ def resume(
 
 
 def _carry_out(
-    specs: Sequence[AnySpec] | None,
-    root: Path,
-    executor: Executor,
-    time_limit: str | None,
-    tracker: str,
+    make: _Make | None, root: Path, executor: Executor, time_limit: str | None, tracker: str
 ) -> int:
     limit = None if time_limit is None else seconds("time-limit", time_limit)
-    planned = sweeps.plan_again(root) if specs is None else sweeps.plan(specs, root)
-    for note in planned.notes:
-        say(note)
-    total = len(planned.finished) + len(planned.jobs)
+    check_tracker(tracker)
+    planned = sweeps.plan_again(root) if make is None else sweeps.plan(make([]), root)
     if planned.finished:
+        total = len(planned.finished) + len(planned.jobs)
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
-    records: list[Record] = []
+    records = {record["id"]: record for record in planned.finished}
+    open_jobs = {job.id for job in planned.jobs}
     try:
-        for event in shown(sweeps.execute(planned, executor, limit, tracker), planned.jobs):
-            records.append(event.record)
+        while True:
+            for note in planned.notes:
+                say(note)
+            jobs = [job for job in planned.jobs if job.id not in records]
+            events = sweeps.execute(planned._replace(jobs=jobs), executor, limit, tracker)
+            for event in shown(events, jobs):
+                records[event.job.id] = event.record
+            results = [r for r in records.values() if r["status"] in RESULTS]
+            # What comes next may be chosen from what came: not from half of it.
+            if make is None or len(results) < len(records):
+                break
+            planned = sweeps.plan(make(results), root)
+            records |= {record["id"]: record for record in planned.finished}
+            if all(job.id in records for job in planned.jobs):
+                break
+            open_jobs |= {job.id for job in planned.jobs}
     except KeyboardInterrupt:
-        done = len(planned.finished) + sum(r["status"] in RESULTS for r in records)
+        done = sum(record["status"] in RESULTS for record in records.values())
         say(
-            f"interrupted: {done} of {total} runs are finished; "
+            f"interrupted: {done} of {len(records.keys() | open_jobs)} runs are finished; "
             f"for the rest: rulekeep resume {shlex.quote(str(root))}"
         )
         return EXIT_INTERRUPTED
-    failed = [record for record in records if record["status"] not in RESULTS]
-    if total == 1:
-        print(_scores([*planned.finished, *records]))
-    print(f"records: {root} ({total - len(failed)} of {total} runs finished)")
+    failed = [record for record in records.values() if record["status"] not in RESULTS]
+    if len(records) == 1:
+        print(_scores(records.values()))
+    print(f"records: {root} ({len(records) - len(failed)} of {len(records)} runs finished)")
     print(f"report:  rulekeep report {shlex.quote(str(root))}")
     for record in failed:
         kept = root / record["id"] / "log.txt"
@@ -187,30 +216,50 @@ def _scores(records: Iterable[Record]) -> str:
         if rows:
             lines.append("test context  retention  chance  exact  token accuracy  val loss")
         for row in rows:
-            retention, chance = row["retention"], row["chance"]["retention"]
+            loss = "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
             lines.append(
-                f"{row['context']:>12}  {retention:9.3f}  {chance:6.3f}  {row['exact']:5.3f}  "
-                f"{row['token_accuracy']:14.3f}  {row['val_loss']:8.4f}"
+                f"{row['context']:>12}  {row['retention']:9.3f}  "
+                f"{row['chance']['retention']:6.3f}  {row['exact']:5.3f}  "
+                f"{row['token_accuracy']:14.3f}  {loss:>8}"
             )
     return "\n".join(lines)
 
 
-def _specs(what: str) -> Sequence[AnySpec]:
-    make = PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
-    try:
-        specs = list(make())
-    except UsageError:
-        raise
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"sweep {what!r}: its function failed with {said}") from error
-    if not specs:
-        raise UsageError(f"sweep {what!r}: it returned no spec; return a list of RunSpec")
-    for spec in specs:
-        if not isinstance(spec, AnySpec):
-            kind = type(spec).__name__
-            raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
-    return specs
+def _maker(what: str, mixers: str | None) -> _Make:
+    """The function that a sweep's name stands for; its specs are checked as they come."""
+    function: Callable[..., Any] = (
+        PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
+    )
+    parameters = inspect.signature(function).parameters
+    given: dict[str, Any] = {}
+    if mixers is not None:
+        if "mixers" not in parameters:
+            raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
+        given["mixers"] = contestants(mixers)
+    takes_records = any(
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
+    )
+
+    def make(records: Sequence[Record]) -> Sequence[AnySpec]:
+        try:
+            made = function(records, **given) if takes_records else function(**given)
+            specs = list(islice(made, _MOST_RUNS + 1))
+        except UsageError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"sweep {what!r}: its function failed with {said}") from error
+        if not specs:
+            raise UsageError(f"sweep {what!r}: it returned no spec; return a list of RunSpec")
+        if len(specs) > _MOST_RUNS:
+            raise UsageError(f"sweep {what!r}: it returned more than {_MOST_RUNS} specs")
+        for spec in specs:
+            if not isinstance(spec, AnySpec):
+                kind = type(spec).__name__
+                raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
+        return specs
+
+    return make
 
 
 def _executor(
@@ -269,7 +318,7 @@ def _typed(name: str, text: Any) -> Any:
     kind: Any = RunSpec.model_fields[name].annotation
     option = f"--{name.replace('_', '-')}"
     if isinstance(text, Mapping):
-        return {key.replace("-", "_"): _scalar(value) for key, value in text.items()}
+        return {key.replace("-", "_"): scalar(value) for key, value in text.items()}
     if name == "test_contexts":
         return [integer(name.replace("_", "-"), part, of=text) for part in text.split(",")]
     try:
@@ -277,14 +326,3 @@ def _typed(name: str, text: Any) -> Any:
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].partition(",")[0]
         raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None
-
-
-def _scalar(text: str) -> Any:
-    """A value of an option: a number, true, false or none, or the text itself."""
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (bool, int, float)) else text

@@ -1,6 +1,15 @@
 """The executors: where runs happen."""
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished
+from rulekeep.executors.cluster import ClusterWarning, DaskExecutor
 from rulekeep.executors.local import LocalExecutor
 
-__all__ = ["Advanced", "Executor", "Failure", "Finished", "LocalExecutor"]
+__all__ = [
+    "Advanced",
+    "ClusterWarning",
+    "DaskExecutor",
+    "Executor",
+    "Failure",
+    "Finished",
+    "LocalExecutor",
+]

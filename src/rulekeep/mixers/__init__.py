@@ -1,19 +1,28 @@
 """The mixers: how context is carried. One file each; `MIXERS` is the catalogue."""
 
+from rulekeep.mixers.adapter import Stateless
 from rulekeep.mixers.attention import Attention
 from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.delta import Delta
 from rulekeep.mixers.gated_delta import GatedDelta
 from rulekeep.mixers.gated_linear import GatedLinear
+from rulekeep.mixers.gated_slots import GatedSlots
+from rulekeep.mixers.gru import GRU
 from rulekeep.mixers.kda import KDA
 from rulekeep.mixers.linear_attention import LinearAttention
+from rulekeep.mixers.lstm import LSTM
 from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.mixers.retnet import RetNet
+from rulekeep.mixers.routed_slots import RoutedSlots
+from rulekeep.mixers.sliding_window import SlidingWindow
 from rulekeep.mixers.slots import Slots
 from rulekeep.mixers.ssd import SSD
 
 MIXERS: dict[str, type[Mixer]] = {
     "attention": Attention,
+    "sliding_window": SlidingWindow,
+    "lstm": LSTM,
+    "gru": GRU,
     "slots": Slots,
     "linear_attention": LinearAttention,
     "retnet": RetNet,
@@ -22,19 +31,27 @@ MIXERS: dict[str, type[Mixer]] = {
     "delta": Delta,
     "gated_delta": GatedDelta,
     "kda": KDA,
+    "gated_slots": GatedSlots,
+    "routed_slots": RoutedSlots,
 }
 
 __all__ = [
+    "GRU",
     "KDA",
+    "LSTM",
     "MIXERS",
     "SSD",
     "Attention",
     "Delta",
     "GatedDelta",
     "GatedLinear",
+    "GatedSlots",
     "LinearAttention",
     "MatrixMixer",
     "Mixer",
     "RetNet",
+    "RoutedSlots",
+    "SlidingWindow",
     "Slots",
+    "Stateless",
 ]

@@ -2,37 +2,55 @@
 
     o_t = sum_{i <= t} softmax_i(q_t · k_i / sqrt(head width)) v_i      per head
 
+`positions="rotary"` turns queries and keys by their place in the text (RoFormer), `"alibi"`
+takes m_h (t − i) off every score: see `rulekeep.positions`. The place of a token is the number
+of keys in the cache before it.
+
 The state is the KV cache: it grows by 2 x width numbers a token. Parameters, and the
 draws that initialise them, are those of `torch.nn.MultiheadAttention`, in its order.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from rulekeep.mixers.base import Mixer
+from rulekeep.positions import alibi_slopes, check_rotary, rotate
 
 
 class KVCache(NamedTuple):
-    """Keys and values of every token so far."""
+    """Keys and values of every token so far; the keys are turned, if positions are rotary."""
 
     keys: Float[Tensor, "batch heads past head_width"]
     values: Float[Tensor, "batch heads past head_width"]
 
 
 class Attention(Mixer):
-    """Multi-head causal attention without positions of its own."""
+    """Multi-head causal attention; learned positions, if any, are in `x` already."""
 
-    def __init__(self, width: int, *, heads: int = 4) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        positions: Literal["none", "rotary", "alibi"] = "none",
+        rotary_base: float = 10_000.0,
+    ) -> None:
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
+        if positions not in ("none", "rotary", "alibi"):
+            raise ValueError(f"positions {positions!r}: choose from none, rotary, alibi")
         self.heads = heads
         self.head_width = width // heads
+        self.positions, self.rotary_base = positions, rotary_base
+        if positions == "rotary":
+            check_rotary(self.head_width, rotary_base)
         self.out_projection = nn.Linear(width, width)
         self.in_projection = torch.nn.utils.skip_init(nn.Linear, width, 3 * width)
         nn.init.xavier_uniform_(self.in_projection.weight)
@@ -49,10 +67,12 @@ class Attention(Mixer):
     ) -> tuple[Float[Tensor, "batch time width"], KVCache]:
         """Outputs at every position, and the cache with these tokens in it."""
         queries, keys, values = (self._split(part) for part in self.in_projection(x).chunk(3, -1))
-        if state is not None and state.keys.shape[2]:
+        past = 0 if state is None else state.keys.shape[2]
+        queries, keys = self._placed(queries, past), self._placed(keys, past)
+        if state is not None and past:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)
-        return self._merge(causal_attention(queries, keys, values)), KVCache(keys, values)
+        return self._attend(queries, keys, values), KVCache(keys, values)
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
@@ -62,6 +82,23 @@ class Attention(Mixer):
         query_bias, other_bias = self.in_projection.bias.tensor_split([x.shape[-1]])
         queries = self._split(F.linear(x[:, -last:], query_rows, query_bias))
         keys, values = map(self._split, F.linear(x, other_rows, other_bias).chunk(2, -1))
+        queries, keys = self._placed(queries, x.shape[1] - last), self._placed(keys, 0)
+        return self._attend(queries, keys, values)
+
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """Nothing is forgotten."""
+        return math.inf
+
+    def _placed(self, x: Float[Tensor, "batch heads time k"], first: int) -> Tensor:
+        if self.positions != "rotary":
+            return x
+        places = torch.arange(first, first + x.shape[2], device=x.device)
+        return rotate(x, places, self.rotary_base)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if self.positions == "alibi":
+            return self._merge(alibi_attention(queries, keys, values))
         return self._merge(causal_attention(queries, keys, values))
 
     def _split(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch heads time k"]:
@@ -90,17 +127,70 @@ def causal_attention(
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
-def causal_attention_loop(
+# Numbers of a block of biases: 16 MB in float32.
+_BIASES_AT_ONCE = 2**22
+
+
+def alibi_attention(
     queries: Float[Tensor, "batch heads time k"],
     keys: Float[Tensor, "batch heads total k"],
     values: Float[Tensor, "batch heads total k"],
 ) -> Float[Tensor, "batch heads time k"]:
-    """The formula, a position at a time: the reference of `causal_attention`."""
-    time, total = queries.shape[2], keys.shape[2]
+    """The same with ALiBi's biases, a block of queries at a time.
+
+    The biases of a block are gone before the next, and made again in the backward pass.
+    """
+    (heads, time), total = queries.shape[1:3], keys.shape[2]
+    block = max(16, _BIASES_AT_ONCE // (heads * max(1, total)))
+    outputs = []
+    for start in range(0, time, block):
+        end = total - time + min(start + block, time)
+        seen = queries[:, :, start : start + block], keys[:, :, :end], values[:, :, :end]
+        if time <= block:
+            return _alibi_block(*seen)
+        outputs.append(
+            checkpoint(_alibi_block, *seen, use_reentrant=False, preserve_rng_state=False)
+        )
+    return torch.cat(outputs, dim=2) if outputs else queries
+
+
+def _alibi_block(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    (heads, time), total = queries.shape[1:3], keys.shape[2]
+    kind = torch.promote_types(queries.dtype, torch.float32)
+    place = torch.arange(total, dtype=kind, device=queries.device)
+    distance = place[total - time :, None] - place
+    slopes = alibi_slopes(heads, like=distance).view(-1, 1, 1)
+    bias = (-slopes * distance).masked_fill_(distance < 0, -math.inf)
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=bias.to(queries.dtype).unsqueeze(0)
+    )
+
+
+def causal_attention_loop(
+    queries: Float[Tensor, "batch heads time k"],
+    keys: Float[Tensor, "batch heads total k"],
+    values: Float[Tensor, "batch heads total k"],
+    *,
+    rotary_base: float | None = None,
+    alibi: bool = False,
+) -> Float[Tensor, "batch heads time k"]:
+    """The formula, a position at a time: the reference of the functions above.
+
+    With `rotary_base`, keys and queries come as they were projected, and every key is turned by
+    its distance alone.
+    """
+    (heads, time), total = queries.shape[1:3], keys.shape[2]
     outputs = []
     for t in range(time):
         seen = total - time + t + 1
-        scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], keys[:, :, :seen])
-        weights = torch.softmax(scores / math.sqrt(keys.shape[-1]), dim=-1)
+        distance = torch.arange(seen - 1, -1, -1, device=keys.device)
+        visible = keys[:, :, :seen]
+        if rotary_base is not None:
+            visible = rotate(visible, -distance, rotary_base)
+        scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], visible)
+        scores = scores / math.sqrt(keys.shape[-1])
+        if alibi:
+            scores = scores - alibi_slopes(heads, like=scores)[:, None] * distance
+        weights = torch.softmax(scores, dim=-1)
         outputs.append(torch.einsum("bhi,bhik->bhk", weights, values[:, :, :seen]))
     return torch.stack(outputs, dim=2)

@@ -20,6 +20,14 @@ class Mixer(nn.Module, ABC):
     is what the mechanism remembers: its bytes are counted from these tensors.
     """
 
+    @property
+    def memory_half_life_tokens(self) -> float | None:
+        """Tokens after which half of what was written is left; None where that means nothing.
+
+        Read at initialisation, for inputs of zero, of the part that keeps longest.
+        """
+        return None
+
     @abstractmethod
     def init_state(self, batch_size: int) -> Any:
         """The state before the first token, on the mixer's device and in its dtype."""

@@ -5,7 +5,7 @@
     o = norm(Sᵀ q)                                            per head, RMS norm
 
 What is held under a key is replaced by β of the way to the new value; nothing else fades.
-Deviations: values pass as they are (published: silu), no short convolution.
+Deviations: values pass as they are (published: silu); the short convolution is an option.
 """
 
 from rulekeep.mixers.matrix import DeltaMixer
@@ -21,8 +21,14 @@ class Delta(DeltaMixer):
         heads: int = 4,
         key_width: int | None = None,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )

@@ -8,7 +8,7 @@
 
 b starts at 0, and A where g gives the half-life asked for (published: as Mamba-2, 0.4 to 700
 tokens). The silu gate on the output is an option, off by default. Deviations: values pass as
-they are (published: silu), no short convolution.
+they are (published: silu); the short convolution is an option.
 """
 
 import math
@@ -31,10 +31,16 @@ class GatedDelta(DeltaMixer):
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
         self.step = nn.Linear(width, heads)
         nn.init.zeros_(self.step.bias)

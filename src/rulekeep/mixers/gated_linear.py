@@ -36,10 +36,16 @@ class GatedLinear(MatrixMixer):
         key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
         self.decay = None
         if half_life_tokens is not None:

@@ -9,7 +9,7 @@
 W₁ goes to as many channels as a head has. b starts at 0, and A where g gives the half-life
 asked for. The gate on the output is silu(W x) as elsewhere in the catalogue (published: a
 low-rank sigmoid), an option, off by default. Deviations: values pass as they are (published:
-silu), no short convolution.
+silu); the short convolution is an option.
 """
 
 import math
@@ -32,10 +32,16 @@ class KDA(DeltaMixer):
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
         up = nn.Linear(self.value_width, heads * self.key_width)
         nn.init.zeros_(up.bias)

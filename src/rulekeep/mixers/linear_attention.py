@@ -26,10 +26,19 @@ class NormalisedState(NamedTuple):
     normaliser: Float[Tensor, "batch heads key_width"]
 
 
+class ConvolvedNormalisedState(NamedTuple):
+    """The same, and the last inputs of the short convolution."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+    normaliser: Float[Tensor, "batch heads key_width"]
+    recent: Float[Tensor, "batch 3 channels"]
+
+
 class LinearAttention(MatrixMixer):
     """Sums of keys times values, read with a query and divided by the sum of weights."""
 
     normalised = False
+    convolved_state = ConvolvedNormalisedState
 
     def __init__(
         self,
@@ -38,15 +47,20 @@ class LinearAttention(MatrixMixer):
         heads: int = 4,
         key_width: int | None = None,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
 
-    def init_state(self, batch_size: int) -> NormalisedState:
-        """Empty sums."""
-        (memory,) = super().init_state(batch_size)
+    def _empty(self, batch_size: int) -> NormalisedState:
+        (memory,) = super()._empty(batch_size)
         return NormalisedState(memory, memory.new_zeros(memory.shape[:3]))
 
     def _read(

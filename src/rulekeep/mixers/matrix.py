@@ -4,13 +4,17 @@
     read  = what the mechanism makes of them                  per head
     y     = W' (norm(read) · silu(gate))                      RMS norm per head; gate optional
 
+`short_convolution=True` sends queries, keys and values through silu(sum_{j < 4} w_j · parts_{t−j})
+first, a filter a channel, as most of these layers are published; the state has its last 3 inputs.
+
 A mechanism is its `_read` and, where it forgets, its `_log_decay`: see `delta.py` for the
 shortest one.
 """
 
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,6 +32,16 @@ class MatrixState(NamedTuple):
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
+class ConvolvedMatrixState(NamedTuple):
+    """The same, and the last inputs of the short convolution."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+    recent: Float[Tensor, "batch 3 channels"]
+
+
+_TAPS = 4
+
+
 class MatrixMixer(Mixer):
     """Heads that write to a matrix each, and read it: one matrix projection, then `_read`.
 
@@ -38,6 +52,8 @@ class MatrixMixer(Mixer):
 
     chunk = 32
     normalised = True
+    # The fields of `_empty`, and `recent`.
+    convolved_state: ClassVar[Callable[..., Any]] = ConvolvedMatrixState
 
     def __init__(
         self,
@@ -47,6 +63,7 @@ class MatrixMixer(Mixer):
         key_width: int | None,
         key_heads: int | None = None,
         output_gate: bool,
+        short_convolution: bool,
         serial: bool,
     ) -> None:
         super().__init__()
@@ -69,6 +86,12 @@ class MatrixMixer(Mixer):
             # Times the root of the width: what is read has a mean square of 1.
             full = torch.full((heads, self.value_width), math.sqrt(self.value_width))
             self.norm_weight = nn.Parameter(full)
+        self.convolution = None
+        if short_convolution:
+            # As torch draws a depthwise convolution.
+            reach = 1 / math.sqrt(_TAPS)
+            filters = torch.empty(_TAPS, 2 * keys + width).uniform_(-reach, reach)
+            self.convolution = nn.Parameter(filters)
 
     @abstractmethod
     def _read(
@@ -95,7 +118,14 @@ class MatrixMixer(Mixer):
         return math.inf if decay is None else -math.log(2) / decay.max().item()
 
     def init_state(self, batch_size: int) -> Any:
-        """Empty matrices."""
+        """Empty memories; zeros before the first token of a convolution."""
+        empty = self._empty(batch_size)
+        if self.convolution is None:
+            return empty
+        recent = self.convolution.new_zeros(batch_size, _TAPS - 1, self.convolution.shape[1])
+        return self.convolved_state(*empty, recent)
+
+    def _empty(self, batch_size: int) -> Any:
         shape = batch_size, self.heads, self.key_width, self.value_width
         return MatrixState(self.in_projection.weight.new_zeros(shape))
 
@@ -116,18 +146,45 @@ class MatrixMixer(Mixer):
         parts = [
             functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
         ]
-        queries_keys = parts[0].unflatten(-1, (2 * self.key_heads, self.key_width))
-        values = parts[1].unflatten(-1, (self.heads, self.value_width))
         # What is remembered, and how, stays in the state's precision.
-        kind = state[0].dtype
+        kind, recent = state[0].dtype, list[Tensor]()
         with torch.autocast(x.device.type, enabled=False):
-            read, *after = self._read(x.to(kind), queries_keys.to(kind), values.to(kind), *state)
+            inputs = [part.to(kind) for part in parts[:2]]
+            if self.convolution is not None:
+                *state, before = state  # type: ignore[assignment]
+                filters = self.convolution.split(self._parts[:2], dim=-1)
+                befores = before.split(self._parts[:2], dim=-1)
+                recent = [torch.cat(pair, 1) for pair in zip(befores, inputs, strict=True)]
+                inputs = [_convolved(*pair) for pair in zip(recent, filters, strict=True)]
+            read, *after = self._read(
+                x.to(kind),
+                inputs[0].unflatten(-1, (2 * self.key_heads, self.key_width)),
+                inputs[1].unflatten(-1, (self.heads, self.value_width)),
+                *state,
+            )
+        if recent:
+            after.append(torch.cat([part[:, 1 - _TAPS :] for part in recent], dim=-1))
         if self.normalised:
             read = unit(read, eps=1e-5) * self.norm_weight
         read = read.flatten(-2)
         if len(parts) > 2:
             read = read * functional.silu(parts[2])
         return self.out_projection(read).to(x.dtype), *after
+
+    def _activated(self, x: Tensor) -> Tensor:
+        """silu(x), which the short convolution ends with already."""
+        return functional.silu(x) if self.convolution is None else x
+
+
+def _convolved(
+    x: Float[Tensor, "batch 3+time channels"], filters: Float[Tensor, "taps channels"]
+) -> Float[Tensor, "batch time channels"]:
+    time = x.shape[1] - len(filters) + 1
+    # Passes over whole rows: torch's depthwise convolution wants time last, and takes longer.
+    y = x[:, :time] * filters[0]
+    for tap in range(1, len(filters)):
+        y = torch.addcmul(y, x[:, tap : tap + time], filters[tap])
+    return functional.silu(y)
 
 
 class DeltaMixer(MatrixMixer):
@@ -136,17 +193,29 @@ class DeltaMixer(MatrixMixer):
     chunk = 16
 
     def __init__(
-        self, width: int, *, heads: int, key_width: int | None, output_gate: bool, serial: bool
+        self,
+        width: int,
+        *,
+        heads: int,
+        key_width: int | None,
+        output_gate: bool,
+        short_convolution: bool,
+        serial: bool,
     ) -> None:
         super().__init__(
-            width, heads=heads, key_width=key_width, output_gate=output_gate, serial=serial
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
         )
         self.write = nn.Linear(width, heads)
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
+        queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
         write = self.write(x).sigmoid().unsqueeze(-1)
         decay = self._log_decay(x)
         if self.serial:

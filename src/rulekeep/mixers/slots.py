@@ -44,6 +44,12 @@ class Slots(Mixer):
         self.in_projection = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(2 * width, width)
 
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """A slot keeps 1 − gate of what it holds, once in as many tokens as there are slots."""
+        gate_logits = self.in_projection.bias[: self.mix.weight.shape[0]]
+        return (-math.log(2) * self.slots / F.logsigmoid(-gate_logits).max()).item()
+
     def init_state(self, batch_size: int) -> SlotState:
         """Zero slots."""
         weight = self.mix.weight

@@ -6,8 +6,8 @@
 
 B and C (the keys and queries) are shared by all heads, as published; x are the values. Steps
 start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so that every head
-has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: no
-short convolution, no silu before the state, the gate is an option, off by default.
+has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: the
+short convolution, and with it a silu before the state, and the gate are options, off by default.
 """
 
 import math
@@ -31,6 +31,7 @@ class SSD(MatrixMixer):
         key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
         output_gate: bool = False,
+        short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -39,6 +40,7 @@ class SSD(MatrixMixer):
             key_width=key_width,
             key_heads=1,
             output_gate=output_gate,
+            short_convolution=short_convolution,
             serial=serial,
         )
         steps = torch.logspace(-3, -1, heads)

@@ -8,7 +8,7 @@ cell. The learning rate is chosen on the dev split; only test figures are shown.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -71,6 +71,11 @@ class Group:
             self._summaries[figure, context] = one(values) if values else None
         return self._summaries[figure, context]
 
+    def finite(self, figure: str, context: int) -> dict[int, float]:
+        """As `by_seed`, only the seeds whose figure is a number."""
+        found = self.by_seed(figure, context)
+        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
     def chance(self, figure: str, context: int) -> float | None:
         """What guessing scores, as the evaluations say."""
         levels = [
@@ -115,6 +120,7 @@ class Rates:
     """The learning rates tried for a mixer on a task, and the choice or why there is none.
 
     `runs` counts those of each rate; `seeds` are the ones that all rates have and compare over.
+    Where one rate only was run, `reused_from` is the task whose grid chose it, if one did.
     """
 
     task: str
@@ -123,6 +129,7 @@ class Rates:
     problem: str
     runs: Mapping[float, int]
     seeds: int
+    reused_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,27 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
             rates.append(tried)
             groups += _groups(task, label, mine, tried.choice.rate if tried.choice else None)
         found.append(Contest(task, tuple(groups), tuple(rates), _baseline(groups)))
-    return found
+    return _with_origins(found)
+
+
+def _with_origins(found: list[Contest]) -> list[Contest]:
+    """Says of each rate that was not chosen on its own task on which it was."""
+    chosen: dict[tuple[str, float], str] = {}
+    for contest in found:
+        for rates in contest.rates:
+            if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
+                chosen.setdefault((rates.label, rates.choice.rate), contest.task)
+    return [
+        replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
+        for contest in found
+    ]
+
+
+def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], str]) -> Rates:
+    if len(rates.runs) != 1:
+        return rates
+    (rate,) = rates.runs
+    return replace(rates, reused_from=chosen.get((rates.label, rate)))
 
 
 def labels(found: Iterable[Contest]) -> list[str]:
@@ -226,5 +253,14 @@ def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) ->
 
 
 def _baseline(groups: Sequence[Group]) -> str | None:
-    variants = sorted({group.label for group in groups if group.mixer == BASELINE}, key=len)
-    return variants[0] if variants else None
+    """Of several variants of the baseline, the one that is best on dev."""
+    losses: dict[str, list[float]] = {}
+    for group in groups:
+        if group.mixer == BASELINE:
+            losses.setdefault(group.label, []).extend(map(dev_loss, group.runs.values()))
+    # A variant with a diverged run, or without any dev loss, comes last.
+    ranked = sorted(
+        (mean if math.isfinite(mean := sum(by) / len(by)) else math.inf, len(label), label)
+        for label, by in losses.items()
+    )
+    return ranked[0][2] if ranked else None

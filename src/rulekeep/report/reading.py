@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 SCORES = ("retention", "exact", "rule_accuracy", "item_accuracy", "token_accuracy")
 BASELINE = "attention"
 RESULTS = ("done", "diverged")
-_PLACED = {"task", "mixer", "context", "test_contexts", "seed", "learning_rate"}
+# What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
+_PLACED = {
+    "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
+    "evaluate_every", "dev_examples", "test_examples", "long_test_examples", "threads",
+}  # fmt: skip
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
 
@@ -52,6 +56,7 @@ class Run:
     decode_ms: Mapping[int, float]
     environment: Mapping[str, str]
     settings: Mapping[str, str]
+    difficulty: Mapping[str, str]
 
     @property
     def is_result(self) -> bool:
@@ -160,8 +165,21 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         state_bytes=_by_context(costs.get("state_bytes")),
         decode_ms=_by_context(costs.get("decode_ms_per_token")),
         environment=dict(sorted((name(k, "?"), one_line(v, 120)) for k, v in environment.items())),
-        settings={name(k, "?"): name(v, "none") for k, v in spec.items() if k not in _PLACED},
+        settings=_settings(spec),
+        difficulty=_named(_mapping(spec.get("task_options"))),
     )
+
+
+def _settings(spec: Mapping[Any, Any]) -> dict[str, str]:
+    """A mixer's own options beside what the spec says of the model; its names come first."""
+    own = _named(_mapping(spec.get("mixer_options")))
+    rest = {k: v for k, v in spec.items() if k not in _PLACED and k != "mixer_options"}
+    found = _named(rest)
+    return {**found, **{f"mixer {k}" if k in found else k: v for k, v in own.items()}}
+
+
+def _named(values: Mapping[Any, Any]) -> dict[str, str]:
+    return {name(key, "?"): name(value, "none") for key, value in values.items()}
 
 
 def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evaluation, ...]:
@@ -182,6 +200,15 @@ def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evalua
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
+    # A difficulty is part of the task's name where a task was run at several.
+    options: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key in run.difficulty:
+            options.setdefault(run.task, {}).setdefault(key, set())
+    for run in runs:
+        for key, values in options.get(run.task, {}).items():
+            values.add(run.difficulty.get(key, "none"))
+    runs = [_with_difficulty(run, options.get(run.task, {})) for run in runs]
     # A setting is part of the label where it varies among runs that are otherwise of one kind.
     kinds: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
@@ -192,6 +219,12 @@ def _labelled(runs: list[Run]) -> list[Run]:
         several = {key for key in keys if len({run.settings.get(key) for run in same}) > 1}
         varying.setdefault((task, mixer), set()).update(several)
     return [_with_label(run, varying[run.task, run.mixer]) for run in runs]
+
+
+def _with_difficulty(run: Run, options: Mapping[str, set[str]]) -> Run:
+    several = [key for key, values in sorted(options.items()) if len(values) > 1]
+    parts = [f"{key} {run.difficulty.get(key, 'none')}" for key in several]
+    return Run(**{**run.__dict__, "task": ", ".join([run.task, *parts])})
 
 
 def _with_label(run: Run, keys: set[str]) -> Run:

@@ -65,6 +65,7 @@ def scores(found: Sequence[Contest]) -> Table:
                             _summary(group.summary(figure, test), brief=True)
                             for figure in ("exact", "rule_accuracy", "item_accuracy", "val_loss")
                         ),
+                        _intrusions(group, test),
                         _seeds(retentions),
                     )
                 )
@@ -73,10 +74,11 @@ def scores(found: Sequence[Contest]) -> Table:
         title="Scores on the test split",
         meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
         "seeds with retention of at least 0.9, with the Wilson interval of their share. "
-        "“Against baseline”: retention minus attention’s, paired by seed.",
+        "“Against baseline”: retention minus attention’s, paired by seed. “Intrusions”: of the "
+        "wrong answers for a rule, the share that name a decoy, beside its own chance level.",
         header=(
             "task", "mixer", "trained at", "tested at", "retention", "chance", "learned",
-            "against baseline", "exact", "rule", "item", "loss (nats)", "seeds",
+            "against baseline", "exact", "rule", "item", "loss (nats)", "intrusions", "seeds",
         ),
         rows=tuple(rows),
         few=frozenset(few),
@@ -267,10 +269,21 @@ def _verdict(rates: Rates, rate: float) -> str:
     if rate != choice.rate:
         return ""
     if choice.edge == "only":
+        if rates.reused_from is not None:
+            return f"reused: chosen on {rates.reused_from}"
         return "the only rate run"
     if choice.edge is None:
         return "chosen"
     return f"chosen, the {choice.edge} of its grid: {choice.extension:g} may be better"
+
+
+def _intrusions(group: Group, test: int) -> Cell:
+    rate, chance = (
+        _mean(group.finite(key, test), 3) for key in ("intrusion_rate", "intrusion_chance")
+    )
+    if rate.text == MISSING:
+        return rate
+    return Cell(f"{rate.text} (chance {chance.text})", rate.value)
 
 
 def _place(group: Group) -> tuple[Cell, Cell, Cell]:

@@ -1,0 +1,116 @@
+"""What competes in a preset: a mixer with its options, and its learning rate by one rule.
+
+    attention[positions=rotary], delta[heads=8], my_file.py:MyMixer
+
+An option that is a field of a run's spec (as `added_positions` or `width`) goes there, any
+other to the mixer. The learning rate of each is the one with the lowest mean dev loss at
+training lengths in a grid of three, extended once where the best stands at its edge.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rulekeep.specs import Option, RunSpec, UsageError
+from rulekeep.store import Record
+from rulekeep.summary import choose_learning_rate
+
+RATES = (1e-3, 3e-3, 1e-2)
+_ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
+_BETWEEN = re.compile(r",(?![^\[]*\])")
+
+
+class Contestant(NamedTuple):
+    """A mixer, its own options, and what else its runs are given."""
+
+    mixer: str
+    options: Mapping[str, Option]
+    settings: Mapping[str, Option]
+
+    def spec(self, **values: Any) -> RunSpec:
+        """A run of it."""
+        return RunSpec.parse_json(
+            {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
+        )
+
+    def ran(self, record: Record) -> bool:
+        """Whether a record is of this contestant."""
+        spec = record["spec"]
+        own = spec.get("mixer_options", {})
+        return (
+            spec.get("mixer") == self.mixer
+            and all(own.get(key) == value for key, value in self.options.items())
+            and all(spec.get(key) == value for key, value in self.settings.items())
+        )
+
+
+def contestants(text: str) -> tuple[Contestant, ...]:
+    """The contestants that a text names.
+
+    Raises:
+        UsageError: it is written in another way.
+    """
+    found = []
+    for part in _BETWEEN.split(text):
+        match = _ONE.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(f"mixer {part.strip()!r}: write name or name[option=value,…]")
+        options: dict[str, Option] = {}
+        for pair in filter(None, (match[2] or "").split(",")):
+            key, equals, value = pair.partition("=")
+            if not equals:
+                raise UsageError(f"mixer {part.strip()!r}: {pair!r} must be option=value")
+            options[key.strip().replace("-", "_")] = scalar(value.strip())
+        settings = {key: options.pop(key) for key in list(options) if key in RunSpec.model_fields}
+        found.append(Contestant(match[1].strip(), options, settings))
+    return tuple(found)
+
+
+def scalar(text: str) -> Option:
+    """An option's value: a number, true, false, None or null, or the text itself."""
+    if text in ("None", "null"):
+        return None
+    try:
+        value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
+
+
+def rate_runs(one: Contestant, records: Iterable[Record], base: Mapping[str, Any]) -> list[RunSpec]:
+    """The grid's runs of a contestant, its extension included as soon as the grid is known."""
+    specs = [one.spec(**base, learning_rate=rate) for rate in RATES]
+    losses = _dev_losses(one, records, base)
+    if set(RATES) <= losses.keys():
+        choice = choose_learning_rate({rate: losses[rate] for rate in RATES}, extended=False)
+        if choice.extension is not None:
+            specs.append(one.spec(**base, learning_rate=choice.extension))
+    return specs
+
+
+def chosen_rate(
+    one: Contestant, records: Sequence[Record], base: Mapping[str, Any]
+) -> float | None:
+    """The rate that the finished grid chooses; None while it is not finished, or all diverged."""
+    losses = _dev_losses(one, records, base)
+    if any(spec.learning_rate not in losses for spec in rate_runs(one, records, base)):
+        return None
+    return choose_learning_rate(losses, extended=True).rate
+
+
+def _dev_losses(
+    one: Contestant, records: Iterable[Record], base: Mapping[str, Any]
+) -> dict[float, list[float]]:
+    found = {}
+    for record in records:
+        spec = record["spec"]
+        same = all(
+            spec.get(key) == value if key != "task_options" else value.items() <= spec[key].items()
+            for key, value in base.items()
+        )
+        if same and one.ran(record):
+            rows = [row["val_loss"] for row in record["evaluations"] if row["split"] == "dev"]
+            loss = sum(rows) / len(rows) if rows else float("nan")
+            found[spec["learning_rate"]] = [loss]
+    return found

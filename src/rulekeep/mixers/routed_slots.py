@@ -1,0 +1,72 @@
+"""Routed slots, Raven (goombalab 2026): a token writes to k slots, the others stand still.
+
+    r   = the k largest of sigmoid(W x), divided by their sum; 0 for the others      per head
+    α_i = exp(−e^A softplus(w · x + b) r_i)                                          per head, slot
+    K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v
+    o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm
+
+A slot that is not routed has α = 1 exactly: it is kept, bit for bit, for as long as nothing is
+routed to it (in the loop; the chunks agree with the loop to rounding). b starts at 0, and A where a
+slot has the half-life asked for if every slot is routed equally often: a slot that is written to
+at every token fades `slots` / k times as fast, one that is not routed does not fade.
+The gate on the output is an option, off by default.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.slot_memory import SlotMixer
+
+
+class RoutedSlots(SlotMixer):
+    """Slots of which each token changes `top_k` and leaves the rest exactly as they are."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        slots: int = 16,
+        top_k: int = 4,
+        key_width: int | None = None,
+        half_life_tokens: float = 1024.0,
+        output_gate: bool = False,
+        short_convolution: bool = False,
+        serial: bool = False,
+    ) -> None:
+        super().__init__(
+            width,
+            heads=heads,
+            slots=slots,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
+        )
+        if not 1 <= top_k <= slots:
+            raise ValueError(f"top_k {top_k}: must be from 1 to the {slots} slots")
+        self.top_k = top_k
+        self.router = nn.Linear(width, heads * slots, bias=False)
+        self.step = nn.Linear(width, heads)
+        nn.init.zeros_(self.step.bias)
+        rate = slots * rate_of_half_life(half_life_tokens) / math.log(2)
+        self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
+
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """Of a slot that is routed as often as any other."""
+        with torch.no_grad():
+            rate = (self.log_rate.exp() * F.softplus(self.step.bias)).min()
+        return math.log(2) * self.slots / rate.item()
+
+    def _log_decay(self, x: Tensor) -> Tensor:
+        logits = self.router(x).unflatten(-1, (self.heads, self.slots))
+        best, chosen = logits.topk(self.top_k, dim=-1)
+        # Sigmoids over their sum, where all of them may be too small for a float.
+        shares = F.logsigmoid(best).softmax(-1)
+        rate = (self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)
+        return torch.zeros_like(logits).scatter(-1, chosen, -rate * shares)

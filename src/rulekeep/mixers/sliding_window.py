@@ -1,0 +1,228 @@
+"""Sliding-window attention with sinks, StreamingLLM (Xiao et al. 2023, arXiv 2309.17453).
+
+    the cache after token t:  the first S tokens, and the last W up to t itself
+    o_t = sum_i softmax_i(q_t · k_i / sqrt(head width)) v_i        over the cache, per head
+
+Whatever falls out of the window is gone, but for the sinks. With `positions="rotary"` queries and
+keys are turned by their places in the cache, not in the text, as published: within the window a
+distance is the true one, and a sink is never further away than the cache is long. The cache holds
+keys as they were projected, S + W tokens at most.
+
+In parallel a block of queries meets its own keys, the W before it and the sinks: time and memory
+are linear in the text.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.mixers.base import Mixer
+from rulekeep.pieces import in_pieces
+from rulekeep.positions import check_rotary, rotate
+
+
+class WindowCache(NamedTuple):
+    """Keys and values of the first tokens and of the last ones, in the order of the text.
+
+    Until it is full it holds every token so far; so its length says what it holds.
+    """
+
+    keys: Float[Tensor, "batch heads cached head_width"]
+    values: Float[Tensor, "batch heads cached head_width"]
+
+
+class SlidingWindow(Mixer):
+    """Attention to the last `window` tokens, the current one included, and to the first `sinks`.
+
+    The default keeps 64 tokens. `serial=True` runs the loop over tokens.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        window: int = 60,
+        sinks: int = 4,
+        positions: Literal["none", "rotary"] = "none",
+        rotary_base: float = 10_000.0,
+        serial: bool = False,
+    ) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads {heads}: must divide the width {width}")
+        if window < 1:
+            raise ValueError(f"window {window}: must be at least 1, the current token")
+        if sinks < 0:
+            raise ValueError(f"sinks {sinks}: must be 0 or more")
+        if positions not in ("none", "rotary"):
+            raise ValueError(f"positions {positions!r}: choose from none, rotary")
+        self.heads, self.head_width = heads, width // heads
+        if positions == "rotary":
+            check_rotary(self.head_width, rotary_base)
+        self.window, self.sinks, self.serial = window, sinks, serial
+        self.rotary_base = rotary_base if positions == "rotary" else None
+        self.in_projection = nn.Linear(width, 3 * width)
+        self.out_projection = nn.Linear(width, width)
+        for part in self.in_projection.weight.chunk(3):
+            nn.init.xavier_uniform_(part)
+        nn.init.zeros_(self.in_projection.bias)
+        nn.init.zeros_(self.out_projection.bias)
+
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """The window: what is in it is whole, and then gone."""
+        return float(self.window)
+
+    def init_state(self, batch_size: int) -> WindowCache:
+        """An empty cache."""
+        empty = self.out_projection.weight.new_zeros(batch_size, self.heads, 0, self.head_width)
+        return WindowCache(empty, empty)
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: WindowCache | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], WindowCache]:
+        """Outputs at every position, and the cache after the last token."""
+        if state is None:
+            state = self.init_state(x.shape[0])
+        if not x.shape[1]:
+            return x, state
+        if self.serial:
+            y, *after = self._advance(x, *state)
+        else:
+            y, *after = in_pieces(self, self._advance, x, state, multiple=_BLOCK)
+        return y, WindowCache(*after)
+
+    def tail(
+        self, x: Float[Tensor, "batch time width"], last: int
+    ) -> Float[Tensor, "batch last width"]:
+        """From the tokens in the cache before the last ones, and from these."""
+        start = x.shape[1] - last
+        if start <= self.sinks + self.window:
+            return super().tail(x, last)
+        _, cache = self.forward(
+            torch.cat([x[:, : self.sinks], x[:, start - self.window : start]], 1)
+        )
+        return self.forward(x[:, start:], cache)[0]
+
+    def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        queries, keys, values = (
+            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for weight, bias in zip(
+                self.in_projection.weight.chunk(3), self.in_projection.bias.chunk(3), strict=True
+            )
+        )
+        # What is kept stays in the state's precision, and so do the scores.
+        kind = state[0].dtype
+        form = window_loop if self.serial else window_blocks
+        with torch.autocast(x.device.type, enabled=False):
+            read, cache = form(
+                queries.to(kind),
+                keys.to(kind),
+                values.to(kind),
+                WindowCache(*state),
+                window=self.window,
+                sinks=self.sinks,
+                rotary_base=self.rotary_base,
+            )
+        return self.out_projection(read.transpose(1, 2).flatten(-2)).to(x.dtype), *cache
+
+
+# Queries of a block: more meet more keys in vain, fewer make smaller products.
+_BLOCK = 32
+
+
+def window_blocks(
+    queries: Float[Tensor, "batch heads time k"],
+    keys: Float[Tensor, "batch heads time k"],
+    values: Float[Tensor, "batch heads time k"],
+    cache: WindowCache,
+    *,
+    window: int,
+    sinks: int,
+    rotary_base: float | None,
+) -> tuple[Float[Tensor, "batch heads time k"], WindowCache]:
+    """Blocks of queries against a band of keys and the sinks, all blocks at once."""
+    time, past = queries.shape[2], cache.keys.shape[2]
+    keys, values = torch.cat([cache.keys, keys], 2), torch.cat([cache.values, values], 2)
+    total = keys.shape[2]
+    after = WindowCache(*(_cached(x, window=window, sinks=sinks) for x in (keys, values)))
+
+    block, sinks = min(_BLOCK, time), min(sinks, total)
+    blocks = -(-time // block)
+    # The band of the first block starts `window` tokens before it, or would.
+    before = min(window, past)
+    room = (0, 0, window - before, blocks * block - time)
+    bands = [
+        F.pad(x[:, :, past - before :], room).unfold(2, window + block, block).mT
+        for x in (keys, values)
+    ]
+    queries = F.pad(queries, (0, 0, 0, blocks * block - time)).unflatten(2, (blocks, block))
+    sink_queries, sink_keys = queries, keys[:, :, :sinks]
+
+    # Places in a cache that is not full yet are places in the text; a full one moves along.
+    device = queries.device
+    place = past + torch.arange(blocks * block, device=device).view(blocks, block, 1)
+    sink = torch.arange(sinks, device=device)
+    back = torch.arange(window + block, device=device)
+    distance = window + torch.arange(block, device=device)[:, None] - back
+    in_text = torch.arange(blocks, device=device)[:, None] * block + back >= window - before
+    seen = torch.cat(
+        [
+            ((distance >= 0) & (distance < window)) & in_text[:, None],
+            place - sink >= window,
+        ],
+        dim=-1,
+    )
+    if rotary_base is not None:
+        last = place.flatten().clamp(max=sinks + window - 1)
+        sink_queries = rotate(queries.flatten(2, 3), last, rotary_base).view_as(queries)
+        sink_keys = rotate(sink_keys, sink, rotary_base)
+        queries = rotate(queries, back[window:], rotary_base)
+        bands[0] = rotate(bands[0], back, rotary_base)
+    scores = torch.cat(
+        [queries @ bands[0].mT, sink_queries @ sink_keys.unsqueeze(2).mT], dim=-1
+    ) / math.sqrt(queries.shape[-1])
+    weights = scores.masked_fill(~seen, -math.inf).softmax(-1)
+    of_band, of_sinks = weights.split([window + block, sinks], dim=-1)
+    read = of_band @ bands[1] + of_sinks @ values[:, :, :sinks].unsqueeze(2)
+    return read.flatten(2, 3)[:, :, :time], after
+
+
+def _cached(x: Tensor, *, window: int, sinks: int) -> Tensor:
+    if x.shape[2] <= sinks + window:
+        return x
+    return torch.cat([x[:, :, :sinks], x[:, :, -window:]], dim=2)
+
+
+def window_loop(
+    queries: Float[Tensor, "batch heads time k"],
+    keys: Float[Tensor, "batch heads time k"],
+    values: Float[Tensor, "batch heads time k"],
+    cache: WindowCache,
+    *,
+    window: int,
+    sinks: int,
+    rotary_base: float | None,
+) -> tuple[Float[Tensor, "batch heads time k"], WindowCache]:
+    """As published, a token at a time: append, evict, turn by places in the cache, attend."""
+    cached = list(zip(cache.keys.unbind(2), cache.values.unbind(2), strict=True))
+    outputs = []
+    for t in range(queries.shape[2]):
+        cached.append((keys[:, :, t], values[:, :, t]))
+        if len(cached) > sinks + window:
+            del cached[sinks]
+        visible, held = (torch.stack(part, dim=2) for part in zip(*cached, strict=True))
+        query = queries[:, :, t : t + 1]
+        if rotary_base is not None:
+            places = torch.arange(len(cached), device=query.device)
+            visible = rotate(visible, places, rotary_base)
+            query = rotate(query, places[-1:], rotary_base)
+        weights = torch.softmax(query @ visible.mT / math.sqrt(query.shape[-1]), dim=-1)
+        outputs.append(weights @ held)
+    after = (torch.stack(part, dim=2) for part in zip(*cached, strict=True))
+    return torch.cat(outputs, dim=2), WindowCache(*after)

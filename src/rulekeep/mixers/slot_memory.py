@@ -1,0 +1,85 @@
+"""What the mixers with gated slots share: slots of keys and values, in chunks or as a loop.
+
+    q, k = silu(W x),  v = W x                                       per head
+    K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v       for every slot i
+    o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm
+
+A mechanism is its `_log_decay`: the logarithm of α for every slot of every head.
+"""
+
+import math
+from abc import abstractmethod
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rulekeep.mixers.matrix import MatrixMixer
+from rulekeep.slot_chunks import slot_chunks, slot_loop
+
+
+class SlotMemoryState(NamedTuple):
+    """The keys and values that the slots of each head hold."""
+
+    keys: Float[Tensor, "batch heads slots key_width"]
+    values: Float[Tensor, "batch heads slots value_width"]
+
+
+class ConvolvedSlotMemoryState(NamedTuple):
+    """The same, and the last inputs of the short convolution."""
+
+    keys: Float[Tensor, "batch heads slots key_width"]
+    values: Float[Tensor, "batch heads slots value_width"]
+    recent: Float[Tensor, "batch 3 channels"]
+
+
+class SlotMixer(MatrixMixer):
+    """Slots that keep α of what they hold at each token and take 1 − α of the new."""
+
+    chunk = 16
+    convolved_state = ConvolvedSlotMemoryState
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        slots: int,
+        key_width: int | None,
+        output_gate: bool,
+        short_convolution: bool,
+        serial: bool,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"slots {slots}: must be at least 1")
+        super().__init__(
+            width,
+            heads=heads,
+            key_width=key_width,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
+        )
+        self.slots = slots
+
+    @abstractmethod
+    def _log_decay(
+        self, x: Float[Tensor, "batch time width"]
+    ) -> Float[Tensor, "batch time heads slots"]:
+        """The logarithm of α, at most 0."""
+
+    def _empty(self, batch_size: int) -> SlotMemoryState:
+        shape, weight = (batch_size, self.heads, self.slots), self.in_projection.weight
+        return SlotMemoryState(
+            weight.new_zeros(*shape, self.key_width), weight.new_zeros(*shape, self.value_width)
+        )
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        queries, keys = self._activated(queries_keys).chunk(2, dim=-2)
+        queries = queries / math.sqrt(self.key_width)
+        gate = self._log_decay(x)
+        if self.serial:
+            return slot_loop(queries, keys, values, gate, *state)
+        return slot_chunks(queries, keys, values, gate, *state, chunk=self.chunk)

@@ -1,0 +1,186 @@
+"""Optional callbacks: a run's figures go, as they come, to TensorBoard or to a wandb-like service.
+
+Off by default. A record never depends on one: it is written the same with any tracker or none,
+and a tracker that fails is left alone for the rest of the run, with one warning.
+
+    >>> follow = tracker("tensorboard", Path("runs/x"))               # doctest: +SKIP
+    >>> follow.start("x", {"mixer": "delta", "seed": 1})              # doctest: +SKIP
+    >>> follow.log(25, {"val_loss": 1.2})                             # doctest: +SKIP
+    >>> follow.finish("done", {"retention": 0.9})                     # doctest: +SKIP
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, final
+
+from rulekeep.specs import UsageError
+
+
+class TrackerWarning(UserWarning):
+    """A tracker failed: the run goes on without it."""
+
+
+class Tracker(ABC):
+    """What hears of one run: `start` once, `log` as it goes, `finish` once."""
+
+    @abstractmethod
+    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
+        """The run with this spec, in JSON's types, begins or is taken up again."""
+
+    @abstractmethod
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures after this many steps; steps only grow."""
+
+    @abstractmethod
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        """The run has ended with this status and these last figures."""
+
+
+def tracker(name: str, folder: Path) -> Tracker:
+    """The tracker of this name for the run that keeps its files in `folder`.
+
+    Args:
+        name: none, tensorboard (event files in `folder`/tensorboard), wandb or trackio
+            (both read their own environment variables, as WANDB_PROJECT and WANDB_MODE).
+        folder: the run's own.
+
+    Raises:
+        UsageError: there is none of this name, or what it needs is not installed.
+    """
+    check_tracker(name)
+    return _Guarded(name, TRACKERS[name](folder))
+
+
+def check_tracker(name: str) -> None:
+    """Whether `tracker` would make it, without loading anything.
+
+    Raises:
+        UsageError: there is none of this name, or what it needs is not installed.
+    """
+    if name not in TRACKERS:
+        raise UsageError(f"--tracker {name[:80]!a}: choose from {', '.join(TRACKERS)}")
+    if name in _FIX and importlib.util.find_spec(name) is None:
+        raise UsageError(f"--tracker {name}: is not installed: {_FIX[name]}")
+
+
+@final
+class _Silent(Tracker):
+    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        pass
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        pass
+
+
+@final
+class _TensorBoard(Tracker):
+    """Event files: a scalar a figure over steps; the spec, the status and the end as text."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "tensorboard"
+        self._last = 0
+
+    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder))
+        # A code block: what a user names is text, not Markdown.
+        self._writer.add_text("spec", _indented({"id": run_id, **spec}))
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._last = step
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        # A run may be killed at any time: what it has told stays.
+        self._writer.flush()
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        self._writer.add_text("end", _indented({"status": status, **summary}), self._last)
+        self._writer.close()
+
+
+@final
+class _Wandb(Tracker):
+    """A run of wandb, or of a package with the same `init`, `log` and `finish`."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        self._module = module
+        self._folder = folder
+
+    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
+        service = importlib.import_module(self._module)
+        options: dict[str, Any] = {"name": run_id, "config": dict(spec)}
+        if self._module == "wandb":
+            # The same id after an interruption continues the curve; trackio goes by the name.
+            options.update(id=run_id, dir=str(self._folder))
+        self._run = service.init(
+            project=os.environ.get("WANDB_PROJECT") or "rulekeep", resume="allow", **options
+        )
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        self._run.log({"status": status, **summary})
+        self._run.finish()
+
+
+@final
+class _Guarded(Tracker):
+    """Another tracker, which must never fail a run."""
+
+    def __init__(self, name: str, inner: Tracker) -> None:
+        self._name = name
+        self._inner = inner
+        self._broken = False
+
+    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
+        self._try(lambda: self._inner.start(run_id, spec))
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._try(lambda: self._inner.log(step, figures))
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        self._try(lambda: self._inner.finish(status, summary))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            # Standard output is for what a command prints.
+            with redirect_stdout(sys.stderr):
+                call()
+        except Exception as error:
+            self._broken = True
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            line = f"tracker {self._name} failed and is left out from here on: {said}"
+            warnings.warn(line, TrackerWarning, stacklevel=4)
+
+
+def _indented(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, indent=1, default=str)
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+TRACKERS: dict[str, Callable[[Path], Tracker]] = {
+    "none": lambda _: _Silent(),
+    "tensorboard": _TensorBoard,
+    "wandb": lambda folder: _Wandb("wandb", folder),
+    "trackio": lambda folder: _Wandb("trackio", folder),
+}
+_FIX = {
+    "tensorboard": "pip install 'rulekeep[tensorboard]'",
+    "wandb": "pip install 'rulekeep[wandb]'",
+    "trackio": "pip install trackio",
+}

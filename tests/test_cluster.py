@@ -1,0 +1,251 @@
+"""The cluster executor on a real scheduler with two real workers, by the commands of Dask."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from distributed import Client
+
+import rulekeep
+from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
+from rulekeep.specs import UsageError
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+WAIT_SECONDS = 60
+
+
+class Cluster(NamedTuple):
+    address: str
+    scheduler: subprocess.Popen
+
+
+@contextmanager
+def command(name: str, log: Path, *options: str, **environment: str) -> Iterator[subprocess.Popen]:
+    path = [str(Path(__file__).parent), str(Path(rulekeep.__file__).parent.parent)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{name}", *options, "--no-dashboard"],
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def cluster(folder: Path, *workers: tuple[str, ...]) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        log = folder / "scheduler.log"
+        options = ("--host", "127.0.0.1", "--port", "0")
+        scheduler = stack.enter_context(command("scheduler", log, *options))
+        address = until(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))[0]
+        for number, more in enumerate(workers):
+            own = ("--nthreads", "1", "--name", str(number), "--local-directory", str(folder))
+            log = folder / f"worker-{number}.log"
+            stack.enter_context(command("worker", log, address, *own, *more, WORKER=str(number)))
+        for number in range(len(workers)):
+            log = folder / f"worker-{number}.log"
+            until(lambda log=log: "Registered to" in log.read_text())
+        yield Cluster(address, scheduler)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with cluster(tmp_path_factory.mktemp("dask"), (), ("--resources", "GPU=1")) as running:
+        yield running.address
+
+
+@pytest.fixture
+def address(shared: str) -> str:
+    # A worker that a test before has killed is started again by its nanny.
+    with Client(shared, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=WAIT_SECONDS)
+    return shared
+
+
+def until(found):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (value := found()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return value
+
+
+def job(value, progress):
+    kind, folder = value
+    if kind == "raise":
+        raise ValueError("told to")
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "where":
+        return os.environ["WORKER"], str(Path.cwd())
+    if kind in ("hang", "lose the worker once", "lose the worker"):
+        attempt = len(list(folder.glob(f"{kind}-*")))
+        (folder / f"{kind}-{os.getpid()}").touch()
+        if kind == "lose the worker once" and attempt:
+            return attempt
+        progress(1)
+        if kind != "hang":
+            os.kill(parent(parent(os.getppid())), signal.SIGKILL)
+        time.sleep(600)
+    generator = torch.Generator().manual_seed(len(kind))
+    x = torch.randn(64, 64, generator=generator, requires_grad=True)
+    (x @ x).softmax(-1).std().backward()
+    return kind, x.grad.tolist(), torch.get_num_threads(), os.environ["GLIBC_TUNABLES"]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+
+
+def alive(pid: int) -> bool:
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    return False
+
+
+def pids(folder: Path, kind: str) -> list[int]:
+    return [int(path.name.removeprefix(f"{kind}-")) for path in folder.glob(f"{kind}-*")]
+
+
+def finished(events: Iterator) -> dict[int, Finished]:
+    ends = [event for event in events if isinstance(event, Finished)]
+    assert len({event.job for event in ends}) == len(ends)
+    return {event.job: event for event in ends}
+
+
+def test_results_are_those_of_the_local_executor(address: str, tmp_path: Path) -> None:
+    jobs = [("a", tmp_path), ("bb", tmp_path), ("ccc", tmp_path)]
+    there = finished(DaskExecutor(address).run(job, jobs))
+    here = finished(LocalExecutor(2).run(job, jobs))
+    assert there == here
+    assert [there[i].result[0] for i in range(3)] == ["a", "bb", "ccc"]
+
+
+def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path) -> None:
+    kinds = ["raise", "hang", "die", "a"]
+    events = DaskExecutor(address).run(job, [(kind, tmp_path) for kind in kinds], time_limit=4)
+    steps = []
+    ends = finished(steps.append(e) if isinstance(e, Advanced) else e for e in events)
+    assert [ends[i].failure and ends[i].failure.status for i in range(4)] == [
+        "failed", "timeout", "killed", None,
+    ]  # fmt: skip
+    assert ends[0].failure.reason == "ValueError: told to"
+    assert "in job" in ends[0].failure.traceback
+    assert ends[1].failure.reason == "stopped after its limit of 4 s"
+    assert ends[2].failure.reason == "its process ended by signal 9"
+    assert Advanced(1, 1) in steps
+    assert not any(map(alive, pids(tmp_path, "hang")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
+def test_a_killed_worker_loses_no_job(address: str, tmp_path: Path) -> None:
+    kinds = ["a", "lose the worker once", "bb", "ccc", "dddd"]
+    ends = finished(DaskExecutor(address).run(job, [(kind, tmp_path) for kind in kinds]))
+    assert not any(end.failure for end in ends.values())
+    assert [ends[i].result[0] for i in (0, 2, 3, 4)] == ["a", "bb", "ccc", "dddd"]
+    assert ends[1].result == 1
+    until(lambda: not any(map(alive, pids(tmp_path, "lose the worker once"))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
+def test_a_job_that_loses_every_worker_is_given_up(address: str, tmp_path: Path) -> None:
+    ends = finished(DaskExecutor(address).run(job, [("lose the worker", tmp_path)]))
+    assert ends[0].failure.status == "killed"
+    assert re.search(r"lost each of the \d times that it started$", ends[0].failure.reason)
+
+
+def test_a_job_goes_where_its_resources_are_and_runs_in_the_drivers_folder(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ends = finished(DaskExecutor(address, {"GPU": 1}).run(job, [("where", tmp_path)] * 3))
+    assert [ends[i].result for i in range(3)] == [("1", str(tmp_path))] * 3
+
+
+def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
+    address: str, tmp_path: Path
+) -> None:
+    events = DaskExecutor(address, {"TPU": 2}).run(job, [("a", tmp_path)])
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        pytest.warns(ClusterWarning, match="no worker .* offers TPU=2 yet: waiting for one"),
+    ):
+        next(events)
+
+
+def test_closing_ends_what_runs_and_what_waits(address: str, tmp_path: Path) -> None:
+    events = DaskExecutor(address).run(job, [("hang", tmp_path)] * 6)
+    until(lambda: isinstance(next(events), Advanced) and len(pids(tmp_path, "hang")) == 2)
+    events.close()
+    until(lambda: not any(map(alive, pids(tmp_path, "hang"))))
+    assert len(pids(tmp_path, "hang")) == 2
+
+
+def test_other_versions_at_the_workers_are_said_once(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"python": "3.99.0", "rulekeep": rulekeep.__version__, "torch": torch.__version__}
+    monkeypatch.setattr("rulekeep.executors.cluster._versions", lambda: own)
+    said = r"^a worker runs python 3\.\S+ instead of 3\.99\.0: its figures may differ$"
+    with pytest.warns(ClusterWarning, match=said) as warned:
+        finished(DaskExecutor(address).run(job, [("a", tmp_path)] * 3))
+    assert len(warned) == 1
+
+
+def test_a_lost_scheduler_ends_every_job(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with cluster(tmp_path, ("--no-nanny",)) as running:
+        events = DaskExecutor(running.address).run(job, [("hang", tmp_path)] * 3)
+        until(lambda: isinstance(next(events), Advanced))
+        running.scheduler.kill()
+        ends = finished(events)
+        until(lambda: not any(map(alive, pids(tmp_path, "hang"))))
+    assert [ends[i].failure.status for i in range(3)] == ["killed"] * 3
+    assert ends[0].failure.reason == (
+        f"lost with its scheduler {running.address}, or cancelled there"
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "nonsense", None])
+def test_a_scheduler_that_is_not_there_is_said_in_one_line(scheme: str | None) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        wrong = f"{scheme}://127.0.0.1:{port}" if scheme else ""
+        with pytest.raises(UsageError, match=f"^scheduler '{wrong}': no Dask scheduler") as caught:
+            DaskExecutor(wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resource_must_be_more_than_nothing() -> None:
+    with pytest.raises(UsageError, match="resource GPU=0: must be more than 0"):
+        DaskExecutor("tcp://127.0.0.1:1", {"GPU": 0})
+
+
+def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'rulekeep\[dask\]'$"):
+        DaskExecutor("tcp://127.0.0.1:8786")

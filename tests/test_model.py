@@ -1,0 +1,175 @@
+"""The tiny language model that every mixer stands in, and the predictors that are scored."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rulekeep.evaluation import (
+    GeneratingPredictor,
+    LogitsPredictor,
+    ModelPredictor,
+    evaluate_samples,
+)
+from rulekeep.mixers import MIXERS
+from rulekeep.mixers.base import Mixer, Outside
+from rulekeep.model import LanguageModel, MixerError, earliness
+from rulekeep.tasks import TASKS, Recite, SampledTask
+
+SAMPLED = {name: kind for name, kind in TASKS.items() if issubclass(kind, SampledTask)}
+
+
+def model(name: str = "delta", *, seed: int = 1, positions: str = "none", **sizes: int):
+    width = sizes.get("width", 16)
+    return LanguageModel(
+        sizes.get("vocabulary", 90), [partial(MIXERS[name], width)] * 2, width=width, hidden=24,
+        positions=positions, context=sizes.get("context", 128), seed=seed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("positions", ["none", "learned", "earliness"])
+def test_the_model_in_pieces_is_the_model_at_once(name: str, positions: str) -> None:
+    whole = model(name, positions=positions).double()
+    tokens = torch.randint(90, (2, 40))
+    with torch.no_grad():
+        logits, after = whole(tokens)
+        assert torch.allclose(whole.last_logits(tokens, 7), logits[:, -7:], atol=1e-9)
+        state, parts = None, []
+        for piece in tokens.split([17, 1, 22], dim=1):
+            part, state = whole(piece, state)
+            parts.append(part)
+    assert torch.allclose(torch.cat(parts, dim=1), logits, atol=1e-9)
+    assert state.tokens == after.tokens == 40
+
+
+def test_at_equal_seed_mixers_share_all_that_is_not_theirs() -> None:
+    one, other = model("delta").state_dict(), model("attention").state_dict()
+    shared = [name for name in one if ".mixer." not in name]
+    assert len(shared) > 10
+    assert all(torch.equal(one[name], other[name]) for name in shared)
+    another = model("delta", seed=2).state_dict()
+    assert not torch.equal(one["embedding.weight"], another["embedding.weight"])
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_mixers_own_initialisation_survives(name: str) -> None:
+    """What a mixer sets, not draws, is in the model as the mixer alone has it."""
+    alone = MIXERS[name](16).state_dict()
+    again = MIXERS[name](16).state_dict()
+    built = model(name).blocks[1].mixer.state_dict()
+    for key, value in alone.items():
+        if torch.equal(value, again[key]):
+            assert torch.equal(value, built[key]), key
+
+
+def test_building_a_model_draws_nothing_from_the_global_stream() -> None:
+    before = torch.get_rng_state()
+    model("kda", positions="earliness")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_learned_positions_end_where_they_were_trained() -> None:
+    with pytest.raises(ValueError, match="learned positions end at 32"):
+        model(positions="learned", context=32)(torch.zeros(1, 33, dtype=torch.long))
+
+
+def test_after_64_tokens_all_positions_look_alike() -> None:
+    signal = earliness(0, 4096, torch.zeros((), dtype=torch.float64))
+    assert torch.equal(signal[64:], signal[64].expand(4096 - 64, -1))
+    distances = (signal[:64, None] - signal[None, :65]).norm(dim=-1)
+    distances[torch.arange(64), torch.arange(64)] = torch.inf
+    assert distances.min() > 0.03
+
+
+class _Wrong(nn.Module):
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def init_state(self, batch_size: int) -> tuple:
+        return ()
+
+    def forward(self, x: Tensor, state: object = None) -> tuple:
+        if self.fault == "shape":
+            return x[:, :-1], ()
+        x += 1
+        return x.clone(), ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("shape", r"returned \[1, 7, 8\]"), ("mutation", "changed its input")]
+)
+def test_a_mixer_that_breaks_its_contract_is_named(fault: str, said: str) -> None:
+    broken = LanguageModel(
+        9, [lambda: Outside(_Wrong(fault))], width=8, hidden=8, positions="none", context=8, seed=1
+    )
+    with torch.no_grad(), pytest.raises(MixerError, match=said):
+        broken(torch.zeros(1, 8, dtype=torch.long))
+
+
+class _Oracle(LogitsPredictor):
+    """Knows the answers: it looks them up by the prompt."""
+
+    def __init__(self, task: SampledTask, context: int) -> None:
+        sample = task.sample("test", context, 40, seed=3)
+        self.words, self.start = len(task.vocabulary), sample.answer_start
+        self.known = {tuple(row[: self.start]): row for row in sample.tokens}
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        out = torch.zeros(*tokens.shape, self.words)
+        for i, row in enumerate(tokens.numpy()):
+            true = torch.from_numpy(self.known[tuple(row[: self.start])])[1 : len(row) + 1]
+            out[i, torch.arange(len(true)), true] = 9.0
+        return out
+
+
+class _Says(GeneratingPredictor):
+    def __init__(self, oracle: _Oracle) -> None:
+        self.oracle = oracle
+
+    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
+        return np.stack([self.oracle.known[tuple(row)][len(row) :] for row in prompts])
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_an_oracle_scores_one_by_logits_and_by_generating(name: str) -> None:
+    task = SAMPLED[name]()
+    oracle = _Oracle(task, 128)
+    by_logits = evaluate_samples(oracle, task, "test", 128, 40, seed=3)
+    by_text = evaluate_samples(_Says(oracle), task, "test", 128, 40, seed=3)
+    for row in (by_logits, by_text):
+        assert row["retention"] == row["exact"] == row["joint"] == row["token_accuracy"] == 1
+        assert row["corrected"]["retention"] == 1
+        assert row["intrusion_rate"] is None
+    assert by_logits["val_loss"] < 0.02
+    assert by_text["val_loss"] is None
+
+
+def test_a_model_generates_as_one_that_reads_everything_anew() -> None:
+    task = Recite()
+    trained = model("attention", vocabulary=len(task.vocabulary))
+
+    class Anew(LogitsPredictor):
+        def logits(self, tokens: Tensor) -> Tensor:
+            return trained(tokens)[0]
+
+    ours = ModelPredictor(trained).read(task.sample("test", 96, 30, seed=1))
+    theirs = Anew().read(task.sample("test", 96, 30, seed=1))
+    assert np.array_equal(ours.generated, theirs.generated)
+    assert np.array_equal(ours.predictions, theirs.predictions)
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+
+
+def test_an_outside_module_is_a_mixer_by_its_contract_alone() -> None:
+    class Passes(nn.Module):
+        def init_state(self, batch_size: int) -> tuple:
+            return ()
+
+        def forward(self, x: Tensor, state: object = None) -> tuple:
+            return x, ()
+
+    assert isinstance(Outside(Passes()), Mixer)
+    assert Outside(Passes()).tail(torch.ones(1, 5, 2), 2).shape == (1, 2, 2)

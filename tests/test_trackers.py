@@ -1,0 +1,139 @@
+"""Trackers, offline: TensorBoard's files are read back; the wandb API is a fake of its shape."""
+
+import importlib.machinery
+import math
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from rulekeep.specs import UsageError
+from rulekeep.trackers import TRACKERS, Tracker, TrackerWarning, tracker
+
+
+def follow(kept: Tracker) -> None:
+    kept.start("abc123", {"mixer": "<b>delta</b>", "seed": 1})
+    kept.log(25, {"val_loss": 1.5})
+    kept.log(50, {"val_loss": math.nan, "retention": 0.5})
+    kept.finish("done", {"retention": 0.75})
+
+
+class Service(types.ModuleType):
+    """What of wandb's API is used: `init`, and of a run `log` and `finish`."""
+
+    def __init__(self, name: str, broken: str = "") -> None:
+        super().__init__(name)
+        self.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        self.broken = broken
+        self.calls: list[tuple] = []
+
+    def init(self, **options):
+        return self._note("init", options)
+
+    def log(self, figures, step=None):
+        self._note("log", figures, step)
+
+    def finish(self):
+        self._note("finish")
+
+    def _note(self, *call):
+        self.calls.append(call)
+        sys.stdout.write("chatter")
+        if call[0] == self.broken:
+            raise RuntimeError("no\nservice")
+        return self
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, name: str, broken: str = "") -> Service:
+    service = Service(name, broken)
+    monkeypatch.setitem(sys.modules, name, service)
+    return service
+
+
+def test_none_is_silent_and_writes_nothing(tmp_path: Path) -> None:
+    follow(tracker("none", tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    follow(tracker("tensorboard", tmp_path))
+    events = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("retention")] == [(50, 0.5)]
+    losses = events.Scalars("val_loss")
+    assert [e.step for e in losses] == [25, 50]
+    assert losses[0].value == 1.5
+    assert math.isnan(losses[1].value)
+    (spec,) = events.Tensors("spec/text_summary")
+    assert '\n     "mixer": "<b>delta</b>"' in spec.tensor_proto.string_val[0].decode()
+    (end,) = events.Tensors("end/text_summary")
+    assert end.step == 50
+    assert '"status": "done"' in end.tensor_proto.string_val[0].decode()
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_the_wandb_api_gets_the_spec_the_figures_and_the_end(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    service = installed(monkeypatch, name)
+    follow(tracker(name, tmp_path))
+    (_, options), first, _, *last = service.calls
+    assert options["project"] == "mine"
+    assert options["name"] == "abc123"
+    assert options["config"] == {"mixer": "<b>delta</b>", "seed": 1}
+    assert ("id" in options) == ("dir" in options) == (name == "wandb")
+    assert first == ("log", {"val_loss": 1.5}, 25)
+    assert last == [("log", {"status": "done", "retention": 0.75}, None), ("finish",)]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+def test_a_tracker_that_raises_is_left_out_with_one_warning(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = installed(monkeypatch, "wandb", broken)
+    with pytest.warns(TrackerWarning, match="wandb failed .*: RuntimeError: no service$") as warned:
+        follow(tracker("wandb", tmp_path))
+    assert len(warned) == 1
+    assert service.calls[-1][0] == broken
+
+
+def test_files_that_cannot_be_written_fail_no_run(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").touch()
+    with pytest.warns(TrackerWarning, match="tensorboard failed"):
+        follow(tracker("tensorboard", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("tensorboard", "pip install 'rulekeep[tensorboard]'"),
+        ("wandb", "pip install 'rulekeep[wandb]'"),
+        ("trackio", "pip install trackio"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_its_fix(
+    name: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError) as caught:
+        tracker(name, tmp_path)
+    assert str(caught.value) == f"--tracker {name}: is not installed: {fix}"
+
+
+def test_another_name_is_told_the_names_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--tracker 'mlflow\\n': choose from none, tensorboard"):
+        tracker("mlflow\n", tmp_path)
+    assert next(iter(TRACKERS)) == "none"
+
+
+def test_naming_trackers_loads_neither_torch_nor_a_service() -> None:
+    code = (
+        "import sys; from rulekeep.trackers import check_tracker; check_tracker('tensorboard'); "
+        "print({'torch', 'tensorboard', 'wandb'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
