@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from rulekeep.article import report
@@ -15,9 +18,23 @@ PUBLISHED = {
 
 
 def row(val_loss: float, token: float, rule: float) -> dict:
-    metrics = {"val_loss": val_loss, "token_accuracy": token, "rule_accuracy": rule}
-    metrics |= {"retention": rule, "second_mention_accuracy": rule, "item_accuracy": 1, "exact": 0}
-    return {"metrics": metrics, "cell": {"seed": 7}}
+    found = {"val_loss": val_loss, "token_accuracy": token, "rule_accuracy": rule}
+    found |= {"retention": rule, "second_mention_accuracy": rule, "item_accuracy": 1, "exact": 0}
+    return {"status": "done", "reason": None, "evaluations": [found]}
+
+
+DIVERGED = {
+    "status": "diverged", "reason": "loss not finite at step 3; last finite loss: 2.1",
+    "evaluations": [], "history": [], "predictions": [],
+    "costs": {
+        "train_seconds": 0.0, "tokens_per_second": None, "state_bytes": {"64": 4},
+        "peak_memory_bytes": 2**20, "parameters": 3,
+    },
+    "environment": {
+        "rulekeep": "1", "python": "3", "torch": "2", "cpu": "a processor",
+        "cpu_capability": "AVX", "device": "cpu", "threads": 1,
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("context", "model"), list(PUBLISHED))
@@ -59,15 +76,32 @@ def test_a_cell_without_a_published_figure_has_no_verdict(change: dict) -> None:
 def test_seeds_come_with_mean_interval_and_every_seed() -> None:
     rows = {}
     for seed, rule in enumerate([0.4, 0.5, 0.6, 0.5, 0.5]):
-        record = row(1.0, 0.7, rule)
-        record["cell"]["seed"] = seed
-        rows[ArticleCell(context=64, model="attention", seed=seed)] = record
+        rows[ArticleCell(context=64, model="attention", seed=seed)] = row(1.0, 0.7, rule)
     line = next(line for line in report.over_seeds(rows).splitlines() if "rule_accuracy" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     # t(0.975, 4) = 2.776; standard deviation 0.0707; half width 0.0878.
     assert cells[3:] == ["0.500 (0.412 to 0.588)", "0.400", "0.500", "0.600", "0.500", "0.500"]
     few = dict(list(rows.items())[:2])
     assert "; 2 seeds: few)" in report.over_seeds(few)
+
+
+def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
+    cells = {ArticleCell(context=64, model="attention", seed=seed): DIVERGED for seed in (7, 8)}
+    table, failures = report.comparison(cells)
+    assert table.count("| diverged |") == 2
+    assert failures[0] == (
+        "ctx64-attention-seed7-steps80: diverged: loss not finite at step 3; last finite loss: 2.1"
+    )
+    assert "0.000" not in report.details(cells)
+    (line,) = [line for line in report.over_seeds(cells).splitlines() if "retention" in line]
+    assert "2 of 2 diverged" in line
+    assert line.count("| diverged") == 2
+    report.write_outputs(tmp_path, cells, "rulekeep article", "2 cells in 1 s")
+    assert (
+        "Out of tolerance: ctx64-attention-seed7-steps80: diverged"
+        in (tmp_path / "report.md").read_text()
+    )
+    assert json.loads((tmp_path / "history.json").read_text()) == []
 
 
 def test_leak_table_shows_the_known_figures() -> None:

@@ -10,26 +10,25 @@ import time
 from pathlib import Path
 
 import pytest
+from article_runs import (
+    ATTENTION,
+    COMMAND,
+    COMPRESSED,
+    QUICK,
+    Quick,
+    quick_run,
+    record_path,
+    rulekeep,
+)
 
-from rulekeep.article.records import finished_cells
 from rulekeep.specs import ArticleCell
-from rulekeep.store import read_record, write_record
-
-COMMAND = Path(sys.executable).with_name("rulekeep")
-QUICK = ["--contexts", "16", "--steps", "2"]
-
-
-def rulekeep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200, check=False
-    )
+from rulekeep.sweep import identity
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """Two steps of both models at context 16."""
-    folder = tmp_path_factory.mktemp("quick")
-    return folder, rulekeep("article", *QUICK, "--out", "run", cwd=folder)
+    return quick_run(tmp_path_factory.mktemp("quick"))
 
 
 BAD = {
@@ -96,7 +95,7 @@ def test_help_and_version_need_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_prints_the_table_and_where_everything_is(quick: tuple) -> None:
+def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:
     _, done = quick
     assert done.returncode == 0
     assert "| verdict |" in done.stdout
@@ -105,7 +104,7 @@ def test_a_run_prints_the_table_and_where_everything_is(quick: tuple) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_leaves_the_files_it_names_and_no_others(quick: tuple) -> None:
+def test_a_run_leaves_the_files_it_names_and_no_others(quick: Quick) -> None:
     folder, _ = quick
     files = {p.relative_to(folder / "run").as_posix() for p in (folder / "run").rglob("*.*")}
     assert files == {
@@ -115,12 +114,15 @@ def test_a_run_leaves_the_files_it_names_and_no_others(quick: tuple) -> None:
         "overview.png",
         "overview.svg",
         "report.md",
-        "cells/ctx16-attention-seed7-steps2.json",
-        "cells/ctx16-compressed-seed7-steps2.json",
+        *(
+            f"runs/{identity(cell)}/{name}.json"
+            for cell in (ATTENTION, COMPRESSED)
+            for name in ("plan", "record")
+        ),
     }
 
 
-def test_history_has_the_published_files_keys(quick: tuple) -> None:
+def test_history_has_the_published_files_keys(quick: Quick) -> None:
     history = json.loads((quick[0] / "run" / "history.json").read_text())
     assert [(row["model"], row["step"]) for row in history] == [
         ("attention", 1),
@@ -146,7 +148,7 @@ def test_history_has_the_published_files_keys(quick: tuple) -> None:
     assert all(row["benchmark"] == "ctx16" for row in history)
 
 
-def test_predictions_are_the_first_five_examples_of_each_cell(quick: tuple) -> None:
+def test_predictions_are_the_first_five_examples_of_each_cell(quick: Quick) -> None:
     shown = json.loads((quick[0] / "run" / "predictions.json").read_text())
     assert [row["model"] for row in shown] == ["attention"] * 5 + ["compressed"] * 5
     for row in shown:
@@ -156,92 +158,11 @@ def test_predictions_are_the_first_five_examples_of_each_cell(quick: tuple) -> N
     assert [row["target"] for row in shown[:5]] == [row["target"] for row in shown[5:]]
 
 
-def test_records_report_metrics_and_costs(quick: tuple) -> None:
-    lines = (quick[0] / "run" / "records.jsonl").read_text().splitlines()
-    for record in map(json.loads, lines):
-        assert record["metrics"].keys() >= {"retention", "second_mention_accuracy", "exact"}
-        costs = record["costs"]
-        assert costs["train_seconds"] > 0
-        assert costs["tokens_per_second"] == pytest.approx(2 * 64 * 16 / costs["train_seconds"])
-        assert (
-            costs["state_bytes"]
-            == {"attention": 16384, "compressed": 4096}[record["cell"]["model"]]
-        )
-        assert costs["peak_memory_bytes"] > 50e6
-        assert record["environment"]["threads"] == 1
-
-
-def test_finished_cells_are_taken_over_and_the_rest_is_run(quick: tuple, tmp_path: Path) -> None:
-    folder, first = quick
-    copy = tmp_path / "run"
-    subprocess.run(["cp", "-r", folder / "run", copy], check=True)
-    cells = sorted((copy / "cells").iterdir())
-    cells[0].unlink()
-    kept = cells[1].stat().st_mtime_ns
-    done = rulekeep("article", *QUICK, "--out", str(copy), cwd=tmp_path)
-    assert done.returncode == 0
-    assert "1 of 2 cells stand finished" in done.stderr
-    assert "[1/1] ctx16-attention-seed7-steps2" in done.stderr
-    assert cells[1].stat().st_mtime_ns == kept
-    assert done.stdout.splitlines()[:4] == first.stdout.splitlines()[:4]
-
-
-def test_a_corrupt_record_is_set_aside_and_run_again(quick: tuple, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    subprocess.run(["cp", "-r", quick[0] / "run", copy], check=True)
-    cell = copy / "cells" / "ctx16-compressed-seed7-steps2.json"
-    whole = cell.read_bytes()
-    cell.write_bytes(whole[:100])
-    done = rulekeep("article", *QUICK, "--out", str(copy), cwd=tmp_path)
-    assert done.returncode == 0
-    assert f"set aside as {cell.name}.corrupt-1, run again" in done.stderr
-    assert cell.with_name(f"{cell.name}.corrupt-1").read_bytes() == whole[:100]
-    assert json.loads(cell.read_text())["metrics"] == json.loads(whole)["metrics"]
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        ({"metrics": {}}, "metrics.val_loss: field required"),
-        ({"history": []}, "history: list should have at least 1 item"),
-        ({"environment": None}, "environment: input should be"),
-        ({"predictions": 7}, "predictions: input should be a valid list"),
-        ({"cell": {"context": 16}}, "it holds another cell than its name says"),
-        ({"extra": 1}, "extra: extra inputs are not permitted"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_record_with_a_wrong_inside_is_set_aside(
-    quick: tuple, tmp_path: Path, damage: dict, said: str
-) -> None:
-    cell = ArticleCell(context=16, model="attention", steps=2)
-    path = tmp_path / f"{cell.label}.json"
-    record = read_record(quick[0] / "run" / "cells" / path.name)
-    write_record(path, record)
-    assert finished_cells(tmp_path, [cell]) == ({cell: record}, [])
-    write_record(path, record | damage)
-    found = finished_cells(tmp_path, [cell])
-    assert found.records == {}
-    assert said in found.notes[0]
-    assert found.notes[0].endswith(f"set aside as {path.name}.corrupt-1, run again")
-
-
-def test_a_record_that_is_no_file_is_set_aside(tmp_path: Path) -> None:
-    cell = ArticleCell(context=16, model="attention", steps=2)
-    path = tmp_path / f"{cell.label}.json"
-    for number, make in enumerate([os.mkfifo, os.mkdir], start=1):
-        make(path)
-        assert (
-            f"not a file: set aside as {path.name}.corrupt-{number}"
-            in finished_cells(tmp_path, [cell]).notes[0]
-        )
-
-
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full", "| true", ">&- 2>&-"])
 def test_closed_or_full_output_loses_no_file_and_gives_no_traceback(
-    quick: tuple, tmp_path: Path, closed: str
+    quick: Quick, tmp_path: Path, closed: str
 ) -> None:
-    subprocess.run(["cp", "-r", quick[0] / "run" / "cells", tmp_path / "cells"], check=True)
+    subprocess.run(["cp", "-r", quick[0] / "run" / "runs", tmp_path / "runs"], check=True)
     done = subprocess.run(
         f"{COMMAND} article {' '.join(QUICK)} --out . {closed}",
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -250,8 +171,8 @@ def test_closed_or_full_output_loses_no_file_and_gives_no_traceback(
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_a_terminal_without_our_letters_still_gets_the_table(quick: tuple, tmp_path: Path) -> None:
-    subprocess.run(["cp", "-r", quick[0] / "run" / "cells", tmp_path / "cells"], check=True)
+def test_a_terminal_without_our_letters_still_gets_the_table(quick: Quick, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", quick[0] / "run" / "runs", tmp_path / "runs"], check=True)
     done = subprocess.run(
         [COMMAND, "article", *QUICK, "--out", "."], cwd=tmp_path, capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False,
@@ -267,7 +188,7 @@ def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "cells").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "run" / "runs").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(after)
     os.killpg(driver.pid, signal.SIGINT)
@@ -288,14 +209,14 @@ def test_several_seeds_print_interval_and_every_seed(tmp_path: Path) -> None:
     assert [row["seed"] for row in history] == [1, 1, 2, 2]
 
 
-def test_serial_gives_the_figures_of_the_parallel_memory(quick: tuple, tmp_path: Path) -> None:
+def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path: Path) -> None:
     arguments = ["article", *QUICK, "--models", "compressed", "--serial", "--out", "run"]
     assert rulekeep(*arguments, cwd=tmp_path).returncode == 0
     serial = json.loads((tmp_path / "run" / "records.jsonl").read_text())
     parallel = json.loads((quick[0] / "run" / "records.jsonl").read_text().splitlines()[1])
-    assert serial["cell"]["serial"]
-    for name, value in parallel["metrics"].items():
-        assert serial["metrics"][name] == pytest.approx(value, abs=1e-4)
+    assert serial["spec"]["serial"]
+    for name, value in parallel["evaluations"][0].items():
+        assert serial["evaluations"][0][name] == pytest.approx(value, abs=1e-4)
 
 
 def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
@@ -304,7 +225,7 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
          "--steps", "300", "--out", "run"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    cell = tmp_path / "run" / "cells" / "ctx16-attention-seed7-steps300.json"
+    cell = record_path(tmp_path / "run", ArticleCell(context=16, model="attention", steps=300))
     deadline = time.monotonic() + 150
     while not cell.exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,6 +1,7 @@
 import pytest
 
-from rulekeep.article.leak import leak_scores
+from rulekeep.article.leak import WINDOW, leak_scores
+from rulekeep.report.sentences import LEAK
 
 
 @pytest.mark.parametrize("context", [20, 21, 22, 64, 256, 1028])
@@ -25,3 +26,10 @@ def test_a_reader_of_nothing_but_the_target_retains_next_to_nothing() -> None:
     scores = leak_scores(64, window=0)
     assert scores.second_mention_accuracy == 1.0
     assert scores.retention < 0.2
+
+
+def test_a_report_on_the_articles_task_says_what_leaks() -> None:
+    scores = leak_scores(1028)
+    assert f"last {WINDOW} tokens" in LEAK
+    assert f"{scores.rule_accuracy:.3f} rule accuracy" in LEAK
+    assert f"{scores.retention:.3f} retention" in LEAK

@@ -98,7 +98,9 @@ def _seconds(axes: Axes, curves: Sequence[Curve], models: list[str], contexts: l
             seconds = [
                 curve["train_seconds"]
                 for curve in curves
-                if curve["model"] == model and curve["context"] == context
+                if (curve["model"], curve["context"]) == (model, context)
+                # A cell that diverged at once has none.
+                and curve["train_seconds"] > 0
             ]
             if not seconds:
                 continue
@@ -121,9 +123,10 @@ def _seconds(axes: Axes, curves: Sequence[Curve], models: list[str], contexts: l
             )
             if len(seconds) > 1:
                 axes.plot([place] * len(seconds), seconds, "k.", markersize=3)
-    axes.set_yscale("log")
+    if axes.patches:
+        axes.set_yscale("log")
+        axes.legend(fontsize=8)
     axes.margins(y=0.15)
     axes.set_xticks(range(len(contexts)), [f"context {context}" for context in contexts])
     axes.set(title="training seconds (evaluation left out, log scale)")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)

@@ -24,6 +24,10 @@ ArticleModelName: TypeAlias = Literal["attention", "compressed"]
 PUBLISHED_CONTEXTS = (64, 256, 1028)
 PUBLISHED_SEED = 7
 PUBLISHED_STEPS = 80
+PUBLISHED_BATCH_SIZE = 64
+PUBLISHED_WIDTH = 64
+PUBLISHED_HIDDEN = 256
+PUBLISHED_LAYERS = 2
 ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
 SHORTEST_ARTICLE_CONTEXT = 16
 LONGEST_ARTICLE_CONTEXT = 2**17
@@ -63,6 +67,11 @@ class Spec(BaseModel):
             raise UsageError(_one_line(error, cls)) from None
         except (TypeError, ValueError) as error:
             raise UsageError(f"not a value that a spec can hold: {error}") from None
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return self.model_dump(mode="json")
 
 
 class TrainingSpec(Spec):
@@ -236,9 +245,35 @@ class ArticleCell(Spec):
 
     @property
     def label(self) -> str:
-        """A readable name, unique to the cell: it names the cell's record on disk."""
+        """A readable name, unique to the cell."""
         serial = "-serial" if self.serial else ""
         return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}"
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How it is trained: as published, at a constant rate."""
+        return TrainingSpec(
+            steps=self.steps,
+            batch_size=PUBLISHED_BATCH_SIZE,
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            max_gradient_norm=1.0,
+        )
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
+        return {
+            **self.model_dump(mode="json"),
+            "task": "article",
+            "mixer": self.model,
+            "test_contexts": [self.context],
+            "width": PUBLISHED_WIDTH,
+            "hidden": PUBLISHED_HIDDEN,
+            "layers": PUBLISHED_LAYERS,
+            "added_positions": "learned",
+            **self.training.model_dump(mode="json"),
+        }
 
 
 class ArticleSpec(Spec):

@@ -90,10 +90,18 @@ def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
     for identity, (spec, found) in plans.items():
         folder = RunFolder(root / identity)
         folder.path.mkdir(exist_ok=True)
-        if not folder.plan.exists():
-            write_record(folder.plan, {**found, "working_folder": str(Path.cwd())})
+        _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
         _sort_in(folder, spec, result)
     return result
+
+
+def identity(spec: AnySpec) -> str:
+    """The id of a spec's run: the name of its folder.
+
+    Raises:
+        UsageError: the spec cannot be.
+    """
+    return _identity(_described(spec))
 
 
 def plan_again(root: Path) -> Plan:
@@ -197,7 +205,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     found = read_record(folder.plan)
     os.chdir(found["working_folder"])
     spec = _spec(found)
-    if _identity(_described(spec)) != folder.id:
+    if identity(spec) != folder.id:
         raise RuntimeError("its source code is not the one it was planned with: plan it again")
     module, _, function = spec.runner.partition(":")
     follow = tracker(tracked, folder.path)
@@ -235,14 +243,15 @@ def _failed(job: Job, failure: Failure) -> Record:
     attempts = folder.path / "attempts"
     try:
         found = read_record(folder.plan)
+        settings = _spec(found).as_recorded
         attempt = int(attempts.read_text()) if attempts.exists() else 1
     except (OSError, ValueError):
-        found, attempt = {"spec": {}}, 1
-    record = {
+        found, settings, attempt = {}, {}, 1
+    record: Record = {
         "id": folder.id,
         "status": failure.status,
         "reason": failure.reason,
-        "spec": found["spec"],
+        "spec": settings,
         "source": found.get("source"),
         "history": [],
         "evaluations": [],
@@ -273,12 +282,26 @@ def _wait(job: Job) -> Record | None:
         return record if record is not None and record["status"] in RESULTS else None
 
 
+def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
+    # Written again where it is corrupt, or was planned in a folder that may be gone.
+    try:
+        if read_record(folder.plan) == wanted:
+            return
+    except FileNotFoundError:
+        pass
+    except CorruptRecordError as error:
+        notes.append(f"run {folder.id}: {error}; set aside as {set_aside(folder.plan).name}")
+    write_record(folder.plan, wanted)
+
+
 def _sort_in(folder: RunFolder, spec: AnySpec, result: Plan) -> None:
     record = folder.read(result.notes)
     if record is not None and record["status"] in RESULTS:
         result.finished.append(record)
     else:
-        result.jobs.append(Job(str(folder.path.parent), folder.id, spec.label, spec.steps))
+        # Absolute, since a job goes where its spec was planned, and relative names with it.
+        root = str(folder.path.parent.absolute())
+        result.jobs.append(Job(root, folder.id, spec.label, spec.steps))
 
 
 def _described(spec: AnySpec) -> Record:

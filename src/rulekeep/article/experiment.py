@@ -1,42 +1,29 @@
-"""`rulekeep article`: plans the cells, hands them to an executor, reports what came out."""
+"""`rulekeep article`: its cells as runs in a folder, and what stands there already.
 
-from collections.abc import Iterator
-from functools import partial
+`F/runs` is a folder of runs as any sweep's; what the article shows beside it in `F` is made
+out of the records there.
+
+    >>> planned = plan(ArticleSpec().cells(), Path("F"))                    # doctest: +SKIP
+    >>> for event in sweep.execute(planned, LocalExecutor()): ...           # doctest: +SKIP
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
-from rulekeep.article.records import Record, finished_cells, record_path
-from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.specs import ArticleCell, ArticleSpec, UsageError
-from rulekeep.store import read_record, write_text
+from rulekeep import sweep
+from rulekeep.article.records import cell_of, flaw
+from rulekeep.specs import ArticleCell, UsageError
+from rulekeep.store import (
+    CorruptRecordError,
+    Record,
+    RunFolder,
+    read_record,
+    run_folders,
+    set_aside,
+)
 
-CELLS = "cells"
-
-
-class Plan(NamedTuple):
-    """Cells that stand finished on disk, cells to run (the longest first), and notes."""
-
-    finished: dict[ArticleCell, Record]
-    to_run: list[ArticleCell]
-    notes: list[str]
-
-
-class CellAdvanced(NamedTuple):
-    """A cell has done this many steps."""
-
-    cell: ArticleCell
-    steps: int
-
-
-class CellFinished(NamedTuple):
-    """A cell has its record, or the reason why not."""
-
-    cell: ArticleCell
-    record: Record | None
-    failure: str | None
-
-
-Event: TypeAlias = CellAdvanced | CellFinished
+RUNS = "runs"
 
 
 def open_folder(folder: Path) -> None:
@@ -46,46 +33,79 @@ def open_folder(folder: Path) -> None:
         UsageError: it cannot be made or written.
     """
     try:
-        (folder / CELLS).mkdir(parents=True, exist_ok=True)
-        probe = folder / CELLS / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
-        ) from None
+        sweep.open_folder(folder / RUNS)
+    except UsageError as error:
+        # The user named the folder above.
+        raise UsageError(f"--out {error}".replace(str(folder / RUNS), str(folder), 1)) from None
 
 
-def plan(spec: ArticleSpec, folder: Path) -> Plan:
-    """What of a spec stands in a folder already, and what is to be run."""
-    cells = spec.cells()
-    records, notes = finished_cells(folder / CELLS, cells)
-    to_run = [cell for cell in cells if cell not in records]
-    return Plan(records, sorted(to_run, key=_length, reverse=True), notes)
+def plan(cells: Sequence[ArticleCell], folder: Path) -> sweep.Plan:
+    """As `sweep.plan` in `folder/runs`: the longest cells first, with a line for what is amiss.
+
+    A record with a wrong inside is set aside. One that other code has made is another run's: it
+    stays where it is, and the cell is run.
+    """
+    root = folder / RUNS
+    planned = sweep.plan(cells, root)
+    notes = list(planned.notes)
+    # By id, since what a flawed record says of itself is not to be trusted.
+    by_id = {sweep.identity(cell): cell for cell in cells}
+    if _set_flawed_aside(root, planned.finished, by_id, notes):
+        planned = sweep.plan(cells, root)
+        notes += planned.notes
+    to_run = [by_id[job.id] for job in planned.jobs]
+    notes += _made_by_other_code(root, to_run, by_id)
+    notes += _made_by_other_torch(planned.finished)
+    jobs = sorted(planned.jobs, key=lambda job: _length(by_id[job.id]), reverse=True)
+    return sweep.Plan(planned.finished, jobs, notes)
 
 
-def run(cells: list[ArticleCell], folder: Path, executor: Executor) -> Iterator[Event]:
-    """Runs cells and yields what happens; each leaves its record in the folder itself."""
-    for event in executor.run(partial(_run_cell, folder / CELLS), cells):
-        cell = cells[event.job]
-        match event:
-            case Advanced(_, steps):
-                yield CellAdvanced(cell, steps)
-            case Finished(_, _, None):
-                path = record_path(folder / CELLS, cell)
-                path.with_suffix(".log").unlink(missing_ok=True)
-                yield CellFinished(cell, read_record(path), None)
-            case Finished(_, _, Failure() as failure):
-                log = record_path(folder / CELLS, cell).with_suffix(".log")
-                write_text(log, f"{failure.reason}\n\n{failure.traceback}")
-                yield CellFinished(cell, None, f"{failure.status}: {failure.reason} (see {log})")
+def in_order(cells: Sequence[ArticleCell], records: Sequence[Record]) -> dict[ArticleCell, Record]:
+    """The cells that have a record, in the order of the tables."""
+    found = {cell_of(record): record for record in records}
+    return {cell: found[cell] for cell in cells if cell in found}
 
 
-def _run_cell(folder: Path, cell: ArticleCell, progress: "object") -> None:
-    # Imported here: only the process that runs a cell loads torch.
-    from rulekeep.article.cell import run_cell
+def _set_flawed_aside(
+    root: Path, finished: Sequence[Record], by_id: dict[str, ArticleCell], notes: list[str]
+) -> bool:
+    before = len(notes)
+    for record in finished:
+        cell = by_id[record["id"]]
+        wrong = flaw(record, cell)
+        if wrong is not None:
+            aside = set_aside(RunFolder(root / record["id"]).record)
+            notes.append(f"{cell.label}: {wrong}; set aside as {record['id']}/{aside.name}")
+    return len(notes) > before
 
-    run_cell(cell, folder, progress)  # type: ignore[arg-type]
+
+def _made_by_other_code(
+    root: Path, to_run: Sequence[ArticleCell], by_id: dict[str, ArticleCell]
+) -> list[str]:
+    notes = []
+    for folder in run_folders(root):
+        if folder.id in by_id or not folder.record.exists():
+            continue
+        try:
+            spec = read_record(folder.plan).get("spec")
+        except CorruptRecordError:
+            continue
+        notes += [
+            f"{cell.label}: run {folder.id} was made by other code than this: run again beside it"
+            for cell in to_run
+            if cell.model_dump(mode="json") == spec
+        ]
+    return notes
+
+
+def _made_by_other_torch(finished: Sequence[Record]) -> list[str]:
+    # Read without loading torch; what stands after + names a build.
+    here = version("torch").partition("+")[0]
+    return [
+        f"{cell_of(record).label}: made with torch {there}, this is {here}; taken over as it is"
+        for record in finished
+        if (there := record["environment"]["torch"].partition("+")[0]) != here
+    ]
 
 
 def _length(cell: ArticleCell) -> float:

@@ -16,13 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rulekeep.feed_forward import feed_forward
-from rulekeep.mixers import Attention, Mixer, Slots
-from rulekeep.tasks import Article
+from rulekeep.mixers.attention import Attention
+from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.slots import Slots
+from rulekeep.specs import PUBLISHED_HIDDEN as HIDDEN
+from rulekeep.specs import PUBLISHED_LAYERS as LAYERS
+from rulekeep.specs import PUBLISHED_WIDTH as WIDTH
+from rulekeep.tasks.article import Article
 
-WIDTH = 64
 HEADS = 4
-LAYERS = 2
-HIDDEN = 256
 
 
 class Block(nn.Module, ABC):

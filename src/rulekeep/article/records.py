@@ -1,47 +1,15 @@
-"""The records of an article run: one a finished cell, taken over when the command is repeated.
+"""What the article's tables read of a record: checked once, relied on after.
 
 Pure reading: torch is not loaded here.
 """
 
-import hashlib
 from collections.abc import Iterable
-from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rulekeep.specs import ArticleCell
-from rulekeep.store import CorruptRecordError, read_record, set_aside
-
-_PACKAGE = Path(__file__).parent.parent
-# What a figure comes out of: a record made by other code, or by another torch, than this is
-# not taken over.
-_SOURCES = (
-    "tasks/base.py",
-    "tasks/article.py",
-    "mixers/base.py",
-    "mixers/attention.py",
-    "mixers/slots.py",
-    "feed_forward.py",
-    "training.py",
-    "evaluation.py",
-    "metrics.py",
-    "costs.py",
-    "article/models.py",
-    "article/streams.py",
-    "article/cell.py",
-)
-
-Record = dict[str, Any]
-
-
-class Found(NamedTuple):
-    """Records found on disk by cell, and a line for each one that was not taken over."""
-
-    records: dict[ArticleCell, Record]
-    notes: list[str]
-
+from rulekeep.store import Record
 
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,17 +28,25 @@ class _Scores(_Shape):
     exact: _Share
 
 
-class _Evaluation(_Scores):
+class _Look(_Scores):
     step: int
     train_loss: float
     train_seconds: float
     elapsed_seconds: float
 
 
+class _Test(_Scores):
+    split: Literal["test"]
+    context: int
+    n: int
+    chance: dict[str, _Share]
+
+
 class _Costs(_Shape):
-    train_seconds: float = Field(gt=0)
-    tokens_per_second: float
-    state_bytes: int
+    train_seconds: float = Field(ge=0)
+    steps: int = Field(ge=0)
+    tokens_per_second: float | None
+    state_bytes: dict[str, int]
     parameters: int
     peak_memory_bytes: int
 
@@ -81,76 +57,66 @@ class _Prediction(_Shape):
     prediction: str
 
 
-class _Environment(_Shape):
+class _Environment(BaseModel):
+    # What else is known of a machine is no flaw.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
     rulekeep: str
     python: str
     torch: str
-    platform: str
     cpu: str
     cpu_capability: str
-    cpu_count: int | None
     device: str
     threads: int
 
 
 class _RecordShape(_Shape):
-    cell: dict[str, Any]
+    id: str
+    status: Literal["done", "diverged"]
+    reason: str | None
+    spec: dict[str, Any]
     source: str
-    history: list[_Evaluation] = Field(min_length=1)
-    metrics: _Scores
+    history: list[_Look]
+    evaluations: list[_Test]
     costs: _Costs
     predictions: list[_Prediction]
     environment: _Environment
+    notes: list[str]
+    attempt: int
 
 
-def _source() -> str:
-    digest = hashlib.sha256(version("torch").encode())
-    for name in _SOURCES:
-        digest.update(name.encode() + b"\0" + (_PACKAGE / name).read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-SOURCE = _source()
-
-
-def record_path(folder: Path, cell: ArticleCell) -> Path:
-    """Where a cell's record stands."""
-    return folder / f"{cell.label}.json"
-
-
-def finished_cells(folder: Path, cells: Iterable[ArticleCell]) -> Found:
-    """The records of these cells that stand in a folder, whole and made by this code.
-
-    A corrupt one is set aside; one made by other code is left to be overwritten.
-    """
-    found = Found({}, [])
-    for cell in cells:
-        path = record_path(folder, cell)
-        try:
-            record = read_record(path)
-            _check_shape(path, record, cell)
-        except FileNotFoundError:
-            continue
-        except CorruptRecordError as error:
-            aside = set_aside(path)
-            found.notes.append(f"{error}: set aside as {aside.name}, run again")
-            continue
-        if record["source"] != SOURCE:
-            found.notes.append(f"{path.name}: made by other code than this, run again")
-            continue
-        found.records[cell] = record
-    return found
-
-
-def _check_shape(path: Path, record: Record, cell: ArticleCell) -> None:
+def flaw(record: Record, cell: ArticleCell) -> str | None:
+    """What is wrong inside a cell's finished record, in one line; None if nothing is."""
     try:
         _RecordShape.model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CorruptRecordError(f"{path.name}: {place}: {first['msg'].lower()}") from None
-    if record["cell"] != cell.model_dump() or record["history"][-1]["step"] != cell.steps:
-        raise CorruptRecordError(f"{path.name}: it holds another cell than its name says")
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    if record["spec"] != cell.as_recorded:
+        return "spec: it is of another cell"
+    if str(cell.context) not in record["costs"]["state_bytes"]:
+        return f"costs.state_bytes: none at {cell.context}"
+    if record["status"] == "diverged":
+        return None
+    if not record["history"] or record["history"][-1]["step"] != cell.steps:
+        return f"history: it does not end at step {cell.steps}"
+    if [row["context"] for row in record["evaluations"]] != [cell.context]:
+        return f"evaluations: not one at {cell.context}"
+    if not record["costs"]["tokens_per_second"]:
+        return "costs.tokens_per_second: none"
+    return None
+
+
+def cell_of(record: Record) -> ArticleCell:
+    """The cell that a record is of."""
+    spec = record["spec"]
+    return ArticleCell.parse_json({name: spec[name] for name in ArticleCell.model_fields})
+
+
+def scores(record: Record) -> Record | None:
+    """Loss and scores on the published validation examples; None for a cell that diverged."""
+    evaluations: list[Record] = record["evaluations"]
+    return evaluations[0] if evaluations else None
 
 
 def published_history(cell: ArticleCell, record: Record, *, with_seed: bool) -> list[Record]:

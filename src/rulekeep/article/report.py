@@ -1,6 +1,7 @@
 """What an article run says: the comparison with the published figures, as tables and files."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +9,9 @@ from typing import NamedTuple
 from rulekeep import plots
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import TOLERANCES, published_figures
-from rulekeep.article.records import Record, device_label, published_history
+from rulekeep.article.records import device_label, published_history, scores
 from rulekeep.specs import ArticleCell
-from rulekeep.store import write_bytes, write_text
+from rulekeep.store import Record, write_bytes, write_text
 from rulekeep.summary import summarise_scores
 
 Rows = dict[ArticleCell, Record]
@@ -34,9 +35,13 @@ def comparison(rows: Rows) -> Comparison:
     for cell, record in rows.items():
         published = published_figures(cell)
         line = [str(cell.context), _name(cell), str(cell.seed)]
-        out = []
+        found, out = scores(record), []
+        if found is None:
+            failures.append(f"{cell.label}: {record['status']}: {record['reason']}")
+            body.append([*line, *["–"] * (3 * len(_SHORT)), record["status"]])
+            continue
         for name, short in _SHORT.items():
-            ours = record["metrics"][name]
+            ours = found[name]
             line.append(f"{ours:.3f}")
             if published is None:
                 line += ["–", "–"]
@@ -61,19 +66,18 @@ def details(rows: Rows) -> str:
     ]  # fmt: skip
     body = []
     for cell, record in rows.items():
-        metrics, costs = record["metrics"], record["costs"]
+        found, costs = scores(record), record["costs"]
+        names = ("retention", "second_mention_accuracy", "item_accuracy", "exact")
+        rate = costs["tokens_per_second"]
         body.append(
             [
                 str(cell.context),
                 _name(cell),
                 str(cell.seed),
-                f"{metrics['retention']:.3f}",
-                f"{metrics['second_mention_accuracy']:.3f}",
-                f"{metrics['item_accuracy']:.3f}",
-                f"{metrics['exact']:.3f}",
+                *("–" if found is None else f"{found[name]:.3f}" for name in names),
                 f"{costs['train_seconds']:.1f}",
-                f"{costs['tokens_per_second']:,.0f}",
-                f"{costs['state_bytes']:,}",
+                "–" if rate is None else f"{rate:,.0f}",
+                f"{costs['state_bytes'][str(cell.context)]:,}",
                 f"{costs['peak_memory_bytes'] / 2**20:,.0f}",
                 f"{costs['parameters']:,}",
             ]
@@ -83,19 +87,20 @@ def details(rows: Rows) -> str:
 
 def over_seeds(rows: Rows) -> str:
     """Mean, 95 % interval and every seed of the rule figures, a line a context and model."""
-    groups: dict[tuple[int, str], list[Record]] = {}
+    groups: dict[tuple[int, str], dict[int, Record | None]] = {}
     seeds: list[int] = []
     for cell, record in rows.items():
-        groups.setdefault((cell.context, _name(cell)), []).append(record)
+        groups.setdefault((cell.context, _name(cell)), {})[cell.seed] = scores(record)
         if cell.seed not in seeds:
             seeds.append(cell.seed)
     header = ["context", "model", "figure", "mean (95 % interval)", *(f"seed {s}" for s in seeds)]
     body = []
-    for (context, model), records in groups.items():
+    for (context, model), found in groups.items():
         for name in ("rule_accuracy", "retention", "token_accuracy"):
-            by_seed = {record["cell"]["seed"]: record["metrics"][name] for record in records}
+            by_seed = {s: math.nan if row is None else row[name] for s, row in found.items()}
             summary = summarise_scores(list(by_seed.values()))
             each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
+            each = [text.replace("nan", "diverged") for text in each]
             body.append([str(context), model, name, summary.text(), *each])
     return markdown_table(header, body)
 
@@ -150,6 +155,7 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
     files: dict[str, bytes] = {
         "history.json": _json(history),
         "predictions.json": _json(predictions),
+        # An export: the records themselves stand in the folder of runs.
         "records.jsonl": b"".join(
             # Predictions have a file of their own.
             json.dumps({k: v for k, v in record.items() if k != "predictions"}).encode() + b"\n"

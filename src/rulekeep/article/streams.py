@@ -17,10 +17,16 @@ from typing import NamedTuple
 import torch
 
 from rulekeep.article.models import ArticleModel
-from rulekeep.specs import ARTICLE_MODELS, PUBLISHED_CONTEXTS, PUBLISHED_STEPS, ArticleCell
-from rulekeep.tasks import Article, Examples
+from rulekeep.specs import (
+    ARTICLE_MODELS,
+    PUBLISHED_BATCH_SIZE,
+    PUBLISHED_CONTEXTS,
+    PUBLISHED_STEPS,
+    ArticleCell,
+)
+from rulekeep.tasks.article import Article
+from rulekeep.tasks.base import Examples
 
-BATCH_SIZE = 64
 TRAIN_EXAMPLES = 480
 VALIDATION_EXAMPLES = 120
 
@@ -61,7 +67,7 @@ def replay(cell: ArticleCell) -> CellStreams:
                         _batches(stream),
                     )
                 for _ in range(PUBLISHED_STEPS):
-                    stream.sample(range(TRAIN_EXAMPLES), BATCH_SIZE)
+                    stream.sample(range(TRAIN_EXAMPLES), PUBLISHED_BATCH_SIZE)
     raise AssertionError(f"no such cell: {cell}")
 
 
@@ -73,4 +79,4 @@ def _shuffled(stream: random.Random, task: Article, keep: int) -> list[int]:
 
 def _batches(stream: random.Random) -> Iterator[list[int]]:
     while True:
-        yield stream.sample(range(TRAIN_EXAMPLES), BATCH_SIZE)
+        yield stream.sample(range(TRAIN_EXAMPLES), PUBLISHED_BATCH_SIZE)

@@ -3,17 +3,16 @@
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rulekeep import sweep
 from rulekeep.article import experiment
-from rulekeep.article.records import Record
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, integers, run_folder, worker_count
 from rulekeep.executors import LocalExecutor
 from rulekeep.specs import (
@@ -24,6 +23,7 @@ from rulekeep.specs import (
     ArticleCell,
     ArticleSpec,
 )
+from rulekeep.store import RESULTS, Record
 
 _DEFAULTS = ArticleSpec().model_dump()
 
@@ -82,37 +82,41 @@ def article(
         return 0
     folder = run_folder("article", out)
     experiment.open_folder(folder)
-    records: dict[ArticleCell, Record] = {}
+    cells = spec.cells()
+    records: list[Record] = []
     try:
-        return _run(spec, folder, executor, records)
+        return _run(cells, folder, executor, records)
     except KeyboardInterrupt:
+        done = sum(record["status"] in RESULTS for record in records)
         say(
-            f"interrupted: {len(records)} of {len(spec.cells())} cells are finished and stand in "
+            f"interrupted: {done} of {len(cells)} cells are finished and stand in "
             f"{folder}; run the same command with --out {shlex.quote(str(folder))} for the rest"
         )
         return EXIT_INTERRUPTED
 
 
 def _run(
-    spec: ArticleSpec, folder: Path, executor: LocalExecutor, records: dict[ArticleCell, Record]
+    cells: Sequence[ArticleCell], folder: Path, executor: LocalExecutor, records: list[Record]
 ) -> int:
     """Runs what is not finished yet, adding to `records` as it comes, and reports."""
-    plan = experiment.plan(spec, folder)
-    records |= plan.finished
-    for note in plan.notes:
+    planned = experiment.plan(cells, folder)
+    records += planned.finished
+    for note in planned.notes:
         say(note)
-    if plan.finished:
-        say(f"{len(plan.finished)} of {len(spec.cells())} cells stand finished in {folder}")
+    if planned.finished:
+        say(f"{len(planned.finished)} of {len(cells)} cells stand finished in {folder}")
     failures = []
     started = time.monotonic()
-    for event in _shown(experiment.run(plan.to_run, folder, executor), plan, spec.steps):
-        if event.record is not None:
-            records[event.cell] = event.record
-        else:
-            failures.append(f"{event.cell.label}: {event.failure}")
-    rows = {cell: records[cell] for cell in spec.cells() if cell in records}
-    if rows:
-        made = f"{len(rows) - len(plan.finished)} cells in {time.monotonic() - started:.0f} s"
+    for job, record in shown(sweep.execute(planned, executor), planned.jobs):
+        records.append(record)
+        if record["status"] not in RESULTS:
+            log = folder / experiment.RUNS / job.id / "log.txt"
+            where = f" (see {log})" if log.exists() else ""
+            failures.append(f"{job.label}: {record['status']}: {record['reason']}{where}")
+    finished = [record for record in records if record["status"] in RESULTS]
+    if finished:
+        rows = experiment.in_order(cells, finished)
+        made = f"{len(rows) - len(planned.finished)} cells in {time.monotonic() - started:.0f} s"
         failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
         say(failure)
@@ -131,43 +135,5 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")
+    print(f"runs:    {folder / experiment.RUNS}, a folder for rulekeep report")
     return failures
-
-
-def _shown(
-    events: Iterator[experiment.Event], plan: experiment.Plan, steps: int
-) -> Iterator[experiment.CellFinished]:
-    """Passes on the finished cells, showing a bar on a terminal and plain lines elsewhere."""
-    console = Console(stderr=True, markup=False, highlight=False)
-    started = time.monotonic()
-    done = 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        bars = {
-            cell: progress.add_task(f"{cell.context} {cell.model} seed {cell.seed}", total=steps)
-            for cell in plan.to_run
-        }
-        for event in events:
-            if isinstance(event, experiment.CellAdvanced):
-                progress.update(bars[event.cell], completed=event.steps)
-                continue
-            done += 1
-            if event.record is not None:
-                metrics, costs = event.record["metrics"], event.record["costs"]
-                console.print(
-                    f"[{done}/{len(plan.to_run)}] {event.cell.label}: "
-                    f"rule accuracy {metrics['rule_accuracy']:.3f}, "
-                    f"trained {costs['train_seconds']:.1f} s, "
-                    f"{time.monotonic() - started:.0f} s since the start",
-                    soft_wrap=True,
-                )
-            # Not removed: news of its last steps may still be on the way.
-            progress.update(bars[event.cell], visible=False)
-            yield event

@@ -17,6 +17,7 @@ from rulekeep.report.charts import (
     pareto_front,
     styles,
 )
+from rulekeep.report.sentences import LEAK
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
@@ -118,7 +119,7 @@ def _overview(found: Sequence[Contest], look: Styles) -> Chart:
         key="overview",
         title="The article's overview",
         caption="Loss, token and rule accuracy over training steps, and training seconds, of the "
-        f"runs on the article's own task. {_OPEN}",
+        f"runs on the article's own task. {LEAK} {_OPEN}",
         panels=panels,
         empty="No run on the task “article” yet.",
     )
@@ -206,8 +207,10 @@ def _training(found: Sequence[Contest], look: Styles) -> Chart:
     panels: list[Panel] = []
     for contest in found:
         for context in _shown(contest, found, 2):
-            panels += _curves(contest, context, "val_loss", "dev loss (nats)", look)
-            panels += _curves(contest, context, "retention", "dev retention", look)
+            # The article has no dev split.
+            split = "validation" if contest.task == ARTICLE else "dev"
+            panels += _curves(contest, context, "val_loss", f"{split} loss (nats)", look)
+            panels += _curves(contest, context, "retention", f"{split} retention", look)
     return Chart(
         key="training",
         title="Training curves",

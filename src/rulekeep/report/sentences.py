@@ -8,6 +8,11 @@ from rulekeep.report.reading import Run
 from rulekeep.summary import ENOUGH_SEEDS, Summary
 
 _TASKS_NAMED = 3
+# What `rulekeep article --leak` shows, from 20 tokens of context up.
+LEAK = (
+    "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
+    "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."
+)
 
 
 def sentences(runs: Sequence[Run], found: Sequence[Contest]) -> list[str]:

@@ -1,0 +1,110 @@
+"""One cell: what its record says, what chance is, and what its code is made of."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rulekeep import sources
+from rulekeep.article import cell as cells
+from rulekeep.article.records import flaw, scores
+from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
+from rulekeep.store import RunFolder
+from rulekeep.tasks.article import Article
+from rulekeep.training import learning_rate
+
+CELL = ArticleCell(context=16, model="compressed", steps=3)
+
+
+def made(tmp_path: Path) -> dict:
+    record = cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+    # What a sweep adds.
+    return {"id": "0", "attempt": 1, **record}
+
+
+@pytest.mark.parametrize("context", [16, 64])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_chance_is_the_best_guess_without_the_context(split: str, context: int) -> None:
+    examples = Article().examples(split, context)
+    n, length = examples.answers.shape
+    chance = np.empty((n, length))
+    for place in range(length):
+        seen: defaultdict[tuple, Counter[int]] = defaultdict(Counter)
+        keys = []
+        for row in range(n):
+            kinds = (mask[row, place] for mask in (examples.rule, examples.item))
+            first = examples.first_mention[row, place]
+            keys.append((*kinds, first, *examples.answers[row, :place]))
+            seen[keys[-1]][examples.answers[row, place]] += 1
+        best = {key: max(found.values()) / found.total() for key, found in seen.items()}
+        chance[:, place] = [best[key] for key in keys]
+    second = examples.rule & ~examples.first_mention
+    assert pytest.approx(cells.CHANCE) == {
+        "token_accuracy": chance.mean(),
+        "rule_accuracy": chance[examples.rule].mean(),
+        "item_accuracy": chance[examples.item].mean(),
+        "retention": chance[examples.first_mention].mean(),
+        "second_mention_accuracy": chance[second].mean(),
+        "exact": chance.prod(axis=1).mean(),
+    }
+
+
+def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
+    record = made(tmp_path)
+    assert flaw(record, CELL) is None
+    found, last = scores(record), record["history"][-1]
+    assert found is not None
+    assert last["step"] == 3
+    for name in ("val_loss", "retention", "exact", "rule_accuracy"):
+        assert found[name] == last[name]
+    assert record["spec"] == CELL.as_recorded
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_cell_that_diverges_keeps_what_it_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    spoilt = cells.answer_loss
+    calls = 0
+
+    def loss(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        # The first call is the warm-up.
+        return spoilt(logits, tokens) * (float("inf") if calls > 1 + after else 1)
+
+    monkeypatch.setattr(cells, "answer_loss", loss)
+    record = made(tmp_path)
+    assert record["status"] == "diverged"
+    assert record["reason"].startswith(f"loss not finite at step {after + 1}; last finite loss: ")
+    assert (record["evaluations"], record["predictions"]) == ([], [])
+    assert [row["step"] for row in record["history"]] == ([1] if after else [])
+    assert record["costs"]["steps"] == after
+    assert flaw(record, CELL) is None
+
+
+def test_a_new_task_or_mixer_leaves_finished_cells_valid() -> None:
+    root = Path(sources.__file__).parent
+    code = {path.relative_to(root).as_posix() for path in sources.closure(ArticleCell.code)}
+    assert code >= {"article/models.py", "mixers/slots.py", "tasks/article.py", "training.py"}
+    assert not code & {"__init__.py", "tasks/__init__.py", "mixers/__init__.py"}
+
+
+def test_settings_go_back_to_the_cell_and_are_named_as_a_runs() -> None:
+    known = {*KINDS["run"].model_fields, "model", "serial"}
+    assert set(CELL.as_recorded) <= known
+    assert (
+        ArticleCell.parse_json({n: CELL.as_recorded[n] for n in ArticleCell.model_fields}) == CELL
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 80, 333])
+@pytest.mark.parametrize("rate", [3e-3, 1e-3, 0.1, 1 / 3])
+def test_the_published_rate_is_constant_to_the_bit(rate: float, steps: int) -> None:
+    cell = ArticleCell(context=64, model="attention", steps=steps).training
+    spec = TrainingSpec.parse(**cell.model_dump() | {"learning_rate": rate})
+    assert (spec.warmup_steps, spec.final_share) == (0, 1.0)
+    assert {learning_rate(spec, step) for step in range(1, steps + 1)} == {rate}
