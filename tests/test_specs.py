@@ -37,7 +37,7 @@ def test_labels_tell_every_cell_apart() -> None:
         ({"seeds": (-1,)}, "seed -1: must be from 0"),
         ({"steps": 0}, "steps 0: must be 1 or more"),
         ({"steps": "80"}, "steps '80': input should be a valid integer"),
-        ({"colour": 1}, "colour 1: extra inputs are not permitted"),
+        ({"colour": 1}, "'colour': there is no such option"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_fix_in_one_line(values: dict, message: str) -> None:
