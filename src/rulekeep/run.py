@@ -10,6 +10,7 @@ after the seed and what it is for, and example i of a batch is a function of its
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -111,12 +112,19 @@ def build(resolved: Resolved) -> LanguageModel:
 
 
 def lengths(spec: RunSpec, shortest: int) -> Iterator[int]:
-    """The length of each training batch, in order: log-uniform up to the context, or fixed."""
+    """The length of each training batch, in order: log-uniform up to the longest, or fixed.
+
+    The longest is the context, after a first share of the steps, `length_growth`, in which it
+    grows from the shortest, by equal factors: what needs two steps to be found is found sooner
+    where there is less to look through.
+    """
     stream = np.random.default_rng(named_seed("training lengths", spec.seed))
     low = min(max(_SHORTEST_LENGTH, shortest), spec.context)
-    while True:
-        draw = low * (spec.context / low) ** stream.random()
-        yield round(draw) if spec.mixed_lengths else spec.context
+    growing = spec.length_growth * spec.steps
+    for number in count():
+        longest = low * (spec.context / low) ** min(1.0, number / growing if growing else 1.0)
+        draw = low * (longest / low) ** stream.random()
+        yield round(draw if spec.mixed_lengths else longest)
 
 
 def _batches(resolved: Resolved, done: Step | None) -> Iterator[Sample]:

@@ -135,6 +135,9 @@ class RunSpec(Spec):
         default=True,
         description="Train at lengths up to the context, log-uniform; or at the context only.",
     )
+    length_growth: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the steps in which the longest length grows."
+    )
     test_contexts: tuple[int, ...] = Field(
         default=(),
         description="Lengths to test at, between commas; the training length if left out.",
