@@ -125,7 +125,8 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
-    frames = traceback.extract_tb(error.__traceback__)
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if "torch" not in Path(frame.filename).parts] or every
     if isinstance(error, SyntaxError) or not frames:
         return last
     return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"

@@ -158,9 +158,10 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
         for name in takers:
             given[name][option] = value
     filled = {name: allowed[name].parse_json(given[name]) for name in names}
-    makers = {name: _maker(kinds[name], spec.width, filled[name]) for name in names}
-    for name in names:
-        _try_out(name, makers[name])
+    makers = {
+        name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
+        for name in names
+    }
     options = {
         f"{name}.{option}" if several else option: value
         for name in names
@@ -169,17 +170,21 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
     return tuple(makers[name] for name in spec.mixers), options
 
 
-def _maker(kind: type[Any], width: int, options: Spec) -> "Callable[[], Mixer]":
+def mixer_maker(
+    name: str, kind: type[Any], width: int, options: Mapping[str, Any]
+) -> "Callable[[], Mixer]":
+    """What makes a mixer of this class, tried out once.
+
+    Raises:
+        UsageError: its constructor fails.
+    """
+
     def make() -> "Mixer":
         from rulekeep.mixers.base import Mixer, Outside
 
-        made = kind(width, **options.model_dump())
+        made = kind(width, **options)
         return made if isinstance(made, Mixer) else Outside(made)
 
-    return make
-
-
-def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
     import torch
 
     try:
@@ -189,6 +194,7 @@ def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
         said = " ".join(str(error).split())
         named = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
         raise UsageError(f"mixer {name!r}: {named}") from error
+    return make
 
 
 def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:
