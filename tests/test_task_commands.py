@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,36 +16,14 @@ import pytest
 from pyarrow import parquet
 from reading import make
 
-from rulekeep import cli
 from rulekeep.certificate import certify
 from rulekeep.export import PIECE_TOKENS, columns, export
 from rulekeep.store import read_record
 from rulekeep.tasks import Apply, Override, Recall, Recite
 
 ROOT = Path(__file__).parent.parent
-APP = cli.app
 OUTSIDE = ROOT / "examples" / "outside_task.py"
 BACKWARDS = f"{OUTSIDE}:Backwards"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsysbinary):
-    """The command in this process, in a folder of its own: exit code, output, errors."""
-
-    def command(*arguments: str) -> tuple[int, bytes, str]:
-        monkeypatch.chdir(tmp_path)
-        # Without tokens of its own cyclopts warns under pytest.
-        monkeypatch.setattr(cli, "app", partial(APP, list(arguments)))
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as end:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        output, errors = capsysbinary.readouterr()
-        return end.value.code, output, errors.decode()
-
-    return command
 
 
 DATA = ["data", "recite", "--context", "64"]
