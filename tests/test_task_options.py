@@ -27,7 +27,7 @@ BAD = [
     (Recite, {"decoy_rate": float("nan")}, "decoy_rate nan: must be from 0 to 1"),
     (Recite, {"placement": "late"}, "placement 'late': input should be 'early' or 'marked'"),
     (Recite, {"rule_words": 5000}, "rule_words 5000: must be from 1 to 4096"),
-    (Recite, {"colour": 1}, "colour 1: extra inputs are not permitted"),
+    (Recite, {"colour": 1}, "'colour': there is no such option; choose from rules"),
 ]  # fmt: skip
 
 

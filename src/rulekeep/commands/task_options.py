@@ -122,8 +122,9 @@ def draw_pieces(
             raise UsageError(str(error)) from None
         if not 1 <= n <= Article.size:
             raise UsageError(f"n {n}: must be from 1 to {Article.size} for article, a table")
-        rows = {name: getattr(every, name)[:n] for name in Sample._fields if name != "answer_start"}
-        yield Sample(answer_start=every.answer_start, **rows)
+        whole = ("answer_start", "rule_words")
+        rows = {name: getattr(every, name)[:n] for name in Sample._fields if name not in whole}
+        yield every._replace(**rows)
         return
     step = max(1, piece_tokens // context) if context > 0 else 1
     for start in range(0, max(1, n), step):
