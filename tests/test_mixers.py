@@ -57,8 +57,12 @@ def test_parallel_slots_are_the_loop(
         gradients = torch.autograd.grad(loss, [*leaves, *mixer.parameters()])
         results.append([y, state.slots, *gradients])
     for a, b in zip(*results, strict=True):
-        atol = 1e-9 if dtype == torch.float64 else 1e-5 * max(b.abs().max().item(), 1e-30)
-        assert torch.allclose(a, b, rtol=0, atol=atol), (a - b).abs().max()
+        # A logit of 1e6 is rounded by 1e-10, and the gradient multiplies that by 1e6 where the
+        # gate happens to be open by half.
+        exact = 1e-6 if gates == "mixed" else 1e-9
+        largest = max(b.abs().max().item(), 1e-30)
+        atol = exact if dtype == torch.float64 else 1e-5 * largest
+        assert torch.allclose(a, b, rtol=0, atol=atol), ((a - b).abs().max(), largest)
 
 
 @pytest.mark.parametrize(("time", "total"), [(1, 1), (9, 9), (64, 64), (1, 33), (7, 33)])

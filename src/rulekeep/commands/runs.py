@@ -165,6 +165,7 @@ def _carry_out(
 ) -> int:
     limit = None if time_limit is None else seconds("time-limit", time_limit)
     check_tracker(tracker)
+    executor.prepare()
     planned = sweeps.plan_again(root) if make is None else sweeps.plan(make([]), root)
     if planned.finished:
         total = len(planned.finished) + len(planned.jobs)
