@@ -3,6 +3,7 @@
 from pathlib import Path
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
+_PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"
 _TASK = "from rulekeep.tasks import Recite\nclass T(Recite):\n"
 _SWEEP = "from rulekeep.specs import RunSpec\n"
 
@@ -15,14 +16,16 @@ TEXTS = {
     "stops.py": "raise KeyError('x' * 5000)\n",
     "plain.py": "class M: ...\nthing = 3\n",
     "module.py": f"{_MODULE}    def __init__(self, width): super().__init__()\n",
-    "positional.py": f"{_MODULE}    def __init__(self): super().__init__()\n    init_state = None\n",
-    "constructor.py": f"{_MODULE}    def __init__(self, width): raise OSError('two\\nlines')\n",
-    "picky.py": (
-        f"{_MODULE}    def __init__(self, width, *, heads: int = 4, need: float):\n"
-        "        super().__init__()\n    def init_state(self, n): ...\n"
+    "positional.py": f"{_MODULE}{_PARTS}    def __init__(self): super().__init__()\n",
+    "constructor.py": (
+        f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
     ),
-    "annotated.py": f"{_MODULE}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
-    "odd.py": f"{_MODULE}    def __init__(self, width, *, model_config: int = 1): ...\n",
+    "picky.py": (
+        f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
+        "        super().__init__()\n"
+    ),
+    "annotated.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
+    "odd.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, model_config: int = 1): ...\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
     "task_draws.py": f"{_TASK}    def _block(self, *a): return 1 / 0\n",
     "task_options.py": (
@@ -78,8 +81,7 @@ def bring(folder: Path) -> None:
     # 10 MB, without the bytes on the disk.
     with (folder / "large.toml").open("wb") as file:
         file.truncate(10**7)
-    for name in ("empty", "sealed"):
-        (folder / name).mkdir()
+    (folder / "empty").mkdir()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)

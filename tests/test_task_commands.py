@@ -38,7 +38,7 @@ BAD = {
     "fails at import": (["show", "broken.py:Task"], "ValueError: no luck (broken.py, line 1)"),
     "exits at import": (["show", "leaves.py:Task"], "SystemExit: 3"),
     "bad syntax": (["show", "syntax.py:Task"], "SyntaxError"),
-    "no such module": (["show", "no_module:Task"], "ModuleNotFoundError"),
+    "no such module": (["show", "no_module:Task"], "there is no module no_module"),
     "no class named": (["show", "own.py:"], "must be file.py:Class or module:Class"),
     "unknown option": (["certify", "recite", "--ruels", "3"], "did you mean --rules?"),
     "far option": (["certify", "recite", "--colour", "3"], "recite takes --rules, --rule-words"),
@@ -46,7 +46,7 @@ BAD = {
     "option out of range": (["certify", "recite", "--rules", "33"], "rules 33: must be from 1"),
     "no number": (["show", "recite", "--rules", "x"], "--rules 'x': input should be a valid int"),
     "bad rate": (["show", "recite", "--decoy-rate", "1.5"], "decoy_rate 1.5: must be from 0 to 1"),
-    "nan rate": (["show", "recite", "--decoy-rate", "nan"], "decoy_rate nan"),
+    "nan rate": (["show", "recite", "--decoy-rate", "nan"], "'nan': input should be a finite"),
     "bad placement": (["show", "recite", "--placement", "late"], "should be 'early' or 'marked'"),
     "few combinations": (
         ["show", "recite", "--rules", "1", "--items", "4", "--rule-words", "9"], "36 combinations"
@@ -59,7 +59,7 @@ BAD = {
     "bad seed": (["certify", "recite", "--seed=-1"], "--seed -1: must be from 0"),
     "folder is a file": (["certify", "recite", "--out", "own.py"], "--out own.py: cannot be"),
     "no context": (["data", "recite"], "--context"),
-    "no examples": ([*DATA, "--n", "0"], "--n 0: must be 1 or more"),
+    "no examples": ([*DATA, "--n", "0"], "--n 0: must be from 1"),
     "many of a table": (["data", "article", "--context", "64", "--n", "1945"], "from 1 to 1944"),
     "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
     "bad split": ([*DATA, "--split", "validation"], "choose from train, dev, test"),

@@ -25,6 +25,8 @@ from rulekeep.tasks import Article, SampledTask
 # The lengths that certificates are given at; a task too long for 64 starts at 96.
 GRID = (64, 96, 256, 1028, 4096)
 MOST_SHOWN = 100
+# Bytes of a file name, with room for the suffix of one that is being written.
+_LONGEST_NAME = 200
 
 TaskName = Annotated[str, Parameter(name="TASK")]
 
@@ -143,7 +145,7 @@ def data(
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
     is_table = isinstance(asked.task, Article)
-    count = integer("n", n) if n is not None else Article.size if is_table else 1000
+    count = _at_least_1("n", n, most=2**40) if n is not None else Article.size if is_table else 1000
     part, length, number = split_named(split), integer("context", context), _seed(seed)
     known = get_args(export.Format)
     if format not in known:
@@ -151,8 +153,6 @@ def data(
     export.require(format)  # type: ignore[arg-type]
     if is_table and number:
         say("the article task is a table: --seed ignored")
-    if count < 1:
-        raise UsageError(f"--n {count}: must be 1 or more")
     first_look(asked, part, length, number)
     pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
     about = {
@@ -309,6 +309,8 @@ def _file(option: str, text: str) -> Path:
     if not text.strip() or not text.isprintable():
         raise UsageError(f"--{option} {text!a}: must be the name of a file")
     path = Path(text)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UsageError(f"--{option} {text}: is too long; name another file")
     if path.exists() and not path.is_file():
         raise UsageError(f"--{option} {text}: is not a file")
     if not path.parent.is_dir():
