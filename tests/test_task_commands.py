@@ -142,6 +142,19 @@ class Leak(Recite):
 """
 
 
+@pytest.mark.parametrize("task", ["recite", "article"])
+def test_an_interrupted_certify_leaves_no_folder(run, tmp_path: Path, monkeypatch, task) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rulekeep.certificate.certify", interrupt)
+    monkeypatch.setattr("rulekeep.article.leak.leak_scores", interrupt)
+    (tmp_path / "kept").mkdir()
+    for folder in ("new/deep", "kept"):
+        assert run("certify", task, "--context", "64", "--out", folder)[0] == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_certify_fails_a_leaking_task_of_ones_own(run, tmp_path: Path) -> None:
     (tmp_path / "leak.py").write_text(LEAKING)
     code, output, _ = run("certify", "leak.py:Leak", "--context", "64", "--examples", "1000")

@@ -149,7 +149,8 @@ def _carry_out(
     make: _Make | None, root: Path, executor: Executor, time_limit: str | None, tracker: str
 ) -> int:
     limit = None if time_limit is None else seconds("time-limit", time_limit)
-    check_tracker(tracker)
+    if note := check_tracker(tracker):
+        say(note)
     executor.prepare()
     planned = sweeps.plan_again(root) if make is None else _planned(make([]), root, executor)
     if planned.finished:

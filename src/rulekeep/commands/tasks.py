@@ -69,21 +69,28 @@ def certify(
     from rulekeep.commands import certificates
 
     folder = run_folder("certify", out)
-    certificates.open_folder(folder)
-    if isinstance(asked.task, Article):
-        return _certify_article(contexts, folder)
+    with certificates.opened(folder):
+        if isinstance(asked.task, Article):
+            return _certify_article(contexts, folder)
+        return _certify_sampled(task, asked.task, contexts, count, number, folder)
+
+
+def _certify_sampled(
+    name: str, task: SampledTask, contexts: tuple[int, ...], count: int, seed: int, folder: Path
+) -> int:
     from rulekeep.certificate import certify as certificate_of
+    from rulekeep.commands import certificates
 
     made = {}
     for length in contexts:
-        made[length] = one = certificate_of(asked.task, length, examples=count, seed=number)
+        made[length] = one = certificate_of(task, length, examples=count, seed=seed)
         print(
-            f"{task} at {length:,} tokens, {_said(asked.task)}: {one.examples:,} test examples, "
+            f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
             f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
             f"{certificates.verdict(one)}\n",
             flush=True,
         )
-    record = certificates.task_record(task, asked.task, made, number)
+    record = certificates.task_record(name, task, made, seed)
     _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
 
