@@ -31,6 +31,8 @@ def verify(folder: str, /) -> int:
                 missing += 1
             else:
                 whole += 1
+        except FileNotFoundError:
+            broken.append(f"run {run.id}: {run.plan.name}: there is none")
         except (CorruptRecordError, OSError) as error:
             broken.append(f"run {run.id}: {error}")
     for line in broken:

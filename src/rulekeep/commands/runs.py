@@ -191,7 +191,7 @@ def _carry_out(
         kept = root / record["id"] / "log.txt"
         where = f" (see {kept})" if kept.exists() else ""
         say(f"run {record['id']}: {record['status']}: {record['reason']}{where}")
-    return EXIT_FAILED if failed else 0
+    return EXIT_FAILED if failed or planned.lost else 0
 
 
 def _planned(specs: Sequence[AnySpec], root: Path, executor: Executor) -> sweeps.Plan:

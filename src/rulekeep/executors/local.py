@@ -41,6 +41,8 @@ WORKER_ENVIRONMENT = {
 PRELOADED = [
     "rulekeep.executors.fork_server",
     "torch",
+    # The first optimizer loads it: a second and more of every run.
+    "torch._dynamo",
     "rulekeep.executors.worker",
     "rulekeep.sweep",
     "rulekeep.run",
