@@ -226,7 +226,7 @@ def test_a_record_with_a_wrong_inside_is_set_aside(
     run = copied(quick, tmp_path)
     path = record_path(run, ATTENTION)
     record = read_record(path)
-    assert experiment.plan([ATTENTION], run) == ([record], [], [])
+    assert experiment.plan([ATTENTION], run) == ([record], [], [], ())
     write_record(path, damaged(record, where, value))
     planned = experiment.plan([ATTENTION], run)
     assert planned.finished == []

@@ -1,17 +1,21 @@
-"""The local executor with fakes: jobs that finish, fail, die, or are waited for in vain."""
+"""The local executor with fakes: jobs that finish, fail, die, or are waited for in vain.
+
+About 20 s.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from rulekeep.executors import Advanced, Finished, LocalExecutor
+from rulekeep.executors import Advanced, Finished, LocalExecutor, worker
 
 
 def job(value, progress):
@@ -24,12 +28,35 @@ def job(value, progress):
         time.sleep(600)
     if value == "greedy":
         torch.empty(2**60, dtype=torch.uint8)
+    if value == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    if value == "lingers":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    if value == "exits":
+        sys.exit("told to")
+    if value == "cannot say why":
+        raise UnspeakableError
+    if value == "unsendable":
+        return lambda: None
+    if value == "large":
+        return "x" * 2**22
+    if value == "threads":
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    if value == "lose the fork server":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
     if value == "talkative":
         for steps in range(2, 100_000):
             progress(steps)
         return value
     progress(2)
     return value, os.getpid(), os.environ.get("GLIBC_TUNABLES")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
 
 
 def finished(jobs: list, workers: int = 2) -> dict[int, Finished]:
@@ -77,6 +104,55 @@ def test_news_of_progress_arrives_in_order_and_is_never_waited_for() -> None:
     steps = [event.steps for event in events if isinstance(event, Advanced)]
     assert steps == sorted(steps)
     assert len(steps) > 1000
+
+
+def test_whatever_ends_a_job_is_said_in_one_line() -> None:
+    ends = finished(["exits", "cannot say why", "unsendable", lambda: None])
+    said = [ends[i].failure.reason for i in range(4)]
+    assert said[:2] == ["SystemExit: told to", "UnspeakableError: its message cannot be shown"]
+    assert all("pickle" in line and "\n" not in line for line in said[2:])
+    assert {ends[i].failure.status for i in range(4)} == {"failed"}
+
+
+def test_a_result_of_any_size_comes_through() -> None:
+    assert finished(["large"])[0].result == "x" * 2**22
+
+
+def test_a_job_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.5)
+    events = LocalExecutor(2).run(job, ["stubborn", "a"], time_limit=5)
+    ends = {event.job: event for event in events if isinstance(event, Finished)}
+    assert ends[0].failure.status == "timeout"
+    assert ends[1].result[0] == "a"
+
+
+def test_a_job_whose_process_lingers_after_its_work_has_its_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "GRACE_SECONDS", 0.5)
+    assert finished(["lingers"])[0].result[0] == "lingers"
+
+
+def test_a_kill_by_the_system_for_want_of_memory_is_told_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kills = iter([7, 8])
+    monkeypatch.setattr(worker, "_out_of_memory_kills", lambda: next(kills))
+    failure = finished(["die"])[0].failure
+    assert failure.status == "out_of_memory"
+    assert failure.reason == "the system had no memory left: signal 9"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers follow the fork server on Linux only")
+def test_a_killed_fork_server_takes_what_runs_and_another_starts_the_rest() -> None:
+    ends = finished(["lose the fork server", "a", "b"], workers=1)
+    assert ends[0].failure.status == "killed"
+    assert [ends[i].result[0] for i in (1, 2)] == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_job_begins_with_one_thread_and_all_modules_loaded() -> None:
+    assert finished(["threads"])[0].result == 1
 
 
 def test_no_job_is_no_event() -> None:

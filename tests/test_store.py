@@ -1,9 +1,24 @@
+"""Records on disk: whole or not there. About 4 s."""
+
 import json
+import math
+import os
+import signal
+import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from rulekeep.store import CorruptRecordError, read_record, set_aside, write_bytes, write_record
+from rulekeep.store import (
+    CorruptRecordError,
+    RunFolder,
+    read_record,
+    read_runs,
+    set_aside,
+    write_bytes,
+    write_record,
+)
 
 RECORD = {"a": 1.5, "b": [None, "ü", {"c": True}], "z": float("inf")}
 
@@ -78,3 +93,146 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_not_a_number_and_infinities_come_back(tmp_path: Path) -> None:
+    write_record(tmp_path / "r.json", {"values": [math.nan, math.inf, -math.inf, -0.0]})
+    nan, *rest = read_record(tmp_path / "r.json")["values"]
+    assert math.isnan(nan)
+    assert [str(value) for value in rest] == ["inf", "-inf", "-0.0"]
+
+
+def test_half_a_character_comes_back(tmp_path: Path) -> None:
+    write_record(tmp_path / "r.json", {"reason": "no file \udcff"})
+    assert read_record(tmp_path / "r.json") == {"reason": "no file \udcff"}
+
+
+def test_any_flipped_bit_is_found_or_changes_nothing_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_record(path, RECORD)
+    whole = path.read_bytes()
+    found = 0
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert read_record(path) == RECORD
+        except CorruptRecordError:
+            found += 1
+    assert found > 8 * len(whole) * 0.99
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+@pytest.mark.parametrize("before", [None, {"old": 1}], ids=["no record before", "one before"])
+def test_a_kill_at_any_line_of_the_write_leaves_the_old_record_or_the_new(
+    tmp_path: Path, before: dict | None
+) -> None:
+    path = tmp_path / "r.json"
+    states, lines = [], 0
+    while True:
+        lines += 1
+        path.unlink(missing_ok=True)
+        if before is not None:
+            write_record(path, before)
+        pid = os.fork()
+        if pid == 0:
+            _write_and_die(path, lines)
+        _, status = os.waitpid(pid, 0)
+        states.append(read_record(path) if path.exists() else None)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    change = states.index(RECORD)
+    assert states == [before] * change + [RECORD] * (len(states) - change)
+    # There were lines before the change, and lines after it.
+    assert 10 < change < len(states) - 3
+
+
+def _write_and_die(path: Path, lines: int) -> None:
+    left = lines
+
+    def trace(frame, event, _):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("store.py"):
+            return None
+        if event == "line":
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    try:
+        sys.settrace(trace)
+        write_record(path, RECORD)
+        sys.settrace(None)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def test_content_is_on_the_disk_before_its_name_is_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        done.append("folder" if is_folder else "content")
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("name")
+        return replace(path, target)
+
+    monkeypatch.setattr("os.fsync", flushed)
+    monkeypatch.setattr("pathlib.Path.replace", renamed)
+    write_record(tmp_path / "r.json", RECORD)
+    assert done == ["content", "name", "folder"]
+
+
+def test_what_is_asked_to_end_finishes_writing_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AskedError(Exception):
+        pass
+
+    def ask(*_: object) -> None:
+        raise AskedError
+
+    monkeypatch.setattr("os.fsync", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        with pytest.raises(AskedError):
+            write_record(tmp_path / "r.json", RECORD)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert read_record(tmp_path / "r.json") == RECORD
+
+
+def test_a_record_in_a_folder_that_is_read_only_is_said_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.record.write_text("{")
+    monkeypatch.setattr("pathlib.Path.rename", read_only)
+    kept = read_runs(tmp_path)
+    assert kept.records == []
+    (note,) = kept.notes
+    assert note.startswith("run run: record.json: ")
+    assert note.endswith("; cannot be set aside: Read-only file system")
+
+
+def test_an_attempt_clears_what_a_killed_one_left_and_no_plan_in_writing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / ".record.json.tmp-1").touch()
+    (tmp_path / ".plan.json.tmp-1").touch()
+    folder.attempts.write_text("9" * 5000)
+    assert [folder.start(), folder.start()] == [1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {"attempts", ".plan.json.tmp-1"}

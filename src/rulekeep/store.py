@@ -16,7 +16,9 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,6 +54,7 @@ class RunFolder:
         self.id = path.name
         self.plan, self.record = path / "plan.json", path / "record.json"
         self.checkpoint, self.log = path / "checkpoint", path / "log.txt"
+        self.attempts = path / "attempts"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -73,12 +76,18 @@ class RunFolder:
     def start(self) -> int:
         """Counts one more attempt, clears what a killed one left half-written; its number."""
         for left in self.path.glob(".*.tmp-*"):
-            left.unlink(missing_ok=True)
-        path = self.path / "attempts"
-        text = path.read_text(errors="replace") if path.exists() else ""
-        number = int(text) + 1 if text.strip().isdecimal() and len(text) < 9 else 1
-        write_text(path, f"{number}\n")
+            # A plan may be in writing right now, by another driver: it holds no lock for it.
+            if not left.name.startswith(f".{self.plan.name}."):
+                left.unlink(missing_ok=True)
+        number = self.attempt + 1
+        write_text(self.attempts, f"{number}\n")
         return number
+
+    @property
+    def attempt(self) -> int:
+        """How often it has been started, as far as that can be read."""
+        text = self.attempts.read_text(errors="replace") if self.attempts.exists() else ""
+        return int(text) if text.strip().isdecimal() and len(text) < 9 else 0
 
     def load(self) -> Record | None:
         """The record, if there is one.
@@ -98,29 +107,36 @@ class RunFolder:
         try:
             return self.load()
         except CorruptRecordError as error:
-            aside = set_aside(self.record)
-            notes.append(f"run {self.id}: {error}; set aside as {aside.name}")
+            notes.append(f"run {self.id}: {error}; {said_aside(self.record)}")
             return None
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """The runs of a folder, in the order of their names."""
-    return [RunFolder(path) for path in sorted(root.iterdir()) if (path / "plan.json").exists()]
+    """The runs of a folder, in the order of their names, those too whose plan is lost."""
+    return [RunFolder(path) for path in sorted(root.iterdir()) if _is_run(path)]
+
+
+def _is_run(path: Path) -> bool:
+    return (
+        (path / "plan.json").exists()
+        or (path / "record.json").exists()
+        or any(path.glob("plan.json.corrupt-*"))
+    )
 
 
 def read_runs(root: Path) -> Kept:
     """Every whole record of a folder of runs, and what was found broken, now or before."""
     kept = Kept([], [])
     for folder in run_folders(root):
+        before = len(kept.notes)
         record = folder.read(kept.notes)
         if record is not None:
             kept.records.append(record)
-        said = {note.rpartition(" ")[2] for note in kept.notes}
-        kept.notes.extend(
-            f"run {folder.id}: {path.name} was set aside as corrupt, and the run made again"
-            for path in sorted(folder.path.glob("*.corrupt-*"))
-            if path.name not in said
-        )
+        said = kept.notes[before:]
+        for path in sorted(folder.path.glob("*.corrupt-*")):
+            if not any(note.endswith(f" {path.name}") for note in said):
+                again = ", and the run made again" if record else ""
+                kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
     return kept
 
 
@@ -139,7 +155,8 @@ def _check_run(path: Path, record: Record, identity: str) -> None:
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Writes a record with its checksum inside, atomically."""
     body = {**record, "checksum": _checksum(record)}
-    write_text(path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+    # In ASCII: a message may hold half a character, which no other encoding takes.
+    write_text(path, json.dumps(body, indent=1) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -173,15 +190,41 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def said_aside(path: Path) -> str:
+    """As `set_aside`, said in words, also where it cannot be done."""
+    try:
+        return f"set aside as {set_aside(path).name}"
+    except FileNotFoundError:
+        return "set aside by another process"
+    except OSError as error:
+        return f"cannot be set aside: {error.strerror}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically and durably."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically and durably: nothing is ever seen half-written."""
-    with whole_file(path) as file:
+    with _finishing(), whole_file(path) as file:
         file.write(content)
+
+
+@contextmanager
+def _finishing() -> Iterator[None]:
+    """Lets a request to end, SIGTERM, wait for the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ import importlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -29,10 +31,11 @@ from rulekeep.store import (
     RunFolder,
     read_record,
     run_folders,
-    set_aside,
+    said_aside,
     write_record,
     write_text,
 )
+from rulekeep.tasks import FewCombinationsWarning
 from rulekeep.trackers import tracker
 
 _BUSY = "busy"
@@ -49,11 +52,15 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Records that stand finished, jobs to run, and a line for all that was found amiss."""
+    """Records that stand finished, jobs to run, and a line for all that was found amiss.
+
+    `lost` are the runs that have neither a record nor a plan to make one by.
+    """
 
     finished: list[Record]
     jobs: list[Job]
     notes: list[str]
+    lost: tuple[str, ...] = ()
 
 
 class JobAdvanced(NamedTuple):
@@ -76,7 +83,8 @@ Event: TypeAlias = JobAdvanced | JobFinished
 def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
     """Writes down each run in its folder, and says which are still to be made.
 
-    Every spec is resolved before anything is written.
+    Every spec is resolved before anything is written, and what cannot be written in full is
+    taken back.
 
     Raises:
         UsageError: a spec cannot be, or the folder cannot be written.
@@ -85,14 +93,34 @@ def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
     for spec in specs:
         found = _described(spec)
         plans.setdefault(_identity(found), (spec, found))
+    is_new = not root.exists()
     open_folder(root)
     result = Plan([], [], [])
-    for identity, (spec, found) in plans.items():
-        folder = RunFolder(root / identity)
-        folder.path.mkdir(exist_ok=True)
-        _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
-        _sort_in(folder, spec, result)
+    made: list[RunFolder] = []
+    try:
+        for identity, (spec, found) in plans.items():
+            folder = RunFolder(root / identity)
+            if not folder.path.exists():
+                made.append(folder)
+                folder.path.mkdir(exist_ok=True)
+            _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
+            _sort_in(folder, spec, result)
+    except BaseException:
+        with suppress(OSError):
+            for folder in made:
+                _take_back(folder)
+            if is_new:
+                root.rmdir()
+        raise
     return result
+
+
+def _take_back(folder: RunFolder) -> None:
+    # What another driver has begun by now is its own.
+    if not folder.attempts.exists():
+        folder.plan.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            folder.path.rmdir()
 
 
 def identity(spec: AnySpec) -> str:
@@ -105,7 +133,7 @@ def identity(spec: AnySpec) -> str:
 
 
 def plan_again(root: Path) -> Plan:
-    """The plan of all that was ever planned in a folder.
+    """The plan of all that was ever planned in a folder; what is lost of it is noted.
 
     Raises:
         UsageError: there is no such folder, or nothing was planned in it.
@@ -116,19 +144,31 @@ def plan_again(root: Path) -> Plan:
     if not folders:
         raise UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
     open_folder(root)
-    result = Plan([], [], [])
+    result, lost = Plan([], [], []), []
     for folder in folders:
         try:
-            found = read_record(folder.plan)
-            spec = _spec(found)
-        except (CorruptRecordError, UsageError) as error:
-            aside = set_aside(folder.plan)
-            result.notes.append(
-                f"run {folder.id}: {error}; set aside as {aside.name}, plan it again"
-            )
+            spec = _spec(read_record(folder.plan))
+        except FileNotFoundError:
+            why = "its plan is lost"
+        except CorruptRecordError as error:
+            why = f"{error}; {said_aside(folder.plan)}"
+        except UsageError as error:
+            # Whole, but of another version: that one can still make it.
+            why = f"{folder.plan.name}: {error}"
+        else:
+            _sort_in(folder, spec, result)
             continue
-        _sort_in(folder, spec, result)
-    return result
+        record = folder.read(result.notes)
+        if record is not None and record["status"] in RESULTS:
+            result.finished.append(record)
+            result.notes.append(f"run {folder.id}: {why}; its record stands")
+        else:
+            lost.append(folder.id)
+            result.notes.append(
+                f"run {folder.id}: {why}; it cannot be planned again from here: "
+                "give the sweep that planned it once more"
+            )
+    return result._replace(lost=tuple(lost))
 
 
 def execute(
@@ -152,10 +192,12 @@ def execute(
                     yield JobAdvanced(job, steps)
                 case Finished(_, result, None) if result == _BUSY:
                     busy.append(job)
-                case Finished(_, _, None):
-                    yield JobFinished(job, _record(job))
-                case Finished(_, _, Failure() as failure):
-                    yield JobFinished(job, _failed(job, failure))
+                case Finished(_, _, failure):
+                    record = _record(job, failure)
+                    if record is None:
+                        busy.append(job)
+                    else:
+                        yield JobFinished(job, record)
         jobs = []
         for job in busy:
             record = _wait(job)
@@ -189,11 +231,19 @@ class _Task:
 
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
         folder = RunFolder(Path(job.root) / job.id)
+        # For the user too: one line, without the place in our code.
+        warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
         try:
-            with folder.locked():
+            with folder.locked(), warnings.catch_warnings():
+                # Said when the run was planned, and again in its record.
+                warnings.simplefilter("ignore", FewCombinationsWarning)
                 return _make(folder, progress, self.tracker)
         except BusyError:
             return _BUSY
+
+
+def _warning_line(message: Warning | str) -> str:
+    return f"rulekeep: {' '.join(str(message).split())}\n"
 
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
@@ -231,20 +281,30 @@ def _set_aside(folder: RunFolder) -> list[str]:
     ]
 
 
-def _record(job: Job) -> Record:
-    record = RunFolder(Path(job.root) / job.id).load()
-    assert record is not None, "a job that ended well has written its record"
-    return record
-
-
-def _failed(job: Job, failure: Failure) -> Record:
-    """The record of a run that has no result; on a full disk it is only said, not kept."""
+def _record(job: Job, failure: Failure | None) -> Record | None:
+    """The record of a run that has ended; None if another driver has begun it again."""
     folder = RunFolder(Path(job.root) / job.id)
-    attempts = folder.path / "attempts"
+    notes: list[str] = []
+    try:
+        with folder.locked():
+            # A result stands, however its process ended: it may have been killed after that.
+            record = folder.read(notes)
+            if record is not None and record["status"] in RESULTS:
+                return record
+            lost = Failure("failed", "; ".join(notes) or "its record is gone", "")
+            return _failed(folder, failure or lost)
+    except BusyError:
+        return None
+    except OSError as error:
+        return _failed(folder, failure or Failure("failed", str(error), ""))
+
+
+def _failed(folder: RunFolder, failure: Failure) -> Record:
+    """The record of a run that has no result; on a full disk it is only said, not kept."""
     try:
         found = read_record(folder.plan)
         settings = _spec(found).as_recorded
-        attempt = int(attempts.read_text()) if attempts.exists() else 1
+        attempt = max(1, folder.attempt)
     except (OSError, ValueError):
         found, settings, attempt = {}, {}, 1
     record: Record = {
@@ -290,7 +350,7 @@ def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
     except FileNotFoundError:
         pass
     except CorruptRecordError as error:
-        notes.append(f"run {folder.id}: {error}; set aside as {set_aside(folder.plan).name}")
+        notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
     write_record(folder.plan, wanted)
 
 

@@ -82,6 +82,7 @@ def article(
         return 0
     folder = run_folder("article", out)
     experiment.open_folder(folder)
+    executor.prepare()
     cells = spec.cells()
     records: list[Record] = []
     try:

@@ -36,6 +36,9 @@ class Finished(NamedTuple):
 class Executor(ABC):
     """Runs jobs that do not depend on each other."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Begins what takes a while before the first job can run; may be left out."""
+
     @abstractmethod
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None

@@ -100,10 +100,12 @@ _PROGRAM = "import sys; from rulekeep.executors.host import serve; serve(int(sys
 
 def serve(descriptor: int) -> None:
     """The host process: runs what the worker sends until it has sent nothing for a while."""
+    executor = LocalExecutor(1)
+    executor.prepare()
     orders = _Orders(Connection(descriptor))
     while (order := orders.next(_IDLE_SECONDS)) is not None:
         newest = 0.0
-        for event in LocalExecutor(1).run(_run_pickled, [order], order.time_limit):
+        for event in executor.run(_run_pickled, [order], order.time_limit):
             if isinstance(event, Finished):
                 orders.connection.send(Ended(event.result, event.failure))
             elif time.monotonic() - newest >= _NEWS_SECONDS:

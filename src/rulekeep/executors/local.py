@@ -2,27 +2,25 @@
 
 Processes come from a fork server that has loaded torch and started no thread, so that one
 costs little. They do not hear Ctrl-C, which is for the driver, and end when the driver does.
+Each has a pipe of its own and nothing is shared: one that is killed takes nothing along.
 """
 
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
-import queue
+import pickle
 import signal
-import struct
 import sys
-import traceback
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
 from typing import Any, final
 
-from pebble import ProcessExpired, ProcessPool
-
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
-from rulekeep.executors.parent import die_with_parent
+from rulekeep.executors.worker import Worker, failure_of
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -35,10 +33,24 @@ WORKER_ENVIRONMENT = {
             "glibc.malloc.trim_threshold=18446744073709551615",
             "glibc.malloc.top_pad=268435456",
         ]
-    )
+    ),
+    # numpy's library would start its threads as it is loaded, in the fork server.
+    "OPENBLAS_NUM_THREADS": "1",
 }
-_PRELOAD = ["rulekeep.executors.fork_server", "torch"]
-_POLL_SECONDS = 0.1
+# All that a run needs, so that only a plug-in is imported again for each.
+PRELOADED = [
+    "rulekeep.executors.fork_server",
+    "torch",
+    # The first optimizer loads it: a second and more of every run.
+    "torch._dynamo",
+    "rulekeep.executors.worker",
+    "rulekeep.sweep",
+    "rulekeep.run",
+    "rulekeep.mixers",
+    "rulekeep.tasks",
+    "rulekeep.article.cell",
+]
+_STARTS, _START_SECONDS = 10, 0.1
 
 
 @final
@@ -48,66 +60,67 @@ class LocalExecutor(Executor):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or available_cores()
 
+    def prepare(self) -> None:
+        """Starts the fork server, which loads torch while the caller does something else."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        with _starting():
+            multiprocessing.forkserver.ensure_running()
+
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
         """As in `Executor.run`."""
         if not jobs:
             return
+        self.prepare()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOAD)
-        with _worker_environment(), _interrupts_blocked():
-            multiprocessing.forkserver.ensure_running()
-        reader, writer = context.Pipe(duplex=False)
-        os.set_blocking(reader.fileno(), False)
-        ended: queue.SimpleQueue[Finished] = queue.SimpleQueue()
-        pool = ProcessPool(
-            max_workers=min(self.workers, len(jobs)),
-            max_tasks=1,
-            initializer=_start_worker,
-            initargs=(writer,),
-            context=context,
-        )
-
-        def finish(number: int, future: Future[Any]) -> None:
-            if not future.cancelled():
-                error = future.exception()
-                failure = _failure(error, time_limit) if error else None
-                ended.put(Finished(number, None if error else future.result(), failure))
-
+        waiting = deque(enumerate(jobs))
+        running: list[Worker] = []
         try:
-            for number, job in enumerate(jobs):
-                future = pool.schedule(_run_job, (function, number, job), timeout=time_limit)
-                future.add_done_callback(partial(finish, number))
-            left = len(jobs)
-            while left:
-                yield from _news(reader.fileno())
-                try:
-                    event = ended.get(timeout=_POLL_SECONDS)
-                except queue.Empty:
-                    continue
-                left -= 1
-                yield event
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    number, job = waiting.popleft()
+                    failure = _start(context, running, number, (function, job), time_limit)
+                    if failure is not None:
+                        yield Finished(number, None, failure)
+                Worker.wait(running)
+                for worker in list(running):
+                    ended = worker.has_ended()
+                    for steps in worker.news():
+                        yield Advanced(worker.number, steps)
+                    if ended:
+                        running.remove(worker)
+                        yield worker.finished()
         finally:
-            pool.stop()
-            pool.join()
-            reader.close()
-            writer.close()
+            Worker.stop(running)
 
 
-def _failure(error: BaseException, time_limit: float | None) -> Failure:
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, ProcessExpired):
-        number = -error.exitcode
-        cause = f"signal {number}" if number > 0 else f"exit code {error.exitcode}"
-        return Failure("killed", f"its process ended by {cause}", "")
-    if isinstance(error, TimeoutError):
-        return Failure("timeout", f"stopped after its limit of {time_limit:g} s", "")
-    # torch raises a plain RuntimeError where a CPU has no memory left.
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return Failure("out_of_memory", text, trace)
-    return Failure("failed", text, trace)
+def _start(
+    context: ForkServerContext,
+    running: list[Worker],
+    number: int,
+    work: tuple[JobFunction, Any],
+    time_limit: float | None,
+) -> Failure | None:
+    """Adds a worker to those that run; why not, if it cannot be started."""
+    try:
+        content = pickle.dumps(work)
+    except Exception as error:
+        return failure_of(error)
+    left = _STARTS
+    while True:
+        try:
+            # Ctrl-C waits meanwhile: no worker is started and then not known.
+            with _starting():
+                running.append(Worker(context, number, content, time_limit))
+            return None
+        except (OSError, EOFError) as error:
+            # A fork server that was killed takes a moment to be known as dead.
+            left -= 1
+            if not left:
+                return Failure("killed", f"its process could not be started: {error}", "")
+            time.sleep(_START_SECONDS)
 
 
 def available_cores() -> int:
@@ -117,57 +130,21 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-# A message is one short write, which a pipe takes whole or not at all: no lock that a killed
-# worker could keep. If the pipe is full, the news is dropped: it is for a progress bar only.
-_MESSAGE = struct.Struct("<qq")
-_writer: Any = None
-
-
-def _news(descriptor: int) -> Iterator[Advanced]:
-    while True:
-        try:
-            content = os.read(descriptor, 1024 * _MESSAGE.size)
-        except BlockingIOError:
-            return
-        yield from map(Advanced._make, _MESSAGE.iter_unpack(content))
-
-
-def _start_worker(writer: Any) -> None:
-    global _writer
-    _writer = writer
-    os.set_blocking(writer.fileno(), False)
-    die_with_parent()
-
-
-def _run_job(function: JobFunction, number: int, job: Any) -> Any:
-    def progress(steps: int) -> None:
-        with suppress(BlockingIOError, BrokenPipeError):
-            os.write(_writer.fileno(), _MESSAGE.pack(number, steps))
-
-    return function(job, progress)
-
-
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    # What is started inside inherits this: neither the fork server nor a worker hears Ctrl-C.
-    # The resource tracker goes first: its start unblocks the signal.
+def _starting() -> Iterator[None]:
+    # What is started inside inherits this, the fork server above all, which is started again
+    # if it was killed. Neither it nor a worker hears Ctrl-C. The resource tracker goes first:
+    # its start unblocks the signal.
     multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    found = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in found.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,7 +16,7 @@ from typing import Any
 
 from rulekeep.mixers import Stateless
 from rulekeep.registry import failure_line
-from rulekeep.resolving import mixer_maker, options_of
+from rulekeep.resolving import mixer_maker, mixer_options
 from rulekeep.testing.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
 from rulekeep.testing.rows import Row
 
@@ -35,18 +35,19 @@ def check_mixer(
     Raises:
         UsageError: the options cannot be, or the constructor fails.
     """
-    filled = options_of(cls).parse_json(options or {}).model_dump()
-    make, make_loop = mixer_maker(cls.__name__, cls, width, filled), None
+    name = cls.__name__
+    filled = mixer_options(name, cls, options or {})
+    make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:
-        make_loop = mixer_maker(cls.__name__, cls, width, {**filled, "serial": True})
+        make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
     subject = Subject(make, make_loop, width, lengths)
     found = list[Row]()
-    for name, holds in PROPERTIES.items():
+    for what, holds in PROPERTIES.items():
         # What has not the form of a mixer fails the rest in other words.
         held: Verdict = (None, "skipped: see the first row")
         if not found or found[0].passed:
             held = _held(holds, subject)
-        found.append(Row(name, *held))
+        found.append(Row(what, *held))
     return found
 
 

@@ -1,0 +1,45 @@
+"""What a user asks for, validated and frozen: runs, outside models, the published experiment."""
+
+from rulekeep.specs.article import (
+    ARTICLE_MODELS,
+    PUBLISHED_BATCH_SIZE,
+    PUBLISHED_CONTEXTS,
+    PUBLISHED_HIDDEN,
+    PUBLISHED_LAYERS,
+    PUBLISHED_SEED,
+    PUBLISHED_STEPS,
+    PUBLISHED_WIDTH,
+    ArticleCell,
+    ArticleModelName,
+    ArticleSpec,
+)
+from rulekeep.specs.base import Spec, UsageError, named_seed, validation_line
+from rulekeep.specs.kinds import KINDS, AnySpec
+from rulekeep.specs.predictor import PredictorSpec
+from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
+
+__all__ = [
+    "ARTICLE_MODELS",
+    "HYBRID",
+    "KINDS",
+    "PUBLISHED_BATCH_SIZE",
+    "PUBLISHED_CONTEXTS",
+    "PUBLISHED_HIDDEN",
+    "PUBLISHED_LAYERS",
+    "PUBLISHED_SEED",
+    "PUBLISHED_STEPS",
+    "PUBLISHED_WIDTH",
+    "AnySpec",
+    "ArticleCell",
+    "ArticleModelName",
+    "ArticleSpec",
+    "Option",
+    "Positions",
+    "PredictorSpec",
+    "RunSpec",
+    "Spec",
+    "TrainingSpec",
+    "UsageError",
+    "named_seed",
+    "validation_line",
+]

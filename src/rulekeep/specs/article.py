@@ -1,0 +1,134 @@
+"""The published experiment: its grid, its cells, and what the article fixed."""
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from pydantic import field_validator
+
+from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.run import TrainingSpec
+
+ArticleModelName: TypeAlias = Literal["attention", "compressed"]
+
+PUBLISHED_CONTEXTS = (64, 256, 1028)
+PUBLISHED_SEED = 7
+PUBLISHED_STEPS = 80
+PUBLISHED_BATCH_SIZE = 64
+PUBLISHED_WIDTH = 64
+PUBLISHED_HIDDEN = 256
+PUBLISHED_LAYERS = 2
+ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
+SHORTEST_ARTICLE_CONTEXT = 16
+LONGEST_ARTICLE_CONTEXT = 2**17
+MOST_ARTICLE_STEPS = 10**6
+
+
+class ArticleCell(Spec):
+    """One model of the article trained once: the unit that runs, records and resumes."""
+
+    kind: ClassVar[str] = "article"
+    runner: ClassVar[str] = "rulekeep.article.cell:run_cell"
+    code: ClassVar[tuple[str, ...]] = ("rulekeep.article.cell",)
+
+    context: int
+    model: ArticleModelName
+    seed: int = PUBLISHED_SEED
+    steps: int = PUBLISHED_STEPS
+    serial: bool = False
+
+    @property
+    def label(self) -> str:
+        """A readable name, unique to the cell."""
+        serial = "-serial" if self.serial else ""
+        return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}"
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How it is trained: as published, at a constant rate."""
+        return TrainingSpec(
+            steps=self.steps,
+            batch_size=PUBLISHED_BATCH_SIZE,
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            max_gradient_norm=1.0,
+        )
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
+        return {
+            **self.model_dump(mode="json"),
+            "task": "article",
+            "mixer": self.model,
+            "test_contexts": [self.context],
+            "width": PUBLISHED_WIDTH,
+            "hidden": PUBLISHED_HIDDEN,
+            "layers": PUBLISHED_LAYERS,
+            "added_positions": "learned",
+            **self.training.model_dump(mode="json"),
+        }
+
+
+class ArticleSpec(Spec):
+    """The grid of cells that one `rulekeep article` runs."""
+
+    contexts: tuple[int, ...] = PUBLISHED_CONTEXTS
+    models: tuple[str, ...] = ARTICLE_MODELS
+    seeds: tuple[int, ...] = (PUBLISHED_SEED,)
+    steps: int = PUBLISHED_STEPS
+    serial: bool = False
+
+    @field_validator("contexts")
+    @classmethod
+    def _contexts_are_long_enough(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
+        for context in contexts:
+            if context < SHORTEST_ARTICLE_CONTEXT:
+                raise ValueError(
+                    f"context {context}: must be {SHORTEST_ARTICLE_CONTEXT} or more "
+                    "(9 tokens of prefix and 7 of target)"
+                )
+            if context > LONGEST_ARTICLE_CONTEXT:
+                raise ValueError(f"context {context}: must be {LONGEST_ARTICLE_CONTEXT} or less")
+        return each_once("context", contexts)
+
+    @field_validator("models")
+    @classmethod
+    def _models_are_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        for model in models:
+            if model not in ARTICLE_MODELS:
+                raise ValueError(f"model {model!r}: choose from {', '.join(ARTICLE_MODELS)}")
+        return each_once("model", models)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        for seed in seeds:
+            if not 0 <= seed < 2**63:
+                raise ValueError(f"seed {seed}: must be from 0 to 2**63 - 1")
+        return each_once("seed", seeds)
+
+    @field_validator("steps")
+    @classmethod
+    def _steps_are_positive(cls, steps: int) -> int:
+        if steps < 1:
+            raise ValueError(f"steps {steps}: must be 1 or more")
+        if steps > MOST_ARTICLE_STEPS:
+            raise ValueError(f"steps {steps}: must be {MOST_ARTICLE_STEPS} or less")
+        return steps
+
+    def cells(self) -> list[ArticleCell]:
+        """Every cell, in the order of the tables: seed, then context, then model."""
+        return [
+            ArticleCell.model_validate(
+                {
+                    "context": context,
+                    "model": model,
+                    "seed": seed,
+                    "steps": self.steps,
+                    # Attention has one form only, so `--serial` leaves its cells as they are.
+                    "serial": self.serial and model == "compressed",
+                }
+            )
+            for seed in self.seeds
+            for context in self.contexts
+            for model in self.models
+        ]

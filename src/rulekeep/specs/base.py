@@ -1,0 +1,99 @@
+"""What every spec is: validated once, frozen, and the same after a JSON round trip.
+
+Unknown keys are errors, and a message names the value received and the fix.
+"""
+
+import difflib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_T = TypeVar("_T")
+
+
+class UsageError(ValueError):
+    """What a user asked for cannot be: one line that names the value and the fix."""
+
+
+class Spec(BaseModel):
+    """The base of every spec: frozen, keyword-only, strict about keys and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, **values: Any) -> Self:
+        """A spec from these values.
+
+        Raises:
+            UsageError: a value is wrong.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise UsageError(validation_line(error, cls)) from None
+
+    @classmethod
+    def parse_json(cls, values: Mapping[str, Any]) -> Self:
+        """A spec from values as JSON or TOML has them: a list stands for a tuple.
+
+        Raises:
+            UsageError: a value is wrong.
+        """
+        try:
+            # TOML has dates, and no spec does: they are refused as the text they are.
+            return cls.model_validate_json(json.dumps(values, default=str))
+        except ValidationError as error:
+            raise UsageError(validation_line(error, cls)) from None
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"not a value that a spec can hold: {error}") from None
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return self.model_dump(mode="json")
+
+
+def named_seed(*names: object) -> int:
+    """A seed for one random consumer, from what it is for: other consumers change nothing."""
+    text = json.dumps([str(name) for name in names])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
+    """The values, of which there must be one at least and none twice."""
+    if not values:
+        raise ValueError(f"no {what} given: name at least one")
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{what} {value} given {count} times: name each once")
+    return values
+
+
+def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
+    """The first thing that is wrong with a spec of this type, and its fix."""
+    # A name that is not there is often why another is missing.
+    found = error.errors(include_url=False)
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(spec.model_fields)
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        fix = (
+            f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known) or 'none'}"
+        )
+        return f"{place!r}: there is no such option; {fix}"
+    if first["type"] == "missing":
+        return f"{place}: must be given, it has no default"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
+    if first["type"] == "json_invalid":
+        # What json writes is JSON, but for half a letter.
+        return f"{shown}: holds bytes that are no text; write UTF-8"
+    return f"{place} {shown}: {message[0].lower()}{message[1:]}"

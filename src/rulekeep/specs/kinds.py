@@ -1,0 +1,14 @@
+"""The kinds of spec that a record can be of, by name."""
+
+from typing import TypeAlias
+
+from rulekeep.specs.article import ArticleCell
+from rulekeep.specs.predictor import PredictorSpec
+from rulekeep.specs.run import RunSpec
+
+AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec
+KINDS: dict[str, type[RunSpec] | type[ArticleCell] | type[PredictorSpec]] = {
+    RunSpec.kind: RunSpec,
+    ArticleCell.kind: ArticleCell,
+    PredictorSpec.kind: PredictorSpec,
+}

@@ -1,0 +1,33 @@
+"""An outside model scored on a task as it is."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from rulekeep.specs.base import Spec
+from rulekeep.specs.run import Option
+
+
+class PredictorSpec(Spec):
+    """An outside model scored on a task, as it is: nothing is trained."""
+
+    kind: ClassVar[str] = "predictor"
+    runner: ClassVar[str] = "rulekeep.predicting:run"
+
+    predictor: str = Field(description="file.py:Class or module:Class.")
+    task: str = "recite"
+    task_options: dict[str, Option] = Field(default={})
+    test_contexts: tuple[int, ...] = Field(default=(256,))
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    test_examples: int = Field(default=1000, ge=1, le=10**7)
+    long_test_examples: int = Field(default=256, ge=1, le=10**7)
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        return f"{self.task} {self.predictor} seed {self.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Contexts to be read: what its progress counts."""
+        return len(self.test_contexts)

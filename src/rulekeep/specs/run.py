@@ -1,0 +1,169 @@
+"""One run: a mixer trained on a task from one seed, then tested at several contexts."""
+
+import re
+from typing import ClassVar, Literal, Self, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from rulekeep.specs.base import Spec, each_once
+
+Option: TypeAlias = bool | int | float | str | None
+Positions: TypeAlias = Literal["none", "learned", "earliness"]
+HYBRID = "+"
+
+
+class TrainingSpec(Spec):
+    """AdamW, the gradient's norm clipped; the rate warms up linearly and falls by a cosine.
+
+    `final_share` is what the last step has of `learning_rate`: 1 keeps it constant.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    max_gradient_norm: float
+    warmup_steps: int = 0
+    final_share: float = 1.0
+
+
+class RunSpec(Spec):
+    """One run: a mixer trained on a task from one seed, then tested at several contexts."""
+
+    kind: ClassVar[str] = "run"
+    # What makes the run, by name: only the process that does loads torch.
+    runner: ClassVar[str] = "rulekeep.run:run"
+
+    task: str = Field(
+        default="recite", description="A task of the catalogue, file.py:Class or module:Class."
+    )
+    task_options: dict[str, Option] = Field(
+        default={}, description="The task's own options, as in --task-options.rules 8."
+    )
+    mixer: str = Field(
+        default="attention",
+        description="A mixer of the catalogue, file.py:Class or module:Class; a+b for a hybrid.",
+    )
+    mixer_options: dict[str, Option] = Field(
+        default={},
+        description="The mixer's own, as in --mixer-options.heads 8, or a.heads in a hybrid.",
+    )
+    width: int = Field(default=64, ge=1, le=2**14, description="Channels of the residual stream.")
+    layers: int = Field(
+        default=2, ge=1, le=256, description="Blocks of a mixer and a feed-forward layer."
+    )
+    hidden: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**17,
+        description="Channels inside the feed-forward layer, 4 x width if left out.",
+    )
+    added_positions: Positions = Field(
+        default="none", description="Added to the embeddings: none, learned, earliness."
+    )
+    context: int = Field(
+        default=128, ge=1, le=2**24, description="Longest training length in tokens."
+    )
+    mixed_lengths: bool = Field(
+        default=True,
+        description="Train at lengths up to the context, log-uniform; or at the context only.",
+    )
+    length_growth: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the steps in which the longest length grows."
+    )
+    test_contexts: tuple[int, ...] = Field(
+        default=(),
+        description="Lengths to test at, between commas; the training length if left out.",
+    )
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="Data, lengths and initialisation are drawn from it."
+    )
+    steps: int = Field(default=600, ge=1, le=10**9, description="Training steps.")
+    batch_size: int = Field(default=64, ge=1, le=2**20, description="Sequences a step.")
+    learning_rate: float = Field(
+        default=3e-3, gt=0, le=10, description="The highest learning rate, of AdamW."
+    )
+    warmup_steps: int = Field(default=50, ge=0, le=10**9, description="Steps of linear warm-up.")
+    final_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="The cosine ends at this share of the rate; 1 keeps it constant.",
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=10, description="On weights of linear layers only."
+    )
+    max_gradient_norm: float = Field(
+        default=1.0, gt=0, le=10**9, description="The gradient is clipped to this norm."
+    )
+    evaluate_every: int = Field(
+        default=25, ge=1, le=10**9, description="Steps between looks at the dev split."
+    )
+    dev_examples: int = Field(
+        default=256, ge=1, le=10**7, description="Examples of the dev split at a look."
+    )
+    test_examples: int = Field(
+        default=1000, ge=1, le=10**7, description="Test examples at a context up to 1028."
+    )
+    long_test_examples: int = Field(
+        default=256, ge=1, le=10**7, description="Test examples at a longer context."
+    )
+    stop_when_solved: bool = Field(default=False, description="Stop when dev exact reaches 0.995.")
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="float32, or bfloat16 by autocast."
+    )
+    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
+
+    @field_validator("test_contexts")
+    @classmethod
+    def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
+        for context in contexts:
+            if not 1 <= context <= 2**24:
+                raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
+        return tuple(sorted(each_once("test context", contexts))) if contexts else ()
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError(f"device {device!r}: must be cpu, cuda or cuda:N")
+        return device
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_steps and self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps}: must be below steps {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_mixer_has_a_layer(self) -> Self:
+        count = len(self.mixer.split(HYBRID))
+        if count > self.layers:
+            raise ValueError(
+                f"mixer {self.mixer!r}: has {count} mixers for {self.layers} layers; "
+                f"give it layers {count} or more"
+            )
+        return self
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The mixer's name in each layer: a hybrid's names in turn."""
+        names = self.mixer.split(HYBRID)
+        return tuple(names[i % len(names)] for i in range(self.layers))
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """The contexts that are tested."""
+        return self.test_contexts or (self.context,)
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        what = f"{self.task} {self.mixer} context {self.context}"
+        return f"{what} seed {self.seed} rate {self.learning_rate:g}"
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How it is trained."""
+        return TrainingSpec(**{name: getattr(self, name) for name in TrainingSpec.model_fields})

@@ -1,0 +1,274 @@
+"""Sweeps that are killed, interrupted, shared and planned anew. About 60 s."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
+
+from rulekeep import sweep
+from rulekeep.executors import LocalExecutor
+from rulekeep.specs import UsageError
+from rulekeep.store import Record, RunFolder, read_record, read_runs, write_record
+
+GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+# In a worker: end at a step of the write of the record, or take long for it.
+KILLED_AT = {
+    "before its name": "store.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n",
+    "after its name": "write = sweep.write_record\n"
+    "def written(*given):\n"
+    "    write(*given)\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    "sweep.write_record = written\n",
+}
+IN_A_WORKER = "import multiprocessing\nfrom rulekeep import store, sweep\n"
+
+
+def made(specs: list, root: Path, workers: int = 2, **options) -> dict[str, Record]:
+    """Plans and runs; the records as they came."""
+    planned = sweep.plan(specs, root)
+    events = sweep.execute(planned, LocalExecutor(workers), **options)
+    found = [event for event in events if isinstance(event, sweep.JobFinished)]
+    assert len(found) == len(planned.jobs)
+    return {event.job.id: event.record for event in found}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    made(GRID, root)
+    return tiny.timeless_records(root)
+
+
+def attempts(root: Path) -> dict[str, int]:
+    return {path.parent.name: int(path.read_text()) for path in root.glob("*/attempts")}
+
+
+def test_a_second_plan_takes_over_what_stands(tmp_path: Path) -> None:
+    made(GRID[:2], tmp_path)
+    planned = sweep.plan(GRID[:3], tmp_path)
+    assert [len(planned.finished), len(planned.jobs), planned.notes] == [2, 1, []]
+    assert planned.jobs[0].id == sweep.identity(GRID[2])
+
+
+def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> None:
+    wrong = tiny.tiny(mixer="atention")
+    with pytest.raises(UsageError, match="did you mean attention"):
+        sweep.plan([*GRID, wrong], tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    left = [1, 1]
+
+    def full(path: Path, record: Record) -> None:
+        if not left:
+            raise error
+        left.pop()
+        write_record(path, record)
+
+    monkeypatch.setattr(sweep, "write_record", full)
+    with pytest.raises(type(error)):
+        sweep.plan(GRID, tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    finished, lost = GRID[0], GRID[1]
+    made([finished], root)
+    sweep.plan(GRID, root)
+    for spec in (finished, lost):
+        (root / sweep.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
+    for again in ("plan.json: not readable", "its plan is lost"):
+        planned = sweep.plan_again(root)
+        assert [record["id"] for record in planned.finished] == [sweep.identity(finished)]
+        assert planned.lost == (sweep.identity(lost),)
+        said = sorted(planned.notes, key=lambda note: "its record stands" in note)
+        assert said[0].startswith(f"run {sweep.identity(lost)}: {again}")
+        assert "it cannot be planned again from here" in said[0]
+        assert said[1].startswith(f"run {sweep.identity(finished)}: {again}")
+    assert (root / sweep.identity(lost) / "plan.json.corrupt-1").exists()
+    assert len(read_runs(root).records) == 1
+    # The sweep that planned it brings it back.
+    assert len(sweep.plan(GRID, root).jobs) == 3
+    assert sweep.plan_again(root).lost == ()
+
+
+def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    sweep.plan(GRID[:2], root)
+    lost = sweep.identity(GRID[0])
+    (root / lost / "plan.json").write_text("{")
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"run {lost}: plan.json: not readable as JSON" in done.stderr
+    assert "set aside as plan.json.corrupt-1" in done.stderr
+    assert tiny.statuses(root) == ["done"]
+    checked = rulekeep("verify", "runs", cwd=tmp_path)
+    assert checked.returncode == 1
+    assert f"run {lost}: plan.json: there is none" in checked.stderr
+
+
+@ON_LINUX
+def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
+    tmp_path: Path, uninterrupted: dict[str, Record]
+) -> None:
+    file = sweep_file(tmp_path, GRID)
+    driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
+    kill([until(lambda: workers(driver), driver)[0]])
+    _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
+    assert driver.returncode == 1
+    assert tiny.statuses(tmp_path / "runs") == ["done", "done", "done", "killed"]
+    assert "killed: its process ended by signal 9" in errors
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 4 runs stand finished" in done.stderr
+    assert tiny.timeless_records(tmp_path / "runs") == uninterrupted
+    assert sorted(attempts(tmp_path / "runs").values()) in ([1, 1, 1, 1], [1, 1, 1, 2])
+
+
+@ON_LINUX
+def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
+    tmp_path: Path, uninterrupted: dict[str, Record]
+) -> None:
+    file = sweep_file(tmp_path, GRID)
+    root = tmp_path / "runs"
+    driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
+    until(lambda: tiny.records(root) if root.exists() else {}, driver)
+    running = workers(driver)
+    driver.kill()
+    driver.communicate()
+    until(lambda: not any(map(tiny.command_line, running)))
+    stood = {name: root / name / "record.json" for name in tiny.records(root)}
+    written = {name: path.stat().st_mtime_ns for name, path in stood.items()}
+    assert rulekeep("resume", "runs", cwd=tmp_path).returncode == 0
+    assert {name: path.stat().st_mtime_ns for name, path in stood.items()} == written
+    assert {attempts(root)[name] for name in stood} == {1}
+    assert tiny.timeless_records(root) == uninterrupted
+
+
+@pytest.mark.parametrize("moment", KILLED_AT)
+def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
+    tmp_path: Path, moment: str
+) -> None:
+    body = "".join(f"    {line}\n" for line in KILLED_AT[moment].splitlines())
+    flag = tmp_path / "flag"
+    # Once only: the second attempt is left alone. Patched as the model is made, which is after
+    # the attempt was counted, so that the write of the record is the next one.
+    top = (
+        f"{IN_A_WORKER}flag = Path({str(flag)!r})\n"
+        f"if multiprocessing.parent_process() and not flag.exists():\n    flag.touch()\n{body}"
+    )
+    spec = tiny.tiny(mixer=plugin(tmp_path, "kills", top))
+    (record,) = made([spec], tmp_path / "runs").values()
+    (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    if moment == "after its name":
+        assert record["status"] == "done"
+        assert sweep.plan([spec], tmp_path / "runs").finished == [record]
+    else:
+        assert record["status"] == "killed"
+        assert list(folder.glob(".record.json.tmp-*"))
+        (record,) = made([spec], tmp_path / "runs").values()
+        assert [record["status"], record["attempt"]] == ["done", 2]
+    assert read_record(folder / "record.json") == record
+    assert not list(folder.glob(".record.json.tmp-*"))
+
+
+def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> None:
+    top = (
+        f"{IN_A_WORKER}fsync, mark = os.fsync, Path({str(tmp_path / 'writing')!r})\n"
+        "def slowly(descriptor):\n"
+        "    mark.touch()\n"
+        "    time.sleep(1)\n"
+        "    fsync(descriptor)\n"
+        "if multiprocessing.parent_process():\n"
+        "    store.os.fsync = slowly\n"
+    )
+    slow = tiny.tiny(mixer=plugin(tmp_path, "slow", top))
+    file = sweep_file(tmp_path, [slow, *GRID])
+    driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
+    until((tmp_path / "writing").exists, driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    out, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
+    assert driver.returncode == 130
+    assert out == ""
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 5 runs are finished; ")
+    assert "Traceback" not in errors
+    (record,) = tiny.records(tmp_path / "runs").values()
+    assert record["spec"]["mixer"] == slow.mixer
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "1 of 5 runs stand finished" in done.stderr
+    assert tiny.statuses(tmp_path / "runs") == ["done"] * 5
+
+
+def test_two_drivers_on_one_folder_make_each_run_once(
+    tmp_path: Path, uninterrupted: dict[str, Record]
+) -> None:
+    file = sweep_file(tmp_path, GRID)
+    drivers = [
+        start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path) for _ in range(2)
+    ]
+    ends = [driver.communicate(timeout=tiny.WAIT_SECONDS) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], ends
+    assert all("(4 of 4 runs finished)" in out for out, _ in ends)
+    assert set(attempts(tmp_path / "runs").values()) == {1}
+    assert tiny.timeless_records(tmp_path / "runs") == uninterrupted
+
+
+def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
+    tmp_path: Path,
+) -> None:
+    planned = sweep.plan(GRID[:1], tmp_path)
+    folder = RunFolder(tmp_path / planned.jobs[0].id)
+    holding = (
+        "import sys, time; from pathlib import Path; from rulekeep.store import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); time.sleep(3)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", holding, folder.path], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "\n"
+    began = time.monotonic()
+    events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
+    assert time.monotonic() - began > 1
+    assert [event.record["status"] for event in events] == ["done"]
+    other.communicate()
+
+
+def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: Path) -> None:
+    failing = tiny.tiny(mixer=plugin(tmp_path, "fails", forward="raise ValueError('told to')"))
+    nan = tiny.tiny(mixer=plugin(tmp_path, "nan", forward="y = y / 0 * 0"))
+    root = tmp_path / "runs"
+    records = made([failing, nan], root)
+    assert records[sweep.identity(failing)]["status"] == "failed"
+    assert records[sweep.identity(failing)]["reason"] == "ValueError: told to"
+    assert "Traceback" in (root / sweep.identity(failing) / "log.txt").read_text()
+    assert records[sweep.identity(nan)]["status"] == "diverged"
+    assert [job.id for job in sweep.plan_again(root).jobs] == [sweep.identity(failing)]
+
+
+@ON_LINUX
+def test_a_short_soak_ends_as_an_uninterrupted_sweep(tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "benchmarks" / "soak.py"
+    out = tmp_path / "soak.json"
+    done = subprocess.run(
+        [sys.executable, script, "--rounds", "2", "--runs", "4", "--seed", "1", "--out", out],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads(out.read_text())
+    assert [one["same"] for one in record["rounds"]] == [True, True]
+    assert shutil.which("git") is None or record["environment"]["commit"]

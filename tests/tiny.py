@@ -1,0 +1,183 @@
+"""Runs of a second or less, plug-ins that misbehave, and the command that makes them.
+
+A sweep file is written beside the plug-ins, so that workers find both as a user's would.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rulekeep.specs import RunSpec
+from rulekeep.store import Record, read_record
+
+WAIT_SECONDS = 120
+COMMAND = Path(sys.executable).with_name("rulekeep")
+TINY: dict[str, Any] = {
+    "task_options": {"rules": 2},
+    "mixer": "gru",
+    "width": 8,
+    "layers": 1,
+    "context": 64,
+    "steps": 12,
+    "warmup_steps": 2,
+    "batch_size": 4,
+    "evaluate_every": 4,
+    "dev_examples": 4,
+    "test_examples": 4,
+}
+# Figures of the clock and of the machine's state: all else must be the same bits.
+TIMINGS = ("train_seconds", "tokens_per_second", "decode_ms_per_token", "peak_memory_bytes")
+
+# A layer that keeps what it reads, to be spoilt: `SPOILT` is what a test puts in its forward.
+_PLUGIN = """
+import os, random, signal, sys, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+{top}
+
+class Mixer(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def init_state(self, batch_size):
+        return (self.linear.weight.new_zeros(batch_size, 1),)
+
+    def forward(self, x, state=None):
+        y, state = self.linear(x), state or self.init_state(len(x))
+{forward}
+        return y, state
+"""
+
+
+def tiny(**changes: Any) -> RunSpec:
+    """A run of half a second."""
+    return RunSpec.parse_json({**TINY, **changes})
+
+
+def plugin(folder: Path, name: str, top: str = "", forward: str = "") -> str:
+    """Writes a mixer with these lines at its top and in its forward, and returns its name."""
+    path = folder / f"{name}.py"
+    text = _PLUGIN.format(top=top, forward=textwrap.indent(textwrap.dedent(forward), " " * 8))
+    path.write_text(text)
+    return f"{path}:Mixer"
+
+
+def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> str:
+    """Writes a file whose `sweep` returns these specs, and returns its name."""
+    path = folder / f"{name}.py"
+    values = json.dumps([spec.model_dump(mode="json") for spec in specs])
+    path.write_text(
+        "import json\nfrom rulekeep.specs import RunSpec\n\n"
+        f"def sweep():\n    return [RunSpec.parse_json(v) for v in json.loads({values!r})]\n"
+    )
+    return str(path)
+
+
+def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen:
+    """The command in a process group of its own, hearing Ctrl-C as from a terminal."""
+    return subprocess.Popen(
+        [COMMAND, *arguments], cwd=cwd, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )  # fmt: skip
+
+
+def rulekeep(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess:
+    """The command, to its end."""
+    driver = start(*arguments, cwd=cwd, **options)
+    out, errors = driver.communicate(timeout=WAIT_SECONDS)
+    return subprocess.CompletedProcess(driver.args, driver.returncode, out, errors)
+
+
+def until(found: Callable[[], Any], driver: subprocess.Popen | None = None) -> Any:
+    """What `found` returns as soon as it is true; a driver that ends before is an error."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (value := found()):
+        assert time.monotonic() < deadline, "waited in vain"
+        assert driver is None or driver.poll() is None, f"ended: {driver.communicate()}"
+        time.sleep(0.01)
+    return value
+
+
+def records(root: Path) -> dict[str, Record]:
+    """Every record of a folder of runs, by id."""
+    return {path.parent.name: read_record(path) for path in sorted(root.glob("*/record.json"))}
+
+
+def statuses(root: Path) -> list[str]:
+    """The status of every record, in order."""
+    return sorted(record["status"] for record in records(root).values())
+
+
+def timeless(record: Record) -> Record:
+    """A record without the figures of the clock, and without the number of attempts."""
+    body = json.loads(json.dumps(record))
+    for name in ("attempt", "notes", "environment"):
+        body.pop(name, None)
+    for name in TIMINGS:
+        body["costs"].pop(name, None)
+    for row in body["history"]:
+        row.pop("train_seconds", None)
+    return body
+
+
+def timeless_records(root: Path) -> dict[str, Record]:
+    """As `records`, each `timeless`."""
+    return {name: timeless(record) for name, record in records(root).items()}
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that this one started, and those that they started (Linux)."""
+    found, waiting = [], [pid]
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(") ", 1)[1].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def workers(driver: subprocess.Popen) -> list[int]:
+    """The processes that make runs: the children of the driver's fork server."""
+    found = []
+    for server in descendants(driver.pid):
+        if b"multiprocessing.forkserver" in command_line(server):
+            found += [pid for pid in descendants(server) if command_line(pid)]
+    return [pid for pid in found if b"multiprocessing.forkserver" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """What a process was started with; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def kill(pids: Sequence[int], number: int = signal.SIGKILL) -> None:
+    """Sends a signal to those that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
