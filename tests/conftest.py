@@ -1,11 +1,18 @@
-"""Shared by all tests: one thread, and no test may leave the global streams changed."""
+"""Shared by all tests: one thread, no test may leave the global streams changed, the command."""
 
 import random
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+from rulekeep import cli
+
 torch.set_num_threads(1)
+APP = cli.app
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +22,27 @@ def _own_streams() -> None:
     torch.set_flush_denormal(False)
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> Callable[..., tuple[int, bytes, str]]:
+    """The command in this process, in a folder of its own: exit code, output, errors."""
+
+    def command(*arguments: str) -> tuple[int, bytes, str]:
+        monkeypatch.chdir(tmp_path)
+        # Without tokens of its own cyclopts warns under pytest.
+        monkeypatch.setattr(cli, "app", partial(APP, list(arguments)))
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        output, errors = capsysbinary.readouterr()
+        return end.value.code, output, errors.decode()
+
+    return command

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rulekeep.specs import UsageError
-from rulekeep.trackers import TRACKERS, Tracker, TrackerWarning, tracker
+from rulekeep.trackers import TRACKERS, Tracker, TrackerWarning, check_tracker, tracker
 
 
 def follow(kept: Tracker) -> None:
@@ -88,6 +88,20 @@ def test_the_wandb_api_gets_the_spec_the_figures_and_the_end(
     assert first == ("log", {"val_loss": 1.5}, 25)
     assert last == [("log", {"status": "done", "retention": 0.75}, None), ("finish",)]
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(None, "offline"), ("", "offline"), ("online",) * 2])
+def test_wandb_waits_for_no_network_unless_asked_to(
+    asked: str | None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("WANDB_MODE", asked)
+    service = installed(monkeypatch, "wandb")
+    said = check_tracker("wandb")
+    follow(tracker("wandb", tmp_path))
+    assert service.calls[0][1]["mode"] == mode
+    assert ("`wandb sync`" in (said or "")) is (mode == "offline")
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])

@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError
+from pydantic import ValidationError
 
 import rulekeep
 from rulekeep.commands.article import article
@@ -45,14 +47,15 @@ app.command(list_, name="list")
 def main() -> NoReturn:
     """The console entry point."""
     _open_streams()
-    # A warning is for the user: one line, without the place in our code.
-    warnings.showwarning = lambda message, *_, **__: say(f"rulekeep: {message}")
+    # A warning is for the user: one line, once, without the place in our code.
+    warn = cache(lambda text: say(f"rulekeep: {text}"))
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        _usage(f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help")
+        _usage(_said(error))
     except UsageError as error:
         _usage(str(error))
     except KeyboardInterrupt:
@@ -75,6 +78,16 @@ def _open_streams() -> None:
             # Kept open until the process ends.
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
         getattr(sys, name).reconfigure(errors="replace")
+
+
+def _said(error: CycloptsError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        # Options of a task or a mixer without the name of one.
+        first = cause.errors(include_url=False)[0]
+        option = f"--{first['loc'][0]}".replace("_", "-")
+        return f"{option} {first['input']!a}: write {option}.NAME VALUE"
+    return f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help"
 
 
 def _usage(message: str) -> NoReturn:

@@ -8,6 +8,7 @@ training lengths in a grid of three, extended once where the best stands at its 
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ def contestants(text: str) -> tuple[Contestant, ...]:
     Raises:
         UsageError: it is written in another way.
     """
-    found = []
+    found: list[Contestant] = []
     for part in _BETWEEN.split(text):
         match = _ONE.fullmatch(part.strip())
         if match is None:
@@ -63,7 +64,10 @@ def contestants(text: str) -> tuple[Contestant, ...]:
                 raise UsageError(f"mixer {part.strip()!r}: {pair!r} must be option=value")
             options[key.strip().replace("-", "_")] = scalar(value.strip())
         settings = {key: options.pop(key) for key in list(options) if key in RunSpec.model_fields}
-        found.append(Contestant(match[1].strip(), options, settings))
+        one = Contestant(match[1].strip(), options, settings)
+        if one in found:
+            raise UsageError(f"mixer {part.strip()!r}: given twice; name each once")
+        found.append(one)
     return tuple(found)
 
 
@@ -74,6 +78,8 @@ def scalar(text: str) -> Option:
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except ValueError:
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
         return text
     return value if isinstance(value, (bool, int, float)) else text
 

@@ -11,6 +11,7 @@ Catalogues are imported only when asked for: this module loads no torch.
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -33,13 +34,17 @@ def load_task(name: str) -> "type[Task]":
     Raises:
         UsageError: there is no such task, or it cannot be loaded.
     """
-    from rulekeep.tasks import TASKS, SampledTask
+    from rulekeep.tasks import TASKS, SampledTask, TaskOptions
 
     if name in TASKS:
         return TASKS[name]
     # An abstract class: mypy takes none for a type, but any subclass of it will do.
     base: type[Task] = SampledTask  # type: ignore[type-abstract]
-    return find_class(name, TASKS, base, "task")
+    found = find_class(name, TASKS, base, "task")
+    options = getattr(found, "options_type", None)
+    if not (isinstance(options, type) and issubclass(options, TaskOptions)):
+        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
+    return found
 
 
 def find_class(
@@ -96,7 +101,9 @@ def find_function(name: str, catalogue: Mapping[str, object], default: str) -> C
     module = _module(place, name, default)
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise UsageError(f"{default} {name!r}: {place} has no function {attribute}")
+        functions = {k: v for k, v in vars(module).items() if inspect.isfunction(v)}
+        known = choose(attribute, functions) if functions else f"write def {attribute}():"
+        raise UsageError(f"{default} {name!r}: {place} has no function {attribute}; {known}")
     function: Callable[..., Any] = found
     return function
 
@@ -125,7 +132,11 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
     if isinstance(error, SyntaxError) or not frames:
         return last
     return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
@@ -168,7 +179,15 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
 
 
 def _from_module(place: str, name: str, kind: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
     try:
         return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if not place.startswith(f"{error.name}"):
+            raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None
+        raise UsageError(
+            f"{kind} {name!r}: there is no module {error.name}; a file is named as file.py:Class"
+        ) from None
     except (Exception, SystemExit) as error:
         raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import create_model
 
 from rulekeep import sources
-from rulekeep.registry import choose, find_class, load_task, plugin_file
+from rulekeep.registry import choose, failure_line, find_class, load_task, plugin_file
 from rulekeep.specs import AnySpec, Option, PredictorSpec, RunSpec, Spec, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def options_of(kind: type[Any]) -> type[Spec]:
     for parameter in inspect.signature(kind.__init__, eval_str=True).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "serial":
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            if hasattr(Spec, parameter.name):
+                raise ValueError(f"{parameter.name!r} is a name that specs use; give it another")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (annotation, default)
     return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
@@ -109,6 +111,21 @@ def described(spec: AnySpec) -> tuple[AnySpec, str]:
     return spec, sources.digest(spec.code, ())
 
 
+def check_device(device: str) -> None:
+    """Whether this machine has it.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise UsageError(f"device {device!r}: this machine has {count} CUDA devices; ask for cpu")
+
+
 def _task(name: str, options: Mapping[str, Option]) -> "SampledTask":
     from rulekeep.tasks import TASKS
     from rulekeep.tasks.sampled import SampledTask
@@ -120,7 +137,13 @@ def _task(name: str, options: Mapping[str, Option]) -> "SampledTask":
             f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
             f"choose from {', '.join(drawn)}"
         )
-    made: SampledTask = kind(kind.options_type.parse_json(options))
+    found = kind.options_type.parse_json(options)
+    try:
+        made: SampledTask = kind(found)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
     return made
 
 
@@ -134,7 +157,12 @@ def load_mixer(name: str) -> type[Any]:
 
     from rulekeep.mixers import MIXERS
 
-    return find_class(name, MIXERS, nn.Module, "mixer")
+    found = find_class(name, MIXERS, nn.Module, "mixer")
+    parts = ("forward", "init_state")
+    missing = [part for part in parts if getattr(found, part, None) in (None, nn.Module.forward)]
+    if missing:
+        raise UsageError(f"mixer {name!r}: define {' and '.join(missing)}, as rulekeep.mixers.base")
+    return found
 
 
 def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, Option]]":
@@ -142,7 +170,7 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
     kinds = {name: load_mixer(name) for name in names}
-    allowed = {name: options_of(kind) for name, kind in kinds.items()}
+    allowed = {name: _options_of(name, kind) for name, kind in kinds.items()}
     for key, value in spec.mixer_options.items():
         one, dot, option = key.rpartition(".")
         takers = [name for name in names if option in allowed[name].model_fields]
@@ -157,7 +185,7 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
             raise UsageError(f"mixer option {key!r}: there is no such option; {choose(key, known)}")
         for name in takers:
             given[name][option] = value
-    filled = {name: allowed[name].parse_json(given[name]) for name in names}
+    filled = {name: _filled(name, allowed[name], given[name]) for name in names}
     makers = {name: _maker(kinds[name], spec.width, filled[name]) for name in names}
     for name in names:
         _try_out(name, makers[name])
@@ -167,6 +195,20 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
         for option, value in filled[name].model_dump().items()
     }
     return tuple(makers[name] for name in spec.mixers), options
+
+
+def _options_of(name: str, kind: type[Any]) -> type[Spec]:
+    try:
+        return options_of(kind)
+    except Exception as error:
+        raise UsageError(f"mixer {name!r}: its options cannot be: {failure_line(error)}") from None
+
+
+def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option]) -> Spec:
+    try:
+        return allowed.parse_json(given)
+    except UsageError as error:
+        raise UsageError(f"mixer {name!r}: {error}") from None
 
 
 def _maker(kind: type[Any], width: int, options: Spec) -> "Callable[[], Mixer]":
@@ -185,10 +227,10 @@ def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             make()
+    except ValueError as error:
+        raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
     except Exception as error:
-        said = " ".join(str(error).split())
-        named = said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
-        raise UsageError(f"mixer {name!r}: {named}") from error
+        raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
 
 
 def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:

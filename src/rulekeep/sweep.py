@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from rulekeep.store import (
     write_record,
     write_text,
 )
+from rulekeep.tasks import FewCombinationsWarning
 from rulekeep.trackers import tracker
 
 _BUSY = "busy"
@@ -229,11 +231,19 @@ class _Task:
 
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
         folder = RunFolder(Path(job.root) / job.id)
+        # For the user too: one line, without the place in our code.
+        warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
         try:
-            with folder.locked():
+            with folder.locked(), warnings.catch_warnings():
+                # Said when the run was planned, and again in its record.
+                warnings.simplefilter("ignore", FewCombinationsWarning)
                 return _make(folder, progress, self.tracker)
         except BusyError:
             return _BUSY
+
+
+def _warning_line(message: Warning | str) -> str:
+    return f"rulekeep: {' '.join(str(message).split())}\n"
 
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:

@@ -49,7 +49,8 @@ def tracker(name: str, folder: Path) -> Tracker:
 
     Args:
         name: none, tensorboard (event files in `folder`/tensorboard), wandb or trackio
-            (both read their own environment variables, as WANDB_PROJECT and WANDB_MODE).
+            (both read their own environment variables, as WANDB_PROJECT and WANDB_MODE;
+            without the latter, wandb keeps its files in `folder`/wandb and sends nothing).
         folder: the run's own.
 
     Raises:
@@ -59,8 +60,8 @@ def tracker(name: str, folder: Path) -> Tracker:
     return _Guarded(name, TRACKERS[name](folder))
 
 
-def check_tracker(name: str) -> None:
-    """Whether `tracker` would make it, without loading anything.
+def check_tracker(name: str) -> str | None:
+    """Whether `tracker` would make it, without loading anything; what a user should know of it.
 
     Raises:
         UsageError: there is none of this name, or what it needs is not installed.
@@ -69,6 +70,12 @@ def check_tracker(name: str) -> None:
         raise UsageError(f"--tracker {name[:80]!a}: choose from {', '.join(TRACKERS)}")
     if name in _FIX and importlib.util.find_spec(name) is None:
         raise UsageError(f"--tracker {name}: is not installed: {_FIX[name]}")
+    if name == "wandb" and not os.environ.get("WANDB_MODE"):
+        return (
+            "tracker wandb: kept offline, for `wandb sync` to upload; "
+            "WANDB_MODE=online sends as it goes, and may wait for the network"
+        )
+    return None
 
 
 @final
@@ -124,6 +131,8 @@ class _Wandb(Tracker):
         if self._module == "wandb":
             # The same id after an interruption continues the curve; trackio goes by the name.
             options.update(id=run_id, dir=str(self._folder))
+            # Online it asks for an account and waits for the network: only who says so gets that.
+            options.update(mode=os.environ.get("WANDB_MODE") or "offline")
         self._run = service.init(
             project=os.environ.get("WANDB_PROJECT") or "rulekeep", resume="allow", **options
         )

@@ -7,7 +7,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,12 +117,26 @@ def file_name(record: Mapping[str, Any]) -> str:
     return "-".join([record["task"], *(part for part in kind if part), key]) + ".json"
 
 
-def open_folder(folder: Path) -> None:
-    """Makes the folder of the records.
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Makes the folder of the records; what is interrupted leaves no empty folder.
 
     Raises:
         UsageError: it cannot be made or written.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        _make(folder)
+        yield
+    except BaseException:
+        for path in made:
+            # One that holds something stays.
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

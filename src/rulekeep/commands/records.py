@@ -20,8 +20,11 @@ def verify(folder: str, /) -> int:
         Folder of runs, the --out of a sweep.
     """
     root = _existing(folder)
+    runs = run_folders(root)
+    if not runs:
+        raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
     broken, whole, missing = [], 0, 0
-    for run in run_folders(root):
+    for run in runs:
         try:
             read_record(run.plan)
             if run.load() is None:
@@ -86,7 +89,7 @@ def list_() -> int:
 
 def _existing(folder: str) -> Path:
     root = Path(folder)
-    if "\0" in folder or not root.is_dir():
+    if not folder.strip() or "\0" in folder or not root.is_dir():
         raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
     return root
 

@@ -1,51 +1,40 @@
 """`rulekeep run`, `sweep` and `resume`: runs are planned, made, kept and shown as they come."""
 
 import inspect
+import math
 import shlex
-import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_origin
+from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError, create_model
+from pydantic import ValidationError
 
 from rulekeep import sweep as sweeps
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import integer, run_folder, seconds, worker_count
-from rulekeep.contestants import contestants, scalar
+from rulekeep.commands.options import run_folder, seconds, worker_count
+from rulekeep.commands.run_options import Flags, spec_values
+from rulekeep.contestants import contestants
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.presets import PRESETS
-from rulekeep.registry import find_function
-from rulekeep.specs import AnySpec, PredictorSpec, RunSpec, UsageError
+from rulekeep.registry import failure_line, find_function
+from rulekeep.resolving import check_device
+from rulekeep.specs import KINDS, AnySpec, PredictorSpec, RunSpec, UsageError, validation_line
 from rulekeep.store import RESULTS, Record
 from rulekeep.trackers import check_tracker
 
 _Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
-_LARGEST_FILE = 2**20
 _MOST_RUNS = 100_000
-
-
-def _flag(name: str) -> tuple[Any, None]:
-    field = RunSpec.model_fields[name]
-    kind = dict[str, str] if get_origin(field.annotation) is dict else str
-    default = "" if field.default in ({}, ()) else f" [default: {field.default}]"
-    text = f"{field.description}{default}"
-    return Annotated[kind | None, Parameter(help=text)], None
-
-
-# The fields of a spec as flags, each as the user wrote it.
-_FIELDS: dict[str, Any] = {name: _flag(name) for name in RunSpec.model_fields}
-_Flags: Any = create_model("_Flags", **_FIELDS)
+_SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
 
 def run(
     file: str | None = None,
     /,
     *,
-    flags: Annotated[_Flags | None, Parameter(name="*")] = None,
+    flags: Annotated[Flags | None, Parameter(name="*")] = None,
     predictor: str | None = None,
     out: str | None = None,
     time_limit: str | None = None,
@@ -68,11 +57,7 @@ def run(
     tracker
         none, tensorboard, wandb or trackio.
     """
-    values = {} if file is None else _from_toml(file)
-    given = {} if flags is None else {k: v for k, v in flags.model_dump().items() if v is not None}
-    for name, text in given.items():
-        value = _typed(name, text)
-        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    values = spec_values(file, {} if flags is None else flags.model_dump(exclude_none=True))
     kind: type[RunSpec] | type[PredictorSpec] = RunSpec
     if predictor is not None:
         kind = PredictorSpec
@@ -164,9 +149,10 @@ def _carry_out(
     make: _Make | None, root: Path, executor: Executor, time_limit: str | None, tracker: str
 ) -> int:
     limit = None if time_limit is None else seconds("time-limit", time_limit)
-    check_tracker(tracker)
+    if note := check_tracker(tracker):
+        say(note)
     executor.prepare()
-    planned = sweeps.plan_again(root) if make is None else sweeps.plan(make([]), root)
+    planned = sweeps.plan_again(root) if make is None else _planned(make([]), root, executor)
     if planned.finished:
         total = len(planned.finished) + len(planned.jobs)
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
@@ -184,7 +170,7 @@ def _carry_out(
             # What comes next may be chosen from what came: not from half of it.
             if make is None or len(results) < len(records):
                 break
-            planned = sweeps.plan(make(results), root)
+            planned = _planned(make(results), root, executor)
             records |= {record["id"]: record for record in planned.finished}
             if all(job.id in records for job in planned.jobs):
                 break
@@ -206,6 +192,14 @@ def _carry_out(
         where = f" (see {kept})" if kept.exists() else ""
         say(f"run {record['id']}: {record['status']}: {record['reason']}{where}")
     return EXIT_FAILED if failed or planned.lost else 0
+
+
+def _planned(specs: Sequence[AnySpec], root: Path, executor: Executor) -> sweeps.Plan:
+    # A cluster's workers may have what this machine has not.
+    for spec in specs if isinstance(executor, LocalExecutor) else ():
+        if isinstance(spec, RunSpec):
+            check_device(spec.device)
+    return sweeps.plan(specs, root)
 
 
 def _scores(records: Iterable[Record]) -> str:
@@ -231,7 +225,12 @@ def _maker(what: str, mixers: str | None) -> _Make:
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
     )
-    parameters = inspect.signature(function).parameters
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f"sweep {what!r}: is async; return a list of RunSpec without it")
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError as error:
+        raise UsageError(f"sweep {what!r}: {error}; write a function in Python") from None
     given: dict[str, Any] = {}
     if mixers is not None:
         if "mixers" not in parameters:
@@ -240,20 +239,31 @@ def _maker(what: str, mixers: str | None) -> _Make:
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+    if len(needed) > 1:
+        names = ", ".join(p.name for p in needed)
+        raise UsageError(f"sweep {what!r}: needs {names}; take one argument, the records, or none")
 
     def make(records: Sequence[Record]) -> Sequence[AnySpec]:
         try:
             made = function(records, **given) if takes_records else function(**given)
+            if not isinstance(made, Iterable):
+                kind = type(made).__name__
+                raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
             specs = list(islice(made, _MOST_RUNS + 1))
         except UsageError:
             raise
-        except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"sweep {what!r}: its function failed with {said}") from error
+        except ValidationError as error:
+            raise UsageError(
+                f"sweep {what!r}: {validation_line(error, _SPECS.get(error.title, RunSpec))}"
+            ) from None
+        # Whatever it raises, an early exit included, is the user's to read in one line.
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"sweep {what!r}: {failure_line(error)}") from error
         if not specs:
             raise UsageError(f"sweep {what!r}: it returned no spec; return a list of RunSpec")
         if len(specs) > _MOST_RUNS:
-            raise UsageError(f"sweep {what!r}: it returned more than {_MOST_RUNS} specs")
+            raise UsageError(f"sweep {what!r}: it returned more than {_MOST_RUNS} specs; split it")
         for spec in specs:
             if not isinstance(spec, AnySpec):
                 kind = type(spec).__name__
@@ -289,41 +299,12 @@ def _resources(text: str | None) -> dict[str, float] | None:
     for part in text.split(","):
         name, equals, amount = part.partition("=")
         try:
-            found[name.strip()] = float(amount)
+            value = float(amount)
         except ValueError:
             equals = ""
         if not equals or not name.strip():
             raise UsageError(f"--resources {text[:80]!a}: must be NAME=AMOUNT, as in GPU=1")
+        if not 0 < value < math.inf:
+            raise UsageError(f"--resources {text[:80]!a}: an amount must be a number above 0")
+        found[name.strip()] = value
     return found
-
-
-def _from_toml(name: str) -> dict[str, Any]:
-    path = Path(name)
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"{name}: is larger than 1 MiB: that is no spec")
-        return tomllib.loads(path.read_bytes().decode())
-    except UnicodeDecodeError:
-        raise UsageError(f"{name}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name}: is not TOML: {error}") from None
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UsageError(f"{name}: cannot be read ({said}); name a TOML file") from None
-    except RecursionError:
-        raise UsageError(f"{name}: is nested too deeply") from None
-
-
-def _typed(name: str, text: Any) -> Any:
-    """A flag's text as the value that its field holds."""
-    kind: Any = RunSpec.model_fields[name].annotation
-    option = f"--{name.replace('_', '-')}"
-    if isinstance(text, Mapping):
-        return {key.replace("-", "_"): scalar(value) for key, value in text.items()}
-    if name == "test_contexts":
-        return [integer(name.replace("_", "-"), part, of=text) for part in text.split(",")]
-    try:
-        return TypeAdapter(kind).validate_python(text, strict=False)
-    except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].partition(",")[0]
-        raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None

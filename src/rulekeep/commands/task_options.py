@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.commands.console import say
 from rulekeep.registry import failure_line, load_task, nearest
@@ -22,6 +22,7 @@ from rulekeep.tasks import (
     TaskOptions,
 )
 
+_FINITE = ConfigDict(allow_inf_nan=False)
 AnyTask: TypeAlias = SampledTask | Article
 
 
@@ -66,8 +67,6 @@ def task_values(
 ) -> dict[str, Any]:
     """Strings into the values that a task's options take."""
     kind: type[TaskOptions] | None = getattr(cls, "options_type", None)
-    if kind is None and not issubclass(cls, Article):
-        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
     fields = {} if kind is None else kind.model_fields
     values: dict[str, Any] = {}
     for written, text in options.items():
@@ -82,7 +81,7 @@ def task_values(
             )
         try:
             kind_of_value: Any = fields[field].annotation
-            values[field] = TypeAdapter(kind_of_value).validate_strings(text)
+            values[field] = TypeAdapter(kind_of_value, config=_FINITE).validate_strings(text)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise UsageError(

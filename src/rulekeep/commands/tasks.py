@@ -25,6 +25,8 @@ from rulekeep.tasks import Article, SampledTask
 # The lengths that certificates are given at; a task too long for 64 starts at 96.
 GRID = (64, 96, 256, 1028, 4096)
 MOST_SHOWN = 100
+# Bytes of a file name, with room for the suffix of one that is being written.
+_LONGEST_NAME = 200
 
 TaskName = Annotated[str, Parameter(name="TASK")]
 
@@ -67,21 +69,28 @@ def certify(
     from rulekeep.commands import certificates
 
     folder = run_folder("certify", out)
-    certificates.open_folder(folder)
-    if isinstance(asked.task, Article):
-        return _certify_article(contexts, folder)
+    with certificates.opened(folder):
+        if isinstance(asked.task, Article):
+            return _certify_article(contexts, folder)
+        return _certify_sampled(task, asked.task, contexts, count, number, folder)
+
+
+def _certify_sampled(
+    name: str, task: SampledTask, contexts: tuple[int, ...], count: int, seed: int, folder: Path
+) -> int:
     from rulekeep.certificate import certify as certificate_of
+    from rulekeep.commands import certificates
 
     made = {}
     for length in contexts:
-        made[length] = one = certificate_of(asked.task, length, examples=count, seed=number)
+        made[length] = one = certificate_of(task, length, examples=count, seed=seed)
         print(
-            f"{task} at {length:,} tokens, {_said(asked.task)}: {one.examples:,} test examples, "
+            f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
             f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
             f"{certificates.verdict(one)}\n",
             flush=True,
         )
-    record = certificates.task_record(task, asked.task, made, number)
+    record = certificates.task_record(name, task, made, seed)
     _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
 
@@ -143,7 +152,7 @@ def data(
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
     is_table = isinstance(asked.task, Article)
-    count = integer("n", n) if n is not None else Article.size if is_table else 1000
+    count = _at_least_1("n", n, most=2**40) if n is not None else Article.size if is_table else 1000
     part, length, number = split_named(split), integer("context", context), _seed(seed)
     known = get_args(export.Format)
     if format not in known:
@@ -151,8 +160,6 @@ def data(
     export.require(format)  # type: ignore[arg-type]
     if is_table and number:
         say("the article task is a table: --seed ignored")
-    if count < 1:
-        raise UsageError(f"--n {count}: must be 1 or more")
     first_look(asked, part, length, number)
     pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
     about = {
@@ -309,6 +316,8 @@ def _file(option: str, text: str) -> Path:
     if not text.strip() or not text.isprintable():
         raise UsageError(f"--{option} {text!a}: must be the name of a file")
     path = Path(text)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UsageError(f"--{option} {text}: is too long; name another file")
     if path.exists() and not path.is_file():
         raise UsageError(f"--{option} {text}: is not a file")
     if not path.parent.is_dir():

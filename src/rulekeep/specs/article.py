@@ -19,6 +19,7 @@ PUBLISHED_LAYERS = 2
 ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
 SHORTEST_ARTICLE_CONTEXT = 16
 LONGEST_ARTICLE_CONTEXT = 2**17
+MOST_ARTICLE_STEPS = 10**6
 
 
 class ArticleCell(Spec):
@@ -110,6 +111,8 @@ class ArticleSpec(Spec):
     def _steps_are_positive(cls, steps: int) -> int:
         if steps < 1:
             raise ValueError(f"steps {steps}: must be 1 or more")
+        if steps > MOST_ARTICLE_STEPS:
+            raise ValueError(f"steps {steps}: must be {MOST_ARTICLE_STEPS} or less")
         return steps
 
     def cells(self) -> list[ArticleCell]:

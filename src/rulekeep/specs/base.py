@@ -6,6 +6,7 @@ Unknown keys are errors, and a message names the value received and the fix.
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -21,7 +22,7 @@ class UsageError(ValueError):
 class Spec(BaseModel):
     """The base of every spec: frozen, keyword-only, strict about keys and types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, **values: Any) -> Self:
@@ -33,7 +34,7 @@ class Spec(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise UsageError(_one_line(error, cls)) from None
+            raise UsageError(validation_line(error, cls)) from None
 
     @classmethod
     def parse_json(cls, values: Mapping[str, Any]) -> Self:
@@ -43,9 +44,10 @@ class Spec(BaseModel):
             UsageError: a value is wrong.
         """
         try:
-            return cls.model_validate_json(json.dumps(values))
+            # TOML has dates, and no spec does: they are refused as the text they are.
+            return cls.model_validate_json(json.dumps(values, default=str))
         except ValidationError as error:
-            raise UsageError(_one_line(error, cls)) from None
+            raise UsageError(validation_line(error, cls)) from None
         except (TypeError, ValueError) as error:
             raise UsageError(f"not a value that a spec can hold: {error}") from None
 
@@ -65,14 +67,17 @@ def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
     """The values, of which there must be one at least and none twice."""
     if not values:
         raise ValueError(f"no {what} given: name at least one")
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{what} {value} given {values.count(value)} times: name each once")
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{what} {value} given {count} times: name each once")
     return values
 
 
-def _one_line(error: ValidationError, spec: type[BaseModel]) -> str:
-    first = error.errors(include_url=False)[0]
+def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
+    """The first thing that is wrong with a spec of this type, and its fix."""
+    # A name that is not there is often why another is missing.
+    found = error.errors(include_url=False)
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message
@@ -84,6 +89,11 @@ def _one_line(error: ValidationError, spec: type[BaseModel]) -> str:
             f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known) or 'none'}"
         )
         return f"{place!r}: there is no such option; {fix}"
+    if first["type"] == "missing":
+        return f"{place}: must be given, it has no default"
     shown = repr(first["input"])
     shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
+    if first["type"] == "json_invalid":
+        # What json writes is JSON, but for half a letter.
+        return f"{shown}: holds bytes that are no text; write UTF-8"
     return f"{place} {shown}: {message[0].lower()}{message[1:]}"

@@ -1,5 +1,6 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
+import re
 from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -125,8 +126,7 @@ class RunSpec(Spec):
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, device: str) -> str:
-        name, _, number = device.partition(":")
-        if name not in ("cpu", "cuda") or (number and not number.isdigit()):
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
             raise ValueError(f"device {device!r}: must be cpu, cuda or cuda:N")
         return device
 
@@ -134,6 +134,16 @@ class RunSpec(Spec):
     def _warm_up_ends(self) -> Self:
         if self.warmup_steps and self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps}: must be below steps {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_mixer_has_a_layer(self) -> Self:
+        count = len(self.mixer.split(HYBRID))
+        if count > self.layers:
+            raise ValueError(
+                f"mixer {self.mixer!r}: has {count} mixers for {self.layers} layers; "
+                f"give it layers {count} or more"
+            )
         return self
 
     @property

@@ -1,0 +1,94 @@
+"""A run's spec as a user writes it: a TOML file, and flags that go before it."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+from cyclopts import Parameter
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+
+from rulekeep.commands.options import integer
+from rulekeep.contestants import scalar
+from rulekeep.specs import Option, RunSpec, UsageError
+
+_LARGEST_FILE = 2**20
+_FINITE = ConfigDict(allow_inf_nan=False)
+
+
+def _flag(name: str) -> tuple[Any, None]:
+    field = RunSpec.model_fields[name]
+    kind = dict[str, Any] if get_origin(field.annotation) is dict else str
+    default = "" if field.default in ({}, ()) else f" [default: {field.default}]"
+    text = f"{field.description}{default}"
+    return Annotated[kind | None, Parameter(help=text)], None
+
+
+# The fields of a spec as flags, each as the user wrote it.
+_FIELDS: dict[str, Any] = {name: _flag(name) for name in RunSpec.model_fields}
+Flags: Any = create_model("Flags", **_FIELDS)
+
+
+def spec_values(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What a spec is made of: the file's values, and over them the flags'.
+
+    Raises:
+        UsageError: the file cannot be read, or a flag's text is no value of its kind.
+    """
+    values = {} if file is None else _from_toml(file)
+    for name, text in flags.items():
+        value = _typed(name, text)
+        below = values.get(name)
+        if isinstance(value, dict) and isinstance(below, dict):
+            value = {**below, **value}
+        values[name] = value
+    return values
+
+
+def _from_toml(name: str) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        # Not its size: a pipe has none, and some files have no end.
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise UsageError(f"{name}: is larger than 1 MiB: that is no spec; name a TOML file")
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{name}: is not UTF-8 text; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: is not TOML: {error}; write name = value") from None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name}: cannot be read ({said}); name a TOML file") from None
+    except RecursionError:
+        raise UsageError(f"{name}: is nested too deeply; write name = value") from None
+
+
+def _typed(name: str, text: Any) -> Any:
+    """A flag's text as the value that its field holds."""
+    kind: Any = RunSpec.model_fields[name].annotation
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(text, Mapping):
+        return dict(_dotted(text))
+    if name == "test_contexts":
+        return [integer(name.replace("_", "-"), part, of=text) for part in text.split(",")]
+    try:
+        return TypeAdapter(kind, config=_FINITE).validate_python(text, strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"]
+        if first["type"].endswith("_parsing"):
+            # What follows tells of the parser.
+            message = message.partition(",")[0]
+        raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None
+
+
+def _dotted(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Option]]:
+    """Options by name: those of a hybrid's mixer, `delta.heads`, come as one in another."""
+    for key, value in options.items():
+        name = before + key.replace("-", "_")
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{name}.")
+        else:
+            yield name, scalar(value)

@@ -1,0 +1,88 @@
+"""Files that a hostile or a clumsy user brings: plug-ins, sweeps, specs and folders."""
+
+from pathlib import Path
+
+_MODULE = "from torch import nn\nclass M(nn.Module):\n"
+_PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"
+_TASK = "from rulekeep.tasks import Recite\nclass T(Recite):\n"
+_SWEEP = "from rulekeep.specs import RunSpec\n"
+
+TEXTS = {
+    "a_file": "kept",
+    "syntax.py": "class :\n",
+    "empty.py": "",
+    "raises.py": "raise ValueError('no\\nluck')\n",
+    "exits.py": "raise SystemExit(3)\n",
+    "stops.py": "raise KeyError('x' * 5000)\n",
+    "plain.py": "class M: ...\nthing = 3\n",
+    "module.py": f"{_MODULE}    def __init__(self, width): super().__init__()\n",
+    "positional.py": f"{_MODULE}{_PARTS}    def __init__(self): super().__init__()\n",
+    "constructor.py": (
+        f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
+    ),
+    "picky.py": (
+        f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
+        "        super().__init__()\n"
+    ),
+    "annotated.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
+    "odd.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, model_config: int = 1): ...\n",
+    "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
+    "task_draws.py": f"{_TASK}    def _block(self, *a): return 1 / 0\n",
+    "task_options.py": (
+        "from rulekeep.tasks import SampledTask\nclass T(SampledTask):\n"
+        "    options = answer_length = shortest_context = _block = None\n"
+    ),
+    "none.py": "def sweep(): return None\n",
+    "nothing.py": "def sweep(): return []\n",
+    "text.py": "def sweep(): return 'attention'\n",
+    "dicts.py": "def sweep(): return [{'mixer': 'delta'}]\n",
+    "number.py": "sweep = 3\n",
+    "other.py": "def sweeps(): return []\n",
+    "breaks.py": "def sweep(): raise RuntimeError('two\\nlines')\n",
+    "leaves.py": "def sweep(): raise SystemExit(3)\n",
+    "two.py": "def sweep(records, more): return []\n",
+    "coroutine.py": "async def sweep(): return []\n",
+    "endless.py": f"{_SWEEP}def sweep():\n    while True: yield RunSpec()\n",
+    "bad_spec.py": f"{_SWEEP}def sweep(): return [RunSpec(width=0)]\n",
+    "late.py": f"{_SWEEP}def sweep():\n    yield RunSpec()\n    yield RunSpec(mixer='delt')\n",
+    "long.py": f"{_SWEEP}def sweep(): return [RunSpec(test_contexts=(128, 3))]\n",
+    "unknown_key.toml": "widht = 64\n",
+    "unknown_table.toml": "[mixer_option]\nheads = 4\n",
+    "text_for_number.toml": "width = '64'\n",
+    "fraction.toml": "layers = 2.5\n",
+    "range.toml": "learning_rate = -0.003\n",
+    "nan.toml": "learning_rate = nan\n",
+    "infinite.toml": "max_gradient_norm = inf\n",
+    "huge.toml": f"seed = {10**30}\n",
+    "digits.toml": f"seed = {'9' * 5000}\n",
+    "date.toml": "seed = 2020-01-01\n",
+    "list.toml": "mixer = ['delta']\n",
+    "nested.toml": "[mixer_options.heads]\nmany = 4\n",
+    "scalar.toml": "task_options = 3\n",
+    "wrapped.toml": "[run]\nmixer = 'delta'\n",
+    "flag.toml": "mixed_lengths = 'yes'\n",
+    "option.toml": "[task_options]\nrules = '8'\n",
+    "twice.toml": "seed = 1\nseed = 2\n",
+    "json.toml": '{"mixer": "delta"}\n',
+    "deep.toml": "test_contexts = " + "[" * 5000 + "]" * 5000 + "\n",
+    "nul.toml": "mixer = 'a\0b'\n",
+    "escape.toml": 'mixer = "a\\nb\\u001b[31m"\n',
+    "good.toml": "steps = 2\nwarmup_steps = 0\n",
+}
+
+
+def bring(folder: Path) -> None:
+    """Puts them there, and a folder of runs with a broken record in it."""
+    for name, text in TEXTS.items():
+        (folder / name).write_text(text)
+    (folder / "latin.toml").write_bytes("mixer = 'déltä'\n".encode("latin-1"))
+    (folder / "latin.py").write_bytes("x = 'déltä'\n".encode("latin-1"))
+    (folder / "binary.py").write_bytes(bytes(range(256)))
+    # 10 MB, without the bytes on the disk.
+    with (folder / "large.toml").open("wb") as file:
+        file.truncate(10**7)
+    (folder / "empty").mkdir()
+    (folder / "no_records" / "a").mkdir(parents=True)
+    (folder / "no_records" / "a" / "plan.json").write_text("{}")
+    (folder / "broken" / "a").mkdir(parents=True)
+    (folder / "broken" / "a" / "plan.json").write_text("not JSON")

@@ -1,0 +1,360 @@
+"""What a hostile or a clumsy user asks for: exit 2, one line with the value and the fix.
+
+No traceback and nothing written, for every command. A case is a command line, the value as the
+line must show it, and what of the fix it must say. 25 s.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bad_files import bring
+
+from rulekeep.executors import LocalExecutor
+
+# A number too large for anything, a text too long to be shown whole.
+HUGE, LONG = str(10**30), "x" * 300
+
+BAD = [
+    # No command, or none of the known ones.
+    ("swep", "swep", "sweep"),
+    ("--colour", "--colour", "--help"),
+    # run: values of a spec.
+    ("run --width 0", "0", "greater than or equal to 1"),
+    ("run --width=-1", "-1", "greater than or equal to 1"),
+    (f"run --width {HUGE}", HUGE, "less than or equal to 16384"),
+    ("run --width 64.5", "64.5", "valid integer"),
+    ("run --width ''", "''", "valid integer"),
+    ("run --width ٦٤x", r"\u0664x", "valid integer"),
+    ("run --layers 0", "0", "greater than or equal to 1"),
+    ("run --layers 1e400", "1e400", "valid integer"),
+    (f"run --hidden {LONG}", "x" * 50, "valid integer"),
+    ("run --added-positions rotary", "rotary", "'none', 'learned' or 'earliness'"),
+    ("run --context 0", "0", "greater than or equal to 1"),
+    ("run --context 10", "10", "must be 49 or more"),
+    ("run --context 50 --task apply", "50", "must be"),
+    ("run --length-growth 1.5", "1.5", "less than or equal to 1"),
+    ("run --mixed-lengths maybe", "maybe", "valid boolean"),
+    ("run --test-contexts 64,", "64,", "whole number"),
+    ("run --test-contexts 64,64", "64", "name each once"),
+    ("run --test-contexts 3", "3", "must be 49 or more"),
+    ("run --test-contexts=-64", "-64", "must be from 1"),
+    ("run --seed=-1", "-1", "greater than or equal to 0"),
+    (f"run --seed {2**63}", str(2**63), "less than"),
+    ("run --steps 0", "0", "greater than or equal to 1"),
+    ("run --steps 10 --warmup-steps 10", "10", "must be below steps 10"),
+    ("run --learning-rate nan", "nan", "finite number"),
+    ("run --learning-rate 1e400", "1e400", "finite number"),
+    ("run --learning-rate=-0.001", "-0.001", "greater than 0"),
+    ("run --learning-rate 0", "0", "greater than 0"),
+    ("run --final-share 2", "2", "less than or equal to 1"),
+    ("run --max-gradient-norm inf", "inf", "finite number"),
+    ("run --precision float16", "float16", "'float32' or 'bfloat16'"),
+    ("run --device gpu", "gpu", "must be cpu, cuda or cuda:N"),
+    ("run --device cuda:x", "cuda:x", "must be cpu, cuda or cuda:N"),
+    ("run --device cuda:", "cuda:", "must be cpu, cuda or cuda:N"),
+    ("run --device cuda:7", "cuda:7", "cpu"),
+    ("run --device mps", "mps", "must be cpu, cuda or cuda:N"),
+    ("run --threads 0", "0", "greater than or equal to 1"),
+    ("run --widht 64", "--widht", "--width"),
+    ("run --width", "--width", "requires an argument"),
+    ("run --width 64 --width 32", "--width", "multiple times"),
+    # run: tasks and their options.
+    ("run --task recit", "recit", "did you mean recite?"),
+    ("run --task ''", "''", "choose from"),
+    ("run --task article", "article", "rulekeep article"),
+    ("run --task $'a\\nb'", "'a\\nb'", "choose from"),
+    ("run --task-options.ruels 3", "ruels", "did you mean 'rules'?"),
+    ("run --task-options.rules 33", "33", "must be from 1 to 32"),
+    ("run --task-options.rules x", "x", "valid integer"),
+    ("run --task-options.rules 8 --task-options.rule-words 4", "8", "must be from 1 to 4"),
+    ("run --task-options.decoy-rate 1.5", "1.5", "must be from 0 to 1"),
+    ("run --task-options.decoy-rate nan", "nan", "valid number"),
+    ("run --task-options.decoy-rate=-0.1", "-0.1", "must be from 0 to 1"),
+    ("run --task-options 3", "3", "--task-options.NAME VALUE"),
+    ("run --task-options.placement late", "late", "'early' or 'marked'"),
+    ("run --task-options.rules 1 --task-options.rule-words 2", "combinations", "100 or more"),
+    ("run --task task_raises.py:T", "task_raises.py:T", "no luck"),
+    ("run --task task_options.py:T", "task_options.py:T", "options_type"),
+    # run: mixers and their options.
+    ("run --mixer delt", "delt", "did you mean delta?"),
+    ("run --mixer $'a\\nb\\x1b[31m'", r"'a\nb\x1b[31m'", "choose from"),
+    ("run --mixer '</script>'", "</script>", "choose from"),
+    (f"run --mixer {LONG}", "x" * 50, "choose from"),
+    ("run --mixer delta+", "''", "choose from"),
+    ("run --mixer delta+slidingwindow", "slidingwindow", "did you mean sliding_window?"),
+    ("run --mixer delta+slots+gru", "delta+slots+gru", "layers"),
+    ("run --mixer-options.haeds 4", "haeds", "did you mean 'heads'?"),
+    ("run --mixer-options.heads 5", "5", "width 64"),
+    ("run --mixer-options.heads 0", "0", "must divide"),
+    ("run --mixer-options.heads many", "many", "valid integer"),
+    ("run --mixer-options.slots 8", "slots", "choose from"),
+    ("run --mixer delta+slots --mixer-options.gru.heads 8", "gru.heads", "delta.heads"),
+    ("run --mixer no.py:M", "no.py", "there is no file"),
+    ("run --mixer empty:M", "empty:M", "named as file.py:Class"),
+    ("run --mixer nowhere:M", "nowhere:M", "there is no module nowhere"),
+    ("run --mixer ..up:M", "..up:M", "file.py:Class or module:Class"),
+    ("run --mixer :M", ":M", "must be file.py:Class or module:Class"),
+    ("run --mixer plain.py:", "plain.py:", "must be file.py:Class or module:Class"),
+    ("run --mixer syntax.py:M", "syntax.py:M", "SyntaxError"),
+    ("run --mixer empty.py:M", "empty.py has no M", "has no Module"),
+    ("run --mixer raises.py:M", "raises.py:M", "ValueError: no luck (raises.py, line 1)"),
+    ("run --mixer exits.py:M", "exits.py:M", "SystemExit: 3"),
+    ("run --mixer stops.py:M", "stops.py:M", "KeyError"),
+    ("run --mixer latin.py:M", "latin.py:M", "SyntaxError"),
+    ("run --mixer binary.py:M", "binary.py:M", "SyntaxError"),
+    ("run --mixer plain.py:M", "plain.py:M", "is not a subclass of torch.nn"),
+    ("run --mixer plain.py:thing", "plain.py:thing", "is not a subclass of torch.nn"),
+    ("run --mixer a_file:M", "a_file:M", "named as file.py:Class"),
+    ("run --mixer ./a_file:M", "./a_file", "is not a Python file"),
+    ("run --mixer module.py:M", "module.py:M", "init_state"),
+    ("run --mixer positional.py:M", "positional.py:M", "TypeError"),
+    ("run --mixer constructor.py:M", "constructor.py:M", "OSError: two lines"),
+    ("run --mixer picky.py:M", "need", "must be given"),
+    ("run --mixer picky.py:M --mixer-options.haeds 4", "haeds", "did you mean 'heads'?"),
+    ("run --mixer annotated.py:M", "annotated.py:M", "Nowhere"),
+    ("run --mixer odd.py:M", "model_config", "give it another"),
+    ("run --predictor module.py:M", "module.py:M", "is not a subclass of rulekeep.evaluation"),
+    ("run --predictor uniform", "uniform", "file.py:Class"),
+    ("run --predictor module.py:M --mixer delta", "mixer", "predictor"),
+    # run: the rest.
+    ("run --out a_file", "a_file", "name another folder"),
+    ("run --out a_file/under", "a_file/under", "name another folder"),
+    ("run --out ''", "''", "name of a folder"),
+    ("run --out $'a\\nb'", r"'a\nb'", "name of a folder"),
+    ("run --out /proc/runs", "/proc/runs", "name another folder"),
+    (f"run --out {LONG}", "x" * 50, "name another folder"),
+    ("run --time-limit 0", "0", "seconds above 0"),
+    ("run --time-limit nan", "nan", "seconds above 0"),
+    ("run --time-limit 1e400", "1e400", "seconds above 0"),
+    ("run --tracker mlflow", "mlflow", "choose from none, tensorboard"),
+    ("run --tracker trackio", "trackio", "pip install trackio"),
+    # run: spec files.
+    ("run no.toml", "no.toml", "name a TOML file"),
+    ("run empty", "empty", "name a TOML file"),
+    ("run $'\\0.toml'", r"\x00.toml", "name a TOML file"),
+    ("run unknown_key.toml", "widht", "did you mean 'width'?"),
+    ("run unknown_table.toml", "mixer_option", "did you mean 'mixer_options'?"),
+    ("run text_for_number.toml", "'64'", "valid integer"),
+    ("run fraction.toml", "2.5", "valid integer"),
+    ("run range.toml", "-0.003", "greater than 0"),
+    ("run nan.toml", "nan", "finite"),
+    ("run infinite.toml", "inf", "finite number"),
+    ("run huge.toml", HUGE, "less than"),
+    ("run digits.toml", "digits.toml", "digits"),
+    ("run date.toml", "2020-01-01", "integer"),
+    ("run list.toml", "['delta']", "valid string"),
+    ("run nested.toml", "heads", "{'many': 4}"),
+    ("run scalar.toml", "task_options 3", "an object"),
+    ("run wrapped.toml", "'run'", "choose from"),
+    ("run flag.toml", "'yes'", "valid boolean"),
+    ("run option.toml", "'8'", "valid integer"),
+    ("run twice.toml", "twice.toml", "is not TOML"),
+    ("run json.toml", "json.toml", "is not TOML"),
+    ("run deep.toml", "deep.toml", "nested too deeply"),
+    ("run \udcff.toml", r"\udcff", "name a TOML file"),
+    ("run --mixer \udcff", r"\udcff", "write UTF-8"),
+    ("run /dev/zero", "/dev/zero", "larger than 1 MiB"),
+    ("run nul.toml", "nul.toml", "is not TOML"),
+    ("run escape.toml", r"'a\nb\x1b[31m'", "choose from"),
+    ("run latin.toml", "latin.toml", "is not UTF-8"),
+    ("run large.toml", "large.toml", "larger than 1 MiB"),
+    ("run a_file", "a_file", "is not TOML"),
+    ("run good.toml --width 0", "0", "greater than or equal to 1"),
+    ("run good.toml empty", "empty", "--help"),
+    # sweep.
+    ("sweep", "WHAT", "requires an argument"),
+    ("sweep smok", "smok", "did you mean smoke?"),
+    ("sweep ''", "''", "choose from"),
+    ("sweep no.py", "no.py", "there is no file"),
+    ("sweep empty", "empty", "choose from"),
+    ("sweep syntax.py", "syntax.py", "SyntaxError"),
+    ("sweep raises.py", "raises.py", "ValueError: no luck"),
+    ("sweep exits.py", "exits.py", "SystemExit: 3"),
+    ("sweep other.py", "other.py", "did you mean sweeps?"),
+    ("sweep number.py", "number.py", "no function sweep"),
+    ("sweep none.py", "none.py", "return a list of RunSpec"),
+    ("sweep nothing.py", "nothing.py", "return a list of RunSpec"),
+    ("sweep text.py", "text.py", "return a list of RunSpec"),
+    ("sweep dicts.py", "dicts.py", "return a list of RunSpec"),
+    ("sweep breaks.py", "breaks.py", "RuntimeError: two lines"),
+    ("sweep leaves.py", "leaves.py", "SystemExit: 3"),
+    ("sweep two.py", "two.py", "one argument"),
+    ("sweep coroutine.py", "coroutine.py", "is async"),
+    ("sweep endless.py", "endless.py", "more than 100000 specs"),
+    ("sweep bad_spec.py", "bad_spec.py", "greater than or equal to 1"),
+    ("sweep late.py", "delt", "did you mean delta?"),
+    ("sweep long.py", "3", "must be 49 or more"),
+    ("sweep smoke --mixers delta", "delta", "leave it out"),
+    ("sweep exam --mixers delt", "delt", "did you mean delta?"),
+    ("sweep exam --mixers ''", "''", "name"),
+    ("sweep exam --mixers 'delta[heads]'", "'heads'", "option=value"),
+    ("sweep exam --mixers 'delta[heads=8'", "delta[heads=8", "name[option=value"),
+    ("sweep exam --mixers 'delta[haeds=8]'", "haeds", "did you mean 'heads'?"),
+    ("sweep exam --mixers delta,delta", "delta", "once"),
+    ("sweep smoke --workers 0", "0", "must be 1 or more"),
+    ("sweep smoke --workers two", "two", "whole number"),
+    ("sweep smoke --executor slurm", "slurm", "choose from local, dask"),
+    ("sweep smoke --executor dask", "dask", "needs --scheduler ADDRESS"),
+    ("sweep smoke --scheduler tcp://x:1", "tcp://x:1", "for --executor dask only"),
+    ("sweep smoke --resources GPU=1", "GPU=1", "for --executor dask only"),
+    ("sweep smoke --executor dask --scheduler x --workers 2", "2", "leave it out"),
+    ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU", "GPU", "NAME=AMOUNT"),
+    ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU=nan", "nan", "above 0"),
+    ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU=-1", "-1", "above 0"),
+    ("sweep smoke --executor dask --scheduler nonsense:://", "nonsense:://", "start one with"),
+    ("sweep smoke --out a_file", "a_file", "name another folder"),
+    ("sweep smoke --time-limit soon", "soon", "seconds above 0"),
+    ("sweep smoke --tracker ''", "''", "choose from none"),
+    # resume, verify, report, list.
+    ("resume nowhere", "nowhere", "name one that a sweep has written"),
+    ("resume a_file", "a_file", "name one that a sweep has written"),
+    ("resume empty", "empty", "name the --out of a sweep"),
+    ("resume ''", "''", "name of a folder"),
+    ("resume", "FOLDER", "requires an argument"),
+    ("resume no_records --executor x", "x", "choose from local, dask"),
+    ("resume no_records --time-limit=-1", "-1", "seconds above 0"),
+    ("verify nowhere", "nowhere", "name one that a sweep has written"),
+    ("verify a_file", "a_file", "name one that a sweep has written"),
+    ("verify $'\\0'", r"\x00", "name one that a sweep has written"),
+    ("verify", "FOLDER", "requires an argument"),
+    ("verify empty", "empty", "name the --out of a sweep"),
+    ("report nowhere", "nowhere", "name one that a sweep has written"),
+    ("report a_file", "a_file", "name one that a sweep has written"),
+    ("report ''", "''", "name one that a sweep has written"),
+    ("report empty", "empty", "has no record yet"),
+    ("report no_records", "no_records", "rulekeep resume no_records"),
+    ("report no_records --out a_file", "no_records", "has no record yet"),
+    ("list all", "all", "--help"),
+    # certify, data, show, check-task.
+    ("certify", "TASK", "requires an argument"),
+    ("certify recit", "recit", "did you mean recite?"),
+    ("certify recite --context 48", "48", "must be from 49"),
+    ("certify recite --context 64,64", "64", "name each once"),
+    ("certify recite --context ''", "''", "whole number"),
+    ("certify recite --examples 9", "9", "must be 100 or more"),
+    (f"certify recite --examples {HUGE}", HUGE, "must be from 1"),
+    ("certify recite --seed=-1", "-1", "must be from 0"),
+    ("certify recite --out a_file", "a_file", "name another folder"),
+    ("certify recite --rules 33", "33", "must be from 1 to 32"),
+    ("certify task_raises.py:T", "task_raises.py:T", "no luck"),
+    ("certify task_draws.py:T --context 64", "task_draws.py:T", "ZeroDivisionError"),
+    ("certify plain.py:M", "plain.py:M", "is not a subclass of rulekeep.tasks"),
+    ("data recite", "--context", "requires an argument"),
+    ("data recite --context 1", "1", "must be from 49"),
+    (f"data recite --context {HUGE}", HUGE, "must be from 49"),
+    ("data recite --context 64 --n 0", "0", "must be from 1"),
+    (f"data recite --context 64 --n {HUGE}", HUGE, "must be from 1"),
+    ("data recite --context 64 --split validation", "validation", "train, dev, test"),
+    ("data recite --context 64 --split ''", "''", "train, dev, test"),
+    ("data recite --context 64 --format csv", "csv", "jsonl, parquet, npz"),
+    ("data recite --context 64 --out empty", "empty", "is not a file"),
+    ("data recite --context 64 --out no/file", "no/file", "no folder no"),
+    ("data recite --context 64 --out $'a\\nb'", r"'a\nb'", "name of a file"),
+    (f"data recite --context 64 --out {LONG}", "x" * 50, "name another"),
+    ("data recite --context 64 --decoy-rate 1e400", "1e400", "finite number"),
+    ("data article --context 64 --n 1945", "1945", "from 1 to 1944"),
+    ("data task_draws.py:T --context 64", "task_draws.py:T", "ZeroDivisionError"),
+    ("show recite --context=-1", "-1", "must be from 49"),
+    ("show recite --n 101", "101", "must be from 1 to 100"),
+    ("show recite --html empty", "empty", "is not a file"),
+    ("show recite --html no/x.html", "no/x.html", "no folder no"),
+    ("show recite --colour 3", "--colour", "recite takes --rules"),
+    ("show recite --ruels 3", "--ruels", "did you mean --rules?"),
+    ("show article --rules 3", "--rules", "article takes"),
+    ("show '</script>'", "</script>", "choose from"),
+    ("show task_options.py:T", "task_options.py:T", "options_type"),
+    ("check-task article", "article", "is a table"),
+    ("check-task exits.py:T", "exits.py:T", "SystemExit: 3"),
+    ("check-task recite --examples x", "x", "whole number"),
+    ("check-task recite --context 10", "10", "must be from 49"),
+    ("check-task", "TASK", "requires an argument"),
+    # article.
+    ("article --contexts 15", "15", "must be 16 or more"),
+    ("article --contexts 64,big", "64,big", "whole number"),
+    (f"article --contexts {HUGE}", HUGE, "must be 131072 or less"),
+    ("article --models mamba", "mamba", "choose from attention, compressed"),
+    ("article --seeds 1,1", "1", "name each once"),
+    (f"article --steps {HUGE}", HUGE, "must be"),
+    ("article --workers=-1", "-1", "must be 1 or more"),
+    ("article --out a_file", "a_file", "cannot be written"),
+    ("article attention", "attention", "--help"),
+]
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Every file and folder, with the size of a file."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size if path.is_file() else -1
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+def never(*arguments: object) -> None:
+    pytest.fail("a run was started")
+
+
+def words(line: str) -> list[str]:
+    """A command line as a shell has it, `$'…'` included."""
+    parts = shlex.split(line.replace("$'", "'"))
+    return [part.encode("latin-1", "backslashreplace").decode("unicode_escape") for part in parts]
+
+
+@pytest.mark.parametrize(("line", "value", "fix"), BAD, ids=[line[:60] for line, *_ in BAD])
+def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
+    run, tmp_path: Path, monkeypatch, line: str, value: str, fix: str
+) -> None:
+    bring(tmp_path)
+    monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
+    monkeypatch.setattr(LocalExecutor, "run", never)
+    before = listing(tmp_path)
+    code, output, errors = run(*words(line))
+    assert (code, output) == (2, b""), errors
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("rulekeep: ")
+    assert value in errors
+    assert fix in errors
+    assert len(errors) < 1000
+    assert errors.removesuffix("\n").isprintable()
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run --mixer raises.py:M", "ValueError: no luck"),
+        ("sweep endless.py", "more than 100000"),
+        ("resume $'\\x1b[31m'", r"\x1b[31m"),
+        ("verify broken/a", "name the --out of a sweep"),
+        ("data recite --context 64 --n -1", "-1"),
+    ],
+)
+def test_a_process_of_its_own_says_the_same_one_line(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    bring(tmp_path)
+    before = listing(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "rulekeep", *words(line)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert listing(tmp_path) == before
+
+
+def test_what_is_only_doubtful_is_one_line_said_once(tmp_path: Path) -> None:
+    options = [f"--task-options.{pair}" for pair in ("rules=1", "rule-words=40")]
+    small = ["--width=16", "--steps=1", "--warmup-steps=0", "--context=64", "--dev-examples=9"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rulekeep", "run", *options, *small, "--test-examples=9"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    doubt, ended = done.stderr.splitlines()
+    assert doubt.startswith("rulekeep: recite with ReciteOptions(rules=1, rule_words=40")
+    assert "640 combinations" in doubt
+    assert ended.startswith("[1/1] recite attention")

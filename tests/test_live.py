@@ -1,0 +1,126 @@
+"""What a sweep shows while it goes: a live table on a terminal, lines elsewhere; Ctrl-C. 30 s."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# A name that rich would take for markup, and a terminal for a command.
+NAME = "[bold red]odd.py"
+MIXERS = """
+import torch
+from torch import nn
+
+
+class Kept(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.write = nn.Linear(width, width)
+
+    def init_state(self, n):
+        return (torch.zeros(n, 1),)
+
+    def forward(self, x, state=None):
+        return self.write(x), (torch.zeros(len(x), 1),)
+
+
+class Failing(Kept):
+    def forward(self, x, state=None):
+        raise ValueError("[red]no[/red] such luck")
+"""
+SWEEP = f"""
+from rulekeep.specs import RunSpec
+
+
+def sweep():
+    small = dict(width=16, context=64, dev_examples=32, test_examples=32, warmup_steps=0)
+    mixers = ("{NAME}:Kept", "{NAME}:Failing")
+    return [RunSpec(mixer=mixer, steps=STEPS, **small) for mixer in mixers]
+"""
+COMMAND = [sys.executable, "-m", "rulekeep"]
+LABEL = f"recite {NAME}:Kept context 64 seed 1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / NAME).write_text(MIXERS)
+    (tmp_path / "short.py").write_text(SWEEP.replace("STEPS", "300"))
+    (tmp_path / "long.py").write_text(SWEEP.replace("STEPS", "1000000"))
+    return tmp_path
+
+
+def on_a_terminal(command: list[str], folder: Path) -> tuple[int, str]:
+    """Exit code, and all that a terminal of 100 columns got as standard error."""
+    driver, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=terminal, env=environment
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                shown += (more := os.read(driver, 2**16))
+            except OSError:
+                break
+            if not more:
+                break
+    os.close(driver)
+    return process.returncode, shown.decode(errors="replace")
+
+
+def test_a_terminal_shows_a_live_table_and_names_as_they_are(folder: Path) -> None:
+    code, shown = on_a_terminal([*COMMAND, "sweep", "short.py", "--out", "runs"], folder)
+    assert code == 1
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    for counts in ("0 of 2 done, 0 running, 0 failed", "1 running, 1 failed"):
+        assert counts in plain
+    assert re.search(r"running, \d failed [━╸╺ ]+ +\d+/600 \d:\d\d:\d\d", plain)
+    assert f"{LABEL} rate 0.003 ━" in plain
+    assert f"{LABEL} rate 0.003: retention" in plain
+    assert "failed: ValueError: [red]no[/red] such luck" in plain
+    # The table is drawn over itself, and erased at the end.
+    assert shown.count("\x1b[1A\x1b[2K") > 5
+    assert "\x1b[1A\x1b[2K" in shown.rpartition("━")[2]
+
+
+def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "sweep", "short.py", "--out", "runs"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert [line[:6] for line in lines[:2]] == ["[1/2] ", "[2/2] "]
+    assert any(f"{LABEL} rate 0.003: retention" in line for line in lines)
+    assert len(lines) == 3
+    assert "failed: ValueError: [red]no[/red] such luck (see runs/" in lines[2]
+
+
+def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "sweep", "long.py", "--out", "my runs"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+        # A shell that starts the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("my runs/*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    (failed, said) = errors.splitlines()
+    assert failed.startswith("[1/2] ")
+    assert said == (
+        "interrupted: 0 of 2 runs are finished; for the rest: rulekeep resume 'my runs'"
+    )
