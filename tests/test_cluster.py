@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import tiny
 import torch
 from distributed import Client
 
 import rulekeep
+from rulekeep import sweep
 from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
 from rulekeep.specs import UsageError
 
@@ -143,6 +145,15 @@ def test_results_are_those_of_the_local_executor(address: str, tmp_path: Path) -
     here = finished(LocalExecutor(2).run(job, jobs))
     assert there == here
     assert [there[i].result[0] for i in range(3)] == ["a", "bb", "ccc"]
+
+
+def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path) -> None:
+    specs = [tiny.tiny(mixer=mixer, seed=seed) for mixer in ("slots", "delta") for seed in (1, 2)]
+    for name, executor in (("there", DaskExecutor(address)), ("here", LocalExecutor(2))):
+        list(sweep.execute(sweep.plan(specs, tmp_path / name), executor))
+    there = tiny.timeless_records(tmp_path / "there")
+    assert there == tiny.timeless_records(tmp_path / "here")
+    assert [record["status"] for record in there.values()] == ["done"] * 4
 
 
 def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from rulekeep.evaluation import (
     evaluate_samples,
 )
 from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import Mixer, Outside
-from rulekeep.model import LanguageModel, MixerError, earliness
+from rulekeep.mixers.base import Mixer, MixerError, Outside
+from rulekeep.model import LanguageModel, earliness
 from rulekeep.tasks import TASKS, Recite, SampledTask
 
 SAMPLED = {name: kind for name, kind in TASKS.items() if issubclass(kind, SampledTask)}

@@ -22,16 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rulekeep.feed_forward import feed_forward
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
 from rulekeep.specs import Positions, named_seed
 
 # Of the signal of how early a token is: bumps in log-time, the last of them for good.
 _BUMPS = 16
 _EARLY_TOKENS = 64
-
-
-class MixerError(RuntimeError):
-    """A mixer breaks its contract: one line that says how."""
 
 
 class ModelState(NamedTuple):
@@ -74,12 +70,11 @@ class Block(nn.Module):
         )
 
     def _check(self, normed: Tensor, version: int, y: Any, shape: torch.Size) -> None:
-        name = type(self.mixer).__name__
-        if not isinstance(y, Tensor) or y.shape != shape:
-            got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise MixerError(f"{name} returned {got}, expected a tensor of shape {list(shape)}")
+        check_shape(self.mixer, y, shape)
         if normed._version != version:
-            raise MixerError(f"{name} changed its input in place: it must leave it as it is")
+            raise MixerError(
+                f"{name_of(self.mixer)} changed its input in place: it must leave it as it is"
+            )
 
 
 class LanguageModel(nn.Module):

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from rulekeep import costs
 from rulekeep.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.evaluation import ModelPredictor, answer_loss, evaluate_samples
-from rulekeep.model import LanguageModel, MixerError
+from rulekeep.mixers.base import MixerError
+from rulekeep.model import LanguageModel
 from rulekeep.resolving import Resolved, resolve
 from rulekeep.specs import RunSpec, TrainingSpec, named_seed
 from rulekeep.store import Record, RunFolder

@@ -9,8 +9,13 @@ after another, each with the state of the one before, gives what the whole gives
 from abc import ABC, abstractmethod
 from typing import Any, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class MixerError(RuntimeError):
+    """A mixer breaks its contract: one line that says how."""
 
 
 class Mixer(nn.Module, ABC):
@@ -50,6 +55,7 @@ class Mixer(nn.Module, ABC):
         it where that spares work: the last layer is needed only where the loss looks.
         """
         y, _ = self.forward(x)
+        check_shape(self, y, x.shape)
         return y[:, -last:]
 
 
@@ -71,3 +77,21 @@ class Outside(Mixer):
         """The module's own."""
         y, after = self.module(x, state)
         return y, after
+
+
+def name_of(mixer: Mixer) -> str:
+    """What to call it to a user: the class that was asked for."""
+    return type(mixer.module if isinstance(mixer, Outside) else mixer).__name__
+
+
+def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:
+    """Whether what a mixer returned is a tensor of this shape.
+
+    Raises:
+        MixerError: it is not.
+    """
+    if not isinstance(y, Tensor) or y.shape != shape:
+        got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise MixerError(
+            f"{name_of(mixer)} returned {got}, expected a tensor of shape {list(shape)}"
+        )

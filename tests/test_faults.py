@@ -1,0 +1,384 @@
+"""What goes wrong with disks, files and plug-ins costs what it must, and is said. About 60 s."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tiny import plugin, rulekeep, sweep_file
+
+from rulekeep import sweep
+from rulekeep.executors import LocalExecutor
+from rulekeep.report import write_report
+from rulekeep.specs import RunSpec, UsageError
+from rulekeep.store import Record, RunFolder, read_record, read_runs
+
+IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
+GLOBAL = "MixerError: {} draws from a global random stream: give it a generator of its own"
+# Lines at the top, lines in forward, and how the run must end.
+MISBEHAVING = {
+    "hangs": ("", "time.sleep(600)", "timeout", "stopped after its limit of 20 s"),
+    "import": (
+        f"{IN_A_WORKER}raise ValueError('told to')", "", "failed",
+        "UsageError: mixer '{}': ValueError: told to (import.py, line 11)",
+    ),
+    "shape": ("", "y = y[:, 1:]", "failed", "MixerError: Mixer returned [4, "),
+    "kind": ("", "y = None", "failed", "MixerError: Mixer returned NoneType, expected a tensor"),
+    "input": ("", "x.mul_(2)", "failed", "MixerError: Mixer changed its input in place"),
+    "torch_stream": ("", "torch.rand(1)", "failed", GLOBAL),
+    "numpy_stream": ("", "np.random.rand()", "failed", GLOBAL),
+    "python_stream": ("", "random.random()", "failed", GLOBAL),
+    "exits": ("", "sys.exit(0)", "failed", "SystemExit: 0"),
+    "leaves": ("", "os._exit(3)", "killed", "its process ended by exit code 3"),
+    "killed": ("", "os.kill(os.getpid(), 9)", "killed", "its process ended by signal 9"),
+    "memory": ("", "torch.empty(2**60)", "out_of_memory", "RuntimeError: "),
+    "memory_error": ("", "raise MemoryError", "out_of_memory", "MemoryError: "),
+    "half_a_letter": ("", "raise ValueError('\\udcff')", "failed", "ValueError: \udcff"),
+    "many_lines": ("", "raise ValueError('a\\nb')", "failed", "ValueError: a"),
+    "not_a_number": ("", "y = y * float('nan')", "diverged", "loss not finite at step 1; "),
+}  # fmt: skip
+
+
+def made(specs: list[RunSpec], root: Path, limit: float | None = None) -> list[Record]:
+    """Plans and runs; the records in the order of the specs."""
+    planned = sweep.plan(specs, root)
+    events = sweep.execute(planned, LocalExecutor(2), limit)
+    found = {event.job.id: event.record for event in events if hasattr(event, "record")}
+    found |= {record["id"]: record for record in planned.finished}
+    return [found[sweep.identity(spec)] for spec in specs]
+
+
+def spoilt(folder: Path, name: str) -> RunSpec:
+    top, forward, *_ = MISBEHAVING[name]
+    return tiny.tiny(mixer=plugin(folder, name, top, forward))
+
+
+@pytest.fixture(scope="module")
+def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """A sweep of all of them with a good one last."""
+    folder = tmp_path_factory.mktemp("misbehaved")
+    specs = [*(spoilt(folder, name) for name in MISBEHAVING), tiny.tiny()]
+    records = made(specs, folder / "runs", limit=20)
+    return dict(zip([*MISBEHAVING, "good"], records, strict=True))
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_a_mixer_that_misbehaves_ends_its_own_run_with_a_reason(
+    misbehaved: dict[str, Record], name: str
+) -> None:
+    record = misbehaved[name]
+    *_, status, reason = MISBEHAVING[name]
+    assert record["status"] == status
+    assert record["reason"].startswith(reason.format(record["spec"]["mixer"]))
+    assert "\n" not in record["reason"]
+    assert misbehaved["good"]["status"] == "done"
+
+
+def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    lines = f"if Path({str(flag)!r}).exists(): raise ValueError('told to')"
+    spec = tiny.tiny(mixer=plugin(tmp_path, "once", forward=lines))
+    (record,) = made([spec], tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs" / record["id"])
+    assert folder.log.read_text().startswith("ValueError: told to\n\nTraceback")
+    assert "once.py" in folder.log.read_text()
+    flag.unlink()
+    (record,) = made([spec], tmp_path / "runs")
+    assert [record["status"], record["attempt"]] == ["done", 2]
+    assert not folder.log.exists()
+
+
+def test_a_mixer_that_raises_at_import_is_bad_usage_and_nothing_is_written(tmp_path: Path) -> None:
+    spec = tiny.tiny(mixer=plugin(tmp_path, "raises", "raise ValueError('told to')"))
+    with pytest.raises(UsageError, match=r"^mixer '.*': ValueError: told to \(raises.py, line 9"):
+        sweep.plan([spec], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs."""
+    root = tmp_path_factory.mktemp("whole") / "runs"
+    made([tiny.tiny(), tiny.tiny(seed=2)], root)
+    return root
+
+
+def flipped(content: bytes) -> bytes:
+    middle = content.index(b'"val_loss"') + len(b'"val_loss": 4.')
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "NULs": lambda content: b"\0" * len(content),
+    "a flipped bit": flipped,
+    "100,000 nested brackets": lambda _: b"[" * 100_000,
+    "an oversized integer": lambda content: content.replace(b': 1,', b": " + b"9" * 5000 + b","),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_is_set_aside_made_again_and_said(
+    whole: Path, tmp_path: Path, damage: str
+) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    spec = tiny.tiny()
+    path = root / sweep.identity(spec) / "record.json"
+    before, content = read_record(path), path.read_bytes()
+    broken = DAMAGE[damage](content)
+    assert broken != content
+    path.write_bytes(broken)
+    planned = sweep.plan([spec, tiny.tiny(seed=2)], root)
+    (note,) = planned.notes
+    assert note.startswith(f"run {path.parent.name}: record.json: ")
+    assert note.endswith("; set aside as record.json.corrupt-1")
+    assert [len(planned.finished), len(planned.jobs)] == [1, 1]
+    assert path.with_name("record.json.corrupt-1").read_bytes() == broken
+    made([spec], root)
+    again = read_record(path)
+    assert tiny.timeless(again) == tiny.timeless(before)
+    assert again["notes"] == ["record.json.corrupt-1 was set aside as corrupt"]
+    (said,) = read_runs(root).notes
+    assert said.endswith("record.json.corrupt-1 was set aside as corrupt, and the run made again")
+
+
+def test_the_report_says_what_was_set_aside(whole: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    path = next(root.glob("*/record.json"))
+    path.write_bytes(b"")
+    kept = read_runs(root)
+    write_report(kept.records, tmp_path / "report", "rulekeep report runs", kept.notes)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert f"{path.parent.name}: record.json: not readable as JSON" in text
+    assert "set aside as record.json.corrupt-1" in text
+
+
+def test_verify_names_what_is_broken_and_ends_with_1_without_torch(
+    whole: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(whole, root)
+    good = rulekeep("verify", "runs", cwd=tmp_path)
+    assert [good.returncode, good.stdout, good.stderr] == [
+        0, "2 records whole, 0 broken, 0 runs without a record\n", "",
+    ]  # fmt: skip
+    first, second = sorted(root.glob("*/record.json"))
+    first.write_bytes(b"\0" * 10)
+    second.unlink()
+    code = (
+        "import sys; from rulekeep.commands.records import verify; code = verify('runs');"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == "0 records whole, 1 broken, 1 runs without a record\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"run {first.parent.name}: record.json: not readable as JSON")
+    # It only looks.
+    assert first.read_bytes() == b"\0" * 10
+
+
+class Hostile:
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.touched),)
+
+
+def checkpoint(content: bytes) -> bytes:
+    """What `load_checkpoint` takes for whole."""
+    return hashlib.sha256(content).hexdigest().encode() + content
+
+
+def saved(value: object) -> bytes:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+CHECKPOINTS: dict[str, Callable[[Path], bytes]] = {
+    "empty": lambda _: b"",
+    "truncated": lambda _: checkpoint(saved({"about": "[null, [], null]"}))[:-10],
+    "hostile pickle": lambda path: checkpoint(pickle.dumps(Hostile(path))),
+    "hostile archive": lambda path: checkpoint(saved(Hostile(path))),
+    "of another model": lambda _: checkpoint(
+        saved({"about": "[[1, 0.0, 0.0], [], null]", "model": {}, "optimizer": {}})
+    ),
+    "nested": lambda _: checkpoint(saved({"about": "[" * 100_000})),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_that_cannot_be_used_is_not_executed_and_the_run_begins_anew(
+    whole: Path, tmp_path: Path, kind: str
+) -> None:
+    spec = tiny.tiny()
+    sweep.plan([spec], tmp_path)
+    folder = RunFolder(tmp_path / sweep.identity(spec))
+    content = CHECKPOINTS[kind](tmp_path / "executed")
+    folder.checkpoint.write_bytes(content)
+    (record,) = made([spec], tmp_path)
+    assert not (tmp_path / "executed").exists()
+    assert folder.path.joinpath("checkpoint.corrupt-1").read_bytes() == content
+    assert not folder.checkpoint.exists()
+    first, second = record["notes"]
+    assert first.startswith("checkpoint not usable (")
+    assert first.endswith("): set aside as checkpoint.corrupt-1, begun anew")
+    assert second == "checkpoint.corrupt-1 was set aside as corrupt"
+    assert tiny.timeless(record) == tiny.timeless(read_record(whole / folder.id / "record.json"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "rulekeep-test", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted: needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+# Fills the disk at a step, and clears it at another.
+FILL = """
+step = next(steps)
+if step == 3:
+    with disk.joinpath("filler").open("wb", buffering=0) as file:
+        size = 2**20
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+"""
+
+
+def filling(folder: Path, name: str, disk: Path, forward: str = "", top: str = "") -> RunSpec:
+    head = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(disk)!r})\n{top}"
+    return tiny.tiny(mixer=plugin(folder, name, head, FILL + forward))
+
+
+def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    spec = filling(tmp_path, "fills", small_disk)
+    (record,) = made([spec], small_disk / "runs")
+    assert record["status"] == "failed"
+    assert record["reason"] == "OSError: [Errno 28] No space left on device"
+    assert record["notes"] == ["not kept on disk: No space left on device"]
+    folder = RunFolder(small_disk / "runs" / record["id"])
+    assert not folder.record.exists()
+    assert not list(folder.path.glob(".*.tmp-*"))
+    (small_disk / "filler").unlink()
+    other = plugin(tmp_path, "fills", f"disk = Path({str(small_disk)!r})")
+    assert other == spec.mixer
+    (record,) = made([tiny.tiny(mixer=other)], small_disk / "runs")
+    assert record["status"] == "done"
+    assert folder.id != record["id"]
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    top = "import rulekeep.run\nrulekeep.run._CHECKPOINT_SECONDS = -1.0\n"
+    clear = "if step == 8:\n    disk.joinpath('filler').unlink()\n"
+    spec = filling(tmp_path, "fills", small_disk, clear, top)
+    (record,) = made([spec], small_disk / "runs")
+    assert record["status"] == "done"
+    assert record["notes"] == ["a checkpoint could not be written: No space left on device"]
+
+
+def test_a_disk_that_is_full_at_the_log_loses_the_log_only(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    spec = filling(tmp_path, "fills", small_disk, "if step == 4: raise ValueError('told to')\n")
+    good = tiny.tiny()
+    records = made([spec, good], small_disk / "runs")
+    assert [records[0]["status"], records[0]["reason"]] == ["failed", "ValueError: told to"]
+    assert records[0]["notes"] == ["not kept on disk: No space left on device"]
+    assert not (small_disk / "runs" / records[0]["id"] / "log.txt").exists()
+
+
+def test_a_disk_that_is_full_at_the_plan_leaves_nothing(small_disk: Path) -> None:
+    with (small_disk / "filler").open("wb") as file:
+        file.write(bytes(2**20 - 2**13))
+    before = set(small_disk.rglob("*"))
+    # Each plan takes a page or two.
+    with pytest.raises(OSError, match="No space left on device"):
+        sweep.plan([tiny.tiny(seed=seed) for seed in range(400)], small_disk / "runs")
+    assert set(small_disk.rglob("*")) == before
+
+
+def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
+    whole: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, small_disk / "runs")
+    next((small_disk / "runs").glob("*/record.json")).write_text("{")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    try:
+        file = sweep_file(tmp_path, [tiny.tiny(seed=3)])
+        for command in (["sweep", file, "--out", "disk/runs"], ["resume", "disk/runs"]):
+            done = rulekeep(*command, cwd=tmp_path)
+            assert done.returncode == 2
+            (line,) = done.stderr.splitlines()
+            assert "disk/runs: cannot be written (Read-only file system)" in line
+        assert "1 records whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
+        done = rulekeep("report", "disk/runs", "--out", "report", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "cannot be set aside" in (tmp_path / "report" / "report.md").read_text()
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+
+
+def test_a_clock_set_back_changes_nothing(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = (
+        "clock = [2e9]\n"
+        "def set_back():\n"
+        "    clock[0] -= 3600\n"
+        "    return clock[0]\n"
+        "time.time = set_back\n"
+    )
+    spec = tiny.tiny(mixer=plugin(tmp_path, "late", back))
+    clock = iter(range(2 * 10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    (record,) = made([spec], tmp_path / "runs", limit=60)
+    assert record["status"] == "done"
+    assert record["costs"]["train_seconds"] > 0
+    assert [row["train_seconds"] for row in record["history"]] == sorted(
+        row["train_seconds"] for row in record["history"]
+    )
+
+
+@pytest.mark.parametrize("closed", ["| head -n 0", ">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_sweep_without_a_terminal_or_a_reader_keeps_its_records(
+    tmp_path: Path, closed: str
+) -> None:
+    file = sweep_file(tmp_path, [tiny.tiny()])
+    done = subprocess.run(
+        f"{tiny.COMMAND} sweep {file} --out runs {closed}",
+        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tiny.statuses(tmp_path / "runs") == ["done"]
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "\x1b" not in done.stderr
+    assert json.loads(next((tmp_path / "runs").glob("*/record.json")).read_text())["checksum"]

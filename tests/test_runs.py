@@ -1,0 +1,147 @@
+"""One spec, one record, the same bits however it came about. About 15 s."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from rulekeep import run as running
+from rulekeep import sweep
+from rulekeep.executors import LocalExecutor
+from rulekeep.specs import RunSpec
+from rulekeep.store import Record, RunFolder
+
+SPECS = [
+    tiny.tiny(mixer=mixer, seed=seed, layers=2)
+    for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
+]
+# Another value of every field of a spec: a field without one here is an error.
+OTHER_VALUES = {
+    "task": "recall",
+    "task_options": {"rules": 3},
+    "mixer": "delta",
+    "mixer_options": {"half_life_tokens": 64.0},
+    "width": 16,
+    "layers": 2,
+    "hidden": 24,
+    "added_positions": "earliness",
+    "context": 65,
+    "mixed_lengths": False,
+    "length_growth": 0.5,
+    "test_contexts": [96],
+    "seed": 2,
+    "steps": 13,
+    "batch_size": 5,
+    "learning_rate": 0.001,
+    "warmup_steps": 3,
+    "final_share": 0.5,
+    "weight_decay": 0.1,
+    "max_gradient_norm": 0.5,
+    "evaluate_every": 5,
+    "dev_examples": 5,
+    "test_examples": 5,
+    "long_test_examples": 64,
+    "stop_when_solved": True,
+    "device": "cuda",
+    "precision": "bfloat16",
+    "threads": 2,
+}
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a run."""
+
+
+def here(spec: RunSpec, folder: Path, stop_after: int | None = None) -> Record:
+    """A run in this process, interrupted after a step if one is given."""
+
+    def progress(step: int) -> None:
+        if step == stop_after:
+            raise StoppedError
+
+    folder.mkdir(exist_ok=True)
+    record = running.run(spec, RunFolder(folder), progress, lambda *_: None)
+    return tiny.timeless(record)
+
+
+def swept(specs: list[RunSpec], root: Path, workers: int) -> list[Record]:
+    """Runs in processes of their own; their records in the order of the specs."""
+    planned = sweep.plan(specs, root)
+    for event in sweep.execute(planned, LocalExecutor(workers)):
+        assert not hasattr(event, "record") or event.record["status"] == "done"
+    found = tiny.timeless_records(root)
+    records = [found[sweep.identity(spec)] for spec in specs]
+    for record in records:
+        del record["id"]
+    return records
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    return [here(spec, tmp_path_factory.mktemp("here")) for spec in SPECS]
+
+
+def test_the_same_bits_in_this_process_again(tmp_path: Path, expected: list[Record]) -> None:
+    assert [here(spec, tmp_path) for spec in SPECS] == expected
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("turn", [1, -1], ids=["in order", "in reverse"])
+def test_the_same_bits_by_any_number_of_workers_in_any_order(
+    tmp_path: Path, expected: list[Record], workers: int, turn: int
+) -> None:
+    assert swept(SPECS[::turn], tmp_path, workers) == expected[::turn]
+
+
+@pytest.mark.parametrize("step", [1, 7, 11])
+@pytest.mark.parametrize("number", range(len(SPECS)))
+def test_the_same_bits_after_an_interruption(
+    tmp_path: Path,
+    expected: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    step: int,
+) -> None:
+    monkeypatch.setattr(running, "_CHECKPOINT_SECONDS", -1.0)
+    with pytest.raises(StoppedError):
+        here(SPECS[number], tmp_path, stop_after=step)
+    assert (tmp_path / "checkpoint").exists() == (step > 1)
+    steps = []
+    monkeypatch.setattr(running, "_history_row", spy(running._history_row, steps))
+    assert here(SPECS[number], tmp_path) == expected[number]
+    # It went on, and did not begin anew.
+    assert min(steps) >= step
+
+
+def spy(function, steps):
+    def row(step, look):
+        steps.append(step.number)
+        return function(step, look)
+
+    return row
+
+
+def test_another_value_of_any_field_is_another_run() -> None:
+    assert OTHER_VALUES.keys() == RunSpec.model_fields.keys()
+    base = tiny.tiny().model_dump(mode="json")
+    ids = {sweep.identity(tiny.tiny())}
+    for name, value in OTHER_VALUES.items():
+        assert base[name] != value
+        changed = {**base, name: value}
+        if name == "task":
+            changed["task_options"] = {}
+        ids.add(sweep.identity(RunSpec.parse_json(changed)))
+    assert len(ids) == len(OTHER_VALUES) + 1
+
+
+def test_the_same_run_said_in_other_words_is_the_same_run() -> None:
+    said = tiny.tiny(hidden=4 * tiny.TINY["width"], test_contexts=[64])
+    options = tiny.tiny(task_options={"fillers": 32, "rules": 2, "placement": "early"})
+    assert sweep.identity(said) == sweep.identity(options) == sweep.identity(tiny.tiny())
+
+
+def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
+    first = tiny.tiny(mixer=tiny.plugin(tmp_path, "mine"))
+    before = sweep.identity(first)
+    assert tiny.plugin(tmp_path, "mine", forward="y = 2 * y") == first.mixer
+    assert sweep.identity(first) != before
