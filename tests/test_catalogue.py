@@ -59,6 +59,24 @@ def test_chunks_are_the_loop(name: str, batch: int, gated: bool) -> None:
             assert torch.allclose(a, b, rtol=0, atol=1e-9), (length, what, (a - b).abs().max())
 
 
+def test_the_delta_rule_writes_as_its_formula_says() -> None:
+    """All of the layer, not only its core: what chunks and loop share as well."""
+    mixer = MIXERS["delta"](8, heads=1).double()
+    x = torch.randn(1, 40, 8, dtype=torch.float64)
+    memory, outputs = torch.zeros(8, 8, dtype=torch.float64), []
+    for t in range(40):
+        q, k, v = (mixer.in_projection.weight @ x[0, t]).split(8)
+        q, k = (part * part.sigmoid() for part in (q, k))
+        q, k = q / q.norm(), k / k.norm()
+        write = 1 / (1 + (-(mixer.write.weight @ x[0, t] + mixer.write.bias)).exp())
+        memory = memory + write * torch.outer(k, v - memory.T @ k)
+        read = memory.T @ q
+        read = read / read.square().mean().sqrt()
+        outputs.append(mixer.out_projection.weight @ read + mixer.out_projection.bias)
+    # The layer's norms add a little under their roots.
+    assert torch.allclose(mixer(x)[0][0], torch.stack(outputs), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", DECAYING)
 def test_the_half_life_at_the_start_is_the_one_asked_for(name: str) -> None:
     assert MATRIX[name](16).memory_half_life_tokens == pytest.approx(1024, rel=1e-3)

@@ -9,7 +9,7 @@ from rulekeep.mixers import Attention, Slots
 from rulekeep.mixers import attention as attention_module
 from rulekeep.mixers.attention import alibi_attention, causal_attention, causal_attention_loop
 from rulekeep.mixers.slots import SlotState
-from rulekeep.positions import rotate
+from rulekeep.positions import alibi_slopes, rotate
 
 LENGTHS = [1, 7, 8, 9, 64, 257, 1028]
 GATES = ["drawn", "zero", "one", "mixed"]
@@ -128,6 +128,11 @@ def test_the_layer_is_the_loop_between_its_projections(positions: str, batch: in
             pairs.append([y, *torch.autograd.grad(y, [x, *mixer.parameters()], weight)])
         for a, b in zip(*pairs, strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-9), length
+
+
+def test_alibi_slopes_are_the_published_ones() -> None:
+    slopes = alibi_slopes(8, like=torch.zeros((), dtype=torch.float64))
+    assert slopes.tolist() == [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
 
 
 def test_rotary_scores_depend_on_distance_alone_even_far_into_a_text() -> None:

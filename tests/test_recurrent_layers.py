@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rulekeep.mixers import GRU, LSTM
+from rulekeep.testing.measures import trace_half_life
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
@@ -16,6 +17,14 @@ def test_torch_starts_with_a_half_life_of_a_token_and_a_longer_one_can_be_asked_
         assert mixer.memory_half_life_tokens == pytest.approx(asked, rel=1e-3)
     with pytest.raises(ValueError, match="half_life_tokens 0"):
         kind(16, half_life_tokens=0)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_a_longer_half_life_is_a_longer_trace_in_the_state(kind: type) -> None:
+    short, long = kind(16), kind(16, half_life_tokens=256.0)
+    assert trace_half_life(short, 16) <= 4
+    # Inputs open and close the gate around where it starts: it is no exact figure.
+    assert trace_half_life(long, 16) > 64
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])

@@ -1,0 +1,389 @@
+"""Planted bugs: each is one edit of a mechanism's source, and the tests named beside it must fail.
+
+    python benchmarks/mutations.py                    all of them, into results/mutations.json
+    python benchmarks/mutations.py "rotary offset"    those whose name holds this, into no file
+
+Edits are made in a copy of `src`. The tests must first pass without one. Exit code 1 if a bug
+survives.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+RECORD = ROOT / "results" / "mutations.json"
+SECONDS_AT_MOST = 300
+
+
+class Mutation(NamedTuple):
+    """A bug: `before` stands once in `file` and becomes `after`; `tests` must notice."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+def holds(*cases: str) -> tuple[str, ...]:
+    """The conformance suite of these mixers."""
+    return tuple(f"tests/test_contract.py::test_every_property_holds[{case}]" for case in cases)
+
+
+MUTATIONS = [
+    Mutation(
+        "sums: decay since the start of a chunk leaves out the token's own",
+        "chunks.py",
+        "    sums = q.new_ones(place, place).tril() @ log_decay\n",
+        "    sums = q.new_ones(place, place).tril(-1) @ log_decay\n",
+        holds("retnet"),
+    ),
+    Mutation(
+        "sums: the same in the delta rule",
+        "chunks.py",
+        "    sums = decays.new_ones(chunk, chunk).tril() @ decays\n",
+        "    sums = decays.new_ones(chunk, chunk).tril(-1) @ decays\n",
+        holds("gated_delta"),
+    ),
+    Mutation(
+        "sums: what a chunk leaves of the memory lacks its last token",
+        "delta_rule.py",
+        "            total = since_start[..., -1:, :].flatten(0, 2).mT\n",
+        "            total = since_start[..., -2:-1, :].flatten(0, 2).mT\n",
+        holds("kda"),
+    ),
+    Mutation(
+        "chunks: the final state is that before the last chunk",
+        "chunks.py",
+        "    return Read(_to_tokens(outputs, queries.shape[1]), states[-1])\n\n\ndef linear_loop",
+        "    return Read(_to_tokens(outputs, queries.shape[1]), states[-2])\n\n\ndef linear_loop",
+        holds("gated_linear"),
+    ),
+    Mutation(
+        "chunks: halves take a decay of a token for none of it",
+        "chunks.py",
+        "    log_decay = log_decay.clamp(min=-60.0)\n    if log_decay.shape[1] < time",
+        "    log_decay = log_decay.clamp(min=-6.0)\n    if log_decay.shape[1] < time",
+        ("tests/test_catalogue.py::test_hard_cases_in_float32",),
+    ),
+    Mutation(
+        "chunks: quotients where a chunk leaves nothing",
+        "chunks.py",
+        "_LEAST = -40.0\n",
+        "_LEAST = -4000.0\n",
+        ("tests/test_catalogue.py::test_hard_cases_in_float32",),
+    ),
+    Mutation(
+        "carry: the gradient of the initial state stops a chunk early",
+        "chunks.py",
+        "        return total[0], total[1:], of_kept\n",
+        "        return total[1], total[1:], of_kept\n",
+        holds("linear_attention"),
+    ),
+    Mutation(
+        "triangle: a write sees itself",
+        "triangle.py",
+        "        return torch.cat([ones.tril(), ones.tril(-1)])\n",
+        "        return torch.cat([ones.tril(), ones.tril()])\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "triangle: a token does not read its own write",
+        "triangle.py",
+        "        return torch.cat([ones.tril(), ones.tril(-1)])\n",
+        "        return torch.cat([ones.tril(-1), ones.tril(-1)])\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "triangle: the last level of the inverse keeps its sign",
+        "triangle.py",
+        "        torch.neg(solved @ inverse[:, first, first], out=inverse[:, second, first])\n",
+        "        torch.mul(solved @ inverse[:, first, first], 1, out=inverse[:, second, first])\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "delta: the key is divided by the root of its length",
+        "delta_rule.py",
+        "        scale.mul_(scale).add_(eps).rsqrt_()\n",
+        "        scale.add_(eps).rsqrt_()\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "delta: no gradient of the initial state beyond its chunk",
+        "delta_rule.py",
+        "            every[0].view(*sizes[1:], *states.shape[2:]),\n",
+        "            every[1].view(*sizes[1:], *states.shape[2:]),\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "delta: the gradient of the write lacks its sign",
+        "delta_rule.py",
+        "        grad_write = solved.sum(-1, keepdim=True).neg_()\n",
+        "        grad_write = solved.sum(-1, keepdim=True)\n",
+        holds("delta"),
+    ),
+    Mutation(
+        "delta: the gradient of the last decay forgets the state's share",
+        "delta_rule.py",
+        "            of_sums[:, -1:] += of_total\n",
+        "            of_sums[:, -1:] += 0 * of_total\n",
+        holds("kda"),
+    ),
+    Mutation(
+        "delta: writes of up to twice the difference",
+        "mixers/matrix.py",
+        "        write = self.write(x).sigmoid().unsqueeze(-1)\n",
+        "        write = 2 * self.write(x).sigmoid().unsqueeze(-1)\n",
+        ("tests/test_catalogue.py::test_the_delta_rule_writes_as_its_formula_says",),
+    ),
+    Mutation(
+        "convolution: the state keeps the first inputs, not the last",
+        "mixers/matrix.py",
+        "part[:, 1 - _TAPS :]",
+        "part[:, : _TAPS - 1]",
+        holds("delta convolved"),
+    ),
+    Mutation(
+        "pieces: no gradient from one piece to the one before",
+        "pieces.py",
+        "                torch.zeros_like(part) if grad is None else grad\n",
+        "                torch.zeros_like(part) if grad is None or i else grad\n",
+        holds("ssd"),
+    ),
+    Mutation(
+        "pieces: gradients of weights are those of the first piece",
+        "pieces.py",
+        "sums[j] = grad if total is None else total.add_(grad)",
+        "sums[j] = grad",
+        holds("retnet"),
+    ),
+    Mutation(
+        "linear attention: the normaliser is not carried on",
+        "mixers/linear_attention.py",
+        "sums[..., :-1], sums[..., -1]\n",
+        "sums[..., :-1], normaliser\n",
+        holds("linear_attention"),
+    ),
+    Mutation(
+        "linear attention: normalised by the mean of the batch",
+        "mixers/linear_attention.py",
+        "        return total / (weight + 1e-6),",
+        "        return total / (weight.mean(0, keepdim=True) + 1e-6),",
+        holds("linear_attention"),
+    ),
+    Mutation(
+        "retention: the first head lives longest",
+        "mixers/retnet.py",
+        "torch.arange(heads - 1, -1, -1)",
+        "torch.arange(heads)",
+        ("tests/test_catalogue.py::test_published_retention_is_within_reach",),
+    ),
+    Mutation(
+        "gate: the bias of a slot's gate has the other sign",
+        "mixers/gated_slots.py",
+        "nn.init.constant_(self.gate.bias, -rate - math.log(-math.expm1(-rate)))",
+        "nn.init.constant_(self.gate.bias, rate + math.log(-math.expm1(-rate)))",
+        ("tests/test_catalogue.py::test_the_half_life_at_the_start_is_the_one_asked_for",),
+    ),
+    Mutation(
+        "gate: steps are not the inverse of softplus",
+        "mixers/ssd.py",
+        "self.step.bias.copy_(steps.expm1().log())",
+        "self.step.bias.copy_(steps.log())",
+        ("tests/test_catalogue.py::test_the_half_life_at_the_start_is_the_one_asked_for",),
+    ),
+    Mutation(
+        "gate: the half-life goes to the write gate of an LSTM",
+        "mixers/lstm.py",
+        "        gate = slice(self.width, 2 * self.width)\n",
+        "        gate = slice(0, self.width)\n",
+        ("tests/test_recurrent_layers.py",),
+    ),
+    Mutation(
+        "gate: the half-life goes to the reset gate of a GRU",
+        "mixers/gru.py",
+        "        gate = slice(self.width, 2 * self.width)\n",
+        "        gate = slice(0, self.width)\n",
+        ("tests/test_recurrent_layers.py",),
+    ),
+    Mutation(
+        "routed slots: a slot that is not routed is written by a millionth",
+        "mixers/routed_slots.py",
+        "        return torch.zeros_like(logits).scatter(",
+        "        return torch.full_like(logits, -1e-6).scatter(",
+        ("tests/test_slot_memories.py::test_a_slot_that_is_not_routed_stands_still",),
+    ),
+    Mutation(
+        "slot chunks: a token does not see its own write",
+        "slot_chunks.py",
+        "        lower = q.new_ones(chunk, chunk).tril()\n        sums = lower @ gate\n",
+        "        lower = q.new_ones(chunk, chunk).tril()\n        sums = lower @ gate\n"
+        "        lower = lower.tril(-1)\n",
+        holds("gated_slots"),
+    ),
+    Mutation(
+        "slot chunks: the gradient of a chunk's last gate lacks the state's share",
+        "slot_chunks.py",
+        "        of_reads[:, -1] += (of_after * before).sum(-1) + (of_to_end * writes).sum(-2)\n",
+        "        of_reads[:, -1] += (of_to_end * writes).sum(-2)\n",
+        holds("gated_slots"),
+    ),
+    Mutation(
+        "slots: a token sees the slot that it has just overwritten",
+        "mixers/slots.py",
+        ".triu(1).tril(count)",
+        ".triu(0).tril(count)",
+        holds("slots"),
+    ),
+    Mutation(
+        "slots: no gradient of the initial state through what is read of it",
+        "mixers/slots.py",
+        "            from_later = in_next[0].addcmul(total[0], keep[0])\n",
+        "            from_later = total[0] * keep[0] + (in_next[0] if now.start else 0)\n",
+        holds("slots"),
+    ),
+    Mutation(
+        "slots: the final state of a text that ends within a round is a token old",
+        "mixers/slots.py",
+        "        self.final = slice(count - self.padding, 2 * count - self.padding)\n",
+        "        late = self.padding + (self.padding > 0)\n"
+        "        self.final = slice(count - late, 2 * count - late)\n",
+        holds("slots"),
+    ),
+    Mutation(
+        "window: one token too long",
+        "mixers/sliding_window.py",
+        "((distance >= 0) & (distance < window))",
+        "((distance >= 0) & (distance <= window))",
+        ("tests/test_sliding_window.py",),
+    ),
+    Mutation(
+        "window: the sinks are lost when the cache is full",
+        "mixers/sliding_window.py",
+        "    return torch.cat([x[:, :, :sinks], x[:, :, -window:]], dim=2)\n",
+        "    return x[:, :, -(window + sinks) :]\n",
+        holds("sliding_window"),
+    ),
+    Mutation(
+        "window: a full cache turns queries by a place too far",
+        "mixers/sliding_window.py",
+        "clamp(max=sinks + window - 1)",
+        "clamp(max=sinks + window)",
+        holds("window"),
+    ),
+    Mutation(
+        "attention: the rotary offset is not carried in the state",
+        "mixers/attention.py",
+        "        queries, keys = self._placed(queries, past), self._placed(keys, past)\n",
+        "        queries, keys = self._placed(queries, 0), self._placed(keys, 0)\n",
+        holds("attention rotary"),
+    ),
+    Mutation(
+        "attention: a tail is turned by a place too far",
+        "mixers/attention.py",
+        "self._placed(queries, x.shape[1] - last)",
+        "self._placed(queries, x.shape[1] - last + 1)",
+        holds("attention rotary"),
+    ),
+    Mutation(
+        "attention: ALiBi's slopes in the other order",
+        "positions.py",
+        "    head = torch.arange(1, heads + 1, dtype=like.dtype, device=like.device)\n",
+        "    head = torch.arange(heads, 0, -1, dtype=like.dtype, device=like.device)\n",
+        ("tests/test_mixers.py",),
+    ),
+    Mutation(
+        "attention: a piece sees one token ahead",
+        "mixers/attention.py",
+        ".tril(total - time)",
+        ".tril(total - time + 1)",
+        holds("attention"),
+    ),
+    Mutation(
+        "model: the biases of a mixer start at zero",
+        "model.py",
+        "                mixer = make()\n",
+        "                mixer = make()\n"
+        "                for name, part in mixer.named_parameters():\n"
+        "                    if name.endswith('bias'):\n"
+        "                        nn.init.zeros_(part)\n",
+        ("tests/test_model.py::test_a_mixers_own_initialisation_survives",),
+    ),
+]
+
+
+class Ended(NamedTuple):
+    """How the tests of a mutation ended."""
+
+    name: str
+    file: str
+    tests: tuple[str, ...]
+    caught: bool
+    said: str
+    seconds: float
+
+
+def outcome(source: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """Exit code of pytest (1: a test failed; -1: over the limit), and the first failure."""
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+            timeout=SECONDS_AT_MOST,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return -1, f"over {SECONDS_AT_MOST} s"
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    return done.returncode, failed[0].split(" ")[1] if failed else done.stdout[-300:]
+
+
+def plant(one: Mutation) -> Ended:
+    """The bug in a copy of the source, and what its tests say."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        path = source / "rulekeep" / one.file
+        text = path.read_text()
+        if text.count(one.before) != 1:
+            raise SystemExit(
+                f"{one.name}: {one.file} holds the text {text.count(one.before)} times"
+            )
+        path.write_text(text.replace(one.before, one.after))
+        started = time.monotonic()
+        code, said = outcome(source, one.tests)
+    return Ended(*one[:2], one.tests, code == 1, said, round(time.monotonic() - started, 1))
+
+
+def main() -> int:
+    """Plants every bug whose name holds what is asked for."""
+    asked = " ".join(sys.argv[1:])
+    chosen = [one for one in MUTATIONS if asked in one.name]
+    code, said = outcome(ROOT / "src", tuple({test for one in chosen for test in one.tests}))
+    if code:
+        print(f"without a bug: {said}")
+        return 1
+    ended = []
+    for one in chosen:
+        ended.append(plant(one))
+        mark = "caught" if ended[-1].caught else "SURVIVES"
+        print(f"{mark:8}  {one.file:26}  {one.name}  ({ended[-1].said})", flush=True)
+    survive = sum(not one.caught for one in ended)
+    print(f"\n{len(ended) - survive} of {len(ended)} bugs caught")
+    if not asked:
+        kept = {"torch": torch.__version__, "mutations": [one._asdict() for one in ended]}
+        RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return 1 if survive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
