@@ -9,11 +9,13 @@ survives.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -332,43 +334,50 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def outcome(source: Path, tests: tuple[str, ...]) -> tuple[int, str]:
-    """Exit code of pytest (1: a test failed; -1: over the limit), and the first failure."""
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-            timeout=SECONDS_AT_MOST,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return -1, f"over {SECONDS_AT_MOST} s"
-    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
-    return done.returncode, failed[0].split(" ")[1] if failed else done.stdout[-300:]
-
-
-def plant(one: Mutation) -> Ended:
-    """The bug in a copy of the source, and what its tests say."""
+def outcome(tests: Sequence[str], bug: Mutation | None = None) -> tuple[int, str]:
+    """Of the tests on a copy of the source: exit code (1: one failed; -1: too long), and which."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
-        path = source / "rulekeep" / one.file
-        text = path.read_text()
-        if text.count(one.before) != 1:
-            raise SystemExit(
-                f"{one.name}: {one.file} holds the text {text.count(one.before)} times"
-            )
-        path.write_text(text.replace(one.before, one.after))
-        started = time.monotonic()
-        code, said = outcome(source, one.tests)
-    return Ended(*one[:2], one.tests, code == 1, said, round(time.monotonic() - started, 1))
+        if bug is not None:
+            path = source / "rulekeep" / bug.file
+            text = path.read_text()
+            if text.count(bug.before) != 1:
+                raise SystemExit(
+                    f"{bug.name}: {bug.file} has its text {text.count(bug.before)} times"
+                )
+            path.write_text(text.replace(bug.before, bug.after))
+        environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+                timeout=SECONDS_AT_MOST,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return -1, f"over {SECONDS_AT_MOST} s"
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    if not failed:
+        return done.returncode, done.stdout[-300:]
+    # Of the conformance suite, the rows as well.
+    rows = dict.fromkeys(re.findall(r"Row\(property='([^']+)', passed=False", done.stdout))
+    return done.returncode, ": ".join([failed[0].split(" - ")[0][7:], *list(rows)[:1]])
+
+
+def plant(bug: Mutation) -> Ended:
+    """The bug, and what its tests say."""
+    started = time.monotonic()
+    code, said = outcome(bug.tests, bug)
+    return Ended(
+        bug.name, bug.file, bug.tests, code == 1, said, round(time.monotonic() - started, 1)
+    )
 
 
 def main() -> int:
     """Plants every bug whose name holds what is asked for."""
     asked = " ".join(sys.argv[1:])
     chosen = [one for one in MUTATIONS if asked in one.name]
-    code, said = outcome(ROOT / "src", tuple({test for one in chosen for test in one.tests}))
+    code, said = outcome(sorted({test for one in chosen for test in one.tests}))
     if code:
         print(f"without a bug: {said}")
         return 1

@@ -61,7 +61,7 @@ def linear_chunks(
     """
     chunk = _fitting(chunk, queries.shape[1])
     q, k, v = (_to_chunks(x, chunk) for x in (queries, keys, values))
-    seen = _decayed(q, None, k, _decay_chunks(log_decay, queries.shape[1], chunk))
+    seen = _decayed(q, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     states = carry(memory, seen.keys_to_end.mT @ v, seen.total)
     outputs = seen.query_scores @ v + seen.queries @ states[:-1]
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
@@ -108,7 +108,9 @@ def delta_chunks(
             torch.stack([queries, keys], dim=3), values, write, memory, sums=sums
         )
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
-    seen = _decayed(q, k, k, _decay_chunks(log_decay, queries.shape[1], chunk))
+    decay = _decay_chunks(log_decay, queries.shape[1], chunk)
+    assert decay is not None
+    seen = _decayed_at_all(q, k, k, decay.exp())
     assert seen.key_scores is not None
     assert seen.keys is not None
     inverse = unit_triangular_inverse(beta * seen.key_scores) * beta.mT
@@ -178,21 +180,20 @@ class _Seen(NamedTuple):
     total: Tensor  # a(0, C], [..., k or 1, 1]
 
 
-def _decayed(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks | None) -> _Seen:
+def _decayed(q: Chunks, k: Chunks, log_decay: Chunks | None) -> _Seen:
     if log_decay is None:
-        key_scores = None if readers is None else _lower(readers @ k.mT, -1)
-        return _Seen(_lower(q @ k.mT), key_scores, q, readers, k, k.new_ones((1,) * 5))
+        return _Seen(_lower(q @ k.mT), None, q, None, k, k.new_ones((1,) * 5))
     if log_decay.detach().sum(-2).min() > _LEAST:
-        return _decayed_evenly(q, readers, k, log_decay)
-    return _decayed_at_all(q, readers, k, log_decay.exp())
+        return _decayed_evenly(q, k, log_decay)
+    return _decayed_at_all(q, None, k, log_decay.exp())
 
 
-def _lower(scores: Tensor, diagonal: int = 0) -> Tensor:
+def _lower(scores: Tensor) -> Tensor:
     # A product with a mask takes a third of the time of torch's tril of a batch.
-    return scores * scores.new_ones(scores.shape[-2:]).tril(diagonal)
+    return scores * scores.new_ones(scores.shape[-2:]).tril()
 
 
-def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks) -> _Seen:
+def _decayed_evenly(q: Chunks, k: Chunks, log_decay: Chunks) -> _Seen:
     """Decays that leave something at the end of a chunk: a(j, t] is a quotient from its start."""
     place = log_decay.shape[-2]
     sums = q.new_ones(place, place).tril() @ log_decay
@@ -200,11 +201,7 @@ def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chu
     q = q * since_start
     total = since_start[..., -1:, :]
     upward = k * sums.neg().exp()
-    key_scores = None
-    if readers is not None:
-        readers = readers * since_start
-        key_scores = _lower(readers @ upward.mT, -1)
-    return _Seen(_lower(q @ upward.mT), key_scores, q, readers, upward * total, total.mT)
+    return _Seen(_lower(q @ upward.mT), None, q, None, upward * total, total.mT)
 
 
 def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:
