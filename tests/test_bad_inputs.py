@@ -227,6 +227,7 @@ BAD = [
     ("report empty", "empty", "has no record yet"),
     ("report no_records", "no_records", "rulekeep resume no_records"),
     ("report no_records --out a_file", "no_records", "has no record yet"),
+    ("report no_records --certificates nowhere", "no_records", "has no record yet"),
     ("list all", "all", "--help"),
     # certify, data, show, check-task.
     ("certify", "TASK", "requires an argument"),
