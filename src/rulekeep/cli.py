@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError
 from pydantic import ValidationError
 
 import rulekeep
@@ -91,6 +91,10 @@ def _said(error: CycloptsError) -> str:
         first = cause.errors(include_url=False)[0]
         option = f"--{first['loc'][0]}".replace("_", "-")
         return f"{option} {first['input']!a}: write {option}.NAME VALUE"
+    if isinstance(error, CoercionError) and error.token is None and error.argument is not None:
+        # A name in a name, where the option takes one.
+        option = error.argument.name
+        return f"{option}: takes {option}.NAME VALUE, one name without another in it"
     return f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help"
 
 
