@@ -271,6 +271,18 @@ BAD = [
     ("check-task recite --examples x", "x", "whole number"),
     ("check-task recite --context 10", "10", "must be from 49"),
     ("check-task", "TASK", "requires an argument"),
+    # check.
+    ("check", "MIXER", "requires an argument"),
+    ("check delt", "delt", "did you mean delta?"),
+    ("check ''", "''", "choose from"),
+    ("check module.py:M", "module.py:M", "rulekeep.mixers.Stateless"),
+    ("check exits.py:T", "exits.py:T", "SystemExit: 3"),
+    ("check delta --width 1.5", "1.5", "whole number"),
+    (f"check delta --width {HUGE}", HUGE, "must be from 1 to 4096"),
+    ("check delta --mixer-options.heads=-1", "-1", "must divide the width"),
+    ("check delta --mixer-options.heads 3", "3", "must divide the width"),
+    ("check delta --mixer-options.hedas 3", "hedas", "did you mean 'heads'?"),
+    ("check delta --mixer-options 3", "mixer-options", ""),
     # article.
     ("article --contexts 15", "15", "must be 16 or more"),
     ("article --contexts 64,big", "64,big", "whole number"),

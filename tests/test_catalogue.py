@@ -114,8 +114,9 @@ def test_a_convolution_has_its_part_in_the_state_only_where_it_is_on() -> None:
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_options_are_checked(name: str) -> None:
-    with pytest.raises(ValueError, match="heads 3: must divide the width 16"):
-        MATRIX[name](16, heads=3)
+    for heads in (3, 0, -4):
+        with pytest.raises(ValueError, match=f"heads {heads}: must divide the width 16"):
+            MATRIX[name](16, heads=heads)
     with pytest.raises(ValueError, match="key_width 0"):
         MATRIX[name](16, key_width=0)
 

@@ -1,32 +1,9 @@
-"""torch's recurrent layers: against the formula, and how long they remember at the start."""
+"""torch's recurrent layers: how long they remember at the start, hard cases, precision."""
 
 import pytest
 import torch
 
 from rulekeep.mixers import GRU, LSTM
-
-LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("kind", [LSTM, GRU])
-def test_the_layer_is_the_formula(kind: type, batch: int) -> None:
-    fast, slow = kind(8).double(), kind(8, serial=True).double()
-    slow.load_state_dict(fast.state_dict())
-    for length in LENGTHS:
-        x = torch.randn(batch, length, 8, dtype=torch.float64, requires_grad=True)
-        state = [torch.randn_like(part).requires_grad_() for part in fast.init_state(batch)]
-        pairs = []
-        for mixer in (fast, slow):
-            y, after = mixer(x, type(fast.init_state(1))(*state))
-            stream = torch.Generator().manual_seed(5)
-            weights = [
-                torch.randn(out.shape, generator=stream, dtype=out.dtype) for out in (y, *after)
-            ]
-            leaves = [x, *state, *mixer.parameters()]
-            pairs.append([y, *after, *torch.autograd.grad((y, *after), leaves, weights)])
-        for a, b in zip(*pairs, strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-9), length
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])

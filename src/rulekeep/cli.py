@@ -24,6 +24,7 @@ from rulekeep.commands.console import (
     EXIT_USAGE,
     say,
 )
+from rulekeep.commands.mixers import check
 from rulekeep.commands.records import list_, report, verify
 from rulekeep.commands.runs import resume, run, sweep
 from rulekeep.commands.tasks import certify, check_task, data, show
@@ -38,7 +39,7 @@ app = App(
 )
 
 for command in (
-    article, run, sweep, resume, verify, report, certify, data, show, check_task,
+    article, run, sweep, resume, verify, report, check, certify, data, show, check_task,
 ):  # fmt: skip
     app.command(command)
 app.command(list_, name="list")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def prepare_process(threads: int = 1) -> None:
@@ -94,11 +94,25 @@ def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: in
 
 
 def flops(forward: Callable[[], object]) -> int:
-    """Floating-point operations of a forward pass, matrix products only, as torch counts them."""
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        forward()
+    """Floating-point operations of a forward pass, matrix products only, as torch counts them.
+
+    So causal attention counts the products of every query with every key.
+    """
+    # torch knows what its attention kernels cost, but for the one on a CPU; and of an LSTM only
+    # the products that it is made of without oneDNN.
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops})
+    (kept, *_) = torch.backends.mkldnn.set_flags(False)
+    try:
+        with torch.no_grad(), counter:
+            forward()
+    finally:
+        torch.backends.mkldnn.set_flags(kept)
     return int(counter.get_total_flops())
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
 
 
 def environment() -> dict[str, Any]:

@@ -132,14 +132,16 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen")
-    ]
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if not _is_foreign(frame.filename)] or every
     if isinstance(error, SyntaxError) or not frames:
         return last
     return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _is_foreign(file: str) -> bool:
+    """Inside Python's import system or torch: what a user wrote has called it."""
+    return file.startswith("<frozen") or "torch" in Path(file).parts
 
 
 def choose(name: str, names: Mapping[str, object]) -> str:

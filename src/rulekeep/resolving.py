@@ -161,7 +161,10 @@ def load_mixer(name: str) -> type[Any]:
     parts = ("forward", "init_state")
     missing = [part for part in parts if getattr(found, part, None) in (None, nn.Module.forward)]
     if missing:
-        raise UsageError(f"mixer {name!r}: define {' and '.join(missing)}, as rulekeep.mixers.base")
+        raise UsageError(
+            f"mixer {name!r}: define {' and '.join(missing)}, as rulekeep.mixers.base; "
+            "a layer without a state goes behind rulekeep.mixers.Stateless"
+        )
     return found
 
 
@@ -186,15 +189,25 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
         for name in takers:
             given[name][option] = value
     filled = {name: _filled(name, allowed[name], given[name]) for name in names}
-    makers = {name: _maker(kinds[name], spec.width, filled[name]) for name in names}
-    for name in names:
-        _try_out(name, makers[name])
+    makers = {
+        name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
+        for name in names
+    }
     options = {
         f"{name}.{option}" if several else option: value
         for name in names
         for option, value in filled[name].model_dump().items()
     }
     return tuple(makers[name] for name in spec.mixers), options
+
+
+def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
+    """Every option of a mixer's class, the given ones checked.
+
+    Raises:
+        UsageError: there is no such option, or a value cannot be.
+    """
+    return _filled(name, _options_of(name, kind), given).model_dump()
 
 
 def _options_of(name: str, kind: type[Any]) -> type[Spec]:
@@ -211,17 +224,21 @@ def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option]) -> Spec
         raise UsageError(f"mixer {name!r}: {error}") from None
 
 
-def _maker(kind: type[Any], width: int, options: Spec) -> "Callable[[], Mixer]":
+def mixer_maker(
+    name: str, kind: type[Any], width: int, options: Mapping[str, Any]
+) -> "Callable[[], Mixer]":
+    """What makes a mixer of this class, tried out once.
+
+    Raises:
+        UsageError: its constructor fails.
+    """
+
     def make() -> "Mixer":
         from rulekeep.mixers.base import Mixer, Outside
 
-        made = kind(width, **options.model_dump())
+        made = kind(width, **options)
         return made if isinstance(made, Mixer) else Outside(made)
 
-    return make
-
-
-def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
     import torch
 
     try:
@@ -231,6 +248,7 @@ def _try_out(name: str, make: "Callable[[], Mixer]") -> None:
         raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
     except Exception as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
+    return make
 
 
 def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:

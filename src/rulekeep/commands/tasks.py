@@ -267,16 +267,12 @@ def check_task(
     if count < 100:
         raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
     first_look(asked, "test", length, number)
+    from rulekeep.commands.verdicts import print_rows
     from rulekeep.testing import check_task as rows_of
 
     values = task_values(task, cls, options, own)
     rows = rows_of(cls, context=length, examples=count, seed=number, **values)
-    width = max(len(row.property) for row in rows)
-    for row in rows:
-        print(f"{'pass' if row.passed else 'FAIL'}  {row.property:{width}}  {row.compared}")
-    failed = sum(not row.passed for row in rows)
-    print(f"\n{task}: " + (f"{failed} of {len(rows)} properties fail" if failed else "all hold"))
-    return EXIT_FAILED if failed else 0
+    return print_rows(task, rows)
 
 
 def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:

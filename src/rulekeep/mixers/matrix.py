@@ -67,7 +67,7 @@ class MatrixMixer(Mixer):
         serial: bool,
     ) -> None:
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
         if key_width is not None and key_width < 1:
             raise ValueError(f"key_width {key_width}: must be at least 1")

@@ -1,4 +1,4 @@
-"""Holds a task from outside against the contract: each property, and by how much it differs.
+"""Holds a task against the contract: each property, and by how much it differs.
 
     for row in check_task(MyTask, rules=2):
         print(row.passed, row.property, row.compared)
@@ -15,7 +15,7 @@ The same rows come from `rulekeep check-task my_task.py:MyTask`. What is held:
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,20 +24,13 @@ from rulekeep.registry import failure_line
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask
 from rulekeep.tasks.sampled import CLEAR_TOKENS
+from rulekeep.testing.rows import Row
 
 DRAWN = 2000
 # Few combinations, so that train would hold most of test's if the two were not kept apart.
 _SMALL = {"rules": 2, "rule_words": 8, "items": 8}
 # What of a sample has a row for each example.
 _TABLES = [name for name in Sample._fields if name not in ("answer_start", "rule_words")]
-
-
-class Row(NamedTuple):
-    """One property, whether it holds, and what was compared."""
-
-    property: str
-    passed: bool
-    compared: str
 
 
 def check_task(

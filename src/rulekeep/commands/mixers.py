@@ -1,0 +1,41 @@
+"""`rulekeep check`: a mixer against the contract."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rulekeep.commands.options import integer
+from rulekeep.contestants import scalar
+from rulekeep.specs import UsageError
+
+WIDEST = 4096
+
+
+def check(
+    mixer: Annotated[str, Parameter(name="MIXER")],
+    /,
+    *,
+    mixer_options: dict[str, str] | None = None,
+    width: str = "64",
+) -> int:
+    """Hold a mixer against the contract: each property, and by how much it differs.
+
+    Parameters
+    ----------
+    mixer
+        file.py:Class or module:Class; a name of the catalogue is checked as well.
+    mixer_options
+        The mixer's own options, as in --mixer-options.heads 8.
+    width
+        Channels of its input and output.
+    """
+    channels = integer("width", width)
+    if not 1 <= channels <= WIDEST:
+        raise UsageError(f"--width {channels}: must be from 1 to {WIDEST}")
+    options = {k.replace("-", "_"): scalar(v) for k, v in (mixer_options or {}).items()}
+    # Only what runs a mixer loads torch.
+    from rulekeep.commands.verdicts import print_rows
+    from rulekeep.resolving import load_mixer
+    from rulekeep.testing import check_mixer
+
+    return print_rows(mixer, check_mixer(load_mixer(mixer), options, width=channels))

@@ -1,0 +1,18 @@
+"""The rows of a check on a terminal, and the exit code that they come to."""
+
+from collections.abc import Sequence
+
+from rulekeep.commands.console import EXIT_FAILED
+from rulekeep.testing import Row
+
+_MARKS = {True: "pass", False: "FAIL", None: "skip"}
+
+
+def print_rows(name: str, rows: Sequence[Row]) -> int:
+    """A line a property, and one for all of them."""
+    width = max(len(row.property) for row in rows)
+    for row in rows:
+        print(f"{_MARKS[row.passed]}  {row.property:{width}}  {row.compared}")
+    failed = sum(row.passed is False for row in rows)
+    print(f"\n{name}: " + (f"{failed} of {len(rows)} properties fail" if failed else "all hold"))
+    return EXIT_FAILED if failed else 0

@@ -1,0 +1,60 @@
+"""Holds a mixer against the contract: each property, and by how much it differs.
+
+    for row in check_mixer(MyMixer, {"heads": 2}):
+        print(row.passed, row.property, row.compared)
+
+The same rows come from `rulekeep check my_mixer.py:MyMixer --mixer-options.heads 2`. Values are
+compared in float64, at lengths on and off the grids that chunked forms have, for one sequence and
+for three, going on from a state that another text has left. A layer without a state
+(`rulekeep.mixers.Stateless`) skips what is about states, and a mixer without the option `serial`
+the comparison with its own loop; the rows say so.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rulekeep.mixers import Stateless
+from rulekeep.registry import failure_line
+from rulekeep.resolving import mixer_maker, mixer_options
+from rulekeep.testing.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
+from rulekeep.testing.rows import Row
+
+
+def check_mixer(
+    cls: type[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    width: int = 64,
+    lengths: Sequence[int] = LENGTHS,
+) -> list[Row]:
+    """The properties of a mixer made with these options.
+
+    An exception of the mixer's own is a row that fails, not an exception here.
+
+    Raises:
+        UsageError: the options cannot be, or the constructor fails.
+    """
+    name = cls.__name__
+    filled = mixer_options(name, cls, options or {})
+    make, make_loop = mixer_maker(name, cls, width, filled), None
+    if "serial" in inspect.signature(cls.__init__).parameters:
+        make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
+    subject = Subject(make, make_loop, width, lengths)
+    found = list[Row]()
+    for what, holds in PROPERTIES.items():
+        # What has not the form of a mixer fails the rest in other words.
+        held: Verdict = (None, "skipped: see the first row")
+        if not found or found[0].passed:
+            held = _held(holds, subject)
+        found.append(Row(what, *held))
+    return found
+
+
+def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
+    if holds in OF_STATES and isinstance(subject.made(), Stateless):
+        return None, "skipped: the layer has no state; the adapter keeps and reads its whole input"
+    try:
+        return holds(subject)
+    except Exception as error:
+        return False, failure_line(error)

@@ -1,0 +1,382 @@
+"""The properties of a mixer: each says whether it holds, and what was compared.
+
+`PROPERTIES` is the list, in the order of the rows that `check_mixer` returns.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rulekeep.mixers import Mixer
+from rulekeep.mixers.base import Outside
+from rulekeep.model import LanguageModel
+from rulekeep.registry import failure_line
+from rulekeep.specs import named_seed
+from rulekeep.testing import runs
+from rulekeep.testing.gaps import Gaps
+from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life
+
+# Around the edges of chunks of 16 and 64.
+LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
+BATCHES = (1, 3)
+# The largest difference, as a share of the largest value of the same tensor.
+ALLOWED = 1e-8
+ALLOWED_IN_FLOAT32 = 1e-3
+ALLOWED_OF_SLOPES = 1e-5
+
+# Tokens of a hard input; eight times as many of the same.
+HARD = 512
+
+Verdict: TypeAlias = tuple[bool | None, str]
+
+
+class Subject(NamedTuple):
+    """A mixer to be held against the contract, and the sizes to do it at."""
+
+    make: Callable[[], Mixer]
+    # The same as a loop over tokens, if it has one.
+    make_loop: Callable[[], Mixer] | None
+    width: int
+    lengths: Sequence[int]
+
+    def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
+        """The mixer, always with the same weights."""
+        make = self.make_loop if loop else self.make
+        assert make is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return make().to(dtype)
+
+    def sizes(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
+        """Batches and lengths."""
+        for batch in BATCHES:
+            yield from ((batch, length) for length in self.lengths if length >= shortest)
+
+
+def form(subject: Subject) -> Verdict:
+    """A tensor as the input is, and a tuple of tensors with the batch first."""
+    mixer, parts = subject.made(), list[list[int]]()
+    module = mixer.module if isinstance(mixer, Outside) else mixer
+    if not callable(getattr(module, "init_state", None)):
+        return False, (
+            "it has no init_state: a layer that only maps [batch, time, width] to the same goes "
+            "behind rulekeep.mixers.Stateless"
+        )
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width)
+        initial = mixer.init_state(batch)
+        y, after = mixer(x)
+        for state in (initial, after):
+            if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
+                return False, f"the state is {_kind(state)}: must be a tuple of tensors"
+            if any(not part.ndim or len(part) != batch for part in state):
+                shapes = [list(part.shape) for part in state]
+                return False, f"the state has {shapes} for {batch} sequences: the batch comes first"
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            got = list(y.shape) if isinstance(y, Tensor) else _kind(y)
+            return False, f"the output is {got} for {list(x.shape)}: must be of the same shape"
+        parts = [list(part.shape[1:]) for part in after]
+    return True, f"output as the input; state of a sequence {parts} after {length} tokens"
+
+
+def initial_state(subject: Subject) -> Verdict:
+    """Without a state it starts from its initial one."""
+    gaps, mixer = Gaps(0.0), subject.made()
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width)
+        with torch.no_grad():
+            found, expected = mixer(x), mixer(x, mixer.init_state(batch))
+        gaps.add(runs.named(*found), runs.named(*expected), f"{length} tokens, batch {batch}")
+    return gaps.verdict
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(type(part).__name__ for part in value)})"
+    return type(value).__name__
+
+
+def causal(subject: Subject) -> Verdict:
+    """What comes later changes nothing before."""
+    gaps = Gaps(ALLOWED)
+    for batch, length in subject.sizes(shortest=2):
+        mixer, x = subject.made(), runs.drawn(batch, length, subject.width)
+        with torch.no_grad():
+            state = runs.left_over(mixer, batch, subject.width)
+            before = mixer(x, state)[0]
+            for cut in sorted({1, length // 2, length - 1}):
+                later = x.clone()
+                later[:, cut:] = runs.drawn(batch, length - cut, subject.width, seed=9) * 3
+                found = mixer(later, state)[0]
+                where = f"others from token {cut} of {length} on, batch {batch}"
+                gaps.add({"output": found[:, :cut]}, {"output": before[:, :cut]}, where)
+    return gaps.verdict
+
+
+def splits(subject: Subject) -> Verdict:
+    """Pieces of any lengths."""
+
+    def cuts(length: int) -> dict[str, list[int]]:
+        stream = torch.Generator().manual_seed(length)
+        drawn, rest = list[int](), length
+        while rest:
+            drawn.append(1 + int(torch.randint(rest, (), generator=stream)))
+            rest -= drawn[-1]
+        of_17 = [17] * (length // 17) + ([length % 17] if length % 17 else [])
+        last = [length - 1, 1]
+        return {"pieces of 17": of_17, "the last alone": last, f"pieces {drawn}": drawn}
+
+    return _pieces(subject, cuts)
+
+
+def tokens(subject: Subject) -> Verdict:
+    """Pieces of one token."""
+    return _pieces(subject, lambda length: {"token by token": [1] * length})
+
+
+def _pieces(subject: Subject, cuts: Callable[[int], Mapping[str, Sequence[int]]]) -> Verdict:
+    gaps, mixer = Gaps(ALLOWED), subject.made()
+    for batch, length in subject.sizes(shortest=2):
+        x = runs.drawn(batch, length, subject.width)
+        state = runs.left_over(mixer, batch, subject.width)
+        whole = runs.run(mixer, x, state, [length])
+        for name, split in cuts(length).items():
+            where = f"{length} tokens, {name}, batch {batch}"
+            gaps.add(runs.run(mixer, x, state, split), whole, where)
+    return gaps.verdict
+
+
+def loop(subject: Subject) -> Verdict:
+    """The form that runs, and the formula a token at a time."""
+    if subject.make_loop is None:
+        return None, "skipped: there is no option serial, so no loop of its own to compare with"
+    gaps, fast, slow = Gaps(ALLOWED), subject.made(), subject.made(loop=True)
+    slow.load_state_dict(fast.state_dict())
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width)
+        past = 0 if batch == 1 else runs.PAST
+        state = runs.left_over(fast, batch, subject.width, past)
+        found, expected = (runs.run(mixer, x, state, [length]) for mixer in (fast, slow))
+        gaps.add(found, expected, f"{length} tokens after {past}, batch {batch}")
+    return gaps.verdict
+
+
+def tail(subject: Subject) -> Verdict:
+    """`tail` spares work, and gives the same."""
+    if type(subject.made()).tail in (Mixer.tail, Outside.tail):
+        return None, "skipped: it has no tail of its own"
+    gaps, mixer = Gaps(ALLOWED), subject.made()
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width)
+        for last in sorted({1, (length + 1) // 2, length}):
+            whole = runs.gradients(mixer, x, partial(_end, mixer, last))
+            found = runs.gradients(mixer, x, partial(mixer.tail, last=last))
+            gaps.add(found, whole, f"the last {last} of {length} tokens, batch {batch}")
+    return gaps.verdict
+
+
+def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
+    y: Tensor = mixer(x)[0]
+    return y[:, -last:]
+
+
+def slopes(subject: Subject) -> Verdict:
+    """Gradients against central differences along a random direction."""
+    gaps, mixer = Gaps(ALLOWED_OF_SLOPES), subject.made()
+    for length in (1, 17, 65):
+        x = runs.drawn(2, length, subject.width)
+        state = runs.left_over(mixer, 2, subject.width)
+        gradients, measured = runs.slopes(mixer, x, state)
+        gaps.add(gradients, measured, f"{length} tokens, batch 2")
+    return gaps.verdict
+
+
+def rows(subject: Subject) -> Verdict:
+    """Other sequences in the batch change nothing."""
+    gaps, mixer = Gaps(ALLOWED), subject.made()
+    for length in subject.lengths:
+        x = runs.drawn(3, length, subject.width)
+        with torch.no_grad():
+            state = runs.left_over(mixer, 3, subject.width)
+            y, after = mixer(x, state)
+            whole = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
+            others = x.clone()
+            others[0] = 10 * runs.drawn(1, length, subject.width, seed=9)[0]
+            y, after = mixer(others, state)
+            found = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
+            gaps.add(found, whole, f"{length} tokens, the first of 3 sequences another")
+            alone = runs.named(*mixer(x[1:], runs.like(state, [part[1:] for part in state])))
+            gaps.add(alone, whole, f"{length} tokens, without the first of 3 sequences")
+    return gaps.verdict
+
+
+def deterministic(subject: Subject) -> Verdict:
+    """The same call twice, to the bit, in float32."""
+    gaps = Gaps(0.0)
+    one, other = subject.made(torch.float32), subject.made(torch.float32)
+    for batch, length in subject.sizes(shortest=max(subject.lengths)):
+        x = runs.drawn(batch, length, subject.width).float()
+        state = runs.left_over(one, batch, subject.width)
+        found = [runs.run(mixer, x, state, [length]) for mixer in (one, one, other)]
+        for again in found[1:]:
+            gaps.add(again, found[0], f"{length} tokens, batch {batch}")
+    return gaps.verdict
+
+
+def no_draw(subject: Subject) -> Verdict:
+    """The global streams stand where they stood."""
+    mixer = subject.made(torch.float32)
+    before = runs.global_streams()
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width).float()
+        runs.run(mixer, x, mixer.init_state(batch), [length])
+    after = runs.global_streams()
+    moved = [name for name in before if before[name] != after[name]]
+    compared = f"states of {', '.join(before)} before and after forward and backward"
+    return not moved, f"{compared}: " + (f"{', '.join(moved)} moved" if moved else "the same")
+
+
+def untouched(subject: Subject) -> Verdict:
+    """Neither input nor state is written to."""
+    gaps, mixer = Gaps(0.0), subject.made()
+    for batch, length in subject.sizes():
+        x = runs.drawn(batch, length, subject.width)
+        with torch.no_grad():
+            state = runs.left_over(mixer, batch, subject.width)
+            kept = {"x": x, **runs.of_state(state)}
+            kept = {name: part.clone() for name, part in kept.items()}
+            mixer(x, state)
+        gaps.add({"x": x, **runs.of_state(state)}, kept, f"{length} tokens, batch {batch}")
+    return gaps.verdict
+
+
+def initialisation(subject: Subject) -> Verdict:
+    """What it starts with is in the model, to the bit, and still there after a forward pass."""
+    with torch.random.fork_rng(devices=[]):
+        # The stream that a model draws its first mixer from.
+        torch.manual_seed(named_seed("initialisation", "mixer", 0, 1))
+        alone = {name: part.clone() for name, part in subject.make().state_dict().items()}
+    model = LanguageModel(
+        8, [subject.make], width=subject.width, hidden=8, positions="none", context=32, seed=1
+    )
+    block: Any = model.blocks[0]
+    gaps = Gaps(0.0)
+    gaps.add(block.mixer.state_dict(), alone, "in a model")
+    with torch.no_grad():
+        model(torch.arange(32).view(1, 32) % 8)
+    gaps.add(
+        dict(block.mixer.named_parameters()),
+        {n: alone[n] for n, _ in block.mixer.named_parameters()},
+        "after its use",
+    )
+    return gaps.verdict
+
+
+def reach(subject: Subject) -> Verdict:
+    """The last output's gradient at the first token is the slope there, and not cut."""
+    gaps, mixer, lengths = Gaps(ALLOWED_OF_SLOPES), subject.made(), list[int]()
+    for length in (n for n in subject.lengths if n > 1):
+        x = runs.drawn(2, length, subject.width)
+        said, measured = runs.slopes_at_first(mixer, x)
+        gaps.add(
+            {"slope along token 0": said}, {"slope along token 0": measured}, f"{length} tokens"
+        )
+        if said.abs().max() > 0:
+            lengths.append(length)
+    passed, said_of_gaps = gaps.verdict
+    reached = f"reaches it from {max(lengths)} tokens on" if lengths else "never reaches it"
+    return passed and bool(lengths), f"{reached}; {said_of_gaps}"
+
+
+def precision(subject: Subject) -> Verdict:
+    """float32 on what is hard: finite, and near float64 where nothing is large."""
+    gaps = Gaps(ALLOWED_IN_FLOAT32)
+    rough, exact = subject.made(torch.float32), subject.made()
+    text = runs.drawn(1, HARD, subject.width)
+    same = text[:, :1].expand(1, 8 * HARD, -1)
+    cases = {"random tokens": text, "the same token": same, "values of 1e3": 1e3 * text}
+    for name, x in cases.items():
+        where = f"{name}, {x.shape[1]:,} tokens, float32"
+        found = runs.run(rough, x.float(), rough.init_state(1), [x.shape[1]])
+        for what, part in found.items():
+            if not part.isfinite().all():
+                return False, f"{int((~part.isfinite()).sum())} not finite ({what}, {where})"
+        if name != "values of 1e3":
+            with torch.no_grad():
+                gaps.add({"output": found["output"].double()}, {"output": exact(x)[0]}, where)
+    passed, said = gaps.verdict
+    return passed, f"{said}; finite with values of 1e3"
+
+
+def follows(subject: Subject) -> Verdict:
+    """Precision and device are those of the input and the weights, not torch's defaults."""
+    for dtype, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
+        mixer, x = subject.made(dtype), runs.drawn(2, 33, subject.width).to(dtype)
+        for device in ("cpu", "meta"):
+            with runs.other_defaults(device, other):
+                try:
+                    state = mixer.init_state(2)
+                    found = {**runs.named(*mixer(x, state)), **runs.of_state(state)}
+                except Exception as error:
+                    # Nothing is computed on the device meta: what is made there is seen at once.
+                    where = "" if device == "cpu" else "made on torch's default device: "
+                    return False, f"{where}{failure_line(error)}"
+            for name, part in found.items():
+                if part.is_floating_point() and part.dtype != dtype:
+                    return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
+                if part.device != x.device:
+                    return False, f"{name} is on torch's default device, not on that of the input"
+    return True, "float32 and float64, each while the other is torch's default; another device too"
+
+
+def state_size(subject: Subject) -> Verdict:
+    """How the state grows, counted from its tensors; growing is no fault."""
+    sizes = dict(state_sizes(subject.made(torch.float32), subject.width))
+    first, last = min(sizes), max(sizes)
+    if len(set(sizes.values())) == 1:
+        return True, f"constant: {sizes[last]:,} bytes at {first} to {last:,} tokens"
+    listed = ", ".join(f"{size:,} at {length:,}" for length, size in sizes.items())
+    a_token = (sizes[last] - sizes[first]) / (last - first)
+    return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"
+
+
+def half_life(subject: Subject) -> Verdict:
+    """How long it remembers at the start; a short memory is no fault."""
+    mixer = subject.made(torch.float32)
+    stated, left = mixer.memory_half_life_tokens, trace_half_life(mixer, subject.width)
+    if left is None:
+        return None, "skipped: a token leaves no trace in the state"
+    traced = f"more than {HORIZON:,}" if left > HORIZON else f"{left:,.0f}"
+    own = ""
+    if stated is not None:
+        kept = "nothing fades" if stated == math.inf else f"half is left after {stated:,.3g}"
+        own = f"; by itself, without new input, {kept}"
+    return True, f"half of a token's trace in the state is left after {traced} random tokens{own}"
+
+
+PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
+    "output and state have their form": form,
+    "no state is the initial state": initial_state,
+    "causal": causal,
+    "any split gives what the whole gives": splits,
+    "token by token gives what the whole gives": tokens,
+    "the form that runs is its own loop": loop,
+    "the tail is the end of the whole": tail,
+    "gradients are slopes": slopes,
+    "gradient reaches token 0": reach,
+    "rows of a batch are independent": rows,
+    "deterministic": deterministic,
+    "no global random draw": no_draw,
+    "input and state not changed": untouched,
+    "initialisation not overwritten": initialisation,
+    "finite in float32, near float64": precision,
+    "dtype and device followed": follows,
+    "state bytes, constant or growing": state_size,
+    "memory half-life at the start": half_life,
+}
+# Of a layer without a state they would tell nothing.
+OF_STATES = (splits, tokens, state_size, half_life)

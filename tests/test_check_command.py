@@ -1,0 +1,116 @@
+"""`rulekeep check`: rows and exit codes for names, files, modules and adapters; what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FADING = Path(__file__).parent.parent / "examples" / "outside_mixer.py"
+BROKEN = """
+from torch import nn
+from rulekeep.mixers import Stateless
+class Peeks(Stateless):
+    def __init__(self, width):
+        super().__init__(nn.Sequential(nn.Linear(width, width), Back()))
+class Back(nn.Module):
+    def forward(self, x):
+        return x.flip(1).cumsum(1).flip(1)
+class Crashes(nn.Linear):
+    def __init__(self, width):
+        super().__init__(width, width)
+    def init_state(self, batch_size):
+        return ()
+    def forward(self, x, state=None):
+        return 1 / 0
+class Early(Stateless):
+    def __init__(self, width):
+        raise SystemError("not today")
+"""
+
+
+@pytest.fixture
+def check(run, tmp_path, monkeypatch):
+    """The command in a folder that holds `mine.py`: exit code, output, errors."""
+    (tmp_path / "mine.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code, output, errors = run("check", *arguments)
+        return code, output.decode(), errors
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (["slots"], "constant: 256 bytes at 64 to 16,384 tokens"),
+        ([f"{FADING}:Fading", "--mixer-options.half-life", "3"], "left after 3 random tokens"),
+    ],
+)
+def test_a_mixer_that_holds_prints_its_rows_and_exits_with_0(check, arguments, fact) -> None:
+    code, output, errors = check(*arguments, "--width", "8")
+    lines = output.splitlines()
+    assert (code, errors) == (0, "")
+    assert lines[-1] == f"{arguments[0]}: all hold"
+    assert {line[:4] for line in lines[:-2]} <= {"pass", "skip"}
+    assert len(lines) == 18 + 2
+    assert fact in output
+
+
+@pytest.mark.parametrize("place", ["mine.py", "mine"])
+def test_a_broken_one_exits_with_1_and_says_where(check, place: str) -> None:
+    code, output, errors = check(f"{place}:Peeks", "--width", "8")
+    assert (code, errors) == (1, "")
+    assert "\nFAIL  causal " in output
+    # Its last output sees nothing but itself.
+    assert "\nFAIL  gradient reaches token 0 " in output
+    assert output.count("\nskip") == 6
+    assert output.splitlines()[-1] == f"{place}:Peeks: 2 of 18 properties fail"
+
+
+def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
+    code, output, errors = check("mine.py:Crashes", "--width", "8")
+    assert (code, errors) == (1, "")
+    assert output.startswith("FAIL  output and state have their form")
+    assert "ZeroDivisionError: division by zero (mine.py, line 16)" in output
+    assert "see the first row" in output
+
+
+BAD = {
+    "unknown name": (["delt"], "mixer 'delt': did you mean delta?"),
+    "no file": (["no.py:X"], "there is no file no.py"),
+    "no class": (["mine.py:Peak"], "did you mean Peeks?"),
+    "no module": (["no.such:X"], "there is no module no"),
+    "no width alone": (
+        ["torch.nn:Linear"],
+        "define init_state, as rulekeep.mixers.base; a layer without a state",
+    ),
+    "constructor fails": (["mine.py:Early"], "SystemError: not today (mine.py, line 19)"),
+    "unknown option": (["delta", "--mixer-options.hedas", "2"], "did you mean 'heads'?"),
+    "option that cannot be": (["delta", "--mixer-options.heads", "3"], "heads 3: must divide"),
+    "option of another type": (["delta", "--mixer-options.heads", "many"], "heads 'many'"),
+    "the loop alone": (["delta", "--mixer-options.serial", "true"], "'serial'"),
+    "width no integer": (["delta", "--width", "x"], "--width 'x': must be a whole number"),
+    "no width": (["delta", "--width", "0"], "--width 0: must be from 1"),
+    "a hybrid": (["delta+slots"], "mixer 'delta+slots'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_usage_is_one_line_and_exit_code_2(check, case: str) -> None:
+    arguments, message = BAD[case]
+    code, output, errors = check(*arguments)
+    assert (code, output) == (2, "")
+    assert len(errors.splitlines()) == 1
+    assert message in errors
+
+
+def test_the_command_loads_torch_only_when_it_runs() -> None:
+    code = (
+        "import sys; from rulekeep.cli import app; import rulekeep.commands.mixers\n"
+        "import rulekeep.testing; assert 'torch' not in sys.modules\n"
+        "from rulekeep.testing import check_mixer; assert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,338 @@
+"""`check_mixer`: an honest mixer holds, and every way to break one is named, with a figure."""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rulekeep.mixers import Mixer, Stateless
+from rulekeep.model import LanguageModel
+from rulekeep.specs import UsageError
+from rulekeep.testing import Row, check_mixer, mixers, properties
+
+WIDTH, LENGTHS = 8, (1, 2, 17, 33)
+
+
+def checked(cls: type[Any], **options: Any) -> dict[str, Row]:
+    rows = check_mixer(cls, options, width=WIDTH, lengths=LENGTHS)
+    return {row.property: row for row in rows}
+
+
+class State(NamedTuple):
+    mean: Tensor
+
+
+class Honest(nn.Module):
+    """A running mean that keeps as much as it has learned to; no `Mixer`, as an outsider's."""
+
+    def __init__(self, width: int, *, keep: float = 0.9) -> None:
+        super().__init__()
+        if not 0 < keep < 1:
+            raise ValueError(f"keep {keep}: must be between 0 and 1")
+        self.keep = nn.Parameter(torch.full((width,), keep).logit())
+        self.write, self.read = nn.Linear(width, width), nn.Linear(width, width)
+
+    def init_state(self, batch_size: int) -> State:
+        return State(self.keep.new_zeros(batch_size, len(self.keep)))
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        (mean,), keep, means = state or self.init_state(len(x)), self.keep.sigmoid(), []
+        for new in self.write(x).tanh().unbind(1):
+            mean = keep * mean + (1 - keep) * new
+            means.append(mean)
+        return self.read(torch.stack(means, 1)), State(mean)
+
+
+class StartsElsewhere(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x, state or State(self.init_state(len(x)).mean + 100))
+
+
+class Peeks(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y + 1e-4 * torch.cat([x[:, 1:], x[:, -1:]], 1), after
+
+
+class ForgetsAtASplit(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x, None if x.shape[1] > 1 else state)
+
+
+class ForgetsAToken(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y, state if state is not None and x.shape[1] == 1 else after
+
+
+class Scaled(torch.autograd.Function):
+    """The same value, and a gradient that is a thousandth too large."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 1.001 * grad
+
+
+class WrongGradientInChunks(Honest):
+    def forward(self, x, state=None):
+        return super().forward(Scaled.apply(x) if x.shape[1] > 1 else x, state)
+
+
+class WrongGradientOfTheState(Honest):
+    def forward(self, x, state=None):
+        if state is not None and x.shape[1] > 1:
+            state = State(Scaled.apply(state.mean))
+        return super().forward(x, state)
+
+
+class WrongGradient(Honest):
+    def forward(self, x, state=None):
+        return super().forward(Scaled.apply(x), state)
+
+
+class MixesRows(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x + 1e-4 * x.mean(0), state)
+
+
+class LeaksTheBatchIntoTheState(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y, State(after.mean + 1e-4 * after.mean.mean(0))
+
+
+class DrawsFromTorch(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x * (torch.rand(()) > -1), state)
+
+
+class DrawsFromNumpy(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x * float(np.random.random() > -1), state)
+
+
+class Counts(Honest):
+    calls = 0
+
+    def forward(self, x, state=None):
+        type(self).calls += 1
+        y, after = super().forward(x, state)
+        return y * (1 + 1e-6 * (self.calls % 7)), after
+
+
+class ChangesItsInput(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        if not x.requires_grad:
+            x *= 0.5
+        return y, after
+
+
+class ChangesItsState(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        if state is not None and not state.mean.requires_grad:
+            state.mean.copy_(after.mean)
+        return y, after
+
+
+class CutsTheFirstToken(Honest):
+    def forward(self, x, state=None):
+        return super().forward(torch.cat([x[:, :1].detach(), x[:, 1:]], 1), state)
+
+
+class SeesOnlyItself(Honest):
+    def forward(self, x, state=None):
+        return self.read(x), state or self.init_state(len(x))
+
+
+class IgnoresPrecision(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y.float(), after
+
+
+class KeepsAStateInFloat32(Honest):
+    def init_state(self, batch_size):
+        return State(torch.zeros(batch_size, WIDTH, dtype=torch.float32))
+
+
+class TakesTheDefaultDevice(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x * torch.ones(x.shape[1], 1, dtype=x.dtype), state)
+
+
+class StartsAnew(Honest):
+    def forward(self, x, state=None):
+        with torch.no_grad():
+            self.keep.fill_(0.0)
+        return super().forward(x, state)
+
+
+class Overflows(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y + x.exp() - x.exp(), after
+
+
+class KeepsAList(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state if state is None else State(*state))
+        return y, list(after)
+
+
+class PutsTheBatchLast(Honest):
+    def init_state(self, batch_size):
+        return State(super().init_state(batch_size).mean.T)
+
+
+class WithALoop(Honest):
+    def __init__(self, width: int, *, serial: bool = False) -> None:
+        super().__init__(width)
+        self.serial = serial
+
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y + (0 if self.serial else 1e-6), after
+
+
+class WithATail(Honest, Mixer):
+    def tail(self, x, last):
+        return self.forward(x[:, 1:] if x.shape[1] > last else x)[0][:, -last:]
+
+
+class Fails(Honest):
+    def forward(self, x, state=None):
+        if x.shape[1] == 33 and state is not None and state.mean.any():
+            raise RuntimeError("no more than 32 tokens")
+        return super().forward(x, state)
+
+
+BROKEN: list[tuple[type[Any], str, str]] = [
+    (
+        StartsElsewhere,
+        "no state is the initial state",
+        r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
+    ),
+    (Peeks, "causal", r"at token 15, others from token 16 of 33 on"),
+    (ForgetsAtASplit, "any split gives what the whole gives", r"\(.*the last alone|pieces"),
+    (ForgetsAToken, "token by token gives what the whole gives", r"\(.*token by token"),
+    (WrongGradientInChunks, "token by token gives what the whole gives", r"\(gradient of x at"),
+    (WrongGradientOfTheState, "token by token gives what the whole gives", r"gradient of state m"),
+    (WrongGradient, "gradients are slopes", r"1\.0e-03 of the largest \(slope along x"),
+    (WrongGradient, "gradient reaches token 0", r"1\.0e-03 of the largest \(slope along token 0"),
+    (MixesRows, "rows of a batch are independent", r"the first of 3 sequences another"),
+    (LeaksTheBatchIntoTheState, "rows of a batch are independent", r"\(state mean"),
+    (DrawsFromTorch, "no global random draw", r"torch moved"),
+    (DrawsFromNumpy, "no global random draw", r"numpy moved"),
+    (Counts, "deterministic", r"at most \d\.\de-0[5-7], .*; none allowed"),
+    (ChangesItsInput, "input and state not changed", r"\(x,"),
+    (ChangesItsState, "input and state not changed", r"\(state mean"),
+    (CutsTheFirstToken, "gradient reaches token 0", r"1\.0e\+00 of the largest"),
+    (SeesOnlyItself, "gradient reaches token 0", r"never reaches it"),
+    (IgnoresPrecision, "dtype and device followed", r"output is torch.float32 .* torch.float64"),
+    (KeepsAStateInFloat32, "dtype and device followed", r"state mean is torch.float32"),
+    (TakesTheDefaultDevice, "dtype and device followed", r"default device: .*test_check_mixer"),
+    (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
+    (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
+    (KeepsAList, "output and state have their form", r"the state is list: must be a tuple"),
+    (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
+    (nn.Identity, "output and state have their form", r"no init_state: .*mixers\.Stateless"),
+    (WithALoop, "the form that runs is its own loop", r"at most 1\.0e-06, .*\(output"),
+    (WithATail, "the tail is the end of the whole", r"the last 1 of 2 tokens|the last 1 of 17"),
+    (Fails, "causal", r"RuntimeError: no more than 32 tokens \(test_check_mixer.py, line \d+\)"),
+]
+
+
+def test_an_honest_mixer_holds() -> None:
+    rows = checked(Honest, keep=0.5)
+    assert not [row for row in rows.values() if row.passed is False]
+    skipped = {row.property for row in rows.values() if row.passed is None}
+    assert skipped == {"the form that runs is its own loop", "the tail is the end of the whole"}
+    state, memory = list(rows.values())[-2:]
+    assert state.compared == "constant: 32 bytes at 64 to 16,384 tokens"
+    # It keeps a half of itself, a little more or less.
+    assert re.fullmatch(r"half of .* is left after [12] random tokens", memory.compared)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "named", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_broken_mixer_fails_in_the_row_of_what_is_broken(
+    mixer: type[Any], named: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(iter(properties.PROPERTIES))
+    kept = {name: properties.PROPERTIES[name] for name in (first, named)}
+    monkeypatch.setattr(mixers, "PROPERTIES", kept)
+    row = checked(mixer)[named]
+    assert row.passed is False
+    assert re.search(said, row.compared), row.compared
+
+
+def test_a_model_that_draws_a_mixers_weights_anew_is_found(monkeypatch) -> None:
+    class Redraws(LanguageModel):
+        def __init__(self, *arguments: Any, **sizes: Any) -> None:
+            super().__init__(*arguments, **sizes)
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=0.02)
+
+    monkeypatch.setattr(properties, "LanguageModel", Redraws)
+    row = checked(Honest)["initialisation not overwritten"]
+    assert row.passed is False
+    assert "weight, in a model" in row.compared
+
+
+def test_a_state_that_grows_is_a_fact_and_no_failure() -> None:
+    class Keeps(Honest):
+        def init_state(self, batch_size):
+            return State(self.keep.new_zeros(batch_size, 0, WIDTH))
+
+        def forward(self, x, state=None):
+            seen = torch.cat([(state or self.init_state(len(x))).mean, x], 1)
+            count = torch.arange(1, seen.shape[1] + 1, device=x.device, dtype=x.dtype)
+            means = seen.cumsum(1) / count[:, None]
+            return self.read(means[:, seen.shape[1] - x.shape[1] :]), State(seen)
+
+    row = checked(Keeps)["state bytes, constant or growing"]
+    assert row.passed is True
+    assert row.compared == (
+        "growing, 32 bytes a token: 2,048 at 64, 8,192 at 256, 32,896 at 1,028, "
+        "131,072 at 4,096, 524,288 at 16,384 tokens"
+    )
+
+
+def test_of_a_layer_without_a_state_what_is_about_states_is_skipped_and_said_so() -> None:
+    class Layer(Stateless):
+        def __init__(self, width: int, *, fault: Callable[[Tensor], Tensor] | None = None) -> None:
+            super().__init__(nn.Sequential(nn.Linear(width, width), Cumulated()))
+
+    class Cumulated(nn.Module):
+        def forward(self, x):
+            return x.cumsum(1)
+
+    rows = checked(Layer)
+    assert not [row for row in rows.values() if row.passed is False]
+    for name in (
+        "any split gives what the whole gives", "token by token gives what the whole gives",
+        "state bytes, constant or growing", "memory half-life at the start",
+    ):  # fmt: skip
+        assert rows[name].passed is None
+        assert "has no state" in rows[name].compared
+    assert rows["causal"].passed
+    assert rows["gradient reaches token 0"].passed
+
+
+def test_what_cannot_be_made_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'kept': there is no such option; did you mean 'keep'"):
+        checked(Honest, kept=0.5)
+    with pytest.raises(UsageError, match=r"mixer 'Honest': keep 2.0: must be between 0 and 1"):
+        checked(Honest, keep=2.0)
