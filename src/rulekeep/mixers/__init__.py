@@ -1,4 +1,8 @@
-"""The mixers: how context is carried. One file each; `MIXERS` is the catalogue."""
+"""The mixers: how context is carried. One file each; `MIXERS` is the catalogue.
+
+A file's docstring opens with the mixer's name and, in brackets, its source; then stand its formula
+and a sentence "It cannot …". docs/mixers.md is made of these and of what is measured.
+"""
 
 from rulekeep.mixers.adapter import Stateless
 from rulekeep.mixers.attention import Attention

@@ -6,6 +6,8 @@
 takes m_h (t − i) off every score: see `rulekeep.positions`. The place of a token is the number
 of keys in the cache before it.
 
+It cannot bound its state: a token costs as much as the text before it is long.
+
 The state is the KV cache: it grows by 2 x width numbers a token. Parameters, and the
 draws that initialise them, are those of `torch.nn.MultiheadAttention`, in its order.
 """

@@ -4,6 +4,8 @@
     S ← S + β k (v − Sᵀ k)ᵀ
     o = norm(Sᵀ q)                                            per head, RMS norm
 
+It cannot hold more keys than a key has channels: writes under further keys go over earlier ones.
+
 What is held under a key is replaced by β of the way to the new value; nothing else fades.
 Deviations: values pass as they are (published: silu); the short convolution is an option.
 """

@@ -6,6 +6,8 @@
     S ← S + β k (v − Sᵀ k)ᵀ
     o = norm(Sᵀ q)                                            per head, RMS norm
 
+It cannot let one key fade and keep another: a head fades as a whole.
+
 b starts at 0, and A where g gives the half-life asked for (published: as Mamba-2, 0.4 to 700
 tokens). The silu gate on the output is an option, off by default. Deviations: values pass as
 they are (published: silu); the short convolution is an option.

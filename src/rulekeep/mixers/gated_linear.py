@@ -4,6 +4,8 @@
     S ← Diag(α) S + k vᵀ
     o = norm(Sᵀ q)                             per head, RMS norm
 
+It cannot replace what a key holds: it can only let channels of it fade, and write on top.
+
 b starts where α has the half-life asked for (published: b = 0 gives 16 tokens). The swish
 gate on the output is an option, off by default.
 """

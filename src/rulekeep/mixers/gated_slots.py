@@ -4,6 +4,8 @@
     K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v
     o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm
 
+It cannot leave a slot exactly as it is: every token writes a little to every slot.
+
 b starts where α has the half-life asked for. The published layer has no b: sigmoid(0)^(1/8) leaves
 half after 8 tokens, which at the contexts of this benchmark is no memory of the start.
 The gate on the output is an option, off by default. Deviations: values pass as they are

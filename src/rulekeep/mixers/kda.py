@@ -1,10 +1,12 @@
-"""Kimi delta attention (2025, arXiv 2510.26692): the delta rule with a decay per key channel.
+"""Kimi delta attention (Kimi Team 2025, arXiv 2510.26692): the delta rule, a decay per channel.
 
     q, k = silu(W x) / |silu(W x)|,   β = sigmoid(w · x)      per head
     g = −e^A softplus(W₂ W₁ x + b)                            A per head, b per key channel
     S ← Diag(e^g) S
     S ← S + β k (v − Sᵀ k)ᵀ
     o = norm(Sᵀ q)                                            per head, RMS norm
+
+It cannot hold more keys than a key has channels, however slowly they fade.
 
 W₁ goes to as many channels as a head has. b starts at 0, and A where g gives the half-life
 asked for. The gate on the output is silu(W x) as elsewhere in the catalogue (published: a

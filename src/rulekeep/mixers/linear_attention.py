@@ -4,6 +4,8 @@
     S ← S + φ(k) vᵀ,   z ← z + φ(k)
     o = Sᵀ φ(q) / (z · φ(q) + 1e-6)            per head
 
+It cannot take a write back: what was written under a key stays, and later reads blur.
+
 The state is S and the normaliser z, which here is one more column of S while it is computed.
 `output_gate` is an addition of ours, off by default.
 """

@@ -3,6 +3,8 @@
     S ← γ_h S + k vᵀ
     o = norm(Sᵀ q)                             per head, RMS norm
 
+It cannot choose what to keep: a head fades at its pace, whatever the token says.
+
 The paper's γ_h = 1 − 2^(−5−h) has half-lives that double from head to head: 22, 44, 88 and
 177 tokens for 4 heads. Here the longest is given, and each head before it has half the next.
 Deviations: no rotation of queries and keys by position (xPos), and the swish gate on the

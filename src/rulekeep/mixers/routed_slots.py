@@ -5,6 +5,8 @@
     K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v
     o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm
 
+It cannot learn from slots that it does not choose: only those of the k largest get a gradient.
+
 A slot that is not routed has α = 1 exactly: it is kept, bit for bit, for as long as nothing is
 routed to it (in the loop; the chunks agree with the loop to rounding). b starts at 0, and A where a
 slot has the half-life asked for if every slot is routed equally often: a slot that is written to

@@ -8,6 +8,8 @@ keys are turned by their places in the cache, not in the text, as published: wit
 distance is the true one, and a sink is never further away than the cache is long. The cache holds
 keys as they were projected, S + W tokens at most.
 
+It cannot read what has left the window, but for the sinks.
+
 In parallel a block of queries meets its own keys, the W before it and the sinks: time and memory
 are linear in the text.
 """

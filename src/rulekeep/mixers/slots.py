@@ -5,6 +5,8 @@
     c_t = sum_s softmax_s(m_s · read / sqrt(width)) m_s      over all 8 slots
     y_t = mix [x_t, c_t]
 
+It cannot choose a slot nor leave one alone: each is written in its turn, whatever the token says.
+
 Why it runs in parallel: a slot is a linear recurrence whose gate and write come from the
 current token alone. Call h_t what the write of token t leaves in its slot; then
 h_t = (1 − gate_t) h_{t−8} + gate_t write_t, and the 8 slots that token t reads are
@@ -65,7 +67,8 @@ class Slots(Mixer):
             raise ValueError(f"state of {len(state.slots)} sequences: x has {len(x)}")
         if not x.shape[1]:
             return x, state
-        if not self.serial:
+        # A single token has nothing to run in parallel with: a whole round would cost more.
+        if not self.serial and x.shape[1] > 1:
             y, slots = self._in_parallel(x, state.slots, last=x.shape[1])
             return y, SlotState(slots)
         gate, write, read = self.in_projection(x).chunk(3, dim=-1)

@@ -4,6 +4,8 @@
     S ← exp(−e^A Δ) S + Δ B xᵀ
     y = norm(Sᵀ C + D x)                       per head, RMS norm
 
+It cannot replace what a key holds, nor keep one key longer than another: a head fades as a whole.
+
 B and C (the keys and queries) are shared by all heads, as published; x are the values. Steps
 start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so that every head
 has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: the

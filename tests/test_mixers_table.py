@@ -1,0 +1,34 @@
+"""docs/mixers.md is what the code says and measures."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rulekeep.mixers import MIXERS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks/mixers_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_committed_page_is_the_one_that_the_code_makes(table: ModuleType) -> None:
+    made = table.page()
+    assert made.splitlines() == (ROOT / "docs/mixers.md").read_text().splitlines()
+
+
+def test_a_mixer_whose_file_does_not_say_what_it_cannot_do_is_named(
+    table: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[MIXERS["delta"].__module__]
+    monkeypatch.setattr(module, "__doc__", module.__doc__.replace("It cannot", "It can"))
+    with pytest.raises(AssertionError, match=r"rulekeep\.mixers\.delta: its docstring lacks"):
+        table.described("delta", MIXERS["delta"])
