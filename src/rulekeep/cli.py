@@ -4,6 +4,7 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 130 interrupted, 141 standard output closed early.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -67,6 +68,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _usage(f"{error.filename!r}: is too long a name; give a shorter one")
         say(f"rulekeep: {error}")
         code = EXIT_FAILED
     sys.exit(code or 0)
