@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import HOSTILE, study
+from report_records import HOSTILE, record, study
 
 from rulekeep.report import write_report
 
@@ -41,7 +41,14 @@ def browser() -> Iterator[Any]:
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     records = study(contexts=(64,), seeds=2, mixers=("attention", "slots", HOSTILE))
-    write_report(records, folder, f"rulekeep report '{HOSTILE}'", [HOSTILE])
+    records.append(record(task="recite", task_options={"placement": "early", HOSTILE: HOSTILE}))
+    reader = {"reader": HOSTILE, "local": True, "retention": 0.1, "chance": 0.1, "excess": 0.0,
+              "bound": 0.01, "passed": True}  # fmt: skip
+    proof = {"named": "recite", "contexts": [{"context": 64, "passed": True, "readings": [reader]}]}
+    write_report(
+        records, folder, f"rulekeep report '{HOSTILE}'", [HOSTILE],
+        certificates=[proof], runs=HOSTILE,
+    )  # fmt: skip
     return folder / "report.html"
 
 

@@ -4,6 +4,7 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 130 interrupted, 141 standard output closed early.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError
 from pydantic import ValidationError
 
 import rulekeep
@@ -67,6 +68,8 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _usage(f"{error.filename!r}: is too long a name; give a shorter one")
         say(f"rulekeep: {error}")
         code = EXIT_FAILED
     sys.exit(code or 0)
@@ -88,6 +91,10 @@ def _said(error: CycloptsError) -> str:
         first = cause.errors(include_url=False)[0]
         option = f"--{first['loc'][0]}".replace("_", "-")
         return f"{option} {first['input']!a}: write {option}.NAME VALUE"
+    if isinstance(error, CoercionError) and error.token is None and error.argument is not None:
+        # A name in a name, where the option takes one.
+        option = error.argument.name
+        return f"{option}: takes {option}.NAME VALUE, one name without another in it"
     return f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rulekeep.commands.options import integer
-from rulekeep.contestants import scalar
+from rulekeep.commands.run_options import named_options
 from rulekeep.specs import UsageError
 
 WIDEST = 4096
@@ -32,7 +32,7 @@ def check(
     channels = integer("width", width)
     if not 1 <= channels <= WIDEST:
         raise UsageError(f"--width {channels}: must be from 1 to {WIDEST}")
-    options = {k.replace("-", "_"): scalar(v) for k, v in (mixer_options or {}).items()}
+    options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
     from rulekeep.commands.verdicts import print_rows
     from rulekeep.resolving import load_mixer

@@ -8,7 +8,7 @@ from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import run_folder
 from rulekeep.presets import PRESETS
 from rulekeep.specs import UsageError
-from rulekeep.store import CorruptRecordError, read_record, read_runs, run_folders
+from rulekeep.store import CorruptRecordError, Record, read_record, read_runs, run_folders
 
 
 def verify(folder: str, /) -> int:
@@ -41,13 +41,15 @@ def verify(folder: str, /) -> int:
     return EXIT_FAILED if broken else 0
 
 
-def report(folder: str, /, *, out: str | None = None) -> int:
+def report(folder: str, /, *, certificates: str | None = None, out: str | None = None) -> int:
     """Write a page, Markdown, a CSV and figures about a folder of runs.
 
     Parameters
     ----------
     folder
-        Folder of runs, the --out of a sweep.
+        Folder of runs, the --out of a sweep; certificates in it are shown (rulekeep certify).
+    certificates
+        Another folder of certificates, the --out of rulekeep certify.
     out
         Folder for the report, FOLDER/report if left out.
     """
@@ -55,13 +57,26 @@ def report(folder: str, /, *, out: str | None = None) -> int:
     kept = read_runs(root)
     if not kept.records:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
+    proofs, notes = _certificates(root)
+    command = ["rulekeep", "report", folder]
+    if certificates is not None:
+        more, said = _certificates(_existing(certificates, "--certificates"))
+        if not more:
+            raise UsageError(
+                f"--certificates {certificates}: has none; name the --out of rulekeep certify"
+            )
+        proofs, notes = [*proofs, *more], [*notes, *said]
+        command += ["--certificates", certificates]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.report import write_report
 
     target = root / "report" if out is None else run_folder("report", out)
-    command = shlex.join(["rulekeep", "report", str(root)])
+    command += [] if out is None else ["--out", out]
     started = time.monotonic()
-    write_report(kept.records, target, command, kept.notes)
+    write_report(
+        kept.records, target, shlex.join(command), [*kept.notes, *notes],
+        certificates=proofs, runs=folder,
+    )  # fmt: skip
     print(f"{len(kept.records)} records read and drawn in {time.monotonic() - started:.1f} s")
     print(f"page:     {target / 'report.html'}")
     print(f"the same: {target / 'report.md'}, tables.csv, figures/")
@@ -87,10 +102,26 @@ def list_() -> int:
     return 0
 
 
-def _existing(folder: str) -> Path:
+def _certificates(folder: Path) -> tuple[list[Record], list[str]]:
+    """The certificates of a folder, and a line for each file that is not whole."""
+    found, notes = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = read_record(path)
+        except (CorruptRecordError, OSError) as error:
+            notes.append(f"certificate {error}: left out")
+            continue
+        if record.get("kind") == "certificate":
+            found.append(record)
+    return found, notes
+
+
+def _existing(folder: str, option: str = "") -> Path:
     root = Path(folder)
     if not folder.strip() or "\0" in folder or not root.is_dir():
-        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
+        named = f"{option} {folder!a}" if option else f"{folder!a}"
+        written = "rulekeep certify" if option else "a sweep"
+        raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
     return root
 
 

@@ -70,7 +70,7 @@ def _typed(name: str, text: Any) -> Any:
     kind: Any = RunSpec.model_fields[name].annotation
     option = f"--{name.replace('_', '-')}"
     if isinstance(text, Mapping):
-        return dict(_dotted(text))
+        return dict(named_options(text))
     if name == "test_contexts":
         return [integer(name.replace("_", "-"), part, of=text) for part in text.split(",")]
     try:
@@ -84,11 +84,11 @@ def _typed(name: str, text: Any) -> Any:
         raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None
 
 
-def _dotted(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Option]]:
+def named_options(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Option]]:
     """Options by name: those of a hybrid's mixer, `delta.heads`, come as one in another."""
     for key, value in options.items():
         name = before + key.replace("-", "_")
         if isinstance(value, Mapping):
-            yield from _dotted(value, f"{name}.")
+            yield from named_options(value, f"{name}.")
         else:
             yield name, scalar(value)

@@ -7,26 +7,23 @@ Words reach the page through Jinja2's autoescape. The page has no script and ask
 
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from rulekeep.marked import MARKS, Piece
+from rulekeep.report.templating import environment, style_of
 
 
 def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
     """The whole page as text; the legend explains the marks that stand in the examples."""
-    environment = Environment(
-        loader=PackageLoader("rulekeep.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     present = {piece.kind for example in examples for piece in example}
-    return environment.get_template("examples.html").render(
-        title=title,
-        options=options,
-        examples=examples,
-        marks=MARKS,
-        legend={kind: mark for kind, mark in MARKS.items() if kind in present},
-        command=command,
+    return (
+        environment()
+        .get_template("examples.html")
+        .render(
+            title=title,
+            options=options,
+            examples=examples,
+            marks=MARKS,
+            legend={kind: mark for kind, mark in MARKS.items() if kind in present},
+            command=command,
+            style=style_of("marks.css"),
+        )
     )

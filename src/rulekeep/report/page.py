@@ -8,16 +8,20 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from rulekeep.marked import MARKS
 from rulekeep.report import interactive
 from rulekeep.report.charts import Chart
+from rulekeep.report.drawn import Drawn, legend
 from rulekeep.report.tables import Table
+from rulekeep.report.templating import environment, style_of, template_file
+
+# Tables of many rows, which are opened by a click.
+FOLDED = ("readings", "runs")
 
 
 def render(
@@ -25,25 +29,30 @@ def render(
     summary: Sequence[str],
     charts: Sequence[Chart],
     tables: Mapping[str, Table],
+    examples: Sequence[Drawn],
     notes: Sequence[str],
     command: str,
 ) -> str:
     """The whole page as text."""
     figures = {chart.key: interactive.figures(chart) for chart in charts}
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             summary=summary,
             charts=charts,
             heights={key: [f["height"] for f in made] for key, made in figures.items()},
             tables=tables,
+            folded_keys=FOLDED,
+            examples=examples,
+            marks=MARKS,
+            legend=legend(examples),
             notes=notes,
             command=command,
             nonce=secrets.token_urlsafe(18),
             data=script_json(figures),
-            style=Markup(_template_file("report.css")),
-            script=Markup(_template_file("report.js")),
+            style=style_of("report.css", "marks.css"),
+            script=Markup(template_file("report.js")),
             plotly=Markup(_plotly()),
         )
     )
@@ -58,22 +67,7 @@ def script_json(value: Any) -> Markup:
 
 
 @cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("rulekeep.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
 def _plotly() -> str:
     source = str(get_plotlyjs())
     assert "</script" not in source.lower()
     return source
-
-
-def _template_file(name: str) -> str:
-    return files("rulekeep.report").joinpath("templates", name).read_text(encoding="utf-8")

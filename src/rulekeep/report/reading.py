@@ -11,7 +11,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, TypeAlias
 
 SCORES = ("retention", "exact", "rule_accuracy", "item_accuracy", "token_accuracy")
 BASELINE = "attention"
@@ -33,6 +34,16 @@ class Evaluation:
     context: int
     figures: Mapping[str, float]
     chance: Mapping[str, float]
+
+
+Option: TypeAlias = bool | int | float | str | None
+
+
+class Asked(NamedTuple):
+    """A task with its options as they were asked for, in the order of their names."""
+
+    task: str
+    options: tuple[tuple[str, Option], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,7 @@ class Run:
     environment: Mapping[str, str]
     settings: Mapping[str, str]
     difficulty: Mapping[str, str]
+    asked: Asked
 
     @property
     def is_result(self) -> bool:
@@ -122,6 +134,16 @@ def number(value: object) -> float | None:
         return None
 
 
+def asked_of(task: object, options: object) -> Asked:
+    """What a record says was asked for; a value that is no option's is left out."""
+    found = {
+        key: value
+        for key, value in _mapping(options).items()
+        if isinstance(key, str) and isinstance(value, (bool, int, float, str, NoneType))
+    }
+    return Asked(task if isinstance(task, str) else "", tuple(sorted(found.items())))
+
+
 def _repeated(runs: Sequence[Run]) -> list[str]:
     # The same seed twice, say after a change of source: one cell holds a seed once.
     counts = Counter(
@@ -167,6 +189,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         environment=dict(sorted((name(k, "?"), one_line(v, 120)) for k, v in environment.items())),
         settings=_settings(spec),
         difficulty=_named(_mapping(spec.get("task_options"))),
+        asked=asked_of(spec.get("task"), spec.get("task_options")),
     )
 
 

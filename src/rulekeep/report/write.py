@@ -14,7 +14,11 @@ from typing import Any
 from rulekeep import plots
 from rulekeep.report import drawing, page, tables, text
 from rulekeep.report.cells import Contest, contests
+from rulekeep.report.certified import certificates as certificate_tables
 from rulekeep.report.charts import Chart
+from rulekeep.report.drawn import Drawn
+from rulekeep.report.drawn import drawn as drawn_examples
+from rulekeep.report.drawn import markdown as examples_markdown
 from rulekeep.report.figures import ARTICLE, charts
 from rulekeep.report.reading import one_line, read_runs
 from rulekeep.report.sentences import sentences
@@ -24,12 +28,19 @@ FIGURES = "figures"
 
 
 def write_report(
-    records: Sequence[Mapping[str, Any]], folder: Path, command: str, notes: Sequence[str] = ()
+    records: Sequence[Mapping[str, Any]],
+    folder: Path,
+    command: str,
+    notes: Sequence[str] = (),
+    *,
+    certificates: Sequence[Mapping[str, Any]] = (),
+    runs: str = "RUNS",
 ) -> list[Path]:
     """Writes the report of these records into a folder and returns the paths written.
 
     `command` is the exact command that made the report, `notes` a line for each file that was
-    set aside as corrupt.
+    set aside as corrupt, `certificates` the records of `rulekeep certify`, and `runs` what
+    commands call the folder of the records.
 
     Raises:
         OSError: the folder cannot be written.
@@ -37,6 +48,8 @@ def write_report(
     reading = read_runs(records)
     found = contests(reading.runs)
     drawn = charts(found)
+    certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
+    examples = drawn_examples(reading.runs)
     shown = {
         table.key: table
         for table in (
@@ -44,13 +57,15 @@ def write_report(
             tables.distances(found),
             tables.costs(found),
             tables.learning_rates(found),
+            certified,
             tables.failures(reading.runs),
             tables.environments(reading.runs),
+            readings,
             tables.every_run(reading.runs),
         )
     }
     summary = sentences(reading.runs, found)
-    said = [one_line(note) for note in (*notes, *reading.notes)]
+    said = [one_line(note) for note in (*notes, *reading.notes, *left_out)]
     command = one_line(command, 4000)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     written = []
@@ -58,10 +73,12 @@ def write_report(
         for name, image in _figure_files(chart, found).items():
             written.append(folder / FIGURES / name)
             write_bytes(written[-1], image)
-    html = page.render(summary=summary, charts=drawn, tables=shown, notes=said, command=command)
+    html = page.render(
+        summary=summary, charts=drawn, tables=shown, examples=examples, notes=said, command=command
+    )
     for name, content in (
         ("report.html", html),
-        ("report.md", _markdown(summary, drawn, shown, said, command)),
+        ("report.md", _markdown(summary, drawn, shown, examples, said, command)),
         ("tables.csv", text.csv_text(found)),
     ):
         written.append(folder / name)
@@ -107,6 +124,7 @@ def _markdown(
     summary: Sequence[str],
     drawn: Sequence[Chart],
     shown: Mapping[str, tables.Table],
+    examples: Sequence[Drawn],
     notes: Sequence[str],
     command: str,
 ) -> str:
@@ -116,7 +134,9 @@ def _markdown(
     for chart in drawn:
         image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if chart.panels else chart.empty
         parts.append(f"## {chart.title}\n\n{image}\n\n{text.escaped(chart.caption)}")
-    parts += [text.markdown(table) for key, table in shown.items() if key != "runs"]
+    parts += [text.markdown(table) for key, table in shown.items() if key not in page.FOLDED]
+    if examples:
+        parts.append(examples_markdown(examples))
     if notes:
         lines = "\n".join(f"- {text.escaped(note)}" for note in notes)
         parts.append(f"## Set aside and left out\n\n{lines}")

@@ -1,0 +1,224 @@
+"""The report's word on its tasks: certificates beside the runs, and examples drawn again. 20 s."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reading import make
+from report_records import HOSTILE, Record, record
+
+from rulekeep import cli
+from rulekeep.marked import pieces
+from rulekeep.report import write_report
+from rulekeep.report.certified import certificates
+from rulekeep.report.drawn import drawn
+from rulekeep.report.reading import read_runs
+from rulekeep.store import read_record, write_record
+from rulekeep.tasks import TASKS, Recite
+
+APP = cli.app
+RESULTS = Path(__file__).parent.parent / "results" / "certificates"
+DEFAULTS = make(Recite).options.model_dump()
+
+
+def rows(records: list[Record], proofs: list[Any], folder: str = "runs") -> list[list[str]]:
+    table, _, _ = certificates(read_runs(records).runs, proofs, folder)
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def proof(passed: bool = True, context: int = 64, examples: int = 8000, **options: Any) -> Record:
+    """A certificate with one local reader and one of the whole context."""
+    bound = 0.01 if passed else 0.3
+    local = {"reader": "last 1, bag", "local": True, "retention": 0.04, "chance": 0.03,
+             "excess": bound / 2, "bound": bound, "passed": passed}  # fmt: skip
+    whole = {**local, "reader": "whole", "local": False, "bound": 0.9, "passed": None}
+    return {
+        "kind": "certificate", "named": "recite", "options": {**DEFAULTS, **options}, "seed": 3,
+        "source": "abc", "contexts": [
+            {"context": context, "passed": passed, "examples": examples, "data_hash": "f" * 64,
+             "readings": [whole, local]},
+        ],
+    }  # fmt: skip
+
+
+def test_every_tested_context_is_certified_or_says_by_which_command_it_would_be() -> None:
+    records = [record(task_options={"rules": 8, "placement": "marked"}), record(seed=2)]
+    early, _, marked, other = rows(records, [proof()], "my runs")
+    assert early == ["recite, placement early", "64", "passes", "last 1, bag", "0.0050", "0.0100",
+                     "8,000", "3", "f" * 12, "abc"]  # fmt: skip
+    command = (
+        "rulekeep certify recite --context 64,256 --placement marked --rules 8 --out 'my runs'"
+    )
+    for row in (marked, other):
+        assert row[0] == "recite, placement marked, rules 8"
+        assert row[2] == f"no certificate: {command}"
+    _, bound, _ = APP.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
+    assert bound.kwargs | {} == {
+        "context": "64,256", "out": "my runs", "placement": "marked", "rules": "8",
+    }  # fmt: skip
+
+
+def test_a_certificate_of_other_options_is_none() -> None:
+    for other in ({"rules": 5}, {"decoy_rate": 0.31}, {"placement": "marked"}):
+        assert "no certificate" in rows([record()], [proof(**other)])[0][2]
+
+
+def test_of_several_one_that_fails_is_shown_then_the_one_of_more_examples() -> None:
+    several = [proof(examples=100), proof(passed=False, examples=50), proof(examples=9000)]
+    assert rows([record()], several)[0][2] == "FAILS"
+    assert rows([record()], several[::2])[0][6] == "9,000"
+    table, _, _ = certificates(read_runs([record()]).runs, several, "")
+    assert table.meaning.startswith("0 of 2 tasks and contexts are certified")
+
+
+def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
+    proofs = [read_record(path) for path in RESULTS.glob("*.json")]
+    records = [
+        record(task=task, task_options={"placement": placement}, retention={256: 0.5, 4096: 0.2})
+        for task in ("recite", "apply", "override", "recall")
+        for placement in ("early", "marked")
+    ]
+    found = rows([*records, record(task="article", retention={256: 0.5})], proofs)
+    assert [row[2] for row in found if row[0] != "article"] == ["passes"] * 16
+    (article,) = [row for row in found if row[0] == "article"]
+    assert article[2:5] == ["FAILS", "last 6, best of all readers", "0.4444"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"named": HOSTILE, "options": 3, "contexts": [None, 3, {}]},
+        {**proof(), "contexts": "x"},
+        {**proof(), "contexts": [{"context": 64, "passed": True, "readings": []}]},
+        {**proof(), "contexts": [{"context": 10**400, "readings": [None, {"local": True}]}]},
+        {"named": "recite", "contexts": [{"context": 64, "retention": math.nan, "chance": 0.1}]},
+    ],
+    ids=range(6),
+)
+def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, broken: Any) -> None:
+    write_report([record()], tmp_path, "c", certificates=[broken, proof()])
+    for file in ("report.html", "report.md"):
+        text = (tmp_path / file).read_text().replace("\\", "")
+        assert "not whole, left out" in text
+        assert "1 of 2 tasks and contexts are certified" in text
+        assert "<img" not in text.split("window.Plotly")[0].split("<style>")[0]
+
+
+def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path: Path) -> None:
+    write_report([record()], tmp_path, "c", certificates=[proof()])
+    html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    readings = html.split('id="table-readings"')[1].split("</table>")[0]
+    assert readings.count("<tr>") == 3
+    assert ">need not<" in readings
+    assert "Every reader" not in text
+    assert "| recite, placement early | 64 | passes | last 1, bag |" in text
+
+
+def test_examples_are_the_first_that_were_tested_at_the_shortest_context() -> None:
+    records = [record(seed=s, task_options={"placement": "marked"}) for s in (4, 3)]
+    (made,) = drawn(read_runs(records).runs)
+    task = make(Recite, placement="marked")
+    sample = task.sample("test", 64, 2, seed=3)
+    assert made.title == "recite at 64 tokens, test split, seed 3"
+    assert [list(one) for one in made.examples] == [
+        pieces(sample, row, task.vocabulary) for row in (0, 1)
+    ]
+    assert np.ptp(sample.tokens, axis=0).any()
+
+
+def test_each_task_and_placement_is_drawn_and_explained(tmp_path: Path) -> None:
+    records = [
+        record(task=task, task_options={} if task == "article" else {"placement": placement},
+               retention={256: 0.5, 96: 0.7})
+        for task in TASKS
+        for placement in ("early", "marked")
+    ]  # fmt: skip
+    write_report(records, tmp_path, "c")
+    html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert html.count('<p class="tokens">') == 2 * 9
+    assert html.count('class="legend"') == 1
+    assert text.count("\n### ") == 9
+    for mark in ("R[rule-", "d[", "C[<rule>]", "Q[<ask>]", "A![shows-", "q[key-"):
+        assert mark in text
+    assert "- A!: answer, first use of a rule" in text.replace("\\", "")
+    assert "article at 96 tokens" in text
+    assert max(map(len, text.split("## Examples")[1].splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"task": "no_such_task"},
+        {"task_options": {"rules": 10**9}},
+        {"task_options": {"rules": [1], "placement": HOSTILE}},
+        {"task": "article", "retention": {5: 0.5}},
+        {"retention": {8: 0.5}},
+        {"retention": {2**20: 0.5}},
+        {"task": "article", "retention": {2**14: 0.5}},
+        {"seed": -1},
+    ],
+    ids=range(8),
+)
+def test_what_cannot_be_drawn_is_left_out(spec: dict[str, Any]) -> None:
+    made = drawn(read_runs([record(**spec), record(task="recall")]).runs)
+    assert [one.title.split()[0] for one in made] == ["recall"]
+
+
+def runs(folder: Path, records: list[Record]) -> None:
+    """A folder of runs with these records."""
+    for one, number in zip(records, range(len(records)), strict=True):
+        path = folder / f"run{number}"
+        path.mkdir(parents=True)
+        write_record(path / "plan.json", {})
+        write_record(path / "record.json", {**one, "id": path.name})
+
+
+def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\nclass Task: ...\n")
+    runs(tmp_path / "runs", [record("evil.py:Task", task="evil.py:Task"), record(task="evil")])
+    assert run("report", "runs")[0] == 0
+    assert not (tmp_path / "ran").exists()
+    page = (tmp_path / "runs" / "report" / "report.html").read_text()
+    assert "rulekeep certify evil.py:Task --context 64,256 --out runs" in page
+    assert 'id="examples"' not in page
+
+
+def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) -> None:
+    runs(tmp_path / "runs", [record(retention={64: 0.5})])
+    run("report", "runs")
+    markdown = tmp_path / "runs" / "report" / "report.md"
+    (command,) = [
+        line.split("no certificate: ")[1].split(" |")[0]
+        for line in markdown.read_text().replace("\\", "").splitlines()
+        if "no certificate: " in line
+    ]
+    assert command == "rulekeep certify recite --context 64 --out runs"
+    assert run(*shlex.split(command)[1:])[0] == 0
+    assert run("report", "runs")[0] == 0
+    assert "1 of 1 tasks and contexts are certified" in markdown.read_text()
+    assert run("verify", "runs")[0] == 0
+
+
+def test_certificates_of_another_folder_can_be_named(run, tmp_path: Path) -> None:
+    runs(tmp_path / "runs", [record()])
+    (tmp_path / "proofs").mkdir()
+    (tmp_path / "proofs" / "torn.json").write_text("{")
+    (tmp_path / "runs" / "other.json").write_text(json.dumps({"a": 1}))
+    arguments = ("report", "runs", "--certificates", "proofs", "--out", "page")
+    code, output, errors = run(*arguments)
+    assert (code, output) == (2, b"")
+    assert (
+        errors == "rulekeep: --certificates proofs: has none; name the --out of rulekeep certify\n"
+    )
+    write_record(tmp_path / "proofs" / "a.json", proof())
+    assert run(*arguments)[0] == 0
+    text = (tmp_path / "page" / "report.md").read_text().replace("\\", "")
+    assert "1 of 2 tasks and contexts are certified" in text
+    assert "certificate torn.json: not readable as JSON" in text
+    assert "certificate other.json: no checksum in it: left out" in text
+    assert "rulekeep report runs --certificates proofs --out page" in text
