@@ -353,7 +353,7 @@ def half_life(subject: Subject) -> Verdict:
     traced = f"more than {HORIZON:,}" if left > HORIZON else f"{left:,.0f}"
     own = ""
     if stated is not None:
-        kept = "nothing fades" if stated == math.inf else f"half is left after {stated:,.3g}"
+        kept = "nothing fades" if stated == math.inf else f"half is left after {stated:,.1f}"
         own = f"; by itself, without new input, {kept}"
     return True, f"half of a token's trace in the state is left after {traced} random tokens{own}"
 
