@@ -1,7 +1,5 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
-from itertools import pairwise
-
 import pytest
 
 from rulekeep.contestants import RATES, Contestant, chosen_rate, contestants, rate_runs
@@ -14,9 +12,13 @@ BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
 def made(spec: RunSpec, dev_loss: float) -> Record:
-    filled = resolve(spec).spec.model_dump(mode="json")
+    found = resolve(spec)
     rows = [{"split": "dev", "val_loss": dev_loss}, {"split": "test", "val_loss": -99.0}]
-    return {"spec": filled, "evaluations": rows if dev_loss == dev_loss else []}
+    return {
+        "spec": found.spec.model_dump(mode="json"),
+        "source": found.source,
+        "evaluations": rows if dev_loss == dev_loss else [],
+    }
 
 
 def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
@@ -64,31 +66,51 @@ def test_a_rate_that_diverged_never_wins() -> None:
     assert chosen_rate(one, records, BASE) == 1e-3
 
 
-def test_contestants_do_not_take_each_others_records() -> None:
-    rotary, plain = contestants("attention[positions=rotary],attention[positions=none]")
-    records = [made(spec, 1.0) for spec in rate_runs(rotary, [], BASE)]
-    assert rotary.ran(records[0])
-    assert not plain.ran(records[0])
-    assert chosen_rate(plain, records, BASE) is None
+@pytest.mark.parametrize(
+    ("taker", "other"),
+    [
+        ("attention[positions=none]", "attention[positions=rotary]"),
+        ("attention", "attention[positions=rotary]"),
+        ("delta", "delta[heads=8]"),
+        ("delta", "delta[width=32]"),
+        ("delta", "delta[added_positions=earliness]"),
+    ],
+)
+def test_contestants_do_not_take_each_others_records(taker: str, other: str) -> None:
+    (one,), (two,) = contestants(taker), contestants(other)
+    records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in rate_runs(two, [], BASE)]
+    assert chosen_rate(two, records, BASE) == 3e-3
+    assert chosen_rate(one, records, BASE) is None
+    assert chosen_rate(two, [{**row, "source": "older"} for row in records], BASE) is None
 
 
-def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate() -> None:
-    first = exam([])
-    assert len(first) == 3 * len(EXAM_MIXERS)
-    records = [
-        made(spec, abs(spec.learning_rate - (3e-3 if spec.mixer == "slots" else 4e-3)))
-        for spec in first
-    ]
-    second = exam(records)
-    rest = [spec for spec in second if spec not in first]
-    by_mixer = {}
-    for spec in second:
-        key = (spec.mixer, str(spec.mixer_options), spec.added_positions)
-        same = spec.model_dump(exclude={"mixer", "mixer_options", "added_positions"})
-        by_mixer.setdefault(key, []).append(same)
-    assert len(by_mixer) == len(EXAM_MIXERS)
-    assert all(one == other for one, other in pairwise(by_mixer.values()))
-    assert len(rest) == len(EXAM_MIXERS) * (8 * len(SEEDS) - 1)
+def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task() -> None:
+    def best(spec: RunSpec) -> float:
+        return 1e-3 if (spec.mixer, spec.task) == ("slots", "recall") else 3e-3
+
+    specs, records = exam([]), []
+    assert len(specs) == 4 * 3 * len(EXAM_MIXERS)
+    assert all(spec.task_options == {"placement": "marked"} for spec in specs)
+    while len(specs) > len(records):
+        records += [
+            made(spec, abs(spec.learning_rate - best(spec))) for spec in specs[len(records) :]
+        ]
+        known, specs = specs, exam(records)
+        specs = [*known, *(spec for spec in specs if spec not in known)]
+    runs: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        runs.setdefault(f"{spec.mixer} {spec.mixer_options} {spec.added_positions}", []).append(
+            spec
+        )
+    assert len(runs) == len(EXAM_MIXERS)
+    for mine in runs.values():
+        early = [spec for spec in mine if spec.task_options == {"placement": "early"}]
+        assert len(early) == 4 * len(SEEDS)
+        assert all(spec.learning_rate == best(spec) for spec in early)
+        # Marked rules: the grid of seed 1, extended where 1e-3 won, and the other seeds.
+        extension = any(best(spec) == 1e-3 for spec in mine)
+        assert len(mine) - len(early) == 4 * (3 + len(SEEDS) - 1) + extension
+        assert {spec.steps for spec in mine} == {1800}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rulekeep.resolving import described
 from rulekeep.specs import Option, RunSpec, UsageError
 from rulekeep.store import Record
 from rulekeep.summary import choose_learning_rate
@@ -33,16 +34,6 @@ class Contestant(NamedTuple):
         """A run of it."""
         return RunSpec.parse_json(
             {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
-        )
-
-    def ran(self, record: Record) -> bool:
-        """Whether a record is of this contestant."""
-        spec = record["spec"]
-        own = spec.get("mixer_options", {})
-        return (
-            spec.get("mixer") == self.mixer
-            and all(own.get(key) == value for key, value in self.options.items())
-            and all(spec.get(key) == value for key, value in self.settings.items())
         )
 
 
@@ -108,15 +99,15 @@ def chosen_rate(
 def _dev_losses(
     one: Contestant, records: Iterable[Record], base: Mapping[str, Any]
 ) -> dict[float, list[float]]:
+    # A record is this contestant's if it is the very run: nothing else about it may differ,
+    # an option that was left to its default or the code included.
+    spec, source = described(one.spec(**base))
+    wanted = spec.model_dump(mode="json", exclude={"learning_rate"})
     found = {}
     for record in records:
-        spec = record["spec"]
-        same = all(
-            spec.get(key) == value if key != "task_options" else value.items() <= spec[key].items()
-            for key, value in base.items()
-        )
-        if same and one.ran(record):
+        own = {key: value for key, value in record["spec"].items() if key != "learning_rate"}
+        if own == wanted and record["source"] == source:
             rows = [row["val_loss"] for row in record["evaluations"] if row["split"] == "dev"]
-            loss = sum(rows) / len(rows) if rows else float("nan")
-            found[spec["learning_rate"]] = [loss]
+            loss = sum(rows) / len(rows) if rows else math.nan
+            found[record["spec"]["learning_rate"]] = [loss]
     return found

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from rulekeep.feed_forward import feed_forward
 from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
-from rulekeep.specs import Positions, named_seed
+from rulekeep.seeds import named_seed
+from rulekeep.specs import Positions
 
 # Of the signal of how early a token is: bumps in log-time, the last of them for good.
 _BUMPS = 16

@@ -4,6 +4,7 @@ Options are those of the class: a task's `options_type`, a mixer's keyword-only 
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,7 +109,7 @@ def described(spec: AnySpec) -> tuple[AnySpec, str]:
     if isinstance(spec, PredictorSpec):
         predictor = resolve_predictor(spec)
         return predictor.spec, predictor.source
-    return spec, sources.digest(spec.code, ())
+    return spec, sources.digest(spec.code, (), constants=json.dumps(spec.as_recorded))
 
 
 def check_device(device: str) -> None:

@@ -23,7 +23,8 @@ from rulekeep.evaluation import ModelPredictor, answer_loss, evaluate_samples
 from rulekeep.mixers.base import MixerError
 from rulekeep.model import LanguageModel
 from rulekeep.resolving import Resolved, resolve
-from rulekeep.specs import RunSpec, TrainingSpec, named_seed
+from rulekeep.seeds import named_seed
+from rulekeep.specs import RunSpec, TrainingSpec
 from rulekeep.store import Record, RunFolder
 from rulekeep.tasks.sampled import Sample
 from rulekeep.training import DivergedError, Step, train

@@ -3,7 +3,8 @@
 The code of a module is its file and, in turn, every file of this package that it imports at
 its top: what is added beside it changes nothing. What only finds, checks or keeps things is
 left out, and so is what a function imports when it is called: it makes a choice, and the choice
-stands in the spec. A plug-in counts with its own file.
+stands in the spec. A plug-in counts with its own file and all that it imports at its top, but
+for what is installed. Comments and docstrings do not count: no figure comes out of them.
 
     >>> digest(("rulekeep.training",), ())      # doctest: +SKIP
     '5d1c…'
@@ -11,7 +12,11 @@ stands in the spec. A plug-in counts with its own file.
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import io
+import sys
+import sysconfig
+import tokenize
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,19 +24,24 @@ _ROOT = Path(__file__).parent
 _PACKAGE = _ROOT.name
 # They carry values into a run and records out of it, and no figure comes out of them.
 _CARRIERS = {"specs", "shapes", "sources", "registry", "resolving", "store", "checkpoints"}
+_INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
-def digest(modules: Iterable[str], files: Iterable[Path]) -> str:
-    """A hash of these modules, of all that they import from this package, and of these files.
+def digest(modules: Iterable[str], files: Iterable[Path], *, constants: str = "") -> str:
+    """A hash of these modules, of all that they import from this package, and of these plug-ins.
+
+    `constants` is what else the figures come out of, such as what a kind of spec has fixed.
 
     Raises:
         OSError: a file cannot be read.
     """
-    total = hashlib.sha256()
-    for path in sorted(closure(tuple(modules))):
-        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + _content(path) + b"\0")
-    for path in files:
-        total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    total = hashlib.sha256(constants.encode() + b"\0")
+    plugged, used = plugin_closure(files)
+    for path in sorted(closure((*modules, *used))):
+        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + _code(path) + b"\0")
+    for path in plugged:
+        total.update(path.name.encode() + b"\0" + _code(path) + b"\0")
     return total.hexdigest()
 
 
@@ -46,6 +56,31 @@ def closure(modules: tuple[str, ...]) -> frozenset[Path]:
             found.add(path)
             waiting += _imports(path)
     return frozenset(found)
+
+
+def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Plug-ins with the files that they import from no package, and what they use of this one.
+
+    They have been imported: what their names stand for is looked up among what is loaded.
+    """
+    found: dict[Path, None] = {}
+    used: dict[str, None] = {}
+    waiting = list(files)
+    while waiting:
+        path = waiting.pop(0)
+        if path in found:
+            continue
+        found[path] = None
+        for name in _imports(path):
+            if name.partition(".")[0] == _PACKAGE:
+                used[name] = None
+                continue
+            origin = getattr(sys.modules.get(name), "__file__", None)
+            if origin and origin.endswith(".py"):
+                place = Path(origin)
+                if not (place.is_relative_to(_STANDARD) or _INSTALLED & set(place.parts)):
+                    waiting.append(place)
+    return tuple(found), tuple(used)
 
 
 def _file(module: str) -> Path | None:
@@ -73,6 +108,62 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 @cache
+def _code(path: Path) -> bytes:
+    """A file without its comments, docstrings and blank lines.
+
+    Cut out of the text, not printed from its tree: every version of Python gives the same.
+    """
+    text = _content(path).decode()
+    tree = ast.parse(text)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = dict(enumerate(text.splitlines(), start=1))
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row] = lines[row][:column]
+    for row in _docstring_rows(tree):
+        del lines[row]
+    inside = _string_rows(tree)
+    kept = [line if row in inside else line.rstrip() for row, line in lines.items()]
+    blank = [row not in inside and not line.strip() for row, line in lines.items()]
+    return "\n".join(line for line, gone in zip(kept, blank, strict=True) if not gone).encode()
+
+
+def _docstring_rows(tree: ast.Module) -> Iterator[int]:
+    """Lines of docstrings; one that shares a line with code counts as code."""
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            text, *after = node.body
+            last = text.end_lineno or text.lineno
+            above = 0 if isinstance(node, ast.Module) else node.lineno
+            if above < text.lineno and (not after or last < after[0].lineno):
+                yield from range(text.lineno, last + 1)
+
+
+def _string_rows(tree: ast.Module) -> frozenset[int]:
+    """Lines that end inside a string: what is blank there is part of a value."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) or (
+            isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
+        ):
+            found.update(range(node.lineno, node.end_lineno or node.lineno))
+    return frozenset(found)
+
+
+@cache
 def _content(path: Path) -> bytes:
     # Read once: what a long-lived process has imported is what it found at its start.
     return path.read_bytes()
+
+
+def _remember() -> None:
+    # Before anything else is imported of the package: what a process says of its code later is
+    # what it has loaded, and a fork server's processes say what the server has.
+    for path in _ROOT.rglob("*.py"):
+        _content(path)
+
+
+_remember()

@@ -17,7 +17,7 @@ from torch import Tensor
 from rulekeep.article.streams import replay
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
 from rulekeep.evaluation import Evaluation, answer_loss, evaluate
-from rulekeep.sources import digest
+from rulekeep.resolving import described
 from rulekeep.specs import ArticleCell
 from rulekeep.store import Record, RunFolder
 from rulekeep.tasks.article import Article
@@ -96,7 +96,7 @@ def run_cell(
         "status": status,
         "reason": reason,
         "spec": cell.as_recorded,
-        "source": digest(cell.code, ()),
+        "source": described(cell)[1],
         "history": history,
         "evaluations": [_row(cell, evaluation)] if evaluation else [],
         "costs": {

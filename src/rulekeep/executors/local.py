@@ -40,6 +40,8 @@ WORKER_ENVIRONMENT = {
 # All that a run needs, so that only a plug-in is imported again for each.
 PRELOADED = [
     "rulekeep.executors.fork_server",
+    # The code as it stands now: what is loaded here is what each run says it was made by.
+    "rulekeep.sources",
     "torch",
     # The first optimizer loads it: a second and more of every run.
     "torch._dynamo",

@@ -13,7 +13,7 @@ from rulekeep.specs.article import (
     ArticleModelName,
     ArticleSpec,
 )
-from rulekeep.specs.base import Spec, UsageError, named_seed, validation_line
+from rulekeep.specs.base import Spec, UsageError, validation_line
 from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
@@ -40,6 +40,5 @@ __all__ = [
     "Spec",
     "TrainingSpec",
     "UsageError",
-    "named_seed",
     "validation_line",
 ]

@@ -4,7 +4,6 @@ Unknown keys are errors, and a message names the value received and the fix.
 """
 
 import difflib
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -55,12 +54,6 @@ class Spec(BaseModel):
     def as_recorded(self) -> dict[str, Any]:
         """What a record says of it."""
         return self.model_dump(mode="json")
-
-
-def named_seed(*names: object) -> int:
-    """A seed for one random consumer, from what it is for: other consumers change nothing."""
-    text = json.dumps([str(name) for name in names])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:

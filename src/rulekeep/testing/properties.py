@@ -15,7 +15,7 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside
 from rulekeep.model import LanguageModel
 from rulekeep.registry import failure_line
-from rulekeep.specs import named_seed
+from rulekeep.seeds import named_seed
 from rulekeep.testing import runs
 from rulekeep.testing.gaps import Gaps
 from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life

@@ -1,0 +1,134 @@
+"""What a run's id is made of: the code that its figures come out of, and no more."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from rulekeep import sources
+from rulekeep.sources import closure, digest, plugin_closure
+from rulekeep.specs import KINDS, ArticleCell
+from rulekeep.sweep import identity
+
+CODE = """
+import math
+
+
+class Mixer:
+    rate = 0.5
+
+    def forward(self, x):
+        return x * self.rate
+"""
+SAID = """
+# Why it is so.
+import math  # of the library
+
+
+class Mixer:
+    '''What it is.
+
+    And for what.
+    '''
+
+    rate = 0.5
+
+    def forward(self, x):
+        '''What it does.'''
+
+        # And how.
+        return x * self.rate
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    for function in (sources._content, sources._code, sources._imports):
+        function.cache_clear()
+
+
+def of(folder: Path, content: str) -> str:
+    path = folder / "mine.py"
+    path.write_text(content)
+    _nothing_is_remembered.__wrapped__()
+    return digest((), [path])
+
+
+def test_comments_and_docstrings_do_not_count(tmp_path: Path) -> None:
+    assert of(tmp_path, SAID) == of(tmp_path, CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.5", "0.25"),
+        ("return x", "return -x"),
+        ("        return", "        x = 'a # b'\n        return"),
+        ("math", "cmath"),
+    ],
+)
+def test_every_other_change_counts(tmp_path: Path, old: str, new: str) -> None:
+    assert of(tmp_path, CODE.replace(old, new)) != of(tmp_path, CODE)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 'a # b'", "x = 'a # c'"),
+        ("x = '''a\n\nb'''", "x = '''a\nb'''"),
+        ("x = '''a  \nb'''", "x = '''a\nb'''"),
+        ("def f(): 'a'", "def f(): 'b'"),
+        ("def f():\n    'a'; return 1", "def f():\n    'a'; return 2"),
+        ("if x:\n    y = 1", "if x:\n  y = 1\nz = 2"),
+    ],
+)
+def test_what_stands_in_a_value_or_beside_code_counts(tmp_path: Path, one: str, other: str) -> None:
+    assert of(tmp_path, one) != of(tmp_path, other)
+
+
+def test_a_plugin_counts_with_what_it_imports_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kept_parts.py").write_text("import kept_deeper\n")
+    (tmp_path / "kept_deeper.py").write_text("x = 1\n")
+    path = tmp_path / "plugin.py"
+    path.write_text("import json\nimport numpy\nimport kept_parts\nfrom rulekeep import chunks\n")
+    importlib.import_module("kept_parts")
+    try:
+        files, used = plugin_closure([path])
+        assert [file.name for file in files] == ["plugin.py", "kept_parts.py", "kept_deeper.py"]
+        assert used == ("rulekeep", "rulekeep.chunks")
+        before = digest((), [path])
+        (tmp_path / "kept_deeper.py").write_text("x = 2\n")
+        _nothing_is_remembered.__wrapped__()
+        assert digest((), [path]) != before
+    finally:
+        for name in ("kept_parts", "kept_deeper"):
+            sys.modules.pop(name, None)
+
+
+def test_where_random_streams_come_from_counts_in_every_run() -> None:
+    root = Path(sources.__file__).parent
+    for code in (("rulekeep.run", "rulekeep.model"), ("rulekeep.tasks.recite",)):
+        names = {path.relative_to(root).as_posix() for path in closure(code)}
+        assert names & {"seeds.py", "tasks/drawing.py"}
+
+
+def test_what_the_article_has_fixed_counts_in_its_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = ArticleCell(context=64, model="attention")
+    before = identity(cell)
+    monkeypatch.setattr("rulekeep.specs.article.PUBLISHED_WIDTH", 32)
+    assert identity(cell) != before
+    assert set(KINDS) == {"run", "article", "predictor"}
+
+
+def test_code_that_changes_under_a_running_process_is_not_what_it_says_it_ran(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(CODE)
+    before = digest((), [path])
+    path.write_text(CODE.replace("0.5", "0.25"))
+    assert digest((), [path]) == before
