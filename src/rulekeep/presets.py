@@ -45,7 +45,7 @@ def exam(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = EXAM_MIXERS
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
-    return _exam(records, mixers, context=256, tested=(256, 1028, 4096), steps=1800)
+    return _exam(records, mixers, context=256, tested=(256, 1028, 4096), steps=2000)
 
 
 def exam_quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
@@ -63,7 +63,7 @@ def exam_long(
 ) -> Sequence[AnySpec]:
     """As the exam, trained up to 1028 and tested up to 16,384: meant for a cluster."""
     tested = (256, 1028, 4096, 16384)
-    return _exam(records, mixers, context=1028, tested=tested, steps=3600)
+    return _exam(records, mixers, context=1028, tested=tested, steps=4000)
 
 
 PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
@@ -110,7 +110,7 @@ def _cell(
         "test_contexts": [_SHORTEST.get(task, 64), *tested],
         "steps": steps,
         # Short sequences first: what is learned at all is learned on them.
-        "length_growth": 0.5,
+        "length_growth": 0.65,
         # A look costs as much as two steps of training.
         "dev_examples": 128,
     }
