@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
-from rulekeep.report.reading import BASELINE, SCORES, Evaluation, Run
+from rulekeep.report.reading import BASELINE, LEARNED, SCORES, Evaluation, Run
 from rulekeep.summary import (
     HalfDistances,
     PairedDifference,
@@ -84,6 +84,23 @@ class Group:
             if tested == context and figure in test.chance
         ]
         return levels[0] if levels else None
+
+    def tests(self, context: int) -> dict[int, Evaluation]:
+        """What each seed that was tested at this length scored there."""
+        return {seed: test for (seed, tested), test in self._tests.items() if tested == context}
+
+    def corrected(self, figure: str, context: int) -> dict[int, float]:
+        """A score of the test split with its chance taken out, for each seed that has both."""
+        return {
+            seed: chance_corrected(test.figures[figure], test.chance[figure])
+            for seed, test in self.tests(context).items()
+            if figure in test.chance and math.isfinite(test.figures.get(figure, math.nan))
+        }
+
+    def is_undefined(self, context: int) -> bool:
+        """Learned positions end at the length trained on: there is nothing to test beyond."""
+        learned = any(run.settings.get("added_positions") == LEARNED for run in self.runs.values())
+        return learned and context > self.context
 
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep import plots
-from rulekeep.report import drawing, page, tables, text
+from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report.cells import Contest, contests
 from rulekeep.report.certified import certificates as certificate_tables
 from rulekeep.report.charts import Chart
@@ -54,6 +54,8 @@ def write_report(
         table.key: table
         for table in (
             tables.scores(found),
+            chances.corrected(found),
+            chances.parts(found),
             tables.distances(found),
             tables.costs(found),
             tables.learning_rates(found),
