@@ -195,22 +195,27 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
 
 def _with_origins(found: list[Contest]) -> list[Contest]:
     """Says of each rate that was not chosen on its own task on which it was."""
-    chosen: dict[tuple[str, float], str] = {}
+    chosen: dict[tuple[str, float], list[str]] = {}
     for contest in found:
         for rates in contest.rates:
             if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
-                chosen.setdefault((rates.label, rates.choice.rate), contest.task)
+                chosen.setdefault((rates.label, rates.choice.rate), []).append(contest.task)
     return [
         replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
         for contest in found
     ]
 
 
-def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], str]) -> Rates:
+def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]) -> Rates:
     if len(rates.runs) != 1:
         return rates
     (rate,) = rates.runs
-    return replace(rates, reused_from=chosen.get((rates.label, rate)))
+    # The same task at another difficulty, if its grid chose this rate too.
+    root = rates.task.partition(",")[0]
+    origins = sorted(
+        chosen.get((rates.label, rate), ()), key=lambda task: task.partition(",")[0] != root
+    )
+    return replace(rates, reused_from=origins[0] if origins else None)
 
 
 def labels(found: Iterable[Contest]) -> list[str]:
