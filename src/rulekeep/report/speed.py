@@ -67,7 +67,6 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
     rows = []
     for context, mixer in dict.fromkeys((*whole, *alone)):
         model, layer = whole.get((context, mixer)), alone.get((context, mixer))
-        calls = [model and model.launches, model and model.calls]
         rows.append(
             (
                 Cell(f"{context:,}", context),
@@ -75,7 +74,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 *_time(model),
                 *([_aim(model and model.aim), _met(model and model.met)] if with_aims else ()),
                 *_time(layer),
-                *([_whole(count) for count in calls] if with_aims else ()),
+                *([_whole(model and model.launches)] if with_aims else ()),
             )
         )
     shown = f"{threads} thread{'' if threads == 1 else 's'}"
@@ -89,8 +88,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
     )
     if with_aims:
         meaning += (
-            " Launches: operators that torch dispatches in a step, without views: a proxy of "
-            "what a GPU would launch. Calls: views too."
+            " Operator calls: what torch dispatches in a step of the whole model below autograd, "
+            "without views: a proxy of what a GPU would launch."
         )
     return Table(
         key=f"speed-{threads}",
@@ -98,7 +97,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         meaning=meaning,
         header=(
             "context", "mixer", "model (s)", "share", *(("aim", "met") if with_aims else ()),
-            "mixer alone (s)", "share", *(("launches", "calls") if with_aims else ()),
+            "mixer alone (s)", "share", *(("operator calls",) if with_aims else ()),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -136,7 +135,8 @@ def _over_context(record: SpeedRecord) -> Table:
         "thread; median and quartiles over all pairs of repeats); the aim is for states that stop "
         "growing. Peak memory: what a step of one sequence, forward and backward, adds to a fresh "
         "process, with the allocator as runs have it. Growth: by how much more memory grows than "
-        f"the context over the last two; linear is 1, up to {figures.MEMORY_AIM:g} is met.",
+        "the context over the last two, where it takes 8 MiB or more (1 is linear, up to "
+        f"{figures.MEMORY_AIM:g} is met).",
         header=(
             "mixer", "time a token", "aim", "met",
             *(f"MiB at {at:,}" for at in contexts), "KiB a token", "growth", "linear",
@@ -275,7 +275,7 @@ def _mixer(label: str) -> Cell:
 def _time(step: StepTime | None) -> tuple[Cell, Cell]:
     if step is None:
         return Cell(MISSING), Cell(MISSING)
-    return _spread(step.seconds, 2), _spread(step.share, 3)
+    return _spread(step.seconds, 3), _spread(step.share, 3)
 
 
 def _spread(value: Spread | None, digits: int) -> Cell:

@@ -26,8 +26,8 @@ AIMS: Mapping[tuple[str, ...], tuple[float, ...]] = {
 LINEAR_AIM, LINEAR_BETWEEN = 1.2, (1028, 16384)
 # How far decoding at the longest context may be from that at the shortest.
 DECODE_AIM = 0.1
-# Growth of memory over growth of the context.
-MEMORY_AIM = 1.1
+# Growth of memory over growth of the context; pages are of 2 MiB, so less than 8 tells nothing.
+MEMORY_AIM, LEAST_MEMORY = 1.1, 8 * 2**20
 # More than this of a core, used by others, is worth a word.
 QUIET_CORES = 0.1
 
@@ -72,7 +72,8 @@ class Slope(NamedTuple):
 class Memory(NamedTuple):
     """Bytes that a step of one sequence takes, by context; how much more over the last two.
 
-    `growth` is the ratio of bytes over the ratio of contexts: 1 is linear.
+    `growth` is the ratio of bytes over the ratio of contexts: 1 is linear. None where too little
+    is taken to tell.
     """
 
     mixer: str
@@ -168,7 +169,7 @@ def memories(record: SpeedRecord) -> list[Memory]:
         bytes_at = {at: rows[at].peak_bytes - rows[at].start_bytes for at in sorted(rows)}
         growth = slope = None
         *_, before, last = (None, None, *bytes_at)
-        if before is not None and last is not None and bytes_at[before] > 0:
+        if before is not None and last is not None and bytes_at[before] >= LEAST_MEMORY:
             growth = (bytes_at[last] / bytes_at[before]) / (last / before)
             slope = (bytes_at[last] - bytes_at[before]) / (last - before)
         met = None if growth is None else growth <= MEMORY_AIM
@@ -242,7 +243,9 @@ def _verdict(what: str, rows: Sequence[tuple[str, float, float | None, bool | No
 
 def _quiet(record: SpeedRecord) -> str:
     busiest = [
-        (one.other_cores, one.point.label) for one in record.measured if one.other_cores is not None
+        (one.other_cores, one.point.label)
+        for one in record.measured
+        if one.other_cores is not None and one.point.part != "memory"
     ]
     if not busiest:
         return ""
