@@ -35,7 +35,7 @@ def speed(
     *,
     mixers: str | None = None,
     contexts: str = "256,1028,4096,16384",
-    repeats: str = "4",
+    repeats: str = "3",
     tokens: str = "65536",
     out: str | None = None,
 ) -> int:

@@ -9,7 +9,7 @@ from rulekeep.report.text import csv_lines
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime
-from rulekeep.speed.record import Part, SpeedRecord
+from rulekeep.speed.record import Part, SpeedRecord, points
 
 _AIM_LOOK = ("#888888", "#555555", "#BBBBBB")
 _AIM_MARKS = ("triangle-down", "diamond", "square")
@@ -42,7 +42,7 @@ def chart(record: SpeedRecord) -> Chart:
         title="Share of attention’s time",
         caption="Forward and backward, median of the repeats with quartiles, each repeat against "
         "attention’s of the same; one step is of as many tokens at every context. Attention is "
-        "black. Open grey marks: at most this share is the aim.",
+        "black. Grey marks: at most this share is the aim.",
         panels=panels,
         empty="No step was measured.",
     )
@@ -55,8 +55,8 @@ def csv_text(record: SpeedRecord) -> str:
 
 def sentences(record: SpeedRecord) -> list[str]:
     """Which aims are met, and how quiet the machine was."""
-    left = len(record.missing)
-    part = [f"{left} of its measurements are still missing."] if left else []
+    left, every = len(record.missing), len(points(record.spec))
+    part = [f"Still missing: {left} of {every} measurements."] if left else []
     return [one_line(said, 2000) for said in (*figures.verdicts(record), *part)]
 
 
@@ -222,7 +222,7 @@ def _aims(record: SpeedRecord) -> Iterator[Series]:
     for place, (mixers, shares) in enumerate(figures.AIMS.items()):
         told = [mixer for mixer in mixers if mixer in measured]
         points = [
-            Point(context, share, f"aim of {', '.join(mixers)}: at most {share:g}", few=True)
+            Point(context, share, f"aim of {', '.join(mixers)}: at most {share:g}")
             for context, share in zip(figures.AIM_CONTEXTS, shares, strict=True)
             if context in record.spec.contexts
         ]

@@ -29,7 +29,7 @@ class SpeedSpec(Spec):
 
     mixers: tuple[SpeedMixer, ...]
     contexts: tuple[int, ...] = (256, 1028, 4096, 16384)
-    repeats: int = 4
+    repeats: int = 3
     tokens: int = 65536
     threads: tuple[int, ...] = (1, 2)
     width: int = 64
