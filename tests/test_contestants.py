@@ -1,10 +1,15 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
+from inspect import signature
+
 import pytest
+import torch
 
 from rulekeep.contestants import RATES, Contestant, chosen_rate, contestants, rate_runs
-from rulekeep.presets import EXAM_MIXERS, PRESETS, SEEDS, exam
+from rulekeep.costs import state_bytes
+from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB, EXAM_MIXERS, PRESETS, SEEDS, exam
 from rulekeep.resolving import resolve
+from rulekeep.run import build
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.store import Record
 
@@ -110,14 +115,33 @@ def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task()
         # Marked rules: the grid of seed 1, extended where 1e-3 won, and the other seeds.
         extension = any(best(spec) == 1e-3 for spec in mine)
         assert len(mine) - len(early) == 4 * (3 + len(SEEDS) - 1) + extension
-        assert {spec.steps for spec in mine} == {1800}
+        assert {spec.steps for spec in mine} == {2000}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_made(name: str) -> None:
     function = PRESETS[name]
-    specs = function([]) if name in ("exam", "exam-long") else function()
+    specs = function([]) if "records" in signature(function).parameters else function()
     assert specs
     for spec in specs:
         if isinstance(spec, RunSpec):
             resolve(spec)
+
+
+@pytest.mark.parametrize("one", [*CATALOGUE, *CATALOGUE_16_KIB], ids=str)
+def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: Contestant) -> None:
+    def parameters(contestant: Contestant) -> int:
+        model = build(resolve(contestant.spec(context=256)))
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    share = parameters(one) / parameters(CATALOGUE[0])
+    assert abs(share - 1) <= (0.05 if one in CATALOGUE_16_KIB else 0.01)
+
+
+@pytest.mark.parametrize("one", CATALOGUE_16_KIB, ids=str)
+def test_equal_bytes_are_16_kib_of_state_a_layer(one: Contestant) -> None:
+    model = build(resolve(one.spec(context=256)))
+    with torch.no_grad():
+        for tokens in (300, 600):
+            _, state = model(torch.zeros(1, tokens, dtype=torch.long))
+            assert 0.99 <= state_bytes(state.layers) / 2 / 2**14 <= 1

@@ -1,6 +1,7 @@
 """What the report says of made-up records: figures counted by hand, and text that stays text."""
 
 import csv
+import itertools
 import math
 import re
 import subprocess
@@ -207,8 +208,11 @@ def test_a_hostile_name_stays_text_everywhere(tmp_path: Path, hostile: str) -> N
     lines = [line for line in files["report.md"].splitlines() if line.startswith("|")]
     assert lines
     assert not any("<img" in line or "](http" in line for line in lines)
-    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in lines if "retention" in line}
-    assert len(columns) == 1
+    # Rows have the columns of their table's head.
+    for head, line in itertools.pairwise(files["report.md"].splitlines()):
+        if head.startswith("|") and line.startswith("|"):
+            one, other = (len(re.findall(r"(?<!\\)\|", text)) for text in (head, line))
+            assert one == other, line
 
 
 def test_the_page_is_one_file_under_a_strict_policy(tmp_path: Path) -> None:
@@ -312,11 +316,12 @@ def test_two_thousand_records_take_seconds(tmp_path: Path) -> None:
         seeds=6,
     )
     assert len(records) >= 1900
-    start = time.perf_counter()
+    # Seconds of this process: what else the machine does must not fail it. By the clock it is
+    # held to 20 s by benchmarks/report_speed.py, on a quiet machine.
+    start = time.process_time()
     write_report(records, tmp_path, "c")
-    took = time.perf_counter() - start
-    # The promise is 20 s; a busy machine gets three times as long.
-    assert took < 60, f"{took:.1f} s"
+    took = time.process_time() - start
+    assert took < 30, f"{took:.1f} s"
 
 
 def test_difficulties_of_a_task_are_contests_of_their_own() -> None:
@@ -364,3 +369,16 @@ def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
     table = tables.learning_rates(contests(read_runs(records).runs))
     assert table.rows[0][-1].text == "reused: chosen on recite"
     assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]
+
+
+def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_it() -> None:
+    records = [
+        record("delta", rate=rate, dev_loss=loss, task=task, task_options={"placement": "marked"})
+        for task in ("apply", "recite")
+        for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
+    ]
+    options = {"placement": "early"}
+    records.append(record("delta", rate=0.003, task="recite", task_options=options))
+    table = tables.learning_rates(contests(read_runs(records).runs))
+    (reused,) = (row[-1].text for row in table.rows if row[-1].text.startswith("reused"))
+    assert reused == "reused: chosen on recite, placement marked"

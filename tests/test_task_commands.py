@@ -16,10 +16,12 @@ import pytest
 from pyarrow import parquet
 from reading import make
 
-from rulekeep.certificate import certify
+from rulekeep.certificate import certify, draw
+from rulekeep.commands import certificates
 from rulekeep.export import PIECE_TOKENS, columns, export
+from rulekeep.registry import load_task
 from rulekeep.store import read_record
-from rulekeep.tasks import Apply, Override, Recall, Recite
+from rulekeep.tasks import Apply, Article, Override, Recall, Recite
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = ROOT / "examples" / "outside_task.py"
@@ -130,6 +132,26 @@ def test_certify_fails_the_article_with_the_known_figures(run, tmp_path: Path) -
     record = read_record(next((tmp_path / "c").iterdir()))
     assert not record["passed"]
     assert record["contexts"][0]["retention"] == 0.5625
+
+
+def test_certify_says_what_it_ignores(run) -> None:
+    _, _, errors = run("certify", "article", "--context", "64", "--seed", "3", "--examples", "500")
+    assert errors.splitlines() == [
+        f"the article task is a table: --{option} ignored" for option in ("examples", "seed")
+    ]
+
+
+def test_the_source_of_a_certificate_is_the_code_of_its_readers_and_tasks(tmp_path: Path) -> None:
+    text = "from rulekeep.tasks import Recite\nclass Own(Recite):\n    '{}'\n    K = {}\n"
+    found = {}
+    for said, number in (("one", 1), ("two", 1), ("two", 2)):
+        path = tmp_path / f"{said}{number}" / "own.py"
+        path.parent.mkdir()
+        path.write_text(text.format(said, number))
+        found[said, number] = certificates._source(load_task(f"{path}:Own"))
+    # A docstring is no code, a constant is.
+    assert found["one", 1] == found["two", 1] != found["two", 2]
+    assert len({certificates._source(task) for task in (Recite, Article)}) == 2
 
 
 LEAKING = """
@@ -346,3 +368,19 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
             for context in (shortest, 256, 1028, 4096):
                 assert (task, layout, placement, context) in held
     assert ("recall", "zoology", "early", 256) in held
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results" / "certificates").glob("*.json")), ids=lambda path: path.stem
+)
+def test_the_committed_certificates_are_of_examples_that_are_drawn_still(path: Path) -> None:
+    record = read_record(path)
+    task = load_task(record["task"])
+    for one in record["contexts"]:
+        # Longer ones take seconds and differ by nothing but their length.
+        if "data_hash" in one and one["context"] <= 256:
+            digest = hashlib.sha256()
+            made = task(task.options_type.parse(**record["options"]))
+            for piece in draw(made, "test", one["context"], one["examples"], record["seed"]):
+                digest.update(np.ascontiguousarray(piece.tokens).tobytes())
+            assert digest.hexdigest() == one["data_hash"], one["context"]

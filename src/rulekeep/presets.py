@@ -6,8 +6,8 @@ gets the records so far, and is asked again until it adds nothing: so the exam c
 learning rates on the dev split before it runs the rest.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rulekeep.contestants import Contestant, chosen_rate, contestants, rate_runs
 from rulekeep.specs import AnySpec, ArticleSpec, RunSpec
@@ -18,10 +18,43 @@ EXAM_MIXERS = contestants(
     "attention[positions=rotary],attention[positions=none],attention[added_positions=learned],slots"
 )
 QUICK_MIXERS = contestants("delta")
+# As many parameters as attention's model, within one per cent: the feed-forward layers give.
+CATALOGUE = contestants(
+    "attention[positions=rotary],sliding_window[positions=rotary],lstm[hidden=128],"
+    "gru[hidden=192],slots[hidden=224],linear_attention,retnet,ssd[hidden=304],"
+    "gated_linear[hidden=240],delta,gated_delta,kda[hidden=240],gated_slots[hidden=224],"
+    "routed_slots[hidden=224],delta+sliding_window[sliding_window.positions=rotary]"
+)
+# 16 KiB of state a layer as well, within five per cent; two heads, where a head's keys give the
+# width. The gates of lstm and gru cannot be had so wide for so few parameters.
+CATALOGUE_16_KIB = contestants(
+    "sliding_window[positions=rotary,window=28],slots[slots=64,hidden=224],"
+    "linear_attention[heads=2,key_width=62,hidden=200],retnet[heads=2,key_width=64,hidden=192],"
+    "ssd[heads=2,key_width=64,hidden=256],gated_linear[heads=2,key_width=64,hidden=168],"
+    "delta[heads=2,key_width=64,hidden=192],gated_delta[heads=2,key_width=64,hidden=192],"
+    "kda[heads=2,key_width=64,hidden=144],gated_slots[slots=32,hidden=192],"
+    "routed_slots[slots=32,hidden=192]"
+)
 _TASKS = ("recite", "apply", "override", "recall")
 _PLACEMENTS = ("early", "marked")
+# The task that a rate is chosen on, and the cells that take it.
+_EVERY_TASK = {task: [(task, placement) for placement in _PLACEMENTS] for task in _TASKS}
+_TWO_CELLS = {"recite": [("recite", "early"), ("override", "marked")]}
+_ONE_CELL = {"recite": [("recite", "early")]}
 # A context of 64 has no room for the requests of these.
 _SHORTEST = {"apply": 96, "override": 96}
+
+
+class _Length(NamedTuple):
+    """How long: training and test contexts in tokens, and steps."""
+
+    context: int
+    tested: tuple[int, ...]
+    steps: int
+
+
+_EXAM = _Length(256, (256, 1028, 4096), 2000)
+_EXAM_LONG = _Length(1028, (256, 1028, 4096, 16384), 4000)
 
 
 def smoke() -> Sequence[AnySpec]:
@@ -45,13 +78,13 @@ def exam(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = EXAM_MIXERS
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
-    return _exam(records, mixers, context=256, tested=(256, 1028, 4096), steps=1800)
+    return _exam(records, mixers, _EXAM, _EVERY_TASK)
 
 
 def exam_quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
     """One mixer, every task, trained up to 128, 1 seed: under ten minutes on two cores."""
     return [
-        one.spec(**_cell(task, placement, 128, (128, 512), steps=1000), seed=1)
+        one.spec(**_cell(task, placement, 128, (128, 512), 1000), seed=1)
         for one in mixers
         for task in _TASKS
         for placement in _PLACEMENTS
@@ -62,8 +95,21 @@ def exam_long(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = EXAM_MIXERS
 ) -> Sequence[AnySpec]:
     """As the exam, trained up to 1028 and tested up to 16,384: meant for a cluster."""
-    tested = (256, 1028, 4096, 16384)
-    return _exam(records, mixers, context=1028, tested=tested, steps=3600)
+    return _exam(records, mixers, _EXAM_LONG, _EVERY_TASK)
+
+
+def catalogue(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE
+) -> Sequence[AnySpec]:
+    """Every mixer at attention's number of parameters: recite early and override marked."""
+    return _exam(records, mixers, _EXAM, _TWO_CELLS)
+
+
+def catalogue_16_kib(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE_16_KIB
+) -> Sequence[AnySpec]:
+    """Every mixer that can at 16 KiB of state a layer too: recite early."""
+    return _exam(records, mixers, _EXAM, _ONE_CELL)
 
 
 PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
@@ -72,30 +118,30 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "exam-quick": exam_quick,
     "exam": exam,
     "exam-long": exam_long,
+    "catalogue": catalogue,
+    "catalogue-16-kib": catalogue_16_kib,
 }
 
 
 def _exam(
-    records: Sequence[Record], mixers: Sequence[Contestant], *, context: int,
-    tested: tuple[int, ...], steps: int,
-) -> Sequence[AnySpec]:  # fmt: skip
+    records: Sequence[Record],
+    mixers: Sequence[Contestant],
+    length: _Length,
+    cells: Mapping[str, Sequence[tuple[str, str]]],
+) -> Sequence[AnySpec]:
     specs: list[AnySpec] = []
     for one in mixers:
-        for task in _TASKS:
-            cells = {
-                placement: _cell(task, placement, context, tested, steps)
-                for placement in _PLACEMENTS
-            }
-            # One grid a task, on the harder placement, and by the same rule for every mixer:
-            # the best rate of a mixer differs between tasks more than between placements.
-            base = {**cells["marked"], "seed": SEEDS[0]}
+        for chosen_on, taken_by in cells.items():
+            # A grid on the harder placement, and by the same rule for every mixer: the best
+            # rate of a mixer differs between tasks more than between placements.
+            base = {**_cell(chosen_on, "marked", *length), "seed": SEEDS[0]}
             specs += rate_runs(one, records, base)
             rate = chosen_rate(one, records, base)
             if rate is not None:
                 specs += [
-                    one.spec(**cell, seed=seed, learning_rate=rate)
+                    one.spec(**_cell(task, placement, *length), seed=seed, learning_rate=rate)
                     for seed in SEEDS
-                    for cell in cells.values()
+                    for task, placement in taken_by
                 ]
     return specs
 
@@ -110,7 +156,7 @@ def _cell(
         "test_contexts": [_SHORTEST.get(task, 64), *tested],
         "steps": steps,
         # Short sequences first: what is learned at all is learned on them.
-        "length_growth": 0.5,
+        "length_growth": 0.65,
         # A look costs as much as two steps of training.
         "dev_examples": 128,
     }

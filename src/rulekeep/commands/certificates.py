@@ -11,13 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rulekeep import certificate
+from rulekeep import sources
 from rulekeep.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.metrics import Scores
-from rulekeep.tasks import SampledTask, Task
+from rulekeep.tasks import Article, SampledTask, Task
 
 # Who scores what is shown of the article: no reader of as much can do better.
 LEAK_READER = "last 6, best of all readers (exact enumeration)"
+# What enumerates the readers of the article.
+LEAK = "rulekeep.article.leak"
 _VERDICTS = {True: "yes", False: "NO", None: "need not"}
 
 
@@ -128,13 +130,10 @@ def _made_by(task: type[Task]) -> dict[str, Any]:
 
 
 def _source(task: type[Task]) -> str:
-    """A hash of the code that a certificate comes out of: tasks, readers and the task's own."""
-    here = Path(certificate.__file__)
-    files = [here, *sorted((here.parent / "tasks").glob("*.py"))]
-    own = inspect.getsourcefile(task)
-    if own is not None and Path(own) not in files:
+    """A hash of the code that a certificate comes out of: readers, tasks and the task's own."""
+    modules, files = ["rulekeep.certificate"], list[Path]()
+    if task.__module__.partition(".")[0] == "rulekeep":
+        modules.append(LEAK if task is Article else task.__module__)
+    elif (own := inspect.getsourcefile(task)) is not None:
         files.append(Path(own))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
+    return sources.digest(modules, files)[:12]

@@ -70,6 +70,9 @@ def certify(
     folder = run_folder("certify", out)
     with opened(folder):
         if isinstance(asked.task, Article):
+            for option, given, default in (("examples", count, 8000), ("seed", number, 0)):
+                if given != default:
+                    say(f"the article task is a table: --{option} ignored")
             return _certify_article(contexts, folder)
         return _certify_sampled(task, asked.task, contexts, count, number, folder)
 

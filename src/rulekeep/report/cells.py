@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
-from rulekeep.report.reading import BASELINE, SCORES, Evaluation, Run
+from rulekeep.report.reading import BASELINE, LEARNED, SCORES, Evaluation, Run
 from rulekeep.summary import (
     HalfDistances,
     PairedDifference,
@@ -84,6 +84,23 @@ class Group:
             if tested == context and figure in test.chance
         ]
         return levels[0] if levels else None
+
+    def tests(self, context: int) -> dict[int, Evaluation]:
+        """What each seed that was tested at this length scored there."""
+        return {seed: test for (seed, tested), test in self._tests.items() if tested == context}
+
+    def corrected(self, figure: str, context: int) -> dict[int, float]:
+        """A score of the test split with its chance taken out, for each seed that has both."""
+        return {
+            seed: chance_corrected(test.figures[figure], test.chance[figure])
+            for seed, test in self.tests(context).items()
+            if figure in test.chance and math.isfinite(test.figures.get(figure, math.nan))
+        }
+
+    def is_undefined(self, context: int) -> bool:
+        """Learned positions end at the length trained on: there is nothing to test beyond."""
+        learned = any(run.settings.get("added_positions") == LEARNED for run in self.runs.values())
+        return learned and context > self.context
 
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""
@@ -178,22 +195,27 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
 
 def _with_origins(found: list[Contest]) -> list[Contest]:
     """Says of each rate that was not chosen on its own task on which it was."""
-    chosen: dict[tuple[str, float], str] = {}
+    chosen: dict[tuple[str, float], list[str]] = {}
     for contest in found:
         for rates in contest.rates:
             if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
-                chosen.setdefault((rates.label, rates.choice.rate), contest.task)
+                chosen.setdefault((rates.label, rates.choice.rate), []).append(contest.task)
     return [
         replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
         for contest in found
     ]
 
 
-def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], str]) -> Rates:
+def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]) -> Rates:
     if len(rates.runs) != 1:
         return rates
     (rate,) = rates.runs
-    return replace(rates, reused_from=chosen.get((rates.label, rate)))
+    # The same task at another difficulty, if its grid chose this rate too.
+    root = rates.task.partition(",")[0]
+    origins = sorted(
+        chosen.get((rates.label, rate), ()), key=lambda task: task.partition(",")[0] != root
+    )
+    return replace(rates, reused_from=origins[0] if origins else None)
 
 
 def labels(found: Iterable[Contest]) -> list[str]:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, NamedTuple, TypeAlias
 
-SCORES = ("retention", "exact", "rule_accuracy", "item_accuracy", "token_accuracy")
+SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "token_accuracy")
+# What first uses of rules are told apart by.
+PARTS = ("step", "position", "kind")
 BASELINE = "attention"
+LEARNED = "learned"
 RESULTS = ("done", "diverged")
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
@@ -26,14 +29,26 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
 
 
+class Part(NamedTuple):
+    """Retention on some of the first uses of rules, and its chance level."""
+
+    retention: float
+    chance: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A trained model's figures on one split at one context length in tokens."""
+    """A trained model's figures on one split at one context length in tokens.
+
+    `parts` holds retention by `step` of the output and `position` of the rule, each counted from
+    0, and by `kind` of rule.
+    """
 
     split: str
     context: int
     figures: Mapping[str, float]
     chance: Mapping[str, float]
+    parts: Mapping[str, Mapping[str, Part]]
 
 
 Option: TypeAlias = bool | int | float | str | None
@@ -218,8 +233,30 @@ def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evalua
                 notes.append(f"run {identity}: {score} {figures.pop(score):g} is outside 0 to 1")
         chance = {k: c for k, c in _figures(fields.get("chance")).items() if 0 <= c < 1}
         split = one_line(fields.get("split"), 20)
-        found.append(Evaluation(split=split, context=context, figures=figures, chance=chance))
+        found.append(
+            Evaluation(
+                split=split, context=context, figures=figures, chance=chance, parts=_parts(fields)
+            )
+        )
     return tuple(found)
+
+
+def _parts(fields: Mapping[Any, Any]) -> dict[str, dict[str, Part]]:
+    found: dict[str, dict[str, Part]] = {}
+    for part in PARTS:
+        value = fields.get(f"retention_by_{part}")
+        # Kinds have names, the others are numbered.
+        entries = [
+            *_mapping(value).items(),
+            *((_mapping(one).get(part), one) for one in _sequence(value)),
+        ]
+        kept = found[part] = {}
+        for label, one in entries:
+            figures = _figures(one)
+            made = Part(figures.get("retention", math.nan), figures.get("chance", math.nan))
+            if all(0 <= share <= 1 for share in made):
+                kept[name(label, "?")] = made
+    return found
 
 
 def _labelled(runs: list[Run]) -> list[Run]:

@@ -11,6 +11,7 @@ from rulekeep.report.reading import Run
 from rulekeep.summary import ENOUGH_SEEDS, PairedDifference, Summary, learned_share, summarise
 
 MISSING = "–"
+UNDEFINED = "not defined"
 
 
 class Cell(NamedTuple):
@@ -51,13 +52,13 @@ def scores(found: Sequence[Contest]) -> Table:
                 retentions = group.by_seed("retention", test)
                 summary = group.summary("retention", test)
                 difference = contest.against_baseline(group, "retention", test)
-                if len(_finite(retentions.values())) < ENOUGH_SEEDS:
+                undefined = group.is_undefined(test)
+                if len(_finite(retentions.values())) < ENOUGH_SEEDS and not undefined:
                     few.add(len(rows))
                 rows.append(
                     (
-                        *_place(group),
-                        _count(test),
-                        _summary(summary),
+                        *place_cells(group, test),
+                        _summary(summary) if not undefined else Cell(UNDEFINED),
                         _number(group.chance("retention", test)),
                         _learned(list(retentions.values())),
                         _difference(difference),
@@ -66,7 +67,7 @@ def scores(found: Sequence[Contest]) -> Table:
                             for figure in ("exact", "rule_accuracy", "item_accuracy", "val_loss")
                         ),
                         _intrusions(group, test),
-                        _seeds(retentions),
+                        seeds_cell(retentions) if not undefined else Cell(MISSING),
                     )
                 )
     return Table(
@@ -75,7 +76,8 @@ def scores(found: Sequence[Contest]) -> Table:
         meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
         "seeds with retention of at least 0.9, with the Wilson interval of their share. "
         "“Against baseline”: retention minus attention’s, paired by seed. “Intrusions”: of the "
-        "wrong answers for a rule, the share that name a decoy, beside its own chance level.",
+        "wrong answers for a rule, the share that name a decoy, beside its own chance level. “Not "
+        "defined”: learned positions end at the length trained on.",
         header=(
             "task", "mixer", "trained at", "tested at", "retention", "chance", "learned",
             "against baseline", "exact", "rule", "item", "loss (nats)", "intrusions", "seeds",
@@ -125,13 +127,13 @@ def costs(found: Sequence[Contest]) -> Table:
                 (
                     *_place(group),
                     _summary(summarise(list(seconds.values())) if seconds else None, digits=1),
-                    _mean(group.cost("tokens_per_second"), 0),
-                    _mean(group.cost("peak_memory_bytes"), 1, 2**20),
-                    _mean(group.cost("parameters"), 0),
+                    mean_cell(group.cost("tokens_per_second"), 0),
+                    mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
+                    mean_cell(group.cost("parameters"), 0),
                     _count(longest),
-                    _mean(group.state_bytes(longest), 0),
-                    _mean(group.decode_ms(longest), 3),
-                    _seeds(seconds),
+                    mean_cell(group.state_bytes(longest), 0),
+                    mean_cell(group.decode_ms(longest), 3),
+                    seeds_cell(seconds),
                 )
             )
     return Table(
@@ -279,11 +281,26 @@ def _verdict(rates: Rates, rate: float) -> str:
 
 def _intrusions(group: Group, test: int) -> Cell:
     rate, chance = (
-        _mean(group.finite(key, test), 3) for key in ("intrusion_rate", "intrusion_chance")
+        mean_cell(group.finite(key, test), 3) for key in ("intrusion_rate", "intrusion_chance")
     )
     if rate.text == MISSING:
         return rate
     return Cell(f"{rate.text} (chance {chance.text})", rate.value)
+
+
+def place_cells(group: Group, test: int) -> tuple[Cell, Cell, Cell, Cell]:
+    """What a row is of: task, mixer, training length, test length."""
+    return (*_place(group), _count(test))
+
+
+def mean_cell(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> Cell:
+    """The mean over seeds, in units of `unit`."""
+    return _number(sum(by_seed.values()) / len(by_seed) / unit if by_seed else None, digits)
+
+
+def seeds_cell(by_seed: Mapping[int, float]) -> Cell:
+    """How many seeds have a figure, marked when they are few."""
+    return _seed_count(len(_finite(by_seed.values())))
 
 
 def _place(group: Group) -> tuple[Cell, Cell, Cell]:
@@ -297,11 +314,9 @@ def _count(value: int) -> Cell:
 def _number(value: float | None, digits: int = 3) -> Cell:
     if value is None:
         return Cell(MISSING)
-    return Cell(f"{value:,.{digits}f}", value) if math.isfinite(value) else Cell(MISSING)
-
-
-def _mean(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> Cell:
-    return _number(sum(by_seed.values()) / len(by_seed) / unit if by_seed else None, digits)
+    # Rounded first: what is all but 0 has no sign.
+    shown = round(value, digits) + 0.0 if math.isfinite(value) else value
+    return Cell(f"{shown:,.{digits}f}", value) if math.isfinite(value) else Cell(MISSING)
 
 
 def _summary(summary: Summary | None, *, digits: int = 3, brief: bool = False) -> Cell:
@@ -328,10 +343,6 @@ def _learned(retentions: Sequence[float]) -> Cell:
     return Cell(
         f"{share.learned} of {share.seeds} ({share.low:.2f} to {share.high:.2f})", share.share
     )
-
-
-def _seeds(by_seed: Mapping[int, float]) -> Cell:
-    return _seed_count(len(_finite(by_seed.values())))
 
 
 def _seed_count(seeds: int) -> Cell:

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from rulekeep.report.cells import Contest
-from rulekeep.report.reading import SCORES
+from rulekeep.report.cells import Contest, Group
+from rulekeep.report.reading import PARTS, SCORES
 from rulekeep.report.tables import Table
-from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
+from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise, summarise_scores
 
 CSV_HEADER = (
     "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",
@@ -68,6 +68,7 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                     summary = group.summary(figure, test)
                     if summary is not None:
                         yield ["scores", *here, figure, *_statistics(summary), ""]
+                yield from ([table, *here, *line] for table, line in _beside_chance(group, test))
                 difference = contest.against_baseline(group, "retention", test)
                 if difference is not None:
                     note = f"retention minus that of {contest.baseline}, paired by seed"
@@ -93,6 +94,27 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                 few = "yes" if rates.seeds < ENOUGH_SEEDS else "no"
                 values = [*summary[:4], rates.seeds, summary.diverged, few]
                 yield ["learning_rates", *place, "dev_loss", *values, chosen]
+
+
+def _beside_chance(group: Group, test: int) -> Iterable[tuple[str, list[object]]]:
+    """Chance levels, scores without them, and retention by parts: a table's name and a line."""
+    tests = group.tests(test)
+    for figure in (*SCORES, "intrusion_rate"):
+        levels = [one.chance[figure] for one in tests.values() if figure in one.chance]
+        if figure == "intrusion_rate":
+            levels = list(group.finite("intrusion_chance", test).values())
+        if levels:
+            yield "chance", [figure, *_statistics(summarise(levels)), ""]
+        if by_seed := group.corrected(figure, test):
+            yield "corrected", [figure, *_statistics(summarise(list(by_seed.values()))), ""]
+    for part in PARTS:
+        labels = dict.fromkeys(label for one in tests.values() for label in one.parts[part])
+        for label in labels:
+            of = [one.parts[part][label] for one in tests.values() if label in one.parts[part]]
+            kept = _statistics(summarise_scores([one.retention for one in of]))
+            yield "parts", [f"retention, {part} {label}", *kept, ""]
+            level = _statistics(summarise_scores([one.chance for one in of]))
+            yield "chance", [f"retention, {part} {label}", *level, ""]
 
 
 def _statistics(summary: Summary) -> list[object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep import plots
-from rulekeep.report import drawing, page, tables, text
+from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report import speed as speed_report
 from rulekeep.report.cells import Contest, contests
 from rulekeep.report.certified import certificates as certificate_tables
@@ -59,6 +59,8 @@ def write_report(
         drawn += charts(found)
         made += [
             tables.scores(found),
+            chances.corrected(found),
+            chances.parts(found),
             tables.distances(found),
             tables.costs(found),
             tables.learning_rates(found),

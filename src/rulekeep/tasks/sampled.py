@@ -108,7 +108,8 @@ class Sample(NamedTuple):
     prohibition, among `rule`. `chance` is the exact probability that the best guess of one
     who knows the task, the answer so far and what kind of answer stands here (a first use of
     a rule, a later one, an item, none), but not the context, is right; it is over the whole
-    task, and for rules over each split as well. `source` is the position of the instruction
+    task, and for rules over each split as well, as long as no item is answered before them: what
+    one gives away then is in docs/tasks.md. `source` is the position of the instruction
     in force that an answer follows, -1 where there is none; `step` numbers the steps of the
     output. `roles` (`[n, context]`) holds a `Role` for each token. `rule_words` is the task's;
     without it no wrong answer can be told for a decoy.

@@ -1,0 +1,115 @@
+"""What a score is worth: every score with its chance taken out, and where retention is kept.
+
+Means over the seeds that ended training; `tables.csv` has the same unrounded, with intervals.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rulekeep.report.cells import Contest, Group
+from rulekeep.report.reading import PARTS, Part
+from rulekeep.report.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
+from rulekeep.summary import ENOUGH_SEEDS
+
+SHOWN = (
+    ("retention", "retention"),
+    ("exact", "exact"),
+    ("joint", "all rules"),
+    ("rule_accuracy", "rule"),
+    ("item_accuracy", "item"),
+    ("token_accuracy", "token"),
+)
+_PLACE = ("task", "mixer", "trained at", "tested at")
+# More are in the CSV: K may be 64.
+_MOST_PARTS = 8
+
+
+def corrected(found: Sequence[Contest]) -> Table:
+    """Every score of every cell, 0 at chance and 1 where all is right."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for group, test in _cells(found):
+        by_seed = group.corrected("retention", test)
+        if len(by_seed) < ENOUGH_SEEDS:
+            few.add(len(rows))
+        scores = [_corrected(group, figure, test) for figure, _ in SHOWN]
+        rows.append((*place_cells(group, test), *scores, seeds_cell(by_seed)))
+    return Table(
+        key="corrected",
+        title="Scores corrected for chance",
+        meaning="(score − chance) / (1 − chance): 0 is the best guess without the context, 1 is "
+        "perfect, and the chance level stands in brackets. “All rules”: the share of examples in "
+        "which every first use of a rule is right.",
+        header=(*_PLACE, *(title for _, title in SHOWN), "seeds"),
+        rows=tuple(rows),
+        few=frozenset(few),
+    )
+
+
+def parts(found: Sequence[Contest]) -> Table:
+    """Retention of every cell by output step, by rule position and by kind of rule."""
+    rows: list[tuple[Cell, ...]] = []
+    few: set[int] = set()
+    for group, test in _cells(found):
+        kept = {part: means(group, part, test) for part in PARTS}
+        if not any(kept.values()):
+            continue
+        by_seed = group.finite("retention", test)
+        if len(by_seed) < ENOUGH_SEEDS:
+            few.add(len(rows))
+        rows.append(
+            (
+                *place_cells(group, test),
+                *(_listed(kept[part]) for part in kept),
+                seeds_cell(by_seed),
+            )
+        )
+    return Table(
+        key="parts",
+        title="Retention by output step, rule position and kind",
+        meaning="Mean over seeds, its chance level in brackets; steps of the output and places of "
+        "the rules in the context are counted from 0. A prohibition and a requirement are equally "
+        "likely, and whoever has no memory has a mean of at most a half over the two; a default "
+        "is what an attribute shows without a rule.",
+        header=(*_PLACE, "by output step", "by rule position", "by kind", "seeds"),
+        rows=tuple(rows),
+        few=frozenset(few),
+        empty="No run yet that tells first uses of rules apart.",
+    )
+
+
+def means(group: Group, part: str, test: int) -> dict[str, Part]:
+    """Mean retention and chance of each part over the seeds that have it."""
+    by_label: dict[str, list[Part]] = {}
+    for evaluation in group.tests(test).values():
+        for label, one in evaluation.parts[part].items():
+            by_label.setdefault(label, []).append(one)
+    return {
+        label: Part(*(sum(shares) / len(several) for shares in zip(*several, strict=True)))
+        for label, several in by_label.items()
+    }
+
+
+def _cells(found: Sequence[Contest]) -> Iterable[tuple[Group, int]]:
+    for contest in found:
+        for group in contest.groups:
+            for test in group.test_contexts:
+                if group.tests(test):
+                    yield group, test
+
+
+def _corrected(group: Group, figure: str, test: int) -> Cell:
+    cell = mean_cell(group.corrected(figure, test), 3)
+    level = group.chance(figure, test)
+    if cell.text == MISSING or level is None:
+        return cell
+    return cell._replace(text=f"{cell.text} ({level:.3f})")
+
+
+def _listed(kept: Mapping[str, Part]) -> Cell:
+    shown = [
+        f"{label}: {one.retention:.3f} ({one.chance:.3f})"
+        for label, one in list(kept.items())[:_MOST_PARTS]
+    ]
+    if len(kept) > _MOST_PARTS:
+        shown.append(f"… {len(kept)} in all")
+    return Cell("; ".join(shown) or MISSING)
