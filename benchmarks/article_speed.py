@@ -30,11 +30,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rulekeep.article.models import ArticleModel
 from rulekeep.costs import environment, prepare_process
 from rulekeep.executors.local import WORKER_ENVIRONMENT
+from rulekeep.speed.measuring import CallCounter
 from rulekeep.tasks import Article
 
 SCORED = 7
@@ -43,22 +43,6 @@ MODELS = {
     "serial": ("compressed", True),
     "parallel": ("compressed", False),
 }
-
-
-class CallCounter(TorchDispatchMode):
-    """Counts the operators dispatched inside the `with` block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-        self.views = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        self.calls += 1
-        self.views += func.is_view
-        return func(*args, **(kwargs or {}))
 
 
 def main() -> None:

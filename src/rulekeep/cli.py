@@ -28,6 +28,7 @@ from rulekeep.commands.console import (
 from rulekeep.commands.mixers import check
 from rulekeep.commands.records import list_, report, verify
 from rulekeep.commands.runs import resume, run, sweep
+from rulekeep.commands.speed import speed
 from rulekeep.commands.tasks import certify, check_task, data, show
 from rulekeep.specs import UsageError
 
@@ -40,7 +41,7 @@ app = App(
 )
 
 for command in (
-    article, run, sweep, resume, verify, report, check, certify, data, show, check_task,
+    article, run, sweep, resume, verify, report, check, speed, certify, data, show, check_task,
 ):  # fmt: skip
     app.command(command)
 app.command(list_, name="list")

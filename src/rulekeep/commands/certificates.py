@@ -3,12 +3,10 @@
 import hashlib
 import inspect
 import json
-import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 from rulekeep import sources
 from rulekeep.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.metrics import Scores
-from rulekeep.specs import UsageError
 from rulekeep.tasks import Article, SampledTask, Task
 
 # Who scores what is shown of the article: no reader of as much can do better.
@@ -117,36 +114,6 @@ def file_name(record: Mapping[str, Any]) -> str:
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     kind = [record["options"].get(option) for option in ("layout", "placement")]
     return "-".join([record["task"], *(part for part in kind if part), key]) + ".json"
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[None]:
-    """Makes the folder of the records; what is interrupted leaves no empty folder.
-
-    Raises:
-        UsageError: it cannot be made or written.
-    """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        _make(folder)
-        yield
-    except BaseException:
-        for path in made:
-            # One that holds something stays.
-            with suppress(OSError):
-                path.rmdir()
-        raise
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise UsageError(
-            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
-        ) from None
 
 
 def _made_by(task: type[Task]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Options as a user writes them, read into values; what cannot be is a `UsageError`."""
 
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rulekeep.specs import UsageError
@@ -14,6 +17,36 @@ def run_folder(kind: str, out: str | None) -> Path:
     if not out.strip() or not out.isprintable():
         raise UsageError(f"--out {out!a}: must be the name of a folder, in printable characters")
     return Path(out)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Makes a folder of records; what is interrupted leaves no empty folder.
+
+    Raises:
+        UsageError: it cannot be made or written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        _make(folder)
+        yield
+    except BaseException:
+        for path in made:
+            # One that holds something stays.
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
+        ) from None
 
 
 def integers(option: str, text: str) -> tuple[int, ...]:

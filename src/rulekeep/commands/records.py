@@ -8,6 +8,7 @@ from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import run_folder
 from rulekeep.presets import PRESETS
 from rulekeep.specs import UsageError
+from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
 from rulekeep.store import CorruptRecordError, Record, read_record, read_runs, run_folders
 
 
@@ -41,23 +42,34 @@ def verify(folder: str, /) -> int:
     return EXIT_FAILED if broken else 0
 
 
-def report(folder: str, /, *, certificates: str | None = None, out: str | None = None) -> int:
+def report(
+    folder: str,
+    /,
+    *,
+    certificates: str | None = None,
+    speed: str | None = None,
+    out: str | None = None,
+) -> int:
     """Write a page, Markdown, a CSV and figures about a folder of runs.
 
     Parameters
     ----------
     folder
-        Folder of runs, the --out of a sweep; certificates in it are shown (rulekeep certify).
+        Folder of runs, the --out of a sweep; certificates in it (rulekeep certify) and its
+        speed.json (rulekeep speed) are shown, or that alone.
     certificates
         Another folder of certificates, the --out of rulekeep certify.
+    speed
+        Another record of speed, the speed.json that rulekeep speed writes.
     out
         Folder for the report, FOLDER/report if left out.
     """
     root = _existing(folder)
     kept = read_runs(root)
-    if not kept.records:
-        raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     proofs, notes = _certificates(root)
+    measured = _speed(root, speed, notes)
+    if not kept.records and measured is None:
+        raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder]
     if certificates is not None:
         more, said = _certificates(_existing(certificates, "--certificates"))
@@ -67,6 +79,7 @@ def report(folder: str, /, *, certificates: str | None = None, out: str | None =
             )
         proofs, notes = [*proofs, *more], [*notes, *said]
         command += ["--certificates", certificates]
+    command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.report import write_report
 
@@ -75,9 +88,10 @@ def report(folder: str, /, *, certificates: str | None = None, out: str | None =
     started = time.monotonic()
     write_report(
         kept.records, target, shlex.join(command), [*kept.notes, *notes],
-        certificates=proofs, runs=folder,
+        certificates=proofs, speed=measured, runs=folder,
     )  # fmt: skip
-    print(f"{len(kept.records)} records read and drawn in {time.monotonic() - started:.1f} s")
+    count = len(kept.records) + (measured is not None)
+    print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
     print(f"page:     {target / 'report.html'}")
     print(f"the same: {target / 'report.md'}, tables.csv, figures/")
     return 0
@@ -114,6 +128,22 @@ def _certificates(folder: Path) -> tuple[list[Record], list[str]]:
         if record.get("kind") == "certificate":
             found.append(record)
     return found, notes
+
+
+def _speed(root: Path, named: str | None, notes: list[str]) -> SpeedRecord | None:
+    """The record of speed that is named, or the one of the folder if there is one."""
+    path = root / RECORD if named is None else Path(named)
+    try:
+        return read_speed(path)
+    except (CorruptRecordError, OSError, ValueError) as error:
+        if named is not None:
+            said = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"--speed {named!a}: {said}; name the speed.json of rulekeep speed"
+            ) from None
+        if not isinstance(error, FileNotFoundError):
+            notes.append(f"speed: {error}: left out")
+    return None
 
 
 def _existing(folder: str, option: str = "") -> Path:

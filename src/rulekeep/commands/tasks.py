@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import integer, integers, run_folder
+from rulekeep.commands.options import integer, integers, opened, run_folder
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
@@ -66,10 +66,9 @@ def certify(
     for length in contexts:
         first_look(asked, "test", length, number)
     # What trains readers takes a second to load.
-    from rulekeep.commands import certificates
 
     folder = run_folder("certify", out)
-    with certificates.opened(folder):
+    with opened(folder):
         if isinstance(asked.task, Article):
             for option, given, default in (("examples", count, 8000), ("seed", number, 0)):
                 if given != default:

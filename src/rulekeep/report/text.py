@@ -45,10 +45,15 @@ def markdown(table: Table) -> str:
 
 def csv_text(found: Sequence[Contest]) -> str:
     """Every figure of every cell on a line of its own, unrounded."""
+    return csv_lines(CSV_HEADER, _lines(found))
+
+
+def csv_lines(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
+    """A CSV with numbers unrounded and no text that a spreadsheet runs."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
-    for line in _lines(found):
+    writer.writerow(header)
+    for line in lines:
         writer.writerow([_csv_cell(value) for value in line])
     return buffer.getvalue()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rulekeep import plots
 from rulekeep.report import chances, drawing, page, tables, text
+from rulekeep.report import speed as speed_report
 from rulekeep.report.cells import Contest, contests
 from rulekeep.report.certified import certificates as certificate_tables
 from rulekeep.report.charts import Chart
@@ -22,6 +23,7 @@ from rulekeep.report.drawn import markdown as examples_markdown
 from rulekeep.report.figures import ARTICLE, charts
 from rulekeep.report.reading import one_line, read_runs
 from rulekeep.report.sentences import sentences
+from rulekeep.speed.record import SpeedRecord
 from rulekeep.store import write_bytes, write_text
 
 FIGURES = "figures"
@@ -34,25 +36,28 @@ def write_report(
     notes: Sequence[str] = (),
     *,
     certificates: Sequence[Mapping[str, Any]] = (),
+    speed: SpeedRecord | None = None,
     runs: str = "RUNS",
 ) -> list[Path]:
     """Writes the report of these records into a folder and returns the paths written.
 
     `command` is the exact command that made the report, `notes` a line for each file that was
-    set aside as corrupt, `certificates` the records of `rulekeep certify`, and `runs` what
-    commands call the folder of the records.
+    set aside as corrupt, `certificates` the records of `rulekeep certify`, `speed` the one
+    of `rulekeep speed`, and `runs` what commands call the folder of the records. With a record
+    of speed and no run the report is of speed alone.
 
     Raises:
         OSError: the folder cannot be written.
     """
     reading = read_runs(records)
     found = contests(reading.runs)
-    drawn = charts(found)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
     examples = drawn_examples(reading.runs)
-    shown = {
-        table.key: table
-        for table in (
+    summary, drawn, made = list[str](), list[Chart](), list[tables.Table]()
+    if records or speed is None:
+        summary += sentences(reading.runs, found)
+        drawn += charts(found)
+        made += [
             tables.scores(found),
             chances.corrected(found),
             chances.parts(found),
@@ -64,9 +69,14 @@ def write_report(
             tables.environments(reading.runs),
             readings,
             tables.every_run(reading.runs),
-        )
-    }
-    summary = sentences(reading.runs, found)
+        ]
+    files = {}
+    if speed is not None:
+        summary += speed_report.sentences(speed) if not records else []
+        drawn.append(speed_report.chart(speed))
+        made += speed_report.tables(speed)
+        files["speed.csv"] = speed_report.csv_text(speed)
+    shown = {table.key: table for table in made}
     said = [one_line(note) for note in (*notes, *reading.notes, *left_out)]
     command = one_line(command, 4000)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -78,11 +88,10 @@ def write_report(
     html = page.render(
         summary=summary, charts=drawn, tables=shown, examples=examples, notes=said, command=command
     )
-    for name, content in (
-        ("report.html", html),
-        ("report.md", _markdown(summary, drawn, shown, examples, said, command)),
-        ("tables.csv", text.csv_text(found)),
-    ):
+    files["report.html"] = html
+    files["report.md"] = _markdown(summary, drawn, shown, examples, said, command)
+    files["tables.csv"] = text.csv_text(found)
+    for name, content in files.items():
         written.append(folder / name)
         write_text(written[-1], content)
     return written

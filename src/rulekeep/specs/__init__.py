@@ -17,6 +17,7 @@ from rulekeep.specs.base import Spec, UsageError, validation_line
 from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
+from rulekeep.specs.speed import SpeedMixer, SpeedSpec
 
 __all__ = [
     "ARTICLE_MODELS",
@@ -38,6 +39,8 @@ __all__ = [
     "PredictorSpec",
     "RunSpec",
     "Spec",
+    "SpeedMixer",
+    "SpeedSpec",
     "TrainingSpec",
     "UsageError",
     "validation_line",

@@ -1,0 +1,181 @@
+"""`rulekeep speed`: how fast mixers are beside attention, measured, kept and shown."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+from rulekeep.commands.options import integer, integers, opened, run_folder
+from rulekeep.contestants import contestants
+from rulekeep.executors import LocalExecutor
+from rulekeep.executors.local import available_cores
+from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
+from rulekeep.speed.figures import failures
+from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
+
+if TYPE_CHECKING:
+    # Only what measures loads torch, and only what shows loads the report.
+    from rulekeep.report.tables import Table
+    from rulekeep.speed.running import Ended
+
+# Of a table that no terminal shows.
+_WIDE = 160
+_THREADS = (1, 2)
+
+
+def speed(
+    *,
+    mixers: str | None = None,
+    contexts: str = "256,1028,4096,16384",
+    repeats: str = "3",
+    tokens: str = "65536",
+    out: str | None = None,
+) -> int:
+    """Measure mixers side by side with attention: steps, decoding, memory, operator calls.
+
+    Parameters
+    ----------
+    mixers
+        Names, file.py:Class, a+b, each with options in brackets, as in delta[heads=8], between
+        commas; every mixer of the catalogue if left out. Attention is always among them.
+    contexts
+        Contexts in tokens, between commas.
+    repeats
+        Timed steps of each mixer; medians and quartiles are of so many.
+    tokens
+        Tokens a step, whatever the context.
+    out
+        Folder for the record, runs/speed-<time> if left out. What stands there is not measured
+        again.
+    """
+    spec = SpeedSpec.parse(
+        mixers=_mixers(mixers),
+        contexts=integers("contexts", contexts),
+        repeats=integer("repeats", repeats),
+        tokens=integer("tokens", tokens),
+        threads=tuple(n for n in _THREADS if n <= available_cores()),
+    )
+    folder = run_folder("speed", out)
+    path, failed = folder / RECORD, list[str]()
+    try:
+        with opened(folder):
+            for ended in _measured(spec, path):
+                if ended.failure is not None:
+                    failed.append(f"{ended.point.label}: {ended.failure.reason}")
+    except KeyboardInterrupt:
+        say(_interrupted(spec, path))
+        return EXIT_INTERRUPTED
+    record = read_speed(path)
+    _print(record)
+    print(f"record: {path}")
+    print(f"report: rulekeep report {shlex.quote(str(folder))}")
+    for line in failed:
+        say(line)
+    return EXIT_FAILED if failed or failures(record) else 0
+
+
+def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
+    if text is None:
+        from rulekeep.mixers import MIXERS
+
+        return tuple(SpeedMixer(name=name) for name in MIXERS)
+    found = contestants(text)
+    for one in found:
+        for key in one.settings:
+            raise UsageError(
+                f"mixer {one.mixer!r}: {key} is no option of a mixer; all are measured in one "
+                "model, of width 64 and 2 layers"
+            )
+    return tuple(SpeedMixer(name=one.mixer, options=dict(one.options)) for one in found)
+
+
+def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
+    """Measures what the record lacks, and says what comes on standard error."""
+    executor = LocalExecutor(1)
+    executor.prepare()
+    from rulekeep.speed.running import Ended, begin, measure_missing
+
+    record, notes = begin(spec, path, shlex.join(["rulekeep", *sys.argv[1:]]))
+    for note in notes:
+        say(note)
+    if len(spec.threads) < len(_THREADS):
+        say("this process may use one core only: nothing is measured on 2 threads")
+    total, done = len(points(spec)), len(record.measured)
+    if done:
+        say(f"{done} of {total} measurements stand in {path}")
+    console = Console(stderr=True, markup=False, highlight=False)
+    # Drawn once a second only: what is measured is on the same cores.
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=1,
+        disable=not console.is_terminal,
+    ) as progress:
+        whole = progress.add_task("measurements", total=total, completed=done)
+        steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
+        for event in measure_missing(record, path, executor):
+            if not isinstance(event, Ended):
+                label = event.point.label
+                progress.update(steps, description=label, completed=event.steps, visible=True)
+                continue
+            done += 1
+            progress.update(steps, visible=False)
+            progress.update(whole, completed=done)
+            console.print(f"[{done}/{total}] {_outcome(event)}", soft_wrap=True)
+            yield event
+
+
+def _outcome(ended: "Ended") -> str:
+    if ended.failure is not None:
+        return f"{ended.point.label}: {ended.failure.status}: {ended.failure.reason}"
+    measured = ended.record.measured[-1]
+    broken = sum(isinstance(row, Failed) for row in measured.rows.values())
+    return f"{ended.point.label}: {measured.seconds:.1f} s" + (
+        f", {broken} failed" if broken else ""
+    )
+
+
+def _interrupted(spec: SpeedSpec, path: Path) -> str:
+    kept = len(read_speed(path).measured) if path.exists() else 0
+    return (
+        f"interrupted: {kept} of {len(points(spec))} measurements are kept; the same command with "
+        f"--out {shlex.quote(str(path.parent))} makes the others"
+    )
+
+
+def _print(record: SpeedRecord) -> None:
+    from rulekeep.report.speed import sentences, tables
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    for table in tables(record):
+        _print_table(console, table)
+    for sentence in sentences(record):
+        print(sentence)
+
+
+def _print_table(console: Console, table: "Table") -> None:
+    shown = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    for title, right in zip(table.header, table.numbers(), strict=True):
+        shown.add_column(Text(title), justify="right" if right else "left")
+    first = None
+    for row in table.rows:
+        if first is not None and first != row[0].text and table.header[0] == "context":
+            shown.add_section()
+        first = row[0].text
+        # As text: a name in brackets is no markup.
+        shown.add_row(*(Text(cell.text) for cell in row))
+    console.print(shown)
+    console.print(f"{table.meaning}\n", soft_wrap=True)

@@ -1,0 +1,227 @@
+"""What one process measures of speed: steps, tokens one by one, or peak memory.
+
+    measure(Job(spec, Point(part="model", threads=1, context=1028)), progress)
+
+A step is a forward and a backward pass, with no optimizer: of the whole model (embeddings,
+mixers, feed-forward layers, the head and a cross-entropy at every position), or of one layer's
+mixer alone, of a hybrid the mean over its mixers, with a gradient given to all outputs. All
+mixers' repeats are interleaved, every second round backwards, after a step of each to warm up.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rulekeep import costs
+from rulekeep.executors.base import Progress
+from rulekeep.mixers import Mixer
+from rulekeep.registry import failure_line
+from rulekeep.resolving import Resolved, resolve
+from rulekeep.run import build
+from rulekeep.specs import RunSpec, SpeedMixer, SpeedSpec
+from rulekeep.speed.record import Decoded, Decoding, Failed, Measured, Peak, Point, Row, Timing
+
+# Tokens that are timed at once, and how often: a median of as many.
+DECODED_TOKENS, DECODED_ROUNDS = 8, 24
+_WARM_UP_TOKENS = 16
+_Rows: TypeAlias = dict[str, Row]
+
+
+class Job(NamedTuple):
+    """What a process is asked to measure."""
+
+    spec: SpeedSpec
+    point: Point
+
+
+class CallCounter(TorchDispatchMode):
+    """Counts the operators that torch dispatches inside the `with` block.
+
+    Below autograd: a fused kernel is one, and so is an LSTM; views launch nothing on a GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = 0
+        self.views = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Counts one and passes it on."""
+        self.calls += 1
+        self.views += func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def measure(job: Job, progress: Progress) -> Measured:
+    """Measures a point, in a process that has measured nothing else.
+
+    A mixer that fails is a row that says why.
+    """
+    spec, point = job
+    costs.prepare_process(point.threads)
+    start, elsewhere = time.perf_counter(), _seconds_elsewhere()
+    if point.part in ("model", "mixer"):
+        rows = _steps(spec, point, progress)
+    else:
+        rows = _alone(spec, point)
+    seconds, after = time.perf_counter() - start, _seconds_elsewhere()
+    others = None if elsewhere is None or after is None else max(0.0, after - elsewhere) / seconds
+    return Measured(point=point, rows=rows, seconds=seconds, other_cores=others)
+
+
+def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
+    """A mixer in the model that its speed is measured in.
+
+    Raises:
+        UsageError: there is no such mixer or option.
+    """
+    values = {"mixer": mixer.name, "mixer_options": mixer.options}
+    return resolve(RunSpec.parse_json({**values, "width": spec.width, "layers": spec.layers}))
+
+
+def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
+    """Steps of every mixer, interleaved."""
+    assert point.context is not None
+    make = _model_step if point.part == "model" else _mixer_step
+    is_counted = point.part == "model" and point.threads == 1
+    steps: dict[str, Callable[[], None]] = {}
+    rows: dict[str, Row] = {}
+    counted: dict[str, dict[str, int]] = {}
+    layers, done = dict[str, int](), 0
+    for mixer in spec.mixers:
+        try:
+            made = resolved(spec, mixer)
+            step = make(made, spec.batch(point.context), point.context)
+            counted[mixer.label] = _warmed(step, is_counted=is_counted)
+        # A plug-in's own: the others are measured all the same.
+        except Exception as error:
+            rows[mixer.label] = Failed(failed=failure_line(error))
+        else:
+            steps[mixer.label] = step
+            layers[mixer.label] = 1 if point.part == "model" else len(_kinds(made))
+        done += 1
+        progress(done)
+    seconds: dict[str, list[float]] = {label: [] for label in steps}
+    for turn in range(spec.repeats):
+        # So that a machine that grows slower or faster does so for all alike.
+        for label in list(steps) if turn % 2 == 0 else reversed(list(steps)):
+            start = time.perf_counter()
+            steps[label]()
+            seconds[label].append((time.perf_counter() - start) / layers[label])
+            done += 1
+            progress(done)
+    timings = {
+        label: Timing(seconds=tuple(taken), **counted[label]) for label, taken in seconds.items()
+    }
+    return {**timings, **rows}
+
+
+def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
+    """What a first step dispatches, which warms up."""
+    if not is_counted:
+        step()
+        return {}
+    with CallCounter() as counter:
+        step()
+    return {"calls": counter.calls, "launches": counter.calls - counter.views}
+
+
+def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
+    model = build(made)
+    tokens = torch.randint(len(made.task.vocabulary), (batch, context))
+
+    def step() -> None:
+        model.zero_grad()
+        logits, _ = model(tokens)
+        # Which tokens are the targets makes no difference to the time.
+        F.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+
+    return step
+
+
+def _mixer_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
+    mixers = [make() for make in _kinds(made).values()]
+    x = torch.randn(batch, context, made.spec.width, requires_grad=True)
+    gradient = torch.randn_like(x)
+
+    def step() -> None:
+        for mixer in mixers:
+            x.grad = None
+            mixer.zero_grad()
+            y, _ = mixer(x)
+            y.backward(gradient)
+
+    return step
+
+
+def _kinds(made: Resolved) -> Mapping[str, Callable[[], Mixer]]:
+    """One mixer, or of a hybrid one of each."""
+    return dict(zip(made.spec.mixers, made.mixers, strict=True))
+
+
+def _alone(spec: SpeedSpec, point: Point) -> _Rows:
+    """One mixer's decoding or memory."""
+    (mixer,) = (one for one in spec.mixers if one.label == point.mixer)
+    try:
+        made = resolved(spec, mixer)
+        return {mixer.label: _peak(made, point) if point.context else _decoding(made, spec)}
+    except Exception as error:
+        return {mixer.label: Failed(failed=failure_line(error))}
+
+
+def _peak(made: Resolved, point: Point) -> Peak:
+    """What a step of one sequence takes beyond what the process had before."""
+    assert point.context is not None
+    step = _model_step(made, 1, point.context)
+    # The libraries' own pages are touched by a step of whatever length.
+    _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
+    start = costs.peak_memory_bytes()
+    step()
+    return Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes())
+
+
+@torch.no_grad()
+def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
+    """One token after another from the states that random tokens have left."""
+    model = build(made)
+    tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1]))
+    states = {at: model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
+    sizes = {at: costs.state_bytes(state.layers) for at, state in states.items()}
+    ms: dict[int, list[float]] = {at: [] for at in states}
+    following: Sequence[Tensor] = tokens[:, :DECODED_TOKENS].split(1, dim=1)
+    for turn in range(DECODED_ROUNDS + 1):
+        for at, times in ms.items():
+            state, start = states[at], time.perf_counter()
+            for token in following:
+                _, state = model(token, state)
+            # The first round warms up.
+            if turn:
+                times.append(1000 * (time.perf_counter() - start) / len(following))
+            states[at] = state
+    return Decoding(
+        contexts=tuple(
+            Decoded(context=at, state_bytes=sizes[at], ms_per_token=tuple(times))
+            for at, times in ms.items()
+        )
+    )
+
+
+def _seconds_elsewhere() -> float | None:
+    """Processor seconds of all that is not this process, where the system counts them."""
+    try:
+        line, *_ = Path("/proc/stat").read_text().splitlines()
+        # user, nice, system, idle, waiting for disks, two kinds of interrupts, other machines
+        fields = [int(field) for field in line.split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    busy = sum(fields) - sum(fields[3:5])
+    return busy / os.sysconf("SC_CLK_TCK") - time.process_time()

@@ -1,0 +1,140 @@
+"""The record of `rulekeep speed`: what is measured in which process, and what came of it.
+
+A `Point` is what one fresh process measures. The record grows by one at a time, so that an
+interrupted measurement goes on where it was. What a step or a token took is kept as measured,
+a value a repeat: medians and shares come out of `figures`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from rulekeep.specs import Option, Spec, SpeedSpec, UsageError
+from rulekeep.store import CorruptRecordError, read_record
+
+RECORD = "speed.json"
+Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class Point(Spec):
+    """What one process measures: a part of the work, for all mixers or for one of them.
+
+    `model` and `mixer`: steps of the whole model or of a layer's mixer alone, all mixers'
+    repeats interleaved. `decode`: one mixer at all contexts. `memory`: one mixer at one context.
+    """
+
+    part: Part
+    threads: int = 1
+    context: int | None = None
+    mixer: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it while it is measured."""
+        what = {
+            "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
+        }[self.part]  # fmt: skip
+        threads = f", {self.threads} thread{'s'[: self.threads != 1]}" if not self.mixer else ""
+        context = f", {self.context:,} tokens" if self.context else ""
+        return f"{what}{f' {self.mixer}' if self.mixer else ''}{threads}{context}"
+
+
+class Timing(Spec):
+    """Seconds of every step, in turn; of whole models on one thread what a step dispatches.
+
+    `launches` are operator calls without views, which a GPU would launch no kernel for.
+    """
+
+    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    calls: Count | None = None
+    launches: Count | None = None
+
+
+class Peak(Spec):
+    """Resident memory of a process before a step, and at most in it."""
+
+    start_bytes: Count
+    peak_bytes: Count
+
+
+class Decoded(Spec):
+    """The state after a context, and milliseconds a token from there, a value a round."""
+
+    context: Annotated[int, Field(ge=1)]
+    state_bytes: Count
+    ms_per_token: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class Decoding(Spec):
+    """Decoding after several contexts, their rounds interleaved."""
+
+    contexts: Annotated[tuple[Decoded, ...], Field(min_length=1)]
+
+
+class Failed(Spec):
+    """Why a mixer was not measured."""
+
+    failed: str
+
+
+Row: TypeAlias = Timing | Peak | Decoding | Failed
+
+
+class Measured(Spec):
+    """What a process measured, by mixer; `other_cores` is what all others used meanwhile."""
+
+    point: Point
+    rows: dict[str, Row]
+    seconds: float
+    other_cores: float | None
+
+
+class SpeedRecord(Spec):
+    """All that was measured so far, of what, with which code, on which machine."""
+
+    kind: Literal["speed"] = "speed"
+    spec: SpeedSpec
+    source: str
+    environment: dict[str, Option]
+    command: str
+    measured: tuple[Measured, ...] = ()
+
+    @property
+    def missing(self) -> tuple[Point, ...]:
+        """What is still to be measured, in order."""
+        done = [one.point for one in self.measured]
+        return tuple(point for point in points(self.spec) if point not in done)
+
+
+def points(spec: SpeedSpec) -> tuple[Point, ...]:
+    """All that is measured, in order."""
+    steps = [
+        Point(part=part, threads=threads, context=context)
+        for threads in spec.threads
+        for part in ("model", "mixer")
+        for context in spec.contexts
+    ]
+    labels = [mixer.label for mixer in spec.mixers]
+    decoding = [Point(part="decode", mixer=label) for label in labels]
+    memory = [
+        Point(part="memory", context=context, mixer=label)
+        for label in labels
+        for context in spec.contexts
+    ]
+    return (*steps, *decoding, *memory)
+
+
+def read_speed(path: Path) -> SpeedRecord:
+    """A record of `rulekeep speed`.
+
+    Raises:
+        CorruptRecordError: it is damaged, or none of these.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return SpeedRecord.parse_json(read_record(path))
+    except UsageError as error:
+        raise CorruptRecordError(f"{path.name}: no record of rulekeep speed ({error})") from None

@@ -1,0 +1,475 @@
+"""`rulekeep speed`: what is timed, paired, kept, judged and shown. 8 s."""
+
+import csv
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from report_records import HOSTILE, record
+from speed_records import decoded, peaks, spec, speed_record, steps
+from tiny import plugin
+
+from rulekeep.commands import speed as command
+from rulekeep.executors import Executor, Failure, Finished
+from rulekeep.registry import find_class
+from rulekeep.report import write, write_report
+from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
+from rulekeep.speed import figures, measuring
+from rulekeep.speed.measuring import CallCounter, Job, measure
+from rulekeep.speed.record import Failed, Measured, Point, points, read_speed
+from rulekeep.store import read_record, write_record
+
+CONTEXTS = (256, 1028, 4096, 16384)
+MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
+
+
+def here(asked: SpeedSpec, point: Point) -> Measured:
+    """A point measured in this process."""
+    return measure(Job(asked, point), lambda steps: None)
+
+
+def tiny(*mixers: str, **changes: Any) -> SpeedSpec:
+    return spec(*mixers, **{"contexts": (64,), "repeats": 2, "tokens": 128, **changes})
+
+
+class Here(Executor):
+    """Measures in this process, up to Ctrl-C after so many points or a failure at one."""
+
+    stop_after: int | None = None
+    fail_at: int | None = None
+    measured: list[Point]
+
+    def __init__(self, workers: int) -> None:
+        assert workers == 1, "what is timed runs alone"
+
+    def run(self, function: Any, jobs: Any, time_limit: float | None = None) -> Iterator[Any]:
+        for place, job in enumerate(jobs):
+            if place == Here.stop_after:
+                raise KeyboardInterrupt
+            if place == Here.fail_at:
+                yield Finished(place, None, Failure("out_of_memory", "no memory left", ""))
+                continue
+            Here.measured.append(job.point)
+            # As between processes.
+            function, job = pickle.loads(pickle.dumps((function, job)))
+            result = function(job, lambda steps: None)
+            yield Finished(place, pickle.loads(pickle.dumps(result)), None)
+
+
+@pytest.fixture
+def speed(run, monkeypatch, tmp_path):
+    """The command at a size that takes no time, in this process: exit code, output, errors."""
+    monkeypatch.setattr(command, "LocalExecutor", Here)
+    monkeypatch.setattr(command, "_THREADS", (1,))
+    monkeypatch.setattr(measuring, "DECODED_ROUNDS", 2)
+    Here.stop_after = Here.fail_at = None
+    Here.measured = []
+    small = ["--contexts", "64", "--tokens", "128", "--out", "out"]
+
+    def speed_command(*arguments: str, repeats: int = 1) -> tuple[int, str, str]:
+        code, output, errors = run("speed", *arguments, *small, "--repeats", str(repeats))
+        return code, output.decode(), errors
+
+    return speed_command
+
+
+def test_a_mixer_that_sleeps_is_seen_slower(tmp_path: Path) -> None:
+    slow = plugin(tmp_path, "slow", forward="time.sleep(0.05)")
+    quick = plugin(tmp_path, "quick")
+    asked = tiny(slow, quick)
+    for point, layers in ((MODEL, 2), (MIXER, 1)):
+        measured = here(asked, point)
+        assert all(taken >= 0.05 * layers for taken in measured.rows[slow].seconds)
+        assert [len(row.seconds) for row in measured.rows.values()] == [2, 2, 2]
+        shares = {
+            row.mixer: row.share.median
+            for row in figures.step_times(speed_record(asked, measured), point.part, 1)
+        }
+        assert shares["attention"] == 1
+        assert shares[slow] > 2 * max(1, shares[quick])
+
+
+def test_repeats_are_interleaved_and_the_whole_model_is_two_layers_of_all_positions(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    forward = f"with open({str(log)!r}, 'a') as file: print(NAME, tuple(x.shape), file=file)"
+    names = [plugin(tmp_path, name, f"NAME = {name!r}", forward) for name in ("first", "second")]
+    here(tiny(*names, repeats=3), MODEL)
+    # Of each two layers: to warm up, then in turn, every second round backwards.
+    called = [line.partition(" ")[0] for line in log.read_text().splitlines()]
+    turns = ["first", "second", "first", "second", "second", "first", "first", "second"]
+    assert called == [name for name in turns for _ in range(2)]
+    assert {line.partition(" ")[2] for line in log.read_text().splitlines()} == {"(2, 64, 64)"}
+
+
+def test_a_hybrid_is_measured_alone_by_the_mean_of_its_mixers(tmp_path: Path) -> None:
+    slow = plugin(tmp_path, "slow", forward="time.sleep(0.05)")
+    row = here(tiny(f"{slow}+gru", repeats=1), MIXER).rows[f"{slow}+gru"]
+    assert 0.025 <= row.seconds[0] < 0.05
+
+
+def test_operator_calls_are_counted_with_and_without_views() -> None:
+    a = torch.ones(2, 2, requires_grad=True)
+    with CallCounter() as counter:
+        (a @ a.detach()).t().sum().backward()
+    # The product, its gradient, the sum and the ones that go into it; views are the rest.
+    assert counter.calls - counter.views == 4
+    assert counter.views >= 3
+    asked = tiny("delta")
+    rows = here(asked, MODEL).rows
+    assert rows["delta"].calls > rows["delta"].launches > rows["attention"].launches > 50
+    assert here(asked, MIXER).rows["delta"].calls is None
+
+
+def test_a_state_that_grows_is_said_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "DECODED_ROUNDS", 2)
+    asked = tiny("delta", tokens=1024)
+    made = [here(asked, Point(part="decode", mixer=mixer)) for mixer in ("attention", "delta")]
+    attention, delta = figures.decode_times(speed_record(asked, *made))
+    assert (attention.grows, attention.met) == ("growing", None)
+    # Keys and values of 64 channels in two layers, in bytes.
+    assert attention.state_bytes == {at: 2 * 2 * 64 * 4 * at for at in (64, 1024)}
+    assert (delta.grows, delta.state_bytes[64]) == ("constant", delta.state_bytes[1024])
+    assert all(len(row.ms) == 2 and row.ratio.of == 2 for row in (attention, delta))
+
+
+def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path) -> None:
+    bad = plugin(tmp_path, "bad", forward="raise OSError('no luck')")
+    asked = tiny(bad)
+    for point in (MODEL, MIXER):
+        rows = here(asked, point).rows
+        assert rows[bad] == Failed(failed="OSError: no luck (bad.py, line 21)")
+        assert len(rows["attention"].seconds) == 2
+    for point in (Point(part="decode", mixer=bad), Point(part="memory", mixer=bad, context=64)):
+        assert "no luck" in here(asked, point).rows[bad].failed
+
+
+def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
+    mixer = plugin(tmp_path, "spy", "seen = []", "seen.append(torch.get_num_threads())")
+    asked, seen = tiny(mixer, repeats=1, threads=(1, 2)), find_class(mixer, {}, object, "mixer")
+    try:
+        for threads in (2, 1):
+            here(asked, Point(part="mixer", context=64, threads=threads))
+    finally:
+        torch.set_num_threads(1)
+    assert sys.modules[seen.__module__].seen == [2, 2, 1, 1]
+
+
+def test_memory_is_what_a_step_adds() -> None:
+    row = here(tiny("gru"), Point(part="memory", context=64, mixer="gru")).rows["gru"]
+    assert 0 < row.start_bytes <= row.peak_bytes < 2**40
+
+
+def test_shares_are_paired_within_a_repeat() -> None:
+    # Of medians it would be a half; of repeats 2, 0.5 and 3.
+    rows = {"attention": (1.0, 10.0, 100.0), "delta": (2.0, 5.0, 300.0)}
+    asked = spec("delta", contexts=(256,))
+    baseline, delta = figures.step_times(speed_record(asked, *steps({256: rows})), "model", 1)
+    assert baseline.share == (1, 1, 1, 3)
+    assert delta.share == (2, 1.25, 2.5, 3)
+    assert delta.seconds == (5, 3.5, 152.5, 3)
+    assert (delta.aim, delta.met) == (1.5, False)
+
+
+def test_aims_are_those_of_the_whole_model_on_one_thread_by_mixer_and_context() -> None:
+    mixers = [mixer for group in figures.AIMS for mixer in group]
+    assert [len(group) for group in figures.AIMS] == [4, 5, 1]
+    assert figures.aim_of("slots", 256) == 0.9
+    assert figures.aim_of("kda", 16384) == 0.07
+    assert figures.aim_of("routed_slots", 4096) == 0.35
+    for mixer, context in (("slots", 255), ("lstm", 256), ("slots[serial=True]", 256)):
+        assert figures.aim_of(mixer, context) is None
+    at_aim = {
+        context: {"attention": [1.0], **{m: [figures.aim_of(m, context)] for m in mixers}}
+        for context in CONTEXTS
+    }
+    asked = spec(*mixers, threads=(1, 2))
+    whole, alone, two = steps(at_aim), steps(at_aim, part="mixer"), steps(at_aim, threads=2)
+    made = speed_record(asked, *whole, *alone, *two)
+    assert sum(row.met is True for row in figures.step_times(made, "model", 1)) == 40
+    for part, threads in (("mixer", 1), ("model", 2)):
+        assert {row.met for row in figures.step_times(made, part, threads)} == {None}
+    at_aim[1028]["delta"] = [0.81]
+    made = speed_record(asked, *steps(at_aim))
+    assert figures.verdicts(made)[0] == (
+        "Share of attention’s time: met by 39 of 40; not by delta at 1028 (0.81, aim 0.8)."
+    )
+
+
+def test_a_token_late_in_the_text_may_cost_a_fifth_more_where_the_state_is_fixed() -> None:
+    asked = spec("delta", "slots")
+    # 64 sequences of 1,028 tokens are 256 tokens more than 4 of 16,384.
+    fair = 64 * 1028 / 65536
+    seconds = {
+        1028: {"attention": [1.0], "delta": [1.0, 2.0], "slots": [fair]},
+        16384: {"attention": [9.0], "delta": [1.0, 2.0], "slots": [1.21]},
+    }
+    sizes = {"attention": (64, 65536), "delta": (8, 8), "slots": (8, 8)}
+    states = [
+        decoded(mixer, {64: a, 65536: b}, {64: [1.0], 65536: [1.0]})
+        for mixer, (a, b) in sizes.items()
+    ]
+    attention, delta, slots = figures.slopes(speed_record(asked, *steps(seconds), *states))
+    assert (attention.met, delta.met, slots.met) == (None, True, False)
+    assert delta.ratio.of == 4
+    assert slots.ratio.median == pytest.approx(1.21)
+    # Before the states are known there is no verdict.
+    assert {row.met for row in figures.slopes(speed_record(asked, *steps(seconds)))} == {None}
+
+
+def test_memory_that_grows_faster_than_the_text_is_seen() -> None:
+    asked = spec("delta", "gru")
+    made = speed_record(
+        asked,
+        *peaks("attention", {1028: 3, 4096: 10, 16384: 43}),
+        *peaks("delta", {1028: 5, 4096: 20, 16384: 320}),
+        *peaks("gru", {1028: 0, 4096: 7, 16384: 80}),
+    )
+    attention, delta, gru = figures.memories(made)
+    assert (attention.growth, attention.met) == (pytest.approx(43 / 40), True)
+    assert attention.bytes_per_token == pytest.approx(33 * 2**20 / 12288)
+    assert (delta.growth, delta.met) == (4, False)
+    # Too little to tell.
+    assert (gru.growth, gru.met) == (None, None)
+    assert gru.bytes_at[1028] == 0
+
+
+def test_decoding_that_grows_dearer_is_seen_where_the_state_is_constant() -> None:
+    asked = spec("delta", "kda", "sliding_window")
+    ms = {64: [1.0, 2.0, 3.0], 1024: [9.0, 9.0, 9.0], 65536: [1.05, 2.2, 3.6]}
+    quick = {**ms, 65536: [1.05, 2.1, 3.6]}
+    made = speed_record(
+        asked,
+        decoded("attention", {64: 1, 1024: 2, 65536: 3}, ms),
+        decoded("delta", {64: 1, 1024: 1, 65536: 1}, quick),
+        decoded("kda", {64: 1, 1024: 1, 65536: 1}, {**ms, 65536: [1.2, 2.4, 3.6]}),
+        decoded("sliding_window", {64: 1, 1024: 2, 65536: 2}, ms),
+    )
+    found = {row.mixer: (row.grows, row.met) for row in figures.decode_times(made)}
+    assert found == {
+        "attention": ("growing", None), "delta": ("constant", True), "kda": ("constant", False),
+        "sliding_window": ("bounded", None),
+    }  # fmt: skip
+
+
+def test_a_busy_machine_is_said(tmp_path: Path) -> None:
+    asked, rows = spec("delta", contexts=(256,)), {256: {"attention": [1.0]}}
+    (quiet,) = figures.verdicts(speed_record(asked, *steps(rows, others=0.02)))
+    assert quiet == "Other processes used at most 0.02 cores meanwhile."
+    (busy,) = figures.verdicts(speed_record(asked, *steps(rows, others=1.5)))
+    assert "up to 1.50 cores meanwhile (whole model, 1 thread, 256 tokens)" in busy
+
+
+def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path) -> None:
+    code, output, errors = speed("--mixers", "delta,gru[half_life_tokens=8]")
+    assert code == 0, errors
+    kept = read_record(tmp_path / "out" / "speed.json")
+    assert (kept["kind"], len(kept["measured"])) == ("speed", 8)
+    assert [mixer["name"] for mixer in kept["spec"]["mixers"]] == ["attention", "delta", "gru"]
+    assert kept["environment"]["torch"] == torch.__version__
+    for said in (
+        "Speed beside attention, 1 thread", "What a longer context costs", "Decoding",
+        "gru[half_life_tokens=8]", "operator calls", "constant", "growing",
+        "record: out/speed.json",
+    ):  # fmt: skip
+        assert said in output
+    assert errors.splitlines()[0].startswith("[1/8] whole model, 1 thread, 64 tokens: ")
+
+
+def test_ctrl_c_keeps_what_was_measured_and_a_second_start_goes_on(speed, tmp_path: Path) -> None:
+    Here.stop_after = 2
+    code, output, errors = speed("--mixers", "delta")
+    assert (code, output) == (130, "")
+    assert "interrupted: 2 of 6 measurements are kept" in errors
+    assert "--out out" in errors
+    first = read_speed(tmp_path / "out" / "speed.json")
+    assert [one.point for one in first.measured] == Here.measured == [MODEL, MIXER]
+    Here.stop_after, Here.measured = None, []
+    code, output, errors = speed("--mixers", "delta")
+    assert code == 0
+    assert "2 of 6 measurements stand in out/speed.json" in errors
+    assert Here.measured == list(points(first.spec))[2:]
+    second = read_speed(tmp_path / "out" / "speed.json")
+    assert second.measured[:2] == first.measured
+    assert not second.missing
+    Here.measured = []
+    assert speed("--mixers", "delta")[0] == 0
+    assert Here.measured == []
+
+
+def test_ctrl_c_before_anything_is_measured_leaves_nothing(speed, tmp_path: Path) -> None:
+    Here.stop_after = 0
+    assert speed("--mixers", "delta")[0] == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_dies_ends_alone_and_is_measured_again(speed, tmp_path: Path) -> None:
+    Here.fail_at = 1
+    code, output, errors = speed("--mixers", "delta")
+    assert code == 1
+    assert "mixer alone, 1 thread, 64 tokens: no memory left" in errors
+    assert "Still missing: 1 of 6 measurements." in output
+    Here.fail_at, Here.measured = None, []
+    assert speed("--mixers", "delta")[0] == 0
+    assert Here.measured == [MIXER]
+
+
+def test_a_plugin_that_fails_is_named_and_ends_the_command_with_1(speed, tmp_path: Path) -> None:
+    bad = plugin(tmp_path, "bad", forward="raise OSError('no luck')")
+    code, output, _ = speed("--mixers", bad)
+    assert code == 1
+    assert "What could not be measured" in output
+    assert "OSError: no luck" in output
+
+
+def test_what_was_measured_otherwise_is_not_mixed_in(speed, tmp_path: Path) -> None:
+    Here.stop_after = 1
+    mixer = plugin(tmp_path, "mine")
+    speed("--mixers", mixer)
+    path = tmp_path / "out" / "speed.json"
+    before = path.read_bytes()
+    for arguments, repeats, said in (
+        ((mixer,), 2, "repeats 1, not 2"),
+        (("delta",), 1, f"mixers attention,{mixer}, not attention,delta"),
+    ):
+        code, _, errors = speed("--mixers", *arguments, repeats=repeats)
+        assert code == 2
+        assert f"out/speed.json: was measured with {said}; give the same, or another" in errors
+    kept = read_record(path)
+    for changes, said in (
+        ({"source": "f"}, "other code"),
+        ({"environment": {**kept["environment"], "cpu": "another"}}, "cpu another, not "),
+    ):
+        write_record(path, {**kept, **changes})
+        code, _, errors = speed("--mixers", mixer)
+        assert code == 2
+        assert said in errors
+    path.write_bytes(before)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\0" * 50, None])
+def test_a_record_that_is_damaged_is_set_aside_and_measured_again(
+    speed, tmp_path: Path, content: bytes | None
+) -> None:
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "speed.json"
+    if content is None:
+        write_record(path, {"kind": "certificate"})
+    else:
+        path.write_bytes(content)
+    Here.stop_after = 1
+    code, _, errors = speed("--mixers", "delta")
+    assert code == 130
+    assert "set aside as speed.json.corrupt-1" in errors
+    assert len(read_speed(path).measured) == 1
+
+
+def full(*mixers: str) -> Any:
+    """A record of two contexts in which everything was measured."""
+    asked = spec(*mixers, contexts=(256, 1028), threads=(1, 2))
+    labels = [mixer.label for mixer in asked.mixers]
+    seconds = {
+        context: {label: [1.0, 1.1, (1 + place) / 2] for place, label in enumerate(labels)}
+        for context in asked.contexts
+    }
+    made = [one for part in ("model", "mixer") for n in (1, 2) for one in steps(seconds, part, n)]
+    for label in labels:
+        made.append(decoded(label, {64: 10, 1024: 10}, {64: [0.5], 1024: [0.9]}))
+        made += peaks(label, {256: 10, 1028: 40})
+    return speed_record(asked, *made)
+
+
+def test_the_report_shows_shares_aims_and_costs(tmp_path: Path, monkeypatch) -> None:
+    figure = write._figure_files
+    monkeypatch.setattr(
+        write, "_figure_files", lambda one, runs: figure(one, runs) if one.key == "speed" else {}
+    )
+    written = write_report([record()], tmp_path, "c", speed=full("delta", "slots"))
+    files = {path.name: path for path in written}
+    html, markdown = files["report.html"].read_text(), files["report.md"].read_text()
+    for text in (html, markdown):
+        for title in (
+            "Share of attention’s time", "Speed beside attention, 2 threads",
+            "What a longer context costs", "Decoding", "Scores on the test split",
+        ):  # fmt: skip
+            assert title in text
+    drawn = json.loads(html.split('id="figures"')[1].split(">", 1)[1].split("</script>")[0])
+    panels = {panel["layout"]["title"]["text"]: panel for panel in drawn["speed"]}
+    assert list(panels) == [
+        f"{part}, {threads}" for threads in ("1 thread", "2 threads")
+        for part in ("whole model", "mixer alone")
+    ]  # fmt: skip
+    first = panels["whole model, 1 thread"]
+    assert (first["layout"]["xaxis"]["type"], first["layout"]["yaxis"]["type"]) == ("log", "log")
+    lines = {trace["name"]: trace for trace in first["data"]}
+    assert list(lines) == ["attention", "delta", "slots", "aim: slots", "aim: delta"]
+    assert lines["aim: slots"]["y"] == [0.9, 0.5]
+    assert lines["delta"]["y"] == [1, 1]
+    assert lines["slots"]["error_y"]["array"] == [1.0, 1.0]
+    assert "aim: delta" not in {trace["name"] for trace in panels["mixer alone, 1 thread"]["data"]}
+    rows = list(csv.DictReader(files["speed.csv"].read_text().splitlines()))
+    (row,) = [
+        row for row in rows
+        if (row["part"], row["threads"], row["context"], row["mixer"], row["figure"])
+        == ("model", "1", "1028", "slots", "share")
+    ]  # fmt: skip
+    assert (row["median"], row["high_quartile"], row["repeats"]) == ("1.0", "2.0", "3")
+    assert (row["aim"], row["met"]) == ("0.5", "NO")
+    assert files["speed.png"].read_bytes().startswith(b"\x89PNG")
+    assert "aim: slots" in files["speed.svg"].read_text()
+
+
+def test_a_report_of_speed_alone_has_nothing_else(tmp_path: Path) -> None:
+    files = {path.name: path for path in write_report([], tmp_path, "c", speed=full("delta"))}
+    assert {"speed.png", "speed.svg", "speed.csv"} <= files.keys()
+    assert "retention.png" not in files
+    html = files["report.html"].read_text()
+    assert "Scores on the test split" not in html
+    assert "Decoding within 10%, whatever the context: met by 0 of 2" in html
+
+
+def test_hostile_names_stay_text_in_the_report_of_speed(tmp_path: Path) -> None:
+    files = {path.name: path for path in write_report([], tmp_path, "c", speed=full(HOSTILE))}
+    assert "<img" not in files["report.html"].read_text()
+    assert "<img" not in files["report.md"].read_text()
+
+
+def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_path: Path) -> None:
+    for place in ("runs", "other", "empty"):
+        (tmp_path / place).mkdir()
+    write_record(tmp_path / "runs" / "speed.json", full("delta").as_recorded)
+    code, output, _ = run("report", "runs")
+    assert (code, output.decode().splitlines()[0].split(" in ")[0]) == (
+        0,
+        "1 records read and drawn",
+    )
+    assert b"delta" in (tmp_path / "runs" / "report" / "speed.csv").read_bytes()
+    write_record(tmp_path / "other" / "speed.json", full("slots").as_recorded)
+    assert run("report", "runs", "--speed", "other/speed.json")[0] == 0
+    assert b"delta" not in (tmp_path / "runs" / "report" / "speed.csv").read_bytes()
+    assert "--speed other/speed.json" in (tmp_path / "runs" / "report" / "report.md").read_text()
+    (tmp_path / "empty" / "speed.json").write_text("{")
+    assert "has no record yet" in run("report", "empty")[2]
+
+
+def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
+    made = full("delta")
+    write_record(tmp_path / "speed.json", made.as_recorded)
+    assert read_speed(tmp_path / "speed.json") == made
+
+
+def test_attention_comes_first_whatever_is_asked_for() -> None:
+    named = [SpeedMixer(name="delta"), SpeedMixer(name="attention")]
+    labels = [mixer.label for mixer in SpeedSpec(mixers=tuple(named)).mixers]
+    assert labels == ["attention", "delta"]
+    rotary = SpeedMixer(name="attention", options={"positions": "rotary"})
+    labels = [mixer.label for mixer in SpeedSpec(mixers=(rotary,)).mixers]
+    assert labels == ["attention", "attention[positions=rotary]"]
+    with pytest.raises(UsageError, match="given 2 times"):
+        SpeedSpec.parse(mixers=(named[0], named[0]))
