@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,12 @@ def test_the_readme_states_the_measured_speed() -> None:
     assert f"in {wall} s on two cores" in text
     calls = rows[1028]["calls"]
     assert f"{calls['serial']['all'] / calls['parallel']['all']:.0f} times fewer" in text
+
+
+def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
+    record = json.loads((ROOT / "results" / "tasks_speed.json").read_text())
+    rates = [statistics.median(row["tokens_per_second"]) / 1e6 for row in record["rows"]]
+    assert {row["context"] for row in record["rows"]} >= {64, 96, 1028, 65536}
+    assert min(rates) >= 5
+    text = (ROOT / "docs" / "tasks.md").read_text()
+    assert f"{min(rates):.0f} to {max(rates):.0f} million tokens a second on one core" in text
