@@ -118,3 +118,14 @@ def test_the_readme_states_the_measured_speed() -> None:
     assert f"in {wall} s on two cores" in text
     calls = rows[1028]["calls"]
     assert f"{calls['serial']['all'] / calls['parallel']['all']:.0f} times fewer" in text
+
+
+def test_the_docs_state_what_a_sweep_was_measured_to_lose() -> None:
+    rows = json.loads((ROOT / "results" / "sweep_overhead.json").read_text())["rows"]
+    said = " ".join((ROOT / "docs" / "runs.md").read_text().split())
+    long, short = (f"{100 * row['loss']:.1f} %" for row in rows)
+    assert (
+        f"a sweep of 8 runs of 20 s takes {long} longer than its runs, "
+        f"and one of 8 runs of 2 s {short}" in said
+    )
+    assert rows[0]["loss"] <= 0.15
