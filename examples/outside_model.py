@@ -34,7 +34,7 @@ class ReadsTheHead(GeneratingPredictor):
 
 
 class Uniform(LogitsPredictor):
-    """Knows nothing: every word is as likely."""
+    """Knows nothing: every word is as likely, so the first is said, which is never right."""
 
     def __init__(self, task: SampledTask) -> None:
         self.words = len(task.vocabulary)

@@ -14,7 +14,7 @@ from rulekeep.report import write_report
 from rulekeep.report.cells import contests
 from rulekeep.report.chances import corrected, parts
 from rulekeep.report.reading import read_runs
-from rulekeep.report.tables import scores
+from rulekeep.report.tables import costs, scores
 from rulekeep.tasks import Override
 
 
@@ -144,3 +144,16 @@ def test_learned_positions_are_not_defined_beyond_the_length_trained_on() -> Non
     assert found["attention", "256"]["seeds"] == "–"
     assert found["attention", "64"]["retention"].startswith("0.900")
     assert found["slots", "256"]["retention"].startswith("0.500")
+
+
+def test_steps_to_solve_are_those_of_the_seeds_that_did(tmp_path: Path) -> None:
+    records = [record(seed=seed, retention={64: 0.9}) for seed in (1, 2, 3)]
+    for made, steps in zip(records, (100, 150, None), strict=True):
+        made["costs"]["steps_to_solve"] = steps
+    (row,) = cells(records, costs)
+    assert row["steps to solve"] == "125 (2 of 3)"
+    records[0]["costs"]["steps_to_solve"] = records[1]["costs"]["steps_to_solve"] = None
+    (row,) = cells(records, costs)
+    assert row["steps to solve"] == "– (0 of 3)"
+    records = [record("slots", status="diverged")]
+    assert [row["steps to solve"] for row in cells(records, costs)] in (["–"], [])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,12 @@ def test_the_docs_state_what_a_sweep_was_measured_to_lose() -> None:
         f"and one of 8 runs of 2 s {short}" in said
     )
     assert rows[0]["loss"] <= 0.15
+
+
+def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
+    record = json.loads((ROOT / "results" / "tasks_speed.json").read_text())
+    rates = [statistics.median(row["tokens_per_second"]) / 1e6 for row in record["rows"]]
+    assert {row["context"] for row in record["rows"]} >= {64, 96, 1028, 65536}
+    assert min(rates) >= 5
+    text = (ROOT / "docs" / "tasks.md").read_text()
+    assert f"{min(rates):.0f} to {max(rates):.0f} million tokens a second on one core" in text

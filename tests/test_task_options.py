@@ -1,8 +1,12 @@
 """What a task cannot be asked for: one line that names the value and the allowed range."""
 
+import math
+import re
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from reading import make
 
 from rulekeep.specs import UsageError
@@ -65,3 +69,51 @@ def test_few_combinations_are_warned_of_and_recorded() -> None:
     assert make(Recite).notes == ()
     with pytest.raises(UsageError, match="has 80 combinations"):
         make(Recite, rules=1, rule_words=20, items=4)
+
+
+# Around every limit that an option has, and far beyond.
+NUMBERS = st.integers(-2, 130) | st.sampled_from([-(10**9), 4095, 4096, 4097, 10**9])
+RATES = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.inf])
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[type[SampledTask], dict[str, Any]]:
+    """Any value for any options of any task."""
+    task = draw(st.sampled_from(SAMPLED))
+    special: dict[str, st.SearchStrategy[Any]] = {
+        "decoy_rate": RATES,
+        "placement": st.sampled_from(["early", "marked", "late"]),
+        "layout": st.sampled_from(["exam", "zoology"]),
+    }
+    names = draw(st.sets(st.sampled_from(sorted(task.options_type.model_fields)), max_size=4))
+    return task, {name: draw(special.get(name, NUMBERS)) for name in sorted(names)}
+
+
+@settings(
+    max_examples=400, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+@given(asked(), st.integers(0, 40))
+def test_any_options_are_refused_in_one_line_or_give_examples(
+    asked: tuple[type[SampledTask], dict[str, Any]], more: int
+) -> None:
+    task, options = asked
+    try:
+        made = make(task, **options)
+    except UsageError as error:
+        said = str(error)
+        assert "\n" not in said
+        # It names an option with its value, and what it may be.
+        named = re.match(r"(\w+) (\S+): (must be|input should|the zoology)", said)
+        assert named or re.search(r"has [\d,]+ combinations of rules and item: must be 100", said)
+        assert not named or named[1] in task.options_type.model_fields
+        return
+    context = made.shortest_context
+    with pytest.raises(UsageError, match=f"context {context - 1}: must be from {context} to "):
+        made.sample("test", context - 1, 1)
+    sample = made.sample("test", context + more, 2)
+    assert sample.tokens.shape == (2, context + more)
+    assert sample.tokens.min() >= 0
+    assert sample.tokens.max() < len(made.vocabulary)
+    assert ((sample.chance > 0) & (sample.chance <= 1)).all()
+    assert (sample.source[sample.first_mention] >= 0).all()

@@ -81,7 +81,10 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                     if by_seed:
                         values = _statistics(summarise(list(by_seed.values())))
                         yield ["costs", *here, figure, *values, ""]
-            for figure in ("train_seconds", "tokens_per_second", "peak_memory_bytes", "parameters"):
+            for figure in (
+                "train_seconds", "steps_to_solve", "tokens_per_second", "peak_memory_bytes",
+                "parameters",
+            ):  # fmt: skip
                 if by_seed := group.cost(figure):
                     values = _statistics(summarise(list(by_seed.values())))
                     yield ["costs", *place, None, group.rate, figure, *values, ""]
