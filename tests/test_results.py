@@ -121,6 +121,17 @@ def test_the_readme_states_the_measured_speed() -> None:
     assert f"{calls['serial']['all'] / calls['parallel']['all']:.0f} times fewer" in text
 
 
+def test_the_docs_state_what_a_sweep_was_measured_to_lose() -> None:
+    rows = json.loads((ROOT / "results" / "sweep_overhead.json").read_text())["rows"]
+    said = " ".join((ROOT / "docs" / "runs.md").read_text().split())
+    long, short = (f"{100 * row['loss']:.1f} %" for row in rows)
+    assert (
+        f"a sweep of 8 runs of 20 s takes {long} longer than its runs, "
+        f"and one of 8 runs of 2 s {short}" in said
+    )
+    assert rows[0]["loss"] <= 0.15
+
+
 def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
     record = json.loads((ROOT / "results" / "tasks_speed.json").read_text())
     rates = [statistics.median(row["tokens_per_second"]) / 1e6 for row in record["rows"]]

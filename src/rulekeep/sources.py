@@ -39,9 +39,11 @@ def digest(modules: Iterable[str], files: Iterable[Path], *, constants: str = ""
     total = hashlib.sha256(constants.encode() + b"\0")
     plugged, used = plugin_closure(files)
     for path in sorted(closure((*modules, *used))):
-        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + _code(path) + b"\0")
+        code = _code(_content(path))
+        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + code + b"\0")
     for path in plugged:
-        total.update(path.name.encode() + b"\0" + _code(path) + b"\0")
+        # As it is now: the process that makes the run imports it anew.
+        total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
     return total.hexdigest()
 
 
@@ -54,7 +56,7 @@ def closure(modules: tuple[str, ...]) -> frozenset[Path]:
         path = _file(waiting.pop())
         if path is not None and path not in found:
             found.add(path)
-            waiting += _imports(path)
+            waiting += _imports(_content(path))
     return frozenset(found)
 
 
@@ -71,7 +73,7 @@ def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, 
         if path in found:
             continue
         found[path] = None
-        for name in _imports(path):
+        for name in _imports(path.read_bytes()):
             if name.partition(".")[0] == _PACKAGE:
                 used[name] = None
                 continue
@@ -97,9 +99,9 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
+def _imports(content: bytes) -> tuple[str, ...]:
     names = []
-    for node in ast.parse(_content(path)).body:
+    for node in ast.parse(content).body:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -108,12 +110,12 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 @cache
-def _code(path: Path) -> bytes:
+def _code(content: bytes) -> bytes:
     """A file without its comments, docstrings and blank lines.
 
     Cut out of the text, not printed from its tree: every version of Python gives the same.
     """
-    text = _content(path).decode()
+    text = content.decode()
     tree = ast.parse(text)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     lines = dict(enumerate(text.splitlines(), start=1))
