@@ -121,7 +121,7 @@ def test_the_readme_states_the_measured_speed() -> None:
     assert f"{calls['serial']['all'] / calls['parallel']['all']:.0f} times fewer" in text
 
 
-def test_the_docs_state_what_a_sweep_was_measured_to_lose() -> None:
+def test_the_docs_state_what_was_measured_of_sweeps_and_reports() -> None:
     rows = json.loads((ROOT / "results" / "sweep_overhead.json").read_text())["rows"]
     said = " ".join((ROOT / "docs" / "runs.md").read_text().split())
     long, short = (f"{100 * row['loss']:.1f} %" for row in rows)
@@ -130,6 +130,13 @@ def test_the_docs_state_what_a_sweep_was_measured_to_lose() -> None:
         f"and one of 8 runs of 2 s {short}" in said
     )
     assert rows[0]["loss"] <= 0.15
+    report = json.loads((ROOT / "results" / "report_speed.json").read_text())
+    seconds = statistics.median(report["seconds"])
+    assert f"A report of {report['records']:,} records takes {seconds:.1f} s" in said
+    assert seconds <= 20
+    rounds = json.loads((ROOT / "results" / "soak.json").read_text())["rounds"]
+    same = sum(one["same"] for one in rounds)
+    assert f"{same} of {len(rounds)} sweeps killed at a random moment" in said
 
 
 def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
