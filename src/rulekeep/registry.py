@@ -47,6 +47,20 @@ def load_task(name: str) -> "type[Task]":
     return found
 
 
+def build_task(name: str, kind: type[_T], options: object) -> _T:
+    """A task of this class; what its own code raises is said in one line.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        return kind(options)  # type: ignore[call-arg]
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+
+
 def find_class(
     name: str, catalogue: Mapping[str, type[object]], base: type[_T], kind: str
 ) -> type[_T]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import create_model
 
 from rulekeep import sources
-from rulekeep.registry import choose, failure_line, find_class, load_task, plugin_file
+from rulekeep.registry import build_task, choose, failure_line, find_class, load_task, plugin_file
 from rulekeep.specs import AnySpec, Option, PredictorSpec, RunSpec, Spec, UsageError
 
 if TYPE_CHECKING:
@@ -138,13 +138,7 @@ def _task(name: str, options: Mapping[str, Option]) -> "SampledTask":
             f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
             f"choose from {', '.join(drawn)}"
         )
-    found = kind.options_type.parse_json(options)
-    try:
-        made: SampledTask = kind(found)
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+    made: SampledTask = build_task(name, kind, kind.options_type.parse_json(options))
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.commands.console import say
-from rulekeep.registry import failure_line, load_task, nearest
+from rulekeep.registry import build_task, failure_line, load_task, nearest
 from rulekeep.specs import UsageError
 from rulekeep.tasks import (
     Article,
@@ -50,13 +50,7 @@ def build(name: str, cls: Any, values: Mapping[str, Any]) -> SampledTask:
     """An instance; what its own code raises is said in one line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FewCombinationsWarning)
-        options = cls.options_type.parse(**values)
-        try:
-            task: SampledTask = cls(options)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+        task: SampledTask = build_task(name, cls, cls.options_type.parse(**values))
     for warning in caught:
         say(str(warning.message))
     return task
