@@ -171,9 +171,11 @@ def _carry_out(
             if make is None or len(results) < len(records):
                 break
             planned = _planned(make(results), root, executor)
-            records |= {record["id"]: record for record in planned.finished}
-            if all(job.id in records for job in planned.jobs):
+            # A run that stood finished is news as well: more may follow from it.
+            news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
+            if news <= records.keys():
                 break
+            records |= {record["id"]: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
     except KeyboardInterrupt:
         done = sum(record["status"] in RESULTS for record in records.values())
