@@ -204,7 +204,8 @@ def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> Non
     out, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert out == ""
-    assert errors.splitlines()[-1].startswith("interrupted: 0 of 5 runs are finished; ")
+    # Its line was not heard any more, but what was written counts.
+    assert errors.splitlines()[-1].startswith("interrupted: 1 of 5 runs are finished; ")
     assert "Traceback" not in errors
     (record,) = tiny.records(tmp_path / "runs").values()
     assert record["spec"]["mixer"] == slow.mixer
@@ -272,3 +273,23 @@ def test_a_short_soak_ends_as_an_uninterrupted_sweep(tmp_path: Path) -> None:
     record = json.loads(out.read_text())
     assert [one["same"] for one in record["rounds"]] == [True, True]
     assert shutil.which("git") is None or record["environment"]["commit"]
+
+
+ASKING = """
+from rulekeep.specs import RunSpec
+
+
+def sweep(records):
+    return [RunSpec(seed=seed, **{values}) for seed in range(1, min(3, len(records) + 1) + 1)]
+"""
+
+
+def test_a_sweep_that_asks_again_goes_past_a_round_that_stands_finished(tmp_path: Path) -> None:
+    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
+    (tmp_path / "asking.py").write_text(ASKING.format(values=values))
+    root = tmp_path / "runs"
+    made([GRID[0].model_copy(update={"seed": seed}) for seed in (1, 2)], root)
+    done = rulekeep("sweep", "asking.py", "--out", str(root), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "(3 of 3 runs finished)" in done.stdout
+    assert len(tiny.records(root)) == 3

@@ -22,7 +22,7 @@ from rulekeep.presets import PRESETS
 from rulekeep.registry import failure_line, find_function
 from rulekeep.resolving import check_device
 from rulekeep.specs import KINDS, AnySpec, PredictorSpec, RunSpec, UsageError, validation_line
-from rulekeep.store import RESULTS, Record
+from rulekeep.store import RESULTS, Record, RunFolder
 from rulekeep.trackers import check_tracker
 
 _Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
@@ -178,9 +178,12 @@ def _carry_out(
             records |= {record["id"]: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
     except KeyboardInterrupt:
-        done = sum(record["status"] in RESULTS for record in records.values())
+        # What a worker wrote as the interruption came stands, though nothing was heard of it.
+        wanted = records.keys() | open_jobs
+        kept = (RunFolder(root / name).read([]) for name in wanted)
+        done = sum(record is not None and record["status"] in RESULTS for record in kept)
         say(
-            f"interrupted: {done} of {len(records.keys() | open_jobs)} runs are finished; "
+            f"interrupted: {done} of {len(wanted)} runs are finished; "
             f"for the rest: rulekeep resume {shlex.quote(str(root))}"
         )
         return EXIT_INTERRUPTED
