@@ -16,10 +16,9 @@ from rulekeep import run as running
 from rulekeep.explain import explaining, remade
 from rulekeep.explain.job import Job, Outcome, explain
 from rulekeep.explain.probe import probe
-from rulekeep.explain.record import RECORD, Explanation, Probed, read_explanation
+from rulekeep.explain.record import GATE, RECORD, Explanation, Probed, read_explanation
 from rulekeep.explain.states import drawn, reads, samples, states_at
 from rulekeep.explain.traces import (
-    GATE,
     Series,
     by_kind,
     change,
@@ -396,9 +395,9 @@ def hollow(folder: Path, spec: RunSpec | dict[str, Any], **changes: Any) -> Path
         ("empty", "empty: has no record.json; name the folder of a run that is done, RUNS/ID"),
         ("two", "two: has 2 runs; name one of them, as in two/a"),
         ("damaged/made-up", "make the run again: rulekeep resume damaged"),
-        ("failed/made-up", "the run is failed, so there is no trained model; name one that is done"),
-        ("outside/made-up", "scored an outside model, whose state is its own affair; name a run"),
-        ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name a run"),
+        ("failed/made-up", "the run is failed, so there is no trained model; name one"),
+        ("outside/made-up", "scored an outside model, whose state is its own affair"),
+        ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
         ("whole/made-up --contexts 64,64", "--contexts 64: is given twice; name each once"),
         ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),
         ("whole/made-up --contexts=-1", "--contexts -1: must be from 1"),

@@ -143,7 +143,8 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     spread = math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
     half = z * spread / (1 + z**2 / trials)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding must not put the share outside its own interval.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,6 +189,6 @@ def _print(record: Record, path: Path) -> None:
     from rulekeep.report.reading import read_runs
 
     found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
-    print_tables(tables(found))
+    print_tables(tables(found, placed=False))
     for sentence in sentences(found):
         print(sentence[:1].upper() + sentence[1:])

@@ -5,14 +5,16 @@ explanation.probes[0].lost.body.mean
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rulekeep.specs import Option, Spec, UsageError
 from rulekeep.store import CorruptRecordError, read_record
 
 RECORD = "explain.json"
+# What a trace is of that is no tensor of the state.
+GATE = "write gate"
 Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 
@@ -23,6 +25,12 @@ class Share(Spec):
     mean: Unit
     low: Unit
     high: Unit
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"mean {self.mean}: must be from {self.low} to {self.high}")
+        return self
 
 
 class Difference(Spec):

@@ -15,21 +15,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rulekeep.explain.record import Bin, Trace, Traced
+from rulekeep.explain.record import GATE, Bin, Trace, Traced
 from rulekeep.mixers.base import Mixer, Outside
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 EXAMPLES = 64
-GATE = "write gate"
+# In the order of tables; marks come after them.
 KINDS = {
-    Role.PLAIN: "filler",
-    Role.CUE: "cue",
     Role.RULE: "rule",
     Role.ITEM: "item",
     Role.DECOY_RULE: "decoy rule",
     Role.DECOY_ITEM: "decoy item",
+    Role.PLAIN: "filler",
+    Role.CUE: "cue",
     Role.REQUEST: "request",
     Role.ANSWER: "answer",
 }
@@ -133,7 +133,9 @@ def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
     position = np.broadcast_to(np.arange(kinds.shape[1]), kinds.shape)
     bins = np.frexp(position + 1)[1] - 1
     known = ~np.isnan(series.values)
-    for kind in sorted(set(kinds[known])):
+    order = list(KINDS.values())
+    present = sorted(set(kinds[known]))
+    for kind in sorted(present, key=lambda kind: order.index(kind) if kind in order else 99):
         here = known & (kinds == kind)
         yield Trace(
             layer=series.layer,

@@ -6,10 +6,10 @@ A record is shown under the name that its run has in the report; one without a r
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rulekeep.explain.record import Difference, Explanation, Probed, Share, Trace
+from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.report.charts import Chart, Panel, Point, Series, capped, cut, styles
 from rulekeep.report.reading import Run, name, one_line
-from rulekeep.report.tables import Cell, Table
+from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.report.text import csv_lines
 
 CSV_HEADER = (
@@ -21,7 +21,11 @@ _STEPS = {
     "body": "lost in the body",
     "readout": "in the state before the answer, and not said",
 }
+_NAMES = {"capture": "capture", "body": "body", "readout": "read-out"}
 _RULE = "rule"
+# From this ratio on a log axis has several ticks.
+_WIDE = 8
+_PLACE = ("task", "mixer", "trained at", "seed")
 
 
 class Explained(NamedTuple):
@@ -58,9 +62,21 @@ def charts(found: Sequence[Explained]) -> list[Chart]:
     return [capped(_probes(found)), capped(_traces(found))]
 
 
-def tables(found: Sequence[Explained]) -> list[Table]:
-    """What is lost at each step, and what each kind of token changes."""
-    return [_lost(found), _writes(found)]
+def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
+    """What is lost at each step, and what each kind of token changes.
+
+    `placed` says of each row which run it is of.
+    """
+    made = [_lost(found), _writes(found)]
+    return made if placed else [_without_place(table) for table in made]
+
+
+def _without_place(table: Table) -> Table:
+    header, rows = table.header[len(_PLACE) :], tuple(row[len(_PLACE) :] for row in table.rows)
+    return Table(
+        key=table.key, title=table.title, meaning=table.meaning, header=header, rows=rows,
+        empty=table.empty,
+    )  # fmt: skip
 
 
 def csv_text(found: Sequence[Explained]) -> str:
@@ -69,12 +85,9 @@ def csv_text(found: Sequence[Explained]) -> str:
 
 
 def _verdict(probed: Probed) -> str:
-    said, steps = probed.said, probed.lost
-    parts: dict[str, Difference] = {step: getattr(steps, step) for step in _STEPS}
-    lost = sorted(
-        (step for step, part in parts.items() if part.low > 0), key=lambda step: -parts[step].mean
-    )
-    named = ", ".join(f"{parts[step].mean:.3f} {_STEPS[step]}" for step in lost)
+    said = probed.said
+    lost = _by_size(probed)
+    named = ", ".join(f"{part.mean:.3f} {_STEPS[step]}" for step, part in lost.items())
     verdict = f"of all above chance {named}" if lost else "nothing is lost that a probe can tell"
     return (
         f"at {probed.context:,} tokens a probe finds {probed.places[0].found.mean:.3f} of the "
@@ -84,6 +97,13 @@ def _verdict(probed: Probed) -> str:
     )
 
 
+def _by_size(probed: Probed) -> dict[str, Difference]:
+    """The steps that lose something, beyond their intervals, the worst first."""
+    parts: dict[str, Difference] = {step: getattr(probed.lost, step) for step in _STEPS}
+    lost = [step for step, part in parts.items() if part.low > 0]
+    return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
+
+
 def _lost(found: Sequence[Explained]) -> Table:
     rows = [
         (
@@ -91,10 +111,10 @@ def _lost(found: Sequence[Explained]) -> Table:
             Cell(f"{probed.context:,}", probed.context),
             _share(probed.places[0].found),
             _share(probed.places[-1].found),
-            _number(probed.chance),
             _share(probed.said),
-            _number(probed.said_chance),
+            Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
             *(_difference(getattr(probed.lost, step)) for step in _STEPS),
+            Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
         )
         for one in found
         for probed in one.explanation.probes
@@ -108,11 +128,11 @@ def _lost(found: Sequence[Explained]) -> Table:
         "all above chance, what is not found right after the rules (capture), what is found "
         "then and no more before the answer (body), and what is found there and not said "
         "(read-out; below 0 where the model says more than the probe finds); paired by example. "
-        "Rules in a head are probed right after the last of them, others each right after itself.",
+        "Rules in a head are probed right after the last of them, others each right after itself. "
+        "“Chance”: of the probe, and of what is said. “Most”: the step that loses most, if any.",
         header=(
-            "task", "mixer", "trained at", "seed", "read at", "after the rules",
-            "before the answer", "chance", "said", "chance", "lost: capture", "lost: body",
-            "lost: read-out",
+            *_PLACE, "read at", "after the rules", "before the answer", "said", "chance",
+            "lost: capture", "lost: body", "lost: read-out", "most",
         ),
         rows=tuple(rows),
         empty="No run is explained: rulekeep explain RUN.",
@@ -135,14 +155,13 @@ def _writes(found: Sequence[Explained]) -> Table:
     ]
     return Table(
         key="writes",
-        title="What each kind of token writes",
+        title="Changes and write gates by kind of token",
         meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, token by "
         "token: 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of itself, "
         "0 to 1. “Zeros”: the share that is exactly 0. A kind’s mean depends on where its tokens "
         "stand: the figure has it by position.",
         header=(
-            "task", "mixer", "trained at", "seed", "layer", "what", "token", "tokens", "mean",
-            "zeros",
+            *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros",
         ),
         rows=tuple(rows),
         empty="No run is explained: rulekeep explain RUN.",
@@ -167,8 +186,8 @@ def _probes(found: Sequence[Explained]) -> Chart:
             )
             said = f"said by the model, {probed.context:,} tokens"
             own = _point(said, 1.08, probed.said, probed.said_by_rule)
-            own = own._replace(few=True)
-            series.append(Series(label=said, style=style, points=[own], joined=False))
+            crossed = style._replace(marker="cross")
+            series.append(Series(label=said, style=crossed, points=[own], joined=False))
         level = one.explanation.probes[0].chance
         panels.append(
             Panel(
@@ -184,9 +203,9 @@ def _probes(found: Sequence[Explained]) -> Chart:
         key="lost-rules",
         title="Where rules are lost",
         caption="What a linear probe of the state finds of the rules from the place right after "
-        "them (0) to the place before the answer (1), and, open and to the right, what the model "
+        "them (0) to the place before the answer (1), and, as crosses to the right, what the model "
         "says; 95 % intervals over examples. Below 1 at 0: not captured. A fall: lost in the body. "
-        "The step to the open marker: not read out.",
+        "The step to the cross: not read out.",
         panels=panels,
         empty="No run is explained: rulekeep explain RUN.",
     )
@@ -196,8 +215,6 @@ def _traces(found: Sequence[Explained]) -> Chart:
     kinds = list(
         dict.fromkeys(name(trace.kind, "(no name)") for one in found for trace in _every(one))
     )
-    # The first is black and thick.
-    kinds.sort(key=lambda kind: (kind != _RULE, kind))
     look = styles(kinds, [_RULE])
     panels = []
     for one in found:
@@ -214,16 +231,19 @@ def _traces(found: Sequence[Explained]) -> Chart:
                 for trace in traces
             ]
             # Small leaks show on a log axis; a kind that is never written has no place there.
-            lowest = min((point.y for one in series for point in one.points), default=0.0)
-            where = f"layer {layer}, {_part(traces[0])}"
+            values = [point.y for one in series for point in one.points]
+            is_log = 0 < min(values) < max(values) / _WIDE
+            is_gate = traces[0].part == GATE
+            where = f"{name(traces[0].part, '(no name)')}, layer {layer}"
+            unit = "mean, 0 to 1" if is_gate else "mean change, 0 to 1"
             panels.append(
                 Panel(
-                    title=where if len(found) == 1 else f"{_short(one.run)}: {where}",
+                    title=where if len(found) == 1 else f"{where}: {_short(one.run)}",
                     x_label="position (tokens, log scale)",
-                    y_label="mean, 0 to 1" + (" (log)" if lowest > 0 else ""),
+                    y_label=unit + (" (log)" if is_log else ""),
                     series=series,
                     x_log=True,
-                    y_log=lowest > 0,
+                    y_log=is_log,
                 )
             )
     return Chart(
@@ -261,8 +281,7 @@ def _every(one: Explained) -> Sequence[Trace]:
 
 
 def _part(trace: Trace) -> str:
-    gates = trace.part == "write gate"
-    return "write gate" if gates else f"change of {name(trace.part, '(no name)')}"
+    return GATE if trace.part == GATE else f"change of {name(trace.part, '(no name)')}"
 
 
 def _title(run: Run) -> str:
@@ -283,15 +302,11 @@ def _place(run: Run) -> tuple[Cell, ...]:
 
 
 def _share(share: Share) -> Cell:
-    return Cell(f"{share.mean:.3f} ({share.low:.3f} to {share.high:.3f})", share.mean)
+    return Cell(f"{share.mean:.3f} ({share.low:.2f} to {share.high:.2f})", share.mean)
 
 
 def _difference(part: Difference) -> Cell:
-    return Cell(f"{part.mean:+.3f} ({part.low:+.3f} to {part.high:+.3f})", part.mean)
-
-
-def _number(value: float) -> Cell:
-    return Cell(f"{value:.3f}", value)
+    return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
 
 
 def _csv_lines(found: Sequence[Explained]) -> Iterator[Sequence[object]]:
