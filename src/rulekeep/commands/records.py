@@ -70,7 +70,7 @@ def report(
     kept = read_runs(root)
     proofs, notes = _certificates(root)
     measured = _speed(root, speed, notes)
-    explanations = _explanations(root, notes)
+    losses = explanations(root, notes)
     if not kept.records and measured is None:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder]
@@ -91,7 +91,7 @@ def report(
     started = time.monotonic()
     write_report(
         kept.records, target, shlex.join(command), [*kept.notes, *notes],
-        certificates=proofs, speed=measured, explanations=explanations, runs=folder,
+        certificates=proofs, speed=measured, explanations=losses, runs=folder,
     )  # fmt: skip
     count = len(kept.records) + (measured is not None)
     print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
@@ -149,7 +149,7 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> SpeedRecord | Non
     return None
 
 
-def _explanations(root: Path, notes: list[str]) -> list[Explanation]:
+def explanations(root: Path, notes: list[str]) -> list[Explanation]:
     """What `rulekeep explain` wrote beside the records of a folder of runs."""
     found = []
     for run in run_folders(root):
