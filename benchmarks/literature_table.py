@@ -1,0 +1,314 @@
+"""The tables of docs/literature.md, out of the records of the literature check.
+
+    rulekeep sweep literature --out results/literature
+    python benchmarks/literature_table.py
+
+writes what stands between the marks of the page: published figures beside ours, accuracy against
+tokens seen and by number of pairs. With records it draws `accuracy.svg` beside them too; without,
+it says that there are none. `--runs` and `--page` name another folder and another page.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
+from rulekeep.plots import COLOURS, as_bytes
+from rulekeep.presets import LITERATURE_SEEDS, LITERATURE_STEPS, LITERATURE_TASK
+from rulekeep.run import lengths
+from rulekeep.specs import RunSpec
+from rulekeep.store import Kept, read_runs, write_bytes, write_text
+
+ROOT = Path(__file__).parent.parent
+RUNS = ROOT / "results" / "literature"
+PAGE = ROOT / "docs" / "literature.md"
+FIGURE = "accuracy.svg"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+# 32 passes over 100,000 sequences of 64 tokens, 20,000 of 128 and 60,000 of 256, at most: training
+# stopped when accuracy exceeded 99 %.
+PUBLISHED_TOKENS = 32 * (100_000 * 64 + 20_000 * 128 + 60_000 * 256)
+# Points, where no deviation of the published mean is known to us.
+TOLERANCE = 5.0
+# Points of dev accuracy in the last quarter of the tokens: a run that gains more is not at its end.
+STILL_RISING = 2.0
+# Per cent: a run below it has not found the look-up.
+NOT_LEARNED = 5.0
+SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
+
+
+class Published(NamedTuple):
+    """Per cent right, its deviation over seeds if known, and whether it is a lower bound only."""
+
+    mean: float
+    deviation: float | None = None
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        if self.at_least:
+            return f"≥ {self.mean:.0f}"
+        return f"{self.mean:.1f}" + ("" if self.deviation is None else f" ± {self.deviation:.1f}")
+
+
+NAMES = {"attention": "attention", "ssd": "Mamba-2 (`ssd`)", "gated_delta": "Gated DeltaNet"}
+# arXiv 2506.04761: mixer and width.
+PUBLISHED = {
+    ("ssd", 16): Published(46.9, 2.3),
+    ("ssd", 32): Published(75.1, 4.9),
+    ("ssd", 64): Published(89.6, 6.1),
+    ("gated_delta", 16): Published(38.4),
+    ("gated_delta", 32): Published(79.0),
+    ("gated_delta", 64): Published(99, at_least=True),
+    **{("attention", width): Published(99, at_least=True) for width in (16, 32, 64)},
+}
+
+
+class Look(NamedTuple):
+    """A look at dev: tokens trained on before it, and per cent right."""
+
+    tokens: int
+    accuracy: float
+
+
+class Run(NamedTuple):
+    """A finished run: per cent right on test, by number of pairs too, and its looks at dev."""
+
+    rate: float
+    accuracy: float
+    by_pairs: Mapping[int, float]
+    looks: Sequence[Look]
+
+    def at(self, share: float) -> float:
+        """Dev accuracy at the last look within a share of the tokens."""
+        within = self.looks[-1].tokens * share * 1.001
+        return max(look for look in self.looks if look.tokens <= within).accuracy
+
+
+Cell = tuple[str, int]
+Runs = dict[Cell, dict[int, Run | None]]
+
+
+def read(records: Iterable[Mapping[str, Any]]) -> Runs:
+    """Runs by mixer and width, then by seed; None for one that diverged.
+
+    Runs of a rate's grid, which are shorter, and those of other tasks are left out.
+
+    Raises:
+        ValueError: two runs are of one mixer, width and seed.
+    """
+    found: Runs = {}
+    for record in records:
+        spec = record["spec"]
+        cell = (spec.get("mixer"), spec.get("width"))
+        kind = (spec.get("task"), spec.get("steps"))
+        if kind != (LITERATURE_TASK, LITERATURE_STEPS) or cell not in PUBLISHED:
+            continue
+        if record["status"] not in ("done", "diverged"):
+            continue
+        seeds = found.setdefault(cell, {})
+        if spec["seed"] in seeds:
+            raise ValueError(
+                f"{cell[0]}, width {cell[1]}, seed {spec['seed']}: more than one run of "
+                f"{LITERATURE_STEPS} steps; keep one of them"
+            )
+        seeds[spec["seed"]] = _run(record) if record["status"] == "done" else None
+    return found
+
+
+def _run(record: Mapping[str, Any]) -> Run:
+    spec = RunSpec.parse_json(record["spec"])
+    (test,) = (row for row in record["evaluations"] if row["split"] == "test")
+    tokens = seen(spec)
+    by_step = {row["step"]: row for row in test["retention_by_step"]}
+    by_pairs = {}
+    for pairs in PAIRS:
+        rows = [by_step[step] for step in steps_of(pairs) if step in by_step]
+        answers = sum(row["n"] for row in rows)
+        if answers:
+            by_pairs[pairs] = 100 * sum(row["n"] * row["retention"] for row in rows) / answers
+    looks = [
+        Look(tokens[row["step"] - 1], 100 * row["token_accuracy"]) for row in record["history"]
+    ]
+    return Run(spec.learning_rate, 100 * test["token_accuracy"], by_pairs, looks)
+
+
+def seen(spec: RunSpec) -> list[int]:
+    """Tokens trained on after each step."""
+    drawn = islice(lengths(spec, 4 * FEWEST), spec.steps)
+    return list(accumulate(spec.batch_size * length for length in drawn))
+
+
+class Verdict(NamedTuple):
+    """Whether ours agree with the published figure, and what is likely behind it if not."""
+
+    said: str
+    cause: str
+
+
+def verdict(published: Published, runs: Sequence[Run | None]) -> Verdict:
+    """Agrees within twice the published deviation, within 5 points where none is known."""
+    if not runs:
+        return Verdict("no records yet", "")
+    done = [run for run in runs if run is not None]
+    if not done:
+        return Verdict("diverged", "the training")
+    mean = statistics.fmean(run.accuracy for run in done)
+    room = TOLERANCE if published.deviation is None else 2 * published.deviation
+    # A bound, at which training stopped: what rounds to it has reached it.
+    room = 0.5 if published.at_least else room
+    by = mean - published.mean
+    few = f" ({len(runs)} of {len(LITERATURE_SEEDS)} seeds)" if len(runs) != 2 else ""
+    if abs(by) <= room or (published.at_least and by > 0):
+        return Verdict(f"agrees{few}", "")
+    gained = statistics.fmean(run.at(1) - run.at(0.75) for run in done)
+    share = f"{done[0].looks[-1].tokens / PUBLISHED_TOKENS:.1%} of the published tokens"
+    if by < 0 and mean < NOT_LEARNED:
+        return Verdict(f"not converged: the look-up is not found{few}", share)
+    if by < 0 and gained > STILL_RISING:
+        return Verdict(
+            f"not converged: {-by:.1f} below, {gained:.1f} gained in the last quarter{few}", share
+        )
+    if by < 0:
+        return Verdict(f"differs by {by:.1f}{few}", f"{share}; a narrower mechanism (see below)")
+    return Verdict(f"differs by +{by:.1f}{few}", "a 32nd of the words; a memory that starts long")
+
+
+def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
+    """The page with the tables of these records between its marks.
+
+    Raises:
+        ValueError: the page has not both marks, in their order, once.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"the page must have the lines {BEGIN} and {END} once, in this order")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables(records)}\n{END}{rest.partition(END)[2]}"
+
+
+def tables(records: Iterable[Mapping[str, Any]]) -> str:
+    """Published and ours; with records, accuracy over tokens and by number of pairs too."""
+    found = read(records)
+    runs = {cell: list(found.get(cell, {}).values()) for cell in PUBLISHED}
+    done = {cell: [run for run in of if run is not None] for cell, of in runs.items()}
+    rows = [
+        [
+            "mixer", "width", "published", "ours", "seeds", "rate", "tokens seen", "of published",
+            "verdict", "likely cause",
+        ]
+    ]  # fmt: skip
+    over = [["mixer", "width", *(f"{share:.1%}".replace(".0", "") for share in SHARES)]]
+    parts = [["mixer", "width", *(f"{pairs} pairs" for pairs in PAIRS)]]
+    for (mixer, width), published in PUBLISHED.items():
+        of, ended = runs[mixer, width], done[mixer, width]
+        said = verdict(published, of)
+        place = [NAMES[mixer], str(width)]
+        ours = f"{_mean(run.accuracy for run in ended)}" if ended else "–"
+        seeds = ", ".join("diverged" if run is None else f"{run.accuracy:.1f}" for run in of)
+        rates = ", ".join(sorted({f"{run.rate:g}" for run in ended}))
+        tokens = ended[0].looks[-1].tokens if ended else None
+        rows.append(
+            [
+                *place, str(published), ours, seeds or "–", rates or "–",
+                "–" if tokens is None else f"{tokens / 1e6:.1f} M",
+                "–" if tokens is None else f"{tokens / PUBLISHED_TOKENS:.1%}",
+                *said,
+            ]
+        )  # fmt: skip
+        if ended:
+            over.append([*place, *(_mean(run.at(share) for run in ended) for share in SHARES)])
+            parts.append(
+                [*place, *(_mean(run.by_pairs.get(pairs) for run in ended) for pairs in PAIRS)]
+            )
+    shown = [table(rows)]
+    if any(done.values()):
+        shown += [OVER, table(over), BY_PAIRS, table(parts)]
+    return "".join(shown)
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.fmean(known):.1f}" if known else "–"
+
+
+def table(cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    first, *others = cells
+    lines = [first, ["---"] * len(first), *others]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def figure(found: Runs) -> Figure:
+    """Dev accuracy against tokens seen: a panel a width, a line a seed, the published dotted."""
+    drawn = Figure(figsize=(11, 4), layout="constrained")
+    widths = sorted({width for _, width in PUBLISHED})
+    for axes, width in zip(drawn.subplots(1, len(widths), sharey=True), widths, strict=True):
+        for mixer, colour in zip(NAMES, COLOURS, strict=False):
+            published = PUBLISHED[mixer, width]
+            axes.axhline(published.mean, color=colour, linestyle=":", linewidth=1)
+            if published.deviation is not None:
+                low, high = (published.mean + sign * published.deviation for sign in (-1, 1))
+                axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
+            done = [run for run in found.get((mixer, width), {}).values() if run is not None]
+            for place, run in enumerate(done):
+                x = [look.tokens / 1e6 for look in run.looks]
+                label = NAMES[mixer].replace("`", "") if place == 0 else None
+                axes.plot(x, [look.accuracy for look in run.looks], color=colour, label=label)
+        axes.set(title=f"width {width}", xlabel="tokens seen (million)", ylim=(0, 102))
+        axes.grid(alpha=0.3)
+    first = drawn.axes[0]
+    first.set_ylabel("dev accuracy (%)")
+    if first.get_legend_handles_labels()[0]:
+        first.legend(fontsize=8)
+    drawn.suptitle("A line a seed; dotted: published, with its deviation", fontsize=10)
+    return drawn
+
+
+OVER = f"""
+### Accuracy against tokens seen
+
+![Dev accuracy over tokens seen, a panel a width](../results/literature/{FIGURE})
+
+Per cent right on dev, the mean over seeds, after a share of our tokens. A run's rate falls to zero
+at their end: earlier shares are not what a shorter run would reach.
+
+"""
+BY_PAIRS = """
+### By number of pairs
+
+Per cent right on test, the mean over seeds.
+
+"""
+
+
+def main() -> None:
+    """Writes the page's tables; draws the figure if there are records."""
+    parser = argparse.ArgumentParser(description="the tables of docs/literature.md, out of records")
+    parser.add_argument("--runs", type=Path, help="folder of runs; results/literature")
+    parser.add_argument("--page", type=Path, default=PAGE, help="docs/literature.md")
+    options = parser.parse_args()
+    folder = options.runs or RUNS
+    try:
+        if options.runs is not None and not folder.is_dir():
+            raise ValueError(f"--runs {folder}: there is no such folder")
+        kept = read_runs(folder) if folder.is_dir() else Kept([], [])
+        for note in kept.notes:
+            print(note, file=sys.stderr)
+        text = page(options.page.read_text(), kept.records)
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    found = read(kept.records)
+    if found:
+        write_bytes(folder / FIGURE, as_bytes(figure(found), "svg"))
+    write_text(options.page, text)
+    runs = sum(map(len, found.values()))
+    print(f"{options.page}: {f'runs of {folder}: {runs}' if runs else 'no records yet'}")
+
+
+if __name__ == "__main__":
+    main()

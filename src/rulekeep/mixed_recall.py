@@ -1,0 +1,132 @@
+"""Associative recall with 4 to 64 pairs in one training, as the literature trains and tests it.
+
+    rulekeep run --task rulekeep.mixed_recall:MixedRecall --mixer attention --context 256 --out RUNS
+
+It is `recall` in the `zoology` layout, but for the number of pairs, which is 4, 8, 16 … up to
+`rules`, as far as a context has room for 4 tokens a pair. In training 64 examples at a time have
+one number, each as likely: batches of one number are what is published, and a loss over both
+would hear little of few pairs, where the look-up is found first. In dev and test the numbers take
+turns, and of each example 4 pairs are asked for, drawn at random: so the mean over answers is the
+mean over the numbers of pairs, as published. All queries and values stand in the text as ever.
+
+Queries of k pairs are steps k − 4 to 2 k − 5 of the output: `retention_by_step` of a record has
+the accuracy on each number of pairs (`steps_of`).
+
+Published (HazyResearch/zoology, the mixture of `original_mqar_configs.py`): 4 pairs in 64 tokens
+and 8 in 128 make up two thirds of the examples; 16, 32 and 64 in 256 share the rest. Here every
+number stands in every context that has room, which `length_growth` of a run makes short first.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from rulekeep.tasks.base import Split
+from rulekeep.tasks.drawing import Streams, distinct
+from rulekeep.tasks.recall import Recall, RecallOptions
+from rulekeep.tasks.sampled import Sample, TaskOptions
+
+FEWEST = 4
+PAIRS = (4, 8, 16, 32, 64)
+# Examples of one number of pairs in training: a batch of so many, or a whole part of one.
+TOGETHER = 64
+_START = 2 * FEWEST
+# What stands where nothing is asked for.
+_NOTHING = {
+    "supervised": False, "rule": False, "first_mention": False, "item": False,
+    "prohibition": False, "chance": 1.0, "source": -1, "step": -1,
+}  # fmt: skip
+_ROWS = ("tokens", "roles", *_NOTHING)
+
+
+class MixedRecallOptions(RecallOptions):
+    """`rules` is the most pairs of an example: 4, 8, 16, 32 or 64."""
+
+    rules: int = 64
+    rule_words: int = 128
+    items: int = 128
+    layout: Literal["exam", "zoology"] = "zoology"
+
+    def check(self) -> None:
+        """One of the numbers of pairs, in the one layout."""
+        super().check()
+        if self.rules not in PAIRS:
+            raise ValueError(f"rules {self.rules}: choose from {', '.join(map(str, PAIRS))}")
+        if self.layout != "zoology":
+            raise ValueError(f"layout {self.layout!r}: mixed_recall has 'zoology' only")
+
+
+class MixedRecall(Recall):
+    """4 to `rules` pairs of key and value, queries at distances that follow a power law."""
+
+    name: ClassVar[str] = "mixed_recall"
+    options_type: ClassVar[type[TaskOptions]] = MixedRecallOptions
+
+    def __init__(self, options: MixedRecallOptions | None = None) -> None:
+        super().__init__(options or MixedRecallOptions())
+        self.shortest_context = 4 * FEWEST
+
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
+        most = min(self.options.rules, context // 4)
+        numbers = np.array([pairs for pairs in PAIRS if pairs <= most])
+        if split == "train":
+            drawn = streams("pairs").choice(numbers, -(-n // TOGETHER))
+            number = np.repeat(drawn, TOGETHER)[:n]
+        else:
+            number = np.resize(numbers, n)
+        order, parts = [], []
+        for pairs in np.unique(number).tolist():
+            rows = np.flatnonzero(number == pairs)
+            own = _Part(streams, pairs)
+            part = self._of(pairs, context, len(rows), own)
+            parts.append(part if split == "train" else _asked(part, own))
+            order.append(rows)
+        back = np.concatenate(order).argsort()
+        tables: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])[back] for name in _ROWS
+        }
+        return parts[0]._replace(**tables)
+
+    def _of(self, pairs: int, context: int, n: int, streams: Streams) -> Sample:
+        """Rows of one number of pairs, the answer counted from where that of the fewest starts."""
+        key_words, value_words = self._starts["key"], self._starts["value"]
+        keys, others = distinct(streams("keys"), n, pairs, key_words.size)
+        values, _ = distinct(streams("values"), n, pairs, value_words.size)
+        sample = self._zoology(
+            streams, context, key_words.first + keys, others, value_words.first + values
+        )
+        before = ((0, 0), (sample.answer_start - _START, 0))
+        tables: dict[str, Any] = {
+            name: np.pad(getattr(sample, name), before, constant_values=nothing)
+            for name, nothing in _NOTHING.items()
+        }
+        step = tables["step"]
+        tables["step"] = np.where(step < 0, step, step + steps_of(pairs).start)
+        return sample._replace(answer_start=_START, **tables)
+
+
+class _Part(Streams):
+    """The streams of one number of pairs among those of a block."""
+
+    def __init__(self, streams: Streams, pairs: int) -> None:
+        self._streams, self._pairs = streams, pairs
+
+    def __call__(self, purpose: str) -> np.random.Generator:
+        return self._streams(f"{purpose} of {self._pairs} pairs")
+
+
+def steps_of(pairs: int) -> range:
+    """The steps of the output that are queries of so many pairs."""
+    return range(pairs - FEWEST, 2 * pairs - FEWEST)
+
+
+def _asked(sample: Sample, streams: Streams) -> Sample:
+    """The same rows, 4 of the pairs of each asked for: the other values are given."""
+    lots = np.where(sample.supervised, streams("asked").random(sample.supervised.shape), 2.0)
+    last = np.partition(lots, FEWEST - 1, axis=1)[:, FEWEST - 1 : FEWEST]
+    asked = sample.supervised & (lots <= last)
+    tables: dict[str, Any] = {
+        name: np.where(asked, getattr(sample, name), np.asarray(nothing))
+        for name, nothing in _NOTHING.items()
+    }
+    return sample._replace(**tables)

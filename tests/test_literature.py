@@ -1,0 +1,228 @@
+"""The literature check: its runs, what they take, and the page that comes of their records."""
+
+import importlib.util
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rulekeep.mixed_recall import PAIRS, steps_of
+from rulekeep.presets import (
+    LITERATURE,
+    LITERATURE_GRID_STEPS,
+    LITERATURE_SEEDS,
+    LITERATURE_STEPS,
+    literature,
+)
+from rulekeep.resolving import resolve
+from rulekeep.run import build, lengths
+from rulekeep.specs import RunSpec
+from rulekeep.store import read_runs, write_record
+
+ROOT = Path(__file__).parent.parent
+# Tokens a CPU second, as the preset's docstring has them; seconds of a look at dev.
+SPEEDS = {
+    16: {"attention": 191e3, "ssd": 173e3, "gated_delta": 104e3},
+    32: {"attention": 123e3, "ssd": 106e3, "gated_delta": 81e3},
+    64: {"attention": 68e3, "ssd": 59e3, "gated_delta": 40e3},
+}
+LOOK_SECONDS = 3.0
+
+
+@pytest.fixture(scope="module")
+def table() -> ModuleType:
+    place = ROOT / "benchmarks/literature_table.py"
+    spec = importlib.util.spec_from_file_location("literature_table", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def all_specs() -> list[RunSpec]:
+    """Grids, their extensions and what follows, 1e-3 the best rate of each."""
+    records: list[dict[str, Any]] = []
+    specs: list[RunSpec] = []
+    while len(found := literature(records)) > len(specs):
+        new = [spec for spec in found if spec not in specs]
+        specs += new
+        for spec in new:
+            made = resolve(spec)
+            dumped = made.spec.model_dump(mode="json")
+            loss = abs(spec.learning_rate - 1e-3)
+            rows = [{"split": "dev", "val_loss": loss}, {"split": "test", "val_loss": -loss}]
+            records.append({"spec": dumped, "source": made.source, "evaluations": rows})
+    return specs
+
+
+def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
+    """What a run of these leaves, per cent right at its end; it had a half of it before."""
+    (one,) = (c for c in LITERATURE if (c.mixer, c.settings["width"]) == (mixer, width))
+    (grid, *_) = literature([], mixers=[one])
+    spec = grid.model_copy(update={"steps": LITERATURE_STEPS, "seed": seed, "evaluate_every": 200})
+    share = accuracy / 100
+    looks = [1, *range(200, LITERATURE_STEPS + 1, 200)]
+    steps = [
+        {"step": step, "n": 4, "retention": share if pairs > 4 else 1.0, "chance": 0.01}
+        for pairs in PAIRS
+        for step in steps_of(pairs)
+    ]
+    return {
+        "id": f"{mixer}-{width}-{seed}",
+        "status": "done",
+        "spec": spec.model_dump(mode="json"),
+        "history": [
+            {"step": step, "token_accuracy": share if step > 2400 else share / 2} for step in looks
+        ],
+        "evaluations": [
+            {"split": "dev", "context": 256, "token_accuracy": 0.0},
+            {
+                "split": "test", "context": 256, "token_accuracy": share,
+                "retention_by_step": steps,
+            },
+        ],
+        "costs": {},
+        "environment": {},
+        "attempt": 1,
+        **changes,
+    }  # fmt: skip
+
+
+def test_every_mixer_and_width_has_a_grid_on_seed_1_and_two_seeds_at_its_rate() -> None:
+    specs = all_specs()
+    full = [spec for spec in specs if spec.steps == LITERATURE_STEPS]
+    grid = [spec for spec in specs if spec.steps == LITERATURE_GRID_STEPS]
+    assert len(full) + len(grid) == len(specs)
+    assert {(s.mixer, s.width, s.seed) for s in full} == {
+        (mixer, width, seed)
+        for mixer in ("attention", "ssd", "gated_delta")
+        for width in (16, 32, 64)
+        for seed in LITERATURE_SEEDS
+    }
+    assert {spec.learning_rate for spec in full} == {1e-3}
+    assert {spec.seed for spec in grid} == {1}
+    assert len(grid) == 9 * 4
+
+
+def test_models_are_small_and_states_are_what_is_compared() -> None:
+    for spec in literature([]):
+        model = build(resolve(spec))
+        assert sum(parameter.numel() for parameter in model.parameters()) < 100_000
+        assert spec.hidden == 1
+        mixer = model.blocks[0].mixer
+        if spec.mixer == "ssd":
+            assert (mixer.key_width, mixer.value_width) == (16, 16)
+        if spec.mixer == "gated_delta":
+            assert mixer.key_width == spec.width // 2
+
+
+def test_a_run_has_20_core_minutes_and_all_have_six_hours() -> None:
+    total = 0.0
+    for spec in all_specs():
+        tokens = spec.batch_size * sum(islice(lengths(spec, 16), spec.steps))
+        assert tokens == pytest.approx(40.4e6 * spec.steps / LITERATURE_STEPS, rel=0.01)
+        looks = 2 + spec.steps / spec.evaluate_every + spec.test_examples / spec.dev_examples
+        seconds = tokens / SPEEDS[spec.width][spec.mixer] + LOOK_SECONDS * looks
+        assert seconds <= 20 * 60
+        total += seconds
+    assert total <= 6 * 3600
+
+
+def test_without_records_the_page_says_so(table: ModuleType) -> None:
+    text = table.tables([])
+    assert text.count("no records yet") == 9
+    assert "accuracy.svg" not in text
+
+
+def test_the_committed_page_is_the_one_that_the_records_make(table: ModuleType) -> None:
+    text = table.PAGE.read_text()
+    records = read_runs(table.RUNS).records if table.RUNS.is_dir() else []
+    assert table.page(text, records) == text
+
+
+def test_records_stand_beside_what_is_published(table: ModuleType) -> None:
+    records = [record("ssd", 16, 1, 46.0), record("ssd", 16, 2, 49.0)]
+    (row,) = (line for line in table.tables(records).splitlines() if "| 46.9 ± 2.3 |" in line)
+    assert "| 47.5 | 46.0, 49.0 | 0.001 | 40.4 M | 5.2% | agrees |" in row
+    assert "| Mamba-2 (`ssd`) | 16 | 100.0 | 47.5 | 47.5 | 47.5 | 47.5 |" in table.tables(records)
+    assert "| Mamba-2 (`ssd`) | 16 | 23.8 | 23.8 | 23.8 | 23.8 | 47.5 |" in table.tables(records)
+
+
+@pytest.mark.parametrize(
+    ("cell", "accuracies", "said"),
+    [
+        (("ssd", 64), (79.0, 78.0), "agrees"),
+        (("ssd", 16), (70.0, 72.0), "differs by +24.1"),
+        (("ssd", 32), (60.0,), "not converged: 15.1 below, 30.0 gained in the last quarter (1 of"),
+        (("gated_delta", 32), (3.0, 1.0), "not converged: the look-up is not found"),
+        (("gated_delta", 16), (36.0, 35.0), "agrees"),
+        (("attention", 16), (98.4, 99.0), "agrees"),
+        (("attention", 64), (100.0, 100.0), "agrees"),
+    ],
+)
+def test_verdicts(
+    table: ModuleType, cell: tuple[str, int], accuracies: tuple[float, ...], said: str
+) -> None:
+    found = table.read([record(*cell, i, a) for i, a in enumerate(accuracies, start=1)])
+    assert table.verdict(table.PUBLISHED[cell], list(found[cell].values())).said.startswith(said)
+
+
+def test_a_run_that_is_at_its_end_and_below_differs(table: ModuleType) -> None:
+    one = record("attention", 32, 1, 80.0)
+    for look in one["history"]:
+        look["token_accuracy"] = 0.8
+    (runs,) = table.read([one]).values()
+    said = table.verdict(table.PUBLISHED["attention", 32], list(runs.values()))
+    assert said.said == "differs by -19.0 (1 of 2 seeds)"
+    assert "5.2% of the published tokens" in said.cause
+
+
+def test_other_runs_are_left_out_and_a_diverged_one_is_said(table: ModuleType) -> None:
+    grid = record("ssd", 16, 1, 50.0)
+    grid["spec"]["steps"] = LITERATURE_GRID_STEPS
+    other = record("ssd", 16, 1, 50.0)
+    other["spec"]["task"] = "recall"
+    failed = record("ssd", 32, 1, 50.0, status="failed")
+    assert table.read([grid, other, failed]) == {}
+    text = table.tables([record("ssd", 16, 1, 0, status="diverged", evaluations=[])])
+    assert "| diverged |" in text
+
+
+def test_two_runs_of_one_seed_are_an_error(table: ModuleType) -> None:
+    with pytest.raises(ValueError, match="ssd, width 16, seed 1: more than one run"):
+        table.read([record("ssd", 16, 1, 50.0)] * 2)
+
+
+def test_the_command_writes_page_and_figure_or_says_what_is_wrong(
+    tmp_path: Path, table: ModuleType
+) -> None:
+    one = record("gated_delta", 64, 1, 99.0)
+    (tmp_path / "runs" / one["id"]).mkdir(parents=True)
+    write_record(tmp_path / "runs" / one["id"] / "record.json", one)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+
+    def command(*words: object) -> subprocess.CompletedProcess[str]:
+        script = ROOT / "benchmarks/literature_table.py"
+        return subprocess.run(
+            [sys.executable, script, *map(str, words)], capture_output=True, text=True, check=False
+        )
+
+    done = command("--runs", tmp_path / "runs", "--page", page)
+    assert (done.returncode, done.stdout) == (0, f"{page}: runs of {tmp_path / 'runs'}: 1\n")
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "| ≥ 99 | 99.0 | 99.0 |" in text
+    assert "old" not in text
+    assert "<svg" in (tmp_path / "runs" / "accuracy.svg").read_text()
+
+    wrong = command("--runs", tmp_path / "nowhere")
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines() == [f"--runs {tmp_path / 'nowhere'}: there is no such folder"]
+    page.write_text("no marks\n")
+    with pytest.raises(ValueError, match="must have the lines"):
+        table.page(page.read_text(), [])
