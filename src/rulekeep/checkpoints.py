@@ -35,18 +35,15 @@ def save_checkpoint(
     notes: list[str],
 ) -> None:
     """Writes a checkpoint, whole or not at all; a disk that is full costs the checkpoint only."""
-    content = io.BytesIO()
-    torch.save(
+    content = tensors_as_bytes(
         {
             "about": json.dumps(checkpoint),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-        },
-        content,
+        }
     )
-    digest = hashlib.sha256(content.getbuffer()).hexdigest()
     try:
-        write_bytes(folder.checkpoint, digest.encode() + content.getvalue())
+        write_bytes(folder.checkpoint, content)
     except OSError as error:
         note = f"a checkpoint could not be written: {error.strerror}"
         if note not in notes:
@@ -61,7 +58,7 @@ def load_checkpoint(
     if not folder.checkpoint.exists():
         return start
     try:
-        state = _read(folder.checkpoint)
+        state = read_tensors(folder.checkpoint)
         step, history, solved = json.loads(state["about"])
         found = Checkpoint(Step(*step), history, solved)
         _load_all(state, model, optimizer)
@@ -77,7 +74,20 @@ def load_checkpoint(
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def tensors_as_bytes(values: dict[str, Any]) -> bytes:
+    """Tensors and plain values as a file has them, their hash in front."""
+    content = io.BytesIO()
+    torch.save(values, content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    return digest.encode() + content.getvalue()
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What `tensors_as_bytes` made; nothing in the file is executed.
+
+    Raises:
+        ValueError: it is damaged, or no such file.
+    """
     # A named pipe would be waited for in vain.
     if not path.is_file():
         raise ValueError("not a file")

@@ -25,6 +25,7 @@ from rulekeep.commands.console import (
     EXIT_USAGE,
     say,
 )
+from rulekeep.commands.explain import explain
 from rulekeep.commands.mixers import check
 from rulekeep.commands.records import list_, report, verify
 from rulekeep.commands.runs import resume, run, sweep
@@ -41,7 +42,8 @@ app = App(
 )
 
 for command in (
-    article, run, sweep, resume, verify, report, check, speed, certify, data, show, check_task,
+    article, run, sweep, resume, verify, report, explain, check, speed, certify, data, show,
+    check_task,
 ):  # fmt: skip
     app.command(command)
 app.command(list_, name="list")

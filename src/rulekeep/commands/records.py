@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import run_folder
+from rulekeep.explain.record import RECORD as EXPLAINED
+from rulekeep.explain.record import Explanation, read_explanation
 from rulekeep.presets import PRESETS
 from rulekeep.specs import UsageError
 from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
@@ -55,8 +57,8 @@ def report(
     Parameters
     ----------
     folder
-        Folder of runs, the --out of a sweep; certificates in it (rulekeep certify) and its
-        speed.json (rulekeep speed) are shown, or that alone.
+        Folder of runs, the --out of a sweep; certificates in it (rulekeep certify), its
+        speed.json (rulekeep speed) and what rulekeep explain wrote are shown.
     certificates
         Another folder of certificates, the --out of rulekeep certify.
     speed
@@ -68,6 +70,7 @@ def report(
     kept = read_runs(root)
     proofs, notes = _certificates(root)
     measured = _speed(root, speed, notes)
+    losses = explanations(root, notes)
     if not kept.records and measured is None:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder]
@@ -88,7 +91,7 @@ def report(
     started = time.monotonic()
     write_report(
         kept.records, target, shlex.join(command), [*kept.notes, *notes],
-        certificates=proofs, speed=measured, runs=folder,
+        certificates=proofs, speed=measured, explanations=losses, runs=folder,
     )  # fmt: skip
     count = len(kept.records) + (measured is not None)
     print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
@@ -144,6 +147,19 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> SpeedRecord | Non
         if not isinstance(error, FileNotFoundError):
             notes.append(f"speed: {error}: left out")
     return None
+
+
+def explanations(root: Path, notes: list[str]) -> list[Explanation]:
+    """What `rulekeep explain` wrote beside the records of a folder of runs."""
+    found = []
+    for run in run_folders(root):
+        path = run.path / EXPLAINED
+        if path.exists():
+            try:
+                found.append(read_explanation(path))
+            except (CorruptRecordError, OSError) as error:
+                notes.append(f"run {run.id}: {error}: left out; rulekeep explain makes it again")
+    return found
 
 
 def _existing(folder: str, option: str = "") -> Path:

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.options import integer, integers, opened, run_folder
+from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError, contestants
@@ -21,12 +19,9 @@ from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
 
 if TYPE_CHECKING:
-    # Only what measures loads torch, and only what shows loads the report.
-    from rulekeep.report.tables import Table
+    # Only what measures loads torch.
     from rulekeep.speed.running import Ended
 
-# Of a table that no terminal shows.
-_WIDE = 160
 _THREADS = (1, 2)
 
 
@@ -156,25 +151,6 @@ def _interrupted(spec: SpeedSpec, path: Path) -> str:
 def _print(record: SpeedRecord) -> None:
     from rulekeep.report.speed import sentences, tables
 
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    for table in tables(record):
-        _print_table(console, table)
+    print_tables(tables(record))
     for sentence in sentences(record):
         print(sentence)
-
-
-def _print_table(console: Console, table: "Table") -> None:
-    shown = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for title, right in zip(table.header, table.numbers(), strict=True):
-        shown.add_column(Text(title), justify="right" if right else "left")
-    first = None
-    for row in table.rows:
-        if first is not None and first != row[0].text and table.header[0] == "context":
-            shown.add_section()
-        first = row[0].text
-        # As text: a name in brackets is no markup.
-        shown.add_row(*(Text(cell.text) for cell in row))
-    console.print(shown)
-    console.print(f"{table.meaning}\n", soft_wrap=True)

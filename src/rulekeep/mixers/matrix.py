@@ -215,10 +215,17 @@ class DeltaMixer(MatrixMixer):
         )
         self.write = nn.Linear(width, heads)
 
+    def write_strength(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> Float[Tensor, "batch time heads"]:
+        """β of each head, from 0 to 1: what `rulekeep explain` traces."""
+        strength: Tensor = self.write(x).sigmoid()
+        return strength
+
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        write = self.write(x).sigmoid().unsqueeze(-1)
+        write = self.write_strength(x).unsqueeze(-1)
         decay = self._log_decay(x)
         if self.convolution is None and not self.serial:
             return delta_unit(

@@ -9,8 +9,9 @@ A mechanism is its `_log_decay`: the logarithm of α for every slot of every hea
 
 import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,6 +68,12 @@ class SlotMixer(MatrixMixer):
         self, x: Float[Tensor, "batch time width"]
     ) -> Float[Tensor, "batch time heads slots"]:
         """The logarithm of α, at most 0."""
+
+    def write_strength(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> Float[Tensor, "batch time heads*slots"]:
+        """1 − α of each slot, from 0 to 1: what `rulekeep explain` traces."""
+        return -torch.expm1(self._log_decay(x)).flatten(-2)
 
     def _empty(self, batch_size: int) -> SlotMemoryState:
         shape, weight = (batch_size, self.heads, self.slots), self.in_projection.weight

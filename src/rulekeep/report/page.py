@@ -21,7 +21,7 @@ from rulekeep.report.tables import Table
 from rulekeep.report.templating import environment, style_of, template_file
 
 # Tables of many rows, which are opened by a click.
-FOLDED = ("readings", "runs")
+FOLDED = ("readings", "writes", "runs")
 
 
 def render(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep import plots
+from rulekeep.explain.record import Explanation
 from rulekeep.report import chances, drawing, page, tables, text
+from rulekeep.report import explained as explaining
 from rulekeep.report import speed as speed_report
 from rulekeep.report.cells import Contest, contests
 from rulekeep.report.certified import certificates as certificate_tables
@@ -37,14 +39,15 @@ def write_report(
     *,
     certificates: Sequence[Mapping[str, Any]] = (),
     speed: SpeedRecord | None = None,
+    explanations: Sequence[Explanation] = (),
     runs: str = "RUNS",
 ) -> list[Path]:
     """Writes the report of these records into a folder and returns the paths written.
 
     `command` is the exact command that made the report, `notes` a line for each file that was
     set aside as corrupt, `certificates` the records of `rulekeep certify`, `speed` the one
-    of `rulekeep speed`, and `runs` what commands call the folder of the records. With a record
-    of speed and no run the report is of speed alone.
+    of `rulekeep speed`, `explanations` those of `rulekeep explain`, and `runs` what commands call
+    the folder of the records. With a record of speed and no run the report is of speed alone.
 
     Raises:
         OSError: the folder cannot be written.
@@ -71,13 +74,18 @@ def write_report(
             tables.every_run(reading.runs),
         ]
     files = {}
+    explained, unplaced = explaining.explained(reading.runs, explanations)
+    if explained:
+        drawn += explaining.charts(explained)
+        made += explaining.tables(explained)
+        files["explain.csv"] = explaining.csv_text(explained)
     if speed is not None:
         summary += speed_report.sentences(speed) if not records else []
         drawn.append(speed_report.chart(speed))
         made += speed_report.tables(speed)
         files["speed.csv"] = speed_report.csv_text(speed)
     shown = {table.key: table for table in made}
-    said = [one_line(note) for note in (*notes, *reading.notes, *left_out)]
+    said = [one_line(note) for note in (*notes, *reading.notes, *left_out, *unplaced)]
     command = one_line(command, 4000)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     written = []

@@ -1,0 +1,194 @@
+"""`rulekeep explain`: where a run loses its rules."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.options import integer, integers
+from rulekeep.commands.printed import print_tables
+from rulekeep.executors import Advanced, Finished, LocalExecutor
+from rulekeep.explain import job as jobs
+from rulekeep.explain.job import Job, Outcome
+from rulekeep.explain.record import RECORD, read_explanation
+from rulekeep.specs import RunSpec, UsageError
+from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders
+
+_LONG_CONTEXT = 1028
+_FEWEST, _MOST = 40, 10**6
+
+
+def explain(
+    run: str,
+    /,
+    *,
+    contexts: str | None = None,
+    examples: str = "2000",
+    seed: str = "0",
+) -> int:
+    """Say where a run loses its rules: never written, lost in the body, or not read out.
+
+    The model is trained again, as the run was, unless its weights were kept by an earlier call.
+
+    Parameters
+    ----------
+    run
+        Folder of one run, RUNS/ID, or a folder of runs that has one only.
+    contexts
+        Contexts in tokens to read it at, between commas; if left out, those that the run was
+        tested at, up to 1028.
+    examples
+        Examples that train the probes; a quarter as many are scored.
+    seed
+        The probes' training examples are drawn from it.
+    """
+    folder = _run_folder(run)
+    record = _record(folder, run)
+    spec = _spec(record, run)
+    job = Job(
+        folder=str(folder.path.absolute()),
+        contexts=_contexts(contexts, spec),
+        examples=_examples(examples),
+        seed=_seed(seed),
+        command=shlex.join(["rulekeep", *sys.argv[1:]]),
+    )
+    outcome = _carried_out(job, record["history"][-1]["step"])
+    if isinstance(outcome, str):
+        say(f"rulekeep: {outcome}")
+        return EXIT_FAILED
+    if outcome.refused is not None:
+        raise UsageError(outcome.refused)
+    for note in outcome.notes:
+        say(note)
+    _print(record, folder.path / RECORD)
+    runs = folder.path.parent
+    print(f"record: {folder.path / RECORD}")
+    print(f"report: rulekeep report {shlex.quote(str(runs))}")
+    return 0
+
+
+def _run_folder(named: str) -> RunFolder:
+    path = Path(named)
+    if not named.strip() or "\0" in named or not path.is_dir():
+        raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
+    # A run is known by its folder's name, which `.` has not.
+    path = path if path.name else path.resolve()
+    if (path / "record.json").exists():
+        return RunFolder(path)
+    inside = [run for run in run_folders(path) if run.record.exists()]
+    if not inside:
+        raise UsageError(
+            f"{named}: has no record.json; name the folder of a run that is done, RUNS/ID"
+        )
+    if len(inside) > 1:
+        raise UsageError(
+            f"{named}: has {len(inside)} runs; name one of them, as in {inside[0].path}"
+        )
+    return inside[0]
+
+
+def _record(folder: RunFolder, named: str) -> Record:
+    try:
+        record = folder.load()
+    except (CorruptRecordError, OSError) as error:
+        raise UsageError(
+            f"{named}: {error}; make the run again: rulekeep resume {folder.path.parent}"
+        ) from None
+    assert record is not None, "there is one"
+    if record["status"] != "done":
+        raise UsageError(
+            f"{named}: the run is {record['status']}, so there is no trained model; name one that "
+            "is done"
+        )
+    return record
+
+
+def _spec(record: Record, named: str) -> RunSpec:
+    values = record["spec"]
+    if "predictor" in values:
+        raise UsageError(
+            f"{named}: scored an outside model, whose state is its own affair; name a run of "
+            "a mixer"
+        )
+    if values.get("task") == "article":
+        raise UsageError(
+            f"{named}: is a cell of rulekeep article, whose models are no mixers; name a run of "
+            "rulekeep run or sweep"
+        )
+    spec = RunSpec.parse_json(values)
+    if not record["history"]:
+        raise UsageError(f"{named}: its record has no history to hold a model against")
+    return spec
+
+
+def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
+    if text is None:
+        return tuple(c for c in spec.tested if c <= _LONG_CONTEXT) or (spec.context,)
+    found = integers("contexts", text)
+    for context in found:
+        if found.count(context) > 1:
+            raise UsageError(f"--contexts {context}: is given twice; name each once")
+        if not 1 <= context <= 2**24:
+            raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
+    return tuple(sorted(found))
+
+
+def _examples(text: str) -> int:
+    value = integer("examples", text)
+    if not _FEWEST <= value <= _MOST:
+        raise UsageError(f"--examples {value}: must be from {_FEWEST} to {_MOST}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = integer("seed", text)
+    if not 0 <= value < 2**63:
+        raise UsageError(f"--seed {value}: must be from 0 to 2**63 - 1")
+    return value
+
+
+def _carried_out(job: Job, steps: int) -> Outcome | str:
+    """What came of it, or why its process ended without; shows how far it is."""
+    stages = [f"reading states at {context:,} tokens" for context in job.contexts]
+    stages.append(f"tracing tokens at {max(job.contexts):,}")
+    console = Console(stderr=True, markup=False, highlight=False)
+    executor = LocalExecutor(1)
+    executor.prepare()
+    said = set[str]()
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        bar = progress.add_task("starting", total=steps)
+        for event in executor.run(jobs.explain, [job]):
+            if isinstance(event, Finished):
+                if event.failure is not None:
+                    return f"{event.failure.status}: {event.failure.reason}"
+                outcome: Outcome = event.result
+                return outcome
+            assert isinstance(event, Advanced)
+            trains = event.steps <= steps
+            stage = "training again" if trains else stages[event.steps - steps - 1]
+            progress.update(bar, description=stage, completed=min(event.steps, steps))
+            if stage not in said:
+                said.add(stage)
+                console.print(f"{stage}{f', {steps} steps' if trains else ''}", soft_wrap=True)
+    raise AssertionError("a job ends")
+
+
+def _print(record: Record, path: Path) -> None:
+    from rulekeep.report.explained import explained, sentences, tables
+    from rulekeep.report.reading import read_runs
+
+    found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
+    print_tables(tables(found, placed=False))
+    for sentence in sentences(found):
+        print(sentence[:1].upper() + sentence[1:])

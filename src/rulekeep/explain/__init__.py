@@ -1,0 +1,1 @@
+"""Where a run loses its rules: probes of its state, traces of what each token writes."""

@@ -1,0 +1,296 @@
+"""Where does a run lose its rules? Read this first.
+
+    record ─ the model, trained again ─┬─ at each context: probes of the state, its own answers
+                                       └─ at the longest: what each token changes
+                                          explain.json
+
+A rule is lost at one of three steps:
+
+    capture   it is not in the state right after it was stated: never written
+    body      it was, and is no more just before the answer: erased, or drowned
+    readout   it still is, and the model says something else
+
+"In the state" means: a linear probe, trained on other examples, tells the rule from it.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rulekeep import costs
+from rulekeep.evaluation import ModelPredictor
+from rulekeep.explain.job import Job
+from rulekeep.explain.probe import probe
+from rulekeep.explain.record import (
+    RECORD,
+    Difference,
+    Explanation,
+    Lost,
+    Place,
+    Probed,
+    Share,
+)
+from rulekeep.explain.remade import remade
+from rulekeep.explain.states import (
+    Drawn,
+    Read,
+    drawn,
+    reads,
+    samples,
+    state_floats,
+    states_at,
+)
+from rulekeep.explain.traces import traced
+from rulekeep.model import LanguageModel
+from rulekeep.resolving import check_device, resolve
+from rulekeep.run import build
+from rulekeep.seeds import named_seed
+from rulekeep.specs import RunSpec, UsageError
+from rulekeep.store import CorruptRecordError, RunFolder, read_record, write_record
+from rulekeep.summary import chance_corrected, summarise, wilson
+from rulekeep.tasks import FewCombinationsWarning
+from rulekeep.tasks.sampled import Sample, SampledTask
+
+_MOST_BYTES = 2**31
+# Enough to see whether rules are asked for in order.
+_LOOKED_AT = 32
+
+
+def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
+    """Explains a run into `explain.json` in its folder; returns lines to say.
+
+    Raises:
+        UsageError: the run cannot be explained, or not with these settings.
+    """
+    folder = RunFolder(Path(job.folder))
+    record = folder.load()
+    assert record is not None, "checked before the job was made"
+    _go_where_it_was_planned(folder)
+    with warnings.catch_warnings():
+        # Said when the run was planned, and in its record.
+        warnings.simplefilter("ignore", FewCombinationsWarning)
+        resolved = resolve(RunSpec.parse_json(record["spec"]))
+    spec = resolved.spec
+    check_device(spec.device)
+    costs.prepare_process(spec.threads)
+    untrained = build(resolved).to(spec.device)
+    for context in job.contexts:
+        # All that can be refused is refused before anything is trained.
+        _check(untrained, resolved.task, spec, context, job.examples)
+    made = remade(folder, record, resolved, progress)
+    probes = []
+    for stage, context in enumerate(job.contexts, start=1):
+        progress(made.step + stage)
+        train = (named_seed("probe", spec.seed, job.seed), job.examples)
+        scored = (spec.seed, job.examples // 4)
+        probes.append(probed(made.model, resolved.task, context, train, scored))
+    progress(made.step + len(job.contexts) + 1)
+    explanation = Explanation(
+        run=record["id"],
+        source=resolved.source,
+        environment={**costs.environment(), "device": spec.device},
+        command=job.command,
+        seed=job.seed,
+        differences=made.differences,
+        probes=tuple(probes),
+        traced=traced(made.model, resolved.task, max(job.contexts), spec.seed),
+    )
+    write_record(folder.path / RECORD, explanation.as_recorded)
+    return made.notes
+
+
+def probed(
+    model: LanguageModel,
+    task: SampledTask,
+    context: int,
+    train: tuple[int, int],
+    scored: tuple[int, int],
+) -> Probed:
+    """Probes at one context; `train` and `scored` are a seed and a number of examples each.
+
+    Probes learn from the train split and are scored, as the model is, on dev.
+    """
+    learnt = drawn(task.name, samples(task, "train", context, *train))
+    judged = drawn(task.name, samples(task, "dev", context, *scored))
+    end = learnt.prefixes.shape[1]
+    head, planned = reads(np.concatenate([learnt.rules.at, judged.rules.at]), end)
+    states = [
+        states_at(model, part.prefixes, np.stack([read.after[rows] for read in planned], axis=1))
+        for part, rows in ((learnt, slice(train[1])), (judged, slice(train[1], None)))
+    ]
+    tables: dict[float, np.ndarray] = {}
+    penalties: dict[float, list[float]] = {}
+    for read, learns, judges in zip(planned, *states, strict=True):
+        right = tables.setdefault(read.share, np.full(judged.rules.words.shape, np.nan))
+        penalty = _probe_at(read, learnt, judged, learns, judges, right)
+        penalties.setdefault(read.share, []).append(penalty)
+    chance = float(np.nanmean(_commonest(learnt, judged)))
+    if chance == 1:
+        raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")
+    said, said_chance = _said(model, samples(task, "dev", context, *scored), judged)
+    places = [
+        Place(
+            share=share,
+            tokens=float(_tokens_read(planned, share)),
+            found=_share(right),
+            by_rule=_by_rule(right),
+            penalties=tuple(penalties[share]),
+        )
+        for share, right in tables.items()
+    ]
+    return Probed(
+        context=context,
+        after="each rule" if head is None else "all rules",
+        state_floats=states[0][-1].shape[1],
+        train_examples=train[1],
+        scored_examples=scored[1],
+        chance=chance,
+        places=tuple(places),
+        said=_share(said),
+        said_chance=said_chance,
+        said_by_rule=_by_rule(said),
+        lost=_lost(tables[0.0], tables[1.0], chance, said, said_chance),
+    )
+
+
+def _probe_at(
+    read: Read, learnt: Drawn, judged: Drawn, states: np.ndarray, scored: np.ndarray,
+    right: np.ndarray,
+) -> float:  # fmt: skip
+    """Fills in which of a place's rules its probe tells right; returns the penalty chosen."""
+    rules, n = list(read.rules), len(learnt.prefixes)
+    learns, judges = read.after[:n] > 0, read.after[n:] > 0
+    words = judged.rules.words[judges][:, rules]
+    found = probe(states[learns], learnt.rules.words[learns][:, rules], scored[judges])
+    here = np.where(words >= 0, found.words == words, np.nan)
+    right[np.flatnonzero(judges)[:, None], rules] = here
+    return found.penalty
+
+
+def _commonest(learnt: Drawn, judged: Drawn) -> np.ndarray:
+    """Where the commonest training word of each rule is right."""
+    right = np.full(judged.rules.words.shape, np.nan)
+    for rule, (seen, words) in enumerate(
+        zip(learnt.rules.words.T, judged.rules.words.T, strict=True)
+    ):
+        if (seen >= 0).any():
+            best = np.bincount(seen[seen >= 0]).argmax()
+            right[:, rule] = np.where(words >= 0, words == best, np.nan)
+    return right
+
+
+def _said(model: LanguageModel, every: Iterable[Sample], judged: Drawn) -> tuple[np.ndarray, float]:
+    """Which rules the model says right where each is first used, and the mean chance there."""
+    predictor, right, chance = ModelPredictor(model), list[np.ndarray](), list[np.ndarray]()
+    for sample in every:
+        predictions = predictor.read(sample).predictions
+        assert predictions is not None, "a model predicts"
+        right.append(predictions == sample.answers)
+        chance.append(sample.chance)
+    columns = judged.rules.columns
+    there = columns >= 0
+
+    def first_uses(parts: Sequence[np.ndarray]) -> np.ndarray:
+        table = np.take_along_axis(np.concatenate(parts), np.maximum(columns, 0), axis=1)
+        return np.where(there, table, np.nan)
+
+    return first_uses(right), float(np.nanmean(first_uses(chance)))
+
+
+def _lost(
+    after: np.ndarray, before: np.ndarray, chance: float, said: np.ndarray, said_chance: float
+) -> Lost:
+    # The same examples everywhere: differences are paired.
+    captured, kept = (_per_example(right, chance) for right in (after, before))
+    spoken = _per_example(said, said_chance)
+    share = _share(after)
+    high, mean, low = (
+        1 - chance_corrected(value, chance) for value in (share.low, share.mean, share.high)
+    )
+    return Lost(
+        capture=Difference(mean=mean, low=low, high=high),
+        body=_difference(captured - kept),
+        readout=_difference(kept - spoken),
+    )
+
+
+def _difference(values: np.ndarray) -> Difference:
+    found = summarise(values.tolist())
+    return Difference.parse(mean=found.mean, low=found.low, high=found.high)
+
+
+def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
+    corrected: np.ndarray = (np.nanmean(right, axis=1) - chance) / (1 - chance)
+    return corrected
+
+
+def _share(right: np.ndarray) -> Share:
+    # An example's rules may be lost together: as many trials as examples, not as rules.
+    mean = float(np.nanmean(right, axis=1).mean())
+    low, high = wilson(mean, len(right))
+    return Share(mean=mean, low=low, high=high)
+
+
+def _by_rule(right: np.ndarray) -> tuple[float | None, ...]:
+    asked = ~np.isnan(right)
+    return tuple(
+        float(column[there].mean()) if there.any() else None
+        for column, there in zip(right.T, asked.T, strict=True)
+    )
+
+
+def _tokens_read(planned: Sequence[Read], share: float) -> float:
+    after = np.concatenate([read.after for read in planned if read.share == share])
+    return float(after[after > 0].mean())
+
+
+def _check(
+    model: LanguageModel, task: SampledTask, spec: RunSpec, context: int, examples: int
+) -> None:
+    """Whether a model like this can be explained at a context.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if context < task.shortest_context:
+        raise UsageError(
+            f"--contexts {context}: must be {task.shortest_context} or more for {spec.task} "
+            "with the run's options"
+        )
+    if spec.added_positions == "learned" and context > spec.context:
+        raise UsageError(
+            f"--contexts {context}: learned positions end at {spec.context}; give a shorter one"
+        )
+    few = drawn(spec.task, samples(task, "dev", context, spec.seed, _LOOKED_AT))
+    tokens = torch.from_numpy(few.prefixes[:1]).long().to(spec.device)
+    half, whole = (state_floats(model, tokens[:, :end]) for end in (context // 2, context))
+    if whole > half:
+        raise UsageError(
+            f"mixer {spec.mixer!r}: its state still grows at {context} tokens: nothing is "
+            "compressed there, so there is no loss to explain; name a run of a mixer with a fixed "
+            "state, or longer --contexts"
+        )
+    if not whole:
+        raise UsageError(f"mixer {spec.mixer!r}: has an empty state: there is nothing to probe")
+    _, planned = reads(few.rules.at, few.prefixes.shape[1])
+    size = 4 * whole * len(planned) * examples
+    if size > _MOST_BYTES:
+        fit = _MOST_BYTES * examples // size
+        raise UsageError(
+            f"--examples {examples}: their states would take {size / 2**30:.1f} GiB; "
+            f"give {fit} or less"
+        )
+
+
+def _go_where_it_was_planned(folder: RunFolder) -> None:
+    """A plug-in is named from the folder in which its run was planned."""
+    try:
+        place = Path(read_record(folder.plan)["working_folder"])
+    except (OSError, CorruptRecordError, KeyError):
+        return
+    if place.is_dir():
+        os.chdir(place)

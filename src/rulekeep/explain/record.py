@@ -1,0 +1,154 @@
+"""The record of `rulekeep explain`, beside the record of its run: plain values, no torch.
+
+explanation = read_explanation(Path("runs/a/3f0c…/explain.json"))
+explanation.probes[0].lost.body.mean
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from rulekeep.specs import Option, Spec, UsageError
+from rulekeep.store import CorruptRecordError, read_record
+
+RECORD = "explain.json"
+# What a trace is of that is no tensor of the state.
+GATE = "write gate"
+Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class Share(Spec):
+    """A share of rules with its 95 % interval (Wilson, the examples as its trials)."""
+
+    mean: Unit
+    low: Unit
+    high: Unit
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"mean {self.mean}: must be from {self.low} to {self.high}")
+        return self
+
+
+class Difference(Spec):
+    """A mean over examples with its 95 % interval, in shares of what there is above chance."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Place(Spec):
+    """What a linear probe finds of the rules at one place.
+
+    `share` is how far the place is on the way from the rules (0) to the answer (1), `tokens` the
+    mean number read there. `by_rule` is the probe's accuracy on each rule, None where no
+    example asks for it. `penalties` are the ridge's, one a probe, chosen on held-out examples.
+    """
+
+    share: Unit
+    tokens: Annotated[float, Field(gt=0)]
+    found: Share
+    by_rule: tuple[Unit | None, ...]
+    penalties: tuple[float, ...]
+
+
+class Lost(Spec):
+    """What is lost at each step, of all that is above chance: their sum is all that is not said.
+
+    `capture`: not in the state right after the rules. `body`: there, and no more before the
+    answer. `readout`: in the state before the answer, and not said; below 0 where the model says
+    more than a linear probe finds.
+    """
+
+    capture: Difference
+    body: Difference
+    readout: Difference
+
+
+class Probed(Spec):
+    """Probes at one context, and the model's own retention on the same examples.
+
+    `after` says what the first place stands behind: `all rules`, where they stand in a head, or
+    `each rule`, probed by itself. `chance` is what the commonest training word of each rule
+    scores, `said_chance` that of retention.
+    """
+
+    context: Annotated[int, Field(ge=1)]
+    after: Literal["all rules", "each rule"]
+    state_floats: Count
+    train_examples: Annotated[int, Field(ge=1)]
+    scored_examples: Annotated[int, Field(ge=2)]
+    chance: Unit
+    places: Annotated[tuple[Place, ...], Field(min_length=2)]
+    said: Share
+    said_chance: Unit
+    said_by_rule: tuple[Unit | None, ...]
+    lost: Lost
+
+
+class Bin(Spec):
+    """The mean over tokens from position `first` to `last`, counted from 0."""
+
+    first: Count
+    last: Count
+    n: Annotated[int, Field(ge=1)]
+    mean: Unit
+
+
+class Trace(Spec):
+    """What one kind of token does to one layer: the mean, and the share of exact zeros.
+
+    `part` is a tensor of the state, or `write gate`; layers count from 1.
+    """
+
+    layer: Annotated[int, Field(ge=1)]
+    part: str
+    kind: str
+    n: Annotated[int, Field(ge=1)]
+    mean: Unit
+    zeros: Unit
+    bins: tuple[Bin, ...]
+
+
+class Traced(Spec):
+    """Traces of the tokens before the answer: relative changes of the state, and write gates."""
+
+    context: Annotated[int, Field(ge=1)]
+    examples: Annotated[int, Field(ge=1)]
+    changes: tuple[Trace, ...]
+    gates: tuple[Trace, ...]
+
+
+class Explanation(Spec):
+    """Where one run loses its rules.
+
+    `differences` holds each figure of the last look at dev that came out otherwise than recorded
+    when the run was trained again: what is recorded, and what came.
+    """
+
+    kind: Literal["explain"] = "explain"
+    run: str
+    source: str
+    environment: dict[str, Option]
+    command: str
+    seed: Count
+    differences: dict[str, tuple[float | None, float | None]]
+    probes: Annotated[tuple[Probed, ...], Field(min_length=1)]
+    traced: Traced
+
+
+def read_explanation(path: Path) -> Explanation:
+    """A record of `rulekeep explain`.
+
+    Raises:
+        CorruptRecordError: it is damaged, or none of these.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return Explanation.parse_json(read_record(path))
+    except UsageError as error:
+        raise CorruptRecordError(f"{path.name}: no record of rulekeep explain ({error})") from None

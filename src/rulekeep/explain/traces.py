@@ -1,0 +1,183 @@
+"""What each token does to the state, by kind of token: traces, token by token.
+
+    change_t = |S_t − S_{t−1}| / (|S_t| + |S_{t−1}|)        for each tensor of each layer's state
+
+0: the token leaves the state as it is, bit for bit; 1: it writes the first thing there, or
+replaces all. It never divides by a vanished state, unlike a change relative to S_t alone. Where a
+mixer has write gates (`WriteGated`) they are traced beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rulekeep.explain.record import GATE, Bin, Trace, Traced
+from rulekeep.mixers.base import Mixer, Outside
+from rulekeep.model import LanguageModel, ModelState
+from rulekeep.tasks.base import Role
+from rulekeep.tasks.sampled import Sample, SampledTask
+
+EXAMPLES = 64
+# In the order of tables; marks come after them.
+KINDS = {
+    Role.RULE: "rule",
+    Role.ITEM: "item",
+    Role.DECOY_RULE: "decoy rule",
+    Role.DECOY_ITEM: "decoy item",
+    Role.PLAIN: "filler",
+    Role.CUE: "cue",
+    Role.REQUEST: "request",
+    Role.ANSWER: "answer",
+}
+
+
+@runtime_checkable
+class WriteGated(Protocol):
+    """A mixer, ours or from outside, that says how strongly each token is written."""
+
+    def write_strength(
+        self, x: Float[Tensor, "batch time width"], state: Any
+    ) -> Float[Tensor, "batch time gates"]:
+        """From 0, nothing is written, to 1, for each gate (a head, say): `state` is before `x`."""
+        ...
+
+
+class Series(NamedTuple):
+    """Values of one part of one layer at every token, and the share of exact zeros in each.
+
+    NaN where there is no value: a state that grew at this token has no change.
+    """
+
+    layer: int
+    part: str
+    values: Float[np.ndarray, "n prefix"]
+    zeros: Float[np.ndarray, "n prefix"]
+
+
+def traced(
+    model: LanguageModel, task: SampledTask, context: int, seed: int, examples: int = EXAMPLES
+) -> Traced:
+    """Traces of examples of the dev split, up to the answer."""
+    sample = task.sample("dev", context, examples, seed=seed)
+    kinds = token_kinds(sample, task.vocabulary)
+    changes, gates = follow(model, sample.tokens[:, : sample.answer_start])
+    return Traced(
+        context=context,
+        examples=examples,
+        changes=tuple(trace for one in changes for trace in by_kind(one, kinds)),
+        gates=tuple(trace for one in gates for trace in by_kind(one, kinds)),
+    )
+
+
+def token_kinds(sample: Sample, vocabulary: Sequence[str]) -> np.ndarray:
+    """What each token before the answer is, `[n, prefix]` names; marks such as `<go>` by name."""
+    tokens = sample.tokens[:, : sample.answer_start]
+    roles = sample.roles[:, : sample.answer_start]
+    words = np.array(vocabulary, dtype=object)[tokens]
+    marks = np.array([word.startswith("<") for word in vocabulary])[tokens]
+    names = np.array([KINDS[role] for role in Role], dtype=object)[roles]
+    kinds: np.ndarray = np.where((roles == Role.PLAIN) & marks, words, names)
+    return kinds
+
+
+@torch.no_grad()
+def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], list[Series]]:
+    """Changes of every tensor of the state at every token, and write gates."""
+    tokens = torch.from_numpy(prefixes).long().to(model.head.weight.device)
+    mixers: list[Mixer] = [block.mixer for block in model.blocks]  # type: ignore[misc]
+    state = ModelState(0, tuple(mixer.init_state(len(tokens)) for mixer in mixers))
+    changes: dict[tuple[int, str], list[Tensor]] = {}
+    gates: dict[int, list[Tensor]] = {}
+    inputs: dict[int, Tensor] = {}
+    hooks = [
+        mixer.register_forward_pre_hook(_keep(inputs, layer))
+        for layer, mixer in enumerate(mixers, start=1)
+    ]
+    try:
+        for token in tokens.split(1, dim=1):
+            before = state
+            _, state = model.advance(token, before)
+            for layer, mixer in enumerate(mixers, start=1):
+                was, now = before.layers[layer - 1], state.layers[layer - 1]
+                for name, a, b in zip(_names(now), was, now, strict=True):
+                    changes.setdefault((layer, name), []).append(change(a, b))
+                if (gated := _gated(mixer)) is not None:
+                    strength = gated.write_strength(inputs[layer], was)
+                    gates.setdefault(layer, []).append(strength.flatten(1).float())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return (
+        [_series(layer, name, values) for (layer, name), values in changes.items()],
+        [_series(layer, GATE, values) for layer, values in gates.items()],
+    )
+
+
+def change(before: Tensor, after: Tensor) -> Float[Tensor, "batch 1"]:
+    """|after − before| / (|after| + |before|), 0 where both are zero, NaN where it grew."""
+    if before.shape != after.shape:
+        return after.new_full((len(after), 1), torch.nan, dtype=torch.float32)
+    a, b = (state.flatten(1).double() for state in (before, after))
+    moved, size = (b - a).norm(dim=1), a.norm(dim=1) + b.norm(dim=1)
+    # A state that is all zeros has not moved: 0 over anything.
+    share: Tensor = (moved / torch.where(size > 0, size, 1.0)).clamp(max=1.0).float()
+    return share.unsqueeze(1)
+
+
+def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
+    """Means by kind of token and by position, in bins that each span twice as many tokens."""
+    position = np.broadcast_to(np.arange(kinds.shape[1]), kinds.shape)
+    bins = np.frexp(position + 1)[1] - 1
+    known = ~np.isnan(series.values)
+    order = list(KINDS.values())
+    present = sorted(set(kinds[known]))
+    for kind in sorted(present, key=lambda kind: order.index(kind) if kind in order else 99):
+        here = known & (kinds == kind)
+        yield Trace(
+            layer=series.layer,
+            part=series.part,
+            kind=kind,
+            n=int(here.sum()),
+            mean=_mean(series.values[here]),
+            zeros=_mean(series.zeros[here]),
+            bins=tuple(
+                Bin(
+                    first=2**number - 1,
+                    last=min(2 ** (number + 1) - 2, kinds.shape[1] - 1),
+                    n=int((here & (bins == number)).sum()),
+                    mean=_mean(series.values[here & (bins == number)]),
+                )
+                for number in np.unique(bins[here]).tolist()
+            ),
+        )
+
+
+def _mean(values: np.ndarray) -> float:
+    return min(1.0, float(values.mean(dtype=np.float64)))
+
+
+def _series(layer: int, part: str, values: Sequence[Tensor]) -> Series:
+    table = torch.stack(list(values), dim=1).cpu()
+    zeros = (table == 0).double().mean(dim=2)
+    return Series(layer, part, table.double().mean(dim=2).numpy(), zeros.numpy())
+
+
+def _keep(inputs: dict[int, Tensor], layer: int) -> Any:
+    def hook(_: Any, given: tuple[Any, ...]) -> None:
+        inputs[layer] = given[0]
+
+    return hook
+
+
+def _gated(mixer: Mixer) -> WriteGated | None:
+    asked = mixer.module if isinstance(mixer, Outside) else mixer
+    return asked if isinstance(asked, WriteGated) else None
+
+
+def _names(state: Any) -> Sequence[str]:
+    # A module from outside may have a plain tuple.
+    return getattr(state, "_fields", None) or [f"tensor {i}" for i in range(1, len(state) + 1)]

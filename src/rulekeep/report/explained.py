@@ -1,0 +1,338 @@
+"""Where rules are lost: tables, figures and a sentence a run, out of records of `rulekeep explain`.
+
+A record is shown under the name that its run has in the report; one without a run is left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
+from rulekeep.report.charts import Chart, Panel, Point, Series, capped, cut, styles
+from rulekeep.report.reading import Run, name, one_line
+from rulekeep.report.tables import MISSING, Cell, Table
+from rulekeep.report.text import csv_lines
+
+CSV_HEADER = (
+    "task", "mixer", "trained_at", "seed", "run", "context", "figure", "layer", "part", "token",
+    "share", "first", "last", "n", "mean", "low_95", "high_95",
+)  # fmt: skip
+_STEPS = {
+    "capture": "never written",
+    "body": "lost in the body",
+    "readout": "in the state before the answer, and not said",
+}
+_NAMES = {"capture": "capture", "body": "body", "readout": "read-out"}
+_RULE = "rule"
+# From this ratio on a log axis has several ticks.
+_WIDE = 8
+_PLACE = ("task", "mixer", "trained at", "seed")
+
+
+class Explained(NamedTuple):
+    """A run and where it loses its rules."""
+
+    run: Run
+    explanation: Explanation
+
+
+def explained(
+    runs: Sequence[Run], explanations: Sequence[Explanation]
+) -> tuple[list[Explained], list[str]]:
+    """Explanations beside their runs, in the runs' order; and a line for each without one."""
+    by_run = {one.run: one for one in explanations}
+    found = [Explained(run, by_run[run.id]) for run in runs if run.id in by_run]
+    shown = {one.run.id for one in found}
+    lost = [f"explanation of {name(run, '(no run)')}: its run is not shown, left out"
+            for run in by_run if run not in shown]  # fmt: skip
+    return found, lost
+
+
+def sentences(found: Sequence[Explained]) -> list[str]:
+    """What each run loses, and at which step, at each context."""
+    several = len(found) > 1
+    return [
+        one_line(f"{_title(one.run)}: {_verdict(probed)}" if several else _verdict(probed), 600)
+        for one in found
+        for probed in one.explanation.probes
+    ]
+
+
+def charts(found: Sequence[Explained]) -> list[Chart]:
+    """What a probe finds from the rules to the answer, and what each kind of token changes."""
+    return [capped(_probes(found)), capped(_traces(found))]
+
+
+def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
+    """What is lost at each step, and what each kind of token changes.
+
+    `placed` says of each row which run it is of.
+    """
+    made = [_lost(found), _writes(found)]
+    return made if placed else [_without_place(table) for table in made]
+
+
+def _without_place(table: Table) -> Table:
+    header, rows = table.header[len(_PLACE) :], tuple(row[len(_PLACE) :] for row in table.rows)
+    return Table(
+        key=table.key, title=table.title, meaning=table.meaning, header=header, rows=rows,
+        empty=table.empty,
+    )  # fmt: skip
+
+
+def csv_text(found: Sequence[Explained]) -> str:
+    """Every figure on a line of its own, unrounded."""
+    return csv_lines(CSV_HEADER, _csv_lines(found))
+
+
+def _verdict(probed: Probed) -> str:
+    said = probed.said
+    lost = _by_size(probed)
+    named = ", ".join(f"{part.mean:.3f} {_STEPS[step]}" for step, part in lost.items())
+    verdict = f"of all above chance {named}" if lost else "nothing is lost that a probe can tell"
+    return (
+        f"at {probed.context:,} tokens a probe finds {probed.places[0].found.mean:.3f} of the "
+        f"rules right after them and {probed.places[-1].found.mean:.3f} before the answer "
+        f"(chance {probed.chance:.3f}), and the model says {said.mean:.3f} "
+        f"(chance {probed.said_chance:.3f}): {verdict}."
+    )
+
+
+def _by_size(probed: Probed) -> dict[str, Difference]:
+    """The steps that lose something, beyond their intervals, the worst first."""
+    parts: dict[str, Difference] = {step: getattr(probed.lost, step) for step in _STEPS}
+    lost = [step for step, part in parts.items() if part.low > 0]
+    return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
+
+
+def _lost(found: Sequence[Explained]) -> Table:
+    rows = [
+        (
+            *_place(one.run),
+            Cell(f"{probed.context:,}", probed.context),
+            _share(probed.places[0].found),
+            _share(probed.places[-1].found),
+            _share(probed.said),
+            Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
+            *(_difference(getattr(probed.lost, step)) for step in _STEPS),
+            Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
+        )
+        for one in found
+        for probed in one.explanation.probes
+    ]
+    return Table(
+        key="lost",
+        title="At which step rules are lost",
+        meaning="“After the rules” and “before the answer”: what a linear probe, trained on other "
+        "examples, finds of the rules in the state (Wilson interval over examples): at least so "
+        "much is there. “Said”: the model’s own retention on the same examples of dev. Lost: of "
+        "all above chance, what is not found right after the rules (capture), what is found "
+        "then and no more before the answer (body), and what is found there and not said "
+        "(read-out; below 0 where the model says more than the probe finds); paired by example. "
+        "Rules in a head are probed right after the last of them, others each right after itself. "
+        "“Chance”: of the probe, and of what is said. “Most”: the step that loses most, if any.",
+        header=(
+            *_PLACE, "read at", "after the rules", "before the answer", "said", "chance",
+            "lost: capture", "lost: body", "lost: read-out", "most",
+        ),
+        rows=tuple(rows),
+        empty="No run is explained: rulekeep explain RUN.",
+    )  # fmt: skip
+
+
+def _writes(found: Sequence[Explained]) -> Table:
+    rows = [
+        (
+            *_place(one.run),
+            Cell(str(trace.layer), trace.layer),
+            Cell(_part(trace)),
+            Cell(name(trace.kind, "(no name)")),
+            Cell(f"{trace.n:,}", trace.n),
+            Cell(f"{trace.mean:.4f}", trace.mean),
+            Cell(f"{trace.zeros:.3f}", trace.zeros),
+        )
+        for one in found
+        for trace in _every(one)
+    ]
+    return Table(
+        key="writes",
+        title="Changes and write gates by kind of token",
+        meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, token by "
+        "token: 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of itself, "
+        "0 to 1. “Zeros”: the share that is exactly 0. A kind’s mean depends on where its tokens "
+        "stand: the figure has it by position.",
+        header=(
+            *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros",
+        ),
+        rows=tuple(rows),
+        empty="No run is explained: rulekeep explain RUN.",
+    )  # fmt: skip
+
+
+def _probes(found: Sequence[Explained]) -> Chart:
+    contexts = sorted({probed.context for one in found for probed in one.explanation.probes})
+    look = styles([str(context) for context in contexts], [])
+    panels = []
+    for one in found:
+        series = []
+        for probed in one.explanation.probes:
+            style = look[str(probed.context)]
+            points = [
+                _point(f"probe, {place.tokens:,.0f} of {probed.context:,} tokens read",
+                       place.share, place.found, place.by_rule)
+                for place in probed.places
+            ]  # fmt: skip
+            series.append(
+                Series(label=f"probe, {probed.context:,} tokens", style=style, points=points)
+            )
+            said = f"said by the model, {probed.context:,} tokens"
+            own = _point(said, 1.08, probed.said, probed.said_by_rule)
+            crossed = style._replace(marker="cross")
+            series.append(Series(label=said, style=crossed, points=[own], joined=False))
+        level = one.explanation.probes[0].chance
+        panels.append(
+            Panel(
+                title=_title(one.run),
+                x_label=_way(one.explanation.probes),
+                y_label="share of rules",
+                series=series,
+                score=True,
+                chance=[(0, level), (1.08, level)],
+            )
+        )
+    return Chart(
+        key="lost-rules",
+        title="Where rules are lost",
+        caption="What a linear probe of the state finds of the rules from the place right after "
+        "them (0) to the place before the answer (1), and, as crosses to the right, what the model "
+        "says; 95 % intervals over examples. Below 1 at 0: not captured. A fall: lost in the body. "
+        "The step to the cross: not read out.",
+        panels=panels,
+        empty="No run is explained: rulekeep explain RUN.",
+    )
+
+
+def _traces(found: Sequence[Explained]) -> Chart:
+    kinds = list(
+        dict.fromkeys(name(trace.kind, "(no name)") for one in found for trace in _every(one))
+    )
+    look = styles(kinds, [_RULE])
+    panels = []
+    for one in found:
+        parts: dict[tuple[int, str], list[Trace]] = {}
+        for trace in _every(one):
+            parts.setdefault((trace.layer, trace.part), []).append(trace)
+        for (layer, _), traces in parts.items():
+            series = [
+                Series(
+                    label=name(trace.kind, "(no name)"),
+                    style=look[name(trace.kind, "(no name)")],
+                    points=list(_bins(trace)),
+                )
+                for trace in traces
+            ]
+            # Small leaks show on a log axis; a kind that is never written has no place there.
+            values = [point.y for one in series for point in one.points]
+            is_log = 0 < min(values) < max(values) / _WIDE
+            is_gate = traces[0].part == GATE
+            where = f"{name(traces[0].part, '(no name)')}, layer {layer}"
+            unit = "mean, 0 to 1" if is_gate else "mean change, 0 to 1"
+            panels.append(
+                Panel(
+                    title=where if len(found) == 1 else f"{where}: {_short(one.run)}",
+                    x_label="position (tokens, log scale)",
+                    y_label=unit + (" (log)" if is_log else ""),
+                    series=series,
+                    x_log=True,
+                    y_log=is_log,
+                )
+            )
+    return Chart(
+        key="token-writes",
+        title="What each kind of token writes",
+        caption="Relative change of each tensor of the state by one token, |S − S before| / "
+        "(|S| + |S before|), and write gates where a mixer has them: means over tokens of a kind, "
+        "by position. Rules are black.",
+        panels=panels,
+        empty="No run is explained: rulekeep explain RUN.",
+    )
+
+
+def _bins(trace: Trace) -> Iterator[Point]:
+    for one in trace.bins:
+        text = f"{name(trace.kind, '(no name)')}, tokens {one.first + 1:,} to {one.last + 1:,}"
+        # In the middle of the bin on a log axis.
+        x = ((one.first + 1) * (one.last + 1)) ** 0.5
+        yield Point(x, one.mean, f"{text}\n{one.mean:.4g}, of {one.n:,} tokens")
+
+
+def _point(what: str, x: float, share: Share, by_rule: Sequence[float | None]) -> Point:
+    each = ", ".join("–" if value is None else f"{value:.2f}" for value in by_rule[:16])
+    hover = f"{what}\n{_share(share).text}\nby rule: {each}"
+    return Point(x, share.mean, hover, share.low, share.high)
+
+
+def _way(probes: Sequence[Probed]) -> str:
+    each = all(probed.after == "each rule" for probed in probes)
+    return f"way from {'each rule' if each else 'the rules'} (0) to the answer (1)"
+
+
+def _every(one: Explained) -> Sequence[Trace]:
+    return (*one.explanation.traced.changes, *one.explanation.traced.gates)
+
+
+def _part(trace: Trace) -> str:
+    return GATE if trace.part == GATE else f"change of {name(trace.part, '(no name)')}"
+
+
+def _title(run: Run) -> str:
+    return f"{run.task}, {run.label}, trained at {run.context:,}, seed {run.seed}"
+
+
+def _short(run: Run) -> str:
+    return f"{cut(run.label, 20)}, seed {run.seed}"
+
+
+def _place(run: Run) -> tuple[Cell, ...]:
+    return (
+        Cell(run.task),
+        Cell(run.label),
+        Cell(str(run.context), run.context),
+        Cell(str(run.seed), run.seed),
+    )
+
+
+def _share(share: Share) -> Cell:
+    return Cell(f"{share.mean:.3f} ({share.low:.2f} to {share.high:.2f})", share.mean)
+
+
+def _difference(part: Difference) -> Cell:
+    return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
+
+
+def _csv_lines(found: Sequence[Explained]) -> Iterator[Sequence[object]]:
+    for one in found:
+        run = one.run
+        place = (run.task, run.label, run.context, run.seed, run.id)
+        for probed in one.explanation.probes:
+            at, none = (*place, probed.context), (None,) * 3
+            n = probed.scored_examples
+            for spot in probed.places:
+                yield (*at, "probe", *none, spot.share, None, spot.tokens, n, *_values(spot.found))
+            yield (*at, "probe_chance", *none, *none, n, probed.chance, None, None)
+            yield (*at, "said", *none, *none, n, *_values(probed.said))
+            yield (*at, "said_chance", *none, *none, n, probed.said_chance, None, None)
+            for step in _STEPS:
+                part = _values(getattr(probed.lost, step))
+                yield (*at, f"lost_{step}", *none, *none, n, *part)
+        for trace in _every(one):
+            at = (*place, one.explanation.traced.context)
+            what = (trace.layer, trace.part, trace.kind)
+            yield (*at, "trace", *what, *none, trace.n, trace.mean, None, None)
+            yield (*at, "trace_zeros", *what, *none, trace.n, trace.zeros, None, None)
+            for some in trace.bins:
+                span = (None, some.first, some.last, some.n, some.mean, None, None)
+                yield (*at, "trace", *what, *span)
+
+
+def _values(value: Share | Difference) -> tuple[float, float, float]:
+    return value.mean, value.low, value.high

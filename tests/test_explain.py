@@ -1,0 +1,458 @@
+"""Where a rule is lost, told of mixers made by hand that lose it in one known place. About 15 s."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from report_records import record as made_up
+from torch import Tensor
+
+from rulekeep import run as running
+from rulekeep.commands.records import explanations
+from rulekeep.explain import explaining, remade
+from rulekeep.explain.job import Job, Outcome, explain
+from rulekeep.explain.probe import probe
+from rulekeep.explain.record import GATE, RECORD, Explanation, Probed, read_explanation
+from rulekeep.explain.states import drawn, reads, samples, states_at
+from rulekeep.explain.traces import (
+    Series,
+    by_kind,
+    change,
+    follow,
+    token_kinds,
+    traced,
+)
+from rulekeep.mixers import Delta, Mixer, RoutedSlots
+from rulekeep.model import LanguageModel
+from rulekeep.report import write_report
+from rulekeep.specs import RunSpec
+from rulekeep.store import RunFolder, read_record, write_record
+from rulekeep.tasks import TASKS
+from rulekeep.tasks.base import Role
+
+# Enough combinations for no warning, and few words, so that a probe needs few examples.
+OPTIONS = {"rules": 2, "rule_words": 16, "items": 48, "fillers": 4}
+CONTEXT = 64
+
+
+def task_of(name: str = "recite", **options: Any) -> Any:
+    kind: Any = TASKS[name]
+    return kind(kind.options_type.parse_json({**OPTIONS, **options}))
+
+
+class Notes(NamedTuple):
+    slots: Tensor
+    count: Tensor
+    cued: Tensor
+
+
+class Notebook(Mixer):
+    """Writes the first rule words (after a cue, if `cued`) into a slot each, and answers nothing.
+
+    It reads tokens out of embeddings that are the identity. `never` writes nothing; `fades` halves
+    its slots at every later token and adds the token to them.
+    """
+
+    def __init__(self, task: Any, *, never: bool = False, fades: bool = False) -> None:
+        super().__init__()
+        self.rules, self.words = task.options.rules, task.rule_words.tokens
+        self.cue = task.vocabulary.index("<rule>")
+        self.cued = task.options.placement == "marked"
+        self.never, self.fades = never, fades
+
+    def init_state(self, batch_size: int) -> Notes:
+        zero = torch.zeros(batch_size, 1)
+        return Notes(torch.zeros(batch_size, self.rules, len(self.words)), zero, zero)
+
+    def forward(self, x: Tensor, state: Notes | None = None) -> tuple[Tensor, Notes]:
+        slots, count, cued = state or self.init_state(len(x))
+        slots, count = slots.clone(), count.clone()
+        for token in x.argmax(dim=-1).T:
+            word = token - int(self.words[0])
+            is_word = (word >= 0) & (word < len(self.words))
+            seen = torch.nn.functional.one_hot(word.clamp(0, len(self.words) - 1), len(self.words))
+            seen = seen * is_word[:, None]
+            full = count[:, 0] == self.rules
+            writes = is_word & ~full & (cued[:, 0] > 0 if self.cued else True)
+            if not self.never:
+                row = torch.nonzero(writes)[:, 0]
+                slots[row, count[row, 0].long()] = seen[row].float()
+                count = count + writes[:, None]
+                if self.fades:
+                    slots = torch.where(full[:, None, None], slots / 2 + seen[:, None], slots)
+            cued = (token == self.cue)[:, None].float()
+        return torch.zeros_like(x), Notes(slots, count, cued)
+
+
+def model_of(task: Any, make: Callable[[], Mixer]) -> LanguageModel:
+    """A model whose mixer sees which token it is given, and whose head has learned nothing."""
+    size = len(task.vocabulary)
+    model = LanguageModel(
+        size, [make], width=size, hidden=8, positions="none", context=CONTEXT, seed=1
+    )
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.eye(size))
+    return model
+
+
+def probed_with(placement: str = "early", **how: bool) -> Probed:
+    task = task_of(placement=placement)
+    model = model_of(task, lambda: Notebook(task, **how))
+    return explaining.probed(model, task, CONTEXT, train=(7, 400), scored=(1, 60))
+
+
+def shares(found: Probed) -> list[float]:
+    return [place.found.mean for place in found.places]
+
+
+def test_a_state_that_holds_the_rules_is_probed_at_1_and_what_is_not_said_is_lost_in_readout() -> (
+    None
+):
+    found = probed_with()
+    assert (found.after, shares(found)) == ("all rules", [1.0] * 5)
+    assert found.places[-1].tokens == CONTEXT - 3
+    assert found.places[0].by_rule == (1.0, 1.0)
+    assert found.said.mean < 0.3
+    assert found.chance < 0.2
+    assert found.lost.capture.mean == found.lost.body.mean == 0
+    assert found.lost.readout.low > 0.7
+
+
+def test_a_mixer_that_never_writes_loses_all_in_capture() -> None:
+    found = probed_with(never=True)
+    assert shares(found) == [pytest.approx(found.chance)] * 5
+    assert found.lost.capture.low > 0.8
+    assert found.lost.body.mean == 0
+
+
+def test_a_mixer_that_writes_and_fades_loses_all_in_the_body() -> None:
+    found = probed_with(fades=True)
+    assert shares(found)[0] == 1.0
+    assert shares(found)[-1] < 0.3
+    assert found.lost.capture.mean == 0
+    assert found.lost.body.low > 0.7
+
+
+def test_the_three_losses_and_what_is_said_sum_to_all_there_is_above_chance() -> None:
+    found = probed_with(fades=True)
+    said = (found.said.mean - found.said_chance) / (1 - found.said_chance)
+    lost = found.lost
+    assert lost.capture.mean + lost.body.mean + lost.readout.mean + said == pytest.approx(1)
+
+
+def test_marked_rules_are_probed_each_right_after_itself() -> None:
+    found = probed_with(placement="marked")
+    assert (found.after, shares(found)) == ("each rule", [1.0, 1.0])
+    assert len(found.places[0].penalties) == 2
+    assert found.places[0].tokens < found.places[1].tokens == CONTEXT - 3
+
+
+@pytest.mark.parametrize("placement", ["early", "marked"])
+def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: str) -> None:
+    task = task_of(placement=placement)
+    model = model_of(task, lambda: Delta(len(task.vocabulary), heads=1, key_width=4))
+    few = drawn("recite", samples(task, "dev", CONTEXT, 1, 5))
+    _, planned = reads(few.rules.at, few.prefixes.shape[1])
+    after = np.stack([read.after for read in planned], axis=1)
+    for read, states in enumerate(states_at(model, few.prefixes, after)):
+        for row in range(5):
+            tokens = torch.from_numpy(few.prefixes[row : row + 1, : after[row, read]]).long()
+            with torch.no_grad():
+                _, state = model.advance(tokens)
+            expected = state.layers[0].memory.flatten()
+            assert torch.allclose(torch.from_numpy(states[row]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["recite", "apply", "override"])
+def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: str) -> None:
+    task = task_of(name, items=96)
+    sample = task.sample("dev", 80, 50, seed=1)
+    rules = drawn(name, [sample]).rules
+    first = (sample.first_mention & sample.supervised).sum(axis=1)
+    assert ((rules.words >= 0).sum(axis=1) == first).all()
+    for row, rule in zip(*np.nonzero(rules.words >= 0), strict=True):
+        word = rules.words[row, rule]
+        assert sample.tokens[row, rules.at[row, rule]] == task.rule_words.tokens[word]
+        assert sample.roles[row, rules.at[row, rule]] == Role.RULE
+        said = sample.answers[row, rules.columns[row, rule]]
+        assert said == task.rule_words.answers[word]
+        if name != "recite":
+            assert task.rule_words.groups[word] == rule
+
+
+def test_a_probe_does_not_see_what_is_lost_in_rounding_nor_trip_over_infinities() -> None:
+    stream = np.random.default_rng(0)
+    words = stream.integers(0, 4, (100, 1))
+    noise = stream.standard_normal((100, 8)).astype(np.float32)
+    faint = np.eye(4, dtype=np.float32)[words[:, 0]]
+    endless = np.full((100, 1), np.inf, dtype=np.float32)
+    for size, found in ((1.0, True), (1e-8, False)):
+        states = np.concatenate([noise, size * faint, endless], axis=1)
+        guesses = probe(states[:80], words[:80], states[80:]).words
+        assert ((guesses == words[80:]).mean() == 1) == found
+
+
+def test_a_change_is_relative_to_the_state_before_and_after() -> None:
+    before = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+    after = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [6.0, 8.0]])
+    assert change(before, after)[:, 0].tolist() == pytest.approx([0, 1, 0, 1, 1 / 3])
+    assert change(before, after[:, :1]).isnan().all()
+
+
+def test_traces_are_averaged_by_kind_and_by_bins_of_twice_the_tokens() -> None:
+    kinds = np.array([["<bos>", "rule", "filler", "rule", "filler"]] * 2, dtype=object)
+    values = np.array([[1.0, 0.5, 0.0, 0.25, 0.125], [1.0, 0.5, 0.5, np.nan, 0.125]])
+    found = {one.kind: one for one in by_kind(Series(1, "memory", values, values == 0), kinds)}
+    assert {kind: (one.n, one.mean, one.zeros) for kind, one in found.items()} == {
+        "<bos>": (2, 1.0, 0.0),
+        "rule": (3, pytest.approx(1.25 / 3), 0.0),
+        "filler": (4, 0.1875, 0.25),
+    }
+    assert [tuple(one) for one in map(_values, found["rule"].bins)] == [
+        (1, 2, 2, 0.5), (3, 4, 1, 0.25),
+    ]  # fmt: skip
+    assert [tuple(one) for one in map(_values, found["filler"].bins)] == [
+        (1, 2, 2, 0.25), (3, 4, 2, 0.125),
+    ]  # fmt: skip
+
+
+def _values(one: Any) -> tuple[Any, ...]:
+    return one.first, one.last, one.n, one.mean
+
+
+def test_kinds_of_tokens_are_their_roles_and_marks_go_by_name() -> None:
+    task = task_of("apply", placement="marked", items=96)
+    sample = task.sample("dev", 96, 20, seed=1)
+    kinds = token_kinds(sample, task.vocabulary)
+    assert set(kinds[:, 0]) == {"<bos>"}
+    assert set(kinds[:, -1]) == {"<go>"}
+    assert ((kinds == "rule").sum(axis=1) == 2).all()
+    assert ((kinds == "request").sum(axis=1) == 5).all()
+    assert {"cue", "filler", "decoy rule", "decoy item"} < set(kinds.ravel())
+
+
+def test_a_mixer_that_notes_rules_alone_changes_at_rules_alone() -> None:
+    task = task_of()
+    found = traced(model_of(task, lambda: Notebook(task)), task, CONTEXT, seed=1, examples=8)
+    slots = {one.kind: one for one in found.changes if one.part == "slots"}
+    assert slots["rule"].zeros == 0
+    assert slots["rule"].mean > 0.3
+    assert all(one.mean == 0 and one.zeros == 1 for kind, one in slots.items() if kind != "rule")
+    assert found.gates == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "zeros"),
+    [(lambda width: Delta(width), 0.0), (lambda width: RoutedSlots(width, slots=8, top_k=2), 0.75)],
+    ids=["delta", "routed_slots"],
+)
+def test_write_gates_token_by_token_are_those_of_the_whole_text(
+    make: Callable[[int], Mixer], zeros: float
+) -> None:
+    model = LanguageModel(
+        30, [lambda: make(16)] * 2, width=16, hidden=8, positions="none", context=CONTEXT, seed=1
+    )
+    tokens = torch.randint(0, 30, (3, 20))
+    changes, gates = follow(model, tokens.numpy())
+    assert [(one.layer, one.part) for one in gates] == [(1, GATE), (2, GATE)]
+    assert {one.part for one in changes} <= {"memory", "keys", "values"}
+    inputs = {}
+    for layer, block in enumerate(model.blocks):
+        block.mixer.register_forward_pre_hook(
+            lambda _, given, layer=layer: inputs.__setitem__(layer, given[0])
+        )
+    with torch.no_grad():
+        model.advance(tokens)
+        for layer, block in enumerate(model.blocks):
+            whole = block.mixer.write_strength(inputs[layer], None)
+            assert 0 <= whole.min() <= whole.max() <= 1
+            expected = whole.mean(dim=2).double().numpy()
+            assert np.allclose(gates[layer].values, expected, atol=1e-5)
+            assert gates[layer].zeros.mean() == pytest.approx(zeros)
+
+
+# A run that is done, in its folder, made once.
+SPEC = tiny.tiny(dev_examples=10)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(tmp_path_factory.mktemp("runs") / "done", SPEC)
+
+
+def finish(folder: Path, spec: RunSpec) -> Path:
+    folder.mkdir(parents=True)
+    made = running.run(spec, RunFolder(folder), lambda _: None, lambda *_: None)
+    write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
+    return folder
+
+
+def explained(folder: Path, *contexts: int) -> tuple[Outcome, Explanation | None, list[int]]:
+    steps: list[int] = []
+    outcome = explain(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
+    path = folder / RECORD
+    return outcome, read_explanation(path) if path.exists() else None, steps
+
+
+def test_the_model_made_again_has_the_recorded_figures_and_says_what_the_run_said(
+    finished: Path,
+) -> None:
+    outcome, found, steps = explained(finished, 64, 96)
+    assert (outcome.refused, outcome.notes) == (None, ())
+    assert steps == [*range(1, 13), 13, 14, 15]
+    assert found.differences == {}
+    assert found.run == "done"
+    record = read_record(finished / "record.json")
+    # The same ten examples of dev.
+    assert found.probes[0].said.mean == record["history"][-1]["retention"]
+    assert [one.context for one in found.probes] == [64, 96]
+    assert found.traced.context == 96
+    assert {one.part for one in found.traced.changes} == {"hidden"}
+
+
+def test_a_second_call_trains_nothing_and_finds_the_same(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first, _ = explained(finished)
+    monkeypatch.setattr(remade, "trained", lambda *_: pytest.fail("trained again"))
+    outcome, second, steps = explained(finished)
+    assert (outcome.notes, steps) == ((), [13, 14])
+    assert second == first
+
+
+def test_damaged_weights_are_made_again(finished: Path) -> None:
+    _, first, _ = explained(finished)
+    path = finished / remade.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    outcome, again, steps = explained(finished)
+    assert "explain.weights not usable (its hash does not match" in outcome.notes[0]
+    assert steps[0] == 1
+    assert again == first
+
+
+def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
+    finished: Path, tmp_path: Path
+) -> None:
+    record = read_record(finished / "record.json")
+    record["history"][-1]["val_loss"] = 0.5
+    (tmp_path / "done").mkdir()
+    write_record(tmp_path / "done" / "record.json", record)
+    outcome, found, _ = explained(tmp_path / "done")
+    assert "not the recorded model to the bit" in outcome.notes[0]
+    assert "val_loss 0.5, now " in outcome.notes[0]
+    assert list(found.differences) == ["val_loss"]
+    assert found.differences["val_loss"][0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "contexts", "message"),
+    [
+        ({"mixer": "attention"}, (64,), "its state still grows at 64 tokens"),
+        ({"mixer": "gru+attention", "layers": 2}, (64,), "its state still grows"),
+        ({"mixer": "sliding_window"}, (64, 96), "its state still grows at 64 tokens"),
+        ({"task": "recall"}, (64,), "in an order that each example draws anew"),
+        ({}, (20,), "--contexts 20: must be"),
+        ({"added_positions": "learned"}, (96,), "learned positions end at 64"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
+) -> None:
+    outcome, found, steps = explained(hollow(tmp_path, tiny.tiny(**changes)), *contexts)
+    assert message in str(outcome.refused)
+    assert (found, steps) == (None, [])
+    assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
+
+
+def test_examples_that_take_too_much_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "_MOST_BYTES", 2000)
+    outcome, _, _ = explained(hollow(tmp_path, tiny.tiny()))
+    # Eight floats at five places: 160 bytes an example.
+    assert str(outcome.refused).startswith("--examples 40: their states would take")
+    assert str(outcome.refused).endswith("give 12 or less")
+
+
+def hollow(folder: Path, spec: RunSpec | dict[str, Any], **changes: Any) -> Path:
+    """The folder of a run that says it is done, without having been made."""
+    path = folder / "made-up"
+    path.mkdir(parents=True)
+    values = spec.model_dump(mode="json") if isinstance(spec, RunSpec) else spec
+    record = {**made_up(), "id": path.name, "spec": values, "source": "0", **changes}
+    write_record(path / "record.json", record)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nowhere", "'nowhere': there is no such folder; name that of a run, RUNS/ID"),
+        ("empty", "empty: has no record.json; name the folder of a run that is done, RUNS/ID"),
+        ("two", "two: has 2 runs; name one of them, as in two/a"),
+        ("damaged/made-up", "make the run again: rulekeep resume damaged"),
+        ("failed/made-up", "the run is failed, so there is no trained model; name one"),
+        ("outside/made-up", "scored an outside model, whose state is its own affair"),
+        ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
+        ("whole/made-up --contexts 64,64", "--contexts 64: is given twice; name each once"),
+        ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),
+        ("whole/made-up --contexts=-1", "--contexts -1: must be from 1"),
+        ("whole/made-up --examples 3", "--examples 3: must be from 40 to 1000000"),
+        ("whole/made-up --seed=-1", "--seed -1: must be from 0 to"),
+    ],
+)  # fmt: skip
+def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
+    run: Callable[..., tuple[int, bytes, str]], tmp_path: Path, words: str, message: str
+) -> None:
+    spec = tiny.tiny()
+    (tmp_path / "empty").mkdir()
+    for name in ("a", "b"):
+        hollow(tmp_path / "two", spec).rename(tmp_path / "two" / name)
+    path = hollow(tmp_path / "damaged", spec) / "record.json"
+    path.write_text(path.read_text().replace("recite", "recall"))
+    hollow(tmp_path / "failed", spec, status="failed")
+    hollow(tmp_path / "whole", spec)
+    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite"})
+    hollow(tmp_path / "article", {"task": "article"})
+    code, _, errors = run("explain", *words.split())
+    assert (code, errors.count("\n")) == (2, 1)
+    assert message in errors
+
+
+def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
+    tmp_path: Path,
+) -> None:
+    folder = finish(tmp_path / "runs" / "done", SPEC)
+    done = tiny.rulekeep("explain", "runs", "--examples", "40", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "At 64 tokens a probe finds" in done.stdout
+    assert "training again, 12 steps" in done.stderr
+    shown = tiny.rulekeep("report", "runs", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    text = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert "## Where rules are lost" in text
+    assert "## At which step rules are lost" in text
+    assert (tmp_path / "runs" / "report" / "explain.csv").read_text().count("\n") > 20
+    (folder / RECORD).write_text("{")
+    notes: list[str] = []
+    assert explanations(tmp_path / "runs", notes) == []
+    assert "run done: explain.json: not readable" in notes[0]
+
+
+def test_names_in_an_explanation_stay_text_in_the_report(finished: Path, tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    explained(finished)
+    body = read_explanation(finished / RECORD).as_recorded
+    body["traced"]["changes"][0] |= {"kind": hostile, "part": hostile}
+    explanation = Explanation.parse_json(json.loads(json.dumps(body)))
+    stray = explanation.model_copy(update={"run": hostile})
+    record = read_record(finished / "record.json")
+    write_report([record], tmp_path, "c", explanations=[explanation, stray])
+    html = (tmp_path / "report.html").read_text()
+    assert "<img" not in html
+    assert "its run is not shown, left out" in html
