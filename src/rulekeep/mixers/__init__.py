@@ -20,6 +20,7 @@ from rulekeep.mixers.retnet import RetNet
 from rulekeep.mixers.routed_slots import RoutedSlots
 from rulekeep.mixers.sliding_window import SlidingWindow
 from rulekeep.mixers.slots import Slots
+from rulekeep.mixers.sparse_delta import SparseDelta
 from rulekeep.mixers.ssd import SSD
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -37,6 +38,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "kda": KDA,
     "gated_slots": GatedSlots,
     "routed_slots": RoutedSlots,
+    "sparse_delta": SparseDelta,
 }
 
 __all__ = [
@@ -57,5 +59,6 @@ __all__ = [
     "RoutedSlots",
     "SlidingWindow",
     "Slots",
+    "SparseDelta",
     "Stateless",
 ]

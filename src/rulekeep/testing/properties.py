@@ -187,6 +187,9 @@ def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
 def slopes(subject: Subject) -> Verdict:
     """Gradients against central differences along a random direction."""
     gaps, mixer = Gaps(ALLOWED_OF_SLOPES), subject.made()
+    module = mixer.module if isinstance(mixer, Outside) else mixer
+    if getattr(module, "surrogate_gradient", False):
+        return None, "skipped: it says that its gradient is a surrogate, and no slope"
     for length in (1, 17, 65):
         x = runs.drawn(2, length, subject.width)
         state = runs.left_over(mixer, 2, subject.width)

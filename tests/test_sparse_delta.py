@@ -1,0 +1,115 @@
+"""The sparse delta memory: its formula, exact zeros, and what a shut gate still learns."""
+
+import pytest
+import torch
+
+from rulekeep.mixers import Delta, SparseDelta
+
+WIDTH = 8
+
+
+def drawn(time: int, *, seed: int = 1) -> torch.Tensor:
+    stream = torch.Generator().manual_seed(seed)
+    return torch.randn(1, time, WIDTH, dtype=torch.float64, generator=stream)
+
+
+def shut(mixer: SparseDelta, bias: float = -5.0) -> SparseDelta:
+    """Gates that no input of this size opens."""
+    with torch.no_grad():
+        mixer.write.bias.fill_(bias)
+        mixer.write.weight.mul_(0.1)
+        mixer.write_before.weight.mul_(0.1)
+    return mixer
+
+
+@pytest.mark.parametrize("serial", [True, False])
+def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
+    mixer = SparseDelta(WIDTH, heads=1, serial=serial).double()
+    x = drawn(40)
+    memory, before, outputs, gates = torch.zeros(8, 8).double(), torch.zeros(8).double(), [], []
+    for token in x[0]:
+        q, k, v = (mixer.in_projection.weight @ token).split(8)
+        q, k = (part * part.sigmoid() for part in (q, k))
+        q, k = q / q.norm(), k / k.norm()
+        read = memory.T @ q
+        outputs.append(
+            mixer.out_projection.weight @ (read / (read.square().mean() + 1e-5 / 8).sqrt())
+            + mixer.out_projection.bias
+        )
+        z = mixer.write.weight @ token + mixer.write.bias + mixer.write_before.weight @ before
+        gates.append((1.2 * z.sigmoid() - 0.1).clamp(0, 1).item())
+        memory = memory + gates[-1] * torch.outer(k, v - memory.T @ k)
+        before = token
+    y, state = mixer(x)
+    # The layer's norms add a little under their roots.
+    assert torch.allclose(y[0], torch.stack(outputs), rtol=0, atol=1e-3)
+    assert torch.allclose(state.memory[0, 0], memory, rtol=0, atol=1e-4)
+    assert mixer.write_strength(x)[0, :, 0].tolist() == pytest.approx(gates, abs=1e-12)
+
+
+def test_with_every_change_undone_it_is_the_delta_rule() -> None:
+    options = {"slack": 0.0, "token_shift": False, "read_first": False}
+    mixer, delta = SparseDelta(WIDTH, heads=2, **options).double(), Delta(WIDTH, heads=2).double()
+    mixer.load_state_dict(delta.state_dict())
+    x = drawn(70)
+    assert torch.equal(mixer(x)[0], delta(x)[0])
+    assert torch.equal(mixer(x)[1].memory, delta(x)[1].memory)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit(dtype: torch.dtype) -> None:
+    mixer = SparseDelta(WIDTH, heads=2).to(dtype)
+    _, state = mixer(drawn(30).to(dtype))
+    assert state.memory.abs().max() > 0.1
+    _, later = shut(mixer)(drawn(1000, seed=2).to(dtype), state)
+    assert torch.equal(later.memory, state.memory)
+    with torch.no_grad():
+        mixer.write.bias.fill_(50.0)
+    assert torch.equal(mixer.write_strength(drawn(30).to(dtype)).unique(), torch.ones(1).to(dtype))
+
+
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_a_shut_gate_still_learns_unless_the_clip_stops_it(straight_through: bool) -> None:
+    mixer = shut(SparseDelta(WIDTH, heads=2, straight_through=straight_through).double())
+    y, _ = mixer(drawn(40))
+    (y * drawn(40, seed=3)).sum().backward()
+    assert bool(mixer.write.bias.grad.abs().min() > 0) == straight_through
+
+
+def test_backward_is_that_of_the_gate_without_its_clip() -> None:
+    mixer = SparseDelta(WIDTH, heads=2).double()
+    x = drawn(40).mul_(4).requires_grad_()
+    gate = mixer.write_strength(x)
+    assert {0.0, 1.0} < set(gate.flatten().tolist())
+    direction = torch.randn_like(gate)
+    (found,) = torch.autograd.grad((gate * direction).sum(), x)
+    z = mixer.write(x) + mixer.write_before(torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1))
+    (expected,) = torch.autograd.grad((1.2 * z.sigmoid() * direction).sum(), x)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_cue_opens_the_gate_of_the_token_after_it_across_pieces_too() -> None:
+    mixer = shut(SparseDelta(WIDTH, heads=2).double())
+    cue = torch.zeros(WIDTH, dtype=torch.float64)
+    cue[0] = 1
+    with torch.no_grad():
+        mixer.write_before.weight.copy_(20 * cue.expand(2, -1))
+    x = drawn(9).clamp(-0.1, 0.1)
+    x[0, 4] = cue
+    opened = mixer.write_strength(x)[0].min(dim=-1).values
+    assert opened.gt(0).nonzero().flatten().tolist() == [5]
+    _, state = mixer(x[:, :5])
+    assert state.memory.abs().max() == 0
+    assert mixer(x[:, 5:6], state)[1].memory.abs().max() > 0
+
+
+def test_a_token_reads_what_stood_before_it() -> None:
+    mixer = SparseDelta(WIDTH, heads=2).double()
+    y, state = mixer(drawn(1))
+    assert torch.equal(y[0, 0], mixer.out_projection.bias)
+    assert state.memory.abs().max() > 0
+
+
+def test_a_slack_out_of_its_range_is_named() -> None:
+    with pytest.raises(ValueError, match=r"slack -0.1: must be from 0"):
+        SparseDelta(WIDTH, slack=-0.1)
