@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.article.models import ArticleModel
+from rulekeep.article.models import published_model
 from rulekeep.costs import environment, prepare_process
 from rulekeep.executors.local import WORKER_ENVIRONMENT
 from rulekeep.speed.measuring import CallCounter
@@ -74,7 +74,7 @@ def measure(context: int, repeats: int) -> dict[str, Any]:
     steps, counted = {}, {}
     for way, (name, serial) in MODELS.items():
         torch.manual_seed(0)
-        model = ArticleModel(name, context, serial=serial)
+        model = published_model(name, context, serial=serial)
         steps[way] = _step(model, tokens, last=None)
         # The loop's calls do not depend on the batch, and take long to count.
         counted[way] = _step(model, tokens[:1], last=None) if serial else steps[way]

@@ -4,7 +4,8 @@ import as_published
 import pytest
 import torch
 
-from rulekeep.article.models import ArticleModel
+from rulekeep.article.models import MemoryBlock, published_model
+from rulekeep.mixers import MIXERS
 
 NAMES = ["attention", "compressed"]
 
@@ -12,7 +13,7 @@ NAMES = ["attention", "compressed"]
 def twins(name: str, context: int) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Ours and the published model from the same draws, in float64."""
     torch.manual_seed(3)
-    ours = ArticleModel(name, context).double()
+    ours = published_model(name, context).double()
     torch.manual_seed(3)
     published = {"attention": as_published.Attention, "compressed": as_published.Compressed}
     return ours, published[name](context).double()
@@ -62,10 +63,22 @@ def test_logits_do_not_depend_on_later_tokens(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "growing"), [("attention", True), ("compressed", False)])
 def test_states_are_a_growing_cache_or_fixed_slots(name: str, growing: bool) -> None:
-    model = ArticleModel(name, 64)
+    model = published_model(name, 64)
     sizes = []
     for context in (16, 64):
         with torch.no_grad():
             states = model.states(torch.randint(39, (1, context)))
         sizes.append([sum(t.numel() for t in state) for state in states])
     assert sizes == ([[2048] * 2, [8192] * 2] if growing else [[512] * 2] * 2)
+
+
+@pytest.mark.parametrize("name", ["delta", "gated_slots", "lstm"])
+def test_another_mixer_stands_in_the_memorys_block(name: str) -> None:
+    torch.manual_seed(4)
+    block = MemoryBlock(lambda: MIXERS[name](64)).double()
+    x = torch.randn(2, 20, 64, dtype=torch.float64)
+    y, _ = block(x)
+    z = x + block.mixer(x)[0]
+    inner = block.contract(torch.nn.functional.gelu(block.expand(block.norm_mixed(z))))
+    assert torch.allclose(y, block.norm_out(z + inner), rtol=0, atol=1e-9)
+    assert torch.allclose(block.tail(x, 5), y[:, -5:], rtol=0, atol=1e-9)

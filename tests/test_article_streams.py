@@ -77,3 +77,21 @@ def test_replaying_leaves_the_global_streams_alone() -> None:
     replay(ArticleCell(context=64, model="attention"))
     assert random.getstate() == state
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_another_mixer_has_attentions_examples_and_batches_and_weights_of_its_seed() -> None:
+    cells = {
+        model: replay(ArticleCell(context=64, model=model, seed=2))
+        for model in ("attention", "delta[heads=8]", "delta")
+    }
+    attention, delta = cells["attention"], cells["delta[heads=8]"]
+    assert delta.train.tokens.tolist() == attention.train.tokens.tolist()
+    assert delta.validation.tokens.tolist() == attention.validation.tokens.tolist()
+    assert list(islice(delta.batches, 80)) == list(islice(attention.batches, 80))
+    again = replay(ArticleCell(context=64, model="delta[heads=8]", seed=2)).model
+    pairs = list(zip(delta.model.parameters(), again.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    other = replay(ArticleCell(context=64, model="delta[heads=8]", seed=3)).model
+    assert not torch.equal(other.head.weight, delta.model.head.weight)
+    heads = [block.mixer.heads for block in delta.model.blocks]
+    assert (heads, cells["delta"].model.blocks[0].mixer.heads) == ([8, 8], 4)

@@ -32,8 +32,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
 
 
 BAD = {
-    "unknown model": (["--models", "mamba"], "model 'mamba': choose from attention, compressed"),
-    "one of two models unknown": (["--models", "attention,x"], "model 'x': choose from"),
+    "unknown model": (["--models", "mamba"], "mixer 'mamba': choose from"),
+    "one of two models unknown": (["--models", "attention,x"], "mixer 'x': choose from"),
     "empty model": (["--models", ""], "model '': choose from"),
     "model twice": (["--models", "attention,attention"], "model attention given 2 times"),
     "short context": (["--contexts", "15"], "context 15: must be 16 or more"),

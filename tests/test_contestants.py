@@ -5,12 +5,12 @@ from inspect import signature
 import pytest
 import torch
 
-from rulekeep.contestants import RATES, Contestant, chosen_rate, contestants, rate_runs
+from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB, EXAM_MIXERS, PRESETS, SEEDS, exam
 from rulekeep.resolving import resolve
 from rulekeep.run import build
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import Contestant, RunSpec, UsageError, contestants
 from rulekeep.store import Record
 
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}

@@ -2,77 +2,20 @@
 
     attention[positions=rotary], delta[heads=8], my_file.py:MyMixer
 
-An option that is a field of a run's spec (as `added_positions` or `width`) goes there, any
-other to the mixer. The learning rate of each is the one with the lowest mean dev loss at
-training lengths in a grid of three, extended once where the best stands at its edge.
+The learning rate of each is the one with the lowest mean dev loss at training lengths in a grid
+of three, extended once where the best stands at its edge.
 """
 
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from rulekeep.resolving import described
-from rulekeep.specs import Option, RunSpec, UsageError
+from rulekeep.specs import Contestant, RunSpec
 from rulekeep.store import Record
 from rulekeep.summary import choose_learning_rate
 
 RATES = (1e-3, 3e-3, 1e-2)
-_ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
-_BETWEEN = re.compile(r",(?![^\[]*\])")
-
-
-class Contestant(NamedTuple):
-    """A mixer, its own options, and what else its runs are given."""
-
-    mixer: str
-    options: Mapping[str, Option]
-    settings: Mapping[str, Option]
-
-    def spec(self, **values: Any) -> RunSpec:
-        """A run of it."""
-        return RunSpec.parse_json(
-            {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
-        )
-
-
-def contestants(text: str) -> tuple[Contestant, ...]:
-    """The contestants that a text names.
-
-    Raises:
-        UsageError: it is written in another way.
-    """
-    found: list[Contestant] = []
-    for part in _BETWEEN.split(text):
-        match = _ONE.fullmatch(part.strip())
-        if match is None:
-            raise UsageError(f"mixer {part.strip()!r}: write name or name[option=value,…]")
-        options: dict[str, Option] = {}
-        for pair in filter(None, (match[2] or "").split(",")):
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise UsageError(f"mixer {part.strip()!r}: {pair!r} must be option=value")
-            options[key.strip().replace("-", "_")] = scalar(value.strip())
-        settings = {key: options.pop(key) for key in list(options) if key in RunSpec.model_fields}
-        one = Contestant(match[1].strip(), options, settings)
-        if one in found:
-            raise UsageError(f"mixer {part.strip()!r}: given twice; name each once")
-        found.append(one)
-    return tuple(found)
-
-
-def scalar(text: str) -> Option:
-    """An option's value: a number, true, false, None or null, or the text itself."""
-    if text in ("None", "null"):
-        return None
-    try:
-        value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
-        return text
-    if isinstance(value, float) and not math.isfinite(value):
-        return text
-    return value if isinstance(value, (bool, int, float)) else text
 
 
 def rate_runs(one: Contestant, records: Iterable[Record], base: Mapping[str, Any]) -> list[RunSpec]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_PUBLISHED = ("attention", "compressed", "compressed (serial)")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", ":", "-.")
 
@@ -44,7 +45,10 @@ def article_overview(curves: Sequence[Curve], device: str) -> Figure:
     _over_steps(panels[0, 1], curves, "token_accuracy", "token accuracy", models, contexts)
     _over_steps(panels[1, 0], curves, "rule_accuracy", "rule accuracy", models, contexts)
     _seconds(panels[1, 1], curves, models, contexts)
-    figure.suptitle(f"Attention and the compressed memory, as published — {device}", fontsize=11)
+    contest = "Attention and the compressed memory, as published"
+    if joined := [model for model in models if model not in _PUBLISHED]:
+        contest += f", and {', '.join(joined)}"
+    figure.suptitle(f"{contest} — {device}", fontsize=11)
     return figure
 
 

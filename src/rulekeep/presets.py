@@ -9,8 +9,8 @@ learning rates on the dev split before it runs the rest.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rulekeep.contestants import Contestant, chosen_rate, contestants, rate_runs
-from rulekeep.specs import AnySpec, ArticleSpec, RunSpec
+from rulekeep.contestants import chosen_rate, rate_runs
+from rulekeep.specs import AnySpec, ArticleSpec, Contestant, RunSpec, contestants
 from rulekeep.store import Record
 
 SEEDS = (1, 2, 3, 4, 5)

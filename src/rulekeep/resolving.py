@@ -5,7 +5,7 @@ Options are those of the class: a task's `options_type`, a mixer's keyword-only 
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,16 @@ from pydantic import create_model
 
 from rulekeep import sources
 from rulekeep.registry import build_task, choose, failure_line, find_class, load_task, plugin_file
-from rulekeep.specs import AnySpec, Option, PredictorSpec, RunSpec, Spec, UsageError
+from rulekeep.specs import (
+    PUBLISHED_WIDTH,
+    AnySpec,
+    ArticleCell,
+    Option,
+    PredictorSpec,
+    RunSpec,
+    Spec,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -109,7 +118,26 @@ def described(spec: AnySpec) -> tuple[AnySpec, str]:
     if isinstance(spec, PredictorSpec):
         predictor = resolve_predictor(spec)
         return predictor.spec, predictor.source
-    return spec, sources.digest(spec.code, (), constants=json.dumps(spec.as_recorded))
+    modules, files = spec.code, tuple[Path, ...]()
+    if isinstance(spec, ArticleCell) and spec.challenger:
+        article_mixer(spec)
+        own, files = _catalogued([(spec.challenger.mixer, _mixer_catalogue())])
+        modules += own
+    return spec, sources.digest(modules, files, constants=json.dumps(spec.as_recorded))
+
+
+def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
+    """What makes the mixer that joins the article's contest in a cell.
+
+    Raises:
+        UsageError: there is no such mixer, or its options cannot be.
+    """
+    assert cell.challenger is not None, cell
+    name = cell.challenger.mixer
+    kind = load_mixer(name)
+    return mixer_maker(
+        name, kind, PUBLISHED_WIDTH, mixer_options(name, kind, cell.challenger.options)
+    )
 
 
 def check_device(device: str) -> None:
@@ -259,13 +287,26 @@ def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> No
 def _code(
     task: str, mixers: tuple[str, ...], predictor: str | None = None
 ) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    from rulekeep.mixers import MIXERS
     from rulekeep.tasks import TASKS
 
-    modules, files = list(_RUNNING if predictor is None else _SCORING), list[Path]()
     places: list[tuple[str, Mapping[str, type[Any]]]] = [(task, TASKS)]
-    places += [(name, MIXERS) for name in mixers]
+    places += [(name, _mixer_catalogue()) for name in mixers]
     places += [] if predictor is None else [(predictor, {})]
+    modules, files = _catalogued(places)
+    return ((*_RUNNING, *modules) if predictor is None else (*_SCORING, *modules)), files
+
+
+def _mixer_catalogue() -> Mapping[str, type[Any]]:
+    from rulekeep.mixers import MIXERS
+
+    return MIXERS
+
+
+def _catalogued(
+    places: Iterable[tuple[str, Mapping[str, type[Any]]]],
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """The modules of what stands in a catalogue, and the files of what does not."""
+    modules, files = list[str](), list[Path]()
     for name, catalogue in places:
         path = plugin_file(name)
         if path is None:

@@ -5,11 +5,13 @@
 
 `attention` is what `torch.nn.TransformerEncoder` computes (post-norm, GELU, both layers
 starting as copies of one); `compressed` is a block around the slot memory. Modules are
-created in the published order, so that the same seed draws the same weights.
+created in the published order, so that the same seed draws the same weights. Any other mixer
+joins the contest in the block of the slot memory.
 """
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, final
 
 from jaxtyping import Float, Int
@@ -67,12 +69,12 @@ class AttentionBlock(Block):
 
 
 @final
-class SlotBlock(Block):
-    """LayerNorm(x + y + F(x + y)) around the slot memory's y."""
+class MemoryBlock(Block):
+    """LayerNorm(x + y + F(x + y)) around the y of a memory, the published one or another."""
 
-    def __init__(self, *, serial: bool) -> None:
+    def __init__(self, make: Callable[[], Mixer]) -> None:
         super().__init__()
-        self.mixer = Slots(WIDTH, serial=serial)
+        self.mixer = make()
         self.norm_mixed = nn.LayerNorm(WIDTH)
         self.expand = nn.Linear(WIDTH, HIDDEN)
         self.contract = nn.Linear(HIDDEN, WIDTH)
@@ -85,14 +87,14 @@ class SlotBlock(Block):
 
 
 class ArticleModel(nn.Module):
-    """One of the article's models, built at one context."""
+    """A model around some blocks, built at one context."""
 
-    def __init__(self, name: str, context: int, *, serial: bool = False) -> None:
+    def __init__(self, make_blocks: Callable[[], list[Block]], context: int) -> None:
         super().__init__()
         vocabulary = len(Article.vocabulary)
         self.token_embedding = nn.Embedding(vocabulary, WIDTH)
         self.position_embedding = nn.Embedding(context, WIDTH)
-        self.blocks = nn.ModuleList(MODELS[name](serial))
+        self.blocks = nn.ModuleList(make_blocks())
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, vocabulary)
 
@@ -127,13 +129,19 @@ class ArticleModel(nn.Module):
         return out
 
 
-def _attention_blocks(_serial: bool) -> list[Block]:
+def attention_blocks() -> list[Block]:
+    """Attention as published: both layers start as copies of one."""
     first = AttentionBlock()
     return [first, *(copy.deepcopy(first) for _ in range(LAYERS - 1))]
 
 
-def _slot_blocks(serial: bool) -> list[Block]:
-    return [SlotBlock(serial=serial) for _ in range(LAYERS)]
+def memory_blocks(make: Callable[[], Mixer]) -> list[Block]:
+    """A memory of its own in each layer."""
+    return [MemoryBlock(make) for _ in range(LAYERS)]
 
 
-MODELS = {"attention": _attention_blocks, "compressed": _slot_blocks}
+def published_model(name: str, context: int, *, serial: bool = False) -> ArticleModel:
+    """One of the article's two; `serial` runs the slot memory as a loop over tokens."""
+    if name == "attention":
+        return ArticleModel(attention_blocks, context)
+    return ArticleModel(lambda: memory_blocks(lambda: Slots(WIDTH, serial=serial)), context)

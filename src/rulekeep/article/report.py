@@ -12,7 +12,7 @@ from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.article.records import device_label, published_history, scores
 from rulekeep.specs import ArticleCell
 from rulekeep.store import Record, write_bytes, write_text
-from rulekeep.summary import summarise_scores
+from rulekeep.summary import paired_difference, summarise_scores
 
 Rows = dict[ArticleCell, Record]
 
@@ -103,6 +103,23 @@ def over_seeds(rows: Rows) -> str:
             each = [text.replace("nan", "diverged") for text in each]
             body.append([str(context), model, name, summary.text(), *each])
     return markdown_table(header, body)
+
+
+def against_attention(rows: Rows) -> str:
+    """The other models' rule accuracy less attention's, paired by seed, a line a context."""
+    found: dict[tuple[int, str], dict[int, float]] = {}
+    for cell, record in rows.items():
+        row = scores(record)
+        value = math.nan if row is None else row["rule_accuracy"]
+        found.setdefault((cell.context, _name(cell)), {})[cell.seed] = value
+    body = []
+    for (context, model), by_seed in found.items():
+        baseline = found.get((context, "attention"), {})
+        if model != "attention" and by_seed.keys() & baseline.keys():
+            difference = paired_difference(by_seed, baseline)
+            body.append([str(context), model, difference.summary.text()])
+    header = ["context", "model", "rule accuracy less attention's (95 % interval)"]
+    return markdown_table(header, body) if body else ""
 
 
 def leak_table(contexts: Sequence[int]) -> str:
@@ -204,6 +221,8 @@ def _report(rows: Rows, device: str, command: str, made: str) -> str:
             "## Over seeds\n\nMean and 95 % interval (Student t, clipped to 0 to 1), "
             f"and every seed.\n\n{over_seeds(rows)}\n\n"
         )
+        if paired := against_attention(rows):
+            seeds += f"Paired by seed:\n\n{paired}\n\n"
     contexts = list(dict.fromkeys(cell.context for cell in rows))
     return (
         "# The article's experiment, reproduced\n\n"

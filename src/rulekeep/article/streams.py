@@ -6,6 +6,9 @@ models, and trains attention, then compressed, sampling 80 batches each. Shuffle
 samples alone use Python's stream, construction alone uses torch's, and training uses
 neither. So the streams of a cell are had by drawing all that came before it, unused.
 
+Another mixer that joins has the examples and the batches of attention, and weights from a
+stream named after it and the seed.
+
 A context that is not published counts as appended after 1028, on its own; more steps
 than 80 go on with the cell's own stream. What is asked for beside a cell changes nothing.
 """
@@ -16,7 +19,9 @@ from typing import NamedTuple
 
 import torch
 
-from rulekeep.article.models import ArticleModel
+from rulekeep.article.models import ArticleModel, memory_blocks, published_model
+from rulekeep.resolving import article_mixer
+from rulekeep.seeds import named_seed
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_BATCH_SIZE,
@@ -50,18 +55,19 @@ def replay(cell: ArticleCell) -> CellStreams:
     if cell.context not in contexts:
         contexts.append(cell.context)
     task = Article()
+    same_as = "attention" if cell.challenger else cell.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         for context in contexts:
             train_rows = _shuffled(stream, task, TRAIN_EXAMPLES)
             validation_rows = _shuffled(stream, task, VALIDATION_EXAMPLES)
             models = {
-                name: ArticleModel(name, context, serial=cell.serial) for name in ARTICLE_MODELS
+                name: published_model(name, context, serial=cell.serial) for name in ARTICLE_MODELS
             }
             for name in ARTICLE_MODELS:
-                if (context, name) == (cell.context, cell.model):
+                if (context, name) == (cell.context, same_as):
                     return CellStreams(
-                        models[name],
+                        _joining(cell) if cell.challenger else models[name],
                         task.examples("train", context).take(train_rows),
                         task.examples("test", context).take(validation_rows),
                         _batches(stream),
@@ -69,6 +75,12 @@ def replay(cell: ArticleCell) -> CellStreams:
                 for _ in range(PUBLISHED_STEPS):
                     stream.sample(range(TRAIN_EXAMPLES), PUBLISHED_BATCH_SIZE)
     raise AssertionError(f"no such cell: {cell}")
+
+
+def _joining(cell: ArticleCell) -> ArticleModel:
+    make = article_mixer(cell)
+    torch.manual_seed(named_seed("article model", cell.model, cell.seed))
+    return ArticleModel(lambda: memory_blocks(make), cell.context)
 
 
 def _shuffled(stream: random.Random, task: Article, keep: int) -> list[int]:

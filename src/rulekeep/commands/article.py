@@ -22,6 +22,7 @@ from rulekeep.specs import (
     PUBLISHED_STEPS,
     ArticleCell,
     ArticleSpec,
+    split_names,
 )
 from rulekeep.store import RESULTS, Record
 
@@ -46,7 +47,8 @@ def article(
     contexts
         Sequence lengths in tokens, separated by commas; 16 or more each.
     models
-        attention, compressed, or both, separated by commas.
+        attention, compressed, and any mixer that joins them, separated by commas: a name or
+        file.py:Class, with options in brackets, as in delta[heads=8].
     seeds
         Seeds of the replayed random streams, separated by commas; 7 is the published one.
     steps
@@ -63,7 +65,7 @@ def article(
     """
     spec = ArticleSpec.parse(
         contexts=integers("contexts", contexts),
-        models=tuple(name.strip() for name in models.split(",")),
+        models=split_names(models),
         seeds=integers("seeds", seeds),
         steps=integer("steps", steps),
         serial=serial,
@@ -80,10 +82,14 @@ def article(
             say(f"--leak trains nothing: {', '.join(ignored)} ignored")
         print(f"{report.LEAK_MEANING}\n\n{report.leak_table(spec.contexts)}")
         return 0
+    cells = spec.cells()
+    # What cannot be is said before there is a folder.
+    for cell in cells:
+        if cell.challenger:
+            sweep.identity(cell)
     folder = run_folder("article", out)
     experiment.open_folder(folder)
     executor.prepare()
-    cells = spec.cells()
     records: list[Record] = []
     try:
         return _run(cells, folder, executor, records)
@@ -132,7 +138,7 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
     table, failures = report.comparison(rows)
     print(f"\n{table}\n\n{report.details(rows)}\n")
     if len({cell.seed for cell in rows}) > 1:
-        print(f"{report.over_seeds(rows)}\n")
+        print(f"{report.over_seeds(rows)}\n\n{report.against_attention(rows)}\n")
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")

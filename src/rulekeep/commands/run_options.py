@@ -9,8 +9,7 @@ from cyclopts import Parameter
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 
 from rulekeep.commands.options import integer
-from rulekeep.contestants import scalar
-from rulekeep.specs import Option, RunSpec, UsageError
+from rulekeep.specs import Option, RunSpec, UsageError, scalar
 
 _LARGEST_FILE = 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)

@@ -16,12 +16,19 @@ from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
-from rulekeep.contestants import contestants
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.presets import PRESETS
 from rulekeep.registry import failure_line, find_function
 from rulekeep.resolving import check_device
-from rulekeep.specs import KINDS, AnySpec, PredictorSpec, RunSpec, UsageError, validation_line
+from rulekeep.specs import (
+    KINDS,
+    AnySpec,
+    PredictorSpec,
+    RunSpec,
+    UsageError,
+    contestants,
+    validation_line,
+)
 from rulekeep.store import RESULTS, Record, RunFolder
 from rulekeep.trackers import check_tracker
 

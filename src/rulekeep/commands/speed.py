@@ -12,10 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.options import integer, integers, opened, run_folder
 from rulekeep.commands.printed import print_tables
-from rulekeep.contestants import contestants
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
-from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
+from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
 

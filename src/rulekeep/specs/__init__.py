@@ -10,10 +10,10 @@ from rulekeep.specs.article import (
     PUBLISHED_STEPS,
     PUBLISHED_WIDTH,
     ArticleCell,
-    ArticleModelName,
     ArticleSpec,
 )
 from rulekeep.specs.base import Spec, UsageError, validation_line
+from rulekeep.specs.contestant import Contestant, contestants, scalar, split_names
 from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
@@ -32,8 +32,8 @@ __all__ = [
     "PUBLISHED_WIDTH",
     "AnySpec",
     "ArticleCell",
-    "ArticleModelName",
     "ArticleSpec",
+    "Contestant",
     "Option",
     "Positions",
     "PredictorSpec",
@@ -43,5 +43,8 @@ __all__ = [
     "SpeedSpec",
     "TrainingSpec",
     "UsageError",
+    "contestants",
+    "scalar",
+    "split_names",
     "validation_line",
 ]

@@ -1,13 +1,12 @@
 """The published experiment: its grid, its cells, and what the article fixed."""
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 from pydantic import field_validator
 
-from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.base import Spec, UsageError, each_once
+from rulekeep.specs.contestant import Contestant, contestants
 from rulekeep.specs.run import TrainingSpec
-
-ArticleModelName: TypeAlias = Literal["attention", "compressed"]
 
 PUBLISHED_CONTEXTS = (64, 256, 1028)
 PUBLISHED_SEED = 7
@@ -16,21 +15,24 @@ PUBLISHED_BATCH_SIZE = 64
 PUBLISHED_WIDTH = 64
 PUBLISHED_HIDDEN = 256
 PUBLISHED_LAYERS = 2
-ARTICLE_MODELS: tuple[ArticleModelName, ...] = ("attention", "compressed")
+ARTICLE_MODELS = ("attention", "compressed")
 SHORTEST_ARTICLE_CONTEXT = 16
 LONGEST_ARTICLE_CONTEXT = 2**17
 MOST_ARTICLE_STEPS = 10**6
 
 
 class ArticleCell(Spec):
-    """One model of the article trained once: the unit that runs, records and resumes."""
+    """One model of the article trained once: the unit that runs, records and resumes.
+
+    `model` is one of the two published, or a mixer as a contestant is written, delta[heads=8].
+    """
 
     kind: ClassVar[str] = "article"
     runner: ClassVar[str] = "rulekeep.article.cell:run_cell"
     code: ClassVar[tuple[str, ...]] = ("rulekeep.article.cell",)
 
     context: int
-    model: ArticleModelName
+    model: str
     seed: int = PUBLISHED_SEED
     steps: int = PUBLISHED_STEPS
     serial: bool = False
@@ -40,6 +42,11 @@ class ArticleCell(Spec):
         """A readable name, unique to the cell."""
         serial = "-serial" if self.serial else ""
         return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}"
+
+    @property
+    def challenger(self) -> Contestant | None:
+        """The mixer that joins the contest; None for the published models."""
+        return None if self.model in ARTICLE_MODELS else _challenger(self.model)
 
     @property
     def training(self) -> TrainingSpec:
@@ -55,10 +62,12 @@ class ArticleCell(Spec):
     @property
     def as_recorded(self) -> dict[str, Any]:
         """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
+        challenger = self.challenger
         return {
             **self.model_dump(mode="json"),
             "task": "article",
-            "mixer": self.model,
+            "mixer": challenger.mixer if challenger else self.model,
+            **({"mixer_options": dict(challenger.options)} if challenger else {}),
             "test_contexts": [self.context],
             "width": PUBLISHED_WIDTH,
             "hidden": PUBLISHED_HIDDEN,
@@ -95,7 +104,7 @@ class ArticleSpec(Spec):
     def _models_are_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         for model in models:
             if model not in ARTICLE_MODELS:
-                raise ValueError(f"model {model!r}: choose from {', '.join(ARTICLE_MODELS)}")
+                _challenger(model)
         return each_once("model", models)
 
     @field_validator("seeds")
@@ -132,3 +141,14 @@ class ArticleSpec(Spec):
             for context in self.contexts
             for model in self.models
         ]
+
+
+def _challenger(model: str) -> Contestant:
+    if not model:
+        raise UsageError(
+            f"model {model!r}: choose from {', '.join(ARTICLE_MODELS)}, or name a mixer"
+        )
+    (one,) = contestants(model)
+    for name in one.settings:
+        raise UsageError(f"model {model!r}: {name} is as the article has it; leave it out")
+    return one

@@ -1,0 +1,52 @@
+"""The tables of the exam in README, out of its records.
+
+    python benchmarks/exam_table.py                       # of results/exam
+    python benchmarks/exam_table.py RUNS
+
+Retention on test at the longest length trained on and at four times that: means over the seeds
+with their 95 % intervals (Student t), at the learning rate that dev chose. A cell with fewer than
+five seeds says so.
+"""
+
+import sys
+from pathlib import Path
+
+from rulekeep.report.cells import Contest, Group, contests, labels
+from rulekeep.report.reading import read_runs
+from rulekeep.store import read_runs as kept_runs
+
+EXAM = Path(__file__).parent.parent / "results" / "exam"
+CONTEXTS = (256, 1028)
+
+
+def page(root: Path) -> str:
+    """A table a context, as Markdown."""
+    found = contests(read_runs(kept_runs(root).records).runs)
+    return "\n".join(_table(found, context) for context in CONTEXTS)
+
+
+def _table(found: list[Contest], context: int) -> str:
+    columns = labels(found)
+    lines = [
+        f"| {context} tokens | chance | {' | '.join(columns)} |",
+        f"|---|--:|{'---|' * len(columns)}",
+    ]
+    for contest in found:
+        groups = {group.label: group for group in contest.groups}
+        chance = next(iter(groups.values())).chance("retention", context)
+        cells = [_cell(groups.get(label), context) for label in columns]
+        lines.append(f"| {contest.task} | {chance:.3f} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(group: Group | None, context: int) -> str:
+    if group is None:
+        return "not run"
+    if group.is_undefined(context):
+        return "not defined"
+    summary = group.summary("retention", context)
+    return "not run" if summary is None else summary.text()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else EXAM))
