@@ -13,6 +13,7 @@ from report_records import record as made_up
 from torch import Tensor
 
 from rulekeep import run as running
+from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.records import explanations
 from rulekeep.explain import explaining, remade
 from rulekeep.explain.job import Job, Outcome, explain
@@ -422,6 +423,14 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     code, _, errors = run("explain", *words.split())
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors
+
+
+def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:
+    tested = [64, 96, 1028, 4096]
+    assert default_contexts(None, tiny.tiny(test_contexts=tested)) == (64, 96, 1028)
+    learned = tiny.tiny(test_contexts=tested, added_positions="learned")
+    assert default_contexts(None, learned) == (64,)
+    assert default_contexts(None, tiny.tiny(test_contexts=[4096])) == (64,)
 
 
 def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(

@@ -126,7 +126,8 @@ def _spec(record: Record, named: str) -> RunSpec:
 
 def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
     if text is None:
-        return tuple(c for c in spec.tested if c <= _LONG_CONTEXT) or (spec.context,)
+        longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
+        return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
     found = integers("contexts", text)
     for context in found:
         if found.count(context) > 1:

@@ -109,12 +109,12 @@ def _lost(found: Sequence[Explained]) -> Table:
         (
             *_place(one.run),
             Cell(f"{probed.context:,}", probed.context),
+            Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
             _share(probed.places[0].found),
             _share(probed.places[-1].found),
             _share(probed.said),
             Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
             *(_difference(getattr(probed.lost, step)) for step in _STEPS),
-            Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
         )
         for one in found
         for probed in one.explanation.probes
@@ -129,10 +129,11 @@ def _lost(found: Sequence[Explained]) -> Table:
         "then and no more before the answer (body), and what is found there and not said "
         "(read-out; below 0 where the model says more than the probe finds); paired by example. "
         "Rules in a head are probed right after the last of them, others each right after itself. "
-        "“Chance”: of the probe, and of what is said. “Most”: the step that loses most, if any.",
+        "“Chance”: of the probe, and of what is said. “Most lost at”: "
+        "the step that loses most, if any does beyond its interval.",
         header=(
-            *_PLACE, "read at", "after the rules", "before the answer", "said", "chance",
-            "lost: capture", "lost: body", "lost: read-out", "most",
+            *_PLACE, "read at", "most lost at", "after the rules", "before the answer", "said",
+            "chance", "lost: capture", "lost: body", "lost: read-out",
         ),
         rows=tuple(rows),
         empty="No run is explained: rulekeep explain RUN.",
@@ -285,7 +286,7 @@ def _part(trace: Trace) -> str:
 
 
 def _title(run: Run) -> str:
-    return f"{run.task}, {run.label}, trained at {run.context:,}, seed {run.seed}"
+    return f"{run.label}, seed {run.seed}: {run.task}, trained at {run.context:,}"
 
 
 def _short(run: Run) -> str:
