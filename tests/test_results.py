@@ -1,5 +1,6 @@
 """Every figure that README states comes out of the committed records."""
 
+import importlib.util
 import json
 import re
 import statistics
@@ -146,3 +147,13 @@ def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
     assert min(rates) >= 5
     text = (ROOT / "docs" / "tasks.md").read_text()
     assert f"{min(rates):.0f} to {max(rates):.0f} million tokens a second on one core" in text
+
+
+def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
+    place = ROOT / "benchmarks" / "exam_table.py"
+    spec = importlib.util.spec_from_file_location("exam_table", place)
+    assert spec is not None
+    assert spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert table.page(table.EXAM) in README
