@@ -225,18 +225,26 @@ class DeltaMixer(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        write = self.write_strength(x).unsqueeze(-1)
-        decay = self._log_decay(x)
+        return self._written(queries_keys, values, self.write_strength(x), state[0], x)
+
+    def _written(
+        self,
+        queries_keys: Tensor,
+        values: Tensor,
+        strength: Float[Tensor, "batch time heads"],
+        memory: Tensor,
+        x: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What is read and the memory after it, in the form that runs."""
+        write, decay = strength.unsqueeze(-1), self._log_decay(x)
         if self.convolution is None and not self.serial:
             return delta_unit(
-                queries_keys, values, write, state[0], log_decay=decay, chunk=self.chunk
+                queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk
             )
         queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
         if self.serial:
-            return delta_loop(queries, keys, values, write, state[0], log_decay=decay)
-        return delta_chunks(
-            queries, keys, values, write, state[0], log_decay=decay, chunk=self.chunk
-        )
+            return delta_loop(queries, keys, values, write, memory, log_decay=decay)
+        return delta_chunks(queries, keys, values, write, memory, log_decay=decay, chunk=self.chunk)
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:

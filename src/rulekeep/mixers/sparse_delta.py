@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rulekeep.chunks import delta_chunks, delta_loop, delta_unit, unit
+from rulekeep.chunks import unit
 from rulekeep.mixers.matrix import DeltaMixer
 
 
@@ -104,7 +104,7 @@ class SparseDelta(DeltaMixer):
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         memory, last = state
-        write = self.write_strength(x, SparseDeltaState(memory, last)).unsqueeze(-1)
+        strength = self.write_strength(x, SparseDeltaState(memory, last))
         first = None
         if self.read_first:
             # A query reads a place earlier, which is before its own token writes.
@@ -113,14 +113,7 @@ class SparseDelta(DeltaMixer):
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
             later = torch.cat([queries[:, 1:], torch.zeros_like(queries[:, :1])], dim=1)
             queries_keys = torch.cat([later, keys], dim=-2)
-        if self.convolution is None and not self.serial:
-            read, after = delta_unit(queries_keys, values, write, memory, chunk=self.chunk)
-        else:
-            queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
-            if self.serial:
-                read, after = delta_loop(queries, keys, values, write, memory)
-            else:
-                read, after = delta_chunks(queries, keys, values, write, memory, chunk=self.chunk)
+        read, after = self._written(queries_keys, values, strength, memory, x)
         if first is not None:
             read = torch.cat([first, read[:, :-1]], dim=1)
         return read, after, x[:, -1:]
