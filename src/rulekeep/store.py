@@ -22,8 +22,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, final
+from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
+from rulekeep.specs import Spec, UsageError
+
+_SpecType = TypeVar("_SpecType", bound=Spec)
 Record = dict[str, Any]
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "diverged")
@@ -138,6 +141,21 @@ def read_runs(root: Path) -> Kept:
                 again = ", and the run made again" if record else ""
                 kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
     return kept
+
+
+def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
+    """What a command wrote, as the spec that it is; none of its checksum.
+
+    Raises:
+        CorruptRecordError: it is damaged, or none of these.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return kind.parse_json(read_record(path))
+    except UsageError as error:
+        raise CorruptRecordError(
+            f"{path.name}: no record of rulekeep {command} ({error})"
+        ) from None
 
 
 def _check_run(path: Path, record: Record, identity: str) -> None:

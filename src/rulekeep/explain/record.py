@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from rulekeep.specs import Option, Spec, UsageError
-from rulekeep.store import CorruptRecordError, read_record
+from rulekeep.specs import Option, Spec
+from rulekeep.store import read_spec
 
 RECORD = "explain.json"
 # What a trace is of that is no tensor of the state.
@@ -148,7 +148,4 @@ def read_explanation(path: Path) -> Explanation:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
-    try:
-        return Explanation.parse_json(read_record(path))
-    except UsageError as error:
-        raise CorruptRecordError(f"{path.name}: no record of rulekeep explain ({error})") from None
+    return read_spec(path, Explanation, "explain")

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from rulekeep.specs import Option, Spec, SpeedSpec, UsageError
-from rulekeep.store import CorruptRecordError, read_record
+from rulekeep.specs import Option, Spec, SpeedSpec
+from rulekeep.store import read_spec
 
 RECORD = "speed.json"
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
@@ -134,7 +134,4 @@ def read_speed(path: Path) -> SpeedRecord:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
-    try:
-        return SpeedRecord.parse_json(read_record(path))
-    except UsageError as error:
-        raise CorruptRecordError(f"{path.name}: no record of rulekeep speed ({error})") from None
+    return read_spec(path, SpeedRecord, "speed")
