@@ -11,6 +11,7 @@ five seeds says so.
 import sys
 from pathlib import Path
 
+from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, labels
 from rulekeep.report.reading import read_runs
 from rulekeep.store import read_runs as kept_runs
@@ -27,16 +28,13 @@ def page(root: Path) -> str:
 
 def _table(found: list[Contest], context: int) -> str:
     columns = labels(found)
-    lines = [
-        f"| {context} tokens | chance | {' | '.join(columns)} |",
-        f"|---|--:|{'---|' * len(columns)}",
-    ]
+    body = []
     for contest in found:
         groups = {group.label: group for group in contest.groups}
         chance = next(iter(groups.values())).chance("retention", context)
         cells = [_cell(groups.get(label), context) for label in columns]
-        lines.append(f"| {contest.task} | {chance:.3f} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        body.append([contest.task, f"{chance:.3f}", *cells])
+    return markdown_table([f"{context} tokens", "chance", *columns], body) + "\n"
 
 
 def _cell(group: Group | None, context: int) -> str:

@@ -1,6 +1,5 @@
 """The literature check: its runs, what they take, and the page that comes of their records."""
 
-import importlib.util
 import subprocess
 import sys
 from itertools import islice
@@ -9,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import script
 
 from rulekeep.mixed_recall import PAIRS, steps_of
 from rulekeep.presets import (
@@ -35,11 +35,7 @@ LOOK_SECONDS = 3.0
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    place = ROOT / "benchmarks/literature_table.py"
-    spec = importlib.util.spec_from_file_location("literature_table", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("literature_table")
 
 
 def all_specs() -> list[RunSpec]:

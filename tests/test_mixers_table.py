@@ -1,11 +1,11 @@
 """docs/mixers.md is what the code says and measures."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import script
 
 from rulekeep.mixers import MIXERS
 
@@ -14,10 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks/mixers_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("mixers_table")
 
 
 def test_the_committed_page_is_the_one_that_the_code_makes(table: ModuleType) -> None:

@@ -1,12 +1,12 @@
 """Every figure that README states comes out of the committed records."""
 
-import importlib.util
 import json
 import re
 import statistics
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
@@ -150,10 +150,5 @@ def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
 
 
 def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
-    place = ROOT / "benchmarks" / "exam_table.py"
-    spec = importlib.util.spec_from_file_location("exam_table", place)
-    assert spec is not None
-    assert spec.loader is not None
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
+    table = script("exam_table")
     assert table.page(table.EXAM) in README
