@@ -119,9 +119,9 @@ def described(spec: AnySpec) -> tuple[AnySpec, str]:
         predictor = resolve_predictor(spec)
         return predictor.spec, predictor.source
     modules, files = spec.code, tuple[Path, ...]()
-    if isinstance(spec, ArticleCell) and spec.challenger:
+    if isinstance(spec, ArticleCell) and (challenger := spec.challenger):
         article_mixer(spec)
-        own, files = _catalogued([(spec.challenger.mixer, _mixer_catalogue())])
+        own, files = _catalogued([(challenger.mixer, _mixer_catalogue())])
         modules += own
     return spec, sources.digest(modules, files, constants=json.dumps(spec.as_recorded))
 
@@ -132,12 +132,11 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     Raises:
         UsageError: there is no such mixer, or its options cannot be.
     """
-    assert cell.challenger is not None, cell
-    name = cell.challenger.mixer
-    kind = load_mixer(name)
-    return mixer_maker(
-        name, kind, PUBLISHED_WIDTH, mixer_options(name, kind, cell.challenger.options)
-    )
+    challenger = cell.challenger
+    assert challenger is not None, cell
+    name, kind = challenger.mixer, load_mixer(challenger.mixer)
+    options = mixer_options(name, kind, challenger.options)
+    return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
 
 
 def check_device(device: str) -> None:

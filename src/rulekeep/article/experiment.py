@@ -110,5 +110,5 @@ def _made_by_other_torch(finished: Sequence[Record]) -> list[str]:
 
 def _length(cell: ArticleCell) -> float:
     # Relative seconds, good enough to start the longest first.
-    per_token = 1 + cell.context / 500 if cell.model == "attention" else 2.0
+    per_token = 1 + cell.context / 500 if cell.model == "attention" else 1.3
     return cell.steps * cell.context * per_token * (20 if cell.serial else 1)

@@ -87,17 +87,14 @@ def details(rows: Rows) -> str:
 
 def over_seeds(rows: Rows) -> str:
     """Mean, 95 % interval and every seed of the rule figures, a line a context and model."""
-    groups: dict[tuple[int, str], dict[int, Record | None]] = {}
-    seeds: list[int] = []
-    for cell, record in rows.items():
-        groups.setdefault((cell.context, _name(cell)), {})[cell.seed] = scores(record)
-        if cell.seed not in seeds:
-            seeds.append(cell.seed)
+    seeds = list(dict.fromkeys(cell.seed for cell in rows))
     header = ["context", "model", "figure", "mean (95 % interval)", *(f"seed {s}" for s in seeds)]
     body = []
-    for (context, model), found in groups.items():
-        for name in ("rule_accuracy", "retention", "token_accuracy"):
-            by_seed = {s: math.nan if row is None else row[name] for s, row in found.items()}
+    names = ("rule_accuracy", "retention", "token_accuracy")
+    by_name = {name: _by_seed(rows, name) for name in names}
+    for context, model in by_name[names[0]]:
+        for name in names:
+            by_seed = by_name[name][context, model]
             summary = summarise_scores(list(by_seed.values()))
             each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
             each = [text.replace("nan", "diverged") for text in each]
@@ -107,12 +104,7 @@ def over_seeds(rows: Rows) -> str:
 
 def against_attention(rows: Rows) -> str:
     """The other models' rule accuracy less attention's, paired by seed, a line a context."""
-    found: dict[tuple[int, str], dict[int, float]] = {}
-    for cell, record in rows.items():
-        row = scores(record)
-        value = math.nan if row is None else row["rule_accuracy"]
-        found.setdefault((cell.context, _name(cell)), {})[cell.seed] = value
-    body = []
+    found, body = _by_seed(rows, "rule_accuracy"), []
     for (context, model), by_seed in found.items():
         baseline = found.get((context, "attention"), {})
         if model != "attention" and by_seed.keys() & baseline.keys():
@@ -120,6 +112,16 @@ def against_attention(rows: Rows) -> str:
             body.append([str(context), model, difference.summary.text()])
     header = ["context", "model", "rule accuracy less attention's (95 % interval)"]
     return markdown_table(header, body) if body else ""
+
+
+def _by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
+    """A figure of each seed, NaN where it diverged, by context and model."""
+    found: dict[tuple[int, str], dict[int, float]] = {}
+    for cell, record in rows.items():
+        row = scores(record)
+        value = math.nan if row is None else row[figure]
+        found.setdefault((cell.context, _name(cell)), {})[cell.seed] = value
+    return found
 
 
 def leak_table(contexts: Sequence[int]) -> str:

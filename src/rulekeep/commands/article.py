@@ -15,6 +15,7 @@ from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, integers, run_folder, worker_count
 from rulekeep.executors import LocalExecutor
+from rulekeep.resolving import article_mixer
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_CONTEXTS,
@@ -83,10 +84,9 @@ def article(
         print(f"{report.LEAK_MEANING}\n\n{report.leak_table(spec.contexts)}")
         return 0
     cells = spec.cells()
-    # What cannot be is said before there is a folder.
-    for cell in cells:
-        if cell.challenger:
-            sweep.identity(cell)
+    # What cannot be is said before there is a folder: a mixer is the same in all its cells.
+    for cell in {cell.model: cell for cell in cells if cell.challenger}.values():
+        article_mixer(cell)
     folder = run_folder("article", out)
     experiment.open_folder(folder)
     executor.prepare()
@@ -138,7 +138,9 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
     table, failures = report.comparison(rows)
     print(f"\n{table}\n\n{report.details(rows)}\n")
     if len({cell.seed for cell in rows}) > 1:
-        print(f"{report.over_seeds(rows)}\n\n{report.against_attention(rows)}\n")
+        print(f"{report.over_seeds(rows)}\n")
+        if paired := report.against_attention(rows):
+            print(f"{paired}\n")
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside
@@ -57,11 +57,14 @@ class Subject(NamedTuple):
             yield from ((batch, length) for length in self.lengths if length >= shortest)
 
 
+def _asked_for(mixer: Mixer) -> nn.Module:
+    return mixer.module if isinstance(mixer, Outside) else mixer
+
+
 def form(subject: Subject) -> Verdict:
     """A tensor as the input is, and a tuple of tensors with the batch first."""
     mixer, parts = subject.made(), list[list[int]]()
-    module = mixer.module if isinstance(mixer, Outside) else mixer
-    if not callable(getattr(module, "init_state", None)):
+    if not callable(getattr(_asked_for(mixer), "init_state", None)):
         return False, (
             "it has no init_state: a layer that only maps [batch, time, width] to the same goes "
             "behind rulekeep.mixers.Stateless"
@@ -187,8 +190,7 @@ def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
 def slopes(subject: Subject) -> Verdict:
     """Gradients against central differences along a random direction."""
     gaps, mixer = Gaps(ALLOWED_OF_SLOPES), subject.made()
-    module = mixer.module if isinstance(mixer, Outside) else mixer
-    if getattr(module, "surrogate_gradient", False):
+    if getattr(_asked_for(mixer), "surrogate_gradient", False):
         return None, "skipped: it says that its gradient is a surrogate, and no slope"
     for length in (1, 17, 65):
         x = runs.drawn(2, length, subject.width)
