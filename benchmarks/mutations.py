@@ -143,8 +143,8 @@ MUTATIONS = [
     Mutation(
         "delta: writes of up to twice the difference",
         "mixers/matrix.py",
-        "        write = self.write(x).sigmoid().unsqueeze(-1)\n",
-        "        write = 2 * self.write(x).sigmoid().unsqueeze(-1)\n",
+        "        write, decay = strength.unsqueeze(-1), self._log_decay(x)\n",
+        "        write, decay = 2 * strength.unsqueeze(-1), self._log_decay(x)\n",
         ("tests/test_catalogue.py::test_the_delta_rule_writes_as_its_formula_says",),
     ),
     Mutation(
