@@ -149,6 +149,10 @@ class CutsTheFirstToken(Honest):
         return super().forward(torch.cat([x[:, :1].detach(), x[:, 1:]], 1), state)
 
 
+class CutsTheFirstTokenAndExcusesItself(CutsTheFirstToken):
+    surrogate_gradient = True
+
+
 class SeesOnlyItself(Honest):
     def forward(self, x, state=None):
         return self.read(x), state or self.init_state(len(x))
@@ -237,6 +241,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (ChangesItsInput, "input and state not changed", r"\(x,"),
     (ChangesItsState, "input and state not changed", r"\(state mean"),
     (CutsTheFirstToken, "gradient reaches token 0", r"1\.0e\+00 of the largest"),
+    (CutsTheFirstTokenAndExcusesItself, "gradient reaches token 0", r"never reaches it"),
     (SeesOnlyItself, "gradient reaches token 0", r"never reaches it"),
     (IgnoresPrecision, "dtype and device followed", r"output is torch.float32 .* torch.float64"),
     (KeepsAStateInFloat32, "dtype and device followed", r"state mean is torch.float32"),

@@ -110,6 +110,33 @@ def test_a_token_reads_what_stood_before_it() -> None:
     assert state.memory.abs().max() > 0
 
 
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_and_shut_ones_pay_none(
+    straight_through: bool,
+) -> None:
+    options = {"heads": 2, "straight_through": straight_through}
+    plain, tolled = SparseDelta(WIDTH, **options), SparseDelta(WIDTH, toll=0.01, **options)
+    plain, tolled = plain.double(), tolled.double()
+    tolled.load_state_dict(plain.state_dict())
+    x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
+    gates = plain.write_strength(x)
+    assert gates.eq(0).any()
+    toll = 0.01 * gates[gates > 0].sum() / len(x)
+    outputs = []
+    for mixer, term in ((plain, toll), (tolled, 0)):
+        outputs.append(mixer(x)[0])
+        (outputs[-1].square().sum() + term).backward()
+    assert torch.equal(*outputs)
+    for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(mine.grad, expected.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("toll", [-0.1, 1.5])
+def test_a_toll_out_of_its_range_is_named(toll: float) -> None:
+    with pytest.raises(ValueError, match=rf"toll {toll}: must be from 0"):
+        SparseDelta(WIDTH, toll=toll)
+
+
 def test_a_slack_out_of_its_range_is_named() -> None:
     with pytest.raises(ValueError, match=r"slack -0.1: must be from 0"):
         SparseDelta(WIDTH, slack=-0.1)
