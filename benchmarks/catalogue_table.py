@@ -1,0 +1,127 @@
+"""The tables of the catalogue in README, out of its records.
+
+    python benchmarks/catalogue_table.py                  # of results/catalogue
+    python benchmarks/catalogue_table.py RUNS
+
+Every mechanism of the presets `catalogue` and `catalogue-16-kib`, in one folder: retention on test,
+mean over the seeds with its 95 % interval (Student t), highest at 1028 tokens first. At 16 KiB a
+mechanism whose state is further from it than 5 % stands below the others with a dagger, unranked.
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rulekeep.article.report import markdown_table
+from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
+from rulekeep.resolving import described
+from rulekeep.specs import Contestant
+from rulekeep.store import Record, read_runs
+from rulekeep.summary import Summary, summarise_scores
+
+ROOT = Path(__file__).parent.parent / "results" / "catalogue"
+CELLS = (("recite", "early"), ("override", "marked"))
+CONTEXTS = (256, 1028, 4096)
+# A state is a layer's, and one that grows is given at this many tokens.
+RANKED_AT = 1028
+KIB = 16
+NEAR_ENOUGH = 0.05
+_OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
+
+
+class Row(NamedTuple):
+    """A mechanism in one cell: what it costs, and its retention at each length, or None."""
+
+    name: str
+    parameters: int
+    kib: float
+    rate: float
+    retention: Mapping[int, Summary | None]
+
+    @property
+    def place(self) -> float:
+        """What it is ranked by, lowest first."""
+        found = self.retention[RANKED_AT]
+        return math.inf if found is None or found.mean is None else -found.mean
+
+
+def page(root: Path) -> str:
+    """Every table, as Markdown, each under what it compares."""
+    records = read_runs(root).records
+    parts = []
+    for task, placement in CELLS:
+        rows = measured(CATALOGUE, records, task, placement)
+        parts.append(table(f"{task}, {placement}", rows))
+    # The gates of lstm and gru cannot be had at 16 KiB: shown as they are.
+    others = [one for one in CATALOGUE if one.mixer in ("lstm", "gru")]
+    rows = measured([*CATALOGUE_16_KIB, *others], records, "recite", "early")
+    parts.append(table(f"recite, early, {KIB} KiB a layer", rows, kib=KIB))
+    return "\n".join(parts)
+
+
+def measured(
+    mixers: Iterable[Contestant], records: Sequence[Record], task: str, placement: str
+) -> list[Row]:
+    """A row for each mechanism that has been run; that of the rate with the most seeds."""
+    found = []
+    for one in mixers:
+        own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
+        by_rate: dict[float, list[Record]] = {}
+        for record in records:
+            spec = record["spec"]
+            placed = spec["task"] == task and spec["task_options"]["placement"] == placement
+            if placed and _own(spec) == own and record["status"] in ("done", "diverged"):
+                by_rate.setdefault(spec["learning_rate"], []).append(record)
+        if by_rate:
+            rate = max(by_rate, key=lambda each: (len(by_rate[each]), -each))
+            found.append(_row(one, rate, by_rate[rate]))
+    return found
+
+
+def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: spec[key] for key in _OWN}
+
+
+def _row(one: Contestant, rate: float, runs: Sequence[Record]) -> Row:
+    scores: dict[int, list[float]] = {}
+    costs = None
+    for run in runs:
+        tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
+        for context in CONTEXTS:
+            if context in tested or run["status"] == "diverged":
+                value = tested[context]["retention"] if context in tested else math.nan
+                scores.setdefault(context, []).append(value)
+        if run["status"] == "done":
+            costs = run["costs"]
+    assert costs is not None, f"{one.mixer}: every seed diverged"
+    layers = one.spec().layers
+    options = ", ".join(f"{key}={value}" for key, value in one.options.items())
+    return Row(
+        f"{one.mixer}[{options}]" if options else one.mixer,
+        costs["parameters"],
+        costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
+        rate,
+        {c: summarise_scores(scores[c]) if c in scores else None for c in CONTEXTS},
+    )
+
+
+def table(title: str, rows: Sequence[Row], *, kib: float | None = None) -> str:
+    """The rows, highest retention first; those of another size below, marked, if `kib` is given."""
+    head = [
+        title, "parameters", f"KiB at {RANKED_AT}", "rate", *(f"{c} tokens" for c in CONTEXTS)
+    ]  # fmt: skip
+    body = []
+    far = {row.name for row in rows if kib and abs(row.kib / kib - 1) > NEAR_ENOUGH}
+    for row in sorted(rows, key=lambda row: (row.name in far, row.place, row.name)):
+        cells = [found.text() if found else "not run" for found in row.retention.values()]
+        mark = " †" if row.name in far else ""
+        body.append(
+            [row.name + mark, f"{row.parameters:,}", f"{row.kib:,.1f}", f"{row.rate:g}", *cells]
+        )
+    return markdown_table(head, body) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))

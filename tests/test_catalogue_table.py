@@ -1,0 +1,54 @@
+"""The catalogue's tables say of real records what the records say."""
+
+import pytest
+from scripts import script
+
+from rulekeep.presets import EXAM_MIXERS
+from rulekeep.store import read_runs
+
+catalogue = script("catalogue_table")
+exam = script("exam_table")
+RECORDS = read_runs(exam.EXAM).records
+NONE, ROTARY = "attention[positions=none]", "attention[positions=rotary]"
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict:
+    found = catalogue.measured(EXAM_MIXERS[:2], RECORDS, "recite", "early")
+    return {row.name: row for row in found}
+
+
+def test_a_row_is_the_mean_over_the_seeds_at_the_rate_that_was_chosen(rows: dict) -> None:
+    for name, row in rows.items():
+        scores = [
+            evaluation["retention"]
+            for record in RECORDS
+            if record["spec"]["task"] == "recite"
+            and record["spec"]["task_options"]["placement"] == "early"
+            and record["spec"]["mixer"] == "attention"
+            and record["spec"]["added_positions"] == "none"
+            and record["spec"]["mixer_options"]["positions"] in name
+            for evaluation in record["evaluations"]
+            if evaluation["split"] == "test" and evaluation["context"] == 1028
+        ]
+        assert len(scores) == 5
+        assert row.retention[1028].mean == pytest.approx(sum(scores) / 5)
+        assert (row.rate, row.kib) == (0.003, 514.0)
+
+
+def test_what_keeps_more_stands_first(rows: dict) -> None:
+    lines = catalogue.table("", list(rows.values())[::-1]).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == [NONE, ROTARY]
+
+
+def test_a_state_of_another_size_stands_below_with_a_dagger(rows: dict) -> None:
+    small = rows[NONE]._replace(kib=16.6, retention=rows[ROTARY].retention)
+    table = catalogue.table("", [rows[ROTARY], small], kib=16)
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        NONE, f"{ROTARY} †",
+    ]  # fmt: skip
+
+
+def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
+    assert set(rows) == {NONE, ROTARY}
+    assert catalogue.measured(EXAM_MIXERS[:1], RECORDS, "recite", "nowhere") == []
