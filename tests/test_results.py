@@ -104,6 +104,9 @@ def test_the_readme_states_the_figures_over_seeds(context: int) -> None:
         assert summarise_scores(list(values.values())).text() in line
     difference = paired_difference(by_model["attention"], by_model["compressed"])
     assert difference.summary.text() in line
+    found = ROOT / "results" / "certificates" / "article-58837892.json"
+    reader = {row["context"]: row for row in json.loads(found.read_text())["contexts"]}[context]
+    assert line.endswith(f"| {reader['rule_accuracy']:.3f} |")
 
 
 def test_the_readme_states_the_measured_speed() -> None:
