@@ -49,6 +49,28 @@ def test_decoy_rule_is_a_fixed_shift_of_a_and_never_a_rule_in_force(split: str) 
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
+def test_independent_decoys_change_nothing_else_and_go_with_no_rule(split: str) -> None:
+    published = Article().examples(split, 64)
+    drawn = Article().examples(split, 64, decoys=np.random.default_rng(1))
+    changed = published.tokens != drawn.tokens
+    places = [9 + 6 * cycle + k for cycle in range(8) for k in (2, 3)]
+    assert set(changed.any(axis=0).nonzero()[0]) == set(places)
+    # One decoy rule and one decoy item in all of an example's cycles.
+    for first in (11, 12):
+        assert (drawn.tokens[:, first::6][:, :8] == drawn.tokens[:, first : first + 1]).all()
+    answers = drawn.answers
+    for k, (a, b, item) in enumerate(((0, 1, 2), (1, 2, 0), (2, 0, 2))):
+        rows = np.arange(1944) % 3 == k
+        for column, place in ((a, 11), (b, 11), (item, 12)):
+            shift = (drawn.tokens[rows, place] - answers[rows, column]) % 9
+            counts = np.bincount(shift, minlength=9)
+            # 648 examples on 9 shifts, each 72 and a standard deviation of 8.
+            assert abs(counts - 72).max() < 32
+    again = Article().examples(split, 64, decoys=np.random.default_rng(1))
+    assert np.array_equal(again.tokens, drawn.tokens)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_masks_say_which_answer_tokens_are_rules_first_mentions_and_items(split: str) -> None:
     examples = Article().examples(split, 64)
     words = np.array(Article.vocabulary)[examples.answers]

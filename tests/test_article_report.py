@@ -65,7 +65,9 @@ def test_a_cell_fails_outside_its_tolerance_only(figures: tuple, fails: bool) ->
     assert all(failure.startswith(cell.label) for failure in failures)
 
 
-@pytest.mark.parametrize("change", [{"context": 128}, {"seed": 1}, {"steps": 79}])
+@pytest.mark.parametrize(
+    "change", [{"context": 128}, {"seed": 1}, {"steps": 79}, {"decoys": "independent"}]
+)
 def test_a_cell_without_a_published_figure_has_no_verdict(change: dict) -> None:
     cell = ArticleCell(**({"context": 64, "model": "attention"} | change))
     table, failures = report.comparison({cell: row(9.0, 0.0, 0.0)})
@@ -85,6 +87,34 @@ def test_seeds_come_with_mean_interval_and_every_seed() -> None:
     assert "; 2 seeds: few)" in report.over_seeds(few)
 
 
+@pytest.mark.parametrize(("decoys", "retains"), [("published", 0.5625), ("independent", 0.118)])
+def test_the_reader_without_memory_stands_beside_the_seeds(decoys: str, retains: float) -> None:
+    rows = {
+        ArticleCell(context=64, model="attention", seed=seed, decoys=decoys): row(1.0, 0.7, 0.5)
+        for seed in (1, 2)
+    }
+    (line,) = [
+        line
+        for line in report.over_seeds(rows).splitlines()
+        if "last 6 tokens" in line and "retention" in line
+    ]
+    assert float(line.split("|")[4]) == pytest.approx(retains, abs=0.0006)
+
+
+def test_differences_are_of_rule_accuracy_and_of_retention() -> None:
+    rows = {
+        ArticleCell(context=64, model=model, seed=seed): row(1.0, 0.7, rule + seed / 100)
+        for model, rule in (("attention", 0.5), ("delta", 0.7))
+        for seed in (1, 2)
+    }
+    lines = report.against_attention(rows).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [line[:3] for line in cells] == [
+        ["64", "delta", "rule_accuracy"], ["64", "delta", "retention"],
+    ]  # fmt: skip
+    assert all(line[3].startswith("0.200 (") for line in cells[:1])
+
+
 def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
     cells = {ArticleCell(context=64, model="attention", seed=seed): DIVERGED for seed in (7, 8)}
     table, failures = report.comparison(cells)
@@ -93,7 +123,8 @@ def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
         "ctx64-attention-seed7-steps80: diverged: loss not finite at step 3; last finite loss: 2.1"
     )
     assert "0.000" not in report.details(cells)
-    (line,) = [line for line in report.over_seeds(cells).splitlines() if "retention" in line]
+    lines = report.over_seeds(cells).splitlines()
+    (line,) = [line for line in lines if "attention" in line and "retention" in line]
     assert "2 of 2 diverged" in line
     assert line.count("| diverged") == 2
     report.write_outputs(tmp_path, cells, "rulekeep article", "2 cells in 1 s")

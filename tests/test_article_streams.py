@@ -95,3 +95,22 @@ def test_another_mixer_has_attentions_examples_and_batches_and_weights_of_its_se
     assert not torch.equal(other.head.weight, delta.model.head.weight)
     heads = [block.mixer.heads for block in delta.model.blocks]
     assert (heads, cells["delta"].model.blocks[0].mixer.heads) == ([8, 8], 4)
+
+
+def test_independent_decoys_leave_examples_batches_and_weights_as_they_are() -> None:
+    cells = [
+        ArticleCell(context=64, model="attention", seed=seed, decoys=decoys)
+        for seed, decoys in ((1, "published"), (1, "independent"), (2, "independent"))
+    ]
+    published, drawn, other = (replay(cell) for cell in cells)
+    for split in ("train", "validation"):
+        one, two = getattr(published, split), getattr(drawn, split)
+        assert (one.tokens[:, :9] == two.tokens[:, :9]).all()
+        assert (one.answers == two.answers).all()
+        assert (one.tokens[:, 11] != two.tokens[:, 11]).mean() > 0.8
+        three = getattr(other, split)
+        assert (two.tokens[:, 11] != three.tokens[:, 11]).mean() > 0.8
+    assert (drawn.train.tokens[:120, 11] != drawn.validation.tokens[:, 11]).any()
+    assert next(published.batches) == next(drawn.batches)
+    pairs = zip(weights(published.model), weights(drawn.model), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)

@@ -28,6 +28,15 @@ def test_a_reader_of_nothing_but_the_target_retains_next_to_nothing() -> None:
     assert scores.retention < 0.2
 
 
+@pytest.mark.parametrize("context", [64, 1028])
+def test_independent_decoys_leave_that_reader_at_chance(context: int) -> None:
+    scores = leak_scores(context, decoys="independent")
+    # Every rule and item is as frequent as the others, and what is said already is sure.
+    assert scores.retention == pytest.approx((1 / 9 + 1 / 8) / 2)
+    assert scores.item_accuracy == pytest.approx((1 / 9 + 1) / 2)
+    assert scores.second_mention_accuracy == 1.0
+
+
 def test_a_report_on_the_articles_task_says_what_leaks() -> None:
     scores = leak_scores(1028)
     assert f"last {WINDOW} tokens" in LEAK

@@ -3,6 +3,9 @@
 A reader sees only the last 6 tokens of the prefix and the target so far. Over all 1944
 validation examples, grouped by what it sees, the best it can do is to answer with the most
 frequent next token of each group: what it scores needs no memory of the rules at all.
+
+Decoys that are drawn independently of the rules tell nothing: there the reader is not shown them.
+Shown 1944 examples of them it could only learn those by heart.
 """
 
 from collections import Counter, defaultdict
@@ -10,19 +13,28 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from rulekeep.metrics import Scores, score
+from rulekeep.specs import ArticleDecoys
 from rulekeep.tasks import Article
+from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
 
 WINDOW = 6
 
 
-def leak_scores(context: int, window: int = WINDOW) -> Scores:
+def leak_scores(
+    context: int, window: int = WINDOW, *, decoys: ArticleDecoys = "published"
+) -> Scores:
     """What the best reader of the last `window` prefix tokens scores at a context."""
     examples = Article().examples("test", context)
     answers = examples.answers
+    shown = examples.tokens
+    if decoys == "independent":
+        is_decoy = np.isin(shown, [Article.vocabulary.index(word) for word in (*RULES, *ITEMS)])
+        is_decoy[:, :PREFIX_LENGTH] = is_decoy[:, examples.answer_start :] = False
+        shown = np.where(is_decoy, Article.vocabulary.index("<pad>"), shown)
     first_seen = max(0, examples.answer_start - window)
     predictions = np.empty_like(answers)
     for position in range(answers.shape[1]):
-        seen = examples.tokens[:, first_seen : examples.answer_start + position]
+        seen = shown[:, first_seen : examples.answer_start + position]
         keys = [row.tobytes() for row in seen]
         groups: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
         for key, answer in zip(keys, answers[:, position], strict=True):

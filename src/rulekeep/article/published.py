@@ -50,6 +50,7 @@ _FIGURES = {
 
 def published_figures(cell: ArticleCell) -> PublishedFigures | None:
     """The published row of a cell, or None where the article has none."""
-    if (cell.seed, cell.steps) != (PUBLISHED_SEED, PUBLISHED_STEPS):
+    asked = (cell.seed, cell.steps, cell.decoys)
+    if asked != (PUBLISHED_SEED, PUBLISHED_STEPS, "published"):
         return None
     return _FIGURES.get((cell.context, cell.model))

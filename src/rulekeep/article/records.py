@@ -110,7 +110,9 @@ def flaw(record: Record, cell: ArticleCell) -> str | None:
 def cell_of(record: Record) -> ArticleCell:
     """The cell that a record is of."""
     spec = record["spec"]
-    return ArticleCell.parse_json({name: spec[name] for name in ArticleCell.model_fields})
+    # An earlier version's spec may lack what has come since, always with a default.
+    known = ArticleCell.model_fields.keys() & spec.keys()
+    return ArticleCell.parse_json({name: spec[name] for name in known})
 
 
 def scores(record: Record) -> Record | None:

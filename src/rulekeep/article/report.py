@@ -10,7 +10,7 @@ from rulekeep import plots
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.article.records import device_label, published_history, scores
-from rulekeep.specs import ArticleCell
+from rulekeep.specs import ArticleCell, ArticleDecoys
 from rulekeep.store import Record, write_bytes, write_text
 from rulekeep.summary import paired_difference, summarise_scores
 
@@ -99,18 +99,26 @@ def over_seeds(rows: Rows) -> str:
             each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
             each = [text.replace("nan", "diverged") for text in each]
             body.append([str(context), model, name, summary.text(), *each])
+    decoys = next(iter(rows)).decoys
+    for context in dict.fromkeys(cell.context for cell in rows):
+        reader = leak_scores(context, decoys=decoys)
+        for name in names:
+            exactly = f"{getattr(reader, name):.3f}"
+            body.append([str(context), f"last {WINDOW} tokens", name, exactly, *["–"] * len(seeds)])
     return markdown_table(header, body)
 
 
 def against_attention(rows: Rows) -> str:
-    """The other models' rule accuracy less attention's, paired by seed, a line a context."""
-    found, body = _by_seed(rows, "rule_accuracy"), []
-    for (context, model), by_seed in found.items():
-        baseline = found.get((context, "attention"), {})
-        if model != "attention" and by_seed.keys() & baseline.keys():
-            difference = paired_difference(by_seed, baseline)
-            body.append([str(context), model, difference.summary.text()])
-    header = ["context", "model", "rule accuracy less attention's (95 % interval)"]
+    """The other models' rule figures less attention's, paired by seed, a line each."""
+    body = []
+    for name in ("rule_accuracy", "retention"):
+        found = _by_seed(rows, name)
+        for (context, model), by_seed in found.items():
+            baseline = found.get((context, "attention"), {})
+            if model != "attention" and by_seed.keys() & baseline.keys():
+                difference = paired_difference(by_seed, baseline)
+                body.append([str(context), model, name, difference.summary.text()])
+    header = ["context", "model", "figure", "less attention's (95 % interval)"]
     return markdown_table(header, body) if body else ""
 
 
@@ -124,12 +132,12 @@ def _by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]
     return found
 
 
-def leak_table(contexts: Sequence[int]) -> str:
+def leak_table(contexts: Sequence[int], decoys: ArticleDecoys = "published") -> str:
     """What the reader of the last prefix tokens scores, a line a context."""
     header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
     body = []
     for context in contexts:
-        scores = leak_scores(context)
+        scores = leak_scores(context, decoys=decoys)
         values = [
             scores.token_accuracy,
             scores.rule_accuracy,
@@ -141,11 +149,15 @@ def leak_table(contexts: Sequence[int]) -> str:
     return markdown_table(header, body)
 
 
-LEAK_MEANING = (
-    f"A reader of only the last {WINDOW} tokens of the prefix and the target so far, by exact "
-    "enumeration of all 1944 validation examples: what the published data gives away to a "
-    "model that remembers nothing."
-)
+def leak_meaning(decoys: ArticleDecoys) -> str:
+    """What the leak's table is of."""
+    data = "the published data gives" if decoys == "published" else "the data gives"
+    shown = " The decoys, which tell it nothing here, are not shown to it."
+    return (
+        f"A reader of only the last {WINDOW} tokens of the prefix and the target so far, by exact "
+        f"enumeration of all 1944 validation examples: what {data} away to a model that remembers "
+        f"nothing.{'' if decoys == 'published' else shown}"
+    )
 
 
 def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
@@ -226,6 +238,7 @@ def _report(rows: Rows, device: str, command: str, made: str) -> str:
         if paired := against_attention(rows):
             seeds += f"Paired by seed:\n\n{paired}\n\n"
     contexts = list(dict.fromkeys(cell.context for cell in rows))
+    decoys = next(iter(rows)).decoys
     return (
         "# The article's experiment, reproduced\n\n"
         f"`{command}`\n\nMade on {device}: {made}. {_environment(rows)}\n\n"
@@ -240,7 +253,7 @@ def _report(rows: Rows, device: str, command: str, made: str) -> str:
         "copied from three tokens before. Training seconds leave evaluation out. State bytes "
         "are those of one sequence after its whole context.\n\n"
         f"{details(rows)}\n\n"
-        f"## The leak\n\n{LEAK_MEANING}\n\n{leak_table(contexts)}\n"
+        f"## The leak\n\n{leak_meaning(decoys)}\n\n{leak_table(contexts, decoys)}\n"
     )
 
 

@@ -6,6 +6,9 @@ models, and trains attention, then compressed, sampling 80 batches each. Shuffle
 samples alone use Python's stream, construction alone uses torch's, and training uses
 neither. So the streams of a cell are had by drawing all that came before it, unused.
 
+Decoys that are drawn independently of the rules have streams of their own, one a split and
+seed, so that the examples are otherwise the published ones, in the same order.
+
 Another mixer that joins has the examples and the batches of attention, and weights from a
 stream named after it and the seed.
 
@@ -17,6 +20,7 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from rulekeep.article.models import ArticleModel, memory_blocks, published_model
@@ -68,13 +72,23 @@ def replay(cell: ArticleCell) -> CellStreams:
                 if (context, name) == (cell.context, same_as):
                     return CellStreams(
                         _joining(cell) if cell.challenger else models[name],
-                        task.examples("train", context).take(train_rows),
-                        task.examples("test", context).take(validation_rows),
+                        task.examples("train", context, decoys=_decoys(cell, "train")).take(
+                            train_rows
+                        ),
+                        task.examples("test", context, decoys=_decoys(cell, "test")).take(
+                            validation_rows
+                        ),
                         _batches(stream),
                     )
                 for _ in range(PUBLISHED_STEPS):
                     stream.sample(range(TRAIN_EXAMPLES), PUBLISHED_BATCH_SIZE)
     raise AssertionError(f"no such cell: {cell}")
+
+
+def _decoys(cell: ArticleCell, split: str) -> np.random.Generator | None:
+    if cell.decoys == "published":
+        return None
+    return np.random.default_rng(named_seed("article decoys", split, cell.seed))
 
 
 def _joining(cell: ArticleCell) -> ArticleModel:

@@ -37,6 +37,7 @@ def article(
     seeds: str = str(PUBLISHED_SEED),
     steps: str = str(PUBLISHED_STEPS),
     serial: Annotated[bool, Parameter(negative="")] = False,
+    decoys: str = "published",
     leak: Annotated[bool, Parameter(negative="")] = False,
     workers: str | None = None,
     out: str | None = None,
@@ -56,6 +57,9 @@ def article(
         Training steps; 80 were published.
     serial
         Run the slot memory as the loop over tokens it is, instead of in parallel.
+    decoys
+        published: a fixed shift of the rule and the item. independent: drawn from all words,
+        so that the last tokens give nothing away.
     leak
         Train nothing: show what a reader of the last 6 prefix tokens scores.
     workers
@@ -70,6 +74,7 @@ def article(
         seeds=integers("seeds", seeds),
         steps=integer("steps", steps),
         serial=serial,
+        decoys=decoys,
     )
     executor = LocalExecutor(worker_count(workers))
     # Tables and plots bring libraries that take a second to load: only who needs them waits.
@@ -81,7 +86,9 @@ def article(
         ignored += [] if out is None else ["--out"]
         if ignored:
             say(f"--leak trains nothing: {', '.join(ignored)} ignored")
-        print(f"{report.LEAK_MEANING}\n\n{report.leak_table(spec.contexts)}")
+        print(
+            f"{report.leak_meaning(spec.decoys)}\n\n{report.leak_table(spec.contexts, spec.decoys)}"
+        )
         return 0
     cells = spec.cells()
     # What cannot be is said before there is a folder: a mixer is the same in all its cells.

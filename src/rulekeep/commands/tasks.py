@@ -99,11 +99,11 @@ def _certify_sampled(
 
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     from rulekeep.article.leak import leak_scores
-    from rulekeep.article.report import LEAK_MEANING, leak_table
+    from rulekeep.article.report import leak_meaning, leak_table
     from rulekeep.article.sample import article_sample
     from rulekeep.commands import certificates
 
-    print(f"{LEAK_MEANING}\n\n{leak_table(contexts)}\n")
+    print(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
     scores = {length: leak_scores(length) for length in contexts}
     sample = article_sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.

@@ -10,6 +10,7 @@ from rulekeep.specs.article import (
     PUBLISHED_STEPS,
     PUBLISHED_WIDTH,
     ArticleCell,
+    ArticleDecoys,
     ArticleSpec,
 )
 from rulekeep.specs.base import Spec, UsageError, validation_line
@@ -32,6 +33,7 @@ __all__ = [
     "PUBLISHED_WIDTH",
     "AnySpec",
     "ArticleCell",
+    "ArticleDecoys",
     "ArticleSpec",
     "Contestant",
     "Option",

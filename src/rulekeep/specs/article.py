@@ -1,6 +1,6 @@
 """The published experiment: its grid, its cells, and what the article fixed."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import field_validator
 
@@ -16,6 +16,8 @@ PUBLISHED_WIDTH = 64
 PUBLISHED_HIDDEN = 256
 PUBLISHED_LAYERS = 2
 ARTICLE_MODELS = ("attention", "compressed")
+# The published decoys give the rules away; independent ones are drawn from all words.
+ArticleDecoys: TypeAlias = Literal["published", "independent"]
 SHORTEST_ARTICLE_CONTEXT = 16
 LONGEST_ARTICLE_CONTEXT = 2**17
 MOST_ARTICLE_STEPS = 10**6
@@ -36,12 +38,14 @@ class ArticleCell(Spec):
     seed: int = PUBLISHED_SEED
     steps: int = PUBLISHED_STEPS
     serial: bool = False
+    decoys: ArticleDecoys = "published"
 
     @property
     def label(self) -> str:
         """A readable name, unique to the cell."""
         serial = "-serial" if self.serial else ""
-        return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}"
+        decoys = "" if self.decoys == "published" else f"-{self.decoys}"
+        return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}{decoys}"
 
     @property
     def challenger(self) -> Contestant | None:
@@ -85,6 +89,7 @@ class ArticleSpec(Spec):
     seeds: tuple[int, ...] = (PUBLISHED_SEED,)
     steps: int = PUBLISHED_STEPS
     serial: bool = False
+    decoys: ArticleDecoys = "published"
 
     @field_validator("contexts")
     @classmethod
@@ -135,6 +140,7 @@ class ArticleSpec(Spec):
                     "steps": self.steps,
                     # Attention has one form only, so `--serial` leaves its cells as they are.
                     "serial": self.serial and model == "compressed",
+                    "decoys": self.decoys,
                 }
             )
             for seed in self.seeds

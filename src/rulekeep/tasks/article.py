@@ -7,6 +7,7 @@ with a cycle of six distractors, and ends with a target of 7 tokens that needs t
 
 The cycle holds a decoy rule and a decoy item. Both are a fixed shift of A and of I, so
 the published data can be solved from its last six tokens: see `rulekeep article --leak`.
+Given a stream, both are drawn from it instead, out of all rules and items, and tell nothing.
 Its published validation set is its test split; it has no dev split.
 
     >>> Article().examples("test", 64).tokens.shape
@@ -50,8 +51,17 @@ class Article(Task):
     shortest_context: int = PREFIX_LENGTH + ANSWER_LENGTH
     size: ClassVar[int] = len(ITEMS) * len(RULES) * (len(RULES) - 1) * len(_ANSWERS)
 
-    def examples(self, split: Split, context: int) -> Examples:
-        """All 1944 examples: item outermost, then A, then B (not A), then the template."""
+    def examples(
+        self, split: Split, context: int, *, decoys: np.random.Generator | None = None
+    ) -> Examples:
+        """All 1944 examples: item outermost, then A, then B (not A), then the template.
+
+        `decoys` draws each cycle's decoy rule and decoy item, those in force included; left
+        out, they are the published ones, tied to A and I.
+
+        Raises:
+            ValueError: there is no such split, or the context is too short.
+        """
         if split not in _PREFIXES:
             raise ValueError(
                 f"split {split!r}: the article task has only {' and '.join(_PREFIXES)}"
@@ -63,13 +73,17 @@ class Article(Task):
             )
         item, rule_a, rule_b, template = _combinations()
         columns = {"A": rule_a, "B": rule_b, "I": item}
+        decoy_rule, decoy_item = _tied_decoys(item, rule_a, rule_b, template)
+        if decoys is not None:
+            decoy_rule = _FIRST_RULE + decoys.integers(len(RULES), size=len(item))
+            decoy_item = _FIRST_ITEM + decoys.integers(len(ITEMS), size=len(item))
         tokens = np.empty((len(item), context), dtype=np.int64)
         symbols = np.empty((len(item), ANSWER_LENGTH), dtype="<U5")
         answer_start = context - ANSWER_LENGTH
         for k, (prefix, answer) in enumerate(zip(_PREFIXES[split], _ANSWERS, strict=True)):
             rows = template == k
             of_rows = {name: column[rows] for name, column in columns.items()}
-            cycle = _cycle(of_rows["A"], of_rows["B"], of_rows["I"], k)
+            cycle = _cycle(decoy_rule[rows], decoy_item[rows], k)
             body = np.arange(answer_start - PREFIX_LENGTH) % cycle.shape[1]
             tokens[rows] = np.concatenate(
                 [_fill(prefix, of_rows), cycle[:, body], _fill(answer, of_rows)], axis=1
@@ -88,19 +102,25 @@ def _combinations() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return _FIRST_ITEM + item, _FIRST_RULE + rule_a, _FIRST_RULE + rule_b, template
 
 
-def _cycle(rule_a: np.ndarray, rule_b: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
-    """The six distractors that template `k` repeats, `[n, 6]`."""
-    decoy_rule = (rule_a - _FIRST_RULE + k + 2) % len(RULES)
+def _tied_decoys(
+    item: np.ndarray, rule_a: np.ndarray, rule_b: np.ndarray, template: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The published decoy rule and decoy item of each example, a shift of A and of I."""
+    decoy_rule = (rule_a - _FIRST_RULE + template + 2) % len(RULES)
     collides = decoy_rule == rule_b - _FIRST_RULE
-    decoy_rule = (decoy_rule + collides) % len(RULES)
-    decoy_item = (item - _FIRST_ITEM + k + 3) % len(ITEMS)
-    n = len(item)
+    decoy_item = (item - _FIRST_ITEM + template + 3) % len(ITEMS)
+    return _FIRST_RULE + (decoy_rule + collides) % len(RULES), _FIRST_ITEM + decoy_item
+
+
+def _cycle(decoy_rule: np.ndarray, decoy_item: np.ndarray, k: int) -> np.ndarray:
+    """The six distractors that template `k` repeats, `[n, 6]`."""
+    n = len(decoy_rule)
     return np.stack(
         [
             np.full(n, _FIRST_STEP + k),
             np.full(n, _FIRST_FILLER + k),
-            _FIRST_RULE + decoy_rule,
-            _FIRST_ITEM + decoy_item,
+            decoy_rule,
+            decoy_item,
             np.full(n, _FIRST_STEP + (k + 3) % len(STEPS)),
             np.full(n, _FIRST_FILLER + (k + 4) % len(FILLERS)),
         ],
