@@ -3,9 +3,9 @@
     python benchmarks/exam_table.py                       # of results/exam
     python benchmarks/exam_table.py RUNS
 
-Retention on test at the longest length trained on and at four times that: means over the seeds
-with their 95 % intervals (Student t), at the learning rate that dev chose. A cell with fewer than
-five seeds says so.
+Retention on test at the longest length trained on, and at four and sixteen times that: means over
+the seeds with their 95 % intervals (Student t), at the learning rate that dev chose. A cell with
+fewer than five seeds says so.
 """
 
 import sys
@@ -17,7 +17,7 @@ from rulekeep.report.reading import read_runs
 from rulekeep.store import read_runs as kept_runs
 
 EXAM = Path(__file__).parent.parent / "results" / "exam"
-CONTEXTS = (256, 1028)
+CONTEXTS = (256, 1028, 4096)
 
 
 def page(root: Path) -> str:

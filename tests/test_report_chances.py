@@ -80,6 +80,9 @@ def test_the_tables_show_what_the_metrics_say(tmp_path: Path) -> None:
     found = lines(tmp_path, "parts")
     assert found["retention, kind prohibition", "96"] == pytest.approx(prohibition)
     assert lines(tmp_path, "chance")["retention, kind default", "96"] == 1
+    over = lines(tmp_path, "corrected")
+    assert over["retention, kind prohibition", "96"] == pytest.approx((prohibition - 0.5) / 0.5)
+    assert ("retention, kind default", "96") not in over
     joint = np.mean([one["joint"] for one in evaluations])
     assert lines(tmp_path, "scores")["joint", "96"] == pytest.approx(joint)
     for name, value in lines(tmp_path, "corrected").items():

@@ -93,9 +93,14 @@ def asked(draw: st.DrawFn) -> tuple[type[SampledTask], dict[str, Any]]:
     max_examples=400, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
-@given(asked(), st.integers(0, 40))
-def test_any_options_are_refused_in_one_line_or_give_examples(
-    asked: tuple[type[SampledTask], dict[str, Any]], more: int
+@given(
+    asked(),
+    st.sampled_from(["train", "dev", "test", "validation", ""]),
+    st.integers(-40, 40) | st.integers(0, 65_536),
+    st.integers(-1, 2**40),
+)
+def test_anything_asked_for_is_refused_in_one_line_or_gives_examples(
+    asked: tuple[type[SampledTask], dict[str, Any]], split: Any, more: int, seed: int
 ) -> None:
     task, options = asked
     try:
@@ -108,11 +113,28 @@ def test_any_options_are_refused_in_one_line_or_give_examples(
         assert named or re.search(r"has [\d,]+ combinations of rules and item: must be 100", said)
         assert not named or named[1] in task.options_type.model_fields
         return
-    context = made.shortest_context
-    with pytest.raises(UsageError, match=f"context {context - 1}: must be from {context} to "):
-        made.sample("test", context - 1, 1)
-    sample = made.sample("test", context + more, 2)
-    assert sample.tokens.shape == (2, context + more)
+    low = made.shortest_context
+    context = low + more
+    wrong = [
+        said
+        for is_wrong, said in (
+            (
+                split not in ("train", "dev", "test"),
+                f"split '{split}': choose from train, dev, test",
+            ),
+            (more < 0, f"context {context}: must be from {low} to "),
+            (seed < 0, "seed -1: must be from 0"),
+        )
+        if is_wrong
+    ]
+    if wrong:
+        with pytest.raises(UsageError) as error:
+            made.sample(split, context, 1, seed=seed)
+        assert "\n" not in str(error.value)
+        assert any(str(error.value).startswith(said) for said in wrong)
+        return
+    sample = made.sample(split, context, 2, seed=seed)
+    assert sample.tokens.shape == (2, context)
     assert sample.tokens.min() >= 0
     assert sample.tokens.max() < len(made.vocabulary)
     assert ((sample.chance > 0) & (sample.chance <= 1)).all()

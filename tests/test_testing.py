@@ -50,6 +50,13 @@ class Shared(Broken):
         return sample
 
 
+class SharedWithDev(Shared):
+    """Train and test are kept apart, and dev from neither."""
+
+    def spoil(self, sample, streams, split):
+        return super().spoil(sample, streams, split) if split == "dev" else sample
+
+
 class Overstated(Broken):
     def spoil(self, sample, streams, split):
         return sample._replace(chance=np.full_like(sample.chance, 0.2))
@@ -88,7 +95,8 @@ class Failing(Broken):
     ("task", "named"),
     [
         (Unseeded, "the same call gives the same examples"),
-        (Shared, "test shares no combination with train"),
+        (Shared, "no two splits share a combination"),
+        (SharedWithDev, "no two splits share a combination"),
         (Overstated, "chance is as often as the answer so far gives first uses away"),
         (Unsupervised, "first uses are supervised"),
         (Misaligned, "tables are aligned"),

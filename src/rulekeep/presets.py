@@ -55,8 +55,8 @@ _PLACEMENTS = ("early", "marked")
 _EVERY_TASK = {task: [(task, placement) for placement in _PLACEMENTS] for task in _TASKS}
 _TWO_CELLS = {"recite": [("recite", "early"), ("override", "marked")]}
 _ONE_CELL = {"recite": [("recite", "early")]}
-# A context of 64 has no room for the requests of these.
-_SHORTEST = {"apply": 96, "override": 96}
+# A context of 64 leaves these, which answer a request, next to no body.
+SHORTEST_TESTED = {"apply": 96, "override": 96}
 
 
 class _Length(NamedTuple):
@@ -115,7 +115,7 @@ def exam_long(
 def catalogue(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE
 ) -> Sequence[AnySpec]:
-    """Every mixer at attention's number of parameters: recite early and override marked."""
+    """Every published mixer at attention's parameters: recite early and override marked."""
     return _exam(records, mixers, _EXAM, _TWO_CELLS)
 
 
@@ -201,7 +201,7 @@ def _cell(
         "task": task,
         "task_options": {"placement": placement},
         "context": context,
-        "test_contexts": [_SHORTEST.get(task, 64), *tested],
+        "test_contexts": [SHORTEST_TESTED.get(task, 64), *tested],
         "steps": steps,
         # Short sequences first: what is learned at all is learned on them.
         "length_growth": 0.65,

@@ -82,7 +82,9 @@ def task_record(
     }
 
 
-def leak_record(task: type[Task], scores: Mapping[int, Scores], chance: float) -> dict[str, Any]:
+def leak_record(
+    task: type[Task], scores: Mapping[int, Scores], chance: float, hashes: Mapping[int, str]
+) -> dict[str, Any]:
     """The record of the article's leak, by exact enumeration of its test split."""
     return {
         "kind": "certificate",
@@ -97,6 +99,7 @@ def leak_record(task: type[Task], scores: Mapping[int, Scores], chance: float) -
                 "context": context,
                 "passed": one.retention - chance <= MOST_EXCESS,
                 "chance": chance,
+                "data_hash": hashes[context],
                 **one.as_dict(),
             }
             for context, one in scores.items()

@@ -11,22 +11,42 @@ from rulekeep.explain.record import Explanation, read_explanation
 from rulekeep.presets import PRESETS
 from rulekeep.specs import UsageError
 from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
-from rulekeep.store import CorruptRecordError, Record, read_record, read_runs, run_folders
+from rulekeep.store import (
+    CorruptRecordError,
+    Record,
+    RunFolder,
+    read_record,
+    read_runs,
+    run_folders,
+)
 
 
 def verify(folder: str, /) -> int:
-    """Check every record of a folder of runs, without torch; exit 1 names what is broken.
+    """Check every record of a folder, without torch; exit 1 names what is broken.
 
     Parameters
     ----------
     folder
-        Folder of runs, the --out of a sweep.
+        Folder of runs, the --out of a sweep, or of certificates; what rulekeep certify, speed
+        and explain wrote into it is checked too.
     """
     root = _existing(folder)
     runs = run_folders(root)
-    if not runs:
+    # A run's own folder is no folder of records: its files would be checked out of their place.
+    a_run = RunFolder(root)
+    own = {a_run.plan, a_run.record, root / EXPLAINED}
+    others = [*(set(root.glob("*.json")) - own), *(run.path / EXPLAINED for run in runs)]
+    others = sorted(path for path in others if path.exists())
+    if not runs and not others:
         raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
     broken, whole, missing = [], 0, 0
+    for path in others:
+        try:
+            read_record(path)
+            whole += 1
+        except (CorruptRecordError, OSError) as error:
+            place = "" if path.parent == root else f"run {path.parent.name}: "
+            broken.append(f"{place}{error}")
     for run in runs:
         try:
             read_record(run.plan)

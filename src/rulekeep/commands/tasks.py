@@ -1,5 +1,6 @@
 """`rulekeep certify`, `data`, `show` and `check-task`: the tasks, their proofs and their data."""
 
+import hashlib
 import os
 import shlex
 import sys
@@ -18,12 +19,13 @@ from rulekeep.commands.task_options import (
     split_named,
     task_values,
 )
+from rulekeep.presets import SHORTEST_TESTED
 from rulekeep.registry import load_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Article, SampledTask
 
-# The lengths that certificates are given at; a task too long for 64 starts at 96.
-GRID = (64, 96, 256, 1028, 4096)
+# The lengths that certificates are given at.
+GRID = (64, 256, 1028, 4096)
 MOST_SHOWN = 100
 # Bytes of a file name, with room for the suffix of one that is being written.
 _LONGEST_NAME = 200
@@ -48,7 +50,7 @@ def certify(
     task
         recite, apply, override, recall or article; file.py:Class or module:Class for your own.
     context
-        Contexts in tokens, separated by commas: 64 (96 where that is too short), 256, 1028, 4096.
+        Contexts in tokens, separated by commas: 64 (96 for apply and override), 256, 1028, 4096.
     examples
         Examples of train and of test, for each context.
     seed
@@ -108,7 +110,11 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     sample = article_sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.
     chance = float(sample.chance[sample.first_mention].mean())
-    record = certificates.leak_record(Article, scores, chance)
+    hashes = {
+        length: hashlib.sha256(Article().examples("test", length).tokens).hexdigest()
+        for length in contexts
+    }
+    record = certificates.leak_record(Article, scores, chance, hashes)
     if not record["passed"]:
         best = max(one.retention for one in scores.values())
         print(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
@@ -285,8 +291,10 @@ def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:
                 raise UsageError(f"--context {context}: given twice; name each once")
         return contexts
     shortest = asked.task.shortest_context
-    possible = [context for context in GRID if context >= shortest] or [shortest]
-    return tuple(context for context in possible if context != 96 or possible[0] == 96)
+    # As the presets test it: 64 leaves the tasks with a request next to no body.
+    first, *longer = GRID
+    grid = (SHORTEST_TESTED.get(asked.task.name, first if shortest <= first else 96), *longer)
+    return tuple(context for context in grid if context >= shortest) or (shortest,)
 
 
 def _said(task: SampledTask) -> str:

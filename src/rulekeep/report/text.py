@@ -9,7 +9,13 @@ from collections.abc import Iterable, Sequence
 from rulekeep.report.cells import Contest, Group
 from rulekeep.report.reading import PARTS, SCORES
 from rulekeep.report.tables import Table
-from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise, summarise_scores
+from rulekeep.summary import (
+    ENOUGH_SEEDS,
+    Summary,
+    chance_corrected,
+    summarise,
+    summarise_scores,
+)
 
 CSV_HEADER = (
     "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",
@@ -118,6 +124,11 @@ def _beside_chance(group: Group, test: int) -> Iterable[tuple[str, list[object]]
             yield "parts", [f"retention, {part} {label}", *kept, ""]
             level = _statistics(summarise_scores([one.chance for one in of]))
             yield "chance", [f"retention, {part} {label}", *level, ""]
+            # A default is no retention: its chance is 1, and nothing is left to correct.
+            over = [chance_corrected(one.retention, one.chance) for one in of if one.chance < 1]
+            if over:
+                values = _statistics(summarise(over))
+                yield "corrected", [f"retention, {part} {label}", *values, ""]
 
 
 def _statistics(summary: Summary) -> list[object]:

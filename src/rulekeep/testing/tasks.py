@@ -6,13 +6,14 @@
 The same rows come from `rulekeep check-task my_task.py:MyTask`. What is held:
 
 - determinism: the same call twice, in pieces and at once, are the same to the bit; seeds differ;
-- split disjointness: no combination of test stands in train (see `_disjoint`);
+- split disjointness: no combination stands in two splits (see `_disjoint`);
 - chance: on first uses, whoever knows only the answer so far is right as often as stated;
 - masks: aligned with the answer, `supervised` holds every first use, sources come before;
 - sources: what stands there decides what the answer shows; none in the last 33 tokens;
 - the certificate: readers without memory stay at chance (`rulekeep.certificate`).
 """
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from rulekeep.certificate import MOST_EXCESS, Certificate, certify
 from rulekeep.registry import failure_line
 from rulekeep.specs import UsageError
-from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask
+from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
 from rulekeep.tasks.sampled import CLEAR_TOKENS
 from rulekeep.testing.rows import Row
 
@@ -178,12 +179,12 @@ def _sources(sample: Sample) -> Iterator[Row]:
 def _disjoint(
     cls: type[SampledTask], task: SampledTask, options: dict[str, Any], context: int, seed: int
 ) -> Row:
-    """No combination of test stands in train, in a small variant of the task if it has one.
+    """No combination stands in two splits, in a small variant of the task if it has one.
 
     A combination is the words of the instructions in their order and the first item of the
     answer. Examples with revised rules, which have more instructions, are left out.
     """
-    what = "test shares no combination with train"
+    what = "no two splits share a combination"
     if task.combinations is None:
         return Row(what, True, "splits by seed alone, as the task says: nothing to compare")
     said = "as asked for"
@@ -198,14 +199,21 @@ def _disjoint(
     except UsageError:
         # A task whose options cannot be these is compared as it is.
         pass
-    train, test = (
-        _combinations(task.sample(split, context, 4 * DRAWN, seed=seed))
-        for split in ("train", "test")
-    )
-    shared = len(test & train)
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    found = {
+        split: _combinations(task.sample(split, context, 4 * DRAWN, seed=seed)) for split in splits
+    }
+    shared = {
+        f"{one} and {other}": len(found[one] & found[other])
+        for one, other in itertools.combinations(splits, 2)
+    }
+    most = max(shared, key=lambda pair: shared[pair])
+    of = sum(map(len, found.values()))
     return Row(
-        what, not shared, f"{shared:,} of {len(test):,} ({said}: {task.combinations:,} in all)"
-    )
+        what, not shared[most],
+        f"{most} share {shared[most]:,}, of {of:,} ({said}: {task.combinations:,} in all)"
+        if shared[most] else f"none of {of:,} ({said}: {task.combinations:,} in all)",
+    )  # fmt: skip
 
 
 def _combinations(sample: Sample) -> set[bytes]:
