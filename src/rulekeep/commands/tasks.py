@@ -111,7 +111,7 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     # The same at every context: what is to be said does not depend on the length.
     chance = float(sample.chance[sample.first_mention].mean())
     hashes = {
-        length: hashlib.sha256(Article().examples("test", length).tokens).hexdigest()
+        length: hashlib.sha256(Article().examples("test", length).tokens.tobytes()).hexdigest()
         for length in contexts
     }
     record = certificates.leak_record(Article, scores, chance, hashes)
