@@ -31,10 +31,21 @@ def _table(found: list[Contest], context: int) -> str:
     body = []
     for contest in found:
         groups = {group.label: group for group in contest.groups}
-        chance = next(iter(groups.values())).chance("retention", context)
+        # Whoever is not defined at a length has no chance level there either.
+        levels = (group.chance("retention", context) for group in contest.groups)
+        chance = next(level for level in levels if level is not None)
         cells = [_cell(groups.get(label), context) for label in columns]
-        body.append([contest.task, f"{chance:.3f}", *cells])
-    return markdown_table([f"{context} tokens", "chance", *columns], body) + "\n"
+        body.append([contest.task.replace("placement ", ""), f"{chance:.3f}", *cells])
+    header = [f"{context} tokens", "chance", *map(_named, columns)]
+    return markdown_table(header, body) + "\n"
+
+
+def _named(label: str) -> str:
+    """As one says it: "attention, rotary positions", not with the options that are none."""
+    name, *parts = label.split(", ")
+    words = [part.split()[::-1] for part in parts if not part.endswith(" none")]
+    said = [f"{value} {key.removeprefix('added_')}" for value, key in words]
+    return ", ".join([name, *(said or ["no positions"] * bool(parts))])
 
 
 def _cell(group: Group | None, context: int) -> str:

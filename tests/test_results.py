@@ -152,6 +152,14 @@ def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
     assert f"{min(rates):.0f} to {max(rates):.0f} million tokens a second on one core" in text
 
 
+def test_the_quick_exam_is_as_quick_as_the_readme_says() -> None:
+    record = json.loads((ROOT / "results" / "exam_quick.json").read_text())
+    (row,) = [row for row in record["rows"] if row["mixer"] == "delta"]
+    assert row["seconds"] < 600
+    said = f"in {row['seconds'] / 60:.1f} minutes on two cores"
+    assert f"all {row['runs']} runs of `exam-quick` {said}" in " ".join(README.split())
+
+
 def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
     table = script("exam_table")
     assert table.page(table.EXAM) in README

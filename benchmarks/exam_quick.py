@@ -1,0 +1,66 @@
+"""How long the preset `exam-quick` takes, from its start to its exit, by the clock.
+
+    python benchmarks/exam_quick.py --out results/exam_quick.json
+    python benchmarks/exam_quick.py --mixers slots,attention
+
+Exit code 1 if a mixer takes ten minutes or more. Needs two idle cores.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rulekeep.costs import environment
+from rulekeep.presets import QUICK_MIXERS
+from rulekeep.store import read_record
+
+MOST_SECONDS = 600
+WORKERS = 2
+
+
+def main() -> None:
+    """Measures, prints a line for each mixer, writes the record."""
+    parser = argparse.ArgumentParser(description="How long exam-quick takes.")
+    parser.add_argument("--mixers", default=",".join(one.mixer for one in QUICK_MIXERS))
+    parser.add_argument("--out", type=Path, help="write the record to this JSON file")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    rows = []
+    for mixer in options.mixers.split(","):
+        rows.append(measure(mixer))
+        print(f"{mixer}: {rows[-1]['runs']} runs in {rows[-1]['seconds']:.0f} s", flush=True)
+    if options.out:
+        record = {
+            "command": "python " + " ".join(sys.argv),
+            "environment": environment(),
+            "load_average": load,
+            "rows": rows,
+        }
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    sys.exit(any(row["seconds"] >= MOST_SECONDS for row in rows))
+
+
+def measure(mixer: str) -> dict[str, Any]:
+    """One sweep of the preset."""
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "rulekeep", "sweep", "exam-quick", "--mixers", mixer]
+        began = time.monotonic()
+        done = subprocess.run(
+            [*command, "--workers", str(WORKERS), "--out", "runs"],
+            cwd=name, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        seconds = time.monotonic() - began
+        records = [read_record(path) for path in Path(name).glob("runs/*/record.json")]
+    if done.returncode or not records or any(one["status"] != "done" for one in records):
+        sys.exit(f"the sweep failed:\n{done.stderr}")
+    return {"mixer": mixer, "workers": WORKERS, "runs": len(records), "seconds": seconds}
+
+
+if __name__ == "__main__":
+    main()
