@@ -94,7 +94,7 @@ def test_a_new_task_or_mixer_leaves_finished_cells_valid() -> None:
 
 
 def test_settings_go_back_to_the_cell_and_are_named_as_a_runs() -> None:
-    known = {*KINDS["run"].model_fields, "model", "serial"}
+    known = {*KINDS["run"].model_fields, "model", "serial", "decoys"}
     assert set(CELL.as_recorded) <= known
     assert (
         ArticleCell.parse_json({n: CELL.as_recorded[n] for n in ArticleCell.model_fields}) == CELL
