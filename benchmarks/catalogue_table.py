@@ -18,7 +18,7 @@ from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant
-from rulekeep.store import Record, read_runs
+from rulekeep.store import RESULTS, Record, read_runs
 from rulekeep.summary import Summary, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"
@@ -72,7 +72,7 @@ def measured(
         for record in records:
             spec = record["spec"]
             placed = spec["task"] == task and spec["task_options"]["placement"] == placement
-            if placed and _own(spec) == own and record["status"] in ("done", "diverged"):
+            if placed and _own(spec) == own and record["status"] in RESULTS:
                 by_rate.setdefault(spec["learning_rate"], []).append(record)
         if by_rate:
             rate = max(by_rate, key=lambda each: (len(by_rate[each]), -each))

@@ -18,6 +18,7 @@ from typing import Any
 
 from rulekeep.costs import environment
 from rulekeep.presets import QUICK_MIXERS
+from rulekeep.specs import split_names
 from rulekeep.store import read_record
 
 MOST_SECONDS = 600
@@ -32,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()[0]
     rows = []
-    for mixer in options.mixers.split(","):
+    for mixer in split_names(options.mixers):
         rows.append(measure(mixer))
         print(f"{mixer}: {rows[-1]['runs']} runs in {rows[-1]['seconds']:.0f} s", flush=True)
     if options.out:
