@@ -7,7 +7,15 @@ import torch
 
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
-from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB, EXAM_MIXERS, PRESETS, SEEDS, exam
+from rulekeep.presets import (
+    CATALOGUE,
+    CATALOGUE_16_KIB,
+    EXAM_MIXERS,
+    PRESETS,
+    SEEDS,
+    catalogue,
+    exam,
+)
 from rulekeep.resolving import resolve
 from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants
@@ -116,6 +124,21 @@ def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task()
         extension = any(best(spec) == 1e-3 for spec in mine)
         assert len(mine) - len(early) == 4 * (3 + len(SEEDS) - 1) + extension
         assert {spec.steps for spec in mine} == {2000}
+
+
+def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_chosen_rate() -> None:
+    (one,) = contestants("delta")
+    specs = catalogue([], mixers=[one])
+    records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in specs]
+    runs = {spec.model_dump_json(): spec for spec in catalogue(records, mixers=[one])}.values()
+    cells = [(spec.task, spec.task_options["placement"], spec.seed) for spec in runs]
+    assert len(specs) == 3
+    assert len(runs) == 2 + 2 * len(SEEDS)
+    assert cells.count(("recite", "early", 1)) == 3
+    assert {(task, placement) for task, placement, _ in cells} == {
+        ("recite", "early"), ("override", "marked"),
+    }  # fmt: skip
+    assert {spec.steps for spec in runs} == {1000}
 
 
 @pytest.mark.parametrize("name", PRESETS)
