@@ -12,6 +12,8 @@ from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.specs import ArticleCell
+from rulekeep.speed.figures import step_times
+from rulekeep.speed.record import read_speed
 from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
@@ -163,3 +165,14 @@ def test_the_quick_exam_is_as_quick_as_the_readme_says() -> None:
 def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
     table = script("exam_table")
     assert table.page(table.EXAM) in README
+
+
+def test_the_readme_states_every_mechanisms_speed_and_how_many_aims_are_missed() -> None:
+    table = script("speed_table")
+    assert table.page(table.RECORD) in README
+    record = read_speed(table.RECORD)
+    judged = [row for row in step_times(record, "model", 1) if row.aim is not None]
+    over = [row.share.median / row.aim for row in judged if row.met is False]
+    said = f"{len(judged) - len(over)} of {len(judged)} aims are met"
+    assert said in " ".join(README.split())
+    assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
