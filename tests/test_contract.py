@@ -24,10 +24,13 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "delta convolved": ("delta", {"short_convolution": True, "output_gate": True}),
     "kda, nothing left of a chunk": ("kda", {"half_life_tokens": 0.2}),
     "routed_slots convolved": ("routed_slots", {"short_convolution": True}),
-    "sparse_delta with its slopes": ("sparse_delta", {"straight_through": False, "slack": 0.25}),
+    "sparse_delta with its slopes": (
+        "sparse_delta",
+        {"straight_through": False, "slack": 0.25, "toll": 0},
+    ),
     "sparse_delta convolved": ("sparse_delta", {"short_convolution": True, "read_first": False}),
     "sparse_delta with a toll": ("sparse_delta", {"straight_through": False, "toll": 0.01}),
-    "sparse_delta, the sigmoid's own": ("sparse_delta", {"slack": 0.0, "token_shift": False}),
+    "sparse_delta, the sigmoid's own": ("sparse_delta", {"slack": 0.0, "gate_taps": 1, "toll": 0}),
 }
 EVERY = {**{name: (name, {}) for name in MIXERS}, **VARIANTS}
 
@@ -53,7 +56,7 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
         {"gradients are slopes"}
         if name == "sparse_delta"
         and (
-            options.get("toll")
+            options.get("toll", 4e-4)
             or (options.get("straight_through", True) and options.get("slack", 0.1))
         )
         else set()

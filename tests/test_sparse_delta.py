@@ -26,8 +26,10 @@ def shut(mixer: SparseDelta, bias: float = -5.0) -> SparseDelta:
 def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
     mixer = SparseDelta(WIDTH, heads=1, serial=serial).double()
     x = drawn(40)
-    memory, before, outputs, gates = torch.zeros(8, 8).double(), torch.zeros(8).double(), [], []
-    for token in x[0]:
+    memory, outputs, gates = torch.zeros(8, 8).double(), [], []
+    taps = [mixer.write.weight, *mixer.write_before.weight.split(1)]
+    assert len(taps) == 4
+    for t, token in enumerate(x[0]):
         q, k, v = (mixer.in_projection.weight @ token).split(8)
         q, k = (part * part.sigmoid() for part in (q, k))
         q, k = q / q.norm(), k / k.norm()
@@ -36,10 +38,9 @@ def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
             mixer.out_projection.weight @ (read / (read.square().mean() + 1e-5 / 8).sqrt())
             + mixer.out_projection.bias
         )
-        z = mixer.write.weight @ token + mixer.write.bias + mixer.write_before.weight @ before
+        z = mixer.write.bias + sum(tap @ x[0, t - j] for j, tap in enumerate(taps) if j <= t)
         gates.append((1.2 * z.sigmoid() - 0.1).clamp(0, 1).item())
         memory = memory + gates[-1] * torch.outer(k, v - memory.T @ k)
-        before = token
     y, state = mixer(x)
     # The layer's norms add a little under their roots.
     assert torch.allclose(y[0], torch.stack(outputs), rtol=0, atol=1e-3)
@@ -48,7 +49,7 @@ def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
 
 
 def test_with_every_change_undone_it_is_the_delta_rule() -> None:
-    options = {"slack": 0.0, "token_shift": False, "read_first": False}
+    options = {"slack": 0.0, "gate_taps": 1, "read_first": False, "toll": 0}
     mixer, delta = SparseDelta(WIDTH, heads=2, **options).double(), Delta(WIDTH, heads=2).double()
     mixer.load_state_dict(delta.state_dict())
     x = drawn(70)
@@ -77,7 +78,7 @@ def test_a_shut_gate_still_learns_unless_the_clip_stops_it(straight_through: boo
 
 
 def test_backward_is_that_of_the_gate_without_its_clip() -> None:
-    mixer = SparseDelta(WIDTH, heads=2).double()
+    mixer = SparseDelta(WIDTH, heads=2, gate_taps=2, toll=0).double()
     x = drawn(40).mul_(4).requires_grad_()
     gate = mixer.write_strength(x)
     assert {0.0, 1.0} < set(gate.flatten().tolist())
@@ -88,19 +89,23 @@ def test_backward_is_that_of_the_gate_without_its_clip() -> None:
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
-def test_a_cue_opens_the_gate_of_the_token_after_it_across_pieces_too() -> None:
+@pytest.mark.parametrize("tap", [1, 2, 3])
+def test_a_cue_opens_the_gate_of_a_token_after_it_across_pieces_too(tap: int) -> None:
     mixer = shut(SparseDelta(WIDTH, heads=2).double())
     cue = torch.zeros(WIDTH, dtype=torch.float64)
     cue[0] = 1
     with torch.no_grad():
-        mixer.write_before.weight.copy_(20 * cue.expand(2, -1))
+        # Taps 1, 2 and 3 in turn, a row for each head.
+        mixer.write_before.weight.zero_()
+        mixer.write_before.weight[2 * tap - 2 : 2 * tap].copy_(20 * cue.expand(2, -1))
     x = drawn(9).clamp(-0.1, 0.1)
     x[0, 4] = cue
     opened = mixer.write_strength(x)[0].min(dim=-1).values
-    assert opened.gt(0).nonzero().flatten().tolist() == [5]
-    _, state = mixer(x[:, :5])
-    assert state.memory.abs().max() == 0
-    assert mixer(x[:, 5:6], state)[1].memory.abs().max() > 0
+    assert opened.gt(0).nonzero().flatten().tolist() == [4 + tap]
+    state = None
+    for t in range(9):
+        _, state = mixer(x[:, t : t + 1], state)
+        assert bool(state.memory.abs().max() > 0) == (t >= 4 + tap)
 
 
 def test_a_token_reads_what_stood_before_it() -> None:
@@ -115,7 +120,7 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_and_shut_ones_pay_none(
     straight_through: bool,
 ) -> None:
     options = {"heads": 2, "straight_through": straight_through}
-    plain, tolled = SparseDelta(WIDTH, **options), SparseDelta(WIDTH, toll=0.01, **options)
+    plain, tolled = SparseDelta(WIDTH, toll=0, **options), SparseDelta(WIDTH, toll=0.01, **options)
     plain, tolled = plain.double(), tolled.double()
     tolled.load_state_dict(plain.state_dict())
     x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
@@ -135,6 +140,12 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_and_shut_ones_pay_none(
 def test_a_toll_out_of_its_range_is_named(toll: float) -> None:
     with pytest.raises(ValueError, match=rf"toll {toll}: must be from 0"):
         SparseDelta(WIDTH, toll=toll)
+
+
+@pytest.mark.parametrize("taps", [0, 65])
+def test_taps_out_of_their_range_are_named(taps: int) -> None:
+    with pytest.raises(ValueError, match=rf"gate_taps {taps}: must be from 1"):
+        SparseDelta(WIDTH, gate_taps=taps)
 
 
 def test_a_slack_out_of_its_range_is_named() -> None:

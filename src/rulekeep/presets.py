@@ -186,9 +186,9 @@ def _exam(
 ) -> Sequence[AnySpec]:
     specs: list[AnySpec] = []
     for one in mixers:
-        for chosen_on, taken_by in cells.items():
+        for (chosen_on, placed), taken_by in cells.items():
             # By the same rule for every mixer.
-            base = {**_cell(*chosen_on, *length), "seed": SEEDS[0]}
+            base = {**_cell(chosen_on, placed, *length), "seed": SEEDS[0]}
             specs += rate_runs(one, records, base)
             rate = chosen_rate(one, records, base)
             if rate is not None:

@@ -1,25 +1,26 @@
 """Sparse delta memory (rulekeep 2026): most tokens write nothing at all, and all read first.
 
     q, k = silu(W x) / |silu(W x)|                            per head
-    z = w · x + w' · x₋₁ + b                                  x₋₁: the token before
+    z = b + sum_{j < 4} w_j · x_{t−j}                         per head
     β = clip((1 + 2 s) sigmoid(z) − s, 0, 1)                  exactly 0 below, exactly 1 above
     o = norm(Sᵀ q)                                            per head, RMS norm: S before the write
     S ← S + β k (v − Sᵀ k)ᵀ
 
 It cannot hold more keys than a key has channels, and what it never writes it cannot be asked for.
 
-Three changes to the delta rule, each an option that can be undone. *Exact zeros*: a write gate that
+Changes to the delta rule, each an option that can be undone. *Exact zeros*: a write gate that
 is only small still erases, half in 140 tokens at 0.005; a gate clipped at 0 leaves the memory as
 it was, bit for bit, however many tokens pass. Backward, the clip is left out (straight-through,
 Bengio et al. 2013, arXiv 1308.3432): a gate that is shut still learns, so that it opens where it
 should, and is pushed further from opening where it should not; a clip's own gradient stops at the
-edge, without a margin. *Token shift*: the gate sees the token before as well, for it is a cue that
-opens it. *Read first*: a token reads what stood before it wrote, its own content being in the
-residual stream already: so the layer after learns which rule came before this one.
+edge, without a margin. *Gate taps*: the gate sees the tokens before as well, for there stands the
+cue that opens it. *Read first*: a token reads what stood before it wrote, its own content being in
+the residual stream already: so the layer after learns which rule came before this one.
 
-*Toll* (off at 0): training goes as if the loss had another term, toll times the sum of a sequence's
+*Toll*: training goes as if the loss had another term, toll times the sum of a sequence's
 gates, averaged over the batch. A leak of a hundredth a token costs nothing at the lengths trained
-on and everything at sixteen times as many; the toll closes it, and a shut gate pays none.
+on and everything at sixteen times as many; the toll closes it, and a shut gate pays none. Ten times
+as much keeps the gates from ever opening, and where training is short none at all learns sooner.
 
 Nothing fades. `short_convolution` and `output_gate` are options as in `delta`, off by default.
 """
@@ -29,23 +30,24 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rulekeep.chunks import unit
 from rulekeep.mixers.matrix import DeltaMixer
 
 
 class SparseDeltaState(NamedTuple):
-    """What each head has written, and the input before the next."""
+    """What each head has written, and what the last tokens add to the z of the next ones."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
-    last: Float[Tensor, "batch 1 width"]
+    pending: Float[Tensor, "batch taps-1 heads"]
 
 
 class ConvolvedSparseDeltaState(NamedTuple):
     """The same, and the last inputs of the short convolution."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
-    last: Float[Tensor, "batch 1 width"]
+    pending: Float[Tensor, "batch taps-1 heads"]
     recent: Float[Tensor, "batch 3 channels"]
 
 
@@ -62,9 +64,9 @@ class SparseDelta(DeltaMixer):
         key_width: int | None = None,
         slack: float = 0.1,
         straight_through: bool = True,
-        token_shift: bool = True,
+        gate_taps: int = 4,
         read_first: bool = True,
-        toll: float = 0.0,
+        toll: float = 4e-4,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -79,23 +81,27 @@ class SparseDelta(DeltaMixer):
         )
         if not 0 <= slack <= 10:
             raise ValueError(f"slack {slack}: must be from 0 (a sigmoid) to 10")
+        if not 1 <= gate_taps <= 64:
+            raise ValueError(f"gate_taps {gate_taps}: must be from 1 (its own token) to 64")
         if not 0 <= toll <= 1:
             raise ValueError(f"toll {toll}: must be from 0 (none) to 1")
         self.slack, self.straight_through, self.read_first = slack, straight_through, read_first
         self.toll = toll
         # `rulekeep check` would find that backward is not the slope of forward.
         self.surrogate_gradient = (straight_through and slack > 0) or toll > 0
-        self.write_before = nn.Linear(width, heads, bias=False) if token_shift else None
+        self.gate_taps = gate_taps
+        if gate_taps > 1:
+            self.write_before = nn.Linear(width, (gate_taps - 1) * heads, bias=False)
         nn.init.zeros_(self.write.bias)
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> Float[Tensor, "batch time heads"]:
         """β of each head, from 0 to 1: what `rulekeep explain` traces."""
-        z = self.write(x)
-        if self.write_before is not None:
-            last = torch.zeros_like(x[:, :1]) if state is None else state.last
-            z = z + self.write_before(torch.cat([last, x[:, :-1]], dim=1))
+        z, _ = self._gate_sums(x, None if state is None else state.pending)
+        return self._gate(z)
+
+    def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
         soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
         gate = soft.clamp(0, 1)
         if self.straight_through:
@@ -103,18 +109,36 @@ class SparseDelta(DeltaMixer):
             # that: a − b + b is a only up to rounding, and a zero must be a zero.
             gate = _Through.apply(soft, gate)  # type: ignore[no-untyped-call]
         if self.toll:
-            gate = _Tolled.apply(gate, self.toll / len(x))  # type: ignore[no-untyped-call]
+            gate = _Tolled.apply(gate, self.toll / len(z))  # type: ignore[no-untyped-call]
         return gate
+
+    def _gate_sums(
+        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
+    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch taps-1 heads"]]:
+        """Every z, and what these tokens add to the z of those after them."""
+        after, time = self.gate_taps - 1, x.shape[1]
+        sums = functional.pad(self.write(x), (0, 0, 0, after))
+        if after:
+            parts = self.write_before(x).unflatten(-1, (after, self.heads)).unbind(-2)
+            for tap, part in enumerate(parts, start=1):
+                sums = sums + functional.pad(part, (0, 0, tap, after - tap))
+            if pending is not None:
+                sums = sums + functional.pad(pending, (0, 0, 0, time))
+        z, later = sums.split([time, after], dim=1)
+        return z, later
 
     def _empty(self, batch_size: int) -> SparseDeltaState:
         (memory,) = super()._empty(batch_size)
-        return SparseDeltaState(memory, memory.new_zeros(batch_size, 1, self._parts[1]))
+        return SparseDeltaState(
+            memory, memory.new_zeros(batch_size, self.gate_taps - 1, self.heads)
+        )
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        memory, last = state
-        strength = self.write_strength(x, SparseDeltaState(memory, last))
+        memory, pending = state
+        z, pending = self._gate_sums(x, pending)
+        strength = self._gate(z)
         first = None
         if self.read_first:
             # A query reads a place earlier, which is before its own token writes.
@@ -126,7 +150,7 @@ class SparseDelta(DeltaMixer):
         read, after = self._written(queries_keys, values, strength, memory, x)
         if first is not None:
             read = torch.cat([first, read[:, :-1]], dim=1)
-        return read, after, x[:, -1:]
+        return read, after, pending
 
 
 class _Through(torch.autograd.Function):
