@@ -23,7 +23,8 @@ CATALOGUE = contestants(
     "attention[positions=rotary],sliding_window[positions=rotary],lstm[hidden=128],"
     "gru[hidden=192],slots[hidden=224],linear_attention,retnet,ssd[hidden=304],"
     "gated_linear[hidden=240],delta,gated_delta,kda[hidden=240],gated_slots[hidden=224],"
-    "routed_slots[hidden=224],delta+sliding_window[sliding_window.positions=rotary]"
+    "routed_slots[hidden=224],delta+sliding_window[sliding_window.positions=rotary],"
+    "sparse_delta[hidden=248],sparse_delta[hidden=248,added_positions=earliness]"
 )
 # 16 KiB of state a layer as well, within five per cent; two heads, where a head's keys give the
 # width. The gates of lstm and gru cannot be had so wide for so few parameters.
@@ -33,7 +34,27 @@ CATALOGUE_16_KIB = contestants(
     "ssd[heads=2,key_width=64,hidden=256],gated_linear[heads=2,key_width=64,hidden=168],"
     "delta[heads=2,key_width=64,hidden=192],gated_delta[heads=2,key_width=64,hidden=192],"
     "kda[heads=2,key_width=64,hidden=144],gated_slots[slots=32,hidden=192],"
-    "routed_slots[slots=32,hidden=192]"
+    "routed_slots[slots=32,hidden=192],"
+    "sparse_delta[heads=2,key_width=64,hidden=192],"
+    "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness]"
+)
+# A memory of fixed size beyond the lengths it was trained on, and attention with the same signal of
+# how early a token is; attention without it is in the exam.
+BEYOND = contestants(
+    "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
+    "attention[positions=none,added_positions=earliness],"
+    "attention[positions=alibi,added_positions=earliness],"
+    "sparse_delta[hidden=248,added_positions=earliness]"
+)
+# From the article's memory to that one, a change a rung; the last but one without the signal.
+LADDER = contestants(
+    "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
+    "sparse_delta[hidden=248,straight_through=false,gate_taps=1,read_first=false,toll=0,"
+    "added_positions=earliness],sparse_delta[hidden=248,gate_taps=1,read_first=false,toll=0,"
+    "added_positions=earliness],"
+    "sparse_delta[hidden=248,read_first=false,toll=0,added_positions=earliness],"
+    "sparse_delta[hidden=248,toll=0,added_positions=earliness],"
+    "sparse_delta[hidden=248],sparse_delta[hidden=248,added_positions=earliness]"
 )
 # What docs/literature.md compares: heads and key widths where the literature states them, or has
 # them by default; short convolutions and gates as published.
@@ -60,6 +81,8 @@ _EVERY_TASK = {
 # chosen rate is a run of the table already.
 _TWO_CELLS = {("recite", "early"): [("recite", "early"), ("override", "marked")]}
 _ONE_CELL = {("recite", "early"): [("recite", "early")]}
+_BOTH_PLACEMENTS = {("recite", "marked"): _EVERY_TASK["recite", "marked"]}
+_WITHOUT_RECALL = {cell: taken for cell, taken in _EVERY_TASK.items() if "recall" not in cell}
 # A context of 64 leaves these, which answer a request, next to no body.
 SHORTEST_TESTED = {"apply": 96, "override": 96}
 
@@ -76,6 +99,7 @@ _EXAM = _Length(256, (256, 1028, 4096), 2000)
 _EXAM_LONG = _Length(1028, (256, 1028, 4096, 16384), 4000)
 # Half the exam's steps: 26 mechanisms with five seeds each are 10 core-hours so, and 20 in full.
 _CATALOGUE = _Length(256, (256, 1028, 4096), 1000)
+_BEYOND = _Length(256, (256, 1028, 4096, 16384), 2000)
 
 
 def smoke() -> Sequence[AnySpec]:
@@ -133,6 +157,27 @@ def catalogue_16_kib(
     return _exam(records, mixers, _CATALOGUE, _ONE_CELL)
 
 
+def beyond(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = BEYOND
+) -> Sequence[AnySpec]:
+    """Our memory and attention with its signal, on the exam but for recall: to 16,384 tokens."""
+    # Attention at 16,384 tokens takes longer to test than to train: it ends where the exam does.
+    return [
+        spec
+        for one in mixers
+        for spec in _exam(
+            records, [one], _EXAM if one.mixer == "attention" else _BEYOND, _WITHOUT_RECALL
+        )
+    ]
+
+
+def ladder(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = LADDER
+) -> Sequence[AnySpec]:
+    """From the article's slots to our memory, one change a rung: recite, early and marked."""
+    return _exam(records, mixers, _CATALOGUE, _BOTH_PLACEMENTS)
+
+
 def literature(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = LITERATURE
 ) -> Sequence[AnySpec]:
@@ -174,6 +219,8 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "exam-long": exam_long,
     "catalogue": catalogue,
     "catalogue-16-kib": catalogue_16_kib,
+    "beyond": beyond,
+    "ladder": ladder,
     "literature": literature,
 }
 
