@@ -176,3 +176,17 @@ def test_the_readme_states_every_mechanisms_speed_and_how_many_aims_are_missed()
     said = f"{len(judged) - len(over)} of {len(judged)} aims are met"
     assert said in " ".join(README.split())
     assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
+
+
+def test_the_readme_states_our_memory_in_the_articles_contest() -> None:
+    table = script("contest_table")
+    assert table.page() in README
+    for folder, _ in table.FOLDERS.values():
+        rows = table.read(folder)
+        assert {context for context, _ in rows} == {64, 256, 1028}
+        assert all(sorted(by_seed) == [1, 2, 3, 4, 5] for by_seed in rows.values())
+        # Parameters within 5 % of attention's, at every context.
+        for (context, model), by_seed in rows.items():
+            baseline = rows[context, "attention"][1]["costs"]["parameters"]
+            if model == "sparse_delta":
+                assert abs(by_seed[1]["costs"]["parameters"] / baseline - 1) <= 0.05

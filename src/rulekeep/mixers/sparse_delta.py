@@ -19,8 +19,8 @@ the residual stream already: so the layer after learns which rule came before th
 
 *Toll*: training goes as if the loss had another term, toll times the sum of a sequence's
 gates, averaged over the batch. A leak of a hundredth a token costs nothing at the lengths trained
-on and everything at sixteen times as many; the toll closes it, and a shut gate pays none. Ten times
-as much keeps the gates from ever opening, and where training is short none at all learns sooner.
+on and everything at sixteen times as many; the toll closes it, and a shut gate pays none. At four
+times the default no gate may ever open, and in a training of some hundred steps less is better.
 
 Nothing fades. `short_convolution` and `output_gate` are options as in `delta`, off by default.
 """
@@ -66,7 +66,7 @@ class SparseDelta(DeltaMixer):
         straight_through: bool = True,
         gate_taps: int = 4,
         read_first: bool = True,
-        toll: float = 4e-4,
+        toll: float = 1e-3,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
