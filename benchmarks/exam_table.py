@@ -1,9 +1,9 @@
 """The tables of the exam in README, out of its records.
 
     python benchmarks/exam_table.py                       # of results/exam
-    python benchmarks/exam_table.py RUNS
+    python benchmarks/exam_table.py RUNS RUNS             # of several folders, as one contest
 
-Retention on test at the longest length trained on, and at four and sixteen times that: means over
+Retention on test at the longest length trained on and at every longer one: means over
 the seeds with their 95 % intervals (Student t), at the learning rate that dev chose. A cell with
 fewer than five seeds says so.
 """
@@ -17,13 +17,16 @@ from rulekeep.report.reading import read_runs
 from rulekeep.store import read_runs as kept_runs
 
 EXAM = Path(__file__).parent.parent / "results" / "exam"
-CONTEXTS = (256, 1028, 4096)
 
 
-def page(root: Path) -> str:
+def page(*roots: Path) -> str:
     """A table a context, as Markdown."""
-    found = contests(read_runs(kept_runs(root).records).runs)
-    return "\n".join(_table(found, context) for context in CONTEXTS)
+    # A run that stands in two folders is one run.
+    records = {record["id"]: record for root in roots for record in kept_runs(root).records}
+    found = contests(read_runs(list(records.values())).runs)
+    groups = [group for contest in found for group in contest.groups]
+    contexts = {at for group in groups for at in group.test_contexts if at >= group.context}
+    return "\n".join(_table(found, context) for context in sorted(contexts))
 
 
 def _table(found: list[Contest], context: int) -> str:
@@ -58,4 +61,4 @@ def _cell(group: Group | None, context: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else EXAM))
+    sys.stdout.write(page(*map(Path, sys.argv[1:] or [EXAM])))

@@ -165,6 +165,7 @@ def test_the_quick_exam_is_as_quick_as_the_readme_says() -> None:
 def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
     table = script("exam_table")
     assert table.page(table.EXAM) in README
+    assert table.page(table.EXAM, table.EXAM) == table.page(table.EXAM)
 
 
 def test_the_readme_states_every_mechanisms_speed_and_how_many_aims_are_missed() -> None:
