@@ -22,7 +22,6 @@ from rulekeep.summary import paired_difference, summarise_scores
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS: dict[ArticleDecoys, tuple[Path, str]] = {
     "published": (ROOT / "article-contest", "rule_accuracy"),
-    "independent": (ROOT / "article-contest-independent", "retention"),
 }
 MODELS = ("attention", "compressed", "sparse_delta")
 
