@@ -1,10 +1,10 @@
-"""The tables of README on our memory in the article's contest, out of their records.
+"""The table of README on our memory in the article's contest, out of its records.
 
-    python benchmarks/contest_table.py                    # of results/article-contest*
+    python benchmarks/contest_table.py                    # of results/article-contest
 
-Rule accuracy on the published data, and retention where the cycle's decoys are drawn independently
-of the rules: mean over the seeds with its 95 % interval (Student t), the difference from attention
-paired by seed, and the reader of the last 6 tokens, which has no memory at all.
+Rule accuracy on the published data: mean over the seeds with its 95 % interval (Student t), the
+difference from attention paired by seed, and the reader of the last 6 tokens, which has no memory
+at all; then the median of the training seconds over attention's.
 """
 
 import json
@@ -27,7 +27,7 @@ MODELS = ("attention", "compressed", "sparse_delta")
 
 
 def page() -> str:
-    """A table for either kind of decoys, as Markdown."""
+    """A table for each kind of decoys that has been run, as Markdown."""
     return "\n".join(_table(decoys, *found) for decoys, found in FOLDERS.items())
 
 

@@ -185,4 +185,6 @@ def test_equal_bytes_are_16_kib_of_state_a_layer(one: Contestant) -> None:
     with torch.no_grad():
         for tokens in (300, 600):
             _, state = model(torch.zeros(1, tokens, dtype=torch.long))
-            assert 0.99 <= state_bytes(state.layers) / 2 / 2**14 <= 1.01
+            # What sparse_delta's gate has pending is 24 bytes more than its memory.
+            most = 2**14 + 24 if one.mixer == "sparse_delta" else 2**14
+            assert 0.99 * 2**14 <= state_bytes(state.layers) / 2 <= most
