@@ -38,6 +38,22 @@ CATALOGUE_16_KIB = contestants(
     "sparse_delta[heads=2,key_width=64,hidden=192],"
     "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness]"
 )
+# From 1 to 64 KiB of state a layer, within five per cent of attention's parameters; a head more or
+# less where they would not fit. Those of 4 and 16 KiB are the catalogue's too.
+STATE_BYTES = contestants(
+    "sliding_window[positions=rotary,window=1,sinks=1],"
+    "sliding_window[positions=rotary,window=4],"
+    "sliding_window[positions=rotary,window=28],"
+    "sliding_window[positions=rotary,window=124],"
+    "delta[key_width=4,hidden=304],delta,delta[heads=2,key_width=64,hidden=192],"
+    "delta[heads=1,key_width=256,hidden=64],"
+    "routed_slots[slots=2,top_k=1,hidden=248],routed_slots[slots=8,hidden=240],"
+    "routed_slots[slots=32,hidden=192],routed_slots[slots=128,heads=2,hidden=128],"
+    "sparse_delta[key_width=4,hidden=296,added_positions=earliness],"
+    "sparse_delta[hidden=248,added_positions=earliness],"
+    "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness],"
+    "sparse_delta[heads=1,key_width=256,hidden=64,added_positions=earliness]"
+)
 # A memory of fixed size beyond the lengths it was trained on, and attention with the same signal of
 # how early a token is; attention without it is in the exam.
 BEYOND = contestants(
@@ -81,7 +97,8 @@ _EVERY_TASK = {
 # chosen rate is a run of the table already.
 _TWO_CELLS = {("recite", "early"): [("recite", "early"), ("override", "marked")]}
 _ONE_CELL = {("recite", "early"): [("recite", "early")]}
-_BOTH_PLACEMENTS = {("recite", "marked"): _EVERY_TASK["recite", "marked"]}
+# A rung may learn one placement and not the other: each has its own grid.
+_BOTH_PLACEMENTS = {("recite", placement): [("recite", placement)] for placement in _PLACEMENTS}
 _WITHOUT_RECALL = {cell: taken for cell, taken in _EVERY_TASK.items() if "recall" not in cell}
 # A context of 64 leaves these, which answer a request, next to no body.
 SHORTEST_TESTED = {"apply": 96, "override": 96}
@@ -153,7 +170,14 @@ def catalogue(
 def catalogue_16_kib(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE_16_KIB
 ) -> Sequence[AnySpec]:
-    """Every mixer that can at 16 KiB of state a layer too: recite early."""
+    """The catalogue at 16 KiB of state a layer too, but for those that cannot be so large."""
+    return _exam(records, mixers, _CATALOGUE, _TWO_CELLS)
+
+
+def state_bytes(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = STATE_BYTES
+) -> Sequence[AnySpec]:
+    """Four mixers at 1, 4, 16 and 64 KiB of state a layer: recite early."""
     return _exam(records, mixers, _CATALOGUE, _ONE_CELL)
 
 
@@ -219,6 +243,7 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "exam-long": exam_long,
     "catalogue": catalogue,
     "catalogue-16-kib": catalogue_16_kib,
+    "state-bytes": state_bytes,
     "beyond": beyond,
     "ladder": ladder,
     "literature": literature,

@@ -91,12 +91,12 @@ def over_seeds(rows: Rows) -> str:
     header = ["context", "model", "figure", "mean (95 % interval)", *(f"seed {s}" for s in seeds)]
     body = []
     names = ("rule_accuracy", "retention", "token_accuracy")
-    by_name = {name: _by_seed(rows, name) for name in names}
+    by_name = {name: by_seed(rows, name) for name in names}
     for context, model in by_name[names[0]]:
         for name in names:
-            by_seed = by_name[name][context, model]
-            summary = summarise_scores(list(by_seed.values()))
-            each = [f"{by_seed[s]:.3f}" if s in by_seed else "–" for s in seeds]
+            values = by_name[name][context, model]
+            summary = summarise_scores(list(values.values()))
+            each = [f"{values[s]:.3f}" if s in values else "–" for s in seeds]
             each = [text.replace("nan", "diverged") for text in each]
             body.append([str(context), model, name, summary.text(), *each])
     decoys = next(iter(rows)).decoys
@@ -112,17 +112,17 @@ def against_attention(rows: Rows) -> str:
     """The other models' rule figures less attention's, paired by seed, a line each."""
     body = []
     for name in ("rule_accuracy", "retention"):
-        found = _by_seed(rows, name)
-        for (context, model), by_seed in found.items():
+        found = by_seed(rows, name)
+        for (context, model), values in found.items():
             baseline = found.get((context, "attention"), {})
-            if model != "attention" and by_seed.keys() & baseline.keys():
-                difference = paired_difference(by_seed, baseline)
+            if model != "attention" and values.keys() & baseline.keys():
+                difference = paired_difference(values, baseline)
                 body.append([str(context), model, name, difference.summary.text()])
     header = ["context", "model", "figure", "less attention's (95 % interval)"]
     return markdown_table(header, body) if body else ""
 
 
-def _by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
+def by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
     """A figure of each seed, NaN where it diverged, by context and model."""
     found: dict[tuple[int, str], dict[int, float]] = {}
     for cell, record in rows.items():
