@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 
 .PHONY: run test clean
 
+# The published experiment, and the project's own memory in it.
 run: $(VENV)/.installed
-	$(BIN)/rulekeep article
+	$(BIN)/rulekeep article --models 'attention,compressed,sparse_delta[heads=2,gate_taps=2,toll=0]'
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

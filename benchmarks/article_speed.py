@@ -18,7 +18,6 @@ About 5 minutes on one core of a 2.6 GHz server.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -28,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from keeping import keep
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.article.models import published_model
+from rulekeep.article.models import ArticleModel, published_model
 from rulekeep.costs import environment, prepare_process
 from rulekeep.executors.local import WORKER_ENVIRONMENT
 from rulekeep.speed.measuring import CallCounter
@@ -57,14 +57,8 @@ def main() -> None:
     print_full(rows)
     print_pruned(rows)
     if options.out:
-        record = {
-            "command": "python " + " ".join(sys.argv),
-            "environment": {**environment(), **WORKER_ENVIRONMENT, "flush_denormal": True},
-            "scored_positions": SCORED,
-            "rows": rows,
-        }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        own = {**environment(), **WORKER_ENVIRONMENT, "flush_denormal": True}
+        keep(options.out, environment=own, scored_positions=SCORED, rows=rows)
 
 
 def measure(context: int, repeats: int) -> dict[str, Any]:

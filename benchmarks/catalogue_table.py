@@ -32,13 +32,17 @@ _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions"
 
 
 class Row(NamedTuple):
-    """A mechanism in one cell: what it costs, and its retention at each length, or None."""
+    """A mechanism in one cell: what it costs, and its retention at each length, or None.
+
+    `seeds` has the same, a figure a seed.
+    """
 
     name: str
     parameters: int
     kib: float
     rate: float
     retention: Mapping[int, Summary | None]
+    seeds: Mapping[int, Sequence[float]]
 
     @property
     def place(self) -> float:
@@ -105,6 +109,7 @@ def _row(one: Contestant, rate: float, runs: Sequence[Record]) -> Row:
         costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
         rate,
         {c: summarise_scores(scores[c]) if c in scores else None for c in CONTEXTS},
+        {c: scores.get(c, ()) for c in CONTEXTS},
     )
 
 

@@ -7,7 +7,6 @@ Exit code 1 if a mixer takes ten minutes or more. Needs two idle cores.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rulekeep.costs import environment
+from keeping import keep
+
 from rulekeep.presets import QUICK_MIXERS
 from rulekeep.specs import split_names
 from rulekeep.store import read_record
@@ -37,13 +37,7 @@ def main() -> None:
         rows.append(measure(mixer))
         print(f"{mixer}: {rows[-1]['runs']} runs in {rows[-1]['seconds']:.0f} s", flush=True)
     if options.out:
-        record = {
-            "command": "python " + " ".join(sys.argv),
-            "environment": environment(),
-            "load_average": load,
-            "rows": rows,
-        }
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        keep(options.out, load_average=load, rows=rows)
     sys.exit(any(row["seconds"] >= MOST_SECONDS for row in rows))
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
-from rulekeep.report.cells import Contest, Group, contests, labels
+from rulekeep.report.cells import Contest, Group, contests, labels, spoken
 from rulekeep.report.reading import read_runs
 from rulekeep.store import read_runs as kept_runs
 
@@ -39,16 +39,8 @@ def _table(found: list[Contest], context: int) -> str:
         chance = next(level for level in levels if level is not None)
         cells = [_cell(groups.get(label), context) for label in columns]
         body.append([contest.task.replace("placement ", ""), f"{chance:.3f}", *cells])
-    header = [f"{context} tokens", "chance", *map(_named, columns)]
+    header = [f"{context} tokens", "chance", *map(spoken, columns)]
     return markdown_table(header, body) + "\n"
-
-
-def _named(label: str) -> str:
-    """As one says it: "attention, rotary positions", not with the options that are none."""
-    name, *parts = label.split(", ")
-    words = [part.split()[::-1] for part in parts if not part.endswith(" none")]
-    said = [f"{value} {key.removeprefix('added_')}" for value, key in words]
-    return ", ".join([name, *(said or ["no positions"] * bool(parts))])
 
 
 def _cell(group: Group | None, context: int) -> str:

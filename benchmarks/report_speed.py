@@ -20,7 +20,8 @@ from itertools import count, islice, product
 from pathlib import Path
 from typing import Any
 
-from rulekeep.costs import environment
+from keeping import keep
+
 from rulekeep.store import read_record, write_record
 
 CEILING_SECONDS, CEILING_FROM_RECORDS = 20.0, 2000
@@ -61,16 +62,11 @@ def main() -> None:
         f"({min(seconds):.1f} to {max(seconds):.1f}), page {written['report.html'] / 2**20:.1f} MiB"
     )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "command": "python " + " ".join(sys.argv),
-            "environment": environment(),
-            "load_average": os.getloadavg()[0],
-            "records": options.records,
-            "seconds": seconds,
-            "bytes": written,
-        }
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        load = os.getloadavg()[0]
+        keep(
+            options.out,
+            load_average=load, records=options.records, seconds=seconds, bytes=written,
+        )  # fmt: skip
     sys.exit(options.records >= CEILING_FROM_RECORDS and median > CEILING_SECONDS)
 
 

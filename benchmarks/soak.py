@@ -9,7 +9,6 @@ left, and no process. Exit code 1 if anything differs. About 15 s a round; Linux
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -21,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rulekeep.costs import environment
+from keeping import keep
+
 from rulekeep.store import read_record
 
 WAIT_SECONDS = 600
@@ -74,15 +74,7 @@ def main() -> None:
     same = sum(one["same"] for one in rounds)
     print(f"{same} of {len(rounds)} rounds ended as the uninterrupted sweep")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "command": "python " + " ".join(sys.argv),
-            "environment": environment(),
-            "runs": options.runs,
-            "workers": options.workers,
-            "rounds": rounds,
-        }
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        keep(options.out, runs=options.runs, workers=options.workers, rounds=rounds)
     sys.exit(same < len(rounds))
 
 

@@ -9,7 +9,6 @@ runs of 20 s lose more than 15 %. Needs as many idle cores as workers; about two
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rulekeep.costs import environment
+from keeping import keep
+
 from rulekeep.store import read_record
 
 CEILING, CEILING_FROM_SECONDS = 0.15, 20.0
@@ -40,6 +40,7 @@ MIXER = """
 import time
 
 import torch
+from keeping import keep
 from torch import nn
 
 
@@ -79,14 +80,7 @@ def main() -> None:
             flush=True,
         )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "command": "python " + " ".join(sys.argv),
-            "environment": environment(),
-            "load_average": os.getloadavg()[0],
-            "rows": rows,
-        }
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        keep(options.out, load_average=os.getloadavg()[0], rows=rows)
     long = [row["loss"] for row in rows if row["run_seconds"] >= CEILING_FROM_SECONDS]
     sys.exit(any(loss > CEILING for loss in long))
 

@@ -8,13 +8,14 @@ Seconds of the processor, not of the clock, so that a busy machine counts less. 
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from keeping import keep
 
 from rulekeep.tasks import Apply, Override, Recall, RecallOptions, Recite, SampledTask
 
@@ -45,9 +46,7 @@ def main() -> None:
             cells.append(f"{statistics.median(millions):6.1f} {spread:>13}")
         print(f"{label:18}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        record = {"command": "python " + " ".join(sys.argv), "rows": rows}
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        keep(options.out, rows=rows)
     slowest = min(statistics.median(row["tokens_per_second"]) for row in rows)
     print(f"\nSlowest: {slowest / 1e6:.1f} million tokens a second; floor {FLOOR / 1e6:.0f}")
     sys.exit(slowest < FLOOR)

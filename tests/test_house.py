@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
+from scripts import script
 
 from rulekeep import __version__
 from rulekeep.cli import app
@@ -86,6 +87,11 @@ def test_commands_in_documents_exist(line: str) -> None:
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_the_scripts_behind_our_figures_can_be_loaded(path: Path) -> None:
+    assert script(path.stem).__doc__
 
 
 def test_version_is_the_same_everywhere() -> None:

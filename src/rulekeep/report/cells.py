@@ -218,6 +218,14 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]
     return replace(rates, reused_from=origins[0] if origins else None)
 
 
+def spoken(label: str) -> str:
+    """As one says it: "attention, rotary positions", not with the options that are none."""
+    name, *parts = label.split(", ")
+    words = [part.split()[::-1] for part in parts if not part.endswith(" none")]
+    said = [f"{value} {key.removeprefix('added_')}" for value, key in words]
+    return ", ".join([name, *(said or ["no positions"] * bool(parts))])
+
+
 def labels(found: Iterable[Contest]) -> list[str]:
     """Every mixer of the report once, the baseline first: its place gives its colour."""
     every = {group.label: group.mixer for contest in found for group in contest.groups}

@@ -1,0 +1,98 @@
+"""The ladder of docs/findings.md: from the article's slots to our memory, one change a rung.
+
+    python benchmarks/ladder_table.py                     # of results/catalogue
+    python benchmarks/ladder_table.py RUNS
+
+The runs of the preset `ladder`: retention on test, mean over the seeds with its 95 % interval
+(Student t), early and marked rules, each at the rate that dev chose. Draws `ladder.png` beside
+them: a rung a row, each seed a point, the interval a bar.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalogue_table import CONTEXTS, ROOT, Row, measured
+from matplotlib.figure import Figure
+
+from rulekeep.article.report import markdown_table
+from rulekeep.plots import COLOURS, as_bytes
+from rulekeep.presets import LADDER
+from rulekeep.store import Record, read_runs, write_bytes
+
+PLACEMENTS = ("early", "marked")
+FIGURE = "ladder.png"
+# What each rung of the preset changes, in its order.
+RUNGS = (
+    "the article's slots",
+    "content-addressed write: linear attention",
+    "a write erases what it replaces: delta rule",
+    "a signal of how early a token is",
+    "write gate clipped: exact zeros",
+    "a shut gate still learns: straight-through",
+    "the gate sees four tokens",
+    "reads before it writes",
+    "as the next, without the signal",
+    "a toll on open gates: sparse_delta",
+)
+
+
+def page(records: Sequence[Record]) -> str:
+    """A table a placement, as Markdown, in the order of the rungs."""
+    parts = []
+    for placement in PLACEMENTS:
+        head = [f"recite, {placement}", *(f"{context} tokens" for context in CONTEXTS), "rate"]
+        body = []
+        for rung, row in _rows(records, placement):
+            cells = [
+                "not run" if row is None or (found := row.retention[context]) is None
+                else found.text()
+                for context in CONTEXTS
+            ]  # fmt: skip
+            body.append([rung, *cells, "–" if row is None else f"{row.rate:g}"])
+        parts.append(markdown_table(head, body) + "\n")
+    return "\n".join(parts)
+
+
+def figure(records: Sequence[Record]) -> Figure:
+    """A panel a placement: retention of each rung at every length tested."""
+    drawn = Figure(figsize=(11, 5), layout="constrained")
+    for axes, placement in zip(drawn.subplots(1, 2, sharey=True), PLACEMENTS, strict=True):
+        rows = _rows(records, placement)
+        for place, context in enumerate(CONTEXTS):
+            for y, (_, row) in enumerate(rows):
+                at = y + 0.22 * (place - 1)
+                summary = None if row is None else row.retention[context]
+                if row is None or summary is None or summary.mean is None:
+                    continue
+                label = f"{context:,} tokens" if y == 0 else None
+                colour = COLOURS[place]
+                axes.plot(
+                    row.seeds[context], [at] * len(row.seeds[context]), ".", color=colour, alpha=0.4
+                )
+                axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2, label=label)
+                if summary.low is not None:
+                    axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
+        axes.set(title=f"recite, {placement} rules", xlabel="retention", xlim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+    first = drawn.axes[0]
+    first.set_yticks(range(len(RUNGS)), RUNGS)
+    first.invert_yaxis()
+    if first.get_legend_handles_labels()[0]:
+        drawn.axes[1].legend(*first.get_legend_handles_labels(), fontsize=8, loc="lower left")
+    return drawn
+
+
+def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, Row | None]]:
+    found = []
+    for rung, one in zip(RUNGS, LADDER, strict=True):
+        rows = measured([one], records, "recite", placement)
+        found.append((rung, rows[0] if rows else None))
+    return found
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    kept = read_runs(root).records
+    write_bytes(root / FIGURE, as_bytes(figure(kept), "png"))
+    sys.stdout.write(page(kept))
