@@ -149,7 +149,12 @@ def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_ch
 def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
     longest = {one.mixer: max(one.test_contexts) for one in beyond([])}
     assert longest == {"attention": 4096, "sparse_delta": 16384}
-    assert {one.task for one in beyond([])} == {"recite", "apply", "override"}
+    tasks: dict[str, set[str]] = {}
+    for one in beyond([]):
+        tasks.setdefault(one.mixer, set()).add(one.task)
+    assert tasks == {
+        "attention": {"recite", "apply"}, "sparse_delta": {"recite", "apply", "override"},
+    }  # fmt: skip
 
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
