@@ -72,7 +72,10 @@ def headline(found: list[tuple[Contest, Group]]) -> str:
 
 def details(found: list[tuple[Contest, Group]]) -> list[str]:
     """The tables of docs/findings.md."""
-    return [_within(found, "retention"), _within(found, "exact"), _beyond(found)]
+    return [
+        _within(found, "retention"), _within(found, "exact"),
+        _beyond(found, "retention"), _beyond(found, "exact"),
+    ]  # fmt: skip
 
 
 def _attention_at(contest: Contest, ours: Group, at: int) -> list[Summary]:
@@ -150,27 +153,28 @@ def _steps(count: float) -> str:
     return f"{count:,.0f}" if math.isfinite(count) else "never"
 
 
-def _beyond(found: list[tuple[Contest, Group]]) -> str:
+def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
     trained = found[0][1].context
     lengths = sorted({at for _, ours in found for at in ours.test_contexts if at > trained})
-    head = ["retention beyond"]
+    head = [f"{figure}, beyond"]
     for at in lengths:
-        head += [f"{OURS} at {at}", "best attention there"]
+        head += [f"{OURS} at {at:,}", "lowest seed", "best attention there"]
     body = []
     for contest, ours in found:
         row = [_task(contest)]
         for at in lengths:
-            summary = ours.summary("retention", at)
-            row += ["not run" if summary is None else summary.text(), _best(contest, trained, at)]
+            summary, values = ours.summary(figure, at), ours.finite(figure, at).values()
+            row += ["not run" if summary is None else summary.text()]
+            row += [f"{min(values):.3f}" if values else "–", _best(contest, trained, figure, at)]
         body.append(row)
     return markdown_table(head, body) + "\n"
 
 
-def _best(contest: Contest, trained: int, context: int) -> str:
+def _best(contest: Contest, trained: int, figure: str, context: int) -> str:
     rows = [
         (summary, group)
         for group in _attention(contest, trained)
-        if (summary := group.summary("retention", context)) is not None
+        if (summary := group.summary(figure, context)) is not None
     ]
     if not rows:
         return "not run"
@@ -190,7 +194,7 @@ def figure(found: list[tuple[Contest, Group]]) -> Figure:
     lengths = sorted({at for _, ours in found for at in ours.test_contexts} - ODD)
     named: dict[str, Artist] = {}
     for contest, ours in found:
-        task, placement = _task(contest).split(", ")
+        task, placement = cell(contest)
         axes = panels[PLACEMENTS.index(placement), tasks.index(task)]
         axes.set_title(f"{task}, {placement} rules", fontsize=10)
         for place, (label, colour) in enumerate(colours.items()):
@@ -232,6 +236,12 @@ def _line(axes: Axes, group: Group, colour: str, aside: float) -> None:
         axes.plot([x] * len(values), values, ".", color=colour, alpha=0.35, markersize=4)
         if summary.low is not None:
             axes.plot([x, x], [summary.low, summary.high], color=colour, linewidth=1)
+
+
+def cell(contest: Contest) -> tuple[str, str]:
+    """The task and the placement of its rules."""
+    task, placement = _task(contest).split(", ")
+    return task, placement
 
 
 def _task(contest: Contest) -> str:

@@ -30,7 +30,7 @@ RUNGS = (
     "a signal of how early a token is",
     "write gate clipped: exact zeros",
     "a shut gate still learns: straight-through",
-    "the gate sees four tokens",
+    "the gate sees eight tokens",
     "reads before it writes",
     "as the next, without the signal",
     "a toll on open gates: sparse_delta",

@@ -195,3 +195,16 @@ def test_the_readme_states_our_memory_in_the_articles_contest() -> None:
         for context in (64, 256, 1028):
             baseline, _, ours = (parameters[context, model] for model in table.MODELS)
             assert abs(ours / baseline - 1) <= 0.05
+
+
+def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_records_do() -> None:
+    table = script("beyond_table")
+    found = table.read(*table.FOLDERS)
+    cells = [(*table.cell(contest), sorted(ours.runs)) for contest, ours in found]
+    tasks = product(("apply", "override", "recite"), ("early", "marked"))
+    assert cells == [(*task, [1, 2, 3, 4, 5]) for task in tasks]
+    assert table.headline(found) in README
+    findings = (ROOT / "docs" / "findings.md").read_text()
+    assert all(part in findings for part in table.details(found))
+    gates = script("gates_table")
+    assert gates.page(gates.ROOT) in findings

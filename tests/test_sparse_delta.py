@@ -28,7 +28,7 @@ def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
     x = drawn(40)
     memory, outputs, gates = torch.zeros(8, 8).double(), [], []
     taps = [mixer.write.weight, *mixer.write_before.weight.split(1)]
-    assert len(taps) == 4
+    assert len(taps) == 8
     for t, token in enumerate(x[0]):
         q, k, v = (mixer.in_projection.weight @ token).split(8)
         q, k = (part * part.sigmoid() for part in (q, k))

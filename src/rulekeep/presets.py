@@ -24,7 +24,7 @@ CATALOGUE = contestants(
     "gru[hidden=192],slots[hidden=224],linear_attention,retnet,ssd[hidden=304],"
     "gated_linear[hidden=240],delta,gated_delta,kda[hidden=240],gated_slots[hidden=224],"
     "routed_slots[hidden=224],delta+sliding_window[sliding_window.positions=rotary],"
-    "sparse_delta[hidden=248],sparse_delta[hidden=248,added_positions=earliness]"
+    "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # 16 KiB of state a layer as well, within five per cent; two heads, where a head's keys give the
 # width. The gates of lstm and gru cannot be had so wide for so few parameters.
@@ -49,8 +49,8 @@ STATE_BYTES = contestants(
     "delta[heads=1,key_width=256,hidden=64],"
     "routed_slots[slots=2,top_k=1,hidden=248],routed_slots[slots=8,hidden=240],"
     "routed_slots[slots=32,hidden=192],routed_slots[slots=128,heads=2,hidden=128],"
-    "sparse_delta[key_width=4,hidden=296,added_positions=earliness],"
-    "sparse_delta[hidden=248,added_positions=earliness],"
+    "sparse_delta[key_width=4,hidden=288,added_positions=earliness],"
+    "sparse_delta[hidden=240,added_positions=earliness],"
     "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness],"
     "sparse_delta[heads=1,key_width=256,hidden=64,added_positions=earliness]"
 )
@@ -60,7 +60,7 @@ BEYOND = contestants(
     "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
     "attention[positions=none,added_positions=earliness],"
     "attention[positions=alibi,added_positions=earliness],"
-    "sparse_delta[hidden=248,added_positions=earliness]"
+    "sparse_delta[hidden=240,added_positions=earliness]"
 )
 # From the article's memory to that one, a change a rung; the last but one without the signal.
 LADDER = contestants(
@@ -68,9 +68,9 @@ LADDER = contestants(
     "sparse_delta[hidden=248,straight_through=false,gate_taps=1,read_first=false,toll=0,"
     "added_positions=earliness],sparse_delta[hidden=248,gate_taps=1,read_first=false,toll=0,"
     "added_positions=earliness],"
-    "sparse_delta[hidden=248,read_first=false,toll=0,added_positions=earliness],"
-    "sparse_delta[hidden=248,toll=0,added_positions=earliness],"
-    "sparse_delta[hidden=248],sparse_delta[hidden=248,added_positions=earliness]"
+    "sparse_delta[hidden=240,read_first=false,toll=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,toll=0,added_positions=earliness],"
+    "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # Seven times the parameters, to see that nothing hangs on the exam's small model.
 WIDE = contestants(

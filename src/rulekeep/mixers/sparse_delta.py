@@ -1,7 +1,7 @@
 """Sparse delta memory (rulekeep 2026): most tokens write nothing at all, and all read first.
 
     q, k = silu(W x) / |silu(W x)|                            per head
-    z = b + sum_{j < 4} w_j · x_{t−j}                         per head
+    z = b + sum_{j < 8} w_j · x_{t−j}                         per head
     β = clip((1 + 2 s) sigmoid(z) − s, 0, 1)                  exactly 0 below, exactly 1 above
     o = norm(Sᵀ q)                                            per head, RMS norm: S before the write
     S ← S + β k (v − Sᵀ k)ᵀ
@@ -14,8 +14,9 @@ it was, bit for bit, however many tokens pass. Backward, the clip is left out (s
 Bengio et al. 2013, arXiv 1308.3432): a gate that is shut still learns, so that it opens where it
 should, and is pushed further from opening where it should not; a clip's own gradient stops at the
 edge, without a margin. *Gate taps*: the gate sees the tokens before as well, for there stands the
-cue that opens it. *Read first*: a token reads what stood before it wrote, its own content being in
-the residual stream already: so the layer after learns which rule came before this one.
+cue that opens it; where it cannot see the cue it learns what else stands there, and leaks wherever
+that comes by chance. *Read first*: a token reads what stood before it wrote, its own content being
+in the residual stream already: so the layer after learns which rule came before this one.
 
 *Toll*: training goes as if the loss had another term, toll times the sum of a sequence's
 gates, averaged over the batch. A leak of a hundredth a token costs nothing at the lengths trained
@@ -64,7 +65,7 @@ class SparseDelta(DeltaMixer):
         key_width: int | None = None,
         slack: float = 0.1,
         straight_through: bool = True,
-        gate_taps: int = 4,
+        gate_taps: int = 8,
         read_first: bool = True,
         toll: float = 1e-3,
         output_gate: bool = False,
