@@ -27,7 +27,7 @@ from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.reading import BASELINE, read_runs
 from rulekeep.store import read_runs as kept_runs
 from rulekeep.store import write_bytes
-from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference
+from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, Summary, paired_difference
 
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS = (ROOT / "exam", ROOT / "beyond")
@@ -88,13 +88,15 @@ def _mean(summary: Summary) -> float:
 
 
 def read(*roots: Path) -> list[tuple[Contest, Group]]:
-    """Each task that our memory was run on, with its runs."""
+    """Each task that our memory was run on with five seeds or more, with its runs."""
     records = {record["id"]: record for root in roots for record in kept_runs(root).records}
     found = []
     for contest in contests(read_runs(list(records.values())).runs):
         for group in contest.groups:
             settings = [run.settings.get("added_positions") for run in group.runs.values()]
-            if group.mixer == OURS and set(settings) == {SIGNAL}:
+            # A cell that is not complete yet would be read as if it were.
+            complete = len(group.runs) >= ENOUGH_SEEDS
+            if group.mixer == OURS and set(settings) == {SIGNAL} and complete:
                 found.append((contest, group))
     return found
 

@@ -1,5 +1,7 @@
 """The sparse delta memory: its formula, exact zeros, and what a shut gate still learns."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -20,6 +22,21 @@ def shut(mixer: SparseDelta, bias: float = -5.0) -> SparseDelta:
         mixer.write.weight.mul_(0.1)
         mixer.write_before.weight.mul_(0.1)
     return mixer
+
+
+@pytest.mark.parametrize("taps", [1, 2, 8])
+def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, gate_taps=taps, toll=0).double()
+    weights = [mixer.write.weight, mixer.write.bias]
+    weights += [mixer.write_before.weight] if taps > 1 else []
+    for time in (1, 5, 11):
+        x = drawn(time).requires_grad_()
+        pending = drawn(taps - 1)[..., :2].clone().requires_grad_()
+
+        def sums(*_: torch.Tensor, x: torch.Tensor = x, pending: torch.Tensor = pending) -> Any:
+            return mixer._gate_sums(x, pending)
+
+        assert torch.autograd.gradcheck(sums, (x, pending, *weights))
 
 
 @pytest.mark.parametrize("serial", [True, False])
