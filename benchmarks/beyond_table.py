@@ -186,8 +186,8 @@ def _best(contest: Contest, trained: int, figure: str, context: int) -> str:
 
 def figure(found: list[tuple[Contest, Group]]) -> Figure:
     """Retention on test over context: the mean, its interval, every seed, and chance."""
-    drawn = Figure(figsize=(11, 6.4), layout="constrained")
     tasks = sorted({contest.task.split(",")[0] for contest, _ in found}, key=ORDER.index)
+    drawn = Figure(figsize=(max(7.0, 3.7 * len(tasks)), 6.4), layout="constrained")
     panels = drawn.subplots(2, len(tasks), sharex=True, sharey=True, squeeze=False)
     others = sorted(
         {group.label for contest, _ in found for group in contest.groups} - _ours(found)
@@ -215,7 +215,9 @@ def figure(found: list[tuple[Contest, Group]]) -> Figure:
         axes.set_ylabel("retention")
     for axes in panels[-1]:
         axes.set_xlabel("tokens")
-    drawn.legend(named.values(), named, loc="outside lower center", ncols=4, fontsize=9)
+    drawn.legend(
+        named.values(), named, loc="outside lower center", ncols=len(tasks) + 1, fontsize=9
+    )
     return drawn
 
 
