@@ -12,6 +12,7 @@ from scripts import script
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
+from rulekeep.commands.records import verify
 from rulekeep.specs import ArticleCell
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
@@ -206,3 +207,9 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     assert table.headline(found) in README
     findings = (ROOT / "docs" / "findings.md").read_text()
     assert all(part in findings for part in table.details(found))
+
+
+@pytest.mark.parametrize("folder", ["exam", "beyond", "certificates"])
+def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(str(ROOT / "results" / folder)) == 0
+    assert ", 0 broken, 0 runs without a record" in capsys.readouterr().out
