@@ -40,7 +40,6 @@ MIXER = """
 import time
 
 import torch
-from keeping import keep
 from torch import nn
 
 
