@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exam_table import text_of
+
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.resolving import described
@@ -70,19 +72,23 @@ def measured(
     mixers: Iterable[Contestant], records: Sequence[Record], task: str, placement: str
 ) -> list[Row]:
     """A row for each mechanism that has been run; that of the rate with the most seeds."""
-    found = []
-    for one in mixers:
-        own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
-        by_rate: dict[float, list[Record]] = {}
-        for record in records:
-            spec = record["spec"]
-            placed = spec["task"] == task and spec["task_options"]["placement"] == placement
-            if placed and _own(spec) == own and record["status"] in RESULTS:
-                by_rate.setdefault(spec["learning_rate"], []).append(record)
-        if by_rate:
-            rate = max(by_rate, key=lambda each: (len(by_rate[each]), -each))
-            found.append(_row(one, rate, by_rate[rate]))
-    return found
+    rows = (row_of(one, records, task, placement) for one in mixers)
+    return [row for row in rows if row is not None]
+
+
+def row_of(one: Contestant, records: Sequence[Record], task: str, placement: str) -> Row | None:
+    """The row of one mechanism; None for one that has not been run."""
+    own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
+    by_rate: dict[float, list[Record]] = {}
+    for record in records:
+        spec = record["spec"]
+        placed = spec["task"] == task and spec["task_options"]["placement"] == placement
+        if placed and _own(spec) == own and record["status"] in RESULTS:
+            by_rate.setdefault(spec["learning_rate"], []).append(record)
+    if not by_rate:
+        return None
+    rate = max(by_rate, key=lambda each: (len(by_rate[each]), -each))
+    return _row(one, rate, by_rate[rate])
 
 
 def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def table(title: str, rows: Sequence[Row], *, kib: float | None = None) -> str:
     body = []
     far = {row.name for row in rows if kib and abs(row.kib / kib - 1) > NEAR_ENOUGH}
     for row in sorted(rows, key=lambda row: (row.name in far, row.place, row.name)):
-        cells = [found.text() if found else "not run" for found in row.retention.values()]
+        cells = [text_of(found) for found in row.retention.values()]
         mark = " †" if row.name in far else ""
         body.append(
             [row.name + mark, f"{row.parameters:,}", f"{row.kib:,.1f}", f"{row.rate:g}", *cells]

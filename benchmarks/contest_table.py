@@ -36,7 +36,8 @@ MODELS = ("attention", "compressed", "sparse_delta[heads=2,gate_taps=2,toll=0]")
 
 def page() -> str:
     """A table for each figure, as Markdown."""
-    return "\n".join(_table(decoys, figure) for decoys, figure in FIGURES)
+    rows = {decoys: read(folder) for decoys, folder in FOLDERS.items()}
+    return "\n".join(_table(rows[decoys], decoys, figure) for decoys, figure in FIGURES)
 
 
 def read(folder: Path) -> Rows:
@@ -46,8 +47,7 @@ def read(folder: Path) -> Rows:
     return {cell_of(record): record for record in records}
 
 
-def _table(decoys: ArticleDecoys, figure: str) -> str:
-    rows = read(FOLDERS[decoys])
+def _table(rows: Rows, decoys: ArticleDecoys, figure: str) -> str:
     found = by_seed(rows, figure)
     body = []
     for context in sorted({context for context, _ in found}):

@@ -15,15 +15,25 @@ from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, labels, spoken
 from rulekeep.report.reading import read_runs
 from rulekeep.store import read_runs as kept_runs
+from rulekeep.summary import Summary
 
 EXAM = Path(__file__).parent.parent / "results" / "exam"
 
 
+def read(*roots: Path) -> list[Contest]:
+    """The runs of the folders as one contest a task; one that stands in two is one run."""
+    records = {record["id"]: record for root in roots for record in kept_runs(root).records}
+    return contests(read_runs(list(records.values())).runs)
+
+
+def task_of(contest: Contest) -> str:
+    """The task and the placement of its rules."""
+    return contest.task.replace("placement ", "")
+
+
 def page(*roots: Path) -> str:
     """A table a context, as Markdown."""
-    # A run that stands in two folders is one run.
-    records = {record["id"]: record for root in roots for record in kept_runs(root).records}
-    found = contests(read_runs(list(records.values())).runs)
+    found = read(*roots)
     groups = [group for contest in found for group in contest.groups]
     contexts = {at for group in groups for at in group.test_contexts if at >= group.context}
     return "\n".join(_table(found, context) for context in sorted(contexts))
@@ -38,7 +48,7 @@ def _table(found: list[Contest], context: int) -> str:
         levels = (group.chance("retention", context) for group in contest.groups)
         chance = next(level for level in levels if level is not None)
         cells = [_cell(groups.get(label), context) for label in columns]
-        body.append([contest.task.replace("placement ", ""), f"{chance:.3f}", *cells])
+        body.append([task_of(contest), f"{chance:.3f}", *cells])
     header = [f"{context} tokens", "chance", *map(spoken, columns)]
     return markdown_table(header, body) + "\n"
 
@@ -48,7 +58,11 @@ def _cell(group: Group | None, context: int) -> str:
         return "not run"
     if group.is_undefined(context):
         return "not defined"
-    summary = group.summary("retention", context)
+    return text_of(group.summary("retention", context))
+
+
+def text_of(summary: Summary | None) -> str:
+    """A cell: the mean with its interval, or that there is none."""
     return "not run" if summary is None else summary.text()
 
 

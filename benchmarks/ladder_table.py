@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import CONTEXTS, ROOT, Row, measured
+from catalogue_table import CONTEXTS, ROOT, Row, row_of
+from exam_table import text_of
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
@@ -44,11 +45,7 @@ def page(records: Sequence[Record]) -> str:
         head = [f"recite, {placement}", *(f"{context} tokens" for context in CONTEXTS), "rate"]
         body = []
         for rung, row in _rows(records, placement):
-            cells = [
-                "not run" if row is None or (found := row.retention[context]) is None
-                else found.text()
-                for context in CONTEXTS
-            ]  # fmt: skip
+            cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
             body.append([rung, *cells, "–" if row is None else f"{row.rate:g}"])
         parts.append(markdown_table(head, body) + "\n")
     return "\n".join(parts)
@@ -84,11 +81,8 @@ def figure(records: Sequence[Record]) -> Figure:
 
 
 def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, Row | None]]:
-    found = []
-    for rung, one in zip(RUNGS, LADDER, strict=True):
-        rows = measured([one], records, "recite", placement)
-        found.append((rung, rows[0] if rows else None))
-    return found
+    rows = [row_of(one, records, "recite", placement) for one in LADDER]
+    return list(zip(RUNGS, rows, strict=True))
 
 
 if __name__ == "__main__":

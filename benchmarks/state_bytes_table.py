@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import ROOT, Row, measured
+from catalogue_table import ROOT, Row, row_of
+from exam_table import text_of
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
@@ -28,8 +29,8 @@ def curves(records: Sequence[Record]) -> dict[str, list[Row | None]]:
     """The rows of each mixer, a row a size in KiB a layer; None for one that was not run."""
     found: dict[str, list[Row | None]] = {}
     for one in STATE_BYTES:
-        rows = measured([one], records, "recite", "early")
-        found.setdefault(one.mixer, []).append(rows[0] if rows else None)
+        row = row_of(one, records, "recite", "early")
+        found.setdefault(one.mixer, []).append(row)
     return found
 
 
@@ -40,13 +41,9 @@ def page(records: Sequence[Record]) -> str:
     body = []
     for place, size in enumerate(SIZES):
         rows = [of[place] for of in found.values()]
-        body.append([f"{size} KiB a layer", *map(_text, rows)])
+        cells = [text_of(row and row.retention[TESTED]) for row in rows]
+        body.append([f"{size} KiB a layer", *cells])
     return markdown_table(head, body)
-
-
-def _text(row: Row | None) -> str:
-    summary = None if row is None else row.retention[TESTED]
-    return "not run" if summary is None else summary.text()
 
 
 def figure(records: Sequence[Record]) -> Figure:

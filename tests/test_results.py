@@ -201,8 +201,8 @@ def test_the_readme_states_our_memory_in_the_articles_contest() -> None:
 def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_records_do() -> None:
     table = script("beyond_table")
     found = table.read(*table.FOLDERS)
-    cells = {table.cell(contest): sorted(ours.runs) for contest, ours in found}
-    assert cells.keys() >= {("recite", "early"), ("recite", "marked")}
+    cells = {table.task_of(contest): sorted(ours.runs) for contest, ours in found}
+    assert cells.keys() >= {"recite, early", "recite, marked"}
     assert all(seeds == [1, 2, 3, 4, 5] for seeds in cells.values())
     assert table.headline(found) in README
     findings = (ROOT / "docs" / "findings.md").read_text()

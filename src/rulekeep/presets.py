@@ -105,7 +105,7 @@ _TWO_CELLS = {("recite", "early"): [("recite", "early"), ("override", "marked")]
 _ONE_CELL = {("recite", "early"): [("recite", "early")]}
 _MARKED = {("recite", "marked"): [("recite", "marked")]}
 # A rung may learn one placement and not the other: each has its own grid.
-_BOTH_PLACEMENTS = {("recite", placement): [("recite", placement)] for placement in _PLACEMENTS}
+_BOTH_PLACEMENTS = _ONE_CELL | _MARKED
 _WITHOUT_RECALL = {cell: taken for cell, taken in _EVERY_TASK.items() if "recall" not in cell}
 _RECITE_AND_APPLY = {(task, "marked"): _EVERY_TASK[task, "marked"] for task in ("recite", "apply")}
 # A context of 64 leaves these, which answer a request, next to no body.

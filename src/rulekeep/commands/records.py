@@ -51,15 +51,14 @@ def verify(folder: str, /) -> int:
         try:
             found = run.load()
             # A record says all of its run: it may be kept without the plan that led to it.
-            if run.plan.exists():
+            if found is None or run.plan.exists():
                 read_record(run.plan)
-            elif found is None:
-                broken.append(f"run {run.id}: {run.plan.name}: there is none")
-                continue
             if found is None:
                 missing += 1
             else:
                 whole += 1
+        except FileNotFoundError:
+            broken.append(f"run {run.id}: {run.plan.name}: there is none")
         except (CorruptRecordError, OSError) as error:
             broken.append(f"run {run.id}: {error}")
     for line in broken:
