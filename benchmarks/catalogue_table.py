@@ -108,7 +108,9 @@ def _row(one: Contestant, rate: float, runs: Sequence[Record]) -> Row:
             costs = run["costs"]
     assert costs is not None, f"{one.mixer}: every seed diverged"
     layers = one.spec().layers
-    options = ", ".join(f"{key}={value}" for key, value in one.options.items())
+    # The feed-forward layers only make up for what a mixer has more or less of.
+    asked = {**one.options, **{k: v for k, v in one.settings.items() if k != "hidden"}}
+    options = ", ".join(f"{key}={value}" for key, value in asked.items())
     return Row(
         f"{one.mixer}[{options}]" if options else one.mixer,
         costs["parameters"],

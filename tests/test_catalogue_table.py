@@ -4,6 +4,7 @@ import pytest
 from scripts import script
 
 from rulekeep.presets import EXAM_MIXERS
+from rulekeep.specs import contestants
 from rulekeep.store import read_runs
 
 catalogue = script("catalogue_table")
@@ -52,3 +53,17 @@ def test_a_state_of_another_size_stands_below_with_a_dagger(rows: dict) -> None:
 def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
     assert set(rows) == {NONE, ROTARY}
     assert catalogue.measured(EXAM_MIXERS[:1], RECORDS, "recite", "nowhere") == []
+
+
+def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
+    records = [
+        {**record, "spec": {**record["spec"], "added_positions": positions}}
+        for record in RECORDS
+        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        for positions in ("none", "earliness")
+    ]
+    mixers = contestants(f"{ROTARY},attention[positions=rotary,added_positions=earliness]")
+    found = catalogue.measured(mixers, records, "recite", "early")
+    assert [row.name for row in found] == [
+        ROTARY, "attention[positions=rotary, added_positions=earliness]",
+    ]  # fmt: skip
