@@ -7,7 +7,7 @@ First README's table, a figure a length; then those of docs/findings.md, with mo
 At the longest length trained on: retention, `exact` and steps beside the attention that dev scores
 best there, and the difference paired by seed. Beyond it: retention at every length tested, beside
 the attention that test scores best at that very length. Means over the seeds with 95 % intervals
-(Student t); steps are medians, up to the first look at dev whose retention is 0.9.
+(Student t); steps are medians, up to the first look at dev with 0.9 of the figure.
 
 Draws `retention.png` into the last folder: the figure of `rulekeep report`, of these cells alone.
 """
@@ -109,12 +109,10 @@ def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Gr
     return max(tested, key=scored, default=None)
 
 
-def steps_to_learn(group: Group) -> float:
+def steps_to_learn(group: Group, figure: str) -> float:
     """Median over the seeds of the first look at dev that reaches it; infinite where none does."""
     return statistics.median(
-        next(
-            (row["step"] for row in run.history if row["retention"] >= LEARNED_RETENTION), math.inf
-        )
+        next((row["step"] for row in run.history if row[figure] >= LEARNED_RETENTION), math.inf)
         for run in group.runs.values()
     )
 
@@ -133,12 +131,10 @@ def _within(found: list[tuple[Contest, Group]], figure: str) -> str:
         for group in (other, ours):
             row.append(text_of(group.summary(figure, context)))
         row.append(paired_difference(mine, theirs).summary.text())
-        if figure == "retention":
-            row += [_steps(steps_to_learn(group)) for group in (other, ours)]
+        row += [_steps(steps_to_learn(group, figure)) for group in (other, ours)]
         body.append(row)
     head = [f"{figure}, {found[0][1].context} tokens", "best attention", "its", OURS, "difference"]
-    if figure == "retention":
-        head += ["its steps", f"steps of {OURS}"]
+    head += ["its steps", f"steps of {OURS}"]
     return markdown_table(head, body) + "\n"
 
 

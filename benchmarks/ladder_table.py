@@ -31,10 +31,11 @@ RUNGS = (
     "a signal of how early a token is",
     "write gate clipped: exact zeros",
     "a shut gate still learns: straight-through",
-    "the gate sees eight tokens",
+    "the gate sees eight tokens, from zero",
     "reads before it writes",
+    "a toll on open gates",
     "as the next, without the signal",
-    "a toll on open gates: sparse_delta",
+    "and on shut ones, down to a margin: sparse_delta",
 )
 
 

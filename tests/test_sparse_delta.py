@@ -26,7 +26,7 @@ def shut(mixer: SparseDelta, bias: float = -5.0) -> SparseDelta:
 
 @pytest.mark.parametrize("taps", [1, 2, 8])
 def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, gate_taps=taps, toll=0).double()
+    mixer = SparseDelta(WIDTH, heads=2, gate_taps=taps, zero_taps=False, toll=0).double()
     weights = [mixer.write.weight, mixer.write.bias]
     weights += [mixer.write_before.weight] if taps > 1 else []
     for time in (1, 5, 11):
@@ -41,7 +41,7 @@ def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int
 
 @pytest.mark.parametrize("serial", [True, False])
 def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
-    mixer = SparseDelta(WIDTH, heads=1, serial=serial).double()
+    mixer = SparseDelta(WIDTH, heads=1, zero_taps=False, serial=serial).double()
     x = drawn(40)
     memory, outputs, gates = torch.zeros(8, 8).double(), [], []
     taps = [mixer.write.weight, *mixer.write_before.weight.split(1)]
@@ -76,7 +76,7 @@ def test_with_every_change_undone_it_is_the_delta_rule() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit(dtype: torch.dtype) -> None:
-    mixer = SparseDelta(WIDTH, heads=2).to(dtype)
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False).to(dtype)
     _, state = mixer(drawn(30).to(dtype))
     assert state.memory.abs().max() > 0.1
     _, later = shut(mixer)(drawn(1000, seed=2).to(dtype), state)
@@ -88,14 +88,16 @@ def test_a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit(dtype: torch.dtype)
 
 @pytest.mark.parametrize("straight_through", [True, False])
 def test_a_shut_gate_still_learns_unless_the_clip_stops_it(straight_through: bool) -> None:
-    mixer = shut(SparseDelta(WIDTH, heads=2, straight_through=straight_through).double())
+    mixer = shut(
+        SparseDelta(WIDTH, heads=2, zero_taps=False, straight_through=straight_through).double()
+    )
     y, _ = mixer(drawn(40))
     (y * drawn(40, seed=3)).sum().backward()
     assert bool(mixer.write.bias.grad.abs().min() > 0) == straight_through
 
 
 def test_backward_is_that_of_the_gate_without_its_clip() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, gate_taps=2, toll=0).double()
+    mixer = SparseDelta(WIDTH, heads=2, gate_taps=2, zero_taps=False, toll=0).double()
     x = drawn(40).mul_(4).requires_grad_()
     gate = mixer.write_strength(x)
     assert {0.0, 1.0} < set(gate.flatten().tolist())
@@ -125,6 +127,18 @@ def test_a_cue_opens_the_gate_of_a_token_after_it_across_pieces_too(tap: int) ->
         assert bool(state.memory.abs().max() > 0) == (t >= 4 + tap)
 
 
+@pytest.mark.parametrize("zero_taps", [True, False])
+def test_at_first_a_gate_sees_its_own_token_alone_unless_its_taps_are_drawn(
+    zero_taps: bool,
+) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=zero_taps).double()
+    x = drawn(40)
+    alone = mixer.write_strength(x.transpose(0, 1)).transpose(0, 1)
+    assert torch.equal(mixer.write_strength(x), alone) == zero_taps
+    mixer.write_strength(x).sum().backward()
+    assert mixer.write_before.weight.grad.abs().min() > 0
+
+
 def test_a_token_reads_what_stood_before_it() -> None:
     mixer = SparseDelta(WIDTH, heads=2).double()
     y, state = mixer(drawn(1))
@@ -132,18 +146,27 @@ def test_a_token_reads_what_stood_before_it() -> None:
     assert state.memory.abs().max() > 0
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.8])
 @pytest.mark.parametrize("straight_through", [True, False])
-def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_and_shut_ones_pay_none(
-    straight_through: bool,
+def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
+    straight_through: bool, margin: float
 ) -> None:
-    options = {"heads": 2, "straight_through": straight_through}
+    options = {
+        "heads": 2,
+        "zero_taps": False,
+        "straight_through": straight_through,
+        "margin": margin,
+    }
     plain, tolled = SparseDelta(WIDTH, toll=0, **options), SparseDelta(WIDTH, toll=0.01, **options)
     plain, tolled = plain.double(), tolled.double()
     tolled.load_state_dict(plain.state_dict())
     x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
-    gates = plain.write_strength(x)
-    assert gates.eq(0).any()
-    toll = 0.01 * gates[gates > 0].sum() / len(x)
+    # What is clipped to give the gate: 1.2 sigmoid(z) - 0.1.
+    unclipped = 1.2 * plain._gate_sums(x, None)[0].sigmoid() - 0.1
+    paying = unclipped > -0.1 * margin
+    assert not paying.all()
+    assert (unclipped[paying] > 0).all() == (margin == 0)
+    toll = 0.01 * unclipped[paying].sum() / len(x)
     outputs = []
     for mixer, term in ((plain, toll), (tolled, 0)):
         outputs.append(mixer(x)[0])
@@ -151,6 +174,12 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_and_shut_ones_pay_none(
     assert torch.equal(*outputs)
     for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine.grad, expected.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.0])
+def test_a_margin_out_of_its_range_is_named(margin: float) -> None:
+    with pytest.raises(ValueError, match=rf"margin {margin}: must be from 0"):
+        SparseDelta(WIDTH, margin=margin)
 
 
 @pytest.mark.parametrize("toll", [-0.1, 1.5])

@@ -70,6 +70,7 @@ LADDER = contestants(
     "added_positions=earliness],"
     "sparse_delta[hidden=240,read_first=false,toll=0,added_positions=earliness],"
     "sparse_delta[hidden=240,toll=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,margin=0,added_positions=earliness],"
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # Seven times the parameters, to see that nothing hangs on the exam's small model.
