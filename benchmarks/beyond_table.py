@@ -5,9 +5,10 @@
 
 First README's table, a figure a length; then those of docs/findings.md, with more of each.
 At the longest length trained on: retention, `exact` and steps beside the attention that dev scores
-best there, and the difference paired by seed. Beyond it: retention at every length tested, beside
-the attention that test scores best at that very length. Means over the seeds with 95 % intervals
-(Student t); steps are medians, up to the first look at dev with 0.9 of the figure.
+best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
+every length tested, beside the attention that test scores best at that very length. Means over the
+seeds with 95 % intervals (Student t); steps are medians, up to the first look at dev with 0.9 of
+the figure. A cell with fewer than five seeds is left out.
 
 Draws `retention.png` into the last folder: the figure of `rulekeep report`, of these cells alone.
 """
@@ -75,19 +76,17 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     for contest in exam_table.read(*roots):
         for group in contest.groups:
             settings = [run.settings.get("added_positions") for run in group.runs.values()]
-            # A cell that is not complete yet would be read as if it were.
-            complete = len(group.runs) >= ENOUGH_SEEDS
-            if group.mixer == OURS and set(settings) == {SIGNAL} and complete:
+            if group.mixer == OURS and set(settings) == {SIGNAL} and complete(group):
                 found.append((contest, group))
     return found
 
 
-def best_on_dev(contest: Contest, context: int) -> Group:
-    """The attention with the highest mean retention on dev at the longest length trained on."""
+def best_on_dev(contest: Contest, figure: str, context: int) -> Group:
+    """The attention with the highest mean of it on dev at the longest length trained on."""
 
     def scored(group: Group) -> float:
         figures = [
-            evaluation.figures["retention"]
+            evaluation.figures[figure]
             for run in group.runs.values()
             for evaluation in run.evaluations
             if (evaluation.split, evaluation.context) == ("dev", context)
@@ -118,14 +117,20 @@ def steps_to_learn(group: Group, figure: str) -> float:
 
 
 def _attention(contest: Contest, context: int) -> list[Group]:
-    return [group for group in contest.at(context) if group.mixer == BASELINE]
+    groups = [group for group in contest.at(context) if group.mixer == BASELINE]
+    return [group for group in groups if complete(group)]
+
+
+def complete(group: Group) -> bool:
+    """Whether all its seeds are there: a cell that has fewer would be read as if it had."""
+    return len(group.runs) >= ENOUGH_SEEDS
 
 
 def _within(found: list[tuple[Contest, Group]], figure: str) -> str:
     body = []
     for contest, ours in found:
         context = ours.context
-        other = best_on_dev(contest, context)
+        other = best_on_dev(contest, figure, context)
         mine, theirs = ours.by_seed(figure, context), other.by_seed(figure, context)
         row = [task_of(contest), spoken(other.label)]
         for group in (other, ours):
@@ -167,10 +172,14 @@ def figure(found: list[tuple[Contest, Group]]) -> bytes:
         replace(
             contest,
             task=task_of(contest),
-            groups=tuple(replace(one, label=spoken(one.label)) for one in contest.groups),
+            groups=tuple(
+                replace(one, label=f"{OURS}, {SIGNAL}" if one is ours else spoken(one.label))
+                for one in contest.groups
+                if complete(one)
+            ),
             baseline=contest.baseline and spoken(contest.baseline),
         )
-        for contest, _ in found
+        for contest, ours in found
     ]
     return files(charts(said)[0])[FIGURE]
 

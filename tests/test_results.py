@@ -209,6 +209,24 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     assert all(part in findings for part in table.details(found))
 
 
+def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() -> None:
+    table = script("beyond_table")
+    contests = {table.task_of(one): one for one, _ in table.read(*table.FOLDERS)}
+    for cell, context, signal, said in (
+        ("recite, early", 4096, True, "0.978"),
+        ("recite, early", 4096, False, "0.797"),
+        ("apply, early", 4096, True, "0.909"),
+        ("apply, early", 4096, False, "0.924"),
+        ("apply, marked", 256, True, "0.68"),
+        ("recite, marked", 256, True, "0.42"),
+    ):
+        spoken = "attention, no positions" + ", earliness" * signal
+        group = next(one for one in contests[cell].groups if table.spoken(one.label) == spoken)
+        mean = group.summary("retention", context).mean
+        assert f"{mean:.{len(said) - 2}f}" == said
+        assert said in (ROOT / "docs" / "findings.md").read_text()
+
+
 @pytest.mark.parametrize("folder", ["exam", "beyond", "certificates"])
 def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(ROOT / "results" / folder)) == 0

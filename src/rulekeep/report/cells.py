@@ -219,11 +219,14 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]
 
 
 def spoken(label: str) -> str:
-    """As one says it: "attention, rotary positions", not with the options that are none."""
+    """As one says it: "attention, rotary positions, earliness", "attention, no positions"."""
     name, *parts = label.split(", ")
-    words = [part.split()[::-1] for part in parts if not part.endswith(" none")]
+    # Earliness says how early a token is, which is not where: it stands beside positions.
+    signals = ["earliness"] * ("added_positions earliness" in parts)
+    words = [part.split()[::-1] for part in parts if part.split()[-1] not in ("none", "earliness")]
     said = [f"{value} {key.removeprefix('added_')}" for value, key in words]
-    return ", ".join([name, *(said or ["no positions"] * bool(parts))])
+    said = said or ["no positions"] * ("positions none" in parts)
+    return ", ".join([name, *said, *signals])
 
 
 def labels(found: Iterable[Contest]) -> list[str]:

@@ -22,7 +22,7 @@ from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
-_OPEN = "Attention is black; open markers: fewer than 5 seeds."
+_OPEN = "Black: attention, the variant best on dev; open markers: fewer than 5 seeds."
 
 
 def charts(found: Sequence[Contest]) -> list[Chart]:
