@@ -1,7 +1,10 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
+import json
 from inspect import signature
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,11 +24,12 @@ from rulekeep.presets import (
     catalogue,
     exam,
 )
-from rulekeep.resolving import resolve
+from rulekeep.resolving import described, resolve
 from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants
-from rulekeep.store import Record
+from rulekeep.store import Record, read_runs
 
+ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
@@ -155,6 +159,23 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
     assert tasks == {
         "attention": {"recite", "apply"}, "sparse_delta": {"recite", "apply", "override"},
     }  # fmt: skip
+
+
+def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
+    """At the rate that stands there: nothing differs but the lengths tested."""
+
+    def but_for_lengths(spec: dict[str, Any]) -> str:
+        return json.dumps({k: v for k, v in spec.items() if k != "test_contexts"}, sort_keys=True)
+
+    stood = {
+        but_for_lengths(record["spec"])
+        for folder in ("exam", "beyond")
+        for record in read_runs(ROOT / "results" / folder).records
+    }
+    for spec in PRESETS["beyond-attention"]():
+        asked = described(spec)[0].model_dump(mode="json")
+        assert max(asked["test_contexts"]) == 16384
+        assert but_for_lengths(asked) in stood
 
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:

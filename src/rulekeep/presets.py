@@ -62,6 +62,12 @@ BEYOND = contestants(
     "attention[positions=alibi,added_positions=earliness],"
     "sparse_delta[hidden=240,added_positions=earliness]"
 )
+# The attention that keeps early rules longest, at the rate that its grids in `exam` and `beyond`
+# chose. Its test there takes more than twice its training, so it is not all of attention's.
+BEYOND_ATTENTION = contestants(
+    "attention[positions=none,added_positions=earliness],attention[positions=none]"
+)
+BEYOND_ATTENTION_RATE = 3e-3
 # From the article's memory to that one, a change a rung; the last but one without the signal.
 LADDER = contestants(
     "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
@@ -204,6 +210,17 @@ def beyond(
     return specs
 
 
+def beyond_attention(*, mixers: Sequence[Contestant] = BEYOND_ATTENTION) -> Sequence[AnySpec]:
+    """What attention without positions keeps of early rules at 16,384 tokens: recite and apply."""
+    length = _EXAM._replace(tested=(max(_BEYOND.tested),))
+    return [
+        one.spec(**_cell(task, "early", *length), seed=seed, learning_rate=BEYOND_ATTENTION_RATE)
+        for one in mixers
+        for task in ("recite", "apply")
+        for seed in SEEDS
+    ]
+
+
 def ladder(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = LADDER
 ) -> Sequence[AnySpec]:
@@ -259,6 +276,7 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "catalogue-16-kib": catalogue_16_kib,
     "state-bytes": state_bytes,
     "beyond": beyond,
+    "beyond-attention": beyond_attention,
     "ladder": ladder,
     "wide": wide,
     "literature": literature,
