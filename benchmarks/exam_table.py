@@ -8,12 +8,14 @@ the seeds with their 95 % intervals (Student t), at the learning rate that dev c
 fewer than five seeds says so.
 """
 
+import json
 import sys
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, labels, spoken
 from rulekeep.report.reading import read_runs
+from rulekeep.store import Record
 from rulekeep.store import read_runs as kept_runs
 from rulekeep.summary import Summary
 
@@ -21,9 +23,24 @@ EXAM = Path(__file__).parent.parent / "results" / "exam"
 
 
 def read(*roots: Path) -> list[Contest]:
-    """The runs of the folders as one contest a task; one that stands in two is one run."""
-    records = {record["id"]: record for root in roots for record in kept_runs(root).records}
-    return contests(read_runs(list(records.values())).runs)
+    """The runs of the folders as one contest a task; one that stands in two is one run.
+
+    So are two that differ in the lengths tested alone: the first, with what the other has more.
+    """
+    found: dict[str, Record] = {}
+    for root in roots:
+        for record in kept_runs(root).records:
+            trained = {k: v for k, v in record["spec"].items() if k != "test_contexts"}
+            key = json.dumps([record["source"], trained], sort_keys=True)
+            found[key] = joined(found[key], record) if key in found else record
+    return contests(read_runs(list(found.values())).runs)
+
+
+def joined(first: Record, other: Record) -> Record:
+    """The first, with the evaluations that only the other has."""
+    has = {(one["split"], one["context"]) for one in first["evaluations"]}
+    more = [one for one in other["evaluations"] if (one["split"], one["context"]) not in has]
+    return {**first, "evaluations": [*first["evaluations"], *more]}
 
 
 def task_of(contest: Contest) -> str:

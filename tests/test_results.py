@@ -16,6 +16,7 @@ from rulekeep.commands.records import verify
 from rulekeep.specs import ArticleCell
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
+from rulekeep.store import read_record, write_record
 from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
@@ -225,6 +226,29 @@ def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() 
         mean = group.summary("retention", context).mean
         assert f"{mean:.{len(said) - 2}f}" == said
         assert said in (ROOT / "docs" / "findings.md").read_text()
+
+
+def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
+    tmp_path: Path,
+) -> None:
+    table = script("exam_table")
+    (path, *_) = (ROOT / "results" / "exam").glob("*/record.json")
+    first = read_record(path)
+    tests = [one for one in first["evaluations"] if one["split"] == "test"]
+    # The length that both have stays the first's.
+    further = [{**tests[0], "retention": 0.5}, {**tests[-1], "context": 16384, "retention": 0.25}]
+    spec = {**first["spec"], "test_contexts": [tests[0]["context"], 16384]}
+    second = {**first, "spec": spec, "evaluations": further}
+    for name, record in (("a", first), ("b", second)):
+        folder = tmp_path / name / first["id"]
+        folder.mkdir(parents=True)
+        write_record(folder / "record.json", record)
+    (contest,) = table.read(tmp_path / "a", tmp_path / "b")
+    (group,) = contest.groups
+    (run,) = group.runs.values()
+    assert len(run.evaluations) == len(first["evaluations"]) + 1
+    assert group.by_seed("retention", 16384) == {run.seed: 0.25}
+    assert group.by_seed("retention", tests[0]["context"]) == {run.seed: tests[0]["retention"]}
 
 
 @pytest.mark.parametrize("folder", ["exam", "beyond", "certificates"])
