@@ -104,7 +104,7 @@ def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
     return found
 
 
-def cut(label: str, length: int = 36) -> str:
+def cut(label: str, length: int = 38) -> str:
     """A label short enough for an axis or a legend."""
     return label if len(label) <= length else f"{label[: length - 1]}…"
 
