@@ -117,8 +117,7 @@ def steps_to_learn(group: Group, figure: str) -> float:
 
 
 def _attention(contest: Contest, context: int) -> list[Group]:
-    groups = [group for group in contest.at(context) if group.mixer == BASELINE]
-    return [group for group in groups if complete(group)]
+    return [g for g in contest.at(context) if g.mixer == BASELINE and complete(g)]
 
 
 def complete(group: Group) -> bool:

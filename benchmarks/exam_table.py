@@ -10,7 +10,9 @@ fewer than five seeds says so.
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, labels, spoken
@@ -30,10 +32,15 @@ def read(*roots: Path) -> list[Contest]:
     found: dict[str, Record] = {}
     for root in roots:
         for record in kept_runs(root).records:
-            trained = {k: v for k, v in record["spec"].items() if k != "test_contexts"}
-            key = json.dumps([record["source"], trained], sort_keys=True)
+            key = training(record["spec"], record["source"])
             found[key] = joined(found[key], record) if key in found else record
     return contests(read_runs(list(found.values())).runs)
+
+
+def training(spec: Mapping[str, Any], source: str) -> str:
+    """What makes a trained model: its spec but for the lengths tested, and its code."""
+    trained = {key: value for key, value in spec.items() if key != "test_contexts"}
+    return json.dumps([source, trained], sort_keys=True)
 
 
 def joined(first: Record, other: Record) -> Record:

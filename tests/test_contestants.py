@@ -1,13 +1,12 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
-import json
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from scripts import script
 
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
@@ -163,19 +162,16 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
 
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
     """At the rate that stands there: nothing differs but the lengths tested."""
-
-    def but_for_lengths(spec: dict[str, Any]) -> str:
-        return json.dumps({k: v for k, v in spec.items() if k != "test_contexts"}, sort_keys=True)
-
+    training = script("exam_table").training
     stood = {
-        but_for_lengths(record["spec"])
+        training(record["spec"], record["source"])
         for folder in ("exam", "beyond")
         for record in read_runs(ROOT / "results" / folder).records
     }
     for spec in PRESETS["beyond-attention"]():
-        asked = described(spec)[0].model_dump(mode="json")
-        assert max(asked["test_contexts"]) == 16384
-        assert but_for_lengths(asked) in stood
+        asked, source = described(spec)
+        assert max(asked.test_contexts) == 16384
+        assert training(asked.model_dump(mode="json"), source) in stood
 
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:

@@ -15,7 +15,7 @@ import pytest
 from report_records import HOSTILE, Record, record, study
 
 from rulekeep.report import tables, write_report
-from rulekeep.report.cells import contests
+from rulekeep.report.cells import contests, spoken
 from rulekeep.report.charts import log_ticks, pareto_front
 from rulekeep.report.figures import charts
 from rulekeep.report.reading import name, one_line, read_runs
@@ -348,6 +348,28 @@ def test_a_mixers_own_options_and_the_models_are_told_apart() -> None:
         "attention, mixer positions rotary, positions none",
         "attention, mixer positions none, positions learned",
     }
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("attention", "attention"),
+        ("attention, added_positions none, positions rotary", "attention, rotary positions"),
+        ("attention, added_positions none, positions none", "attention, no positions"),
+        ("attention, added_positions learned, positions none", "attention, learned positions"),
+        (
+            "attention, added_positions earliness, positions none",
+            "attention, no positions, earliness",
+        ),
+        (
+            "attention, added_positions earliness, positions rotary",
+            "attention, rotary positions, earliness",
+        ),
+        ("delta, added_positions none, heads 8", "delta, 8 heads"),
+    ],
+)
+def test_a_label_is_said_with_its_positions_and_its_signal_apart(label: str, said: str) -> None:
+    assert spoken(label) == said
 
 
 def test_the_baseline_is_the_variant_that_is_best_on_dev() -> None:

@@ -221,12 +221,17 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]
 def spoken(label: str) -> str:
     """As one says it: "attention, rotary positions, earliness", "attention, no positions"."""
     name, *parts = label.split(", ")
+    options = dict(part.rsplit(" ", 1) for part in parts)
     # Earliness says how early a token is, which is not where: it stands beside positions.
-    signals = ["earliness"] * ("added_positions earliness" in parts)
-    words = [part.split()[::-1] for part in parts if part.split()[-1] not in ("none", "earliness")]
-    said = [f"{value} {key.removeprefix('added_')}" for value, key in words]
-    said = said or ["no positions"] * ("positions none" in parts)
-    return ", ".join([name, *said, *signals])
+    early = options.get("added_positions") == "earliness"
+    said = [
+        f"{value} {key.removeprefix('added_')}"
+        for key, value in options.items()
+        if value not in ("none", "earliness")
+    ]
+    if not said and options.get("positions") == "none":
+        said = ["no positions"]
+    return ", ".join([name, *said, *["earliness"] * early])
 
 
 def labels(found: Iterable[Contest]) -> list[str]:
