@@ -6,6 +6,7 @@
 Every mechanism of the presets `catalogue` and `catalogue-16-kib`, in one folder: retention on test,
 mean over the seeds with its 95 % interval (Student t), highest at 1028 tokens first. At 16 KiB a
 mechanism whose state is further from it than 5 % stands below the others with a dagger, unranked.
+One that has fewer seeds than the preset is named under the tables as not run yet.
 """
 
 import math
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from exam_table import text_of
 
 from rulekeep.article.report import markdown_table
-from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
+from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB, SEEDS
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant
 from rulekeep.store import RESULTS, Record, read_runs
@@ -59,25 +60,38 @@ def page(root: Path) -> str:
     # The gates of lstm and gru cannot be had at 16 KiB: shown as they are.
     others = [one for one in CATALOGUE if one.mixer in ("lstm", "gru")]
     parts = []
-    for task, placement in CELLS:
-        rows = measured(CATALOGUE, records, task, placement)
-        parts.append(table(f"{task}, {placement}", rows))
-    for task, placement in CELLS:
-        rows = measured([*CATALOGUE_16_KIB, *others], records, task, placement)
-        parts.append(table(f"{task}, {placement}, {KIB} KiB a layer", rows, kib=KIB))
-    return "\n".join(parts)
+    for title, kib, mixers in (
+        ("", None, CATALOGUE), (f", {KIB} KiB a layer", KIB, [*CATALOGUE_16_KIB, *others])
+    ):  # fmt: skip
+        for task, placement in CELLS:
+            rows = measured(mixers, records, task, placement)
+            if rows:
+                parts.append(table(f"{task}, {placement}{title}", rows, kib=kib))
+    return "\n".join([*parts, left(records)]).rstrip("\n") + "\n"
+
+
+def left(records: Sequence[Record]) -> str:
+    """One line on the mechanisms that have no row yet in one of the cells; empty if all have."""
+    every = [*CATALOGUE, *CATALOGUE_16_KIB]
+    missing = [
+        name_of(one) for one in every if any(row_of(one, records, *cell) is None for cell in CELLS)
+    ]
+    if not missing:
+        return ""
+    done = len(every) - len(missing)
+    return f"{done} of {len(every)} mechanisms are run. Not yet: `{'`, `'.join(missing)}`.\n"
 
 
 def measured(
     mixers: Iterable[Contestant], records: Sequence[Record], task: str, placement: str
 ) -> list[Row]:
-    """A row for each mechanism that has been run; that of the rate with the most seeds."""
+    """A row for each mechanism that has been run in full."""
     rows = (row_of(one, records, task, placement) for one in mixers)
     return [row for row in rows if row is not None]
 
 
 def row_of(one: Contestant, records: Sequence[Record], task: str, placement: str) -> Row | None:
-    """The row of one mechanism; None for one that has not been run."""
+    """The row of one mechanism, at the rate with the most seeds; None while some are not run."""
     own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
     by_rate: dict[float, list[Record]] = {}
     for record in records:
@@ -85,17 +99,28 @@ def row_of(one: Contestant, records: Sequence[Record], task: str, placement: str
         placed = spec["task"] == task and spec["task_options"]["placement"] == placement
         if placed and _own(spec) == own and record["status"] in RESULTS:
             by_rate.setdefault(spec["learning_rate"], []).append(record)
-    if not by_rate:
+    runs = max(by_rate.values(), key=len, default=[])
+    if {run["spec"]["seed"] for run in runs} < set(SEEDS):
         return None
-    rate = max(by_rate, key=lambda each: (len(by_rate[each]), -each))
-    return _row(one, rate, by_rate[rate])
+    return _row(one, runs)
 
 
 def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: spec[key] for key in _OWN}
 
 
-def _row(one: Contestant, rate: float, runs: Sequence[Record]) -> Row:
+def name_of(one: Contestant) -> str:
+    """As a user would ask for it, but for the feed-forward layers.
+
+    They only make up for what a mixer has more or less of.
+    """
+    asked = {**one.options, **{k: v for k, v in one.settings.items() if k != "hidden"}}
+    said = (str(value).lower() if value is True else value for value in asked.values())
+    options = ", ".join(f"{key}={value}" for key, value in zip(asked, said, strict=True))
+    return f"{one.mixer}[{options}]" if options else one.mixer
+
+
+def _row(one: Contestant, runs: Sequence[Record]) -> Row:
     scores: dict[int, list[float]] = {}
     costs = None
     for run in runs:
@@ -108,14 +133,11 @@ def _row(one: Contestant, rate: float, runs: Sequence[Record]) -> Row:
             costs = run["costs"]
     assert costs is not None, f"{one.mixer}: every seed diverged"
     layers = one.spec().layers
-    # The feed-forward layers only make up for what a mixer has more or less of.
-    asked = {**one.options, **{k: v for k, v in one.settings.items() if k != "hidden"}}
-    options = ", ".join(f"{key}={value}" for key, value in asked.items())
     return Row(
-        f"{one.mixer}[{options}]" if options else one.mixer,
+        name_of(one),
         costs["parameters"],
         costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
-        rate,
+        runs[0]["spec"]["learning_rate"],
         {c: summarise_scores(scores[c]) if c in scores else None for c in CONTEXTS},
         {c: scores.get(c, ()) for c in CONTEXTS},
     )

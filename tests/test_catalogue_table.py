@@ -55,6 +55,20 @@ def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
     assert catalogue.measured(EXAM_MIXERS[:1], RECORDS, "recite", "nowhere") == []
 
 
+def test_a_mechanism_has_no_row_before_all_its_seeds_have_run() -> None:
+    some = [record for record in RECORDS if record["spec"]["seed"] != 5]
+    assert catalogue.measured(EXAM_MIXERS[:2], some, "recite", "early") == []
+
+
+def test_the_page_names_what_is_not_run_yet_by_how_it_is_asked_for() -> None:
+    # The exam has the first contestant of the catalogue in both cells, and none of the others.
+    text = catalogue.page(exam.EXAM)
+    done, every = 1, len(catalogue.CATALOGUE) + len(catalogue.CATALOGUE_16_KIB)
+    assert f"{done} of {every} mechanisms are run. Not yet: `sliding_window[" in text
+    assert text.count(f"| {ROTARY} ") == 2
+    assert "`gated_slots[slots=32]`" in text
+
+
 def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
     records = [
         {**record, "spec": {**record["spec"], "added_positions": positions}}

@@ -217,7 +217,10 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int)
             _, state = model(torch.zeros(1, tokens, dtype=torch.long))
             # What sparse_delta's gate has pending is 28 bytes a head more than its memory.
             pending = 28 * one.options.get("heads", 4) if one.mixer == "sparse_delta" else 0
-            assert 0.99 * kib * 2**10 <= state_bytes(state.layers) / 2 <= kib * 2**10 + pending
+            held = state_bytes(state.layers) / 2
+            # A short convolution's last inputs come in steps of a key's width.
+            most = 1.02 if one.options.get("short_convolution") else 1
+            assert 0.99 * kib * 2**10 <= held <= most * kib * 2**10 + pending
 
 
 def test_the_same_run_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
