@@ -34,8 +34,9 @@ RUNGS = (
     "the gate sees eight tokens, from zero",
     "reads before it writes",
     "a toll on open gates",
+    "and on shut ones, down to a margin",
     "as the next, without the signal",
-    "and on shut ones, down to a margin: sparse_delta",
+    "the first 500 updates free of toll: sparse_delta",
 )
 
 

@@ -179,9 +179,9 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     assert made[-1] == ("sparse_delta", {}, {"hidden": 240, "added_positions": "earliness"})
     assert LADDER[-1] in BEYOND
     undone = [set(options) for mixer, options, _ in made if mixer == "sparse_delta"]
-    # Without a toll nothing has a margin.
-    undone = [one | {"margin"} if "toll" in one else one for one in undone]
-    assert [len(a ^ b) for a, b in pairwise([*undone[:5], undone[-1]])] == [1, 1, 1, 1, 1]
+    # Without a toll nothing has a margin, nor waits for it.
+    undone = [one | {"margin", "toll_after"} if "toll" in one else one for one in undone]
+    assert [len(a ^ b) for a, b in pairwise([*undone[:6], undone[-1]])] == [1, 1, 1, 1, 1, 1]
     assert undone[-2] == undone[-1], "without the signal"
 
 

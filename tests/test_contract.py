@@ -29,7 +29,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         {"straight_through": False, "slack": 0.25, "zero_taps": False, "toll": 0},
     ),
     "sparse_delta convolved": ("sparse_delta", {"short_convolution": True, "read_first": False}),
-    "sparse_delta with a toll": ("sparse_delta", {"straight_through": False, "toll": 0.01}),
+    "sparse_delta with a toll": (
+        "sparse_delta",
+        {"straight_through": False, "toll": 0.01, "toll_after": 0},
+    ),
     "sparse_delta with drawn taps": ("sparse_delta", {"zero_taps": False}),
     "sparse_delta, the sigmoid's own": ("sparse_delta", {"slack": 0.0, "gate_taps": 1, "toll": 0}),
 }

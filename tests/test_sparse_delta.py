@@ -157,8 +157,8 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
         "straight_through": straight_through,
         "margin": margin,
     }
-    plain, tolled = SparseDelta(WIDTH, toll=0, **options), SparseDelta(WIDTH, toll=0.01, **options)
-    plain, tolled = plain.double(), tolled.double()
+    plain = SparseDelta(WIDTH, toll=0, **options).double()
+    tolled = SparseDelta(WIDTH, toll=0.01, toll_after=0, **options).double()
     tolled.load_state_dict(plain.state_dict())
     x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
     # What is clipped to give the gate: 1.2 sigmoid(z) - 0.1.
@@ -174,6 +174,59 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     assert torch.equal(*outputs)
     for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine.grad, expected.grad, rtol=0, atol=1e-12)
+
+
+def tolled_at(mixer: SparseDelta, x: torch.Tensor) -> bool:
+    """Whether a pass charges a toll: y has no share in the gradient then."""
+    mixer.zero_grad()
+    (0 * mixer(x)[0].sum()).backward()
+    return bool(mixer.write.bias.grad.abs().max() > 0)
+
+
+def updated(mixer: SparseDelta) -> None:
+    with torch.no_grad():
+        mixer.write.bias += 0.01
+
+
+def test_the_first_updates_of_the_weights_are_free_of_toll_however_often_a_text_is_read() -> None:
+    mixer, x = SparseDelta(WIDTH, heads=2, toll_after=3).double(), drawn(40)
+    found = []
+    for _ in range(5):
+        found.append({tolled_at(mixer, x) for _ in range(3)})
+        # Neither a look at dev nor a pass that changes nothing is an update.
+        with torch.no_grad():
+            mixer(x)
+        updated(mixer)
+    assert found == [{False}, {False}, {False}, {True}, {True}]
+
+
+def test_a_training_that_goes_on_after_a_stop_is_charged_from_the_same_update() -> None:
+    x, found = drawn(40), []
+    for stopped_after in (None, 1, 3):
+        mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
+        charged = []
+        for update in range(5):
+            if update == stopped_after:
+                kept = mixer.state_dict()
+                mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
+                mixer.load_state_dict(kept)
+                # The pass that warms up a process.
+                tolled_at(mixer, x)
+            charged.append(tolled_at(mixer, x))
+            updated(mixer)
+        found.append(charged)
+    assert found == [[False, False, False, True, True]] * 3
+
+
+def test_a_toll_from_the_start_counts_nothing() -> None:
+    for options in ({"toll_after": 0}, {"toll": 0}):
+        assert "updates" not in SparseDelta(WIDTH, **options).state_dict()
+    assert tolled_at(SparseDelta(WIDTH, toll_after=0).double(), drawn(40))
+
+
+def test_a_toll_that_begins_before_the_start_is_named() -> None:
+    with pytest.raises(ValueError, match="toll_after -1: must be at least 0"):
+        SparseDelta(WIDTH, toll_after=-1)
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.0])

@@ -90,7 +90,8 @@ LADDER = contestants(
     "added_positions=earliness],"
     "sparse_delta[hidden=240,read_first=false,toll=0,added_positions=earliness],"
     "sparse_delta[hidden=240,toll=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,margin=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,margin=0,toll_after=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,toll_after=0,added_positions=earliness],"
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # Seven times the parameters, to see that nothing hangs on the exam's small model.

@@ -27,6 +27,9 @@ times as many; the toll closes it. *Margin*: a gate that has only just shut open
 not trained on, so a shut one pays as well, until what is clipped lies a share `margin` of the way
 from 0 down to −s. Too high a toll and no gate ever opens (at four times the default, in one
 training of 700 steps of an earlier form); in a training of some hundred steps less is better.
+*Toll after*: what takes two layers pays nothing until both write, and a toll from the start can
+keep it from ever being learned; so the first `toll_after` updates of the weights are free of it.
+They are counted where a forward pass that gradients follow finds other weights than the last one.
 
 Nothing fades. `short_convolution` and `output_gate` are options as in `delta`, off by default.
 """
@@ -75,6 +78,7 @@ class SparseDelta(DeltaMixer):
         read_first: bool = True,
         toll: float = 1e-3,
         margin: float = 0.8,
+        toll_after: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -95,8 +99,14 @@ class SparseDelta(DeltaMixer):
             raise ValueError(f"toll {toll}: must be from 0 (none) to 1")
         if not 0 <= margin < 1:
             raise ValueError(f"margin {margin}: must be from 0 (open gates only) to below 1")
+        if toll_after < 0:
+            raise ValueError(f"toll_after {toll_after}: must be at least 0 (a toll from the start)")
         self.slack, self.straight_through, self.read_first = slack, straight_through, read_first
-        self.toll, self.margin = toll, margin
+        self.toll, self.margin, self.toll_after = toll, margin, toll_after
+        if toll and toll_after:
+            self.updates: Tensor
+            self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+            self._biases: list[float] | None = None
         # `rulekeep check` would find that backward is not the slope of forward.
         self.surrogate_gradient = (straight_through and slack > 0) or toll > 0
         self.gate_taps = gate_taps
@@ -105,6 +115,23 @@ class SparseDelta(DeltaMixer):
             if zero_taps:
                 nn.init.zeros_(self.write_before.weight)
         nn.init.zeros_(self.write.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """Outputs at every position, and the state after the last token."""
+        if torch.is_grad_enabled() and not self._charged():
+            # By the weights and not by the pass: one that warms up before a training goes on
+            # after a stop, or a text that is read in pieces, is not an update.
+            biases = self.write.bias.tolist()
+            if biases != self._biases:
+                self._biases = biases
+                self.updates += 1
+        return super().forward(x, state)
+
+    def _charged(self) -> bool:
+        """Whether there is a toll by now; with none at all there is nothing to wait for."""
+        return not (self.toll and self.toll_after) or int(self.updates) > self.toll_after
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
@@ -115,7 +142,7 @@ class SparseDelta(DeltaMixer):
 
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
         soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
-        if self.toll:
+        if self.toll and self._charged():
             free = -self.margin * self.slack
             soft = _Tolled.apply(soft, self.toll / len(z), free)  # type: ignore[no-untyped-call]
         gate = soft.clamp(0, 1)
