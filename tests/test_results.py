@@ -16,7 +16,7 @@ from rulekeep.commands.records import verify
 from rulekeep.specs import ArticleCell
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.store import read_record, write_record
+from rulekeep.store import read_record, read_runs, write_record
 from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +182,28 @@ def test_the_readme_states_every_mechanisms_speed_and_how_many_aims_are_missed()
     assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
 
 
+def test_the_readme_and_the_findings_state_how_fast_our_memory_is_as_it_is_now() -> None:
+    table = script("speed_table")
+    record = read_speed(table.RECORD.parent.parent / "speed-sparse-delta" / "speed.json")
+    rows = [row for row in step_times(record, "model", 1) if row.mixer != "attention"]
+    shares = [f"{row.share.median:.3f}" for row in rows]
+    assert [row.context for row in rows] == [256, 1028, 4096, 16384]
+    assert f"its share is {', '.join(shares[:3])} and {shares[3]}" in " ".join(README.split())
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    assert f"takes {', '.join(shares[1:3])} and {shares[3]} of attention's time" in findings
+
+
+def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
+    table = script("catalogue_table")
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    (said,) = re.findall(r"(\d+ of \d+) mechanisms are run", table.page(table.ROOT))
+    assert f"{said} mechanisms are run" in findings
+    records = read_runs(table.ROOT).records
+    (bare,) = [one for one in table.CATALOGUE if one.mixer == "gated_delta" and not one.options]
+    row = table.row_of(bare, records, "recite", "early")
+    assert f"keeps {row.retention[4096].mean:.3f} of early rules" in findings
+
+
 def test_the_readme_states_our_memory_in_the_articles_contest() -> None:
     table = script("contest_table")
     assert table.page() in README
@@ -251,7 +273,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     assert group.by_seed("retention", tests[0]["context"]) == {run.seed: tests[0]["retention"]}
 
 
-@pytest.mark.parametrize("folder", ["exam", "beyond", "certificates"])
+@pytest.mark.parametrize("folder", ["exam", "beyond", "catalogue", "certificates"])
 def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(ROOT / "results" / folder)) == 0
     assert ", 0 broken, 0 runs without a record" in capsys.readouterr().out
