@@ -39,6 +39,11 @@ AUTHORS_SCRIPT = {
 }
 
 
+def unwrapped(path: Path) -> str:
+    """A document with its lines run together, so that a sentence is found wherever it breaks."""
+    return " ".join(path.read_text().split())
+
+
 def records(folder: str) -> dict[ArticleCell, dict]:
     lines = (ROOT / "results" / folder / "records.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -115,7 +120,7 @@ def test_the_readme_states_the_figures_over_seeds(context: int) -> None:
 
 
 def test_the_readme_states_the_measured_speed() -> None:
-    text = " ".join(README.split())
+    text = unwrapped(ROOT / "README.md")
     record = json.loads((ROOT / "results" / "article_speed.json").read_text())
     rows = {row["context"]: row for row in record["rows"]}
     for context in (1028, 4096):
@@ -132,7 +137,7 @@ def test_the_readme_states_the_measured_speed() -> None:
 
 def test_the_docs_state_what_was_measured_of_sweeps_and_reports() -> None:
     rows = json.loads((ROOT / "results" / "sweep_overhead.json").read_text())["rows"]
-    said = " ".join((ROOT / "docs" / "runs.md").read_text().split())
+    said = unwrapped(ROOT / "docs" / "runs.md")
     long, short = (f"{100 * row['loss']:.1f} %" for row in rows)
     assert (
         f"a sweep of 8 runs of 20 s takes {long} longer than its runs, "
@@ -162,7 +167,7 @@ def test_the_quick_exam_is_as_quick_as_the_readme_says() -> None:
     (row,) = [row for row in record["rows"] if row["mixer"] == "delta"]
     assert row["seconds"] < 600
     said = f"in {row['seconds'] / 60:.1f} minutes on two cores"
-    assert f"all {row['runs']} runs of `exam-quick` {said}" in " ".join(README.split())
+    assert f"all {row['runs']} runs of `exam-quick` {said}" in unwrapped(ROOT / "README.md")
 
 
 def test_the_readme_has_the_exams_table_as_its_records_give_it() -> None:
@@ -178,24 +183,23 @@ def test_the_readme_states_every_mechanisms_speed_and_how_many_aims_are_missed()
     judged = [row for row in step_times(record, "model", 1) if row.aim is not None]
     over = [row.share.median / row.aim for row in judged if row.met is False]
     said = f"{len(judged) - len(over)} of {len(judged)} aims are met"
-    assert said in " ".join(README.split())
+    assert said in unwrapped(ROOT / "README.md")
     assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
 
 
 def test_the_readme_and_the_findings_state_how_fast_our_memory_is_as_it_is_now() -> None:
-    table = script("speed_table")
-    record = read_speed(table.RECORD.parent.parent / "speed-sparse-delta" / "speed.json")
+    record = read_speed(ROOT / "results" / "speed-sparse-delta" / "speed.json")
     rows = [row for row in step_times(record, "model", 1) if row.mixer != "attention"]
     shares = [f"{row.share.median:.3f}" for row in rows]
     assert [row.context for row in rows] == [256, 1028, 4096, 16384]
-    assert f"its share is {', '.join(shares[:3])} and {shares[3]}" in " ".join(README.split())
-    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    assert f"its share is {', '.join(shares[:3])} and {shares[3]}" in unwrapped(ROOT / "README.md")
+    findings = unwrapped(ROOT / "docs" / "findings.md")
     assert f"takes {', '.join(shares[1:3])} and {shares[3]} of attention's time" in findings
 
 
 def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     table = script("catalogue_table")
-    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    findings = unwrapped(ROOT / "docs" / "findings.md")
     (said,) = re.findall(r"(\d+ of \d+) mechanisms are run", table.page(table.ROOT))
     assert f"{said} mechanisms are run" in findings
     records = read_runs(table.ROOT).records

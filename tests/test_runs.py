@@ -12,13 +12,13 @@ from rulekeep.specs import RunSpec
 from rulekeep.store import Record, RunFolder
 
 SPECS = [
-    tiny.tiny(mixer=mixer, seed=seed, layers=2)
-    for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
+    *(
+        tiny.tiny(mixer=mixer, seed=seed, layers=2)
+        for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
+    ),
+    # It counts its updates, and one more or less before it is charged would be other bits.
+    tiny.tiny(mixer="sparse_delta", mixer_options={"toll": 0.5, "toll_after": 9, "heads": 2}),
 ]
-# It counts its updates, and one more or less before it is charged would be other bits.
-SPECS.append(
-    tiny.tiny(mixer="sparse_delta", mixer_options={"toll": 0.5, "toll_after": 9, "heads": 2})
-)
 # Another value of every field of a spec: a field without one here is an error.
 OTHER_VALUES = {
     "task": "recall",
