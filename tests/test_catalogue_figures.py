@@ -1,0 +1,108 @@
+"""The ladder's and the state sizes' tables and figures say of runs what their records say."""
+
+from itertools import product
+
+import pytest
+from scripts import script
+
+from rulekeep.presets import LADDER, STATE_BYTES
+from rulekeep.resolving import described
+from rulekeep.specs import Contestant
+from rulekeep.store import Record, read_runs
+
+catalogue = script("catalogue_table")
+ladder = script("ladder_table")
+sizes = script("state_bytes_table")
+(RUN, *_) = [r for r in read_runs(catalogue.ROOT).records if r["spec"]["task"] == "recite"]
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def run_of(one: Contestant, placement: str, seed: int, retention: float, kib: float = 4) -> Record:
+    """A record as if `one` had been run, with the same retention at every length."""
+    own = catalogue._own(described(one.spec(task="recite"))[0].model_dump(mode="json"))
+    tested = [
+        {**RUN["evaluations"][-1], "split": "test", "context": context, "retention": retention}
+        for context in catalogue.CONTEXTS
+    ]
+    state_bytes = {str(catalogue.RANKED_AT): kib * 1024 * own["layers"]}
+    return {
+        **RUN,
+        "spec": {
+            **RUN["spec"], **own, "seed": seed, "task": "recite",
+            "task_options": {**RUN["spec"]["task_options"], "placement": placement},
+        },
+        "evaluations": tested,
+        "costs": {**RUN["costs"], "state_bytes": state_bytes},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rungs() -> list[Record]:
+    """Every rung but the last, which has four seeds of five: rung i keeps i hundredths."""
+    return [
+        run_of(one, placement, seed, place / 100)
+        for place, one in enumerate(LADDER)
+        for placement, seed in product(ladder.PLACEMENTS, SEEDS)
+        if place + 1 < len(LADDER) or seed < 5
+    ]
+
+
+def test_a_rung_stands_in_its_place_with_its_own_figures(rungs: list[Record]) -> None:
+    for table in ladder.page(rungs[::-1]).split("\n\n"):
+        rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
+        assert [row[1] for row in rows] == list(ladder.RUNGS)
+        for place, row in enumerate(rows[:-1]):
+            assert row[2] == f"{place / 100:.3f} ({place / 100:.3f} to {place / 100:.3f})"
+
+
+def test_a_rung_without_all_its_seeds_has_no_figure(rungs: list[Record]) -> None:
+    (row,) = {line for line in ladder.page(rungs).splitlines() if ladder.RUNGS[-1] in line}
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == [*["not run"] * 3, "–"]
+
+
+def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Record]) -> None:
+    for panel in ladder.figure(rungs).axes:
+        points = [line for line in panel.lines if line.get_marker() == "."]
+        means = [line for line in panel.lines if line.get_marker() == "|"]
+        assert len(points) == len(means) == (len(LADDER) - 1) * len(catalogue.CONTEXTS)
+        assert all(len(line.get_xdata()) == len(SEEDS) for line in points)
+        heights = {round(line.get_xdata()[0] * 100) for line in means}
+        assert heights == set(range(len(LADDER) - 1))
+
+
+@pytest.fixture(scope="module")
+def sized() -> list[Record]:
+    """Every mixer at every size but the last of the last: the larger, the more is kept."""
+    mixers = list(dict.fromkeys(one.mixer for one in STATE_BYTES))
+    kept = {
+        mixer: [one for one in STATE_BYTES if one.mixer == mixer] for mixer in mixers
+    }  # fmt: skip
+    return [
+        run_of(one, "early", seed, (10 * mixers.index(mixer) + place) / 100, sizes.SIZES[place])
+        for mixer, ones in kept.items()
+        for place, one in enumerate(ones)
+        for seed in SEEDS
+        if (mixer, place) != (mixers[-1], 3)
+    ]
+
+
+def test_every_mixer_has_a_column_and_every_size_a_row(sized: list[Record]) -> None:
+    head, _, *rows = sizes.page(sized).splitlines()
+    names = [cell.strip() for cell in head.split("|")[2:-1]]
+    assert names == ["sliding_window", "delta", "routed_slots", "sparse_delta"]
+    for place, row in enumerate(rows):
+        said = [cell.strip() for cell in row.split("|")[1:-1]]
+        assert said[0] == f"{sizes.SIZES[place]} KiB a layer"
+        means = [f"{(10 * mixer + place) / 100:.3f}" for mixer in range(4)]
+        if place == 3:
+            means[3] = "not run"
+        assert [cell.split(" (")[0] for cell in said[1:]] == means
+
+
+def test_the_sizes_figure_has_each_mixer_at_its_bytes(sized: list[Record]) -> None:
+    (axes,) = sizes.figure(sized).axes
+    curves = {line.get_label(): line for line in axes.lines if line.get_marker() == "o"}
+    assert list(curves) == ["sliding_window", "delta", "routed_slots", "sparse_delta"]
+    for name, line in curves.items():
+        run = sizes.SIZES[: 3 if name == "sparse_delta" else 4]
+        assert line.get_xdata() == pytest.approx(run, rel=0.1)
