@@ -20,7 +20,7 @@ from exam_table import text_of
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.resolving import described
-from rulekeep.specs import Contestant
+from rulekeep.specs import Contestant, written
 from rulekeep.store import RESULTS, Record, read_runs
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise_scores
 
@@ -109,10 +109,9 @@ def name_of(one: Contestant) -> str:
 
     They only make up for what a mixer has more or less of.
     """
-    asked = {**one.options, **{k: v for k, v in one.settings.items() if k != "hidden"}}
-    said = (str(value).lower() if value is True else value for value in asked.values())
-    options = ", ".join(f"{key}={value}" for key, value in zip(asked, said, strict=True))
-    return f"{one.mixer}[{options}]" if options else one.mixer
+    asked = {**one.options, **one.settings}
+    asked.pop("hidden", None)
+    return written(one.mixer, asked)
 
 
 def _row(one: Contestant, runs: Sequence[Record]) -> Row:

@@ -79,5 +79,5 @@ def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
     mixers = contestants(f"{ROTARY},attention[positions=rotary,added_positions=earliness]")
     found = catalogue.measured(mixers, records, "recite", "early")
     assert [row.name for row in found] == [
-        ROTARY, "attention[positions=rotary, added_positions=earliness]",
+        ROTARY, "attention[positions=rotary,added_positions=earliness]",
     ]  # fmt: skip

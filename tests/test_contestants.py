@@ -25,7 +25,7 @@ from rulekeep.presets import (
 )
 from rulekeep.resolving import described, resolve
 from rulekeep.run import build
-from rulekeep.specs import Contestant, RunSpec, UsageError, contestants
+from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
 from rulekeep.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +49,12 @@ def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
     assert one == Contestant("delta", {"heads": 8}, {"added_positions": "earliness"})
     assert two == Contestant("my.py:M", {"on": True, "a": None, "b": "none"}, {})
     assert one.spec(seed=3).mixer_options == {"heads": 8}
+
+
+def test_a_contestant_is_written_as_it_is_read() -> None:
+    others = contestants("my.py:M[on=true,off=false,a=null,b=none,c=0.5]")
+    for one in (*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES, *LADDER, *others):
+        assert contestants(written(one.mixer, {**one.options, **one.settings})) == (one,)
 
 
 @pytest.mark.parametrize("text", ["", "delta[", "delta[heads]", "a]b", "delta[heads=8]]"])

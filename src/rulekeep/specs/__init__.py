@@ -14,7 +14,7 @@ from rulekeep.specs.article import (
     ArticleSpec,
 )
 from rulekeep.specs.base import Spec, UsageError, validation_line
-from rulekeep.specs.contestant import Contestant, contestants, scalar, split_names
+from rulekeep.specs.contestant import Contestant, contestants, scalar, split_names, written
 from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
@@ -49,4 +49,5 @@ __all__ = [
     "scalar",
     "split_names",
     "validation_line",
+    "written",
 ]

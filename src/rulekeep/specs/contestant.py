@@ -58,6 +58,15 @@ def contestants(text: str) -> tuple[Contestant, ...]:
     return tuple(found)
 
 
+def written(mixer: str, options: Mapping[str, Option]) -> str:
+    """A mixer with its options as `contestants` reads them."""
+    pairs = [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in options.items()
+    ]
+    return f"{mixer}[{','.join(pairs)}]" if pairs else mixer
+
+
 def scalar(text: str) -> Option:
     """An option's value: a number, true, false, None or null, or the text itself."""
     if text in ("None", "null"):

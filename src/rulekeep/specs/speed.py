@@ -3,6 +3,7 @@
 from pydantic import Field, field_validator
 
 from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.contestant import written
 from rulekeep.specs.run import Option
 
 # Every share is one of its time: with its default options, whatever else is measured.
@@ -20,8 +21,7 @@ class SpeedMixer(Spec):
     @property
     def label(self) -> str:
         """What rows call it."""
-        pairs = ",".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}[{pairs}]" if pairs else self.name
+        return written(self.name, self.options)
 
 
 class SpeedSpec(Spec):
