@@ -22,8 +22,8 @@ learns which rule came before this one.
 
 *Toll*: training goes as if the loss had another term, toll times what is clipped, summed over the
 tokens, heads and layers where it is above 0, averaged over the batch, and not stopped by the clip.
-A leak of a hundredth a token costs nothing at the lengths trained on and everything at sixteen
-times as many; the toll closes it. *Margin*: a gate that has only just shut opens for what it was
+A leak too small to cost anything at the lengths trained on costs everything at many times them;
+the toll closes it. *Margin*: a gate that has only just shut opens for what it was
 not trained on, so a shut one pays as well, until what is clipped lies a share `margin` of the way
 from 0 down to −s. Too high a toll and no gate ever opens (at four times the default, in one
 training of 700 steps of an earlier form); in a training of some hundred steps less is better.
@@ -237,8 +237,8 @@ class _Later(torch.autograd.Function):
         return grads[0].unfold(1, ctx.parts, 1).transpose(-2, -1).contiguous()
 
 
-# The two below are slices and concatenations, which copy everything several times over, forward
-# and more so backward: a tenth of the layer's time. Here each is one copy.
+# The two below as slices and concatenations copy everything several times over, forward and more
+# so backward. Here each is one copy.
 class _Earlier(torch.autograd.Function):
     """The first `heads` of every token one place earlier, zeros at the last; the others stay."""
 
