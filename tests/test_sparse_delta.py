@@ -1,5 +1,6 @@
 """The sparse delta memory: its formula, exact zeros, and what a shut gate still learns."""
 
+import math
 from typing import Any
 
 import pytest
@@ -161,12 +162,17 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     tolled = SparseDelta(WIDTH, toll=0.01, toll_after=0, **options).double()
     tolled.load_state_dict(plain.state_dict())
     x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
-    # What is clipped to give the gate: 1.2 sigmoid(z) - 0.1.
-    unclipped = 1.2 * plain._gate_sums(x, None)[0].sigmoid() - 0.1
+    z = plain._gate_sums(x, None)[0]
+    # What is clipped to give the gate: 1.2 sigmoid(z) - 0.1. It is 1 at z = log(11), where its
+    # slope is 1.2 * 11/12 * 1/12, and goes on by that slope.
+    unclipped = 1.2 * z.sigmoid() - 0.1
+    open_at = math.log(11)
+    assert 0 < (z > open_at).sum() < z.numel()
+    charged = torch.where(z > open_at, 1 + 1.1 / 12 * (z - open_at), unclipped)
     paying = unclipped > -0.1 * margin
     assert not paying.all()
     assert (unclipped[paying] > 0).all() == (margin == 0)
-    toll = 0.01 * unclipped[paying].sum() / len(x)
+    toll = 0.01 * charged[paying].sum() / len(x)
     outputs = []
     for mixer, term in ((plain, toll), (tolled, 0)):
         outputs.append(mixer(x)[0])
@@ -174,6 +180,18 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     assert torch.equal(*outputs)
     for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine.grad, expected.grad, rtol=0, atol=1e-12)
+
+
+def test_a_toll_shuts_a_head_that_has_come_to_write_every_token() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+    with torch.no_grad():
+        mixer.write.bias[0] = 40.0
+    optimizer = torch.optim.SGD([mixer.write.bias], lr=1000.0)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (mixer(drawn(40))[0] * 0).sum().backward()
+        optimizer.step()
+    assert mixer.write_strength(drawn(40)).max() == 0
 
 
 def tolled_at(mixer: SparseDelta, x: torch.Tensor) -> bool:

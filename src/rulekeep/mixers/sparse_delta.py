@@ -23,10 +23,12 @@ learns which rule came before this one.
 *Toll*: training goes as if the loss had another term, toll times what is clipped, summed over the
 tokens, heads and layers where it is above 0, averaged over the batch, and not stopped by the clip.
 A leak too small to cost anything at the lengths trained on costs everything at many times them;
-the toll closes it. *Margin*: a gate that has only just shut opens for what it was
-not trained on, so a shut one pays as well, until what is clipped lies a share `margin` of the way
-from 0 down to −s. Too high a toll and no gate ever opens (at four times the default, in one
-training of 700 steps of an earlier form); in a training of some hundred steps less is better.
+the toll closes it. Beyond where the clip at 1 begins it goes on rising with z as steeply as there:
+the sigmoid is flat, and a head that had come to write every token would never be shut again.
+*Margin*: a gate that has only just shut opens for what it was not trained on, so a shut one pays
+as well, until what is clipped lies a share `margin` of the way from 0 down to −s. Too high a toll
+and no gate ever opens (at four times the default, in one training of 700 steps of an earlier form);
+in a training of some hundred steps less is better.
 *Toll after*: what takes two layers pays nothing until both write, and a toll from the start can
 keep it from ever being learned; so the first `toll_after` updates of the weights are free of it.
 They are counted where a forward pass that gradients follow finds other weights than the last one.
@@ -141,10 +143,12 @@ class SparseDelta(DeltaMixer):
         return self._gate(z)
 
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
-        soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
         if self.toll and self._charged():
             free = -self.margin * self.slack
-            soft = _Tolled.apply(soft, self.toll / len(z), free)  # type: ignore[no-untyped-call]
+            z = _Tolled.apply(  # type: ignore[no-untyped-call]
+                z, self.toll / len(z), self.slack, free
+            )
+        soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
         gate = soft.clamp(0, 1)
         if self.straight_through:
             # The clip's value with the gradient of what is clipped. Where nothing is, exactly
@@ -205,19 +209,24 @@ class _Through(torch.autograd.Function):
 
 
 class _Tolled(torch.autograd.Function):
-    """What is clipped, itself; backward, the toll is added to its gradient where it is not free."""
+    """z itself; backward, the slope of its toll is added to its gradient where it is not free."""
 
     @staticmethod
-    def forward(ctx: Any, soft: Tensor, toll: float, free: float) -> Tensor:
-        ctx.save_for_backward(soft)
-        ctx.toll, ctx.free = toll, free
-        return soft.view_as(soft)
+    def forward(ctx: Any, z: Tensor, toll: float, slack: float, free: float) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.toll, ctx.slack, ctx.free = toll, slack, free
+        return z.view_as(z)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (soft,) = ctx.saved_tensors
-        paying = (soft > ctx.free).to(soft.dtype)
-        return torch.add(grads[0], paying, alpha=ctx.toll), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (z,) = ctx.saved_tensors
+        steepness = 1 + 2 * ctx.slack
+        share = z.sigmoid()
+        paying = share > (ctx.free + ctx.slack) / steepness
+        # Of what is clipped at 1 already, the slope where it came to be.
+        share.clamp_(max=(1 + ctx.slack) / steepness)
+        slope = share.sub_(share * share).mul_(paying)
+        return torch.add(grads[0], slope, alpha=ctx.toll * steepness), None, None, None
 
 
 class _Later(torch.autograd.Function):
