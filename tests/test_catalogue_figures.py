@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from scripts import script
 
-from rulekeep.presets import LADDER, STATE_BYTES
+from rulekeep.presets import LADDER, SEEDS, STATE_BYTES
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant
 from rulekeep.store import Record, read_runs
@@ -14,7 +14,6 @@ catalogue = script("catalogue_table")
 ladder = script("ladder_table")
 sizes = script("state_bytes_table")
 (RUN, *_) = [r for r in read_runs(catalogue.ROOT).records if r["spec"]["task"] == "recite"]
-SEEDS = (1, 2, 3, 4, 5)
 
 
 def run_of(one: Contestant, placement: str, seed: int, retention: float, kib: float = 4) -> Record:
@@ -74,9 +73,7 @@ def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Reco
 def sized() -> list[Record]:
     """Every mixer at every size but the last of the last: the larger, the more is kept."""
     mixers = list(dict.fromkeys(one.mixer for one in STATE_BYTES))
-    kept = {
-        mixer: [one for one in STATE_BYTES if one.mixer == mixer] for mixer in mixers
-    }  # fmt: skip
+    kept = {mixer: [one for one in STATE_BYTES if one.mixer == mixer] for mixer in mixers}
     return [
         run_of(one, "early", seed, (10 * mixers.index(mixer) + place) / 100, sizes.SIZES[place])
         for mixer, ones in kept.items()
