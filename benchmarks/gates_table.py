@@ -1,50 +1,63 @@
-"""How far the write gates of trained models open, by kind of token: for docs/findings.md.
+"""How often the write gates of trained models open, by kind of token: for docs/findings.md.
 
     python benchmarks/gates_table.py                      # of results/beyond
     python benchmarks/gates_table.py RUNS
 
-Of every run in the folder that `rulekeep explain` was run on: the mean of each layer's gates at
-each kind of token, and the share of them that is exactly zero.
+Of every run in the folder that `rulekeep explain` was run on, a row a layer: the share of its
+gates that are open, however little, at each kind of token of the longest texts traced. A gate
+that is exactly zero leaves the state as it was.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rulekeep.article.report import markdown_table
 from rulekeep.explain.record import GATE, RECORD, read_explanation
 from rulekeep.store import RunFolder, read_record, read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
-KINDS = ("rule", "item", "cue", "decoy rule", "decoy item", "filler")
+# In the order of a text: what is to be kept, what is not, what asks for it.
+KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request", "<go>")
 
 
 def page(root: Path) -> str:
-    """A table for each explained run, as Markdown: a row a kind of token."""
-    found = [root / record["id"] / RECORD for record in read_runs(root).records]
-    return "\n".join(table(path) for path in found if path.exists())
+    """The table, as Markdown; empty where no run is explained."""
+    found = sorted(
+        (_place(record["spec"]), root / record["id"] / RECORD) for record in read_runs(root).records
+    )
+    body = [row for _, path in found if path.exists() for row in rows(path)]
+    head = ["gates open", "tokens", "layer", *KINDS]
+    return markdown_table(head, body) + "\n" if body else ""
 
 
-def table(path: Path) -> str:
-    """The gates of one run: of each layer the mean, and the share that is exactly zero."""
+def rows(path: Path) -> list[list[str]]:
+    """A row for each layer of one run; "–" for a kind of token that its task has not."""
     traced = read_explanation(path).traced
-    spec = read_record(RunFolder(path.parent).record)["spec"]
+    task, placement, seed = _place(read_record(RunFolder(path.parent).record)["spec"])
     gates = {(trace.layer, trace.kind): trace for trace in traced.gates if trace.part == GATE}
-    layers = sorted({layer for layer, _ in gates})
-    head = [
-        f"{spec['task']}, {spec['task_options']['placement']}, seed {spec['seed']}, "
-        f"{traced.context:,} tokens",
-        "tokens",
+    return [
+        [
+            f"{task}, {placement}, seed {seed}",
+            f"{traced.context:,}",
+            f"{layer}",
+            *(
+                _share(1 - gates[layer, kind].zeros) if (layer, kind) in gates else "–"
+                for kind in KINDS
+            ),
+        ]
+        for layer in sorted({layer for layer, _ in gates})
     ]
-    for layer in layers:
-        head += [f"write gate, layer {layer}", "exactly 0"]
-    body = []
-    for kind in KINDS:
-        row = [kind, f"{gates[layers[0], kind].n:,}"]
-        for layer in layers:
-            trace = gates[layer, kind]
-            row += [f"{trace.mean:.6f}", f"{trace.zeros:.3%}"]
-        body.append(row)
-    return markdown_table(head, body) + "\n"
+
+
+def _share(open_: float) -> str:
+    """Of none at all a plain 0: what is nearly none would look alike."""
+    return f"{open_:.2%}" if open_ else "0"
+
+
+def _place(spec: Mapping[str, Any]) -> tuple[str, str, int]:
+    return spec["task"], spec["task_options"]["placement"], spec["seed"]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rulekeep.specs import ArticleCell
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
 from rulekeep.store import read_record, read_runs, write_record
-from rulekeep.summary import paired_difference, summarise_scores
+from rulekeep.summary import LEARNED_RETENTION, paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -232,11 +232,46 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     table = script("beyond_table")
     found = table.read(*table.FOLDERS)
     cells = {table.task_of(contest): sorted(ours.runs) for contest, ours in found}
-    assert cells.keys() >= {"apply, early", "apply, marked", "recite, early", "recite, marked"}
+    tasks = product(("apply", "override", "recite"), ("early", "marked"))
+    assert cells.keys() == {f"{task}, {placement}" for task, placement in tasks}
     assert all(seeds == [1, 2, 3, 4, 5] for seeds in cells.values())
     assert table.headline(found) in README
     findings = (ROOT / "docs" / "findings.md").read_text()
     assert all(part in findings for part in table.details(found))
+
+
+def test_the_readme_and_the_findings_state_the_lowest_of_our_memorys_runs() -> None:
+    table = script("beyond_table")
+    found = [ours for _, ours in table.read(*table.FOLDERS)]
+    runs = [run for ours in found for run in ours.runs.values()]
+    lowest = {
+        (figure, at): min(value for ours in found for value in ours.by_seed(figure, at).values())
+        for figure in ("retention", "exact")
+        for at in (4096, 16384)
+    }
+    readme, findings = unwrapped(ROOT / "README.md"), unwrapped(ROOT / "docs" / "findings.md")
+    kept, far, whole, far_whole = lowest.values()
+    assert (
+        f"of its {len(runs)} runs the lowest has {kept:.3f} at 4,096 tokens and {far:.3f} at "
+        f"16,384, and of the answers in the lowest {whole:.3f} and {far_whole:.3f}"
+    ) in readme
+    slowest = max(
+        next(row["step"] for row in run.history if row["exact"] >= LEARNED_RETENTION)
+        for run in runs
+    )
+    assert (
+        f"Each of the {len(runs)} runs of `sparse_delta` learns that, within {slowest:.0f} steps"
+        in findings
+    )
+    seconds = statistics.median(run.costs["train_seconds"] for run in runs)
+    assert f"Training took {seconds:.0f} s a run in the median" in findings
+
+
+def test_the_findings_state_how_often_our_memorys_gates_are_open() -> None:
+    table = script("gates_table")
+    said = table.page(table.ROOT)
+    assert said.count("\n") > 2 + 1
+    assert said in (ROOT / "docs" / "findings.md").read_text()
 
 
 def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() -> None:
