@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exam_table import text_of
+from exam_table import joined, text_of, training
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
@@ -85,19 +85,30 @@ def measured(
     return [row for row in rows if row is not None]
 
 
-def row_of(one: Contestant, records: Sequence[Record], task: str, placement: str) -> Row | None:
-    """The row of one mechanism, at the rate with the most seeds; None while some are not run."""
+def row_of(
+    one: Contestant,
+    records: Sequence[Record],
+    task: str,
+    placement: str,
+    contexts: Sequence[int] = CONTEXTS,
+) -> Row | None:
+    """The row of one mechanism, at the rate with the most seeds; None while some are not run.
+
+    Two records that differ in the lengths tested alone, of two presets, are one run.
+    """
     own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
-    by_rate: dict[float, list[Record]] = {}
+    by_rate: dict[float, dict[str, Record]] = {}
     for record in records:
         spec = record["spec"]
         placed = spec["task"] == task and spec["task_options"]["placement"] == placement
         if placed and _own(spec) == own and record["status"] in RESULTS:
-            by_rate.setdefault(spec["learning_rate"], []).append(record)
-    runs = max((by_rate[rate] for rate in sorted(by_rate)), key=len, default=[])
+            found = by_rate.setdefault(spec["learning_rate"], {})
+            key = training(spec, record["source"])
+            found[key] = joined(found[key], record) if key in found else record
+    runs = max((list(by_rate[rate].values()) for rate in sorted(by_rate)), key=len, default=[])
     if len(runs) < ENOUGH_SEEDS:
         return None
-    return _row(one, runs)
+    return _row(one, runs, contexts)
 
 
 def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,12 +125,12 @@ def name_of(one: Contestant) -> str:
     return written(one.mixer, asked)
 
 
-def _row(one: Contestant, runs: Sequence[Record]) -> Row:
+def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
     scores: dict[int, list[float]] = {}
     costs = None
     for run in runs:
         tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
-        for context in CONTEXTS:
+        for context in contexts:
             if context in tested or run["status"] == "diverged":
                 value = tested[context]["retention"] if context in tested else math.nan
                 scores.setdefault(context, []).append(value)
@@ -132,8 +143,8 @@ def _row(one: Contestant, runs: Sequence[Record]) -> Row:
         costs["parameters"],
         costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
         runs[0]["spec"]["learning_rate"],
-        {c: summarise_scores(scores[c]) if c in scores else None for c in CONTEXTS},
-        {c: scores.get(c, ()) for c in CONTEXTS},
+        {c: summarise_scores(scores[c]) if c in scores else None for c in contexts},
+        {c: scores.get(c, ()) for c in contexts},
     )
 
 

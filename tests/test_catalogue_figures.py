@@ -21,7 +21,7 @@ def run_of(one: Contestant, placement: str, seed: int, retention: float, kib: fl
     own = catalogue._own(described(one.spec(task="recite"))[0].model_dump(mode="json"))
     tested = [
         {**RUN["evaluations"][-1], "split": "test", "context": context, "retention": retention}
-        for context in catalogue.CONTEXTS
+        for context in {*catalogue.CONTEXTS, *ladder.CONTEXTS}
     ]
     state_bytes = {str(catalogue.RANKED_AT): kib * 1024 * own["layers"]}
     return {
@@ -63,7 +63,7 @@ def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Reco
     for panel in ladder.figure(rungs).axes:
         points = [line for line in panel.lines if line.get_marker() == "."]
         means = [line for line in panel.lines if line.get_marker() == "|"]
-        assert len(points) == len(means) == (len(LADDER) - 1) * len(catalogue.CONTEXTS)
+        assert len(points) == len(means) == (len(LADDER) - 1) * len(ladder.CONTEXTS)
         assert all(len(line.get_xdata()) == len(SEEDS) for line in points)
         heights = {round(line.get_xdata()[0] * 100) for line in means}
         assert heights == set(range(len(LADDER) - 1))

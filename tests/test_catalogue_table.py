@@ -81,3 +81,21 @@ def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
     assert [row.name for row in found] == [
         ROTARY, "attention[positions=rotary,added_positions=earliness]",
     ]  # fmt: skip
+
+
+def test_a_run_that_another_preset_tests_further_counts_once() -> None:
+    further = [
+        {
+            **record,
+            "spec": {**record["spec"], "test_contexts": [*record["spec"]["test_contexts"], 16384]},
+            "evaluations": [
+                *record["evaluations"], {**record["evaluations"][-1], "context": 16384}
+            ],
+        }
+        for record in RECORDS
+        if record["spec"]["seed"] == 1
+    ]  # fmt: skip
+    row = catalogue.row_of(
+        EXAM_MIXERS[0], [*RECORDS, *further], "recite", "early", (1028, 16384)
+    )  # fmt: skip
+    assert {context: len(seeds) for context, seeds in row.seeds.items()} == {1028: 5, 16384: 1}
