@@ -1,6 +1,7 @@
 """Every figure that README states comes out of the committed records."""
 
 import json
+import math
 import re
 import statistics
 from itertools import product
@@ -205,7 +206,7 @@ def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     records = read_runs(table.ROOT).records
     (bare,) = [one for one in table.CATALOGUE if one.mixer == "gated_delta" and not one.options]
     kept = [table.row_of(bare, records, *cell).retention[4096].mean for cell in table.CELLS]
-    assert f"keeps {kept[0]:.3f} of early rules" in findings
+    assert f"keeps {kept[0]:.3f} of early rules in" in findings
     assert f"and {kept[1]:.3f} of marked ones" in findings
     said = f"keeps {kept[0]:.3f} of `recite`'s early rules at 4,096 tokens and {kept[1]:.3f} of"
     assert said in unwrapped(ROOT / "README.md")
@@ -245,15 +246,19 @@ def test_the_readme_and_the_findings_state_the_lowest_of_our_memorys_runs() -> N
     found = [ours for _, ours in table.read(*table.FOLDERS)]
     runs = [run for ours in found for run in ours.runs.values()]
     lowest = {
-        (figure, at): min(value for ours in found for value in ours.by_seed(figure, at).values())
+        # Rounded down: none is below it.
+        (figure, at): math.floor(
+            1000 * min(v for o in found for v in o.by_seed(figure, at).values())
+        )
+        / 1000
         for figure in ("retention", "exact")
         for at in (4096, 16384)
     }
     readme, findings = unwrapped(ROOT / "README.md"), unwrapped(ROOT / "docs" / "findings.md")
     kept, far, whole, far_whole = lowest.values()
     assert (
-        f"of its {len(runs)} runs the lowest has {kept:.3f} at 4,096 tokens and {far:.3f} at "
-        f"16,384, and of the answers in the lowest {whole:.3f} and {far_whole:.3f}"
+        f"of its {len(runs)} runs none is below {kept:.3f} at 4,096 tokens or {far:.3f} at 16,384; "
+        f"of the answers each has {whole:.3f} and {far_whole:.3f} or more wholly right"
     ) in readme
     slowest = max(
         next(row["step"] for row in run.history if row["exact"] >= LEARNED_RETENTION)
