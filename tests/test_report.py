@@ -16,7 +16,8 @@ from report_records import HOSTILE, Record, record, study
 
 from rulekeep.report import tables, write_report
 from rulekeep.report.cells import contests, spoken
-from rulekeep.report.charts import log_ticks, pareto_front
+from rulekeep.report.charts import Chart, Panel, log_ticks, pareto_front
+from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
 from rulekeep.report.reading import name, one_line, read_runs
 
@@ -294,6 +295,18 @@ def test_log_ticks_are_few_and_around_the_values() -> None:
     assert [text for _, text in log_ticks([10, 1e5])] == ["10", "100", "1k", "10k", "100k"]
     assert len(log_ticks([1e-300, 1e300])) <= 10
     assert log_ticks([]) == []
+
+
+@pytest.mark.parametrize("panels", [2, 3])
+def test_a_long_title_does_not_run_into_the_panel_beside_it(panels: int) -> None:
+    title = "sparse_delta, seed 4: override, placement marked, rules 8, trained at 1,028, and on"
+    panel = Panel(title=title, x_label="x", y_label="y", series=())
+    figure = draw(Chart(key="k", title="t", caption="c", panels=[panel] * panels, empty=""))
+    figure.draw_without_rendering()
+    assert [axes.get_title(loc="left").split() for axes in figure.axes] == [title.split()] * panels
+    places = [axes._left_title.get_window_extent() for axes in figure.axes]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(places))
+    assert places[-1].x1 < figure.bbox.x1
 
 
 def test_long_names_that_begin_alike_stay_two() -> None:

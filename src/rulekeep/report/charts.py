@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import NamedTuple
 
 from rulekeep.plots import COLOURS
@@ -12,6 +13,8 @@ _BASELINE_COLOUR = "#000000"
 _MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 MOST_PANELS = 12
+# In characters, as wide as a panel beside two others or on a phone.
+_TITLE_WIDTH = 44
 
 
 class Style(NamedTuple):
@@ -107,6 +110,11 @@ def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
 def cut(label: str, length: int = 38) -> str:
     """A label short enough for an axis or a legend."""
     return label if len(label) <= length else f"{label[: length - 1]}…"
+
+
+def wrapped(title: str) -> str:
+    """A panel's title on as many lines as it needs not to run into the panel beside it."""
+    return fill(title, _TITLE_WIDTH)
 
 
 def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from rulekeep import plots
-from rulekeep.report.charts import Chart, Heat, Panel, Series, cut, log_ticks
+from rulekeep.report.charts import Chart, Heat, Panel, Series, cut, log_ticks, wrapped
 
 _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v",
@@ -134,7 +134,7 @@ def _panel(axes: Axes, panel: Panel, handles: dict[str, Artist]) -> None:
         else:
             axes.plot(xs, ys, **style)
         handles.setdefault("chance", Line2D([], [], **style))
-    axes.set_title(plain(panel.title), loc="left")
+    axes.set_title(plain(wrapped(panel.title)), loc="left")
     axes.set(xlabel=plain(panel.x_label), ylabel=plain(panel.y_label))
     axes.grid(alpha=0.25, linewidth=0.6)
     if panel.score:
@@ -232,7 +232,7 @@ def _heat(axes: Axes, heat: Heat) -> None:
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(heat.columns)), list(heat.columns))
     axes.set_yticks(range(len(heat.rows)), [plain(label) for label in heat.rows])
-    axes.set_title(plain(heat.title), loc="left")
+    axes.set_title(plain(wrapped(heat.title)), loc="left")
     axes.set_xlabel(heat.x_label)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
-from rulekeep.report.charts import Chart, Panel, Point, Series, capped, cut, styles
+from rulekeep.report.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.report.reading import Run, name, one_line
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.report.text import csv_lines
@@ -239,7 +239,7 @@ def _traces(found: Sequence[Explained]) -> Chart:
             unit = "mean, 0 to 1" if is_gate else "mean change, 0 to 1"
             panels.append(
                 Panel(
-                    title=where if len(found) == 1 else f"{where}: {_short(one.run)}",
+                    title=where if len(found) == 1 else f"{where}: {_title(one.run)}",
                     x_label="position (tokens, log scale)",
                     y_label=unit + (" (log)" if is_log else ""),
                     series=series,
@@ -287,10 +287,6 @@ def _part(trace: Trace) -> str:
 
 def _title(run: Run) -> str:
     return f"{run.label}, seed {run.seed}: {run.task}, trained at {run.context:,}"
-
-
-def _short(run: Run) -> str:
-    return f"{cut(run.label, 20)}, seed {run.seed}"
 
 
 def _place(run: Run) -> tuple[Cell, ...]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, log_ticks
+from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, log_ticks, wrapped
 
 _GREY = "#777777"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -199,12 +199,13 @@ def _ticks(ticks: Sequence[tuple[float, str]]) -> dict[str, Any]:
 
 
 def _layout(title: str) -> dict[str, Any]:
+    shown = wrapped(title)
     return {
-        "title": {"text": escaped(title), "font": {"size": 14}, "x": 0, "xanchor": "left"},
+        "title": {"text": escaped(shown), "font": {"size": 14}, "x": 0, "xanchor": "left"},
         "font": {"family": _FONT, "size": 12, "color": "#1c1c1c"},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
-        "margin": {"l": 56, "r": 12, "t": 40, "b": 56},
+        "margin": {"l": 56, "r": 12, "t": 40 + 18 * shown.count("\n"), "b": 56},
         "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#1c1c1c"}, "align": "left"},
     }
 
