@@ -4,8 +4,9 @@
     python benchmarks/gates_table.py RUNS
 
 Of every run in the folder that `rulekeep explain` was run on, a row a layer: the share of its
-gates that are open, however little, at each kind of token of the longest texts traced. A gate
-that is exactly zero leaves the state as it was.
+gates that are open, however little, at each kind of token of the longest texts traced; in
+brackets that of the one gate, a head, which opens most often there. A gate that is exactly zero
+leaves the state as it was.
 """
 
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.article.report import markdown_table
-from rulekeep.explain.record import GATE, RECORD, read_explanation
+from rulekeep.explain.record import GATE, RECORD, Trace, read_explanation
 from rulekeep.store import RunFolder, read_record, read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
@@ -42,18 +43,17 @@ def rows(path: Path) -> list[list[str]]:
             f"{task}, {placement}, seed {seed}",
             f"{traced.context:,}",
             f"{layer}",
-            *(
-                _share(1 - gates[layer, kind].zeros) if (layer, kind) in gates else "–"
-                for kind in KINDS
-            ),
+            *(_open(gates[layer, kind]) if (layer, kind) in gates else "–" for kind in KINDS),
         ]
         for layer in sorted({layer for layer, _ in gates})
     ]
 
 
-def _share(open_: float) -> str:
+def _open(trace: Trace) -> str:
     """Of none at all a plain 0: what is nearly none would look alike."""
-    return f"{open_:.2%}" if open_ else "0"
+    if trace.zeros == 1:
+        return "0"
+    return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate):.2%})"
 
 
 def _place(spec: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -220,6 +220,17 @@ def test_traces_are_averaged_by_kind_and_by_bins_of_twice_the_tokens() -> None:
     assert [tuple(one) for one in map(_values, found["filler"].bins)] == [
         (1, 2, 2, 0.25), (3, 4, 2, 0.125),
     ]  # fmt: skip
+    assert all(one.mean_by_gate == one.zeros_by_gate == () for one in found.values())
+
+
+def test_a_gate_that_leaks_stands_beside_those_that_do_not() -> None:
+    kinds = np.array([["rule", "filler", "filler", "rule"]], dtype=object)
+    gates = np.array([[[1.0, 1.0], [0.0, 0.5], [0.0, 0.0], [0.5, 0.0]]])
+    series = Series(1, GATE, gates.mean(axis=2), (gates == 0).mean(axis=2), gates)
+    rule, filler = by_kind(series, kinds)
+    assert (filler.mean_by_gate, filler.zeros_by_gate) == ((0.0, 0.25), (1.0, 0.5))
+    assert (rule.mean_by_gate, rule.zeros_by_gate) == ((0.75, 0.5), (0.0, 0.5))
+    assert (filler.mean, filler.zeros) == (0.125, 0.75)
 
 
 def _values(one: Any) -> tuple[Any, ...]:
@@ -275,6 +286,7 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
             expected = whole.mean(dim=2).double().numpy()
             assert np.allclose(gates[layer].values, expected, atol=1e-5)
             assert gates[layer].zeros.mean() == pytest.approx(zeros)
+            assert np.allclose(gates[layer].gates, whole.flatten(2).numpy(), atol=1e-5)
 
 
 # A run that is done, in its folder, made once.

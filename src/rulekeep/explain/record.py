@@ -102,7 +102,8 @@ class Bin(Spec):
 class Trace(Spec):
     """What one kind of token does to one layer: the mean, and the share of exact zeros.
 
-    `part` is a tensor of the state, or `write gate`; layers count from 1.
+    `part` is a tensor of the state, or `write gate`; layers count from 1. Of write gates both are
+    given for each gate (a head, say) as well: one that leaks is nothing in a mean over many.
     """
 
     layer: Annotated[int, Field(ge=1)]
@@ -112,6 +113,8 @@ class Trace(Spec):
     mean: Unit
     zeros: Unit
     bins: tuple[Bin, ...]
+    mean_by_gate: tuple[Unit, ...] = ()
+    zeros_by_gate: tuple[Unit, ...] = ()
 
 
 class Traced(Spec):

@@ -49,13 +49,15 @@ class WriteGated(Protocol):
 class Series(NamedTuple):
     """Values of one part of one layer at every token, and the share of exact zeros in each.
 
-    NaN where there is no value: a state that grew at this token has no change.
+    NaN where there is no value: a state that grew at this token has no change. Write gates stand
+    one by one as well.
     """
 
     layer: int
     part: str
     values: Float[np.ndarray, "n prefix"]
     zeros: Float[np.ndarray, "n prefix"]
+    gates: Float[np.ndarray, "n prefix gates"] | None = None
 
 
 def traced(
@@ -137,6 +139,7 @@ def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
     present = sorted(set(kinds[known]))
     for kind in sorted(present, key=lambda kind: order.index(kind) if kind in order else 99):
         here = known & (kinds == kind)
+        each = () if series.gates is None else series.gates[here].T
         yield Trace(
             layer=series.layer,
             part=series.part,
@@ -153,6 +156,8 @@ def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
                 )
                 for number in np.unique(bins[here]).tolist()
             ),
+            mean_by_gate=tuple(_mean(gate) for gate in each),
+            zeros_by_gate=tuple(_mean(gate == 0) for gate in each),
         )
 
 
@@ -163,7 +168,8 @@ def _mean(values: np.ndarray) -> float:
 def _series(layer: int, part: str, values: Sequence[Tensor]) -> Series:
     table = torch.stack(list(values), dim=1).cpu()
     zeros = (table == 0).double().mean(dim=2)
-    return Series(layer, part, table.double().mean(dim=2).numpy(), zeros.numpy())
+    gates = table.numpy() if part == GATE else None
+    return Series(layer, part, table.double().mean(dim=2).numpy(), zeros.numpy(), gates)
 
 
 def _keep(inputs: dict[int, Tensor], layer: int) -> Any:

@@ -150,6 +150,7 @@ def _writes(found: Sequence[Explained]) -> Table:
             Cell(f"{trace.n:,}", trace.n),
             Cell(f"{trace.mean:.4f}", trace.mean),
             Cell(f"{trace.zeros:.3f}", trace.zeros),
+            _widest(trace),
         )
         for one in found
         for trace in _every(one)
@@ -159,10 +160,11 @@ def _writes(found: Sequence[Explained]) -> Table:
         title="Changes and write gates by kind of token",
         meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, token by "
         "token: 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of itself, "
-        "0 to 1. “Zeros”: the share that is exactly 0. A kind’s mean depends on where its tokens "
-        "stand: the figure has it by position.",
+        "0 to 1. “Zeros”: the share that is exactly 0; beside it that of the one gate (a head, "
+        "say) that opens most often. A kind’s mean depends on where its tokens stand: the figure "
+        "has it by position.",
         header=(
-            *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros",
+            *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros", "of one gate",
         ),
         rows=tuple(rows),
         empty="No run is explained: rulekeep explain RUN.",
@@ -281,6 +283,11 @@ def _every(one: Explained) -> Sequence[Trace]:
     return (*one.explanation.traced.changes, *one.explanation.traced.gates)
 
 
+def _widest(trace: Trace) -> Cell:
+    zeros = min(trace.zeros_by_gate, default=None)
+    return Cell(MISSING) if zeros is None else Cell(f"{zeros:.3f}", zeros)
+
+
 def _part(trace: Trace) -> str:
     return GATE if trace.part == GATE else f"change of {name(trace.part, '(no name)')}"
 
@@ -326,6 +333,12 @@ def _csv_lines(found: Sequence[Explained]) -> Iterator[Sequence[object]]:
             what = (trace.layer, trace.part, trace.kind)
             yield (*at, "trace", *what, *none, trace.n, trace.mean, None, None)
             yield (*at, "trace_zeros", *what, *none, trace.n, trace.zeros, None, None)
+            for number, gate in enumerate(
+                zip(trace.mean_by_gate, trace.zeros_by_gate, strict=True)
+            ):
+                one_of = (trace.layer, f"{trace.part} {number + 1}", trace.kind)
+                for figure, value in zip(("trace", "trace_zeros"), gate, strict=True):
+                    yield (*at, figure, *one_of, *none, trace.n, value, None, None)
             for some in trace.bins:
                 span = (None, some.first, some.last, some.n, some.mean, None, None)
                 yield (*at, "trace", *what, *span)
