@@ -14,6 +14,7 @@ from pathlib import Path
 
 from catalogue_table import ROOT, Row, row_of
 from exam_table import text_of
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
@@ -57,7 +58,8 @@ def page(records: Sequence[Record]) -> str:
 
 def figure(records: Sequence[Record]) -> Figure:
     """A panel a placement: retention of each rung at every length tested."""
-    drawn = Figure(figsize=(11, 5), layout="constrained")
+    drawn = Figure(figsize=(11, 5.2), layout="constrained")
+    shown: dict[str, Artist] = {}
     for axes, placement in zip(drawn.subplots(1, 2, sharey=True), PLACEMENTS, strict=True):
         rows = _rows(records, placement)
         for place, context in enumerate(CONTEXTS):
@@ -66,21 +68,24 @@ def figure(records: Sequence[Record]) -> Figure:
                 summary = None if row is None else row.retention[context]
                 if row is None or summary is None or summary.mean is None:
                     continue
-                label = f"{context:,} tokens" if y == 0 else None
                 colour = COLOURS[place]
                 axes.plot(
                     row.seeds[context], [at] * len(row.seeds[context]), ".", color=colour, alpha=0.4
                 )
-                axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2, label=label)
+                (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
+                shown.setdefault(f"{context:,} tokens", mean)
                 if summary.low is not None:
                     axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
         axes.set(title=f"recite, {placement} rules", xlabel="retention", xlim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
     first = drawn.axes[0]
     first.set_yticks(range(len(RUNGS)), RUNGS)
-    first.invert_yaxis()
-    if first.get_legend_handles_labels()[0]:
-        drawn.axes[1].legend(*first.get_legend_handles_labels(), fontsize=8, loc="lower left")
+    first.set_ylim(len(RUNGS) - 0.5, -0.5)
+    # A rung may be the first that has run, and one that was not has no colours to name.
+    named = [f"{context:,} tokens" for context in CONTEXTS if f"{context:,} tokens" in shown]
+    if named:
+        handles = [shown[name] for name in named]
+        drawn.legend(handles, named, loc="outside lower center", ncols=len(named), fontsize=8)
     return drawn
 
 
