@@ -4,8 +4,9 @@
     python benchmarks/ladder_table.py RUNS
 
 The runs of the preset `ladder`: retention on test, mean over the seeds with its 95 % interval
-(Student t), early and marked rules, each at the rate that dev chose. Draws `ladder.png` beside
-them: a rung a row, each seed a point, the interval a bar.
+(Student t), early and marked rules, each at the rate that dev chose. A rung with fewer than five
+seeds is named below as not run yet. Draws `ladder.png` beside them: a rung a row, each seed a
+point, the interval a bar.
 """
 
 import sys
@@ -47,12 +48,20 @@ def page(records: Sequence[Record]) -> str:
     """A table a placement, as Markdown, in the order of the rungs."""
     parts = []
     for placement in PLACEMENTS:
-        head = [f"recite, {placement}", *(f"{context:,} tokens" for context in CONTEXTS), "rate"]
-        body = []
-        for rung, row in _rows(records, placement):
-            cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
-            body.append([rung, *cells, "–" if row is None else f"{row.rate:g}"])
-        parts.append(markdown_table(head, body) + "\n")
+        head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS), "rate"]
+        body, missing = [], []
+        for number, (rung, row) in enumerate(_rows(records, placement), start=1):
+            if row is None:
+                missing.append(str(number))
+                continue
+            cells = [text_of(row.retention[context]) for context in CONTEXTS]
+            body.append([str(number), rung, *cells, f"{row.rate:g}"])
+        if body:
+            parts.append(markdown_table(head, body) + "\n")
+        if missing:
+            count = f"{len(missing)} of {len(RUNGS)} rungs"
+            named = f" ({', '.join(missing)})" if body else ""
+            parts.append(f"Not run yet, {placement} rules: {count}{named}.\n")
     return "\n".join(parts)
 
 

@@ -47,16 +47,23 @@ def rungs() -> list[Record]:
 
 
 def test_a_rung_stands_in_its_place_with_its_own_figures(rungs: list[Record]) -> None:
-    for table in ladder.page(rungs[::-1]).split("\n\n"):
+    tables = [part for part in ladder.page(rungs[::-1]).split("\n\n") if part[0] == "|"]
+    assert len(tables) == len(ladder.PLACEMENTS)
+    for table in tables:
         rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
-        assert [row[1] for row in rows] == list(ladder.RUNGS)
-        for place, row in enumerate(rows[:-1]):
-            assert row[2] == f"{place / 100:.3f} ({place / 100:.3f} to {place / 100:.3f})"
+        assert [row[2] for row in rows] == list(ladder.RUNGS[:-1])
+        for place, row in enumerate(rows):
+            assert row[1] == f"{place + 1}"
+            assert row[3] == f"{place / 100:.3f} ({place / 100:.3f} to {place / 100:.3f})"
 
 
-def test_a_rung_without_all_its_seeds_has_no_figure(rungs: list[Record]) -> None:
-    (row,) = {line for line in ladder.page(rungs).splitlines() if ladder.RUNGS[-1] in line}
-    assert [cell.strip() for cell in row.split("|")[2:-1]] == [*["not run"] * 3, "–"]
+def test_a_rung_without_all_its_seeds_has_no_row_and_is_named(rungs: list[Record]) -> None:
+    text = ladder.page(rungs)
+    assert ladder.RUNGS[-1] not in text
+    for placement in ladder.PLACEMENTS:
+        assert f"Not run yet, {placement} rules: 1 of 12 rungs (12)." in text
+    early = [one for one in rungs if one["spec"]["task_options"]["placement"] == "early"]
+    assert "Not run yet, marked rules: 12 of 12 rungs." in ladder.page(early)
 
 
 def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Record]) -> None:

@@ -22,6 +22,7 @@ from rulekeep.summary import LEARNED_RETENTION, paired_difference, summarise_sco
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+FINDINGS = ROOT / "docs" / "findings.md"
 
 # The author's own script with other seeds, contexts 64 then 256: rule accuracy.
 AUTHORS_SCRIPT = {
@@ -194,13 +195,13 @@ def test_the_readme_and_the_findings_state_how_fast_our_memory_is_as_it_is_now()
     shares = [f"{row.share.median:.3f}" for row in rows]
     assert [row.context for row in rows] == [256, 1028, 4096, 16384]
     assert f"its share is {', '.join(shares[:3])} and {shares[3]}" in unwrapped(ROOT / "README.md")
-    findings = unwrapped(ROOT / "docs" / "findings.md")
+    findings = unwrapped(FINDINGS)
     assert f"takes {', '.join(shares[1:3])} and {shares[3]} of attention's time" in findings
 
 
 def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     table = script("catalogue_table")
-    findings = unwrapped(ROOT / "docs" / "findings.md")
+    findings = unwrapped(FINDINGS)
     (said,) = re.findall(r"(\d+ of \d+) mechanisms are run", table.page(table.ROOT))
     assert f"{said} mechanisms are run" in findings
     records = read_runs(table.ROOT).records
@@ -210,6 +211,23 @@ def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     assert f"and {kept[1]:.3f} of marked ones" in findings
     said = f"keeps {kept[0]:.3f} of `recite`'s early rules at 4,096 tokens and {kept[1]:.3f} of"
     assert said in unwrapped(ROOT / "README.md")
+
+
+def test_the_findings_state_what_the_ladders_rungs_keep() -> None:
+    table = script("ladder_table")
+    records = read_runs(table.ROOT).records
+    assert table.page(records) in FINDINGS.read_text()
+    # The rungs that the text tells apart, early rules: each seed at the longest length.
+    signal, clip, reads, ours = (
+        table.row_of(table.LADDER[rung - 1], records, "recite", "early", table.CONTEXTS)
+        for rung in (4, 5, 8, 12)
+    )
+    spread = [*signal.seeds[16384], *clip.seeds[16384]]
+    assert f"anything from {min(spread):.1f} to {max(spread):.1f}" in unwrapped(FINDINGS)
+    assert f"({' and '.join(f'{one:.3f}' for one in sorted(reads.seeds[16384])[:2])}; `exact`" in (
+        unwrapped(FINDINGS)
+    )
+    assert min(ours.seeds[16384]) >= 0.998
 
 
 def test_the_readme_states_our_memory_in_the_articles_contest() -> None:
@@ -237,7 +255,7 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     assert cells.keys() == {f"{task}, {placement}" for task, placement in tasks}
     assert all(seeds == [1, 2, 3, 4, 5] for seeds in cells.values())
     assert table.headline(found) in README
-    findings = (ROOT / "docs" / "findings.md").read_text()
+    findings = FINDINGS.read_text()
     assert all(part in findings for part in table.details(found))
 
 
@@ -254,7 +272,7 @@ def test_the_readme_and_the_findings_state_the_lowest_of_our_memorys_runs() -> N
         for figure in ("retention", "exact")
         for at in (4096, 16384)
     }
-    readme, findings = unwrapped(ROOT / "README.md"), unwrapped(ROOT / "docs" / "findings.md")
+    readme, findings = unwrapped(ROOT / "README.md"), unwrapped(FINDINGS)
     kept, far, whole, far_whole = lowest.values()
     assert (
         f"of its {len(runs)} runs none is below {kept:.3f} at 4,096 tokens or {far:.3f} at 16,384; "
@@ -276,7 +294,7 @@ def test_the_findings_state_how_often_our_memorys_gates_are_open() -> None:
     table = script("gates_table")
     said = table.page(table.ROOT)
     assert said.count("\n") > 2 + 1
-    assert said in (ROOT / "docs" / "findings.md").read_text()
+    assert said in FINDINGS.read_text()
 
 
 def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() -> None:
@@ -294,7 +312,7 @@ def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() 
         group = next(one for one in contests[cell].groups if table.spoken(one.label) == spoken)
         mean = group.summary("retention", context).mean
         assert f"{mean:.{len(said) - 2}f}" == said
-        assert said in (ROOT / "docs" / "findings.md").read_text()
+        assert said in FINDINGS.read_text()
 
 
 def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
