@@ -53,7 +53,7 @@ def _open(trace: Trace) -> str:
     """Of none at all a plain 0: what is nearly none would look alike."""
     if trace.zeros == 1:
         return "0"
-    return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate):.2%})"
+    return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
 
 
 def _place(spec: Mapping[str, Any]) -> tuple[str, str, int]:
