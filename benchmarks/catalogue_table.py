@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exam_table import joined, text_of, training
+from exam_table import merged, text_of
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
@@ -97,15 +97,13 @@ def row_of(
     Two records that differ in the lengths tested alone, of two presets, are one run.
     """
     own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
-    by_rate: dict[float, dict[str, Record]] = {}
+    by_rate: dict[float, list[Record]] = {}
     for record in records:
         spec = record["spec"]
         placed = spec["task"] == task and spec["task_options"]["placement"] == placement
         if placed and _own(spec) == own and record["status"] in RESULTS:
-            found = by_rate.setdefault(spec["learning_rate"], {})
-            key = training(spec, record["source"])
-            found[key] = joined(found[key], record) if key in found else record
-    runs = max((list(by_rate[rate].values()) for rate in sorted(by_rate)), key=len, default=[])
+            by_rate.setdefault(spec["learning_rate"], []).append(record)
+    runs = max((merged(by_rate[rate]) for rate in sorted(by_rate)), key=len, default=[])
     if len(runs) < ENOUGH_SEEDS:
         return None
     return _row(one, runs, contexts)

@@ -10,7 +10,7 @@ fewer than five seeds says so.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,21 @@ EXAM = Path(__file__).parent.parent / "results" / "exam"
 
 
 def read(*roots: Path) -> list[Contest]:
-    """The runs of the folders as one contest a task; one that stands in two is one run.
+    """The runs of the folders as one contest a task; one that stands in two is one run."""
+    every = (record for root in roots for record in kept_runs(root).records)
+    return contests(read_runs(merged(every)).runs)
 
-    So are two that differ in the lengths tested alone: the first, with what the other has more.
+
+def merged(records: Iterable[Record]) -> list[Record]:
+    """Each trained model once: of records that differ in the lengths tested alone, the first.
+
+    It has what the others have more.
     """
     found: dict[str, Record] = {}
-    for root in roots:
-        for record in kept_runs(root).records:
-            key = training(record["spec"], record["source"])
-            found[key] = joined(found[key], record) if key in found else record
-    return contests(read_runs(list(found.values())).runs)
+    for record in records:
+        key = training(record["spec"], record["source"])
+        found[key] = joined(found[key], record) if key in found else record
+    return list(found.values())
 
 
 def training(spec: Mapping[str, Any], source: str) -> str:

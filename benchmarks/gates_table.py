@@ -16,7 +16,7 @@ from typing import Any
 
 from rulekeep.article.report import markdown_table
 from rulekeep.explain.record import GATE, RECORD, Trace, read_explanation
-from rulekeep.store import RunFolder, read_record, read_runs
+from rulekeep.store import read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
 # In the order of a text: what is to be kept, what is not, what asks for it.
@@ -28,15 +28,15 @@ def page(root: Path) -> str:
     found = sorted(
         (_place(record["spec"]), root / record["id"] / RECORD) for record in read_runs(root).records
     )
-    body = [row for _, path in found if path.exists() for row in rows(path)]
+    body = [row for place, path in found if path.exists() for row in rows(place, path)]
     head = ["gates open", "tokens", "layer", *KINDS]
     return markdown_table(head, body) + "\n" if body else ""
 
 
-def rows(path: Path) -> list[list[str]]:
+def rows(place: tuple[str, str, int], path: Path) -> list[list[str]]:
     """A row for each layer of one run; "–" for a kind of token that its task has not."""
     traced = read_explanation(path).traced
-    task, placement, seed = _place(read_record(RunFolder(path.parent).record)["spec"])
+    task, placement, seed = place
     gates = {(trace.layer, trace.kind): trace for trace in traced.gates if trace.part == GATE}
     return [
         [

@@ -68,7 +68,7 @@ def page(records: Sequence[Record]) -> str:
 def figure(records: Sequence[Record]) -> Figure:
     """A panel a placement: retention of each rung at every length tested."""
     drawn = Figure(figsize=(11, 5.2), layout="constrained")
-    shown: dict[str, Artist] = {}
+    shown: dict[int, Artist] = {}
     for axes, placement in zip(drawn.subplots(1, 2, sharey=True), PLACEMENTS, strict=True):
         rows = _rows(records, placement)
         for place, context in enumerate(CONTEXTS):
@@ -82,7 +82,7 @@ def figure(records: Sequence[Record]) -> Figure:
                     row.seeds[context], [at] * len(row.seeds[context]), ".", color=colour, alpha=0.4
                 )
                 (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
-                shown.setdefault(f"{context:,} tokens", mean)
+                shown.setdefault(context, mean)
                 if summary.low is not None:
                     axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
         axes.set(title=f"recite, {placement} rules", xlabel="retention", xlim=(-0.02, 1.02))
@@ -91,10 +91,11 @@ def figure(records: Sequence[Record]) -> Figure:
     first.set_yticks(range(len(RUNGS)), RUNGS)
     first.set_ylim(len(RUNGS) - 0.5, -0.5)
     # A rung may be the first that has run, and one that was not has no colours to name.
-    named = [f"{context:,} tokens" for context in CONTEXTS if f"{context:,} tokens" in shown]
-    if named:
-        handles = [shown[name] for name in named]
-        drawn.legend(handles, named, loc="outside lower center", ncols=len(named), fontsize=8)
+    if shown:
+        drawn.legend(
+            shown.values(), [f"{context:,} tokens" for context in shown],
+            loc="outside lower center", ncols=len(shown), fontsize=8,
+        )  # fmt: skip
     return drawn
 
 

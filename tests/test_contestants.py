@@ -231,7 +231,6 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int)
 
 def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
     """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
-
     training = script("exam_table").training
 
     def grids(preset: str) -> set[str]:
