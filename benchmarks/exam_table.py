@@ -8,16 +8,13 @@ the seeds with their 95 % intervals (Student t), at the learning rate that dev c
 fewer than five seeds says so.
 """
 
-import json
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rulekeep.article.report import markdown_table
+from rulekeep.report import merged
 from rulekeep.report.cells import Contest, Group, contests, labels, spoken
 from rulekeep.report.reading import read_runs
-from rulekeep.store import Record
 from rulekeep.store import read_runs as kept_runs
 from rulekeep.summary import Summary
 
@@ -28,31 +25,6 @@ def read(*roots: Path) -> list[Contest]:
     """The runs of the folders as one contest a task; one that stands in two is one run."""
     every = (record for root in roots for record in kept_runs(root).records)
     return contests(read_runs(merged(every)).runs)
-
-
-def merged(records: Iterable[Record]) -> list[Record]:
-    """Each trained model once: of records that differ in the lengths tested alone, the first.
-
-    It has what the others have more.
-    """
-    found: dict[str, Record] = {}
-    for record in records:
-        key = training(record["spec"], record["source"])
-        found[key] = joined(found[key], record) if key in found else record
-    return list(found.values())
-
-
-def training(spec: Mapping[str, Any], source: str) -> str:
-    """What makes a trained model: its spec but for the lengths tested, and its code."""
-    trained = {key: value for key, value in spec.items() if key != "test_contexts"}
-    return json.dumps([source, trained], sort_keys=True)
-
-
-def joined(first: Record, other: Record) -> Record:
-    """The first, with the evaluations that only the other has."""
-    has = {(one["split"], one["context"]) for one in first["evaluations"]}
-    more = [one for one in other["evaluations"] if (one["split"], one["context"]) not in has]
-    return {**first, "evaluations": [*first["evaluations"], *more]}
 
 
 def task_of(contest: Contest) -> str:

@@ -20,6 +20,9 @@ TEXTS = {
     "constructor.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
     ),
+    "needs.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads): super().__init__()\n",
+    "takes.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads=4): super().__init__()\n",
+    "any.py": f"{_MODULE}{_PARTS}    def __init__(self, width, **more): super().__init__()\n",
     "picky.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
         "        super().__init__()\n"

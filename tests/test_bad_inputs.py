@@ -20,6 +20,8 @@ HUGE, LONG = str(10**30), "x" * 300
 BAD = [
     # No command, or none of the known ones.
     ("swep", "swep", "sweep"),
+    ("lst", "lst", "explain, check; see rulekeep --help"),
+    ("list detla", "detla", "did you mean delta? choose from article"),
     ("--colour", "--colour", "--help"),
     # run: values of a spec.
     ("run --width 0", "0", "greater than or equal to 1"),
@@ -44,7 +46,8 @@ BAD = [
     ("run --seed=-1", "-1", "greater than or equal to 0"),
     (f"run --seed {2**63}", str(2**63), "less than"),
     ("run --steps 0", "0", "greater than or equal to 1"),
-    ("run --steps 10 --warmup-steps 10", "10", "must be below steps 10"),
+    ("run --steps 10 --warmup-steps 10", "10", "must be below steps 10; give warmup_steps as well"),
+    ("sweep exam --mixers delta[heds=2] --dry-run", "heds", "did you mean 'heads'?"),
     ("run --learning-rate nan", "nan", "finite number"),
     ("run --learning-rate 1e400", "1e400", "finite number"),
     ("run --learning-rate=-0.001", "-0.001", "greater than 0"),
@@ -98,7 +101,12 @@ BAD = [
     ("run --mixer ..up:M", "..up:M", "file.py:Class or module:Class"),
     ("run --mixer :M", ":M", "must be file.py:Class or module:Class"),
     ("run --mixer plain.py:", "plain.py:", "must be file.py:Class or module:Class"),
-    ("run --mixer syntax.py:M", "syntax.py:M", "SyntaxError"),
+    ("run --mixer syntax.py:M", "syntax.py:M", "SyntaxError: invalid syntax (syntax.py, line 1)"),
+    ("run --mixer delta[heads=8]", "delta[heads=8]", "write 'delta' and --mixer-options.heads '8'"),
+    ("run --mixer needs.py:M", "needs.py:M", "takes heads by its place; put a * before it"),
+    ("run --mixer takes.py:M --mixer-options.heads 2", "heads", "put a * before it"),
+    ("run --mixer any.py:M --mixer-options.heads 2", "heads", "**more names no option; name it"),
+    ("check takes.py:M --mixer-options.heads 2", "'M'", "put a * before it"),
     ("run --mixer empty.py:M", "empty.py has no M", "has no Module"),
     ("run --mixer raises.py:M", "raises.py:M", "ValueError: no luck (raises.py, line 1)"),
     ("run --mixer exits.py:M", "exits.py:M", "SystemExit: 3"),
@@ -234,7 +242,7 @@ BAD = [
     ("report no_records --speed empty", "empty", "name the speed.json"),
     ("report no_records --speed a_file", "a_file", "name the speed.json"),
     ("report no_records --speed $'\\0'", r"\x00", "name the speed.json"),
-    ("list all", "all", "--help"),
+    ("list all", "all", "choose from article, recite"),
     # check.
     ("check", "MIXER", "requires an argument"),
     ("check delt", "delt", "did you mean delta?"),

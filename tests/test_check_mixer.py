@@ -63,6 +63,27 @@ class ForgetsAtASplit(Honest):
         return super().forward(x, None if x.shape[1] > 1 else state)
 
 
+class PeeksFar(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return (y + x.mean(1, keepdim=True) if x.shape[1] > 600 else y), after
+
+
+class ForgetsFar(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x, None if x.shape[1] > 300 else state)
+
+
+class SaysNoState(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x, state)[0]
+
+
+class TakesNoState(Honest):
+    def forward(self, x):
+        return super().forward(x, None)
+
+
 class ForgetsAToken(Honest):
     def forward(self, x, state=None):
         y, after = super().forward(x, state)
@@ -227,6 +248,10 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
     ),
     (Peeks, "causal", r"at token 15, others from token 16 of 33 on"),
+    (PeeksFar, "causal", r"others from token 550 of 1100 on"),
+    (ForgetsFar, "any split gives what the whole gives", r"1100 tokens, two halves"),
+    (SaysNoState, "output and state have their form", r"returned a Tensor: must return y, state"),
+    (TakesNoState, "output and state have their form", r"takes \(x\): must take \(x, state=None\)"),
     (ForgetsAtASplit, "any split gives what the whole gives", r"\(.*the last alone|pieces"),
     (ForgetsAToken, "token by token gives what the whole gives", r"\(.*token by token"),
     (WrongGradientInChunks, "token by token gives what the whole gives", r"\(gradient of x at"),
@@ -248,7 +273,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (TakesTheDefaultDevice, "dtype and device followed", r"default device: .*test_check_mixer"),
     (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
-    (KeepsAList, "output and state have their form", r"the state is list: must be a tuple"),
+    (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),
     (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
     (nn.Identity, "output and state have their form", r"no init_state: .*mixers\.Stateless"),
     (WithALoop, "the form that runs is its own loop", r"at most 1\.0e-06, .*\(output"),

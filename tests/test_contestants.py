@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import script
 
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
+from rulekeep.mixers import MIXERS
 from rulekeep.presets import (
     BEYOND,
     CATALOGUE,
@@ -23,7 +23,8 @@ from rulekeep.presets import (
     catalogue,
     exam,
 )
-from rulekeep.resolving import described, resolve
+from rulekeep.report.merging import training
+from rulekeep.resolving import described, options_of, own_options_first, resolve
 from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
 from rulekeep.store import Record, read_runs
@@ -55,6 +56,30 @@ def test_a_contestant_is_written_as_it_is_read() -> None:
     others = contestants("my.py:M[on=true,off=false,a=null,b=none,c=0.5]")
     for one in (*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES, *LADDER, *others):
         assert contestants(written(one.mixer, {**one.options, **one.settings})) == (one,)
+
+
+def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n\nclass M(nn.Module):\n"
+        "    def __init__(self, width, *, steps: int = 2): super().__init__()\n"
+        "    def init_state(self, batch_size): return ()\n"
+        "    def forward(self, x, state=None): return x, ()\n"
+    )
+    text = f"{path}:M[steps=1,width=32],attention+{path}:M[steps=3],delta[steps=60]"
+    own, hybrid, other = map(own_options_first, contestants(text))
+    assert (own.options, own.settings) == ({"steps": 1}, {"width": 32})
+    assert (hybrid.options, hybrid.settings) == ({"steps": 3}, {})
+    assert (other.options, other.settings) == ({}, {"steps": 60})
+    assert resolve(own.spec()).spec.mixer_options == {"steps": 1}
+
+
+def test_no_mixer_of_the_catalogue_has_an_option_named_like_a_runs_setting() -> None:
+    """What stands in brackets in a preset would be read otherwise on a command line."""
+    for name, kind in MIXERS.items():
+        assert not options_of(kind).model_fields.keys() & RunSpec.model_fields.keys(), name
 
 
 @pytest.mark.parametrize("text", ["", "delta[", "delta[heads]", "a]b", "delta[heads=8]]"])
@@ -168,7 +193,6 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
 
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
     """At the rate that stands there: nothing differs but the lengths tested."""
-    training = script("exam_table").training
     stood = {
         training(record["spec"], record["source"])
         for folder in ("exam", "beyond")
@@ -231,7 +255,6 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int)
 
 def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
     """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
-    training = script("exam_table").training
 
     def grids(preset: str) -> set[str]:
         return {training(spec.model_dump(mode="json"), "") for spec in PRESETS[preset]([])}

@@ -31,6 +31,7 @@ from rulekeep.explain.traces import (
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.model import LanguageModel
 from rulekeep.report import write_report
+from rulekeep.resolving import described
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
 from rulekeep.tasks import TASKS
@@ -382,6 +383,14 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
     assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
 
 
+def test_a_run_of_other_code_is_refused_and_not_explained_as_if_it_were_this(
+    tmp_path: Path,
+) -> None:
+    outcome, found, steps = explained(hollow(tmp_path, tiny.tiny(), source="0"))
+    assert "was made by other code than there is now" in str(outcome.refused)
+    assert (found, steps) == (None, [])
+
+
 def test_examples_that_take_too_much_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,8 +405,10 @@ def hollow(folder: Path, spec: RunSpec | dict[str, Any], **changes: Any) -> Path
     """The folder of a run that says it is done, without having been made."""
     path = folder / "made-up"
     path.mkdir(parents=True)
-    values = spec.model_dump(mode="json") if isinstance(spec, RunSpec) else spec
-    record = {**made_up(), "id": path.name, "spec": values, "source": "0", **changes}
+    values, source = spec, "0"
+    if isinstance(spec, RunSpec):
+        values, source = spec.model_dump(mode="json"), described(spec)[1]
+    record = {**made_up(), "id": path.name, "spec": values, "source": source, **changes}
     write_record(path / "record.json", record)
     return path
 

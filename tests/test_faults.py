@@ -32,8 +32,18 @@ MISBEHAVING = {
         f"{IN_A_WORKER}raise ValueError('told to')", "", "failed",
         "UsageError: mixer '{}': ValueError: told to (import.py, line 11)",
     ),
-    "shape": ("", "y = y[:, 1:]", "failed", "MixerError: Mixer returned [4, "),
-    "kind": ("", "y = None", "failed", "MixerError: Mixer returned NoneType, expected a tensor"),
+    "shape": (
+        "", "y = y[:, 1:]", "failed",
+        "MixerError: mixer '{}': the output is [2, 63, 8] for [2, 64, 8]: must be a tensor of",
+    ),
+    "kind": (
+        "", "y = None", "failed",
+        "MixerError: mixer '{}': the output is a NoneType for [2, 64, 8]: must be a tensor of",
+    ),
+    "shape_late": (
+        "", "y = y[:, 1:] if torch.is_grad_enabled() else y", "failed",
+        "MixerError: Mixer returned [4, ",
+    ),
     "input": ("", "x.mul_(2)", "failed", "MixerError: Mixer changed its input in place"),
     "torch_stream": ("", "torch.rand(1)", "failed", GLOBAL),
     "numpy_stream": ("", "np.random.rand()", "failed", GLOBAL),
@@ -257,9 +267,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-# Fills the disk at a step, and clears it at another.
+# Fills the disk at a step of training, and clears it at another.
 FILL = """
-step = next(steps)
+step = next(steps) if torch.is_grad_enabled() else 0
 if step == 3:
     with disk.joinpath("filler").open("wb", buffering=0) as file:
         size = 2**20

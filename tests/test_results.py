@@ -213,6 +213,22 @@ def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     assert said in unwrapped(ROOT / "README.md")
 
 
+def test_the_guide_states_what_a_contestant_of_the_exam_and_a_loop_take() -> None:
+    guide = unwrapped(ROOT / "docs" / "mechanism.md")
+    hours: dict[object, float] = {}
+    for path in (ROOT / "results" / "exam").glob("*/record.json"):
+        record = read_record(path)
+        spec = record["spec"]
+        key = (spec["mixer"], spec["mixer_options"].get("positions"), spec["added_positions"])
+        hours[key] = hours.get(key, 0) + record["costs"]["train_seconds"] / 3600
+    assert len(hours) == 4
+    assert f"each took {min(hours.values()):.1f} to {max(hours.values()):.1f} hours" in guide
+    rows = json.loads((ROOT / "results" / "article_speed.json").read_text())["rows"]
+    (seconds,) = [row["seconds"] for row in rows if row["context"] == 256]
+    ratio = statistics.median(seconds["serial"]) / statistics.median(seconds["parallel"])
+    assert f"takes {ratio:.1f} times as long as a loop" in guide
+
+
 def test_the_findings_state_what_the_ladders_rungs_keep() -> None:
     table = script("ladder_table")
     records = read_runs(table.ROOT).records

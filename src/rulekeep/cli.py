@@ -98,7 +98,8 @@ def _said(error: CycloptsError) -> str:
         # A name in a name, where the option takes one.
         option = error.argument.name
         return f"{option}: takes {option}.NAME VALUE, one name without another in it"
-    return f"{' '.join(str(error).split()).rstrip('.')}; see rulekeep --help"
+    # A long list ends in dots of its own.
+    return f"{' '.join(str(error).split()).removesuffix(', ...').rstrip('.')}; see rulekeep --help"
 
 
 def _usage(message: str) -> NoReturn:

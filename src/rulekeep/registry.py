@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rulekeep.tasks import Task
 
 _T = TypeVar("_T")
+_ROOT = Path(__file__).parent
 
 
 def load_task(name: str) -> "type[Task]":
@@ -148,7 +149,10 @@ def failure_line(error: BaseException) -> str:
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
     every = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in every if not _is_foreign(frame.filename)] or every
-    if isinstance(error, SyntaxError) or not frames:
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{last} ({Path(error.filename).name}, line {error.lineno})"
+    # Where the last line is ours, we have called what cannot be called so: the message names it.
+    if not frames or Path(frames[-1].filename).is_relative_to(_ROOT):
         return last
     return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
 

@@ -14,9 +14,11 @@ from pydantic import create_model
 from rulekeep import sources
 from rulekeep.registry import build_task, choose, failure_line, find_class, load_task, plugin_file
 from rulekeep.specs import (
+    HYBRID,
     PUBLISHED_WIDTH,
     AnySpec,
     ArticleCell,
+    Contestant,
     Option,
     PredictorSpec,
     RunSpec,
@@ -179,6 +181,13 @@ def load_mixer(name: str) -> type[Any]:
 
     from rulekeep.mixers import MIXERS
 
+    bare, _, options = name.partition("[")
+    option, equals, value = options.rstrip("]").partition(",")[0].partition("=")
+    if equals:
+        raise UsageError(
+            f"mixer {name!r}: brackets are for the mixers of a sweep; write {bare!r} and "
+            f"--mixer-options.{option.strip()} {value.strip()!r}"
+        )
     found = find_class(name, MIXERS, nn.Module, "mixer")
     parts = ("forward", "init_state")
     missing = [part for part in parts if getattr(found, part, None) in (None, nn.Module.forward)]
@@ -207,10 +216,13 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
             known = {
                 f"{n}.{o}" if several else o: 0 for n in names for o in allowed[n].model_fields
             }
-            raise UsageError(f"mixer option {key!r}: there is no such option; {choose(key, known)}")
+            hint = next(filter(None, (_hint(kinds[name], option) for name in names)), None)
+            raise UsageError(
+                f"mixer option {key!r}: there is no such option; {hint or choose(key, known)}"
+            )
         for name in takers:
             given[name][option] = value
-    filled = {name: _filled(name, allowed[name], given[name]) for name in names}
+    filled = {name: _filled(name, allowed[name], given[name], kinds[name]) for name in names}
     makers = {
         name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
         for name in names
@@ -223,27 +235,66 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
     return tuple(makers[name] for name in spec.mixers), options
 
 
+def own_options_first(one: Contestant) -> Contestant:
+    """What stands in its brackets as the mixer's own wherever its class has such an option.
+
+    Only the class can say so: `steps` may be a run's, and a mixer's own.
+
+    Raises:
+        UsageError: there is no such mixer.
+    """
+    own = [_options_of(name, load_mixer(name)).model_fields for name in one.mixer.split(HYBRID)]
+    moved = {key: one.settings[key] for key in one.settings if any(key in of for of in own)}
+    kept = {key: value for key, value in one.settings.items() if key not in moved}
+    return one._replace(options={**one.options, **moved}, settings=kept)
+
+
 def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
     """Every option of a mixer's class, the given ones checked.
 
     Raises:
         UsageError: there is no such option, or a value cannot be.
     """
-    return _filled(name, _options_of(name, kind), given).model_dump()
+    return _filled(name, _options_of(name, kind), given, kind).model_dump()
 
 
 def _options_of(name: str, kind: type[Any]) -> type[Spec]:
     try:
-        return options_of(kind)
+        found = options_of(kind)
     except Exception as error:
         raise UsageError(f"mixer {name!r}: its options cannot be: {failure_line(error)}") from None
+    for parameter in _positional(kind):
+        if parameter.default is parameter.empty:
+            raise UsageError(f"mixer {name!r}: {_keyword_only(parameter.name)}")
+    return found
 
 
-def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option]) -> Spec:
+def _positional(kind: type[Any]) -> list[inspect.Parameter]:
+    """What a constructor takes by its place beside `self` and the width."""
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    return [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][2:]
+
+
+def _hint(kind: type[Any], option: str) -> str | None:
+    """What hides an option from us in its constructor, if something does."""
+    if any(parameter.name == option for parameter in _positional(kind)):
+        return _keyword_only(option)
+    for parameter in inspect.signature(kind.__init__).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return f"**{parameter.name} names no option; name it: (self, width, *, {option})"
+    return None
+
+
+def _keyword_only(name: str) -> str:
+    return f"its constructor takes {name} by its place; put a * before it: (self, width, *, {name})"
+
+
+def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option], kind: type[Any]) -> Spec:
     try:
         return allowed.parse_json(given)
     except UsageError as error:
-        raise UsageError(f"mixer {name!r}: {error}") from None
+        hint = next(filter(None, (_hint(kind, key) for key in given)), None)
+        raise UsageError(f"mixer {name!r}: {hint or error}") from None
 
 
 def mixer_maker(

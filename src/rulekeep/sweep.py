@@ -22,7 +22,8 @@ from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.resolving import described
-from rulekeep.specs import KINDS, AnySpec, UsageError
+from rulekeep.screening import screen
+from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
 from rulekeep.store import (
     RESULTS,
     BusyError,
@@ -256,7 +257,13 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     os.chdir(found["working_folder"])
     spec = _spec(found)
     if identity(spec) != folder.id:
-        raise RuntimeError("its source code is not the one it was planned with: plan it again")
+        raise RuntimeError(
+            "its source code is not the one it was planned with: give the rulekeep run or sweep "
+            "that planned it again"
+        )
+    if isinstance(spec, RunSpec):
+        # Here and not where it is planned: what hangs or crashes takes no more than its own run.
+        screen(spec)
     module, _, function = spec.runner.partition(":")
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])

@@ -1,15 +1,22 @@
 """`rulekeep verify`, `report` and `list`: what stands on disk, and what there is to choose from."""
 
+import inspect
 import shlex
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.explain.record import Explanation, read_explanation
 from rulekeep.presets import PRESETS
-from rulekeep.specs import UsageError
+from rulekeep.registry import choose
+from rulekeep.specs import Spec, UsageError
 from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
 from rulekeep.store import (
     CorruptRecordError,
@@ -70,18 +77,21 @@ def verify(folder: str, /) -> int:
 def report(
     folder: str,
     /,
-    *,
+    *more: str,
     certificates: str | None = None,
     speed: str | None = None,
     out: str | None = None,
 ) -> int:
-    """Write a page, Markdown, a CSV and figures about a folder of runs.
+    """Write a page, Markdown, a CSV and figures about one folder of runs or several.
 
     Parameters
     ----------
     folder
         Folder of runs, the --out of a sweep; certificates in it (rulekeep certify), its
         speed.json (rulekeep speed) and what rulekeep explain wrote are shown.
+    more
+        Other folders of runs, shown as if all stood in one; a run that stands in two, or was
+        tested at other lengths in each, is one run.
     certificates
         Another folder of certificates, the --out of rulekeep certify.
     speed
@@ -89,45 +99,63 @@ def report(
     out
         Folder for the report, FOLDER/report if left out.
     """
-    root = _existing(folder)
-    kept = read_runs(root)
-    proofs, notes = _certificates(root)
-    measured = _speed(root, speed, notes)
-    losses = explanations(root, notes)
-    if not kept.records and measured is None:
+    roots = [_existing(one) for one in (folder, *more)]
+    root = roots[0]
+    kept = [read_runs(one) for one in roots]
+    records = [record for one in kept for record in one.records]
+    proofs, notes, losses = list[Record](), list[str](), list[Explanation]()
+    for one in roots:
+        certified, said = _certificates(one)
+        proofs, notes = [*proofs, *certified], [*notes, *said]
+        losses += explanations(one, notes)
+    # Measured side by side, it is of one record.
+    measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
+    if not records and measured is None:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
-    command = ["rulekeep", "report", folder]
+    command = ["rulekeep", "report", folder, *more]
     if certificates is not None:
-        more, said = _certificates(_existing(certificates, "--certificates"))
-        if not more:
+        others, said = _certificates(_existing(certificates, "--certificates"))
+        if not others:
             raise UsageError(
                 f"--certificates {certificates}: has none; name the --out of rulekeep certify"
             )
-        proofs, notes = [*proofs, *more], [*notes, *said]
+        proofs, notes = [*proofs, *others], [*notes, *said]
         command += ["--certificates", certificates]
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.report import write_report
+    from rulekeep.report import merged, write_report
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]
     started = time.monotonic()
+    found = merged(records)
+    notes = [*(note for one in kept for note in one.notes), *notes]
     write_report(
-        kept.records, target, shlex.join(command), [*kept.notes, *notes],
+        found, target, shlex.join(command), notes,
         certificates=proofs, speed=measured, explanations=losses, runs=folder,
     )  # fmt: skip
-    count = len(kept.records) + (measured is not None)
+    count = len(found) + (measured is not None)
     print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
     print(f"page:     {target / 'report.html'}")
     print(f"the same: {target / 'report.md'}, tables.csv, figures/")
     return 0
 
 
-def list_() -> int:
-    """List tasks, mixers and presets, a line each."""
+def list_(name: str | None = None, /) -> int:
+    """List tasks, mixers and presets, a line each; with a name, all about that one.
+
+    Parameters
+    ----------
+    name
+        A task, a mixer (file.py:Class for one of your own) or a preset: what it does, and its
+        options with their defaults.
+    """
     from rulekeep.mixers import MIXERS
     from rulekeep.tasks import TASKS
 
+    if name is not None:
+        print(_about(name))
+        return 0
     groups = {
         "tasks": {name: kind.__module__ for name, kind in TASKS.items()},
         "mixers": {name: kind.__module__ for name, kind in MIXERS.items()},
@@ -135,11 +163,41 @@ def list_() -> int:
     for group, modules in groups.items():
         print(f"{group}:")
         for name, module in modules.items():
-            print(f"  {name:<18} {_first_line(__import__(module, fromlist=['']).__doc__)}")
+            print(f"  {name:<18} {_first_line(sys.modules[module].__doc__)}")
     print("presets:")
     for name, function in PRESETS.items():
         print(f"  {name:<18} {_first_line(function.__doc__)}")
+    print("all about one: rulekeep list NAME")
     return 0
+
+
+def _about(name: str) -> str:
+    """What one is, in its own words, and what it can be told."""
+    from rulekeep.mixers import MIXERS
+    from rulekeep.resolving import load_mixer, options_of
+    from rulekeep.tasks import TASKS
+
+    if name in PRESETS:
+        return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
+    if name in TASKS:
+        fields: Mapping[str, FieldInfo] = getattr(TASKS[name], "options_type", Spec).model_fields
+        kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
+    elif name in MIXERS or ":" in name:
+        kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
+        fields = options_of(kind).model_fields
+    else:
+        raise UsageError(f"{name!r}: {choose(name, {**TASKS, **MIXERS, **PRESETS})}")
+    lines = [f"  {option}.{key.replace('_', '-')} {_default(one)}" for key, one in fields.items()]
+    own = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
+    return "\n".join([own, "", run, *lines])
+
+
+def _default(option: FieldInfo) -> str:
+    if option.is_required():
+        return "VALUE (must be given)"
+    kind = option.annotation
+    choices = f" ({' or '.join(map(str, get_args(kind)))})" if get_origin(kind) is Literal else ""
+    return f"{option.default}{choices}"
 
 
 def _certificates(folder: Path) -> tuple[list[Record], list[str]]:

@@ -3,6 +3,7 @@
 import inspect
 import math
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from rulekeep.commands.run_options import Flags, spec_values
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.presets import PRESETS
 from rulekeep.registry import failure_line, find_function
-from rulekeep.resolving import check_device
+from rulekeep.resolving import check_device, own_options_first
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -80,6 +81,7 @@ def sweep(
     *,
     mixers: str | None = None,
     out: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     executor: str = "local",
     workers: str | None = None,
     scheduler: str | None = None,
@@ -97,9 +99,12 @@ def sweep(
         again until it adds nothing.
     mixers
         For presets that compare mixers, the ones to run instead of the preset's own, between
-        commas: names, file.py:Class, each with options in brackets, as in delta[heads=8].
+        commas: names, file.py:Class, each with options in brackets, as in delta[heads=8]. What
+        is no option of the mixer's own is a value of its runs, as in delta[hidden=248].
     out
         Folder of runs, runs/sweep-<time> if left out. Runs that stand there are not made again.
+    dry_run
+        Name the runs that would be made first, and make none.
     executor
         local: processes on this machine; dask: a Dask cluster.
     workers
@@ -115,6 +120,8 @@ def sweep(
     """
     chosen = _executor(executor, workers, scheduler, resources)
     make = _maker(what, mixers)
+    if dry_run:
+        return _listed(make([]))
     return _carry_out(make, run_folder("sweep", out), chosen, time_limit, tracker)
 
 
@@ -160,9 +167,12 @@ def _carry_out(
         say(note)
     executor.prepare()
     planned = sweeps.plan_again(root) if make is None else _planned(make([]), root, executor)
+    total = len(planned.finished) + len(planned.jobs)
     if planned.finished:
-        total = len(planned.finished) + len(planned.jobs)
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
+    elif total > 1 and not sys.stderr.isatty():
+        # A terminal shows it; elsewhere nothing would be said until the first run ends.
+        say(f"{total} runs to make in {root}")
     records = {record["id"]: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:
@@ -206,6 +216,17 @@ def _carry_out(
     return EXIT_FAILED if failed or planned.lost else 0
 
 
+def _listed(specs: Sequence[AnySpec]) -> int:
+    """What a sweep begins with, a line a run."""
+    labels = {sweeps.identity(spec): spec.label for spec in specs}
+    print("\n".join(labels.values()))
+    print(
+        f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
+        "their rates, more follow"
+    )
+    return 0
+
+
 def _planned(specs: Sequence[AnySpec], root: Path, executor: Executor) -> sweeps.Plan:
     # A cluster's workers may have what this machine has not.
     for spec in specs if isinstance(executor, LocalExecutor) else ():
@@ -247,7 +268,7 @@ def _maker(what: str, mixers: str | None) -> _Make:
     if mixers is not None:
         if "mixers" not in parameters:
             raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
-        given["mixers"] = contestants(mixers)
+        given["mixers"] = tuple(own_options_first(one) for one in contestants(mixers))
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )

@@ -14,6 +14,7 @@ from rulekeep.commands.options import integer, integers, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
+from rulekeep.resolving import own_options_first
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
@@ -81,7 +82,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
         from rulekeep.mixers import MIXERS
 
         return tuple(SpeedMixer(name=name) for name in MIXERS)
-    found = contestants(text)
+    found = [own_options_first(one) for one in contestants(text)]
     for one in found:
         for key in one.settings:
             raise UsageError(

@@ -14,5 +14,7 @@ def print_rows(name: str, rows: Sequence[Row]) -> int:
     for row in rows:
         print(f"{_MARKS[row.passed]}  {row.property:{width}}  {row.compared}")
     failed = sum(row.passed is False for row in rows)
-    print(f"\n{name}: " + (f"{failed} of {len(rows)} properties fail" if failed else "all hold"))
+    skipped = sum(row.passed is None for row in rows)
+    said = f"{failed} of {len(rows) - skipped} properties fail" if failed else "all hold"
+    print(f"\n{name}: {said}{f', {skipped} skipped' if skipped else ''}")
     return EXIT_FAILED if failed else 0

@@ -75,6 +75,11 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
         warnings.simplefilter("ignore", FewCombinationsWarning)
         resolved = resolve(RunSpec.parse_json(record["spec"]))
     spec = resolved.spec
+    if resolved.source != record["source"]:
+        raise UsageError(
+            f"{folder.path}: its run was made by other code than there is now, so its model cannot "
+            "be had; make the run again, or explain it with the code that it was made by"
+        )
     check_device(spec.device)
     costs.prepare_process(spec.threads)
     untrained = build(resolved).to(spec.device)

@@ -8,7 +8,6 @@ is for each output to escape.
 import hashlib
 import math
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
@@ -161,13 +160,16 @@ def asked_of(task: object, options: object) -> Asked:
 
 def _repeated(runs: Sequence[Run]) -> list[str]:
     # The same seed twice, say after a change of source: one cell holds a seed once.
-    counts = Counter(
-        (run.task, run.label, run.context, run.rate, run.seed) for run in runs if run.is_result
-    )
+    same: dict[tuple[object, ...], list[str]] = {}
+    for run in runs:
+        if run.is_result:
+            key = (run.task, run.label, run.context, run.rate, run.seed)
+            same.setdefault(key, []).append(run.id)
     return [
-        f"{task}, {label}, trained at {context}, seed {seed}: {count} runs, one of them is shown"
-        for (task, label, context, _, seed), count in counts.items()
-        if count > 1
+        f"{task}, {label}, trained at {context}, seed {seed}: {len(ids)} runs ({', '.join(ids)}), "
+        "made by other code or with other settings; the last named is shown, so keep one of them"
+        for (task, label, context, _, seed), ids in same.items()
+        if len(ids) > 1
     ]
 
 

@@ -133,7 +133,10 @@ class RunSpec(Spec):
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
         if self.warmup_steps and self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps}: must be below steps {self.steps}")
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps}: must be below steps {self.steps}; "
+                f"give warmup_steps as well, {self.steps - 1} or less"
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,12 +9,19 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside
 from rulekeep.model import LanguageModel
 from rulekeep.registry import failure_line
+from rulekeep.screening import (
+    part_of,
+    said_of_call,
+    said_of_output,
+    said_of_result,
+    said_of_state,
+)
 from rulekeep.seeds import named_seed
 from rulekeep.testing import runs
 from rulekeep.testing.gaps import Gaps
@@ -23,6 +30,8 @@ from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life
 # Around the edges of chunks of 16 and 64.
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
 BATCHES = (1, 3)
+# Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.
+LONG = 1100
 # The largest difference, as a share of the largest value of the same tensor.
 ALLOWED = 1e-8
 ALLOWED_IN_FLOAT32 = 1e-3
@@ -57,32 +66,24 @@ class Subject(NamedTuple):
             yield from ((batch, length) for length in self.lengths if length >= shortest)
 
 
-def _asked_for(mixer: Mixer) -> nn.Module:
-    return mixer.module if isinstance(mixer, Outside) else mixer
-
-
 def form(subject: Subject) -> Verdict:
     """A tensor as the input is, and a tuple of tensors with the batch first."""
     mixer, parts = subject.made(), list[list[int]]()
-    if not callable(getattr(_asked_for(mixer), "init_state", None)):
+    if not callable(getattr(part_of(mixer), "init_state", None)):
         return False, (
             "it has no init_state: a layer that only maps [batch, time, width] to the same goes "
             "behind rulekeep.mixers.Stateless"
         )
+    if said := said_of_call(mixer):
+        return False, said
     for batch, length in subject.sizes():
         x = runs.drawn(batch, length, subject.width)
-        initial = mixer.init_state(batch)
-        y, after = mixer(x)
-        for state in (initial, after):
-            if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
-                return False, f"the state is {_kind(state)}: must be a tuple of tensors"
-            if any(not part.ndim or len(part) != batch for part in state):
-                shapes = [list(part.shape) for part in state]
-                return False, f"the state has {shapes} for {batch} sequences: the batch comes first"
-        if not isinstance(y, Tensor) or y.shape != x.shape:
-            got = list(y.shape) if isinstance(y, Tensor) else _kind(y)
-            return False, f"the output is {got} for {list(x.shape)}: must be of the same shape"
-        parts = [list(part.shape[1:]) for part in after]
+        result = part_of(mixer)(x, None)
+        said = said_of_result(result) or said_of_state(mixer.init_state(batch), batch)
+        said = said or said_of_state(result[1], batch) or said_of_output(result[0], x)
+        if said is not None:
+            return False, said
+        parts = [list(part.shape[1:]) for part in result[1]]
     return True, f"output as the input; state of a sequence {parts} after {length} tokens"
 
 
@@ -97,21 +98,15 @@ def initial_state(subject: Subject) -> Verdict:
     return gaps.verdict
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(type(part).__name__ for part in value)})"
-    return type(value).__name__
-
-
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
     gaps = Gaps(ALLOWED)
-    for batch, length in subject.sizes(shortest=2):
+    for batch, length in (*subject.sizes(shortest=2), (1, LONG)):
         mixer, x = subject.made(), runs.drawn(batch, length, subject.width)
         with torch.no_grad():
             state = runs.left_over(mixer, batch, subject.width)
             before = mixer(x, state)[0]
-            for cut in sorted({1, length // 2, length - 1}):
+            for cut in sorted({length // 2} if length == LONG else {1, length // 2, length - 1}):
                 later = x.clone()
                 later[:, cut:] = runs.drawn(batch, length - cut, subject.width, seed=9) * 3
                 found = mixer(later, state)[0]
@@ -124,6 +119,8 @@ def splits(subject: Subject) -> Verdict:
     """Pieces of any lengths."""
 
     def cuts(length: int) -> dict[str, list[int]]:
+        if length == LONG:
+            return {"two halves": [length // 2, length // 2]}
         stream = torch.Generator().manual_seed(length)
         drawn, rest = list[int](), length
         while rest:
@@ -133,17 +130,22 @@ def splits(subject: Subject) -> Verdict:
         last = [length - 1, 1]
         return {"pieces of 17": of_17, "the last alone": last, f"pieces {drawn}": drawn}
 
-    return _pieces(subject, cuts)
+    return _pieces(subject, cuts, [*subject.sizes(shortest=2), (1, LONG)])
 
 
 def tokens(subject: Subject) -> Verdict:
     """Pieces of one token."""
-    return _pieces(subject, lambda length: {"token by token": [1] * length})
+    sizes = list(subject.sizes(shortest=2))
+    return _pieces(subject, lambda length: {"token by token": [1] * length}, sizes)
 
 
-def _pieces(subject: Subject, cuts: Callable[[int], Mapping[str, Sequence[int]]]) -> Verdict:
+def _pieces(
+    subject: Subject,
+    cuts: Callable[[int], Mapping[str, Sequence[int]]],
+    sizes: Sequence[tuple[int, int]],
+) -> Verdict:
     gaps, mixer = Gaps(ALLOWED), subject.made()
-    for batch, length in subject.sizes(shortest=2):
+    for batch, length in sizes:
         x = runs.drawn(batch, length, subject.width)
         state = runs.left_over(mixer, batch, subject.width)
         whole = runs.run(mixer, x, state, [length])
@@ -201,7 +203,7 @@ def slopes(subject: Subject) -> Verdict:
 
 
 def _surrogate(mixer: Any) -> bool:
-    return bool(getattr(_asked_for(mixer), "surrogate_gradient", False))
+    return bool(getattr(part_of(mixer), "surrogate_gradient", False))
 
 
 def rows(subject: Subject) -> Verdict:

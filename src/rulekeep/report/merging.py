@@ -1,0 +1,34 @@
+"""Records of several folders as one: a model trained twice, for other tests, is one run."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rulekeep.store import Record
+
+
+def merged(records: Iterable[Record]) -> list[Record]:
+    """Each trained model once: of records that differ in the lengths tested alone, the first.
+
+    It has what the others have more. A run that has no model stands for itself.
+    """
+    found: dict[str, Record] = {}
+    for place, record in enumerate(records):
+        key = str(place)
+        if record["status"] == "done":
+            key = training(record["spec"], str(record.get("source")))
+        found[key] = joined(found[key], record) if key in found else record
+    return list(found.values())
+
+
+def training(spec: Mapping[str, Any], source: str) -> str:
+    """What makes a trained model: its spec but for the lengths tested, and its code."""
+    trained = {key: value for key, value in spec.items() if key != "test_contexts"}
+    return json.dumps([source, trained], sort_keys=True)
+
+
+def joined(first: Record, other: Record) -> Record:
+    """The first, with the evaluations that only the other has."""
+    has = {(one["split"], one["context"]) for one in first["evaluations"]}
+    more = [one for one in other["evaluations"] if (one["split"], one["context"]) not in has]
+    return {**first, "evaluations": [*first["evaluations"], *more]}

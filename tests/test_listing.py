@@ -1,0 +1,88 @@
+"""What there is to choose from, what a sweep would make, runs of several folders in one page."""
+
+import inspect
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rulekeep.commands.records import list_, report
+from rulekeep.commands.runs import sweep
+from rulekeep.mixers import MIXERS
+from rulekeep.presets import PRESETS
+from rulekeep.specs import UsageError
+from rulekeep.store import read_record
+from rulekeep.tasks import TASKS
+
+ROOT = Path(__file__).parent.parent
+EXAM = ROOT / "results" / "exam"
+
+
+@pytest.mark.parametrize("name", [*TASKS, *MIXERS, *PRESETS])
+def test_of_each_name_it_says_what_it_does_and_how_to_run_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list_(name) == 0
+    said = capsys.readouterr().out
+    kind = {**TASKS, **MIXERS}.get(name)
+    about = PRESETS[name] if name in PRESETS else sys.modules[kind.__module__]
+    assert said.startswith(inspect.getdoc(about))
+    assert name in said.partition(inspect.getdoc(about))[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("delta", "--mixer-options.heads 4"),
+        ("attention", "--mixer-options.positions none (none or rotary or alibi)"),
+        ("recite", "--task-options.placement early (early or marked)"),
+        (f"{ROOT}/examples/outside_mixer.py:Fading", "--mixer-options.half-life 256.0"),
+    ],
+)
+def test_it_names_every_option_with_its_default(
+    name: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    list_(name)
+    assert f"\n  {option}\n" in f"{capsys.readouterr().out}\n"
+
+
+def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep("exam", mixers="delta", dry_run=True, out="runs") == 0
+    *runs, last = capsys.readouterr().out.splitlines()
+    # Three rates for each of four tasks.
+    assert len(set(runs)) == 12
+    assert all(" delta context 256 seed 1 rate " in run for run in runs)
+    assert last.startswith("runs to begin with: 12; ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_folders_are_one_report_and_what_stands_in_two_is_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = [
+        path.parent
+        for path in sorted(EXAM.glob("*/record.json"))
+        if (spec := read_record(path)["spec"])["task"] == "recite"
+        and (spec["mixer"], spec["seed"]) in (("attention", 2), ("slots", 2))
+    ]
+    assert len(cell) > 2
+    for folder, runs in (("mine", cell[:2]), ("theirs", cell[1:])):
+        for run in runs:
+            shutil.copytree(run, tmp_path / folder / run.name)
+    assert report(str(tmp_path / "mine"), str(tmp_path / "theirs")) == 0
+    assert f"{len(cell)} records read and drawn" in capsys.readouterr().out
+    page = (tmp_path / "mine" / "report" / "report.md").read_text()
+    assert f"rulekeep report {tmp_path}/mine {tmp_path}/theirs" in page
+    assert "attention" in page
+    assert "slots" in page
+    assert "is shown" not in page
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        report(str(EXAM), str(tmp_path / "nowhere"), out=str(tmp_path / "report"))
+    assert not (tmp_path / "report").exists()
