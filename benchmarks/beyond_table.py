@@ -166,17 +166,16 @@ def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
 
 
 def figure(found: list[tuple[Contest, Group]]) -> bytes:
-    """The report's figure of retention over context, as a PNG, with names as one says them."""
+    """The report's figure of retention over context, as a PNG."""
     said = [
         replace(
             contest,
             task=task_of(contest),
             groups=tuple(
-                replace(one, label=f"{OURS}, {SIGNAL}" if one is ours else spoken(one.label))
+                replace(one, label=f"{OURS}, added_positions {SIGNAL}") if one is ours else one
                 for one in contest.groups
                 if complete(one)
             ),
-            baseline=contest.baseline and spoken(contest.baseline),
         )
         for contest, ours in found
     ]

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exam_table import merged, text_of
+from exam_table import text_of
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
+from rulekeep.report import merged
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant, written
 from rulekeep.store import RESULTS, Record, read_runs
@@ -35,9 +36,9 @@ _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions"
 
 
 class Row(NamedTuple):
-    """A mechanism in one cell: what it costs, and its retention at each length, or None.
+    """A mechanism in one cell: what it costs, its retention and `exact` at each length, or None.
 
-    `seeds` has the same, a figure a seed.
+    `seeds` has the retention of each seed.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Row(NamedTuple):
     rate: float
     retention: Mapping[int, Summary | None]
     seeds: Mapping[int, Sequence[float]]
+    exact: Mapping[int, Summary | None]
 
     @property
     def place(self) -> float:
@@ -124,25 +126,31 @@ def name_of(one: Contestant) -> str:
 
 
 def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
-    scores: dict[int, list[float]] = {}
+    scores: dict[str, dict[int, list[float]]] = {"retention": {}, "exact": {}}
     costs = None
     for run in runs:
         tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
         for context in contexts:
             if context in tested or run["status"] == "diverged":
-                value = tested[context]["retention"] if context in tested else math.nan
-                scores.setdefault(context, []).append(value)
+                for figure, found in scores.items():
+                    value = tested[context][figure] if context in tested else math.nan
+                    found.setdefault(context, []).append(value)
         if run["status"] == "done":
             costs = run["costs"]
     assert costs is not None, f"{one.mixer}: every seed diverged"
     layers = one.spec().layers
+    retention, exact = (
+        {c: summarise_scores(found[c]) if c in found else None for c in contexts}
+        for found in scores.values()
+    )
     return Row(
         name_of(one),
         costs["parameters"],
         costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
         runs[0]["spec"]["learning_rate"],
-        {c: summarise_scores(scores[c]) if c in scores else None for c in contexts},
-        {c: scores.get(c, ()) for c in contexts},
+        retention,
+        {c: scores["retention"].get(c, ()) for c in contexts},
+        exact,
     )
 
 

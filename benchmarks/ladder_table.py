@@ -3,10 +3,10 @@
     python benchmarks/ladder_table.py                     # of results/catalogue
     python benchmarks/ladder_table.py RUNS
 
-The runs of the preset `ladder`: retention on test, mean over the seeds with its 95 % interval
-(Student t), early and marked rules, each at the rate that dev chose. A rung with fewer than five
-seeds is named below as not run yet. Draws `ladder.png` beside them: a rung a row, each seed a
-point, the interval a bar.
+The runs of the preset `ladder`: retention on test and, at the longest length, `exact`: means over
+the seeds with 95 % intervals (Student t), early and marked rules, each at the rate that dev chose.
+A rung with fewer than five seeds is named below as not run yet. Draws `ladder.png` beside them: a
+rung a row, each seed a point, the interval a bar.
 """
 
 import sys
@@ -48,13 +48,15 @@ def page(records: Sequence[Record]) -> str:
     """A table a placement, as Markdown, in the order of the rungs."""
     parts = []
     for placement in PLACEMENTS:
-        head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS), "rate"]
+        head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS)]
+        head += [f"exact at {CONTEXTS[-1]:,}", "rate"]
         body, missing = [], []
         for number, (rung, row) in enumerate(_rows(records, placement), start=1):
             if row is None:
                 missing.append(str(number))
                 continue
             cells = [text_of(row.retention[context]) for context in CONTEXTS]
+            cells.append(text_of(row.exact[CONTEXTS[-1]]))
             body.append([str(number), rung, *cells, f"{row.rate:g}"])
         if body:
             parts.append(markdown_table(head, body) + "\n")

@@ -1,6 +1,7 @@
 import xml.etree.ElementTree as ElementTree
 
 from rulekeep.plots import Curve, article_overview, as_bytes
+from rulekeep.report.charts import legend_names
 
 
 def curve(model: str, context: int, seed: int) -> Curve:
@@ -38,3 +39,18 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert first == second
     ElementTree.fromstring(first)
     assert as_bytes(article_overview([curve("a", 64, 7)], "CPU"), "png").startswith(b"\x89PNG")
+
+
+def test_a_legend_says_what_tells_two_mixers_apart_and_cuts_it_off_nowhere() -> None:
+    labels = [
+        f"attention, added_positions {added}, positions {positions}"
+        for added in ("none", "earliness")
+        for positions in ("none", "rotary")
+    ]
+    names = legend_names([*labels, "a, b, c", labels[0], "delta, window none", "delta"])
+    assert list(names.values()) == [
+        "attention, no positions", "attention, rotary positions",
+        "attention, no positions, earliness", "attention, rotary positions, earliness",
+        # A name of the user's own stays; two that would be said alike are not.
+        "a, b, c", "delta, window none", "delta",
+    ]  # fmt: skip

@@ -177,6 +177,21 @@ class Contest:
         return None
 
 
+def compared_at(groups: Sequence[Group]) -> int:
+    """The longest context that two mixers or more were tested at; of one mixer, its longest; or 0.
+
+    Where one of several was tested further than the others, it would stand there alone.
+    """
+    tested: dict[int, set[str]] = {}
+    for group in groups:
+        for context in group.test_contexts:
+            summary = group.summary("retention", context)
+            if summary is not None and summary.mean is not None:
+                tested.setdefault(context, set()).add(group.label)
+    several = [context for context, labels in tested.items() if len(labels) > 1]
+    return max(several or tested, default=0)
+
+
 def contests(runs: Sequence[Run]) -> list[Contest]:
     """The runs that are results, a contest a task."""
     found = []

@@ -1,12 +1,13 @@
 """What a figure shows, as values: drawn by matplotlib and by plotly from the same ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import NamedTuple
 
 from rulekeep.plots import COLOURS
+from rulekeep.report.cells import spoken
 
 # Okabe and Ito's black is the baseline's; the other six are told apart beside it.
 _BASELINE_COLOUR = "#000000"
@@ -110,6 +111,24 @@ def styles(labels: Sequence[str], baselines: Sequence[str]) -> dict[str, Style]:
 def cut(label: str, length: int = 38) -> str:
     """A label short enough for an axis or a legend."""
     return label if len(label) <= length else f"{label[: length - 1]}…"
+
+
+def legend_names(labels: Iterable[str]) -> dict[str, str]:
+    """What a legend calls each label: as one says it, so that what differs is not cut off."""
+    known = list(dict.fromkeys(labels))
+    said = [_spoken(label) for label in known]
+    return {
+        label: cut(name if said.count(name) == 1 else label)
+        for label, name in zip(known, said, strict=True)
+    }
+
+
+def _spoken(label: str) -> str:
+    try:
+        return spoken(label)
+    except ValueError:
+        # A name of the user's own with a comma in it.
+        return label
 
 
 def wrapped(title: str) -> str:

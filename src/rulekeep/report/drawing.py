@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from rulekeep import plots
-from rulekeep.report.charts import Chart, Heat, Panel, Series, cut, log_ticks, wrapped
+from rulekeep.report.charts import Chart, Heat, Panel, Series, legend_names, log_ticks, wrapped
 
 _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v",
@@ -79,7 +79,7 @@ def _empty(chart: Chart) -> Figure:
 def _panels(chart: Chart, panels: Sequence[Panel]) -> Figure:
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = math.ceil(len(panels) / columns)
-    names = list(dict.fromkeys(s.label for panel in panels for s in panel.series))
+    names = list(legend_names(s.label for panel in panels for s in panel.series).values())
     width = max(7.0, 4.2 * columns)
     legend_rows = math.ceil((len(names) + 3) / _legend_columns(names, width))
     figure = Figure(figsize=(width, 3.3 * rows + 0.22 * legend_rows + 0.9), layout="constrained")
@@ -92,7 +92,7 @@ def _panels(chart: Chart, panels: Sequence[Panel]) -> Figure:
     figure.suptitle(chart.title, fontsize=12, fontweight="bold")
     legend = figure.legend(
         list(handles.values()),
-        [plain(cut(label)) for label in handles],
+        [plain(name) for name in legend_names(handles).values()],
         loc="outside lower center",
         ncols=_legend_columns(names, width),
         fontsize=8,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from rulekeep.report.cells import Contest, Group, labels
+from rulekeep.report.cells import Contest, Group, compared_at, labels
 from rulekeep.report.charts import (
     MOST_PANELS,
     Chart,
@@ -154,7 +154,7 @@ def _trade_off(
 ) -> Chart:
     panels = []
     for contest in found:
-        test = max((t for group in contest.groups for t in group.test_contexts), default=0)
+        test = compared_at(contest.groups)
         by_label: dict[str, tuple[list[Point], list[Point]]] = {}
         for group in contest.groups:
             summary = group.summary("retention", test)
@@ -195,9 +195,9 @@ def _trade_off(
     return Chart(
         key=key,
         title=title,
-        caption="At the longest context tested, a point a mixer and training length with its "
-        "95 % interval, every seed small. Grey steps: the Pareto front, what no cheaper "
-        f"one reaches. {_OPEN}",
+        caption="At the longest context that several mixers were tested at, a point a mixer and "
+        "training length with its 95 % interval, every seed small. Grey steps: the Pareto front, "
+        f"what no cheaper one reaches. {_OPEN}",
         panels=panels,
         empty="No run has both figures yet.",
     )

@@ -7,7 +7,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rulekeep.report.charts import Chart, Heat, Panel, Point, Series, cut, log_ticks, wrapped
+from rulekeep.report.charts import (
+    Chart,
+    Heat,
+    Panel,
+    Point,
+    Series,
+    legend_names,
+    log_ticks,
+    wrapped,
+)
 
 _GREY = "#777777"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -39,8 +48,9 @@ def _panel(panel: Panel) -> dict[str, Any]:
         if len(line) == 1:
             line = [(line[0][0] / 1.2, line[0][1]), (line[0][0] * 1.2, line[0][1])]
         data.append(_plain_line(line, "chance", {"dash": "dot", "width": 1.5}))
+    names = legend_names(series.label for series in panel.series)
     for place, series in enumerate(panel.series):
-        data += _series(series, f"mixer-{place}")
+        data += _series(series, f"mixer-{place}", names[series.label])
     x_axis: dict[str, Any] = _axis(panel.x_label, "log" if panel.x_log else "linear")
     y_axis = _axis(panel.y_label, "log" if panel.y_log else "linear")
     for is_log, axis, numbers in (
@@ -79,7 +89,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     return {"data": data, "layout": layout, "height": height}
 
 
-def _series(series: Series, group: str) -> list[dict[str, Any]]:
+def _series(series: Series, group: str, name: str) -> list[dict[str, Any]]:
     style = series.style
     points = series.points
     shared = {"type": "scatter", "legendgroup": group, "hoverinfo": "text"}
@@ -105,7 +115,7 @@ def _series(series: Series, group: str) -> list[dict[str, Any]]:
         )
     symbols = [f"{style.marker}-open" if p.few else style.marker for p in points]
     trace = shared | {
-        "name": escaped(cut(series.label)),
+        "name": escaped(name),
         "x": [_short(p.x) for p in points],
         "y": [_short(p.y) for p in points],
         "text": [escaped(p.hover) for p in points],

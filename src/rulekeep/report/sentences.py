@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from rulekeep.report.cells import Contest, Group
+from rulekeep.report.cells import Contest, Group, compared_at
 from rulekeep.report.reading import Run
 from rulekeep.summary import ENOUGH_SEEDS, Summary
 
@@ -21,18 +21,18 @@ def sentences(runs: Sequence[Run], found: Sequence[Contest]) -> list[str]:
 
 
 def _longest(contest: Contest) -> list[tuple[Group, int, Summary]]:
-    # The longest test length of the task, after training at the longest length it was trained at.
+    # The longest test length that can be compared, after training at the longest length.
     if not contest.contexts:
         return []
     groups = contest.at(max(contest.contexts))
-    test = max((context for group in groups for context in group.test_contexts), default=0)
+    test = compared_at(groups)
     found = ((group, test, group.summary("retention", test)) for group in groups)
     return [(group, test, s) for group, test, s in found if s is not None and s.mean is not None]
 
 
 def _best(found: Sequence[Contest]) -> str:
     parts: list[str] = []
-    skipped = 0
+    skipped, several = 0, False
     for contest in found:
         rows = _longest(contest)
         if not rows:
@@ -44,6 +44,7 @@ def _best(found: Sequence[Contest]) -> str:
         group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
         chance = group.chance("retention", test)
         level = "" if chance is None else f", chance {chance:.3f}"
+        several |= len(rows) > 1
         among = f"best of {len(rows)}" if len(rows) > 1 else "the only mixer"
         parts.append(
             f"{group.label} keeps {summary.text()} of the rules of {contest.task} at {test} tokens "
@@ -52,7 +53,8 @@ def _best(found: Sequence[Contest]) -> str:
     if not parts:
         return "No run has a test retention yet, so nothing can be said about what is kept."
     more = f"; {skipped} more tasks are in the table" if skipped else ""
-    return f"At the longest context tested, {'; '.join(parts)}{more}."
+    where = "that several mixers were tested at" if several else "tested"
+    return f"At the longest context {where}, {'; '.join(parts)}{more}."
 
 
 def _compared(found: Sequence[Contest]) -> str:
