@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
 from rulekeep.plots import COLOURS, as_bytes
-from rulekeep.presets import LADDER
+from rulekeep.presets import LADDER, LADDER_ASIDE
 from rulekeep.store import Record, read_runs, write_bytes
 
 PLACEMENTS = ("early", "marked")
@@ -42,6 +42,10 @@ RUNGS = (
     "as the next, without the signal",
     "the first 500 updates free of toll: sparse_delta",
 )
+# Beside the chain, under the rung that it differs from.
+ASIDE, SIGMOID = 7, "the same with a sigmoid: no exact zeros"
+STEPS = [(f"{place}", *rung) for place, rung in enumerate(zip(RUNGS, LADDER, strict=True), 1)]
+STEPS.insert(ASIDE, (f"{ASIDE}a", SIGMOID, *LADDER_ASIDE))
 
 
 def page(records: Sequence[Record]) -> str:
@@ -51,17 +55,17 @@ def page(records: Sequence[Record]) -> str:
         head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS)]
         head += [f"exact at {CONTEXTS[-1]:,}", "rate"]
         body, missing = [], []
-        for number, (rung, row) in enumerate(_rows(records, placement), start=1):
+        for number, rung, row in _rows(records, placement):
             if row is None:
-                missing.append(str(number))
+                missing.append(number)
                 continue
             cells = [text_of(row.retention[context]) for context in CONTEXTS]
             cells.append(text_of(row.exact[CONTEXTS[-1]]))
-            body.append([str(number), rung, *cells, f"{row.rate:g}"])
+            body.append([number, rung, *cells, f"{row.rate:g}"])
         if body:
             parts.append(markdown_table(head, body) + "\n")
         if missing:
-            count = f"{len(missing)} of {len(RUNGS)} rungs"
+            count = f"{len(missing)} of {len(STEPS)} rungs"
             named = f" ({', '.join(missing)})" if body else ""
             parts.append(f"Not run yet, {placement} rules: {count}{named}.\n")
     return "\n".join(parts)
@@ -74,7 +78,7 @@ def figure(records: Sequence[Record]) -> Figure:
     for axes, placement in zip(drawn.subplots(1, 2, sharey=True), PLACEMENTS, strict=True):
         rows = _rows(records, placement)
         for place, context in enumerate(CONTEXTS):
-            for y, (_, row) in enumerate(rows):
+            for y, (*_, row) in enumerate(rows):
                 at = y + 0.22 * (place - 1)
                 summary = None if row is None else row.retention[context]
                 if row is None or summary is None or summary.mean is None:
@@ -87,11 +91,13 @@ def figure(records: Sequence[Record]) -> Figure:
                 shown.setdefault(context, mean)
                 if summary.low is not None:
                     axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
+        if not any(row for *_, row in rows):
+            axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center")
         axes.set(title=f"recite, {placement} rules", xlabel="retention", xlim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
     first = drawn.axes[0]
-    first.set_yticks(range(len(RUNGS)), RUNGS)
-    first.set_ylim(len(RUNGS) - 0.5, -0.5)
+    first.set_yticks(range(len(STEPS)), [f"{rung}  {number}" for number, rung, _ in STEPS])
+    first.set_ylim(len(STEPS) - 0.5, -0.5)
     # A rung may be the first that has run, and one that was not has no colours to name.
     if shown:
         drawn.legend(
@@ -101,9 +107,11 @@ def figure(records: Sequence[Record]) -> Figure:
     return drawn
 
 
-def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, Row | None]]:
-    rows = [row_of(one, records, "recite", placement, CONTEXTS) for one in LADDER]
-    return list(zip(RUNGS, rows, strict=True))
+def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, str, Row | None]]:
+    return [
+        (number, rung, row_of(one, records, "recite", placement, CONTEXTS))
+        for number, rung, one in STEPS
+    ]
 
 
 if __name__ == "__main__":

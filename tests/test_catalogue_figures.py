@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from scripts import script
 
-from rulekeep.presets import LADDER, SEEDS, STATE_BYTES
+from rulekeep.presets import SEEDS, STATE_BYTES
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant
 from rulekeep.store import Record, read_runs
@@ -40,9 +40,9 @@ def rungs() -> list[Record]:
     """Every rung but the last, which has four seeds of five: rung i keeps i hundredths."""
     return [
         run_of(one, placement, seed, place / 100)
-        for place, one in enumerate(LADDER)
+        for place, (_, _, one) in enumerate(ladder.STEPS)
         for placement, seed in product(ladder.PLACEMENTS, SEEDS)
-        if place + 1 < len(LADDER) or seed < 5
+        if place + 1 < len(ladder.STEPS) or seed < 5
     ]
 
 
@@ -51,9 +51,8 @@ def test_a_rung_stands_in_its_place_with_its_own_figures(rungs: list[Record]) ->
     assert len(tables) == len(ladder.PLACEMENTS)
     for table in tables:
         rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
-        assert [row[2] for row in rows] == list(ladder.RUNGS[:-1])
+        assert [(row[1], row[2]) for row in rows] == [step[:2] for step in ladder.STEPS[:-1]]
         for place, row in enumerate(rows):
-            assert row[1] == f"{place + 1}"
             assert row[3] == f"{place / 100:.3f} ({place / 100:.3f} to {place / 100:.3f})"
 
 
@@ -61,19 +60,19 @@ def test_a_rung_without_all_its_seeds_has_no_row_and_is_named(rungs: list[Record
     text = ladder.page(rungs)
     assert ladder.RUNGS[-1] not in text
     for placement in ladder.PLACEMENTS:
-        assert f"Not run yet, {placement} rules: 1 of 12 rungs (12)." in text
+        assert f"Not run yet, {placement} rules: 1 of 13 rungs (12)." in text
     early = [one for one in rungs if one["spec"]["task_options"]["placement"] == "early"]
-    assert "Not run yet, marked rules: 12 of 12 rungs." in ladder.page(early)
+    assert "Not run yet, marked rules: 13 of 13 rungs." in ladder.page(early)
 
 
 def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Record]) -> None:
     for panel in ladder.figure(rungs).axes:
         points = [line for line in panel.lines if line.get_marker() == "."]
         means = [line for line in panel.lines if line.get_marker() == "|"]
-        assert len(points) == len(means) == (len(LADDER) - 1) * len(ladder.CONTEXTS)
+        assert len(points) == len(means) == (len(ladder.STEPS) - 1) * len(ladder.CONTEXTS)
         assert all(len(line.get_xdata()) == len(SEEDS) for line in points)
         heights = {round(line.get_xdata()[0] * 100) for line in means}
-        assert heights == set(range(len(LADDER) - 1))
+        assert heights == set(range(len(ladder.STEPS) - 1))
 
 
 @pytest.fixture(scope="module")

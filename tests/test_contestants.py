@@ -16,6 +16,7 @@ from rulekeep.presets import (
     CATALOGUE_16_KIB,
     EXAM_MIXERS,
     LADDER,
+    LADDER_ASIDE,
     PRESETS,
     SEEDS,
     STATE_BYTES,
@@ -213,6 +214,13 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     undone = [one | {"margin", "toll_after"} if "toll" in one else one for one in undone]
     assert [len(a ^ b) for a, b in pairwise([*undone[:6], undone[-1]])] == [1, 1, 1, 1, 1, 1]
     assert undone[-2] == undone[-1], "without the signal"
+
+
+def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
+    (one,), beside = LADDER_ASIDE, LADDER[6]
+    zeros = {"slack": 0, "straight_through": False}
+    assert one == beside._replace(options={**beside.options, **zeros})
+    assert one.settings == beside.settings
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -14,6 +14,8 @@ from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
+from rulekeep.presets import ladder
+from rulekeep.resolving import described
 from rulekeep.specs import ArticleCell
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
@@ -233,17 +235,40 @@ def test_the_findings_state_what_the_ladders_rungs_keep() -> None:
     table = script("ladder_table")
     records = read_runs(table.ROOT).records
     assert table.page(records) in FINDINGS.read_text()
-    # The rungs that the text tells apart, early rules: each seed at the longest length.
-    signal, clip, reads, ours = (
-        table.row_of(table.LADDER[rung - 1], records, "recite", "early", table.CONTEXTS)
-        for rung in (4, 5, 8, 12)
-    )
-    spread = [*signal.seeds[16384], *clip.seeds[16384]]
-    assert f"anything from {min(spread):.1f} to {max(spread):.1f}" in unwrapped(FINDINGS)
-    assert f"({' and '.join(f'{one:.3f}' for one in sorted(reads.seeds[16384])[:2])}; `exact`" in (
-        unwrapped(FINDINGS)
-    )
-    assert min(ours.seeds[16384]) >= 0.998
+    rows = {
+        number: table.row_of(one, records, "recite", "early", table.CONTEXTS)
+        for number, _, one in table.STEPS
+    }
+    kept = {number: sorted(row.seeds[16384]) for number, row in rows.items()}
+    means = {number: row.retention[16384].mean for number, row in rows.items()}
+    findings, readme = unwrapped(FINDINGS), unwrapped(ROOT / "README.md")
+    one_token = [f"{rung}" for rung in range(2, 7)]
+    low, high = min(means[n] for n in one_token), max(means[n] for n in one_token)
+    assert f"to 16,384 in the mean {low:.2f} to {high:.2f}" in findings
+    assert f"kept to 16,384 tokens to {low:.2f} to {high:.2f} in the mean" in readme
+    spread = [value for n in one_token for value in kept[n]]
+    assert f"anything from {min(spread):.2f} to {max(spread):.2f}" in findings
+    assert f"keeps {kept['7'][0]:.3f} or more in each seed, without any toll" in findings
+    assert (
+        f"such a gate keeps {means['7a']:.3f}, one seed {kept['7a'][0]:.3f}, the others "
+        f"{kept['7a'][1]:.3f} or more"
+    ) in findings
+    assert f"and to {means['7a']:.2f} by one that sees eight" in readme
+    assert f"bring that to {means['12']:.3f}" in readme
+    lowest = [f"{kept[n][0]:.3f}" for n in ("9", "10", "12")]
+    assert f"to {lowest[0]}, {lowest[1]} and {lowest[2]}" in findings
+    assert f"({' and '.join(f'{one:.3f}' for one in kept['8'][:2])}; `exact`" in findings
+    # The first seed of the grids, at the rate that dev did not choose.
+    for words, rung in (("with the sigmoid", "7a"), ("with the clip", "7")):
+        (one,) = [one for number, _, one in table.STEPS if number == rung]
+        (spec,) = [
+            described(spec)[0].model_dump(mode="json")
+            for spec in ladder([], mixers=[one])
+            if (spec.task_options["placement"], spec.learning_rate) == ("early", 3e-3)
+        ]
+        (run,) = [record for record in records if record["spec"] == spec]
+        (far,) = [row for row in run["evaluations"] if row["context"] == 16384]
+        assert f"{far['retention']:.3f} {words}" in findings
 
 
 def test_the_readme_states_our_memory_in_the_articles_contest() -> None:

@@ -94,6 +94,11 @@ LADDER = contestants(
     "sparse_delta[hidden=240,toll_after=0,added_positions=earliness],"
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
+# The rung that sees eight tokens with a sigmoid instead of the clip: what do exact zeros add there?
+LADDER_ASIDE = contestants(
+    "sparse_delta[hidden=240,slack=0,straight_through=false,read_first=false,toll=0,"
+    "added_positions=earliness]"
+)
 # Seven times the parameters, to see that nothing hangs on the exam's small model.
 WIDE = contestants(
     "attention[positions=rotary,width=128,layers=4],"
@@ -240,7 +245,7 @@ def beyond_attention(*, mixers: Sequence[Contestant] = BEYOND_ATTENTION) -> Sequ
 
 
 def ladder(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = LADDER
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = (*LADDER, *LADDER_ASIDE)
 ) -> Sequence[AnySpec]:
     """From the article's slots to our memory, one change a rung: recite, early and marked."""
     # Gates that leak are seen at 16,384 tokens, and no state here grows.
