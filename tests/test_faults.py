@@ -34,11 +34,11 @@ MISBEHAVING = {
     ),
     "shape": (
         "", "y = y[:, 1:]", "failed",
-        "MixerError: mixer '{}': the output is [2, 63, 8] for [2, 64, 8]: must be a tensor of",
+        "MixerError: mixer '{}': the output is [3, 11, 8] for [3, 12, 8]: must be a tensor of",
     ),
     "kind": (
         "", "y = None", "failed",
-        "MixerError: mixer '{}': the output is a NoneType for [2, 64, 8]: must be a tensor of",
+        "MixerError: mixer '{}': the output is a NoneType for [3, 12, 8]: must be a tensor of",
     ),
     "shape_late": (
         "", "y = y[:, 1:] if torch.is_grad_enabled() else y", "failed",

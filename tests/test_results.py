@@ -14,9 +14,9 @@ from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
-from rulekeep.presets import ladder
+from rulekeep.presets import PRESETS, ladder
 from rulekeep.resolving import described
-from rulekeep.specs import ArticleCell
+from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import step_times
 from rulekeep.speed.record import read_speed
 from rulekeep.store import read_record, read_runs, write_record
@@ -25,6 +25,7 @@ from rulekeep.summary import LEARNED_RETENTION, paired_difference, summarise_sco
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FINDINGS = ROOT / "docs" / "findings.md"
+QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
 
 # The author's own script with other seeds, contexts 64 then 256: rule accuracy.
 AUTHORS_SCRIPT = {
@@ -215,15 +216,47 @@ def test_the_findings_state_how_much_of_the_catalogue_is_run() -> None:
     assert said in unwrapped(ROOT / "README.md")
 
 
+@pytest.mark.parametrize("folder", ["exam", "exam-quick", "beyond", "catalogue"])
+def test_no_committed_run_sees_what_follows(folder: str) -> None:
+    """Told the true answer so far, each says what it says by itself until it errs; but for ties."""
+    for record in read_runs(ROOT / "results" / folder).records:
+        for row in record["evaluations"]:
+            other = abs(row["exact"] - row["exact_teacher_forced"]) * row["n"]
+            assert other < 1.5, (record["id"], row["split"], row["context"])
+
+
+def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
+    found = {(one["source"], json.dumps(one["spec"], sort_keys=True)) for one in QUICK_RUNS}
+    beside = contestants(
+        "attention[positions=rotary],delta,gated_delta,"
+        "sparse_delta[hidden=240,added_positions=earliness]"
+    )
+    specs = PRESETS["exam-quick"](mixers=beside)
+    asked = [described(spec) for spec in specs]
+    assert found == {
+        (source, json.dumps(spec.model_dump(mode="json"), sort_keys=True)) for spec, source in asked
+    }
+    assert {one["status"] for one in QUICK_RUNS} == {"done"}
+    names = " and ".join([", ".join(one.mixer for one in beside[:-1]), beside[-1].mixer])
+    assert f"results/exam-quick # beside {names}" in unwrapped(ROOT / "README.md")
+
+
 def test_the_guide_states_what_a_contestant_of_the_exam_and_a_loop_take() -> None:
     guide = unwrapped(ROOT / "docs" / "mechanism.md")
-    hours: dict[object, float] = {}
-    for path in (ROOT / "results" / "exam").glob("*/record.json"):
-        record = read_record(path)
+    hours: dict[tuple[str, str | None, str], float] = {}
+    parameters: dict[tuple[str, str | None, str], set[int]] = {}
+    for record in read_runs(ROOT / "results" / "exam").records:
         spec = record["spec"]
         key = (spec["mixer"], spec["mixer_options"].get("positions"), spec["added_positions"])
         hours[key] = hours.get(key, 0) + record["costs"]["train_seconds"] / 3600
+        parameters.setdefault(key, set()).add(record["costs"]["parameters"])
     assert len(hours) == 4
+    least = min(parameters["attention", "rotary", "none"])
+    more = [
+        round(100 * min(parameters[key]) / least) - 100
+        for key in (("slots", None, "none"), ("attention", "none", "learned"))
+    ]
+    assert f"slots have {more[0]} % more, and learned positions {more[1]} %" in guide
     assert f"each took {min(hours.values()):.1f} to {max(hours.values()):.1f} hours" in guide
     rows = json.loads((ROOT / "results" / "article_speed.json").read_text())["rows"]
     (seconds,) = [row["seconds"] for row in rows if row["context"] == 256]
@@ -379,7 +412,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     assert group.by_seed("retention", tests[0]["context"]) == {run.seed: tests[0]["retention"]}
 
 
-@pytest.mark.parametrize("folder", ["exam", "beyond", "catalogue", "certificates"])
+@pytest.mark.parametrize("folder", ["exam", "exam-quick", "beyond", "catalogue", "certificates"])
 def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(ROOT / "results" / folder)) == 0
     assert ", 0 broken, 0 runs without a record" in capsys.readouterr().out

@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from rulekeep.evaluation import Reading
 from rulekeep.executors import LocalExecutor
 from rulekeep.mixers.base import MixerError
-from rulekeep.screening import LONGEST, screen
-from rulekeep.specs import RunSpec
+from rulekeep.screening import LONGEST, Watch, screen
+from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.sweep import JobFinished, execute, plan
 
 CODE = """
@@ -37,10 +40,74 @@ class Peeks(Honest):
         return y + x.roll(-1, 1), state
 
 
-class PeeksOnceTrained(Honest):
+class PeeksInTraining(Honest):
     def forward(self, x, state=None):
         y, state = super().forward(x, state)
-        return y + self.gate * x.mean(1, keepdim=True), state
+        return (y + x.roll(-1, 1) if self.training else y), state
+
+
+class PeeksInChunks(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        means = [c.mean(1, keepdim=True).expand_as(c) for c in x.split(32, 1)]
+        return y + torch.cat(means, 1), state
+
+
+class PeeksGoingOn(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return (y if state is None else y + x.roll(-1, 1)), after
+
+
+class PeeksWithAnInteger(Peeks):
+    def __init__(self, width):
+        super().__init__(width)
+        self.order = nn.Parameter(torch.arange(width), requires_grad=False)
+
+
+class PeeksInBfloat16(Peeks):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return y.bfloat16(), state
+
+
+class PeeksOnceTrained(Honest):
+    def __init__(self, width):
+        super().__init__(width)
+        self.gate = nn.Parameter(torch.full((width,), -0.1))
+
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
+        hard = self.gate.clamp(0, 1)
+        return y + (self.gate + (hard - self.gate).detach()) * ahead, state
+
+
+class Convolves(Honest):
+    # By an FFT in float32: what follows comes in by rounding.
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        n = 2 * x.shape[1]
+        kernel = 0.9 ** torch.arange(x.shape[1], device=x.device)
+        spectrum = torch.fft.rfft(x.float(), n, dim=1) * torch.fft.rfft(kernel, n)[:, None]
+        return y + torch.fft.irfft(spectrum, n, dim=1)[:, : x.shape[1]].to(x), state
+
+
+class DrawsItsOwn(Honest):
+    def __init__(self, width):
+        super().__init__(width)
+        self.stream = torch.Generator().manual_seed(1)
+
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return y + torch.randn(y.shape, generator=self.stream), state
+
+
+class CountsItsCalls(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        self.calls = getattr(self, "calls", 0) + 1
+        return y * self.calls, state
 
 
 class PeeksFar(Honest):
@@ -112,13 +179,17 @@ def spec(mixer: str, **values: object) -> RunSpec:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Peeks", r"its output at token 31 changes by .* when tokens from 32 on are others"),
-        ("PeeksOnceTrained", r"when tokens from 32 on are others: it sees what follows"),
+        ("Peeks", r"its output at token 0 changes by .* when tokens from 1 on are others: it sees"),
+        ("PeeksInTraining", r"it sees what follows, and would be scored for that"),
+        ("PeeksInChunks", r"it sees what follows"),
+        ("PeeksGoingOn", r"it sees what follows"),
+        ("PeeksWithAnInteger", r"it sees what follows"),
+        ("PeeksInBfloat16", r"it sees what follows"),
         ("PeeksInFloat32", r"it sees what follows"),
         ("SaysNoState", r"forward returned a Tensor: must return y, state"),
         ("TakesNoState", r"forward takes \(x\): must take \(x, state=None\)"),
         ("KeepsATensor", r"the state is a Tensor: must be a tuple of tensors"),
-        ("OtherShape", r"the output is \[2, 64, 1\] for \[2, 64, 8\]"),
+        ("OtherShape", r"the output is \[3, 12, 1\] for \[3, 12, 8\]"),
     ],
 )
 def test_what_sees_later_tokens_or_has_another_form_is_refused_in_one_line(
@@ -132,13 +203,23 @@ def test_what_sees_later_tokens_or_has_another_form_is_refused_in_one_line(
 
 def test_a_leak_that_only_long_texts_have_is_found_where_they_are_tested(file: str) -> None:
     screen(spec(f"{file}:PeeksFar", test_contexts=(64, 600)))
-    with pytest.raises(MixerError, match="tokens from 514 on are others"):
-        screen(spec(f"{file}:PeeksFar", test_contexts=(64, 1028)))
-    with pytest.raises(MixerError, match=f"tokens from {LONGEST // 2} on are others"):
-        screen(spec(f"{file}:PeeksFar", test_contexts=(64, 16384)))
+    for longest in (1028, LONGEST, 16384):
+        with pytest.raises(MixerError, match="tokens from 1 on are others: it sees what follows"):
+            screen(spec(f"{file}:PeeksFar", test_contexts=(64, longest)))
 
 
-@pytest.mark.parametrize("name", ["Honest", "Fails", "GivesNoNumber", "DrawsAtRandom"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Honest",
+        "Fails",
+        "GivesNoNumber",
+        "DrawsAtRandom",
+        "DrawsItsOwn",
+        "CountsItsCalls",
+        "Convolves",
+    ],
+)
 def test_what_is_no_leak_is_let_through(file: str, name: str) -> None:
     """What fails or diverges is a record with its reason, and chance is no look ahead."""
     screen(spec(f"{file}:{name}"))
@@ -169,3 +250,41 @@ def test_a_screen_leaves_the_random_streams_where_they_were(file: str) -> None:
     before = torch.get_rng_state()
     screen(spec(f"{file}:Honest", seed=7))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_mixer_that_joins_the_articles_contest_is_tried_too(file: str) -> None:
+    cell = ArticleCell(context=64, model=f"{file}:Peeks", seed=7, steps=1)
+    with pytest.raises(MixerError, match="it sees what follows"):
+        screen(cell)
+    screen(ArticleCell(context=64, model="attention", seed=7, steps=1))
+
+
+def test_a_leak_that_opens_in_training_is_seen_in_the_answers(file: str, tmp_path: Path) -> None:
+    """As it starts nothing is wrong with it: its scores would be those of a perfect memory."""
+    values = {
+        "steps": 150, "warmup_steps": 10, "batch_size": 16, "learning_rate": 0.03, "layers": 1,
+        "test_examples": 64, "dev_examples": 8, "width": 32,
+    }  # fmt: skip
+    specs = [spec(f"{file}:{name}", **values) for name in ("PeeksOnceTrained", "Honest")]
+    screen(specs[0])
+    events = list(execute(plan(specs, tmp_path / "runs"), LocalExecutor(1)))
+    records = [event.record for event in events if isinstance(event, JobFinished)]
+    leaks, honest = sorted(records, key=lambda record: record["status"], reverse=True)
+    assert (leaks["status"], honest["status"]) == ("failed", "done")
+    assert re.search(r"MixerError: \d+ of \d+ answers at \d+ tokens are others", leaks["reason"])
+
+
+def test_the_watch_counts_up_to_the_first_mistake_and_no_further() -> None:
+    answers = np.array([[1, 2, 3, 4]] * 4)
+    own = np.array([[1, 2, 3, 4], [1, 9, 9, 9], [9, 2, 3, 4], [1, 2, 3, 9]])
+    told = np.array([[1, 2, 3, 4], [1, 9, 3, 4], [1, 2, 3, 4], [1, 2, 3, 9]])
+    sample = SimpleNamespace(
+        answers=answers, supervised=np.ones((4, 4), bool), tokens=np.zeros((4, 64))
+    )
+    watch = Watch()
+    for count in range(1, 3):
+        watch.add(sample, Reading(0.0, told, own))
+        # The third alone: by itself wrong at once, and right when told what follows.
+        assert sum(watch._other[64]) == count
+    with pytest.raises(MixerError, match="2 of 8 answers at 64 tokens"):
+        watch.check()

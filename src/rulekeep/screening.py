@@ -1,48 +1,64 @@
-"""A mixer from outside, tried before anything is trained: one that sees what follows would win.
+"""A mixer that sees what follows would win: it is tried before its run, and watched in it.
 
-Two texts that differ from their middle on, at the training length and at the longest tested; the
-first half of the outputs has to be the same, with the weights that it starts with and with others,
-so that a gate that starts shut hides nothing. A mixer that passes may still break the contract:
-`rulekeep check` holds it against all of it.
+    screen(spec)                      # before anything is trained: a mixer from outside
+    with watched() as watch: ...      # the run
+    watch.check()                     # what its trained model answered
+
+The screen is quick and saves the training: texts that differ from a place on, whose outputs have
+to be the same before it. The watch is what counts, for it looks at the trained model. Told the true
+answer so far, a model that sees earlier tokens alone says what it says by itself, up to and with
+its first mistake; one that sees the next token does not, for by itself there is none yet.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rulekeep.registry import plugin_file
-from rulekeep.resolving import resolve
-from rulekeep.specs import RunSpec
+from rulekeep.resolving import article_mixer, resolve
+from rulekeep.specs import PUBLISHED_WIDTH, AnySpec, ArticleCell, RunSpec
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
+    from rulekeep.evaluation import Reading
     from rulekeep.mixers.base import Mixer
+    from rulekeep.tasks.sampled import Sample
 
 # A longer text costs more than it tells: what changes its form with the length has done so.
 LONGEST = 2048
-_SHORT = 256
-# Of the largest output: in float32 sums over other lengths may round otherwise.
-_ALLOWED = {"torch.float64": 1e-8, "torch.float32": 1e-3}
-_LEAST_SCALE = 1e-3
-_NOISE = 0.1
+# No length that a chunk divides, and about as much as an answer is long.
+_ODD, _PIECE = 67, 12
+# Of the largest output: sums in another order, as those of an FFT, round otherwise.
+_ALLOWED, _LEAST_SCALE = 1e-4, 1e-3
+# Of the last answers at each length this many may differ, for scores that are all but equal.
+ANSWERS, _MOST_OTHER = 1000, 0.02
 
 
-def screen(spec: RunSpec) -> None:
+def screen(spec: AnySpec) -> None:
     """Tries each mixer of a run that is not of the catalogue, on the run's device.
 
     Raises:
         MixerError: it has another form than the contract's, or sees later tokens.
     """
-    outside = {name for name in spec.mixers if plugin_file(name) is not None}
-    if not outside:
-        return
-    makers = dict(zip(spec.mixers, resolve(spec).mixers, strict=True))
-    lengths = {min(LONGEST, length) for length in (spec.context, max(spec.tested))}
-    for name in sorted(outside):
-        for length in sorted(lengths):
-            _try(name, makers[name], spec.width, length, spec.device)
+    tried: dict[str, Callable[[], Mixer]] = {}
+    longest: tuple[int, ...] = ()
+    if isinstance(spec, RunSpec):
+        if any(plugin_file(name) is not None for name in spec.mixers):
+            tried = dict(zip(spec.mixers, resolve(spec).mixers, strict=True))
+        width, device, longest = spec.width, spec.device, (spec.context, max(spec.tested))
+    elif isinstance(spec, ArticleCell) and spec.challenger is not None:
+        tried = {spec.challenger.mixer: article_mixer(spec)}
+        width, device, longest = PUBLISHED_WIDTH, "cpu", (spec.context,)
+    for name, make in tried.items():
+        if plugin_file(name) is not None:
+            lengths = {_ODD, *(min(LONGEST, length) for length in longest)}
+            _try(name, make, width, sorted(lengths), device)
 
 
 def part_of(mixer: "Mixer") -> "nn.Module":
@@ -96,73 +112,146 @@ def said_of_output(y: object, x: "Tensor") -> str | None:
     return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
 
 
-def _try(name: str, make: Callable[[], "Mixer"], width: int, length: int, device: str) -> None:
+class Watch:
+    """Which of a run's last answers, at each length of text, were other by themselves."""
+
+    def __init__(self) -> None:
+        self._other: dict[int, deque[bool]] = {}
+
+    def add(self, sample: "Sample", reading: "Reading") -> None:
+        """Answers told and answers by itself; what only has one of the two says nothing."""
+        told, own = reading.predictions, reading.generated
+        if told is None or own is None:
+            return
+        missed = (own != sample.answers) & sample.supervised
+        # Up to and with the first mistake: after it the tokens before are others.
+        same_before = np.cumsum(missed, axis=1) - missed == 0
+        other = ((told != own) & same_before & sample.supervised).any(axis=1)
+        kept = self._other.setdefault(sample.tokens.shape[1], deque(maxlen=ANSWERS))
+        kept.extend(other.tolist())
+
+    def check(self) -> None:
+        """Whether the answers are those of a model that sees earlier tokens alone.
+
+        Raises:
+            MixerError: too many are other when the true answer is told.
+        """
+        from rulekeep.mixers.base import MixerError
+
+        for length, other in self._other.items():
+            if sum(other) > max(1.0, _MOST_OTHER * len(other)):
+                raise MixerError(
+                    f"{sum(other)} of {len(other)} answers at {length} tokens are others when the "
+                    "true answer stands after them: its mixer sees what follows, or goes on from "
+                    "a state otherwise than the whole; rulekeep check says which"
+                )
+
+
+@contextmanager
+def watched() -> "Iterator[Watch]":
+    """Watches every answer that a model gives meanwhile.
+
+    From outside, and not where answers are scored: no figure comes out of it, so that the code
+    that figures come out of, and with it every run's id, is the same as without.
+    """
+    from rulekeep.evaluation import ModelPredictor
+
+    watch, read = Watch(), ModelPredictor.read
+
+    def and_watch(self: ModelPredictor, sample: "Sample") -> "Reading":
+        reading = read(self, sample)
+        watch.add(sample, reading)
+        return reading
+
+    ModelPredictor.read = and_watch  # type: ignore[method-assign]
+    try:
+        yield watch
+    finally:
+        ModelPredictor.read = read  # type: ignore[method-assign]
+
+
+class _UnableError(Exception):
+    """A mixer's own exception: the run's to record, with its traceback."""
+
+
+def _try(
+    name: str, make: "Callable[[], Mixer]", width: int, lengths: list[int], device: str
+) -> None:
     import torch
 
     from rulekeep.mixers.base import MixerError
 
-    # A mixer may have no float64, as Triton's kernels: it is tried in what it is trained in then.
-    precisions = (torch.float64, torch.float32) if device == "cpu" else (torch.float32,)
-    said: str | None = None
     with torch.random.fork_rng(), torch.no_grad():
-        for dtype in precisions:
-            try:
-                said = _fault(make, width, length, dtype, device)
-                break
-            except Exception:
-                # What fails is the run's to record, with its traceback.
-                continue
+        try:
+            said = _fault(make, width, lengths, device)
+        except _UnableError:
+            return
     if said is not None:
         raise MixerError(f"mixer {name!r}: {said}; all of the contract: rulekeep check {name}")
 
 
-def _fault(
-    make: Callable[[], "Mixer"], width: int, length: int, dtype: "torch.dtype", device: str
-) -> str | None:
+def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: str) -> str | None:
     import torch
 
-    torch.manual_seed(1)
-    mixer = make().to(device, dtype).eval()
-    # A second sequence tells whether the batch comes first; of a long text it would cost too much.
-    batch = 2 if length <= _SHORT else 1
-    if said := said_of_call(mixer) or said_of_state(mixer.init_state(batch), batch):
+    def made() -> "Mixer":
+        # Anew for each call, so that what counts its calls or draws by itself does the same.
+        torch.manual_seed(1)
+        mixer: Mixer = _own(lambda: make().to(device))
+        return mixer
+
+    mixer = made()
+    if said := said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3):
         return said
-    x = torch.randn(batch, length, width, dtype=dtype, device=device)
-    later, cut = x.clone(), length // 2
-    later[:, cut:] = 3 * torch.randn_like(later[:, cut:])
-    for noise in (0.0, _NOISE):
-        for weight in mixer.parameters():
-            weight.add_(noise * torch.randn_like(weight))
-        outputs = []
-        for text in (x, later):
-            # Who draws at random draws the same twice: that is another row of the check.
-            torch.manual_seed(2)
-            result = part_of(mixer)(text, None)
-            said = said_of_result(result) or said_of_state(result[1], batch)
-            said = said or said_of_output(result[0], x)
-            if said is not None:
+    draws = torch.Generator().manual_seed(2)
+    for batch, length, past in ((3, _PIECE, 0), (3, _PIECE, _PIECE), *((1, n, 0) for n in lengths)):
+        x = torch.randn(batch, past + length, width, generator=draws).to(device)
+        before: Tensor | None = None
+        for cut in (length, *sorted({1, length // 2, length - 1} - {0})):
+            text = x.clone()
+            text[:, past + cut :] = 3 * torch.randn(text[:, past + cut :].shape, generator=draws)
+            y, said = _outputs(made(), text, past)
+            if y is None:
                 return said
-            outputs.append(result[0][:, :cut])
-        if said := _change(*outputs):
-            return said
+            before = y if before is None else before
+            if said := _change(before[:, :cut], y[:, :cut]):
+                return said
     return None
+
+
+def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, str | None]":
+    """Outputs of what stands after `past` tokens, in float32; or what is wrong with their form."""
+    state: Any = None
+    y: Tensor | None = None
+    for piece in (x[:, :past], x[:, past:]) if past else (x,):
+        result = _own(partial(part_of(mixer), piece, state))
+        said = said_of_result(result) or said_of_state(result[1], len(x))
+        if said := said or said_of_output(result[0], piece):
+            return None, said
+        y, state = result
+    assert y is not None
+    return y.float(), None
+
+
+def _own(call: Callable[[], Any]) -> Any:
+    """What a user's code gives."""
+    try:
+        return call()
+    except Exception as error:
+        raise _UnableError from error
 
 
 def _change(before: "Tensor", after: "Tensor") -> str | None:
     """Where outputs of the same tokens differ, as they may only if they see what follows."""
     import torch
 
-    cut = before.shape[1]
-    if not cut:
-        return None
     # What is the same and not a number is the divergence of a run, and no leak.
     same = (before == after) | (before.isnan() & after.isnan())
     off = torch.where(same, 0.0, (before - after).abs().nan_to_num(nan=torch.inf))
     most, finite = off.max().item(), before[before.isfinite()]
     largest = finite.abs().max().item() if finite.numel() else 0.0
-    if most <= _ALLOWED[str(before.dtype)] * max(largest, _LEAST_SCALE):
+    if most <= _ALLOWED * max(largest, _LEAST_SCALE):
         return None
-    place = int(off.amax((0, 2)).argmax())
+    place, cut = int(off.amax((0, 2)).argmax()), before.shape[1]
     return (
         f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are others: "
         "it sees what follows, and would be scored for that"

@@ -16,13 +16,13 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.resolving import described
-from rulekeep.screening import screen
+from rulekeep.screening import Watch, screen, watched
 from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
 from rulekeep.store import (
     RESULTS,
@@ -261,16 +261,17 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
             "its source code is not the one it was planned with: give the rulekeep run or sweep "
             "that planned it again"
         )
-    if isinstance(spec, RunSpec):
-        # Here and not where it is planned: what hangs or crashes takes no more than its own run.
-        screen(spec)
+    # Here and not where it is planned: what hangs or crashes takes no more than its own run.
+    screen(spec)
     module, _, function = spec.runner.partition(":")
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:
-        made = getattr(importlib.import_module(module), function)(
-            spec, folder, progress, follow.log
-        )
+        with watched() if _is_watched(spec) else nullcontext(Watch()) as watch:
+            made = getattr(importlib.import_module(module), function)(
+                spec, folder, progress, follow.log
+            )
+        watch.check()
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
@@ -280,6 +281,11 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     folder.checkpoint.unlink(missing_ok=True)
     folder.log.unlink(missing_ok=True)
     return "done"
+
+
+def _is_watched(spec: AnySpec) -> bool:
+    # In bfloat16 a text at once and a token at a time may choose between like scores otherwise.
+    return isinstance(spec, RunSpec) and spec.precision == "float32"
 
 
 def _set_aside(folder: RunFolder) -> list[str]:

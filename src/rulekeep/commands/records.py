@@ -188,7 +188,8 @@ def _about(name: str) -> str:
     else:
         raise UsageError(f"{name!r}: {choose(name, {**TASKS, **MIXERS, **PRESETS})}")
     lines = [f"  {option}.{key.replace('_', '-')} {_default(one)}" for key, one in fields.items()]
-    own = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
+    # A class without a docstring would show that of its base.
+    own = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or vars(kind).get("__doc__") or "")
     return "\n".join([own, "", run, *lines])
 
 

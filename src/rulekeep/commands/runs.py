@@ -218,13 +218,24 @@ def _carry_out(
 
 def _listed(specs: Sequence[AnySpec]) -> int:
     """What a sweep begins with, a line a run."""
-    labels = {sweeps.identity(spec): spec.label for spec in specs}
+    labels = {sweeps.identity(spec): _said(spec) for spec in specs}
     print("\n".join(labels.values()))
     print(
         f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
         "their rates, more follow"
     )
     return 0
+
+
+def _said(spec: AnySpec) -> str:
+    """A run's name, and what else it was given."""
+    if not isinstance(spec, RunSpec):
+        return spec.label
+    settings = {key: getattr(spec, key) for key in ("width", "layers", "hidden", "added_positions")}
+    default = RunSpec()
+    given = {key: value for key, value in settings.items() if value != getattr(default, key)}
+    options = {**spec.task_options, **spec.mixer_options, **given}
+    return ", ".join([spec.label, *(f"{key} {value}" for key, value in options.items())])
 
 
 def _planned(specs: Sequence[AnySpec], root: Path, executor: Executor) -> sweeps.Plan:
