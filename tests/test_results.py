@@ -14,6 +14,7 @@ from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
+from rulekeep.explain.record import GATE, read_explanation
 from rulekeep.presets import PRESETS, ladder
 from rulekeep.resolving import described
 from rulekeep.specs import ArticleCell, contestants
@@ -291,6 +292,32 @@ def test_the_findings_state_what_the_ladders_rungs_keep() -> None:
     lowest = [f"{kept[n][0]:.3f}" for n in ("9", "10", "12")]
     assert f"to {lowest[0]}, {lowest[1]} and {lowest[2]}" in findings
     assert f"({' and '.join(f'{one:.3f}' for one in kept['8'][:2])}; `exact`" in findings
+    (eight,) = [one for number, _, one in table.STEPS if number == "7"]
+    marked = table.row_of(eight, records, "recite", "marked", table.CONTEXTS)
+    mean, each = marked.retention[16384].mean, marked.seeds[16384]
+    said = f"keeps {mean:.3f} of them, by seed {min(each):.3f} to {max(each):.3f}"
+    assert said in findings
+    assert f"eight tokens without a toll keep {mean:.2f}" in readme
+    for rung, share in (("6", "99.999"), ("7", "0.045")):
+        (one,) = [one for number, _, one in table.STEPS if number == rung]
+        own = described(one.spec(task="recite"))[0].mixer_options
+        (explained,) = [
+            read_explanation(path)
+            for path in table.ROOT.glob("*/explain.json")
+            if read_record(path.parent / "record.json")["spec"]["mixer_options"] == own
+        ]
+        (filler,) = [
+            trace
+            for trace in explained.traced.gates
+            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
+        ]
+        assert f"{100 * (1 - filler.zeros):.3f}" == share
+        assert f"{share} %" in findings
+        if rung == "6":
+            far = explained.probes[-1]
+            assert f"finds {far.places[-1].found.mean:.3f} of the rules in the state" in findings
+            assert f"and {far.said.mean:.3f} are said" in findings
+            assert f"by {filler.mean:.2f} on average" in findings
     # The first seed of the grids, at the rate that dev did not choose.
     for words, rung in (("with the sigmoid", "7a"), ("with the clip", "7")):
         (one,) = [one for number, _, one in table.STEPS if number == rung]
