@@ -97,7 +97,8 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "\x1b" not in done.stderr
-    lines = done.stderr.splitlines()
+    begun, *lines = done.stderr.splitlines()
+    assert begun == "2 runs to make in runs"
     assert [line[:6] for line in lines[:2]] == ["[1/2] ", "[2/2] "]
     assert any(f"{LABEL} rate 0.003: retention" in line for line in lines)
     assert len(lines) == 3
@@ -113,6 +114,7 @@ def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
+    assert process.stderr.readline() == "2 runs to make in my runs\n"
     # Not before its line is out: a record is on disk a moment sooner.
     failed = process.stderr.readline()
     os.killpg(process.pid, signal.SIGINT)
