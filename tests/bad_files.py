@@ -22,7 +22,7 @@ TEXTS = {
     ),
     "needs.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads): super().__init__()\n",
     "takes.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads=4): super().__init__()\n",
-    "any.py": f"{_MODULE}{_PARTS}    def __init__(self, width, **more): super().__init__()\n",
+    "any.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, known: int = 1, **more): ...\n",
     "picky.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
         "        super().__init__()\n"

@@ -105,6 +105,7 @@ BAD = [
     ("run --mixer delta[heads=8]", "delta[heads=8]", "write 'delta' and --mixer-options.heads '8'"),
     ("run --mixer needs.py:M", "needs.py:M", "takes heads by its place; put a * before it"),
     ("run --mixer takes.py:M --mixer-options.heads 2", "heads", "put a * before it"),
+    ("run --mixer any.py:M --mixer-options.known x", "known", "valid integer"),
     ("run --mixer any.py:M --mixer-options.heads 2", "heads", "**more names no option; name it"),
     ("check takes.py:M --mixer-options.heads 2", "'M'", "put a * before it"),
     ("run --mixer empty.py:M", "empty.py has no M", "has no Module"),

@@ -279,8 +279,9 @@ def _hint(kind: type[Any], option: str) -> str | None:
     """What hides an option from us in its constructor, if something does."""
     if any(parameter.name == option for parameter in _positional(kind)):
         return _keyword_only(option)
-    for parameter in inspect.signature(kind.__init__).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
+    parameters = inspect.signature(kind.__init__).parameters
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and option not in parameters:
             return f"**{parameter.name} names no option; name it: (self, width, *, {option})"
     return None
 
