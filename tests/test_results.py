@@ -16,6 +16,7 @@ from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
 from rulekeep.explain.record import GATE, read_explanation
 from rulekeep.presets import PRESETS, ladder
+from rulekeep.report import merged
 from rulekeep.resolving import described
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import step_times
@@ -414,6 +415,16 @@ def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() 
         mean = group.summary("retention", context).mean
         assert f"{mean:.{len(said) - 2}f}" == said
         assert said in FINDINGS.read_text()
+
+
+def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
+    (path, *_) = (ROOT / "results" / "exam").glob("*/record.json")
+    done = read_record(path)
+    further = {**done["spec"], "test_contexts": [64, 16384]}
+    for status, count in (("done", 1), ("diverged", 1), ("failed", 2)):
+        one = {**done, "status": status}
+        assert len(merged([one, {**one, "spec": further}])) == count
+    assert len(merged([done, {**done, "status": "failed"}])) == 2
 
 
 def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(

@@ -4,19 +4,19 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rulekeep.store import Record
+from rulekeep.store import RESULTS, Record
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
     """Each trained model once: of records that differ in the lengths tested alone, the first.
 
-    It has what the others have more. A run that has no model stands for itself.
+    It has what the others have more. A run without a result stands for itself.
     """
-    found: dict[str, Record] = {}
+    found: dict[tuple[str, str], Record] = {}
     for place, record in enumerate(records):
-        key = str(place)
-        if record["status"] == "done":
-            key = training(record["spec"], str(record.get("source")))
+        status = record["status"]
+        trained = status in RESULTS and training(record["spec"], str(record.get("source")))
+        key = (status, trained or str(place))
         found[key] = joined(found[key], record) if key in found else record
     return list(found.values())
 
