@@ -20,10 +20,9 @@ from torch import nn
 
 
 class Honest(nn.Module):
-    def __init__(self, width, *, far=False, low=False):
+    def __init__(self, width):
         super().__init__()
         self.write, self.gate = nn.Linear(width, width), nn.Parameter(torch.zeros(width))
-        self.far, self.low = far, low
 
     def init_state(self, batch_size):
         return (self.gate.new_zeros(batch_size, len(self.gate)),)

@@ -1,8 +1,7 @@
 """A mixer that sees what follows would win: it is tried before its run, and watched in it.
 
     screen(spec)                      # before anything is trained: a mixer from outside
-    with watched() as watch: ...      # the run
-    watch.check()                     # what its trained model answered
+    with watched(spec): ...           # the run: what its trained model answers
 
 The screen is quick and saves the training: texts that differ from a place on, whose outputs have
 to be the same before it. The watch is what counts, for it looks at the trained model. Told the true
@@ -46,19 +45,22 @@ def screen(spec: AnySpec) -> None:
     Raises:
         MixerError: it has another form than the contract's, or sees later tokens.
     """
-    tried: dict[str, Callable[[], Mixer]] = {}
-    longest: tuple[int, ...] = ()
     if isinstance(spec, RunSpec):
-        if any(plugin_file(name) is not None for name in spec.mixers):
-            tried = dict(zip(spec.mixers, resolve(spec).mixers, strict=True))
-        width, device, longest = spec.width, spec.device, (spec.context, max(spec.tested))
+        names, width, device = spec.mixers, spec.width, spec.device
+        longest: tuple[int, ...] = (spec.context, max(spec.tested))
     elif isinstance(spec, ArticleCell) and spec.challenger is not None:
-        tried = {spec.challenger.mixer: article_mixer(spec)}
-        width, device, longest = PUBLISHED_WIDTH, "cpu", (spec.context,)
-    for name, make in tried.items():
-        if plugin_file(name) is not None:
-            lengths = {_ODD, *(min(LONGEST, length) for length in longest)}
-            _try(name, make, width, sorted(lengths), device)
+        names, width, device = (spec.challenger.mixer,), PUBLISHED_WIDTH, "cpu"
+        longest = (spec.context,)
+    else:
+        return
+    outside = {name for name in names if plugin_file(name) is not None}
+    if not outside:
+        return
+    makers = resolve(spec).mixers if isinstance(spec, RunSpec) else (article_mixer(spec),)
+    lengths = sorted({_ODD, *(min(LONGEST, length) for length in longest)})
+    for name, make in dict(zip(names, makers, strict=True)).items():
+        if name in outside:
+            _try(name, make, width, lengths, device)
 
 
 def part_of(mixer: "Mixer") -> "nn.Module":
@@ -148,12 +150,19 @@ class Watch:
 
 
 @contextmanager
-def watched() -> "Iterator[Watch]":
-    """Watches every answer that a model gives meanwhile.
+def watched(spec: AnySpec) -> Iterator[None]:
+    """Watches every answer that the model of a run gives meanwhile, and checks them at its end.
 
     From outside, and not where answers are scored: no figure comes out of it, so that the code
-    that figures come out of, and with it every run's id, is the same as without.
+    that figures come out of, and with it every run's id, is the same as without. In bfloat16 a
+    text at once and a token at a time may choose between like scores otherwise: it is left alone.
+
+    Raises:
+        MixerError: as `Watch.check`.
     """
+    if not (isinstance(spec, RunSpec) and spec.precision == "float32"):
+        yield
+        return
     from rulekeep.evaluation import ModelPredictor
 
     watch, read = Watch(), ModelPredictor.read
@@ -165,9 +174,10 @@ def watched() -> "Iterator[Watch]":
 
     ModelPredictor.read = and_watch  # type: ignore[method-assign]
     try:
-        yield watch
+        yield
     finally:
         ModelPredictor.read = read  # type: ignore[method-assign]
+    watch.check()
 
 
 class _UnableError(Exception):

@@ -16,14 +16,14 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.resolving import described
-from rulekeep.screening import Watch, screen, watched
-from rulekeep.specs import KINDS, AnySpec, RunSpec, UsageError
+from rulekeep.screening import screen, watched
+from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     RESULTS,
     BusyError,
@@ -267,11 +267,10 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:
-        with watched() if _is_watched(spec) else nullcontext(Watch()) as watch:
+        with watched(spec):
             made = getattr(importlib.import_module(module), function)(
                 spec, folder, progress, follow.log
             )
-        watch.check()
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
@@ -281,11 +280,6 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     folder.checkpoint.unlink(missing_ok=True)
     folder.log.unlink(missing_ok=True)
     return "done"
-
-
-def _is_watched(spec: AnySpec) -> bool:
-    # In bfloat16 a text at once and a token at a time may choose between like scores otherwise.
-    return isinstance(spec, RunSpec) and spec.precision == "float32"
 
 
 def _set_aside(folder: RunFolder) -> list[str]:

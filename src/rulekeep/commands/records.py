@@ -106,7 +106,8 @@ def report(
     proofs, notes, losses = list[Record](), list[str](), list[Explanation]()
     for one in roots:
         certified, said = _certificates(one)
-        proofs, notes = [*proofs, *certified], [*notes, *said]
+        proofs += certified
+        notes += said
         losses += explanations(one, notes)
     # Measured side by side, it is of one record.
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
@@ -119,7 +120,8 @@ def report(
             raise UsageError(
                 f"--certificates {certificates}: has none; name the --out of rulekeep certify"
             )
-        proofs, notes = [*proofs, *others], [*notes, *said]
+        proofs += others
+        notes += said
         command += ["--certificates", certificates]
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.

@@ -231,9 +231,8 @@ def _said(spec: AnySpec) -> str:
     """A run's name, and what else it was given."""
     if not isinstance(spec, RunSpec):
         return spec.label
-    settings = {key: getattr(spec, key) for key in ("width", "layers", "hidden", "added_positions")}
-    default = RunSpec()
-    given = {key: value for key, value in settings.items() if value != getattr(default, key)}
+    settings = {"width", "layers", "hidden", "added_positions"}
+    given = spec.model_dump(include=settings, exclude_defaults=True)
     options = {**spec.task_options, **spec.mixer_options, **given}
     return ", ".join([spec.label, *(f"{key} {value}" for key, value in options.items())])
 

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.explain.record import GATE, Bin, Trace, Traced
-from rulekeep.mixers.base import Mixer, Outside
+from rulekeep.mixers.base import Mixer
 from rulekeep.model import LanguageModel, ModelState
+from rulekeep.screening import part_of
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.sampled import Sample, SampledTask
 
@@ -180,7 +181,7 @@ def _keep(inputs: dict[int, Tensor], layer: int) -> Any:
 
 
 def _gated(mixer: Mixer) -> WriteGated | None:
-    asked = mixer.module if isinstance(mixer, Outside) else mixer
+    asked = part_of(mixer)
     return asked if isinstance(asked, WriteGated) else None
 
 

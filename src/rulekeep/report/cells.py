@@ -234,8 +234,13 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]
 
 
 def spoken(label: str) -> str:
-    """As one says it: "attention, rotary positions, earliness", "attention, no positions"."""
+    """As one says it: "attention, rotary positions, earliness", "attention, no positions".
+
+    A name with a comma in it that is none of ours stays as it is.
+    """
     name, *parts = label.split(", ")
+    if any(" " not in part for part in parts):
+        return label
     options = dict(part.rsplit(" ", 1) for part in parts)
     # Earliness says how early a token is, which is not where: it stands beside positions.
     early = options.get("added_positions") == "earliness"

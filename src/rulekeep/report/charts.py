@@ -116,19 +116,11 @@ def cut(label: str, length: int = 38) -> str:
 def legend_names(labels: Iterable[str]) -> dict[str, str]:
     """What a legend calls each label: as one says it, so that what differs is not cut off."""
     known = list(dict.fromkeys(labels))
-    said = [_spoken(label) for label in known]
+    said = [spoken(label) for label in known]
     return {
         label: cut(name if said.count(name) == 1 else label)
         for label, name in zip(known, said, strict=True)
     }
-
-
-def _spoken(label: str) -> str:
-    try:
-        return spoken(label)
-    except ValueError:
-        # A name of the user's own with a comma in it.
-        return label
 
 
 def wrapped(title: str) -> str:
