@@ -205,6 +205,23 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
         assert training(asked.model_dump(mode="json"), source) in stood
 
 
+# `apply` with 2 rules has few: planning says so, and so does each record.
+@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
+def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_lengths_tested() -> (
+    None
+):
+    mixers = PRESETS["rule-counts"].__kwdefaults__["mixers"]
+    asked = [spec.model_dump(mode="json") for spec in PRESETS["rule-counts"]([])]
+    usual = [
+        spec.model_dump(mode="json") for spec in exam([], mixers=mixers) if spec.task != "recall"
+    ]
+    counts = [one["task_options"].pop("rules") for one in asked]
+    assert sorted(counts) == [2] * len(usual) + [8] * len(usual)
+    assert {max(one.pop("test_contexts")) for one in asked} == {256}
+    assert {max(one.pop("test_contexts")) for one in usual} == {4096}
+    assert all(one in usual for one in asked)
+
+
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER]
     assert made[-1] == ("sparse_delta", {}, {"hidden": 240, "added_positions": "earliness"})
@@ -223,6 +240,8 @@ def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
     assert one.settings == beside.settings
 
 
+# `apply` with 2 rules has few: planning says so, and so does each record.
+@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_made(name: str) -> None:
     function = PRESETS[name]

@@ -7,6 +7,7 @@ learning rates on the dev split before it runs the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rulekeep.contestants import chosen_rate, rate_runs
@@ -98,6 +99,12 @@ LADDER = contestants(
 LADDER_ASIDE = contestants(
     "sparse_delta[hidden=240,slack=0,straight_through=false,read_first=false,toll=0,"
     "added_positions=earliness]"
+)
+# The exam has 4 rules. Fewer and more are for our memory and the attention that dev scores best in
+# most cells: some 7 core-hours.
+RULE_COUNTS = (2, 8)
+RULE_COUNT_MIXERS = contestants(
+    "attention[positions=rotary],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # Seven times the parameters, to see that nothing hangs on the exam's small model.
 WIDE = contestants(
@@ -252,6 +259,18 @@ def ladder(
     return _exam(records, mixers, _LADDER, _BOTH_PLACEMENTS)
 
 
+def rule_counts(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = RULE_COUNT_MIXERS
+) -> Sequence[AnySpec]:
+    """Rotary attention and our memory with 2 and 8 rules: the exam but recall, to 256 tokens."""
+    length = _EXAM._replace(tested=(_EXAM.context,))
+    return [
+        spec
+        for rules in RULE_COUNTS
+        for spec in _exam(records, mixers, length, _WITHOUT_RECALL, task_options={"rules": rules})
+    ]
+
+
 def wide(records: Sequence[Record], *, mixers: Sequence[Contestant] = WIDE) -> Sequence[AnySpec]:
     """Rotary attention and our memory at width 128 and 4 layers: recite marked, 3 seeds."""
     return _exam(records, mixers, _CATALOGUE, _MARKED, WIDE_SEEDS)
@@ -302,6 +321,7 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "beyond": beyond,
     "beyond-attention": beyond_attention,
     "ladder": ladder,
+    "rule-counts": rule_counts,
     "wide": wide,
     "literature": literature,
 }
@@ -313,17 +333,22 @@ def _exam(
     length: _Length,
     cells: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
     seeds: Sequence[int] = SEEDS,
+    task_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Sequence[AnySpec]:
     specs: list[AnySpec] = []
     for one in mixers:
         for (chosen_on, placed), taken_by in cells.items():
             # By the same rule for every mixer.
-            base = {**_cell(chosen_on, placed, *length), "seed": seeds[0]}
+            base = {**_cell(chosen_on, placed, *length, **task_options), "seed": seeds[0]}
             specs += rate_runs(one, records, base)
             rate = chosen_rate(one, records, base)
             if rate is not None:
                 specs += [
-                    one.spec(**_cell(task, placement, *length), seed=seed, learning_rate=rate)
+                    one.spec(
+                        **_cell(task, placement, *length, **task_options),
+                        seed=seed,
+                        learning_rate=rate,
+                    )
                     for seed in seeds
                     for task, placement in taken_by
                 ]
@@ -331,11 +356,11 @@ def _exam(
 
 
 def _cell(
-    task: str, placement: str, context: int, tested: tuple[int, ...], steps: int
+    task: str, placement: str, context: int, tested: tuple[int, ...], steps: int, **options: Any
 ) -> dict[str, Any]:
     return {
         "task": task,
-        "task_options": {"placement": placement},
+        "task_options": {"placement": placement, **options},
         "context": context,
         "test_contexts": [SHORTEST_TESTED.get(task, 64), *tested],
         "steps": steps,
