@@ -1,9 +1,9 @@
-"""Our memory beside attention, and beyond the lengths trained on: README, docs/findings.md.
+"""Our memory beside attention, and beyond the lengths trained on: README, docs/evidence.md.
 
     python benchmarks/beyond_table.py                     # of results/exam and results/beyond
     python benchmarks/beyond_table.py RUNS RUNS           # of other folders, as one contest
 
-First README's table, a figure a length; then those of docs/findings.md, with more of each.
+First README's table, a figure a length; then those of docs/evidence.md, with more of each.
 At the longest length trained on: retention, `exact` and steps beside the attention that dev scores
 best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
 every length tested, beside the attention that test scores best at that very length. Means over the
@@ -63,7 +63,7 @@ def headline(found: list[tuple[Contest, Group]]) -> str:
 
 
 def details(found: list[tuple[Contest, Group]]) -> list[str]:
-    """The tables of docs/findings.md."""
+    """The tables of docs/evidence.md."""
     return [
         _within(found, "retention"), _within(found, "exact"),
         _beyond(found, "retention"), _beyond(found, "exact"),

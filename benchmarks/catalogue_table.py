@@ -1,4 +1,4 @@
-"""The tables of the catalogue in README, out of its records.
+"""The tables of the catalogue in docs/evidence.md, out of its records.
 
     python benchmarks/catalogue_table.py                  # of results/catalogue
     python benchmarks/catalogue_table.py RUNS
@@ -38,7 +38,7 @@ _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions"
 class Row(NamedTuple):
     """A mechanism in one cell: what it costs, its retention and `exact` at each length, or None.
 
-    `seeds` has the retention of each seed.
+    `seeds` has the retention of each seed, by seed.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     kib: float
     rate: float
     retention: Mapping[int, Summary | None]
-    seeds: Mapping[int, Sequence[float]]
+    seeds: Mapping[int, Mapping[int, float]]
     exact: Mapping[int, Summary | None]
 
     @property
@@ -126,7 +126,7 @@ def name_of(one: Contestant) -> str:
 
 
 def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
-    scores: dict[str, dict[int, list[float]]] = {"retention": {}, "exact": {}}
+    scores: dict[str, dict[int, dict[int, float]]] = {"retention": {}, "exact": {}}
     costs = None
     for run in runs:
         tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
@@ -134,13 +134,13 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
             if context in tested or run["status"] == "diverged":
                 for figure, found in scores.items():
                     value = tested[context][figure] if context in tested else math.nan
-                    found.setdefault(context, []).append(value)
+                    found.setdefault(context, {})[run["spec"]["seed"]] = value
         if run["status"] == "done":
             costs = run["costs"]
     assert costs is not None, f"{one.mixer}: every seed diverged"
     layers = one.spec().layers
     retention, exact = (
-        {c: summarise_scores(found[c]) if c in found else None for c in contexts}
+        {c: summarise_scores(list(found[c].values())) if c in found else None for c in contexts}
         for found in scores.values()
     )
     return Row(
@@ -149,7 +149,7 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
         costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
         runs[0]["spec"]["learning_rate"],
         retention,
-        {c: scores["retention"].get(c, ()) for c in contexts},
+        {c: scores["retention"].get(c, {}) for c in contexts},
         exact,
     )
 

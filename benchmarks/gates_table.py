@@ -1,4 +1,4 @@
-"""How often the write gates of trained models open, by kind of token: for docs/findings.md.
+"""How often the write gates of trained models open, by kind of token: for docs/evidence.md.
 
     python benchmarks/gates_table.py                      # of results/beyond
     python benchmarks/gates_table.py RUNS

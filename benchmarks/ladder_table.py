@@ -1,16 +1,18 @@
-"""The ladder of docs/findings.md: from the article's slots to our memory, one change a rung.
+"""The ladder of docs/evidence.md: from the article's slots to our memory, one change a rung.
 
     python benchmarks/ladder_table.py                     # of results/catalogue
     python benchmarks/ladder_table.py RUNS
 
 The runs of the preset `ladder`: retention on test and, at the longest length, `exact`: means over
-the seeds with 95 % intervals (Student t), early and marked rules, each at the rate that dev chose.
-A rung with fewer than five seeds is named below as not run yet. Draws `ladder.png` beside them: a
-rung a row, each seed a point, the interval a bar.
+the seeds with 95 % intervals (Student t), early and marked rules, each at the rate that dev chose;
+and what retention gains there on the rung that it changes, paired by seed.
+A rung with fewer than five seeds is named below as not run yet. First the short table of
+docs/findings.md, retention at the longest length alone. Draws `ladder.png` beside them: a rung a
+row, each seed a point, the interval a bar.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from catalogue_table import ROOT, Row, row_of
@@ -22,6 +24,7 @@ from rulekeep.article.report import markdown_table
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import LADDER, LADDER_ASIDE
 from rulekeep.store import Record, read_runs, write_bytes
+from rulekeep.summary import paired_difference
 
 PLACEMENTS = ("early", "marked")
 # Within the lengths trained on, and where gates that leak a little, or less than that, are seen.
@@ -38,14 +41,28 @@ RUNGS = (
     "the gate sees eight tokens, from zero",
     "reads before it writes",
     "a toll on open gates",
-    "and on shut ones, down to a margin",
-    "as the next, without the signal",
+    "and on those that have only just shut",
+    "the next without the signal",
     "the first 500 updates free of toll: sparse_delta",
 )
 # Beside the chain, under the rung that it differs from.
 ASIDE, SIGMOID = 7, "the same with a sigmoid: no exact zeros"
+# What a rung is held against where that is not the one above it.
+BESIDE = {"7a": "7", "8": "7", "11": "12", "12": "10"}
 STEPS = [(f"{place}", *rung) for place, rung in enumerate(zip(RUNGS, LADDER, strict=True), 1)]
 STEPS.insert(ASIDE, (f"{ASIDE}a", SIGMOID, *LADDER_ASIDE))
+
+
+def short(records: Sequence[Record]) -> str:
+    """The rungs with retention at the longest length, both placements in one table."""
+    by_placement = [_rows(records, placement) for placement in PLACEMENTS]
+    head = ["", "one change a rung", *(f"{placement} rules" for placement in PLACEMENTS)]
+    body = []
+    for rungs in zip(*by_placement, strict=True):
+        number, rung, _ = rungs[0]
+        kept = [text_of(row and row.retention[CONTEXTS[-1]]) for *_, row in rungs]
+        body.append([number, rung, *kept])
+    return markdown_table(head, body) + "\n"
 
 
 def page(records: Sequence[Record]) -> str:
@@ -53,7 +70,8 @@ def page(records: Sequence[Record]) -> str:
     parts = []
     for placement in PLACEMENTS:
         head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS)]
-        head += [f"exact at {CONTEXTS[-1]:,}", "rate"]
+        head += [f"exact at {CONTEXTS[-1]:,}", "rate", f"gain at {CONTEXTS[-1]:,}", "over"]
+        rows = {number: row for number, _, row in _rows(records, placement)}
         body, missing = [], []
         for number, rung, row in _rows(records, placement):
             if row is None:
@@ -61,7 +79,7 @@ def page(records: Sequence[Record]) -> str:
                 continue
             cells = [text_of(row.retention[context]) for context in CONTEXTS]
             cells.append(text_of(row.exact[CONTEXTS[-1]]))
-            body.append([number, rung, *cells, f"{row.rate:g}"])
+            body.append([number, rung, *cells, f"{row.rate:g}", *_gain(number, rows)])
         if body:
             parts.append(markdown_table(head, body) + "\n")
         if missing:
@@ -84,9 +102,8 @@ def figure(records: Sequence[Record]) -> Figure:
                 if row is None or summary is None or summary.mean is None:
                     continue
                 colour = COLOURS[place]
-                axes.plot(
-                    row.seeds[context], [at] * len(row.seeds[context]), ".", color=colour, alpha=0.4
-                )
+                each = list(row.seeds[context].values())
+                axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
                 (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
                 shown.setdefault(context, mean)
                 if summary.low is not None:
@@ -107,6 +124,16 @@ def figure(records: Sequence[Record]) -> Figure:
     return drawn
 
 
+def _gain(number: str, rows: Mapping[str, Row | None]) -> tuple[str, str]:
+    """What a rung keeps more than the one that it changes, and which that is."""
+    at, numbers = CONTEXTS[-1], list(rows)
+    over = BESIDE.get(number, numbers[max(numbers.index(number) - 1, 0)])
+    mine, other = rows[number], rows[over]
+    if over == number or mine is None or other is None:
+        return "–", "–"
+    return paired_difference(mine.seeds[at], other.seeds[at]).summary.text(), over
+
+
 def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, str, Row | None]]:
     return [
         (number, rung, row_of(one, records, "recite", placement, CONTEXTS))
@@ -118,4 +145,4 @@ if __name__ == "__main__":
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
     kept = read_runs(root).records
     write_bytes(root / FIGURE, as_bytes(figure(kept), "png"))
-    sys.stdout.write(page(kept))
+    sys.stdout.write(f"{short(kept)}\n{page(kept)}")

@@ -58,7 +58,7 @@ def figure(records: Sequence[Record]) -> Figure:
         x = [row.kib * 1.05 ** (place - 1.5) for row in run]
         summaries = [row.retention[TESTED] for row in run]
         for at, row, summary in zip(x, run, summaries, strict=True):
-            values = row.seeds[TESTED]
+            values = list(row.seeds[TESTED].values())
             axes.plot([at] * len(values), values, ".", color=colour, alpha=0.4)
             if summary is not None and summary.low is not None:
                 axes.plot([at, at], [summary.low, summary.high], color=colour, linewidth=1.2)
