@@ -329,7 +329,7 @@ def test_the_findings_state_what_the_ladders_rungs_keep_of_early_rules(rungs: di
 
 def test_readme_and_findings_state_what_a_toll_adds_where_rules_are_marked(rungs: dict) -> None:
     rows = rungs["marked"]
-    each = {n: rows[n].seeds[16384] for n in ("7", "10", "12")}
+    each = {n: rows[n].seeds[16384] for n in ("7", "9", "10", "12")}
     means = {n: rows[n].retention[16384].mean for n in each}
     gain = paired_difference(each["10"], each["7"]).summary
     findings, evidence = unwrapped(FINDINGS), unwrapped(EVIDENCE)
@@ -339,7 +339,7 @@ def test_readme_and_findings_state_what_a_toll_adds_where_rules_are_marked(rungs
     assert gain.low > 0
     assert f"{gain.mean:.3f} more ({gain.low:.3f} to {gain.high:.3f}; 10 over 7)" in findings
     assert f"and {gain.mean:.3f} ({gain.low:.3f} to {gain.high:.3f}) more than rung 7" in evidence
-    lowest = math.floor(1000 * min(min(each[n].values()) for n in ("10", "12"))) / 1000
+    lowest = math.floor(1000 * min(min(each[n].values()) for n in ("9", "10", "12"))) / 1000
     for said in (findings, evidence):
         assert f"each seed keeps {lowest:.3f} or more" in said
     said = f"exact zeros keep {means['7']:.2f}, and {means['10']:.3f} with the toll"
@@ -357,6 +357,35 @@ def test_one_rung_alone_gains_more_of_early_rules_than_noise(rungs: dict) -> Non
     }
     assert [number for number, gain in gains.items() if gain.low > 0] == ["7"]
     assert f"has an interval above 0: {gains['7'].text()}" in unwrapped(FINDINGS)
+
+
+def test_the_findings_state_what_sight_and_speed_of_a_gate_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The controls are named by where they stand in the project.
+    monkeypatch.chdir(ROOT)
+    table = script("gate_controls")
+    assert table.page(table.RUNGS, table.ROOT) in EVIDENCE.read_text()
+    records = [one for root in (table.RUNGS, table.ROOT) for one in read_runs(root).records]
+    row_of = script("catalogue_table").row_of
+    kept = {
+        name: row_of(one, records, "recite", "early", (16384,)).retention[16384].mean
+        for *_, name, one in table.GATES
+    }
+    said = f"moves as far keeps {kept['ScaledGate']:.2f}"
+    assert said in unwrapped(ROOT / "README.md")
+    assert f"{said}, one of eight that moves no further {kept['SlowedGate']:.2f}" in unwrapped(
+        FINDINGS
+    )
+    page = table.page(table.RUNGS, table.ROOT)
+    for gain in ("0.373 (0.042 to 0.704)", "0.266 (0.072 to 0.460)"):
+        assert gain in page
+        assert gain in unwrapped(EVIDENCE).split("Speed does as much")[1]
+    asked = [described(spec) for spec in table.sweep()]
+    assert {(source, spec.seed, spec.mixer) for spec, source in asked} == {
+        (one["source"], one["spec"]["seed"], one["spec"]["mixer"])
+        for one in read_runs(table.ROOT).records
+    }
 
 
 def test_the_evidence_states_what_the_gates_of_two_rungs_do() -> None:
