@@ -128,10 +128,11 @@ def _gain(number: str, rows: Mapping[str, Row | None]) -> tuple[str, str]:
     """What a rung keeps more than the one that it changes, and which that is."""
     at, numbers = CONTEXTS[-1], list(rows)
     over = BESIDE.get(number, numbers[max(numbers.index(number) - 1, 0)])
-    mine, other = rows[number], rows[over]
-    if over == number or mine is None or other is None:
+    mine, other = (None if row is None else row.seeds[at] for row in (rows[number], rows[over]))
+    # One may be of another preset, and not tested as far.
+    if over == number or not mine or not other:
         return "–", "–"
-    return paired_difference(mine.seeds[at], other.seeds[at]).summary.text(), over
+    return paired_difference(mine, other).summary.text(), over
 
 
 def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, str, Row | None]]:

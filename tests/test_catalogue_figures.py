@@ -65,6 +65,32 @@ def test_a_rung_without_all_its_seeds_has_no_row_and_is_named(rungs: list[Record
     assert "Not run yet, marked rules: 13 of 13 rungs." in ladder.page(early)
 
 
+def test_a_gain_is_over_the_rung_that_is_changed_and_of_what_both_were_tested_at(
+    rungs: list[Record],
+) -> None:
+    def gains(records: list[Record]) -> dict[str, tuple[str, ...]]:
+        rows = [line.split("|") for line in ladder.page(records).split("\n\n")[0].splitlines()]
+        return {row[1].strip(): tuple(cell.strip() for cell in row[-3:-1]) for row in rows[2:]}
+
+    found = gains(rungs)
+    places = {number: place for place, (number, *_) in enumerate(ladder.STEPS)}
+    over = {"1": "–", "7a": "7", "8": "7", "9": "8", "11": "–"}
+    assert {number: found[number][1] for number in over} == over
+    for number, (gain, other) in found.items():
+        if other != "–":
+            assert gain.split(" ")[0] == f"{(places[number] - places[other]) / 100:.3f}"
+    own = catalogue._own(
+        described(ladder.STEPS[2][2].spec(task="recite"))[0].model_dump(mode="json")
+    )
+    nearer = [
+        {**one, "evaluations": [row for row in one["evaluations"] if row["context"] < 16384]}
+        if catalogue._own(one["spec"]) == own
+        else one
+        for one in rungs
+    ]
+    assert gains(nearer)["3"] == gains(nearer)["4"] == ("–", "–")
+
+
 def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Record]) -> None:
     for panel in ladder.figure(rungs).axes:
         points = [line for line in panel.lines if line.get_marker() == "."]
