@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FINDINGS = ROOT / "docs" / "findings.md"
 EVIDENCE = ROOT / "docs" / "evidence.md"
+RUN_FOLDERS = ("exam", "exam-quick", "beyond", "catalogue", "gate-controls")
 # What an adult reads of plain text in the mean (Brysbaert 2019).
 WORDS_A_MINUTE = 238
 QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
@@ -224,7 +225,7 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     assert table.page(table.ROOT) in EVIDENCE.read_text()
 
 
-@pytest.mark.parametrize("folder", ["exam", "exam-quick", "beyond", "catalogue"])
+@pytest.mark.parametrize("folder", RUN_FOLDERS)
 def test_no_committed_run_sees_what_follows(folder: str) -> None:
     """Told the true answer so far, each says what it says by itself until it errs; but for ties."""
     for record in read_runs(ROOT / "results" / folder).records:
@@ -554,7 +555,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     assert group.by_seed("retention", tests[0]["context"]) == {run.seed: tests[0]["retention"]}
 
 
-@pytest.mark.parametrize("folder", ["exam", "exam-quick", "beyond", "catalogue", "certificates"])
+@pytest.mark.parametrize("folder", [*RUN_FOLDERS, "certificates"])
 def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(ROOT / "results" / folder)) == 0
     assert ", 0 broken, 0 runs without a record" in capsys.readouterr().out
