@@ -20,7 +20,6 @@ from rulekeep.article.report import markdown_table
 from rulekeep.presets import LADDER, SEEDS, ladder
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.store import read_runs
-from rulekeep.summary import paired_difference
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNGS, ROOT = RESULTS / "catalogue", RESULTS / "gate-controls"
@@ -55,21 +54,19 @@ def page(*roots: Path) -> str:
     # Here, since a sweep file is loaded without the scripts beside it in reach.
     from catalogue_table import row_of
     from exam_table import text_of
-    from ladder_table import CONTEXTS
+    from ladder_table import CONTEXTS, NONE, gain
 
     records = [record for root in roots for record in read_runs(root).records]
     longest = CONTEXTS[-1]
     head = ["in sight", "a step moves z", "recite, early", *(f"{at:,} tokens" for at in CONTEXTS)]
     head += [f"seeds 1 to 5 at {longest:,}", f"gain at {longest:,} over rung 6"]
-    body, first = [], row_of(GATES[0][-1], records, "recite", "early", CONTEXTS)
-    for sight, speed, name, one in GATES:
-        row = row_of(one, records, "recite", "early", CONTEXTS)
+    body = []
+    rows = [row_of(one, records, "recite", "early", CONTEXTS) for *_, one in GATES]
+    for (sight, speed, name, _), row in zip(GATES, rows, strict=True):
         cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
         each = [] if row is None else [kept for _, kept in sorted(row.seeds[longest].items())]
-        gain = "–"
-        if row is not None and first is not None and one is not GATES[0][-1]:
-            gain = paired_difference(row.seeds[longest], first.seeds[longest]).summary.text()
-        body.append([sight, speed, name, *cells, ", ".join(f"{kept:.3f}" for kept in each), gain])
+        gained = NONE if row is rows[0] else gain(row, rows[0])
+        body.append([sight, speed, name, *cells, ", ".join(f"{kept:.3f}" for kept in each), gained])
     return markdown_table(head, body) + "\n"
 
 

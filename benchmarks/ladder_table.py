@@ -12,7 +12,7 @@ row, each seed a point, the interval a bar.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from catalogue_table import ROOT, Row, row_of
@@ -49,6 +49,7 @@ RUNGS = (
 ASIDE, SIGMOID = 7, "the same with a sigmoid: no exact zeros"
 # What a rung is held against where that is not the one above it.
 BESIDE = {"7a": "7", "8": "7", "11": "12", "12": "10"}
+NONE = "–"
 STEPS = [(f"{place}", *rung) for place, rung in enumerate(zip(RUNGS, LADDER, strict=True), 1)]
 STEPS.insert(ASIDE, (f"{ASIDE}a", SIGMOID, *LADDER_ASIDE))
 
@@ -71,15 +72,20 @@ def page(records: Sequence[Record]) -> str:
     for placement in PLACEMENTS:
         head = ["", f"recite, {placement}", *(f"{at:,} tokens" for at in CONTEXTS)]
         head += [f"exact at {CONTEXTS[-1]:,}", "rate", f"gain at {CONTEXTS[-1]:,}", "over"]
-        rows = {number: row for number, _, row in _rows(records, placement)}
+        rungs = _rows(records, placement)
+        rows = {number: row for number, _, row in rungs}
         body, missing = [], []
-        for number, rung, row in _rows(records, placement):
+        for number, rung, row in rungs:
             if row is None:
                 missing.append(number)
                 continue
             cells = [text_of(row.retention[context]) for context in CONTEXTS]
             cells.append(text_of(row.exact[CONTEXTS[-1]]))
-            body.append([number, rung, *cells, f"{row.rate:g}", *_gain(number, rows)])
+            over = beside(number)
+            gained = gain(row, None if over is None else rows[over])
+            # What was not compared is not named.
+            said = over if over is not None and gained != NONE else NONE
+            body.append([number, rung, *cells, f"{row.rate:g}", gained, said])
         if body:
             parts.append(markdown_table(head, body) + "\n")
         if missing:
@@ -124,15 +130,18 @@ def figure(records: Sequence[Record]) -> Figure:
     return drawn
 
 
-def _gain(number: str, rows: Mapping[str, Row | None]) -> tuple[str, str]:
-    """What a rung keeps more than the one that it changes, and which that is."""
-    at, numbers = CONTEXTS[-1], list(rows)
-    over = BESIDE.get(number, numbers[max(numbers.index(number) - 1, 0)])
-    mine, other = (None if row is None else row.seeds[at] for row in (rows[number], rows[over]))
+def beside(number: str) -> str | None:
+    """The rung that one changes; None for the first."""
+    numbers = [step[0] for step in STEPS]
+    place = numbers.index(number)
+    return BESIDE.get(number, numbers[place - 1] if place else None)
+
+
+def gain(row: Row | None, over: Row | None) -> str:
+    """What a row keeps more than another at the longest length, paired by seed."""
+    mine, other = (None if one is None else one.seeds[CONTEXTS[-1]] for one in (row, over))
     # One may be of another preset, and not tested as far.
-    if over == number or not mine or not other:
-        return "–", "–"
-    return paired_difference(mine, other).summary.text(), over
+    return paired_difference(mine, other).summary.text() if mine and other else NONE
 
 
 def _rows(records: Sequence[Record], placement: str) -> list[tuple[str, str, Row | None]]:
