@@ -1,6 +1,6 @@
 """Our memory beside attention, and beyond the lengths trained on: README, docs/evidence.md.
 
-    python benchmarks/beyond_table.py                     # of results/exam and results/beyond
+    python benchmarks/beyond_table.py                     # of the committed folders
     python benchmarks/beyond_table.py RUNS RUNS           # of other folders, as one contest
 
 First README's table, a figure a length; then those of docs/evidence.md, with more of each.
@@ -10,7 +10,8 @@ every length tested, beside the attention that test scores best at that very len
 seeds with 95 % intervals (Student t); steps are medians, up to the first look at dev with 0.9 of
 the figure. A cell with fewer than five seeds is left out.
 
-Draws `retention.png` into the last folder: the figure of `rulekeep report`, of these cells alone.
+Draws `retention.png` into results/beyond, or the last folder given: the figure of
+`rulekeep report`, of these cells alone.
 """
 
 import math
@@ -31,7 +32,8 @@ from rulekeep.store import write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, paired_difference
 
 ROOT = Path(__file__).parent.parent / "results"
-FOLDERS = (ROOT / "exam", ROOT / "beyond")
+DRAWN = ROOT / "beyond"
+FOLDERS = (ROOT / "exam", DRAWN, ROOT / "beyond-attention")
 FIGURE = "retention.png"
 OURS = "sparse_delta"
 SIGNAL = "earliness"
@@ -183,7 +185,7 @@ def figure(found: list[tuple[Contest, Group]]) -> bytes:
 
 
 if __name__ == "__main__":
-    folders = [Path(name) for name in sys.argv[1:]] or list(FOLDERS)
-    found = read(*folders)
-    write_bytes(folders[-1] / FIGURE, figure(found))
+    folders = [Path(name) for name in sys.argv[1:]]
+    found = read(*folders or FOLDERS)
+    write_bytes((folders[-1] if folders else DRAWN) / FIGURE, figure(found))
     sys.stdout.write(page(found))

@@ -193,7 +193,7 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
 
 
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
-    """At the rate that stands there: nothing differs but the lengths tested."""
+    """At the rate that stands there: nothing differs but what is tested."""
     stood = {
         training(record["spec"], record["source"])
         for folder in ("exam", "beyond")

@@ -6,9 +6,12 @@ from typing import Any
 
 from rulekeep.store import RESULTS, Record
 
+# What a run tests, and on how many examples: each evaluation says its own.
+_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
+
 
 def merged(records: Iterable[Record]) -> list[Record]:
-    """Each trained model once: of records that differ in the lengths tested alone, the first.
+    """Each trained model once: of records that differ in what they test alone, the first.
 
     It has what the others have more. A run without a result stands for itself.
     """
@@ -22,8 +25,8 @@ def merged(records: Iterable[Record]) -> list[Record]:
 
 
 def training(spec: Mapping[str, Any], source: str) -> str:
-    """What makes a trained model: its spec but for the lengths tested, and its code."""
-    trained = {key: value for key, value in spec.items() if key != "test_contexts"}
+    """What makes a trained model: its spec but for what is tested, and its code."""
+    trained = {key: value for key, value in spec.items() if key not in _TESTED}
     return json.dumps([source, trained], sort_keys=True)
 
 
