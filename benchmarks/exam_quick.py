@@ -34,17 +34,17 @@ def main() -> None:
     load = os.getloadavg()[0]
     rows = []
     for mixer in split_names(options.mixers):
-        rows.append(measure(mixer))
+        rows.append({"mixer": mixer, **measure("exam-quick", "--mixers", mixer)})
         print(f"{mixer}: {rows[-1]['runs']} runs in {rows[-1]['seconds']:.0f} s", flush=True)
     if options.out:
         keep(options.out, load_average=load, rows=rows)
     sys.exit(any(row["seconds"] >= MOST_SECONDS for row in rows))
 
 
-def measure(mixer: str) -> dict[str, Any]:
-    """One sweep of the preset."""
+def measure(preset: str, *words: str) -> dict[str, Any]:
+    """One sweep of a preset."""
     with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "rulekeep", "sweep", "exam-quick", "--mixers", mixer]
+        command = [sys.executable, "-m", "rulekeep", "sweep", preset, *words]
         began = time.monotonic()
         done = subprocess.run(
             [*command, "--workers", str(WORKERS), "--out", "runs"],
@@ -54,7 +54,7 @@ def measure(mixer: str) -> dict[str, Any]:
         records = [read_record(path) for path in Path(name).glob("runs/*/record.json")]
     if done.returncode or not records or any(one["status"] != "done" for one in records):
         sys.exit(f"the sweep failed:\n{done.stderr}")
-    return {"mixer": mixer, "workers": WORKERS, "runs": len(records), "seconds": seconds}
+    return {"workers": WORKERS, "runs": len(records), "seconds": seconds}
 
 
 if __name__ == "__main__":

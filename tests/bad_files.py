@@ -1,6 +1,13 @@
 """Files that a hostile or a clumsy user brings: plug-ins, sweeps, specs and folders."""
 
+from functools import cache
 from pathlib import Path
+
+import tiny
+from report_records import record
+
+from rulekeep.resolving import described
+from rulekeep.store import Record, write_record
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
 _PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"
@@ -75,7 +82,7 @@ TEXTS = {
 
 
 def bring(folder: Path) -> None:
-    """Puts them there, and a folder of runs with a broken record in it."""
+    """Puts them there, and folders of runs: one whole, others with something amiss."""
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
     (folder / "latin.toml").write_bytes("mixer = 'déltä'\n".encode("latin-1"))
@@ -89,3 +96,14 @@ def bring(folder: Path) -> None:
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)
     (folder / "broken" / "a" / "plan.json").write_text("not JSON")
+    for name in ("whole", "shut"):
+        (folder / name / "a").mkdir(parents=True)
+        write_record(folder / name / "a" / "record.json", _record())
+    (folder / "shut" / "report").touch()
+
+
+@cache
+def _record() -> Record:
+    """Of a run that says it is done, without having been made."""
+    spec, source = described(tiny.tiny())
+    return {**record(), "id": "a", "spec": spec.model_dump(mode="json"), "source": source}

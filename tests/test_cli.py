@@ -238,12 +238,19 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
     assert json.loads(cell.read_text())["costs"]["train_seconds"] > 0
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["article --leak --contexts 16,17,18", "show recite --n 50", "--help", "speed --help", "list"],
+)
+def test_a_reader_that_leaves_early_ends_a_command_with_141_and_no_traceback(
+    tmp_path: Path, command: str
+) -> None:
     done = subprocess.run(
-        f"{COMMAND} article --leak --contexts 16,17,18 | head -n 1",
-        shell=True, capture_output=True, text=True, cwd=tmp_path, check=True,
+        f"{COMMAND} {command} | head -n 0; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash",
+        capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 def test_leak_says_which_settings_it_ignores(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import rulekeep
 from rulekeep import sweep
 from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
 from rulekeep.specs import UsageError
+from rulekeep.store import BusyError, RunFolder
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -154,6 +155,60 @@ def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path)
     there = tiny.timeless_records(tmp_path / "there")
     assert there == tiny.timeless_records(tmp_path / "here")
     assert [record["status"] for record in there.values()] == ["done"] * 4
+
+
+# In a run: its fork server, what Dask's worker starts beside it, that worker.
+LOSE_THE_WORKER = """
+if not flag.exists():
+    flag.touch()
+    parent = lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+    os.kill(parent(parent(os.getppid())), signal.SIGKILL)
+    time.sleep(600)
+"""
+
+
+def grid(folder: Path, forward: str) -> list[str]:
+    """The words of a command that sweeps four runs whose mixer does this."""
+    mixer = tiny.plugin(folder, "mine", f"flag = Path({str(folder / 'flag')!r})", forward)
+    file = tiny.sweep_file(folder, [tiny.tiny(mixer=mixer, seed=seed) for seed in range(4)])
+    return ["sweep", file, "--out", "runs"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
+def test_the_command_gets_every_record_when_a_worker_is_killed_in_a_run(
+    address: str, tmp_path: Path
+) -> None:
+    there = ["--executor", "dask", "--scheduler", address]
+    done = tiny.rulekeep(*grid(tmp_path, LOSE_THE_WORKER), *there, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tiny.statuses(tmp_path / "runs") == ["done"] * 4
+    records = tiny.records(tmp_path / "runs").values()
+    assert sorted(record["attempt"] for record in records) == [1, 1, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for locks that go with a process")
+def test_a_killed_driver_leaves_no_run_behind_and_resume_makes_them(
+    address: str, tmp_path: Path
+) -> None:
+    words = grid(tmp_path, "while flag.exists(): time.sleep(0.1)")
+    (tmp_path / "flag").touch()
+    there = ["--executor", "dask", "--scheduler", address]
+    driver = tiny.start(*words, *there, cwd=tmp_path)
+    begun = tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
+    tiny.kill([driver.pid])
+    driver.communicate()
+
+    def is_free() -> bool:
+        with suppress(BusyError), RunFolder(begun[0].parent).locked():
+            return True
+        return False
+
+    # Long before what it waits for comes: the run has been ended.
+    until(is_free)
+    (tmp_path / "flag").unlink()
+    done = tiny.rulekeep("resume", "runs", *there, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tiny.statuses(tmp_path / "runs") == ["done"] * 4
 
 
 def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path) -> None:

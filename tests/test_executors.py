@@ -10,6 +10,8 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,9 @@ def job(value, progress):
     if value == "lose the fork server":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
+    if value.startswith("eats in "):
+        Path(value.removeprefix("eats in "), "cgroup.procs").write_text(str(os.getpid()))
+        return [b"x" * 2**22 for _ in range(2**12)]
     if value == "talkative":
         for steps in range(2, 100_000):
             progress(steps)
@@ -141,6 +146,31 @@ def test_a_kill_by_the_system_for_want_of_memory_is_told_from_another(
     failure = finished(["die"])[0].failure
     assert failure.status == "out_of_memory"
     assert failure.reason == "the system had no memory left: signal 9"
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group that the kernel gives 64 MiB."""
+    limits = {"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"}
+    for root, limit in limits.items():
+        group = Path(root) / f"rulekeep-test-{os.getpid()}"
+        with suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / limit).exists():
+                    (group / limit).write_text(str(2**26))
+                    yield group
+                    return
+            finally:
+                group.rmdir()
+    pytest.skip("no control group for memory can be made: needs root")
+
+
+def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memory: Path) -> None:
+    ends = finished([f"eats in {small_memory}", "a"])
+    assert ends[0].failure.status == "out_of_memory"
+    assert ends[0].failure.reason == "the system had no memory left: signal 9"
+    assert ends[1].result[0] == "a"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers follow the fork server on Linux only")

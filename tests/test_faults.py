@@ -91,6 +91,8 @@ def test_a_mixer_that_misbehaves_ends_its_own_run_with_a_reason(
     assert record["status"] == status
     assert record["reason"].startswith(reason.format(record["spec"]["mixer"]))
     assert "\n" not in record["reason"]
+    # However it ended, what it was made on is known.
+    assert record["environment"] == misbehaved["good"]["environment"]
     assert misbehaved["good"]["status"] == "done"
 
 
@@ -289,20 +291,25 @@ def filling(folder: Path, name: str, disk: Path, forward: str = "", top: str = "
 def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    spec = filling(tmp_path, "fills", small_disk)
+    flag = tmp_path / "flag"
+    flag.touch()
+    once = f"step = next(steps) if Path({str(flag)!r}).exists() and torch.is_grad_enabled() else 0"
+    forward = FILL.replace("step = next(steps) if torch.is_grad_enabled() else 0", once)
+    head = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(small_disk)!r})"
+    spec = tiny.tiny(mixer=plugin(tmp_path, "fills", head, forward))
     (record,) = made([spec], small_disk / "runs")
     assert record["status"] == "failed"
     assert record["reason"] == "OSError: [Errno 28] No space left on device"
-    assert record["notes"] == ["not kept on disk: No space left on device"]
+    assert record["notes"] == [
+        f"{what}not kept on disk: No space left on device" for what in ("", "its log is ")
+    ]
     folder = RunFolder(small_disk / "runs" / record["id"])
     assert not folder.record.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
     (small_disk / "filler").unlink()
-    other = plugin(tmp_path, "fills", f"disk = Path({str(small_disk)!r})")
-    assert other == spec.mixer
-    (record,) = made([tiny.tiny(mixer=other)], small_disk / "runs")
-    assert record["status"] == "done"
-    assert folder.id != record["id"]
+    flag.unlink()
+    (again,) = made([spec], small_disk / "runs")
+    assert [again["id"], again["status"], again["attempt"]] == [record["id"], "done", 2]
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
@@ -316,15 +323,29 @@ def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     assert record["notes"] == ["a checkpoint could not be written: No space left on device"]
 
 
-def test_a_disk_that_is_full_at_the_log_loses_the_log_only(
+def test_a_disk_that_is_full_as_a_run_fails_loses_its_record_and_log_and_is_said(
     tmp_path: Path, small_disk: Path
 ) -> None:
     spec = filling(tmp_path, "fills", small_disk, "if step == 4: raise ValueError('told to')\n")
-    good = tiny.tiny()
-    records = made([spec, good], small_disk / "runs")
-    assert [records[0]["status"], records[0]["reason"]] == ["failed", "ValueError: told to"]
-    assert records[0]["notes"] == ["not kept on disk: No space left on device"]
-    assert not (small_disk / "runs" / records[0]["id"] / "log.txt").exists()
+    (record,) = made([spec], small_disk / "runs")
+    assert [record["status"], record["reason"]] == ["failed", "ValueError: told to"]
+    assert record["notes"] == [
+        f"{what}not kept on disk: No space left on device" for what in ("", "its log is ")
+    ]
+    folder = RunFolder(small_disk / "runs" / record["id"])
+    assert {path.name for path in folder.path.iterdir()} == {
+        "plan.json", "attempts", "environment.json", "lock",
+    }  # fmt: skip
+
+
+def test_a_log_that_cannot_be_written_does_not_lose_the_record(tmp_path: Path) -> None:
+    spec = tiny.tiny(mixer=plugin(tmp_path, "raises", forward="raise ValueError('told to')"))
+    planned = sweep.plan([spec], tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
+    folder.log.mkdir()
+    (record,) = made([spec], tmp_path / "runs")
+    assert record["notes"] == ["its log is not kept on disk: Is a directory"]
+    assert folder.load() == {**record, "notes": []}
 
 
 def test_a_disk_that_is_full_at_the_plan_leaves_nothing(small_disk: Path) -> None:

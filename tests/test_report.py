@@ -20,6 +20,8 @@ from rulekeep.report.charts import Chart, Panel, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
 from rulekeep.report.reading import name, one_line, read_runs
+from rulekeep.report.sentences import sentences
+from rulekeep.report.text import csv_text
 
 KEYS = ["retention", "overview", "state", "seconds", "training", "lengths", "costs"]
 
@@ -80,6 +82,28 @@ def test_the_summary_is_three_computed_sentences(tmp_path: Path) -> None:
     assert "1 of 1 differences in retention are above zero" in second
     assert "slots on recite, +0.050 (0.050 to 0.050)" in second
     assert "10 runs, of which 10 ended, 0 diverged and 0 failed; 0 of 4 cells" in third
+
+
+def test_the_summary_of_many_tasks_says_who_keeps_most_how_often() -> None:
+    records = []
+    for place, task in enumerate(("apply", "override", "recall", "recite")):
+        records += five("attention", [0.5] * 5, task=task)
+        records += five("slots", [0.9, 0.8, 0.7, 0.9, 0.7] if place else [0.1] * 5, task=task)
+    runs = read_runs(records).runs
+    first, *_ = sentences(runs, contests(runs))
+    assert first == (
+        "At the longest context that several mixers were tested at, 256 tokens: slots keeps most "
+        "in 3 of 4 tasks, from 0.400 (0.338 to 0.462) of the rules of override to "
+        "0.400 (0.338 to 0.462) of the rules of recite; attention keeps most in 1 "
+        "of 4 tasks, 0.250 (0.250 to 0.250) of the rules of apply."
+    )
+
+
+def test_what_is_not_defined_is_no_cell_of_few_seeds() -> None:
+    asked = {"added_positions": "learned", "test_contexts": [64, 256]}
+    runs = read_runs([record(seed=seed, retention={64: 0.9}, **asked) for seed in range(5)]).runs
+    *_, third = sentences(runs, contests(runs))
+    assert third.endswith("0 of 1 cells have fewer than 5 seeds and are marked.")
 
 
 def test_no_records_give_a_report_that_says_so(tmp_path: Path) -> None:
@@ -169,8 +193,9 @@ def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
     fell = [record("delta", seed, {64: 0.76, 256: 0.28}) for seed in range(1, 6)]
     html = report(tmp_path, held + fell)["report.html"]
     table = html.split('id="table-half-distances"')[1].split("</table>")[0]
-    assert re.findall(r">([≥≤]? ?\d+)</td><td class=\"number\" data-value=\"5.0\">5<", table) == [
-        "128", "≥ 256",
+    row = r">([≥≤]? ?\d+)</td><td>([^<]*)</td><td[^>]*data-value=\"5.0\">5<"
+    assert re.findall(row, table) == [
+        ("128", "128, 128, 128, 128, 128"), ("≥ 256", "≥ 256, ≥ 256, ≥ 256, ≥ 256, ≥ 256"),
     ]  # fmt: skip
 
 
@@ -287,7 +312,9 @@ def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
 
 def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
     points = [(3, 0.9), (1, 0.5), (2, 0.4), (2, 0.7), (4, 0.9), (1, 0.2)]
-    assert pareto_front(points) == [(1, 0.5), (2, 0.7), (3, 0.9)]
+    assert pareto_front(points, end=3) == [(1, 0.5), (2, 0.7), (3, 0.9)]
+    # Where the cheapest is the best, that is seen: the front is a line from there.
+    assert pareto_front([(1, 0.9), (2, 0.5)], end=2) == [(1, 0.9), (2, 0.9)]
 
 
 def test_log_ticks_are_few_and_around_the_values() -> None:
@@ -401,9 +428,12 @@ def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
         for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
     ]
     records.append(record("delta", rate=0.003, task="apply"))
-    table = tables.learning_rates(contests(read_runs(records).runs))
+    found = contests(read_runs(records).runs)
+    table = tables.learning_rates(found)
     assert table.rows[0][-1].text == "reused: chosen on recite"
     assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]
+    notes = [row["note"] for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
+    assert notes == [row[-1].text for row in table.rows]
 
 
 def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_it() -> None:

@@ -70,6 +70,11 @@ def main() -> NoReturn:
         # Whoever read our output has left: nothing more can be said there, not at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_BROKEN_PIPE
+    except SystemExit as end:
+        # rich has turned that into an exit of its own.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _usage(f"{error.filename!r}: is too long a name; give a shorter one")

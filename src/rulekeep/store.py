@@ -57,7 +57,7 @@ class RunFolder:
         self.id = path.name
         self.plan, self.record = path / "plan.json", path / "record.json"
         self.checkpoint, self.log = path / "checkpoint", path / "log.txt"
-        self.attempts = path / "attempts"
+        self.attempts, self.environment = path / "attempts", path / "environment.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,6 +91,11 @@ class RunFolder:
         """How often it has been started, as far as that can be read."""
         text = self.attempts.read_text(errors="replace") if self.attempts.exists() else ""
         return int(text) if text.strip().isdecimal() and len(text) < 9 else 0
+
+    @property
+    def aside(self) -> list[Path]:
+        """What was set aside as corrupt."""
+        return sorted(self.path.glob("*.corrupt-*"))
 
     def load(self) -> Record | None:
         """The record, if there is one.
@@ -136,7 +141,7 @@ def read_runs(root: Path) -> Kept:
         if record is not None:
             kept.records.append(record)
         said = kept.notes[before:]
-        for path in sorted(folder.path.glob("*.corrupt-*")):
+        for path in folder.aside:
             if not any(note.endswith(f" {path.name}") for note in said):
                 again = ", and the run made again" if record else ""
                 kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")

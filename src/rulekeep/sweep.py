@@ -256,6 +256,8 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     found = read_record(folder.plan)
     os.chdir(found["working_folder"])
     spec = _spec(found)
+    # Before anything of a user's is loaded: a process that is killed can say it no more.
+    write_record(folder.environment, _environment(spec))
     if identity(spec) != folder.id:
         raise RuntimeError(
             "its source code is not the one it was planned with: give the rulekeep run or sweep "
@@ -277,15 +279,22 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
     write_record(folder.record, {"id": folder.id, **made, "notes": notes, "attempt": attempt})
-    folder.checkpoint.unlink(missing_ok=True)
-    folder.log.unlink(missing_ok=True)
+    for left in (folder.checkpoint, folder.log, folder.environment):
+        left.unlink(missing_ok=True)
     return "done"
 
 
+def _environment(spec: AnySpec) -> Record:
+    """What a run without a result was made on, as far as that is known before it begins."""
+    # Here, since only what trains may load torch.
+    from rulekeep.costs import environment
+
+    asked = {key: getattr(spec, key) for key in ("device", "threads") if hasattr(spec, key)}
+    return {**environment(), **asked}
+
+
 def _set_aside(folder: RunFolder) -> list[str]:
-    return [
-        f"{path.name} was set aside as corrupt" for path in sorted(folder.path.glob("*.corrupt-*"))
-    ]
+    return [f"{path.name} was set aside as corrupt" for path in folder.aside]
 
 
 def _record(job: Job, failure: Failure | None) -> Record | None:
@@ -314,6 +323,11 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
         attempt = max(1, folder.attempt)
     except (OSError, ValueError):
         found, settings, attempt = {}, {}, 1
+    try:
+        environment = read_record(folder.environment)
+    # It has not come so far.
+    except (OSError, ValueError):
+        environment = {}
     record: Record = {
         "id": folder.id,
         "status": failure.status,
@@ -323,16 +337,21 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
         "history": [],
         "evaluations": [],
         "costs": {},
-        "environment": {},
+        "environment": environment,
         "notes": [],
         "attempt": attempt,
     }
     try:
-        if failure.traceback:
-            write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
         write_record(folder.record, record)
+        # It names the same, and needs the room more.
+        folder.environment.unlink(missing_ok=True)
     except OSError as error:
         record["notes"].append(f"not kept on disk: {error.strerror}")
+    try:
+        if failure.traceback:
+            write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
+    except OSError as error:
+        record["notes"].append(f"its log is not kept on disk: {error.strerror}")
     return record
 
 

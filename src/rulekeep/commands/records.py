@@ -26,6 +26,7 @@ from rulekeep.store import (
     read_runs,
     run_folders,
 )
+from rulekeep.sweep import open_folder
 
 
 def verify(folder: str, /) -> int:
@@ -41,7 +42,7 @@ def verify(folder: str, /) -> int:
     runs = run_folders(root)
     # A run's own folder is no folder of records: its files would be checked out of their place.
     a_run = RunFolder(root)
-    own = {a_run.plan, a_run.record, root / EXPLAINED}
+    own = {a_run.plan, a_run.record, a_run.environment, root / EXPLAINED}
     others = [*(set(root.glob("*.json")) - own), *(run.path / EXPLAINED for run in runs)]
     others = sorted(path for path in others if path.exists())
     if not runs and not others:
@@ -70,6 +71,9 @@ def verify(folder: str, /) -> int:
             broken.append(f"run {run.id}: {error}")
     for line in broken:
         say(line)
+    for run in runs:
+        for path in run.aside:
+            say(f"run {run.id}: {path.name} was set aside as corrupt")
     print(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
     return EXIT_FAILED if broken else 0
 
@@ -129,6 +133,11 @@ def report(
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]
+    try:
+        open_folder(target)
+    except UsageError as error:
+        # What the user may not have named has to be.
+        raise UsageError(f"{error}, by --out" if out is None else f"--out {error}") from None
     started = time.monotonic()
     found = merged(records)
     notes = [*(note for one in kept for note in one.notes), *notes]

@@ -53,6 +53,9 @@ def _from_toml(name: str) -> dict[str, Any]:
         if len(content) > _LARGEST_FILE:
             raise UsageError(f"{name}: is larger than 1 MiB: that is no spec; name a TOML file")
         return tomllib.loads(content.decode("utf-8-sig"))
+    # A ValueError as those below.
+    except UsageError:
+        raise
     except UnicodeDecodeError:
         raise UsageError(f"{name}: is not UTF-8 text; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:

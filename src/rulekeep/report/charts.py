@@ -13,7 +13,7 @@ from rulekeep.report.cells import spoken
 _BASELINE_COLOUR = "#000000"
 _MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 _DASHES = ("solid", "dash", "dot", "dashdot")
-MOST_PANELS = 12
+MOST_PANELS = 16
 # In characters, as wide as a panel beside two others or on a phone.
 _TITLE_WIDTH = 44
 
@@ -150,21 +150,27 @@ def _short(value: float) -> str:
 
 
 def capped(chart: Chart) -> Chart:
-    """At most 12 panels, and a caption that says what was left out."""
+    """At most 16 panels, and a caption that says what was left out."""
     left = len(chart.panels) - MOST_PANELS
     if left <= 0:
         return chart
-    caption = f"{chart.caption} The first {MOST_PANELS} panels; {left} more are in the tables only."
+    names = ", ".join(dict.fromkeys(panel.title for panel in chart.panels[MOST_PANELS:]))
+    caption = f"{chart.caption} The first {MOST_PANELS} panels; {left} more are not drawn: {names}."
     return Chart(
         key=chart.key, title=chart.title, caption=caption,
         panels=chart.panels[:MOST_PANELS], empty=chart.empty,
     )  # fmt: skip
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, score) the points that no cheaper or equal one reaches, in rising cost."""
+def pareto_front(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """Of (cost, score) the points that no cheaper or equal one reaches, in rising cost.
+
+    It goes on from the last to the cost `end`.
+    """
     front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:
             front.append((cost, score))
+    if front and front[-1][0] < end:
+        front.append((end, front[-1][1]))
     return front

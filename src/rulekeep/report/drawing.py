@@ -211,11 +211,12 @@ def _handle(series: Series) -> Line2D:
 def _heats(chart: Chart, heats: Sequence[Heat]) -> Figure:
     columns = min(len(heats), 2)
     rows = math.ceil(len(heats) / columns)
+    tallest = max(len(row.splitlines()) for heat in heats for row in heat.rows)
     heights = [
         max(len(heat.rows) for heat in heats[row * columns : (row + 1) * columns])
         for row in range(rows)
     ]
-    inches = [0.3 * height + 0.9 for height in heights]
+    inches = [(0.14 + 0.16 * tallest) * height + 0.9 for height in heights]
     figure = Figure(figsize=(max(7.0, 6.2 * columns), sum(inches) + 1.0), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": inches})
     for axes in grid.flat[len(heats) :]:

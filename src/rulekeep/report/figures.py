@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
 
 from rulekeep.report.cells import Contest, Group, compared_at, labels
 from rulekeep.report.charts import (
@@ -13,7 +14,7 @@ from rulekeep.report.charts import (
     Series,
     Style,
     capped,
-    cut,
+    legend_names,
     pareto_front,
     styles,
 )
@@ -22,6 +23,8 @@ from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
+# In characters: beside a heat map on a phone as well.
+_ROW_WIDTH = 22
 _OPEN = "Black: attention, the variant best on dev; open markers: fewer than 5 seeds."
 
 
@@ -189,7 +192,7 @@ def _trade_off(
                 ],
                 x_log=True,
                 score=True,
-                front=pareto_front(means),
+                front=pareto_front(means, end=max(x for x, _ in means)),
             )
         )  # fmt: skip
     return Chart(
@@ -264,19 +267,20 @@ def _lengths(found: Sequence[Contest]) -> Chart:
     heats = []
     for contest in found:
         tests = sorted({test for group in contest.groups for test in group.test_contexts})
+        names = legend_names(group.label for group in contest.groups)
         values: list[list[float | None]] = []
         texts, hovers, rows = [], [], []
         for group in contest.groups:
             summaries = [group.summary("retention", test) for test in tests]
             if not any(s is not None and s.mean is not None for s in summaries):
                 continue
-            rows.append(f"{cut(group.label, 22)} @ {group.context}")
+            rows.append(fill(f"{names[group.label]} @ {group.context}", _ROW_WIDTH))
             values.append([s.mean if s else None for s in summaries])
             texts.append([_heat_text(s) for s in summaries])
             hovers.append(
                 [
                     f"{group.label}, trained at {group.context}\n{test} tokens: "
-                    f"{s.text() if s else 'not measured'}"
+                    f"{s.text() if s else 'not measured'}{_by_seed(group, test)}"
                     for test, s in zip(tests, summaries, strict=True)
                 ]
             )
@@ -359,10 +363,11 @@ def _cost_lines(
             if summary.low is not None:
                 summary = summary._replace(low=max(summary.low, min(values.values()) / 2))
             mean = summary.mean or 0.0
-            hover = f"{group.label}\n{context} tokens: {mean:,.4g} {unit} ({_seeds(summary)})"
+            shown = _cost(mean, unit)
+            hover = f"{group.label}\n{context} tokens: {shown} ({_seeds(summary)})"
             points.append(_point(float(context), summary, hover))
             seeds += [
-                Point(float(context), value, f"{group.label}, seed {s}: {value:,.4g} {unit}")
+                Point(float(context), value, f"{group.label}, seed {s}: {_cost(value, unit)}")
                 for s, value in values.items()
             ]
     return [
@@ -387,8 +392,17 @@ def _point(x: float, summary: Summary, hover: str) -> Point:
     return Point(x, summary.mean or 0.0, hover, summary.low, summary.high, summary.few)
 
 
+def _cost(value: float, unit: str) -> str:
+    return f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.4g} {unit}"
+
+
 def _seeds(summary: Summary) -> str:
     return f"{summary.seeds} seed{'' if summary.seeds == 1 else 's'}"
+
+
+def _by_seed(group: Group, test: int) -> str:
+    kept = group.finite("retention", test)
+    return "".join(f"\nseed {seed}: {value:.3f}" for seed, value in sorted(kept.items()))
 
 
 def _heat_text(summary: Summary | None) -> str:

@@ -144,7 +144,9 @@ def _series(series: Series, group: str, name: str) -> list[dict[str, Any]]:
 
 def _heat(heat: Heat) -> dict[str, Any]:
     # Rows stand at their numbers: two names that are cut to the same text stay two rows.
-    longest = max(len(row) for row in heat.rows)
+    lines = [row.splitlines() for row in heat.rows]
+    longest = max(len(line) for row in lines for line in row)
+    tallest = max(map(len, lines))
     trace = {
         "type": "heatmap",
         "x": list(heat.columns),
@@ -168,7 +170,7 @@ def _heat(heat: Heat) -> dict[str, Any]:
         | _ticks([(y, escaped(row)) for y, row in enumerate(heat.rows)]),
     }
     layout["margin"] |= {"l": 24 + 6 * longest}
-    return {"data": [trace], "layout": layout, "height": 150 + 28 * len(heat.rows)}
+    return {"data": [trace], "layout": layout, "height": 150 + (12 + 16 * tallest) * len(heat.rows)}
 
 
 def _plain_line(

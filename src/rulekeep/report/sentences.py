@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from rulekeep.report.cells import Contest, Group, compared_at
+from rulekeep.report.cells import Contest, Group, compared_at, spoken
 from rulekeep.report.reading import Run
 from rulekeep.summary import ENOUGH_SEEDS, Summary
 
+# More than these are told by the winners, and not one by one.
 _TASKS_NAMED = 3
 # What `rulekeep article --leak` shows, from 20 tokens of context up.
 LEAK = (
@@ -30,31 +32,67 @@ def _longest(contest: Contest) -> list[tuple[Group, int, Summary]]:
     return [(group, test, s) for group, test, s in found if s is not None and s.mean is not None]
 
 
-def _best(found: Sequence[Contest]) -> str:
-    parts: list[str] = []
-    skipped, several = 0, False
+class _Winner(NamedTuple):
+    """What kept most of a task's rules, at the longest context that can be compared."""
+
+    group: Group
+    test: int
+    summary: Summary
+    among: int
+
+    @property
+    def kept(self) -> str:
+        return f"{self.summary.text()} of the rules of {self.group.task}"
+
+
+def _winners(found: Sequence[Contest]) -> list[_Winner]:
+    winners = []
     for contest in found:
         rows = _longest(contest)
-        if not rows:
-            continue
-        if len(parts) == _TASKS_NAMED:
-            skipped += 1
-            continue
-        # The first of equals in the order of names.
-        group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
-        chance = group.chance("retention", test)
-        level = "" if chance is None else f", chance {chance:.3f}"
-        several |= len(rows) > 1
-        among = f"best of {len(rows)}" if len(rows) > 1 else "the only mixer"
-        parts.append(
-            f"{group.label} keeps {summary.text()} of the rules of {contest.task} at {test} tokens "
-            f"({among}{level}, trained at {group.context})"
-        )
-    if not parts:
+        if rows:
+            # The first of equals in the order of names.
+            group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
+            winners.append(_Winner(group, test, summary, len(rows)))
+    return winners
+
+
+def _best(found: Sequence[Contest]) -> str:
+    winners = _winners(found)
+    if not winners:
         return "No run has a test retention yet, so nothing can be said about what is kept."
-    more = f"; {skipped} more tasks are in the table" if skipped else ""
+    several = any(winner.among > 1 for winner in winners)
     where = "that several mixers were tested at" if several else "tested"
-    return f"At the longest context {where}, {'; '.join(parts)}{more}."
+    say = _one_by_one if len(winners) <= _TASKS_NAMED else _by_mixer
+    return f"At the longest context {where}, {say(winners)}."
+
+
+def _one_by_one(winners: Sequence[_Winner]) -> str:
+    parts = []
+    for winner in winners:
+        chance = winner.group.chance("retention", winner.test)
+        level = "" if chance is None else f", chance {chance:.3f}"
+        among = f"best of {winner.among}" if winner.among > 1 else "the only mixer"
+        parts.append(
+            f"{spoken(winner.group.label)} keeps {winner.kept} at {winner.test} tokens "
+            f"({among}{level}, trained at {winner.group.context})"
+        )
+    return "; ".join(parts)
+
+
+def _by_mixer(winners: Sequence[_Winner]) -> str:
+    """Who keeps most how often, and the least and the most of it."""
+    by_label: dict[str, list[_Winner]] = {}
+    for winner in winners:
+        by_label.setdefault(winner.group.label, []).append(winner)
+    parts = []
+    for label, won in sorted(by_label.items(), key=lambda item: -len(item[1])):
+        won.sort(key=lambda winner: winner.summary.mean or 0.0)
+        ends = f"from {won[0].kept} to {won[-1].kept}" if len(won) > 1 else won[0].kept
+        most = "keeps most" if any(winner.among > 1 for winner in won) else "is the only mixer"
+        parts.append(f"{spoken(label)} {most} in {len(won)} of {len(winners)} tasks, {ends}")
+    lengths = sorted({winner.test for winner in winners})
+    at = f"{lengths[0]} tokens" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} tokens"
+    return f"{at}: {'; '.join(parts)}"
 
 
 def _compared(found: Sequence[Contest]) -> str:
@@ -77,7 +115,7 @@ def _compared(found: Sequence[Contest]) -> str:
             mean = difference.summary.mean
             if largest is None or abs(mean) > abs(largest[0]):
                 sign = "+" if mean >= 0 else ""
-                largest = (mean, f"{group.label} on {contest.task}, {sign}{summary.text()}")
+                largest = (mean, f"{spoken(group.label)} on {contest.task}, {sign}{summary.text()}")
     total = sum(verdicts.values())
     if not total or largest is None:
         return "No mixer shares a seed with attention, so none is compared with it."
@@ -96,6 +134,7 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
         for contest in found
         for group in contest.groups
         for test in group.test_contexts
+        if not group.is_undefined(test)
     ]
     few = sum(seeds < ENOUGH_SEEDS for seeds in cells)
     statuses = Counter(run.status for run in runs)
@@ -103,7 +142,7 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     return (
         f"This rests on {_plural(len(runs), 'run')}, of which {statuses['done']:,} ended, "
         f"{statuses['diverged']:,} diverged and {len(runs) - ended:,} failed; {few:,} of "
-        f"{_plural(len(cells), 'cell')} have fewer than {ENOUGH_SEEDS} seeds and are marked."
+        f"{len(cells):,} cells have fewer than {ENOUGH_SEEDS} seeds and are marked."
     )
 
 

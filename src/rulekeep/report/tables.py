@@ -62,9 +62,10 @@ def scores(found: Sequence[Contest]) -> Table:
                         _number(group.chance("retention", test)),
                         _learned(list(retentions.values())),
                         _difference(difference),
+                        _summary(group.summary("exact", test)),
                         *(
                             _summary(group.summary(figure, test), brief=True)
-                            for figure in ("exact", "rule_accuracy", "item_accuracy", "val_loss")
+                            for figure in ("rule_accuracy", "item_accuracy", "val_loss")
                         ),
                         _intrusions(group, test),
                         seeds_cell(retentions) if not undefined else Cell(MISSING),
@@ -77,7 +78,8 @@ def scores(found: Sequence[Contest]) -> Table:
         "seeds with retention of at least 0.9, with the Wilson interval of their share. "
         "“Against baseline”: retention minus attention’s, paired by seed. “Intrusions”: of the "
         "wrong answers for a rule, the share that name a decoy, beside its own chance level. “Not "
-        "defined”: learned positions end at the length trained on.",
+        "defined”: learned positions end at the length trained on. What has no interval here "
+        "has one in tables.csv.",
         header=(
             "task", "mixer", "trained at", "tested at", "retention", "chance", "learned",
             "against baseline", "exact", "rule", "item", "loss (nats)", "intrusions", "seeds",
@@ -94,20 +96,22 @@ def distances(found: Sequence[Contest]) -> Table:
     for contest in found:
         for group in contest.groups:
             distance = group.half_distance()
+            each = MISSING
             if isinstance(distance, str):
                 shown = Cell(f"none: {distance}")
             else:
                 shown = Cell(distance.text(), distance.median.tokens)
+                each = ", ".join(one.text() for one in distance.by_seed.values())
                 if distance.few:
                     few.add(len(rows))
-            rows.append((*_place(group), shown, _count(len(group.runs))))
+            rows.append((*_place(group), shown, Cell(each), _count(len(group.runs))))
     return Table(
         key="half-distances",
         title="Half distances",
         meaning="The context in tokens at which chance-corrected retention first falls below a "
         "half, interpolated in log length; the median over seeds. “≥”: it never fell up to the "
         "longest length tested; “≤”: it was down at the shortest.",
-        header=("task", "mixer", "trained at", "half distance (tokens)", "seeds"),
+        header=("task", "mixer", "trained at", "half distance (tokens)", "each seed", "seeds"),
         rows=tuple(rows),
         few=frozenset(few),
     )
@@ -175,7 +179,7 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                         _number(mean) if not loss else Cell(loss, math.inf),
                         _seed_count(rates.seeds),
                         _count(runs),
-                        Cell(_verdict(rates, rate)),
+                        Cell(verdict(rates, rate)),
                     )
                 )
     return Table(
@@ -265,7 +269,8 @@ def _grid(rates: Rates) -> Mapping[float, tuple[tuple[float, ...], float | None]
     return {tried.rate: (tried.losses, tried.mean) for tried in rates.choice.grid}
 
 
-def _verdict(rates: Rates, rate: float) -> str:
+def verdict(rates: Rates, rate: float) -> str:
+    """What came of a rate in the choice; nothing for one that was tried and not chosen."""
     choice = rates.choice
     if choice is None:
         return f"not chosen: {rates.problem}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from rulekeep.report.cells import Contest, Group
 from rulekeep.report.reading import PARTS, SCORES
-from rulekeep.report.tables import Table
+from rulekeep.report.tables import Table, verdict
 from rulekeep.summary import (
     ENOUGH_SEEDS,
     Summary,
@@ -97,12 +97,11 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
         for rates in contest.rates:
             for tried in rates.choice.grid if rates.choice else ():
                 place = [contest.task, rates.label, None, None, tried.rate]
-                chosen = "chosen" if rates.choice and tried.rate == rates.choice.rate else ""
                 summary = summarise(tried.losses)
                 # Losses are of several lengths: what counts is how many seeds they are of.
                 few = "yes" if rates.seeds < ENOUGH_SEEDS else "no"
                 values = [*summary[:4], rates.seeds, summary.diverged, few]
-                yield ["learning_rates", *place, "dev_loss", *values, chosen]
+                yield ["learning_rates", *place, "dev_loss", *values, verdict(rates, tried.rate)]
 
 
 def _beside_chance(group: Group, test: int) -> Iterable[tuple[str, list[object]]]:

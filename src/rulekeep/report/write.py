@@ -6,23 +6,21 @@ Read this first: records are read into runs, gathered into cells, and cells beco
 and three sentences, which the page, the Markdown and the CSV all show.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep import plots
 from rulekeep.explain.record import Explanation
 from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report import explained as explaining
 from rulekeep.report import speed as speed_report
-from rulekeep.report.cells import Contest, contests
+from rulekeep.report.cells import contests
 from rulekeep.report.certified import certificates as certificate_tables
 from rulekeep.report.charts import Chart
 from rulekeep.report.drawn import Drawn
 from rulekeep.report.drawn import drawn as drawn_examples
 from rulekeep.report.drawn import markdown as examples_markdown
-from rulekeep.report.figures import ARTICLE, charts
+from rulekeep.report.figures import charts
 from rulekeep.report.reading import one_line, read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
@@ -90,7 +88,7 @@ def write_report(
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     written = []
     for chart in drawn:
-        for name, image in _figure_files(chart, found).items():
+        for name, image in drawing.files(chart).items():
             written.append(folder / FIGURES / name)
             write_bytes(written[-1], image)
     html = page.render(
@@ -103,40 +101,6 @@ def write_report(
         written.append(folder / name)
         write_text(written[-1], content)
     return written
-
-
-def _figure_files(chart: Chart, found: Sequence[Contest]) -> dict[str, bytes]:
-    if chart.key == "overview" and (curves := _article_curves(found)):
-        figure = plots.article_overview(curves, "")
-        figure.suptitle(f"{chart.title}: every seed, at the chosen learning rate", fontsize=11)
-        return drawing.as_files(chart.key, figure)
-    return drawing.files(chart)
-
-
-def _article_curves(found: Sequence[Contest]) -> list[plots.Curve]:
-    curves: list[plots.Curve] = []
-    for contest in found:
-        for group in contest.groups if contest.task == ARTICLE else ():
-            for seed, run in group.runs.items():
-                columns = ("step", "val_loss", "token_accuracy", "rule_accuracy")
-                rows = [[row.get(column, math.nan) for column in columns] for row in run.history]
-                rows = [row for row in rows if all(map(math.isfinite, row))]
-                seconds = run.costs.get("train_seconds", math.nan)
-                if rows and math.isfinite(seconds) and seconds > 0:
-                    step, loss, token, rule = (list(column) for column in zip(*rows, strict=True))
-                    curves.append(
-                        {
-                            "context": group.context,
-                            "model": drawing.plain(group.label),
-                            "seed": seed,
-                            "step": [int(value) for value in step],
-                            "val_loss": loss,
-                            "token_accuracy": token,
-                            "rule_accuracy": rule,
-                            "train_seconds": seconds,
-                        }
-                    )
-    return curves
 
 
 def _markdown(
