@@ -1,4 +1,4 @@
-"""Trackers, offline: TensorBoard's files are read back; the wandb API is a fake of its shape."""
+"""Trackers, offline: what TensorBoard and wandb write is read back; a fake has the wandb API."""
 
 import importlib.machinery
 import math
@@ -71,6 +71,20 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     (end,) = events.Tensors("end/text_summary")
     assert end.step == 50
     assert '"status": "done"' in end.tensor_proto.string_val[0].decode()
+
+
+def test_wandb_itself_keeps_every_figure_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    follow(tracker("wandb", tmp_path))
+    (kept,) = tmp_path.glob("wandb/offline-run-*-abc123/run-abc123.wandb")
+    content = kept.read_bytes()
+    for text in (b"<b>delta</b>", b"val_loss", b"1.5", b"retention", b"0.75", b"done"):
+        assert text in content
+    # What it says of itself is no output of ours.
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
