@@ -7,7 +7,6 @@ Edits are made in a copy of `src`. The tests must first pass without one. Exit c
 survives.
 """
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from keeping import keep
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "results" / "mutations.json"
@@ -41,6 +40,7 @@ def holds(*cases: str) -> tuple[str, ...]:
     return tuple(f"tests/test_contract.py::test_every_property_holds[{case}]" for case in cases)
 
 
+FORMULAS = ("tests/test_formulas.py",)
 MUTATIONS = [
     Mutation(
         "sums: decay since the start of a chunk leaves out the token's own",
@@ -188,6 +188,62 @@ MUTATIONS = [
         "torch.arange(heads - 1, -1, -1)",
         "torch.arange(heads)",
         ("tests/test_catalogue.py::test_published_retention_is_within_reach",),
+    ),
+    Mutation(
+        "formula: writes without their step",
+        "mixers/ssd.py",
+        "step.unsqueeze(-1) * values",
+        "1.0 * values",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: nothing passes by the memory",
+        "mixers/ssd.py",
+        "return torch.addcmul(read, self.skip, values), memory",
+        "return read + 0 * self.skip, memory",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: another feature map",
+        "mixers/linear_attention.py",
+        "(F.elu(queries_keys) + 1)",
+        "F.softplus(queries_keys)",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: scores of slots are not divided by the root of the width",
+        "mixers/slot_memory.py",
+        "queries = queries / math.sqrt(self.key_width)",
+        "queries = queries * 1.0",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: keys of slots without their silu",
+        "mixers/slot_memory.py",
+        "queries, keys = self._activated(queries_keys).chunk(2, dim=-2)",
+        "queries, keys = queries_keys.chunk(2, dim=-2)",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: a gate's decay is taken to another root",
+        "mixers/gated_linear.py",
+        "_ROOT = 16",
+        "_ROOT = 4",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: channels decay as those of another head",
+        "mixers/kda.py",
+        "unflatten(-1, (self.heads, self.key_width))",
+        "unflatten(-1, (self.key_width, self.heads)).mT",
+        FORMULAS,
+    ),
+    Mutation(
+        "formula: the decay grows where its step shrinks",
+        "mixers/gated_delta.py",
+        "F.softplus(self.step(x))",
+        "F.softplus(-self.step(x))",
+        FORMULAS,
     ),
     Mutation(
         "gate: the bias of a slot's gate has the other sign",
@@ -389,8 +445,7 @@ def main() -> int:
     survive = sum(not one.caught for one in ended)
     print(f"\n{len(ended) - survive} of {len(ended)} bugs caught")
     if not asked:
-        kept = {"torch": torch.__version__, "mutations": [one._asdict() for one in ended]}
-        RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        keep(RECORD, mutations=[one._asdict() for one in ended])
     return 1 if survive else 0
 
 

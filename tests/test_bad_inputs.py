@@ -243,7 +243,7 @@ BAD = [
     ("report whole --out /proc/x", "--out /proc/x", "name another folder"),
     ("report whole --certificates nowhere", "nowhere", "name one that rulekeep certify"),
     ("report whole --certificates empty", "empty", "name the --out of rulekeep certify"),
-    ("report shut", "shut/report", "by --out"),
+    ("report shut", "--out shut/report", "name another folder"),
     ("report no_records --speed nowhere", "nowhere", "name the speed.json"),
     ("report no_records --speed empty", "empty", "name the speed.json"),
     ("report no_records --speed a_file", "a_file", "name the speed.json"),

@@ -69,6 +69,35 @@ class PeeksFar(Honest):
         return (y + x.mean(1, keepdim=True) if x.shape[1] > 600 else y), after
 
 
+class PeeksFurther(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return (y + x.mean(1, keepdim=True) if x.shape[1] > 2048 else y), after
+
+
+class MixesManyRows(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x + 1e-4 * x.mean(0) if len(x) > 3 else x, state)
+
+
+class ChangesItsInputInTraining(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        if torch.is_grad_enabled() and not x.requires_grad:
+            x *= 0.5
+        return y, after
+
+
+class KeepsTheTextBehindAView(Honest):
+    """Its state is a number a channel, which stands in front of all that was read."""
+
+    def forward(self, x, state=None):
+        y, (mean,) = super().forward(x, state)
+        read = 0 if state is None else state.mean.untyped_storage().nbytes() // mean.nbytes
+        store = mean.new_zeros(read + x.shape[1], *mean.shape)
+        return y, State(store[0].copy_(mean))
+
+
 class ForgetsFar(Honest):
     def forward(self, x, state=None):
         return super().forward(x, None if x.shape[1] > 300 else state)
@@ -248,7 +277,11 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
     ),
     (Peeks, "causal", r"at token 15, others from token 16 of 33 on"),
-    (PeeksFar, "causal", r"others from token 550 of 1100 on"),
+    (PeeksFar, "causal", r"others from token (550 of 1100|2048 of 4096) on"),
+    (PeeksFurther, "causal", r"others from token 2048 of 4096 on"),
+    (MixesManyRows, "rows of a batch are independent", r"of 8 sequences"),
+    (ChangesItsInputInTraining, "input and state not changed", r"\(x, .*in training"),
+    (KeepsTheTextBehindAView, "state bytes, constant or growing", r"constant: 32 .* but they are"),
     (ForgetsFar, "any split gives what the whole gives", r"1100 tokens, two halves"),
     (SaysNoState, "output and state have their form", r"returned a Tensor: must return y, state"),
     (TakesNoState, "output and state have their form", r"takes \(x\): must take \(x, state=None\)"),

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import run_folder
+from rulekeep.commands.options import opened, run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.explain.record import Explanation, read_explanation
 from rulekeep.presets import PRESETS
@@ -26,7 +26,6 @@ from rulekeep.store import (
     read_runs,
     run_folders,
 )
-from rulekeep.sweep import open_folder
 
 
 def verify(folder: str, /) -> int:
@@ -133,18 +132,14 @@ def report(
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]
-    try:
-        open_folder(target)
-    except UsageError as error:
-        # What the user may not have named has to be.
-        raise UsageError(f"{error}, by --out" if out is None else f"--out {error}") from None
     started = time.monotonic()
     found = merged(records)
     notes = [*(note for one in kept for note in one.notes), *notes]
-    write_report(
-        found, target, shlex.join(command), notes,
-        certificates=proofs, speed=measured, explanations=losses, runs=folder,
-    )  # fmt: skip
+    with opened(target):
+        write_report(
+            found, target, shlex.join(command), notes,
+            certificates=proofs, speed=measured, explanations=losses, runs=folder,
+        )  # fmt: skip
     count = len(found) + (measured is not None)
     print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
     print(f"page:     {target / 'report.html'}")

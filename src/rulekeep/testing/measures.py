@@ -1,6 +1,6 @@
 """What is read off a mixer as it starts: bytes of its state, and how long a token leaves a trace.
 
-    for tokens, size in state_sizes(mixer, 64, (64, 1028)):
+    for size in state_sizes(mixer, 64, (64, 1028)):
     trace_half_life(mixer, 64)
 
 Both feed standard normal vectors, which is what a block's norm makes of a text.
@@ -8,7 +8,7 @@ Both feed standard normal vectors, which is what a block's norm makes of a text.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,18 +23,33 @@ _BEFORE = 16
 HORIZON = 4095
 
 
+class StateSize(NamedTuple):
+    """Bytes of one sequence's state after so many tokens, counted from its tensors.
+
+    `held` is the most that these have kept in memory so far: a view keeps all that it is one of.
+    """
+
+    tokens: int
+    bytes: int
+    held: int
+
+
 @torch.no_grad()
-def state_sizes(
-    mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT
-) -> Iterator[tuple[int, int]]:
-    """Bytes of the state of one sequence after so many tokens, counted from its tensors."""
-    stream, state, length = torch.Generator().manual_seed(0), None, 0
+def state_sizes(mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT) -> Iterator[StateSize]:
+    """The size of a state after each of these lengths, in rising order."""
+    stream, state, length, held = torch.Generator().manual_seed(0), None, 0, 0
     for goal in tokens:
         while length < goal:
             time = min(_PIECE, goal - length)
             _, state = mixer(torch.randn(1, time, width, generator=stream), state)
             length += time
-        yield goal, state_bytes([state])
+            held = max(held, _held(state))
+        yield StateSize(goal, state_bytes([state]), held)
+
+
+def _held(state: Any) -> int:
+    stores = [part.untyped_storage() for part in state if isinstance(part, torch.Tensor)]
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 @torch.no_grad()

@@ -32,6 +32,10 @@ LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
 BATCHES = (1, 3)
 # Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.
 LONG = 1100
+# Further than a run looks itself, in one call without a gradient.
+FURTHEST = 4096
+# More sequences than anywhere else here.
+MANY = 8
 # The largest difference, as a share of the largest value of the same tensor.
 ALLOWED = 1e-8
 ALLOWED_IN_FLOAT32 = 1e-3
@@ -101,12 +105,12 @@ def initial_state(subject: Subject) -> Verdict:
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
     gaps = Gaps(ALLOWED)
-    for batch, length in (*subject.sizes(shortest=2), (1, LONG)):
+    for batch, length in (*subject.sizes(shortest=2), (1, LONG), (1, FURTHEST)):
         mixer, x = subject.made(), runs.drawn(batch, length, subject.width)
         with torch.no_grad():
             state = runs.left_over(mixer, batch, subject.width)
             before = mixer(x, state)[0]
-            for cut in sorted({length // 2} if length == LONG else {1, length // 2, length - 1}):
+            for cut in sorted({length // 2} if length >= LONG else {1, length // 2, length - 1}):
                 later = x.clone()
                 later[:, cut:] = runs.drawn(batch, length - cut, subject.width, seed=9) * 3
                 found = mixer(later, state)[0]
@@ -209,19 +213,19 @@ def _surrogate(mixer: Any) -> bool:
 def rows(subject: Subject) -> Verdict:
     """Other sequences in the batch change nothing."""
     gaps, mixer = Gaps(ALLOWED), subject.made()
-    for length in subject.lengths:
-        x = runs.drawn(3, length, subject.width)
+    for batch, length in (*((3, length) for length in subject.lengths), (MANY, 65)):
+        x = runs.drawn(batch, length, subject.width)
         with torch.no_grad():
-            state = runs.left_over(mixer, 3, subject.width)
+            state = runs.left_over(mixer, batch, subject.width)
             y, after = mixer(x, state)
             whole = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
             others = x.clone()
             others[0] = 10 * runs.drawn(1, length, subject.width, seed=9)[0]
             y, after = mixer(others, state)
             found = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
-            gaps.add(found, whole, f"{length} tokens, the first of 3 sequences another")
+            gaps.add(found, whole, f"{length} tokens, the first of {batch} sequences another")
             alone = runs.named(*mixer(x[1:], runs.like(state, [part[1:] for part in state])))
-            gaps.add(alone, whole, f"{length} tokens, without the first of 3 sequences")
+            gaps.add(alone, whole, f"{length} tokens, without the first of {batch} sequences")
     return gaps.verdict
 
 
@@ -256,12 +260,15 @@ def untouched(subject: Subject) -> Verdict:
     gaps, mixer = Gaps(0.0), subject.made()
     for batch, length in subject.sizes():
         x = runs.drawn(batch, length, subject.width)
-        with torch.no_grad():
-            state = runs.left_over(mixer, batch, subject.width)
-            kept = {"x": x, **runs.of_state(state)}
-            kept = {name: part.clone() for name, part in kept.items()}
-            mixer(x, state)
-        gaps.add({"x": x, **runs.of_state(state)}, kept, f"{length} tokens, batch {batch}")
+        for learns in (False, True):
+            with torch.set_grad_enabled(learns):
+                state = runs.left_over(mixer, batch, subject.width)
+                kept = {"x": x, **runs.of_state(state)}
+                kept = {name: part.clone() for name, part in kept.items()}
+                mixer(x, state)
+            how = "in training" if learns else "without a gradient"
+            where = f"{length} tokens, batch {batch}, {how}"
+            gaps.add({"x": x, **runs.of_state(state)}, kept, where)
     return gaps.verdict
 
 
@@ -349,12 +356,19 @@ def follows(subject: Subject) -> Verdict:
 
 def state_size(subject: Subject) -> Verdict:
     """How the state grows, counted from its tensors; growing is no fault."""
-    sizes = dict(state_sizes(subject.made(torch.float32), subject.width))
-    first, last = min(sizes), max(sizes)
-    if len(set(sizes.values())) == 1:
-        return True, f"constant: {sizes[last]:,} bytes at {first} to {last:,} tokens"
-    listed = ", ".join(f"{size:,} at {length:,}" for length, size in sizes.items())
-    a_token = (sizes[last] - sizes[first]) / (last - first)
+    sizes = list(state_sizes(subject.made(torch.float32), subject.width))
+    first, *_, before, last = sizes
+    if len({size.bytes for size in sizes}) == 1:
+        constant = f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
+        # What a piece of the text leaves behind is bounded by the piece.
+        if last.held > 2 * before.held:
+            return False, (
+                f"{constant}, but they are views that keep {before.held:,} bytes at "
+                f"{before.tokens:,} tokens and {last.held:,} at {last.tokens:,}: clone what is kept"
+            )
+        return True, constant
+    listed = ", ".join(f"{size.bytes:,} at {size.tokens:,}" for size in sizes)
+    a_token = (last.bytes - first.bytes) / (last.tokens - first.tokens)
     return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"
 
 

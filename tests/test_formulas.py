@@ -1,0 +1,235 @@
+"""Each mechanism against its formula, written a token at a time from its parameters alone.
+
+A mixer's loop and its fast form share projections, feature maps and gates: what is wrong there is
+the same in both. Nothing here is shared with either. About 10 s.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from rulekeep import pieces
+from rulekeep.mixers import MIXERS
+
+WIDTH, HEADS = 16, 2
+LENGTHS = (1, 2, 17, 40)
+
+
+class Parts(NamedTuple):
+    """Of one sequence: `[time, heads, key or value width]`, a shared key once for all heads."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    gate: Tensor | None
+    recent: Tensor | None
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+def silu(x: Tensor) -> Tensor:
+    return x * sigmoid(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    return torch.log1p(torch.exp(x))
+
+
+def affine(layer: Any, x: Tensor) -> Tensor:
+    y = x @ layer.weight.T
+    return y if layer.bias is None else y + layer.bias
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / torch.sqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+
+
+def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Softmax attention over the whole text, or over a window and its sinks."""
+    queries, keys, values = (
+        part.view(len(x), HEADS, -1) for part in affine(m.in_projection, x).split(WIDTH, -1)
+    )
+    width, position = WIDTH // HEADS, options.get("positions", "none")
+
+    def turned(part: Tensor, place: int) -> Tensor:
+        if position != "rotary":
+            return part
+        half = width // 2
+        angles = [place * options["rotary_base"] ** (-2 * i / width) for i in range(half)]
+        cos, sin = (x.new_tensor([f(a) for a in angles]) for f in (math.cos, math.sin))
+        first, second = part[:half], part[half:]
+        return torch.cat([first * cos - second * sin, second * cos + first * sin])
+
+    out = torch.empty(len(x), HEADS, width, dtype=torch.float64)
+    for t in range(len(x)):
+        seen = list(range(t + 1))
+        if "window" in options:
+            seen = [i for i in seen if i < options["sinks"] or i > t - options["window"]]
+        # In a window a place is that in the cache.
+        places = {i: place if "window" in options else i for place, i in enumerate(seen)}
+        for h in range(HEADS):
+            query = turned(queries[t, h], places[t])
+            scores = torch.stack([query @ turned(keys[i, h], places[i]) for i in seen])
+            scores = scores / math.sqrt(width)
+            if position == "alibi":
+                scores -= 2 ** (-8 * (h + 1) / HEADS) * (t - torch.tensor(seen))
+            weights = scores.exp() / scores.exp().sum()
+            out[t, h] = weights @ values[seen, h]
+    return affine(m.out_projection, out.view(len(x), WIDTH))
+
+
+def projected(
+    name: str, m: Any, x: Tensor, state: list[Tensor], options: Mapping[str, Any]
+) -> Parts:
+    """Queries, keys and values, through the short convolution or a silu, as the mixer has them."""
+    heads = 1 if name == "ssd" else HEADS
+    mixed = 2 * heads * m.key_width + WIDTH
+    both = x @ m.in_projection.weight.T
+    gate = both[:, mixed:] if options.get("output_gate") else None
+    both, recent = both[:, :mixed], None
+    if options.get("short_convolution"):
+        inputs = torch.cat([state.pop(), both])
+        recent = inputs[-3:]
+        both = torch.stack(
+            [silu((m.convolution * inputs[t : t + 4]).sum(0)) for t in range(len(x))]
+        )
+    queries, keys, values = both.split([heads * m.key_width, heads * m.key_width, WIDTH], -1)
+    queries, keys = (part.view(len(x), heads, -1).expand(-1, HEADS, -1) for part in (queries, keys))
+    if recent is None and name in ("delta", "gated_delta", "kda", "gated_slots", "routed_slots"):
+        queries, keys = silu(queries), silu(keys)
+    return Parts(queries, keys, values.view(len(x), HEADS, -1), gate, recent)
+
+
+def decays(name: str, m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """What each token leaves of the memory, `[time, heads, key width or slots]`."""
+    one = torch.ones(len(x), HEADS, m.key_width, dtype=torch.float64)
+    if name == "retnet":
+        half_lives = [options["half_life_tokens"] / 2 ** (HEADS - 1 - h) for h in range(HEADS)]
+        return one * x.new_tensor([[2 ** (-1 / tokens)] for tokens in half_lives])
+    if name in ("ssd", "gated_delta"):
+        return one * torch.exp(-m.log_rate.exp() * softplus(affine(m.step, x)))[..., None]
+    if name == "gated_linear":
+        return sigmoid(affine(m.decay[1], affine(m.decay[0], x))).pow(1 / 16).view_as(one)
+    if name == "kda":
+        step = softplus(affine(m.step[1], affine(m.step[0], x)))
+        return torch.exp(-m.log_rate.exp() * step.view_as(one))
+    if name == "gated_slots":
+        return sigmoid(affine(m.gate, x)).pow(1 / 8).view(len(x), HEADS, -1)
+    if name == "routed_slots":
+        chances = sigmoid(affine(m.router, x)).view(len(x), HEADS, -1)
+        least = chances.sort(-1, descending=True).values[..., m.top_k - 1 : m.top_k]
+        routed = torch.where(chances >= least, chances, 0)
+        routed = routed / routed.sum(-1, keepdim=True)
+        return torch.exp(-(m.log_rate.exp() * softplus(affine(m.step, x)))[..., None] * routed)
+    return one
+
+
+def remembered(
+    name: str, m: Any, x: Tensor, state: list[Tensor], options: Mapping[str, Any]
+) -> tuple[Tensor, list[Tensor]]:
+    """A memory that each token changes, and the output read from it."""
+    queries, keys, values, gate, recent = projected(name, m, x, state, options)
+    kept = decays(name, m, x, options)
+    if name in ("delta", "gated_delta", "kda"):
+        queries, keys, strength = unit(queries), unit(keys), sigmoid(affine(m.write, x))
+    if name == "linear_attention":
+        queries, keys = (torch.where(z > 0, z + 1, z.exp()) for z in (queries, keys))
+    reads = torch.empty(len(x), HEADS, WIDTH // HEADS, dtype=torch.float64)
+    for t in range(len(x)):
+        for h in range(HEADS):
+            q, k, v, a = queries[t, h], keys[t, h], values[t, h], kept[t, h]
+            memory = state[0][h]
+            if name in ("gated_slots", "routed_slots"):
+                memory.copy_(a[:, None] * memory + (1 - a)[:, None] * k)
+                state[1][h].copy_(a[:, None] * state[1][h] + (1 - a)[:, None] * v)
+                scores = (memory @ q / math.sqrt(m.key_width)).exp()
+                reads[t, h] = scores @ state[1][h] / scores.sum()
+                continue
+            memory.copy_(torch.diag(a) @ memory)
+            if name in ("delta", "gated_delta", "kda"):
+                memory += strength[t, h] * torch.outer(k, v - memory.T @ k)
+            elif name == "ssd":
+                memory += softplus(affine(m.step, x))[t, h] * torch.outer(k, v)
+            else:
+                memory += torch.outer(k, v)
+            reads[t, h] = memory.T @ q
+            if name == "ssd":
+                reads[t, h] += m.skip[h] * v
+            if name == "linear_attention":
+                state[1][h] += k
+                reads[t, h] /= state[1][h] @ q + 1e-6
+    if name != "linear_attention":
+        reads = reads / torch.sqrt((reads * reads).sum(-1, keepdim=True) + 1e-5) * m.norm_weight
+    reads = reads.view(len(x), WIDTH)
+    if gate is not None:
+        reads = reads * silu(gate)
+    return affine(m.out_projection, reads), state if recent is None else [*state, recent]
+
+
+WINDOW = {"window": 7, "sinks": 3}
+ROTARY = {"positions": "rotary", "rotary_base": 100.0}
+# The half-lives are short, so that a decay is seen.
+MATRICES: dict[str, dict[str, Any]] = {
+    "linear_attention": {},
+    "retnet": {"half_life_tokens": 20.0},
+    "ssd": {"half_life_tokens": 5.0},
+    "gated_linear": {"half_life_tokens": 5.0},
+    "delta": {},
+    "gated_delta": {"half_life_tokens": 5.0},
+    "kda": {"half_life_tokens": 5.0},
+    "gated_slots": {"slots": 6, "half_life_tokens": 5.0},
+    "routed_slots": {"slots": 6, "top_k": 2, "half_life_tokens": 5.0},
+}
+PUBLISHED = {"output_gate": True, "short_convolution": True, "key_width": 5}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention": ("attention", {}),
+    "attention rotary": ("attention", ROTARY),
+    "attention alibi": ("attention", {"positions": "alibi"}),
+    "window": ("sliding_window", WINDOW),
+    "window rotary": ("sliding_window", {**WINDOW, **ROTARY}),
+    **{name: (name, options) for name, options in MATRICES.items()},
+    **{f"{name} published": (name, {**of, **PUBLISHED}) for name, of in MATRICES.items()},
+}
+
+
+FORMS = [(case, serial) for case in CASES for serial in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("case", "serial"), [one for one in FORMS if CASES[one[0]][0] != "attention" or not one[1]]
+)
+def test_output_and_state_are_those_of_the_formula(
+    case: str, serial: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several pieces of a text, as in a long one.
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    name, options = CASES[case]
+    form = {} if name == "attention" else {"serial": serial}
+    torch.manual_seed(1)
+    m: Any = MIXERS[name](WIDTH, heads=HEADS, **options, **form).double()
+    with torch.no_grad():
+        for parameter in m.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for length in LENGTHS:
+            x = torch.randn(2, length, WIDTH, dtype=torch.float64)
+            state = m.init_state(2)
+            if name in MATRICES:
+                state = type(state)(*(torch.rand_like(part) + 0.1 for part in state))
+            y, after = m(x, state)
+            for row in range(2):
+                if name not in MATRICES:
+                    torch.testing.assert_close(y[row], attended(m, x[row], options))
+                    continue
+                before = [part[row].clone() for part in state]
+                expected, left = remembered(name, m, x[row], before, options)
+                # The decays of retnet are kept in float32.
+                near = {"rtol": 1e-5, "atol": 1e-5} if name == "retnet" else {}
+                torch.testing.assert_close(y[row], expected, **near)
+                for found, wanted in zip(after, left, strict=True):
+                    torch.testing.assert_close(found[row], wanted, **near)
