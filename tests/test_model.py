@@ -29,6 +29,35 @@ def model(name: str = "delta", *, seed: int = 1, positions: str = "none", **size
     )  # fmt: skip
 
 
+# Options whose arithmetic is their own.
+VARIANTS = [
+    ("attention", {"positions": "rotary"}),
+    ("attention", {"positions": "alibi"}),
+    ("sliding_window", {"positions": "rotary"}),
+    ("delta", {"short_convolution": True}),
+    ("ssd", {"output_gate": True, "short_convolution": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in MIXERS), *VARIANTS])
+def test_the_model_trains_and_decodes_in_bfloat16(name: str, options: dict) -> None:
+    rough = LanguageModel(
+        90, [partial(MIXERS[name], 16, **options)] * 2, width=16, hidden=24, positions="none",
+        context=128, seed=1,
+    )  # fmt: skip
+    tokens = torch.randint(90, (2, 70))
+    exact = rough.last_logits(tokens, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rough.last_logits(tokens, 20)
+    assert (found.float() - exact).norm() < 0.03 * exact.norm()
+    found.float().square().mean().backward()
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in rough.parameters())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        _, state = rough(tokens[:, :-1])
+        after, whole = rough(tokens[:, -1:], state)[0], rough(tokens)[0][:, -1:]
+    assert (after - whole).float().norm() < 0.03 * whole.float().norm()
+
+
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("positions", ["none", "learned", "earliness"])
 def test_the_model_in_pieces_is_the_model_at_once(name: str, positions: str) -> None:

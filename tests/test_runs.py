@@ -144,6 +144,14 @@ def test_the_same_run_said_in_other_words_is_the_same_run() -> None:
     assert sweep.identity(said) == sweep.identity(options) == sweep.identity(tiny.tiny())
 
 
+def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path) -> None:
+    short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
+    assert sweep.identity(short) == sweep.identity(long) != sweep.identity(tiny.tiny(mixer="delta"))
+    list(sweep.execute(sweep.plan([short], tmp_path), LocalExecutor(1)))
+    (record,) = tiny.records(tmp_path).values()
+    assert [record["status"], record["spec"]["precision"]] == ["done", "bfloat16"]
+
+
 def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
     first = tiny.tiny(mixer=tiny.plugin(tmp_path, "mine"))
     before = sweep.identity(first)

@@ -204,6 +204,8 @@ def _default(option: FieldInfo) -> str:
         return "VALUE (must be given)"
     kind = option.annotation
     choices = f" ({' or '.join(map(str, get_args(kind)))})" if get_origin(kind) is Literal else ""
+    if type(None) in get_args(kind) and option.default is not None:
+        choices = " (or None)"
     return f"{option.default}{choices}"
 
 

@@ -79,6 +79,8 @@ class Run:
     costs: Mapping[str, float]
     state_bytes: Mapping[int, float]
     decode_ms: Mapping[int, float]
+    # Of the memory at the start, in tokens, a layer each that states one.
+    half_lives: tuple[float, ...]
     environment: Mapping[str, str]
     settings: Mapping[str, str]
     difficulty: Mapping[str, str]
@@ -203,6 +205,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         costs=_figures(costs),
         state_bytes=_by_context(costs.get("state_bytes")),
         decode_ms=_by_context(costs.get("decode_ms_per_token")),
+        half_lives=_half_lives(costs.get("memory_half_life_tokens")),
         environment=dict(sorted((name(k, "?"), one_line(v, 120)) for k, v in environment.items())),
         settings=_settings(spec),
         difficulty=_named(_mapping(spec.get("task_options"))),
@@ -216,6 +219,11 @@ def _settings(spec: Mapping[Any, Any]) -> dict[str, str]:
     rest = {k: v for k, v in spec.items() if k not in _PLACED and k != "mixer_options"}
     found = _named(rest)
     return {**found, **{f"mixer {k}" if k in found else k: v for k, v in own.items()}}
+
+
+def _half_lives(value: object) -> tuple[float, ...]:
+    found = (number(one) for one in _sequence(value))
+    return tuple(tokens for tokens in found if tokens is not None and tokens > 0)
 
 
 def _named(values: Mapping[Any, Any]) -> dict[str, str]:

@@ -135,6 +135,7 @@ def costs(found: Sequence[Contest]) -> Table:
                     mean_cell(group.cost("tokens_per_second"), 0),
                     mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
                     mean_cell(group.cost("parameters"), 0),
+                    _half_lives(group),
                     _count(longest),
                     mean_cell(group.state_bytes(longest), 0),
                     mean_cell(group.decode_ms(longest), 3),
@@ -146,11 +147,12 @@ def costs(found: Sequence[Contest]) -> Table:
         title="Costs",
         meaning="Means over the seeds that ended training. Training seconds leave out warm-up and "
         "evaluation; “steps to solve” is the first look at dev with 0.995 of the answers wholly "
-        "right, over the seeds that had one, and how many these are; state bytes and decode time "
-        "are those of one sequence at “context”, the longest tested.",
+        "right, over the seeds that had one, and how many these are; “half-life”: what a memory "
+        "forgets by itself before any training, as it states, one a layer where they differ; state "
+        "bytes and decode time are those of one sequence at “context”, the longest tested.",
         header=(
             "task", "mixer", "trained at", "training (s)", "steps to solve", "tokens/s",
-            "peak (MiB)", "parameters",
+            "peak (MiB)", "parameters", "half-life (tokens)",
             "context", "state (bytes)", "decode (ms/token)", "seeds",
         ),
         rows=tuple(rows),
@@ -343,6 +345,14 @@ def _solved(steps: Mapping[int, float], seeds: int) -> Cell:
     mean = mean_cell(steps, 0)
     value = math.inf if mean.value is None else mean.value
     return Cell(f"{mean.text} ({len(steps)} of {seeds})", value)
+
+
+def _half_lives(group: Group) -> Cell:
+    stated = [run.half_lives for run in group.runs.values() if run.half_lives]
+    if not stated:
+        return Cell(MISSING)
+    shown = dict.fromkeys("∞" if tokens == math.inf else f"{tokens:,.4g}" for tokens in stated[0])
+    return Cell(", ".join(shown), min(stated[0]))
 
 
 def _difference(difference: PairedDifference | None) -> Cell:

@@ -111,7 +111,7 @@ class RunSpec(Spec):
     stop_when_solved: bool = Field(default=False, description="Stop when dev exact reaches 0.995.")
     device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="float32, or bfloat16 by autocast."
+        default="float32", description="float32, or bfloat16 (bf16) by autocast."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
 
@@ -122,6 +122,11 @@ class RunSpec(Spec):
             if not 1 <= context <= 2**24:
                 raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
         return tuple(sorted(each_once("test context", contexts))) if contexts else ()
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_by_its_short_name(cls, precision: object) -> object:
+        return "bfloat16" if precision == "bf16" else precision
 
     @field_validator("device")
     @classmethod
