@@ -3,8 +3,8 @@
     o_t = sum_{i <= t} softmax_i(q_t · k_i / sqrt(head width)) v_i      per head
 
 `positions="rotary"` turns queries and keys by their place in the text (RoFormer), `"alibi"`
-takes m_h (t − i) off every score: see `rulekeep.positions`. The place of a token is the number
-of keys in the cache before it.
+takes m_h (t − i) off every score: see `rulekeep.positions`. Learned ones are the model's. The
+place of a token is the number of keys in the cache before it.
 
 It cannot bound its state: a token costs as much as the text before it is long.
 

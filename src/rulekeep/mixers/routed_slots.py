@@ -1,6 +1,6 @@
 """Routed slots, Raven (goombalab 2026): a token writes to k slots, the others stand still.
 
-    r   = the k largest of sigmoid(W x), divided by their sum; 0 for the others      per head
+    r = the k largest of sigmoid(W x), divided by their sum; 0 for the others      per head
     α_i = exp(−e^A softplus(w · x + b) r_i)                                          per head, slot
     K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v
     o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm

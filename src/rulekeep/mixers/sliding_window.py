@@ -1,6 +1,6 @@
 """Sliding-window attention with sinks, StreamingLLM (Xiao et al. 2023, arXiv 2309.17453).
 
-    the cache after token t:  the first S tokens, and the last W up to t itself
+    cache of token t: the first S tokens, and the last W up to t
     o_t = sum_i softmax_i(q_t · k_i / sqrt(head width)) v_i        over the cache, per head
 
 Whatever falls out of the window is gone, but for the sinks. With `positions="rotary"` queries and

@@ -3,7 +3,7 @@
     q, k = silu(W x) / |silu(W x)|                            per head
     z = b + sum_{j < 8} w_j · x_{t−j}                         per head
     β = clip((1 + 2 s) sigmoid(z) − s, 0, 1)                  exactly 0 below, exactly 1 above
-    o = norm(Sᵀ q)                                            per head, RMS norm: S before the write
+    o = norm(Sᵀ q)                                            per head, RMS norm, S before the write
     S ← S + β k (v − Sᵀ k)ᵀ
 
 It cannot hold more keys than a key has channels, and what it never writes it cannot be asked for.
