@@ -22,7 +22,7 @@ from keeping import keep
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "results" / "mutations.json"
-SECONDS_AT_MOST = 300
+SECONDS_AT_MOST = 900
 
 
 class Mutation(NamedTuple):

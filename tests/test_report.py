@@ -68,6 +68,8 @@ def test_figures_in_tables_are_those_counted_by_hand(tmp_path: Path) -> None:
     assert "2 of 5 (0.12 to 0.77)" in files["report.html"]
     assert "3 of 5 (0.23 to 0.88)" in files["report.html"]
     assert "few" not in re.findall(r"<tr[^>]*>", files["report.html"])
+    # A layer each; one of three states none.
+    assert ">1,024, ∞</td>" in files["report.html"]
 
 
 def test_the_summary_is_three_computed_sentences(tmp_path: Path) -> None:
