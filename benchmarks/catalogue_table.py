@@ -165,7 +165,7 @@ def table(title: str, rows: Sequence[Row], *, kib: float | None = None) -> str:
         cells = [text_of(found) for found in row.retention.values()]
         mark = " †" if row.name in far else ""
         body.append(
-            [row.name + mark, f"{row.parameters:,}", f"{row.kib:,.1f}", f"{row.rate:g}", *cells]
+            [row.name + mark, f"{row.parameters:,}", f"{row.kib:,.1f}", f"{row.rate:.3g}", *cells]
         )
     return markdown_table(head, body) + "\n"
 
