@@ -248,8 +248,8 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     said = said.replace(" of ", " mechanisms of ")
     assert (
         f"keep {kept[0]} of `recite`'s early rules at 4,096 tokens, where `sparse_delta` keeps "
-        f"{own} and without earliness {without[0]}: a difference is not shown. Of `override`'s marked "
-        f"rules (chance 0.5) the next best, `{marked.name}`, keeps {kept[1]}, `sparse_delta` {own} "
+        f"{own} and without earliness {without[0]}: a difference is not shown. Of `override`'s "
+        f"marked rules (chance 0.5) the next best, `{marked.name}`, keeps {kept[1]}, `sparse_delta` {own} "
         f"and without earliness {without[1]} "
         f"([the catalogue so far](docs/evidence.md#the-catalogue-so-far), {said})"
     ) in unwrapped(ROOT / "README.md")
