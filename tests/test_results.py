@@ -249,8 +249,8 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     assert (
         f"keep {kept[0]} of `recite`'s early rules at 4,096 tokens, where `sparse_delta` keeps "
         f"{own} and without earliness {without[0]}: a difference is not shown. Of `override`'s "
-        f"marked rules (chance 0.5) the next best, `{marked.name}`, keeps {kept[1]}, `sparse_delta` {own} "
-        f"and without earliness {without[1]} "
+        f"marked rules (chance 0.5) the next best, `{marked.name}`, keeps {kept[1]}, "
+        f"`sparse_delta` {own} and without earliness {without[1]} "
         f"([the catalogue so far](docs/evidence.md#the-catalogue-so-far), {said})"
     ) in unwrapped(ROOT / "README.md")
     assert f"keep {kept[0].split()[0]} of `recite`'s early rules to 4,096 tokens" in findings
