@@ -160,6 +160,10 @@ def test_the_docs_state_what_was_measured_of_sweeps_and_reports() -> None:
     seconds = statistics.median(report["seconds"])
     assert f"A report of {report['records']:,} records takes {seconds:.1f} s" in said
     assert seconds <= 20
+    smoke = json.loads((ROOT / "results" / "smoke.json").read_text())["rows"]
+    slowest = max(row["seconds"] for row in smoke)
+    assert f"the preset `smoke` {slowest:.0f} s at most" in said
+    assert slowest < 60
     rounds = json.loads((ROOT / "results" / "soak.json").read_text())["rounds"]
     same = sum(one["same"] for one in rounds)
     assert f"{same} of {len(rounds)} sweeps killed at a random moment" in said
