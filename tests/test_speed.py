@@ -17,7 +17,7 @@ from tiny import plugin
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.registry import find_class
-from rulekeep.report import write, write_report
+from rulekeep.report import drawing, write_report
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
@@ -386,10 +386,8 @@ def full(*mixers: str) -> Any:
 
 
 def test_the_report_shows_shares_aims_and_costs(tmp_path: Path, monkeypatch) -> None:
-    figure = write._figure_files
-    monkeypatch.setattr(
-        write, "_figure_files", lambda one, runs: figure(one, runs) if one.key == "speed" else {}
-    )
+    draw = drawing.files
+    monkeypatch.setattr(drawing, "files", lambda one: draw(one) if one.key == "speed" else {})
     written = write_report([record()], tmp_path, "c", speed=full("delta", "slots"))
     files = {path.name: path for path in written}
     html, markdown = files["report.html"].read_text(), files["report.md"].read_text()
