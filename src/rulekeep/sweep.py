@@ -343,7 +343,7 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
     }
     try:
         write_record(folder.record, record)
-        # It names the same, and needs the room more.
+        # The record says it now.
         folder.environment.unlink(missing_ok=True)
     except OSError as error:
         record["notes"].append(f"not kept on disk: {error.strerror}")
