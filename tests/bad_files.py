@@ -1,12 +1,13 @@
 """Files that a hostile or a clumsy user brings: plug-ins, sweeps, specs and folders."""
 
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import tiny
 from report_records import record
 
 from rulekeep.resolving import described
+from rulekeep.specs import RunSpec
 from rulekeep.store import Record, write_record
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
@@ -97,13 +98,17 @@ def bring(folder: Path) -> None:
     (folder / "broken" / "a").mkdir(parents=True)
     (folder / "broken" / "a" / "plan.json").write_text("not JSON")
     for name in ("whole", "shut"):
-        (folder / name / "a").mkdir(parents=True)
-        write_record(folder / name / "a" / "record.json", _record())
+        hollow(folder / name, tiny.tiny())
     (folder / "shut" / "report").touch()
 
 
-@cache
-def _record() -> Record:
-    """Of a run that says it is done, without having been made."""
-    spec, source = described(tiny.tiny())
-    return {**record(), "id": "a", "spec": spec.model_dump(mode="json"), "source": source}
+def hollow(folder: Path, spec: RunSpec | Record, **changes: Any) -> Path:
+    """The folder of a run that says it is done, without having been made."""
+    path = folder / "made-up"
+    path.mkdir(parents=True)
+    values, source = spec, "0"
+    if isinstance(spec, RunSpec):
+        values, source = spec.model_dump(mode="json"), described(spec)[1]
+    made = {**record(), "id": path.name, "spec": values, "source": source, **changes}
+    write_record(path / "record.json", made)
+    return path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from report_records import record as made_up
+from bad_files import hollow
 from torch import Tensor
 
 from rulekeep import run as running
@@ -31,7 +31,6 @@ from rulekeep.explain.traces import (
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.model import LanguageModel
 from rulekeep.report import write_report
-from rulekeep.resolving import described
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
 from rulekeep.tasks import TASKS
@@ -399,18 +398,6 @@ def test_examples_that_take_too_much_memory_are_refused(
     # Eight floats at five places: 160 bytes an example.
     assert str(outcome.refused).startswith("--examples 40: their states would take")
     assert str(outcome.refused).endswith("give 12 or less")
-
-
-def hollow(folder: Path, spec: RunSpec | dict[str, Any], **changes: Any) -> Path:
-    """The folder of a run that says it is done, without having been made."""
-    path = folder / "made-up"
-    path.mkdir(parents=True)
-    values, source = spec, "0"
-    if isinstance(spec, RunSpec):
-        values, source = spec.model_dump(mode="json"), described(spec)[1]
-    record = {**made_up(), "id": path.name, "spec": values, "source": source, **changes}
-    write_record(path / "record.json", record)
-    return path
 
 
 @pytest.mark.parametrize(

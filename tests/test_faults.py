@@ -269,10 +269,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-# Fills the disk at a step of training, and clears it at another.
+# Fills the disk at a step of training, once.
 FILL = """
 step = next(steps) if torch.is_grad_enabled() else 0
-if step == 3:
+if step == 3 and not disk.joinpath("filled").exists():
+    disk.joinpath("filled").touch()
     with disk.joinpath("filler").open("wb", buffering=0) as file:
         size = 2**20
         while size:
@@ -291,12 +292,7 @@ def filling(folder: Path, name: str, disk: Path, forward: str = "", top: str = "
 def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    once = f"step = next(steps) if Path({str(flag)!r}).exists() and torch.is_grad_enabled() else 0"
-    forward = FILL.replace("step = next(steps) if torch.is_grad_enabled() else 0", once)
-    head = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(small_disk)!r})"
-    spec = tiny.tiny(mixer=plugin(tmp_path, "fills", head, forward))
+    spec = filling(tmp_path, "fills", small_disk)
     (record,) = made([spec], small_disk / "runs")
     assert record["status"] == "failed"
     assert record["reason"] == "OSError: [Errno 28] No space left on device"
@@ -307,7 +303,6 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     assert not folder.record.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
     (small_disk / "filler").unlink()
-    flag.unlink()
     (again,) = made([spec], small_disk / "runs")
     assert [again["id"], again["status"], again["attempt"]] == [record["id"], "done", 2]
 

@@ -37,18 +37,14 @@ _QUIET: Any = {
 
 
 def files(chart: Chart) -> dict[str, bytes]:
-    """The chart as `KEY.png` and `KEY.svg`."""
-    return as_files(chart.key, draw(chart))
-
-
-def as_files(key: str, figure: Figure) -> dict[str, bytes]:
-    """A figure as `KEY.png` and `KEY.svg`; a name in a script without glyphs is drawn as boxes."""
+    """The chart as `KEY.png` and `KEY.svg`; a name in a script without glyphs is drawn as boxes."""
+    figure = draw(chart)
     with warnings.catch_warnings(), mpl.rc_context(_QUIET):
         warnings.filterwarnings("ignore", message="Glyph")
         raster = plots.as_bytes(figure, "png")
         # The layout is found once; finding it again is a third of the time.
         figure.set_layout_engine(None)
-        return {f"{key}.png": raster, f"{key}.svg": plots.as_bytes(figure, "svg")}
+        return {f"{chart.key}.png": raster, f"{chart.key}.svg": plots.as_bytes(figure, "svg")}
 
 
 def draw(chart: Chart) -> Figure:
