@@ -1,4 +1,4 @@
-"""The tables of the catalogue in docs/evidence.md, out of its records.
+"""The catalogue in README and docs/evidence.md, and its figure, out of its records.
 
     python benchmarks/catalogue_table.py                  # of results/catalogue
     python benchmarks/catalogue_table.py RUNS
@@ -7,6 +7,8 @@ Every mechanism of the presets `catalogue` and `catalogue-16-kib`, in one folder
 mean over the seeds with its 95 % interval (Student t), highest at 1028 tokens first. At 16 KiB a
 mechanism whose state is further from it than 5 % stands below the others with a dagger, unranked.
 One with fewer than five seeds in one of the cells is named under the tables as not run yet.
+First the table of README: equal parameters, both cells in a row, at the length trained on and the
+longest, which ranks them. Draws `catalogue.png`: the same, each seed a point, the interval a bar.
 """
 
 import math
@@ -16,13 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exam_table import text_of
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
+from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.report import merged
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant, written
-from rulekeep.store import RESULTS, Record, read_runs
+from rulekeep.store import RESULTS, Record, read_runs, write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"
@@ -30,6 +35,9 @@ CELLS = (("recite", "early"), ("override", "marked"))
 CONTEXTS = (256, 1028, 4096)
 # A state is a layer's, and one that grows is given at this many tokens.
 RANKED_AT = 1028
+# README has these alone: what is learned, and what is kept.
+SHORT, LONG = CONTEXTS[0], CONTEXTS[-1]
+FIGURE = "catalogue.png"
 KIB = 16
 NEAR_ENOUGH = 0.05
 _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
@@ -38,7 +46,7 @@ _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions"
 class Row(NamedTuple):
     """A mechanism in one cell: what it costs, its retention and `exact` at each length, or None.
 
-    `seeds` has the retention of each seed, by seed.
+    `seeds` has the retention of each seed, by seed; `chance` is that of retention.
     """
 
     name: str
@@ -48,17 +56,16 @@ class Row(NamedTuple):
     retention: Mapping[int, Summary | None]
     seeds: Mapping[int, Mapping[int, float]]
     exact: Mapping[int, Summary | None]
+    chance: float
 
-    @property
-    def place(self) -> float:
-        """What it is ranked by, lowest first."""
-        found = self.retention[RANKED_AT]
+    def place(self, context: int) -> float:
+        """What it is ranked by, lowest first: its retention at a length."""
+        found = self.retention[context]
         return math.inf if found is None or found.mean is None else -found.mean
 
 
-def page(root: Path) -> str:
-    """Every table, as Markdown, each under what it compares."""
-    records = read_runs(root).records
+def page(records: Sequence[Record]) -> str:
+    """Every table of docs/evidence.md, as Markdown, each under what it compares."""
     # The gates of lstm and gru cannot be had at 16 KiB: shown as they are.
     others = [one for one in CATALOGUE if one.mixer in ("lstm", "gru")]
     parts, run = [], {cell: set[str]() for cell in CELLS}
@@ -77,6 +84,85 @@ def page(root: Path) -> str:
         named = "`, `".join(missing)
         parts.append(f"{done} of {len(every)} mechanisms are run. Not yet: `{named}`.\n")
     return "\n".join(parts)
+
+
+def short(records: Sequence[Record]) -> str:
+    """The table of README: a mechanism a row, both cells, what is kept longest first."""
+    head = ["", f"KiB at {RANKED_AT}"]
+    head += [f"{task}, {placement}, {at}" for task, placement in CELLS for at in (SHORT, LONG)]
+    body = []
+    for row, other in _both(records):
+        cells = [
+            text_of(one and one.retention[context])
+            for one in (row, other)
+            for context in (SHORT, LONG)
+        ]
+        body.append([row.name, f"{row.kib:,.1f}", *cells])
+    return markdown_table(head, body) + "\n"
+
+
+def figure(records: Sequence[Record]) -> Figure:
+    """A panel a cell: the retention of each mechanism at every length."""
+    rows = _both(records)
+    panels = {
+        f"{task}, {placement} rules": [row[place] for row in rows]
+        for place, (task, placement) in enumerate(CELLS)
+    }
+    return strips(panels, [row.name for row, _ in rows], CONTEXTS)
+
+
+def strips(
+    panels: Mapping[str, Sequence[Row | None]], labels: Sequence[str], contexts: Sequence[int]
+) -> Figure:
+    """Retention, a labelled row each and a panel a cell: a point a seed, a bar an interval.
+
+    Dotted: the chance level, the same for every mechanism and length of a cell.
+    """
+    drawn = Figure(figsize=(11, 1.2 + 0.31 * len(labels)), layout="constrained")
+    shown: dict[int, Artist] = {}
+    for axes, (title, rows) in zip(
+        drawn.subplots(1, len(panels), sharey=True), panels.items(), strict=True
+    ):
+        for place, context in enumerate(contexts):
+            for y, row in enumerate(rows):
+                at = y + 0.22 * (place - 1)
+                summary = None if row is None else row.retention[context]
+                if row is None or summary is None or summary.mean is None:
+                    continue
+                colour = COLOURS[place]
+                each = list(row.seeds[context].values())
+                axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
+                (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
+                shown.setdefault(context, mean)
+                if summary.low is not None:
+                    axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
+        levels = {row.chance for row in rows if row is not None}
+        for level in levels:
+            axes.axvline(level, color="0.3", linestyle=":", zorder=0)
+        if not levels:
+            axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center")
+        axes.set(title=title, xlabel="retention", xlim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+    first = drawn.axes[0]
+    first.set_yticks(range(len(labels)), labels)
+    first.set_ylim(len(labels) - 0.5, -0.5)
+    # One row may be the first that has run, and one that was not has no colours to name.
+    if shown:
+        drawn.legend(
+            shown.values(), [f"{context:,} tokens" for context in shown],
+            loc="outside lower center", ncols=len(shown), fontsize=8,
+        )  # fmt: skip
+    return drawn
+
+
+def _both(records: Sequence[Record]) -> list[tuple[Row, Row | None]]:
+    """Who is run in the first cell, with its row in the second, what is kept longest first."""
+    first, second = (measured(CATALOGUE, records, *cell) for cell in CELLS)
+    others = {row.name: row for row in second}
+    return [
+        (row, others.get(row.name))
+        for row in sorted(first, key=lambda row: (row.place(LONG), row.name))
+    ]
 
 
 def measured(
@@ -127,7 +213,7 @@ def name_of(one: Contestant) -> str:
 
 def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
     scores: dict[str, dict[int, dict[int, float]]] = {"retention": {}, "exact": {}}
-    costs = None
+    costs, chances = None, set()
     for run in runs:
         tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
         for context in contexts:
@@ -135,9 +221,11 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
                 for figure, found in scores.items():
                     value = tested[context][figure] if context in tested else math.nan
                     found.setdefault(context, {})[run["spec"]["seed"]] = value
+        chances.update(round(e["chance"]["retention"], 3) for e in tested.values())
         if run["status"] == "done":
             costs = run["costs"]
     assert costs is not None, f"{one.mixer}: every seed diverged"
+    (chance,) = chances
     layers = one.spec().layers
     retention, exact = (
         {c: summarise_scores(list(found[c].values())) if c in found else None for c in contexts}
@@ -151,6 +239,7 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
         retention,
         {c: scores["retention"].get(c, {}) for c in contexts},
         exact,
+        chance,
     )
 
 
@@ -161,7 +250,7 @@ def table(title: str, rows: Sequence[Row], *, kib: float | None = None) -> str:
     ]  # fmt: skip
     body = []
     far = {row.name for row in rows if kib and abs(row.kib / kib - 1) > NEAR_ENOUGH}
-    for row in sorted(rows, key=lambda row: (row.name in far, row.place, row.name)):
+    for row in sorted(rows, key=lambda row: (row.name in far, row.place(RANKED_AT), row.name)):
         cells = [text_of(found) for found in row.retention.values()]
         mark = " †" if row.name in far else ""
         body.append(
@@ -171,4 +260,7 @@ def table(title: str, rows: Sequence[Row], *, kib: float | None = None) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    kept = read_runs(root).records
+    write_bytes(root / FIGURE, as_bytes(figure(kept), "png"))
+    sys.stdout.write(f"{short(kept)}\n{page(kept)}")

@@ -15,13 +15,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import ROOT, Row, row_of
+from catalogue_table import ROOT, Row, row_of, strips
 from exam_table import text_of
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
-from rulekeep.plots import COLOURS, as_bytes
+from rulekeep.plots import as_bytes
 from rulekeep.presets import LADDER, LADDER_ASIDE
 from rulekeep.store import Record, read_runs, write_bytes
 from rulekeep.summary import paired_difference
@@ -97,37 +96,11 @@ def page(records: Sequence[Record]) -> str:
 
 def figure(records: Sequence[Record]) -> Figure:
     """A panel a placement: retention of each rung at every length tested."""
-    drawn = Figure(figsize=(11, 5.2), layout="constrained")
-    shown: dict[int, Artist] = {}
-    for axes, placement in zip(drawn.subplots(1, 2, sharey=True), PLACEMENTS, strict=True):
-        rows = _rows(records, placement)
-        for place, context in enumerate(CONTEXTS):
-            for y, (*_, row) in enumerate(rows):
-                at = y + 0.22 * (place - 1)
-                summary = None if row is None else row.retention[context]
-                if row is None or summary is None or summary.mean is None:
-                    continue
-                colour = COLOURS[place]
-                each = list(row.seeds[context].values())
-                axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
-                (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
-                shown.setdefault(context, mean)
-                if summary.low is not None:
-                    axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
-        if not any(row for *_, row in rows):
-            axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center")
-        axes.set(title=f"recite, {placement} rules", xlabel="retention", xlim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
-    first = drawn.axes[0]
-    first.set_yticks(range(len(STEPS)), [f"{rung}  {number}" for number, rung, _ in STEPS])
-    first.set_ylim(len(STEPS) - 0.5, -0.5)
-    # A rung may be the first that has run, and one that was not has no colours to name.
-    if shown:
-        drawn.legend(
-            shown.values(), [f"{context:,} tokens" for context in shown],
-            loc="outside lower center", ncols=len(shown), fontsize=8,
-        )  # fmt: skip
-    return drawn
+    panels = {
+        f"recite, {placement} rules": [row for *_, row in _rows(records, placement)]
+        for placement in PLACEMENTS
+    }
+    return strips(panels, [f"{rung}  {number}" for number, rung, _ in STEPS], CONTEXTS)
 
 
 def beside(number: str) -> str | None:

@@ -4,7 +4,8 @@ import pytest
 from scripts import script
 
 from rulekeep.presets import EXAM_MIXERS
-from rulekeep.specs import contestants
+from rulekeep.resolving import described
+from rulekeep.specs import Contestant, contestants
 from rulekeep.store import read_runs
 
 catalogue = script("catalogue_table")
@@ -50,6 +51,52 @@ def test_a_state_of_another_size_stands_below_with_a_dagger(rows: dict) -> None:
     ]  # fmt: skip
 
 
+def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_row() -> None:
+    """Of the exam's contestants the catalogue has one: here its records stand for two more."""
+    kept = {"linear_attention": 0.5, "delta": 0.9, "attention": 0.25}
+    records = [
+        {
+            **record,
+            "spec": {**record["spec"], **catalogue._own(resolved.model_dump(mode="json"))},
+            "evaluations": [
+                {**one, "retention": value if one["context"] == catalogue.LONG else 0.1}
+                for one in record["evaluations"]
+            ],
+        }
+        for mixer, value in kept.items()
+        for record in RECORDS
+        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        for resolved in [described(_of(mixer).spec(task=record["spec"]["task"]))[0]]
+        # One has not been run in the second cell.
+        if (mixer, record["spec"]["task"]) != ("delta", "override")
+    ]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in catalogue.short(records).splitlines()[2:]
+    ]
+    assert [row[0] for row in rows] == ["delta", "linear_attention", ROTARY]
+    assert [row[3][:5] for row in rows] == ["0.900", "0.500", "0.250"]
+    assert [row[5][:5] for row in rows] == ["not r", "0.500", "0.250"]
+    drawn = catalogue.figure(records)
+    labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert labels == [row[0] for row in rows]
+    for panel, run, chance in zip(drawn.axes, (3, 2), (0.033, 0.5), strict=True):
+        points = [line for line in panel.lines if line.get_marker() == "."]
+        (level,) = (line for line in panel.lines if line.get_linestyle() == ":")
+        assert len(points) == run * len(catalogue.CONTEXTS)
+        assert all(len(line.get_xdata()) == 5 for line in points)
+        assert level.get_xdata()[0] == chance
+
+
+def _of(mixer: str) -> Contestant:
+    (one,) = (
+        one
+        for one in catalogue.CATALOGUE
+        if catalogue.name_of(one) in (mixer, ROTARY) and one.mixer == mixer
+    )
+    return one
+
+
 def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
     assert set(rows) == {NONE, ROTARY}
     assert catalogue.measured(EXAM_MIXERS[:1], RECORDS, "recite", "nowhere") == []
@@ -62,7 +109,7 @@ def test_a_mechanism_has_no_row_before_all_its_seeds_have_run() -> None:
 
 def test_the_page_names_what_is_not_run_yet_by_how_it_is_asked_for() -> None:
     # The exam has the first contestant of the catalogue in both cells, and none of the others.
-    text = catalogue.page(exam.EXAM)
+    text = catalogue.page(RECORDS)
     done, every = 1, len(catalogue.CATALOGUE) + len(catalogue.CATALOGUE_16_KIB)
     assert f"{done} of {every} mechanisms are run. Not yet: `sliding_window[" in text
     assert text.count(f"| {ROTARY} ") == 2

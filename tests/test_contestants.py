@@ -24,11 +24,10 @@ from rulekeep.presets import (
     catalogue,
     exam,
 )
-from rulekeep.report.merging import training
 from rulekeep.resolving import described, options_of, own_options_first, resolve
 from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
-from rulekeep.store import Record, read_runs
+from rulekeep.store import Record, read_runs, training
 
 ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
@@ -109,6 +108,38 @@ def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
     records.append(made(extended[-1], 0.0))
     assert rate_runs(one, records, BASE) == extended
     assert chosen_rate(one, records, BASE) == 0.000333333
+
+
+def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_grid() -> None:
+    (one,) = contestants("delta")
+    near, far = (
+        {**BASE, "context": 256, "test_contexts": at} for at in ([64, 256], [64, 256, 512])
+    )
+    asked = {spec.learning_rate: spec for spec in rate_runs(one, [], far)}
+    shorter = {
+        spec.learning_rate: made(spec, spec.learning_rate) for spec in rate_runs(one, [], near)
+    }
+    records = [shorter[rate] for rate in RATES[1:]]
+    assert rate_runs(one, records, far) == [asked[RATES[0]]]
+    assert chosen_rate(one, records, far) is None
+    # One that was tested as is asked goes before: it is a run of this sweep.
+    records += [shorter[RATES[0]], made(asked[RATES[0]], 1.0)]
+    assert rate_runs(one, records, far) == [asked[RATES[0]]]
+    assert chosen_rate(one, records, far) == RATES[1]
+    assert [spec.learning_rate for spec in rate_runs(one, list(shorter.values()), far)] == [
+        pytest.approx(RATES[0] / 3, rel=1e-3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "other", [{"test_contexts": [256, 512]}, {"dev_examples": 64}, {"seed": 2}, {"steps": 700}]
+)
+def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: dict) -> None:
+    (one,) = contestants("delta")
+    base = {**BASE, "context": 256, "test_contexts": [64, 256]}
+    records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], {**base, **other})]
+    assert [spec.learning_rate for spec in rate_runs(one, records, base)] == [*RATES]
+    assert chosen_rate(one, records, base) is None
 
 
 def test_a_rate_that_diverged_never_wins() -> None:

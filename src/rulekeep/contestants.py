@@ -3,54 +3,71 @@
     attention[positions=rotary], delta[heads=8], my_file.py:MyMixer
 
 The learning rate of each is the one with the lowest mean dev loss at training lengths in a grid
-of three, extended once where the best stands at its edge.
+of three, extended once where the best stands at its edge. A model that another preset trained to
+test it at other lengths has been looked at on dev already, and is not trained again for the grid.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant, RunSpec
-from rulekeep.store import Record
+from rulekeep.store import Record, training
 from rulekeep.summary import choose_learning_rate
 
 RATES = (1e-3, 3e-3, 1e-2)
 
 
 def rate_runs(one: Contestant, records: Iterable[Record], base: Mapping[str, Any]) -> list[RunSpec]:
-    """The grid's runs of a contestant, its extension included as soon as the grid is known."""
-    specs = [one.spec(**base, learning_rate=rate) for rate in RATES]
-    losses = _dev_losses(one, records, base)
-    if set(RATES) <= losses.keys():
-        choice = choose_learning_rate({rate: losses[rate] for rate in RATES}, extended=False)
+    """The grid's runs of a contestant, its extension included as soon as the grid is known.
+
+    Those that only stand in the records with other tests are left out.
+    """
+    looks = _dev_losses(one, records, base)
+    rates = list(RATES)
+    if set(RATES) <= looks.losses.keys():
+        choice = choose_learning_rate({rate: looks.losses[rate] for rate in RATES}, extended=False)
         if choice.extension is not None:
-            specs.append(one.spec(**base, learning_rate=choice.extension))
-    return specs
+            rates.append(choice.extension)
+    return [one.spec(**base, learning_rate=rate) for rate in rates if rate not in looks.elsewhere]
 
 
 def chosen_rate(
     one: Contestant, records: Sequence[Record], base: Mapping[str, Any]
 ) -> float | None:
     """The rate that the finished grid chooses; None while it is not finished, or all diverged."""
-    losses = _dev_losses(one, records, base)
+    losses = _dev_losses(one, records, base).losses
     if any(spec.learning_rate not in losses for spec in rate_runs(one, records, base)):
         return None
     return choose_learning_rate(losses, extended=True).rate
 
 
-def _dev_losses(
-    one: Contestant, records: Iterable[Record], base: Mapping[str, Any]
-) -> dict[float, list[float]]:
-    # A record is this contestant's if it is the very run: nothing else about it may differ,
+class _Looks(NamedTuple):
+    """The dev loss of each rate, and the rates whose runs were tested otherwise than is asked."""
+
+    losses: dict[float, list[float]]
+    elsewhere: set[float]
+
+
+def _dev_losses(one: Contestant, records: Iterable[Record], base: Mapping[str, Any]) -> _Looks:
+    # A record is this contestant's if it is the very training: nothing else about it may differ,
     # an option that was left to its default or the code included.
-    spec, source = described(one.spec(**base))
-    wanted = spec.model_dump(mode="json", exclude={"learning_rate"})
-    found = {}
+    resolved, source = described(one.spec(**base))
+    spec = resolved.model_dump(mode="json")
+    wanted = (training(spec, source), _looked_at(spec))
+    found: dict[float, list[float]] = {}
+    elsewhere: dict[float, list[float]] = {}
     for record in records:
-        own = {key: value for key, value in record["spec"].items() if key != "learning_rate"}
-        if own == wanted and record["source"] == source:
+        own = {**record["spec"], "learning_rate": spec["learning_rate"]}
+        if (training(own, record["source"]), _looked_at(own)) == wanted:
             rows = [row["val_loss"] for row in record["evaluations"] if row["split"] == "dev"]
             loss = sum(rows) / len(rows) if rows else math.nan
-            found[record["spec"]["learning_rate"]] = [loss]
-    return found
+            (found if own == spec else elsewhere)[record["spec"]["learning_rate"]] = [loss]
+    return _Looks({**elsewhere, **found}, set(elsewhere) - set(found))
+
+
+def _looked_at(spec: Mapping[str, Any]) -> set[int]:
+    """The lengths at which dev is looked at in the end."""
+    context = spec["context"]
+    return {context, *(tested for tested in spec["test_contexts"] if tested <= context)}

@@ -19,7 +19,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
@@ -30,6 +30,8 @@ _SpecType = TypeVar("_SpecType", bound=Spec)
 Record = dict[str, Any]
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "diverged")
+# What a run tests, and on how many examples: each evaluation says its own.
+_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
 STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
 
 
@@ -173,6 +175,12 @@ def _check_run(path: Path, record: Record, identity: str) -> None:
         raise CorruptRecordError(f"{path.name}: status {record['status'][:40]!a} is unknown")
     if record["id"] != identity:
         raise CorruptRecordError(f"{path.name}: it is of another run than its folder says")
+
+
+def training(spec: Mapping[str, Any], source: str) -> str:
+    """What makes a trained model: its spec but for what is tested, and its code."""
+    trained = {key: value for key, value in spec.items() if key not in _TESTED}
+    return json.dumps([source, trained], sort_keys=True)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

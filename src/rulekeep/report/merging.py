@@ -1,13 +1,8 @@
 """Records of several folders as one: a model trained twice, for other tests, is one run."""
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from rulekeep.store import RESULTS, Record
-
-# What a run tests, and on how many examples: each evaluation says its own.
-_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
+from rulekeep.store import RESULTS, Record, training
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
@@ -22,12 +17,6 @@ def merged(records: Iterable[Record]) -> list[Record]:
         key = (status, trained or str(place))
         found[key] = joined(found[key], record) if key in found else record
     return list(found.values())
-
-
-def training(spec: Mapping[str, Any], source: str) -> str:
-    """What makes a trained model: its spec but for what is tested, and its code."""
-    trained = {key: value for key, value in spec.items() if key not in _TESTED}
-    return json.dumps([source, trained], sort_keys=True)
 
 
 def joined(first: Record, other: Record) -> Record:
