@@ -2,8 +2,8 @@
 
 A sweep of your own is the same thing in a file: `rulekeep sweep my_sweep.py --out RUNS` calls
 its `sweep()`, or `rulekeep sweep my_sweep.py:other` its `other()`. One that takes an argument
-gets the records so far, and is asked again until it adds nothing: so the exam chooses its
-learning rates on the dev split before it runs the rest.
+gets the results in the folder so far, and is asked again until it adds nothing: so the exam chooses
+its learning rates on the dev split before it runs the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -150,6 +150,17 @@ def read_runs(root: Path) -> Kept:
     return kept
 
 
+def results(root: Path) -> list[Record]:
+    """The results in a folder of runs, if there is one; what is not whole is left as it is."""
+    found: list[Record] = []
+    for folder in run_folders(root) if root.is_dir() else ():
+        with suppress(CorruptRecordError):
+            record = folder.load()
+            if record is not None and record["status"] in RESULTS:
+                found.append(record)
+    return found
+
+
 def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
     """What a command wrote, as the spec that it is; none of its checksum.
 

@@ -30,7 +30,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RESULTS, Record, RunFolder
+from rulekeep.store import RESULTS, Record, RunFolder, results
 from rulekeep.trackers import check_tracker
 
 _Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
@@ -95,8 +95,8 @@ def sweep(
     ----------
     what
         A preset (see `rulekeep list`), or FILE.py with a function `sweep` that returns specs,
-        or FILE.py:function. One that takes an argument gets the records so far, and is asked
-        again until it adds nothing.
+        or FILE.py:function. One that takes an argument gets the results of the folder so far,
+        and is asked again until it adds nothing.
     mixers
         For presets that compare mixers, the ones to run instead of the preset's own, between
         commas: names, file.py:Class, each with options in brackets, as in delta[heads=8]. What
@@ -121,7 +121,7 @@ def sweep(
     chosen = _executor(executor, workers, scheduler, resources)
     make = _maker(what, mixers)
     if dry_run:
-        return _listed(make([]))
+        return _listed(make, results(run_folder("sweep", out)))
     return _carry_out(make, run_folder("sweep", out), chosen, time_limit, tracker)
 
 
@@ -166,7 +166,10 @@ def _carry_out(
     if note := check_tracker(tracker):
         say(note)
     executor.prepare()
-    planned = sweeps.plan_again(root) if make is None else _planned(make([]), root, executor)
+    if make is None:
+        planned = sweeps.plan_again(root)
+    else:
+        planned = _planned(make(results(root)), root, executor)
     total = len(planned.finished) + len(planned.jobs)
     if planned.finished:
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
@@ -183,11 +186,10 @@ def _carry_out(
             events = sweeps.execute(planned._replace(jobs=jobs), executor, limit, tracker)
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
-            results = [r for r in records.values() if r["status"] in RESULTS]
             # What comes next may be chosen from what came: not from half of it.
-            if make is None or len(results) < len(records):
+            if make is None or any(r["status"] not in RESULTS for r in records.values()):
                 break
-            planned = _planned(make(results), root, executor)
+            planned = _planned(make(results(root)), root, executor)
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
             if news <= records.keys():
@@ -216,10 +218,13 @@ def _carry_out(
     return EXIT_FAILED if failed or planned.lost else 0
 
 
-def _listed(specs: Sequence[AnySpec]) -> int:
-    """What a sweep begins with, a line a run."""
-    labels = {sweeps.identity(spec): _said(spec) for spec in specs}
-    print("\n".join(labels.values()))
+def _listed(make: _Make, made: Sequence[Record]) -> int:
+    """What a sweep begins with where some runs are made already, a line a run."""
+    labels = {sweeps.identity(spec): _said(spec) for spec in make(made)}
+    for record in made:
+        labels.pop(record["id"], None)
+    for label in labels.values():
+        print(label)
     print(
         f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
         "their rates, more follow"
