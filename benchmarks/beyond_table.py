@@ -6,9 +6,9 @@
 First README's table, a figure a length; then those of docs/evidence.md, with more of each.
 At the longest length trained on: retention, `exact` and steps beside the attention that dev scores
 best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
-every length tested, beside the attention that test scores best at that very length. Means over the
-seeds with 95 % intervals (Student t); steps are medians, up to the first look at dev with 0.9 of
-the figure. A cell with fewer than five seeds is left out.
+every length tested, beside the attention that test scores best at that very length, and how much
+more of both there is, paired by seed. Means over the seeds with 95 % intervals (Student t); steps
+are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than five seeds is left out.
 
 Draws `retention.png` into results/beyond, or the last folder given: the figure of
 `rulekeep report`, of these cells alone.
@@ -68,7 +68,7 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
     """The tables of docs/evidence.md."""
     return [
         _within(found, "retention"), _within(found, "exact"),
-        _beyond(found, "retention"), _beyond(found, "exact"),
+        _beyond(found, "retention"), _beyond(found, "exact"), _more(found),
     ]  # fmt: skip
 
 
@@ -164,6 +164,23 @@ def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
             which = f", {spoken(best.label).removeprefix('attention, ')}" if best else ""
             row.append(f"{text_of(best and best.summary(figure, at))}{which}")
         body.append(row)
+    return markdown_table(head, body) + "\n"
+
+
+def _more(found: list[tuple[Contest, Group]]) -> str:
+    """What our memory keeps more than the best attention of each length, paired by seed."""
+    figures = ("retention", "exact")
+    lengths = [at for at in LENGTHS if at > found[0][1].context]
+    asked = [(figure, at) for figure in figures for at in lengths]
+    body = []
+    for contest, ours in found:
+        row = [task_of(contest)]
+        for figure, at in asked:
+            best = best_on_test(contest, ours, figure, at)
+            both = best and paired_difference(ours.by_seed(figure, at), best.by_seed(figure, at))
+            row.append(text_of(both and both.summary))
+        body.append(row)
+    head = [f"{OURS} − best attention", *(f"{figure} at {at:,}" for figure, at in asked)]
     return markdown_table(head, body) + "\n"
 
 
