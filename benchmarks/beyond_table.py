@@ -8,7 +8,8 @@ At the longest length trained on: retention, `exact` and steps beside the attent
 best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
 every length tested, beside the attention that test scores best at that very length, and how much
 more of both there is, paired by seed. Means over the seeds with 95 % intervals (Student t); steps
-are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than five seeds is left out.
+are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than five seeds
+is left out.
 
 Draws `retention.png` into results/beyond, or the last folder given: the figure of
 `rulekeep report`, of these cells alone.

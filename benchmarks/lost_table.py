@@ -1,0 +1,54 @@
+"""At which step explained memories lose their rules: a table of docs/evidence.md.
+
+    python benchmarks/lost_table.py                       # of results/catalogue
+    python benchmarks/lost_table.py RUNS
+
+Of every run that `rulekeep explain` was run on, at the longest length: what a linear probe finds of
+the rules in the state right after them and before the answer, what the model says, and what is
+lost of all above chance at each step, with 95 % intervals over examples. They hold for this model.
+"""
+
+import sys
+from pathlib import Path
+
+from catalogue_table import ROOT
+from ladder_table import STEPS
+
+from rulekeep.article.report import markdown_table
+from rulekeep.explain.record import RECORD, Difference, read_explanation
+from rulekeep.resolving import described
+from rulekeep.store import Record, read_runs
+
+
+def page(root: Path) -> str:
+    """The table, as Markdown: a row a run."""
+    head = ["recite, early, seed 1", "tokens", "right after the rules", "before the answer", "said"]
+    head += ["lost at capture", "in the body", "at read-out"]
+    body = []
+    for record in read_runs(root).records:
+        path = root / record["id"] / RECORD
+        if path.exists():
+            far = read_explanation(path).probes[-1]
+            found = (far.places[0].found, far.places[-1].found, far.said)
+            lost = (far.lost.capture, far.lost.body, far.lost.readout)
+            shares = [f"{one.mean:.3f}" for one in found]
+            body.append([_name(record), f"{far.context:,}", *shares, *map(_said, lost)])
+    return markdown_table(head, sorted(body)) + "\n"
+
+
+def _said(one: Difference) -> str:
+    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+
+def _name(record: Record) -> str:
+    """The rung of our memory that it is, or its mixer."""
+    spec = record["spec"]
+    for number, _, one in STEPS:
+        own = described(one.spec(task=spec["task"]))[0].mixer_options
+        if (one.mixer, own) == (spec["mixer"], spec["mixer_options"]) == ("sparse_delta", own):
+            return f"rung {number}"
+    return str(spec["mixer"])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT))
