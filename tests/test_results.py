@@ -298,18 +298,31 @@ def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch)
     said = table.page(table.OURS, table.ROOT)
     assert said in EVIDENCE.read_text()
     rows = [[cell.strip() for cell in line.split("|")] for line in said.splitlines()]
-    early, marked, more = (
-        next(row[6] for row in rows if row[1:3] == [f"recite, {placed}", name])
-        for placed, name in (
-            ("early", "attention with taps"),
-            ("marked", "attention with taps"),
-            ("marked", "difference"),
-        )
+    kept = {tuple(row[1:3]): row[6] for row in rows}
+    early = kept["recite, early", "attention with taps"]
+    recite, override = (
+        kept[f"{task}, marked", "attention with taps"] for task in ("recite", "override")
     )
+    more = [kept[f"{task}, marked", "difference"] for task in ("recite", "override")]
     for path in (ROOT / "README.md", FINDINGS):
         text = unwrapped(path)
-        for kept in (f"keeps {marked}", f"{more} more", early.split()[0]):
-            assert kept in text
+        for words in (
+            f"{recite} of `recite`'s and {override} of `override`'s", f"{more[0]} and {more[1]} more",
+            early.split()[0],
+        ):  # fmt: skip
+            assert words in text
+
+
+def test_what_a_first_seed_of_override_keeps_with_taps_is_what_its_grid_has() -> None:
+    grid = {
+        record["spec"]["learning_rate"]: row["retention"]
+        for record in read_runs(ROOT / "results" / "attention-controls").records
+        if (record["spec"]["task"], record["spec"]["seed"]) == ("override", 1)
+        for row in record["evaluations"]
+        if (row["split"], row["context"]) == ("test", 4096)
+    }
+    kept = [f"{grid[rate]:.3f}" for rate in (0.001, 0.003, 0.01)]
+    assert f"{kept[0]}, {kept[1]} and {kept[2]}" in unwrapped(EVIDENCE)
 
 
 def test_the_readme_states_our_memorys_defaults_in_the_articles_contest() -> None:
