@@ -306,10 +306,8 @@ def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch)
     more = [kept[f"{task}, marked", "difference"] for task in ("recite", "override")]
     for path in (ROOT / "README.md", FINDINGS):
         text = unwrapped(path)
-        for words in (
-            f"{recite} of `recite`'s and {override} of `override`'s", f"{more[0]} and {more[1]} more",
-            early.split()[0],
-        ):  # fmt: skip
+        said = f"{recite} of `recite`'s and {override} of `override`'s"
+        for words in (said, f"{more[0]} and {more[1]} more", early.split()[0]):
             assert words in text
 
 
