@@ -45,7 +45,7 @@ def _name(record: Record) -> str:
     spec = record["spec"]
     for number, _, one in STEPS:
         own = described(one.spec(task=spec["task"]))[0].mixer_options
-        if (one.mixer, own) == (spec["mixer"], spec["mixer_options"]) == ("sparse_delta", own):
+        if spec["mixer"] == one.mixer == "sparse_delta" and spec["mixer_options"] == own:
             return f"rung {number}"
     return str(spec["mixer"])
 
