@@ -43,10 +43,10 @@ def _said(one: Difference) -> str:
 def _name(record: Record) -> str:
     """The rung of our memory that it is, or its mixer."""
     spec = record["spec"]
-    for number, _, one in STEPS:
-        own = described(one.spec(task=spec["task"]))[0].mixer_options
-        if spec["mixer"] == one.mixer == "sparse_delta" and spec["mixer_options"] == own:
-            return f"rung {number}"
+    if spec["mixer"] == "sparse_delta":
+        for number, _, one in STEPS:
+            if described(one.spec(task=spec["task"]))[0].mixer_options == spec["mixer_options"]:
+                return f"rung {number}"
     return str(spec["mixer"])
 
 

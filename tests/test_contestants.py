@@ -142,6 +142,14 @@ def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: 
     assert chosen_rate(one, records, base) is None
 
 
+def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
+    (one,) = contestants("delta")
+    records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
+    asked = rate_runs(one, records, BASE)
+    others: list[Record] = [{"spec": {"model": "mine.py:Mine"}, "source": "0"}, {"spec": {}}]
+    assert rate_runs(one, [*others, *records], BASE) == asked
+
+
 def test_a_rate_that_diverged_never_wins() -> None:
     (one,) = contestants("delta")
     losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))

@@ -24,13 +24,9 @@ def rate_runs(one: Contestant, records: Iterable[Record], base: Mapping[str, Any
 
     Those that only stand in the records with other tests are left out.
     """
-    looks = _dev_losses(one, records, base)
-    rates = list(RATES)
-    if set(RATES) <= looks.losses.keys():
-        choice = choose_learning_rate({rate: looks.losses[rate] for rate in RATES}, extended=False)
-        if choice.extension is not None:
-            rates.append(choice.extension)
-    return [one.spec(**base, learning_rate=rate) for rate in rates if rate not in looks.elsewhere]
+    losses, elsewhere = _dev_losses(one, records, base)
+    asked = [rate for rate in _rates(losses) if rate not in elsewhere]
+    return [one.spec(**base, learning_rate=rate) for rate in asked]
 
 
 def chosen_rate(
@@ -38,9 +34,17 @@ def chosen_rate(
 ) -> float | None:
     """The rate that the finished grid chooses; None while it is not finished, or all diverged."""
     losses = _dev_losses(one, records, base).losses
-    if any(spec.learning_rate not in losses for spec in rate_runs(one, records, base)):
+    if not set(_rates(losses)) <= losses.keys():
         return None
     return choose_learning_rate(losses, extended=True).rate
+
+
+def _rates(losses: Mapping[float, Sequence[float]]) -> list[float]:
+    """The grid, and its extension as soon as the grid is known."""
+    if not set(RATES) <= losses.keys():
+        return [*RATES]
+    choice = choose_learning_rate({rate: losses[rate] for rate in RATES}, extended=False)
+    return [*RATES] if choice.extension is None else [*RATES, choice.extension]
 
 
 class _Looks(NamedTuple):
@@ -59,8 +63,11 @@ def _dev_losses(one: Contestant, records: Iterable[Record], base: Mapping[str, A
     found: dict[float, list[float]] = {}
     elsewhere: dict[float, list[float]] = {}
     for record in records:
+        # First, since it is cheap, and what is of another kind has none of what follows.
+        if record.get("source") != source:
+            continue
         own = {**record["spec"], "learning_rate": spec["learning_rate"]}
-        if (training(own, record["source"]), _looked_at(own)) == wanted:
+        if (training(own, source), _looked_at(own)) == wanted:
             rows = [row["val_loss"] for row in record["evaluations"] if row["split"] == "dev"]
             loss = sum(rows) / len(rows) if rows else math.nan
             (found if own == spec else elsewhere)[record["spec"]["learning_rate"]] = [loss]

@@ -33,7 +33,8 @@ from rulekeep.specs import (
 from rulekeep.store import RESULTS, Record, RunFolder, results
 from rulekeep.trackers import check_tracker
 
-_Make: TypeAlias = Callable[[Sequence[Record]], Sequence[AnySpec]]
+# The specs of a sweep, where some of its folder may be made already.
+_Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
 _MOST_RUNS = 100_000
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
@@ -121,7 +122,7 @@ def sweep(
     chosen = _executor(executor, workers, scheduler, resources)
     make = _maker(what, mixers)
     if dry_run:
-        return _listed(make, results(run_folder("sweep", out)))
+        return _listed(make, run_folder("sweep", out))
     return _carry_out(make, run_folder("sweep", out), chosen, time_limit, tracker)
 
 
@@ -166,10 +167,7 @@ def _carry_out(
     if note := check_tracker(tracker):
         say(note)
     executor.prepare()
-    if make is None:
-        planned = sweeps.plan_again(root)
-    else:
-        planned = _planned(make(results(root)), root, executor)
+    planned = sweeps.plan_again(root) if make is None else _planned(make(root), root, executor)
     total = len(planned.finished) + len(planned.jobs)
     if planned.finished:
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
@@ -189,7 +187,7 @@ def _carry_out(
             # What comes next may be chosen from what came: not from half of it.
             if make is None or any(r["status"] not in RESULTS for r in records.values()):
                 break
-            planned = _planned(make(results(root)), root, executor)
+            planned = _planned(make(root), root, executor)
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
             if news <= records.keys():
@@ -218,10 +216,10 @@ def _carry_out(
     return EXIT_FAILED if failed or planned.lost else 0
 
 
-def _listed(make: _Make, made: Sequence[Record]) -> int:
+def _listed(make: _Make, root: Path) -> int:
     """What a sweep begins with where some runs are made already, a line a run."""
-    labels = {sweeps.identity(spec): _said(spec) for spec in make(made)}
-    for record in made:
+    labels = {sweeps.identity(spec): _said(spec) for spec in make(root)}
+    for record in results(root):
         labels.pop(record["id"], None)
     for label in labels.values():
         print(label)
@@ -292,9 +290,11 @@ def _maker(what: str, mixers: str | None) -> _Make:
         names = ", ".join(p.name for p in needed)
         raise UsageError(f"sweep {what!r}: needs {names}; take one argument, the records, or none")
 
-    def make(records: Sequence[Record]) -> Sequence[AnySpec]:
+    def make(root: Path) -> Sequence[AnySpec]:
+        # The folder is read for who asks for it alone.
+        asked = [results(root)] if takes_records else []
         try:
-            made = function(records, **given) if takes_records else function(**given)
+            made = function(*asked, **given)
             if not isinstance(made, Iterable):
                 kind = type(made).__name__
                 raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
