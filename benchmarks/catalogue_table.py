@@ -6,9 +6,10 @@
 Every mechanism of the presets `catalogue` and `catalogue-16-kib`, in one folder: retention on test,
 mean over the seeds with its 95 % interval (Student t), highest at 1028 tokens first. At 16 KiB a
 mechanism whose state is further from it than 5 % stands below the others with a dagger, unranked.
-One with fewer than five seeds in one of the cells is named under the tables as not run yet.
-First the table of README: equal parameters, both cells in a row, at the length trained on and the
-longest, which ranks them. Draws `catalogue.png`: the same, each seed a point, the interval a bar.
+One with fewer than five seeds is named under its table as not run yet.
+First the table of README: a mechanism a row, equal parameters in both cells at the length trained
+on and the longest, which ranks them, and what it keeps longest with 16 KiB. Draws `catalogue.png`:
+the same, each seed a point, the interval a bar.
 """
 
 import math
@@ -40,6 +41,10 @@ SHORT, LONG = CONTEXTS[0], CONTEXTS[-1]
 FIGURE = "catalogue.png"
 KIB = 16
 NEAR_ENOUGH = 0.05
+# A mechanism that is not asked about, and what a figure says where there is no row.
+NONE, NOT_RUN, NOT_SIZED = "–", "not run", f"not at {KIB} KiB"
+# What gives a state its size.
+_SIZES = ("heads", "key_width", "slots", "window")
 _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
 
 
@@ -66,59 +71,68 @@ class Row(NamedTuple):
 
 def page(records: Sequence[Record]) -> str:
     """Every table of docs/evidence.md, as Markdown, each under what it compares."""
-    # The gates of lstm and gru cannot be had at 16 KiB: shown as they are.
+    # Their gates cannot be had at 16 KiB: shown there as they are.
     others = [one for one in CATALOGUE if one.mixer in ("lstm", "gru")]
-    parts, run = [], {cell: set[str]() for cell in CELLS}
-    for title, kib, mixers in (
-        ("", None, CATALOGUE), (f", {KIB} KiB a layer", KIB, [*CATALOGUE_16_KIB, *others])
+    parts = []
+    for title, kib, mixers, beside in (
+        ("", None, CATALOGUE, []), (f", {KIB} KiB a layer", KIB, CATALOGUE_16_KIB, others)
     ):  # fmt: skip
         for task, placement in CELLS:
+            named = f"{task}, {placement}{title}"
             rows = measured(mixers, records, task, placement)
-            run[task, placement].update(row.name for row in rows)
-            if rows:
-                parts.append(table(f"{task}, {placement}{title}", rows, kib=kib))
-    every = [name_of(one) for one in (*CATALOGUE, *CATALOGUE_16_KIB)]
-    missing = [name for name in every if not all(name in names for names in run.values())]
-    if missing:
-        done = len(every) - len(missing)
-        named = "`, `".join(missing)
-        parts.append(f"{done} of {len(every)} mechanisms are run. Not yet: `{named}`.\n")
+            shown = rows + measured(beside, records, task, placement)
+            if shown:
+                parts.append(table(named, shown, kib=kib))
+            run = {row.name for row in rows}
+            missing = [name for one in mixers if (name := name_of(one)) not in run]
+            if missing:
+                listed = "`, `".join(missing)
+                done = f"{len(run)} of {len(mixers)} mechanisms are run ({named})"
+                parts.append(f"{done}. Not yet: `{listed}`.\n")
     return "\n".join(parts)
 
 
 def short(records: Sequence[Record]) -> str:
-    """The table of README: a mechanism a row, both cells, what is kept longest first."""
+    """The table of README: a mechanism a row, what is kept longest first."""
     head = ["", f"KiB at {RANKED_AT}"]
     head += [f"{task}, {placement}, {at}" for task, placement in CELLS for at in (SHORT, LONG)]
+    head.append(f"{CELLS[0][0]} at {KIB} KiB, {LONG}")
     body = []
-    for row, other in _both(records):
+    for row, other, large in _rows(records):
         cells = [
             text_of(one and one.retention[context])
             for one in (row, other)
             for context in (SHORT, LONG)
         ]
-        body.append([row.name, f"{row.kib:,.1f}", *cells])
+        sized = text_of(large and large.retention[LONG]) if row.name in _sizes() else NONE
+        body.append([row.name, f"{row.kib:,.1f}", *cells, sized])
     return markdown_table(head, body) + "\n"
 
 
 def figure(records: Sequence[Record]) -> Figure:
-    """A panel a cell: the retention of each mechanism at every length."""
-    rows = _both(records)
-    panels = {
-        f"{task}, {placement} rules": [row[place] for row in rows]
-        for place, (task, placement) in enumerate(CELLS)
+    """A panel a cell, and one at 16 KiB: retention of each mechanism at every length."""
+    rows = _rows(records)
+    titles = [f"{task}, {placement} rules" for task, placement in CELLS]
+    titles.append(f"{titles[0]}, {KIB} KiB a layer")
+    sizes = _sizes()
+    panels: dict[str, list[Row | str]] = {
+        title: [row[place] or NOT_RUN for row in rows] for place, title in enumerate(titles[:-1])
     }
-    return strips(panels, [row.name for row, _ in rows], CONTEXTS)
+    panels[titles[-1]] = [
+        large or (NOT_RUN if row.name in sizes else NOT_SIZED) for row, _, large in rows
+    ]
+    return strips(panels, [row.name for row, *_ in rows], CONTEXTS)
 
 
 def strips(
-    panels: Mapping[str, Sequence[Row | None]], labels: Sequence[str], contexts: Sequence[int]
+    panels: Mapping[str, Sequence[Row | str]], labels: Sequence[str], contexts: Sequence[int]
 ) -> Figure:
     """Retention, a labelled row each and a panel a cell: a point a seed, a bar an interval.
 
-    Dotted: the chance level, the same for every mechanism and length of a cell.
+    Where there is no row, what is said instead. Dotted: the chance level, the same for every
+    mechanism and length of a cell.
     """
-    drawn = Figure(figsize=(11, 1.2 + 0.31 * len(labels)), layout="constrained")
+    drawn = Figure(figsize=(3 + 4 * len(panels), 1.2 + 0.31 * len(labels)), layout="constrained")
     shown: dict[int, Artist] = {}
     for axes, (title, rows) in zip(
         drawn.subplots(1, len(panels), sharey=True), panels.items(), strict=True
@@ -126,8 +140,10 @@ def strips(
         for place, context in enumerate(contexts):
             for y, row in enumerate(rows):
                 at = y + 0.22 * (place - 1)
-                summary = None if row is None else row.retention[context]
-                if row is None or summary is None or summary.mean is None:
+                if isinstance(row, str):
+                    continue
+                summary = row.retention[context]
+                if summary is None or summary.mean is None:
                     continue
                 colour = COLOURS[place]
                 each = list(row.seeds[context].values())
@@ -136,11 +152,11 @@ def strips(
                 shown.setdefault(context, mean)
                 if summary.low is not None:
                     axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
-        levels = {row.chance for row in rows if row is not None}
-        for level in levels:
+        for y, row in enumerate(rows):
+            if isinstance(row, str):
+                axes.text(0.5, y, row, ha="center", va="center", color="0.5", fontsize=8)
+        for level in {row.chance for row in rows if not isinstance(row, str)}:
             axes.axvline(level, color="0.3", linestyle=":", zorder=0)
-        if not levels:
-            axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center")
         axes.set(title=title, xlabel="retention", xlim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
     first = drawn.axes[0]
@@ -155,14 +171,27 @@ def strips(
     return drawn
 
 
-def _both(records: Sequence[Record]) -> list[tuple[Row, Row | None]]:
-    """Who is run in the first cell, with its row in the second, what is kept longest first."""
+def _rows(records: Sequence[Record]) -> list[tuple[Row, Row | None, Row | None]]:
+    """Who is run in the first cell, what is kept longest first, with two more rows of its own.
+
+    Those are of the second cell, and of the first at 16 KiB.
+    """
     first, second = (measured(CATALOGUE, records, *cell) for cell in CELLS)
     others = {row.name: row for row in second}
+    sizes = _sizes()
     return [
-        (row, others.get(row.name))
+        (
+            row,
+            others.get(row.name),
+            row_of(sizes[row.name], records, *CELLS[0]) if row.name in sizes else None,
+        )
         for row in sorted(first, key=lambda row: (row.place(LONG), row.name))
     ]
+
+
+def _sizes() -> dict[str, Contestant]:
+    """Who can be had at 16 KiB, by the name that it has in the catalogue."""
+    return {name_of(one, sized=False): one for one in CATALOGUE_16_KIB}
 
 
 def measured(
@@ -201,13 +230,15 @@ def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: spec[key] for key in _OWN}
 
 
-def name_of(one: Contestant) -> str:
+def name_of(one: Contestant, *, sized: bool = True) -> str:
     """As a user would ask for it, but for the feed-forward layers.
 
-    They only make up for what a mixer has more or less of.
+    They only make up for what a mixer has more or less of. Without what gives its state a size, if
+    not `sized`.
     """
     asked = {**one.options, **one.settings}
-    asked.pop("hidden", None)
+    for name in ("hidden", *(() if sized else _SIZES)):
+        asked.pop(name, None)
     return written(one.mixer, asked)
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import ROOT, Row, row_of, strips
+from catalogue_table import NOT_RUN, ROOT, Row, row_of, strips
 from exam_table import text_of
 from matplotlib.figure import Figure
 
@@ -97,7 +97,7 @@ def page(records: Sequence[Record]) -> str:
 def figure(records: Sequence[Record]) -> Figure:
     """A panel a placement: retention of each rung at every length tested."""
     panels = {
-        f"recite, {placement} rules": [row for *_, row in _rows(records, placement)]
+        f"recite, {placement} rules": [row or NOT_RUN for *_, row in _rows(records, placement)]
         for placement in PLACEMENTS
     }
     return strips(panels, [f"{rung}  {number}" for number, rung, _ in STEPS], CONTEXTS)

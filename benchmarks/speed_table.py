@@ -1,8 +1,9 @@
-"""The table of README on speed, out of its record.
+"""The table of docs/speed.md, out of its records.
 
-    python benchmarks/speed_table.py                      # of results/speed
-    python benchmarks/speed_table.py RECORD.json
+    python benchmarks/speed_table.py                      # of results/speed, our memory's own
+    python benchmarks/speed_table.py RECORD.json RECORD.json
 
+Of a second record what is not attention, in place of what has its name in the first.
 Each mechanism's share of attention's time for a training step of the whole model, forward and
 backward, on one thread; what a token costs in a long text, and what memory that takes; what
 decoding costs after a long one.
@@ -12,19 +13,35 @@ import sys
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
+from rulekeep.specs.speed import BASELINE
 from rulekeep.speed.figures import AIM_CONTEXTS, decode_times, memories, slopes, step_times
-from rulekeep.speed.record import read_speed
+from rulekeep.speed.record import SpeedRecord, read_speed
 
-RECORD = Path(__file__).parent.parent / "results" / "speed" / "speed.json"
+RESULTS = Path(__file__).parent.parent / "results"
+RECORD = RESULTS / "speed" / "speed.json"
+# Our memory was given more taps and a toll after the others were measured.
+LATER = RESULTS / "speed-sparse-delta" / "speed.json"
 
 
-def page(path: Path) -> str:
-    """The table, as Markdown: a row a mechanism, in the order of the record."""
-    record = read_speed(path)
+def page(*paths: Path) -> str:
+    """The table, as Markdown: a row a mechanism, in the order of the records."""
+    rows: dict[str, list[str]] = {}
+    for path in paths:
+        found = _rows(read_speed(path))
+        # Of attention, which each has for its shares, the first stays.
+        new = {name: row for name, row in found.items() if name not in rows or name != BASELINE}
+        renewed = {name.partition("[")[0] for name in new}
+        rows = {name: row for name, row in rows.items() if name not in renewed} | new
+    header = ["share of attention's step", *(f"{context:,} tokens" for context in AIM_CONTEXTS)]
+    more = ["a token, long", "peak, MiB", "decode, ms", "late / early"]
+    return markdown_table([*header, *more], [[name, *row] for name, row in rows.items()]) + "\n"
+
+
+def _rows(record: SpeedRecord) -> dict[str, list[str]]:
     steps = {(row.mixer, row.context): row for row in step_times(record, "model", 1)}
     linear = {row.mixer: row for row in slopes(record)}
     peaks = {row.mixer: row for row in memories(record)}
-    body = []
+    rows = {}
     for decoding in decode_times(record):
         mixer, cells = decoding.mixer, []
         for context in AIM_CONTEXTS:
@@ -38,11 +55,10 @@ def page(path: Path) -> str:
         missed = " ✗" if slope.met is False else ""
         taken = f"{peak.bytes_at[max(peak.bytes_at)] / 2**20:.0f}"
         long = f"{slope.ratio.median:.2f}{missed}"
-        body.append([mixer, *cells, long, taken, f"{ms:.2f}", f"{ratio:.2f}"])
-    header = ["share of attention's step", *(f"{context:,} tokens" for context in AIM_CONTEXTS)]
-    more = ["a token, long", "peak, MiB", "decode, ms", "late / early"]
-    return markdown_table([*header, *more], body) + "\n"
+        rows[mixer] = [*cells, long, taken, f"{ms:.2f}", f"{ratio:.2f}"]
+    return rows
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page(Path(sys.argv[1]) if len(sys.argv) > 1 else RECORD))
+    named = [Path(name) for name in sys.argv[1:]] or [RECORD, LATER]
+    sys.stdout.write(page(*named))

@@ -6,7 +6,7 @@ from scripts import script
 from rulekeep.presets import EXAM_MIXERS
 from rulekeep.resolving import described
 from rulekeep.specs import Contestant, contestants
-from rulekeep.store import read_runs
+from rulekeep.store import Record, read_runs
 
 catalogue = script("catalogue_table")
 exam = script("exam_table")
@@ -55,18 +55,10 @@ def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_r
     """Of the exam's contestants the catalogue has one: here its records stand for two more."""
     kept = {"linear_attention": 0.5, "delta": 0.9, "attention": 0.25}
     records = [
-        {
-            **record,
-            "spec": {**record["spec"], **catalogue._own(resolved.model_dump(mode="json"))},
-            "evaluations": [
-                {**one, "retention": value if one["context"] == catalogue.LONG else 0.1}
-                for one in record["evaluations"]
-            ],
-        }
+        _as(_of(mixer), record, value)
         for mixer, value in kept.items()
         for record in RECORDS
         if record["spec"]["mixer_options"].get("positions") == "rotary"
-        for resolved in [described(_of(mixer).spec(task=record["spec"]["task"]))[0]]
         # One has not been run in the second cell.
         if (mixer, record["spec"]["task"]) != ("delta", "override")
     ]
@@ -80,12 +72,25 @@ def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_r
     drawn = catalogue.figure(records)
     labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
     assert labels == [row[0] for row in rows]
-    for panel, run, chance in zip(drawn.axes, (3, 2), (0.033, 0.5), strict=True):
+    for panel, run, chance in zip(drawn.axes[:2], (3, 2), (0.033, 0.5), strict=True):
         points = [line for line in panel.lines if line.get_marker() == "."]
         (level,) = (line for line in panel.lines if line.get_linestyle() == ":")
         assert len(points) == run * len(catalogue.CONTEXTS)
         assert all(len(line.get_xdata()) == 5 for line in points)
         assert level.get_xdata()[0] == chance
+
+
+def _as(one: Contestant, record: Record, kept: float) -> Record:
+    """A record as if `one` had made it, and kept so much at the longest length."""
+    resolved = described(one.spec(task=record["spec"]["task"]))[0]
+    return {
+        **record,
+        "spec": {**record["spec"], **catalogue._own(resolved.model_dump(mode="json"))},
+        "evaluations": [
+            {**row, "retention": kept if row["context"] == catalogue.LONG else 0.1}
+            for row in record["evaluations"]
+        ],
+    }
 
 
 def _of(mixer: str) -> Contestant:
@@ -109,11 +114,43 @@ def test_a_mechanism_has_no_row_before_all_its_seeds_have_run() -> None:
 
 def test_the_page_names_what_is_not_run_yet_by_how_it_is_asked_for() -> None:
     # The exam has the first contestant of the catalogue in both cells, and none of the others.
-    text = catalogue.page(RECORDS)
-    done, every = 1, len(catalogue.CATALOGUE) + len(catalogue.CATALOGUE_16_KIB)
-    assert f"{done} of {every} mechanisms are run. Not yet: `sliding_window[" in text
-    assert text.count(f"| {ROTARY} ") == 2
-    assert "`gated_slots[slots=32]`" in text
+    parts = catalogue.page(RECORDS).split("\n\n")
+    every = len(catalogue.CATALOGUE)
+    for part, cell in zip(parts[1:4:2], ("recite, early", "override, marked"), strict=True):
+        assert part.startswith(
+            f"1 of {every} mechanisms are run ({cell}). Not yet: `sliding_window["
+        )
+    assert sum(part.count(f"| {ROTARY} ") for part in parts) == 2
+    sized = len(catalogue.CATALOGUE_16_KIB)
+    for part, cell in zip(parts[4:], ("recite, early", "override, marked"), strict=True):
+        assert part.startswith(
+            f"0 of {sized} mechanisms are run ({cell}, 16 KiB a layer). Not yet: `"
+        )
+        assert "`gated_slots[slots=32]`" in part
+
+
+def test_a_mechanism_of_16_kib_stands_in_the_row_of_the_one_that_it_is_otherwise() -> None:
+    sized = _of("delta"), catalogue._sizes()["delta"]
+    records = [
+        _as(one, record, kept)
+        for one, kept in zip(sized, (0.5, 0.75), strict=True)
+        for record in RECORDS
+        if record["spec"]["mixer_options"].get("positions") == "rotary"
+    ]
+    (row,) = catalogue.short(records).splitlines()[2:]
+    cells = [cell.strip()[:5] for cell in row.split("|")[1:-1]]
+    assert (cells[0], cells[3], cells[-1]) == ("delta", "0.500", "0.750")
+    means = [
+        [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "|"]
+        for panel in catalogue.figure(records).axes
+    ]
+    assert [found[-1] for found in means] == [0.5, 0.5, 0.75]
+
+
+def test_every_mechanism_of_16_kib_is_one_of_the_catalogue() -> None:
+    names = {catalogue.name_of(one) for one in catalogue.CATALOGUE}
+    assert len(catalogue._sizes()) == len(catalogue.CATALOGUE_16_KIB)
+    assert set(catalogue._sizes()) <= names
 
 
 def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
