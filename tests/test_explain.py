@@ -28,7 +28,7 @@ from rulekeep.explain.traces import (
     token_kinds,
     traced,
 )
-from rulekeep.mixers import Delta, Mixer, RoutedSlots
+from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
 from rulekeep.model import LanguageModel
 from rulekeep.report import write_report
 from rulekeep.specs import RunSpec
@@ -256,6 +256,18 @@ def test_a_mixer_that_notes_rules_alone_changes_at_rules_alone() -> None:
     assert slots["rule"].mean > 0.3
     assert all(one.mean == 0 and one.zeros == 1 for kind, one in slots.items() if kind != "rule")
     assert found.gates == ()
+
+
+def test_a_tensor_of_the_state_without_room_is_not_traced() -> None:
+    def parts(taps: int) -> set[str]:
+        model = LanguageModel(
+            30, [lambda: SparseDelta(16, gate_taps=taps)], width=16, hidden=8, positions="none",
+            context=CONTEXT, seed=1,
+        )  # fmt: skip
+        changes, _ = follow(model, torch.randint(0, 30, (3, 20)).numpy())
+        return {one.part for one in changes}
+
+    assert parts(2) - parts(1) == {"pending"}
 
 
 @pytest.mark.parametrize(

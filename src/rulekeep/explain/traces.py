@@ -107,6 +107,9 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
             for layer, mixer in enumerate(mixers, start=1):
                 was, now = before.layers[layer - 1], state.layers[layer - 1]
                 for name, a, b in zip(_names(now), was, now, strict=True):
+                    # What has no room, such as a filter's past at one tap, has nothing to change.
+                    if not b.numel():
+                        continue
                     changes.setdefault((layer, name), []).append(change(a, b))
                 if (gated := _gated(mixer)) is not None:
                     strength = gated.write_strength(inputs[layer], was)
