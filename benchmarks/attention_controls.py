@@ -1,13 +1,15 @@
 """Is it its neighbours that attention lacks? A control for the exam, beside our memory.
 
     rulekeep sweep benchmarks/attention_controls.py --out results/attention-controls
-    python benchmarks/attention_controls.py               # of results/attention-controls
-    python benchmarks/attention_controls.py RUNS
+    rulekeep sweep benchmarks/attention_controls.py:aside --out results/attention-controls-aside
+    python benchmarks/attention_controls.py               # of those folders
+    python benchmarks/attention_controls.py RUNS          # with another in place of the first
 
 A marked rule is told from a decoy by the cue before it, which attention without positions hardly
 sees and the eight taps of our memory's gate do. So attention gets taps as well
 (`convolved_attention.py`), and the signal of how early a token is: `recite`, `apply` and `override`
-by the protocol of the exam, as our memory in the preset `beyond`.
+by the protocol of the exam, as our memory in the preset `beyond`. On `apply` dev chose the highest
+of all rates by its first seed, and others do not learn with it: so the next lower one as well.
 """
 
 import sys
@@ -15,18 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
-from rulekeep.presets import BEYOND, exam
+from rulekeep.presets import BEYOND, SEEDS, exam
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.store import Record, read_runs
 from rulekeep.summary import paired_difference
 
 RESULTS = Path(__file__).parent.parent / "results"
 OURS, ROOT = RESULTS / "beyond", RESULTS / "attention-controls"
+ASIDE = RESULTS / "attention-controls-aside"
 
 CONVOLVED = contestants(
     "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]"
 )
 TASKS = ("recite", "apply", "override")
+# One that dev did not choose, and the seeds that have it aside: the grid has the other.
+ASIDE_RATE = 1e-2
+ASIDE_CELLS = {("apply", "marked"): SEEDS[1:], ("apply", "early"): SEEDS}
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -34,6 +40,18 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     specs = exam(records, mixers=CONVOLVED)
     kept = [spec for spec in specs if isinstance(spec, RunSpec) and spec.task in TASKS]
     return sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")
+
+
+def aside() -> Sequence[AnySpec]:
+    """What the grid lacks of five seeds at a rate that dev did not choose."""
+    specs = []
+    for (task, placement), seeds in ASIDE_CELLS.items():
+        # Without records: the grid alone, on marked rules.
+        for spec in exam([], mixers=CONVOLVED):
+            if isinstance(spec, RunSpec) and (spec.task, spec.learning_rate) == (task, ASIDE_RATE):
+                placed = {"task_options": {**spec.task_options, "placement": placement}}
+                specs += [spec.model_copy(update={**placed, "seed": seed}) for seed in seeds]
+    return specs
 
 
 def page(*roots: Path) -> str:
@@ -46,20 +64,38 @@ def page(*roots: Path) -> str:
     asked = [("retention", at) for at in CONTEXTS] + [("exact", at) for at in (SHORT, LONG)]
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in asked)]
     head.append(f"seeds 1 to 5 at {LONG}")
+    (one,) = CONVOLVED
     body = []
     for task in TASKS:
         for placement in ("early", "marked"):
-            rows = [row_of(one, records, task, placement) for one in (*CONVOLVED, BEYOND[-1])]
-            if None in rows:
+            ours, theirs = (row_of(by, records, task, placement) for by in (BEYOND[-1], one))
+            if ours is None or theirs is None:
                 continue
-            for name, row in zip(("attention with taps", "sparse_delta"), rows, strict=True):
+            others = {"attention with taps": theirs}
+            if other := row_of(one, aside_records(), task, placement):
+                others["the same, not dev's rate"] = other
+            for name, row in {**others, "sparse_delta": ours}.items():
                 cells = [text_of(getattr(row, figure)[at]) for figure, at in asked]
                 each = ", ".join(f"{kept:.3f}" for _, kept in sorted(row.seeds[LONG].items()))
-                body.append([f"{task}, {placement}", name, f"{row.rate:g}", *cells, each])
-            more = [paired_difference(rows[1].seeds[at], rows[0].seeds[at]) for at in CONTEXTS]
-            cells = [one.summary.text() for one in more]
-            body.append([f"{task}, {placement}", "difference", "", *cells, "", "", ""])
+                body.append([f"{task}, {placement}", name, f"{row.rate:.3g}", *cells, each])
+            for row in others.values():
+                more = [paired_difference(ours.seeds[at], row.seeds[at]) for at in CONTEXTS]
+                cells = [difference.summary.text() for difference in more]
+                beside = [f"to {row.rate:.3g}", *cells, "", "", ""]
+                body.append([f"{task}, {placement}", "difference", *beside])
     return markdown_table(head, body) + "\n"
+
+
+def aside_records() -> list[Record]:
+    """The runs at the rate that dev did not choose, those of the grid among them."""
+    return [
+        record
+        for root in (ROOT, ASIDE)
+        for record in read_runs(root).records
+        for spec in [record["spec"]]
+        if (spec["task"], spec["task_options"]["placement"]) in ASIDE_CELLS
+        and spec["learning_rate"] == ASIDE_RATE
+    ]
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import exam_table
+from attention_controls import ASIDE_RATE, aside_records
 from exam_table import task_of, text_of
 
 from rulekeep.article.report import markdown_table
-from rulekeep.report.cells import Contest, Group, spoken
+from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
-from rulekeep.report.reading import BASELINE
+from rulekeep.report.reading import BASELINE, read_runs
 from rulekeep.store import write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, paired_difference
 
@@ -44,6 +45,8 @@ TAPS, TAPS_LABEL = (
     "benchmarks/convolved_attention.py",
     "attention, added_positions earliness, taps 8",
 )
+# At the rate that dev did not choose.
+ASIDE_LABEL = f"attention, added_positions earliness, taps at {ASIDE_RATE:g} 8"
 ROTARY = "attention, added_positions none, positions rotary"
 # What keeps less than another everywhere, or is not defined beyond 256 tokens.
 NOT_DRAWN = (
@@ -91,7 +94,11 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
 def read(*roots: Path) -> list[tuple[Contest, Group]]:
     """Each task that our memory was run on with five seeds or more, with its runs."""
     found = []
+    aside = contests(read_runs(aside_records()).runs)
+    asides = {other.task: _named(other, ASIDE_LABEL) for other in aside}
     for contest in map(_named, exam_table.read(*roots)):
+        if other := asides.get(contest.task):
+            contest = replace(contest, groups=(*contest.groups, *other.groups))
         for group in contest.groups:
             settings = [run.settings.get("added_positions") for run in group.runs.values()]
             if group.mixer == OURS and set(settings) == {SIGNAL} and complete(group):
@@ -99,10 +106,10 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     return found
 
 
-def _named(contest: Contest) -> Contest:
+def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
     """The same, with the attention of a file called one."""
     groups = (
-        replace(one, mixer=BASELINE, label=TAPS_LABEL) if one.mixer.startswith(TAPS) else one
+        replace(one, mixer=BASELINE, label=label) if one.mixer.startswith(TAPS) else one
         for one in contest.groups
     )
     return replace(contest, groups=tuple(groups))
