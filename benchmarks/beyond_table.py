@@ -40,7 +40,8 @@ FIGURE = "retention.png"
 OURS = "sparse_delta"
 SIGNAL = "earliness"
 LENGTHS = (256, 4096, 16384)
-# A mixer of a file has the file's name; with positions, attention is told by them.
+# A mixer of a file has the file's name; a label's parts are a name and its value, which `spoken`
+# says the other way round.
 TAPS, TAPS_LABEL = (
     "benchmarks/convolved_attention.py",
     "attention, added_positions earliness, taps 8",
