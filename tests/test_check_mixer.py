@@ -219,6 +219,12 @@ class KeepsAStateInFloat32(Honest):
         return State(torch.zeros(batch_size, WIDTH, dtype=torch.float32))
 
 
+class GivesAHalfState(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y, type(after)(*(part.half() for part in after))
+
+
 class TakesTheDefaultDevice(Honest):
     def forward(self, x, state=None):
         return super().forward(x * torch.ones(x.shape[1], 1, dtype=x.dtype), state)
@@ -303,6 +309,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (SeesOnlyItself, "gradient reaches token 0", r"never reaches it"),
     (IgnoresPrecision, "dtype and device followed", r"output is torch.float32 .* torch.float64"),
     (KeepsAStateInFloat32, "dtype and device followed", r"state mean is torch.float32"),
+    (GivesAHalfState, "dtype and device followed", r"state mean is torch.float16 .* torch.float64"),
     (TakesTheDefaultDevice, "dtype and device followed", r"default device: .*test_check_mixer"),
     (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),

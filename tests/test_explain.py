@@ -447,6 +447,19 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     assert message in errors
 
 
+def test_a_run_that_failed_does_not_stand_beside_the_one_that_is_done(
+    run: Callable[..., tuple[int, bytes, str]], tmp_path: Path
+) -> None:
+    spec = tiny.tiny()
+    for name, status in (("a", "failed"), ("b", "done")):
+        made = read_record(hollow(tmp_path / name, spec, status=status) / "record.json")
+        (tmp_path / "mended" / name).mkdir(parents=True)
+        write_record(tmp_path / "mended" / name / "record.json", {**made, "id": name})
+    # Refused for what is asked, after the run was found.
+    _, _, errors = run("explain", "mended", "--contexts", "64,64")
+    assert "is given twice" in errors
+
+
 def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:
     tested = [64, 96, 1028, 4096]
     assert default_contexts(None, tiny.tiny(test_contexts=tested)) == (64, 96, 1028)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bad_files import TEXTS
 
 from rulekeep.commands.records import list_, report
 from rulekeep.commands.runs import sweep
@@ -45,6 +46,25 @@ def test_it_names_every_option_with_its_default(
 ) -> None:
     list_(name)
     assert f"\n  {option}\n" in f"{capsys.readouterr().out}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("annotated.py:M", "its options cannot be: NameError"),
+        ("needs.py:M", "(self, width, *, heads)"),
+    ],
+)
+def test_a_mixer_that_a_run_would_refuse_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    file = name.partition(":")[0]
+    (tmp_path / file).write_text(TEXTS[file])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        list_(name)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(

@@ -204,7 +204,7 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
     kinds = {name: load_mixer(name) for name in names}
-    allowed = {name: _options_of(name, kind) for name, kind in kinds.items()}
+    allowed = {name: options_of_mixer(name, kind) for name, kind in kinds.items()}
     for key, value in spec.mixer_options.items():
         one, dot, option = key.rpartition(".")
         takers = [name for name in names if option in allowed[name].model_fields]
@@ -243,7 +243,9 @@ def own_options_first(one: Contestant) -> Contestant:
     Raises:
         UsageError: there is no such mixer.
     """
-    own = [_options_of(name, load_mixer(name)).model_fields for name in one.mixer.split(HYBRID)]
+    own = [
+        options_of_mixer(name, load_mixer(name)).model_fields for name in one.mixer.split(HYBRID)
+    ]
     moved = {key: one.settings[key] for key in one.settings if any(key in of for of in own)}
     kept = {key: value for key, value in one.settings.items() if key not in moved}
     return one._replace(options={**one.options, **moved}, settings=kept)
@@ -255,10 +257,15 @@ def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Ma
     Raises:
         UsageError: there is no such option, or a value cannot be.
     """
-    return _filled(name, _options_of(name, kind), given, kind).model_dump()
+    return _filled(name, options_of_mixer(name, kind), given, kind).model_dump()
 
 
-def _options_of(name: str, kind: type[Any]) -> type[Spec]:
+def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
+    """A mixer's options as a spec.
+
+    Raises:
+        UsageError: they are of no type that can be given, or its constructor asks for more.
+    """
     try:
         found = options_of(kind)
     except Exception as error:

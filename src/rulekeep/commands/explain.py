@@ -83,11 +83,21 @@ def _run_folder(named: str) -> RunFolder:
         raise UsageError(
             f"{named}: has no record.json; name the folder of a run that is done, RUNS/ID"
         )
+    # What failed before it was mended does not stand in the way of what came after.
+    inside = [run for run in inside if _is_done(run)] or inside
     if len(inside) > 1:
         raise UsageError(
             f"{named}: has {len(inside)} runs; name one of them, as in {inside[0].path}"
         )
     return inside[0]
+
+
+def _is_done(folder: RunFolder) -> bool:
+    try:
+        record = folder.load()
+    except (CorruptRecordError, OSError):
+        return False
+    return record is not None and record["status"] == "done"
 
 
 def _record(folder: RunFolder, named: str) -> Record:

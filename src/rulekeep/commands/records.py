@@ -180,7 +180,7 @@ def list_(name: str | None = None, /) -> int:
 def _about(name: str) -> str:
     """What one is, in its own words, and what it can be told."""
     from rulekeep.mixers import MIXERS
-    from rulekeep.resolving import load_mixer, options_of
+    from rulekeep.resolving import load_mixer, options_of_mixer
     from rulekeep.tasks import TASKS
 
     if name in PRESETS:
@@ -190,7 +190,7 @@ def _about(name: str) -> str:
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name:
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
-        fields = options_of(kind).model_fields
+        fields = options_of_mixer(name, kind).model_fields
     else:
         raise UsageError(f"{name!r}: {choose(name, {**TASKS, **MIXERS, **PRESETS})}")
     lines = [f"  {option}.{key.replace('_', '-')} {_default(one)}" for key, one in fields.items()]

@@ -341,7 +341,8 @@ def follows(subject: Subject) -> Verdict:
             with runs.other_defaults(device, other):
                 try:
                     state = mixer.init_state(2)
-                    found = {**runs.named(*mixer(x, state)), **runs.of_state(state)}
+                    first = {f"initial {name}": one for name, one in runs.of_state(state).items()}
+                    found = {**runs.named(*mixer(x, state)), **first}
                 except Exception as error:
                     # Nothing is computed on the device meta: what is made there is seen at once.
                     where = "" if device == "cpu" else "made on torch's default device: "
