@@ -61,6 +61,7 @@ def page(*roots: Path) -> str:
     from exam_table import text_of
 
     records = [record for root in roots for record in read_runs(root).records]
+    at_another_rate = aside_records()
     asked = [("retention", at) for at in CONTEXTS] + [("exact", at) for at in (SHORT, LONG)]
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in asked)]
     head.append(f"seeds 1 to 5 at {LONG}")
@@ -72,7 +73,7 @@ def page(*roots: Path) -> str:
             if ours is None or theirs is None:
                 continue
             others = {"attention with taps": theirs}
-            if other := row_of(one, aside_records(), task, placement):
+            if other := row_of(one, at_another_rate, task, placement):
                 others["the same, not dev's rate"] = other
             for name, row in {**others, "sparse_delta": ours}.items():
                 cells = [text_of(getattr(row, figure)[at]) for figure, at in asked]

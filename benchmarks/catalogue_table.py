@@ -97,14 +97,14 @@ def short(records: Sequence[Record]) -> str:
     head = ["", f"KiB at {RANKED_AT}"]
     head += [f"{task}, {placement}, {at}" for task, placement in CELLS for at in (SHORT, LONG)]
     head.append(f"{CELLS[0][0]} at {KIB} KiB, {LONG}")
-    body = []
+    body, sizes = [], _sizes()
     for row, other, large in _rows(records):
         cells = [
             text_of(one and one.retention[context])
             for one in (row, other)
             for context in (SHORT, LONG)
         ]
-        sized = text_of(large and large.retention[LONG]) if row.name in _sizes() else NONE
+        sized = text_of(large and large.retention[LONG]) if row.name in sizes else NONE
         body.append([row.name, f"{row.kib:,.1f}", *cells, sized])
     return markdown_table(head, body) + "\n"
 

@@ -28,10 +28,11 @@ def page(*paths: Path) -> str:
     rows: dict[str, list[str]] = {}
     for path in paths:
         found = _rows(read_speed(path))
-        # Of attention, which each has for its shares, the first stays.
-        new = {name: row for name, row in found.items() if name not in rows or name != BASELINE}
-        renewed = {name.partition("[")[0] for name in new}
-        rows = {name: row for name, row in rows.items() if name not in renewed} | new
+        if rows:
+            # Each has attention, for its shares: the first stays.
+            del found[BASELINE]
+        renewed = {name.partition("[")[0] for name in found}
+        rows = {name: row for name, row in rows.items() if name not in renewed} | found
     header = ["share of attention's step", *(f"{context:,} tokens" for context in AIM_CONTEXTS)]
     more = ["a token, long", "peak, MiB", "decode, ms", "late / early"]
     return markdown_table([*header, *more], [[name, *row] for name, row in rows.items()]) + "\n"
