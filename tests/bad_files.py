@@ -36,9 +36,27 @@ TEXTS = {
         "        super().__init__()\n"
     ),
     "annotated.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
+    "list_of.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, gates: list[float]): ...\n",
+    "child.py": "from plain_parent import M\n",
+    "plain_parent.py": "class M: ...\n",
+    "relative.py": "from .plain_parent import M\n",
     "odd.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, model_config: int = 1): ...\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
     "task_draws.py": f"{_TASK}    def _block(self, *a): return 1 / 0\n",
+    "task_floats.py": (
+        f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
+        "        return s._replace(tokens=s.tokens * 1.0)\n"
+    ),
+    "task_words.py": (
+        f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
+        "        return s._replace(tokens=s.tokens + 100)\n"
+    ),
+    "task_mask.py": (
+        f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
+        "        return s._replace(rule=s.rule[:, 1:], item=s.item * 1)\n"
+    ),
+    "task_lacks.py": f"{_TASK}    def __init__(self, options): self._options = options\n",
+    "task_alone.py": f"{_TASK}    def __init__(self): ...\n",
     "task_options.py": (
         "from rulekeep.tasks import SampledTask\nclass T(SampledTask):\n"
         "    options = answer_length = shortest_context = _block = None\n"

@@ -101,6 +101,27 @@ def test_the_summary_of_many_tasks_says_who_keeps_most_how_often() -> None:
     )
 
 
+def test_the_summary_names_a_mechanism_from_outside_wherever_it_stands() -> None:
+    tasks, records = ("apply", "override", "recall", "recite"), []
+    for place, task in enumerate(tasks):
+        records += five("attention", [0.5] * 5, task=task)
+        records += five("mine.py:Mine", [0.9 - 0.2 * place] * 5, task=task)
+    few = [one for one in records if one["spec"]["task"] in tasks[1:3]]
+    said = []
+    for given in (records, few, records[:5]):
+        runs = read_runs(given).runs
+        said.append(sentences(runs, contests(runs))[1])
+    assert said[:2] == [
+        "mine.py:Mine, of 4 tasks, is nearest to the most with 0.450 (0.450 to 0.450) of the rules "
+        "of apply at 256 tokens (nothing keeps more), least near with 0.150 (0.150 to 0.150) of "
+        "the rules of recite at 256 tokens (the most is 0.250).",
+        "mine.py:Mine keeps 0.350 (0.350 to 0.350) of the rules of override at 256 tokens (nothing "
+        "keeps more); 0.250 (0.250 to 0.250) of the rules of recall at 256 tokens (nothing keeps "
+        "more).",
+    ]
+    assert said[2].startswith("No mixer shares a seed with attention")
+
+
 def test_what_is_not_defined_is_no_cell_of_few_seeds() -> None:
     asked = {"added_positions": "learned", "test_contexts": [64, 256]}
     runs = read_runs([record(seed=seed, retention={64: 0.9}, **asked) for seed in range(5)]).runs

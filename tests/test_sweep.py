@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from report_records import record
 from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep import sweep
@@ -104,6 +105,24 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     # The sweep that planned it brings it back.
     assert len(sweep.plan(GRID, root).jobs) == 3
     assert sweep.plan_again(root).lost == ()
+
+
+def test_a_run_of_other_code_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:
+    root, spec = tmp_path / "runs", GRID[0]
+    sweep.plan([spec], root)
+    folder = root / sweep.identity(spec)
+    other = folder.rename(root / "0123456789abcdef")
+    write_record(other / "record.json", {**record(), "id": other.name, "status": "failed"})
+    before = (other / "record.json").read_bytes()
+    planned = sweep.plan_again(root)
+    assert (planned.jobs, planned.finished, planned.lost) == ([], [], (other.name,))
+    assert "its source code is not the one it was planned with" in planned.notes[0]
+    assert "give the sweep that planned it once more" in planned.notes[0]
+    assert (other / "record.json").read_bytes() == before
+    (other / "record.json").unlink()
+    plan = read_record(other / "plan.json")
+    write_record(other / "plan.json", {**plan, "working_folder": str(tmp_path / "gone")})
+    assert "gone: No such file or directory" in sweep.plan_again(root).notes[0]
 
 
 def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
@@ -255,7 +274,7 @@ def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: 
     root = tmp_path / "runs"
     records = made([failing, nan], root)
     assert records[sweep.identity(failing)]["status"] == "failed"
-    assert records[sweep.identity(failing)]["reason"] == "ValueError: told to"
+    assert records[sweep.identity(failing)]["reason"].startswith("ValueError: told to (")
     assert "Traceback" in (root / sweep.identity(failing) / "log.txt").read_text()
     assert records[sweep.identity(nan)]["status"] == "diverged"
     assert [job.id for job in sweep.plan_again(root).jobs] == [sweep.identity(failing)]

@@ -62,6 +62,13 @@ class Overstated(Broken):
         return sample._replace(chance=np.full_like(sample.chance, 0.2))
 
 
+class Halved(Broken):
+    """Off by less than a certificate allows, and by half of what there is."""
+
+    def spoil(self, sample, streams, split):
+        return sample._replace(chance=np.where(sample.rule, sample.chance / 2, sample.chance))
+
+
 class Unsupervised(Broken):
     def spoil(self, sample, streams, split):
         return sample._replace(supervised=np.zeros_like(sample.supervised))
@@ -98,6 +105,7 @@ class Failing(Broken):
         (Shared, "no two splits share a combination"),
         (SharedWithDev, "no two splits share a combination"),
         (Overstated, "chance is as often as the answer so far gives first uses away"),
+        (Halved, "chance is as often as the answer so far gives first uses away"),
         (Unsupervised, "first uses are supervised"),
         (Misaligned, "tables are aligned"),
         (WrongSource, "what stands at the source decides the answer"),

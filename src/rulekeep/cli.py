@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CoercionError, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, UnknownOptionError
 from pydantic import ValidationError
 
 import rulekeep
@@ -102,9 +102,18 @@ def _said(error: CycloptsError) -> str:
     if isinstance(error, CoercionError) and error.token is None and error.argument is not None:
         # A name in a name, where the option takes one.
         option = error.argument.name
+        if "[" in option:
+            # Where a task's options stand by themselves.
+            return "a task's own options are --NAME VALUE here, as in --rules 8"
         return f"{option}: takes {option}.NAME VALUE, one name without another in it"
+    own = ""
+    if isinstance(error, UnknownOptionError):
+        known = {name for argument in error.argument_collection for name in argument.names}
+        options = [f"{one}.NAME" for one in ("--task-options", "--mixer-options") if one in known]
+        own = f" (what is a task's or a mixer's own: {', '.join(options)})" if options else ""
     # A long list ends in dots of its own.
-    return f"{' '.join(str(error).split()).removesuffix(', ...').rstrip('.')}; see rulekeep --help"
+    said = " ".join(str(error).split()).removesuffix(", ...").rstrip(".")
+    return f"{said}{own}; see rulekeep --help"
 
 
 def _usage(message: str) -> NoReturn:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _ROOT = Path(__file__).parent
+# What a task has beside what its class has to define.
+_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
+# Where a user imports from what is defined elsewhere.
+_PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rulekeep.tasks"}
 
 
 def load_task(name: str) -> "type[Task]":
@@ -52,14 +56,29 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     """A task of this class; what its own code raises is said in one line.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be made, or lacks what a task has.
     """
+    if not takes_by_place(kind):
+        raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
     try:
-        return kind(options)  # type: ignore[call-arg]
+        made = kind(options)  # type: ignore[call-arg]
+        lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+    if lacking:
+        raise UsageError(
+            f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
+            "examples/outside_task.py"
+        )
+    return made
+
+
+def takes_by_place(kind: type[Any]) -> bool:
+    """Whether a constructor takes anything by its place."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return any(p.kind <= p.VAR_POSITIONAL for p in parameters)
 
 
 def find_class(
@@ -71,8 +90,12 @@ def find_class(
         UsageError: unknown name, missing file or class, a class without `base`, or an
             exception while importing.
     """
+    public = f"{_PUBLIC.get(base.__module__, base.__module__)}.{base.__name__}"
     if ":" not in name:
         found = catalogue.get(name)
+        if found is None and name.endswith(".py"):
+            classes = _classes(_module(name, name, kind), base)
+            raise UsageError(f"{kind} {name!r}: name its class, {_as_in(name, classes, public)}")
         if found is None:
             raise UsageError(
                 f"{kind} {name!r}: {choose(name, catalogue)}, or name a class of your own as "
@@ -85,23 +108,41 @@ def find_class(
         module = _module(place, name, kind)
         found = getattr(module, class_name, None)
         if found is None:
-            classes = {
-                key: value
-                for key, value in vars(module).items()
-                if isinstance(value, type)
-                and issubclass(value, base)
-                and value.__module__ == module.__name__
-            }
-            raise UsageError(
-                f"{kind} {name!r}: {place} has no {class_name}; "
-                + (choose(class_name, classes) if classes else f"it has no {base.__name__}")
-            )
+            classes = _classes(module, base)
+            known = choose(class_name, classes) if classes else f"it has no {public}"
+            raise UsageError(f"{kind} {name!r}: {place} has no {class_name}; {known}")
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UsageError(f"{kind} {name!r}: is not a subclass of {base.__module__}.{base.__name__}")
+        raise UsageError(f"{kind} {name!r}: is not a subclass of {public}{_other_kind(found)}")
     missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
     if missing:
         raise UsageError(f"{kind} {name!r}: does not define {missing}")
     return found
+
+
+def _classes(module: ModuleType, base: type[object]) -> dict[str, type[object]]:
+    """What a module defines that would do."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+    }
+
+
+def _as_in(place: str, classes: Mapping[str, object], public: str) -> str:
+    named = " or ".join(f"{place}:{one}" for one in classes)
+    return f"as in {named}" if named else f"a subclass of {public}: it has none"
+
+
+def _other_kind(found: object) -> str:
+    """Which command takes what was given to one for something else."""
+    bases = {f"{one.__module__}.{one.__name__}" for one in getattr(found, "__mro__", ())}
+    if "rulekeep.tasks.sampled.SampledTask" in bases:
+        return "; a task goes to --task or rulekeep check-task"
+    if "torch.nn.modules.module.Module" in bases:
+        return "; a mixer goes to --mixer or rulekeep check"
+    return ""
 
 
 def find_function(name: str, catalogue: Mapping[str, object], default: str) -> Callable[..., Any]:
@@ -119,6 +160,11 @@ def find_function(name: str, catalogue: Mapping[str, object], default: str) -> C
         functions = {k: v for k, v in vars(module).items() if inspect.isfunction(v)}
         known = choose(attribute, functions) if functions else f"write def {attribute}():"
         raise UsageError(f"{default} {name!r}: {place} has no function {attribute}; {known}")
+    if isinstance(found, type):
+        raise UsageError(
+            f"{default} {name!r}: is a class; of one of your own: "
+            f"rulekeep sweep exam-quick --mixers {name}"
+        )
     function: Callable[..., Any] = found
     return function
 
@@ -147,14 +193,19 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
+    return f"{last}{failure_place(error)}"
+
+
+def failure_place(error: BaseException) -> str:
+    """Where in the user's code an exception came from, in brackets; nothing if in ours."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({Path(error.filename).name}, line {error.lineno})"
     every = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in every if not _is_foreign(frame.filename)] or every
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"{last} ({Path(error.filename).name}, line {error.lineno})"
     # Where the last line is ours, we have called what cannot be called so: the message names it.
     if not frames or Path(frames[-1].filename).is_relative_to(_ROOT):
-        return last
-    return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+        return ""
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
 
 
 def _is_foreign(file: str) -> bool:
@@ -177,7 +228,8 @@ def _module(place: str, name: str, kind: str) -> ModuleType:
 def _from_file(place: str, name: str, kind: str) -> ModuleType:
     path = Path(place)
     if not path.is_file():
-        raise UsageError(f"{kind} {name!r}: there is no file {place}")
+        here = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UsageError(f"{kind} {name!r}: there is no file {place}{here}")
     # Named after the whole path: two files of one name are two modules.
     key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module_name = f"{path.stem.replace('-', '_')}_{key}"
@@ -194,8 +246,22 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
     # Whatever the user's file raises, an early exit included, is the user's to read in one line.
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None
+        raise UsageError(f"{kind} {name!r}: {failure_line(error)}{_beside(path, error)}") from None
     return module
+
+
+def _beside(path: Path, error: BaseException) -> str:
+    """How a file finds what stands beside it, where that is what it misses."""
+    if not isinstance(error, ImportError):
+        return ""
+    if "relative import" in str(error):
+        return f"; write from NAME import …, and set PYTHONPATH={path.parent}"
+    beside = path.parent / f"{error.name}.py"
+    return (
+        f"; {beside.name} stands beside it: set PYTHONPATH={path.parent}"
+        if beside.is_file()
+        else ""
+    )
 
 
 def _from_module(place: str, name: str, kind: str) -> ModuleType:

@@ -7,12 +7,30 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import create_model
 
 from rulekeep import sources
-from rulekeep.registry import build_task, choose, failure_line, find_class, load_task, plugin_file
+from rulekeep.registry import (
+    build_task,
+    choose,
+    failure_line,
+    find_class,
+    load_task,
+    plugin_file,
+    takes_by_place,
+)
 from rulekeep.specs import (
     HYBRID,
     PUBLISHED_WIDTH,
@@ -48,9 +66,23 @@ def options_of(kind: type[Any]) -> type[Spec]:
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
             if hasattr(Spec, parameter.name):
                 raise ValueError(f"{parameter.name!r} is a name that specs use; give it another")
+            if not _can_be_given(annotation):
+                raise ValueError(
+                    f"{parameter.name}: {annotation}, must be a bool, a number, a text or None"
+                )
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (annotation, default)
     return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
+
+
+def _can_be_given(annotation: Any) -> bool:
+    """Whether a value of this type can be written in a command line, or handed over as it is."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return all(_can_be_given(part) for part in parts)
+    kind = parts[0] if origin is Annotated else annotation
+    simple = isinstance(kind, type) and issubclass(kind, bool | int | float | str | NoneType)
+    return simple or kind in (Any, None) or origin in (Literal, Callable)
 
 
 class Resolved(NamedTuple):
@@ -266,6 +298,8 @@ def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
     Raises:
         UsageError: they are of no type that can be given, or its constructor asks for more.
     """
+    if not takes_by_place(kind):
+        raise UsageError(f"mixer {name!r}: its constructor must take the width: (self, width)")
     try:
         found = options_of(kind)
     except Exception as error:

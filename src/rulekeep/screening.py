@@ -4,9 +4,10 @@
     with watched(spec): ...           # the run: what its trained model answers
 
 The screen is quick and saves the training: texts that differ from a place on, whose outputs have
-to be the same before it. The watch is what counts, for it looks at the trained model. Told the true
-answer so far, a model that sees earlier tokens alone says what it says by itself, up to and with
-its first mistake; one that sees the next token does not, for by itself there is none yet.
+to be the same before it, and a text in two pieces, which has to give what it gives at once. The
+watch is what counts, for it looks at the trained model. Told the true answer so far, a model that
+sees earlier tokens alone says what it says by itself, up to and with its first mistake; one that
+sees the next token does not, for by itself there is none yet.
 """
 
 import inspect
@@ -19,15 +20,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rulekeep.registry import plugin_file
-from rulekeep.resolving import article_mixer, resolve
-from rulekeep.specs import PUBLISHED_WIDTH, AnySpec, ArticleCell, RunSpec
+from rulekeep.resolving import article_mixer, resolve, resolve_predictor
+from rulekeep.sample_form import said_of_sample
+from rulekeep.specs import (
+    PUBLISHED_WIDTH,
+    AnySpec,
+    ArticleCell,
+    PredictorSpec,
+    RunSpec,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rulekeep.evaluation import Reading
     from rulekeep.mixers.base import Mixer
-    from rulekeep.tasks.sampled import Sample
+    from rulekeep.tasks.sampled import Sample, SampledTask
 
 # A longer text costs more than it tells: what changes its form with the length has done so.
 LONGEST = 2048
@@ -40,12 +49,19 @@ ANSWERS, _MOST_OTHER = 1000, 0.02
 
 
 def screen(spec: AnySpec) -> None:
-    """Tries each mixer of a run that is not of the catalogue, on the run's device.
+    """Tries what of a run is not of the catalogue: its mixers, on the run's device, and its task.
 
     Raises:
         MixerError: it has another form than the contract's, or sees later tokens.
+        UsageError: the task's tables have another form.
     """
+    if isinstance(spec, PredictorSpec):
+        if plugin_file(spec.task) is not None:
+            _try_task(spec.task, resolve_predictor(spec).task, min(spec.test_contexts), spec.seed)
+        return
     if isinstance(spec, RunSpec):
+        if plugin_file(spec.task) is not None:
+            _try_task(spec.task, resolve(spec).task, spec.context, spec.seed)
         names, width, device = spec.mixers, spec.width, spec.device
         longest: tuple[int, ...] = (spec.context, max(spec.tested))
     elif isinstance(spec, ArticleCell) and spec.challenger is not None:
@@ -108,10 +124,10 @@ def said_of_output(y: object, x: "Tensor") -> str | None:
     """What is wrong with the form of the outputs; None where nothing is."""
     from torch import Tensor
 
-    if isinstance(y, Tensor) and y.shape == x.shape:
-        return None
-    got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-    return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+        return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
+    return None
 
 
 class Watch:
@@ -180,6 +196,13 @@ def watched(spec: AnySpec) -> Iterator[None]:
     watch.check()
 
 
+def _try_task(name: str, task: "SampledTask", context: int, seed: int) -> None:
+    """A look at one example: a task that fails at it fails its run with its own traceback."""
+    said = said_of_sample(task, task.sample("train", context, 1, seed=seed), 1, context)
+    if said is not None:
+        raise UsageError(f"task {name!r}: {said}; all of the contract: rulekeep check-task {name}")
+
+
 class _UnableError(Exception):
     """A mixer's own exception: the run's to record, with its traceback."""
 
@@ -225,11 +248,16 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
             before = y if before is None else before
             if said := _change(before[:, :cut], y[:, :cut]):
                 return said
-    return None
+    x = torch.randn(3, 2 * _PIECE, width, generator=draws).to(device)
+    (whole, _), (again, _), (after, _) = (_outputs(mixer, x, past) for past in (0, 0, _PIECE))
+    assert whole is not None, "its form was looked at above"
+    assert again is not None
+    assert after is not None
+    return _otherwise(whole, again, after)
 
 
 def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, str | None]":
-    """Outputs of what stands after `past` tokens, in float32; or what is wrong with their form."""
+    """Outputs of what stands after `past` tokens; or what is wrong with their form."""
     state: Any = None
     y: Tensor | None = None
     for piece in (x[:, :past], x[:, past:]) if past else (x,):
@@ -238,8 +266,10 @@ def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, st
         if said := said or said_of_output(result[0], piece):
             return None, said
         y, state = result
+        if y.dtype != piece.dtype:
+            return None, f"the output is {y.dtype} for an input of {x.dtype}: return y.to(x.dtype)"
     assert y is not None
-    return y.float(), None
+    return y, None
 
 
 def _own(call: Callable[[], Any]) -> Any:
@@ -252,17 +282,39 @@ def _own(call: Callable[[], Any]) -> Any:
 
 def _change(before: "Tensor", after: "Tensor") -> str | None:
     """Where outputs of the same tokens differ, as they may only if they see what follows."""
-    import torch
-
-    # What is the same and not a number is the divergence of a run, and no leak.
-    same = (before == after) | (before.isnan() & after.isnan())
-    off = torch.where(same, 0.0, (before - after).abs().nan_to_num(nan=torch.inf))
-    most, finite = off.max().item(), before[before.isfinite()]
-    largest = finite.abs().max().item() if finite.numel() else 0.0
-    if most <= _ALLOWED * max(largest, _LEAST_SCALE):
+    off, most = _gaps(before, after)
+    if not most:
         return None
     place, cut = int(off.amax((0, 2)).argmax()), before.shape[1]
     return (
         f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are others: "
         "it sees what follows, and would be scored for that"
     )
+
+
+def _otherwise(whole: "Tensor", again: "Tensor", after: "Tensor") -> str | None:
+    """How outputs after a state differ from those of the whole at once, or are no numbers."""
+    if unsaid := int((~whole.isfinite()).sum()):
+        return f"{unsaid} of {whole.numel()} outputs are not finite as it starts"
+    # What is other each time anyway can be compared with nothing.
+    if _gaps(whole, again)[1]:
+        return None
+    _, most = _gaps(whole[:, _PIECE:], after)
+    return (
+        f"its output after a state differs by {most:.2g} from that of the whole at once: "
+        f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"
+        if most
+        else None
+    )
+
+
+def _gaps(one: "Tensor", other: "Tensor") -> "tuple[Tensor, float]":
+    """How far outputs are apart, and the most of it; 0 where no more than rounding."""
+    import torch
+
+    # What is the same and not a number is the divergence of a run, and nothing to be found here.
+    same = (one == other) | (one.isnan() & other.isnan())
+    off = torch.where(same, 0.0, (one - other).abs().nan_to_num(nan=torch.inf))
+    most, finite = off.max().item(), one[one.isfinite()]
+    largest = finite.abs().max().item() if finite.numel() else 0.0
+    return off, most if most > _ALLOWED * max(largest, _LEAST_SCALE) else 0.0

@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -105,7 +105,7 @@ def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
                 made.append(folder)
                 folder.path.mkdir(exist_ok=True)
             _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
-            _sort_in(folder, spec, result)
+            _sort_in(folder, spec, folder.read(result.notes), result)
     except BaseException:
         with suppress(OSError):
             for folder in made:
@@ -147,8 +147,12 @@ def plan_again(root: Path) -> Plan:
     open_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:
+        record = folder.read(result.notes)
         try:
-            spec = _spec(read_record(folder.plan))
+            found = read_record(folder.plan)
+            spec = _spec(found)
+            if record is None or record["status"] not in RESULTS:
+                _check_source(folder, spec, found)
         except FileNotFoundError:
             why = "its plan is lost"
         except CorruptRecordError as error:
@@ -157,9 +161,8 @@ def plan_again(root: Path) -> Plan:
             # Whole, but of another version: that one can still make it.
             why = f"{folder.plan.name}: {error}"
         else:
-            _sort_in(folder, spec, result)
+            _sort_in(folder, spec, record, result)
             continue
-        record = folder.read(result.notes)
         if record is not None and record["status"] in RESULTS:
             result.finished.append(record)
             result.notes.append(f"run {folder.id}: {why}; its record stands")
@@ -380,8 +383,22 @@ def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
     write_record(folder.plan, wanted)
 
 
-def _sort_in(folder: RunFolder, spec: AnySpec, result: Plan) -> None:
-    record = folder.read(result.notes)
+def _check_source(folder: RunFolder, spec: AnySpec, found: Record) -> None:
+    """Whether a plan is one of the code as it is now: known before a process starts.
+
+    Raises:
+        UsageError: it is of other code, or what it names is gone.
+    """
+    try:
+        with chdir(found["working_folder"]):
+            same = identity(spec) == folder.id
+    except OSError as error:
+        raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
+    if not same:
+        raise UsageError("its source code is not the one it was planned with")
+
+
+def _sort_in(folder: RunFolder, spec: AnySpec, record: Record | None, result: Plan) -> None:
     if record is not None and record["status"] in RESULTS:
         result.finished.append(record)
     else:

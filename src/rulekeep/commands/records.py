@@ -188,7 +188,7 @@ def _about(name: str) -> str:
     if name in TASKS:
         fields: Mapping[str, FieldInfo] = getattr(TASKS[name], "options_type", Spec).model_fields
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
-    elif name in MIXERS or ":" in name:
+    elif name in MIXERS or ":" in name or name.endswith(".py"):
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
         fields = options_of_mixer(name, kind).model_fields
     else:

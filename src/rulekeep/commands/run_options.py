@@ -62,7 +62,9 @@ def _from_toml(name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: is not TOML: {error}; write name = value") from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
-        raise UsageError(f"{name}: cannot be read ({said}); name a TOML file") from None
+        a_class = ".py:" in name
+        fix = f"a class of yours goes to --mixer {name}" if a_class else "name a TOML file"
+        raise UsageError(f"{name}: cannot be read ({said}); {fix}") from None
     except RecursionError:
         raise UsageError(f"{name}: is nested too deeply; write name = value") from None
 

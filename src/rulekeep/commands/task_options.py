@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.commands.console import say
 from rulekeep.registry import build_task, failure_line, load_task, nearest
+from rulekeep.sample_form import said_of_sample
 from rulekeep.specs import UsageError
 from rulekeep.tasks import (
     Article,
@@ -121,9 +122,14 @@ def draw_pieces(
         return
     step = max(1, piece_tokens // context) if context > 0 else 1
     for start in range(0, max(1, n), step):
+        count = min(step, n - start)
         try:
-            yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
+            piece = task.sample(split, context, count, seed=seed, start=start)
+            said = said_of_sample(task, piece, count, context)
         except UsageError:
             raise
         except Exception as error:
             raise UsageError(f"task {asked.name!r}: {failure_line(error)}") from None
+        if said is not None:
+            raise UsageError(f"task {asked.name!r}: {said}")
+        yield piece

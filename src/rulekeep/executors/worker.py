@@ -21,6 +21,7 @@ from typing import final
 
 from rulekeep.executors.base import Failure, Finished
 from rulekeep.executors.parent import die_with_parent
+from rulekeep.registry import failure_place
 
 _NUMBER = struct.Struct("<q")
 # What is asked to end has this long for it.
@@ -130,13 +131,13 @@ class Worker:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An exception as a failure."""
+    """An exception as a failure, with its place where it comes from a user's code."""
     try:
         said = str(error).strip().splitlines()
     # A plug-in's own exception may be broken as well.
     except Exception:
         said = ["its message cannot be shown"]
-    reason = f"{type(error).__name__}: {said[0][:500] if said else ''}"
+    reason = f"{type(error).__name__}: {said[0][:500] if said else ''}{failure_place(error)}"
     trace = "".join(traceback.format_exception(error))
     # torch raises a plain RuntimeError where a CPU has no memory left.
     no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,7 @@
-"""The summary: three plain sentences, each computed and each with its uncertainty."""
+"""The summary: three plain sentences, each computed and each with its uncertainty.
+
+A mechanism from outside has one of its own, wherever it stands: a user looks for it first.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +21,8 @@ LEAK = (
 
 
 def sentences(runs: Sequence[Run], found: Sequence[Contest]) -> list[str]:
-    """What kept most, how it compares with attention, and how far to trust it."""
-    return [_best(found), _compared(found), _trust(runs, found)]
+    """What kept most, what came from outside, how all compares, and how far to trust it."""
+    return [_best(found), *_from_outside(found), _compared(found), _trust(runs, found)]
 
 
 def _longest(contest: Contest) -> list[tuple[Group, int, Summary]]:
@@ -38,7 +41,18 @@ class _Winner(NamedTuple):
     group: Group
     test: int
     summary: Summary
-    among: int
+    # All that were compared, itself among them.
+    rows: list[tuple[Group, int, Summary]]
+
+    @property
+    def among(self) -> int:
+        """How many there were to choose from."""
+        return len(self.rows)
+
+    @property
+    def mean(self) -> float:
+        """The share of rules that it keeps, over the seeds."""
+        return self.summary.mean or 0.0
 
     @property
     def kept(self) -> str:
@@ -52,7 +66,7 @@ def _winners(found: Sequence[Contest]) -> list[_Winner]:
         if rows:
             # The first of equals in the order of names.
             group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
-            winners.append(_Winner(group, test, summary, len(rows)))
+            winners.append(_Winner(group, test, summary, rows))
     return winners
 
 
@@ -86,13 +100,41 @@ def _by_mixer(winners: Sequence[_Winner]) -> str:
         by_label.setdefault(winner.group.label, []).append(winner)
     parts = []
     for label, won in sorted(by_label.items(), key=lambda item: -len(item[1])):
-        won.sort(key=lambda winner: winner.summary.mean or 0.0)
+        won.sort(key=lambda winner: winner.mean)
         ends = f"from {won[0].kept} to {won[-1].kept}" if len(won) > 1 else won[0].kept
         most = "keeps most" if any(winner.among > 1 for winner in won) else "is the only mixer"
         parts.append(f"{spoken(label)} {most} in {len(won)} of {len(winners)} tasks, {ends}")
     lengths = sorted({winner.test for winner in winners})
     at = f"{lengths[0]} tokens" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} tokens"
     return f"{at}: {'; '.join(parts)}"
+
+
+def _from_outside(found: Sequence[Contest]) -> list[str]:
+    """Of each mechanism from outside: what it keeps beside what keeps most."""
+    by_label: dict[str, list[tuple[_Winner, _Winner]]] = {}
+    for best in _winners(found):
+        for group, test, summary in best.rows:
+            if ":" in group.mixer:
+                own = best._replace(group=group, test=test, summary=summary)
+                by_label.setdefault(group.label, []).append((own, best))
+    return [_beside_best(label, pairs) for label, pairs in by_label.items()]
+
+
+def _beside_best(label: str, pairs: Sequence[tuple[_Winner, _Winner]]) -> str:
+    """One by one where there are few, else where it comes nearest to the most and least near."""
+    said = [
+        f"{own.kept} at {own.test} tokens "
+        + (f"(the most is {best.mean:.3f})" if best.mean > own.mean else "(nothing keeps more)")
+        for own, best in pairs
+    ]
+    if len(pairs) <= _TASKS_NAMED:
+        return f"{spoken(label)} keeps {'; '.join(said)}."
+    short = [best.mean - own.mean for own, best in pairs]
+    near, far = said[short.index(min(short))], said[short.index(max(short))]
+    return (
+        f"{spoken(label)}, of {len(pairs)} tasks, is nearest to the most with {near}, least near "
+        f"with {far}."
+    )
 
 
 def _compared(found: Sequence[Contest]) -> str:

@@ -18,7 +18,7 @@ from rulekeep.mixers import Stateless
 from rulekeep.registry import failure_line
 from rulekeep.resolving import mixer_maker, mixer_options
 from rulekeep.testing.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
-from rulekeep.testing.rows import Row
+from rulekeep.testing.rows import SEE_FIRST, Row
 
 
 def check_mixer(
@@ -43,8 +43,7 @@ def check_mixer(
     subject = Subject(make, make_loop, width, lengths)
     found = list[Row]()
     for what, holds in PROPERTIES.items():
-        # What has not the form of a mixer fails the rest in other words.
-        held: Verdict = (None, "skipped: see the first row")
+        held: Verdict = (None, SEE_FIRST)
         if not found or found[0].passed:
             held = _held(holds, subject)
         found.append(Row(what, *held))

@@ -87,6 +87,8 @@ def form(subject: Subject) -> Verdict:
         said = said or said_of_state(result[1], batch) or said_of_output(result[0], x)
         if said is not None:
             return False, said
+        if odd := int((~result[0].isfinite()).sum()):
+            return False, f"{odd} of {x.numel()} outputs are not finite as it starts"
         parts = [list(part.shape[1:]) for part in result[1]]
     return True, f"output as the input; state of a sequence {parts} after {length} tokens"
 
