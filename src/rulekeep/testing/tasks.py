@@ -202,8 +202,8 @@ def _disjoint(
     of = sum(map(len, found.values()))
     return Row(
         what, not shared[most],
-        f"{most} share {shared[most]:,}, of {of:,} ({said}: {task.combinations:,} in all)"
-        if shared[most] else f"none of {of:,} ({said}: {task.combinations:,} in all)",
+        f"{most} share {shared[most]:,}, of {of:,} drawn ({said}: {task.combinations:,} in all)"
+        if shared[most] else f"none of {of:,} drawn ({said}: {task.combinations:,} in all)",
     )  # fmt: skip
 
 
@@ -235,9 +235,11 @@ def _chance(made: Certificate) -> Row:
 
 def _certificate(made: Certificate, context: int) -> Row:
     worst = max((one for one in made.readings if one.local), key=lambda reading: reading.bound)
+    # However honest: the bound is further from what was measured than all that is allowed.
+    few = "" if worst.bound - worst.excess <= MOST_EXCESS else ": too few, ask for more"
     return Row(
         "readers without memory stay at chance",
         made.passed,
         f"{worst.reader} at {context:,}: {worst.excess:+.4f} above chance, "
-        f"bound {worst.bound:.4f}, at most {MOST_EXCESS}; {made.examples:,} examples",
+        f"bound {worst.bound:.4f}, at most {MOST_EXCESS}; {made.examples:,} examples{few}",
     )
