@@ -1,4 +1,4 @@
-"""The ladder of docs/evidence.md: from the article's slots to our memory, one change a rung.
+"""The ladder of docs/evidence.md: from the article's slots to our memory, a named change a rung.
 
     python benchmarks/ladder_table.py                     # of results/catalogue
     python benchmarks/ladder_table.py RUNS
@@ -56,7 +56,7 @@ STEPS.insert(ASIDE, (f"{ASIDE}a", SIGMOID, *LADDER_ASIDE))
 def short(records: Sequence[Record]) -> str:
     """The rungs with retention at the longest length, both placements in one table."""
     by_placement = [_rows(records, placement) for placement in PLACEMENTS]
-    head = ["", "one change a rung", *(f"{placement} rules" for placement in PLACEMENTS)]
+    head = ["", "what a rung changes", *(f"{placement} rules" for placement in PLACEMENTS)]
     body = []
     for rungs in zip(*by_placement, strict=True):
         number, rung, _ = rungs[0]

@@ -77,7 +77,7 @@ BEYOND = contestants(
     "attention[positions=alibi,added_positions=earliness],"
     "sparse_delta[hidden=240,added_positions=earliness]"
 )
-# The attention that keeps early rules longest, at the rate that its grids in `exam` and `beyond`
+# The attention that keeps early rules longest of those without a convolution, at the rate that its grids in `exam` and `beyond`
 # chose. 256 tests of 16,384 tokens would take attention more than twice its training, so they are
 # fewer, and it is not all of attention's.
 BEYOND_ATTENTION = contestants(
