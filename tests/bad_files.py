@@ -47,6 +47,10 @@ TEXTS = {
         f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
         "        return s._replace(tokens=s.tokens * 1.0)\n"
     ),
+    "task_int32.py": (
+        f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
+        "        return s._replace(tokens=s.tokens.astype('int32'))\n"
+    ),
     "task_words.py": (
         f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
         "        return s._replace(tokens=s.tokens + 100)\n"

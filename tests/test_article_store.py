@@ -114,6 +114,9 @@ def test_a_run_of_other_code_stays_beside_the_new_one_and_is_said(
         f"{ATTENTION.label}: run {other.name} was made by other code than this: run again beside it"
     ]
     assert (other / "record.json").read_bytes() == kept
+    # A record may stand without its plan, and is then known by nobody.
+    (other / "plan.json").unlink()
+    assert experiment.plan([ATTENTION, COMPRESSED], run).notes == []
 
 
 def test_a_record_of_another_torch_is_taken_over_and_said(quick: Quick, tmp_path: Path) -> None:

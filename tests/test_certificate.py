@@ -7,6 +7,7 @@ import pytest
 from reading import make
 
 from rulekeep.certificate import MOST_EXCESS, WINDOWS, Certificate, Seen, certify, draw, judge, look
+from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS, RULES
 
@@ -44,6 +45,24 @@ def test_the_tasks_pass(task: type[SampledTask], placement: str, context: int) -
 def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight(context: int) -> None:
     certificate = certify(make(Recall, layout="zoology"), context)
     assert certificate.passed, certificate
+
+
+@pytest.mark.parametrize("layout", ["exam", "zoology"])
+def test_pieces_of_one_example_are_read_as_the_others_are(layout: str) -> None:
+    task = make(Recall, layout=layout)
+    whole = task.sample("test", 128, 5)
+    pieces = [task.sample("test", 128, n, start=start) for n, start in ((2, 0), (2, 2), (1, 4))]
+    words, widest = len(task.vocabulary), max(WINDOWS)
+    one, other = look(iter([whole]), words, widest), look(iter(pieces), words, widest)
+    assert one.cells.keys() == other.cells.keys() == other.whole_cells.keys()
+    for place, cell in one.cells.items():
+        for name in ("rows", "window", "so_far", "right", "chance"):
+            assert np.array_equal(getattr(cell, name), getattr(other.cells[place], name))
+
+
+def test_a_context_at_which_all_stands_in_sight_is_refused() -> None:
+    with pytest.raises(UsageError, match="context 32: nothing is asked of recall that stands out"):
+        certify(make(Recall, layout="zoology"), 32, examples=200)
 
 
 def test_a_decoy_tied_to_a_rule_is_caught() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from distributed import Client
 import rulekeep
 from rulekeep import sweep
 from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
+from rulekeep.executors import cluster as cluster_module
 from rulekeep.specs import UsageError
 from rulekeep.store import BusyError, RunFolder
 
@@ -317,3 +319,22 @@ def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match=r"pip install 'rulekeep\[dask\]'$"):
         DaskExecutor("tcp://127.0.0.1:8786")
+
+
+def test_a_job_that_is_submitted_again_has_another_name() -> None:
+    """By the old one Dask answers at once that it is lost, and so for ever."""
+    keys = []
+
+    class Remembers:
+        def submit(self, *given: object, key: str, **more: object) -> "Remembers":
+            keys.append(key)
+            return self
+
+        def add_done_callback(self, call: object) -> None: ...
+
+    executor = SimpleNamespace(resources={})
+    sent = cluster_module._Sweep(executor, Remembers(), abs, [1], None)
+    for _ in range(2):
+        sent._submit(0)
+    assert len(set(keys)) == 2
+    assert sent.starts[0] == 0

@@ -226,3 +226,9 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_what_hangs_after_its_work_is_said_so_without_a_limit() -> None:
+    overdue = object.__new__(worker.Worker)
+    overdue._overdue, overdue._limit = True, None
+    assert overdue._why(-9).reason == "stopped after its work was done"

@@ -33,6 +33,7 @@ from rulekeep.model import LanguageModel
 from rulekeep.report import write_report
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
+from rulekeep.summary import wilson
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role
 
@@ -422,7 +423,7 @@ def test_examples_that_take_too_much_memory_are_refused(
         ("failed/made-up", "the run is failed, so there is no trained model; name one"),
         ("outside/made-up", "scored an outside model, whose state is its own affair"),
         ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
-        ("whole/made-up --contexts 64,64", "--contexts 64: is given twice; name each once"),
+        ("whole/made-up --contexts 64,64", "--contexts 64: given twice; name each once"),
         ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),
         ("whole/made-up --contexts=-1", "--contexts -1: must be from 1"),
         ("whole/made-up --examples 3", "--examples 3: must be from 40 to 1000000"),
@@ -457,7 +458,23 @@ def test_a_run_that_failed_does_not_stand_beside_the_one_that_is_done(
         write_record(tmp_path / "mended" / name / "record.json", {**made, "id": name})
     # Refused for what is asked, after the run was found.
     _, _, errors = run("explain", "mended", "--contexts", "64,64")
-    assert "is given twice" in errors
+    assert "given twice" in errors
+
+
+def test_a_run_is_known_by_the_folder_that_a_link_leads_to(
+    run: Callable[..., tuple[int, bytes, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "best").symlink_to(hollow(tmp_path / "whole", tiny.tiny()))
+    _, _, errors = run("explain", "best", "--contexts", "64,64")
+    assert "given twice" in errors
+
+
+def test_an_example_that_asks_for_no_rule_is_no_trial() -> None:
+    nothing = [np.nan, np.nan]
+    right = np.array([[1.0, 0.0], nothing, [1.0, np.nan], nothing])
+    share = explaining._share(right)
+    assert (share.mean, (share.low, share.high)) == (0.75, wilson(0.75, 2))
+    assert np.isnan(explaining._per_example(right, 0.5)).tolist() == [False, True, False, True]
 
 
 def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:

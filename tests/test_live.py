@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from rulekeep.commands.live import _outcome
+from rulekeep.commands.runs import _scores
+from rulekeep.sweep import Job, JobFinished
+
 # A name that rich would take for markup, and a terminal for a command.
 NAME = "[bold red]odd.py"
 MIXERS = """
@@ -124,3 +128,14 @@ def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
     assert said == (
         "interrupted: 0 of 2 runs are finished; for the rest: rulekeep resume 'my runs'\n"
     )
+
+
+def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
+    row = {
+        "split": "test", "context": 96, "retention": None, "chance": {}, "exact": None,
+        "token_accuracy": 0.5, "val_loss": None,
+    }  # fmt: skip
+    record = {"status": "done", "evaluations": [row], "costs": {"train_seconds": 1.0}}
+    job = Job("runs", "an id", "a run", 4)
+    assert _outcome(JobFinished(job, record)) == "retention – at 96, trained 1.0 s"
+    assert _scores([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]

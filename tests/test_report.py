@@ -19,6 +19,7 @@ from rulekeep.report.cells import contests, spoken
 from rulekeep.report.charts import Chart, Panel, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
+from rulekeep.report.merging import joined
 from rulekeep.report.reading import name, one_line, read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.report.text import csv_text
@@ -470,3 +471,33 @@ def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_i
     table = tables.learning_rates(contests(read_runs(records).runs))
     (reused,) = (row[-1].text for row in table.rows if row[-1].text.startswith("reused"))
     assert reused == "reused: chosen on recite, placement marked"
+
+
+def test_a_copy_that_failed_takes_no_result_away() -> None:
+    done = record(retention={64: 0.9})
+    failed = {**done, "status": "killed", "evaluations": []}
+    for records, shown in (([done, failed], "the finished one"), ([failed, done], "the last")):
+        read = read_runs(records)
+        assert [run.status for run in read.runs] == ["done"]
+        assert f"more than one record, {shown} is shown" in read.notes[0]
+
+
+def test_costs_by_length_of_both_records_are_one_runs() -> None:
+    near, far = record(retention={64: 0.9}), record(retention={64: 0.9, 256: 0.5})
+    near["costs"]["state_bytes"] = {"64": 7}
+    for one, other, at_64 in ((near, far, 7), (far, near, 1024 * 64)):
+        (run,) = read_runs([joined(one, other)]).runs
+        assert run.state_bytes == {64: at_64, 256: 1024 * 256}
+        assert sorted(run.decode_ms) == [64, 256]
+    del far["costs"]["decode_ms_per_token"]
+    assert joined(near, far)["costs"]["decode_ms_per_token"] == {"64": pytest.approx(0.164)}
+
+
+def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
+    asked = {"added_positions": "learned", "test_contexts": [64, 256]}
+    records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in range(4)]
+    records.append(record(seed=4, retention={64: 0.9}, status="diverged", **asked))
+    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
+    assert group.by_seed("retention", 256) == {}
+    assert not isinstance(group.half_distance(), str)

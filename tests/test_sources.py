@@ -101,6 +101,35 @@ def test_a_plugin_counts_with_what_it_imports_of_its_own(
             sys.modules.pop(name, None)
 
 
+def test_a_plugin_of_a_package_counts_with_what_it_imports_from_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kept_pack").mkdir()
+    texts = {
+        "__init__": "", "near": "x = 1\n", "nearer": "from . import near\n",
+        "mine": "from .nearer import near\nfrom rulekeep import chunks\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / "kept_pack" / f"{name}.py").write_text(text)
+    path = Path(str(importlib.import_module("kept_pack.mine").__file__))
+    try:
+        files, used = plugin_closure([path])
+        assert [file.name for file in files] == ["mine.py", "nearer.py", "__init__.py", "near.py"]
+        assert used == ("rulekeep", "rulekeep.chunks")
+    finally:
+        for name in [one for one in sys.modules if one.startswith("kept_pack")]:
+            del sys.modules[name]
+
+
+def test_a_comment_after_an_odd_separator_does_not_count(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "plugin.py", tmp_path / "b" / "plugin.py"
+    for path, comment in ((one, "first"), (other, "other, longer")):
+        path.parent.mkdir()
+        path.write_text(f"x = 'a\u2028b\x0c'\ny = 1  # {comment}\nz = 2\n")
+    assert digest((), [one]) == digest((), [other])
+
+
 def test_where_random_streams_come_from_counts_in_every_run() -> None:
     root = Path(sources.__file__).parent
     for code in (("rulekeep.run", "rulekeep.model"), ("rulekeep.tasks.recite",)):

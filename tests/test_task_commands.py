@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -422,3 +423,8 @@ def test_the_committed_certificates_are_of_examples_that_are_drawn_still(path: P
             for piece in draw(made, "test", one["context"], one["examples"], record["seed"]):
                 digest.update(np.ascontiguousarray(piece.tokens).tobytes())
             assert digest.hexdigest() == one["data_hash"], one["context"]
+
+
+def test_a_certificate_of_a_task_of_any_name_has_a_file_of_its_own() -> None:
+    record = {"task": "mine/x y", "named": "m.py:X", "options": {}, "contexts": []}
+    assert re.fullmatch(r"mine_x_y-[0-9a-f]{8}\.json", certificates.file_name(record))

@@ -123,3 +123,16 @@ def test_options_that_cannot_be_are_a_usage_error() -> None:
         check_task(Recite, rules=33)
     with pytest.raises(UsageError, match="context 3"):
         check_task(Recite, context=3)
+
+
+class Particular(Recite):
+    """Refuses the small variant by an exception of its own."""
+
+    def __init__(self, options=None):
+        if options is not None and options.items < 16:
+            raise ValueError("items must be 16 or more")
+        super().__init__(options)
+
+
+def test_a_task_that_cannot_be_smaller_is_compared_as_it_is() -> None:
+    assert failed(Particular, examples=3000) == set()

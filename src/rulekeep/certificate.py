@@ -35,6 +35,7 @@ from sklearn.naive_bayes import CategoricalNB, MultinomialNB
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
+from rulekeep.specs import UsageError
 from rulekeep.tasks import Sample, SampledTask, Split
 
 WINDOWS = (1, 4, 16, 32)
@@ -118,12 +119,21 @@ def certify(
     task: SampledTask, context: int, *, examples: int = ENOUGH, seed: int = 0,
     windows: Sequence[int] = WINDOWS,
 ) -> Certificate:  # fmt: skip
-    """Trains every local reader on `examples` of train and scores it on as many of test."""
+    """Trains every local reader on `examples` of train and scores it on as many of test.
+
+    Raises:
+        UsageError: at this context every answer's source stands in a local reader's window.
+    """
     widest = max(windows)
     train, test = (
         look(draw(task, split, context, examples, seed), len(task.vocabulary), widest)
         for split in ("train", "test")
     )
+    if not test.cells:
+        raise UsageError(
+            f"context {context}: nothing is asked of {task.name} that stands outside the last "
+            f"{widest} tokens; give a longer one"
+        )
     return judge(train, test, windows)
 
 
@@ -149,7 +159,8 @@ def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certific
 
 def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
     """Examples in pieces that fit in memory at any context."""
-    step = max(1, _CHUNK_TOKENS // context)
+    # Two at least: one alone does not tell where the answers of the others stand.
+    step = max(2, _CHUNK_TOKENS // context)
     for start in range(0, n, step):
         yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
 
@@ -159,12 +170,16 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
     parts: defaultdict[int, list[Cell]] = defaultdict(list)
     whole_parts: defaultdict[int, list[Cell]] = defaultdict(list)
     digest, first_row = hashlib.sha256(), 0
+    cells_of = None
     for sample in samples:
+        if cells_of is None:
+            at_one_place = (sample.supervised == sample.supervised[0]).all()
+            cells_of = _cells_of_one_answer if at_one_place else _cells_of_scattered_answers
         digest.update(np.ascontiguousarray(sample.tokens).tobytes())
         n, context = sample.tokens.shape
         fit = min(n, max(0, max(1, WHOLE_TOKENS // context) - first_row))
         counted: tuple[np.ndarray, sparse.csr_array] | None = None
-        for place, cell, end in _cells(sample, widest):
+        for place, cell, end in cells_of(sample, widest):
             parts[place].append(cell._replace(rows=cell.rows + first_row))
             seen = _of_rows(cell, cell.rows < fit)
             if len(seen.rows):
@@ -185,15 +200,8 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
     return Seen(first_row, words, joined, whole, digest.hexdigest())
 
 
-def _cells(sample: Sample, widest: int) -> Iterator[tuple[int, Cell, np.ndarray]]:
-    """Each place, what is seen there, and how many tokens stand before it in each example."""
-    if sample.supervised.all() or (sample.supervised == sample.supervised[0]).all():
-        yield from _cells_of_one_answer(sample, widest)
-    else:
-        yield from _cells_of_scattered_answers(sample, widest)
-
-
 def _cells_of_one_answer(sample: Sample, widest: int) -> Iterator[tuple[int, Cell, np.ndarray]]:
+    """Each place, what is seen there, and how many tokens stand before it in each example."""
     before = sample.tokens[:, max(0, sample.answer_start - widest) : sample.answer_start]
     end = np.full(len(before), sample.answer_start)
     for place in range(sample.answers.shape[1]):

@@ -70,16 +70,16 @@ STATE_BYTES = contestants(
     "sparse_delta[heads=1,key_width=256,hidden=64,added_positions=earliness]"
 )
 # A memory of fixed size beyond the lengths it was trained on, and attention with the same signal of
-# how early a token is; attention without it is in the exam.
+# how early a token is; of attention without it, what the exam has not.
 BEYOND = contestants(
     "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
     "attention[positions=none,added_positions=earliness],"
     "attention[positions=alibi,added_positions=earliness],"
     "sparse_delta[hidden=240,added_positions=earliness]"
 )
-# The attention that keeps early rules longest of those without a convolution, at the rate that its grids in `exam` and `beyond`
-# chose. 256 tests of 16,384 tokens would take attention more than twice its training, so they are
-# fewer, and it is not all of attention's.
+# The attention that keeps early rules longest of those without a convolution, at the rate that
+# its grids in `exam` and `beyond` chose. 256 tests of 16,384 tokens would take it more than twice
+# its training, so they are fewer, and it is not all of attention's.
 BEYOND_ATTENTION = contestants(
     "attention[positions=none,added_positions=earliness],attention[positions=none]"
 )

@@ -14,6 +14,8 @@ _OF_CONTEXT = ("tokens", "roles")
 _MASKS = ("supervised", "rule", "first_mention", "item", "prohibition")
 # The others hold whole numbers.
 _KINDS: dict[str, tuple[str, type[np.generic]]] = {
+    # As torch's losses take them.
+    "tokens": ("int64", np.int64),
     "chance": ("numbers", np.floating),
     **dict.fromkeys(_MASKS, ("bool", np.bool_)),
 }

@@ -1,6 +1,6 @@
 """A mixer that sees what follows would win: it is tried before its run, and watched in it.
 
-    screen(spec)                      # before anything is trained: a mixer from outside
+    screen(spec)                      # before anything is trained: what comes from outside
     with watched(spec): ...           # the run: what its trained model answers
 
 The screen is quick and saves the training: texts that differ from a place on, whose outputs have

@@ -18,6 +18,7 @@ import sysconfig
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 _ROOT = Path(__file__).parent
@@ -73,7 +74,8 @@ def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, 
         if path in found:
             continue
         found[path] = None
-        for name in _imports(path.read_bytes()):
+        content = path.read_bytes()
+        for name in (*_imports(content), *_relative_imports(content, path)):
             if name.partition(".")[0] == _PACKAGE:
                 used[name] = None
                 continue
@@ -104,9 +106,23 @@ def _imports(content: bytes) -> tuple[str, ...]:
     for node in ast.parse(content).body:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return tuple(names)
+
+
+def _relative_imports(content: bytes, path: Path) -> Iterator[str]:
+    """What a module of a package imports from beside it, by its whole names."""
+    near = [node for node in ast.parse(content).body if isinstance(node, ast.ImportFrom)]
+    if not any(node.level for node in near):
+        return
+    loaded = [one for one in list(sys.modules.values()) if one is not None]
+    own = next((one for one in loaded if getattr(one, "__file__", None) == str(path)), None)
+    package = getattr(own, "__package__", None)
+    for node in near:
+        if node.level and package:
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
 @cache
@@ -118,7 +134,8 @@ def _code(content: bytes) -> bytes:
     text = content.decode()
     tree = ast.parse(text)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    lines = dict(enumerate(text.splitlines(), start=1))
+    # As the tokenizer counts them: other separators stand inside a line.
+    lines = dict(enumerate(text.split("\n"), start=1))
     for token in tokens:
         if token.type == tokenize.COMMENT:
             row, column = token.start

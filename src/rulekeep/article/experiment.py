@@ -88,7 +88,8 @@ def _made_by_other_code(
             continue
         try:
             spec = read_record(folder.plan).get("spec")
-        except CorruptRecordError:
+        # A record may stand without its plan.
+        except (CorruptRecordError, OSError):
             continue
         notes += [
             f"{cell.label}: run {folder.id} was made by other code than this: run again beside it"

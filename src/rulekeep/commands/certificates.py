@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -116,7 +117,9 @@ def file_name(record: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     kind = [record["options"].get(option) for option in ("layout", "placement")]
-    return "-".join([record["task"], *(part for part in kind if part), key]) + ".json"
+    name = "-".join([record["task"], *(part for part in kind if part), key])
+    # A task of a user's own may be called anything.
+    return re.sub(r"[^\w.-]", "_", name) + ".json"
 
 
 def _made_by(task: type[Task]) -> dict[str, Any]:

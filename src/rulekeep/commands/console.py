@@ -4,7 +4,6 @@ import sys
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
-
 _LONGEST_LINE = 900
 
 
@@ -16,3 +15,8 @@ def say(line: str) -> None:
         text = f"{text[: _LONGEST_LINE // 2]} … {text[-_LONGEST_LINE // 2 :]}"
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(shown, file=sys.stderr, flush=True)
+
+
+def score_text(score: float | None) -> str:
+    """A score as a table has it; none where nothing was asked that it counts."""
+    return "–" if score is None else f"{score:.3f}"

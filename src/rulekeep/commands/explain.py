@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import integer, integers
+from rulekeep.commands.options import each_once, integer, seed_number
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
@@ -52,7 +52,7 @@ def explain(
         folder=str(folder.path.absolute()),
         contexts=_contexts(contexts, spec),
         examples=_examples(examples),
-        seed=_seed(seed),
+        seed=seed_number(seed),
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
     outcome = _carried_out(job, record["history"][-1]["step"])
@@ -74,8 +74,9 @@ def _run_folder(named: str) -> RunFolder:
     path = Path(named)
     if not named.strip() or "\0" in named or not path.is_dir():
         raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
-    # A run is known by its folder's name, which `.` has not.
-    path = path if path.name else path.resolve()
+    # A run is known by its folder's name, which `.`, `..` and a link to it have not.
+    if path.name in ("", "..") or path.is_symlink():
+        path = path.resolve()
     if (path / "record.json").exists():
         return RunFolder(path)
     inside = [run for run in run_folders(path) if run.record.exists()]
@@ -138,10 +139,8 @@ def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
     if text is None:
         longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
         return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
-    found = integers("contexts", text)
+    found = each_once("contexts", text)
     for context in found:
-        if found.count(context) > 1:
-            raise UsageError(f"--contexts {context}: is given twice; name each once")
         if not 1 <= context <= 2**24:
             raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
     return tuple(sorted(found))
@@ -151,13 +150,6 @@ def _examples(text: str) -> int:
     value = integer("examples", text)
     if not _FEWEST <= value <= _MOST:
         raise UsageError(f"--examples {value}: must be from {_FEWEST} to {_MOST}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = integer("seed", text)
-    if not 0 <= value < 2**63:
-        raise UsageError(f"--seed {value}: must be from 0 to 2**63 - 1")
     return value
 
 

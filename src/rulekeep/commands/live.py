@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rulekeep.commands.console import score_text
 from rulekeep.store import RESULTS
 from rulekeep.sweep import Event, Job, JobAdvanced, JobFinished
 
@@ -64,6 +65,6 @@ def _outcome(event: JobFinished) -> str:
     if record["status"] != "done":
         return f"{record['status']}: {record['reason']}"
     tests = [row for row in record["evaluations"] if row["split"] == "test"]
-    kept = [f"{row['retention']:.3f} at {row['context']}" for row in tests]
+    kept = [f"{score_text(row['retention'])} at {row['context']}" for row in tests]
     scores = f"retention {', '.join(kept)}" if kept else "done"
     return f"{scores}, trained {record['costs']['train_seconds']:.1f} s"

@@ -54,6 +54,23 @@ def integers(option: str, text: str) -> tuple[int, ...]:
     return tuple(integer(option, part, of=text) for part in text.split(","))
 
 
+def each_once(option: str, text: str) -> tuple[int, ...]:
+    """As `integers`, none of them twice."""
+    found = integers(option, text)
+    for number in found:
+        if found.count(number) > 1:
+            raise UsageError(f"--{option} {number}: given twice; name each once")
+    return found
+
+
+def seed_number(text: str) -> int:
+    """The seed of a random stream."""
+    seed = integer("seed", text)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: must be from 0 to 2**63 - 1")
+    return seed
+
+
 def integer(option: str, text: str, of: str | None = None) -> int:
     """A whole number; `of` is the list it stands in."""
     try:

@@ -114,6 +114,8 @@ def report(
         losses += explanations(one, notes)
     # Measured side by side, it is of one record.
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
+    if (root / "record.json").exists() and not records:
+        raise UsageError(f"{folder}: is the folder of one run; name the one it stands in")
     if not records and measured is None:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
@@ -212,7 +214,7 @@ def _default(option: FieldInfo) -> str:
 def _certificates(folder: Path) -> tuple[list[Record], list[str]]:
     """The certificates of a folder, and a line for each file that is not whole."""
     found, notes = [], []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(set(folder.glob("*.json")) - {folder / RECORD}):
         try:
             record = read_record(path)
         except (CorruptRecordError, OSError) as error:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep import sweep as sweeps
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, score_text
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
@@ -259,9 +259,9 @@ def _scores(records: Iterable[Record]) -> str:
         for row in rows:
             loss = "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
             lines.append(
-                f"{row['context']:>12}  {row['retention']:9.3f}  "
-                f"{row['chance']['retention']:6.3f}  {row['exact']:5.3f}  "
-                f"{row['token_accuracy']:14.3f}  {loss:>8}"
+                f"{row['context']:>12}  {score_text(row['retention']):>9}  "
+                f"{score_text(row['chance'].get('retention')):>6}  {score_text(row['exact']):>5}  "
+                f"{score_text(row['token_accuracy']):>14}  {loss:>8}"
             )
     return "\n".join(lines)
 

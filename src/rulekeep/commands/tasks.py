@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import integer, integers, opened, run_folder
+from rulekeep.commands.options import each_once, integer, opened, run_folder, seed_number
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
@@ -62,13 +62,11 @@ def certify(
     """
     asked = make_task(task, options, ("context", "examples", "seed", "out"))
     contexts = _contexts(asked, context)
-    count, number = _at_least_1("examples", examples, most=2**24), _seed(seed)
+    count, number = _at_least_1("examples", examples, most=2**24), seed_number(seed)
     if count < 100:
         raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
     for length in contexts:
         first_look(asked, "test", length, number)
-    # What trains readers takes a second to load.
-
     folder = run_folder("certify", out)
     with opened(folder):
         if isinstance(asked.task, Article):
@@ -161,7 +159,7 @@ def data(
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
     is_table = isinstance(asked.task, Article)
     count = _at_least_1("n", n, most=2**40) if n is not None else Article.size if is_table else 1000
-    part, length, number = split_named(split), integer("context", context), _seed(seed)
+    part, length, number = split_named(split), integer("context", context), seed_number(seed)
     known = get_args(export.Format)
     if format not in known:
         raise UsageError(f"--format {format[:80]!a}: choose from {', '.join(known)}")
@@ -221,7 +219,7 @@ def show(
     from rulekeep.marked import pieces
 
     asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
-    part, length, number = split_named(split), integer("context", context), _seed(seed)
+    part, length, number = split_named(split), integer("context", context), seed_number(seed)
     count = _at_least_1("n", n, most=MOST_SHOWN)
     file = None if html is None else _file("html", html)
     sample = next(draw_pieces(asked, part, length, count, number, count * max(1, length)))
@@ -271,7 +269,7 @@ def check_task(
     own = ("context", "examples", "seed")
     asked = make_task(task, options, own)
     length = asked.task.shortest_context if context is None else integer("context", context)
-    count, number = _at_least_1("examples", examples, most=2**24), _seed(seed)
+    count, number = _at_least_1("examples", examples, most=2**24), seed_number(seed)
     if count < 100:
         raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
     first_look(asked, "test", length, number)
@@ -285,11 +283,7 @@ def check_task(
 
 def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:
     if text is not None:
-        contexts = integers("context", text)
-        for context in contexts:
-            if contexts.count(context) > 1:
-                raise UsageError(f"--context {context}: given twice; name each once")
-        return contexts
+        return each_once("context", text)
     shortest = asked.task.shortest_context
     # As the presets test it: 64 leaves the tasks with a request next to no body.
     first, *longer = GRID
@@ -308,13 +302,6 @@ def _at_least_1(option: str, text: str, most: int) -> int:
     if not 1 <= value <= most:
         raise UsageError(f"--{option} {value}: must be from 1 to {most}")
     return value
-
-
-def _seed(text: str) -> int:
-    seed = integer("seed", text)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: must be from 0 to 2**63 - 1")
-    return seed
 
 
 def _file(option: str, text: str) -> Path:

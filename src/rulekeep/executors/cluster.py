@@ -14,7 +14,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -100,6 +100,7 @@ class _Sweep:
         self.name = uuid.uuid4().hex
         self.news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self.starts: Counter[int] = Counter()
+        self.submitted: Counter[int] = Counter()
         self.futures: dict[int, Future[Ended]] = {}
 
     def events(self) -> Iterator[Advanced | Finished]:
@@ -134,12 +135,14 @@ class _Sweep:
         import cloudpickle
 
         content = cloudpickle.dumps((self.function, self.jobs[number]))
+        # Another key each time: that of a job that was lost while it waited is answered at once.
+        self.submitted[number] += 1
         future: Future[Ended] = self.client.submit(
             _run_beside,
             Order(content, self.folder, self.time_limit),
             self.name,
             number,
-            key=f"rulekeep-{self.name}-{number}-{self.starts[number]}",
+            key=f"rulekeep-{self.name}-{number}-{self.submitted[number]}",
             priority=-number,
             resources=self.executor.resources or None,
         )
@@ -274,11 +277,11 @@ def _run_beside(order: Order, sweep: str, number: int) -> Ended:
 
 
 def _take_host() -> Host:
-    while _idle:
-        host = _idle.pop()
-        if host.is_usable():
-            return host
-        host.stop()
+    # The threads of a worker share them: one may find what another has taken.
+    with suppress(IndexError):
+        while not (host := _idle.pop()).is_usable():
+            host.stop()
+        return host
     return Host()
 
 

@@ -113,7 +113,11 @@ class Worker:
 
     def _why(self, code: int) -> Failure:
         if self._overdue:
-            return Failure("timeout", f"stopped after its limit of {self._limit:g} s", "")
+            # Without one it is the grace after its work that it has overrun.
+            limit = (
+                "its work was done" if self._limit is None else f"its limit of {self._limit:g} s"
+            )
+            return Failure("timeout", f"stopped after {limit}", "")
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         if code == -9 and _out_of_memory_kills() > self._out_of_memory_kills:
             return Failure("out_of_memory", f"the system had no memory left: {cause}", "")

@@ -134,8 +134,6 @@ def probed(
         penalty = _probe_at(read, learnt, judged, learns, judges, right)
         penalties.setdefault(read.share, []).append(penalty)
     chance = float(np.nanmean(_commonest(learnt, judged)))
-    if chance == 1:
-        raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")
     said, said_chance = _said(model, samples(task, "dev", context, *scored), judged)
     places = [
         Place(
@@ -229,15 +227,27 @@ def _difference(values: np.ndarray) -> Difference:
 
 
 def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
-    corrected: np.ndarray = (np.nanmean(right, axis=1) - chance) / (1 - chance)
+    corrected: np.ndarray = (_means(right) - chance) / (1 - chance)
     return corrected
 
 
 def _share(right: np.ndarray) -> Share:
     # An example's rules may be lost together: as many trials as examples, not as rules.
-    mean = float(np.nanmean(right, axis=1).mean())
-    low, high = wilson(mean, len(right))
+    means = _means(right)
+    means = means[~np.isnan(means)]
+    mean = float(means.mean())
+    low, high = wilson(mean, len(means))
     return Share(mean=mean, low=low, high=high)
+
+
+def _means(right: np.ndarray) -> np.ndarray:
+    """The share of its rules that is right in each example; NaN where it asks for none."""
+    asked = ~np.isnan(right)
+    counts = asked.sum(axis=1)
+    sums = np.where(asked, right, 0.0).sum(axis=1)
+    means = np.full(len(right), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def _by_rule(right: np.ndarray) -> tuple[float | None, ...]:
@@ -271,6 +281,8 @@ def _check(
             f"--contexts {context}: learned positions end at {spec.context}; give a shorter one"
         )
     few = drawn(spec.task, samples(task, "dev", context, spec.seed, _LOOKED_AT))
+    if np.nanmean(_commonest(few, few)) == 1:
+        raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")
     tokens = torch.from_numpy(few.prefixes[:1]).long().to(spec.device)
     half, whole = (state_floats(model, tokens[:, :end]) for end in (context // 2, context))
     if whole > half:

@@ -57,7 +57,9 @@ class Group:
         found = {}
         for seed, run in self.runs.items():
             if run.status == "diverged":
-                found[seed] = math.nan
+                # Where there is nothing to be tested at, it has failed at nothing.
+                if not self.is_undefined(context):
+                    found[seed] = math.nan
             elif (test := self._tests.get((seed, context))) and figure in test.figures:
                 found[seed] = test.figures[figure]
         return found

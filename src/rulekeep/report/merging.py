@@ -20,7 +20,12 @@ def merged(records: Iterable[Record]) -> list[Record]:
 
 
 def joined(first: Record, other: Record) -> Record:
-    """The first, with the evaluations that only the other has."""
+    """The first, with the evaluations, and the costs by length, that only the other has."""
     has = {(one["split"], one["context"]) for one in first["evaluations"]}
     more = [one for one in other["evaluations"] if (one["split"], one["context"]) not in has]
-    return {**first, "evaluations": [*first["evaluations"], *more]}
+    costs = dict(first["costs"])
+    for name in ("state_bytes", "decode_ms_per_token"):
+        by_length = [one["costs"].get(name) for one in (other, first)]
+        if all(isinstance(one, dict) for one in by_length):
+            costs[name] = {length: cost for one in by_length for length, cost in one.items()}
+    return {**first, "costs": costs, "evaluations": [*first["evaluations"], *more]}

@@ -11,14 +11,16 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
+
+from rulekeep.specs import Option
+from rulekeep.store import RESULTS
 
 SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "token_accuracy")
 # What first uses of rules are told apart by.
 PARTS = ("step", "position", "kind")
 BASELINE = "attention"
 LEARNED = "learned"
-RESULTS = ("done", "diverged")
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
     "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
@@ -48,9 +50,6 @@ class Evaluation:
     figures: Mapping[str, float]
     chance: Mapping[str, float]
     parts: Mapping[str, Mapping[str, Part]]
-
-
-Option: TypeAlias = bool | int | float | str | None
 
 
 class Asked(NamedTuple):
@@ -100,15 +99,20 @@ class Reading(NamedTuple):
 
 
 def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
-    """Runs by task, label (baseline first), context, rate, seed; of one id, the last record."""
+    """Runs by task, label (baseline first), context, rate, seed; of one id, the last result."""
     notes: list[str] = []
     found: dict[str, Run] = {}
     for place, record in enumerate(records, start=1):
         run = _run(record, place, notes)
         if run is None:
             continue
-        if run.id in found:
-            notes.append(f"run {run.id}: more than one record, the last is shown")
+        before = found.get(run.id)
+        if before is not None:
+            # A copy that failed elsewhere takes no result away.
+            stands = before.is_result and not run.is_result
+            shown = "the finished one" if stands else "the last"
+            notes.append(f"run {run.id}: more than one record, {shown} is shown")
+            run = before if stands else run
         found[run.id] = run
     runs = _labelled(list(found.values()))
     order = sorted(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rulekeep.certificate import MOST_EXCESS, Certificate, certify
-from rulekeep.registry import failure_line
+from rulekeep.registry import build_task, failure_line
 from rulekeep.sample_form import TABLES, said_of_tables, said_of_tokens
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
@@ -71,9 +71,7 @@ def check_task(
 
 
 def _made(cls: type[SampledTask], options: dict[str, Any]) -> SampledTask:
-    make: Any = cls
-    task: SampledTask = make(cls.options_type.parse(**options))
-    return task
+    return build_task(cls.__name__, cls, cls.options_type.parse(**options))
 
 
 def _deterministic(task: SampledTask, context: int, seed: int, sample: Sample) -> Iterator[Row]:
