@@ -23,6 +23,9 @@ class Crashes(nn.Linear):
         return ()
     def forward(self, x, state=None):
         return 1 / 0
+class Leaves(Crashes):
+    def forward(self, x, state=None):
+        raise SystemExit("enough")
 class Early(Stateless):
     def __init__(self, width):
         raise SystemError("not today")
@@ -76,6 +79,8 @@ def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
     assert (code, errors) == (1, "")
     assert output.startswith("FAIL  output and state have their form")
     assert "ZeroDivisionError: division by zero (mine.py, line 16)" in output
+    _, left, _ = check("mine.py:Leaves", "--width", "8")
+    assert "SystemExit: enough (mine.py, line 19)" in left
     # What it keeps from being compared is a number, and not a row each.
     assert "1 of 1 properties fail, 17 skipped" in output
     assert len(output.splitlines()) == 3

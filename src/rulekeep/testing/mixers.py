@@ -55,5 +55,6 @@ def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
         return None, "skipped: the layer has no state; the adapter keeps and reads its whole input"
     try:
         return holds(subject)
-    except Exception as error:
+    # An early exit of its own included.
+    except (Exception, SystemExit) as error:
         return False, failure_line(error)

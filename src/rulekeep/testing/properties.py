@@ -347,8 +347,10 @@ def follows(subject: Subject) -> Verdict:
                     found = {**runs.named(*mixer(x, state)), **first}
                 except Exception as error:
                     # Nothing is computed on the device meta: what is made there is seen at once.
-                    where = "" if device == "cpu" else "made on torch's default device: "
-                    return False, f"{where}{failure_line(error)}"
+                    if device == "cpu":
+                        return False, failure_line(error)
+                    made = "made on torch's default device, not with device=x.device"
+                    return False, f"{made}: {failure_line(error)}"
             for name, part in found.items():
                 if part.is_floating_point() and part.dtype != dtype:
                     return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
