@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import exam_table
-from attention_controls import ASIDE_RATE, aside_records
+from attention_controls import aside_records
 from exam_table import task_of, text_of
 
 from rulekeep.article.report import markdown_table
@@ -42,12 +42,7 @@ SIGNAL = "earliness"
 LENGTHS = (256, 4096, 16384)
 # A mixer of a file has the file's name; a label's parts are a name and its value, which `spoken`
 # says the other way round.
-TAPS, TAPS_LABEL = (
-    "benchmarks/convolved_attention.py",
-    "attention, added_positions earliness, taps 8",
-)
-# At the rate that dev did not choose.
-ASIDE_LABEL = f"attention, added_positions earliness, taps at {ASIDE_RATE:g} 8"
+TAPS = "benchmarks/convolved_attention.py"
 ROTARY = "attention, added_positions none, positions rotary"
 # What keeps less than another everywhere, or is not defined beyond 256 tokens.
 NOT_DRAWN = (
@@ -96,7 +91,7 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     """Each task that our memory was run on with five seeds or more, with its runs."""
     found = []
     aside = contests(read_runs(aside_records()).runs)
-    asides = {other.task: _named(other, ASIDE_LABEL) for other in aside}
+    asides = {other.task: _named(other, tells_rate=True) for other in aside}
     for contest in map(_named, exam_table.read(*roots)):
         if other := asides.get(contest.task):
             contest = replace(contest, groups=(*contest.groups, *other.groups))
@@ -107,13 +102,20 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     return found
 
 
-def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
-    """The same, with the attention of a file called one."""
+def _named(contest: Contest, *, tells_rate: bool = False) -> Contest:
+    """The same, with the attention of a file called one, and its rate where dev chose another."""
     groups = (
-        replace(one, mixer=BASELINE, label=label) if one.mixer.startswith(TAPS) else one
+        replace(one, mixer=BASELINE, label=_label(one.rate if tells_rate else None))
+        if one.mixer.startswith(TAPS)
+        else one
         for one in contest.groups
     )
     return replace(contest, groups=tuple(groups))
+
+
+def _label(rate: float | None) -> str:
+    at = "" if rate is None else f" at {rate:g}"
+    return f"attention, added_positions earliness, taps{at} 8"
 
 
 def best_on_dev(contest: Contest, figure: str, context: int) -> Group:

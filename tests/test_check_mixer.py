@@ -310,7 +310,11 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (IgnoresPrecision, "dtype and device followed", r"output is torch.float32 .* torch.float64"),
     (KeepsAStateInFloat32, "dtype and device followed", r"state mean is torch.float32"),
     (GivesAHalfState, "dtype and device followed", r"state mean is torch.float16 .* torch.float64"),
-    (TakesTheDefaultDevice, "dtype and device followed", r"with device=x.device: .*test_check_mixer"),
+    (
+        TakesTheDefaultDevice,
+        "dtype and device followed",
+        r"device=x.device: .*test_check_mixer",
+    ),
     (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
     (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rulekeep import screening
 from rulekeep.evaluation import Reading
 from rulekeep.executors import LocalExecutor
+from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import MixerError
+from rulekeep.resolving import resolve
 from rulekeep.screening import LONGEST, Watch, screen
 from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.sweep import JobFinished, execute, plan
@@ -248,6 +251,12 @@ def test_a_leak_that_only_long_texts_have_is_found_where_they_are_tested(file: s
 def test_what_is_no_leak_is_let_through(file: str, name: str) -> None:
     """What fails in a call is a record with its reason, and chance is no look ahead."""
     screen(spec(f"{file}:{name}"))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_what_a_mixer_from_outside_is_tried_by_holds_of_the_catalogue(name: str) -> None:
+    (make,) = set(resolve(spec(name, width=64)).mixers)
+    assert screening._fault(make, 64, [67], "cpu") is None
 
 
 def test_a_hybrids_part_is_tried_too_and_nothing_of_the_catalogue_is(file: str) -> None:
