@@ -10,7 +10,9 @@ sees and the eight taps of our memory's gate do. So attention gets taps as well
 (`convolved_attention.py`), and the signal of how early a token is: `recite`, `apply` and `override`
 by the protocol of the exam, as our memory in the preset `beyond`. Dev looks at the lengths trained
 on, and its first seed alone chooses the rate: where that seed keeps more with another one at 4,096
-tokens, or others do not learn with it, the other rate is run as well, in attention's favour.
+tokens, or others do not learn with it, the other rate is run as well, in attention's favour. Early
+rules of `recite` and `apply` are tested at 16,384 tokens too, as in the preset `beyond-attention`,
+at the rate that keeps more at 4,096.
 """
 
 import sys
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
-from rulekeep.presets import BEYOND, SEEDS, exam
+from rulekeep.presets import BEYOND, BEYOND_ATTENTION_TESTS, SEEDS, exam
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.store import Record, read_runs
 from rulekeep.summary import paired_difference
@@ -39,6 +41,8 @@ ASIDE_RATES = {
     ("override", "early"): 1e-2,
     ("override", "marked"): 1e-2,
 }
+# What is tested at 16,384 tokens as well, and at what rate.
+FAR, FAR_RATES = 16384, {("recite", "early"): 1e-3, ("apply", "early"): 1e-2}
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -49,16 +53,28 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
 
 
 def aside() -> Sequence[AnySpec]:
-    """What the grid lacks of five seeds at a rate that dev did not choose."""
-    specs = []
+    """What the grid lacks of five seeds at a rate that dev did not choose, and 16,384 tokens."""
+    specs = list[RunSpec]()
     for (task, placement), rate in ASIDE_RATES.items():
-        # Without records: the grid alone, on marked rules, with its one seed.
-        for spec in exam([], mixers=CONVOLVED):
-            if isinstance(spec, RunSpec) and (spec.task, spec.learning_rate) == (task, rate):
-                placed = {"task_options": {**spec.task_options, "placement": placement}}
-                seeds = SEEDS[1:] if placement == "marked" else SEEDS
-                specs += [spec.model_copy(update={**placed, "seed": seed}) for seed in seeds]
+        specs += _of_cell(task, placement, rate, SEEDS[1:] if placement == "marked" else SEEDS)
+    for (task, placement), rate in FAR_RATES.items():
+        for spec in _of_cell(task, placement, rate, SEEDS):
+            tested = {"test_contexts": (min(spec.test_contexts), FAR)}
+            few = {"long_test_examples": BEYOND_ATTENTION_TESTS}
+            specs.append(spec.model_copy(update={**tested, **few}))
     return specs
+
+
+def _of_cell(task: str, placement: str, rate: float, seeds: Sequence[int]) -> list[RunSpec]:
+    # Without records: the grid alone, on marked rules, with its one seed.
+    return [
+        spec.model_copy(
+            update={"task_options": {**spec.task_options, "placement": placement}, "seed": seed}
+        )
+        for spec in exam([], mixers=CONVOLVED)
+        if isinstance(spec, RunSpec) and (spec.task, spec.learning_rate) == (task, rate)
+        for seed in seeds
+    ]
 
 
 def page(*roots: Path) -> str:
@@ -68,7 +84,7 @@ def page(*roots: Path) -> str:
     from exam_table import text_of
 
     records = [record for root in roots for record in read_runs(root).records]
-    at_another_rate = aside_records()
+    others_records = aside_records()
     asked = [("retention", at) for at in CONTEXTS] + [("exact", at) for at in (SHORT, LONG)]
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in asked)]
     head.append(f"seeds 1 to 5 at {LONG}")
@@ -80,7 +96,7 @@ def page(*roots: Path) -> str:
             if ours is None or theirs is None:
                 continue
             others = {"attention with taps": theirs}
-            if other := row_of(one, at_another_rate, task, placement):
+            if other := row_of(one, others_records, task, placement):
                 others["the same, not dev's rate"] = other
             for name, row in {**others, "sparse_delta": ours}.items():
                 cells = [text_of(getattr(row, figure)[at]) for figure, at in asked]
@@ -96,13 +112,25 @@ def page(*roots: Path) -> str:
 
 def aside_records() -> list[Record]:
     """The runs at rates that dev did not choose, those of the grid among them."""
+    return [one for root in (ROOT, ASIDE) for one in of_one_source(root) if at_another_rate(one)]
+
+
+def at_another_rate(record: Record) -> bool:
+    """Whether it is at the rate that its cell has aside."""
+    spec = record["spec"]
+    cell = (spec["task"], spec["task_options"]["placement"])
+    return ASIDE_RATES.get(cell) == spec["learning_rate"]
+
+
+def of_one_source(root: Path) -> list[Record]:
+    """A folder's records, this attention's as if of one file.
+
+    Those of `recite` are of the file when it held its sweep as well: the class is the same.
+    """
+    (one,) = CONVOLVED
     return [
-        record
-        for root in (ROOT, ASIDE)
+        {**record, "source": one.mixer} if record["spec"]["mixer"] == one.mixer else record
         for record in read_runs(root).records
-        for spec in [record["spec"]]
-        if ASIDE_RATES.get((spec["task"], spec["task_options"].get("placement")))
-        == spec["learning_rate"]
     ]
 
 

@@ -21,21 +21,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import exam_table
-from attention_controls import aside_records
+from attention_controls import ASIDE, aside_records, at_another_rate, of_one_source
 from exam_table import task_of, text_of
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
+from rulekeep.report.merging import merged
 from rulekeep.report.reading import BASELINE, read_runs
 from rulekeep.store import write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, paired_difference
 
 ROOT = Path(__file__).parent.parent / "results"
 DRAWN = ROOT / "beyond"
-FOLDERS = (ROOT / "exam", DRAWN, ROOT / "beyond-attention", ROOT / "attention-controls")
+FOLDERS = (ROOT / "exam", DRAWN, ROOT / "beyond-attention", ROOT / "attention-controls", ASIDE)
 FIGURE = "retention.png"
 OURS = "sparse_delta"
 SIGNAL = "earliness"
@@ -90,9 +90,14 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
 def read(*roots: Path) -> list[tuple[Contest, Group]]:
     """Each task that our memory was run on with five seeds or more, with its runs."""
     found = []
-    aside = contests(read_runs(aside_records()).runs)
+    aside = contests(read_runs(merged(aside_records())).runs)
     asides = {other.task: _named(other, tells_rate=True) for other in aside}
-    for contest in map(_named, exam_table.read(*roots)):
+    # What stands aside at another rate is a row of its own, and chooses nothing.
+    every = (
+        one for root in roots for one in of_one_source(root)
+        if not (root == ASIDE and at_another_rate(one))
+    )  # fmt: skip
+    for contest in map(_named, contests(read_runs(merged(every)).runs)):
         if other := asides.get(contest.task):
             contest = replace(contest, groups=(*contest.groups, *other.groups))
         for group in contest.groups:
