@@ -29,7 +29,7 @@ from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
-from rulekeep.report.reading import BASELINE, read_runs
+from rulekeep.report.reading import BASELINE, Asked, read_runs
 from rulekeep.store import write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, paired_difference
 
@@ -43,6 +43,9 @@ LENGTHS = (256, 4096, 16384)
 # A mixer of a file has the file's name; a label's parts are a name and its value, which `spoken`
 # says the other way round.
 TAPS = "benchmarks/convolved_attention.py"
+TAPS_LABEL = "attention, added_positions earliness, taps 8"
+# At the rate that dev did not choose.
+ASIDE_LABEL = "attention, added_positions earliness, taps at rate 2 8"
 ROTARY = "attention, added_positions none, positions rotary"
 # What keeps less than another everywhere, or is not defined beyond 256 tokens.
 NOT_DRAWN = (
@@ -51,7 +54,8 @@ NOT_DRAWN = (
 )
 CAPTION = (
     "Mean and 95 % interval over 5 seeds (Student t), every seed as a small point; lengths are set "
-    "apart a little so that intervals do not overlap. Black: attention as it is used most."
+    "apart a little so that intervals do not overlap. Black: attention as it is used most. Rate 2: "
+    "one that dev did not choose."
 )
 
 
@@ -91,14 +95,14 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     """Each task that our memory was run on with five seeds or more, with its runs."""
     found = []
     aside = contests(read_runs(merged(aside_records())).runs)
-    asides = {other.task: _named(other, tells_rate=True) for other in aside}
+    asides = {_asked(other): _named(other, ASIDE_LABEL) for other in aside}
     # What stands aside at another rate is a row of its own, and chooses nothing.
     every = (
         one for root in roots for one in of_one_source(root)
         if not (root == ASIDE and at_another_rate(one))
     )  # fmt: skip
     for contest in map(_named, contests(read_runs(merged(every)).runs)):
-        if other := asides.get(contest.task):
+        if other := asides.get(_asked(contest)):
             contest = replace(contest, groups=(*contest.groups, *other.groups))
         for group in contest.groups:
             settings = [run.settings.get("added_positions") for run in group.runs.values()]
@@ -107,20 +111,18 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     return found
 
 
-def _named(contest: Contest, *, tells_rate: bool = False) -> Contest:
-    """The same, with the attention of a file called one, and its rate where dev chose another."""
+def _asked(contest: Contest) -> Asked:
+    """The task with all its options: its name tells those alone that differ among what is read."""
+    return next(iter(contest.groups[0].runs.values())).asked
+
+
+def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
+    """The same, with the attention of a file called one."""
     groups = (
-        replace(one, mixer=BASELINE, label=_label(one.rate if tells_rate else None))
-        if one.mixer.startswith(TAPS)
-        else one
+        replace(one, mixer=BASELINE, label=label) if one.mixer.startswith(TAPS) else one
         for one in contest.groups
     )
     return replace(contest, groups=tuple(groups))
-
-
-def _label(rate: float | None) -> str:
-    at = "" if rate is None else f" at {rate:g}"
-    return f"attention, added_positions earliness, taps{at} 8"
 
 
 def best_on_dev(contest: Contest, figure: str, context: int) -> Group:
@@ -146,7 +148,8 @@ def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Gr
         assert summary is not None
         return -math.inf if summary.mean is None else summary.mean
 
-    tested = [g for g in _attention(contest, ours.context) if g.summary(figure, context)]
+    every = _attention(contest, ours.context)
+    tested = [one for one in every if len(one.by_seed(figure, context)) >= ENOUGH_SEEDS]
     return max(tested, key=scored, default=None)
 
 
