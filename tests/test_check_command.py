@@ -95,7 +95,7 @@ BAD = {
         ["torch.nn:Linear"],
         "define init_state, as rulekeep.mixers.base; a layer without a state",
     ),
-    "constructor fails": (["mine.py:Early"], "SystemError: not today (mine.py, line 19)"),
+    "constructor fails": (["mine.py:Early"], "SystemError: not today (mine.py, line 22)"),
     "unknown option": (["delta", "--mixer-options.hedas", "2"], "did you mean 'heads'?"),
     "option that cannot be": (["delta", "--mixer-options.heads", "3"], "heads 3: must divide"),
     "option of another type": (["delta", "--mixer-options.heads", "many"], "heads 'many'"),

@@ -106,7 +106,10 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
     assert [line[:6] for line in lines[:2]] == ["[1/2] ", "[2/2] "]
     assert any(f"{LABEL} rate 0.003: retention" in line for line in lines)
     assert len(lines) == 3
-    assert "failed: ValueError: [red]no[/red] such luck (see runs/" in lines[2]
+    assert (
+        "failed: ValueError: [red]no[/red] such luck ([bold red]odd.py, line 20) (see runs/"
+        in lines[2]
+    )
 
 
 def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:

@@ -38,7 +38,7 @@ BAD = {
     "unknown task": (["certify", "recit"], "task 'recit': did you mean recite?"),
     "no task": (["certify"], "TASK"),
     "missing file": (["certify", "no.py:Task"], "there is no file no.py"),
-    "no such class": (["certify", "own.py:Mine"], "own.py has no Mine; it has no SampledTask"),
+    "no such class": (["certify", "own.py:Mine"], "it has no rulekeep.tasks.SampledTask"),
     "near class": (["show", f"{OUTSIDE}:Backward"], "did you mean Backwards?"),
     "not a task": (["certify", "own.py:Other"], "is not a subclass of rulekeep.tasks"),
     "abstract task": (["certify", "own.py:SampledTask"], "does not define"),
