@@ -124,10 +124,16 @@ def said_of_output(y: object, x: "Tensor") -> str | None:
     """What is wrong with the form of the outputs; None where nothing is."""
     from torch import Tensor
 
-    if not isinstance(y, Tensor) or y.shape != x.shape:
-        got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-        return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
-    return None
+    if isinstance(y, Tensor) and y.shape == x.shape:
+        return None
+    got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+    return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
+
+
+def said_of_numbers(y: "Tensor") -> str | None:
+    """How many outputs of a mixer as it starts are no numbers; None where all are."""
+    odd = int((~y.isfinite()).sum())
+    return f"{odd} of {y.numel()} outputs are not finite as it starts" if odd else None
 
 
 class Watch:
@@ -294,8 +300,8 @@ def _change(before: "Tensor", after: "Tensor") -> str | None:
 
 def _otherwise(whole: "Tensor", again: "Tensor", after: "Tensor") -> str | None:
     """How outputs after a state differ from those of the whole at once, or are no numbers."""
-    if unsaid := int((~whole.isfinite()).sum()):
-        return f"{unsaid} of {whole.numel()} outputs are not finite as it starts"
+    if said := said_of_numbers(whole):
+        return said
     # What is other each time anyway can be compared with nothing.
     if _gaps(whole, again)[1]:
         return None

@@ -74,8 +74,7 @@ def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, 
         if path in found:
             continue
         found[path] = None
-        content = path.read_bytes()
-        for name in (*_imports(content), *_relative_imports(content, path)):
+        for name in _imports(path.read_bytes(), _package_of(path)):
             if name.partition(".")[0] == _PACKAGE:
                 used[name] = None
                 continue
@@ -101,28 +100,24 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _imports(content: bytes) -> tuple[str, ...]:
+def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
+    """What a module imports at its top; from beside it, where it is of a package that is known."""
     names = []
     for node in ast.parse(content).body:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(names)
 
 
-def _relative_imports(content: bytes, path: Path) -> Iterator[str]:
-    """What a module of a package imports from beside it, by its whole names."""
-    near = [node for node in ast.parse(content).body if isinstance(node, ast.ImportFrom)]
-    if not any(node.level for node in near):
-        return
-    loaded = [one for one in list(sys.modules.values()) if one is not None]
-    own = next((one for one in loaded if getattr(one, "__file__", None) == str(path)), None)
-    package = getattr(own, "__package__", None)
-    for node in near:
-        if node.level and package:
-            base = resolve_name("." * node.level + (node.module or ""), package)
-            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+def _package_of(path: Path) -> str | None:
+    """The package of a module that has been imported; none of a file on its own."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module.__package__ or None
+    return None
 
 
 @cache

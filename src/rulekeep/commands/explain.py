@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import each_once, integer, seed_number
+from rulekeep.commands.options import distinct_integers, integer, seed_number
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
@@ -139,7 +139,7 @@ def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
     if text is None:
         longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
         return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
-    found = each_once("contexts", text)
+    found = distinct_integers("contexts", text)
     for context in found:
         if not 1 <= context <= 2**24:
             raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")

@@ -54,7 +54,7 @@ def integers(option: str, text: str) -> tuple[int, ...]:
     return tuple(integer(option, part, of=text) for part in text.split(","))
 
 
-def each_once(option: str, text: str) -> tuple[int, ...]:
+def distinct_integers(option: str, text: str) -> tuple[int, ...]:
     """As `integers`, none of them twice."""
     found = integers(option, text)
     for number in found:

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import each_once, integer, opened, run_folder, seed_number
+from rulekeep.commands.options import distinct_integers, integer, opened, run_folder, seed_number
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
@@ -283,7 +283,7 @@ def check_task(
 
 def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:
     if text is not None:
-        return each_once("context", text)
+        return distinct_integers("context", text)
     shortest = asked.task.shortest_context
     # As the presets test it: 64 leaves the tasks with a request next to no body.
     first, *longer = GRID

@@ -18,6 +18,7 @@ from rulekeep.registry import failure_line
 from rulekeep.screening import (
     part_of,
     said_of_call,
+    said_of_numbers,
     said_of_output,
     said_of_result,
     said_of_state,
@@ -85,10 +86,8 @@ def form(subject: Subject) -> Verdict:
         result = part_of(mixer)(x, None)
         said = said_of_result(result) or said_of_state(mixer.init_state(batch), batch)
         said = said or said_of_state(result[1], batch) or said_of_output(result[0], x)
-        if said is not None:
+        if said := said or said_of_numbers(result[0]):
             return False, said
-        if odd := int((~result[0].isfinite()).sum()):
-            return False, f"{odd} of {x.numel()} outputs are not finite as it starts"
         parts = [list(part.shape[1:]) for part in result[1]]
     return True, f"output as the input; state of a sequence {parts} after {length} tokens"
 
