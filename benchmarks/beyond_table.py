@@ -6,10 +6,12 @@
 First README's table, a figure a length; then those of docs/evidence.md, with more of each.
 At the longest length trained on: retention, `exact` and steps beside the attention that dev scores
 best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
-every length tested, beside the attention that test scores best at that very length, and how much
-more of both there is, paired by seed. Means over the seeds with 95 % intervals (Student t); steps
-are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than five seeds
-is left out. Attention that sees its neighbours (`convolved_attention.py`) counts as attention.
+every length tested, beside the attention that test scores best at that very length, how much
+more of both there is, paired by seed, and how probable so large a difference is by chance (paired
+t-test), corrected for the rows of its column. Means over the seeds with 95 % intervals (Student
+t); steps are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than
+five seeds is left out. Attention that sees its neighbours (`convolved_attention.py`) counts as
+attention.
 
 Draws `retention.png` into results/beyond, or the last folder given: the figure of
 `rulekeep report`, of these cells alone, and of the attentions that keep most somewhere.
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from attention_controls import ASIDE, aside_records, at_another_rate, of_one_source
 from exam_table import task_of, text_of
+from scipy.stats import ttest_1samp
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests, spoken
@@ -31,7 +34,12 @@ from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
 from rulekeep.report.reading import BASELINE, Asked, read_runs
 from rulekeep.store import write_bytes
-from rulekeep.summary import ENOUGH_SEEDS, LEARNED_RETENTION, paired_difference
+from rulekeep.summary import (
+    ENOUGH_SEEDS,
+    LEARNED_RETENTION,
+    PairedDifference,
+    paired_difference,
+)
 
 ROOT = Path(__file__).parent.parent / "results"
 DRAWN = ROOT / "beyond"
@@ -87,7 +95,7 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
     """The tables of docs/evidence.md."""
     return [
         _within(found, "retention"), _within(found, "exact"),
-        _beyond(found, "retention"), _beyond(found, "exact"), _more(found),
+        _beyond(found, "retention"), _beyond(found, "exact"), _more(found), _by_chance(found),
     ]  # fmt: skip
 
 
@@ -126,16 +134,20 @@ def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
 
 
 def best_on_dev(contest: Contest, figure: str, context: int) -> Group:
-    """The attention with the highest mean of it on dev at the longest length trained on."""
+    """The attention with the highest mean of it on dev at the longest length trained on.
 
-    def scored(group: Group) -> float:
+    Of several with the same mean, the one that learns in the fewest steps: in attention's favour.
+    """
+
+    def scored(group: Group) -> tuple[float, float]:
         figures = [
             evaluation.figures[figure]
             for run in group.runs.values()
             for evaluation in run.evaluations
             if (evaluation.split, evaluation.context) == ("dev", context)
         ]
-        return statistics.mean(figures) if figures else -math.inf
+        mean = statistics.mean(figures) if figures else -math.inf
+        return mean, -steps_to_learn(group, figure)
 
     return max(_attention(contest, context), key=scored)
 
@@ -212,19 +224,54 @@ def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
 
 def _more(found: list[tuple[Contest, Group]]) -> str:
     """What our memory keeps more than the best attention of each length, paired by seed."""
-    figures = ("retention", "exact")
-    lengths = [at for at in LENGTHS if at > found[0][1].context]
-    asked = [(figure, at) for figure in figures for at in lengths]
+    asked = _asked_beyond(found)
     body = []
     for contest, ours in found:
-        row = [task_of(contest)]
-        for figure, at in asked:
-            best = best_on_test(contest, ours, figure, at)
-            both = best and paired_difference(ours.by_seed(figure, at), best.by_seed(figure, at))
-            row.append(text_of(both and both.summary))
-        body.append(row)
+        more = [more_than_best(contest, ours, *one) for one in asked]
+        body.append([task_of(contest), *(text_of(one and one.summary) for one in more)])
     head = [f"{OURS} − best attention", *(f"{figure} at {at:,}" for figure, at in asked)]
     return markdown_table(head, body) + "\n"
+
+
+def _by_chance(found: list[tuple[Contest, Group]]) -> str:
+    """How probable each of these differences is where there is none, a column's rows together."""
+    asked = _asked_beyond(found)
+    columns = [corrected(found, *one) for one in asked]
+    names = [task_of(contest) for contest, _ in found]
+    body = [
+        [name, *(f"{column[name]:.3f}" if name in column else "not run" for column in columns)]
+        for name in names
+    ]
+    head = ["p, corrected by Holm", *(f"{figure} at {at:,}" for figure, at in asked)]
+    return markdown_table(head, body) + "\n"
+
+
+def _asked_beyond(found: list[tuple[Contest, Group]]) -> list[tuple[str, int]]:
+    lengths = [at for at in LENGTHS if at > found[0][1].context]
+    return [(figure, at) for figure in ("retention", "exact") for at in lengths]
+
+
+def more_than_best(
+    contest: Contest, ours: Group, figure: str, context: int
+) -> PairedDifference | None:
+    """What our memory has more than the attention that is best there; None where none is."""
+    best = best_on_test(contest, ours, figure, context)
+    mine = ours.by_seed(figure, context)
+    return best and paired_difference(mine, best.by_seed(figure, context))
+
+
+def corrected(found: list[tuple[Contest, Group]], figure: str, context: int) -> dict[str, float]:
+    """How probable each row's difference is (paired t-test), corrected for all by Holm's method."""
+    tested = {}
+    for contest, ours in found:
+        if (more := more_than_best(contest, ours, figure, context)) is not None:
+            tested[task_of(contest)] = float(ttest_1samp([*more.by_seed.values()], 0.0).pvalue)
+    least, result = 0.0, {}
+    for place, (name, p) in enumerate(sorted(tested.items(), key=lambda one: one[1])):
+        # None may be less probable than one with a smaller p.
+        least = max(least, min(1.0, (len(tested) - place) * p))
+        result[name] = least
+    return result
 
 
 def figure(found: list[tuple[Contest, Group]]) -> bytes:
