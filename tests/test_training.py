@@ -118,8 +118,13 @@ def test_every_group_of_the_optimizer_has_the_rate_of_its_step(done: int) -> Non
     groups = [{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=9.0)
     after = Step(done, 1.0, 1.0) if done else None
-    used, step = [], optimizer.step
-    optimizer.step = lambda: (used.append([g["lr"] for g in optimizer.param_groups]), step())
-    loss = lambda x: model(x).square().mean()  # noqa: E731
-    list(train(model, loss, batches(), WARMED, optimizer=optimizer, after=after))
+    used = []
+    optimizer.register_step_pre_hook(
+        lambda *_: used.append([group["lr"] for group in optimizer.param_groups])
+    )
+    steps = train(
+        model, lambda x: model(x).square().mean(), batches(), WARMED,
+        optimizer=optimizer, after=after,
+    )  # fmt: skip
+    assert [step.number for step in steps] == list(range(done + 1, 11))
     assert used == [[pytest.approx(rate)] * 2 for rate in RATES[done:]]
