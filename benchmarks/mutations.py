@@ -1,12 +1,14 @@
-"""Planted bugs: each is one edit of a mechanism's source, and the tests named beside it must fail.
+"""Planted bugs: each is one edit of the source, and the tests named beside it must fail.
 
     python benchmarks/mutations.py                    all of them, into results/mutations.json
     python benchmarks/mutations.py "rotary offset"    those whose name holds this, into no file
+    python benchmarks/mutations.py --new              those that the record lacks, added to it
 
 Edits are made in a copy of `src`. The tests must first pass without one. Exit code 1 if a bug
-survives.
+survives. What is added stands under the command and the environment that it was measured with.
 """
 
+import json
 import os
 import re
 import shutil
@@ -16,9 +18,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keeping import keep
+
+from rulekeep.costs import environment
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "results" / "mutations.json"
@@ -40,7 +44,21 @@ def holds(*cases: str) -> tuple[str, ...]:
     return tuple(f"tests/test_contract.py::test_every_property_holds[{case}]" for case in cases)
 
 
+def held(file: str, *names: str) -> tuple[str, ...]:
+    """Tests of a file by name."""
+    return tuple(f"tests/test_{file}.py::test_{name}" for name in names)
+
+
 FORMULAS = ("tests/test_formulas.py",)
+DRAWS = held(
+    "protocol", "a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its_end"
+)
+DECAY = held("protocol", "linear_layers_decay_and_nothing_else_does")
+STATE = held(
+    "protocol",
+    "a_run_records_the_bytes_of_every_layers_state_and_the_operations_of_a_token",
+)
+RATE = held("training", "the_rate_warms_up_linearly_and_falls_by_half_a_cosine_to_its_last_share")
 MUTATIONS = [
     Mutation(
         "sums: decay since the start of a chunk leaves out the token's own",
@@ -376,6 +394,135 @@ MUTATIONS = [
         "                        nn.init.zeros_(part)\n",
         ("tests/test_model.py::test_a_mixers_own_initialisation_survives",),
     ),
+    Mutation(
+        "run: it trains on the test split",
+        "run.py",
+        'task.sample("train", length',
+        'task.sample("test", length',
+        DRAWS,
+    ),
+    Mutation(
+        "run: every batch is the first of its length",
+        "run.py",
+        "            start = number * spec.batch_size\n",
+        "            start = 0\n",
+        DRAWS,
+    ),
+    Mutation(
+        "run: every seed trains on the same examples",
+        "run.py",
+        "spec.batch_size, seed=spec.seed, start=start)",
+        "spec.batch_size, seed=0, start=start)",
+        DRAWS,
+    ),
+    Mutation(
+        "run: the examples of long tests are those of short ones",
+        "run.py",
+        "spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples",
+        "spec.long_test_examples if context <= LONG_CONTEXT else spec.test_examples",
+        DRAWS,
+    ),
+    Mutation(
+        "run: biases, norms and embeddings decay too",
+        "run.py",
+        ', "weight_decay": 0.0}',
+        "}",
+        DECAY,
+    ),
+    Mutation(
+        "run: all decays but the weights of linear layers",
+        "run.py",
+        "p for p in parameters if id(p) in decaying]},\n"
+        '        {"params": [p for p in parameters if id(p) not in decaying]',
+        "p for p in parameters if id(p) not in decaying]},\n"
+        '        {"params": [p for p in parameters if id(p) in decaying]',
+        DECAY,
+    ),
+    Mutation(
+        "run: the state is weighed after 64 tokens, whatever the context",
+        "run.py",
+        "costs.decoding(model, tokens)",
+        "costs.decoding(model, tokens[:, :64])",
+        STATE,
+    ),
+    Mutation(
+        "costs: the state is the first layer's alone",
+        "costs.py",
+        "state_bytes(state.layers)",
+        "state_bytes(state.layers[:1])",
+        STATE,
+    ),
+    Mutation(
+        "training: the warm-up ends a step late",
+        "training.py",
+        "step / spec.warmup_steps",
+        "step / (spec.warmup_steps + 1)",
+        RATE,
+    ),
+    Mutation(
+        "training: the rate is constant after its warm-up",
+        "training.py",
+        "    if spec.final_share == 1:\n",
+        "    if spec.final_share:\n",
+        RATE,
+    ),
+    Mutation(
+        "training: the cosine ends at zero",
+        "training.py",
+        "(spec.final_share + (1 - spec.final_share) * falling)",
+        "falling",
+        RATE,
+    ),
+    Mutation(
+        "training: a gradient that is not finite becomes a weight",
+        "training.py",
+        "            if not torch.isfinite(norm):\n"
+        '                raise DivergedError("gradient", number, value)\n',
+        "",
+        held("training", "a_gradient_that_is_not_finite_is_one_too_though_the_loss_is_finite"),
+    ),
+    Mutation(
+        "evaluation: every part reads the first examples",
+        "evaluation.py",
+        "seed=seed, start=start)",
+        "seed=seed, start=0)",
+        held("model", "examples_read_in_parts_are_each_read_once_and_give_the_same_row"),
+    ),
+    Mutation(
+        "evaluation: a model says the queries itself",
+        "evaluation.py",
+        "torch.where(told, step.argmax(dim=-1), answer[:, place : place + 1])",
+        "step.argmax(dim=-1)",
+        held("model", "a_model_generates_as_one_that_reads_everything_anew"),
+    ),
+    Mutation(
+        "evaluation: what only generates is told the answers",
+        "evaluation.py",
+        "np.where(sample.supervised, 0, sample.answers)",
+        "sample.answers",
+        held("model", "what_generates_is_told_the_queries_and_no_answer"),
+    ),
+    Mutation(
+        "report: rates are chosen on the test split",
+        "report/cells.py",
+        'evaluation.split == "dev"',
+        'evaluation.split == "test"',
+        held("report", "the_rate_is_chosen_on_dev_and_only_it_is_shown"),
+    ),
+    Mutation(
+        "report: mixers are compared where one alone was tested",
+        "report/cells.py",
+        "max(several or tested, default=0)",
+        "max(tested, default=0)",
+        held("report", "mixers_are_compared_no_further_than_two_of_them_were_tested"),
+    ),
+    Mutation(
+        "report: points have no intervals",
+        "report/figures.py",
+        "hover, summary.low, summary.high, summary.few)",
+        "hover, None, None, summary.few)",
+        held("report", "retention_is_drawn_with_its_mean_interval_seeds_and_chance"),
+    ),
 ]
 
 
@@ -429,10 +576,24 @@ def plant(bug: Mutation) -> Ended:
     )
 
 
+def recorded(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a record says of each bug, those that were added later too."""
+    parts = [record, *record.get("added", [])]
+    return [one for part in parts for one in part["mutations"]]
+
+
 def main() -> int:
     """Plants every bug whose name holds what is asked for."""
-    asked = " ".join(sys.argv[1:])
+    asked, record = " ".join(sys.argv[1:]), {}
     chosen = [one for one in MUTATIONS if asked in one.name]
+    if asked == "--new":
+        record = json.loads(RECORD.read_text())
+        known = {one["name"] for one in recorded(record)}
+        chosen = [one for one in MUTATIONS if one.name not in known]
+    if not chosen:
+        # Of no test by name, pytest would run all.
+        print("no such bug")
+        return 0 if record else 1
     code, said = outcome(sorted({test for one in chosen for test in one.tests}))
     if code:
         print(f"without a bug: {said}")
@@ -444,8 +605,12 @@ def main() -> int:
         print(f"{mark:8}  {one.file:26}  {one.name}  ({ended[-1].said})", flush=True)
     survive = sum(not one.caught for one in ended)
     print(f"\n{len(ended) - survive} of {len(ended)} bugs caught")
+    found = [one._asdict() for one in ended]
     if not asked:
-        keep(RECORD, mutations=[one._asdict() for one in ended])
+        keep(RECORD, mutations=found)
+    elif record:
+        here = {"command": f"python {sys.argv[0]} --new", "environment": environment()}
+        keep(RECORD, **record | {"added": [*record.get("added", []), here | {"mutations": found}]})
     return 1 if survive else 0
 
 

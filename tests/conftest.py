@@ -25,6 +25,14 @@ def _own_streams() -> None:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report without its pictures, nearly all of its time: for tests of what it says alone."""
+    from rulekeep.report import drawing
+
+    monkeypatch.setattr(drawing, "files", lambda chart: {})
+
+
+@pytest.fixture
 def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -32,7 +32,8 @@ def record(
     """A record with these test retentions by context; the other figures follow from them."""
     kept = {64: 0.9, 256: 0.5} if retention is None else retention
     ended = status == "done"
-    tests = [_evaluation("test", length, value, dev_loss) for length, value in kept.items()]
+    # On test the least loss is another's: a choice made there is not the one made on dev.
+    tests = [_evaluation("test", length, value, 1 / dev_loss) for length, value in kept.items()]
     return {
         "id": f"{task}-{mixer}-{context}-{seed}-{rate}-{sorted(spec.items())}",
         "status": status,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rulekeep import evaluation
 from rulekeep.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
@@ -16,7 +17,7 @@ from rulekeep.evaluation import (
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.model import LanguageModel, earliness
-from rulekeep.tasks import TASKS, Recite, SampledTask
+from rulekeep.tasks import TASKS, Recall, RecallOptions, Recite, Sample, SampledTask
 
 SAMPLED = {name: kind for name, kind in TASKS.items() if issubclass(kind, SampledTask)}
 
@@ -177,8 +178,70 @@ def test_an_oracle_scores_one_by_logits_and_by_generating(name: str) -> None:
     assert by_text["val_loss"] is None
 
 
-def test_a_model_generates_as_one_that_reads_everything_anew() -> None:
-    task = Recite()
+class _Errs(_Oracle):
+    """Knows what another task's oracle would say of every third example."""
+
+    def __init__(self, task: SampledTask, context: int) -> None:
+        super().__init__(task, context)
+        for prompt, row in list(self.known.items())[::3]:
+            self.known[prompt] = np.concatenate([row[: self.start], row[self.start :][::-1]])
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_examples_read_in_parts_are_each_read_once_and_give_the_same_row(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = SAMPLED[name]()
+    errs, read = _Errs(task, 128), []
+    whole = evaluate_samples(errs, task, "test", 128, 40, seed=3)
+    assert whole["token_accuracy"] < 1
+    sample = task.sample
+
+    def spied(split: str, context: int, n: int, *, seed: int, start: int) -> Sample:
+        assert (split, context, seed) == ("test", 128, 3)
+        read.append((start, n))
+        return sample(split, context, n, seed=seed, start=start)
+
+    monkeypatch.setattr(task, "sample", spied)
+    # Room for three examples.
+    monkeypatch.setattr(evaluation, "_TOKENS_AT_ONCE", 400)
+    parts = evaluate_samples(errs, task, "test", 128, 40, seed=3)
+    assert read == [*((start, 3) for start in range(0, 39, 3)), (39, 1)]
+    # Sums of float32 in another order.
+    assert parts.pop("val_loss") == pytest.approx(whole.pop("val_loss"), rel=1e-5)
+    assert parts == whole
+
+
+# Where queries stand between answers, they are given: no model has to say them.
+GIVEN = [Recall(), Recall(RecallOptions(layout="zoology"))]
+
+
+@pytest.mark.parametrize("task", GIVEN, ids=["exam", "zoology"])
+def test_what_generates_is_told_the_queries_and_no_answer(task: Recall) -> None:
+    seen = []
+
+    class Repeats(GeneratingPredictor):
+        def generate(
+            self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray
+        ) -> np.ndarray:
+            seen.append((given, is_given))
+            return given
+
+    row = evaluate_samples(Repeats(), task, "test", 96, 30, seed=1)
+    sample = task.sample("test", 96, 30, seed=1)
+    ((given, is_given),) = seen
+    assert np.array_equal(is_given, ~sample.supervised)
+    assert np.array_equal(given[is_given], sample.answers[is_given])
+    # In the place of an answer stands word 0: never one in exam, a value like others in zoology.
+    assert set(given[~is_given]) == {0}
+    lucky = (sample.answers[sample.supervised] == 0).mean()
+    assert row["token_accuracy"] == pytest.approx(lucky)
+    assert lucky < 0.1 if task.options.layout == "zoology" else lucky == 0
+    assert row["exact"] == row["joint"] == 0
+
+
+@pytest.mark.parametrize("task", [Recite(), *GIVEN], ids=["recite", "exam", "zoology"])
+def test_a_model_generates_as_one_that_reads_everything_anew(task: SampledTask) -> None:
     trained = model("attention", vocabulary=len(task.vocabulary))
 
     class Anew(LogitsPredictor):
@@ -187,6 +250,8 @@ def test_a_model_generates_as_one_that_reads_everything_anew() -> None:
 
     ours = ModelPredictor(trained).read(task.sample("test", 96, 30, seed=1))
     theirs = Anew().read(task.sample("test", 96, 30, seed=1))
+    given = ~task.sample("test", 96, 30, seed=1).supervised
+    assert np.array_equal(ours.generated[given], task.sample("test", 96, 30, seed=1).answers[given])
     assert np.array_equal(ours.generated, theirs.generated)
     assert np.array_equal(ours.predictions, theirs.predictions)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)

@@ -1,5 +1,7 @@
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from rulekeep.plots import Curve, article_overview, as_bytes
 from rulekeep.report.charts import legend_names
 
@@ -24,6 +26,31 @@ def test_overview_has_the_four_panels_and_the_device() -> None:
     assert "CPU: a processor" in figure.get_suptitle()
     assert [len(axes.lines) for axes in figure.axes[:3]] == [3, 3, 3]
     assert len(figure.axes[3].patches) == 3
+
+
+def test_every_curve_is_drawn_where_its_figures_are_and_every_bar_as_high_as_its_mean() -> None:
+    curves, columns = [], ("val_loss", "token_accuracy", "rule_accuracy")
+    for place, (model, context, seed) in enumerate(
+        [("attention", 64, 7), ("attention", 64, 8), ("compressed", 64, 7), ("attention", 256, 7)]
+    ):
+        own = curve(model, context, seed)
+        for number, column in enumerate(columns, 1):
+            own[column] = [number / 10 + place / 100, number / 10 + place / 50]
+        curves.append(own | {"step": [1, 25 + place], "train_seconds": 2.0 + place})
+    *panels, seconds = article_overview(curves, "CPU").axes
+    for axes, column in zip(panels, columns, strict=True):
+        assert axes.get_title().startswith(column.replace("val_", "validation ").replace("_", " "))
+        assert [list(line.get_ydata()) for line in axes.lines] == [one[column] for one in curves]
+        assert [list(line.get_xdata()) for line in axes.lines] == [one["step"] for one in curves]
+        styles = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
+        assert styles[0] == styles[1]
+        assert len(set(styles)) == 3
+    # The mean of two seeds, and both as points; the other model beside it; the other context.
+    assert [bar.get_height() for bar in seconds.patches] == [2.5, 5.0, 4.0]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in seconds.patches]
+    assert centres == pytest.approx([-0.2, 0.8, 0.2])
+    assert [list(line.get_ydata()) for line in seconds.lines] == [[2.0, 3.0]]
+    assert [note.get_text() for note in seconds.texts] == ["2.5", "5.0", "4.0"]
 
 
 def test_every_seed_is_drawn_and_named_once() -> None:

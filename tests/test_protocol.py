@@ -9,7 +9,9 @@ import pytest
 import tiny
 
 from rulekeep import run as running
+from rulekeep.resolving import resolve
 from rulekeep.store import Record, RunFolder
+from rulekeep.tasks import Recite
 
 
 def made(folder: Path, **changes: Any) -> Record:
@@ -81,3 +83,79 @@ def test_learned_positions_are_not_scored_beyond_the_length_trained_on(tmp_path:
     assert tested == [64]
     assert record["notes"] == ["test at 96: not defined, learned positions end at 64"]
     assert set(record["costs"]["state_bytes"]) == {"64"}
+
+
+def test_a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    draws, sample = [], Recite.sample
+
+    def spied(
+        self: Recite, split: Any, context: int, n: int, *, seed: int = 0, start: int = 0
+    ) -> Any:
+        draws.append((split, context, n, seed, start))
+        return sample(self, split, context, n, seed=seed, start=start)
+
+    monkeypatch.setattr(Recite, "sample", spied)
+    changes: dict[str, Any] = {"context": 96, "seed": 3}
+    made(
+        tmp_path, **changes, test_contexts=[64, 1028, 1029], dev_examples=3, test_examples=5,
+        long_test_examples=2,
+    )  # fmt: skip
+    lengths = [int(length) for length in drawn(12, **changes)]
+    assert len(set(lengths)) > 5
+    trained = [("train", length, 4, 3, 4 * i) for i, length in enumerate(lengths)]
+    look = ("dev", 96, 3, 3, 0)
+    tests = [("test", 64, 5, 3, 0), ("test", 1028, 5, 3, 0), ("test", 1029, 2, 3, 0)]
+    # Looks at steps 1, 4, 8 and 12. What is measured last, operations and decoding, is of one
+    # example of dev.
+    assert draws == [
+        trained[0], look, *trained[1:4], look, *trained[4:8], look, *trained[8:], look,
+        ("dev", 64, 3, 3, 0), look, *tests,
+        *(("dev", context, 1, 3, 0) for context in (96, 64, 1028, 1029)),
+    ]  # fmt: skip
+
+
+def test_linear_layers_decay_and_nothing_else_does() -> None:
+    model = running.build(resolve(tiny.tiny(mixer="attention", added_positions="learned")))
+    spec = tiny.tiny(weight_decay=0.3, learning_rate=0.02).training
+    decaying, others = running._adamw(model, spec).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert [(group["weight_decay"], group["lr"]) for group in (decaying, others)] == [
+        (0.3, 0.02), (0.0, 0.02),
+    ]  # fmt: skip
+    assert {names[id(parameter)] for parameter in decaying["params"]} == {
+        "blocks.0.mixer.in_projection.weight", "blocks.0.mixer.out_projection.weight",
+        "blocks.0.expand.weight", "blocks.0.contract.weight", "head.weight",
+    }  # fmt: skip
+    assert {names[id(parameter)] for parameter in others["params"]} == {
+        "embedding.weight", "position_embedding.weight", "norm.weight", "norm.bias", "head.bias",
+        "blocks.0.mixer.in_projection.bias", "blocks.0.mixer.out_projection.bias",
+        "blocks.0.norm.weight", "blocks.0.norm.bias", "blocks.0.norm_mixed.weight",
+        "blocks.0.norm_mixed.bias", "blocks.0.expand.bias", "blocks.0.contract.bias",
+    }  # fmt: skip
+    # A mixer's own, other than its linear layers, start and stay as it says.
+    model = running.build(resolve(tiny.tiny(mixer="gru")))
+    decaying, others = running._adamw(model, spec).param_groups
+    own = {id(parameter) for parameter in model.blocks[0].mixer.parameters()}
+    assert own
+    assert own <= {id(parameter) for parameter in others["params"]}
+
+
+def test_a_run_records_the_bytes_of_every_layers_state_and_the_operations_of_a_token(
+    tmp_path: Path,
+) -> None:
+    width, hidden, context = 8, 24, 96
+    record = made(
+        tmp_path, mixer="attention", layers=2, width=width, hidden=hidden, context=context,
+        test_contexts=[64, context], steps=1, warmup_steps=0,
+    )  # fmt: skip
+    # Keys and values of two layers, four bytes a number.
+    assert record["costs"]["state_bytes"] == {
+        str(tokens): 2 * 2 * width * 4 * tokens for tokens in (64, context)
+    }
+    words = len(Recite(resolve(tiny.tiny()).task.options).vocabulary)
+    # Of a layer: projections, queries with keys and weights with values, the feed-forward layer's
+    # first product; its second is added in place (`addmm_`), which torch does not count.
+    layer = 2 * (4 * width * width) + 2 * 2 * (context * width) + 2 * (width * hidden)
+    assert record["costs"]["flops_per_token"] == 2 * layer + 2 * (width * words)

@@ -61,6 +61,7 @@ def test_a_score_at_chance_is_shown_as_zero_without_a_sign() -> None:
     assert row["retention"] == "0.000 (0.040)"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_tables_show_what_the_metrics_say(tmp_path: Path) -> None:
     records = [scored(seed, wrong=0.3) for seed in (1, 2)]
     write_report(records, tmp_path, "c")
@@ -100,6 +101,7 @@ def test_an_oracle_is_at_one_in_every_column() -> None:
     assert {row[name].split()[0] for name in columns} == {"1.000"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_many_parts_the_first_are_shown_and_all_are_in_the_csv(tmp_path: Path) -> None:
     made = record(retention={64: 0.5})
     made["evaluations"][1]["retention_by_position"] = [
@@ -111,6 +113,7 @@ def test_of_many_parts_the_first_are_shown_and_all_are_in_the_csv(tmp_path: Path
     assert len(lines(tmp_path, "parts")) == 64
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "entries",
     [
@@ -128,6 +131,7 @@ def test_parts_that_are_none_are_left_out(entries: object, tmp_path: Path) -> No
     assert lines(tmp_path, "parts") == {}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_of_kinds_stay_text(tmp_path: Path) -> None:
     made = record(retention={64: 0.5})
     made["evaluations"][1]["retention_by_kind"] = {HOSTILE: {"retention": 0.5, "chance": 0.5}}

@@ -88,6 +88,7 @@ def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     assert article[2:5] == ["FAILS", "last 6, best of all readers", "0.4444"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "broken",
     [
@@ -109,6 +110,7 @@ def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, bro
         assert "<img" not in text.split("window.Plotly")[0].split("<style>")[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path: Path) -> None:
     write_report([record()], tmp_path, "c", certificates=[proof()])
     html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
@@ -131,6 +133,7 @@ def test_examples_are_the_first_that_were_tested_at_the_shortest_context() -> No
     assert np.ptp(sample.tokens, axis=0).any()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_each_task_and_placement_is_drawn_and_explained(tmp_path: Path) -> None:
     records = [
         record(task=task, task_options={} if task == "article" else {"placement": placement},
@@ -178,6 +181,7 @@ def runs(folder: Path, records: list[Record]) -> None:
         write_record(path / "record.json", {**one, "id": path.name})
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('ran', 'w')\nclass Task: ...\n")
     runs(tmp_path / "runs", [record("evil.py:Task", task="evil.py:Task"), record(task="evil")])
@@ -188,6 +192,7 @@ def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
     assert 'id="examples"' not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) -> None:
     runs(tmp_path / "runs", [record(retention={64: 0.5})])
     run("report", "runs")
@@ -204,6 +209,7 @@ def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) ->
     assert run("verify", "runs")[0] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_certificates_of_another_folder_can_be_named(run, tmp_path: Path) -> None:
     runs(tmp_path / "runs", [record()])
     (tmp_path / "proofs").mkdir()

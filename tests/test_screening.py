@@ -322,3 +322,21 @@ def test_the_watch_counts_up_to_the_first_mistake_and_no_further() -> None:
         assert sum(watch._other[64]) == count
     with pytest.raises(MixerError, match="2 of 8 answers at 64 tokens"):
         watch.check()
+
+
+def test_one_answer_in_fifty_may_be_another_and_no_more() -> None:
+    """So many differ by rounding alone, between like scores."""
+    answers = np.ones((1000, 4), dtype=int)
+    for others in (20, 21):
+        told, own = answers.copy(), answers.copy()
+        own[:others, 2] = 9
+        sample = SimpleNamespace(
+            answers=answers, supervised=np.ones((1000, 4), bool), tokens=np.zeros((1000, 64))
+        )
+        watch = Watch()
+        watch.add(sample, Reading(0.0, told, own))
+        if others == 20:
+            watch.check()
+            continue
+        with pytest.raises(MixerError, match="21 of 1000 answers at 64 tokens"):
+            watch.check()

@@ -4,7 +4,8 @@ import csv
 import json
 import pickle
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +79,42 @@ def speed(run, monkeypatch, tmp_path):
     return speed_command
 
 
-def test_a_mixer_that_sleeps_is_seen_slower(tmp_path: Path) -> None:
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only sleep moves on, and a millisecond each look at it: no machine is slow."""
+    now = 0.0
+
+    def look() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", look)
+    monkeypatch.setattr(time, "sleep", sleep)
+
+
+@pytest.mark.usefixtures("ticks")
+def test_a_mixer_that_sleeps_is_seen_slower_by_as_much(tmp_path: Path) -> None:
     slow = plugin(tmp_path, "slow", forward="time.sleep(0.05)")
     quick = plugin(tmp_path, "quick")
     asked = tiny(slow, quick)
     for point, layers in ((MODEL, 2), (MIXER, 1)):
         measured = here(asked, point)
-        assert all(taken >= 0.05 * layers for taken in measured.rows[slow].seconds)
-        assert [len(row.seconds) for row in measured.rows.values()] == [2, 2, 2]
+        taken = 0.05 * layers + 0.001
+        assert {name: row.seconds for name, row in measured.rows.items()} == {
+            "attention": pytest.approx([0.001] * 2),
+            slow: pytest.approx([taken] * 2),
+            quick: pytest.approx([0.001] * 2),
+        }
         shares = {
             row.mixer: row.share.median
             for row in figures.step_times(speed_record(asked, measured), point.part, 1)
         }
-        assert shares["attention"] == 1
-        assert shares[slow] > 2 * max(1, shares[quick])
+        assert shares == pytest.approx({"attention": 1, slow: taken / 0.001, quick: 1})
 
 
 def test_repeats_are_interleaved_and_the_whole_model_is_two_layers_of_all_positions(
@@ -108,10 +131,11 @@ def test_repeats_are_interleaved_and_the_whole_model_is_two_layers_of_all_positi
     assert {line.partition(" ")[2] for line in log.read_text().splitlines()} == {"(2, 64, 64)"}
 
 
+@pytest.mark.usefixtures("ticks")
 def test_a_hybrid_is_measured_alone_by_the_mean_of_its_mixers(tmp_path: Path) -> None:
     slow = plugin(tmp_path, "slow", forward="time.sleep(0.05)")
     row = here(tiny(f"{slow}+gru", repeats=1), MIXER).rows[f"{slow}+gru"]
-    assert 0.025 <= row.seconds[0] < 0.05
+    assert row.seconds == pytest.approx([(0.05 + 0.001) / 2])
 
 
 def test_operator_calls_are_counted_with_and_without_views() -> None:
@@ -161,9 +185,33 @@ def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
     assert sys.modules[seen.__module__].seen == [2, 2, 1, 1]
 
 
-def test_memory_is_what_a_step_adds() -> None:
-    row = here(tiny("gru"), Point(part="memory", context=64, mixer="gru")).rows["gru"]
+def test_memory_is_read_before_and_after_a_step_that_follows_one_to_warm_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, point = tiny("gru"), Point(part="memory", context=64, mixer="gru")
+    row = here(asked, point).rows["gru"]
     assert 0 < row.start_bytes <= row.peak_bytes < 2**40
+    done: list[Any] = []
+    make = measuring._model_step
+
+    def spied(made: Any, batch: int, context: int) -> Callable[[], None]:
+        step = make(made, batch, context)
+
+        def and_note() -> None:
+            done.append((batch, context))
+            step()
+
+        return and_note
+
+    def read() -> int:
+        done.append("read")
+        return 1000 * len(done)
+
+    monkeypatch.setattr(measuring, "_model_step", spied)
+    monkeypatch.setattr(measuring.costs, "peak_memory_bytes", read)
+    row = here(asked, point).rows["gru"]
+    assert done == [(1, 16), "read", (1, 64), "read"]
+    assert (row.start_bytes, row.peak_bytes) == (2000, 4000)
 
 
 def test_shares_are_paired_within_a_repeat() -> None:

@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -162,20 +162,38 @@ def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
 def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
     tmp_path: Path, uninterrupted: dict[str, Record]
 ) -> None:
-    file = sweep_file(tmp_path, GRID)
+    hold, inside = tmp_path / "hold", tmp_path / "inside"
+    top = f"{IN_A_WORKER}hold, inside = Path({str(hold)!r}), Path({str(inside)!r})"
+    forward = """
+    if multiprocessing.parent_process() and hold.exists():
+        inside.touch()
+        while hold.exists():
+            time.sleep(0.01)
+    """
+    # A run that ends only once it is let: its worker does not end by itself.
+    long = tiny.tiny(mixer=plugin(tmp_path, "long", top, forward))
+    file = sweep_file(tmp_path, [GRID[0], long, *GRID[1:]])
     root = tmp_path / "runs"
+    hold.touch()
     driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
-    until(lambda: tiny.records(root) if root.exists() else {}, driver)
-    running = workers(driver)
-    driver.kill()
+    try:
+        until(inside.exists, driver)
+        running = workers(driver)
+        assert running
+        driver.kill()
+        until(lambda: not any(map(tiny.command_line, running)))
+    finally:
+        hold.unlink()
     driver.communicate()
-    until(lambda: not any(map(tiny.command_line, running)))
     stood = {name: root / name / "record.json" for name in tiny.records(root)}
+    assert list(stood) == [sweep.identity(GRID[0])]
     written = {name: path.stat().st_mtime_ns for name, path in stood.items()}
     assert rulekeep("resume", "runs", cwd=tmp_path).returncode == 0
     assert {name: path.stat().st_mtime_ns for name, path in stood.items()} == written
     assert {attempts(root)[name] for name in stood} == {1}
-    assert tiny.timeless_records(root) == uninterrupted
+    made = tiny.timeless_records(root)
+    assert made.pop(sweep.identity(long))["status"] == "done"
+    assert made == uninterrupted
 
 
 @pytest.mark.parametrize("moment", KILLED_AT)
@@ -249,23 +267,41 @@ def test_two_drivers_on_one_folder_make_each_run_once(
 
 
 def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = sweep.plan(GRID[:1], tmp_path)
     folder = RunFolder(tmp_path / planned.jobs[0].id)
     holding = (
-        "import sys, time; from pathlib import Path; from rulekeep.store import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); time.sleep(3)"
+        "import sys; from pathlib import Path; from rulekeep.store import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); sys.stdin.readline()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", holding, folder.path], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", holding, folder.path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert other.stdout.readline() == "\n"
-    began = time.monotonic()
+    waited, slept, wait = [], [], sweep._wait
+
+    def and_note(job: sweep.Job) -> Record | None:
+        # Come back while it is still held, a driver has not waited: it would go on for ever.
+        if waited and other.poll() is None:
+            other.communicate("\n")
+        waited.append(job.id)
+        return wait(job)
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        # Held all this time, and no attempt counted.
+        assert attempts(tmp_path) == {}
+        if len(slept) == 3:
+            other.communicate("\n")
+
+    monkeypatch.setattr(sweep, "_wait", and_note)
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep))
     events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
-    assert time.monotonic() - began > 1
+    assert (waited, slept) == ([folder.id], [sweep._WAIT_SECONDS] * 3)
     assert [event.record["status"] for event in events] == ["done"]
-    other.communicate()
+    assert attempts(tmp_path) == {folder.id: 1}
 
 
 def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: Path) -> None:

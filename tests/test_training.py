@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from rulekeep import costs
 from rulekeep.specs import TrainingSpec
-from rulekeep.training import DivergedError, train
+from rulekeep.training import DivergedError, Step, learning_rate, train
 
 SPEC = TrainingSpec(
     steps=4, batch_size=2, learning_rate=0.1, weight_decay=0.01, max_gradient_norm=1.0
@@ -46,19 +47,84 @@ def test_steps_are_numbered_from_one_and_the_clock_only_grows() -> None:
     assert seconds[0] > 0
 
 
-def test_time_spent_between_steps_is_not_under_the_clock() -> None:
-    import time
+def test_time_spent_between_steps_is_not_under_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, now = nn.Linear(3, 1), 0.0
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: now)
 
+    def drawn():
+        nonlocal now
+        for batch in batches():
+            now += 100
+            yield batch
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += 1
+        return model(x).square().mean()
+
+    seconds = []
+    for step in train(model, loss, drawn(), SPEC):
+        now += 1000
+        seconds.append(step.train_seconds)
+    # A loss a step; neither the one that warms up, nor data, nor what is done between steps.
+    assert seconds == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_is_an_error_not_a_nan_weight() -> None:
     model = nn.Linear(3, 1)
-    seconds = 0.0
-    for step in train(model, lambda x: model(x).square().mean(), batches(), SPEC):
-        time.sleep(0.2)
-        seconds = step.train_seconds
-    assert seconds < 0.2
-
-
-def test_a_gradient_that_is_not_finite_is_an_error_not_a_nan_weight() -> None:
-    model = nn.Linear(3, 1)
-    with pytest.raises(DivergedError, match="not finite at step 1"):
+    with pytest.raises(DivergedError, match="loss not finite at step 1"):
         list(train(model, lambda x: (model(x) * float("inf")).sum(), batches(), SPEC))
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_one_too_though_the_loss_is_finite() -> None:
+    model = nn.Linear(3, 1)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        # Zero, and infinitely steep there.
+        return (model.weight - model.weight.detach()).sqrt().sum() + model.bias.sum() * 0
+
+    one = SPEC.model_copy(update={"steps": 1})
+    said = "gradient not finite at step 1; last finite loss: 0"
+    with pytest.raises(DivergedError, match=said):
+        list(train(model, loss, batches(), one))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+WARMED = TrainingSpec(
+    steps=10, batch_size=2, learning_rate=0.2, weight_decay=0.0, max_gradient_norm=1.0,
+    warmup_steps=4, final_share=0.1,
+)  # fmt: skip
+# Up to 0.2 in four steps; then 0.02 + 0.18 (1 + cos(pi * (step - 4) / 6)) / 2.
+RATES = [
+    0.05, 0.1, 0.15, 0.2,
+    0.02 + 0.09 * 1.8660254, 0.02 + 0.09 * 1.5, 0.02 + 0.09, 0.02 + 0.09 * 0.5,
+    0.02 + 0.09 * 0.1339746, 0.02,
+]  # fmt: skip
+
+
+def test_the_rate_warms_up_linearly_and_falls_by_half_a_cosine_to_its_last_share() -> None:
+    assert [learning_rate(WARMED, step) for step in range(1, 11)] == pytest.approx(RATES)
+    kept = WARMED.model_copy(update={"final_share": 1.0})
+    assert [learning_rate(kept, step) for step in (1, 4, 5, 10)] == [0.05, 0.2, 0.2, 0.2]
+    at_once = WARMED.model_copy(update={"warmup_steps": 0, "final_share": 0.0})
+    assert learning_rate(at_once, 1) == pytest.approx(0.2 * (1 + 0.9510565) / 2)
+    assert learning_rate(at_once, 10) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_every_group_of_the_optimizer_has_the_rate_of_its_step(done: int) -> None:
+    model = nn.Linear(3, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=9.0)
+    after = Step(done, 1.0, 1.0) if done else None
+    used = []
+    optimizer.register_step_pre_hook(
+        lambda *_: used.append([group["lr"] for group in optimizer.param_groups])
+    )
+    steps = train(
+        model, lambda x: model(x).square().mean(), batches(), WARMED,
+        optimizer=optimizer, after=after,
+    )  # fmt: skip
+    assert [step.number for step in steps] == list(range(done + 1, 11))
+    assert used == [[pytest.approx(rate)] * 2 for rate in RATES[done:]]
