@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 from article_runs import (
     ATTENTION,
     COMMAND,
@@ -183,16 +184,12 @@ def test_a_terminal_without_our_letters_still_gets_the_table(quick: Quick, tmp_p
 
 @pytest.mark.parametrize("after", [0.0, 0.3, 0.7, 1.2])
 def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
-    driver = subprocess.Popen(
-        [COMMAND, "article", "--contexts", "64", "--steps", "500", "--out", "run"],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "runs").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(after)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=30)
+    arguments = ["article", "--contexts", "64", "--steps", "500", "--out", "run"]
+    with tiny.started(*arguments, cwd=tmp_path) as driver:
+        tiny.until((tmp_path / "run" / "runs").exists, driver)
+        time.sleep(after)
+        os.killpg(driver.pid, signal.SIGINT)
+        _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert len(errors.splitlines()) == 1
     assert "interrupted" in errors
@@ -220,18 +217,17 @@ def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path:
 
 
 def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
-    driver = subprocess.Popen(
-        [COMMAND, "article", "--contexts", "16,1028", "--models", "attention", "--workers", "2",
-         "--steps", "300", "--out", "run"],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    arguments = [
+        "article", "--contexts", "16,1028", "--models", "attention", "--workers", "2",
+        "--steps", "300", "--out", "run",
+    ]  # fmt: skip
     cell = record_path(tmp_path / "run", ArticleCell(context=16, model="attention", steps=300))
-    deadline = time.monotonic() + 150
-    while not cell.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=30)
+    with tiny.started(*arguments, cwd=tmp_path) as driver:
+        assert driver.stderr is not None
+        # Not before its line is out: a record is on disk a moment sooner.
+        assert driver.stderr.readline().startswith("[1/2] ")
+        os.killpg(driver.pid, signal.SIGINT)
+        _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert "interrupted: 1 of 2 cells are finished and stand in run" in errors
     assert "Traceback" not in errors
