@@ -32,36 +32,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     return quick_run(tmp_path_factory.mktemp("quick"))
 
 
+# What else is bad usage stands in test_bad_inputs.py, in this process.
 BAD = {
     "unknown model": (["--models", "mamba"], "mixer 'mamba': choose from"),
-    "one of two models unknown": (["--models", "attention,x"], "mixer 'x': choose from"),
-    "empty model": (["--models", ""], "model '': choose from"),
-    "model twice": (["--models", "attention,attention"], "model attention given 2 times"),
-    "short context": (["--contexts", "15"], "context 15: must be 16 or more"),
-    "negative context": (["--contexts=-64"], "context -64: must be 16 or more"),
-    "context no integer": (["--contexts", "64,big"], "--contexts '64,big': must be a whole number"),
-    "context a fraction": (["--contexts", "64.5"], "--contexts '64.5': must be a whole number"),
-    "context empty": (["--contexts", "64,"], "--contexts '64,': must be a whole number"),
-    "context twice": (["--contexts", "64,64"], "context 64 given 2 times: name each once"),
-    "negative steps": (["--steps=-1"], "steps -1: must be 1 or more"),
-    "no steps": (["--steps", "0"], "steps 0: must be 1 or more"),
-    "steps no integer": (["--steps", "many"], "--steps 'many': must be a whole number"),
-    "seed no integer": (["--seeds", "1,x"], "--seeds '1,x': must be a whole number"),
-    "negative seed": (["--seeds=-3"], "seed -3: must be from 0"),
-    "huge seed": (["--seeds", str(2**64)], "must be from 0 to 2**63 - 1"),
-    "seed twice": (["--seeds", "1,1"], "seed 1 given 2 times: name each once"),
-    "no workers": (["--workers", "0"], "--workers 0: must be 1 or more"),
-    "workers no integer": (["--workers", "two"], "--workers 'two': must be a whole number"),
     "unknown option": (["--colour"], "Unknown option: --colour"),
-    "a word too many": (["attention"], "'attention'"),
-    "option without value": (["--out"], "--out requires an argument"),
-    "folder under a file": (["--out", "file/run"], "--out file/run: cannot be written"),
-    "folder is a file": (["--out", "file"], "--out file: cannot be written"),
-    "long context": (["--contexts", "9" * 12], "context 999999999999: must be 131072 or less"),
-    "no folder": (["--out", ""], "--out '': must be the name of a folder"),
-    "folder with a newline": (["--out", "a\nb"], "--out 'a\\nb': must be the name of a folder"),
     "folder not in utf-8": (["--out", b"\xff"], "must be the name of a folder"),
-    "folder in proc": (["--out", "/proc/run"], "--out /proc/run: cannot be written"),
 }
 
 
