@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
 from rulekeep.commands.live import _outcome, shown
 from rulekeep.commands.runs import _scores
@@ -114,19 +115,14 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
 
 
 def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
-    process = subprocess.Popen(
-        [*SWEEP_COMMAND, "long.py", "--out", "my runs"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-        # A shell that starts the tests in the background has it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert process.stderr is not None
-    assert process.stderr.readline() == "2 runs to make in my runs\n"
-    # Not before its line is out: a record is on disk a moment sooner.
-    failed = process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    output, said = process.communicate(timeout=60)
+    arguments = ["sweep", "--workers", "2", "long.py", "--out", "my runs"]
+    with tiny.started(*arguments, cwd=folder) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "2 runs to make in my runs\n"
+        # Not before its line is out: a record is on disk a moment sooner.
+        failed = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        output, said = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
     assert failed.startswith("[1/2] ")
     assert said == (
