@@ -17,10 +17,11 @@ PUBLISHED = {
 }
 
 
-def row(val_loss: float, token: float, rule: float) -> dict:
+def row(val_loss: float, token: float, rule: float, retention: float = 0.125) -> dict:
+    """A record's figures, each another: what is read for another is seen."""
     found = {"val_loss": val_loss, "token_accuracy": token, "rule_accuracy": rule}
-    found |= {"retention": rule, "second_mention_accuracy": rule, "item_accuracy": 1, "exact": 0}
-    return {"status": "done", "reason": None, "evaluations": [found]}
+    found |= {"retention": retention, "second_mention_accuracy": 0.875, "item_accuracy": 0.25}
+    return {"status": "done", "reason": None, "evaluations": [found | {"exact": 0.0625}]}
 
 
 DIVERGED = {
@@ -35,6 +36,11 @@ DIVERGED = {
         "cpu_capability": "AVX", "device": "cpu", "threads": 1,
     },
 }  # fmt: skip
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The rows below a table's head, cell by cell."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
 
 @pytest.mark.parametrize(("context", "model"), list(PUBLISHED))
@@ -78,11 +84,16 @@ def test_a_cell_without_a_published_figure_has_no_verdict(change: dict) -> None:
 def test_seeds_come_with_mean_interval_and_every_seed() -> None:
     rows = {}
     for seed, rule in enumerate([0.4, 0.5, 0.6, 0.5, 0.5]):
-        rows[ArticleCell(context=64, model="attention", seed=seed)] = row(1.0, 0.7, rule)
-    line = next(line for line in report.over_seeds(rows).splitlines() if "rule_accuracy" in line)
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
+        cell = ArticleCell(context=64, model="attention", seed=seed)
+        rows[cell] = row(1.0, 0.7, rule, retention=rule - 0.3)
     # t(0.975, 4) = 2.776; standard deviation 0.0707; half width 0.0878.
-    assert cells[3:] == ["0.500 (0.412 to 0.588)", "0.400", "0.500", "0.600", "0.500", "0.500"]
+    assert cells_of(report.over_seeds(rows))[:3] == [
+        ["64", "attention", "rule_accuracy", "0.500 (0.412 to 0.588)",
+         "0.400", "0.500", "0.600", "0.500", "0.500"],
+        ["64", "attention", "retention", "0.200 (0.112 to 0.288)",
+         "0.100", "0.200", "0.300", "0.200", "0.200"],
+        ["64", "attention", "token_accuracy", "0.700 (0.700 to 0.700)", *["0.700"] * 5],
+    ]  # fmt: skip
     few = dict(list(rows.items())[:2])
     assert "; 2 seeds: few)" in report.over_seeds(few)
 
@@ -102,17 +113,34 @@ def test_the_reader_without_memory_stands_beside_the_seeds(decoys: str, retains:
 
 
 def test_differences_are_of_rule_accuracy_and_of_retention() -> None:
+    # Seeds differ by more than models do: an interval that is not paired is far wider.
     rows = {
-        ArticleCell(context=64, model=model, seed=seed): row(1.0, 0.7, rule + seed / 100)
-        for model, rule in (("attention", 0.5), ("delta", 0.7))
-        for seed in (1, 2)
+        ArticleCell(context=64, model=model, seed=seed): row(
+            1.0, 0.7, rule + seed / 10, retention=kept + seed / 10
+        )
+        for model, rule, kept in (("attention", 0.3, 0.1), ("delta", 0.5, 0.4))
+        for seed in range(5)
     }
-    lines = report.against_attention(rows).splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [line[:3] for line in cells] == [
-        ["64", "delta", "rule_accuracy"], ["64", "delta", "retention"],
-    ]  # fmt: skip
-    assert all(line[3].startswith("0.200 (") for line in cells[:1])
+    assert cells_of(report.against_attention(rows)) == [
+        ["64", "delta", "rule_accuracy", "0.200 (0.200 to 0.200)"],
+        ["64", "delta", "retention", "0.300 (0.300 to 0.300)"],
+    ]
+
+
+def test_details_are_a_cells_own_in_the_order_of_their_columns() -> None:
+    cell = ArticleCell(context=64, model="compressed", seed=3, serial=True)
+    costs = {
+        "train_seconds": 12.34, "tokens_per_second": 56789.4, "state_bytes": {"64": 4112},
+        "peak_memory_bytes": 7 * 2**20, "parameters": 1234567,
+    }  # fmt: skip
+    table = report.details({cell: {**row(1.0, 0.7, 0.5), "costs": costs}})
+    head = [name.strip() for name in table.splitlines()[0].split("|")[1:-1]]
+    (line,) = cells_of(table)
+    assert dict(zip(head, line, strict=True)) == {
+        "context": "64", "model": "compressed (serial)", "seed": "3", "retention": "0.125",
+        "second mentions": "0.875", "item": "0.250", "exact": "0.062", "train s": "12.3",
+        "tokens/s": "56,789", "state bytes": "4,112", "peak MiB": "7", "parameters": "1,234,567",
+    }  # fmt: skip
 
 
 def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
@@ -136,8 +164,8 @@ def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
 
 
 def test_leak_table_shows_the_known_figures() -> None:
-    cells = report.leak_table([64]).splitlines()[-1].strip("|").split("|")
-    assert [cell.strip() for cell in cells] == ["64", "0.875", "0.781", "1.000", "0.562", "0.125"]
+    (cells,) = cells_of(report.leak_table([64]))
+    assert cells == ["64", "0.875", "0.781", "1.000", "0.562", "0.125"]
 
 
 def test_tables_line_up_and_escape_nothing_away() -> None:

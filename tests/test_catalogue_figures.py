@@ -91,6 +91,27 @@ def test_a_gain_is_over_the_rung_that_is_changed_and_of_what_both_were_tested_at
     assert gains(nearer)["3"] == gains(nearer)["4"] == ("–", "–")
 
 
+def test_a_seed_that_diverged_is_counted_in_every_cell_and_gain(rungs: list[Record]) -> None:
+    """It has no evaluations: left out, the others would stand for all that was run."""
+    own = catalogue._own(
+        described(ladder.STEPS[1][2].spec(task="recite"))[0].model_dump(mode="json")
+    )
+    records = [
+        {**one, "status": "diverged", "evaluations": []}
+        if catalogue._own(one["spec"]) == own and one["spec"]["seed"] == 2
+        else one
+        for one in rungs
+    ]
+    noted = "4 seeds: few; 1 of 5 diverged"
+    table, *_ = ladder.page(records).split("\n\n")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    second, third = rows[1:3]
+    assert second[2:5] == [f"0.010 (0.010 to 0.010; {noted})"] * len(ladder.CONTEXTS)
+    assert second[5].endswith(f"; {noted})")
+    assert (second[7], third[7]) == (f"0.010 (0.010 to 0.010; {noted})",) * 2
+    assert third[2] == "0.020 (0.020 to 0.020)"
+
+
 def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Record]) -> None:
     for panel in ladder.figure(rungs).axes:
         points = [line for line in panel.lines if line.get_marker() == "."]

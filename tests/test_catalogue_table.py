@@ -16,11 +16,29 @@ NONE, ROTARY = "attention[positions=none]", "attention[positions=rotary]"
 
 @pytest.fixture(scope="module")
 def rows() -> dict:
-    found = catalogue.measured(EXAM_MIXERS[:2], RECORDS, "recite", "early")
+    # Of seed 1 at other rates, a lower and a higher one, nothing was kept: none of them is chosen.
+    low, high = (_of_seed_1_at(rate) for rate in (0.001, 0.01))
+    found = catalogue.measured(EXAM_MIXERS[:2], [*low, *RECORDS, *high], "recite", "early")
     return {row.name: row for row in found}
 
 
+def _of_seed_1_at(rate: float) -> list[Record]:
+    """Records as if seed 1 had run at another rate too, and had kept nothing."""
+    return [
+        {
+            **record,
+            "id": f"{record['id']}-{rate}",
+            "spec": {**record["spec"], "learning_rate": rate},
+            "evaluations": [{**row, "retention": 0.0} for row in record["evaluations"]],
+        }
+        for record in RECORDS
+        if (record["spec"]["task"], record["spec"]["seed"]) == ("recite", 1)
+        and record["spec"]["task_options"]["placement"] == "early"
+    ]
+
+
 def test_a_row_is_the_mean_over_the_seeds_at_the_rate_that_was_chosen(rows: dict) -> None:
+    assert set(rows) == {NONE, ROTARY}
     for name, row in rows.items():
         scores = [
             evaluation["retention"]

@@ -1,12 +1,25 @@
 """The certifier itself: honest tasks pass, and every planted leak is caught."""
 
 from collections.abc import Callable
+from statistics import NormalDist, stdev
 
 import numpy as np
 import pytest
 from reading import make
+from scipy import sparse
 
-from rulekeep.certificate import MOST_EXCESS, WINDOWS, Certificate, Seen, certify, draw, judge, look
+from rulekeep import certificate as certificates
+from rulekeep.certificate import (
+    MOST_EXCESS,
+    WINDOWS,
+    Cell,
+    Certificate,
+    Seen,
+    certify,
+    draw,
+    judge,
+    look,
+)
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS, RULES
@@ -39,6 +52,10 @@ def test_the_tasks_pass(task: type[SampledTask], placement: str, context: int) -
     assert certificate.passed, certificate
     # Every reader has been there: prior knowledge alone gets within reach of chance.
     assert max(reading.excess for reading in certificate.readings) > -0.01
+    # None falls below it by overfitting, as low as -0.2. In apply the answer so far tells of the
+    # rest, and who does not see it stands below.
+    lowest = min(reading.excess for reading in certificate.readings if reading.local)
+    assert lowest > (-0.08 if task is Apply else -0.01)
 
 
 @pytest.mark.parametrize("context", [64, 512])
@@ -93,7 +110,12 @@ def test_a_decoy_tied_to_two_things_at_once_is_caught() -> None:
         sample.tokens[:, sample.answer_start - 3] = tied
         return sample
 
-    assert not planted(change, task).passed
+    certificate = planted(change, task)
+    assert not certificate.passed
+    # The tied word alone leaves 3 of 12: which one it is takes both, as a tree alone takes them.
+    excess = {reading.reader: reading.excess for reading in certificate.readings}
+    assert excess["last 4, tree"] > 0.4 > 0.3 > excess["last 4, columns"]
+    assert excess["last 4, bag"] < 0.3
 
 
 def test_a_length_tied_to_a_rule_is_caught() -> None:
@@ -191,7 +213,66 @@ def test_a_certificate_is_the_same_again_and_names_its_data() -> None:
     assert sum(reading.local for reading in one.readings) == 4 + 3 * len(WINDOWS)
 
 
+def test_a_reader_that_is_always_wrong_scores_the_commonest_answer() -> None:
+    """Were it below chance, a leak of that size would hide behind it."""
+
+    def cell(right: list[int]) -> Cell:
+        none = np.zeros((len(right), 0), dtype=int)
+        whole = sparse.csr_array((len(right), 0))
+        return Cell(
+            np.arange(len(right)), none, none, whole, np.array(right), np.full(len(right), 0.5)
+        )
+
+    def wrong(train: Cell, test: Cell) -> np.ndarray:
+        return test.right + 1
+
+    def told(train: Cell, test: Cell) -> np.ndarray:
+        return test.right
+
+    train, test = cell([3] * 60 + [4] * 40), cell([3, 4, 4])
+    assert certificates._predict(wrong, train, test).tolist() == [3, 3, 3]
+    assert certificates._predict(told, train, test).tolist() == [3, 4, 4]
+
+
 def test_the_bound_is_the_stated_one() -> None:
+    """Of examples made by hand, whose answers are right together or wrong together."""
+    words, chance = 4, (0.5, 0.25)
+    # What is right at both places; none of the last is asked for, and one of that before it.
+    asked = [(1, 1), (1, 1), (2, 2), (2, 2), (1, None), (None, None)]
+
+    def seen(examples: list[tuple]) -> Seen:
+        cells = {}
+        for place in (0, 1):
+            right = [one[place] for one in examples]
+            rows = np.array([row for row, word in enumerate(right) if word is not None])
+            n = len(rows)
+            cells[place] = Cell(
+                rows, np.full((n, 1), 3), np.full((n, place), 3), sparse.csr_array((n, 0)),
+                np.array([right[row] for row in rows]), np.full(n, chance[place]),
+            )  # fmt: skip
+        whole = {
+            place: cell._replace(
+                window=cell.window[:, :0], whole=sparse.csr_array(np.ones((len(cell.rows), words)))
+            )
+            for place, cell in cells.items()
+        }
+        return Seen(len(examples), words, cells, whole, "")
+
+    # In train 1 is always right: every reader says it.
+    certificate = judge(seen([(1, 1)] * 40), seen(asked), windows=(1,))
+    right_less_chance, answers = (1.25, 1.25, -0.75, -0.75, 0.5), (2, 2, 2, 2, 1)
+    excess = 1.5 / 9
+    left = [d - excess * c for d, c in zip(right_less_chance, answers, strict=True)]
+    readers = [reading for reading in certificate.readings if reading.local]
+    level = NormalDist().inv_cdf(1 - 0.05 / len(readers))
+    assert len(readers) == 7
+    for reading in readers:
+        assert reading.retention == pytest.approx(5 / 9)
+        assert reading.excess == pytest.approx(excess)
+        assert reading.bound == pytest.approx(excess + level * 5**0.5 * stdev(left) / 9)
+
+
+def test_a_bound_is_as_wide_as_independent_answers_make_it() -> None:
     certificate = certify(Recite(), 64, examples=2000, windows=(1,))
     for reading in certificate.readings[:-2]:
         assert reading.local

@@ -86,23 +86,10 @@ def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
     assert len(output.splitlines()) == 3
 
 
+# What else it refuses stands in test_bad_inputs.py.
 BAD = {
-    "unknown name": (["delt"], "mixer 'delt': did you mean delta?"),
-    "no file": (["no.py:X"], "there is no file no.py"),
     "no class": (["mine.py:Peak"], "did you mean Peeks?"),
-    "no module": (["no.such:X"], "there is no module no"),
-    "no width alone": (
-        ["torch.nn:Linear"],
-        "define init_state, as rulekeep.mixers.base; a layer without a state",
-    ),
     "constructor fails": (["mine.py:Early"], "SystemError: not today (mine.py, line 22)"),
-    "unknown option": (["delta", "--mixer-options.hedas", "2"], "did you mean 'heads'?"),
-    "option that cannot be": (["delta", "--mixer-options.heads", "3"], "heads 3: must divide"),
-    "option of another type": (["delta", "--mixer-options.heads", "many"], "heads 'many'"),
-    "the loop alone": (["delta", "--mixer-options.serial", "true"], "'serial'"),
-    "width no integer": (["delta", "--width", "x"], "--width 'x': must be a whole number"),
-    "no width": (["delta", "--width", "0"], "--width 0: must be from 1"),
-    "a hybrid": (["delta+slots"], "mixer 'delta+slots'"),
 }
 
 

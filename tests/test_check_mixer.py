@@ -1,5 +1,6 @@
 """`check_mixer`: an honest mixer holds, and every way to break one is named, with a figure."""
 
+import random
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -169,6 +170,11 @@ class DrawsFromNumpy(Honest):
         return super().forward(x * float(np.random.random() > -1), state)
 
 
+class DrawsFromPython(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x * float(random.random() > -1), state)
+
+
 class Counts(Honest):
     calls = 0
 
@@ -243,6 +249,14 @@ class Overflows(Honest):
         return y + x.exp() - x.exp(), after
 
 
+class RoundsInFloat32(Honest):
+    def forward(self, x, state=None):
+        if x.dtype is not torch.float32:
+            return super().forward(x, state)
+        y, after = super().forward(x.bfloat16().float(), state)
+        return y.bfloat16().float(), after
+
+
 class KeepsAList(Honest):
     def forward(self, x, state=None):
         y, after = super().forward(x, state if state is None else State(*state))
@@ -301,6 +315,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (LeaksTheBatchIntoTheState, "rows of a batch are independent", r"\(state mean"),
     (DrawsFromTorch, "no global random draw", r"torch moved"),
     (DrawsFromNumpy, "no global random draw", r"numpy moved"),
+    (DrawsFromPython, "no global random draw", r"random moved"),
     (Counts, "deterministic", r"at most \d\.\de-0[5-7], .*; none allowed"),
     (ChangesItsInput, "input and state not changed", r"\(x,"),
     (ChangesItsState, "input and state not changed", r"\(state mean"),
@@ -317,6 +332,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     ),
     (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
+    (RoundsInFloat32, "finite in float32, near float64", r"[23]\.\de-03 of .*\(output at"),
     (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),
     (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
     (nn.Identity, "output and state have their form", r"no init_state: .*mixers\.Stateless"),

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import pytest
 import torch
 
 from rulekeep.costs import Clock, environment, flops, peak_memory_bytes, state_bytes
@@ -24,15 +25,17 @@ def test_a_kv_cache_grows_and_slots_do_not() -> None:
     assert state_bytes([Slots(64)(x)[1]]) == state_bytes([Slots(64)(x[:, :3])[1]]) == 8 * 64 * 4
 
 
-def test_clock_counts_only_what_runs_inside_it() -> None:
-    import time
-
+def test_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("rulekeep.costs.time.perf_counter", lambda: now)
     clock = Clock()
-    time.sleep(0.05)
+    now += 1
     assert clock.seconds == 0
-    with clock.running():
-        time.sleep(0.05)
-    assert 0.05 <= clock.seconds < 0.5
+    for _ in range(2):
+        with clock.running():
+            now += 0.25
+        now += 4
+    assert clock.seconds == 0.5
 
 
 def test_peak_memory_is_this_process_own() -> None:

@@ -4,22 +4,35 @@ import re
 from pathlib import Path
 
 import pytest
-from reading import make
 
-from rulekeep.tasks import Article, Override
+from rulekeep.commands.task_options import make_task
+from rulekeep.tasks import Article
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
 
 
-def drawn(task: str) -> list[str]:
+def drawn(task: str, layout: str = "") -> list[str]:
     """The pieces of a task's drawn example between `…`, each of which stands as it is."""
     (block,) = re.findall(rf"## `{task}`\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+    if layout:
+        (block,) = re.findall(rf"^{layout}:(.*)$", block, re.MULTILINE)
     return [" ".join(piece.replace("|", " ").split()) for piece in block.split("…")]
+
+
+def shown(task: str, layout: str = "") -> str:
+    """The example that the page's own command shows last, in words."""
+    (line,) = re.findall(rf"^`rulekeep show {task} .*--n \d+`$", PAGE, re.MULTILINE)
+    asked = [dict(re.findall(r"--([\w-]+) ([\w.]+)", part)) for part in line.split(" and ")]
+    (options,) = [one for one in asked if not layout or one.get("layout", "exam") == layout]
+    start = int(options.pop("n")) - 1
+    made = make_task(task, {name.replace("-", "_"): value for name, value in options.items()}, ())
+    return made.task.words(made.task.sample("test", 128, 1, seed=0, start=start).tokens[0])
 
 
 def stand_in_order(pieces: list[str], text: str) -> bool:
     pattern = r"\b.* ".join(re.escape(piece) for piece in pieces if piece)
-    return re.fullmatch(rf"{pattern}", text) is not None
+    # What ends with `…` goes on.
+    return re.fullmatch(pattern if pieces[-1] else rf"{pattern}\b.*", text) is not None
 
 
 def test_the_articles_example_is_its_first() -> None:
@@ -27,14 +40,25 @@ def test_the_articles_example_is_its_first() -> None:
     assert stand_in_order(drawn("article"), Article().words(tokens))
 
 
-def test_the_override_example_is_drawn_as_it_stands() -> None:
-    task = make(Override, placement="early", outputs=2, revisions=1, decoy_rate=0.2)
-    tokens = task.sample("test", 128, 1, seed=0, start=10).tokens[0]
-    assert stand_in_order(drawn("override"), task.words(tokens))
+SAMPLED = [
+    ("recite", ""), ("apply", ""), ("override", ""), ("recall", "exam"), ("recall", "zoology")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "layout"), SAMPLED)
+def test_an_example_is_drawn_as_the_command_under_it_shows_it(task: str, layout: str) -> None:
+    assert stand_in_order(drawn(task, layout), shown(task, layout))
+
+
+@pytest.mark.parametrize(("task", "layout"), SAMPLED)
+def test_another_word_anywhere_in_a_drawn_example_would_be_noticed(task: str, layout: str) -> None:
+    pieces, text = drawn(task, layout), shown(task, layout)
+    for place, piece in enumerate(pieces):
+        for word in piece.split():
+            other = [*pieces[:place], piece.replace(word, "another", 1), *pieces[place + 1 :]]
+            assert not stand_in_order(other, text)
 
 
 @pytest.mark.parametrize("change", [("rule-22", "rule-23"), ("<none> shows", "shows")])
-def test_another_word_would_be_noticed(change: tuple[str, str]) -> None:
-    task = make(Override, placement="early", outputs=2, revisions=1, decoy_rate=0.2)
-    text = task.words(task.sample("test", 128, 1, seed=0, start=10).tokens[0])
-    assert not stand_in_order(drawn("override"), text.replace(*change))
+def test_another_word_in_the_example_would_be_noticed(change: tuple[str, str]) -> None:
+    assert not stand_in_order(drawn("override"), shown("override").replace(*change))

@@ -1,6 +1,7 @@
 """Where a rule is lost, told of mixers made by hand that lose it in one known place. About 15 s."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,6 +131,37 @@ def test_a_mixer_that_never_writes_loses_all_in_capture() -> None:
     assert shares(found) == [pytest.approx(found.chance)] * 5
     assert found.lost.capture.low > 0.8
     assert found.lost.body.mean == 0
+    # What is lost is least where the most may be there: the interval's ends change places.
+    low, high = wilson(found.chance, 60)
+    assert found.lost.capture.mean == pytest.approx(1)
+    assert found.lost.capture.low == pytest.approx(1 - (high - found.chance) / (1 - found.chance))
+    assert found.lost.capture.high == pytest.approx(1 - (low - found.chance) / (1 - found.chance))
+
+
+@pytest.mark.parametrize("how", ["never", "fades"])
+def test_the_interval_of_every_loss_is_around_its_mean(how: str) -> None:
+    lost = probed_with(**{how: True}).lost
+    for one in (lost.capture, lost.body, lost.readout):
+        assert one.low <= one.mean <= one.high
+    assert lost.capture.low < lost.capture.high
+
+
+def test_probes_learn_on_train_and_are_scored_on_dev_as_the_model_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = task_of()
+    drawn_from: list[tuple[str, int, int]] = []
+    sample = task.sample
+
+    def spied(split: str, context: int, n: int, *, seed: int, start: int) -> Any:
+        drawn_from.append((split, seed, n))
+        return sample(split, context, n, seed=seed, start=start)
+
+    monkeypatch.setattr(task, "sample", spied)
+    model = model_of(task, lambda: Notebook(task))
+    explaining.probed(model, task, CONTEXT, train=(7, 400), scored=(1, 60))
+    # Learnt, judged, and what the model says of the same examples.
+    assert drawn_from == [("train", 7, 400), ("dev", 1, 60), ("dev", 1, 60)]
 
 
 def test_a_mixer_that_writes_and_fades_loses_all_in_the_body() -> None:
@@ -307,8 +339,14 @@ SPEC = tiny.tiny(dev_examples=10)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finish(tmp_path_factory.mktemp("runs") / "done", SPEC)
+
+
+@pytest.fixture
+def finished(made_once: Path, tmp_path: Path) -> Path:
+    """As it was made: what one test explains, and so keeps, is not there for another."""
+    return Path(shutil.copytree(made_once, tmp_path / "finished" / made_once.name))
 
 
 def finish(folder: Path, spec: RunSpec) -> Path:

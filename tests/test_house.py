@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,40 @@ def test_checks_pass(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("name", ["ruff", "mypy"])
+def test_a_new_release_of_what_judges_the_code_changes_no_verdict(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (line,) = [one for one in project["optional-dependencies"]["test"] if one.startswith(name)]
+    major, minor = map(int, version(name).split(".")[:2])
+    assert line == f"{name}>={major}.{minor},<{major}.{minor + 1}"
+
+
+def anchors(document: str) -> set[str]:
+    """What a link can name of a document: its headings, as GitHub makes anchors of them."""
+    found: dict[str, int] = {}
+    text = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
+    for heading in re.findall(r"^#+ +(.+?)[ #]*$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        found[anchor] = found.get(anchor, -1) + 1
+        if found[anchor]:
+            found[f"{anchor}-{found[anchor]}"] = 0
+    return set(found)
+
+
+def test_anchors_are_githubs() -> None:
+    text = "# Of `a_b`, twice\n## Twice\n```sh\n# none\n```\n### Twice\n## [It's](x.md) – so\n"
+    assert anchors(text) == {"of-a_b-twice", "twice", "twice-1", "its--so"}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_in_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)", document.read_text()):
         if not target.startswith(("http://", "https://")):
-            assert (document.parent / target).exists(), target
+            name, _, anchor = target.partition("#")
+            path = document.parent / name if name else document
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path.read_text()), target
 
 
 def test_the_readme_tree_names_every_source_file_and_no_other() -> None:

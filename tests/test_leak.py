@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
@@ -35,6 +37,19 @@ def test_independent_decoys_leave_that_reader_at_chance(context: int) -> None:
     assert scores.retention == pytest.approx((1 / 9 + 1 / 8) / 2)
     assert scores.item_accuracy == pytest.approx((1 / 9 + 1) / 2)
     assert scores.second_mention_accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("decoys", "retention"), [("published", "0.562"), ("independent", "0.118")]
+)
+def test_the_command_shows_the_leak_of_the_decoys_that_are_asked_for(
+    run: Callable[..., tuple[int, bytes, str]], decoys: str, retention: str
+) -> None:
+    code, output, errors = run("article", "--leak", "--contexts", "64", "--decoys", decoys)
+    assert (code, errors) == (0, "")
+    head, _, line = [line.split("|") for line in output.decode().splitlines()[2:]]
+    assert (head[5].strip(), line[5].strip()) == ("first-mention rule", retention)
+    assert ("are not shown to it" in output.decode()) == (decoys == "independent")
 
 
 def test_a_report_on_the_articles_task_says_what_leaks() -> None:

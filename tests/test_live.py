@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
-from rulekeep.commands.live import _outcome
+from rulekeep.commands.live import _outcome, shown
 from rulekeep.commands.runs import _scores
 from rulekeep.sweep import Job, JobFinished
 
@@ -46,7 +47,8 @@ def sweep():
     mixers = ("{NAME}:Kept", "{NAME}:Failing")
     return [RunSpec(mixer=mixer, steps=STEPS, **small) for mixer in mixers]
 """
-COMMAND = [sys.executable, "-m", "rulekeep"]
+# Side by side on one core too: one of the two runs of `long.py` does not end.
+SWEEP_COMMAND = [sys.executable, "-m", "rulekeep", "sweep", "--workers", "2"]
 LABEL = f"recite {NAME}:Kept context 64 seed 1"
 
 
@@ -80,7 +82,7 @@ def on_a_terminal(command: list[str], folder: Path) -> tuple[int, str]:
 
 
 def test_a_terminal_shows_a_live_table_and_names_as_they_are(folder: Path) -> None:
-    code, shown = on_a_terminal([*COMMAND, "sweep", "short.py", "--out", "runs"], folder)
+    code, shown = on_a_terminal([*SWEEP_COMMAND, "short.py", "--out", "runs"], folder)
     assert code == 1
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     for counts in ("0 of 2 done, 0 running, 0 failed", "1 running, 1 failed"):
@@ -96,7 +98,7 @@ def test_a_terminal_shows_a_live_table_and_names_as_they_are(folder: Path) -> No
 
 def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
     done = subprocess.run(
-        [*COMMAND, "sweep", "short.py", "--out", "runs"],
+        [*SWEEP_COMMAND, "short.py", "--out", "runs"],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -113,24 +115,30 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
 
 
 def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "sweep", "long.py", "--out", "my runs"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-        # A shell that starts the tests in the background has it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert process.stderr is not None
-    assert process.stderr.readline() == "2 runs to make in my runs\n"
-    # Not before its line is out: a record is on disk a moment sooner.
-    failed = process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    output, said = process.communicate(timeout=60)
+    arguments = ["sweep", "--workers", "2", "long.py", "--out", "my runs"]
+    with tiny.started(*arguments, cwd=folder) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "2 runs to make in my runs\n"
+        # Not before its line is out: a record is on disk a moment sooner.
+        failed = process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        output, said = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
     assert failed.startswith("[1/2] ")
     assert said == (
         "interrupted: 0 of 2 runs are finished; for the rest: rulekeep resume 'my runs'\n"
     )
+
+
+def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else Ctrl-C between the two would count one run less than was said."""
+    job = Job("runs", "an id", "a run", 4)
+    event = JobFinished(job, {"status": "failed", "reason": "no luck"})
+    passed_on = shown(iter([event]), [job])
+    assert next(passed_on) == event
+    assert capsys.readouterr().err == ""
+    assert list(passed_on) == []
+    assert capsys.readouterr().err == "[1/1] a run: failed: no luck, 0 s since the start\n"
 
 
 def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:

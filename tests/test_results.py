@@ -775,3 +775,14 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
 def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(str(ROOT / "results" / folder)) == 0
     assert ", 0 broken, 0 runs without a record" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", RUN_FOLDERS)
+def test_the_committed_records_are_all_read(folder: str) -> None:
+    root = ROOT / "results" / folder
+    kept = read_runs(root)
+    # One that another test has read first is set aside by now: its folder stands, and a note.
+    assert kept.notes == []
+    assert [one["id"] for one in kept.records] == sorted(
+        path.name for path in root.iterdir() if path.is_dir()
+    )

@@ -20,11 +20,18 @@ def test_serial_changes_the_cells_of_the_memory_only() -> None:
     assert serial == ["compressed"] * 3
 
 
+def test_every_cell_of_a_grid_has_the_decoys_that_were_asked_for() -> None:
+    cells = ArticleSpec(decoys="independent", serial=True).cells()
+    assert [cell.decoys for cell in cells] == ["independent"] * 6
+    assert {cell.decoys for cell in ArticleSpec().cells()} == {"published"}
+
+
 def test_labels_tell_every_cell_apart() -> None:
     spec = ArticleSpec(seeds=(1, 2))
     serial = ArticleSpec(seeds=(1, 2), serial=True)
-    cells = {*spec.cells(), *serial.cells()}
-    assert len({cell.label for cell in cells}) == len(cells) == 18
+    independent = ArticleSpec(seeds=(1, 2), decoys="independent")
+    cells = {*spec.cells(), *serial.cells(), *independent.cells()}
+    assert len({cell.label for cell in cells}) == len(cells) == 30
 
 
 @pytest.mark.parametrize(

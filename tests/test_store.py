@@ -1,4 +1,4 @@
-"""Records on disk: whole or not there. About 4 s."""
+"""Records on disk: whole or not there. About 8 s."""
 
 import json
 import math
@@ -6,9 +6,12 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
+from bad_files import hollow
 
 from rulekeep.store import (
     CorruptRecordError,
@@ -227,6 +230,36 @@ def test_a_record_in_a_folder_that_is_read_only_is_said_and_left(
     (note,) = kept.notes
     assert note.startswith("run run: record.json: ")
     assert note.endswith("; cannot be set aside: Read-only file system")
+
+
+def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_aside(
+    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    # As committed runs stand: the record is all there is of each.
+    hollow(tmp_path / "runs", tiny.tiny())
+    broken = tmp_path / "runs" / "broken" / "record.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    told = "run broken: record.json.corrupt-1 was set aside as corrupt"
+
+    def verified() -> tuple[int, str, list[str]]:
+        code, output, errors = run("verify", "runs")
+        return code, output.decode(), errors.splitlines()
+
+    counts = "1 records whole, 1 broken, 0 runs without a record\n"
+    code, output, (said,) = verified()
+    assert (code, output) == (1, counts)
+    assert "run broken: record.json: not readable as JSON" in said
+    first, again = read_runs(tmp_path / "runs"), read_runs(tmp_path / "runs")
+    assert len(first.records) == len(again.records) == 1
+    (note,) = first.notes
+    assert note.endswith("; set aside as record.json.corrupt-1")
+    assert again.notes == [told]
+    code, output, errors = verified()
+    assert (code, output) == (1, counts)
+    assert errors == ["run broken: plan.json: there is none", told]
+    run("report", "runs")
+    assert told in (tmp_path / "runs" / "report" / "report.md").read_text()
 
 
 def test_an_attempt_clears_what_a_killed_one_left_and_no_plan_in_writing(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from pyarrow import parquet
 from reading import make
 
@@ -290,14 +290,10 @@ def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     arguments = ["data", "recite", "--context", "4096", "--n", "1000000", "--out", "x.jsonl"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "rulekeep", *arguments], cwd=tmp_path,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    while driver.poll() is None and not any(path.stat().st_size for path in tmp_path.iterdir()):
-        time.sleep(0.05)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=60)
+    with tiny.started(*arguments, cwd=tmp_path) as driver:
+        tiny.until(lambda: any(path.stat().st_size for path in tmp_path.iterdir()), driver)
+        os.killpg(driver.pid, signal.SIGINT)
+        _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert errors == "rulekeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []

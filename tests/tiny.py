@@ -10,7 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )  # fmt: skip
+
+
+@contextmanager
+def started(*arguments: str, cwd: Path, **options: Any) -> Iterator[subprocess.Popen]:
+    """As `start`; however a test ends, the command does not outlive it."""
+    with start(*arguments, cwd=cwd, **options) as driver:
+        try:
+            yield driver
+        finally:
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
 
 
 def rulekeep(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess:

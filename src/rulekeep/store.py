@@ -122,15 +122,15 @@ class RunFolder:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """The runs of a folder, in the order of their names, those too whose plan is lost."""
+    """The runs of a folder, in the order of their names; lost or broken ones are among them."""
     return [RunFolder(path) for path in sorted(root.iterdir()) if _is_run(path)]
 
 
 def _is_run(path: Path) -> bool:
-    return (
-        (path / "plan.json").exists()
-        or (path / "record.json").exists()
-        or any(path.glob("plan.json.corrupt-*"))
+    # A record may stand without its plan: set aside as corrupt, it is all there is of its run.
+    return any(
+        (path / name).exists() or any(path.glob(f"{name}.corrupt-*"))
+        for name in ("plan.json", "record.json")
     )
 
 

@@ -43,6 +43,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
             else:
+                # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
+                yield event
                 steps.pop(event.job.id, None)
                 finished_steps += event.job.steps
                 good = event.record["status"] in RESULTS
@@ -56,8 +58,6 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
             progress.update(
                 whole, description=counted(), completed=finished_steps + sum(steps.values())
             )
-            if isinstance(event, JobFinished):
-                yield event
 
 
 def _outcome(event: JobFinished) -> str:
