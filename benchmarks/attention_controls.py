@@ -10,9 +10,9 @@ sees and the eight taps of our memory's gate do. So attention gets taps as well
 (`convolved_attention.py`), and the signal of how early a token is: `recite`, `apply` and `override`
 by the protocol of the exam, as our memory in the preset `beyond`. Dev looks at the lengths trained
 on, and its first seed alone chooses the rate: where that seed keeps more with another one at 4,096
-tokens, or others do not learn with it, the other rate is run as well, in attention's favour. Early
-rules of `recite` and `apply` are tested at 16,384 tokens too, as in the preset `beyond-attention`,
-at the rate that keeps more at 4,096.
+tokens, or others do not learn with it, the other rate is run as well, in attention's favour; early
+rules of `recite` have that of its marked ones. Early rules of `recite` and `apply` are tested at
+16,384 tokens too, as in the preset `beyond-attention`, at the rates that every seed learns with.
 """
 
 import sys
@@ -33,16 +33,17 @@ CONVOLVED = contestants(
     "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]"
 )
 TASKS = ("recite", "apply", "override")
-# One that dev did not choose, for each cell that has one aside.
+# One that dev did not choose, for each cell.
 ASIDE_RATES = {
+    ("recite", "early"): 3e-3,
     ("recite", "marked"): 3e-3,
     ("apply", "early"): 1e-2,
     ("apply", "marked"): 1e-2,
     ("override", "early"): 1e-2,
     ("override", "marked"): 1e-2,
 }
-# What is tested at 16,384 tokens as well, and at what rate.
-FAR, FAR_RATES = 16384, {("recite", "early"): 1e-3, ("apply", "early"): 1e-2}
+# What is tested at 16,384 tokens as well, and at what rates.
+FAR, FAR_RATES = 16384, {("recite", "early"): (1e-3, 3e-3), ("apply", "early"): (1e-2,)}
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -57,8 +58,8 @@ def aside() -> Sequence[AnySpec]:
     specs = list[RunSpec]()
     for (task, placement), rate in ASIDE_RATES.items():
         specs += _of_cell(task, placement, rate, SEEDS[1:] if placement == "marked" else SEEDS)
-    for (task, placement), rate in FAR_RATES.items():
-        for spec in _of_cell(task, placement, rate, SEEDS):
+    for (task, placement), rates in FAR_RATES.items():
+        for spec in (one for rate in rates for one in _of_cell(task, placement, rate, SEEDS)):
             tested = {"test_contexts": (min(spec.test_contexts), FAR)}
             few = {"long_test_examples": BEYOND_ATTENTION_TESTS}
             specs.append(spec.model_copy(update={**tested, **few}))
