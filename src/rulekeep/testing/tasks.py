@@ -115,8 +115,8 @@ def _share_of_equal_rows(one: Sample, other: Sample) -> float:
 
 
 def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
-    n, answer = DRAWN, task.answer_length
-    wrong = said_of_tables(sample, n, context, answer)
+    n, answer = DRAWN, context - sample.answer_start
+    wrong = said_of_tables(sample, n, context)
     yield Row(
         "tables are aligned", not wrong,
         ", ".join(wrong) or f"tokens {(n, context)}, masks {(n, answer)}",

@@ -1,0 +1,86 @@
+"""What a drawn sample must be: every task of ours is, and what is not is told in one line."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from rulekeep import presets
+from rulekeep.mixed_recall import MixedRecall
+from rulekeep.sample_form import said_of_sample
+from rulekeep.screening import screen
+from rulekeep.tasks import Apply, Override, Recall, Recite, SampledTask
+from rulekeep.testing import check_task
+
+ZOOLOGY = Recall.options_type.parse(layout="zoology")
+TASKS = {
+    "recite": Recite(),
+    "apply": Apply(),
+    "override": Override(),
+    "recall": Recall(),
+    "recall zoology": Recall(ZOOLOGY),
+    "mixed recall": MixedRecall(),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("context", [128, 256])
+def test_every_task_draws_its_samples_in_the_form_that_is_asked(name: str, context: int) -> None:
+    task = TASKS[name]
+    assert said_of_sample(task, task.sample("train", context, 3, seed=1), 3, context) is None
+
+
+@pytest.mark.parametrize("name", ["recite", "recall zoology"])
+@pytest.mark.parametrize("start", [0, -1, 128])
+def test_an_answer_that_starts_nowhere_is_told(name: str, start: int) -> None:
+    task = TASKS[name]
+    sample = task.sample("train", 128, 3, seed=1)._replace(answer_start=start)
+    said = said_of_sample(task, sample, 3, 128)
+    assert said is not None
+    assert said == f"answer_start: {start}, must be from 1 to 127"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tables_that_do_not_reach_from_the_answers_start_to_the_end_are_told(name: str) -> None:
+    task = TASKS[name]
+    sample = task.sample("train", 128, 3, seed=1)
+    early = sample._replace(answer_start=sample.answer_start - 1)
+    short = sample._replace(chance=np.ones((3, 1)))
+    for wrong, first in ((early, "supervised: "), (short, "chance: [3, 1], must be [3, ")):
+        said = said_of_sample(task, wrong, 3, 128)
+        assert said is not None
+        assert said.startswith(first)
+
+
+def test_a_run_on_scattered_answers_is_screened_and_not_refused() -> None:
+    spec = next(iter(presets.literature([])))
+    assert spec.task == presets.LITERATURE_TASK
+    screen(spec)
+
+
+@pytest.mark.parametrize("layout", ["exam", "zoology"])
+@pytest.mark.parametrize("command", ["show", "data"])
+def test_commands_draw_both_layouts_of_recall(
+    run: Callable[..., tuple[int, bytes, str]], command: str, layout: str
+) -> None:
+    code, output, errors = run(
+        command, "recall", "--context", "128", "--n", "2", "--layout", layout
+    )
+    assert (code, "must be" in errors) == (0, False)
+    assert len(output.splitlines()) >= 2
+
+
+def test_scattered_answers_are_held_against_the_contract_of_a_task() -> None:
+    rows = check_task(Recall, context=256, examples=2000, layout="zoology")
+    said = {row.property: row.passed for row in rows}
+    assert said.pop("tables are aligned")
+    assert said.pop("first uses have a source before them")
+    # Every property was looked at, to the last.
+    assert "readers without memory stay at chance" in said
+
+
+def test_every_sampled_task_is_here() -> None:
+    from rulekeep.tasks import TASKS as NAMED
+
+    sampled = {kind for kind in NAMED.values() if issubclass(kind, SampledTask)}
+    assert sampled <= {type(task) for task in TASKS.values()}
