@@ -118,6 +118,13 @@ def test_a_broken_task_is_named_by_what_is_broken(task: type[SampledTask], named
     assert named in failed(task)
 
 
+@pytest.mark.parametrize("task", [Unseeded, Unsupervised, Misaligned])
+def test_what_is_not_looked_at_where_tables_do_not_fit_is_said(task: type[SampledTask]) -> None:
+    *_, last = check_task(task, context=96, examples=400, rules=2)
+    assert (last.passed, last.property) == (None, "sources, splits, chance, certificate")
+    assert last.compared.startswith("skipped: ")
+
+
 def test_options_that_cannot_be_are_a_usage_error() -> None:
     with pytest.raises(UsageError, match="rules 33"):
         check_task(Recite, rules=33)
