@@ -20,6 +20,7 @@ Draws `retention.png` into results/beyond, or the last folder given: the figure 
 import math
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,10 +168,17 @@ def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Gr
 
 def steps_to_learn(group: Group, figure: str) -> float:
     """Median over the seeds of the first look at dev that reaches it; infinite where none does."""
-    return statistics.median(
-        next((row["step"] for row in run.history if row[figure] >= LEARNED_RETENTION), math.inf)
+    return statistics.median(learned_at(group, figure).values())
+
+
+def learned_at(group: Group, figure: str) -> dict[int, float]:
+    """The first look at dev that reaches it, by seed; infinite where none does."""
+    return {
+        run.seed: next(
+            (row["step"] for row in run.history if row[figure] >= LEARNED_RETENTION), math.inf
+        )
         for run in group.runs.values()
-    )
+    }
 
 
 def _attention(contest: Contest, context: int) -> list[Group]:
@@ -266,6 +274,11 @@ def corrected(found: list[tuple[Contest, Group]], figure: str, context: int) -> 
     for contest, ours in found:
         if (more := more_than_best(contest, ours, figure, context)) is not None:
             tested[task_of(contest)] = float(ttest_1samp([*more.by_seed.values()], 0.0).pvalue)
+    return holm(tested)
+
+
+def holm(tested: Mapping[str, float]) -> dict[str, float]:
+    """Each p corrected for all of them (Holm 1979)."""
     least, result = 0.0, {}
     for place, (name, p) in enumerate(sorted(tested.items(), key=lambda one: one[1])):
         # None may be less probable than one with a smaller p.

@@ -13,11 +13,15 @@ early rules, 7 to 9 on marked ones. Retention on test, mean over the seeds with 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import LADDER, SEEDS, ladder
 from rulekeep.specs import AnySpec, RunSpec
 from rulekeep.store import read_runs
+
+if TYPE_CHECKING:
+    from catalogue_table import Row
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNGS, ROOT = RESULTS / "catalogue", RESULTS / "ladder-rates"
@@ -44,24 +48,37 @@ def sweep() -> Sequence[AnySpec]:
     return specs
 
 
+def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
+    """What was run by placement, rung and rate; None while seeds are missing."""
+    from catalogue_table import row_of
+    from ladder_table import CONTEXTS
+
+    records = [record for root in roots for record in read_runs(root).records]
+    found = {}
+    for rate in RATES:
+        at_rate = [one for one in records if one["spec"]["learning_rate"] == rate]
+        for placement, rungs in ASKED.items():
+            for rung in rungs:
+                row = row_of(LADDER[rung - 1], at_rate, "recite", placement, CONTEXTS)
+                found[placement, rung, rate] = row
+    return found
+
+
 def page(*roots: Path) -> str:
     """The table, as Markdown."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from catalogue_table import row_of
     from exam_table import text_of
     from ladder_table import CONTEXTS, NONE, gain
 
-    records = [record for root in roots for record in read_runs(root).records]
-    longest = CONTEXTS[-1]
+    found, longest = rows(*roots), CONTEXTS[-1]
     head = ["recite", "rung", "rate", *(f"{at:,} tokens" for at in CONTEXTS)]
     head += [f"seeds 1 to 5 at {longest:,}", "gain over the rung before, same rate"]
     body = []
     for placement, rungs in ASKED.items():
         for rate in RATES:
-            at_rate = [one for one in records if one["spec"]["learning_rate"] == rate]
             before = None
             for rung in rungs:
-                row = row_of(LADDER[rung - 1], at_rate, "recite", placement, CONTEXTS)
+                row = found[placement, rung, rate]
                 cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
                 each = {} if row is None else row.seeds[longest]
                 seeds = ", ".join(f"{kept:.3f}" for _, kept in sorted(each.items()))

@@ -450,22 +450,11 @@ def test_what_our_memory_has_more_than_the_best_attention_is_said_and_corrected(
     assert stand == {"retention": {"recite, early"}, "exact": {"recite, marked", *whole}}
 
 
-def test_holms_correction_is_that_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holms_correction_is_that_of_the_book() -> None:
     table = script("beyond_table")
     # Holm 1979: of m, the smallest times m, the next times m - 1, none below one before it.
     given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    monkeypatch.setattr(table, "task_of", lambda contest: contest)
-    monkeypatch.setattr(
-        table, "more_than_best", lambda name, *_: paired_difference({1: 1.0, 2: 2.0}, {1: 0, 2: 0})
-    )
-    turn = iter(given.values())
-
-    def tested(*_: object) -> object:
-        return type("Tested", (), {"pvalue": next(turn)})
-
-    monkeypatch.setattr(table, "ttest_1samp", tested)
-    corrected = table.corrected([(name, None) for name in given], "retention", 4096)
-    assert corrected == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert table.holm(given) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
 def test_evidence_states_in_how_many_steps_less_or_more_our_memory_learns() -> None:
@@ -475,13 +464,7 @@ def test_evidence_states_in_how_many_steps_less_or_more_our_memory_learns() -> N
         (pair,) = (one for one in table.read(*table.FOLDERS) if table.task_of(one[0]) == task)
         contest, ours = pair
         best = table.best_on_dev(contest, figure, 256)
-        steps = [
-            {
-                run.seed: next(row["step"] for row in run.history if row[figure] >= 0.9)
-                for run in group.runs.values()
-            }
-            for group in (best, ours)
-        ]
+        steps = [table.learned_at(group, figure) for group in (best, ours)]
         one = paired_difference(*(steps if figure == "retention" else steps[::-1])).summary
         assert one.low > 0
         return one.text(0 if figure == "retention" else 1)
@@ -705,24 +688,10 @@ def test_readme_and_findings_state_what_rungs_keep_of_marked_rules(rungs: dict) 
 
 
 def test_what_the_ladder_gains_at_equal_rates_is_said() -> None:
-    table, row_of = script("ladder_rates"), script("catalogue_table").row_of
+    table = script("ladder_rates")
     assert table.page(table.RUNGS, table.ROOT) in EVIDENCE.read_text()
-    every = [one for root in (table.RUNGS, table.ROOT) for one in read_runs(root).records]
-    kept = {
-        (placement, rung, rate): row.seeds[16384]
-        for rate in table.RATES
-        for placement, rungs in table.ASKED.items()
-        for rung in rungs
-        if (
-            row := row_of(
-                table.LADDER[rung - 1],
-                [one for one in every if one["spec"]["learning_rate"] == rate],
-                "recite",
-                placement,
-                (16384,),
-            )
-        )
-    }
+    rows = table.rows(table.RUNGS, table.ROOT)
+    kept = {place: row.seeds[16384] for place, row in rows.items()}
     gains = {
         (placement, rung, rate): paired_difference(
             kept[placement, rung, rate], kept[placement, rung - 1, rate]
