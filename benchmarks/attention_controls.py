@@ -101,8 +101,8 @@ def page(*roots: Path) -> str:
                 others["the same, not dev's rate"] = other
             for name, row in {**others, "sparse_delta": ours}.items():
                 cells = [text_of(getattr(row, figure)[at]) for figure, at in asked]
-                each = ", ".join(f"{kept:.3f}" for _, kept in sorted(row.seeds[LONG].items()))
-                body.append([f"{task}, {placement}", name, f"{row.rate:.3g}", *cells, each])
+                beside = [f"{row.rate:.3g}", *cells, row.by_seed(LONG)]
+                body.append([f"{task}, {placement}", name, *beside])
             for row in others.values():
                 more = [paired_difference(ours.seeds[at], row.seeds[at]) for at in CONTEXTS]
                 cells = [difference.summary.text() for difference in more]

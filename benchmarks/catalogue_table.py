@@ -68,6 +68,10 @@ class Row(NamedTuple):
         found = self.retention[context]
         return math.inf if found is None or found.mean is None else -found.mean
 
+    def by_seed(self, context: int) -> str:
+        """What each seed keeps at a length, in their order: a cell of a table."""
+        return ", ".join(f"{kept:.3f}" for _, kept in sorted(self.seeds[context].items()))
+
 
 def page(records: Sequence[Record]) -> str:
     """Every table of docs/evidence.md, as Markdown, each under what it compares."""

@@ -64,9 +64,9 @@ def page(*roots: Path) -> str:
     rows = [row_of(one, records, "recite", "early", CONTEXTS) for *_, one in GATES]
     for (sight, speed, name, _), row in zip(GATES, rows, strict=True):
         cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
-        each = [] if row is None else [kept for _, kept in sorted(row.seeds[longest].items())]
+        seeds = row.by_seed(longest) if row else ""
         gained = NONE if row is rows[0] else gain(row, rows[0])
-        body.append([sight, speed, name, *cells, ", ".join(f"{kept:.3f}" for kept in each), gained])
+        body.append([sight, speed, name, *cells, seeds, gained])
     return markdown_table(head, body) + "\n"
 
 

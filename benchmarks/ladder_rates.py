@@ -80,8 +80,7 @@ def page(*roots: Path) -> str:
             for rung in rungs:
                 row = found[placement, rung, rate]
                 cells = [text_of(row and row.retention[context]) for context in CONTEXTS]
-                each = {} if row is None else row.seeds[longest]
-                seeds = ", ".join(f"{kept:.3f}" for _, kept in sorted(each.items()))
+                seeds = row.by_seed(longest) if row else ""
                 gained = NONE if before is None else gain(row, before)
                 body.append([placement, str(rung), f"{rate:g}", *cells, seeds, gained])
                 before = row
