@@ -1,8 +1,10 @@
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 
-from rulekeep.plots import Curve, article_overview, as_bytes
+from rulekeep.plots import Curve, article_overview, as_bytes, shown
 from rulekeep.report.charts import legend_names
 
 
@@ -66,6 +68,36 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert first == second
     ElementTree.fromstring(first)
     assert as_bytes(article_overview([curve("a", 64, 7)], "CPU"), "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_file_is_described_by_the_values_that_its_figure_shows(place: int) -> None:
+    first, same, other = (
+        article_overview([curve("attention", 64, 7), curve("compressed", 64, 7)], "CPU")
+        for _ in range(3)
+    )
+    as_bytes(same, "png")
+    assert shown(first) == shown(same)
+    axes = other.axes[place]
+    if axes.lines:
+        axes.lines[0].set_ydata([0.5, 0.6])
+    else:
+        axes.patches[0].set_height(2.001)
+    assert shown(other) != shown(first)
+    (described,) = re.findall(rb"Description\x00([0-9a-f]{64})", as_bytes(first, "png"))
+    assert described.decode() == shown(first)
+    assert shown(first) in as_bytes(first, "svg").decode()
+
+
+def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:
+    found = []
+    for name, shade in (("a", 0.5), ("b", 0.5), ("a", 0.6)):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_yticks([0], [name])
+        axes.imshow([[shade]])
+        found.append(shown(figure))
+    assert len(set(found)) == 3
 
 
 def test_a_legend_says_what_tells_two_mixers_apart_and_cuts_it_off_nowhere() -> None:

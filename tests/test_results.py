@@ -16,6 +16,7 @@ from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
 from rulekeep.explain.record import GATE, read_explanation
+from rulekeep.plots import shown
 from rulekeep.presets import BEYOND, CATALOGUE, CATALOGUE_16_KIB, PRESETS, ladder
 from rulekeep.report import merged
 from rulekeep.resolving import described
@@ -43,6 +44,8 @@ RUN_FOLDERS = (
     "ladder-rates",
 )
 # What an adult reads of plain text in the mean (Brysbaert 2019).
+# What a figure shows, in its file.
+DESCRIBED = re.compile(rb"Description\x00([0-9a-f]{64})")
 WORDS_A_MINUTE = 238
 QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
 
@@ -843,6 +846,20 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     assert table.headline(found) in README
     evidence = EVIDENCE.read_text()
     assert all(part in evidence for part in table.details(found))
+
+
+def test_committed_figures_show_what_the_records_give() -> None:
+    drawn = {}
+    for name in ("catalogue_table", "ladder_table"):
+        table = script(name)
+        figure = table.figure(read_runs(table.ROOT).records)
+        drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
+    table = script("beyond_table")
+    (now,) = DESCRIBED.findall(table.figure(table.read(*table.FOLDERS)))
+    drawn[table.DRAWN / table.FIGURE] = now
+    assert {path.name: DESCRIBED.findall(path.read_bytes()) for path in drawn} == {
+        path.name: [now] for path, now in drawn.items()
+    }
 
 
 def test_the_findings_state_how_soon_our_memory_learns_beside_the_best_attention() -> None:

@@ -3,13 +3,17 @@
 Colours are Okabe and Ito's, told apart with any colour vision; markers differ as well.
 """
 
+import hashlib
 import io
+import json
 from collections.abc import Sequence
 from typing import TypedDict
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _PUBLISHED = ("attention", "compressed", "compressed (serial)")
@@ -53,12 +57,40 @@ def article_overview(curves: Sequence[Curve], device: str) -> Figure:
 
 
 def as_bytes(figure: Figure, file_format: str) -> bytes:
-    """A figure as PNG or SVG, the same bytes for the same rows."""
+    """A figure as PNG or SVG, the same bytes for the same rows, described by what it shows."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if file_format == "svg" else {}
+    metadata = {"Description": shown(figure)} | ({"Date": None} if file_format == "svg" else {})
     with mpl.rc_context({"svg.hashsalt": "rulekeep", "svg.fonttype": "none"}):
         figure.savefig(buffer, format=file_format, dpi=150, metadata=metadata)
     return buffer.getvalue()
+
+
+def shown(figure: Figure) -> str:
+    """A digest of the values, labels and titles in a figure, however they are laid out.
+
+    It stands in a figure's files: so a committed one is told from what its records give by now.
+    """
+    digest = hashlib.sha256()
+    for axes in figure.axes:
+        texts = [axes.get_title("left"), axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+        for axis in (axes.xaxis, axes.yaxis):
+            ticks = axis.get_major_locator()
+            # Names of rows; where ticks of numbers stand is found as they are drawn.
+            if isinstance(ticks, FixedLocator):
+                texts += axis.get_major_formatter().format_ticks(list(ticks()))
+        texts += [text.get_text() for text in axes.texts]
+        values = [np.asarray(line.get_xydata()) for line in axes.lines]
+        values += [
+            np.asarray(path.vertices) for lines in axes.collections for path in lines.get_paths()
+        ]
+        values += [np.asarray(image.get_array()) for image in axes.images]
+        for patch in axes.patches:
+            values.append(patch.get_patch_transform().transform(patch.get_path().vertices))
+        texts += [f"{line.get_label()} {line.get_color()}" for line in axes.lines]
+        texts += [str(patch.get_label()) for patch in axes.patches]
+        rounded = [[f"{value:.6g}" for value in one.ravel()] for one in values]
+        digest.update(json.dumps([texts, rounded]).encode())
+    return digest.hexdigest()
 
 
 def _over_steps(
