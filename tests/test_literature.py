@@ -56,7 +56,8 @@ def all_specs() -> list[RunSpec]:
 
 def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
     """What a run of these leaves, per cent right at its end; it had a half of it before."""
-    (one,) = (c for c in LITERATURE if (c.mixer, c.settings["width"]) == (mixer, width))
+    every = (*LITERATURE, *script("literature_table").CONVOLVED)
+    (one,) = (c for c in every if (c.mixer, c.settings["width"]) == (mixer, width))
     (grid, *_) = literature([], mixers=[one])
     spec = grid.model_copy(update={"steps": LITERATURE_STEPS, "seed": seed, "evaluate_every": 900})
     share = accuracy / 100
@@ -174,6 +175,37 @@ def test_a_run_that_is_at_its_end_and_below_differs(table: ModuleType) -> None:
     said = table.verdict(table.PUBLISHED["attention", 32], list(runs.values()))
     assert said.said == "differs by -19.0 (1 of 2 seeds)"
     assert "3.4% of the published tokens" in said.cause
+
+
+@pytest.mark.parametrize(("reached", "cause"), [(99.4, "no convolution"), (40.0, "3.5% of the")])
+def test_attention_lacks_a_convolution_where_the_one_that_has_it_agrees(
+    table: ModuleType, reached: float, cause: str
+) -> None:
+    records = [record(table.TAPS, 32, seed, reached) for seed in LITERATURE_SEEDS]
+    records += [record("attention", 32, seed, 5.0) for seed in LITERATURE_SEEDS]
+    (row,) = (line for line in table.tables(records).splitlines() if "| 5.0, 5.0 |" in line)
+    assert row.startswith("| attention, without one | 32 | ≥ 99 | 5.0 |")
+    assert row.rpartition("not converged")[2].split(" | ")[1].startswith(cause)
+
+
+def test_the_sweep_beside_the_preset_differs_from_it_in_the_mixer_alone(table: ModuleType) -> None:
+    apart = {"mixer", "mixer_options", "added_positions"}
+    plain, convolved = (
+        [spec.model_dump(exclude=apart) for spec in specs]
+        for specs in (
+            [spec for spec in literature([]) if spec.mixer == "attention"], table.sweep([])
+        )
+    )  # fmt: skip
+    assert plain == convolved
+
+
+def test_a_run_that_is_solved_early_has_seen_fewer_tokens(table: ModuleType) -> None:
+    ended, whole = record("ssd", 16, 1, 99.9), record("ssd", 16, 2, 99.9)
+    ended["history"] = ended["history"][:5]
+    seen = [table.seen(RunSpec.parse_json(one["spec"])) for one in (ended, whole)]
+    mean = (seen[0][4 * 900 - 1] + seen[1][-1]) / 2
+    assert mean < 20e6
+    assert f"| 99.9, 99.9 | 0.001 | {mean / 1e6:.1f} M |" in table.tables([ended, whole])
 
 
 def test_other_runs_are_left_out_and_a_diverged_one_is_said(table: ModuleType) -> None:
