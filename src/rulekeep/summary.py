@@ -95,12 +95,11 @@ def summarise_scores(values: Sequence[float]) -> Summary:
 class LearnedShare(NamedTuple):
     """How many seeds learned the task, with the Wilson 95 % interval of their share.
 
-    `seeds` counts every seed of the cell; the `diverged` ones among them did not learn.
+    `seeds` counts every seed of the cell; those that diverged did not learn.
     """
 
     learned: int
     seeds: int
-    diverged: int
     low: float
     high: float
 
@@ -108,17 +107,6 @@ class LearnedShare(NamedTuple):
     def share(self) -> float:
         """Learned of all seeds, from 0 to 1."""
         return self.learned / self.seeds
-
-    @property
-    def few(self) -> bool:
-        """Fewer than 5 seeds: marked wherever the share is shown."""
-        return self.seeds < ENOUGH_SEEDS
-
-    def text(self) -> str:
-        """Count, interval of the share, and what a reader must know beside them."""
-        caveats = _caveats(self.seeds, self.seeds, self.diverged)
-        span = f"{self.low:.2f} to {self.high:.2f}"
-        return _with_notes(f"{self.learned} of {self.seeds}", span, *caveats)
 
 
 def learned_share(retentions: Sequence[float]) -> LearnedShare:
@@ -128,10 +116,9 @@ def learned_share(retentions: Sequence[float]) -> LearnedShare:
         ValueError: there is no value, or a finite one is outside 0 to 1.
     """
     _check_scores(retentions)
-    finite = _finite(retentions)
-    learned = sum(value >= LEARNED_RETENTION for value in finite)
+    learned = sum(value >= LEARNED_RETENTION for value in _finite(retentions))
     n = len(retentions)
-    return LearnedShare(learned, n, n - len(finite), *wilson(learned / n, n))
+    return LearnedShare(learned, n, *wilson(learned / n, n))
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:
@@ -147,21 +134,15 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairedDifference:
+class PairedDifference(NamedTuple):
     """What a mechanism scores above its baseline (negative: below), paired by seed.
 
-    `summary` is over `by_seed`, the seeds with a finite figure on both sides. Those in `missing`
-    ran only for the baseline, those in `missing_in_baseline` only for the mechanism. Those in
-    `diverged` or `baseline_diverged` ran for both; `summary.diverged` counts each once.
+    `by_seed` has the seeds with a finite figure on both sides, and `summary` is over them; it
+    counts those that diverged on either side as diverged.
     """
 
     summary: Summary
     by_seed: Mapping[int, float]
-    missing: tuple[int, ...]
-    missing_in_baseline: tuple[int, ...]
-    diverged: tuple[int, ...]
-    baseline_diverged: tuple[int, ...]
 
 
 def paired_difference(
@@ -182,11 +163,7 @@ def paired_difference(
     differences = {seed: values[seed] - baseline[seed] for seed in both}
     return PairedDifference(
         summary=summarise(list(differences.values())),
-        by_seed={seed: float(d) for seed, d in differences.items() if math.isfinite(d)},
-        missing=tuple(sorted(baseline.keys() - values.keys())),
-        missing_in_baseline=tuple(sorted(values.keys() - baseline.keys())),
-        diverged=tuple(seed for seed in both if not math.isfinite(values[seed])),
-        baseline_diverged=tuple(seed for seed in both if not math.isfinite(baseline[seed])),
+        by_seed={seed: d for seed, d in differences.items() if math.isfinite(d)},
     )
 
 
