@@ -9,7 +9,8 @@ tokens seen and by number of pairs. With records it draws `accuracy.svg` beside 
 it says that there are none. `--runs` and `--page` name another folder and another page.
 
 The second sweep is of attention with a short convolution on its queries, keys and values
-(`convolved_attention.py`): published attention has one before it.
+(`convolved_attention.py`), which published attention has before it, and of Mamba-2 with twice the
+key channels: its values are half as wide as published, and so it has as many numbers in its state.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
 from rulekeep.plots import COLOURS, as_bytes
@@ -65,11 +67,19 @@ CONVOLVED = contestants(
         for width in (16, 32, 64)
     )
 )
-TAPS = CONVOLVED[0].mixer
+WIDER = contestants(
+    ",".join(
+        f"ssd[width={width},heads={width // 8},key_width=32,output_gate=true,"
+        "short_convolution=true]"
+        for width in (32, 64)
+    )
+)
+TAPS, LARGER = CONVOLVED[0].mixer, "ssd[key_width=32]"
 NAMES = {
     TAPS: "attention, with a convolution",
     "attention": "attention, without one",
     "ssd": "Mamba-2 (`ssd`)",
+    LARGER: "Mamba-2, 32 key channels",
     "gated_delta": "Gated DeltaNet",
 }
 # arXiv 2506.04761: mixer and width.
@@ -77,6 +87,8 @@ PUBLISHED = {
     ("ssd", 16): Published(46.9, 2.3),
     ("ssd", 32): Published(75.1, 4.9),
     ("ssd", 64): Published(89.6, 6.1),
+    (LARGER, 32): Published(75.1, 4.9),
+    (LARGER, 64): Published(89.6, 6.1),
     ("gated_delta", 16): Published(38.4),
     ("gated_delta", 32): Published(79.0),
     ("gated_delta", 64): Published(99, at_least=True),
@@ -89,8 +101,8 @@ PUBLISHED = {
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """Attention with a short convolution, as the preset runs the others."""
-    return literature(records, mixers=CONVOLVED)
+    """Attention with a short convolution and the larger Mamba-2, as the preset runs the others."""
+    return literature(records, mixers=(*CONVOLVED, *WIDER))
 
 
 class Look(NamedTuple):
@@ -129,7 +141,8 @@ def read(records: Iterable[Mapping[str, Any]]) -> Runs:
     found: Runs = {}
     for record in records:
         spec = record["spec"]
-        cell = (spec.get("mixer"), spec.get("width"))
+        larger = spec.get("mixer_options", {}).get("key_width") == 32 and spec["mixer"] == "ssd"
+        cell = (LARGER if larger else spec.get("mixer"), spec.get("width"))
         kind = (spec.get("task"), spec.get("steps"))
         if kind != (LITERATURE_TASK, LITERATURE_STEPS) or cell not in PUBLISHED:
             continue
@@ -237,7 +250,7 @@ def tables(records: Iterable[Mapping[str, Any]]) -> str:
         place = [NAMES[mixer], str(width)]
         ours = f"{_mean(run.accuracy for run in ended)}" if ended else "–"
         seeds = ", ".join("diverged" if run is None else f"{run.accuracy:.1f}" for run in of)
-        rates = ", ".join(sorted({f"{run.rate:g}" for run in ended}))
+        rates = ", ".join(sorted({f"{run.rate:.3g}" for run in ended}))
         tokens = _tokens(ended) if ended else None
         rows.append(
             [
@@ -277,26 +290,27 @@ def table(cells: Sequence[Sequence[str]]) -> str:
 
 def figure(found: Runs) -> Figure:
     """Dev accuracy against tokens seen: a panel a width, a line a seed, the published dotted."""
-    drawn = Figure(figsize=(11, 4), layout="constrained")
+    drawn = Figure(figsize=(11, 4.3), layout="constrained")
+    named: dict[str, Line2D] = {}
     widths = sorted({width for _, width in PUBLISHED})
     for axes, width in zip(drawn.subplots(1, len(widths), sharey=True), widths, strict=True):
         for mixer, colour in zip(NAMES, COLOURS, strict=False):
-            published = PUBLISHED[mixer, width]
+            published = PUBLISHED.get((mixer, width))
+            if published is None:
+                continue
             axes.axhline(published.mean, color=colour, linestyle=":", linewidth=1)
             if published.deviation is not None:
                 low, high = (published.mean + sign * published.deviation for sign in (-1, 1))
                 axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
             done = [run for run in found.get((mixer, width), {}).values() if run is not None]
-            for place, run in enumerate(done):
+            for run in done:
                 x = [look.tokens / 1e6 for look in run.looks]
-                label = NAMES[mixer].replace("`", "") if place == 0 else None
-                axes.plot(x, [look.accuracy for look in run.looks], color=colour, label=label)
+                (line,) = axes.plot(x, [look.accuracy for look in run.looks], color=colour)
+                named.setdefault(NAMES[mixer].replace("`", ""), line)
         axes.set(title=f"width {width}", xlabel="tokens seen (million)", ylim=(0, 102))
         axes.grid(alpha=0.3)
-    first = drawn.axes[0]
-    first.set_ylabel("dev accuracy (%)")
-    if first.get_legend_handles_labels()[0]:
-        first.legend(fontsize=8)
+    drawn.axes[0].set_ylabel("dev accuracy (%)")
+    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=3, fontsize=8)
     drawn.suptitle("A line a seed; dotted: published, with its deviation", fontsize=10)
     return drawn
 

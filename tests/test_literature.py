@@ -56,8 +56,14 @@ def all_specs() -> list[RunSpec]:
 
 def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
     """What a run of these leaves, per cent right at its end; it had a half of it before."""
-    every = (*LITERATURE, *script("literature_table").CONVOLVED)
-    (one,) = (c for c in every if (c.mixer, c.settings["width"]) == (mixer, width))
+    table = script("literature_table")
+    every = (*LITERATURE, *table.CONVOLVED, *table.WIDER)
+    wanted = ("ssd", 32) if mixer == table.LARGER else (mixer, {"ssd": 16}.get(mixer))
+    (one,) = (
+        c
+        for c in every
+        if (c.mixer, c.options.get("key_width"), c.settings["width"]) == (*wanted, width)
+    )
     (grid, *_) = literature([], mixers=[one])
     spec = grid.model_copy(update={"steps": LITERATURE_STEPS, "seed": seed, "evaluate_every": 900})
     share = accuracy / 100
@@ -130,7 +136,7 @@ def test_a_run_has_20_core_minutes_and_all_have_six_hours() -> None:
 
 def test_without_records_the_page_says_so(table: ModuleType) -> None:
     text = table.tables([])
-    assert text.count("no records yet") == 12
+    assert text.count("no records yet") == 14
     assert "accuracy.svg" not in text
 
 
@@ -193,10 +199,24 @@ def test_the_sweep_beside_the_preset_differs_from_it_in_the_mixer_alone(table: M
     plain, convolved = (
         [spec.model_dump(exclude=apart) for spec in specs]
         for specs in (
-            [spec for spec in literature([]) if spec.mixer == "attention"], table.sweep([])
+            [spec for spec in literature([]) if spec.mixer == "attention"],
+            [spec for spec in table.sweep([]) if spec.mixer == table.TAPS],
         )
     )  # fmt: skip
     assert plain == convolved
+
+
+def test_mamba_with_more_key_channels_has_rows_of_its_own(table: ModuleType) -> None:
+    records = [record("ssd", 64, 1, 50.0), record(table.LARGER, 64, 1, 90.0)]
+    text = table.tables(records)
+    assert "| Mamba-2 (`ssd`) | 64 | 89.6 ± 6.1 | 50.0 |" in text
+    assert "| Mamba-2, 32 key channels | 64 | 89.6 ± 6.1 | 90.0 |" in text
+    (larger,) = {
+        spec.mixer_options["heads"]
+        for spec in table.sweep([])
+        if spec.width == 64 and spec.mixer == "ssd"
+    }
+    assert larger == 8
 
 
 def test_a_run_that_is_solved_early_has_seen_fewer_tokens(table: ModuleType) -> None:
