@@ -136,7 +136,7 @@ def test_a_run_has_20_core_minutes_and_all_have_six_hours() -> None:
 
 def test_without_records_the_page_says_so(table: ModuleType) -> None:
     text = table.tables([])
-    assert text.count("no records yet") == 14
+    assert text.count("no records yet") == 13
     assert "accuracy.svg" not in text
 
 
