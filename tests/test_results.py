@@ -42,10 +42,11 @@ RUN_FOLDERS = (
     "attention-controls",
     "attention-controls-aside",
     "ladder-rates",
+    "literature",
 )
-# What an adult reads of plain text in the mean (Brysbaert 2019).
 # What a figure shows, in its file.
 DESCRIBED = re.compile(rb"Description\x00([0-9a-f]{64})")
+# What an adult reads of plain text in the mean (Brysbaert 2019).
 WORDS_A_MINUTE = 238
 QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
 
@@ -860,6 +861,9 @@ def test_committed_figures_show_what_the_records_give() -> None:
     assert {path.name: DESCRIBED.findall(path.read_bytes()) for path in drawn} == {
         path.name: [now] for path, now in drawn.items()
     }
+    table = script("literature_table")
+    found = table.read(read_runs(table.RUNS).records)
+    assert shown(table.figure(found)) in (table.RUNS / table.FIGURE).read_text()
 
 
 def test_the_findings_state_how_soon_our_memory_learns_beside_the_best_attention() -> None:
