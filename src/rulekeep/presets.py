@@ -387,7 +387,7 @@ def _recall_run(
     return {
         "task": LITERATURE_TASK,
         # 64 pairs need 256 tokens, which lengths up to 256 hardly ever have.
-        "context": 320,
+        "context": 384,
         "test_contexts": (256,),
         # Short texts all along, as published, and few at a step: at 64 in a batch and lengths in
         # order, no mixer but attention with a convolution found the look-up (docs/log.md).
