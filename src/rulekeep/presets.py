@@ -115,9 +115,8 @@ WIDE = contestants(
 )
 WIDE_SEEDS = SEEDS[:3]
 # What docs/literature.md compares: heads and key widths where the literature states them, or has
-# them by default; short convolutions and gates as published. Mamba-2 has heads of 16 channels over
-# values of twice the width: as many heads here, of 8, for a head's step starts within 0.001 to 0.1,
-# and a sole head at the least of them.
+# them by default; short convolutions and gates as published. Mamba-2 has heads of 8: their steps
+# start spread over 0.001 to 0.1, and a sole head's at the least of it.
 LITERATURE = contestants(
     ",".join(
         f"attention[width={width},heads=1,positions=rotary],"
@@ -290,17 +289,17 @@ def literature(
 ) -> Sequence[AnySpec]:
     """Associative recall at 256 tokens, against published figures: docs/literature.md, 2 seeds.
 
-    3,200 steps of 64 sequences, 64 tokens long at first and 256 from the middle on: 40.4 million
-    tokens. The rate is chosen on runs of half as many steps, seed 1, by the rule of every preset.
-    Thousands of tokens a CPU second in training, on a core with other work beside it:
+    14,400 steps of 16 sequences, up to 384 tokens long: 33 million tokens, or until it is solved.
+    The rate is chosen on runs of 5,760 steps, seed 1, by the rule of every preset. Thousands of
+    tokens a CPU second in training, on a core with such a run beside it:
 
         width   attention   ssd   gated_delta
-           16         191   173           104
-           32         123   106            81
-           64          68    59            40
+           16         205   112            95
+           32         183    81            82
+           64         112    48            48
 
-    So a run takes 4 to 17 minutes, and 1.7 more for its looks at dev and its test: at most 20.
-    All 18 take 2.9 core-hours; the rates 2.0, and 0.7 more if every grid is extended: 6 at most.
+    So a run takes 3 to 12 minutes, and 1 more for its looks at dev and its test: at most 20.
+    All 18 take 2.2 core-hours; the rates 1.4, and 0.5 more if every grid is extended.
     """
     specs: list[AnySpec] = []
     for one in mixers:
