@@ -256,7 +256,7 @@ def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
 def tables(records: Iterable[Mapping[str, Any]]) -> str:
     """Published and ours; with records, accuracy over tokens and by number of pairs too."""
     found = read(records)
-    runs = {cell: list(found.get(cell, {}).values()) for cell in PUBLISHED}
+    runs = {cell: [run for _, run in sorted(found.get(cell, {}).items())] for cell in PUBLISHED}
     done = {cell: [run for run in of if run is not None] for cell, of in runs.items()}
     rows = [
         [
@@ -316,10 +316,11 @@ def table(cells: Sequence[Sequence[str]]) -> str:
 
 def figure(found: Runs) -> Figure:
     """Dev accuracy against tokens seen: a panel a width, a line a seed, the published dotted."""
-    drawn = Figure(figsize=(11, 4.3), layout="constrained")
+    widths = sorted({width for _, width in found})
+    drawn = Figure(figsize=(3.2 + 2.6 * len(widths), 4.3), layout="constrained")
     named: dict[str, Line2D] = {}
-    widths = sorted({width for _, width in PUBLISHED})
-    for axes, width in zip(drawn.subplots(1, len(widths), sharey=True), widths, strict=True):
+    (panels,) = drawn.subplots(1, len(widths), sharey=True, squeeze=False)
+    for axes, width in zip(panels, widths, strict=True):
         for mixer, colour in zip(NAMES, COLOURS, strict=False):
             published = PUBLISHED.get((mixer, width))
             if published is None:
@@ -336,7 +337,7 @@ def figure(found: Runs) -> Figure:
         axes.set(title=f"width {width}", xlabel="tokens seen (million)", ylim=(0, 102))
         axes.grid(alpha=0.3)
     drawn.axes[0].set_ylabel("dev accuracy (%)")
-    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=3, fontsize=8)
+    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=2, fontsize=8)
     drawn.suptitle("A line a seed; dotted: published, with its deviation", fontsize=10)
     return drawn
 

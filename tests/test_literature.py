@@ -201,6 +201,13 @@ def test_a_seed_that_diverged_is_no_seed_that_agrees(table: ModuleType) -> None:
     assert said.said == "agrees: 42.3 to 51.5 (1 of 2 seeds)"
 
 
+def test_seeds_stand_in_their_order_and_widths_that_are_run_are_drawn(table: ModuleType) -> None:
+    records = [record("ssd", 16, 2, 50.0), record("ssd", 16, 1, 44.0)]
+    assert "| 47.0 | 44.0, 50.0 |" in table.tables(records)
+    (panel,) = table.figure(table.read(records)).axes
+    assert panel.get_title() == "width 16"
+
+
 def test_runs_of_other_options_are_other_mechanisms(table: ModuleType) -> None:
     other = record("ssd", 16, 1, 46.0)
     other["spec"]["mixer_options"] |= {"heads": 4}
