@@ -224,8 +224,8 @@ def verdict(published: Published, runs: Sequence[Run | None]) -> Verdict:
         return Verdict("diverged", "the training")
     every = [run.accuracy for run in done]
     by = statistics.fmean(every) - published.mean
-    missing = len(LITERATURE_SEEDS) - len(done)
-    few = f" ({len(done)} of {len(LITERATURE_SEEDS)} seeds)" if missing > 0 else ""
+    asked = len(LITERATURE_SEEDS)
+    few = f" ({len(done)} of {asked} seeds)" if len(done) < asked else ""
     share = f"{_tokens(done) / PUBLISHED_TOKENS:.1%} of the most published tokens"
     # Two that lie apart have no mean to speak of.
     if max(every) - min(every) > 2 * published.room and not published.at_least:
@@ -269,9 +269,10 @@ def tables(records: Iterable[Mapping[str, Any]]) -> str:
     for (mixer, width), published in PUBLISHED.items():
         of, ended = runs[mixer, width], done[mixer, width]
         said = verdict(published, of)
-        with_one = verdict(PUBLISHED[TAPS, width], runs[TAPS, width])
-        if mixer == "attention" and said.cause and with_one.said.startswith("agrees"):
-            said = said._replace(cause="no convolution, or its positions: see the row with one")
+        if mixer == "attention" and said.cause:
+            with_one = verdict(PUBLISHED[TAPS, width], runs[TAPS, width])
+            if with_one.said.startswith("agrees"):
+                said = said._replace(cause="no convolution, or its positions: see the row with one")
         place = [NAMES[mixer], str(width)]
         ours = f"{_mean(run.accuracy for run in ended)}" if ended else "–"
         seeds = ", ".join("diverged" if run is None else f"{run.accuracy:.1f}" for run in of)
