@@ -367,9 +367,10 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     said = [f"{row.retention[4096].mean:.3f}" for row in others]
     whole = [f"{row.exact[4096].mean:.3f}" for row in (early, *others, ours[0])]
     assert (
-        f"Of their answers {whole[0]}, {whole[1]} and {whole[2]} are wholly right there, of "
-        f"`sparse_delta`'s {whole[3]}; that difference is shown for `delta`"
-    ) in readme
+        f"Of the answers at 4,096 tokens `gated_slots` give {whole[0]} wholly right, `delta` with "
+        f"its convolution {whole[1]}, `gated_delta` {whole[2]} and `sparse_delta` {whole[3]}; that "
+        "difference is shown for `delta`"
+    ) in evidence
     assert (
         f"keep {kept[0]} of `recite`'s at 4,096 tokens, `delta` with a short convolution "
         f"{said[0]}, `gated_delta` {said[1]}"
@@ -445,8 +446,9 @@ def test_what_our_memory_has_more_than_the_best_attention_is_said_and_corrected(
     whole = {task: one for (figure, task), one in shown.items() if figure == "exact"}
     most, others = whole.pop("recite, marked"), sorted(one.mean for one in whole.values())
     assert len(others) == 3
-    assert f"{most.text()} more on `recite`, marked, {others[0]:.3f} to {others[-1]:.3f}" in readme
-    assert f"{others[0]:.3f} to {most.mean:.3f} more answers whole on four of the six" in findings
+    assert most.mean > others[-1]
+    for text in (readme, findings):
+        assert f"{others[0]:.3f} to {most.mean:.3f} more answers whole on four of the six" in text
     stand = {
         figure: {name for name, p in table.corrected(found, figure, 4096).items() if p < 0.05}
         for figure in ("retention", "exact")
@@ -706,8 +708,7 @@ def test_what_the_ladder_gains_at_equal_rates_is_said() -> None:
     # Of early rules eight tokens, at either rate, and nothing else.
     shown = {place for place, gain in gains.items() if gain.low > 0}
     assert shown == {("early", 7, rate) for rate in table.RATES}
-    readme, findings = unwrapped(ROOT / "README.md"), unwrapped(FINDINGS)
-    assert f"and {gains['early', 7, 3e-3].text()} at the other of two rates" in readme
+    findings = unwrapped(FINDINGS)
     low, high = (
         paired_difference(kept["marked", 9, rate], kept["marked", 7, rate]).summary
         for rate in table.RATES
@@ -945,14 +946,11 @@ def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() 
         assert said in FINDINGS.read_text() or context == 256 or said in ("0.762", "0.617")
         if context == 16384:
             at_last[cell, signal] = said
-    best = {
-        "recite": (at_last["recite, early", True], at_last["recite, early", False]),
-        "apply": (at_last["apply, early", False], at_last["apply, early", True]),
-    }
-    assert (
-        f"at 16,384 at best {best['recite'][0]} (with earliness; {best['recite'][1]} without) and "
-        f"{best['apply'][0]} (without; {best['apply'][1]} with)"
-    ) in unwrapped(ROOT / "README.md")
+    recite, apply = (
+        max(kept for (of, _), kept in at_last.items() if of == cell)
+        for cell in ("recite, early", "apply, early")
+    )
+    assert f"at 16,384 tokens {recite} and {apply} at best" in unwrapped(ROOT / "README.md")
 
 
 def test_what_our_memory_keeps_more_than_attention_at_the_longest_is_said_with_its_interval() -> (
@@ -967,7 +965,7 @@ def test_what_our_memory_keeps_more_than_attention_at_the_longest_is_said_with_i
         said = paired_difference(*kept).summary.text()
         assert said in unwrapped(FINDINGS)
         assert said in unwrapped(EVIDENCE)
-        assert said in unwrapped(ROOT / "README.md")
+        assert (said in unwrapped(ROOT / "README.md")) == (cell == "recite, early")
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
