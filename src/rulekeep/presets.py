@@ -50,6 +50,8 @@ CATALOGUE_16_KIB = contestants(
     "kda[heads=2,key_width=52,output_gate=true,short_convolution=true,hidden=136],"
     "kda[heads=2,key_width=64,hidden=144],gated_slots[slots=32,hidden=192],"
     "routed_slots[slots=32,hidden=192],"
+    "delta+sliding_window[delta.heads=2,delta.key_width=64,sliding_window.positions=rotary,"
+    "sliding_window.window=28,hidden=224],"
     "sparse_delta[heads=2,key_width=64,hidden=192],"
     "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness]"
 )

@@ -86,5 +86,6 @@ def trace_half_life(mixer: Mixer, width: int) -> float | None:
 
 
 def _trace(pair: Sequence[Any]) -> float:
-    squares = ((a - b).double().square().sum().item() for a, b in zip(*pair, strict=True))
+    # Its size, since a part may be complex.
+    squares = ((a - b).abs().double().square().sum().item() for a, b in zip(*pair, strict=True))
     return math.sqrt(sum(squares))

@@ -40,7 +40,7 @@ def check_mixer(
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
-    subject = Subject(make, make_loop, width, lengths)
+    subject = Subject(make, make_loop, width, lengths, [])
     found = list[Row]()
     for what, holds in PROPERTIES.items():
         held: Verdict = (None, SEE_FIRST)
@@ -53,8 +53,13 @@ def check_mixer(
 def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
     if holds in OF_STATES and isinstance(subject.made(), Stateless):
         return None, "skipped: the layer has no state; the adapter keeps and reads its whole input"
+    subject.calls.clear()
     try:
         return holds(subject)
     # An early exit of its own included.
     except (Exception, SystemExit) as error:
-        return False, failure_line(error)
+        at = ""
+        if subject.calls and len(subject.calls[-1]) == 3:
+            batch, tokens, _ = subject.calls[-1]
+            at = f", last called on {tokens:,} tokens, batch {batch}"
+        return False, failure_line(error) + at

@@ -26,23 +26,39 @@ def drawn(batch: int, time: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(batch, time, width, generator=stream, dtype=torch.float64)
 
 
+def is_number(part: Tensor) -> bool:
+    """Whether a tensor has a gradient and a precision: it holds real or complex numbers."""
+    return part.is_floating_point() or part.is_complex()
+
+
+def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
+    """The mixer with numbers of this precision; `Module.to` would drop imaginary parts."""
+
+    def converted(part: Tensor) -> Tensor:
+        return part.to(dtype.to_complex() if part.is_complex() else dtype)
+
+    with torch.no_grad():
+        return mixer._apply(lambda part: converted(part) if is_number(part) else part)
+
+
 def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
     """The state that a text of so many tokens leaves; of none, the initial one."""
     if not past:
         return mixer.init_state(batch)
     like = next(mixer.parameters(), torch.empty(0, dtype=torch.float64))
     with torch.no_grad():
-        _, state = mixer(drawn(batch, past, width, seed=7).to(like))
+        _, state = mixer(drawn(batch, past, width, seed=7).to(like.real))
     return state
 
 
 def like(state: Any, parts: Sequence[Tensor]) -> Any:
-    """A state of the same kind that holds these tensors."""
-    return getattr(state, "_make", tuple)(parts)
+    """A state of the same kind that holds these tensors; None is none."""
+    return None if state is None else getattr(state, "_make", tuple)(parts)
 
 
 def of_state(state: Any) -> dict[str, Tensor]:
-    """The tensors of a state, by names."""
+    """The tensors of a state, by names; of None there are none."""
+    state = () if state is None else state
     names = getattr(state, "_fields", range(len(state)))
     return {f"state {name}": part for name, part in zip(names, state, strict=True)}
 
@@ -75,7 +91,7 @@ def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict
             continue
         shape = _DIRECTIONS, *leaf.shape
         directions = torch.randn(shape, generator=stream, dtype=leaf.dtype)
-        along = directions * found[f"gradient of {name}"]
+        along = _real(directions) * _real(found[f"gradient of {name}"])
         said[f"slope along {name}"] = along.flatten(1).sum(1)
         differences = [
             _moved(mixer, leaves, state, name, _STEP * direction)
@@ -120,7 +136,7 @@ def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:
     """What gradients are taken of: the input, the state before, the parameters."""
     inputs = {"x": x, **of_state(state)}
     fresh = {
-        name: part.detach().clone().requires_grad_(part.is_floating_point())
+        name: part.detach().clone().requires_grad_(is_number(part))
         for name, part in inputs.items()
     }
     trained = {name: part for name, part in mixer.named_parameters() if part.requires_grad}
@@ -154,9 +170,15 @@ def _with_gradients(outputs: dict[str, Tensor], leaves: Mapping[str, Tensor]) ->
 def _weighted(outputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     stream = torch.Generator().manual_seed(5)
     for out in outputs.values():
-        if out.is_floating_point():
-            weight = torch.randn(out.shape, generator=stream, dtype=torch.float64)
-            yield out, weight.to(out)
+        if is_number(out):
+            real = _real(out)
+            weight = torch.randn(real.shape, generator=stream, dtype=torch.float64)
+            yield real, weight.to(real)
+
+
+def _real(part: Tensor) -> Tensor:
+    """Complex numbers as two real ones each."""
+    return torch.view_as_real(part) if part.is_complex() else part
 
 
 def global_streams() -> dict[str, bytes]:
