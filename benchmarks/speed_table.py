@@ -1,4 +1,4 @@
-"""The table of docs/speed.md, out of its records.
+"""The tables of docs/speed.md, out of its records.
 
     python benchmarks/speed_table.py                      # of results/speed, our memory's own
     python benchmarks/speed_table.py RECORD.json RECORD.json
@@ -6,16 +6,28 @@
 Of a second record what is not attention, in place of what has its name in the first.
 Each mechanism's share of attention's time for a training step of the whole model, forward and
 backward, on one thread; what a token costs in a long text, and what memory that takes; what
-decoding costs after a long one.
+decoding costs after a long one. Then those shares with their spread, on two threads and of the
+mixer alone too, and operator calls.
 """
 
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from rulekeep.article.report import markdown_table
 from rulekeep.specs.speed import BASELINE
-from rulekeep.speed.figures import AIM_CONTEXTS, decode_times, memories, slopes, step_times
-from rulekeep.speed.record import SpeedRecord, read_speed
+from rulekeep.speed.figures import (
+    AIM_CONTEXTS,
+    StepTime,
+    decode_times,
+    memories,
+    slopes,
+    step_times,
+)
+from rulekeep.speed.record import Part, SpeedRecord, read_speed
+
+Row = TypeVar("Row")
 
 RESULTS = Path(__file__).parent.parent / "results"
 RECORD = RESULTS / "speed" / "speed.json"
@@ -27,15 +39,59 @@ def page(*paths: Path) -> str:
     """The table, as Markdown: a row a mechanism, in the order of the records."""
     rows: dict[str, list[str]] = {}
     for path in paths:
-        found = _rows(read_speed(path))
-        if rows:
-            # Each has attention, for its shares: the first stays.
-            del found[BASELINE]
-        renewed = {name.partition("[")[0] for name in found}
-        rows = {name: row for name, row in rows.items() if name not in renewed} | found
+        rows = _joined(rows, _rows(read_speed(path)))
     header = ["share of attention's step", *(f"{context:,} tokens" for context in AIM_CONTEXTS)]
     more = ["a token, long", "peak, MiB", "decode, ms", "late / early"]
     return markdown_table([*header, *more], [[name, *row] for name, row in rows.items()]) + "\n"
+
+
+def details(*paths: Path) -> str:
+    """Shares of attention's time with their quartiles, and operator calls, as Markdown."""
+    records = [read_speed(path) for path in paths]
+    parts: Mapping[Part, str] = {"model": "the whole model", "mixer": "the mixer alone"}
+    tables = []
+    for part, name in parts.items():
+        for threads in (1, 2):
+            said = f"{name}, {'one thread' if threads == 1 else 'two threads'}"
+            tables.append(_by_context(records, said, part, threads, _share))
+    tables.append(_by_context(records, "operator calls a step", "model", 1, _launches))
+    return "\n".join(tables)
+
+
+def _share(row: StepTime) -> str | None:
+    return None if row.share is None or row.mixer == BASELINE else row.share.text(3)
+
+
+def _launches(row: StepTime) -> str | None:
+    return None if row.launches is None else f"{row.launches:,}"
+
+
+def _by_context(
+    records: Iterable[SpeedRecord],
+    said: str,
+    part: Part,
+    threads: int,
+    cell: Callable[[StepTime], str | None],
+) -> str:
+    rows: dict[str, dict[int, str]] = {}
+    for record in records:
+        found: dict[str, dict[int, str]] = {}
+        for row in step_times(record, part, threads):
+            if said_of := cell(row):
+                found.setdefault(row.mixer, {})[row.context] = said_of
+        rows = _joined(rows, found)
+    header = [said, *(f"{context:,} tokens" for context in AIM_CONTEXTS)]
+    body = [[name, *(row[at] for at in AIM_CONTEXTS)] for name, row in rows.items()]
+    return markdown_table(header, body) + "\n"
+
+
+def _joined(first: dict[str, Row], later: dict[str, Row]) -> dict[str, Row]:
+    """A record's rows and a later one's in their place; attention, which both have, stays."""
+    if not first:
+        return later
+    renewed = {name.partition("[")[0] for name in later} - {BASELINE}
+    kept = {name: row for name, row in first.items() if name not in renewed}
+    return kept | {name: row for name, row in later.items() if name != BASELINE}
 
 
 def _rows(record: SpeedRecord) -> dict[str, list[str]]:
@@ -62,4 +118,4 @@ def _rows(record: SpeedRecord) -> dict[str, list[str]]:
 
 if __name__ == "__main__":
     named = [Path(name) for name in sys.argv[1:]] or [RECORD, LATER]
-    sys.stdout.write(page(*named))
+    sys.stdout.write(page(*named) + "\n" + details(*named))

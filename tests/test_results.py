@@ -253,6 +253,7 @@ def test_the_exams_tables_are_what_its_records_give() -> None:
 def test_every_mechanisms_speed_is_stated_and_how_many_aims_are_missed() -> None:
     table = script("speed_table")
     assert table.page(table.RECORD, table.LATER) in SPEED.read_text()
+    assert table.details(table.RECORD, table.LATER) in SPEED.read_text()
     record = read_speed(table.RECORD)
     judged = [row for row in step_times(record, "model", 1) if row.aim is not None]
     over = [row.share.median / row.aim for row in judged if row.met is False]

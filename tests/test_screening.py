@@ -300,12 +300,17 @@ def test_a_leak_that_opens_in_training_is_seen_in_the_answers(file: str, tmp_pat
         "test_examples": 64, "dev_examples": 8, "width": 32,
     }  # fmt: skip
     specs = [spec(f"{file}:{name}", **values) for name in ("PeeksOnceTrained", "Honest")]
+    # Trained in bfloat16 it answers in float32 too.
+    specs += [one.model_copy(update={"precision": "bfloat16"}) for one in specs]
     screen(specs[0])
     events = list(execute(plan(specs, tmp_path / "runs"), LocalExecutor(1)))
     records = [event.record for event in events if isinstance(event, JobFinished)]
-    leaks, honest = sorted(records, key=lambda record: record["status"], reverse=True)
-    assert (leaks["status"], honest["status"]) == ("failed", "done")
-    assert re.search(r"MixerError: \d+ of \d+ answers at \d+ tokens are others", leaks["reason"])
+    assert len(records) == 4
+    for record in records:
+        honest = record["spec"]["mixer"].endswith("Honest")
+        assert record["status"] == ("done" if honest else "failed")
+        said = r"MixerError: \d+ of \d+ answers at \d+ tokens are others"
+        assert honest or re.search(said, record["reason"])
 
 
 def test_the_watch_counts_up_to_the_first_mistake_and_no_further() -> None:

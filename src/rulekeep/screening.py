@@ -176,13 +176,13 @@ def watched(spec: AnySpec) -> Iterator[None]:
     """Watches every answer that the model of a run gives meanwhile, and checks them at its end.
 
     From outside, and not where answers are scored: no figure comes out of it, so that the code
-    that figures come out of, and with it every run's id, is the same as without. In bfloat16 a
-    text at once and a token at a time may choose between like scores otherwise: it is left alone.
+    that figures come out of, and with it every run's id, is the same as without. Answers are
+    given in float32, whatever a run trains in.
 
     Raises:
         MixerError: as `Watch.check`.
     """
-    if not (isinstance(spec, RunSpec) and spec.precision == "float32"):
+    if not isinstance(spec, RunSpec):
         yield
         return
     from rulekeep.evaluation import ModelPredictor

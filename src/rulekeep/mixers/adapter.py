@@ -5,8 +5,8 @@
 Such a layer has no state to hand on. Here the state is the whole input so far, and every call runs
 the layer over all of it: decoding works and costs what that costs, and `state_bytes` counts what is
 really kept, which grows with the text. So a state, a split into pieces and a decode step measured
-through this class say nothing about the mechanism inside: a check or a table that sees `Stateless`
-leaves them out and says so. The layer must be causal by itself.
+through this class say nothing about the mechanism inside: `rulekeep check` leaves them out and says
+so, and in a record they are what they are of this class. The layer must be causal by itself.
 
     class MyLayer(Stateless):
         def __init__(self, width: int, *, heads: int = 4) -> None:

@@ -136,8 +136,7 @@ def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:
     """What gradients are taken of: the input, the state before, the parameters."""
     inputs = {"x": x, **of_state(state)}
     fresh = {
-        name: part.detach().clone().requires_grad_(is_number(part))
-        for name, part in inputs.items()
+        name: part.detach().clone().requires_grad_(is_number(part)) for name, part in inputs.items()
     }
     trained = {name: part for name, part in mixer.named_parameters() if part.requires_grad}
     return {**fresh, **trained}
