@@ -43,6 +43,8 @@ KIB = 16
 NEAR_ENOUGH = 0.05
 # A mechanism that is not asked about, and what a figure says where there is no row.
 NONE, NOT_RUN, NOT_SIZED = "–", "not run", f"not at {KIB} KiB"
+# Their gates cannot be had so wide for so few parameters: shown there as they are.
+UNSIZED = ("lstm", "gru")
 # What gives a state its size.
 _SIZES = ("heads", "key_width", "slots", "window")
 _OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
@@ -75,8 +77,7 @@ class Row(NamedTuple):
 
 def page(records: Sequence[Record]) -> str:
     """Every table of docs/evidence.md, as Markdown, each under what it compares."""
-    # Their gates cannot be had at 16 KiB: shown there as they are.
-    others = [one for one in CATALOGUE if one.mixer in ("lstm", "gru")]
+    others = [one for one in CATALOGUE if one.mixer in UNSIZED]
     parts = []
     for title, kib, mixers, beside in (
         ("", None, CATALOGUE, []), (f", {KIB} KiB a layer", KIB, CATALOGUE_16_KIB, others)
@@ -84,12 +85,14 @@ def page(records: Sequence[Record]) -> str:
         for task, placement in CELLS:
             named = f"{task}, {placement}{title}"
             rows = measured(mixers, records, task, placement)
-            shown = rows + measured(beside, records, task, placement)
-            if shown:
+            if rows:
+                shown = rows + measured(beside, records, task, placement)
                 parts.append(table(named, shown, kib=kib))
             run = {row.name for row in rows}
             missing = [name for one in mixers if (name := name_of(one)) not in run]
-            if missing:
+            if not rows:
+                parts.append(f"None of {len(mixers)} mechanisms is run yet ({named}).\n")
+            elif missing:
                 listed = "`, `".join(missing)
                 done = f"{len(run)} of {len(mixers)} mechanisms are run ({named})"
                 parts.append(f"{done}. Not yet: `{listed}`.\n")
@@ -109,6 +112,8 @@ def short(records: Sequence[Record]) -> str:
             for context in (SHORT, LONG)
         ]
         sized = text_of(large and large.retention[LONG]) if row.name in sizes else NONE
+        if row.name.partition("[")[0] in UNSIZED:
+            sized = f"{text_of(row.retention[LONG])} †"
         body.append([row.name, f"{row.kib:,.1f}", *cells, sized])
     return markdown_table(head, body) + "\n"
 
@@ -241,9 +246,10 @@ def name_of(one: Contestant, *, sized: bool = True) -> str:
     not `sized`.
     """
     asked = {**one.options, **one.settings}
-    for name in ("hidden", *(() if sized else _SIZES)):
-        asked.pop(name, None)
-    return written(one.mixer, asked)
+    left_out = {"hidden", *(() if sized else _SIZES)}
+    # Of a hybrid an option has its mixer's name before it.
+    kept = {name: value for name, value in asked.items() if name.split(".")[-1] not in left_out}
+    return written(one.mixer, kept)
 
 
 def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:

@@ -120,6 +120,10 @@ def _of(mixer: str) -> Contestant:
     return one
 
 
+def _sized(mixer: str) -> Contestant:
+    return catalogue._sizes()[mixer]
+
+
 def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
     assert set(rows) == {NONE, ROTARY}
     assert catalogue.measured(EXAM_MIXERS[:1], RECORDS, "recite", "nowhere") == []
@@ -141,14 +145,11 @@ def test_the_page_names_what_is_not_run_yet_by_how_it_is_asked_for() -> None:
     assert sum(part.count(f"| {ROTARY} ") for part in parts) == 2
     sized = len(catalogue.CATALOGUE_16_KIB)
     for part, cell in zip(parts[4:], ("recite, early", "override, marked"), strict=True):
-        assert part.startswith(
-            f"0 of {sized} mechanisms are run ({cell}, 16 KiB a layer). Not yet: `"
-        )
-        assert "`gated_slots[slots=32]`" in part
+        assert part.strip() == f"None of {sized} mechanisms is run yet ({cell}, 16 KiB a layer)."
 
 
 def test_a_mechanism_of_16_kib_stands_in_the_row_of_the_one_that_it_is_otherwise() -> None:
-    sized = _of("delta"), catalogue._sizes()["delta"]
+    sized = _of("delta"), _sized("delta")
     records = [
         _as(one, record, kept)
         for one, kept in zip(sized, (0.5, 0.75), strict=True)
@@ -163,6 +164,30 @@ def test_a_mechanism_of_16_kib_stands_in_the_row_of_the_one_that_it_is_otherwise
         for panel in catalogue.figure(records).axes
     ]
     assert [found[-1] for found in means] == [0.5, 0.5, 0.75]
+    part = catalogue.page(records).split("\n\n")[5]
+    every = len(catalogue.CATALOGUE_16_KIB)
+    assert part.startswith(f"1 of {every} mechanisms are run (recite, early, 16 KiB a layer). Not")
+    assert "`gated_slots[slots=32]`" in part
+
+
+def test_one_that_cannot_have_16_kib_is_shown_there_at_its_own_and_marked() -> None:
+    records = [
+        _as(one, record, kept)
+        for one, kept in ((_of("lstm"), 0.25), (_of("delta"), 0.5), (_sized("delta"), 0.75))
+        for record in RECORDS
+        if record["spec"]["mixer_options"].get("positions") == "rotary"
+    ]
+    for record in records:
+        kib = {"lstm": 0.5, "delta": 16}[record["spec"]["mixer"]]
+        record["costs"] = {**record["costs"], "state_bytes": {"1028": 2 * 1024 * kib}}
+    delta, lstm = (line.split("|") for line in catalogue.short(records).splitlines()[2:])
+    assert [delta[-2].strip(), lstm[-2].strip()[:5]] == ["0.750 (0.750 to 0.750)", "0.250"]
+    assert lstm[-2].rstrip().endswith("†")
+    parts = catalogue.page(records).split("\n\n")
+    (table,) = (part for part in parts if part.startswith("| recite, early, 16 KiB a layer"))
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "delta[heads=2,key_width=64]", "lstm †",
+    ]  # fmt: skip
 
 
 def test_every_mechanism_of_16_kib_is_one_of_the_catalogue() -> None:

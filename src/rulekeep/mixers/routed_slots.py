@@ -1,4 +1,6 @@
-"""Routed slots, Raven (goombalab 2026): a token writes to k slots, the others stand still.
+"""Routed slots (Raven 2026, github.com/goombalab/raven): a token writes to k slots.
+
+The others stand still:
 
     r = the k largest of sigmoid(W x), divided by their sum; 0 for the others      per head
     α_i = exp(−e^A softplus(w · x + b) r_i)                                          per head, slot
@@ -11,7 +13,8 @@ A slot that is not routed has α = 1 exactly: it is kept, bit for bit, for as lo
 routed to it (in the loop; the chunks agree with the loop to rounding). b starts at 0, and A where a
 slot has the half-life asked for if every slot is routed equally often: a slot that is written to
 at every token fades `slots` / k times as fast, one that is not routed does not fade.
-The gate on the output is an option, off by default.
+The gate on the output is an option, off by default. Deviations: no norm of queries and keys, no
+noise on the routes in training.
 """
 
 import math

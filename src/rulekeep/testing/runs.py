@@ -38,7 +38,8 @@ def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
         return part.to(dtype.to_complex() if part.is_complex() else dtype)
 
     with torch.no_grad():
-        return mixer._apply(lambda part: converted(part) if is_number(part) else part)
+        mixer._apply(lambda part: converted(part) if is_number(part) else part)  # type: ignore[no-untyped-call]
+    return mixer
 
 
 def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
