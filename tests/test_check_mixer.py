@@ -466,6 +466,19 @@ def test_a_broken_mixer_fails_in_the_row_of_what_is_broken(
     assert re.search(said, row.compared), row.compared
 
 
+def test_a_row_is_said_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = list[str]()
+
+    def holds(name: str) -> Callable[[Any], properties.Verdict]:
+        return lambda _: held.append(name) or (True, "held")
+
+    monkeypatch.setattr(mixers, "PROPERTIES", {name: holds(name) for name in ("one", "two")})
+    found = mixers.rows_of(Honest)
+    assert not held
+    assert next(found) == Row("one", True, "held")
+    assert held == ["one"]
+
+
 def test_a_model_that_draws_a_mixers_weights_anew_is_found(monkeypatch) -> None:
     class Redraws(LanguageModel):
         def __init__(self, *arguments: Any, **sizes: Any) -> None:

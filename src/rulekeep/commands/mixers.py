@@ -36,6 +36,7 @@ def check(
     # Only what runs a mixer loads torch.
     from rulekeep.commands.verdicts import print_rows
     from rulekeep.resolving import load_mixer
-    from rulekeep.testing import check_mixer
+    from rulekeep.testing.mixers import rows_of
+    from rulekeep.testing.properties import PROPERTIES
 
-    return print_rows(mixer, check_mixer(load_mixer(mixer), options, width=channels))
+    return print_rows(mixer, rows_of(load_mixer(mixer), options, width=channels), PROPERTIES)

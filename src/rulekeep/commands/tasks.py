@@ -278,7 +278,7 @@ def check_task(
 
     values = task_values(task, cls, options, own)
     rows = rows_of(cls, context=length, examples=count, seed=number, **values)
-    return print_rows(task, rows)
+    return print_rows(task, rows, [row.property for row in rows])
 
 
 def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:

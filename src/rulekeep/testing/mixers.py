@@ -11,7 +11,7 @@ the comparison with its own loop; the rows say so.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rulekeep.mixers import Stateless
@@ -35,19 +35,28 @@ def check_mixer(
     Raises:
         UsageError: the options cannot be, or the constructor fails.
     """
+    return list(rows_of(cls, options, width=width, lengths=lengths))
+
+
+def rows_of(
+    cls: type[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    width: int = 64,
+    lengths: Sequence[int] = LENGTHS,
+) -> Iterator[Row]:
+    """As `check_mixer`, each row when it is known: a loop over tokens takes its time."""
     name = cls.__name__
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
     subject = Subject(make, make_loop, width, lengths, [])
-    found = list[Row]()
+    first: Verdict | None = None
     for what, holds in PROPERTIES.items():
-        held: Verdict = (None, SEE_FIRST)
-        if not found or found[0].passed:
-            held = _held(holds, subject)
-        found.append(Row(what, *held))
-    return found
+        held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)
+        first = first or held
+        yield Row(what, *held)
 
 
 def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
