@@ -98,6 +98,20 @@ NAMES = {
     LARGER: "Mamba-2, 32 key channels",
     "gated_delta": "Gated DeltaNet",
 }
+# What a mechanism may lack, if the row that has it agrees.
+LACKS = {
+    **{
+        ("attention", width): (
+            (TAPS, width),
+            "no convolution, or its positions: see the row with one",
+        )
+        for width in (16, 32, 64)
+    },
+    **{
+        ("ssd", width): ((LARGER, 64), "half the state: see the row with 32 key channels")
+        for width in (16, 32, 64)
+    },
+}
 # What is asked for by each name and width: a run of other options is another mechanism.
 ASKED = {
     (LARGER if one in WIDER else one.mixer, one.settings["width"]): one
@@ -269,10 +283,11 @@ def tables(records: Iterable[Mapping[str, Any]]) -> str:
     for (mixer, width), published in PUBLISHED.items():
         of, ended = runs[mixer, width], done[mixer, width]
         said = verdict(published, of)
-        if mixer == "attention" and said.cause:
-            with_one = verdict(PUBLISHED[TAPS, width], runs[TAPS, width])
-            if with_one.said.startswith("agrees"):
-                said = said._replace(cause="no convolution, or its positions: see the row with one")
+        beside, lacks = LACKS.get((mixer, width), ((mixer, width), ""))
+        if said.cause and not said.said.startswith("seeds disagree"):
+            with_it = verdict(PUBLISHED[beside], runs[beside])
+            if with_it.said.startswith("agrees"):
+                said = said._replace(cause=lacks)
         place = [NAMES[mixer], str(width)]
         ours = f"{_mean(run.accuracy for run in ended)}" if ended else "–"
         seeds = ", ".join("diverged" if run is None else f"{run.accuracy:.1f}" for run in of)

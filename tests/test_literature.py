@@ -215,6 +215,28 @@ def test_attention_lacks_a_convolution_where_the_one_that_has_it_agrees(
     assert row.rpartition("not converged")[2].split(" | ")[1].startswith(cause)
 
 
+@pytest.mark.parametrize(
+    ("reached", "seeds", "cause"),
+    [
+        (85.0, (59.0, 59.0), "half the state"),
+        (40.0, (59.0, 59.0), "4.3% of the"),
+        (85.0, (40.0, 68.0), "4.3% of the"),
+        (85.0, (75.0, 75.0), ""),
+    ],
+)
+def test_mamba_2_lacks_state_where_the_one_that_has_it_agrees(
+    table: ModuleType, reached: float, seeds: tuple[float, float], cause: str
+) -> None:
+    records = [record(table.LARGER, 64, seed, reached) for seed in LITERATURE_SEEDS]
+    records += [
+        record("ssd", 32, seed, share) for seed, share in zip(LITERATURE_SEEDS, seeds, strict=True)
+    ]
+    (row,) = (line for line in table.tables(records).splitlines() if "| 32 | 75.1 ± 4.9 |" in line)
+    said = row.split(" | ")[-1].rstrip("| ")
+    assert said.startswith(cause)
+    assert bool(said) == bool(cause)
+
+
 def test_the_sweep_beside_the_preset_differs_from_it_in_the_mixer_alone(table: ModuleType) -> None:
     apart = {"mixer", "mixer_options", "added_positions"}
     plain, convolved = (
