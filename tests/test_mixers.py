@@ -28,7 +28,8 @@ def values_and_gradients(function, inputs: list[torch.Tensor]) -> list[torch.Ten
 
 # With a batch of 700, a piece of what is computed at once is a single round.
 @pytest.mark.parametrize(
-    ("batch", "length"), [*((3, length) for length in LENGTHS), (700, 7), (700, 9), (700, 64)]
+    ("batch", "length"),
+    [*((3, length) for length in LENGTHS), (1, 4096), (700, 7), (700, 9), (700, 64)],
 )
 @pytest.mark.parametrize("gates", GATES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -106,26 +107,37 @@ def test_attention_with_positions_is_the_loop(
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
 def test_the_layer_is_the_loop_between_its_projections(positions: str, batch: int) -> None:
-    """Going on from the cache that 9 tokens have left: the loop reads the whole text."""
+    """Going on from the cache that 9 tokens have left: the loop reads the whole text.
+
+    Its cache is compared as well, and gradients are of both: what each token was projected to, its
+    key turned by its place.
+    """
     mixer = Attention(16, positions=positions, rotary_base=100.0).double()
     options = {"rotary_base": 100.0} if positions == "rotary" else {"alibi": positions == "alibi"}
 
-    def fast(x: torch.Tensor) -> torch.Tensor:
+    def fast(x: torch.Tensor) -> list[torch.Tensor]:
         _, cache = mixer(x[:, :9])
-        return mixer(x[:, 9:], cache)[0]
+        y, cache = mixer(x[:, 9:], cache)
+        return [y, *cache]
 
-    def slow(x: torch.Tensor) -> torch.Tensor:
+    def slow(x: torch.Tensor) -> list[torch.Tensor]:
         parts = mixer.in_projection(x).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
         read = causal_attention_loop(parts[0][:, :, 9:], parts[1], parts[2], **options)
-        return mixer.out_projection(read.transpose(1, 2).flatten(-2))
+        y = mixer.out_projection(read.transpose(1, 2).flatten(-2))
+        turned_by_place = [
+            key if positions != "rotary" else rotate(key, torch.tensor([place]), 100.0)
+            for place, key in enumerate(parts[1].split(1, dim=2))
+        ]
+        return [y, torch.cat(turned_by_place, dim=2), parts[2]]
 
     for length in (1, 2, 15, 16, 17, 63, 64, 65, 130, 257):
         x = torch.randn(batch, 9 + length, 16, dtype=torch.float64, requires_grad=True)
         pairs = []
         for form in (fast, slow):
-            y = form(x)
-            weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(5), dtype=y.dtype)
-            pairs.append([y, *torch.autograd.grad(y, [x, *mixer.parameters()], weight)])
+            found, stream = form(x), torch.Generator().manual_seed(5)
+            weights = [torch.randn(y.shape, generator=stream, dtype=y.dtype) for y in found]
+            gradients = torch.autograd.grad(found, [x, *mixer.parameters()], weights)
+            pairs.append([*found, *gradients])
         for a, b in zip(*pairs, strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-9), length
 
