@@ -282,10 +282,9 @@ def tables(records: Iterable[Mapping[str, Any]]) -> str:
     for (mixer, width), published in PUBLISHED.items():
         of, ended = runs[mixer, width], done[mixer, width]
         said = verdict(published, of)
-        beside, lacks = LACKS.get((mixer, width), ((mixer, width), ""))
-        if said.cause and not said.said.startswith("seeds disagree"):
-            with_it = verdict(PUBLISHED[beside], runs[beside])
-            if with_it.said.startswith("agrees"):
+        if said.cause and (mixer, width) in LACKS and not said.said.startswith("seeds disagree"):
+            beside, lacks = LACKS[mixer, width]
+            if verdict(PUBLISHED[beside], runs[beside]).said.startswith("agrees"):
                 said = said._replace(cause=lacks)
         place = [NAMES[mixer], str(width)]
         ours = f"{_mean(run.accuracy for run in ended)}" if ended else "–"

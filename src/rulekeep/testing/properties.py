@@ -136,10 +136,8 @@ def splits(subject: Subject) -> Verdict:
 
     def cuts(length: int) -> dict[str, list[int]]:
         if length == LONG:
-            return {
-                "the first 588": [588, length - 588],
-                f"the last {ROUND}": [length - ROUND, ROUND],
-            }
+            # What chunks of 512 and of 1,024 divide goes on from a state.
+            return {f"pieces {split}": split for split in ([588, 512], [length - ROUND, ROUND])}
         stream = torch.Generator().manual_seed(length)
         drawn, rest = list[int](), length
         while rest:
