@@ -315,7 +315,7 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     findings = unwrapped(FINDINGS)
     records = read_runs(table.ROOT).records
     sized = table.measured(CATALOGUE_16_KIB, records, "recite", "early")
-    assert len(sized) == len(CATALOGUE_16_KIB) == 17
+    assert len(sized) == len(CATALOGUE_16_KIB) == 18
     (best,) = (row for row in sized if "earliness" in row.name)
     paragraph = unwrapped(EVIDENCE).split(
         "At 16 KiB a layer, with earliness, `sparse_delta` keeps"
