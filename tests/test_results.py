@@ -393,6 +393,11 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     assert table.page(records) in EVIDENCE.read_text()
 
 
+def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
+    table = script("state_bytes_table")
+    assert table.page(read_runs(table.ROOT).records) in EVIDENCE.read_text()
+
+
 def test_evidence_states_where_memories_lose_their_rules() -> None:
     table = script("lost_table")
     said = table.page(table.ROOT)
@@ -861,7 +866,7 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
 
 def test_committed_figures_show_what_the_records_give() -> None:
     drawn = {}
-    for name in ("catalogue_table", "ladder_table"):
+    for name in ("catalogue_table", "ladder_table", "state_bytes_table"):
         table = script(name)
         figure = table.figure(read_runs(table.ROOT).records)
         drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
