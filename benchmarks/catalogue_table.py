@@ -85,14 +85,14 @@ def page(records: Sequence[Record]) -> str:
         for task, placement in CELLS:
             named = f"{task}, {placement}{title}"
             rows = measured(mixers, records, task, placement)
-            if rows:
-                shown = rows + measured(beside, records, task, placement)
-                parts.append(table(named, shown, kib=kib))
-            run = {row.name for row in rows}
-            missing = [name for one in mixers if (name := name_of(one)) not in run]
             if not rows:
                 parts.append(f"None of {len(mixers)} mechanisms is run yet ({named}).\n")
-            elif missing:
+                continue
+            shown = rows + measured(beside, records, task, placement)
+            parts.append(table(named, shown, kib=kib))
+            run = {row.name for row in rows}
+            missing = [name for one in mixers if (name := name_of(one)) not in run]
+            if missing:
                 listed = "`, `".join(missing)
                 done = f"{len(run)} of {len(mixers)} mechanisms are run ({named})"
                 parts.append(f"{done}. Not yet: `{listed}`.\n")
@@ -111,9 +111,10 @@ def short(records: Sequence[Record]) -> str:
             for one in (row, other)
             for context in (SHORT, LONG)
         ]
-        sized = text_of(large and large.retention[LONG]) if row.name in sizes else NONE
         if row.name.partition("[")[0] in UNSIZED:
             sized = f"{text_of(row.retention[LONG])} †"
+        else:
+            sized = text_of(large and large.retention[LONG]) if row.name in sizes else NONE
         body.append([row.name, f"{row.kib:,.1f}", *cells, sized])
     return markdown_table(head, body) + "\n"
 

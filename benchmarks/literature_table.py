@@ -82,10 +82,11 @@ class Published(NamedTuple):
         return f"from {low:.1f}" if self.at_least else f"{low:.1f} to {high:.1f}"
 
 
+WIDTHS = (16, 32, 64)
 CONVOLVED = contestants(
     ",".join(
         f"benchmarks/convolved_attention.py:ConvolvedAttention[width={width},heads=1,taps=4]"
-        for width in (16, 32, 64)
+        for width in WIDTHS
     )
 )
 LARGER = "ssd[width=64,heads=8,key_width=32,output_gate=true,short_convolution=true]"
@@ -105,7 +106,7 @@ LACKS = {
             (TAPS, width),
             "no convolution, or its positions: see the row with one",
         )
-        for width in (16, 32, 64)
+        for width in WIDTHS
     },
     ("ssd", 32): ((LARGER, 64), "half the state, as at width 64"),
     ("ssd", 64): ((LARGER, 64), "half the state: see the row with 32 key channels"),
@@ -127,7 +128,7 @@ PUBLISHED = {
     **{
         (mixer, width): Published(99, at_least=True)
         for mixer in (TAPS, "attention")
-        for width in (16, 32, 64)
+        for width in WIDTHS
     },
 }
 

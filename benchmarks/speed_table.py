@@ -87,11 +87,9 @@ def _by_context(
 
 def _joined(first: dict[str, Row], later: dict[str, Row]) -> dict[str, Row]:
     """A record's rows and a later one's in their place; attention, which both have, stays."""
-    if not first:
-        return later
     renewed = {name.partition("[")[0] for name in later} - {BASELINE}
     kept = {name: row for name, row in first.items() if name not in renewed}
-    return kept | {name: row for name, row in later.items() if name != BASELINE}
+    return kept | {name: row for name, row in later.items() if name not in kept}
 
 
 def _rows(record: SpeedRecord) -> dict[str, list[str]]:

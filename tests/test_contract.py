@@ -12,13 +12,7 @@ from rulekeep.mixers import MIXERS, Attention
 from rulekeep.resolving import mixer_maker, mixer_options
 from rulekeep.testing import check_mixer, runs
 from rulekeep.testing.gaps import Gaps
-from rulekeep.testing.properties import (
-    BATCHES,
-    HARD,
-    LENGTHS,
-    PROPERTIES,
-    Subject,
-)
+from rulekeep.testing.properties import BATCHES, HARD, LENGTHS, PROPERTIES, Subject
 
 # Options that change what a mixer computes: each such mixer meets the contract as well.
 VARIANTS: dict[str, tuple[str, dict]] = {

@@ -1,6 +1,4 @@
-"""Routed slots (Raven 2026, github.com/goombalab/raven): a token writes to k slots.
-
-The others stand still:
+"""Routed slots (Raven 2026, github.com/goombalab/raven): a token writes to k, the rest stand still.
 
     r = the k largest of sigmoid(W x), divided by their sum; 0 for the others      per head
     α_i = exp(−e^A softplus(w · x + b) r_i)                                          per head, slot

@@ -248,12 +248,14 @@ def deterministic(subject: Subject) -> Verdict:
     """The same call twice, and of two made with one seed, to the bit, in float32."""
     gaps = Gaps(0.0)
     one, other = subject.made(torch.float32), subject.made(torch.float32)
+    calls = []
+    for batch, length in subject.sizes(shortest=max(subject.lengths)):
+        x = runs.drawn(batch, length, subject.width).float()
+        given = x, runs.left_over(one, batch, subject.width), [length]
+        calls.append((f"{length} tokens, batch {batch}", given, runs.run(one, *given)))
     for mixer, how in ((one, "called again"), (other, "made again with the same seed")):
-        for batch, length in subject.sizes(shortest=max(subject.lengths)):
-            x = runs.drawn(batch, length, subject.width).float()
-            state = runs.left_over(one, batch, subject.width)
-            first, again = (runs.run(each, x, state, [length]) for each in (one, mixer))
-            gaps.add(again, first, f"{length} tokens, batch {batch}, {how}")
+        for where, given, first in calls:
+            gaps.add(runs.run(mixer, *given), first, f"{where}, {how}")
         # One that differs from itself differs from another like it.
         if not gaps.verdict[0]:
             break
@@ -368,8 +370,7 @@ def follows(subject: Subject) -> Verdict:
                     made = "made on torch's default device, not with device=x.device"
                     return False, f"{made}: {failure_line(error)}"
             for name, part in found.items():
-                expected = dtype.to_complex() if part.is_complex() else dtype
-                if runs.is_number(part) and part.dtype != expected:
+                if runs.is_number(part) and part.dtype != runs.dtype_of(part, dtype):
                     return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
                 if part.device != x.device:
                     return False, f"{name} is on torch's default device, not on that of the input"

@@ -31,14 +31,19 @@ def is_number(part: Tensor) -> bool:
     return part.is_floating_point() or part.is_complex()
 
 
+def dtype_of(part: Tensor, precision: torch.dtype) -> torch.dtype:
+    """What numbers are in this precision: a complex one has two parts of it."""
+    return precision.to_complex() if part.is_complex() else precision
+
+
 def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
     """The mixer with numbers of this precision; `Module.to` would drop imaginary parts."""
 
     def converted(part: Tensor) -> Tensor:
-        return part.to(dtype.to_complex() if part.is_complex() else dtype)
+        return part.to(dtype_of(part, dtype)) if is_number(part) else part
 
     with torch.no_grad():
-        mixer._apply(lambda part: converted(part) if is_number(part) else part)  # type: ignore[no-untyped-call]
+        mixer._apply(converted)  # type: ignore[no-untyped-call]
     return mixer
 
 
