@@ -8,10 +8,10 @@ At the longest length trained on: retention, `exact` and steps beside the attent
 best there by that figure, and the difference paired by seed. Beyond it: retention and `exact` at
 every length tested, beside the attention that test scores best at that very length, how much
 more of both there is, paired by seed, and how probable so large a difference is by chance (paired
-t-test), corrected for the rows of its column. Means over the seeds with 95 % intervals (Student
-t); steps are medians, up to the first look at dev with 0.9 of the figure. A cell with fewer than
-five seeds is left out. Attention that sees its neighbours (`convolved_attention.py`) counts as
-attention.
+t-test), corrected for the rows of its column. Last, retention of every attention at each length.
+Means over the seeds with 95 % intervals (Student t); steps are medians, up to the first look at dev
+with 0.9 of the figure. A cell with fewer than five seeds is left out. Attention that sees its
+neighbours (`convolved_attention.py`) counts as attention.
 
 Draws `retention.png` into results/beyond, or the last folder given: the figure of
 `rulekeep report`, of these cells alone, and of the attentions that keep most somewhere.
@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attention_controls import ASIDE, aside_records, at_another_rate, of_one_source
-from exam_table import task_of, text_of
+from exam_table import table_at, task_of, text_of
 from scipy.stats import ttest_1samp
 
 from rulekeep.article.report import markdown_table
@@ -60,6 +60,8 @@ ROTARY = "attention, added_positions none, positions rotary"
 NOT_DRAWN = (
     "attention, added_positions learned, positions none",
     "attention, added_positions earliness, positions rotary",
+    "attention, added_positions earliness, positions alibi",
+    "attention, added_positions none, positions alibi",
 )
 CAPTION = (
     "Mean and 95 % interval over 5 seeds (Student t), every seed as a small point; lengths are set "
@@ -97,6 +99,7 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
     return [
         _within(found, "retention"), _within(found, "exact"),
         _beyond(found, "retention"), _beyond(found, "exact"), _more(found), _by_chance(found),
+        *_everyone(found),
     ]  # fmt: skip
 
 
@@ -228,6 +231,17 @@ def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
             row.append(f"{text_of(best and best.summary(figure, at))}{which}")
         body.append(row)
     return markdown_table(head, body) + "\n"
+
+
+def _everyone(found: list[tuple[Contest, Group]]) -> list[str]:
+    """Retention of all that are run in full, slots too, a table a length."""
+    whole = [
+        replace(contest, groups=tuple(one for one in contest.groups if complete(one)))
+        for contest, _ in found
+    ]
+    trained = found[0][1].context
+    lengths = {at for _, ours in found for at in ours.test_contexts if at >= trained}
+    return [table_at(whole, at) for at in sorted(lengths)]
 
 
 def _more(found: list[tuple[Contest, Group]]) -> str:

@@ -9,6 +9,7 @@ fewer than five seeds says so.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
@@ -37,10 +38,11 @@ def page(*roots: Path) -> str:
     found = read(*roots)
     groups = [group for contest in found for group in contest.groups]
     contexts = {at for group in groups for at in group.test_contexts if at >= group.context}
-    return "\n".join(_table(found, context) for context in sorted(contexts))
+    return "\n".join(table_at(found, context) for context in sorted(contexts))
 
 
-def _table(found: list[Contest], context: int) -> str:
+def table_at(found: Sequence[Contest], context: int) -> str:
+    """Retention at this many tokens, a task a row and a mixer a column."""
     columns = labels(found)
     body = []
     for contest in found:

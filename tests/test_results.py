@@ -968,6 +968,40 @@ def test_attention_with_our_memorys_signal_keeps_what_readme_and_findings_say() 
     assert said in unwrapped(ROOT / "README.md")
 
 
+def test_what_attention_with_alibi_keeps_is_said() -> None:
+    table = script("beyond_table")
+    kept, worst = {}, {}
+    for contest, _ in table.read(*table.FOLDERS):
+        groups = [one for one in contest.groups if "positions alibi" in one.label]
+        for at in (256, 1028, 4096) if groups else ():
+            assert all(sorted(one.runs) == [1, 2, 3, 4, 5] for one in groups)
+            means = [one.summary("retention", at).mean for one in groups]
+            place = table.task_of(contest), at
+            kept[place], worst[place] = f"{max(means):.3f}", min(means)
+    tasks = product(("apply", "recite"), ("early", "marked"), (256, 1028, 4096))
+    assert kept.keys() == {(f"{task}, {placed}", at) for task, placed, at in tasks}
+    early, far = (
+        [kept[f"{task}, early", at] for task in ("recite", "apply")] for at in (1028, 4096)
+    )
+    marked = [kept[f"{task}, marked", 4096] for task in ("recite", "apply")]
+    evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
+    assert (
+        f"of `recite`'s early ones it keeps at best {early[0]} at 1,028 tokens and {far[0]}, "
+        f"chance, at 4,096, of `apply`'s {early[1]} and {far[1]}."
+    ) in evidence
+    assert f"{marked[0]} of `recite`'s with the signal, {marked[1]} of `apply`'s" in evidence
+    assert (
+        f"with ALiBi at best {marked[0]} of `recite`'s and {marked[1]} of `apply`'s, and of early "
+        f"ones {far[0]} and {far[1]}."
+    ) in unwrapped(FINDINGS)
+    # What is a quarter, and what is learned.
+    for task in ("recite", "apply"):
+        assert 0.2 < 1 - worst[f"{task}, early", 1028] < 0.3
+        assert worst[f"{task}, marked", 256] > LEARNED_RETENTION
+    said = "with ALiBi a quarter of `recite`'s and `apply`'s early ones, and by 4,096 all of"
+    assert f"{said} `recite`'s (at best {far[0]})" in readme
+
+
 def test_what_our_memory_keeps_more_than_attention_at_the_longest_is_said_with_its_interval() -> (
     None
 ):
