@@ -261,11 +261,15 @@ def _by_chance(found: list[tuple[Contest, Group]]) -> str:
     columns = [corrected(found, *one) for one in asked]
     names = [task_of(contest) for contest, _ in found]
     body = [
-        [name, *(f"{column[name]:.3f}" if name in column else "not run" for column in columns)]
+        [name, *(_chance_of(column[name]) if name in column else "not run" for column in columns)]
         for name in names
     ]
     head = ["p, corrected by Holm", *(f"{figure} at {at:,}" for figure, at in asked)]
     return markdown_table(head, body) + "\n"
+
+
+def _chance_of(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _asked_beyond(found: list[tuple[Contest, Group]]) -> list[tuple[str, int]]:

@@ -218,7 +218,6 @@ def row_of(
     task: str,
     placement: str,
     contexts: Sequence[int] = CONTEXTS,
-    enough: int = ENOUGH_SEEDS,
 ) -> Row | None:
     """The row of one mechanism, at the rate with the most seeds; None while some are not run.
 
@@ -232,7 +231,7 @@ def row_of(
         if placed and _own(spec) == own and record["status"] in RESULTS:
             by_rate.setdefault(spec["learning_rate"], []).append(record)
     runs = max((merged(by_rate[rate]) for rate in sorted(by_rate)), key=len, default=[])
-    if len(runs) < enough:
+    if len(runs) < ENOUGH_SEEDS:
         return None
     return _row(one, runs, contexts)
 
