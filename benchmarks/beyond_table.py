@@ -56,7 +56,7 @@ TAPS_LABEL = "attention, added_positions earliness, taps 8"
 # At the rate that dev did not choose.
 ASIDE_LABEL = "attention, added_positions earliness, taps at rate 2 8"
 ROTARY = "attention, added_positions none, positions rotary"
-# What keeps less than another everywhere, or is not defined beyond 256 tokens.
+# What keeps less than another everywhere beyond 256 tokens, or is not defined there.
 NOT_DRAWN = (
     "attention, added_positions learned, positions none",
     "attention, added_positions earliness, positions rotary",
