@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attention_controls import ASIDE, aside_records, at_another_rate, of_one_source
-from exam_table import table_at, task_of, text_of
+from exam_table import tables, task_of, text_of
 from scipy.stats import ttest_1samp
 
 from rulekeep.article.report import markdown_table
@@ -99,7 +99,7 @@ def details(found: list[tuple[Contest, Group]]) -> list[str]:
     return [
         _within(found, "retention"), _within(found, "exact"),
         _beyond(found, "retention"), _beyond(found, "exact"), _more(found), _by_chance(found),
-        *_everyone(found),
+        _everyone(found),
     ]  # fmt: skip
 
 
@@ -233,15 +233,14 @@ def _beyond(found: list[tuple[Contest, Group]], figure: str) -> str:
     return markdown_table(head, body) + "\n"
 
 
-def _everyone(found: list[tuple[Contest, Group]]) -> list[str]:
+def _everyone(found: list[tuple[Contest, Group]]) -> str:
     """Retention of all that are run in full, slots too, a table a length."""
-    whole = [
-        replace(contest, groups=tuple(one for one in contest.groups if complete(one)))
-        for contest, _ in found
-    ]
-    trained = found[0][1].context
-    lengths = {at for _, ours in found for at in ours.test_contexts if at >= trained}
-    return [table_at(whole, at) for at in sorted(lengths)]
+    return tables(
+        [
+            replace(contest, groups=tuple(one for one in contest.groups if complete(one)))
+            for contest, _ in found
+        ]
+    )
 
 
 def _more(found: list[tuple[Contest, Group]]) -> str:

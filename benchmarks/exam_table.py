@@ -35,14 +35,17 @@ def task_of(contest: Contest) -> str:
 
 def page(*roots: Path) -> str:
     """A table a context, as Markdown."""
-    found = read(*roots)
+    return tables(read(*roots))
+
+
+def tables(found: Sequence[Contest]) -> str:
+    """Retention of each mixer of these contests, a table a context."""
     groups = [group for contest in found for group in contest.groups]
     contexts = {at for group in groups for at in group.test_contexts if at >= group.context}
-    return "\n".join(table_at(found, context) for context in sorted(contexts))
+    return "\n".join(_table(found, context) for context in sorted(contexts))
 
 
-def table_at(found: Sequence[Contest], context: int) -> str:
-    """Retention at this many tokens, a task a row and a mixer a column."""
+def _table(found: Sequence[Contest], context: int) -> str:
     columns = labels(found)
     body = []
     for contest in found:
