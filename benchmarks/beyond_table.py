@@ -97,7 +97,7 @@ def headline(found: list[tuple[Contest, Group]]) -> str:
 def details(found: list[tuple[Contest, Group]]) -> list[str]:
     """The tables of docs/evidence.md."""
     return [
-        _within(found, "retention"), _within(found, "exact"),
+        within(found, "retention"), within(found, "exact"),
         _beyond(found, "retention"), _beyond(found, "exact"), _more(found), _by_chance(found),
         _everyone(found),
     ]  # fmt: skip
@@ -193,10 +193,13 @@ def complete(group: Group) -> bool:
     return len(group.runs) >= ENOUGH_SEEDS
 
 
-def _within(found: list[tuple[Contest, Group]], figure: str) -> str:
+def within(found: list[tuple[Contest, Group]], figure: str) -> str:
+    """A figure at the longest length trained on, beside dev's best attention, and the steps."""
     body = []
     for contest, ours in found:
         context = ours.context
+        if not _attention(contest, context):
+            continue
         other = best_on_dev(contest, figure, context)
         mine, theirs = ours.by_seed(figure, context), other.by_seed(figure, context)
         row = [task_of(contest), spoken(other.label)]
@@ -310,7 +313,7 @@ def figure(found: list[tuple[Contest, Group]]) -> bytes:
         replace(
             contest,
             task=task_of(contest),
-            baseline=ROTARY,
+            baselines=dict.fromkeys(contest.contexts, ROTARY),
             groups=tuple(
                 replace(one, label=f"{OURS}, added_positions {SIGNAL}") if one is ours else one
                 for one in contest.groups

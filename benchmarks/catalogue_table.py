@@ -218,8 +218,9 @@ def row_of(
     task: str,
     placement: str,
     contexts: Sequence[int] = CONTEXTS,
+    enough: int = ENOUGH_SEEDS,
 ) -> Row | None:
-    """The row of one mechanism, at the rate with the most seeds; None while some are not run.
+    """The row of one mechanism, at the rate with the most seeds; None with fewer than enough.
 
     Two records that differ in the lengths tested alone, of two presets, are one run.
     """
@@ -231,7 +232,7 @@ def row_of(
         if placed and _own(spec) == own and record["status"] in RESULTS:
             by_rate.setdefault(spec["learning_rate"], []).append(record)
     runs = max((merged(by_rate[rate]) for rate in sorted(by_rate)), key=len, default=[])
-    if len(runs) < ENOUGH_SEEDS:
+    if len(runs) < enough:
         return None
     return _row(one, runs, contexts)
 

@@ -115,6 +115,8 @@ def bring(folder: Path) -> None:
     with (folder / "large.toml").open("wb") as file:
         file.truncate(10**7)
     (folder / "empty").mkdir()
+    (folder / "an_article").mkdir()
+    (folder / "an_article" / "records.jsonl").touch()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)

@@ -23,6 +23,7 @@ from rulekeep.presets import (
     beyond,
     catalogue,
     exam,
+    exam_quick,
 )
 from rulekeep.resolving import described, options_of, own_options_first, resolve
 from rulekeep.run import build
@@ -88,6 +89,28 @@ def test_no_mixer_of_the_catalogue_has_an_option_named_like_a_runs_setting() -> 
 def test_what_is_no_contestant_is_said(text: str) -> None:
     with pytest.raises(UsageError):
         contestants(text)
+
+
+@pytest.mark.parametrize(
+    "setting", ["seed=3", "task=recite", "mixer=slots", "task_options=1", "mixer_options=1"]
+)
+def test_what_a_sweep_varies_is_no_contestants_to_set(setting: str) -> None:
+    (one,) = contestants(f"delta[{setting}]")
+    name = setting.partition("=")[0]
+    with pytest.raises(UsageError, match=f"delta: {name} is for the sweep to say"):
+        exam_quick(mixers=[one])
+
+
+def test_an_option_given_twice_is_said() -> None:
+    with pytest.raises(UsageError, match="heads is given twice"):
+        contestants("delta[heads=8,heads=4]")
+
+
+def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
+    (one,) = contestants("delta[learning_rate=0.01]")
+    assert {spec.learning_rate for spec in exam_quick(mixers=[one])} == {0.01}
+    with pytest.raises(UsageError, match="delta: learning_rate is chosen on dev here"):
+        catalogue([], mixers=[one])
 
 
 def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:

@@ -19,7 +19,7 @@ from rulekeep.report.cells import compared_at, contests, spoken
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
-from rulekeep.report.merging import joined
+from rulekeep.report.merging import joined, merged, trained_apart
 from rulekeep.report.reading import name, one_line, read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.report.text import csv_text
@@ -145,11 +145,11 @@ def test_the_summary_names_a_mechanism_from_outside_wherever_it_stands() -> None
         said.append(sentences(runs, contests(runs))[1])
     assert said[:2] == [
         "mine.py:Mine, of 4 tasks, is nearest to the most with 0.450 (0.450 to 0.450) of the rules "
-        "of apply at 256 tokens (nothing keeps more), least near with 0.150 (0.150 to 0.150) of "
-        "the rules of recite at 256 tokens (the most is 0.250).",
-        "mine.py:Mine keeps 0.350 (0.350 to 0.350) of the rules of override at 256 tokens (nothing "
-        "keeps more); 0.250 (0.250 to 0.250) of the rules of recall at 256 tokens (nothing keeps "
-        "more).",
+        "of apply at 256 tokens, trained at 64 (nothing keeps more), least near with 0.150 (0.150 "
+        "to 0.150) of the rules of recite at 256 tokens, trained at 64 (the most is 0.250).",
+        "mine.py:Mine keeps 0.350 (0.350 to 0.350) of the rules of override at 256 tokens, trained "
+        "at 64 (nothing keeps more); 0.250 (0.250 to 0.250) of the rules of recall at 256 tokens, "
+        "trained at 64 (nothing keeps more).",
     ]
     assert said[2].startswith("No mixer shares a seed with attention")
 
@@ -695,7 +695,104 @@ def test_the_baseline_is_the_variant_that_is_best_on_dev() -> None:
         for seed in (1, 2)
     ]
     (contest,) = contests(read_runs(records).runs)
-    assert contest.baseline == "attention, mixer positions rotary", contest.baseline
+    assert contest.baselines == {64: "attention, mixer positions rotary"}
+
+
+def test_each_training_length_has_a_baseline_of_its_own() -> None:
+    records = [
+        record("attention", seed, {64: 0.9}, dev_loss=loss, context=at, mixer_options={"heads": n})
+        for seed in (1, 2)
+        for n, loss, at in ((2, 0.1, 64), (4, 0.5, 64), (4, 0.5, 128))
+    ]
+    records += [record("delta", seed, {64: 0.95}, context=128) for seed in (1, 2)]
+    (contest,) = contests(read_runs(records).runs)
+    assert contest.baselines == {64: "attention, heads 2", 128: "attention, heads 4"}
+    (ours,) = (group for group in contest.groups if group.mixer == "delta")
+    difference = contest.against_baseline(ours, "retention", 64)
+    assert difference is not None
+    assert difference.summary.mean == pytest.approx(0.05)
+
+
+def test_a_model_that_was_not_trained_stands_beside_those_trained_longest() -> None:
+    records = five("attention", [0.5] * 5) + five("delta", [0.7] * 5)
+    outside = record("mine.py:Read", 1, {64: 0.8, 256: 0.6, 1024: 0.4}, context=1024)
+    outside["spec"]["predictor"] = "mine.py:Read"
+    runs = read_runs([*records, outside]).runs
+    found = contests(runs)
+    first, second, third, _ = sentences(runs, found)
+    assert first.startswith(
+        "At the longest context that several mixers were tested at, mine.py:Read keeps 0.600"
+    )
+    assert first.endswith("at 256 tokens (best of 3, chance 0.040, not trained).")
+    assert second.startswith("mine.py:Read keeps 0.600")
+    assert "1 of 2 differences in retention are above zero" in third
+    (row,) = (row for row in tables.costs(found).rows if row[1].text == "mine.py:Read")
+    assert row[2].text == "–"
+    # By itself it says as much.
+    runs = read_runs([outside]).runs
+    assert "not trained" in sentences(runs, contests(runs))[0]
+
+
+def test_a_mechanism_from_outside_is_named_at_its_own_training_length() -> None:
+    records = five("attention", [0.5] * 5) + five("mine.py:Mine", [0.9] * 5)
+    records += [record("attention", s, {64: 0.9, 256: 0.8}, context=128) for s in range(1, 6)]
+    runs = read_runs(records).runs
+    assert sentences(runs, contests(runs))[1] == (
+        "mine.py:Mine keeps 0.450 (0.450 to 0.450) of the rules of recite at 256 tokens, trained "
+        "at 64 (nothing keeps more)."
+    )
+
+
+def test_attention_is_not_said_to_share_no_seed_where_it_was_tested_less_far() -> None:
+    records = [record("attention", s, {64: 0.9}) for s in (1, 2)]
+    records += [
+        record(mixer, s, {64: 0.9, 256: 0.5}) for mixer in ("delta", "slots") for s in (1, 2)
+    ]
+    runs = read_runs(records).runs
+    assert sentences(runs, contests(runs))[1] == (
+        "No mixer shares a seed with attention at that context, so none is compared with it there."
+    )
+
+
+def test_a_model_has_one_name_wherever_it_stands_and_two_have_two() -> None:
+    records = [
+        record("delta", task=task, context=at, mixer_options={"heads": heads}, steps=steps)
+        for task, at, heads, steps in (
+            ("recite", 64, 4, 100), ("recite", 128, 8, 200), ("apply", 64, 4, 100)
+        )
+    ]  # fmt: skip
+    # Steps that go with the length say nothing of the model.
+    assert {(run.task, run.context, run.label) for run in read_runs(records).runs} == {
+        ("recite", 64, "delta, heads 4"),
+        ("recite", 128, "delta, heads 8"),
+        ("apply", 64, "delta, heads 4"),
+    }
+
+
+def test_losses_at_several_lengths_are_one_of_a_seed() -> None:
+    records = [
+        record("delta", seed, context=at, rate=rate, dev_loss=loss + seed)
+        for seed in (1, 2)
+        for at, loss in ((64, 0.0), (128, 2.0))
+        for rate in (0.001, 0.003)
+    ]
+    records[-1].update(status="diverged", evaluations=[])
+    text = csv_text(contests(read_runs(records).runs))
+    first, second = (row for row in csv_rows(text) if row["table"] == "learning_rates")
+    # Seeds have 2 and 3 in the mean: an interval over two, not over four.
+    assert (first["mean"], first["seeds"], first["diverged"]) == ("2.5", "2", "0")
+    assert float(first["deviation"]) == pytest.approx(math.sqrt(0.5))
+    assert (second["mean"], second["seeds"], second["diverged"]) == ("2.0", "1", "1")
+
+
+def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
+    asked = {"added_positions": "learned", "test_contexts": [64, 256]}
+    records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in (1, 2)]
+    records[1].update(status="diverged", evaluations=[])
+    records[1]["costs"]["decode_ms_per_token"] = {"64": 100.0}
+    (row,) = tables.costs(contests(read_runs(records).runs)).rows
+    shown = dict(zip(tables.costs([]).header, (one.text for one in row), strict=True))
+    assert (shown["context"], shown["decode (ms/token)"]) == ("64", "0.164")
 
 
 def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
@@ -732,6 +829,29 @@ def test_a_copy_that_failed_takes_no_result_away() -> None:
         read = read_runs(records)
         assert [run.status for run in read.runs] == ["done"]
         assert f"more than one record, {shown} is shown" in read.notes[0]
+
+
+def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
+    few, many = record(retention={64: 0.5}), record(retention={64: 0.9})
+    for one, n in ((few, 10), (many, 1000)):
+        for row in one["evaluations"]:
+            row["n"] = n
+    for pair in ((few, many), (many, few)):
+        (run,) = read_runs([joined(*pair)]).runs
+        assert {row.figures["retention"] for row in run.evaluations if row.split == "test"} == {0.9}
+
+
+def test_one_training_that_came_out_otherwise_is_said_once() -> None:
+    one, again, other = (record(seed=seed, retention={64: 0.9}) for seed in (1, 1, 2))
+    again["history"] = [{**look, "train_seconds": 0.5} for look in one["history"]]
+    assert trained_apart([one, again, other]) == []
+    again["history"][-1]["train_loss"] += 1e-7
+    again["id"] = "again"
+    (said,) = trained_apart([one, again, other])
+    assert said.startswith(f"runs {one['id']} and again: one training that came out otherwise")
+    assert len(merged([one, again, other])) == 2
+    (said,) = trained_apart([one, again, {**again, "id": "third"}])
+    assert said.startswith(f"runs {one['id']} and again (2 such pairs): one training")
 
 
 def test_costs_by_length_of_both_records_are_one_runs() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.resolving import described
-from rulekeep.specs import Contestant, RunSpec
+from rulekeep.specs import Contestant, RunSpec, UsageError
 from rulekeep.store import Record, training
 from rulekeep.summary import choose_learning_rate
 
@@ -23,7 +23,14 @@ def rate_runs(one: Contestant, records: Iterable[Record], base: Mapping[str, Any
     """The grid's runs of a contestant, its extension included as soon as the grid is known.
 
     Those that only stand in the records with other tests are left out.
+
+    Raises:
+        UsageError: the contestant has a learning rate of its own.
     """
+    if "learning_rate" in one.settings:
+        raise UsageError(
+            f"mixer {one.mixer}: learning_rate is chosen on dev here, from a grid; leave it out"
+        )
     losses, elsewhere = _dev_losses(one, records, base)
     asked = [rate for rate in _rates(losses) if rate not in elsewhere]
     return [one.spec(**base, learning_rate=rate) for rate in asked]

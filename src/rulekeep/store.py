@@ -190,7 +190,9 @@ def _check_run(path: Path, record: Record, identity: str) -> None:
 
 def training(spec: Mapping[str, Any], source: str) -> str:
     """What makes a trained model: its spec but for what is tested, and its code."""
-    trained = {key: value for key, value in spec.items() if key not in _TESTED}
+    # An outside model is not trained: its context is the longest that it was tested at.
+    tested = _TESTED | {"context"} if "predictor" in spec else _TESTED
+    trained = {key: value for key, value in spec.items() if key not in tested}
     return json.dumps([source, trained], sort_keys=True)
 
 

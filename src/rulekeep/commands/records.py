@@ -116,6 +116,8 @@ def report(
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
     if (root / "record.json").exists() and not records:
         raise UsageError(f"{folder}: is the folder of one run; name the one it stands in")
+    if not records and measured is None and not run_folders(root):
+        raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
     if not records and measured is None:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
@@ -130,13 +132,13 @@ def report(
         command += ["--certificates", certificates]
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.report import merged, write_report
+    from rulekeep.report import merged, trained_apart, write_report
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]
     started = time.monotonic()
     found = merged(records)
-    notes = [*(note for one in kept for note in one.notes), *notes]
+    notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *notes]
     with opened(target):
         write_report(
             found, target, shlex.join(command), notes,
@@ -260,6 +262,10 @@ def _existing(folder: str, option: str = "") -> Path:
         named = f"{option} {folder!a}" if option else f"{folder!a}"
         written = "rulekeep certify" if option else "a sweep"
         raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
+    if (root / "records.jsonl").exists():
+        raise UsageError(
+            f"{folder}: is of rulekeep article, with a report.md; name its runs, {root / 'runs'}"
+        )
     return root
 
 

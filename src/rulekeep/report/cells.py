@@ -29,7 +29,10 @@ from rulekeep.summary import (
 
 @dataclass(frozen=True)
 class Group:
-    """A mixer trained on one task at one length with one learning rate: a run a seed."""
+    """A mixer trained on one task at one length with one learning rate: a run a seed.
+
+    An outside model is not trained, and stands at the longest length that others were trained at.
+    """
 
     task: str
     label: str
@@ -45,6 +48,16 @@ class Group:
             for evaluation in run.evaluations:
                 if evaluation.split == "test":
                     self._tests[seed, evaluation.context] = evaluation
+
+    @property
+    def trained_at(self) -> int | None:
+        """The training length in tokens; None for an outside model, which is not trained."""
+        return self.context if all(run.is_trained for run in self.runs.values()) else None
+
+    @property
+    def trained(self) -> str:
+        """The same, as one says it."""
+        return "not trained" if self.trained_at is None else f"trained at {self.trained_at}"
 
     @cached_property
     def test_contexts(self) -> tuple[int, ...]:
@@ -107,18 +120,19 @@ class Group:
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""
         return {
-            seed: run.costs[key]
-            for seed, run in self.runs.items()
-            if run.status == "done" and math.isfinite(run.costs.get(key, math.nan))
+            s: r.costs[key] for s, r in self._ended() if math.isfinite(r.costs.get(key, math.nan))
         }
 
     def state_bytes(self, context: int) -> dict[int, float]:
-        """Bytes of one sequence's state after so many tokens, for each seed that has them."""
-        return {s: r.state_bytes[context] for s, r in self.runs.items() if context in r.state_bytes}
+        """Bytes of one sequence's state after so many tokens, as `cost`."""
+        return {s: r.state_bytes[context] for s, r in self._ended() if context in r.state_bytes}
 
     def decode_ms(self, context: int) -> dict[int, float]:
-        """Milliseconds a token after so many tokens, for each seed that has them."""
-        return {s: r.decode_ms[context] for s, r in self.runs.items() if context in r.decode_ms}
+        """Milliseconds a token after so many tokens, as `cost`."""
+        return {s: r.decode_ms[context] for s, r in self._ended() if context in r.decode_ms}
+
+    def _ended(self) -> list[tuple[int, Run]]:
+        return [(seed, run) for seed, run in self.runs.items() if run.status == "done"]
 
     def half_distance(self) -> HalfDistances | str:
         """Half distance of chance-corrected retention, or why there is none."""
@@ -138,7 +152,8 @@ class Group:
 class Rates:
     """The learning rates tried for a mixer on a task, and the choice or why there is none.
 
-    `runs` counts those of each rate; `seeds` are the ones that all rates have and compare over.
+    `runs` counts those of each rate; `compared` are the training lengths and seeds that all rates
+    have, in the order of their losses.
     Where one rate only was run, `reused_from` is the task whose grid chose it, if one did.
     """
 
@@ -147,18 +162,33 @@ class Rates:
     choice: RateChoice | None
     problem: str
     runs: Mapping[float, int]
-    seeds: int
+    compared: tuple[tuple[int, int], ...]
     reused_from: str | None = None
+
+    @property
+    def seeds(self) -> int:
+        """How many the rates compare over."""
+        return len({seed for _, seed in self.compared})
+
+    def by_seed(self, losses: Sequence[float]) -> list[float]:
+        """Of the losses of one rate, the mean over the lengths for each seed."""
+        found: dict[int, list[float]] = {}
+        for (_, seed), loss in zip(self.compared, losses, strict=True):
+            found.setdefault(seed, []).append(loss)
+        return [sum(one) / len(one) for one in found.values()]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One task: its groups, the rates they were chosen from, and the mixer compared with."""
+    """One task: its groups, the rates they were chosen from, and what is compared with.
+
+    `baselines` has the attention of each training length that has one: of several, dev's best.
+    """
 
     task: str
     groups: tuple[Group, ...]
     rates: tuple[Rates, ...]
-    baseline: str | None
+    baselines: Mapping[int, str]
 
     @property
     def contexts(self) -> tuple[int, ...]:
@@ -171,8 +201,9 @@ class Contest:
 
     def against_baseline(self, group: Group, figure: str, test: int) -> PairedDifference | None:
         """The group's figure minus the baseline's, by seed; None without a seed in common."""
+        baseline = self.baselines.get(group.context)
         for other in self.at(group.context):
-            if other.label == self.baseline and group.label != self.baseline:
+            if other.label == baseline and group.label != baseline:
                 ours, theirs = group.by_seed(figure, test), other.by_seed(figure, test)
                 if ours.keys() & theirs.keys():
                     return paired_difference(ours, theirs)
@@ -206,7 +237,7 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
             tried = _rates(task, label, mine)
             rates.append(tried)
             groups += _groups(task, label, mine, tried.choice.rate if tried.choice else None)
-        found.append(Contest(task, tuple(groups), tuple(rates), _baseline(groups)))
+        found.append(Contest(task, tuple(groups), tuple(rates), _baselines(groups)))
     return _with_origins(found)
 
 
@@ -285,17 +316,16 @@ def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
             tried.setdefault(run.rate, {})[run.context, run.seed] = dev_loss(run)
     counts = {rate: len(losses) for rate, losses in sorted(tried.items())}
     if not tried:
-        return Rates(task, label, None, "no learning rate recorded", counts, 0)
+        return Rates(task, label, None, "no learning rate recorded", counts, ())
     # Rates compare only over the same lengths and seeds; more seeds at the chosen one are usual.
-    common = set.intersection(*(set(losses) for losses in tried.values()))
+    common = tuple(sorted(set.intersection(*(set(losses) for losses in tried.values()))))
     if not common:
-        return Rates(task, label, None, "the rates share no length and seed", counts, 0)
-    seeds = len({seed for _, seed in common})
-    losses = {rate: [by[pair] for pair in sorted(common)] for rate, by in tried.items()}
+        return Rates(task, label, None, "the rates share no length and seed", counts, ())
+    losses = {rate: [by[pair] for pair in common] for rate, by in tried.items()}
     measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
     if not measured and all(run.status == "done" for run in runs):
-        return Rates(task, label, None, "no dev loss recorded", counts, seeds)
-    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, seeds)
+        return Rates(task, label, None, "no dev loss recorded", counts, common)
+    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, common)
 
 
 def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) -> list[Group]:
@@ -312,15 +342,12 @@ def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) ->
     return groups
 
 
-def _baseline(groups: Sequence[Group]) -> str | None:
-    """Of several variants of the baseline, the one that is best on dev."""
-    losses: dict[str, list[float]] = {}
+def _baselines(groups: Sequence[Group]) -> dict[int, str]:
+    ranked: dict[int, list[tuple[float, int, str]]] = {}
     for group in groups:
         if group.mixer == BASELINE:
-            losses.setdefault(group.label, []).extend(map(dev_loss, group.runs.values()))
-    # A variant with a diverged run, or without any dev loss, comes last.
-    ranked = sorted(
-        (mean if math.isfinite(mean := sum(by) / len(by)) else math.inf, len(label), label)
-        for label, by in losses.items()
-    )
-    return ranked[0][2] if ranked else None
+            mean = sum(map(dev_loss, group.runs.values())) / len(group.runs)
+            # A variant with a diverged run, or without any dev loss, comes last.
+            rank = (mean if math.isfinite(mean) else math.inf, len(group.label), group.label)
+            ranked.setdefault(group.context, []).append(rank)
+    return {context: min(ranks)[-1] for context, ranks in ranked.items()}

@@ -31,7 +31,7 @@ _OPEN = "Black: attention, the variant best on dev; open markers: fewer than 5 s
 def charts(found: Sequence[Contest]) -> list[Chart]:
     """All figures in the order of the report; one without rows has no panel."""
     every = labels(found)
-    baselines = [label for label in every if any(c.baseline == label for c in found)]
+    baselines = [label for label in every if any(label in c.baselines.values() for c in found)]
     look = styles(every, baselines)
     made = [
         _retention(found, look),
@@ -167,13 +167,13 @@ def _trade_off(
             cost = sum(costs.values()) / len(costs)
             points, seeds = by_label.setdefault(group.label, ([], []))
             hover = (
-                f"{group.label}, trained at {group.context}\n{x_label}: {cost:,.6g}\n"
+                f"{group.label}, {group.trained}\n{x_label}: {cost:,.6g}\n"
                 f"retention at {test} tokens: {summary.text()}"
             )
             points.append(_point(cost, summary, hover))
             for seed, value in group.by_seed("retention", test).items():
                 if math.isfinite(value) and seed in costs:
-                    hover = f"{group.label}, trained at {group.context}, seed {seed}: {value:.3f}"
+                    hover = f"{group.label}, {group.trained}, seed {seed}: {value:.3f}"
                     seeds.append(Point(costs[seed], value, hover))
         if not by_label:
             continue
@@ -274,12 +274,13 @@ def _lengths(found: Sequence[Contest]) -> Chart:
             summaries = [group.summary("retention", test) for test in tests]
             if not any(s is not None and s.mean is not None for s in summaries):
                 continue
-            rows.append(fill(f"{names[group.label]} @ {group.context}", _ROW_WIDTH))
+            at = "" if group.trained_at is None else f" @ {group.trained_at}"
+            rows.append(fill(f"{names[group.label]}{at}", _ROW_WIDTH))
             values.append([s.mean if s else None for s in summaries])
             texts.append([_heat_text(s) for s in summaries])
             hovers.append(
                 [
-                    f"{group.label}, trained at {group.context}\n{test} tokens: "
+                    f"{group.label}, {group.trained}\n{test} tokens: "
                     f"{s.text() if s else 'not measured'}{_by_seed(group, test)}"
                     for test, s in zip(tests, summaries, strict=True)
                 ]

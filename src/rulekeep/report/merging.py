@@ -1,6 +1,7 @@
 """Records of several folders as one: a model trained twice, for other tests, is one run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rulekeep.store import RESULTS, Record, training
 
@@ -10,22 +11,62 @@ def merged(records: Iterable[Record]) -> list[Record]:
 
     It has what the others have more. A run without a result stands for itself.
     """
-    found: dict[tuple[str, str], Record] = {}
-    for place, record in enumerate(records):
-        status = record["status"]
-        trained = status in RESULTS and training(record["spec"], str(record.get("source")))
-        key = (status, trained or str(place))
-        found[key] = joined(found[key], record) if key in found else record
-    return list(found.values())
+    found = []
+    for same in _by_training(records):
+        first, *others = same
+        for other in others:
+            first = joined(first, other)
+        found.append(first)
+    return found
+
+
+def trained_apart(records: Iterable[Record]) -> list[str]:
+    """A line for those that are merged into a record whose training came out otherwise, if any."""
+    pairs = [
+        f"{first['id']} and {other['id']}"
+        for first, *others in _by_training(records)
+        for other in others
+        if _trained(first) != _trained(other)
+    ]
+    if not pairs:
+        return []
+    more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
+    return [
+        f"runs {pairs[0]}{more}: one training that came out otherwise, as on another machine; "
+        "shown as one run, with the history and costs of the first"
+    ]
 
 
 def joined(first: Record, other: Record) -> Record:
-    """The first, with the evaluations, and the costs by length, that only the other has."""
-    has = {(one["split"], one["context"]) for one in first["evaluations"]}
-    more = [one for one in other["evaluations"] if (one["split"], one["context"]) not in has]
+    """The first, with the evaluations, and the costs by length, that only the other has.
+
+    Where both were tested, the evaluation of more examples.
+    """
+    tested = {(one["split"], one["context"]): one for one in first["evaluations"]}
+    for one in other["evaluations"]:
+        has = tested.setdefault((one["split"], one["context"]), one)
+        if has.get("n", 0) < one.get("n", 0):
+            tested[one["split"], one["context"]] = one
     costs = dict(first["costs"])
     for name in ("state_bytes", "decode_ms_per_token"):
         by_length = [one["costs"].get(name) for one in (other, first)]
         if all(isinstance(one, dict) for one in by_length):
             costs[name] = {length: cost for one in by_length for length, cost in one.items()}
-    return {**first, "costs": costs, "evaluations": [*first["evaluations"], *more]}
+    return {**first, "costs": costs, "evaluations": [*tested.values()]}
+
+
+def _by_training(records: Iterable[Record]) -> list[list[Record]]:
+    found: dict[tuple[str, str], list[Record]] = {}
+    for place, record in enumerate(records):
+        status = record["status"]
+        trained = status in RESULTS and training(record["spec"], str(record.get("source")))
+        found.setdefault((status, trained or str(place)), []).append(record)
+    return list(found.values())
+
+
+def _trained(record: Record) -> list[Mapping[str, Any]]:
+    """What training gave, look by look, without its seconds."""
+    return [
+        {key: value for key, value in look.items() if key != "train_seconds"}
+        for look in record["history"]
+    ]

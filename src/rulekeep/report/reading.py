@@ -26,6 +26,11 @@ _PLACED = {
     "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
     "evaluate_every", "dev_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
+# Of a run's settings, those that are no part of the model.
+_HOW_TRAINED = {
+    "mixed_lengths", "length_growth", "steps", "batch_size", "warmup_steps", "final_share",
+    "weight_decay", "max_gradient_norm", "stop_when_solved", "device", "precision",
+}  # fmt: skip
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
 
@@ -84,6 +89,8 @@ class Run:
     settings: Mapping[str, str]
     difficulty: Mapping[str, str]
     asked: Asked
+    # An outside model is scored as it is: its context is the one that it stands beside.
+    is_trained: bool
 
     @property
     def is_result(self) -> bool:
@@ -214,6 +221,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         settings=_settings(spec),
         difficulty=_named(_mapping(spec.get("task_options"))),
         asked=asked_of(spec.get("task"), spec.get("task_options")),
+        is_trained="predictor" not in spec,
     )
 
 
@@ -282,29 +290,48 @@ def _labelled(runs: list[Run]) -> list[Run]:
     for run in runs:
         for key, values in options.get(run.task, {}).items():
             values.add(run.difficulty.get(key, "none"))
-    runs = [_with_difficulty(run, options.get(run.task, {})) for run in runs]
-    # A setting is part of the label where it varies among runs that are otherwise of one kind.
-    kinds: dict[tuple[str, str, int], list[Run]] = {}
+    runs = _beside_trained([_with_difficulty(run, options.get(run.task, {})) for run in runs])
+    # A setting is part of the label where it varies: what makes the model, among all runs of the
+    # mixer, so that it has one name; how it was trained, among those on one task at one length.
+    kinds: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        kinds.setdefault((run.task, run.mixer, run.context), []).append(run)
-    varying: dict[tuple[str, str], set[str]] = {}
-    for (task, mixer, _), same in kinds.items():
+        kinds.setdefault((run.mixer,), []).append(run)
+        kinds.setdefault((run.mixer, run.task, str(run.context)), []).append(run)
+    varying: dict[tuple[str, ...], set[str]] = {}
+    for (mixer, *place), same in kinds.items():
         keys = set().union(*(run.settings for run in same))
+        keys = keys if place else keys - _HOW_TRAINED
         several = {key for key in keys if len({run.settings.get(key) for run in same}) > 1}
-        varying.setdefault((task, mixer), set()).update(several)
-    return [_with_label(run, varying[run.task, run.mixer]) for run in runs]
+        varying.setdefault((mixer, *place[:1]), set()).update(several)
+    return [_with_label(run, varying[run.mixer,] | varying[run.mixer, run.task]) for run in runs]
+
+
+def _beside_trained(runs: list[Run]) -> list[Run]:
+    """What was not trained stands beside what was trained longest on its task."""
+    longest: dict[str, int] = {}
+    for run in runs:
+        if run.is_trained and run.is_result:
+            longest[run.task] = max(run.context, longest.get(run.task, 0))
+    return [
+        run if run.is_trained else _with(run, context=longest.get(run.task, run.context))
+        for run in runs
+    ]
 
 
 def _with_difficulty(run: Run, options: Mapping[str, set[str]]) -> Run:
     several = [key for key, values in sorted(options.items()) if len(values) > 1]
     parts = [f"{key} {run.difficulty.get(key, 'none')}" for key in several]
-    return Run(**{**run.__dict__, "task": ", ".join([run.task, *parts])})
+    return _with(run, task=", ".join([run.task, *parts]))
 
 
 def _with_label(run: Run, keys: set[str]) -> Run:
     parts = [f"{key} {run.settings.get(key, 'none')}" for key in sorted(keys)]
+    return _with(run, label=", ".join([run.mixer, *parts]))
+
+
+def _with(run: Run, **changed: object) -> Run:
     # A copy by hand: dataclasses.replace is typed too loosely for strict checking.
-    return Run(**{**run.__dict__, "label": ", ".join([run.mixer, *parts])})
+    return Run(**{**run.__dict__, **changed})
 
 
 def _figures(value: object) -> dict[str, float]:

@@ -26,10 +26,12 @@ def sentences(runs: Sequence[Run], found: Sequence[Contest]) -> list[str]:
 
 
 def _longest(contest: Contest) -> list[tuple[Group, int, Summary]]:
-    # The longest test length that can be compared, after training at the longest length.
-    if not contest.contexts:
-        return []
-    groups = contest.at(max(contest.contexts))
+    # After training at the longest length.
+    return _compared_among(contest.at(max(contest.contexts))) if contest.contexts else []
+
+
+def _compared_among(groups: Sequence[Group]) -> list[tuple[Group, int, Summary]]:
+    # At the longest test length that can be compared.
     test = compared_at(groups)
     found = ((group, test, group.summary("retention", test)) for group in groups)
     return [(group, test, s) for group, test, s in found if s is not None and s.mean is not None]
@@ -64,10 +66,14 @@ def _winners(found: Sequence[Contest]) -> list[_Winner]:
     for contest in found:
         rows = _longest(contest)
         if rows:
-            # The first of equals in the order of names.
-            group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
-            winners.append(_Winner(group, test, summary, rows))
+            winners.append(_winner(rows))
     return winners
+
+
+def _winner(rows: list[tuple[Group, int, Summary]]) -> _Winner:
+    # The first of equals in the order of names.
+    group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
+    return _Winner(group, test, summary, rows)
 
 
 def _best(found: Sequence[Contest]) -> str:
@@ -88,7 +94,7 @@ def _one_by_one(winners: Sequence[_Winner]) -> str:
         among = f"best of {winner.among}" if winner.among > 1 else "the only mixer"
         parts.append(
             f"{spoken(winner.group.label)} keeps {winner.kept} at {winner.test} tokens "
-            f"({among}{level}, trained at {winner.group.context})"
+            f"({among}{level}, {winner.group.trained})"
         )
     return "; ".join(parts)
 
@@ -112,18 +118,23 @@ def _by_mixer(winners: Sequence[_Winner]) -> str:
 def _from_outside(found: Sequence[Contest]) -> list[str]:
     """Of each mechanism from outside: what it keeps beside what keeps most."""
     by_label: dict[str, list[tuple[_Winner, _Winner]]] = {}
-    for best in _winners(found):
-        for group, test, summary in best.rows:
-            if ":" in group.mixer:
-                own = best._replace(group=group, test=test, summary=summary)
-                by_label.setdefault(group.label, []).append((own, best))
+    for contest in found:
+        outside = {group.label: group for group in contest.groups if ":" in group.mixer}
+        # Each at the longest length that it was trained at itself, beside what was too.
+        for label, last in outside.items():
+            rows = _compared_among(contest.at(last.context))
+            for group, test, summary in rows:
+                if group.label == label:
+                    best = _winner(rows)
+                    own = best._replace(group=group, test=test, summary=summary)
+                    by_label.setdefault(label, []).append((own, best))
     return [_beside_best(label, pairs) for label, pairs in by_label.items()]
 
 
 def _beside_best(label: str, pairs: Sequence[tuple[_Winner, _Winner]]) -> str:
     """One by one where there are few, else where it comes nearest to the most and least near."""
     said = [
-        f"{own.kept} at {own.test} tokens "
+        f"{own.kept} at {own.test} tokens, {own.group.trained} "
         + (f"(the most is {best.mean:.3f})" if best.mean > own.mean else "(nothing keeps more)")
         for own, best in pairs
     ]
@@ -160,7 +171,10 @@ def _compared(found: Sequence[Contest]) -> str:
                 largest = (mean, f"{spoken(group.label)} on {contest.task}, {sign}{summary.text()}")
     total = sum(verdicts.values())
     if not total or largest is None:
-        return "No mixer shares a seed with attention, so none is compared with it."
+        return (
+            "No mixer shares a seed with attention at that context, so none is compared with it "
+            "there."
+        )
     single = f" and {verdicts['single']} from a single seed" if verdicts["single"] else ""
     return (
         f"Paired by seed with attention at that context, {verdicts['above']} of {total} "

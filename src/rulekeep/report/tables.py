@@ -123,7 +123,8 @@ def costs(found: Sequence[Contest]) -> Table:
     few: set[int] = set()
     for contest in found:
         for group in contest.groups:
-            longest = max(group.test_contexts, default=group.context)
+            defined = (test for test in group.test_contexts if not group.is_undefined(test))
+            longest = max(defined, default=group.context)
             seconds = group.cost("train_seconds")
             if len(seconds) < ENOUGH_SEEDS:
                 few.add(len(rows))
@@ -202,7 +203,7 @@ def failures(runs: Sequence[Run]) -> Table:
             Cell(run.status),
             Cell(run.task),
             Cell(run.label),
-            _count(run.context),
+            _trained_at(run.context if run.is_trained else None),
             _count(run.seed),
             Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
             Cell(run.reason or "no reason recorded"),
@@ -235,7 +236,7 @@ def every_run(runs: Sequence[Run]) -> Table:
             (
                 Cell(run.task),
                 Cell(run.label),
-                _count(run.context),
+                _trained_at(run.context if run.is_trained else None),
                 _count(run.seed),
                 Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
                 Cell(run.status),
@@ -314,7 +315,11 @@ def seeds_cell(by_seed: Mapping[int, float]) -> Cell:
 
 
 def _place(group: Group) -> tuple[Cell, Cell, Cell]:
-    return Cell(group.task), Cell(group.label), _count(group.context)
+    return Cell(group.task), Cell(group.label), _trained_at(group.trained_at)
+
+
+def _trained_at(context: int | None) -> Cell:
+    return Cell(MISSING) if context is None else _count(context)
 
 
 def _count(value: int) -> Cell:

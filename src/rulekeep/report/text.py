@@ -10,7 +10,6 @@ from rulekeep.report.cells import Contest, Group
 from rulekeep.report.reading import PARTS, SCORES
 from rulekeep.report.tables import Table, verdict
 from rulekeep.summary import (
-    ENOUGH_SEEDS,
     Summary,
     chance_corrected,
     summarise,
@@ -67,7 +66,7 @@ def csv_lines(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
 def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
     for contest in found:
         for group in contest.groups:
-            place = [contest.task, group.label, group.context]
+            place = [contest.task, group.label, group.trained_at]
             for test in group.test_contexts:
                 here = [*place, test, group.rate]
                 for figure in (*SCORES, "val_loss", "intrusion_rate"):
@@ -77,7 +76,8 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                 yield from ([table, *here, *line] for table, line in _beside_chance(group, test))
                 difference = contest.against_baseline(group, "retention", test)
                 if difference is not None:
-                    note = f"retention minus that of {contest.baseline}, paired by seed"
+                    baseline = contest.baselines[group.context]
+                    note = f"retention minus that of {baseline}, paired by seed"
                     values = _statistics(difference.summary)
                     yield ["differences", *here, "retention", *values, note]
                 for figure, by_seed in (
@@ -96,12 +96,9 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                     yield ["costs", *place, None, group.rate, figure, *values, ""]
         for rates in contest.rates:
             for tried in rates.choice.grid if rates.choice else ():
-                place = [contest.task, rates.label, None, None, tried.rate]
-                summary = summarise(tried.losses)
-                # Losses are of several lengths: what counts is how many seeds they are of.
-                few = "yes" if rates.seeds < ENOUGH_SEEDS else "no"
-                values = [*summary[:4], rates.seeds, summary.diverged, few]
-                yield ["learning_rates", *place, "dev_loss", *values, verdict(rates, tried.rate)]
+                tried_at = [contest.task, rates.label, None, None, tried.rate]
+                values = _statistics(summarise(rates.by_seed(tried.losses)))
+                yield ["learning_rates", *tried_at, "dev_loss", *values, verdict(rates, tried.rate)]
 
 
 def _beside_chance(group: Group, test: int) -> Iterable[tuple[str, list[object]]]:

@@ -17,6 +17,8 @@ from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")
+# What a sweep varies: with one value for all its runs, several would be one.
+_OF_THE_SWEEP = ("task", "task_options", "mixer", "mixer_options", "seed")
 
 
 class Contestant(NamedTuple):
@@ -27,7 +29,16 @@ class Contestant(NamedTuple):
     settings: Mapping[str, Option]
 
     def spec(self, **values: Any) -> RunSpec:
-        """A run of it."""
+        """A run of it.
+
+        Raises:
+            UsageError: its settings cannot be a run's, or say what the sweep varies.
+        """
+        for name in _OF_THE_SWEEP:
+            if name in self.settings:
+                raise UsageError(
+                    f"mixer {self.mixer}: {name} is for the sweep to say; leave it out"
+                )
         return RunSpec.parse_json(
             {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
         )
@@ -49,7 +60,10 @@ def contestants(text: str) -> tuple[Contestant, ...]:
             key, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"mixer {part!r}: {pair!r} must be option=value")
-            options[key.strip().replace("-", "_")] = scalar(value.strip())
+            name = key.strip().replace("-", "_")
+            if name in options:
+                raise UsageError(f"mixer {part!r}: {name} is given twice; give it once")
+            options[name] = scalar(value.strip())
         settings = {key: options.pop(key) for key in list(options) if key in RunSpec.model_fields}
         one = Contestant(match[1].strip(), options, settings)
         if one in found:
