@@ -115,8 +115,9 @@ def bring(folder: Path) -> None:
     with (folder / "large.toml").open("wb") as file:
         file.truncate(10**7)
     (folder / "empty").mkdir()
-    (folder / "an_article").mkdir()
-    (folder / "an_article" / "records.jsonl").touch()
+    (folder / "an_article" / "runs").mkdir(parents=True)
+    for written in ("an_article", "an_article/runs"):
+        (folder / written / "records.jsonl").touch()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)

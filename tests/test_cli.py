@@ -225,9 +225,10 @@ def test_a_reader_that_leaves_early_ends_a_command_with_141_and_no_traceback(
 
 
 def test_leak_says_which_settings_it_ignores(tmp_path: Path) -> None:
-    done = rulekeep("article", "--leak", "--steps", "3", "--out", "run", cwd=tmp_path)
+    given = ["--steps", "3", "--out", "run", "--workers", "2"]
+    done = rulekeep("article", "--leak", *given, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr == "--leak trains nothing: --steps, --out ignored\n"
+    assert done.stderr == "--leak trains nothing: --steps, --out, --workers ignored\n"
 
 
 def test_leak_trains_nothing_and_writes_nothing(tmp_path: Path) -> None:

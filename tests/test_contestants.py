@@ -101,6 +101,16 @@ def test_what_a_sweep_varies_is_no_contestants_to_set(setting: str) -> None:
         exam_quick(mixers=[one])
 
 
+def test_what_is_said_of_one_mixer_of_a_hybrid_holds_in_any_order() -> None:
+    said = {"delta.heads": 2, "heads": 8}
+    for options in (said, dict(reversed(said.items()))):
+        made = resolve(RunSpec(mixer="delta+gated_delta", mixer_options=options)).spec
+        assert (made.mixer_options["delta.heads"], made.mixer_options["gated_delta.heads"]) == (
+            2,
+            8,
+        )
+
+
 def test_an_option_given_twice_is_said() -> None:
     with pytest.raises(UsageError, match="heads is given twice"):
         contestants("delta[heads=8,heads=4]")

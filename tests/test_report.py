@@ -673,6 +673,7 @@ def test_a_mixers_own_options_and_the_models_are_told_apart() -> None:
         ("attention, added_positions none, positions rotary", "attention, rotary positions"),
         ("attention, added_positions none, positions none", "attention, no positions"),
         ("attention, added_positions learned, positions none", "attention, learned positions"),
+        ("attention, hidden 256, positions none", "attention, no positions, 256 hidden"),
         (
             "attention, added_positions earliness, positions none",
             "attention, no positions, earliness",
@@ -728,9 +729,14 @@ def test_a_model_that_was_not_trained_stands_beside_those_trained_longest() -> N
     assert "1 of 2 differences in retention are above zero" in third
     (row,) = (row for row in tables.costs(found).rows if row[1].text == "mine.py:Read")
     assert row[2].text == "–"
-    # By itself it says as much.
-    runs = read_runs([outside]).runs
-    assert "not trained" in sentences(runs, contests(runs))[0]
+    # Where nothing was trained they stand beside each other.
+    other = record("mine.py:Other", 1, {64: 0.9}, context=64)
+    other["spec"]["predictor"] = "mine.py:Other"
+    runs = read_runs([outside, other]).runs
+    assert sentences(runs, contests(runs))[0].endswith(
+        "mine.py:Other keeps 0.900 (1 seed: few) of the rules of recite at 64 tokens (best of 2, "
+        "chance 0.040, not trained)."
+    )
 
 
 def test_a_mechanism_from_outside_is_named_at_its_own_training_length() -> None:
@@ -741,6 +747,23 @@ def test_a_mechanism_from_outside_is_named_at_its_own_training_length() -> None:
         "mine.py:Mine keeps 0.450 (0.450 to 0.450) of the rules of recite at 256 tokens, trained "
         "at 64 (nothing keeps more)."
     )
+    # Nothing else was trained there, so nothing is said of it; others may have been tested further.
+    for at, others, said in (
+        (128, ("attention",), "beside nothing else"),
+        (64, ("attention", "delta"), "the most is 0.900"),
+    ):
+        records = five("mine.py:Mine", [0.2] * 5)
+        kept = {64: 0.9, 1024: 0.8} if at == 64 else {64: 0.9, 256: 0.8}
+        records += [record(one, s, kept, context=at) for one in others for s in range(1, 6)]
+        runs = read_runs(records).runs
+        (own,) = (one for one in sentences(runs, contests(runs)) if one.startswith("mine.py"))
+        assert own.endswith(f"trained at 64 ({said}).")
+
+
+def test_a_diverged_run_at_a_longer_length_does_not_hide_what_is_kept() -> None:
+    records = [*five("delta", [0.9] * 5), record("delta", context=128, status="diverged")]
+    runs = read_runs(records).runs
+    assert "delta keeps 0.450 (0.450 to 0.450)" in sentences(runs, contests(runs))[0]
 
 
 def test_attention_is_not_said_to_share_no_seed_where_it_was_tested_less_far() -> None:
@@ -783,6 +806,21 @@ def test_losses_at_several_lengths_are_one_of_a_seed() -> None:
     assert (first["mean"], first["seeds"], first["diverged"]) == ("2.5", "2", "0")
     assert float(first["deviation"]) == pytest.approx(math.sqrt(0.5))
     assert (second["mean"], second["seeds"], second["diverged"]) == ("2.0", "1", "1")
+
+
+def test_seeds_that_lack_a_length_choose_no_rate() -> None:
+    losses = {(64, 1): (0.1, 1.0), (128, 1): (0.1, 1.0), (64, 2): (3.0, 1.2)}
+    records = [
+        record("delta", seed, context=at, rate=rate, dev_loss=loss)
+        for (at, seed), by in losses.items()
+        for rate, loss in zip((0.001, 0.003), by, strict=True)
+    ]
+    text = csv_text(contests(read_runs(records).runs))
+    grid = [row for row in csv_rows(text) if row["table"] == "learning_rates"]
+    assert [(float(row["mean"]), row["seeds"]) for row in grid] == [
+        (pytest.approx(0.1), "1"), (pytest.approx(1.0), "1")
+    ]  # fmt: skip
+    assert grid[0]["note"].startswith("chosen")
 
 
 def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
@@ -839,6 +877,12 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
     for pair in ((few, many), (many, few)):
         (run,) = read_runs([joined(*pair)]).runs
         assert {row.figures["retention"] for row in run.evaluations if row.split == "test"} == {0.9}
+    # What came out otherwise, or says nothing of its number, takes no test from the first.
+    many["history"][-1]["train_loss"] = 7.0
+    few["evaluations"][0]["n"], many["evaluations"][0]["n"] = None, "many"
+    assert joined(few, many)["evaluations"] == few["evaluations"]
+    few["history"], many["history"] = [None], [None]
+    assert joined(few, many)["evaluations"] == [few["evaluations"][0], many["evaluations"][1]]
 
 
 def test_one_training_that_came_out_otherwise_is_said_once() -> None:

@@ -43,6 +43,7 @@ RUN_FOLDERS = (
     "attention-controls-aside",
     "ladder-rates",
     "literature",
+    "rule-counts",
     "wide",
 )
 # What a figure shows, in its file.
@@ -436,6 +437,28 @@ def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
         if one["spec"]["mixer_options"].get("positions") == "rotary"
     )
     assert round(theirs.parameters / small) == 7
+
+
+def test_readme_and_evidence_state_what_is_retained_of_eight_rules() -> None:
+    table = script("rule_counts_table")
+    assert table.page() in EVIDENCE.read_text()
+    early, marked = table.read(table.ROOT)
+    attention = script("beyond_table").best_on_dev
+    (first, other_first), (last, other_last) = (
+        (ours, attention(contest, "retention", 256)) for contest, ours in (early, marked)
+    )
+    assert {group.mixer for group in (other_first, other_last)} == {"attention"}
+    by_seed = [f"{kept:.3f}" for _, kept in sorted(other_last.by_seed("retention", 256).items())]
+    assert f"by seed {', '.join(by_seed[:-1])} and {by_seed[-1]}" in unwrapped(EVIDENCE)
+    ours, theirs, early_ours, early_theirs = (
+        f"{group.summary('retention', 256).mean:.3f}"
+        for group in (last, other_last, first, other_first)
+    )
+    assert (
+        f"`sparse_delta` retains {ours} of marked ones, rotary attention, which has not learned "
+        f"them in 2,000 steps, {theirs}, of early ones {early_ours} and {early_theirs}"
+    ) in unwrapped(ROOT / "README.md")
+    assert all(run.settings["positions"] == "rotary" for run in other_last.runs.values())
 
 
 def test_evidence_states_where_memories_lose_their_rules() -> None:

@@ -15,6 +15,7 @@ from report_records import record
 from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep import sweep
+from rulekeep.commands import runs
 from rulekeep.executors import LocalExecutor
 from rulekeep.specs import UsageError
 from rulekeep.store import Record, RunFolder, read_record, read_runs, write_record
@@ -350,3 +351,30 @@ def test_a_sweep_that_asks_again_goes_past_a_round_that_stands_finished(tmp_path
     assert done.returncode == 0, done.stderr
     assert "(3 of 3 runs finished)" in done.stdout
     assert len(tiny.records(root)) == 3
+
+
+def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
+    (tmp_path / "asking.py").write_text(ASKING.format(values=values))
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rulekeep.sweep.execute", interrupted)
+        assert runs.sweep("asking.py", out="runs", workers="1") == 130
+    again = "rulekeep sweep asking.py --out runs"
+    assert capsys.readouterr().err.endswith(f"for the rest: {again}\n")
+    # What was planned is made, and what would follow is said.
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"what follows is chosen by these runs: {again}" in done.stderr
+    assert len(tiny.records(tmp_path / "runs")) == 1
+    done = rulekeep(*again.split()[1:], cwd=tmp_path)
+    assert "(3 of 3 runs finished)" in done.stdout
+    # Asked for in full, it leaves no word of itself.
+    assert "what follows" not in rulekeep("resume", "runs", cwd=tmp_path).stderr
+    assert not (tmp_path / "runs" / "sweep.txt").exists()

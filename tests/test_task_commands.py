@@ -11,6 +11,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,13 @@ def test_certify_says_what_it_ignores(run) -> None:
     ]
 
 
+def test_show_says_no_seed_of_a_table(run) -> None:
+    _, output, errors = run("show", "article", "--context", "64", "--n", "1", "--seed", "5")
+    assert errors == "the article task is a table: --seed ignored\n"
+    assert b"split test" in output
+    assert b"seed 5" not in output
+
+
 def test_the_source_of_a_certificate_is_the_code_of_its_readers_and_tasks(tmp_path: Path) -> None:
     text = "from rulekeep.tasks import Recite\nclass Own(Recite):\n    '{}'\n    K = {}\n"
     found = {}
@@ -180,6 +188,22 @@ def test_an_interrupted_certify_leaves_no_folder(run, tmp_path: Path, monkeypatc
     for folder in ("new/deep", "kept"):
         assert run("certify", task, "--context", "64", "--out", folder)[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_certify_has_done_stands_whatever_ends_it(run, tmp_path: Path, monkeypatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        return certify(*arguments, **options)
+
+    monkeypatch.setattr("rulekeep.certificate.certify", once)
+    code, *_ = run("certify", "recite", "--context", "64,96", "--examples", "100", "--out", "c")
+    assert code == 130
+    (path,) = (tmp_path / "c").iterdir()
+    assert [one["context"] for one in read_record(path)["contexts"]] == [64]
 
 
 def test_certify_fails_a_leaking_task_of_ones_own(run, tmp_path: Path) -> None:

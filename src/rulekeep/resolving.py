@@ -237,7 +237,8 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
     kinds = {name: load_mixer(name) for name in names}
     allowed = {name: options_of_mixer(name, kind) for name, kind in kinds.items()}
-    for key, value in spec.mixer_options.items():
+    # What is said of one mixer holds over what is said of all, wherever it stands.
+    for key, value in sorted(spec.mixer_options.items(), key=lambda pair: "." in pair[0]):
         one, dot, option = key.rpartition(".")
         takers = [name for name in names if option in allowed[name].model_fields]
         if dot:

@@ -83,7 +83,8 @@ def article(
     if leak:
         asked = {"models": spec.models, "seeds": spec.seeds, "steps": spec.steps, "serial": serial}
         ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS[name]]
-        ignored += [] if out is None else ["--out"]
+        others = {"out": out, "workers": workers}
+        ignored += [f"--{name}" for name, value in others.items() if value is not None]
         if ignored:
             say(f"--leak trains nothing: {', '.join(ignored)} ignored")
         print(

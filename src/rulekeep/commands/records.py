@@ -263,9 +263,9 @@ def _existing(folder: str, option: str = "") -> Path:
         written = "rulekeep certify" if option else "a sweep"
         raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
     if (root / "records.jsonl").exists():
-        raise UsageError(
-            f"{folder}: is of rulekeep article, with a report.md; name its runs, {root / 'runs'}"
-        )
+        runs = root / "runs"
+        where = f"name its runs, {runs}" if runs.is_dir() else "its runs were not kept with it"
+        raise UsageError(f"{folder}: is of rulekeep article, see its report.md; {where}")
     return root
 
 

@@ -30,11 +30,13 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RESULTS, Record, RunFolder, results
+from rulekeep.store import RESULTS, Record, RunFolder, results, write_text
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
+# In a folder of runs: the command of a sweep that has not asked for all its runs yet.
+_UNFINISHED = "sweep.txt"
 _MOST_RUNS = 100_000
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
@@ -120,10 +122,13 @@ def sweep(
         none, tensorboard, wandb or trackio.
     """
     chosen = _executor(executor, workers, scheduler, resources)
-    make = _maker(what, mixers)
+    make, chooses = _maker(what, mixers)
+    root = run_folder("sweep", out)
     if dry_run:
-        return _listed(make, run_folder("sweep", out))
-    return _carry_out(make, run_folder("sweep", out), chosen, time_limit, tracker)
+        return _listed(make, root)
+    named = [what] if mixers is None else [what, "--mixers", mixers]
+    again = shlex.join(["rulekeep", "sweep", *named, "--out", str(root)]) if chooses else None
+    return _carry_out(make, root, chosen, time_limit, tracker, again)
 
 
 def resume(
@@ -161,13 +166,23 @@ def resume(
 
 
 def _carry_out(
-    make: _Make | None, root: Path, executor: Executor, time_limit: str | None, tracker: str
+    make: _Make | None,
+    root: Path,
+    executor: Executor,
+    time_limit: str | None,
+    tracker: str,
+    again: str | None = None,
 ) -> int:
+    """Makes the runs; `again` is the command that asks for more, where they choose what follows."""
     limit = None if time_limit is None else seconds("time-limit", time_limit)
     if note := check_tracker(tracker):
         say(note)
     executor.prepare()
     planned = sweeps.plan_again(root) if make is None else _planned(make(root), root, executor)
+    # Who resumes after a kill is told of it: what is planned does not say what would follow.
+    unfinished = root / _UNFINISHED
+    if again is not None:
+        write_text(unfinished, f"{again}\n")
     total = len(planned.finished) + len(planned.jobs)
     if planned.finished:
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
@@ -191,6 +206,7 @@ def _carry_out(
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
             if news <= records.keys():
+                unfinished.unlink(missing_ok=True)
                 break
             records |= {record["id"]: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
@@ -201,10 +217,12 @@ def _carry_out(
         done = sum(record is not None and record["status"] in RESULTS for record in kept)
         say(
             f"interrupted: {done} of {len(wanted)} runs are finished; "
-            f"for the rest: rulekeep resume {shlex.quote(str(root))}"
+            f"for the rest: {again or f'rulekeep resume {shlex.quote(str(root))}'}"
         )
         return EXIT_INTERRUPTED
     failed = [record for record in records.values() if record["status"] not in RESULTS]
+    if make is None and unfinished.exists():
+        say(f"what follows is chosen by these runs: {unfinished.read_text().strip()}")
     if len(records) == 1:
         print(_scores(records.values()))
     print(f"records: {root} ({len(records) - len(failed)} of {len(records)} runs finished)")
@@ -266,8 +284,11 @@ def _scores(records: Iterable[Record]) -> str:
     return "\n".join(lines)
 
 
-def _maker(what: str, mixers: str | None) -> _Make:
-    """The function that a sweep's name stands for; its specs are checked as they come."""
+def _maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
+    """The function that a sweep's name stands for, and whether it chooses by its records.
+
+    Its specs are checked as they come.
+    """
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
     )
@@ -318,7 +339,7 @@ def _maker(what: str, mixers: str | None) -> _Make:
                 raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
         return specs
 
-    return make
+    return make, takes_records
 
 
 def _executor(

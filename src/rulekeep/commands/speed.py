@@ -15,7 +15,7 @@ from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.resolving import own_options_first
-from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError, contestants
+from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
 
@@ -84,6 +84,10 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
         return tuple(SpeedMixer(name=name) for name in MIXERS)
     found = [own_options_first(one) for one in contestants(text)]
     for one in found:
+        if one.mixer.count(HYBRID) > 1:
+            raise UsageError(
+                f"mixer {one.mixer!r}: all are measured in a model of 2 layers; name two at most"
+            )
         for key in one.settings:
             raise UsageError(
                 f"mixer {one.mixer!r}: {key} is no option of a mixer; all are measured in one "

@@ -84,16 +84,20 @@ def _certify_sampled(
     from rulekeep.commands import certificates
 
     made = {}
-    for length in contexts:
-        made[length] = one = certificate_of(task, length, examples=count, seed=seed)
-        print(
-            f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
-            f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
-            f"{certificates.verdict(one)}\n",
-            flush=True,
-        )
-    record = certificates.task_record(name, task, made, seed)
-    _write(folder, record)
+    try:
+        for length in contexts:
+            made[length] = one = certificate_of(task, length, examples=count, seed=seed)
+            print(
+                f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
+                f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
+                f"{certificates.verdict(one)}\n",
+                flush=True,
+            )
+    finally:
+        # Minutes a length: those that are done are kept, whatever ends it.
+        if made:
+            record = certificates.task_record(name, task, made, seed)
+            _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
 
 
@@ -224,8 +228,13 @@ def show(
     file = None if html is None else _file("html", html)
     sample = next(draw_pieces(asked, part, length, count, number, count * max(1, length)))
     examples = [pieces(sample, row, asked.task.vocabulary) for row in range(count)]
-    said = "" if isinstance(asked.task, Article) else _said(asked.task)
-    title = f"{task} at {length:,} tokens, split {part}, seed {number}"
+    title = f"{task} at {length:,} tokens, split {part}"
+    if isinstance(asked.task, Article):
+        said = ""
+        if number:
+            say("the article task is a table: --seed ignored")
+    else:
+        said, title = _said(asked.task), f"{title}, seed {number}"
     if file is None:
         from rulekeep.commands.marks import print_examples
 

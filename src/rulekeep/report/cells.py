@@ -52,7 +52,7 @@ class Group:
     @property
     def trained_at(self) -> int | None:
         """The training length in tokens; None for an outside model, which is not trained."""
-        return self.context if all(run.is_trained for run in self.runs.values()) else None
+        return next(iter(self.runs.values())).trained_at
 
     @property
     def trained(self) -> str:
@@ -210,10 +210,11 @@ class Contest:
         return None
 
 
-def compared_at(groups: Sequence[Group]) -> int:
+def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
     """The longest context that two mixers or more were tested at; of one mixer, its longest; or 0.
 
-    Where one of several was tested further than the others, it would stand there alone.
+    Where one of several was tested further than the others, it would stand there alone. With one
+    of them named, of the contexts that it was tested at.
     """
     tested: dict[int, set[str]] = {}
     for group in groups:
@@ -221,6 +222,8 @@ def compared_at(groups: Sequence[Group]) -> int:
             summary = group.summary("retention", context)
             if summary is not None and summary.mean is not None:
                 tested.setdefault(context, set()).add(group.label)
+    if own is not None:
+        tested = {context: labels for context, labels in tested.items() if own.label in labels}
     several = [context for context, labels in tested.items() if len(labels) > 1]
     return max(several or tested, default=0)
 
@@ -282,8 +285,8 @@ def spoken(label: str) -> str:
         for key, value in options.items()
         if value not in ("none", "earliness")
     ]
-    if not said and options.get("positions") == "none":
-        said = ["no positions"]
+    if options.get("positions") == "none" and options.get("added_positions") != LEARNED:
+        said.insert(0, "no positions")
     return ", ".join([name, *said, *["earliness"] * early])
 
 
@@ -318,7 +321,7 @@ def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
     if not tried:
         return Rates(task, label, None, "no learning rate recorded", counts, ())
     # Rates compare only over the same lengths and seeds; more seeds at the chosen one are usual.
-    common = tuple(sorted(set.intersection(*(set(losses) for losses in tried.values()))))
+    common = _whole(set.intersection(*(set(losses) for losses in tried.values())))
     if not common:
         return Rates(task, label, None, "the rates share no length and seed", counts, ())
     losses = {rate: [by[pair] for pair in common] for rate, by in tried.items()}
@@ -326,6 +329,14 @@ def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
     if not measured and all(run.status == "done" for run in runs):
         return Rates(task, label, None, "no dev loss recorded", counts, common)
     return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, common)
+
+
+def _whole(pairs: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Those of the seeds that have every length, in order; all if none has: seeds weigh alike."""
+    lengths = {length for length, _ in pairs}
+    by_seed = {seed: {(at, one) for at, one in pairs if one == seed} for _, seed in pairs}
+    whole = [own for own in by_seed.values() if len(own) == len(lengths)]
+    return tuple(sorted(set().union(*whole) or pairs))
 
 
 def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) -> list[Group]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rulekeep.report.reading import number
 from rulekeep.store import RESULTS, Record, training
 
 
@@ -33,19 +34,21 @@ def trained_apart(records: Iterable[Record]) -> list[str]:
     more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
     return [
         f"runs {pairs[0]}{more}: one training that came out otherwise, as on another machine; "
-        "shown as one run, with the history and costs of the first"
+        "shown as one run, with the history, costs and tests of the first, and what only the other "
+        "tested"
     ]
 
 
 def joined(first: Record, other: Record) -> Record:
     """The first, with the evaluations, and the costs by length, that only the other has.
 
-    Where both were tested, the evaluation of more examples.
+    Where both were tested, and training gave the same, the evaluation of more examples.
     """
     tested = {(one["split"], one["context"]): one for one in first["evaluations"]}
+    same = _trained(first) == _trained(other)
     for one in other["evaluations"]:
         has = tested.setdefault((one["split"], one["context"]), one)
-        if has.get("n", 0) < one.get("n", 0):
+        if same and (number(has.get("n")) or 0) < (number(one.get("n")) or 0):
             tested[one["split"], one["context"]] = one
     costs = dict(first["costs"])
     for name in ("state_bytes", "decode_ms_per_token"):
@@ -64,9 +67,11 @@ def _by_training(records: Iterable[Record]) -> list[list[Record]]:
     return list(found.values())
 
 
-def _trained(record: Record) -> list[Mapping[str, Any]]:
+def _trained(record: Record) -> list[Any]:
     """What training gave, look by look, without its seconds."""
     return [
         {key: value for key, value in look.items() if key != "train_seconds"}
+        if isinstance(look, Mapping)
+        else look
         for look in record["history"]
     ]

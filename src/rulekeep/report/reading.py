@@ -97,6 +97,11 @@ class Run:
         """It trained to its end or diverged; anything else says nothing about the mixer."""
         return self.status in RESULTS
 
+    @property
+    def trained_at(self) -> int | None:
+        """The training length in tokens; None for an outside model, which is not trained."""
+        return self.context if self.is_trained else None
+
 
 class Reading(NamedTuple):
     """The runs that can be placed, and a line for everything that was left out."""
@@ -293,29 +298,40 @@ def _labelled(runs: list[Run]) -> list[Run]:
     runs = _beside_trained([_with_difficulty(run, options.get(run.task, {})) for run in runs])
     # A setting is part of the label where it varies: what makes the model, among all runs of the
     # mixer, so that it has one name; how it was trained, among those on one task at one length.
-    kinds: dict[tuple[str, ...], list[Run]] = {}
+    mixers: dict[str, list[Run]] = {}
+    kinds: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
-        kinds.setdefault((run.mixer,), []).append(run)
-        kinds.setdefault((run.mixer, run.task, str(run.context)), []).append(run)
-    varying: dict[tuple[str, ...], set[str]] = {}
-    for (mixer, *place), same in kinds.items():
-        keys = set().union(*(run.settings for run in same))
-        keys = keys if place else keys - _HOW_TRAINED
-        several = {key for key in keys if len({run.settings.get(key) for run in same}) > 1}
-        varying.setdefault((mixer, *place[:1]), set()).update(several)
-    return [_with_label(run, varying[run.mixer,] | varying[run.mixer, run.task]) for run in runs]
+        mixers.setdefault(run.mixer, []).append(run)
+        kinds.setdefault((run.task, run.mixer, run.context), []).append(run)
+    models = {mixer: _varying(same) - _HOW_TRAINED for mixer, same in mixers.items()}
+    trained: dict[tuple[str, str], set[str]] = {}
+    for (task, mixer, _), same in kinds.items():
+        trained.setdefault((task, mixer), set()).update(_varying(same))
+    return [_with_label(run, models[run.mixer] | trained[run.task, run.mixer]) for run in runs]
+
+
+def _varying(runs: Sequence[Run]) -> set[str]:
+    """The settings that are not the same for all."""
+    keys = set().union(*(run.settings for run in runs))
+    return {key for key in keys if len({run.settings.get(key) for run in runs}) > 1}
 
 
 def _beside_trained(runs: list[Run]) -> list[Run]:
-    """What was not trained stands beside what was trained longest on its task."""
-    longest: dict[str, int] = {}
+    """What was not trained stands beside what was trained longest on its task.
+
+    Where nothing was, all of it at the longest length that any was tested at.
+    """
+    longest: dict[tuple[str, bool], int] = {}
     for run in runs:
-        if run.is_trained and run.is_result:
-            longest[run.task] = max(run.context, longest.get(run.task, 0))
-    return [
-        run if run.is_trained else _with(run, context=longest.get(run.task, run.context))
-        for run in runs
-    ]
+        if run.is_result:
+            key = (run.task, run.is_trained)
+            longest[key] = max(run.context, longest.get(key, 0))
+
+    def beside(run: Run) -> int:
+        tested = longest.get((run.task, False), run.context)
+        return longest.get((run.task, True), tested)
+
+    return [run if run.is_trained else _with(run, context=beside(run)) for run in runs]
 
 
 def _with_difficulty(run: Run, options: Mapping[str, set[str]]) -> Run:

@@ -26,13 +26,16 @@ def sentences(runs: Sequence[Run], found: Sequence[Contest]) -> list[str]:
 
 
 def _longest(contest: Contest) -> list[tuple[Group, int, Summary]]:
-    # After training at the longest length.
-    return _compared_among(contest.at(max(contest.contexts))) if contest.contexts else []
+    # After training at the longest length with which any has a figure.
+    found = (_compared_among(contest.at(context)) for context in reversed(contest.contexts))
+    return next(filter(None, found), [])
 
 
-def _compared_among(groups: Sequence[Group]) -> list[tuple[Group, int, Summary]]:
-    # At the longest test length that can be compared.
-    test = compared_at(groups)
+def _compared_among(
+    groups: Sequence[Group], own: Group | None = None
+) -> list[tuple[Group, int, Summary]]:
+    # At the longest test length that can be compared, with one of them if it is named.
+    test = compared_at(groups, own)
     found = ((group, test, group.summary("retention", test)) for group in groups)
     return [(group, test, s) for group, test, s in found if s is not None and s.mean is not None]
 
@@ -122,7 +125,7 @@ def _from_outside(found: Sequence[Contest]) -> list[str]:
         outside = {group.label: group for group in contest.groups if ":" in group.mixer}
         # Each at the longest length that it was trained at itself, beside what was too.
         for label, last in outside.items():
-            rows = _compared_among(contest.at(last.context))
+            rows = _compared_among(contest.at(last.context), last)
             for group, test, summary in rows:
                 if group.label == label:
                     best = _winner(rows)
@@ -134,8 +137,7 @@ def _from_outside(found: Sequence[Contest]) -> list[str]:
 def _beside_best(label: str, pairs: Sequence[tuple[_Winner, _Winner]]) -> str:
     """One by one where there are few, else where it comes nearest to the most and least near."""
     said = [
-        f"{own.kept} at {own.test} tokens, {own.group.trained} "
-        + (f"(the most is {best.mean:.3f})" if best.mean > own.mean else "(nothing keeps more)")
+        f"{own.kept} at {own.test} tokens, {own.group.trained} ({_most(own, best)})"
         for own, best in pairs
     ]
     if len(pairs) <= _TASKS_NAMED:
@@ -146,6 +148,12 @@ def _beside_best(label: str, pairs: Sequence[tuple[_Winner, _Winner]]) -> str:
         f"{spoken(label)}, of {len(pairs)} tasks, is nearest to the most with {near}, least near "
         f"with {far}."
     )
+
+
+def _most(own: _Winner, best: _Winner) -> str:
+    if best.among == 1:
+        return "beside nothing else"
+    return f"the most is {best.mean:.3f}" if best.mean > own.mean else "nothing keeps more"
 
 
 def _compared(found: Sequence[Contest]) -> str:

@@ -203,7 +203,7 @@ def failures(runs: Sequence[Run]) -> Table:
             Cell(run.status),
             Cell(run.task),
             Cell(run.label),
-            _trained_at(run.context if run.is_trained else None),
+            _trained_at(run.trained_at),
             _count(run.seed),
             Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
             Cell(run.reason or "no reason recorded"),
@@ -227,7 +227,8 @@ def every_run(runs: Sequence[Run]) -> Table:
     return Table(
         key="runs",
         title="Every run",
-        meaning="Retention is of the test split at the length trained on.",
+        meaning="Retention is of the test split at the length trained on; of an outside model, "
+        "which is not trained, at the longest that others were trained on.",
         header=(
             "task", "mixer", "trained at", "seed", "rate", "status", "retention", "training (s)",
             "run",
@@ -236,7 +237,7 @@ def every_run(runs: Sequence[Run]) -> Table:
             (
                 Cell(run.task),
                 Cell(run.label),
-                _trained_at(run.context if run.is_trained else None),
+                _trained_at(run.trained_at),
                 _count(run.seed),
                 Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
                 Cell(run.status),
