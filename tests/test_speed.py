@@ -501,7 +501,7 @@ def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_pat
     assert b"delta" not in (tmp_path / "runs" / "report" / "speed.csv").read_bytes()
     assert "--speed other/speed.json" in (tmp_path / "runs" / "report" / "report.md").read_text()
     (tmp_path / "empty" / "speed.json").write_text("{")
-    assert "has no record yet" in run("report", "empty")[2]
+    assert "no run was planned in it" in run("report", "empty")[2]
 
 
 def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
