@@ -82,9 +82,9 @@ def article(
 
     if leak:
         asked = {"models": spec.models, "seeds": spec.seeds, "steps": spec.steps, "serial": serial}
-        ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS[name]]
-        others = {"out": out, "workers": workers}
-        ignored += [f"--{name}" for name, value in others.items() if value is not None]
+        asked |= {"out": out, "workers": workers}
+        # What is none of the spec's is None where it was not asked for.
+        ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS.get(name)]
         if ignored:
             say(f"--leak trains nothing: {', '.join(ignored)} ignored")
         print(

@@ -116,9 +116,9 @@ def report(
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
     if (root / "record.json").exists() and not records:
         raise UsageError(f"{folder}: is the folder of one run; name the one it stands in")
-    if not records and measured is None and not run_folders(root):
-        raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
     if not records and measured is None:
+        if not run_folders(root):
+            raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
     if certificates is not None:

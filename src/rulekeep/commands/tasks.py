@@ -70,11 +70,15 @@ def certify(
     folder = run_folder("certify", out)
     with opened(folder):
         if isinstance(asked.task, Article):
-            for option, given, default in (("examples", count, 8000), ("seed", number, 0)):
-                if given != default:
-                    say(f"the article task is a table: --{option} ignored")
+            _ignored_by_a_table(examples=count != 8000, seed=number != 0)
             return _certify_article(contexts, folder)
         return _certify_sampled(task, asked.task, contexts, count, number, folder)
+
+
+def _ignored_by_a_table(**asked: bool) -> None:
+    for option, given in asked.items():
+        if given:
+            say(f"the article task is a table: --{option} ignored")
 
 
 def _certify_sampled(
@@ -168,8 +172,8 @@ def data(
     if format not in known:
         raise UsageError(f"--format {format[:80]!a}: choose from {', '.join(known)}")
     export.require(format)  # type: ignore[arg-type]
-    if is_table and number:
-        say("the article task is a table: --seed ignored")
+    if is_table:
+        _ignored_by_a_table(seed=number != 0)
     first_look(asked, part, length, number)
     pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
     about = {
@@ -231,8 +235,7 @@ def show(
     title = f"{task} at {length:,} tokens, split {part}"
     if isinstance(asked.task, Article):
         said = ""
-        if number:
-            say("the article task is a table: --seed ignored")
+        _ignored_by_a_table(seed=number != 0)
     else:
         said, title = _said(asked.task), f"{title}, seed {number}"
     if file is None:

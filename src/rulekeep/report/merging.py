@@ -1,6 +1,7 @@
 """Records of several folders as one: a model trained twice, for other tests, is one run."""
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 from rulekeep.report.reading import number
@@ -12,13 +13,7 @@ def merged(records: Iterable[Record]) -> list[Record]:
 
     It has what the others have more. A run without a result stands for itself.
     """
-    found = []
-    for same in _by_training(records):
-        first, *others = same
-        for other in others:
-            first = joined(first, other)
-        found.append(first)
-    return found
+    return [reduce(joined, same) for same in _by_training(records)]
 
 
 def trained_apart(records: Iterable[Record]) -> list[str]:

@@ -327,11 +327,12 @@ def _beside_trained(runs: list[Run]) -> list[Run]:
             key = (run.task, run.is_trained)
             longest[key] = max(run.context, longest.get(key, 0))
 
-    def beside(run: Run) -> int:
-        tested = longest.get((run.task, False), run.context)
-        return longest.get((run.task, True), tested)
-
-    return [run if run.is_trained else _with(run, context=beside(run)) for run in runs]
+    # In order what was trained comes last, and stands.
+    beside = {task: at for (task, _), at in sorted(longest.items())}
+    return [
+        run if run.is_trained else _with(run, context=beside.get(run.task, run.context))
+        for run in runs
+    ]
 
 
 def _with_difficulty(run: Run, options: Mapping[str, set[str]]) -> Run:

@@ -65,18 +65,12 @@ class _Winner(NamedTuple):
 
 
 def _winners(found: Sequence[Contest]) -> list[_Winner]:
-    winners = []
-    for contest in found:
-        rows = _longest(contest)
-        if rows:
-            winners.append(_winner(rows))
-    return winners
+    return [_winner(rows) for contest in found if (rows := _longest(contest))]
 
 
 def _winner(rows: list[tuple[Group, int, Summary]]) -> _Winner:
     # The first of equals in the order of names.
-    group, test, summary = max(rows, key=lambda row: row[2].mean or 0.0)
-    return _Winner(group, test, summary, rows)
+    return _Winner(*max(rows, key=lambda row: row[2].mean or 0.0), rows)
 
 
 def _best(found: Sequence[Contest]) -> str:
@@ -125,12 +119,9 @@ def _from_outside(found: Sequence[Contest]) -> list[str]:
         outside = {group.label: group for group in contest.groups if ":" in group.mixer}
         # Each at the longest length that it was trained at itself, beside what was too.
         for label, last in outside.items():
-            rows = _compared_among(contest.at(last.context), last)
-            for group, test, summary in rows:
-                if group.label == label:
-                    best = _winner(rows)
-                    own = best._replace(group=group, test=test, summary=summary)
-                    by_label.setdefault(label, []).append((own, best))
+            if rows := _compared_among(contest.at(last.context), last):
+                own = next(_Winner(*row, rows) for row in rows if row[0] is last)
+                by_label.setdefault(label, []).append((own, _winner(rows)))
     return [_beside_best(label, pairs) for label, pairs in by_label.items()]
 
 
