@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+from tiny import until
 
 from rulekeep.specs import UsageError
 from rulekeep.trackers import TRACKERS, Tracker, TrackerWarning, check_tracker, tracker
@@ -80,7 +81,8 @@ def test_wandb_itself_keeps_every_figure_offline(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     follow(tracker("wandb", tmp_path))
     (kept,) = tmp_path.glob("wandb/offline-run-*-abc123/run-abc123.wandb")
-    content = kept.read_bytes()
+    # A process of its own writes it, and was once seen to end after the run had.
+    content = until(lambda: b"done" in (found := kept.read_bytes()) and found)
     for text in (b"<b>delta</b>", b"val_loss", b"1.5", b"retention", b"0.75", b"done"):
         assert text in content
     # What it says of itself is no output of ours.
