@@ -234,6 +234,8 @@ BAD = [
     ("sweep smoke --out a_file", "a_file", "name another folder"),
     ("sweep smoke --time-limit soon", "soon", "seconds above 0"),
     ("sweep smoke --tracker ''", "''", "choose from none"),
+    ("sweep smoke --dry-run --time-limit 0", "0", "seconds above 0"),
+    ("sweep smoke --dry-run --tracker mlflow", "mlflow", "choose from none"),
     # resume, verify, report, list.
     ("resume nowhere", "nowhere", "name one that a sweep has written"),
     ("resume a_file", "a_file", "name one that a sweep has written"),

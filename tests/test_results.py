@@ -923,6 +923,13 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     assert cells.keys() == {f"{task}, {placement}" for task, placement in tasks}
     assert all(seeds == [1, 2, 3, 4, 5] for seeds in cells.values())
     assert table.headline(found) in README
+    kept = [ours.summary("retention", 16384).mean for _, ours in found]
+    best = [table.best_on_test(*one, "retention", 16384) for one in found]
+    theirs = [one.summary("retention", 16384).mean for one in best if one]
+    assert all("convolution" in one.label or "taps" in one.label for one in best if one)
+    readme = unwrapped(ROOT / "README.md")
+    assert f"gives back {min(kept):.3f} or more of the rules after 16,384 tokens" in readme
+    assert f"keeps {min(theirs):.3f} to {max(theirs):.3f} at 16,384, by task" in readme
     evidence = EVIDENCE.read_text()
     assert all(part in evidence for part in table.details(found))
 

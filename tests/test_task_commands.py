@@ -18,6 +18,7 @@ import pytest
 import tiny
 from pyarrow import parquet
 from reading import make
+from scripts import script
 
 from rulekeep.certificate import certify, draw
 from rulekeep.commands import certificates
@@ -25,6 +26,7 @@ from rulekeep.commands.records import verify
 from rulekeep.commands.task_options import make_task
 from rulekeep.commands.tasks import _contexts as default_contexts
 from rulekeep.export import PIECE_TOKENS, columns, export
+from rulekeep.presets import RULE_COUNTS
 from rulekeep.registry import load_task
 from rulekeep.store import read_record
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite
@@ -412,17 +414,18 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
         assert record["passed"] is (record["task"] != "article")
         assert path.name in page
         for one in record["contexts"]:
-            kind = (record["options"].get("layout"), record["options"].get("placement"))
+            kind = (record["options"].get(key) for key in ("layout", "rules", "placement"))
             held.add((record["task"], *kind, one["context"]))
-            bounds = [row["bound"] for row in one.get("readings", []) if row["local"]]
-            assert not bounds or f"| {max(bounds):.4f} |" in page
+    assert all(table in page for table in script("certificates_table").pages())
     for task, layout, shortest in (
         ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
     ):  # fmt: skip
         for placement in ("early", "marked"):
             for context in (shortest, 256, 1028, 4096):
-                assert (task, layout, placement, context) in held
-    assert ("recall", "zoology", "early", 256) in held
+                assert (task, layout, 4, placement, context) in held
+            for rules in RULE_COUNTS if layout is None else ():
+                assert {(task, layout, rules, placement, n) for n in (shortest, 256)} <= held
+    assert ("recall", "zoology", 4, "early", 256) in held
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ def run(
         kind = PredictorSpec
         values["predictor"] = predictor
     spec = kind.parse_json(values)
-    chosen = LocalExecutor(1)
-    return _carry_out(lambda _: [spec], run_folder("run", out), chosen, time_limit, tracker)
+    limit = _checked(time_limit, tracker)
+    return _carry_out(lambda _: [spec], run_folder("run", out), LocalExecutor(1), limit, tracker)
 
 
 def sweep(
@@ -124,11 +124,12 @@ def sweep(
     chosen = _executor(executor, workers, scheduler, resources)
     make, chooses = _maker(what, mixers)
     root = run_folder("sweep", out)
+    limit = _checked(time_limit, tracker)
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
     again = shlex.join(["rulekeep", "sweep", *named, "--out", str(root)]) if chooses else None
-    return _carry_out(make, root, chosen, time_limit, tracker, again)
+    return _carry_out(make, root, chosen, limit, tracker, again)
 
 
 def resume(
@@ -162,21 +163,27 @@ def resume(
         none, tensorboard, wandb or trackio.
     """
     chosen = _executor(executor, workers, scheduler, resources)
-    return _carry_out(None, run_folder("", folder), chosen, time_limit, tracker)
+    limit = _checked(time_limit, tracker)
+    return _carry_out(None, run_folder("", folder), chosen, limit, tracker)
+
+
+def _checked(time_limit: str | None, tracker: str) -> float | None:
+    """Seconds that a run may take; what a tracker lacks is said before anything is made."""
+    limit = None if time_limit is None else seconds("time-limit", time_limit)
+    if note := check_tracker(tracker):
+        say(note)
+    return limit
 
 
 def _carry_out(
     make: _Make | None,
     root: Path,
     executor: Executor,
-    time_limit: str | None,
+    limit: float | None,
     tracker: str,
     again: str | None = None,
 ) -> int:
     """Makes the runs; `again` is the command that asks for more, where they choose what follows."""
-    limit = None if time_limit is None else seconds("time-limit", time_limit)
-    if note := check_tracker(tracker):
-        say(note)
     executor.prepare()
     planned = sweeps.plan_again(root) if make is None else _planned(make(root), root, executor)
     # Who resumes after a kill is told of it: what is planned does not say what would follow.
