@@ -34,14 +34,14 @@ RUNGS = (
     "the article's slots",
     "content-addressed write: linear attention",
     "a write erases what it replaces: delta rule",
-    "a signal of how early a token is",
+    "earliness: how early a token is",
     "write gate clipped: exact zeros",
     "a shut gate still learns: straight-through",
     "the gate sees eight tokens, from zero",
     "reads before it writes",
     "a toll on open gates",
     "and on those that have only just shut",
-    "the next without the signal",
+    "the next without earliness",
     "the first 500 updates free of toll: sparse_delta",
 )
 # Beside the chain, under the rung that it differs from.
