@@ -39,6 +39,17 @@ TEXTS = {
     "list_of.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, gates: list[float]): ...\n",
     "child.py": "from plain_parent import M\n",
     "plain_parent.py": "class M: ...\n",
+    "wants.py": "from tabnanny import N\n",
+    "tabnanny.py": "",
+    "pack_child.py": "from pack.part import M\n",
+    "copied.py": (
+        f"{_SWEEP}def sweep():\n"
+        "    return [RunSpec().model_copy(update={'learning_rte': r}) for r in (1e-3, 2e-3)]\n"
+    ),
+    "copied_badly.py": (
+        f"{_SWEEP}def sweep(): return [RunSpec().model_copy(update={{'batch_size': -3}})]\n"
+    ),
+    "at_its_top.py": f"{_SWEEP}SPECS = [RunSpec(setps=3)]\ndef sweep(): return SPECS\n",
     "relative.py": "from .plain_parent import M\n",
     "odd.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, model_config: int = 1): ...\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
@@ -115,6 +126,8 @@ def bring(folder: Path) -> None:
     with (folder / "large.toml").open("wb") as file:
         file.truncate(10**7)
     (folder / "empty").mkdir()
+    (folder / "pack").mkdir()
+    (folder / "pack" / "part.py").write_text("class M: ...\n")
     (folder / "an_article" / "runs").mkdir(parents=True)
     for written in ("an_article", "an_article/runs"):
         (folder / written / "records.jsonl").touch()

@@ -460,6 +460,24 @@ def test_a_mixer_of_complex_numbers_is_checked_as_the_one_it_is() -> None:
     assert rows["state bytes, constant or growing"].compared.startswith("constant: 64 bytes at")
 
 
+class Flagged(Honest):
+    """Beside the mean, whether anything has come."""
+
+    def init_state(self, batch_size):
+        (mean,) = super().init_state(batch_size)
+        return mean, mean.new_zeros(batch_size, 1, dtype=torch.bool)
+
+    def forward(self, x, state=None):
+        mean, come = self.init_state(len(x)) if state is None else state
+        y, (mean,) = super().forward(x, State(mean))
+        return y, (mean, come | (x.shape[1] > 0))
+
+
+def test_a_mixer_with_flags_in_its_state_holds() -> None:
+    rows = checked(Flagged)
+    assert not [row for row in rows.values() if row.passed is False]
+
+
 @pytest.mark.parametrize(
     ("mixer", "named", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", "")
 )

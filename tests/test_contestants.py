@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rulekeep.commands.run_options import named_options
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
 from rulekeep.mixers import MIXERS
@@ -53,6 +54,18 @@ def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
     assert one == Contestant("delta", {"heads": 8}, {"added_positions": "earliness"})
     assert two == Contestant("my.py:M", {"on": True, "a": None, "b": "none"}, {})
     assert one.spec(seed=3).mixer_options == {"heads": 8}
+
+
+def test_an_option_may_be_written_with_hyphens_and_a_files_name_keeps_its_own() -> None:
+    typed = {"half-life": "8", "my-file.py:M.half-life": "8", "sliding-window.sinks": "1"}
+    (one,) = contestants(f"a+b[{','.join(f'{key}={value}' for key, value in typed.items())}]")
+    assert [*one.options] == ["half_life", "my-file.py:M.half_life", "sliding_window.sinks"]
+    nested = {
+        "half-life": "8",
+        "my-file": {"py:M": {"half-life": "8"}},
+        "sliding-window": {"sinks": "1"},
+    }
+    assert dict(named_options(nested)) == one.options
 
 
 def test_a_contestant_is_written_as_it_is_read() -> None:

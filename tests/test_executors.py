@@ -228,6 +228,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_limit_of_a_month_is_waited_for() -> None:
+    *_, end = LocalExecutor(1).run(job, ["a"], time_limit=30 * 24 * 3600)
+    assert (end.failure, end.result[0]) == (None, "a")
+
+
 def test_what_hangs_after_its_work_is_said_so_without_a_limit() -> None:
     overdue = object.__new__(worker.Worker)
     overdue._overdue, overdue._limit = True, None

@@ -20,7 +20,7 @@ from rulekeep.explain import explaining, remade
 from rulekeep.explain.job import Job, Outcome, explain
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import GATE, RECORD, Explanation, Probed, read_explanation
-from rulekeep.explain.states import drawn, reads, samples, states_at
+from rulekeep.explain.states import drawn, flat, reads, samples, states_at
 from rulekeep.explain.traces import (
     Series,
     by_kind,
@@ -30,7 +30,7 @@ from rulekeep.explain.traces import (
     traced,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
-from rulekeep.model import LanguageModel
+from rulekeep.model import LanguageModel, ModelState
 from rulekeep.report import write_report
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
@@ -238,6 +238,26 @@ def test_a_change_is_relative_to_the_state_before_and_after() -> None:
     assert change(before, after[:, :1]).isnan().all()
 
 
+def test_of_a_complex_state_both_parts_are_seen() -> None:
+    before, after = torch.tensor([[3j]]), torch.tensor([[-3j]])
+    assert change(before, after).item() == 1
+    layer = (torch.tensor([[3j, 2.0 + 1j]]),)
+    state = ModelState(0, (layer,))
+    assert flat(state).tolist() == [[0, 3, 2, 1]]
+
+
+def test_a_learned_number_that_has_the_name_of_write_gates_is_none() -> None:
+    task = task_of()
+
+    def made() -> Mixer:
+        notebook = Notebook(task)
+        notebook.write_strength = torch.nn.Parameter(torch.ones(()))
+        return notebook
+
+    found = traced(model_of(task, made), task, CONTEXT, seed=1, examples=8)
+    assert found.gates == ()
+
+
 def test_traces_are_averaged_by_kind_and_by_bins_of_twice_the_tokens() -> None:
     kinds = np.array([["<bos>", "rule", "filler", "rule", "filler"]] * 2, dtype=object)
     values = np.array([[1.0, 0.5, 0.0, 0.25, 0.125], [1.0, 0.5, 0.5, np.nan, 0.125]])
@@ -419,7 +439,7 @@ def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
         ({"mixer": "attention"}, (64,), "its state still grows at 64 tokens"),
         ({"mixer": "gru+attention", "layers": 2}, (64,), "its state still grows"),
         ({"mixer": "sliding_window"}, (64, 96), "its state still grows at 64 tokens"),
-        ({"task": "recall"}, (64,), "in an order that each example draws anew"),
+        ({"task": "recall"}, (64,), "in another order than they stand in"),
         ({}, (20,), "--contexts 20: must be"),
         ({"added_positions": "learned"}, (96,), "learned positions end at 64"),
     ],

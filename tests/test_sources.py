@@ -122,6 +122,40 @@ def test_a_plugin_of_a_package_counts_with_what_it_imports_from_beside_it(
             del sys.modules[name]
 
 
+def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_in_a_function_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ["kept_tried", "kept_else", "kept_types", "kept_called"]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("x = 1\n")
+        importlib.import_module(name)
+    path = tmp_path / "plugin.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "try:\n    import kept_tried\nexcept ImportError:\n    kept_tried = None\n"
+        "if TYPE_CHECKING:\n    import kept_types\nelse:\n    import kept_else\n"
+        "def f():\n    import kept_called\n"
+    )
+    try:
+        files, _ = plugin_closure([path])
+        assert [file.name for file in files] == ["plugin.py", "kept_tried.py", "kept_else.py"]
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbfx = 1\n", "# coding: latin-1\nx = 'd\u00e9j\u00e0'\n".encode("latin-1")],
+    ids=["byte order mark", "coding cookie"],
+)
+def test_a_plugin_is_read_as_python_reads_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.py"
+    path.write_bytes(content)
+    assert len(digest((), [path])) == 64
+
+
 def test_a_comment_after_an_odd_separator_does_not_count(tmp_path: Path) -> None:
     one, other = tmp_path / "a" / "plugin.py", tmp_path / "b" / "plugin.py"
     for path, comment in ((one, "first"), (other, "other, longer")):

@@ -478,6 +478,7 @@ def test_a_report_of_speed_alone_has_nothing_else(tmp_path: Path) -> None:
     html = files["report.html"].read_text()
     assert "Scores on the test split" not in html
     assert "Decoding within 10%, whatever the context: met by 0 of 2" in html
+    assert ", aim 0.9 to 1.1)" in html
 
 
 def test_hostile_names_stay_text_in_the_report_of_speed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import tiny
 from bad_files import hollow
 
 from rulekeep.store import (
+    BusyError,
     CorruptRecordError,
     RunFolder,
     read_record,
@@ -124,6 +126,43 @@ def test_any_flipped_bit_is_found_or_changes_nothing_that_is_read(tmp_path: Path
         except CorruptRecordError:
             found += 1
     assert found > 8 * len(whole) * 0.99
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process")
+def test_a_child_that_outlives_the_process_of_a_run_does_not_hold_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.locked():
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        # Held by this process alone, until it ends.
+        with pytest.raises(BusyError), RunFolder(tmp_path).locked():
+            pass
+    try:
+        tiny.until(lambda: _is_free(folder))
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _is_free(folder: RunFolder) -> bool:
+    try:
+        with folder.locked():
+            return True
+    except BusyError:
+        return False
+
+
+def test_a_file_behind_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.json", tmp_path / "elsewhere" / "target.json"
+    target.parent.mkdir()
+    target.touch()
+    link.symlink_to(target)
+    write_record(link, RECORD)
+    assert link.is_symlink()
+    assert read_record(target) == RECORD
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")

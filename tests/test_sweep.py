@@ -342,6 +342,47 @@ def sweep(records):
 """
 
 
+PLAIN = """
+import random
+
+from rulekeep.specs import RunSpec
+
+
+def sweep():
+    return [RunSpec(seed=1, **{values})]
+"""
+
+
+def test_a_sweep_that_takes_no_records_is_asked_once(tmp_path: Path) -> None:
+    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
+    at_random = PLAIN.format(values=values).replace("seed=1", "seed=random.randrange(10**6)")
+    (tmp_path / "drawing.py").write_text(at_random)
+    done = rulekeep("sweep", "drawing.py", "--out", "runs", cwd=tmp_path)
+    assert "(1 of 1 runs finished)" in done.stdout
+    assert not list((tmp_path / "runs").glob("*.pending"))
+
+
+def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
+    (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
+    monkeypatch.chdir(tmp_path)
+    child = os.fork()
+    if child == 0:
+        # Killed before it says that all is planned.
+        sweep._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        runs.sweep("plain.py", out="runs")
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 0
+    again = "rulekeep sweep plain.py --out runs"
+    assert f"more is asked for by the sweep that planned these runs: {again}\n" in done.stderr
+    assert rulekeep(*again.split()[1:], cwd=tmp_path).returncode == 0
+    assert not list((tmp_path / "runs").glob("*.pending"))
+
+
 def test_a_sweep_that_asks_again_goes_past_a_round_that_stands_finished(tmp_path: Path) -> None:
     values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
     (tmp_path / "asking.py").write_text(ASKING.format(values=values))
@@ -371,10 +412,22 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     # What was planned is made, and what would follow is said.
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 0
-    assert f"what follows is chosen by these runs: {again}" in done.stderr
+    said = "more is asked for by the sweep that planned these runs: "
+    assert f"{said}{again}\n" in done.stderr
+    # From elsewhere, and of a folder that has moved, what is named works as well.
+    (tmp_path / "runs").rename(tmp_path / "moved runs")
+    (tmp_path / "elsewhere").mkdir()
+    done = rulekeep("resume", "../moved runs", cwd=tmp_path / "elsewhere")
+    moved = f"{tmp_path}/elsewhere/../moved runs"
+    assert f"{said}cd {tmp_path} && {again.replace('runs', repr(moved))}\n" in done.stderr
+    (tmp_path / "moved runs").rename(tmp_path / "runs")
+    # Another sweep of the folder leaves its word alone.
+    (tmp_path / "one.py").write_text(PLAIN.format(values=values))
+    assert rulekeep("sweep", "one.py", "--out", "runs", cwd=tmp_path).returncode == 0
+    assert len(list((tmp_path / "runs").glob("*.pending"))) == 1
     assert len(tiny.records(tmp_path / "runs")) == 1
     done = rulekeep(*again.split()[1:], cwd=tmp_path)
     assert "(3 of 3 runs finished)" in done.stdout
     # Asked for in full, it leaves no word of itself.
-    assert "what follows" not in rulekeep("resume", "runs", cwd=tmp_path).stderr
-    assert not (tmp_path / "runs" / "sweep.txt").exists()
+    assert said not in rulekeep("resume", "runs", cwd=tmp_path).stderr
+    assert not list((tmp_path / "runs").glob("*.pending"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rulekeep.specs import UsageError
-from rulekeep.tasks import Apply, Override, Recall, Recite, Sample, SampledTask
+from rulekeep.tasks import Apply, Override, Recall, Recite, Role, Sample, SampledTask
 from rulekeep.testing import check_task
 
 
@@ -93,6 +93,43 @@ class Near(Broken):
         return sample
 
 
+class Restated(Broken):
+    """A rule comes back as a decoy, further from the answer than a reader's window."""
+
+    def spoil(self, sample, streams, split):
+        row = np.arange(len(sample.tokens))
+        at = sample.answer_start - 40
+        sample.tokens[:, at] = sample.tokens[row, sample.source[:, 0]]
+        sample.roles[:, at] = Role.DECOY_RULE
+        return sample
+
+
+class NoRole(Broken):
+    def spoil(self, sample, streams, split):
+        sample.roles[:, 1] = 9
+        return sample
+
+
+class AnswersEarly(Broken):
+    def spoil(self, sample, streams, split):
+        sample.roles[:, sample.answer_start - 3] = Role.ANSWER
+        return sample
+
+
+class OfOtherWords(Broken):
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.rule_words = self.rule_words._replace(
+            **{
+                name: getattr(self.rule_words, name)[::2]
+                for name in ("tokens", "answers", "groups")
+            }
+        )
+
+    def spoil(self, sample, streams, split):
+        return sample._replace(rule_words=self.rule_words)
+
+
 class Failing(Broken):
     def spoil(self, sample, streams, split):
         return sample._replace(rule=sample.no_such_field)
@@ -111,6 +148,10 @@ class Failing(Broken):
         (WrongSource, "what stands at the source decides the answer"),
         (Near, "no source stands in the last 33 tokens before the answer"),
         (Near, "readers without memory stay at chance"),
+        (Restated, "decoys say nothing of the rules"),
+        (NoRole, "roles are roles, an answer's in the answer alone"),
+        (AnswersEarly, "roles are roles, an answer's in the answer alone"),
+        (OfOtherWords, "rules and their decoys are of rule_words"),
         (Failing, "the task's own code runs"),
     ],
 )

@@ -82,6 +82,7 @@ def _kind(sample: Sample, row: int, position: int, role: Role) -> Kind:
     if role != Role.ANSWER:
         return _KINDS[role]
     place = position - sample.answer_start
+    assert place >= 0, "what stands before the answer is none"
     if sample.first_mention[row, place]:
         return "first"
     return "answer" if sample.supervised[row, place] else "given"

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -193,6 +195,11 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
     last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
+    if isinstance(error, ValidationError):
+        # Its last line is the address of a page about it.
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        last = f"{error.title}: {where + ': ' if where else ''}{first['msg']}"
     return f"{last}{failure_place(error)}"
 
 
@@ -209,8 +216,8 @@ def failure_place(error: BaseException) -> str:
 
 
 def _is_foreign(file: str) -> bool:
-    """Inside Python's import system or torch: what a user wrote has called it."""
-    return file.startswith("<frozen") or "torch" in Path(file).parts
+    """Inside Python's import system, torch or pydantic: what a user wrote has called it."""
+    return file.startswith("<frozen") or not {"torch", "pydantic"}.isdisjoint(Path(file).parts)
 
 
 def choose(name: str, names: Mapping[str, object]) -> str:
@@ -256,12 +263,12 @@ def _beside(path: Path, error: BaseException) -> str:
         return ""
     if "relative import" in str(error):
         return f"; write from NAME import …, and set PYTHONPATH={path.parent}"
-    beside = path.parent / f"{error.name}.py"
-    return (
-        f"; {beside.name} stands beside it: set PYTHONPATH={path.parent}"
-        if beside.is_file()
-        else ""
-    )
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        # It was found, and lacks what was asked of it.
+        return ""
+    package = path.parent / error.name.partition(".")[0]
+    beside = next((one for one in (package.with_suffix(".py"), package) if one.exists()), None)
+    return f"; {beside.name} stands beside it: set PYTHONPATH={path.parent}" if beside else ""
 
 
 def _from_module(place: str, name: str, kind: str) -> ModuleType:

@@ -6,7 +6,7 @@ instead of by whatever trips over it first.
 
 import numpy as np
 
-from rulekeep.tasks import Sample, SampledTask
+from rulekeep.tasks import Role, Sample, SampledTask
 
 # Of a sample, what has a row for each example.
 TABLES = [name for name in Sample._fields if name not in ("answer_start", "rule_words")]
@@ -49,7 +49,34 @@ def said_of_tokens(sample: Sample, words: int) -> str | None:
     return None
 
 
+def said_of_roles(sample: Sample) -> str | None:
+    """That roles are none, or say of what stands before the answer that it is one."""
+    unknown = np.setdiff1d(sample.roles, [*Role])
+    if unknown.size:
+        return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
+    if (sample.roles[:, : sample.answer_start] == Role.ANSWER).any():
+        return "roles: some before answer_start are an answer's; give them Role.PLAIN"
+    return None
+
+
+def said_of_rule_words(sample: Sample) -> str | None:
+    """That rules or their decoys are words which the task's `rule_words` lack."""
+    if sample.rule_words is None:
+        return None
+    row, place = np.nonzero(sample.first_mention)
+    source = sample.source[row, place]
+    known = (source >= 0) & (source < sample.tokens.shape[1])
+    used = [
+        sample.tokens[sample.roles == Role.DECOY_RULE],
+        sample.tokens[row[known], source[known]],
+    ]
+    missing = np.setdiff1d(np.concatenate(used), sample.rule_words.tokens)
+    return f"rule_words: token {missing[0]} is a rule's, and not of them" if missing.size else None
+
+
 def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
     """What is wrong with the form of `n` examples; None where nothing is."""
-    found = said_of_tables(sample, n, context)
-    return ", ".join(found) or said_of_tokens(sample, len(task.vocabulary))
+    if found := said_of_tables(sample, n, context):
+        return ", ".join(found)
+    said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
+    return said or said_of_rule_words(sample)

@@ -166,8 +166,8 @@ class Watch:
             if sum(other) > max(1.0, _MOST_OTHER * len(other)):
                 raise MixerError(
                     f"{sum(other)} of {len(other)} answers at {length} tokens are others when the "
-                    "true answer stands after them: its mixer sees what follows, or goes on from "
-                    "a state otherwise than the whole; rulekeep check says which"
+                    "true answer stands after them: its mixer sees what follows, goes on from a "
+                    "state otherwise than the whole, or draws at random; rulekeep check says which"
                 )
 
 

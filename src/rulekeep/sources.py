@@ -26,6 +26,7 @@ _PACKAGE = _ROOT.name
 # They carry values into a run and records out of it, and no figure comes out of them.
 _CARRIERS = {"specs", "shapes", "sources", "registry", "resolving", "store", "checkpoints"}
 _INSTALLED = {"site-packages", "dist-packages"}
+_FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
@@ -103,13 +104,26 @@ def _file(module: str) -> Path | None:
 def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
     """What a module imports at its top; from beside it, where it is of a package that is known."""
     names = []
-    for node in ast.parse(content).body:
+    for node in _run_at_import(ast.parse(content).body):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
             base = resolve_name("." * node.level + (node.module or ""), package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(names)
+
+
+def _run_at_import(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements that run as a module is imported, those inside `try`, `if` and the like too."""
+    for node in body:
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        inside = ast.iter_child_nodes(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPES:
+            # For who reads the types: nothing is imported.
+            inside = iter(node.orelse)
+        yield from _run_at_import(one for one in inside if not isinstance(one, ast.expr))
 
 
 def _package_of(path: Path) -> str | None:
@@ -126,7 +140,9 @@ def _code(content: bytes) -> bytes:
 
     Cut out of the text, not printed from its tree: every version of Python gives the same.
     """
-    text = content.decode()
+    # As Python reads it: some editors write a mark first, and some files say what they are in.
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    text = content.decode(encoding)
     tree = ast.parse(text)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     # As the tokenizer counts them: other separators stand inside a line.

@@ -39,6 +39,19 @@ class CorruptRecordError(ValueError):
     """A file that is not a whole record: its message says why in one line."""
 
 
+# Descriptors of the runs that this process holds.
+_LOCKS: set[int] = set()
+
+
+def _let_go() -> None:
+    # A process that a plug-in has forked may outlive its run, which it would hold for ever.
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 class BusyError(RuntimeError):
     """Somebody else is running this run."""
 
@@ -69,6 +82,7 @@ class RunFolder:
             BusyError: another process holds it.
         """
         descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        _LOCKS.add(descriptor)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,6 +90,7 @@ class RunFolder:
                 raise BusyError(self.id) from None
             yield
         finally:
+            _LOCKS.discard(descriptor)
             os.close(descriptor)
 
     def start(self) -> int:
@@ -274,6 +289,8 @@ def _finishing() -> Iterator[None]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write piece by piece, which takes its name only when the block ends well."""
+    # What a link points to is written, and the link stays.
+    path = path.resolve()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
     temporary = Path(name)
     try:

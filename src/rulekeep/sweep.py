@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import json
 import os
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -78,14 +79,50 @@ class JobFinished(NamedTuple):
     record: Record
 
 
-Event: TypeAlias = JobAdvanced | JobFinished
+class JobAwaited(NamedTuple):
+    """Another process is making this run: its record is waited for."""
+
+    job: Job
 
 
-def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
+Event: TypeAlias = JobAdvanced | JobAwaited | JobFinished
+
+
+class Command(NamedTuple):
+    """A sweep as it was given, but for its folder: it asks for runs that no plan says."""
+
+    text: str
+    working_folder: str
+
+    def kept(self, root: Path) -> Path:
+        """Where it stands in a folder of runs until all its runs are planned."""
+        name = hashlib.sha256("\0".join(self).encode()).hexdigest()[:8]
+        return root / f"sweep-{name}.pending"
+
+    def again(self, root: Path) -> str:
+        """What to type, wherever the folder is by now."""
+        here, there = str(Path.cwd()), self.working_folder
+        out = root if here == there else root.absolute()
+        go = "" if here == there else f"cd {shlex.quote(there)} && "
+        return f"{go}{self.text} --out {shlex.quote(str(out))}"
+
+
+def unfinished(root: Path) -> list[Command]:
+    """The sweeps of a folder that have not asked for all their runs."""
+    found = []
+    for path in sorted(root.glob("sweep-*.pending")):
+        with suppress(OSError, CorruptRecordError):
+            record = read_record(path)
+            found.append(Command(str(record.get("text")), str(record.get("working_folder"))))
+    return found
+
+
+def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -> Plan:
     """Writes down each run in its folder, and says which are still to be made.
 
     Every spec is resolved before anything is written, and what cannot be written in full is
-    taken back.
+    taken back. The command that asks for them stands in the folder from the first plan on, since
+    a kill may come before the last: who gave it removes it (`Command.kept`).
 
     Raises:
         UsageError: a spec cannot be, or the folder cannot be written.
@@ -98,7 +135,10 @@ def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
     open_folder(root)
     result = Plan([], [], [])
     made: list[RunFolder] = []
+    said = command.kept(root) if command and not command.kept(root).exists() else None
     try:
+        if command and said:
+            write_record(said, command._asdict())
         for identity, (spec, found) in plans.items():
             folder = RunFolder(root / identity)
             if not folder.path.exists():
@@ -110,6 +150,8 @@ def plan(specs: Sequence[AnySpec], root: Path) -> Plan:
         with suppress(OSError):
             for folder in made:
                 _take_back(folder)
+            if said:
+                said.unlink(missing_ok=True)
             if is_new:
                 root.rmdir()
         raise
@@ -204,6 +246,7 @@ def execute(
                         yield JobFinished(job, record)
         jobs = []
         for job in busy:
+            yield JobAwaited(job)
             record = _wait(job)
             if record is None:
                 jobs.append(job)

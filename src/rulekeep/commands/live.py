@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rulekeep.commands.console import score_text
 from rulekeep.store import RESULTS
-from rulekeep.sweep import Event, Job, JobAdvanced, JobFinished
+from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
@@ -42,6 +42,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 if event.job.id in steps:
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
+            elif isinstance(event, JobAwaited):
+                console.print(f"{event.job.label}: another process makes it; waiting for it")
             else:
                 # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
                 yield event

@@ -10,12 +10,12 @@ from pathlib import Path
 from rulekeep.specs import UsageError
 
 
-def run_folder(kind: str, out: str | None) -> Path:
+def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
     """The folder that `--out` names; without it, one named after the kind of run and the time."""
     if out is None:
         return Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
     if not out.strip() or not out.isprintable():
-        raise UsageError(f"--out {out!a}: must be the name of a folder, in printable characters")
+        raise UsageError(f"{option} {out!a}: must be the name of a folder, in printable characters")
     return Path(out)
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 
 from rulekeep.commands.options import integer
-from rulekeep.specs import Option, RunSpec, UsageError, scalar
+from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
 
 _LARGEST_FILE = 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -94,8 +94,7 @@ def _typed(name: str, text: Any) -> Any:
 def named_options(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Option]]:
     """Options by name: those of a hybrid's mixer, `delta.heads`, come as one in another."""
     for key, value in options.items():
-        name = before + key.replace("-", "_")
         if isinstance(value, Mapping):
-            yield from named_options(value, f"{name}.")
+            yield from named_options(value, f"{before}{key}.")
         else:
-            yield name, scalar(value)
+            yield option_name(before + key), scalar(value)

@@ -30,13 +30,11 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RESULTS, Record, RunFolder, results, write_text
+from rulekeep.store import RESULTS, Record, RunFolder, results
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
-# In a folder of runs: the command of a sweep that has not asked for all its runs yet.
-_UNFINISHED = "sweep.txt"
 _MOST_RUNS = 100_000
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
@@ -62,7 +60,7 @@ def run(
     predictor
         An outside model to score as it is, file.py:Class or module:Class: nothing is trained.
     out
-        Folder of runs, runs/run-<time> if left out. A run that stands there is not made again.
+        Folder of runs, runs/run-TIME if left out. A run that stands there is not made again.
     time_limit
         Seconds after which the run is stopped.
     tracker
@@ -105,7 +103,7 @@ def sweep(
         commas: names, file.py:Class, each with options in brackets, as in delta[heads=8]. What
         is no option of the mixer's own is a value of its runs, as in delta[hidden=248].
     out
-        Folder of runs, runs/sweep-<time> if left out. Runs that stand there are not made again.
+        Folder of runs, runs/sweep-TIME if left out. Runs that stand there are not made again.
     dry_run
         Name the runs that would be made first, and make none.
     executor
@@ -128,8 +126,8 @@ def sweep(
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
-    again = shlex.join(["rulekeep", "sweep", *named, "--out", str(root)]) if chooses else None
-    return _carry_out(make, root, chosen, limit, tracker, again)
+    command = sweeps.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
+    return _carry_out(make, root, chosen, limit, tracker, command, chooses=chooses)
 
 
 def resume(
@@ -164,7 +162,7 @@ def resume(
     """
     chosen = _executor(executor, workers, scheduler, resources)
     limit = _checked(time_limit, tracker)
-    return _carry_out(None, run_folder("", folder), chosen, limit, tracker)
+    return _carry_out(None, run_folder("", folder, "FOLDER"), chosen, limit, tracker)
 
 
 def _checked(time_limit: str | None, tracker: str) -> float | None:
@@ -181,15 +179,18 @@ def _carry_out(
     executor: Executor,
     limit: float | None,
     tracker: str,
-    again: str | None = None,
+    command: sweeps.Command | None = None,
+    *,
+    chooses: bool = False,
 ) -> int:
-    """Makes the runs; `again` is the command that asks for more, where they choose what follows."""
+    """Makes the runs; what is chosen by records is asked for by the command, until it adds none."""
     executor.prepare()
-    planned = sweeps.plan_again(root) if make is None else _planned(make(root), root, executor)
-    # Who resumes after a kill is told of it: what is planned does not say what would follow.
-    unfinished = root / _UNFINISHED
-    if again is not None:
-        write_text(unfinished, f"{again}\n")
+    if make is None:
+        planned = sweeps.plan_again(root)
+    else:
+        planned = _planned(make(root), root, executor, command)
+    if command and not chooses:
+        command.kept(root).unlink(missing_ok=True)
     total = len(planned.finished) + len(planned.jobs)
     if planned.finished:
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
@@ -206,14 +207,15 @@ def _carry_out(
             events = sweeps.execute(planned._replace(jobs=jobs), executor, limit, tracker)
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
-            # What comes next may be chosen from what came: not from half of it.
-            if make is None or any(r["status"] not in RESULTS for r in records.values()):
+            # What comes next is chosen from what came: not from half of it.
+            if not (make and chooses) or any(r["status"] not in RESULTS for r in records.values()):
                 break
-            planned = _planned(make(root), root, executor)
+            planned = _planned(make(root), root, executor, command)
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
             if news <= records.keys():
-                unfinished.unlink(missing_ok=True)
+                if command:
+                    command.kept(root).unlink(missing_ok=True)
                 break
             records |= {record["id"]: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
@@ -222,14 +224,14 @@ def _carry_out(
         wanted = records.keys() | open_jobs
         kept = (RunFolder(root / name).read([]) for name in wanted)
         done = sum(record is not None and record["status"] in RESULTS for record in kept)
-        say(
-            f"interrupted: {done} of {len(wanted)} runs are finished; "
-            f"for the rest: {again or f'rulekeep resume {shlex.quote(str(root))}'}"
-        )
+        rest = f"rulekeep resume {shlex.quote(str(root))}"
+        if command and chooses:
+            rest = command.again(root)
+        say(f"interrupted: {done} of {len(wanted)} runs are finished; for the rest: {rest}")
         return EXIT_INTERRUPTED
     failed = [record for record in records.values() if record["status"] not in RESULTS]
-    if make is None and unfinished.exists():
-        say(f"what follows is chosen by these runs: {unfinished.read_text().strip()}")
+    for asked in sweeps.unfinished(root) if make is None else ():
+        say(f"more is asked for by the sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
         print(_scores(records.values()))
     print(f"records: {root} ({len(records) - len(failed)} of {len(records)} runs finished)")
@@ -265,12 +267,14 @@ def _said(spec: AnySpec) -> str:
     return ", ".join([spec.label, *(f"{key} {value}" for key, value in options.items())])
 
 
-def _planned(specs: Sequence[AnySpec], root: Path, executor: Executor) -> sweeps.Plan:
+def _planned(
+    specs: Sequence[AnySpec], root: Path, executor: Executor, command: sweeps.Command | None
+) -> sweeps.Plan:
     # A cluster's workers may have what this machine has not.
     for spec in specs if isinstance(executor, LocalExecutor) else ():
         if isinstance(spec, RunSpec):
             check_device(spec.device)
-    return sweeps.plan(specs, root)
+    return sweeps.plan(specs, root, command)
 
 
 def _scores(records: Iterable[Record]) -> str:
@@ -340,13 +344,24 @@ def _maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
             raise UsageError(f"sweep {what!r}: it returned no spec; return a list of RunSpec")
         if len(specs) > _MOST_RUNS:
             raise UsageError(f"sweep {what!r}: it returned more than {_MOST_RUNS} specs; split it")
-        for spec in specs:
-            if not isinstance(spec, AnySpec):
-                kind = type(spec).__name__
-                raise UsageError(f"sweep {what!r}: it returned a {kind}; return a list of RunSpec")
-        return specs
+        try:
+            return [_whole(spec) for spec in specs]
+        except UsageError as error:
+            raise UsageError(f"sweep {what!r}: {error}") from None
 
     return make, takes_records
+
+
+def _whole(spec: Any) -> AnySpec:
+    """A sweep's spec, checked: a copy with other values is made without a look at them."""
+    if not isinstance(spec, AnySpec):
+        raise UsageError(f"it returned a {type(spec).__name__}; return a list of RunSpec")
+    try:
+        values = spec.model_dump(mode="json", warnings=False)
+    except ValueError as error:
+        raise UsageError(f"not a value that a spec can hold: {error}") from None
+    # A name that is no field stands in the copy, and in nothing that is made of it.
+    return type(spec).parse_json({**vars(spec), **values})
 
 
 def _executor(

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rulekeep.commands.console import say
 from rulekeep.registry import build_task, failure_line, load_task, nearest
 from rulekeep.sample_form import said_of_sample
-from rulekeep.specs import UsageError
+from rulekeep.specs import UsageError, scalar
 from rulekeep.tasks import (
     Article,
     FewCombinationsWarning,
@@ -76,6 +76,10 @@ def task_values(
             )
         try:
             kind_of_value: Any = fields[field].annotation
+            if scalar(text) is None and type(None) in get_args(kind_of_value):
+                # As in a run's spec.
+                values[field] = None
+                continue
             values[field] = TypeAdapter(kind_of_value, config=_FINITE).validate_strings(text)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]

@@ -26,6 +26,7 @@ from rulekeep.registry import failure_place
 _NUMBER = struct.Struct("<q")
 # What is asked to end has this long for it.
 GRACE_SECONDS = 5.0
+_DAY_SECONDS = 86_400.0
 
 
 @final
@@ -55,7 +56,8 @@ class Worker:
         """Until something has happened in one of them, or one is over its limit."""
         if workers:
             nearest = min(worker._deadline for worker in workers)
-            timeout = None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+            # Asked again once a day: the system takes no more than 24 of them.
+            timeout = min(_DAY_SECONDS, max(0.0, nearest - time.monotonic()))
             pipes = [worker._reader for worker in workers if worker._is_open]
             wait([*pipes, *(worker._process.sentinel for worker in workers)], timeout)
 

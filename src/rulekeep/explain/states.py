@@ -102,7 +102,7 @@ def _rules(name: str, sample: Sample) -> Rules:
         rule = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
         if ((np.diff(row) == 0) & (np.diff(at) < 0)).any():
             raise UsageError(
-                f"task {name!r}: asks for its rules in an order that each example draws anew, so "
+                f"task {name!r}: asks for its rules in another order than they stand in, so "
                 "no probe can stand for one; explain a run of recite, apply or override"
             )
     if not len(row):
@@ -169,9 +169,14 @@ def states_at(
     return [table for table in found if table is not None]
 
 
+def real(part: Tensor) -> Tensor:
+    """Complex numbers as two real ones each."""
+    return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
+
+
 def flat(state: ModelState) -> np.ndarray:
     """All tensors of all layers of a state, `[batch, floats]`."""
-    parts = [tensor.flatten(1).float() for layer in state.layers for tensor in layer]
+    parts = [real(tensor).flatten(1).float() for layer in state.layers for tensor in layer]
     joined: np.ndarray = torch.cat(parts, dim=1).cpu().numpy()
     return joined
 

@@ -8,7 +8,7 @@ mixer has write gates (`WriteGated`) they are traced beside it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.explain.record import GATE, Bin, Trace, Traced
+from rulekeep.explain.states import real
 from rulekeep.mixers.base import Mixer
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.screening import part_of
@@ -127,7 +128,7 @@ def change(before: Tensor, after: Tensor) -> Float[Tensor, "batch 1"]:
     """|after − before| / (|after| + |before|), 0 where both are zero, NaN where it grew."""
     if before.shape != after.shape:
         return after.new_full((len(after), 1), torch.nan, dtype=torch.float32)
-    a, b = (state.flatten(1).double() for state in (before, after))
+    a, b = (real(state).flatten(1).double() for state in (before, after))
     moved, size = (b - a).norm(dim=1), a.norm(dim=1) + b.norm(dim=1)
     # A state that is all zeros has not moved: 0 over anything.
     share: Tensor = (moved / torch.where(size > 0, size, 1.0)).clamp(max=1.0).float()
@@ -185,7 +186,9 @@ def _keep(inputs: dict[int, Tensor], layer: int) -> Any:
 
 def _gated(mixer: Mixer) -> WriteGated | None:
     asked = part_of(mixer)
-    return asked if isinstance(asked, WriteGated) else None
+    # A learned number may have the name as well.
+    is_gated = isinstance(asked, WriteGated) and callable(asked.write_strength)
+    return cast(WriteGated, asked) if is_gated else None
 
 
 def _names(state: Any) -> Sequence[str]:

@@ -14,7 +14,14 @@ from rulekeep.specs.article import (
     ArticleSpec,
 )
 from rulekeep.specs.base import Spec, UsageError, validation_line
-from rulekeep.specs.contestant import Contestant, contestants, scalar, split_names, written
+from rulekeep.specs.contestant import (
+    Contestant,
+    contestants,
+    option_name,
+    scalar,
+    split_names,
+    written,
+)
 from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
@@ -46,6 +53,7 @@ __all__ = [
     "TrainingSpec",
     "UsageError",
     "contestants",
+    "option_name",
     "scalar",
     "split_names",
     "validation_line",

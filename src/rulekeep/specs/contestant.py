@@ -60,7 +60,7 @@ def contestants(text: str) -> tuple[Contestant, ...]:
             key, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"mixer {part!r}: {pair!r} must be option=value")
-            name = key.strip().replace("-", "_")
+            name = option_name(key.strip())
             if name in options:
                 raise UsageError(f"mixer {part!r}: {name} is given twice; give it once")
             options[name] = scalar(value.strip())
@@ -70,6 +70,13 @@ def contestants(text: str) -> tuple[Contestant, ...]:
             raise UsageError(f"mixer {part!r}: given twice; name each once")
         found.append(one)
     return tuple(found)
+
+
+def option_name(text: str) -> str:
+    """An option that is typed as `half-life`, by its name; a file's name keeps its hyphens."""
+    of, dot, name = text.rpartition(".")
+    of = of if ":" in of else of.replace("-", "_")
+    return of + dot + name.replace("-", "_")
 
 
 def written(mixer: str, options: Mapping[str, Option]) -> str:

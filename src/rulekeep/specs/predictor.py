@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rulekeep.specs.base import Spec
-from rulekeep.specs.run import Option
+from rulekeep.specs.run import Option, in_order
 
 
 class PredictorSpec(Spec):
@@ -21,6 +21,11 @@ class PredictorSpec(Spec):
     seed: int = Field(default=1, ge=0, lt=2**63)
     test_examples: int = Field(default=1000, ge=1, le=10**7)
     long_test_examples: int = Field(default=256, ge=1, le=10**7)
+
+    @field_validator("test_contexts")
+    @classmethod
+    def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
+        return in_order(contexts)
 
     @property
     def label(self) -> str:

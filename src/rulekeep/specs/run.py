@@ -12,6 +12,14 @@ Positions: TypeAlias = Literal["none", "learned", "earliness"]
 HYBRID = "+"
 
 
+def in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
+    """Contexts to test, from the shortest, none of them twice."""
+    for context in contexts:
+        if not 1 <= context <= 2**24:
+            raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
+    return tuple(sorted(each_once("test context", contexts)))
+
+
 class TrainingSpec(Spec):
     """AdamW, the gradient's norm clipped; the rate warms up linearly and falls by a cosine.
 
@@ -118,10 +126,7 @@ class RunSpec(Spec):
     @field_validator("test_contexts")
     @classmethod
     def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
-        for context in contexts:
-            if not 1 <= context <= 2**24:
-                raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
-        return tuple(sorted(each_once("test context", contexts))) if contexts else ()
+        return in_order(contexts) if contexts else ()
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -148,9 +153,11 @@ class RunSpec(Spec):
     def _every_mixer_has_a_layer(self) -> Self:
         count = len(self.mixer.split(HYBRID))
         if count > self.layers:
+            fix = f"give it layers {count} or more"
+            if "/" in self.mixer:
+                fix += f"; a file's path may hold no {HYBRID}"
             raise ValueError(
-                f"mixer {self.mixer!r}: has {count} mixers for {self.layers} layers; "
-                f"give it layers {count} or more"
+                f"mixer {self.mixer!r}: has {count} mixers for {self.layers} layers; {fix}"
             )
         return self
 

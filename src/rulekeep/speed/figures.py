@@ -226,15 +226,20 @@ def verdicts(record: SpeedRecord) -> list[str]:
         _verdict(
             f"Decoding within {DECODE_AIM:.0%}, whatever the context",
             [(d.mixer, d.ratio.median, 1 + DECODE_AIM, d.met) for d in decode_times(record)],
+            f"{1 - DECODE_AIM:g} to ",
         ),
         _quiet(record),
     ]
     return [one for one in said if one]
 
 
-def _verdict(what: str, rows: Sequence[tuple[str, float, float | None, bool | None]]) -> str:
+def _verdict(
+    what: str, rows: Sequence[tuple[str, float, float | None, bool | None]], least: str = ""
+) -> str:
     judged = [row for row in rows if row[3] is not None]
-    missed = [f"{name} ({value:.3g}, aim {aim:g})" for name, value, aim, met in judged if not met]
+    missed = [
+        f"{name} ({value:.3g}, aim {least}{aim:g})" for name, value, aim, met in judged if not met
+    ]
     if not judged:
         return ""
     rest = f"; not by {', '.join(missed)}" if missed else ""

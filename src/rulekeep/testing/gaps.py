@@ -32,6 +32,8 @@ class Gaps:
             return self._keep(math.inf, f"{said} ({name}, {where})")
         if not expected.numel():
             return self._keep(0.0, "nothing")
+        if expected.dtype == torch.bool:
+            found, expected = found.int(), expected.int()
         off = (found.to(expected.dtype) - expected).abs()
         if not off.isfinite().all():
             return self._keep(

@@ -86,6 +86,10 @@ def trace_half_life(mixer: Mixer, width: int) -> float | None:
 
 
 def _trace(pair: Sequence[Any]) -> float:
+    # Flags have no difference, but may differ.
+    parts = (
+        (a ^ b).float() if a.dtype == torch.bool else a - b for a, b in zip(*pair, strict=True)
+    )
     # Its size, since a part may be complex.
-    squares = ((a - b).abs().double().square().sum().item() for a, b in zip(*pair, strict=True))
+    squares = (part.abs().double().square().sum().item() for part in parts)
     return math.sqrt(sum(squares))

@@ -10,6 +10,7 @@ The same rows come from `rulekeep check-task my_task.py:MyTask`. What is held:
 - chance: on first uses, whoever knows only the answer so far is right as often as stated;
 - masks: aligned with the answer, `supervised` holds every first use, sources come before;
 - sources: what stands there decides what the answer shows; none in the last 33 tokens;
+- decoys: a word is as often a decoy where it is a rule as in the text beside it;
 - the certificate: readers without memory stay at chance (`rulekeep.certificate`).
 """
 
@@ -22,7 +23,13 @@ import numpy as np
 
 from rulekeep.certificate import MOST_EXCESS, Certificate, certify
 from rulekeep.registry import build_task, failure_line
-from rulekeep.sample_form import TABLES, said_of_tables, said_of_tokens
+from rulekeep.sample_form import (
+    TABLES,
+    said_of_roles,
+    said_of_rule_words,
+    said_of_tables,
+    said_of_tokens,
+)
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
 from rulekeep.tasks.sampled import CLEAR_TOKENS
@@ -32,6 +39,8 @@ DRAWN = 2000
 _NOT_LOOKED_AT = "skipped: they are of a task for which all above holds"
 # Readers that learn from few examples are off; by more of a stated chance than this, it is wrong.
 _OFF = 0.25
+# Standard errors: beyond them by luck in one of 15,000.
+_FAR = 4
 # Few combinations, so that train would hold most of test's if the two were not kept apart.
 _SMALL = {"rules": 2, "rule_words": 8, "items": 8}
 
@@ -129,6 +138,8 @@ def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
     words = len(task.vocabulary)
     said = said_of_tokens(sample, words)
     yield Row("tokens are of the vocabulary", said is None, said or f"all of 0 to {words - 1}")
+    said = said_of_roles(sample)
+    yield Row("roles are roles, an answer's in the answer alone", said is None, said or "all are")
     first = sample.first_mention
     yield _none("first uses are supervised", first & ~sample.supervised, "are not")
     yield _none("first uses are uses of rules", first & ~sample.rule, "are not")
@@ -154,6 +165,8 @@ def _sources(sample: Sample) -> Iterator[Row]:
     source = sample.source[row, place]
     roles = sample.roles[row, source]
     yield _none("a source is an instruction", ~np.isin(roles, (Role.RULE, Role.ITEM)), "are not")
+    said = said_of_rule_words(sample)
+    yield Row("rules and their decoys are of rule_words", said is None, said or "all are")
     pairs = np.unique(
         np.stack([sample.tokens[row, source], sample.answers[row, place]], axis=1), axis=0
     )
@@ -166,6 +179,29 @@ def _sources(sample: Sample) -> Iterator[Row]:
         near = source >= sample.answer_start - CLEAR_TOKENS
         what = f"no source stands in the last {CLEAR_TOKENS} tokens before the answer"
         yield _none(what, near, "do")
+    yield _apart(sample)
+
+
+def _apart(sample: Sample) -> Row:
+    """A decoy is as often a rule of its own example as one of another's: it says nothing of it."""
+    what = "decoys say nothing of the rules"
+    n, size = len(sample.tokens), int(sample.tokens.max()) + 1
+    counts = np.zeros((2, n, size))
+    for table, role in zip(counts, (Role.RULE, Role.DECOY_RULE), strict=True):
+        row, at = np.nonzero(sample.roles == role)
+        np.add.at(table, (row, sample.tokens[row, at]), 1)
+    is_word, decoys = counts[0] > 0, counts[1]
+    own, other = ((decoys * table).sum(axis=1) for table in (is_word, np.roll(is_word, 1, axis=0)))
+    total, more = decoys.sum(), own - other
+    if not total:
+        return Row(what, True, "there are none")
+    error = float(np.sqrt((more**2).sum()))
+    return Row(
+        what,
+        abs(float(more.sum())) <= _FAR * error,
+        f"{own.sum() / total:.4f} of {total:,.0f} are a rule of their own example, "
+        f"{other.sum() / total:.4f} of another's",
+    )
 
 
 def _disjoint(
