@@ -4,7 +4,7 @@ A local reader sees the last k tokens before the answer and the answer so far (i
 answers stand apart, as in `recall` as published: the last k tokens before each, and the values
 so far; answers whose pair stands in that window are left out). It is scikit-learn's, trained
 on train and scored on test, in three forms, so that a leak in a place, in a bag of words and
-in a conjunction that a tree finds is seen: naive Bayes on columns, naive Bayes on word counts, a decision tree;
+in a conjunction that a tree finds is seen: naive Bayes on columns and on word counts, a tree;
 and the widest window as a look-up of the nearest training example by word counts. Each gives the
 commonest answer instead where that does better on a quarter of train held out. Beside them stand
 k = 0 (the answer so far only), a look-up of the same answer so far, and the prior of the answer.
