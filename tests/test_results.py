@@ -395,6 +395,29 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     assert table.page(records) in EVIDENCE.read_text()
 
 
+def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
+    table = script("catalogue_table")
+    records = read_runs(table.ROOT).records
+    rows = table.measured(CATALOGUE_16_KIB, records, "override", "marked")
+    ours = [row for row in rows if row.name.startswith("sparse_delta[")]
+    best, without = sorted(ours, key=lambda row: "earliness" not in row.name)
+    others = [row for row in rows if row not in ours]
+    more = {
+        row.name: paired_difference(best.seeds[4096], row.seeds[4096]).summary for row in others
+    }
+    assert all(one.low > 0 for one in more.values())
+    ahead = max(others, key=lambda row: row.retention[4096].mean)
+    assert ahead.name == "delta[heads=2,key_width=52,short_convolution=true]"
+    itself = paired_difference(best.seeds[4096], without.seeds[4096]).summary
+    assert itself.low < 0 < itself.high
+    count = {len(CATALOGUE_16_KIB) - len(ours): "all sixteen"}.get(len(others), f"{len(others)}")
+    assert (
+        f"keeps {best.retention[4096].text()} at 4,096 tokens: {more[ahead.name].text()} more than "
+        f"`delta` with its convolution, which keeps most of {count} other mechanisms, and more is "
+        f"shown of each of them; than itself without earliness {itself.text()}, which is not shown."
+    ) in unwrapped(EVIDENCE)
+
+
 def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
     table = script("state_bytes_table")
     assert table.page(read_runs(table.ROOT).records) in EVIDENCE.read_text()

@@ -362,19 +362,17 @@ def test_a_sweep_that_takes_no_records_is_asked_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "runs").glob("*.pending"))
 
 
-def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -> None:
     values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
     (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
-    monkeypatch.chdir(tmp_path)
-    child = os.fork()
-    if child == 0:
-        # Killed before it says that all is planned.
-        sweep._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        runs.sweep("plain.py", out="runs")
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    code = (
+        "import os, signal\nfrom rulekeep import sweep\nfrom rulekeep.commands import runs\n"
+        # Before it says that all is planned.
+        "sweep._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "runs.sweep('plain.py', out='runs')\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 0
     again = "rulekeep sweep plain.py --out runs"

@@ -428,6 +428,7 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
     assert ("recall", "zoology", 4, "early", 256) in held
 
 
+@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "results" / "certificates").glob("*.json")), ids=lambda path: path.stem
 )
