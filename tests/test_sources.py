@@ -126,9 +126,11 @@ def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_in_a_function_does_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    names = ["kept_tried", "kept_else", "kept_types", "kept_called"]
+    names = ["kept_tried", "kept_else", "kept_types", "kept_called", "kept_box", "kept_box.part"]
+    (tmp_path / "kept_box").mkdir()
     for name in names:
-        (tmp_path / f"{name}.py").write_text("x = 1\n")
+        path = tmp_path / name.replace(".", "/")
+        (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).write_text("x = 1\n")
         importlib.import_module(name)
     path = tmp_path / "plugin.py"
     path.write_text(
@@ -136,10 +138,13 @@ def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_in_a_function_does_n
         "try:\n    import kept_tried\nexcept ImportError:\n    kept_tried = None\n"
         "if TYPE_CHECKING:\n    import kept_types\nelse:\n    import kept_else\n"
         "def f():\n    import kept_called\n"
+        "import kept_box.part\n"
     )
     try:
         files, _ = plugin_closure([path])
-        assert [file.name for file in files] == ["plugin.py", "kept_tried.py", "kept_else.py"]
+        assert [file.name for file in files] == [
+            "plugin.py", "kept_tried.py", "kept_else.py", "part.py", "__init__.py",
+        ]  # fmt: skip
     finally:
         for name in names:
             del sys.modules[name]

@@ -8,6 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,6 @@ def test_any_flipped_bit_is_found_or_changes_nothing_that_is_read(tmp_path: Path
     assert found > 8 * len(whole) * 0.99
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process")
 def test_a_child_that_outlives_the_process_of_a_run_does_not_hold_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with folder.locked():
@@ -145,6 +145,29 @@ def test_a_child_that_outlives_the_process_of_a_run_does_not_hold_it(tmp_path: P
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_child_that_leaves_the_block_closes_no_other_file(tmp_path: Path) -> None:
+    child, status = -1, 0
+    with suppress(SystemExit):
+        with RunFolder(tmp_path).locked():
+            child = os.fork()
+            if child == 0:
+                # By the number of the lock, which is free by now.
+                file = Path(os.devnull).open("rb")  # noqa: SIM115
+                raise SystemExit
+        _, status = os.waitpid(child, 0)
+    if child == 0:
+        os._exit(7 if _is_open(file.fileno()) else 1)
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _is_free(folder: RunFolder) -> bool:

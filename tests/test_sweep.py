@@ -376,7 +376,7 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 0
     again = "rulekeep sweep plain.py --out runs"
-    assert f"more is asked for by the sweep that planned these runs: {again}\n" in done.stderr
+    assert f"more may be asked for by a sweep that planned these runs: {again}\n" in done.stderr
     assert rulekeep(*again.split()[1:], cwd=tmp_path).returncode == 0
     assert not list((tmp_path / "runs").glob("*.pending"))
 
@@ -410,7 +410,7 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     # What was planned is made, and what would follow is said.
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 0
-    said = "more is asked for by the sweep that planned these runs: "
+    said = "more may be asked for by a sweep that planned these runs: "
     assert f"{said}{again}\n" in done.stderr
     # From elsewhere, and of a folder that has moved, what is named works as well.
     (tmp_path / "runs").rename(tmp_path / "moved runs")

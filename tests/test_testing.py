@@ -100,8 +100,14 @@ class Restated(Broken):
         row = np.arange(len(sample.tokens))
         at = sample.answer_start - 40
         sample.tokens[:, at] = sample.tokens[row, sample.source[:, 0]]
-        sample.roles[:, at] = Role.DECOY_RULE
+        sample.roles[:, at] = self.role
         return sample
+
+    role = Role.DECOY_RULE
+
+
+class RestatedAsAFiller(Restated):
+    role = Role.PLAIN
 
 
 class NoRole(Broken):
@@ -149,6 +155,7 @@ class Failing(Broken):
         (Near, "no source stands in the last 33 tokens before the answer"),
         (Near, "readers without memory stay at chance"),
         (Restated, "decoys say nothing of the rules"),
+        (RestatedAsAFiller, "decoys say nothing of the rules"),
         (NoRole, "roles are roles, an answer's in the answer alone"),
         (AnswersEarly, "roles are roles, an answer's in the answer alone"),
         (OfOtherWords, "rules and their decoys are of rule_words"),

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -194,12 +195,12 @@ def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
 
 def failure_line(error: BaseException) -> str:
     """The last line of an exception, and where in the user's code it came from."""
-    last = " ".join(traceback.format_exception_only(error)[-1].split())[:400]
+    last = traceback.format_exception_only(error)[-1]
     if isinstance(error, ValidationError):
         # Its last line is the address of a page about it.
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        last = f"{error.title}: {where + ': ' if where else ''}{first['msg']}"
+        last = ": ".join([error.title, ".".join(map(str, first["loc"])), first["msg"]])
+    last = " ".join(last.split())[:400]
     return f"{last}{failure_place(error)}"
 
 
@@ -217,7 +218,11 @@ def failure_place(error: BaseException) -> str:
 
 def _is_foreign(file: str) -> bool:
     """Inside Python's import system, torch or pydantic: what a user wrote has called it."""
-    return file.startswith("<frozen") or not {"torch", "pydantic"}.isdisjoint(Path(file).parts)
+    parts = Path(file).parts
+    return file.startswith("<frozen") or any(
+        pair in {("site-packages", "torch"), ("site-packages", "pydantic")}
+        for pair in pairwise(parts)
+    )
 
 
 def choose(name: str, names: Mapping[str, object]) -> str:
@@ -266,7 +271,11 @@ def _beside(path: Path, error: BaseException) -> str:
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         # It was found, and lacks what was asked of it.
         return ""
-    package = path.parent / error.name.partition(".")[0]
+    top = error.name.partition(".")[0]
+    if top in sys.modules:
+        # So was its package.
+        return ""
+    package = path.parent / top
     beside = next((one for one in (package.with_suffix(".py"), package) if one.exists()), None)
     return f"; {beside.name} stands beside it: set PYTHONPATH={path.parent}" if beside else ""
 

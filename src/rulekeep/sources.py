@@ -79,11 +79,14 @@ def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, 
             if name.partition(".")[0] == _PACKAGE:
                 used[name] = None
                 continue
-            origin = getattr(sys.modules.get(name), "__file__", None)
-            if origin and origin.endswith(".py"):
-                place = Path(origin)
-                if not (place.is_relative_to(_STANDARD) or _INSTALLED & set(place.parts)):
-                    waiting.append(place)
+            # The packages that it stands in are run as well.
+            parts = name.split(".")
+            for module in (".".join(parts[:count]) for count in range(len(parts), 0, -1)):
+                origin = getattr(sys.modules.get(module), "__file__", None)
+                if origin and origin.endswith(".py"):
+                    place = Path(origin)
+                    if not (place.is_relative_to(_STANDARD) or _INSTALLED & set(place.parts)):
+                        waiting.append(place)
     return tuple(found), tuple(used)
 
 

@@ -90,8 +90,10 @@ class RunFolder:
                 raise BusyError(self.id) from None
             yield
         finally:
-            _LOCKS.discard(descriptor)
-            os.close(descriptor)
+            # A forked process has let go of it, and may have another file by its number.
+            if descriptor in _LOCKS:
+                _LOCKS.discard(descriptor)
+                os.close(descriptor)
 
     def start(self) -> int:
         """Counts one more attempt, clears what a killed one left half-written; its number."""

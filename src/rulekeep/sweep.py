@@ -89,7 +89,7 @@ Event: TypeAlias = JobAdvanced | JobAwaited | JobFinished
 
 
 class Command(NamedTuple):
-    """A sweep as it was given, but for its folder: it asks for runs that no plan says."""
+    """What a sweep makes, as it was given: it may ask for runs that no plan says."""
 
     text: str
     working_folder: str
@@ -112,8 +112,7 @@ def unfinished(root: Path) -> list[Command]:
     found = []
     for path in sorted(root.glob("sweep-*.pending")):
         with suppress(OSError, CorruptRecordError):
-            record = read_record(path)
-            found.append(Command(str(record.get("text")), str(record.get("working_folder"))))
+            found.append(Command(**read_record(path)))
     return found
 
 
@@ -147,11 +146,12 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
             _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
             _sort_in(folder, spec, folder.read(result.notes), result)
     except BaseException:
-        with suppress(OSError):
-            for folder in made:
+        if said:
+            said.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):
                 _take_back(folder)
-            if said:
-                said.unlink(missing_ok=True)
+        with suppress(OSError):
             if is_new:
                 root.rmdir()
         raise
@@ -185,7 +185,8 @@ def plan_again(root: Path) -> Plan:
         raise UsageError(f"{root}: there is no such folder; name one that a sweep has written")
     folders = run_folders(root)
     if not folders:
-        raise UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
+        (asked, *_) = [one.again(root) for one in unfinished(root)] or ["name the --out of a sweep"]
+        raise UsageError(f"{root}: no run was planned in it; {asked}")
     open_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:

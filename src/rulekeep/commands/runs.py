@@ -231,7 +231,7 @@ def _carry_out(
         return EXIT_INTERRUPTED
     failed = [record for record in records.values() if record["status"] not in RESULTS]
     for asked in sweeps.unfinished(root) if make is None else ():
-        say(f"more is asked for by the sweep that planned these runs: {asked.again(root)}")
+        say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
         print(_scores(records.values()))
     print(f"records: {root} ({len(records) - len(failed)} of {len(records)} runs finished)")

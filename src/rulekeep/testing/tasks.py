@@ -183,24 +183,30 @@ def _sources(sample: Sample) -> Iterator[Row]:
 
 
 def _apart(sample: Sample) -> Row:
-    """A decoy is as often a rule of its own example as one of another's: it says nothing of it."""
+    """A rule word that is no rule is as often a rule of its own example as of another's.
+
+    Compared by share of an example's decoys: one with more rules has less room for them.
+    """
     what = "decoys say nothing of the rules"
     n, size = len(sample.tokens), int(sample.tokens.max()) + 1
-    counts = np.zeros((2, n, size))
-    for table, role in zip(counts, (Role.RULE, Role.DECOY_RULE), strict=True):
-        row, at = np.nonzero(sample.roles == role)
-        np.add.at(table, (row, sample.tokens[row, at]), 1)
-    is_word, decoys = counts[0] > 0, counts[1]
-    own, other = ((decoys * table).sum(axis=1) for table in (is_word, np.roll(is_word, 1, axis=0)))
-    total, more = decoys.sum(), own - other
-    if not total:
+    row, at = np.nonzero(sample.roles == Role.RULE)
+    rules = row * size + sample.tokens[row, at]
+    is_decoy = sample.roles == Role.DECOY_RULE
+    if sample.rule_words is not None:
+        # Whatever role it is given.
+        is_decoy |= np.isin(sample.tokens, sample.rule_words.tokens) & (sample.roles != Role.RULE)
+    is_decoy[:, sample.answer_start :] = False
+    row, at = np.nonzero(is_decoy)
+    if not len(row):
         return Row(what, True, "there are none")
-    error = float(np.sqrt((more**2).sum()))
+    word = sample.tokens[row, at]
+    own, other = (np.isin(of * size + word, rules).astype(float) for of in (row, (row + 1) % n))
+    more = np.bincount(row, own - other, n) / np.maximum(1, np.bincount(row, minlength=n))
     return Row(
         what,
-        abs(float(more.sum())) <= _FAR * error,
-        f"{own.sum() / total:.4f} of {total:,.0f} are a rule of their own example, "
-        f"{other.sum() / total:.4f} of another's",
+        abs(float(more.sum())) <= _FAR * float(np.sqrt((more**2).sum())),
+        f"{own.mean():.4f} of {len(row):,} are a rule of their own example, "
+        f"{other.mean():.4f} of another's",
     )
 
 
