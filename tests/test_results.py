@@ -415,8 +415,8 @@ def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
     assert itself.low < 0 < itself.high
     assert (
         f"keeps {best.retention[4096].text()} at 4,096 tokens: {more[ahead.name].text()} more than "
-        f"`delta` with its convolution, which keeps most of {len(others)} other mechanisms; more is "
-        f"shown of each of them but `gated_delta`, {more[open_name].text()}, by seed "
+        f"`delta` with its convolution, which keeps most of {len(others)} other mechanisms; more "
+        f"is shown of each of them but `gated_delta`, {more[open_name].text()}, by seed "
         f"{', '.join(by_seed[:-1])} and {by_seed[-1]}. Than itself without earliness it keeps "
         f"{itself.text()} more, which is not shown."
     ) in unwrapped(EVIDENCE)
