@@ -16,13 +16,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from rulekeep.sources import is_installed
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -218,11 +218,9 @@ def failure_place(error: BaseException) -> str:
 
 def _is_foreign(file: str) -> bool:
     """Inside Python's import system, torch or pydantic: what a user wrote has called it."""
-    parts = Path(file).parts
-    return file.startswith("<frozen") or any(
-        pair in {("site-packages", "torch"), ("site-packages", "pydantic")}
-        for pair in pairwise(parts)
-    )
+    path = Path(file)
+    called = not {"torch", "pydantic"}.isdisjoint(path.parts) and is_installed(path)
+    return file.startswith("<frozen") or called
 
 
 def choose(name: str, names: Mapping[str, object]) -> str:

@@ -79,15 +79,24 @@ def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, 
             if name.partition(".")[0] == _PACKAGE:
                 used[name] = None
                 continue
-            # The packages that it stands in are run as well.
-            parts = name.split(".")
-            for module in (".".join(parts[:count]) for count in range(len(parts), 0, -1)):
-                origin = getattr(sys.modules.get(module), "__file__", None)
-                if origin and origin.endswith(".py"):
-                    place = Path(origin)
-                    if not (place.is_relative_to(_STANDARD) or _INSTALLED & set(place.parts)):
-                        waiting.append(place)
+            waiting += _own_files(name)
     return tuple(found), tuple(used)
+
+
+def _own_files(name: str) -> Iterator[Path]:
+    """The file of an imported module and those of the packages it stands in, none installed."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        origin = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
+        if origin and origin.endswith(".py"):
+            place = Path(origin)
+            if not (place.is_relative_to(_STANDARD) or is_installed(place)):
+                yield place
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a package manager has put it there."""
+    return not _INSTALLED.isdisjoint(path.parts)
 
 
 def _file(module: str) -> Path | None:

@@ -185,8 +185,9 @@ def plan_again(root: Path) -> Plan:
         raise UsageError(f"{root}: there is no such folder; name one that a sweep has written")
     folders = run_folders(root)
     if not folders:
-        (asked, *_) = [one.again(root) for one in unfinished(root)] or ["name the --out of a sweep"]
-        raise UsageError(f"{root}: no run was planned in it; {asked}")
+        asked = (command.again(root) for command in unfinished(root))
+        fix = next(asked, "name the --out of a sweep")
+        raise UsageError(f"{root}: no run was planned in it; {fix}")
     open_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:

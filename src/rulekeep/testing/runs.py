@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rulekeep.explain.states import real
 from rulekeep.mixers import Mixer
 
 # Tokens of the text before, whose state a run goes on from.
@@ -97,7 +98,7 @@ def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict
             continue
         shape = _DIRECTIONS, *leaf.shape
         directions = torch.randn(shape, generator=stream, dtype=leaf.dtype)
-        along = _real(directions) * _real(found[f"gradient of {name}"])
+        along = real(directions) * real(found[f"gradient of {name}"])
         said[f"slope along {name}"] = along.flatten(1).sum(1)
         differences = [
             _moved(mixer, leaves, state, name, _STEP * direction)
@@ -176,14 +177,9 @@ def _weighted(outputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     stream = torch.Generator().manual_seed(5)
     for out in outputs.values():
         if is_number(out):
-            real = _real(out)
-            weight = torch.randn(real.shape, generator=stream, dtype=torch.float64)
-            yield real, weight.to(real)
-
-
-def _real(part: Tensor) -> Tensor:
-    """Complex numbers as two real ones each."""
-    return torch.view_as_real(part) if part.is_complex() else part
+            numbers = real(out)
+            weight = torch.randn(numbers.shape, generator=stream, dtype=torch.float64)
+            yield numbers, weight.to(numbers)
 
 
 def global_streams() -> dict[str, bytes]:

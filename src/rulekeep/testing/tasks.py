@@ -137,9 +137,8 @@ def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
         return
     words = len(task.vocabulary)
     said = said_of_tokens(sample, words)
-    yield Row("tokens are of the vocabulary", said is None, said or f"all of 0 to {words - 1}")
-    said = said_of_roles(sample)
-    yield Row("roles are roles, an answer's in the answer alone", said is None, said or "all are")
+    yield _nothing("tokens are of the vocabulary", said, f"all of 0 to {words - 1}")
+    yield _nothing("roles are roles, an answer's in the answer alone", said_of_roles(sample))
     first = sample.first_mention
     yield _none("first uses are supervised", first & ~sample.supervised, "are not")
     yield _none("first uses are uses of rules", first & ~sample.rule, "are not")
@@ -160,13 +159,17 @@ def _none(what: str, wrong: np.ndarray, said: str) -> Row:
     return Row(what, not wrong.any(), f"{np.count_nonzero(wrong):,} of {wrong.size:,} {said}")
 
 
+def _nothing(what: str, said: str | None, held: str = "all are") -> Row:
+    """Holds where nothing is said against it."""
+    return Row(what, said is None, said or held)
+
+
 def _sources(sample: Sample) -> Iterator[Row]:
     row, place = np.nonzero(sample.first_mention)
     source = sample.source[row, place]
     roles = sample.roles[row, source]
     yield _none("a source is an instruction", ~np.isin(roles, (Role.RULE, Role.ITEM)), "are not")
-    said = said_of_rule_words(sample)
-    yield Row("rules and their decoys are of rule_words", said is None, said or "all are")
+    yield _nothing("rules and their decoys are of rule_words", said_of_rule_words(sample))
     pairs = np.unique(
         np.stack([sample.tokens[row, source], sample.answers[row, place]], axis=1), axis=0
     )
