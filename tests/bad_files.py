@@ -109,6 +109,8 @@ TEXTS = {
     "twice.toml": "seed = 1\nseed = 2\n",
     "json.toml": '{"mixer": "delta"}\n',
     "deep.toml": "test_contexts = " + "[" * 5000 + "]" * 5000 + "\n",
+    "deep_key.toml": f"widht.{'a.' * 3000}a = 1\n",
+    "deep_option.toml": f"mixer_options.{'a.' * 3000}a = 1\n",
     "nul.toml": "mixer = 'a\0b'\n",
     "escape.toml": 'mixer = "a\\nb\\u001b[31m"\n',
     "good.toml": "steps = 2\nwarmup_steps = 0\n",

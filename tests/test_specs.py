@@ -1,6 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 
-from rulekeep.specs import ArticleCell, ArticleSpec, TrainingSpec
+from rulekeep.commands.run_options import spec_values
+from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, TrainingSpec
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_default_grid_is_the_published_one() -> None:
@@ -60,3 +66,20 @@ def test_specs_are_frozen() -> None:
         ArticleCell(context=64, model="attention").seed = 3
     with pytest.raises(TypeError):
         TrainingSpec(1, 2, 0.1, 0.1, 1.0)
+
+
+def test_the_file_of_the_docs_is_a_spec_and_quotes_or_a_table_of_its_own_say_the_same_options(
+    tmp_path: Path,
+) -> None:
+    text = re.search(r"```toml\n(.*?)```", (ROOT / "docs" / "runs.md").read_text(), re.DOTALL)
+    assert text is not None
+    dotted = re.compile(r"^delta\.heads = 8.*", re.MULTILINE)
+    forms = [dotted.sub(say, text[1]) for say in ('"delta.heads" = 8', "delta = {heads = 8}")]
+    specs = []
+    for form in (text[1], *forms):
+        (tmp_path / "my.toml").write_text(form)
+        specs.append(RunSpec.parse_json(spec_values(str(tmp_path / "my.toml"), {})))
+    assert len(set(forms)) == 2
+    assert specs[0].mixer_options == {"delta.heads": 8}
+    assert specs[0].task_options == {"rules": 8, "placement": "marked"}
+    assert specs[1:] == specs[:1] * 2

@@ -9,6 +9,7 @@ that runs it, so each run happens once.
     >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
 """
 
+import errno
 import hashlib
 import importlib
 import json
@@ -270,6 +271,22 @@ def open_folder(root: Path) -> None:
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise UsageError(f"{root}: cannot be written ({said}); name another folder") from None
+
+
+def check_folder(root: Path) -> None:
+    """Says what `open_folder` would of a folder of runs, and makes nothing.
+
+    Raises:
+        UsageError: it cannot be made or written.
+    """
+    there = next(path for path in (root, *root.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        code = errno.EEXIST if there == root else errno.ENOTDIR
+    elif not os.access(there, os.W_OK | os.X_OK):
+        code = errno.EACCES
+    else:
+        return
+    raise UsageError(f"{root}: cannot be written ({os.strerror(code)}); name another folder")
 
 
 class _Task:

@@ -13,11 +13,15 @@ from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
 
 _LARGEST_FILE = 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)
+# The fields that hold options of a task or a mixer, by name.
+_OPTIONS = [
+    name for name, field in RunSpec.model_fields.items() if get_origin(field.annotation) is dict
+]
 
 
 def _flag(name: str) -> tuple[Any, None]:
     field = RunSpec.model_fields[name]
-    kind = dict[str, Any] if get_origin(field.annotation) is dict else str
+    kind = dict[str, Any] if name in _OPTIONS else str
     default = "" if field.default in ({}, ()) else f" [default: {field.default}]"
     text = f"{field.description}{default}"
     return Annotated[kind | None, Parameter(help=text)], None
@@ -52,7 +56,11 @@ def _from_toml(name: str) -> dict[str, Any]:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise UsageError(f"{name}: is larger than 1 MiB: that is no spec; name a TOML file")
-        return tomllib.loads(content.decode("utf-8-sig"))
+        values = tomllib.loads(content.decode("utf-8-sig"))
+        for key in _OPTIONS:
+            if isinstance(values.get(key), dict):
+                values[key] = dict(_by_name(values[key]))
+        return values
     # A ValueError as those below.
     except UsageError:
         raise
@@ -91,10 +99,16 @@ def _typed(name: str, text: Any) -> Any:
         raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None
 
 
-def named_options(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Option]]:
-    """Options by name: those of a hybrid's mixer, `delta.heads`, come as one in another."""
+def named_options(options: Mapping[str, Any]) -> Iterator[tuple[str, Option]]:
+    """Options that are typed as text, by name."""
+    for name, text in _by_name(options):
+        yield option_name(name), scalar(text)
+
+
+def _by_name(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Options with their values: those of a hybrid's mixer, `delta.heads`, come in its own."""
     for key, value in options.items():
         if isinstance(value, Mapping):
-            yield from named_options(value, f"{before}{key}.")
+            yield from _by_name(value, f"{before}{key}.")
         else:
-            yield option_name(before + key), scalar(value)
+            yield before + key, value

@@ -245,6 +245,7 @@ def _carry_out(
 
 def _listed(make: _Make, root: Path) -> int:
     """What a sweep begins with where some runs are made already, a line a run."""
+    sweeps.check_folder(root)
     labels = {sweeps.identity(spec): _said(spec) for spec in make(root)}
     for record in results(root):
         labels.pop(record["id"], None)

@@ -47,7 +47,7 @@ class Spec(BaseModel):
             return cls.model_validate_json(json.dumps(values, default=str))
         except ValidationError as error:
             raise UsageError(validation_line(error, cls)) from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"not a value that a spec can hold: {error}") from None
 
     @property
