@@ -302,11 +302,12 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     spec = filling(tmp_path, "fills", small_disk)
     (record,) = made([spec], small_disk / "runs")
     assert record["status"] == "failed"
-    assert record["reason"] == "OSError: [Errno 28] No space left on device"
+    folder = RunFolder(small_disk / "runs" / record["id"])
+    full = f"No space left on device: '{folder.record.resolve()}'"
+    assert record["reason"] == f"OSError: [Errno 28] {full}"
     assert record["notes"] == [
         f"{what}not kept on disk: No space left on device" for what in ("", "its log is ")
     ]
-    folder = RunFolder(small_disk / "runs" / record["id"])
     assert not folder.record.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
     (small_disk / "filler").unlink()
