@@ -439,6 +439,15 @@ def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
         ({"mixer": "attention"}, (64,), "its state still grows at 64 tokens"),
         ({"mixer": "gru+attention", "layers": 2}, (64,), "its state still grows"),
         ({"mixer": "sliding_window"}, (64, 96), "its state still grows at 64 tokens"),
+        (
+            {
+                "mixer": "sliding_window",
+                "mixer_options": {"window": 32},
+                "task_options": {"rules": 2, "placement": "marked"},
+            },
+            (256,),
+            "the state has another size at each rule",
+        ),
         ({"task": "recall"}, (64,), "in another order than they stand in"),
         ({}, (20,), "--contexts 20: must be"),
         ({"added_positions": "learned"}, (96,), "learned positions end at 64"),

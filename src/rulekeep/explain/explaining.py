@@ -36,6 +36,7 @@ from rulekeep.explain.record import (
 )
 from rulekeep.explain.remade import remade
 from rulekeep.explain.states import (
+    UNLIKE_SIZES,
     Drawn,
     Read,
     drawn,
@@ -294,6 +295,11 @@ def _check(
     if not whole:
         raise UsageError(f"mixer {spec.mixer!r}: has an empty state: there is nothing to probe")
     _, planned = reads(few.rules.at, few.prefixes.shape[1])
+    for read in planned:
+        stops = read.after[read.after > 0]
+        # What has not filled up yet at one example's rule may have at another's.
+        if len({state_floats(model, tokens[:, :end]) for end in (stops.min(), stops.max())}) > 1:
+            raise UsageError(UNLIKE_SIZES)
     size = 4 * whole * len(planned) * examples
     if size > _MOST_BYTES:
         fit = _MOST_BYTES * examples // size
