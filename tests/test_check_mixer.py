@@ -1,5 +1,6 @@
 """`check_mixer`: an honest mixer holds, and every way to break one is named, with a figure."""
 
+import math
 import random
 import re
 from collections.abc import Callable
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from rulekeep.mixers import Mixer, Stateless
+from rulekeep.mixers.base import Outside
 from rulekeep.model import LanguageModel
 from rulekeep.specs import UsageError
 from rulekeep.testing import Row, check_mixer, mixers, properties
+from rulekeep.testing.gaps import Gaps
+from rulekeep.testing.measures import trace_half_life
 
 WIDTH, LENGTHS = 8, (1, 2, 17, 33)
 
@@ -368,6 +372,58 @@ class Fails(Honest):
         return super().forward(x, state)
 
 
+class PeeksBehindAGate(Honest):
+    """As it starts it sees nothing of what follows."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.ahead = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return y + self.ahead * torch.cat([x[:, 1:], x[:, -1:]], 1), after
+
+
+class StartsSilent(Honest):
+    """A projection that is 0 as it starts, as many are."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+
+class StartsSilentAndPeeks(StartsSilent):
+    def forward(self, x, state=None):
+        return super().forward(torch.cat([x[:, 1:], x[:, -1:]], 1), state)
+
+
+class MakesItsWeightsLate(Honest):
+    def forward(self, x, state=None):
+        if not hasattr(self, "gain"):
+            self.gain = nn.Parameter(torch.ones_like(self.keep))
+        y, after = super().forward(x, state)
+        return self.gain * y, after
+
+
+class InBytes(Honest):
+    """The mean in steps of a hundredth, as bytes or as numbers that say the same."""
+
+    kept = torch.uint8
+
+    def init_state(self, batch_size):
+        return State(torch.full((batch_size, len(self.keep)), 128, dtype=self.kept))
+
+    def forward(self, x, state=None):
+        (mean,) = state or self.init_state(len(x))
+        y, (mean,) = super().forward(x, State((mean.to(x) - 128) / 100))
+        return y, State((100 * mean + 128).round().to(self.kept))
+
+
+class InNumbers(InBytes):
+    kept = torch.float32
+
+
 BROKEN: list[tuple[type[Any], str, str]] = [
     (
         StartsElsewhere,
@@ -375,6 +431,9 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
     ),
     (Peeks, "causal", r"at token 15, others from token 16 of 33 on"),
+    (PeeksBehindAGate, "causal", r"others from token 1 of 2 on|others from token \d+ of"),
+    (StartsSilentAndPeeks, "causal", r"others from token"),
+    (MakesItsWeightsLate, "initialisation not overwritten", r"makes module\.gain: make it in the"),
     (PeeksFar, "causal", r"others from token 341 of 1024 on"),
     (PeeksFurther, "causal", r"others from token 1 of 4096 on"),
     (PeeksInItsChunk, "causal", r"others from token 1 of 4096 on"),
@@ -451,6 +510,30 @@ def test_an_honest_mixer_holds() -> None:
     assert state.compared == "constant: 32 bytes at 64 to 16,384 tokens"
     # It keeps a half of itself, a little more or less.
     assert re.fullmatch(r"half of .* is left after [12] random tokens", memory.compared)
+
+
+def test_one_that_says_nothing_as_it_starts_is_held_to_what_it_will_say() -> None:
+    rows = checked(StartsSilent)
+    assert not [row for row in rows.values() if row.passed is False]
+    assert rows["gradient reaches token 0"].compared.startswith("reaches it from 33 tokens on")
+
+
+def test_a_trace_in_bytes_lasts_as_long_as_in_numbers() -> None:
+    lasts = []
+    for kind in (InBytes, InNumbers):
+        torch.manual_seed(0)
+        lasts.append(trace_half_life(Outside(kind(8, keep=0.9)), 8))
+    assert lasts[0] == lasts[1] == pytest.approx(math.log(0.5) / math.log(0.9), abs=2)
+
+
+def test_bytes_are_as_far_apart_as_the_numbers_that_they_hold() -> None:
+    for kind, least, most in ((torch.int8, -128, 0), (torch.uint8, 0, 255), (torch.bool, 0, 1)):
+        gaps = Gaps(0.5)
+        one, other = (torch.tensor([[value]], dtype=kind) for value in (least, most))
+        gaps.add({"state": one}, {"state": other}, "here")
+        gaps.add({"state": other}, {"state": one}, "there")
+        assert gaps.verdict[0] is False
+        assert f"differs by at most {most - least:.1e}" in gaps.verdict[1]
 
 
 def test_a_mixer_of_complex_numbers_is_checked_as_the_one_it_is() -> None:

@@ -68,8 +68,28 @@ def test_an_option_may_be_written_with_hyphens_and_a_files_name_keeps_its_own() 
     assert dict(named_options(nested)) == one.options
 
 
+def test_a_text_that_looks_like_a_number_is_refused_with_its_fix(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n\nclass M(nn.Module):\n"
+        "    def __init__(self, width, *, mode: str): super().__init__()\n"
+        "    def init_state(self, batch_size): return ()\n"
+        "    def forward(self, x, state=None): return x, ()\n"
+    )
+    (one,) = contestants(f"{path}:M[mode=1e3]")
+    with pytest.raises(UsageError, match=r"mode 1000\.0: .* in double quotes$"):
+        resolve(one.spec())
+    (one,) = contestants(f'{path}:M[mode="1e3"]')
+    assert resolve(one.spec()).spec.mixer_options == {"mode": "1e3"}
+
+
 def test_a_contestant_is_written_as_it_is_read() -> None:
-    others = contestants("my.py:M[on=true,off=false,a=null,b=none,c=0.5]")
+    others = contestants(
+        'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g=NaN]'
+    )
+    assert [*others[0].options.values()] == [
+        True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
+    ]  # fmt: skip
     for one in (*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES, *LADDER, *others):
         assert contestants(written(one.mixer, {**one.options, **one.settings})) == (one,)
 

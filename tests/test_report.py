@@ -860,6 +860,21 @@ def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_i
     assert reused == "reused: chosen on recite, placement marked"
 
 
+def test_seeds_that_were_made_by_other_code_are_said_to_stand_together() -> None:
+    def made(seed: int, source: str, **how: Any) -> dict[str, Any]:
+        return {**record("delta", seed, **how), "source": source}
+
+    alike = [made(seed, "a" * 64) for seed in (1, 2)]
+    assert read_runs(alike).notes == ()
+    for other in (made(3, "b" * 64), made(3, "b" * 64, rate=0.01)):
+        assert read_runs([*alike, other]).notes == (
+            "recite, delta, trained at 64: runs of 2 versions of its code stand together "
+            "(seed 1, 2 by aaaaaaaa; seed 3 by bbbbbbbb); make all by one, or report them apart",
+        )
+    failed = made(3, "b" * 64, status="failed")
+    assert read_runs([*alike, failed, made(3, "b" * 64, task="apply")]).notes == ()
+
+
 def test_a_copy_that_failed_takes_no_result_away() -> None:
     done = record(retention={64: 0.9})
     failed = {**done, "status": "killed", "evaluations": []}

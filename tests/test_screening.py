@@ -153,6 +153,52 @@ class OtherShape(Honest):
         return y[..., :1], state
 
 
+class PeeksBehindAGate(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return y + self.gate * x.roll(-1, 1), state
+
+
+class PeeksBeforeItSays(Honest):
+    def __init__(self, width):
+        super().__init__(width)
+        self.read = nn.Linear(width, width)
+        nn.init.zeros_(self.read.weight), nn.init.zeros_(self.read.bias)
+
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return self.read(y + x.roll(-1, 1)), state
+
+
+class MakesItsWeightsLate(Honest):
+    def forward(self, x, state=None):
+        if not hasattr(self, "gain"):
+            self.gain = nn.Parameter(torch.ones(x.shape[-1]))
+        y, state = super().forward(x, state)
+        return self.gain * y, state
+
+
+class RemembersInItself(Honest):
+    def forward(self, x, state=None):
+        if state is None:
+            self.mean = super().init_state(len(x))
+        y, self.mean = super().forward(x, self.mean)
+        return y, state or self.init_state(len(x))
+
+
+class WritesToItsState(Honest):
+    def forward(self, x, state=None):
+        y, (after,) = super().forward(x, state)
+        (mean,) = self.init_state(len(x)) if state is None else state
+        return y, (mean.copy_(after),)
+
+
+class MixesRows(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return y - 0.1 * y.mean(0), state
+
+
 class Fails(Honest):
     def forward(self, x, state=None):
         raise RuntimeError("not today")
@@ -218,6 +264,12 @@ def spec(mixer: str, **values: object) -> RunSpec:
         ("PeeksInBfloat16", r"the output is torch.bfloat16 for an input of torch.float32"),
         ("Forgets", r"output after a state differs by \d.* the state of 12 tokens must hold all"),
         ("KeepsHalf", r"its output after a state differs by 0\.00\d+ from that of the whole"),
+        ("PeeksBehindAGate", r"it sees what follows"),
+        ("PeeksBeforeItSays", r"it sees what follows"),
+        ("MakesItsWeightsLate", r"its forward makes module\.gain: make it in the constructor"),
+        ("RemembersInItself", r"differs by \d.* when it goes on from that state once more"),
+        ("WritesToItsState", r"forward may not write to the state it is given"),
+        ("MixesRows", r"its output differs by \d.* without the other sequences of the batch"),
         ("GivesNoNumber", r"576 of 576 outputs are not finite as it starts"),
     ],
 )

@@ -12,7 +12,7 @@ sees the next token does not, for by itself there is none yet.
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,23 @@ def part_of(mixer: "Mixer") -> "nn.Module":
     return mixer.module if isinstance(mixer, Outside) else mixer
 
 
+def woken(mixer: "Mixer") -> "Mixer":
+    """The mixer with small numbers drawn where its trained parameters are 0 as it starts.
+
+    What a gate or a projection that starts at 0 lets through after training is compared so too.
+    """
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    stream = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for part in mixer.parameters():
+            if part.requires_grad and not is_lazy(part):
+                drawn = 0.1 * torch.randn(part.shape, generator=stream, dtype=torch.float64)
+                part.copy_(torch.where(part == 0, drawn.to(part), part))
+    return mixer
+
+
 def said_of_call(mixer: "Mixer") -> str | None:
     """How `forward` cannot be called as the contract calls it; None where it can."""
     forward = part_of(mixer).forward
@@ -128,6 +145,13 @@ def said_of_output(y: object, x: "Tensor") -> str | None:
         return None
     got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
     return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
+
+
+def said_of_names(before: Collection[str], after: Collection[str]) -> str | None:
+    """What a call has added to the names of a model's parts; None where it has added none."""
+    made = ", ".join(sorted(set(after) - set(before)))
+    fix = "make it in the constructor, or it is not trained, and no checkpoint fits"
+    return f"its forward makes {made}: {fix}" if made else None
 
 
 def said_of_numbers(y: "Tensor") -> str | None:
@@ -241,6 +265,7 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
     mixer = made()
     if said := said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3):
         return said
+    names = set(mixer.state_dict())
     draws = torch.Generator().manual_seed(2)
     for batch, length, past in ((3, _PIECE, 0), (3, _PIECE, _PIECE), *((1, n, 0) for n in lengths)):
         x = torch.randn(batch, past + length, width, generator=draws).to(device)
@@ -248,18 +273,18 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
         for cut in (length, *sorted({1, length // 2, length - 1} - {0})):
             text = x.clone()
             text[:, past + cut :] = 3 * torch.randn(text[:, past + cut :].shape, generator=draws)
-            y, said = _outputs(made(), text, past)
+            y, said = _outputs(woken(made()), text, past)
             if y is None:
                 return said
             before = y if before is None else before
             if said := _change(before[:, :cut], y[:, :cut]):
                 return said
     x = torch.randn(3, 2 * _PIECE, width, generator=draws).to(device)
-    (whole, _), (again, _), (after, _) = (_outputs(mixer, x, past) for past in (0, 0, _PIECE))
-    assert whole is not None, "its form was looked at above"
-    assert again is not None
-    assert after is not None
-    return _otherwise(whole, again, after)
+    started, said = _outputs(mixer, x, 0)
+    if started is None:
+        return said
+    said = said_of_names(names, mixer.state_dict()) or said_of_numbers(started)
+    return said or _otherwise(woken(made()), x)
 
 
 def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, str | None]":
@@ -298,20 +323,35 @@ def _change(before: "Tensor", after: "Tensor") -> str | None:
     )
 
 
-def _otherwise(whole: "Tensor", again: "Tensor", after: "Tensor") -> str | None:
-    """How outputs after a state differ from those of the whole at once, or are no numbers."""
-    if said := said_of_numbers(whole):
-        return said
+def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
+    """How outputs differ after a state, after it once more, and without the rows beside."""
+    part = part_of(mixer)
+    first, later = x[:, :_PIECE], x[:, _PIECE:]
+    whole, _ = _own(lambda: part(x, None))
+    again, _ = _own(lambda: part(x, None))
     # What is other each time anyway can be compared with nothing.
     if _gaps(whole, again)[1]:
         return None
-    _, most = _gaps(whole[:, _PIECE:], after)
-    return (
-        f"its output after a state differs by {most:.2g} from that of the whole at once: "
-        f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"
-        if most
-        else None
-    )
+    _, state = _own(lambda: part(first, None))
+    # An answer that is told and the model's own go on from one state.
+    after, once_more = (_own(lambda: part(later, state))[0] for _ in range(2))
+    if most := _gaps(whole[:, _PIECE:], after)[1]:
+        return (
+            f"its output after a state differs by {most:.2g} from that of the whole at once: "
+            f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"
+        )
+    if most := _gaps(after, once_more)[1]:
+        return (
+            f"its output after a state differs by {most:.2g} when it goes on from that state once "
+            "more: forward may not write to the state it is given, nor remember anything beside it"
+        )
+    alone, _ = _own(lambda: part(x[:1], None))
+    if most := _gaps(whole[:1], alone)[1]:
+        return (
+            f"its output differs by {most:.2g} without the other sequences of the batch: each "
+            "must be apart from the others"
+        )
+    return None
 
 
 def _gaps(one: "Tensor", other: "Tensor") -> "tuple[Tensor, float]":

@@ -69,6 +69,7 @@ class Run:
     """One record: what ran (`label` is the mixer and what tells it from its variants), and how."""
 
     id: str
+    source: str
     status: str
     reason: str
     task: str
@@ -133,7 +134,7 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
             r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
         ),
     )  # fmt: skip
-    return Reading(tuple(order), (*notes, *_repeated(order)))
+    return Reading(tuple(order), (*notes, *_repeated(order), *_of_other_code(order)))
 
 
 def one_line(value: object, length: int = 300) -> str:
@@ -191,6 +192,26 @@ def _repeated(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def _of_other_code(runs: Sequence[Run]) -> list[str]:
+    # Figures of a mechanism before and after it was changed are no seeds of one.
+    made: dict[tuple[str, str, int], dict[str, set[int]]] = {}
+    for run in runs:
+        if run.is_result:
+            by_source = made.setdefault((run.task, run.label, run.context), {})
+            by_source.setdefault(run.source, set()).add(run.seed)
+    return [
+        f"{task}, {label}, trained at {context}: runs of {len(by_source)} versions of its code "
+        "stand together ("
+        + "; ".join(
+            f"seed {', '.join(map(str, sorted(seeds)))} by {source[:8] or 'none named'}"
+            for source, seeds in by_source.items()
+        )
+        + "); make all by one, or report them apart"
+        for (task, label, context), by_source in made.items()
+        if len(by_source) > 1
+    ]
+
+
 def _run(record: object, place: int, notes: list[str]) -> Run | None:
     if not isinstance(record, Mapping):
         notes.append(f"record {place}: {one_line(type(record).__name__, 40)}, not a record")
@@ -207,6 +228,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
     environment = _mapping(record.get("environment"))
     return Run(
         id=identity,
+        source=name(record.get("source"), ""),
         status=name(record.get("status"), "no status"),
         reason=one_line(record.get("reason")),
         task=name(spec.get("task"), "(no task)"),

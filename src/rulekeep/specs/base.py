@@ -89,4 +89,7 @@ def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
     if first["type"] == "json_invalid":
         # What json writes is JSON, but for half a letter.
         return f"{shown}: holds bytes that are no text; write UTF-8"
-    return f"{place} {shown}: {message[0].lower()}{message[1:]}"
+    # Text that looks like a number is read as one.
+    is_read = first["type"] == "string_type" and isinstance(first["input"], (bool, int, float))
+    fix = "; put text that looks so in double quotes" if is_read else ""
+    return f"{place} {shown}: {message[0].lower()}{message[1:]}{fix}"

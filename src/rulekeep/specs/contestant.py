@@ -81,15 +81,19 @@ def option_name(text: str) -> str:
 
 def written(mixer: str, options: Mapping[str, Option]) -> str:
     """A mixer with its options as `contestants` reads them."""
-    pairs = [
-        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in options.items()
-    ]
+    pairs = [f"{key}={_typed(value)}" for key, value in options.items()]
     return f"{mixer}[{','.join(pairs)}]" if pairs else mixer
 
 
+def _typed(value: Option) -> str:
+    if isinstance(value, str):
+        # Text that would be read as another value goes in quotes.
+        return value if scalar(value) == value else json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def scalar(text: str) -> Option:
-    """An option's value: a number, true, false, None or null, or the text itself."""
+    """An option's value: a number, true, false, None or null, text in double quotes, or itself."""
     if text in ("None", "null"):
         return None
     try:
@@ -98,7 +102,7 @@ def scalar(text: str) -> Option:
         return text
     if isinstance(value, float) and not math.isfinite(value):
         return text
-    return value if isinstance(value, (bool, int, float)) else text
+    return value if isinstance(value, (bool, int, float, str)) else text
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from rulekeep.testing.runs import is_number
+
 _LEAST_SCALE = 1e-3
 
 
@@ -23,7 +25,10 @@ class Gaps:
     def add(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
         """Tensors by their names, such as `output` or `gradient of x`, and where they come from."""
         for name, tensor in expected.items():
-            self._add(name, found[name].detach(), tensor.detach(), where)
+            if name in found:
+                self._add(name, found[name].detach(), tensor.detach(), where)
+            else:
+                self._keep(math.inf, f"what is not there ({name}, {where})")
 
     def _add(self, name: str, found: Tensor, expected: Tensor, where: str) -> None:
         self._tensors += 1
@@ -32,8 +37,9 @@ class Gaps:
             return self._keep(math.inf, f"{said} ({name}, {where})")
         if not expected.numel():
             return self._keep(0.0, "nothing")
-        if expected.dtype == torch.bool:
-            found, expected = found.int(), expected.int()
+        if not is_number(expected):
+            # Flags have no difference, and that of two bytes is none that a byte holds.
+            found, expected = found.double(), expected.double()
         off = (found.to(expected.dtype) - expected).abs()
         if not off.isfinite().all():
             return self._keep(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rulekeep.costs import state_bytes
+from rulekeep.explain.states import real
 from rulekeep.mixers.base import Mixer
 
 SIZED_AT = (64, 256, 1028, 4096, 16384)
@@ -86,10 +87,6 @@ def trace_half_life(mixer: Mixer, width: int) -> float | None:
 
 
 def _trace(pair: Sequence[Any]) -> float:
-    # Flags have no difference, but may differ.
-    parts = (
-        (a ^ b).float() if a.dtype == torch.bool else a - b for a, b in zip(*pair, strict=True)
-    )
-    # Its size, since a part may be complex.
-    squares = (part.abs().double().square().sum().item() for part in parts)
-    return math.sqrt(sum(squares))
+    # As two real ones: a part may be complex, flags have no difference, and bytes none that fits.
+    parts = ([real(part).double() for part in state] for state in pair)
+    return math.sqrt(sum((a - b).square().sum().item() for a, b in zip(*parts, strict=True)))

@@ -18,10 +18,12 @@ from rulekeep.registry import failure_line
 from rulekeep.screening import (
     part_of,
     said_of_call,
+    said_of_names,
     said_of_numbers,
     said_of_output,
     said_of_result,
     said_of_state,
+    woken,
 )
 from rulekeep.seeds import named_seed
 from rulekeep.testing import runs
@@ -64,7 +66,14 @@ class Subject(NamedTuple):
     calls: list[list[int]]
 
     def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
-        """The mixer, always with the same weights; complex ones with parts of this precision."""
+        """The mixer, always with the same weights; complex ones with parts of this precision.
+
+        Trained weights that start at 0 are drawn: nothing could be compared of what they shut.
+        """
+        return woken(self.as_it_starts(dtype, loop=loop))
+
+    def as_it_starts(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
+        """The same with the zeros that it starts with."""
         make = self.make_loop if loop else self.make
         assert make is not None
         with torch.random.fork_rng(devices=[]):
@@ -83,7 +92,7 @@ class Subject(NamedTuple):
 
 def form(subject: Subject) -> Verdict:
     """A tensor as the input is, and a tuple of tensors with the batch first."""
-    mixer, parts = subject.made(), list[list[int]]()
+    mixer, parts = subject.as_it_starts(), list[list[int]]()
     if not callable(getattr(part_of(mixer), "init_state", None)):
         return False, (
             "it has no init_state: a layer that only maps [batch, time, width] to the same goes "
@@ -306,6 +315,8 @@ def initialisation(subject: Subject) -> Verdict:
     gaps.add(block.mixer.state_dict(), alone, "in a model")
     with torch.no_grad():
         model(torch.arange(32).view(1, 32) % 8)
+    if said := said_of_names(alone, block.mixer.state_dict()):
+        return False, said
     gaps.add(
         dict(block.mixer.named_parameters()),
         {n: alone[n] for n, _ in block.mixer.named_parameters()},
@@ -336,7 +347,7 @@ def reach(subject: Subject) -> Verdict:
 def precision(subject: Subject) -> Verdict:
     """float32 on what is hard: finite, and near float64 where nothing is large."""
     gaps = Gaps(ALLOWED_IN_FLOAT32)
-    rough, exact = subject.made(torch.float32), subject.made()
+    rough, exact = subject.as_it_starts(torch.float32), subject.as_it_starts()
     text = runs.drawn(1, HARD, subject.width)
     same = text[:, :1].expand(1, 8 * HARD, -1)
     cases = {"random tokens": text, "the same token": same, "values of 1e3": 1e3 * text}
@@ -393,7 +404,7 @@ def _rounds_inside(subject: Subject) -> bool:
 
 def state_size(subject: Subject) -> Verdict:
     """How the state grows, counted from its tensors; growing is no fault."""
-    sizes = list(state_sizes(subject.made(torch.float32), subject.width))
+    sizes = list(state_sizes(subject.as_it_starts(torch.float32), subject.width))
     first, *_, before, last = sizes
     if len({size.bytes for size in sizes}) == 1:
         constant = f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
@@ -411,7 +422,7 @@ def state_size(subject: Subject) -> Verdict:
 
 def half_life(subject: Subject) -> Verdict:
     """How long it remembers at the start; a short memory is no fault."""
-    mixer = subject.made(torch.float32)
+    mixer = subject.as_it_starts(torch.float32)
     stated, left = mixer.memory_half_life_tokens, trace_half_life(mixer, subject.width)
     if left is None:
         return None, "skipped: a token leaves no trace in the state"
