@@ -1,5 +1,6 @@
 """Outside models: what is scored, and what is refused before anything is scored. 10 s."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 import torch
 from reading import make
 
-from rulekeep.evaluation import GeneratingPredictor, LogitsPredictor, Predictor
-from rulekeep.predicting import PredictorError, check
+from rulekeep.evaluation import GeneratingPredictor, LogitsPredictor, Predictor, Reading
+from rulekeep.predicting import PredictorError, _Held, check
 from rulekeep.registry import find_class
 from rulekeep.store import read_record
-from rulekeep.tasks import Recall, Recite
+from rulekeep.tasks import Recall, Recite, Sample
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
 TASK = make(Recite)
@@ -26,6 +27,19 @@ class LooksAhead(LogitsPredictor):
         self.words = len(task.vocabulary)
     def logits(self, tokens):
         return torch.nn.functional.one_hot(tokens, self.words).float().roll(-1, dims=1)
+"""
+
+
+LATE = """
+import torch
+from rulekeep.evaluation import LogitsPredictor
+class Late(LogitsPredictor):
+    def __init__(self, task):
+        self.words = len(task.vocabulary)
+    def logits(self, tokens):
+        def bag(tokens):
+            return torch.nn.functional.one_hot(tokens, self.words).float()
+        return bag(tokens) if tokens.shape[1] < 70 else LATE
 """
 
 
@@ -66,6 +80,20 @@ def impossible(tokens: torch.Tensor) -> torch.Tensor:
     return made
 
 
+class Reads(Predictor):
+    """What a function makes of a whole example."""
+
+    def __init__(self, of) -> None:
+        self._of = of
+
+    def read(self, sample: Sample) -> Reading:
+        return self._of(sample)
+
+
+def right(sample: Sample) -> Reading:
+    return Reading(0.0, sample.answers, None)
+
+
 HONEST = {
     "counts": Logits(bag),
     "uniform": Logits(lambda tokens: torch.zeros(*tokens.shape, WORDS)),
@@ -74,6 +102,9 @@ HONEST = {
     "half precision": Logits(lambda tokens: bag(tokens).bfloat16()),
     "words that cannot be": Logits(impossible),
     "whole numbers": Says(lambda given: given.astype(np.int16)),
+    "words that the task has not": Says(lambda given: np.full_like(given, -1)),
+    "a gradient": Logits(lambda tokens: bag(tokens).requires_grad_()),
+    "readings": Reads(right),
 }
 
 
@@ -107,8 +138,30 @@ WRONG = {
         Logits(lambda tokens: torch.zeros(*tokens.shape, 5)), rf"here \(2, 63, {WORDS}\)"
     ),
     "an array": (Logits(lambda tokens: bag(tokens).numpy()), "gave a ndarray: give a torch tensor"),
-    "nan": (Logits(lambda tokens: bag(tokens) * torch.nan), "gave NaN"),
-    "fractions": (Says(lambda given: given + 0.5), "Says generated float64: give token ids"),
+    "nan": (Logits(lambda tokens: bag(tokens) * torch.nan), "gave NaN at 63 tokens"),
+    "nothing finite": (Logits(lambda tokens: bag(tokens) - torch.inf), "no finite logit at 63 tok"),
+    "complex": (Logits(lambda tokens: bag(tokens) * 1j), "gave complex numbers"),
+    "fractions": (
+        Says(lambda given: given + 0.5), "Says at 64 tokens: generated is float64: give token ids"
+    ),
+    "words": (Says(lambda given: given.astype(str)), "generated is <U21: give token ids"),
+    "ids below": (Says(lambda given: np.full_like(given, -5)), "generated has -5: give token ids"),
+    "ids above": (
+        Says(lambda given: np.full_like(given, WORDS)), rf"has {WORDS}: .* to {WORDS - 1}, or -1"
+    ),
+    "no reading": (Reads(lambda sample: None), "read gave a NoneType: give Reading"),
+    "nothing read": (Reads(lambda sample: Reading(None, None, None)), "nor generates"),
+    "a list": (
+        Reads(lambda sample: Reading(None, sample.answers.tolist(), None)), "predictions is a list"
+    ),
+    "few answers": (
+        Reads(lambda sample: right(sample)._replace(predictions=sample.answers[:, 1:])),
+        r"predictions is \(2, 4\): give answers, here \(2, 5\)",
+    ),
+    "a loss below 0": (Reads(lambda sample: right(sample)._replace(loss=-1.0)), "its loss is -1.0"),
+    "a tensor": (
+        Reads(lambda sample: right(sample)._replace(loss=torch.tensor(1.0))), "its loss is tensor"
+    ),
 }  # fmt: skip
 STREAM = torch.Generator()
 
@@ -118,6 +171,42 @@ def test_what_cannot_be_scored_is_refused_in_one_line(predictor: Predictor, mess
     with pytest.raises(PredictorError, match=message) as error:
         check(predictor, TASK, 64, 1)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("late", "message"),
+    [
+        ("bag(tokens).roll(-1, dims=1)", r"only earlier ones may count, .* a GeneratingPredictor$"),
+        ("bag(tokens) * torch.nan", "gave NaN at 95 tokens"),
+        ("bag(tokens)[..., :5]", r"gave \(2, 95, 5\)"),
+    ],
+)
+def test_what_is_wrong_at_the_longest_context_alone_is_refused(
+    run, tmp_path: Path, late: str, message: str
+) -> None:
+    (tmp_path / "own.py").write_text(LATE.replace("LATE", late))
+    code, _, errors = run(
+        "run", "--task", "recite", "--test-contexts", "64,96", "--test-examples", "5",
+        "--predictor", "own.py:Late", "--out", "s",
+    )  # fmt: skip
+    assert code == 1
+    (path,) = (tmp_path / "s").glob("*/record.json")
+    assert re.search(message, read_record(path)["reason"])
+    assert "failed: PredictorError: Late.logits" in errors
+
+
+def test_what_is_wrong_in_a_later_example_alone_is_no_wrong_answer() -> None:
+    sample = TASK.sample("test", 64, 4, seed=1)
+    seen = []
+
+    def fades(tokens: torch.Tensor) -> torch.Tensor:
+        seen.append(len(tokens))
+        return bag(tokens) * (torch.nan if len(tokens) > 2 else 1.0)
+
+    check(Logits(fades), TASK, 64, 1)
+    with pytest.raises(PredictorError, match=r"Logits at 64 tokens: its loss is nan: .* numbers\?"):
+        _Held(Logits(fades), WORDS).read(sample)
+    assert max(seen) == 4
 
 
 def test_scattered_answers_are_checked_as_well() -> None:

@@ -98,9 +98,9 @@ def test_the_summary_of_many_tasks_says_who_keeps_most_how_often() -> None:
     first, *_ = sentences(runs, contests(runs))
     assert first == (
         "At the longest context that several mixers were tested at, 256 tokens: slots keeps most "
-        "in 3 of 4 tasks, from 0.400 (0.338 to 0.462) of the rules of override to "
-        "0.400 (0.338 to 0.462) of the rules of recite; attention keeps most in 1 "
-        "of 4 tasks, 0.250 (0.250 to 0.250) of the rules of apply."
+        "in 3 of 4 tasks, from 0.400 (0.338 to 0.462) of the rules of override (chance 0.040) to "
+        "0.400 (0.338 to 0.462) of the rules of recite (chance 0.040); attention keeps most in 1 "
+        "of 4 tasks, 0.250 (0.250 to 0.250) of the rules of apply (chance 0.040)."
     )
 
 
@@ -122,6 +122,7 @@ def test_mixers_are_compared_no_further_than_two_of_them_were_tested() -> None:
     for key, cost in (("state", [1024 * 256] * 3), ("seconds", [10, 30, 20])):
         (panel,) = drawn[key].panels
         assert panel.title == "recite, tested at 256"
+        assert panel.chance == [(min(cost), 0.04), (max(cost), 0.04)]
         assert [(s.label, s.points[0].x, s.points[0].y) for s in panel.series] == [
             (label, x, y)
             for label, x, y in zip(
@@ -145,11 +146,12 @@ def test_the_summary_names_a_mechanism_from_outside_wherever_it_stands() -> None
         said.append(sentences(runs, contests(runs))[1])
     assert said[:2] == [
         "mine.py:Mine, of 4 tasks, is nearest to the most with 0.450 (0.450 to 0.450) of the rules "
-        "of apply at 256 tokens, trained at 64 (nothing keeps more), least near with 0.150 (0.150 "
-        "to 0.150) of the rules of recite at 256 tokens, trained at 64 (the most is 0.250).",
+        "of apply at 256 tokens, trained at 64 (nothing keeps more, chance 0.040), least near with "
+        "0.150 (0.150 to 0.150) of the rules of recite at 256 tokens, trained at 64 (the most is "
+        "0.250, chance 0.040).",
         "mine.py:Mine keeps 0.350 (0.350 to 0.350) of the rules of override at 256 tokens, trained "
-        "at 64 (nothing keeps more); 0.250 (0.250 to 0.250) of the rules of recall at 256 tokens, "
-        "trained at 64 (nothing keeps more).",
+        "at 64 (nothing keeps more, chance 0.040); 0.250 (0.250 to 0.250) of the rules of recall "
+        "at 256 tokens, trained at 64 (nothing keeps more, chance 0.040).",
     ]
     assert said[2].startswith("No mixer shares a seed with attention")
 
@@ -591,6 +593,13 @@ def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
 def test_log_ticks_are_few_and_around_the_values() -> None:
     assert [text for _, text in log_ticks([8, 60])] == ["5", "10", "20", "50", "100"]
     assert [text for _, text in log_ticks([10, 1e5])] == ["10", "100", "1k", "10k", "100k"]
+    # Between two neighbours of 1, 2 and 5 there would be one tick, or none.
+    for low, high, texts in (
+        (110, 340, ["150", "200", "300"]), (0.6, 1.2, ["0.7", "1"]), (210, 340, ["300"]),
+    ):  # fmt: skip
+        ticks = log_ticks([low, high])
+        assert [text for at, text in ticks if low <= at <= high] == texts
+        assert 4 <= len(ticks) <= 8
     assert len(log_ticks([1e-300, 1e300])) <= 10
     assert log_ticks([]) == []
 
@@ -745,7 +754,7 @@ def test_a_mechanism_from_outside_is_named_at_its_own_training_length() -> None:
     runs = read_runs(records).runs
     assert sentences(runs, contests(runs))[1] == (
         "mine.py:Mine keeps 0.450 (0.450 to 0.450) of the rules of recite at 256 tokens, trained "
-        "at 64 (nothing keeps more)."
+        "at 64 (nothing keeps more, chance 0.040)."
     )
     # Nothing else was trained there, so nothing is said of it; others may have been tested further.
     for at, others, said in (
@@ -757,7 +766,7 @@ def test_a_mechanism_from_outside_is_named_at_its_own_training_length() -> None:
         records += [record(one, s, kept, context=at) for one in others for s in range(1, 6)]
         runs = read_runs(records).runs
         (own,) = (one for one in sentences(runs, contests(runs)) if one.startswith("mine.py"))
-        assert own.endswith(f"trained at 64 ({said}).")
+        assert own.endswith(f"trained at 64 ({said}, chance 0.040).")
 
 
 def test_a_diverged_run_at_a_longer_length_does_not_hide_what_is_kept() -> None:

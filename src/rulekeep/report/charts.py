@@ -129,16 +129,20 @@ def wrapped(title: str) -> str:
 
 
 def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Ticks of a log axis: 1, 2 and 5 over two decades or less, else at most about 8 powers."""
+    """Ticks of a log axis: over two decades or less 1, 2 and 5, else at most about 8 powers.
+
+    Where not two of those lie between the values, more of them: one tick is no scale.
+    """
     if not values:
         return []
     low, high = math.log10(min(values)), math.log10(max(values))
-    few = high - low <= 2
-    step = 1 if few else math.ceil((high - low) / 8)
+    step = 1 if high - low <= 2 else math.ceil((high - low) / 8)
     decades = range(math.floor(low), math.ceil(high) + 1, step)
-    ticks = [
-        mantissa * 10.0**power for power in decades for mantissa in ((1, 2, 5) if few else (1,))
-    ]
+    for mantissas in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
+        ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
+        within = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if high - low > 2 or (len(mantissas) > 1 and len(within) > 1):
+            break
     return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
 
 

@@ -73,7 +73,10 @@ def _empty(chart: Chart) -> Figure:
 
 
 def _panels(chart: Chart, panels: Sequence[Panel]) -> Figure:
-    columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
+    titles = [panel.title for panel in panels]
+    # Two panels of one title stand side by side, so that a column has one axis.
+    in_pairs = len(panels) in (2, 4) or titles[::2] == titles[1::2]
+    columns = min(len(panels), 2 if in_pairs else 3)
     rows = math.ceil(len(panels) / columns)
     names = list(legend_names(s.label for panel in panels for s in panel.series).values())
     width = max(7.0, 4.2 * columns)

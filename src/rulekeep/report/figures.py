@@ -178,6 +178,8 @@ def _trade_off(
         if not by_label:
             continue
         means = [(point.x, point.y) for points, _ in by_label.values() for point in points]
+        costs_seen = [x for x, _ in means]
+        levels = [c for g in contest.groups if (c := g.chance("retention", test)) is not None]
         panels.append(
             Panel(
                 title=f"{contest.task}, tested at {test}",
@@ -192,7 +194,8 @@ def _trade_off(
                 ],
                 x_log=True,
                 score=True,
-                front=pareto_front(means, end=max(x for x, _ in means)),
+                chance=[(at, levels[0]) for at in (min(costs_seen), max(costs_seen)) if levels],
+                front=pareto_front(means, end=max(costs_seen)),
             )
         )  # fmt: skip
     return Chart(

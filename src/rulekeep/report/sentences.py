@@ -63,6 +63,12 @@ class _Winner(NamedTuple):
     def kept(self) -> str:
         return f"{self.summary.text()} of the rules of {self.group.task}"
 
+    @property
+    def chance(self) -> str | None:
+        """The chance level of what it keeps, in words."""
+        level = self.group.chance("retention", self.test)
+        return None if level is None else f"chance {level:.3f}"
+
 
 def _winners(found: Sequence[Contest]) -> list[_Winner]:
     return [_winner(rows) for contest in found if (rows := _longest(contest))]
@@ -86,12 +92,10 @@ def _best(found: Sequence[Contest]) -> str:
 def _one_by_one(winners: Sequence[_Winner]) -> str:
     parts = []
     for winner in winners:
-        chance = winner.group.chance("retention", winner.test)
-        level = "" if chance is None else f", chance {chance:.3f}"
         among = f"best of {winner.among}" if winner.among > 1 else "the only mixer"
+        aside = ", ".join(filter(None, (among, winner.chance, winner.group.trained)))
         parts.append(
-            f"{spoken(winner.group.label)} keeps {winner.kept} at {winner.test} tokens "
-            f"({among}{level}, {winner.group.trained})"
+            f"{spoken(winner.group.label)} keeps {winner.kept} at {winner.test} tokens ({aside})"
         )
     return "; ".join(parts)
 
@@ -104,7 +108,8 @@ def _by_mixer(winners: Sequence[_Winner]) -> str:
     parts = []
     for label, won in sorted(by_label.items(), key=lambda item: -len(item[1])):
         won.sort(key=lambda winner: winner.mean)
-        ends = f"from {won[0].kept} to {won[-1].kept}" if len(won) > 1 else won[0].kept
+        said = [f"{one.kept} ({one.chance})" if one.chance else one.kept for one in won]
+        ends = f"from {said[0]} to {said[-1]}" if len(won) > 1 else said[0]
         most = "keeps most" if any(winner.among > 1 for winner in won) else "is the only mixer"
         parts.append(f"{spoken(label)} {most} in {len(won)} of {len(winners)} tasks, {ends}")
     lengths = sorted({winner.test for winner in winners})
@@ -128,7 +133,8 @@ def _from_outside(found: Sequence[Contest]) -> list[str]:
 def _beside_best(label: str, pairs: Sequence[tuple[_Winner, _Winner]]) -> str:
     """One by one where there are few, else where it comes nearest to the most and least near."""
     said = [
-        f"{own.kept} at {own.test} tokens, {own.group.trained} ({_most(own, best)})"
+        f"{own.kept} at {own.test} tokens, {own.group.trained} "
+        f"({', '.join(filter(None, (_most(own, best), own.chance)))})"
         for own, best in pairs
     ]
     if len(pairs) <= _TASKS_NAMED:

@@ -11,6 +11,8 @@
     const config = {
       responsive: true,
       displaylogo: false,
+      // On a narrow page the buttons would stand on the title.
+      displayModeBar: window.innerWidth > 700 ? "hover" : false,
       showSendToCloud: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     };
