@@ -420,6 +420,12 @@ def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
         f"{', '.join(by_seed[:-1])} and {by_seed[-1]}. Than itself without earliness it keeps "
         f"{itself.text()} more, which is not shown."
     ) in unwrapped(EVIDENCE)
+    assert (
+        f"at 4,096 tokens, {best.retention[4096].text()}, of {len(others)} other mechanisms "
+        f"`delta` with its convolution, {ahead.retention[4096].text()}. More is shown of all but "
+        f"`gated_delta`, whose seeds lie far apart ({max(by_seed)} to {min(by_seed)};"
+    ) in unwrapped(ROOT / "README.md")
+    assert len(rows) == len(CATALOGUE_16_KIB)
 
 
 def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
