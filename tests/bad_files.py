@@ -111,6 +111,8 @@ TEXTS = {
     "deep.toml": "test_contexts = " + "[" * 5000 + "]" * 5000 + "\n",
     "deep_key.toml": f"widht.{'a.' * 3000}a = 1\n",
     "deep_option.toml": f"mixer_options.{'a.' * 3000}a = 1\n",
+    "twice_over.toml": 'mixer_options."delta.heads" = 8\nmixer_options.delta.heads = 4\n',
+    "empty_option.toml": "mixer_options.heads = {}\n",
     "nul.toml": "mixer = 'a\0b'\n",
     "escape.toml": 'mixer = "a\\nb\\u001b[31m"\n',
     "good.toml": "steps = 2\nwarmup_steps = 0\n",

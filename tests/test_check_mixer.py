@@ -398,6 +398,21 @@ class StartsSilentAndPeeks(StartsSilent):
         return super().forward(torch.cat([x[:, 1:], x[:, -1:]], 1), state)
 
 
+class GrowsOnceItIsTrained(Honest):
+    """A kernel that is held at 1 as it starts, and overflows far out for some weights."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.rate = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x, state=None):
+        (sums,), all_sums = state or self.init_state(len(x)), []
+        for new in x.unbind(1):
+            sums = (10 * self.rate).exp() * sums + new
+            all_sums.append(sums)
+        return torch.stack(all_sums, 1), State(sums)
+
+
 class MakesItsWeightsLate(Honest):
     def forward(self, x, state=None):
         if not hasattr(self, "gain"):
@@ -516,6 +531,17 @@ def test_one_that_says_nothing_as_it_starts_is_held_to_what_it_will_say() -> Non
     rows = checked(StartsSilent)
     assert not [row for row in rows.values() if row.passed is False]
     assert rows["gradient reaches token 0"].compared.startswith("reaches it from 33 tokens on")
+
+
+def test_one_whose_drawn_weights_overflow_is_compared_as_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mixers, "PROPERTIES", {"causal": properties.causal})
+    row = checked(GrowsOnceItIsTrained)["causal"]
+    assert (row.passed, row.compared.partition(" in ")[0]) == (True, "no difference")
+    drawn = properties.woken(Outside(GrowsOnceItIsTrained(WIDTH)))
+    with torch.no_grad():
+        assert not drawn(torch.randn(1, 4096, WIDTH))[0].isfinite().all()
 
 
 def test_a_trace_in_bytes_lasts_as_long_as_in_numbers() -> None:

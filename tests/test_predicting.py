@@ -105,12 +105,38 @@ HONEST = {
     "words that the task has not": Says(lambda given: np.full_like(given, -1)),
     "a gradient": Logits(lambda tokens: bag(tokens).requires_grad_()),
     "readings": Reads(right),
+    "a filler where nothing is asked": Reads(
+        lambda sample: right(sample)._replace(
+            predictions=np.where(sample.supervised, sample.answers, -100)
+        )
+    ),
 }
 
 
 @pytest.mark.parametrize("predictor", HONEST.values(), ids=HONEST)
 def test_honest_predictors_are_taken(predictor: Predictor) -> None:
     check(predictor, TASK, 64, 1)
+
+
+def test_a_filler_is_taken_where_nothing_is_asked_and_not_elsewhere() -> None:
+    task = make(Recall, layout="zoology")
+    asked = task.sample("test", 64, 2, seed=1).supervised
+    assert not asked.all()
+    check(HONEST["a filler where nothing is asked"], task, 64, 1)
+    fills = Reads(lambda sample: right(sample)._replace(predictions=sample.answers * 0 - 100))
+    with pytest.raises(PredictorError, match="predictions has -100"):
+        check(fills, task, 64, 1)
+
+
+def test_one_example_is_tried_where_two_are_more_than_is_read_at_once() -> None:
+    tried = []
+
+    def counts(tokens: torch.Tensor) -> torch.Tensor:
+        tried.append(tuple(tokens.shape))
+        return torch.zeros(*tokens.shape, WORDS)
+
+    check(Logits(counts), TASK, 40_000, 1)
+    assert tried[0] == (1, 39_999)
 
 
 WRONG = {

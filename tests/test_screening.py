@@ -186,6 +186,56 @@ class RemembersInItself(Honest):
         return y, state or self.init_state(len(x))
 
 
+class MakesItsWeightsWithItsState(Honest):
+    def init_state(self, batch_size):
+        if not hasattr(self, "start"):
+            self.start = nn.Parameter(torch.ones(len(self.gate)))
+        return (self.start.expand(batch_size, -1),)
+
+
+class RemembersInABuffer(Honest):
+    # As a cache of attention: what it reads again it writes to the same place.
+    def forward(self, x, state=None):
+        at = 0 if state is None else int(state[0][0])
+        if not hasattr(self, "cache") or len(self.cache) != len(x):
+            self.register_buffer("cache", x.new_zeros(len(x), 4096, x.shape[2]), persistent=False)
+        self.cache[:, at : at + x.shape[1]] = self.write(x)
+        means = self.cache[:, : at + x.shape[1]].cumsum(1)[:, at:]
+        return means, (torch.full((len(x),), at + x.shape[1]),)
+
+
+class Masks(Honest):
+    def __init__(self, width):
+        super().__init__(width)
+        self.mask = nn.Parameter(torch.tril(torch.ones(4096, 4096)))
+
+    def init_state(self, batch_size):
+        return (self.gate.new_zeros(batch_size, 0, len(self.gate)),)
+
+    def forward(self, x, state=None):
+        past = self.init_state(len(x))[0] if state is None else state[0]
+        text, n = torch.cat([past, x], 1), x.shape[1]
+        seen = self.mask[text.shape[1] - n : text.shape[1], : text.shape[1]] == 0
+        scores = (self.write(x) @ text.mT).masked_fill(seen, -torch.inf)
+        return scores.softmax(-1) @ text, (text,)
+
+
+class ConvolvesEver(Convolves):
+    # A rate that starts at 0, and may come to grow.
+    def __init__(self, width):
+        super().__init__(width)
+        self.rate = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x, state=None):
+        mean, past = self.init_state(len(x)) if state is None else state
+        past = torch.cat([past, x], 1)
+        n = 2 * past.shape[1]
+        kernel = (-self.rate * torch.arange(past.shape[1], device=x.device)[:, None]).exp()
+        spectrum = torch.fft.rfft(past, n, dim=1) * torch.fft.rfft(kernel, n, dim=0)
+        mixed = torch.fft.irfft(spectrum, n, dim=1)[:, past.shape[1] - x.shape[1] : past.shape[1]]
+        return mixed, (mean, past)
+
+
 class WritesToItsState(Honest):
     def forward(self, x, state=None):
         y, (after,) = super().forward(x, state)
@@ -266,7 +316,9 @@ def spec(mixer: str, **values: object) -> RunSpec:
         ("KeepsHalf", r"its output after a state differs by 0\.00\d+ from that of the whole"),
         ("PeeksBehindAGate", r"it sees what follows"),
         ("PeeksBeforeItSays", r"it sees what follows"),
-        ("MakesItsWeightsLate", r"its forward makes module\.gain: make it in the constructor"),
+        ("MakesItsWeightsLate", r"its first call makes module\.gain: make it in the constructor"),
+        ("MakesItsWeightsWithItsState", r"its first call makes module\.start: make it in the"),
+        ("RemembersInABuffer", r"differs by \d.* when it goes on from that state once more"),
         ("RemembersInItself", r"differs by \d.* when it goes on from that state once more"),
         ("WritesToItsState", r"forward may not write to the state it is given"),
         ("MixesRows", r"its output differs by \d.* without the other sequences of the batch"),
@@ -298,6 +350,8 @@ def test_a_leak_that_only_long_texts_have_is_found_where_they_are_tested(file: s
         "DrawsItsOwn",
         "CountsItsCalls",
         "Convolves",
+        "ConvolvesEver",
+        "Masks",
     ],
 )
 def test_what_is_no_leak_is_let_through(file: str, name: str) -> None:

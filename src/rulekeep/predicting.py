@@ -28,6 +28,8 @@ from rulekeep.tasks.sampled import Sample, SampledTask
 LONG_CONTEXT = 1028
 # Of the span of log-probabilities: low precision changes less, what follows changes more.
 _SAME, _LEAST = 0.05, 1e-3
+# As many tokens as are read at once where they are scored.
+TOKENS_AT_ONCE = 2**16
 # A generated word that the task does not have.
 NO_WORD = -1
 
@@ -108,7 +110,7 @@ def _said_of_reading(reading: object, sample: Sample, words: int | None) -> str 
         return f"read gave a {type(reading).__name__}: give Reading(loss, predictions, generated)"
     loss, *answers = reading
     if loss is not None and not (isinstance(loss, (int, float)) and loss > -_LEAST):
-        return f"its loss is {loss!r}: must be nats, 0 or more; are its logits numbers?"
+        return f"its loss is {loss!r}: must be nats, a float of 0 or more; are its logits numbers?"
     if all(part is None for part in answers):
         return "it neither predicts nor generates: give predictions or generated"
     for what, part in zip(Reading._fields[1:], answers, strict=True):
@@ -119,7 +121,10 @@ def _said_of_reading(reading: object, sample: Sample, words: int | None) -> str 
             return f"{what} is {kind}: give token ids, an array of whole numbers"
         if part.shape != sample.answers.shape:
             return f"{what} is {part.shape}: give answers, here {sample.answers.shape}"
-        if words and len(odd := part[(part < NO_WORD) | (part >= words)]):
+        if words is None:
+            continue
+        odd = part[sample.supervised & ((part < NO_WORD) | (part >= words))]
+        if len(odd):
             return (
                 f"{what} has {odd[0]}: give token ids from 0 to {words - 1}, or {NO_WORD} for "
                 "what is no word of the task"
@@ -133,7 +138,8 @@ def check(predictor: Predictor, task: SampledTask, context: int, seed: int) -> N
     Raises:
         PredictorError: what it gives has another shape or type, or depends on later tokens.
     """
-    sample = task.sample("test", context, 2, seed=seed)
+    rows = min(2, max(1, TOKENS_AT_ONCE // context))
+    sample = task.sample("test", context, rows, seed=seed)
     if isinstance(predictor, LogitsPredictor):
         _check_logits(predictor, sample, len(task.vocabulary))
     else:
@@ -162,9 +168,10 @@ def _check_logits(predictor: LogitsPredictor, sample: Sample, words: int) -> Non
     before, after = (made[:, :known].detach().float().log_softmax(2) for made in (cut, whole))
     # Words that cannot be, by a logit of minus infinity, are to be the same ones.
     finite = before.isfinite() & after.isfinite()
-    change = torch.where(before == after, 0.0, torch.inf)
-    change[finite] = (before - after)[finite].abs()
-    changed = change > max(_LEAST, _SAME * float(before[finite].max() - before[finite].min()))
+    change = torch.where(finite, (before - after).abs(), torch.inf)
+    change = torch.where(before == after, 0.0, change)
+    least, most = (torch.where(finite, before, end) for end in (torch.inf, -torch.inf))
+    changed = change > max(_LEAST, _SAME * float(most.max() - least.min()))
     if changed.any():
         place = int(changed.any(dim=2).any(dim=0).nonzero()[0, 0])
         raise PredictorError(

@@ -87,9 +87,10 @@ def part_of(mixer: "Mixer") -> "nn.Module":
 
 
 def woken(mixer: "Mixer") -> "Mixer":
-    """The mixer with small numbers drawn where its trained parameters are 0 as it starts.
+    """The mixer with small numbers drawn for the trained parameters that are 0 as it starts.
 
-    What a gate or a projection that starts at 0 lets through after training is compared so too.
+    What a gate or a projection that starts at 0 lets through after training is compared so too. A
+    parameter that is 0 in places alone may be a mask, and stays.
     """
     import torch
     from torch.nn.parameter import is_lazy
@@ -97,9 +98,8 @@ def woken(mixer: "Mixer") -> "Mixer":
     stream = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for part in mixer.parameters():
-            if part.requires_grad and not is_lazy(part):
-                drawn = 0.1 * torch.randn(part.shape, generator=stream, dtype=torch.float64)
-                part.copy_(torch.where(part == 0, drawn.to(part), part))
+            if part.requires_grad and not is_lazy(part) and not part.any():
+                part.copy_(0.1 * torch.randn(part.shape, generator=stream, dtype=torch.float64))
     return mixer
 
 
@@ -150,8 +150,8 @@ def said_of_output(y: object, x: "Tensor") -> str | None:
 def said_of_names(before: Collection[str], after: Collection[str]) -> str | None:
     """What a call has added to the names of a model's parts; None where it has added none."""
     made = ", ".join(sorted(set(after) - set(before)))
-    fix = "make it in the constructor, or it is not trained, and no checkpoint fits"
-    return f"its forward makes {made}: {fix}" if made else None
+    fix = "make it in the constructor (a buffer with persistent=False), or no checkpoint fits"
+    return f"its first call makes {made}: {fix} and no weight is trained" if made else None
 
 
 def said_of_numbers(y: "Tensor") -> str | None:
@@ -263,9 +263,9 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
         return mixer
 
     mixer = made()
+    names = set(mixer.state_dict())
     if said := said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3):
         return said
-    names = set(mixer.state_dict())
     draws = torch.Generator().manual_seed(2)
     for batch, length, past in ((3, _PIECE, 0), (3, _PIECE, _PIECE), *((1, n, 0) for n in lengths)):
         x = torch.randn(batch, past + length, width, generator=draws).to(device)
@@ -277,7 +277,7 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
             if y is None:
                 return said
             before = y if before is None else before
-            if said := _change(before[:, :cut], y[:, :cut]):
+            if said := _change(before, y, cut):
                 return said
     x = torch.randn(3, 2 * _PIECE, width, generator=draws).to(device)
     started, said = _outputs(mixer, x, 0)
@@ -311,12 +311,14 @@ def _own(call: Callable[[], Any]) -> Any:
         raise _UnableError from error
 
 
-def _change(before: "Tensor", after: "Tensor") -> str | None:
-    """Where outputs of the same tokens differ, as they may only if they see what follows."""
-    off, most = _gaps(before, after)
+def _change(before: "Tensor", after: "Tensor", cut: int) -> str | None:
+    """Where outputs before a cut differ, as they may only if they see what follows."""
+    # What rounds by the largest of a whole text, as an FFT, is let be.
+    largest = max(_largest(before), _largest(after))
+    off, most = _gaps(before[:, :cut], after[:, :cut], largest)
     if not most:
         return None
-    place, cut = int(off.amax((0, 2)).argmax()), before.shape[1]
+    place = int(off.amax((0, 2)).argmax())
     return (
         f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are others: "
         "it sees what follows, and would be scored for that"
@@ -334,7 +336,10 @@ def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
         return None
     _, state = _own(lambda: part(first, None))
     # An answer that is told and the model's own go on from one state.
-    after, once_more = (_own(lambda: part(later, state))[0] for _ in range(2))
+    after, _ = _own(lambda: part(later, state))
+    # Another text between them: a memory beside the state holds that.
+    _own(lambda: part(-x, None))
+    once_more, _ = _own(lambda: part(later, state))
     if most := _gaps(whole[:, _PIECE:], after)[1]:
         return (
             f"its output after a state differs by {most:.2g} from that of the whole at once: "
@@ -354,13 +359,17 @@ def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
     return None
 
 
-def _gaps(one: "Tensor", other: "Tensor") -> "tuple[Tensor, float]":
+def _largest(y: "Tensor") -> float:
+    finite = y[y.isfinite()]
+    return finite.abs().max().item() if finite.numel() else 0.0
+
+
+def _gaps(one: "Tensor", other: "Tensor", largest: float | None = None) -> "tuple[Tensor, float]":
     """How far outputs are apart, and the most of it; 0 where no more than rounding."""
     import torch
 
     # What is the same and not a number is the divergence of a run, and nothing to be found here.
     same = (one == other) | (one.isnan() & other.isnan())
     off = torch.where(same, 0.0, (one - other).abs().nan_to_num(nan=torch.inf))
-    most, finite = off.max().item(), one[one.isfinite()]
-    largest = finite.abs().max().item() if finite.numel() else 0.0
+    most, largest = off.max().item(), _largest(one) if largest is None else largest
     return off, most if most > _ALLOWED * max(largest, _LEAST_SCALE) else 0.0

@@ -12,6 +12,7 @@ A folder of runs holds a folder for each, named by its id:
                record.json     what came of it
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -305,7 +306,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
             # A full disk is said of no file.
             error.filename = str(path)
         raise

@@ -9,7 +9,6 @@ that runs it, so each run happens once.
     >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
 """
 
-import errno
 import hashlib
 import importlib
 import json
@@ -274,19 +273,14 @@ def open_folder(root: Path) -> None:
 
 
 def check_folder(root: Path) -> None:
-    """Says what `open_folder` would of a folder of runs, and makes nothing.
+    """Whether a folder of runs is one, or could be made; what is only read may be read-only.
 
     Raises:
-        UsageError: it cannot be made or written.
+        UsageError: something else stands there.
     """
     there = next(path for path in (root, *root.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        code = errno.EEXIST if there == root else errno.ENOTDIR
-    elif not os.access(there, os.W_OK | os.X_OK):
-        code = errno.EACCES
-    else:
-        return
-    raise UsageError(f"{root}: cannot be written ({os.strerror(code)}); name another folder")
+        raise UsageError(f"{root}: {there} is no folder; name another")
 
 
 class _Task:

@@ -59,7 +59,7 @@ def _from_toml(name: str) -> dict[str, Any]:
         values = tomllib.loads(content.decode("utf-8-sig"))
         for key in _OPTIONS:
             if isinstance(values.get(key), dict):
-                values[key] = dict(_by_name(values[key]))
+                values[key] = _flattened(key, values[key])
         return values
     # A ValueError as those below.
     except UsageError:
@@ -105,10 +105,19 @@ def named_options(options: Mapping[str, Any]) -> Iterator[tuple[str, Option]]:
         yield option_name(name), scalar(text)
 
 
+def _flattened(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in _by_name(options):
+        if name in found:
+            raise UsageError(f"{key}: {name} is given twice; give it once")
+        found[name] = value
+    return found
+
+
 def _by_name(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Options with their values: those of a hybrid's mixer, `delta.heads`, come in its own."""
     for key, value in options.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _by_name(value, f"{before}{key}.")
         else:
             yield before + key, value

@@ -136,12 +136,13 @@ def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
     if not values:
         return []
     low, high = math.log10(min(values)), math.log10(max(values))
-    step = 1 if high - low <= 2 else math.ceil((high - low) / 8)
-    decades = range(math.floor(low), math.ceil(high) + 1, step)
-    for mantissas in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
+    near = high - low <= 2
+    decades = range(
+        math.floor(low), math.ceil(high) + 1, 1 if near else math.ceil((high - low) / 8)
+    )
+    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)) if near else ((1,),):
         ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
-        within = [tick for tick in ticks if low <= math.log10(tick) <= high]
-        if high - low > 2 or (len(mantissas) > 1 and len(within) > 1):
+        if sum(low <= math.log10(tick) <= high for tick in ticks) > 1:
             break
     return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
 

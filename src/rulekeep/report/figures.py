@@ -194,7 +194,7 @@ def _trade_off(
                 ],
                 x_log=True,
                 score=True,
-                chance=[(at, levels[0]) for at in (min(costs_seen), max(costs_seen)) if levels],
+                chance=[(at, c) for c in levels[:1] for at in (min(costs_seen), max(costs_seen))],
                 front=pareto_front(means, end=max(costs_seen)),
             )
         )  # fmt: skip

@@ -90,6 +90,6 @@ def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
         # What json writes is JSON, but for half a letter.
         return f"{shown}: holds bytes that are no text; write UTF-8"
     # Text that looks like a number is read as one.
-    is_read = first["type"] == "string_type" and isinstance(first["input"], (bool, int, float))
+    is_read = first["type"] == "string_type" and not isinstance(first["input"], (list, dict))
     fix = "; put text that looks so in double quotes" if is_read else ""
     return f"{place} {shown}: {message[0].lower()}{message[1:]}{fix}"

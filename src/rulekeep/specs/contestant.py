@@ -80,7 +80,7 @@ def option_name(text: str) -> str:
 
 
 def written(mixer: str, options: Mapping[str, Option]) -> str:
-    """A mixer with its options as `contestants` reads them."""
+    """A mixer with its options as `contestants` reads them; no text has a comma or a bracket."""
     pairs = [f"{key}={_typed(value)}" for key, value in options.items()]
     return f"{mixer}[{','.join(pairs)}]" if pairs else mixer
 
@@ -88,7 +88,7 @@ def written(mixer: str, options: Mapping[str, Option]) -> str:
 def _typed(value: Option) -> str:
     if isinstance(value, str):
         # Text that would be read as another value goes in quotes.
-        return value if scalar(value) == value else json.dumps(value)
+        return value if scalar(value.strip()) == value else json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
