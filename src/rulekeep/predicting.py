@@ -29,9 +29,9 @@ LONG_CONTEXT = 1028
 # Of the span of log-probabilities: low precision changes less, what follows changes more.
 _SAME, _LEAST = 0.05, 1e-3
 # As many tokens as are read at once where they are scored.
-TOKENS_AT_ONCE = 2**16
+_TOKENS_AT_ONCE = 2**16
 # A generated word that the task does not have.
-NO_WORD = -1
+_NO_WORD = -1
 
 
 class PredictorError(ValueError):
@@ -123,10 +123,10 @@ def _said_of_reading(reading: object, sample: Sample, words: int | None) -> str 
             return f"{what} is {part.shape}: give answers, here {sample.answers.shape}"
         if words is None:
             continue
-        odd = part[sample.supervised & ((part < NO_WORD) | (part >= words))]
+        odd = part[sample.supervised & ((part < _NO_WORD) | (part >= words))]
         if len(odd):
             return (
-                f"{what} has {odd[0]}: give token ids from 0 to {words - 1}, or {NO_WORD} for "
+                f"{what} has {odd[0]}: give token ids from 0 to {words - 1}, or {_NO_WORD} for "
                 "what is no word of the task"
             )
     return None
@@ -138,7 +138,7 @@ def check(predictor: Predictor, task: SampledTask, context: int, seed: int) -> N
     Raises:
         PredictorError: what it gives has another shape or type, or depends on later tokens.
     """
-    rows = min(2, max(1, TOKENS_AT_ONCE // context))
+    rows = min(2, max(1, _TOKENS_AT_ONCE // context))
     sample = task.sample("test", context, rows, seed=seed)
     if isinstance(predictor, LogitsPredictor):
         _check_logits(predictor, sample, len(task.vocabulary))
