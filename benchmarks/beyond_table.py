@@ -20,7 +20,7 @@ Draws `retention.png` into results/beyond, or the last folder given: the figure 
 import math
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,7 +193,9 @@ def complete(group: Group) -> bool:
     return len(group.runs) >= ENOUGH_SEEDS
 
 
-def within(found: list[tuple[Contest, Group]], figure: str) -> str:
+def within(
+    found: list[tuple[Contest, Group]], figure: str, named: Callable[[Contest], str] = task_of
+) -> str:
     """A figure at the longest length trained on, beside dev's best attention, and the steps."""
     body = []
     for contest, ours in found:
@@ -202,7 +204,7 @@ def within(found: list[tuple[Contest, Group]], figure: str) -> str:
             continue
         other = best_on_dev(contest, figure, context)
         mine, theirs = ours.by_seed(figure, context), other.by_seed(figure, context)
-        row = [task_of(contest), spoken(other.label)]
+        row = [named(contest), spoken(other.label)]
         for group in (other, ours):
             row.append(text_of(group.summary(figure, context)))
         row.append(paired_difference(mine, theirs).summary.text())

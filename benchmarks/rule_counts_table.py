@@ -14,13 +14,22 @@ from pathlib import Path
 
 from beyond_table import read, within
 
+from rulekeep.report.cells import Contest
+
 ROOT = Path(__file__).parent.parent / "results" / "rule-counts"
 
 
 def page(root: Path = ROOT) -> str:
     """Both tables, as Markdown."""
-    found = read(root)
-    return "\n".join(within(found, figure) for figure in ("retention", "exact"))
+    found = sorted(read(root), key=lambda one: cell_of(one[0]))
+    return "\n".join(within(found, figure, cell_of) for figure in ("retention", "exact"))
+
+
+def cell_of(contest: Contest) -> str:
+    """A cell by all that tells it apart, whatever else is run: `recite, early, rules 2`."""
+    run = next(iter(contest.groups[0].runs.values()))
+    placement, rules = (run.difficulty[key] for key in ("placement", "rules"))
+    return f"{contest.task.partition(',')[0]}, {placement}, rules {rules}"
 
 
 if __name__ == "__main__":
