@@ -327,19 +327,21 @@ def _change(before: "Tensor", after: "Tensor", cut: int) -> str | None:
 
 def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
     """How outputs differ after a state, after it once more, and without the rows beside."""
-    part = part_of(mixer)
+
+    def read(text: "Tensor", state: Any = None) -> Any:
+        return _own(partial(part_of(mixer), text, state))
+
     first, later = x[:, :_PIECE], x[:, _PIECE:]
-    whole, _ = _own(lambda: part(x, None))
-    again, _ = _own(lambda: part(x, None))
+    (whole, _), (again, _) = read(x), read(x)
     # What is other each time anyway can be compared with nothing.
     if _gaps(whole, again)[1]:
         return None
-    _, state = _own(lambda: part(first, None))
+    _, state = read(first)
     # An answer that is told and the model's own go on from one state.
-    after, _ = _own(lambda: part(later, state))
+    after, _ = read(later, state)
     # Another text between them: a memory beside the state holds that.
-    _own(lambda: part(-x, None))
-    once_more, _ = _own(lambda: part(later, state))
+    read(-x)
+    once_more, _ = read(later, state)
     if most := _gaps(whole[:, _PIECE:], after)[1]:
         return (
             f"its output after a state differs by {most:.2g} from that of the whole at once: "
@@ -350,7 +352,7 @@ def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
             f"its output after a state differs by {most:.2g} when it goes on from that state once "
             "more: forward may not write to the state it is given, nor remember anything beside it"
         )
-    alone, _ = _own(lambda: part(x[:1], None))
+    alone, _ = read(x[:1])
     if most := _gaps(whole[:1], alone)[1]:
         return (
             f"its output differs by {most:.2g} without the other sequences of the batch: each "

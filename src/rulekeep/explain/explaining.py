@@ -297,8 +297,10 @@ def _check(
     _, planned = reads(few.rules.at, few.prefixes.shape[1])
     for read in planned:
         stops = read.after[read.after > 0]
-        # What has not filled up yet at one example's rule may have at another's.
-        if len({state_floats(model, tokens[:, :end]) for end in (stops.min(), stops.max())}) > 1:
+        first, last = stops.min(), stops.max()
+        # What has not filled up yet at one example's rule may have at another's. Where all are
+        # read at one place, as rules in the head are, there is nothing to compare.
+        if first < last and len({state_floats(model, tokens[:, :at]) for at in (first, last)}) > 1:
             raise UsageError(UNLIKE_SIZES)
     size = 4 * whole * len(planned) * examples
     if size > _MOST_BYTES:
