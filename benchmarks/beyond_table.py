@@ -34,6 +34,7 @@ from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
 from rulekeep.report.reading import BASELINE, Asked, read_runs
+from rulekeep.report.reading import name as short_name
 from rulekeep.store import write_bytes
 from rulekeep.summary import (
     ENOUGH_SEEDS,
@@ -51,7 +52,7 @@ SIGNAL = "earliness"
 LENGTHS = (256, 4096, 16384)
 # A mixer of a file has the file's name; a label's parts are a name and its value, which `spoken`
 # says the other way round.
-TAPS = "benchmarks/convolved_attention.py"
+TAPS = short_name("benchmarks/convolved_attention.py:ConvolvedAttention", "")
 TAPS_LABEL = "attention, added_positions earliness, taps 8"
 # At the rate that dev did not choose.
 ASIDE_LABEL = "attention, added_positions earliness, taps at rate 2 8"
@@ -131,7 +132,7 @@ def _asked(contest: Contest) -> Asked:
 def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
     """The same, with the attention of a file called one."""
     groups = (
-        replace(one, mixer=BASELINE, label=label) if one.mixer.startswith(TAPS) else one
+        replace(one, mixer=BASELINE, label=label) if one.mixer == TAPS else one
         for one in contest.groups
     )
     return replace(contest, groups=tuple(groups))

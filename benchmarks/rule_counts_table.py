@@ -1,28 +1,40 @@
 """Two rules and eight, where the exam has four: docs/evidence.md.
 
     rulekeep sweep rule-counts --out results/rule-counts
-    python benchmarks/rule_counts_table.py                # of that folder
-    python benchmarks/rule_counts_table.py RUNS
+    rulekeep sweep benchmarks/rule_counts_aside.py --out results/rule-counts-aside
+    python benchmarks/rule_counts_table.py                # of those folders
+    python benchmarks/rule_counts_table.py RUNS           # with another in place of the first
 
 Retention and `exact` at the longest length trained on, of our memory and of the attention beside
 it, the difference paired by seed, and the steps that each takes to 0.9 of the figure, a median:
 means over the seeds with 95 % intervals (Student t). A cell with fewer than five seeds is left out.
+The last table has our memory at a rate that dev did not choose (`rule_counts_aside.py`), beside the
+same attention.
 """
 
 import sys
 from pathlib import Path
 
-from beyond_table import read, within
+from beyond_table import OURS, best_on_dev, complete, read, within
+from exam_table import text_of
+from rule_counts_aside import RATE, RULES, TASK
 
-from rulekeep.report.cells import Contest
+from rulekeep.article.report import markdown_table
+from rulekeep.report.cells import Contest, Group, contests
+from rulekeep.report.merging import merged
+from rulekeep.report.reading import read_runs
+from rulekeep.store import read_runs as kept_runs
+from rulekeep.summary import paired_difference
 
-ROOT = Path(__file__).parent.parent / "results" / "rule-counts"
+RESULTS = Path(__file__).parent.parent / "results"
+ROOT, ASIDE = RESULTS / "rule-counts", RESULTS / "rule-counts-aside"
+FIGURES = ("retention", "exact")
 
 
 def page(root: Path = ROOT) -> str:
-    """Both tables, as Markdown."""
+    """Every table, as Markdown."""
     found = sorted(read(root), key=lambda one: cell_of(one[0]))
-    return "\n".join(within(found, figure, cell_of) for figure in ("retention", "exact"))
+    return "\n".join([*(within(found, figure, cell_of) for figure in FIGURES), _aside_table(root)])
 
 
 def cell_of(contest: Contest) -> str:
@@ -30,6 +42,42 @@ def cell_of(contest: Contest) -> str:
     run = next(iter(contest.groups[0].runs.values()))
     placement, rules = (run.difficulty[key] for key in ("placement", "rules"))
     return f"{contest.task.partition(',')[0]}, {placement}, rules {rules}"
+
+
+def at_another_rate(root: Path = ROOT) -> dict[str, tuple[Group, Group]]:
+    """By cell: our memory at the rate that dev did not choose, and attention at dev's."""
+    records = [
+        record
+        for folder in (root, ASIDE)
+        for record in kept_runs(folder).records
+        if (spec := record["spec"])["mixer"] == OURS
+        and (spec["task"], spec["task_options"]["rules"], spec["learning_rate"])
+        == (TASK, RULES, RATE)
+    ]
+    beside = {cell_of(contest): contest for contest, _ in read(root)}
+    found = {}
+    for contest in contests(read_runs(merged(records)).runs):
+        (group,) = contest.groups
+        cell = cell_of(contest)
+        if complete(group) and cell in beside:
+            found[cell] = group, best_on_dev(beside[cell], "exact", group.context)
+    return dict(sorted(found.items()))
+
+
+def _aside_table(root: Path) -> str:
+    head, body = [f"{OURS} at a rate that dev did not choose", "rate"], []
+    for figure in FIGURES:
+        head += [f"{figure}", "difference to attention"]
+    head.append(f"{FIGURES[-1]}, seeds 1 to 5")
+    for cell, (ours, theirs) in at_another_rate(root).items():
+        row = [cell, f"{ours.rate:.3g}"]
+        for figure in FIGURES:
+            mine, other = (one.by_seed(figure, ours.context) for one in (ours, theirs))
+            row += [text_of(ours.summary(figure, ours.context))]
+            row += [paired_difference(mine, other).summary.text()]
+        whole = ours.by_seed(FIGURES[-1], ours.context)
+        body.append([*row, ", ".join(f"{kept:.3f}" for _, kept in sorted(whole.items()))])
+    return markdown_table(head, body) + "\n"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rulekeep.certificate import (
     judge,
     look,
 )
+from rulekeep.commands.certificates import verdict
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS, RULES
@@ -75,6 +76,43 @@ def test_pieces_of_one_example_are_read_as_the_others_are(layout: str) -> None:
     for place, cell in one.cells.items():
         for name in ("rows", "window", "so_far", "right", "chance"):
             assert np.array_equal(getattr(cell, name), getattr(other.cells[place], name))
+
+
+def test_answers_apart_may_be_fewer_in_one_example_than_in_another() -> None:
+    task, widest = make(Recall, layout="zoology"), 8
+    sample = task.sample("test", 128, 40)
+    row, place = np.nonzero(sample.first_mention)
+    left_out = np.arange(len(row)) % 5 == 0
+    sample.first_mention[row[left_out], place[left_out]] = False
+    seen = look(iter([sample]), len(task.vocabulary), widest, task.answer_length)
+    asked = []
+    for turn, cell in seen.cells.items():
+        assert cell.so_far.shape[1] == turn
+        asked += [
+            (int(r), tuple(w), tuple(s), int(a))
+            for r, w, s, a in zip(cell.rows, cell.window, cell.so_far, cell.right, strict=True)
+        ]
+    expected = []
+    for one, (tokens, mentions) in enumerate(zip(sample.tokens, sample.first_mention, strict=True)):
+        ends = sample.answer_start + np.flatnonzero(mentions)
+        for turn, end in enumerate(ends):
+            if sample.source[one, end - sample.answer_start] < end - widest:
+                before = tuple(tokens[end - widest : end]), tuple(tokens[ends[:turn]])
+                expected.append((one, *before, tokens[end]))
+    assert sorted(asked) == sorted(expected)
+    assert len({int(count) for count in sample.first_mention.sum(axis=1)}) > 1
+
+
+def test_a_chance_that_is_stated_too_high_certifies_nothing() -> None:
+    class Overstated(Recite):
+        def _block(self, *given):  # type: ignore[no-untyped-def]
+            sample = super()._block(*given)
+            return sample._replace(chance=sample.chance + 0.1)
+
+    made = certify(Overstated(), 64, examples=1000, windows=(4,))
+    assert not made.passed
+    assert all(reading.passed for reading in made.readings if reading.local)
+    assert "FAILS: chance is stated as 0.133, and who knows the answer so far is" in verdict(made)
 
 
 def test_a_context_at_which_all_stands_in_sight_is_refused() -> None:

@@ -619,6 +619,8 @@ def test_a_long_title_does_not_run_into_the_panel_beside_it(panels: int) -> None
 def test_long_names_that_begin_alike_stay_two() -> None:
     assert name("x" * 100 + "a", "") != name("x" * 100 + "b", "")
     assert len(name("x" * 100, "")) <= 48
+    plugin = "/home/someone/long-memories/mechanisms/mine.py:FadingMemory"
+    assert name(plugin, "").endswith("mine.py:FadingMemory"), "its class can be read"
     assert one_line("a\nb\t\x00c") == "a b \ufffdc"
 
 
@@ -869,17 +871,25 @@ def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_i
     assert reused == "reused: chosen on recite, placement marked"
 
 
-def test_seeds_that_were_made_by_other_code_are_said_to_stand_together() -> None:
+def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> None:
     def made(seed: int, source: str, **how: Any) -> dict[str, Any]:
         return {**record("delta", seed, **how), "source": source}
 
     alike = [made(seed, "a" * 64) for seed in (1, 2)]
     assert read_runs(alike).notes == ()
-    for other in (made(3, "b" * 64), made(3, "b" * 64, rate=0.01)):
-        assert read_runs([*alike, other]).notes == (
-            "recite, delta, trained at 64: runs of 2 versions of its code stand together "
-            "(seed 1, 2 by aaaaaaaa; seed 3 by bbbbbbbb); make all by one, or report them apart",
+    # One that was made again with the same seed too, whatever its hash.
+    for other in (made(3, "b" * 64), made(3, "b" * 64, rate=0.01), made(1, "0" * 64)):
+        read, code = read_runs([*alike, other]), other["source"][:8]
+        assert read.notes == (
+            "recite, delta, trained at 64: runs of 2 versions of its code stand apart "
+            f"(seed 1, 2 by aaaaaaaa; seed {other['spec']['seed']} by {code}), each named by its "
+            "code; delete the folders of those that are out of date",
         )
+        (contest,) = contests(read.runs)
+        seeds = {group.label: sorted(group.runs) for group in contest.groups}
+        assert seeds == {
+            "delta, code aaaaaaaa": [1, 2], f"delta, code {code}": [other["spec"]["seed"]],
+        }  # fmt: skip
     failed = made(3, "b" * 64, status="failed")
     assert read_runs([*alike, failed, made(3, "b" * 64, task="apply")]).notes == ()
 

@@ -17,6 +17,7 @@ from rulekeep.report import write_report
 from rulekeep.report.certified import certificates
 from rulekeep.report.drawn import drawn
 from rulekeep.report.reading import read_runs
+from rulekeep.sources import code_of_file
 from rulekeep.store import read_record, write_record
 from rulekeep.tasks import TASKS, Recite
 
@@ -60,6 +61,28 @@ def test_every_tested_context_is_certified_or_says_by_which_command_it_would_be(
     assert bound.kwargs | {} == {
         "context": "64,256", "out": "my runs", "placement": "marked", "rules": "8",
     }  # fmt: skip
+
+
+def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, named = tmp_path / "mine.py", "mine.py:Mine"
+    file.write_text("class Mine: ...\n")
+    made = {**proof(), "named": named, "options": {}, "file_code": code_of_file(file)}
+    runs = [record("delta", task=named, task_options={})]
+    # What is no code may change, and a folder without the file tells nothing.
+    for change in (lambda: None, lambda: file.write_text("class Mine: ...  # mine\n"), file.unlink):
+        change()
+        assert rows(runs, [made])[0][2] == "passes"
+    file.write_text("class Mine:\n    leaks = True\n")
+    command = "rulekeep certify mine.py:Mine --context 64 --out runs"
+    assert rows(runs, [made])[0][2] == f"passes, but {named} has changed since: {command}"
+    table, _, _ = certificates(read_runs(runs).runs, [made], "")
+    assert table.meaning.startswith("0 of ")
+    anew = {**proof(examples=100), **{key: made[key] for key in ("named", "options")}}
+    anew["file_code"] = code_of_file(file)
+    assert rows(runs, [made, anew])[0][2] == "passes"
 
 
 def test_a_certificate_of_other_options_is_none() -> None:

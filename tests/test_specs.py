@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rulekeep.commands.run_options import spec_values
-from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, TrainingSpec
+from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, TrainingSpec, UsageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,3 +83,11 @@ def test_the_file_of_the_docs_is_a_spec_and_quotes_or_a_table_of_its_own_say_the
     assert specs[0].mixer_options == {"delta.heads": 8}
     assert specs[0].task_options == {"rules": 8, "placement": "marked"}
     assert specs[1:] == specs[:1] * 2
+
+
+def test_lengths_may_be_a_list_as_in_toml_but_not_text() -> None:
+    listed = RunSpec(test_contexts=[256, 64])  # type: ignore[arg-type]
+    assert listed == RunSpec(test_contexts=(64, 256))
+    for wrong in (["64"], "64", [True], 64):
+        with pytest.raises(UsageError, match="test_contexts"):
+            RunSpec.parse(test_contexts=wrong)

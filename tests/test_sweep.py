@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,9 +69,18 @@ def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            "runs: cannot be written (No space left on device); make room or name another folder",
+        ),
+        (KeyboardInterrupt(), ""),
+    ],
+)
 def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
 ) -> None:
     left = [1, 1]
 
@@ -81,7 +91,7 @@ def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
         write_record(path, record)
 
     monkeypatch.setattr(sweep, "write_record", full)
-    with pytest.raises(type(error)):
+    with pytest.raises(UsageError if said else type(error), match=f"{re.escape(said)}$"):
         sweep.plan(GRID, tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 
@@ -106,6 +116,16 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     # The sweep that planned it brings it back.
     assert len(sweep.plan(GRID, root).jobs) == 3
     assert sweep.plan_again(root).lost == ()
+
+
+def test_what_is_lost_counts_among_the_runs_that_resume_makes(tmp_path: Path) -> None:
+    made(GRID[:1], tmp_path / "runs")
+    (lost,) = sweep.plan(GRID[:2], tmp_path / "runs").jobs
+    (tmp_path / "runs" / lost.id / "plan.json").write_bytes(b"\0" * 50)
+    done = rulekeep("resume", "runs", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of 2 runs stand finished in runs" in done.stderr
+    assert "(1 of 2 runs finished)" in done.stdout
 
 
 def test_a_run_of_other_code_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:

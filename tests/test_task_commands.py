@@ -80,7 +80,51 @@ BAD = {
     "many shown": (["show", "recite", "--n", "101"], "--n 101: must be from 1 to 100"),
     "check a table": (["check-task", "article"], "is a table"),
     "a word too many": (["show", "recite", "64"], "64"),
+    "name no text": (["certify", "odd.py:Numbered"], "its name is 5, must be text"),
+    "length no number": (["show", "odd.py:Endless"], "its shortest_context is None, must be a"),
+    "one word": (["show", "odd.py:OneWord"], "its vocabulary must be a list of words"),
+    "option hidden": (["show", "odd.py:Hiding", "--n", "1"], "its option 'n' is named as one of"),
+    "fails in train": (
+        ["certify", "odd.py:NoTrain", "--examples", "100"], "split train: ValueError: no train"
+    ),
+    "later no chance": (
+        ["certify", "odd.py:Certain", "--examples", "100"], "chance: 1.25, must be above 0 and at"
+    ),
 }  # fmt: skip
+
+
+ODD = """
+from rulekeep.tasks import Recite
+
+class Numbered(Recite):
+    name = 5
+
+class Endless(Recite):
+    def __init__(self, options):
+        super().__init__(options)
+        self.shortest_context = None
+
+class OneWord(Recite):
+    def __init__(self, options):
+        super().__init__(options)
+        self.vocabulary = "word"
+
+class Hiding(Recite):
+    class options_type(Recite.options_type):
+        n: int = 3
+
+class NoTrain(Recite):
+    def _block(self, split, context, n, streams):
+        if split == "train":
+            raise ValueError("no train")
+        return super()._block(split, context, n, streams)
+
+class Certain(Recite):
+    def _block(self, split, context, n, streams):
+        sample = super()._block(split, context, n, streams)
+        sample.chance[9, 0] = 1.25
+        return sample
+"""
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
@@ -92,6 +136,7 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
         "broken.py": "raise ValueError('no luck')\n",
         "leaves.py": "raise SystemExit(3)\n",
         "syntax.py": "class :\n",
+        "odd.py": ODD,
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)

@@ -93,6 +93,15 @@ class Near(Broken):
         return sample
 
 
+class NearAndGiven(Near):
+    """In a tenth of the rows the end of the answer is given and not asked for."""
+
+    def spoil(self, sample, streams, split):
+        sample = super().spoil(sample, streams, split)
+        sample.supervised[::10, -1] = False
+        return sample
+
+
 class Restated(Broken):
     """A rule comes back as a decoy, further from the answer than a reader's window."""
 
@@ -108,6 +117,25 @@ class Restated(Broken):
 
 class RestatedAsAFiller(Restated):
     role = Role.PLAIN
+
+
+class RestatedWithoutAList(RestatedAsAFiller):
+    rule_words = property(lambda self: None, lambda self, value: None)
+
+
+class Met(Broken):
+    """Every split draws as train, and no options make its combinations few."""
+
+    def __init__(self, options=None):
+        if options is not None and options.items < 16:
+            raise ValueError("items must be 16 or more")
+        super().__init__(options)
+
+    def _block(self, split, context, n, streams):
+        return super()._block("train", context, n, streams)
+
+    def spoil(self, sample, streams, split):
+        return sample
 
 
 class NoRole(Broken):
@@ -154,8 +182,11 @@ class Failing(Broken):
         (WrongSource, "what stands at the source decides the answer"),
         (Near, "no source stands in the last 33 tokens before the answer"),
         (Near, "readers without memory stay at chance"),
+        (NearAndGiven, "no source stands in the last 33 tokens before the answer"),
+        (NearAndGiven, "readers without memory stay at chance"),
         (Restated, "decoys say nothing of the rules"),
         (RestatedAsAFiller, "decoys say nothing of the rules"),
+        (RestatedWithoutAList, "decoys say nothing of the rules"),
         (NoRole, "roles are roles, an answer's in the answer alone"),
         (AnswersEarly, "roles are roles, an answer's in the answer alone"),
         (OfOtherWords, "rules and their decoys are of rule_words"),
@@ -171,6 +202,13 @@ def test_what_is_not_looked_at_where_tables_do_not_fit_is_said(task: type[Sample
     *_, last = check_task(task, context=96, examples=400, rules=2)
     assert (last.passed, last.property) == (None, "sources, splits, chance, certificate")
     assert last.compared.startswith("skipped: ")
+
+
+def test_splits_that_would_hardly_meet_by_luck_are_not_said_to_be_apart() -> None:
+    rows = {row.property: row for row in check_task(Met, examples=400, rules=6)}
+    row = rows["no two splits share a combination"]
+    assert row.passed is None
+    assert row.compared.startswith("skipped: of 10,439,331,840 combinations")
 
 
 def test_options_that_cannot_be_are_a_usage_error() -> None:

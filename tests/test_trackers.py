@@ -67,6 +67,14 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert [e.step for e in losses] == [25, 50]
     assert losses[0].value == 1.5
     assert math.isnan(losses[1].value)
+    # Taken up again at step 50: what the first attempt told of it is told once.
+    taken_up = tracker("tensorboard", tmp_path)
+    taken_up.start("x", {})
+    for step in (50, 75):
+        taken_up.log(step, {"val_loss": step})
+    taken_up.finish("done", {})
+    again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
+    assert [(e.step, e.value) for e in again] == [(25, 1.5), (50, 50), (75, 75)]
     (spec,) = events.Tensors("spec/text_summary")
     assert '\n     "mixer": "<b>delta</b>"' in spec.tensor_proto.string_val[0].decode()
     (end,) = events.Tensors("end/text_summary")

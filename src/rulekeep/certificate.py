@@ -18,7 +18,8 @@ With d_i the right answers of example i less their chance, and c_i their number,
     excess + z(1 - 0.05 / m) · √n · sd(d_i - excess · c_i) / Σc
 
 The examples are the units, since answers of one example are not independent. A task passes at
-a context when the bound of every local reader is at most 0.02 (m counts these only).
+a context when the bound of every local reader is at most 0.02 (m counts these only), and chance
+is not stated too high: of the readers of the answer so far, one has a bound of -0.02 or more.
 
     >>> certify(Recite(), 256).passed
     True
@@ -35,6 +36,8 @@ from sklearn.naive_bayes import CategoricalNB, MultinomialNB
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
+from rulekeep.registry import failure_line
+from rulekeep.sample_form import said_of_sample
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Sample, SampledTask, Split
 
@@ -42,6 +45,8 @@ WINDOWS = (1, 4, 16, 32)
 LEVEL = 0.95
 MOST_EXCESS = 0.02
 ENOUGH = 8000
+# Who see the answer so far alone: what they know is what chance is stated of.
+SO_FAR = ("prior of the answer", "answer so far, tree", "answer so far, look-up")
 # What readers of the whole context see of a split: 8,192 examples of 4,096 tokens, 512 of 65,536.
 WHOLE_TOKENS = 2**25
 _CHUNK_TOKENS = 2**22
@@ -93,7 +98,10 @@ class Reading(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """The readings at one context; `passed` when every local reader's bound is small enough."""
+    """The readings at one context; `passed` when no local reader may be far above chance.
+
+    Nor far below it, with all who know the answer so far: what is stated would hide a leak.
+    """
 
     readings: tuple[Reading, ...]
     examples: int
@@ -101,8 +109,24 @@ class Certificate(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether no local reader may be above chance by more than the most allowed."""
-        return all(reading.passed is not False for reading in self.readings)
+        """Whether chance may be where it is stated, and no local reader above it."""
+        return not self.overstates and all(one.passed is not False for one in self.readings)
+
+    @property
+    def so_far(self) -> Reading:
+        """The reader of the answer so far that is right most often."""
+        return max((r for r in self.readings if r.reader in SO_FAR), key=lambda r: r.excess)
+
+    @property
+    def overstates(self) -> bool:
+        """Whether nobody who knows the answer so far comes near the chance that is stated."""
+        return self.so_far.bound < -MOST_EXCESS
+
+    @property
+    def too_few(self) -> bool:
+        """Whether an honest task may fail: a bound is further off than all that is allowed."""
+        worst = max((r for r in self.readings if r.local), key=lambda r: r.bound)
+        return worst.bound - worst.excess > MOST_EXCESS
 
 
 Predict = Callable[[Cell, Cell], np.ndarray]
@@ -122,11 +146,12 @@ def certify(
     """Trains every local reader on `examples` of train and scores it on as many of test.
 
     Raises:
-        UsageError: at this context every answer's source stands in a local reader's window.
+        UsageError: at this context every answer's source stands in a local reader's window, or
+            the task draws what is no sample.
     """
-    widest = max(windows)
+    widest, words = max(windows), len(task.vocabulary)
     train, test = (
-        look(draw(task, split, context, examples, seed), len(task.vocabulary), widest)
+        look(draw(task, split, context, examples, seed), words, widest, task.answer_length)
         for split in ("train", "test")
     )
     if not test.cells:
@@ -141,9 +166,8 @@ def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certific
     """The readings of every reader on what was seen: the local ones, then the two others."""
     words = train.words
     readers = {
-        "prior of the answer": _Reader(0, _by_prior),
-        "answer so far, tree": _Reader(0, _by_tree),
-        "answer so far, look-up": _Reader(0, _by_look_up),
+        name: _Reader(0, predict)
+        for name, predict in zip(SO_FAR, (_by_prior, _by_tree, _by_look_up), strict=True)
     }
     for k in windows:
         readers[f"last {k}, columns"] = _Reader(k, _by_columns(words))
@@ -158,23 +182,42 @@ def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certific
 
 
 def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
-    """Examples in pieces that fit in memory at any context."""
+    """Examples in pieces that fit in memory at any context.
+
+    Raises:
+        UsageError: the task's own code fails, or draws what is no sample.
+    """
     # Two at least: one alone does not tell where the answers of the others stand.
     step = max(2, _CHUNK_TOKENS // context)
     for start in range(0, n, step):
-        yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
+        count = min(step, n - start)
+        try:
+            piece = task.sample(split, context, count, seed=seed, start=start)
+            said = said_of_sample(task, piece, count, context)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"task {task.name!r}, split {split}: {failure_line(error)}") from None
+        if said is not None:
+            raise UsageError(f"task {task.name!r}, split {split}: {said}")
+        yield piece
 
 
-def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
-    """What stands before each first use of a rule: in the window, in all, in the answer so far."""
+def look(
+    samples: Iterator[Sample], words: int, widest: int, answer_length: int | None = None
+) -> Seen:
+    """What stands before each first use of a rule: in the window, in all, in the answer so far.
+
+    An answer of `answer_length` tokens at the end stands in one piece, whatever of it is asked.
+    """
     parts: defaultdict[int, list[Cell]] = defaultdict(list)
     whole_parts: defaultdict[int, list[Cell]] = defaultdict(list)
     digest, first_row = hashlib.sha256(), 0
     cells_of = None
     for sample in samples:
         if cells_of is None:
-            at_one_place = (sample.supervised == sample.supervised[0]).all()
-            cells_of = _cells_of_one_answer if at_one_place else _cells_of_scattered_answers
+            one = in_one_piece(sample, answer_length)
+            cells_of = _cells_of_one_answer if one else _cells_of_scattered_answers
         digest.update(np.ascontiguousarray(sample.tokens).tobytes())
         n, context = sample.tokens.shape
         fit = min(n, max(0, max(1, WHOLE_TOKENS // context) - first_row))
@@ -200,6 +243,12 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
     return Seen(first_row, words, joined, whole, digest.hexdigest())
 
 
+def in_one_piece(sample: Sample, answer_length: int | None) -> bool:
+    """Whether the answer stands at the end, and not in parts among other words."""
+    same: bool = (sample.supervised == sample.supervised[0]).all()
+    return same or sample.answers.shape[1] == answer_length
+
+
 def _cells_of_one_answer(sample: Sample, widest: int) -> Iterator[tuple[int, Cell, np.ndarray]]:
     """Each place, what is seen there, and how many tokens stand before it in each example."""
     before = sample.tokens[:, max(0, sample.answer_start - widest) : sample.answer_start]
@@ -219,14 +268,16 @@ def _cells_of_scattered_answers(
 ) -> Iterator[tuple[int, Cell, np.ndarray]]:
     row, place = np.nonzero(sample.first_mention)
     n = len(sample.tokens)
-    at = (place + sample.answer_start).reshape(n, -1)
+    count = sample.first_mention.sum(axis=1)
+    # The first use of each row, then the second: a row may have fewer than another.
+    at = np.zeros((n, int(count.max(initial=0))), dtype=np.int64)
+    at[row, np.arange(len(row)) - (np.cumsum(count) - count)[row]] = place + sample.answer_start
     values = np.take_along_axis(sample.tokens, at, axis=1)
-    assert np.array_equal(row.reshape(at.shape)[:, 0], np.arange(n)), "as many answers in each"
     padded = np.pad(sample.tokens, ((0, 0), (widest, 0)))
     for turn in range(at.shape[1]):
         end = at[:, turn]
         source = sample.source[np.arange(n), end - sample.answer_start]
-        rows = np.flatnonzero(source < end - widest)
+        rows = np.flatnonzero((turn < count) & (source < end - widest))
         if len(rows):
             window = np.take_along_axis(padded[rows], end[rows, None] + np.arange(widest), axis=1)
             chance = sample.chance[rows, end[rows] - sample.answer_start]

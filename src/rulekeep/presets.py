@@ -204,10 +204,15 @@ def exam_quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySp
 
 
 def exam_long(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = EXAM_MIXERS
+    records: Sequence[Record],
+    *,
+    mixers: Sequence[Contestant] = EXAM_MIXERS,
+    steps: int = _EXAM_LONG.steps,
+    furthest: int = max(_EXAM_LONG.tested),
 ) -> Sequence[AnySpec]:
     """As the exam, trained up to 1028 and tested up to 16,384: meant for a cluster."""
-    return _exam(records, mixers, _EXAM_LONG, _EVERY_TASK)
+    tested = tuple(at for at in _EXAM_LONG.tested if at <= furthest)
+    return _exam(records, mixers, _EXAM_LONG._replace(steps=steps, tested=tested), _EVERY_TASK)
 
 
 def catalogue(

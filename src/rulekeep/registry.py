@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,6 +76,15 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
             f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
             "examples/outside_task.py"
         )
+    found: Any = made
+    if not isinstance(found.name, str):
+        raise UsageError(f"task {name!r}: its name is {found.name!r}, must be text")
+    if not isinstance(found.shortest_context, Integral):
+        said = repr(found.shortest_context)
+        raise UsageError(f"task {name!r}: its shortest_context is {said}, must be a whole number")
+    words = found.vocabulary
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
     return made
 
 

@@ -74,9 +74,25 @@ def said_of_rule_words(sample: Sample) -> str | None:
     return f"rule_words: token {missing[0]} is a rule's, and not of them" if missing.size else None
 
 
+def said_of_first_uses(sample: Sample) -> str | None:
+    """That first uses are no answers, or of nothing that stands before; or chance is no chance."""
+    off = ~((sample.chance > 0) & (sample.chance <= 1))
+    if off.any():
+        return f"chance: {sample.chance[off][0]}, must be above 0 and at most 1"
+    first = sample.first_mention
+    for name in ("supervised", "rule"):
+        if (first & ~getattr(sample, name)).any():
+            return f"first_mention: holds where {name} does not"
+    place = sample.answer_start + np.arange(first.shape[1])
+    unknown = first & ~((sample.source >= 0) & (sample.source < place))
+    if unknown.any():
+        return f"source: {sample.source[unknown][0]} for a first use, must be a place before it"
+    return None
+
+
 def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
     """What is wrong with the form of `n` examples; None where nothing is."""
     if found := said_of_tables(sample, n, context):
         return ", ".join(found)
     said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
-    return said or said_of_rule_words(sample)
+    return said or said_of_first_uses(sample) or said_of_rule_words(sample)

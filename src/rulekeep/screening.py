@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rulekeep.mixers.base import Mixer
     from rulekeep.tasks.sampled import Sample, SampledTask
 
+# A block of a task's draws is no cheaper to draw in part.
+_LOOKED_AT = 64
 # A longer text costs more than it tells: what changes its form with the length has done so.
 LONGEST = 2048
 # No length that a chunk divides, and about as much as an answer is long.
@@ -227,8 +229,9 @@ def watched(spec: AnySpec) -> Iterator[None]:
 
 
 def _try_task(name: str, task: "SampledTask", context: int, seed: int) -> None:
-    """A look at one example: a task that fails at it fails its run with its own traceback."""
-    said = said_of_sample(task, task.sample("train", context, 1, seed=seed), 1, context)
+    """A look at a few examples: a task that fails at it fails its run with its own traceback."""
+    sample = task.sample("train", context, _LOOKED_AT, seed=seed)
+    said = said_of_sample(task, sample, _LOOKED_AT, context)
     if said is not None:
         raise UsageError(f"task {name!r}: {said}; all of the contract: rulekeep check-task {name}")
 

@@ -49,6 +49,16 @@ def digest(modules: Iterable[str], files: Iterable[Path], *, constants: str = ""
     return total.hexdigest()
 
 
+def code_of_file(path: Path) -> str:
+    """A hash of one file's code alone, without what it imports: read, and not run.
+
+    Raises:
+        OSError: it cannot be read.
+        SyntaxError: it is no Python.
+    """
+    return hashlib.sha256(_code(path.read_bytes())).hexdigest()[:12]
+
+
 @cache
 def closure(modules: tuple[str, ...]) -> frozenset[Path]:
     """The files of these modules and of all that they import from this package."""

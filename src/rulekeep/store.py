@@ -139,6 +139,19 @@ class RunFolder:
             return None
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and sees that a file can be written there.
+
+    Raises:
+        OSError: it cannot be made or written.
+        ValueError: it is no path.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".writable-{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
 def run_folders(root: Path) -> list[RunFolder]:
     """The runs of a folder, in the order of their names; lost or broken ones are among them."""
     return [RunFolder(path) for path in sorted(root.iterdir()) if _is_run(path)]

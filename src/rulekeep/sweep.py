@@ -31,6 +31,7 @@ from rulekeep.store import (
     CorruptRecordError,
     Record,
     RunFolder,
+    make_folder,
     read_record,
     run_folders,
     said_aside,
@@ -145,7 +146,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
                 folder.path.mkdir(exist_ok=True)
             _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
             _sort_in(folder, spec, folder.read(result.notes), result)
-    except BaseException:
+    except BaseException as error:
         if said:
             said.unlink(missing_ok=True)
         for folder in made:
@@ -154,6 +155,12 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         with suppress(OSError):
             if is_new:
                 root.rmdir()
+        if isinstance(error, OSError):
+            # A disk that is full by now.
+            where = error.filename or root
+            raise UsageError(
+                f"{where}: cannot be written ({error.strerror}); make room or name another folder"
+            ) from None
         raise
     return result
 
@@ -263,10 +270,7 @@ def open_folder(root: Path) -> None:
         UsageError: it cannot be made or written.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        make_folder(root)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise UsageError(f"{root}: cannot be written ({said}); name another folder") from None

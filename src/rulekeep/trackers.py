@@ -97,15 +97,13 @@ class _TensorBoard(Tracker):
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tensorboard"
         self._last = 0
+        self._writer: Any = None
 
     def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(self._folder))
-        # A code block: what a user names is text, not Markdown.
-        self._writer.add_text("spec", _indented({"id": run_id, **spec}))
+        self._spec = _indented({"id": run_id, **spec})
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._open(step)
         self._last = step
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
@@ -113,8 +111,19 @@ class _TensorBoard(Tracker):
         self._writer.flush()
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        self._open(self._last)
         self._writer.add_text("end", _indented({"status": status, **summary}), self._last)
         self._writer.close()
+
+    def _open(self, step: int) -> None:
+        if self._writer is not None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What an interrupted attempt told of this step and later ones is told again.
+        self._writer = SummaryWriter(str(self._folder), purge_step=step)
+        # A code block: what a user names is text, not Markdown.
+        self._writer.add_text("spec", self._spec, step)
 
 
 @final

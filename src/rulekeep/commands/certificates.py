@@ -43,13 +43,20 @@ def verdict(made: Certificate) -> str:
     """One line: whether it passes, and by which reader it does not."""
     if made.passed:
         return f"passes: every local reader's bound is at most {MOST_EXCESS}"
+    if made.overstates:
+        best = made.so_far
+        return (
+            f"FAILS: chance is stated as {best.chance:.3f}, and who knows the answer so far is "
+            f"right {best.retention:.3f} of the time: state what that gives away"
+        )
     worst = max(
         (reading for reading in made.readings if reading.passed is False),
         key=lambda reading: reading.excess,
     )
+    few = "; so few examples show nothing: give more" if made.too_few else ""
     return (
         f"FAILS: {worst.reader} is {worst.excess:.3f} above chance "
-        f"(bound {worst.bound:.3f}, at most {MOST_EXCESS})"
+        f"(bound {worst.bound:.3f}, at most {MOST_EXCESS}){few}"
     )
 
 
@@ -79,6 +86,7 @@ def task_record(
             }
             for context, one in made.items()
         ],
+        **_of_file(name),
         **_made_by(type(task)),
     }
 
@@ -120,6 +128,12 @@ def file_name(record: Mapping[str, Any]) -> str:
     name = "-".join([record["task"], *(part for part in kind if part), key])
     # A task of a user's own may be called anything.
     return re.sub(r"[^\w.-]", "_", name) + ".json"
+
+
+def _of_file(name: str) -> dict[str, str]:
+    """The code of a task's own file, so that a report can tell when it has changed."""
+    place = Path(name.rpartition(":")[0])
+    return {"file_code": sources.code_of_file(place)} if place.suffix == ".py" else {}
 
 
 def _made_by(task: type[Task]) -> dict[str, Any]:

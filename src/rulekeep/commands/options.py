@@ -1,13 +1,13 @@
 """Options as a user writes them, read into values; what cannot be is a `UsageError`."""
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rulekeep.specs import UsageError
+from rulekeep.store import make_folder
 
 
 def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
@@ -40,9 +40,7 @@ def opened(folder: Path) -> Iterator[None]:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
+        make_folder(folder)
     except OSError as error:
         raise UsageError(
             f"--out {folder}: cannot be written ({error.strerror}); name another folder"

@@ -191,7 +191,8 @@ def _carry_out(
         planned = _planned(make(root), root, executor, command)
     if command and not chooses:
         command.kept(root).unlink(missing_ok=True)
-    total = len(planned.finished) + len(planned.jobs)
+    lost = len(planned.lost)
+    total = len(planned.finished) + len(planned.jobs) + lost
     if planned.finished:
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
     elif total > 1 and not sys.stderr.isatty():
@@ -227,20 +228,21 @@ def _carry_out(
         rest = f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
-        say(f"interrupted: {done} of {len(wanted)} runs are finished; for the rest: {rest}")
+        say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
         return EXIT_INTERRUPTED
     failed = [record for record in records.values() if record["status"] not in RESULTS]
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
         print(_scores(records.values()))
-    print(f"records: {root} ({len(records) - len(failed)} of {len(records)} runs finished)")
+    finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
+    print(f"records: {root} ({finished})")
     print(f"report:  rulekeep report {shlex.quote(str(root))}")
     for record in failed:
         kept = root / record["id"] / "log.txt"
         where = f" (see {kept})" if kept.exists() else ""
         say(f"run {record['id']}: {record['status']}: {record['reason']}{where}")
-    return EXIT_FAILED if failed or planned.lost else 0
+    return EXIT_FAILED if failed or lost else 0
 
 
 def _listed(make: _Make, root: Path) -> int:

@@ -63,6 +63,10 @@ def task_values(
     """Strings into the values that a task's options take."""
     kind: type[TaskOptions] | None = getattr(cls, "options_type", None)
     fields = {} if kind is None else kind.model_fields
+    if hidden := sorted(fields.keys() & set(own)):
+        raise UsageError(
+            f"task {name!r}: its option {hidden[0]!r} is named as one of the command; rename it"
+        )
     values: dict[str, Any] = {}
     for written, text in options.items():
         field = written.replace("-", "_")

@@ -7,10 +7,12 @@ tested without one is shown with the command that makes it.
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rulekeep.report.reading import Asked, Run, asked_of, name, number, one_line
 from rulekeep.report.tables import MISSING, Cell, Table
+from rulekeep.sources import code_of_file
 from rulekeep.specs import UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
@@ -37,6 +39,8 @@ class Certified(NamedTuple):
     seed: int | None
     data_hash: str
     source: str
+    # Of the task's own file; empty for one that has none.
+    file_code: str
 
     @property
     def worst(self) -> Reader:
@@ -56,7 +60,8 @@ def certificates(
     for record in records:
         for one in _read(record, notes):
             before = kept.get((one.asked, one.context))
-            # Of several, one that fails says more; then the one of more examples.
+            # Of several, one of the code as it is; one that fails says more, then one of more
+            # examples.
             if before is None or _weight(one) > _weight(before):
                 kept[one.asked, one.context] = one
     tested: dict[Asked, set[int]] = {}
@@ -74,12 +79,18 @@ def certificates(
                 said = f"no certificate: {_command(asked, missing, folder)}"
                 rows.append((*place, Cell(said), *[Cell(MISSING)] * 7))
                 continue
-            certified += made.passed
+            stale = _is_stale(made)
+            certified += made.passed and not stale
+            said = "passes" if made.passed else "FAILS"
+            if stale:
+                said += (
+                    f", but {asked.task} has changed since: {_command(asked, [context], folder)}"
+                )
             worst = made.worst
             rows.append(
                 (
                     *place,
-                    Cell("passes" if made.passed else "FAILS"),
+                    Cell(said),
                     Cell(worst.name),
                     *_figures(worst.excess, worst.bound),
                     *(Cell(MISSING) if n is None else Cell(f"{n:,}", n) for n in
@@ -168,8 +179,18 @@ def _figures(*values: float) -> list[Cell]:
     return [Cell(f"{value:.4f}", value) for value in values]
 
 
-def _weight(made: Certified) -> tuple[bool, int]:
-    return (not made.passed, made.examples or 0)
+def _weight(made: Certified) -> tuple[bool, bool, int]:
+    return (not _is_stale(made), not made.passed, made.examples or 0)
+
+
+def _is_stale(made: Certified) -> bool:
+    """Whether the task's own file, where it stands as it was named, has other code by now."""
+    if not made.file_code:
+        return False
+    try:
+        return code_of_file(Path(made.asked.task.rpartition(":")[0])) != made.file_code
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
@@ -186,6 +207,7 @@ def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
                     asked, context, row.get("passed") is True, readers,
                     _whole(row.get("examples")), _whole(record.get("seed")),
                     one_line(row.get("data_hash"), 64), one_line(record.get("source"), 16),
+                    one_line(record.get("file_code"), 16),
                 )
             )  # fmt: skip
     if not isinstance(rows, list) or len(found) < len(rows):

@@ -127,14 +127,14 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
             notes.append(f"run {run.id}: more than one record, {shown} is shown")
             run = before if stands else run
         found[run.id] = run
-    runs = _labelled(list(found.values()))
+    runs, apart = _by_code(_labelled(list(found.values())))
     order = sorted(
         runs,
         key=lambda r: (
             r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
         ),
     )  # fmt: skip
-    return Reading(tuple(order), (*notes, *_repeated(order), *_of_other_code(order)))
+    return Reading(tuple(order), (*notes, *_repeated(order), *apart))
 
 
 def one_line(value: object, length: int = 300) -> str:
@@ -146,12 +146,13 @@ def one_line(value: object, length: int = 300) -> str:
 
 
 def name(value: object, missing: str) -> str:
-    """A short name; a long one keeps its head and a hash, so that two never become one."""
+    """A short name; a long one keeps both ends and a hash, so that two never become one."""
     whole = value if isinstance(value, str) else "" if value is None else str(value)
     text = one_line(whole, len(whole) + 1)
     if len(text) > _NAME_LENGTH or "\ufffd" in text:
         digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        text = f"{text[: _NAME_LENGTH - 8]}…{digest}"
+        # Its end too: of a plug-in that is the class.
+        text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
     return text or missing
 
 
@@ -178,7 +179,7 @@ def asked_of(task: object, options: object) -> Asked:
 
 
 def _repeated(runs: Sequence[Run]) -> list[str]:
-    # The same seed twice, say after a change of source: one cell holds a seed once.
+    # The same seed twice, tested otherwise: one cell holds a seed once.
     same: dict[tuple[object, ...], list[str]] = {}
     for run in runs:
         if run.is_result:
@@ -186,30 +187,42 @@ def _repeated(runs: Sequence[Run]) -> list[str]:
             same.setdefault(key, []).append(run.id)
     return [
         f"{task}, {label}, trained at {context}, seed {seed}: {len(ids)} runs ({', '.join(ids)}), "
-        "made by other code or with other settings; the last named is shown, so keep one of them"
+        "made with other settings; the last named is shown, so keep one of them"
         for (task, label, context, _, seed), ids in same.items()
         if len(ids) > 1
     ]
 
 
-def _of_other_code(runs: Sequence[Run]) -> list[str]:
-    # Figures of a mechanism before and after it was changed are no seeds of one.
+def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Versions of a mechanism's code apart, and a line for each cell that has several.
+
+    Figures of a mechanism before and after it was changed are no seeds of one.
+    """
     made: dict[tuple[str, str, int], dict[str, set[int]]] = {}
     for run in runs:
         if run.is_result:
             by_source = made.setdefault((run.task, run.label, run.context), {})
-            by_source.setdefault(run.source, set()).add(run.seed)
+            by_source.setdefault(_code(run), set()).add(run.seed)
+    several = {cell: by_source for cell, by_source in made.items() if len(by_source) > 1}
     return [
+        _with(run, label=f"{run.label}, code {_code(run)}")
+        if (run.task, run.label, run.context) in several
+        else run
+        for run in runs
+    ], [
         f"{task}, {label}, trained at {context}: runs of {len(by_source)} versions of its code "
-        "stand together ("
+        "stand apart ("
         + "; ".join(
-            f"seed {', '.join(map(str, sorted(seeds)))} by {source[:8] or 'none named'}"
+            f"seed {', '.join(map(str, sorted(seeds)))} by {source}"
             for source, seeds in by_source.items()
         )
-        + "); make all by one, or report them apart"
-        for (task, label, context), by_source in made.items()
-        if len(by_source) > 1
+        + "), each named by its code; delete the folders of those that are out of date"
+        for (task, label, context), by_source in several.items()
     ]
+
+
+def _code(run: Run) -> str:
+    return run.source[:8] or "none named"
 
 
 def _run(record: object, place: int, notes: list[str]) -> Run | None:

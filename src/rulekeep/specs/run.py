@@ -81,6 +81,8 @@ class RunSpec(Spec):
     )
     test_contexts: tuple[int, ...] = Field(
         default=(),
+        # A list as well, as TOML has it.
+        strict=False,
         description="Lengths to test at, between commas; the training length if left out.",
     )
     seed: int = Field(
