@@ -154,7 +154,7 @@ def best_on_dev(contest: Contest, figure: str, context: int) -> Group:
         mean = statistics.mean(figures) if figures else -math.inf
         return mean, -steps_to_learn(group, figure)
 
-    return max(_attention(contest, context), key=scored)
+    return max(attentions(contest, context), key=scored)
 
 
 def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Group | None:
@@ -165,7 +165,7 @@ def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Gr
         assert summary is not None
         return -math.inf if summary.mean is None else summary.mean
 
-    every = _attention(contest, ours.context)
+    every = attentions(contest, ours.context)
     tested = [one for one in every if len(one.by_seed(figure, context)) >= ENOUGH_SEEDS]
     return max(tested, key=scored, default=None)
 
@@ -185,7 +185,8 @@ def learned_at(group: Group, figure: str) -> dict[int, float]:
     }
 
 
-def _attention(contest: Contest, context: int) -> list[Group]:
+def attentions(contest: Contest, context: int) -> list[Group]:
+    """Those that were trained at this length and are run in full."""
     return [g for g in contest.at(context) if g.mixer == BASELINE and complete(g)]
 
 
@@ -201,7 +202,7 @@ def within(
     body = []
     for contest, ours in found:
         context = ours.context
-        if not _attention(contest, context):
+        if not attentions(contest, context):
             continue
         other = best_on_dev(contest, figure, context)
         mine, theirs = ours.by_seed(figure, context), other.by_seed(figure, context)
@@ -209,14 +210,15 @@ def within(
         for group in (other, ours):
             row.append(text_of(group.summary(figure, context)))
         row.append(paired_difference(mine, theirs).summary.text())
-        row += [_steps(steps_to_learn(group, figure)) for group in (other, ours)]
+        row += [steps_text(steps_to_learn(group, figure)) for group in (other, ours)]
         body.append(row)
     head = [f"{figure}, {found[0][1].context} tokens", "best attention", "its", OURS, "difference"]
     head += ["its steps", f"steps of {OURS}"]
     return markdown_table(head, body) + "\n"
 
 
-def _steps(count: float) -> str:
+def steps_text(count: float) -> str:
+    """Steps as a cell of a table."""
     return f"{count:,.0f}" if math.isfinite(count) else "never"
 
 

@@ -15,7 +15,7 @@ same attention.
 import sys
 from pathlib import Path
 
-from beyond_table import OURS, best_on_dev, complete, read, within
+from beyond_table import OURS, attentions, best_on_dev, complete, read, within
 from exam_table import text_of
 from rule_counts_aside import RATE, RULES, TASK
 
@@ -57,10 +57,10 @@ def at_another_rate(root: Path = ROOT) -> dict[str, tuple[Group, Group]]:
     beside = {cell_of(contest): contest for contest, _ in read(root)}
     found = {}
     for contest in contests(read_runs(merged(records)).runs):
-        (group,) = contest.groups
         cell = cell_of(contest)
-        if complete(group) and cell in beside:
-            found[cell] = group, best_on_dev(beside[cell], "exact", group.context)
+        for group in filter(complete, contest.groups):
+            if cell in beside and attentions(beside[cell], group.context):
+                found[cell] = group, best_on_dev(beside[cell], "exact", group.context)
     return dict(sorted(found.items()))
 
 

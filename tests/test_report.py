@@ -881,7 +881,7 @@ def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> N
     for other in (made(3, "b" * 64), made(3, "b" * 64, rate=0.01), made(1, "0" * 64)):
         read, code = read_runs([*alike, other]), other["source"][:8]
         assert read.notes == (
-            "recite, delta, trained at 64: runs of 2 versions of its code stand apart "
+            "recite, delta: runs of 2 versions of its code stand apart "
             f"(seed 1, 2 by aaaaaaaa; seed {other['spec']['seed']} by {code}), each named by its "
             "code; delete the folders of those that are out of date",
         )
@@ -890,6 +890,9 @@ def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> N
         assert seeds == {
             "delta, code aaaaaaaa": [1, 2], f"delta, code {code}": [other["spec"]["seed"]],
         }  # fmt: skip
+    assert spoken("attention, positions none, code aaaaaaaa") == (
+        "attention, no positions, code aaaaaaaa"
+    )
     failed = made(3, "b" * 64, status="failed")
     assert read_runs([*alike, failed, made(3, "b" * 64, task="apply")]).notes == ()
 

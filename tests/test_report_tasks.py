@@ -69,7 +69,13 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     monkeypatch.chdir(tmp_path)
     file, named = tmp_path / "mine.py", "mine.py:Mine"
     file.write_text("class Mine: ...\n")
-    made = {**proof(), "named": named, "options": {}, "file_code": code_of_file(file)}
+    made = {
+        **proof(),
+        "named": named,
+        "options": {},
+        "file": str(file),
+        "file_code": code_of_file(file),
+    }
     runs = [record("delta", task=named, task_options={})]
     # What is no code may change, and a folder without the file tells nothing.
     for change in (lambda: None, lambda: file.write_text("class Mine: ...  # mine\n"), file.unlink):
@@ -80,7 +86,7 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     assert rows(runs, [made])[0][2] == f"passes, but {named} has changed since: {command}"
     table, _, _ = certificates(read_runs(runs).runs, [made], "")
     assert table.meaning.startswith("0 of ")
-    anew = {**proof(examples=100), **{key: made[key] for key in ("named", "options")}}
+    anew = {**proof(examples=100), **{key: made[key] for key in ("named", "options", "file")}}
     anew["file_code"] = code_of_file(file)
     assert rows(runs, [made, anew])[0][2] == "passes"
 

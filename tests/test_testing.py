@@ -12,7 +12,7 @@ from rulekeep.testing import check_task
 
 def failed(cls: type[SampledTask], **options: Any) -> set[str]:
     options = {"examples": 1000, **options}
-    return {row.property for row in check_task(cls, **options) if not row.passed}
+    return {row.property for row in check_task(cls, **options) if row.passed is False}
 
 
 @pytest.mark.parametrize("task", [Recite, Apply, Override, Recall])
@@ -93,6 +93,21 @@ class Near(Broken):
         return sample
 
 
+class NearAndWider(Near):
+    """What is asked for begins a token after `answer_start`, and ends early in a tenth of rows."""
+
+    def spoil(self, sample, streams, split):
+        sample = super().spoil(sample, streams, split)
+        tables = {
+            name: np.pad(getattr(sample, name), ((0, 0), (1, 0)))
+            for name in ("supervised", "rule", "first_mention", "item", "prohibition", "step")
+        }
+        tables["chance"] = np.pad(sample.chance, ((0, 0), (1, 0)), constant_values=1)
+        tables["source"] = np.pad(sample.source, ((0, 0), (1, 0)), constant_values=-1)
+        tables["supervised"][::10, -1] = False
+        return sample._replace(answer_start=sample.answer_start - 1, **tables)
+
+
 class NearAndGiven(Near):
     """In a tenth of the rows the end of the answer is given and not asked for."""
 
@@ -164,6 +179,13 @@ class OfOtherWords(Broken):
         return sample._replace(rule_words=self.rule_words)
 
 
+class FailingLate(Broken):
+    def spoil(self, sample, streams, split):
+        if split == "train" and sample.tokens.sum() % 7 == 0:
+            raise ValueError("late")
+        return sample
+
+
 class Failing(Broken):
     def spoil(self, sample, streams, split):
         return sample._replace(rule=sample.no_such_field)
@@ -184,6 +206,9 @@ class Failing(Broken):
         (Near, "readers without memory stay at chance"),
         (NearAndGiven, "no source stands in the last 33 tokens before the answer"),
         (NearAndGiven, "readers without memory stay at chance"),
+        (NearAndWider, "no source stands in the last 33 tokens before the answer"),
+        (NearAndWider, "readers without memory stay at chance"),
+        (FailingLate, "the task's own code runs"),
         (Restated, "decoys say nothing of the rules"),
         (RestatedAsAFiller, "decoys say nothing of the rules"),
         (RestatedWithoutAList, "decoys say nothing of the rules"),

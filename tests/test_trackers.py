@@ -67,7 +67,13 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert [e.step for e in losses] == [25, 50]
     assert losses[0].value == 1.5
     assert math.isnan(losses[1].value)
-    # Taken up again at step 50: what the first attempt told of it is told once.
+    # Taken up again, an attempt that ends before it tells anything takes nothing away.
+    cut_off = tracker("tensorboard", tmp_path)
+    cut_off.start("x", {})
+    cut_off.finish("failed", {})
+    again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
+    assert [e.step for e in again] == [25, 50]
+    # Taken up at step 50, what the first attempt told of it is told once.
     taken_up = tracker("tensorboard", tmp_path)
     taken_up.start("x", {})
     for step in (50, 75):

@@ -18,8 +18,9 @@ With d_i the right answers of example i less their chance, and c_i their number,
     excess + z(1 - 0.05 / m) · √n · sd(d_i - excess · c_i) / Σc
 
 The examples are the units, since answers of one example are not independent. A task passes at
-a context when the bound of every local reader is at most 0.02 (m counts these only), and chance
-is not stated too high: of the readers of the answer so far, one has a bound of -0.02 or more.
+a context when the bound of every local reader is at most 0.02 (m counts these only). Where no
+reader of the answer so far comes within 0.02 of chance, that is said: one that is stated too high
+hides a leak.
 
     >>> certify(Recite(), 256).passed
     True
@@ -39,7 +40,7 @@ from sklearn.tree import DecisionTreeClassifier
 from rulekeep.registry import failure_line
 from rulekeep.sample_form import said_of_sample
 from rulekeep.specs import UsageError
-from rulekeep.tasks import Sample, SampledTask, Split
+from rulekeep.tasks import Role, Sample, SampledTask, Split
 
 WINDOWS = (1, 4, 16, 32)
 LEVEL = 0.95
@@ -98,10 +99,7 @@ class Reading(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """The readings at one context; `passed` when no local reader may be far above chance.
-
-    Nor far below it, with all who know the answer so far: what is stated would hide a leak.
-    """
+    """The readings at one context; `passed` when every local reader's bound is small enough."""
 
     readings: tuple[Reading, ...]
     examples: int
@@ -109,8 +107,8 @@ class Certificate(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether chance may be where it is stated, and no local reader above it."""
-        return not self.overstates and all(one.passed is not False for one in self.readings)
+        """Whether no local reader may be above chance by more than the most allowed."""
+        return all(reading.passed is not False for reading in self.readings)
 
     @property
     def so_far(self) -> Reading:
@@ -118,8 +116,11 @@ class Certificate(NamedTuple):
         return max((r for r in self.readings if r.reader in SO_FAR), key=lambda r: r.excess)
 
     @property
-    def overstates(self) -> bool:
-        """Whether nobody who knows the answer so far comes near the chance that is stated."""
+    def is_chance_out_of_reach(self) -> bool:
+        """Whether nobody who knows the answer so far comes near the chance that is stated.
+
+        It may be too high, or follow from what these readers do not learn: which words are used up.
+        """
         return self.so_far.bound < -MOST_EXCESS
 
     @property
@@ -130,6 +131,10 @@ class Certificate(NamedTuple):
 
 
 Predict = Callable[[Cell, Cell], np.ndarray]
+
+
+class SampleError(UsageError):
+    """What a task draws is no sample, or its own code fails."""
 
 
 class _Reader(NamedTuple):
@@ -146,12 +151,12 @@ def certify(
     """Trains every local reader on `examples` of train and scores it on as many of test.
 
     Raises:
-        UsageError: at this context every answer's source stands in a local reader's window, or
-            the task draws what is no sample.
+        UsageError: at this context every answer's source stands in a local reader's window.
+        SampleError: the task draws what is no sample.
     """
-    widest, words = max(windows), len(task.vocabulary)
+    widest = max(windows)
     train, test = (
-        look(draw(task, split, context, examples, seed), words, widest, task.answer_length)
+        look(draw(task, split, context, examples, seed), len(task.vocabulary), widest)
         for split in ("train", "test")
     )
     if not test.cells:
@@ -185,7 +190,7 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
     """Examples in pieces that fit in memory at any context.
 
     Raises:
-        UsageError: the task's own code fails, or draws what is no sample.
+        SampleError: the task's own code fails, or draws what is no sample.
     """
     # Two at least: one alone does not tell where the answers of the others stand.
     step = max(2, _CHUNK_TOKENS // context)
@@ -197,26 +202,21 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"task {task.name!r}, split {split}: {failure_line(error)}") from None
+            said = failure_line(error)
         if said is not None:
-            raise UsageError(f"task {task.name!r}, split {split}: {said}")
+            raise SampleError(f"task {task.name!r}, split {split}: {said}")
         yield piece
 
 
-def look(
-    samples: Iterator[Sample], words: int, widest: int, answer_length: int | None = None
-) -> Seen:
-    """What stands before each first use of a rule: in the window, in all, in the answer so far.
-
-    An answer of `answer_length` tokens at the end stands in one piece, whatever of it is asked.
-    """
+def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
+    """What stands before each first use of a rule: in the window, in all, in the answer so far."""
     parts: defaultdict[int, list[Cell]] = defaultdict(list)
     whole_parts: defaultdict[int, list[Cell]] = defaultdict(list)
     digest, first_row = hashlib.sha256(), 0
     cells_of = None
     for sample in samples:
         if cells_of is None:
-            one = in_one_piece(sample, answer_length)
+            one = in_one_piece(sample)
             cells_of = _cells_of_one_answer if one else _cells_of_scattered_answers
         digest.update(np.ascontiguousarray(sample.tokens).tobytes())
         n, context = sample.tokens.shape
@@ -243,10 +243,18 @@ def look(
     return Seen(first_row, words, joined, whole, digest.hexdigest())
 
 
-def in_one_piece(sample: Sample, answer_length: int | None) -> bool:
-    """Whether the answer stands at the end, and not in parts among other words."""
-    same: bool = (sample.supervised == sample.supervised[0]).all()
-    return same or sample.answers.shape[1] == answer_length
+def in_one_piece(sample: Sample) -> bool:
+    """Whether answers stand together, and not among other words, in other places in each row.
+
+    What of an answer is given, or ends it early, makes no pieces of it.
+    """
+    asked = sample.supervised
+    if (asked == asked[0]).all():
+        return True
+    after_first = np.logical_or.accumulate(asked, axis=1)
+    before_last = np.logical_or.accumulate(asked[:, ::-1], axis=1)[:, ::-1]
+    others = sample.roles[:, sample.answer_start :] != Role.ANSWER
+    return not bool((after_first & before_last & others).any())
 
 
 def _cells_of_one_answer(sample: Sample, widest: int) -> Iterator[tuple[int, Cell, np.ndarray]]:
@@ -270,7 +278,7 @@ def _cells_of_scattered_answers(
     n = len(sample.tokens)
     count = sample.first_mention.sum(axis=1)
     # The first use of each row, then the second: a row may have fewer than another.
-    at = np.zeros((n, int(count.max(initial=0))), dtype=np.int64)
+    at = np.full((n, int(count.max(initial=0))), sample.answer_start)
     at[row, np.arange(len(row)) - (np.cumsum(count) - count)[row]] = place + sample.answer_start
     values = np.take_along_axis(sample.tokens, at, axis=1)
     padded = np.pad(sample.tokens, ((0, 0), (widest, 0)))

@@ -83,7 +83,8 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
         said = repr(found.shortest_context)
         raise UsageError(f"task {name!r}: its shortest_context is {said}, must be a whole number")
     words = found.vocabulary
-    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+    is_list = isinstance(words, (list, tuple)) and words
+    if not (is_list and all(isinstance(word, str) for word in words)):
         raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
     return made
 

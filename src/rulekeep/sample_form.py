@@ -76,7 +76,7 @@ def said_of_rule_words(sample: Sample) -> str | None:
 
 def said_of_first_uses(sample: Sample) -> str | None:
     """That first uses are no answers, or of nothing that stands before; or chance is no chance."""
-    off = ~((sample.chance > 0) & (sample.chance <= 1))
+    off = ~((sample.chance > 0) & (sample.chance <= 1)) & sample.supervised
     if off.any():
         return f"chance: {sample.chance[off][0]}, must be above 0 and at most 1"
     first = sample.first_mention

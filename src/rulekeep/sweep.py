@@ -9,6 +9,7 @@ that runs it, so each run happens once.
     >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
 """
 
+import errno
 import hashlib
 import importlib
 import json
@@ -155,8 +156,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         with suppress(OSError):
             if is_new:
                 root.rmdir()
-        if isinstance(error, OSError):
-            # A disk that is full by now.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = error.filename or root
             raise UsageError(
                 f"{where}: cannot be written ({error.strerror}); make room or name another folder"

@@ -111,11 +111,12 @@ class _TensorBoard(Tracker):
         self._writer.flush()
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
-        self._open(self._last)
+        # An attempt that has told nothing takes nothing away.
+        self._open(None)
         self._writer.add_text("end", _indented({"status": status, **summary}), self._last)
         self._writer.close()
 
-    def _open(self, step: int) -> None:
+    def _open(self, step: int | None) -> None:
         if self._writer is not None:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -123,7 +124,7 @@ class _TensorBoard(Tracker):
         # What an interrupted attempt told of this step and later ones is told again.
         self._writer = SummaryWriter(str(self._folder), purge_step=step)
         # A code block: what a user names is text, not Markdown.
-        self._writer.add_text("spec", self._spec, step)
+        self._writer.add_text("spec", self._spec, step or 0)
 
 
 @final

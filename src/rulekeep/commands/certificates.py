@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rulekeep import sources
@@ -42,13 +43,13 @@ def table(made: Certificate) -> str:
 def verdict(made: Certificate) -> str:
     """One line: whether it passes, and by which reader it does not."""
     if made.passed:
-        return f"passes: every local reader's bound is at most {MOST_EXCESS}"
-    if made.overstates:
-        best = made.so_far
-        return (
-            f"FAILS: chance is stated as {best.chance:.3f}, and who knows the answer so far is "
-            f"right {best.retention:.3f} of the time: state what that gives away"
-        )
+        said, best = f"passes: every local reader's bound is at most {MOST_EXCESS}", made.so_far
+        if made.is_chance_out_of_reach:
+            said += (
+                f"; but chance is stated as {best.chance:.3f}, and no reader of the answer so far "
+                f"is right more than {best.retention:.3f} of the time: is it too high?"
+            )
+        return said
     worst = max(
         (reading for reading in made.readings if reading.passed is False),
         key=lambda reading: reading.excess,
@@ -61,7 +62,11 @@ def verdict(made: Certificate) -> str:
 
 
 def task_record(
-    name: str, task: SampledTask, made: Mapping[int, Certificate], seed: int
+    name: str,
+    task: SampledTask,
+    made: Mapping[int, Certificate],
+    seed: int,
+    of_file: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The record of a sampled task's certificates, one for each context."""
     return {
@@ -86,7 +91,7 @@ def task_record(
             }
             for context, one in made.items()
         ],
-        **_of_file(name),
+        **of_file,
         **_made_by(type(task)),
     }
 
@@ -130,10 +135,12 @@ def file_name(record: Mapping[str, Any]) -> str:
     return re.sub(r"[^\w.-]", "_", name) + ".json"
 
 
-def _of_file(name: str) -> dict[str, str]:
-    """The code of a task's own file, so that a report can tell when it has changed."""
+def of_file(name: str) -> dict[str, str]:
+    """A task's own file and its code, so that a report can tell when that has changed."""
     place = Path(name.rpartition(":")[0])
-    return {"file_code": sources.code_of_file(place)} if place.suffix == ".py" else {}
+    if place.suffix != ".py":
+        return {}
+    return {"file": str(place.absolute()), "file_code": sources.code_of_file(place)}
 
 
 def _made_by(task: type[Task]) -> dict[str, Any]:

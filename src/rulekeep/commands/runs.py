@@ -197,7 +197,7 @@ def _carry_out(
         say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
-        say(f"{total} runs to make in {root}")
+        say(f"{len(planned.jobs)} runs to make in {root}")
     records = {record["id"]: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:

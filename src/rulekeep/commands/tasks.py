@@ -87,7 +87,8 @@ def _certify_sampled(
     from rulekeep.certificate import certify as certificate_of
     from rulekeep.commands import certificates
 
-    made = {}
+    # Before hours of drawing, in which it may be edited.
+    made, code = {}, certificates.of_file(name)
     try:
         for length in contexts:
             made[length] = one = certificate_of(task, length, examples=count, seed=seed)
@@ -100,7 +101,7 @@ def _certify_sampled(
     finally:
         # Minutes a length: those that are done are kept, whatever ends it.
         if made:
-            record = certificates.task_record(name, task, made, seed)
+            record = certificates.task_record(name, task, made, seed, code)
             _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
 

@@ -274,6 +274,9 @@ def spoken(label: str) -> str:
 
     A name with a comma in it that is none of ours stays as it is.
     """
+    label, told_apart, code = label.partition(", code ")
+    if told_apart:
+        return f"{spoken(label)}{told_apart}{code}"
     name, *parts = label.split(", ")
     if any(" " not in part for part in parts):
         return label

@@ -39,7 +39,8 @@ class Certified(NamedTuple):
     seed: int | None
     data_hash: str
     source: str
-    # Of the task's own file; empty for one that has none.
+    # The task's own file and its code; empty for one that has none.
+    file: str
     file_code: str
 
     @property
@@ -184,11 +185,11 @@ def _weight(made: Certified) -> tuple[bool, bool, int]:
 
 
 def _is_stale(made: Certified) -> bool:
-    """Whether the task's own file, where it stands as it was named, has other code by now."""
-    if not made.file_code:
-        return False
+    """Whether the task's own file, where it still stands, has other code by now."""
+    file = Path(made.file)
     try:
-        return code_of_file(Path(made.asked.task.rpartition(":")[0])) != made.file_code
+        is_there = file.suffix == ".py" and file.is_file()
+        return is_there and code_of_file(file) != made.file_code
     except (OSError, ValueError, SyntaxError):
         return False
 
@@ -207,7 +208,7 @@ def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
                     asked, context, row.get("passed") is True, readers,
                     _whole(row.get("examples")), _whole(record.get("seed")),
                     one_line(row.get("data_hash"), 64), one_line(record.get("source"), 16),
-                    one_line(record.get("file_code"), 16),
+                    str(record.get("file", "")), one_line(record.get("file_code"), 16),
                 )
             )  # fmt: skip
     if not isinstance(rows, list) or len(found) < len(rows):

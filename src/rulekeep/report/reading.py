@@ -151,8 +151,11 @@ def name(value: object, missing: str) -> str:
     text = one_line(whole, len(whole) + 1)
     if len(text) > _NAME_LENGTH or "\ufffd" in text:
         digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        # Its end too: of a plug-in that is the class.
-        text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
+        if len(text) <= _NAME_LENGTH - 8:
+            text = f"{text}…{digest}"
+        else:
+            # Its end too: of a plug-in that is the class.
+            text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
     return text or missing
 
 
@@ -198,26 +201,25 @@ def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
     Figures of a mechanism before and after it was changed are no seeds of one.
     """
-    made: dict[tuple[str, str, int], dict[str, set[int]]] = {}
+    made: dict[tuple[str, str], dict[str, set[int]]] = {}
     for run in runs:
         if run.is_result:
-            by_source = made.setdefault((run.task, run.label, run.context), {})
+            by_source = made.setdefault((run.task, run.label), {})
             by_source.setdefault(_code(run), set()).add(run.seed)
     several = {cell: by_source for cell, by_source in made.items() if len(by_source) > 1}
     return [
         _with(run, label=f"{run.label}, code {_code(run)}")
-        if (run.task, run.label, run.context) in several
+        if (run.task, run.label) in several
         else run
         for run in runs
     ], [
-        f"{task}, {label}, trained at {context}: runs of {len(by_source)} versions of its code "
-        "stand apart ("
+        f"{task}, {label}: runs of {len(by_source)} versions of its code stand apart ("
         + "; ".join(
             f"seed {', '.join(map(str, sorted(seeds)))} by {source}"
             for source, seeds in by_source.items()
         )
         + "), each named by its code; delete the folders of those that are out of date"
-        for (task, label, context), by_source in several.items()
+        for (task, label), by_source in several.items()
     ]
 
 

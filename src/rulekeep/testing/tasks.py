@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rulekeep.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
+from rulekeep.certificate import MOST_EXCESS, Certificate, SampleError, certify, in_one_piece
 from rulekeep.registry import build_task, failure_line
 from rulekeep.sample_form import (
     TABLES,
@@ -73,7 +73,7 @@ def check_task(
         rows += _deterministic(task, length, seed, sample)
         rows += _masks(task, length, sample)
         if all(row.passed for row in rows):
-            rows += _sources(task, sample)
+            rows += _sources(sample)
             rows.append(_disjoint(cls, task, options, length, seed))
             if said_of_sample(task, sample, DRAWN, length) is None:
                 made = certify(task, length, examples=examples, seed=seed)
@@ -83,8 +83,10 @@ def check_task(
         else:
             # Where tables do not fit, the rest would only say so in other words.
             rows.append(Row("sources, splits, chance, certificate", None, _NOT_LOOKED_AT))
-    except UsageError:
-        raise
+    except UsageError as error:
+        if not isinstance(error, SampleError):
+            raise
+        rows.append(Row("the task's own code runs", False, str(error)))
     except Exception as error:
         rows.append(Row("the task's own code runs", False, failure_line(error)))
     return rows
@@ -172,7 +174,7 @@ def _nothing(what: str, said: str | None, held: str = "all are") -> Row:
     return Row(what, said is None, said or held)
 
 
-def _sources(task: SampledTask, sample: Sample) -> Iterator[Row]:
+def _sources(sample: Sample) -> Iterator[Row]:
     row, place = np.nonzero(sample.first_mention)
     source = sample.source[row, place]
     roles = sample.roles[row, source]
@@ -186,7 +188,7 @@ def _sources(task: SampledTask, sample: Sample) -> Iterator[Row]:
         "what stands at the source decides the answer", len(pairs) == words,
         f"{words} instructions lead to {len(pairs)} answers",
     )  # fmt: skip
-    if in_one_piece(sample, task.answer_length):
+    if in_one_piece(sample):
         near = source >= sample.answer_start - CLEAR_TOKENS
         what = f"no source stands in the last {CLEAR_TOKENS} tokens before the answer"
         yield _none(what, near, "do")
@@ -202,9 +204,12 @@ def _apart(sample: Sample) -> Row:
     n, size = len(sample.tokens), int(sample.tokens.max()) + 1
     row, at = np.nonzero(sample.roles == Role.RULE)
     rules = row * size + sample.tokens[row, at]
-    words = sample.tokens[row, at] if sample.rule_words is None else sample.rule_words.tokens
-    # Whatever role it is given.
-    is_decoy = np.isin(sample.tokens, words) & (sample.roles != Role.RULE)
+    # Of the words of rules whatever has another role; where no list says which they are, what has
+    # none: a request may name a rule, and an item be one of its words.
+    if sample.rule_words is not None:
+        is_decoy = np.isin(sample.tokens, sample.rule_words.tokens) & (sample.roles != Role.RULE)
+    else:
+        is_decoy = np.isin(sample.tokens, sample.tokens[row, at]) & (sample.roles == Role.PLAIN)
     is_decoy |= sample.roles == Role.DECOY_RULE
     is_decoy[:, sample.answer_start :] = False
     row, at = np.nonzero(is_decoy)
@@ -298,7 +303,7 @@ def _certificate(made: Certificate, context: int) -> Row:
     few = ": too few, ask for more" if made.too_few else ""
     return Row(
         "readers without memory stay at chance",
-        worst.passed,
+        made.passed,
         f"{worst.reader} at {context:,}: {worst.excess:+.4f} above chance, "
         f"bound {worst.bound:.4f}, at most {MOST_EXCESS}; {made.examples:,} examples{few}",
     )
