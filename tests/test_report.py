@@ -873,7 +873,8 @@ def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_i
 
 def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> None:
     def made(seed: int, source: str, **how: Any) -> dict[str, Any]:
-        return {**record("delta", seed, **how), "source": source}
+        one = record("delta", seed, **how)
+        return {**one, "source": source, "id": f"{source[:4]}{one['id']}"}
 
     alike = [made(seed, "a" * 64) for seed in (1, 2)]
     assert read_runs(alike).notes == ()

@@ -618,6 +618,77 @@ def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch)
     ) in unwrapped(EVIDENCE)
 
 
+def test_what_training_at_1028_tokens_changes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The attention is named by where it stands in the project.
+    monkeypatch.chdir(ROOT)
+    table, beyond = script("longer_training"), script("beyond_table")
+    evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
+    assert table.page() in EVIDENCE.read_text()
+    cells = {
+        beyond.task_of(contest): (ours, beyond.best_on_dev(contest, "retention", 1028))
+        for contest, ours in beyond.read(table.ROOT)
+    }
+    ours, theirs = cells["recite, marked"]
+    more = [
+        paired_difference(ours.by_seed("retention", at), theirs.by_seed("retention", at)).summary
+        for at in (1028, 4096)
+    ]
+    assert more[0].low < 0 < more[1].low
+    early_ours, early_theirs = (one.by_seed("retention", 1028) for one in cells["recite, early"])
+    at_early = paired_difference(early_ours, early_theirs).summary
+    at_first, at_last = (ours.summary("retention", at).mean for at in (1028, 4096))
+    assert (
+        f"At 1,028 tokens `sparse_delta` retains {at_first:.3f} of marked rules, which is not "
+        f"shown to be more, {more[0].text()}; at 4,096 it keeps {more[1].text()} more of them. "
+        f"Of early ones the difference is {at_early.text()} at 1,028"
+    ) in evidence
+    marked, early = (
+        cells[f"recite, {placement}"][1].summary("retention", 4096).mean
+        for placement in ("marked", "early")
+    )
+    shorter = {
+        beyond.task_of(contest): beyond.best_on_test(contest, mine, "retention", 4096)
+        for contest, mine in beyond.read(*beyond.FOLDERS)
+    }
+    before = [
+        shorter[f"recite, {placement}"].summary("retention", 4096).mean
+        for placement in ("marked", "early")
+    ]
+    assert (
+        f"{marked:.3f} of marked rules and {early:.3f} of early ones, there {before[0]:.3f} and "
+        f"{before[1]:.3f} at most."
+    ) in evidence
+    assert (
+        f"keeps more at 4,096: {marked:.3f} of marked rules, where it kept {before[0]:.3f} at "
+        f"most; `sparse_delta` keeps {at_last:.3f}"
+    ) in readme
+    assert f"it keeps {marked:.3f} of `recite`'s marked rules at 4,096" in unwrapped(FINDINGS)
+
+
+def test_longer_training_is_the_exams_for_a_cluster_in_a_quarter_of_its_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    table = script("longer_training")
+    asked = [spec.model_dump(mode="json") for spec in table.sweep([])]
+    whole = PRESETS["exam-long"]([], mixers=(table.OURS, *table.MIXERS))
+    usual = [spec.model_dump(mode="json") for spec in whole if spec.task == "recite"]
+    for one, other in zip(asked, usual, strict=True):
+        assert 4 * one.pop("steps") == other.pop("steps")
+        assert one.pop("test_contexts") == [at for at in other.pop("test_contexts") if at <= 4096]
+        assert one == other
+
+
+# `apply` with 2 rules, in the preset's grid, has few: planning says so.
+@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
+def test_eight_rules_aside_are_the_grids_runs_with_other_seeds_and_placements() -> None:
+    aside = [spec.model_dump(mode="json") for spec in script("rule_counts_aside").sweep()]
+    grid = [spec.model_dump(mode="json") for spec in PRESETS["rule-counts"]([])]
+    for one in aside:
+        one["seed"], one["task_options"]["placement"] = 1, "marked"
+        assert one in grid
+
+
 def test_what_our_memory_has_more_than_the_best_attention_is_said_and_corrected() -> None:
     table = script("beyond_table")
     found = table.read(*table.FOLDERS)
