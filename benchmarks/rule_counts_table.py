@@ -67,7 +67,7 @@ def at_another_rate(root: Path = ROOT) -> dict[str, tuple[Group, Group]]:
 def _aside_table(root: Path) -> str:
     head, body = [f"{OURS} at a rate that dev did not choose", "rate"], []
     for figure in FIGURES:
-        head += [f"{figure}", "difference to attention"]
+        head += [figure, "difference to attention"]
     head.append(f"{FIGURES[-1]}, seeds 1 to 5")
     for cell, (ours, theirs) in at_another_rate(root).items():
         row = [cell, f"{ours.rate:.3g}"]

@@ -37,8 +37,7 @@ from sklearn.naive_bayes import CategoricalNB, MultinomialNB
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
-from rulekeep.registry import failure_line
-from rulekeep.sample_form import said_of_sample
+from rulekeep.sample_form import whole_sample
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample, SampledTask, Split
 
@@ -133,10 +132,6 @@ class Certificate(NamedTuple):
 Predict = Callable[[Cell, Cell], np.ndarray]
 
 
-class SampleError(UsageError):
-    """What a task draws is no sample, or its own code fails."""
-
-
 class _Reader(NamedTuple):
     """The last `k` tokens it sees (all of the context if None), and how it answers."""
 
@@ -193,19 +188,10 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
         SampleError: the task's own code fails, or draws what is no sample.
     """
     # Two at least: one alone does not tell where the answers of the others stand.
-    step = max(2, _CHUNK_TOKENS // context)
+    step, named = max(2, _CHUNK_TOKENS // context), f"task {task.name!r}, split {split}"
     for start in range(0, n, step):
         count = min(step, n - start)
-        try:
-            piece = task.sample(split, context, count, seed=seed, start=start)
-            said = said_of_sample(task, piece, count, context)
-        except UsageError:
-            raise
-        except Exception as error:
-            said = failure_line(error)
-        if said is not None:
-            raise SampleError(f"task {task.name!r}, split {split}: {said}")
-        yield piece
+        yield whole_sample(named, task, split, context, count, seed=seed, start=start)
 
 
 def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:

@@ -6,7 +6,14 @@ instead of by whatever trips over it first.
 
 import numpy as np
 
-from rulekeep.tasks import Role, Sample, SampledTask
+from rulekeep.registry import failure_line
+from rulekeep.specs import UsageError
+from rulekeep.tasks import Role, Sample, SampledTask, Split
+
+
+class SampleError(UsageError):
+    """What a task draws is no sample, or its own code fails."""
+
 
 # Of a sample, what has a row for each example.
 TABLES = [name for name in Sample._fields if name not in ("answer_start", "rule_words")]
@@ -96,3 +103,24 @@ def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> s
         return ", ".join(found)
     said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
     return said or said_of_first_uses(sample) or said_of_rule_words(sample)
+
+
+def whole_sample(
+    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, start: int
+) -> Sample:
+    """What `task.sample` gives, once its form is looked at; `named` is what messages call it.
+
+    Raises:
+        UsageError: a value is out of its range.
+        SampleError: the task's own code fails, or draws what is no sample.
+    """
+    try:
+        sample = task.sample(split, context, n, seed=seed, start=start)
+        said = said_of_sample(task, sample, n, context)
+    except UsageError:
+        raise
+    except Exception as error:
+        said = failure_line(error)
+    if said is not None:
+        raise SampleError(f"{named}: {said}")
+    return sample

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rulekeep import sources
@@ -66,9 +65,9 @@ def task_record(
     task: SampledTask,
     made: Mapping[int, Certificate],
     seed: int,
-    of_file: Mapping[str, str] = MappingProxyType({}),
+    code: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The record of a sampled task's certificates, one for each context."""
+    """The record of a sampled task's certificates, one for each context; `code` is `of_file`'s."""
     return {
         "kind": "certificate",
         "task": task.name,
@@ -91,7 +90,7 @@ def task_record(
             }
             for context, one in made.items()
         ],
-        **of_file,
+        **code,
         **_made_by(type(task)),
     }
 

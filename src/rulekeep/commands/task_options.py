@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.commands.console import say
-from rulekeep.registry import build_task, failure_line, load_task, nearest
-from rulekeep.sample_form import said_of_sample
+from rulekeep.registry import build_task, load_task, nearest
+from rulekeep.sample_form import whole_sample
 from rulekeep.specs import UsageError, scalar
 from rulekeep.tasks import (
     Article,
@@ -131,13 +131,6 @@ def draw_pieces(
     step = max(1, piece_tokens // context) if context > 0 else 1
     for start in range(0, max(1, n), step):
         count = min(step, n - start)
-        try:
-            piece = task.sample(split, context, count, seed=seed, start=start)
-            said = said_of_sample(task, piece, count, context)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(f"task {asked.name!r}: {failure_line(error)}") from None
-        if said is not None:
-            raise UsageError(f"task {asked.name!r}: {said}")
-        yield piece
+        yield whole_sample(
+            f"task {asked.name!r}", task, split, context, count, seed=seed, start=start
+        )

@@ -39,9 +39,7 @@ class Certified(NamedTuple):
     seed: int | None
     data_hash: str
     source: str
-    # The task's own file and its code; empty for one that has none.
-    file: str
-    file_code: str
+    is_stale: bool
 
     @property
     def worst(self) -> Reader:
@@ -80,10 +78,9 @@ def certificates(
                 said = f"no certificate: {_command(asked, missing, folder)}"
                 rows.append((*place, Cell(said), *[Cell(MISSING)] * 7))
                 continue
-            stale = _is_stale(made)
-            certified += made.passed and not stale
+            certified += made.passed and not made.is_stale
             said = "passes" if made.passed else "FAILS"
-            if stale:
+            if made.is_stale:
                 said += (
                     f", but {asked.task} has changed since: {_command(asked, [context], folder)}"
                 )
@@ -181,15 +178,15 @@ def _figures(*values: float) -> list[Cell]:
 
 
 def _weight(made: Certified) -> tuple[bool, bool, int]:
-    return (not _is_stale(made), not made.passed, made.examples or 0)
+    return (not made.is_stale, not made.passed, made.examples or 0)
 
 
-def _is_stale(made: Certified) -> bool:
+def _is_stale(record: Mapping[str, Any]) -> bool:
     """Whether the task's own file, where it still stands, has other code by now."""
-    file = Path(made.file)
+    file = Path(str(record.get("file", "")))
     try:
         is_there = file.suffix == ".py" and file.is_file()
-        return is_there and code_of_file(file) != made.file_code
+        return is_there and code_of_file(file) != record.get("file_code")
     except (OSError, ValueError, SyntaxError):
         return False
 
@@ -197,7 +194,7 @@ def _is_stale(made: Certified) -> bool:
 def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
     asked = filled(asked_of(record.get("named"), record.get("options")))
     rows = record.get("contexts")
-    found = []
+    found, stale = [], _is_stale(record)
     for row in rows if isinstance(rows, list) else ():
         row = row if isinstance(row, dict) else {}
         context = _whole(row.get("context"))
@@ -208,7 +205,7 @@ def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
                     asked, context, row.get("passed") is True, readers,
                     _whole(row.get("examples")), _whole(record.get("seed")),
                     one_line(row.get("data_hash"), 64), one_line(record.get("source"), 16),
-                    str(record.get("file", "")), one_line(record.get("file_code"), 16),
+                    stale,
                 )
             )  # fmt: skip
     if not isinstance(rows, list) or len(found) < len(rows):

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from rulekeep.certificate import MOST_EXCESS, Certificate, SampleError, certify, in_one_piece
+from rulekeep.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
 from rulekeep.registry import build_task, failure_line
 from rulekeep.sample_form import (
     TABLES,
+    SampleError,
     said_of_roles,
     said_of_rule_words,
     said_of_sample,
@@ -83,10 +84,10 @@ def check_task(
         else:
             # Where tables do not fit, the rest would only say so in other words.
             rows.append(Row("sources, splits, chance, certificate", None, _NOT_LOOKED_AT))
-    except UsageError as error:
-        if not isinstance(error, SampleError):
-            raise
+    except SampleError as error:
         rows.append(Row("the task's own code runs", False, str(error)))
+    except UsageError:
+        raise
     except Exception as error:
         rows.append(Row("the task's own code runs", False, failure_line(error)))
     return rows
