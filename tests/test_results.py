@@ -377,8 +377,9 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     ) in evidence
     assert (
         f"of `recite`'s at 4,096 tokens `gated_slots`, at twice the state, keep {kept[0]}, `delta` "
-        f"with a short convolution {said[0]}, `gated_delta` {said[1]}, and with five seeds no "
-        "difference in rules is shown."
+        f"with a short convolution {said[0]}, `gated_delta` without one {said[1]}, and with five "
+        "seeds no difference in rules is shown (in answers it is of `delta` alone: "
+        f"{whole[1]} wholly right, `sparse_delta` {whole[3]})."
     ) in readme
     assert (
         f"next best memory keeps {kept[1]}, `sparse_delta` {ours[1].retention[4096].text()}"
@@ -433,8 +434,8 @@ def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
     assert table.page(records) in EVIDENCE.read_text()
     theirs, ours = table.rows(records)
     assert (
-        f"`sparse_delta` keeps {ours.retention[4096].mean:.3f} at 4,096 tokens, attention with "
-        f"rotary positions {theirs.retention[4096].mean:.3f}, chance"
+        f"`sparse_delta` keeps {ours.retention[4096].mean:.3f} at 4,096 tokens in {ours.kib:.1f} "
+        f"KiB a layer, attention with rotary positions {theirs.retention[4096].mean:.3f}, chance"
     ) in unwrapped(ROOT / "README.md")
     low, chance = theirs.retention[4096].low, theirs.chance
     assert low <= chance <= theirs.retention[4096].high
