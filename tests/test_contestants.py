@@ -222,6 +222,16 @@ def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
     assert rate_runs(one, [*others, *records], BASE) == asked
 
 
+def test_a_rate_outside_the_grid_competes_with_nothing() -> None:
+    (one,) = contestants("delta")
+    losses = dict(zip(RATES, (1.0, 0.8, 0.9), strict=True))
+    specs = rate_runs(one, [], BASE)
+    records = [made(spec, losses[spec.learning_rate]) for spec in specs]
+    records.append(made(specs[0].model_copy(update={"learning_rate": 2e-2}), 0.5))
+    assert chosen_rate(one, records, BASE) == 3e-3
+    assert rate_runs(one, records, BASE) == specs
+
+
 def test_a_rate_that_diverged_never_wins() -> None:
     (one,) = contestants("delta")
     losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))

@@ -31,7 +31,9 @@ from rulekeep.explain.traces import (
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
 from rulekeep.model import LanguageModel, ModelState
-from rulekeep.report import write_report
+from rulekeep.report import merged, write_report
+from rulekeep.report.explained import explained as explained_runs
+from rulekeep.report.reading import read_runs
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
 from rulekeep.summary import wilson
@@ -570,6 +572,25 @@ def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     notes: list[str] = []
     assert explanations(tmp_path / "runs", notes) == []
     assert "run done: explain.json: not readable" in notes[0]
+
+
+def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
+    finished: Path,
+) -> None:
+    explained(finished)
+    explanation = read_explanation(finished / RECORD)
+    own = read_record(finished / "record.json")
+    other = {**own, "id": "other", "spec": {**own["spec"], "test_contexts": [64, 128]}}
+    for pair in ((own, other), (other, own)):
+        (run,) = read_runs(merged(pair)).runs
+        ((shown, _),), lost = explained_runs([run], [explanation])
+        assert (shown.id, lost) == (pair[0]["id"], [])
+    # Of a training that came out otherwise it says nothing.
+    look = {**own["history"][-1], "train_loss": 7.0}
+    apart = {**other, "history": [*own["history"][:-1], look]}
+    found, (lost,) = explained_runs(read_runs(merged([apart, own])).runs, [explanation])
+    assert found == []
+    assert lost.endswith("its run is not shown, left out")
 
 
 def test_names_in_an_explanation_stay_text_in_the_report(finished: Path, tmp_path: Path) -> None:

@@ -803,35 +803,102 @@ def test_a_model_has_one_name_wherever_it_stands_and_two_have_two() -> None:
     }
 
 
-def test_losses_at_several_lengths_are_one_of_a_seed() -> None:
-    records = [
-        record("delta", seed, context=at, rate=rate, dev_loss=loss + seed)
-        for seed in (1, 2)
-        for at, loss in ((64, 0.0), (128, 2.0))
-        for rate in (0.001, 0.003)
-    ]
-    records[-1].update(status="diverged", evaluations=[])
-    text = csv_text(contests(read_runs(records).runs))
-    first, second = (row for row in csv_rows(text) if row["table"] == "learning_rates")
-    # Seeds have 2 and 3 in the mean: an interval over two, not over four.
-    assert (first["mean"], first["seeds"], first["diverged"]) == ("2.5", "2", "0")
-    assert float(first["deviation"]) == pytest.approx(math.sqrt(0.5))
-    assert (second["mean"], second["seeds"], second["diverged"]) == ("2.0", "1", "1")
+def grid_of(found: list[Any]) -> list[dict[str, str]]:
+    return [row for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
 
 
-def test_seeds_that_lack_a_length_choose_no_rate() -> None:
-    losses = {(64, 1): (0.1, 1.0), (128, 1): (0.1, 1.0), (64, 2): (3.0, 1.2)}
+def test_each_training_length_has_a_rate_of_its_own() -> None:
     records = [
-        record("delta", seed, context=at, rate=rate, dev_loss=loss)
-        for (at, seed), by in losses.items()
+        record("delta", 1, context=at, rate=rate, dev_loss=loss)
+        for at, by in ((64, (0.9, 0.5)), (128, (0.6, 0.7)))
         for rate, loss in zip((0.001, 0.003), by, strict=True)
     ]
-    text = csv_text(contests(read_runs(records).runs))
-    grid = [row for row in csv_rows(text) if row["table"] == "learning_rates"]
-    assert [(float(row["mean"]), row["seeds"]) for row in grid] == [
-        (pytest.approx(0.1), "1"), (pytest.approx(1.0), "1")
+    # The other seeds at the rate that each length chose: over both lengths it would be 0.003.
+    records += [
+        record("delta", seed, context=at, rate=rate, dev_loss=1.0)
+        for at, rate in ((64, 0.003), (128, 0.001))
+        for seed in (2, 3, 4, 5)
+    ]
+    found = contests(read_runs(records).runs)
+    assert [(one.context, one.rate, len(one.runs)) for one in found[0].groups] == [
+        (64, 0.003, 5), (128, 0.001, 5),
     ]  # fmt: skip
+    assert [(row["trained_at"], row["learning_rate"], row["mean"]) for row in grid_of(found)] == [
+        ("64", "0.001", "0.9"), ("64", "0.003", "0.5"),
+        ("128", "0.001", "0.6"), ("128", "0.003", "0.7"),
+    ]  # fmt: skip
+    shown = tables.learning_rates(found)
+    assert [row[2].text for row in shown.rows] == ["64", "64", "128", "128"]
+
+
+def test_rates_compare_over_the_seeds_that_all_have_a_diverged_one_among_them() -> None:
+    losses = {1: (2.0, 3.0, 1.0), 2: (3.0, 4.0, None), 3: (0.1, None, None)}
+    records = [
+        record("delta", seed, rate=rate, dev_loss=loss)
+        for seed, by in losses.items()
+        for rate, loss in zip((0.001, 0.003, 0.01), by, strict=True)
+        if loss is not None
+    ]
+    records.append(record("delta", 2, rate=0.01, status="diverged"))
+    grid = grid_of(contests(read_runs(records).runs))
+    assert [(row["mean"], row["seeds"], row["diverged"]) for row in grid] == [
+        ("2.5", "2", "0"), ("3.5", "2", "0"), ("1.0", "1", "1"),
+    ]  # fmt: skip
+    assert float(grid[0]["deviation"]) == pytest.approx(math.sqrt(0.5))
     assert grid[0]["note"].startswith("chosen")
+
+
+def looked_at(one: Record, losses: dict[int, float]) -> Record:
+    """With these dev losses, by length."""
+    (dev, *tests) = one["evaluations"]
+    looks = [{**dev, "context": at, "val_loss": loss} for at, loss in losses.items()]
+    return {**one, "evaluations": [*looks, *tests]}
+
+
+def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
+    of_rate = {0.001: {64: 0.2, 256: 1.0}, 0.003: {256: 0.9}}
+    made = {
+        rate: record("delta", 1, context=256, rate=rate, test_contexts=[*losses])
+        for rate, losses in of_rate.items()
+    }
+    records = [looked_at(made[rate], losses) for rate, losses in of_rate.items()]
+    found = contests(read_runs(records).runs)
+    assert [(row["mean"], row["note"][:6]) for row in grid_of(found)] == [
+        ("1.0", ""), ("0.9", "chosen")
+    ]  # fmt: skip
+    # So for attention: which of its variants is compared with.
+    of_variant = {"none": {64: 0.2, 256: 1.0}, "rotary": {256: 0.9}}
+    records = [
+        looked_at(record("attention", 1, context=256, mixer_options={"positions": own}), losses)
+        for own, losses in of_variant.items()
+    ]
+    (contest,) = contests(read_runs(records).runs)
+    assert contest.baselines == {256: "attention, mixer positions rotary"}
+    # Rates that were looked at nowhere together choose nothing.
+    nowhere = [
+        looked_at(record("delta", 1, context=256, rate=rate), {at: 0.5})
+        for rate, at in ((0.001, 64), (0.003, 256))
+    ]
+    (contest,) = contests(read_runs(nowhere).runs)
+    assert contest.rates[0].problem == "no dev loss recorded at a length that all have"
+
+
+def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:
+    records = [record("delta", seed, {64: 0.9}) for seed in (1, 2, 3)]
+    records += [record("delta", 4, {64: 0.9}, status="diverged")]
+    records += [record("delta", 5, {64: 0.9, 256: 0.5})]
+    for one in records:
+        for row in one["evaluations"]:
+            del row["item_accuracy"]
+    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    assert sorted(group.by_seed("retention", 64)) == [1, 2, 3, 4, 5]
+    assert group.by_seed("retention", 256) == {5: 0.5}
+    # A figure that the task does not have is none, and not one that diverged.
+    assert group.by_seed("item_accuracy", 64) == {}
+    # Of a training that stands in two folders, what either asked for.
+    twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
+    (one,) = merged([{**twin, "evaluations": []} for twin in twins])
+    assert read_runs([one]).runs[0].test_contexts == (64, 256)
 
 
 def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:

@@ -239,6 +239,24 @@ def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(run, tmp_path: Path) -> None:
+    runs(tmp_path / "runs", [record()])
+    (own,) = (tmp_path / "runs").iterdir()
+    (tmp_path / "wrong").mkdir()
+    for folders, said in (
+        (("runs", "wrong"), "wrong: no run was planned in it"),
+        (("runs", f"runs/{own.name}"), f"runs/{own.name}: is the folder of one run"),
+        ((f"runs/{own.name}", "runs"), f"runs/{own.name}: is the folder of one run"),
+    ):
+        code, output, errors = run("report", *folders)
+        assert (code, output) == (2, b"")
+        assert errors.startswith(f"rulekeep: {said}")
+    # One with certificates alone has something to show.
+    write_record(tmp_path / "wrong" / "a.json", proof())
+    assert run("report", "runs", "wrong")[0] == 0
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_certificates_of_another_folder_can_be_named(run, tmp_path: Path) -> None:
     runs(tmp_path / "runs", [record()])
     (tmp_path / "proofs").mkdir()

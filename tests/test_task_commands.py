@@ -263,6 +263,23 @@ def test_certify_fails_a_leaking_task_of_ones_own(run, tmp_path: Path) -> None:
     assert "FAIL  readers without memory stay at chance" in output.decode()
 
 
+def test_a_task_with_options_that_are_no_text_has_its_certificate(run, tmp_path: Path) -> None:
+    (tmp_path / "sets.py").write_text(
+        "from rulekeep.tasks import Recite\n"
+        "class Options(Recite.options_type):\n"
+        "    layout: int = 1\n    kept: frozenset[int] = frozenset({3})\n"
+        "class Sets(Recite):\n    name = 'sets'\n    options_type = Options\n"
+    )
+    code, _, errors = run(
+        "certify", "sets.py:Sets", "--context", "64", "--examples", "100", "--out", "c"
+    )
+    assert "Traceback" not in errors
+    (path,) = (tmp_path / "c").iterdir()
+    assert path.name.startswith("sets-1-early-")
+    options = read_record(path)["options"]
+    assert (code, options["layout"], options["kept"]) == (1, 1, [3])
+
+
 KEYS = [
     "tokens", "answer_start", "rule_positions", "first_mention_positions", "item_positions",
     "instruction_positions", "decoy_positions", "chance", "chance_per_position",
@@ -497,3 +514,7 @@ def test_the_committed_certificates_are_of_examples_that_are_drawn_still(path: P
 def test_a_certificate_of_a_task_of_any_name_has_a_file_of_its_own() -> None:
     record = {"task": "mine/x y", "named": "m.py:X", "options": {}, "contexts": []}
     assert re.fullmatch(r"mine_x_y-[0-9a-f]{8}\.json", certificates.file_name(record))
+    long = {**record, "task": "mine" * 99, "options": {"layout": 1, "placement": ("a", "b")}}
+    assert re.fullmatch(r"(mine){25}-[0-9a-f]{8}\.json", certificates.file_name(long))
+    named = {**long, "task": "mine"}
+    assert re.fullmatch(r"mine-1-.*a.*b.*-[0-9a-f]{8}\.json", certificates.file_name(named))

@@ -37,7 +37,7 @@ from sklearn.naive_bayes import CategoricalNB, MultinomialNB
 from sklearn.neighbors import NearestNeighbors
 from sklearn.tree import DecisionTreeClassifier
 
-from rulekeep.sample_form import whole_sample
+from rulekeep.sample_form import whole_samples
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample, SampledTask, Split
 
@@ -189,9 +189,7 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
     """
     # Two at least: one alone does not tell where the answers of the others stand.
     step, named = max(2, _CHUNK_TOKENS // context), f"task {task.name!r}, split {split}"
-    for start in range(0, n, step):
-        count = min(step, n - start)
-        yield whole_sample(named, task, split, context, count, seed=seed, start=start)
+    return whole_samples(named, task, split, context, n, seed=seed, step=step)
 
 
 def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:

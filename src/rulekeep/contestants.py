@@ -41,9 +41,11 @@ def chosen_rate(
 ) -> float | None:
     """The rate that the finished grid chooses; None while it is not finished, or all diverged."""
     losses = _dev_losses(one, records, base).losses
-    if not set(_rates(losses)) <= losses.keys():
+    grid = _rates(losses)
+    if not set(grid) <= losses.keys():
         return None
-    return choose_learning_rate(losses, extended=True).rate
+    # What else was run at a rate of its own competes with nothing.
+    return choose_learning_rate({rate: losses[rate] for rate in grid}, extended=True).rate
 
 
 def _rates(losses: Mapping[float, Sequence[float]]) -> list[float]:

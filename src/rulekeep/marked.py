@@ -6,7 +6,7 @@
 A terminal and a page show the same pieces. Every mark has a letter, for those who see no colour.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -54,6 +54,12 @@ _KINDS: dict[Role, Kind] = {
     Role.DECOY_ITEM: "decoy",
     Role.REQUEST: "request",
 }
+
+
+def legend(examples: Iterable[Sequence[Piece]]) -> dict[Kind, Mark]:
+    """The marks that stand in the examples."""
+    present = {piece.kind for example in examples for piece in example}
+    return {kind: mark for kind, mark in MARKS.items() if kind in present}
 
 
 def pieces(sample: Sample, row: int, vocabulary: Sequence[str], ends: int = ENDS) -> list[Piece]:

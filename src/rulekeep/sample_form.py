@@ -4,6 +4,8 @@ A task of a user's own may draw anything. What is wrong with it is said here onc
 instead of by whatever trips over it first.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from rulekeep.registry import failure_line
@@ -103,6 +105,15 @@ def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> s
         return ", ".join(found)
     said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
     return said or said_of_first_uses(sample) or said_of_rule_words(sample)
+
+
+def whole_samples(
+    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, step: int
+) -> Iterator[Sample]:
+    """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, of `n` below 1 too."""
+    for start in range(0, max(1, n), step):
+        count = min(step, n - start)
+        yield whole_sample(named, task, split, context, count, seed=seed, start=start)
 
 
 def whole_sample(

@@ -139,17 +139,22 @@ class RunFolder:
             return None
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder, and sees that a file can be written there.
+def make_folder(path: Path, named: str = "") -> None:
+    """Makes a folder, and sees that a file can be written there; `named` is what asks for it.
 
     Raises:
-        OSError: it cannot be made or written.
-        ValueError: it is no path.
+        UsageError: it cannot be made or written, or is no path.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    probe = path / f".writable-{os.getpid()}"
-    probe.touch()
-    probe.unlink()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{named or path}: cannot be written ({said}); name another folder"
+        ) from None
 
 
 def run_folders(root: Path) -> list[RunFolder]:

@@ -133,7 +133,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         found = _described(spec)
         plans.setdefault(_identity(found), (spec, found))
     is_new = not root.exists()
-    open_folder(root)
+    make_folder(root)
     result = Plan([], [], [])
     made: list[RunFolder] = []
     said = command.kept(root) if command and not command.kept(root).exists() else None
@@ -195,7 +195,7 @@ def plan_again(root: Path) -> Plan:
         asked = (command.again(root) for command in unfinished(root))
         fix = next(asked, "name the --out of a sweep")
         raise UsageError(f"{root}: no run was planned in it; {fix}")
-    open_folder(root)
+    make_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:
         record = folder.read(result.notes)
@@ -261,19 +261,6 @@ def execute(
                 jobs.append(job)
             else:
                 yield JobFinished(job, record)
-
-
-def open_folder(root: Path) -> None:
-    """Makes a folder of runs.
-
-    Raises:
-        UsageError: it cannot be made or written.
-    """
-    try:
-        make_folder(root)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UsageError(f"{root}: cannot be written ({said}); name another folder") from None
 
 
 def check_folder(root: Path) -> None:

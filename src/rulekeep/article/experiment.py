@@ -13,11 +13,12 @@ from pathlib import Path
 
 from rulekeep import sweep
 from rulekeep.article.records import cell_of, flaw
-from rulekeep.specs import ArticleCell, UsageError
+from rulekeep.specs import ArticleCell
 from rulekeep.store import (
     CorruptRecordError,
     Record,
     RunFolder,
+    make_folder,
     read_record,
     run_folders,
     set_aside,
@@ -32,11 +33,8 @@ def open_folder(folder: Path) -> None:
     Raises:
         UsageError: it cannot be made or written.
     """
-    try:
-        sweep.open_folder(folder / RUNS)
-    except UsageError as error:
-        # The user named the folder above.
-        raise UsageError(f"--out {error}".replace(str(folder / RUNS), str(folder), 1)) from None
+    # The user named the folder above.
+    make_folder(folder / RUNS, f"--out {folder}")
 
 
 def plan(cells: Sequence[ArticleCell], folder: Path) -> sweep.Plan:

@@ -72,7 +72,7 @@ def task_record(
         "kind": "certificate",
         "task": task.name,
         "named": name,
-        "options": task.options.model_dump(),
+        "options": task.options.model_dump(mode="json"),
         "notes": list(task.notes),
         "seed": seed,
         "level": LEVEL,
@@ -129,9 +129,9 @@ def file_name(record: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     kind = [record["options"].get(option) for option in ("layout", "placement")]
-    name = "-".join([record["task"], *(part for part in kind if part), key])
-    # A task of a user's own may be called anything.
-    return re.sub(r"[^\w.-]", "_", name) + ".json"
+    # A task of a user's own may be called anything, and so may its options.
+    name = "-".join([record["task"], *(str(part) for part in kind if part)])
+    return f"{re.sub(r'[^a-zA-Z0-9_.-]', '_', name)[:100]}-{key}.json"
 
 
 def of_file(name: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from rulekeep.marked import MARKS, Piece
+from rulekeep.marked import MARKS, Piece, legend
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
@@ -21,12 +21,10 @@ def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]
         console.print(f"example {number}")
         words = [_marked(piece, coloured) for piece in example]
         console.print(Text(" ").join(words), end="\n\n")
-    present = {piece.kind for example in examples for piece in example}
-    for kind, mark in MARKS.items():
-        if kind in present:
-            word = Text("word", mark.style) if coloured else Text(f"{mark.letter}[word]")
-            word.pad_right(max(1, 10 - len(word)))
-            console.print(word + Text(mark.meaning))
+    for mark in legend(examples).values():
+        word = Text("word", mark.style) if coloured else Text(f"{mark.letter}[word]")
+        word.pad_right(max(1, 10 - len(word)))
+        console.print(word + Text(mark.meaning))
 
 
 def _marked(piece: Piece, coloured: bool) -> Text:

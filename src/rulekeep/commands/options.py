@@ -28,7 +28,7 @@ def opened(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        _make(folder)
+        make_folder(folder, f"--out {folder}")
         yield
     except BaseException:
         for path in made:
@@ -36,15 +36,6 @@ def opened(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 path.rmdir()
         raise
-
-
-def _make(folder: Path) -> None:
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise UsageError(
-            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
-        ) from None
 
 
 def integers(option: str, text: str) -> tuple[int, ...]:

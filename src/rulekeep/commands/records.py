@@ -112,13 +112,16 @@ def report(
         proofs += certified
         notes += said
         losses += explanations(one, notes)
+        # The first may be a mere place for what stands elsewhere.
+        if (one is not root or (one / "record.json").exists()) and not (
+            certified or run_folders(one) or (one / RECORD).exists()
+        ):
+            raise _no_runs(one)
     # Measured side by side, it is of one record.
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
-    if (root / "record.json").exists() and not records:
-        raise UsageError(f"{folder}: is the folder of one run; name the one it stands in")
     if not records and measured is None:
         if not run_folders(root):
-            raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
+            raise _no_runs(root)
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
     if certificates is not None:
@@ -211,6 +214,12 @@ def _default(option: FieldInfo) -> str:
     if type(None) in get_args(kind) and option.default is not None:
         choices = " (or None)"
     return f"{option.default}{choices}"
+
+
+def _no_runs(root: Path) -> UsageError:
+    if (root / "record.json").exists():
+        return UsageError(f"{root}: is the folder of one run; name the one it stands in")
+    return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
 def _certificates(folder: Path) -> tuple[list[Record], list[str]]:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.commands.console import say
 from rulekeep.registry import build_task, load_task, nearest
-from rulekeep.sample_form import whole_sample
+from rulekeep.sample_form import TABLES, whole_samples
 from rulekeep.specs import UsageError, scalar
 from rulekeep.tasks import (
     Article,
@@ -124,13 +124,8 @@ def draw_pieces(
             raise UsageError(str(error)) from None
         if not 1 <= n <= Article.size:
             raise UsageError(f"n {n}: must be from 1 to {Article.size} for article, a table")
-        whole = ("answer_start", "rule_words")
-        rows = {name: getattr(every, name)[:n] for name in Sample._fields if name not in whole}
-        yield every._replace(**rows)
+        yield every._replace(**{name: getattr(every, name)[:n] for name in TABLES})
         return
     step = max(1, piece_tokens // context) if context > 0 else 1
-    for start in range(0, max(1, n), step):
-        count = min(step, n - start)
-        yield whole_sample(
-            f"task {asked.name!r}", task, split, context, count, seed=seed, start=start
-        )
+    named = f"task {asked.name!r}"
+    yield from whole_samples(named, task, split, context, n, seed=seed, step=step)

@@ -62,9 +62,7 @@ def certify(
     """
     asked = make_task(task, options, ("context", "examples", "seed", "out"))
     contexts = _contexts(asked, context)
-    count, number = _at_least_1("examples", examples, most=2**24), seed_number(seed)
-    if count < 100:
-        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
+    count, number = _examples(examples), seed_number(seed)
     for length in contexts:
         first_look(asked, "test", length, number)
     folder = run_folder("certify", out)
@@ -282,9 +280,7 @@ def check_task(
     own = ("context", "examples", "seed")
     asked = make_task(task, options, own)
     length = asked.task.shortest_context if context is None else integer("context", context)
-    count, number = _at_least_1("examples", examples, most=2**24), seed_number(seed)
-    if count < 100:
-        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
+    count, number = _examples(examples), seed_number(seed)
     first_look(asked, "test", length, number)
     from rulekeep.commands.verdicts import print_rows
     from rulekeep.testing import check_task as rows_of
@@ -308,6 +304,13 @@ def _said(task: SampledTask) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
     )
+
+
+def _examples(text: str) -> int:
+    count = _at_least_1("examples", text, most=2**24)
+    if count < 100:
+        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
+    return count
 
 
 def _at_least_1(option: str, text: str, most: int) -> int:

@@ -70,8 +70,7 @@ class Group:
         found = {}
         for seed, run in self.runs.items():
             if run.status == "diverged":
-                # Where there is nothing to be tested at, it has failed at nothing.
-                if not self.is_undefined(context):
+                if self._has_failed_at(run, figure, context):
                     found[seed] = math.nan
             elif (test := self._tests.get((seed, context))) and figure in test.figures:
                 found[seed] = test.figures[figure]
@@ -117,6 +116,16 @@ class Group:
         learned = any(run.settings.get("added_positions") == LEARNED for run in self.runs.values())
         return learned and context > self.context
 
+    def _has_failed_at(self, run: Run, figure: str, context: int) -> bool:
+        # At what it was to be tested at, where there is something to be tested, and at a figure
+        # that those that ended have.
+        ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
+        return (
+            context in run.test_contexts
+            and not self.is_undefined(context)
+            and (not ended or any(figure in test.figures for test in ended))
+        )
+
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""
         return {
@@ -150,32 +159,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates tried for a mixer on a task, and the choice or why there is none.
+    """The learning rates tried for a mixer on a task at a training length; which, or why none.
 
-    `runs` counts those of each rate; `compared` are the training lengths and seeds that all rates
-    have, in the order of their losses.
-    Where one rate only was run, `reused_from` is the task whose grid chose it, if one did.
+    `runs` counts those of each rate; `seeds` are how many seeds all rates have, in the order of
+    their losses. Where one rate only was run, `reused_from` says whose grid chose it, if one did.
     """
 
     task: str
     label: str
+    context: int
     choice: RateChoice | None
     problem: str
     runs: Mapping[float, int]
-    compared: tuple[tuple[int, int], ...]
+    seeds: int
     reused_from: str | None = None
-
-    @property
-    def seeds(self) -> int:
-        """How many the rates compare over."""
-        return len({seed for _, seed in self.compared})
-
-    def by_seed(self, losses: Sequence[float]) -> list[float]:
-        """Of the losses of one rate, the mean over the lengths for each seed."""
-        found: dict[int, list[float]] = {}
-        for (_, seed), loss in zip(self.compared, losses, strict=True):
-            found.setdefault(seed, []).append(loss)
-        return [sum(one) / len(one) for one in found.values()]
 
 
 @dataclass(frozen=True)
@@ -235,38 +232,45 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
     for task, same_task in groupby(results, key=lambda run: run.task):
         groups: list[Group] = []
         rates: list[Rates] = []
-        for label, same_label in groupby(list(same_task), key=lambda run: run.label):
-            mine = list(same_label)
-            tried = _rates(task, label, mine)
+        same = groupby(same_task, key=lambda run: (run.label, run.context))
+        for (label, context), runs_there in same:
+            mine = list(runs_there)
+            tried = _rates(task, label, context, mine)
             rates.append(tried)
-            groups += _groups(task, label, mine, tried.choice.rate if tried.choice else None)
+            groups.append(_group(tried, mine))
         found.append(Contest(task, tuple(groups), tuple(rates), _baselines(groups)))
     return _with_origins(found)
 
 
 def _with_origins(found: list[Contest]) -> list[Contest]:
-    """Says of each rate that was not chosen on its own task on which it was."""
-    chosen: dict[tuple[str, float], list[str]] = {}
+    """Says of each rate that was not chosen on its own task and length on which it was."""
+    chosen: dict[tuple[str, float], list[Rates]] = {}
     for contest in found:
         for rates in contest.rates:
             if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
-                chosen.setdefault((rates.label, rates.choice.rate), []).append(contest.task)
+                chosen.setdefault((rates.label, rates.choice.rate), []).append(rates)
     return [
         replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
         for contest in found
     ]
 
 
-def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[str]]) -> Rates:
+def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates]]) -> Rates:
     if len(rates.runs) != 1:
         return rates
     (rate,) = rates.runs
-    # The same task at another difficulty, if its grid chose this rate too.
+    # Of several grids that chose it one of this length first, then of the same task at another
+    # difficulty.
     root = rates.task.partition(",")[0]
     origins = sorted(
-        chosen.get((rates.label, rate), ()), key=lambda task: task.partition(",")[0] != root
+        chosen.get((rates.label, rate), ()),
+        key=lambda one: (one.context != rates.context, one.task.partition(",")[0] != root),
     )
-    return replace(rates, reused_from=origins[0] if origins else None)
+    if not origins:
+        return rates
+    origin = origins[0]
+    at = "" if origin.context == rates.context else f", trained at {origin.context}"
+    return replace(rates, reused_from=origin.task + at)
 
 
 def spoken(label: str) -> str:
@@ -299,69 +303,84 @@ def labels(found: Iterable[Contest]) -> list[str]:
     return sorted(every, key=lambda label: (every[label] != BASELINE, label))
 
 
-def dev_loss(run: Run) -> float:
-    """Mean dev loss (nats a token) at lengths trained on; NaN when it diverged or has none."""
+def dev_losses(runs: Sequence[Run]) -> list[float]:
+    """Mean dev loss (nats a token) of each; NaN of one that diverged or has none.
+
+    It is of the lengths trained on at which all were looked at: others would weigh one run's
+    losses otherwise than another's.
+    """
+    looks = [_dev_looks(run) for run in runs]
+    shared = set[int]()
+    if measured := [one.keys() for one in looks if one]:
+        shared = set.intersection(*map(set, measured))
+    return [
+        sum(one[at] for at in sorted(shared)) / len(shared) if one and shared else math.nan
+        for one in looks
+    ]
+
+
+def _dev_looks(run: Run) -> dict[int, float]:
     if run.status == "diverged":
-        return math.nan
-    losses = [
-        evaluation.figures["val_loss"]
+        return {}
+    looks = {
+        evaluation.context: evaluation.figures["val_loss"]
         for evaluation in run.evaluations
         if evaluation.split == "dev"
         and evaluation.context <= run.context
         and "val_loss" in evaluation.figures
-    ]
-    if losses:
-        return sum(losses) / len(losses)
-    return run.history[-1].get("val_loss", math.nan) if run.history else math.nan
+    }
+    if not looks and run.history and "val_loss" in run.history[-1]:
+        return {run.context: run.history[-1]["val_loss"]}
+    return looks
 
 
-def _rates(task: str, label: str, runs: Sequence[Run]) -> Rates:
-    tried: dict[float, dict[tuple[int, int], float]] = {}
+def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
+    tried: dict[float, dict[int, Run]] = {}
     for run in runs:
         if run.rate is not None:
-            tried.setdefault(run.rate, {})[run.context, run.seed] = dev_loss(run)
-    counts = {rate: len(losses) for rate, losses in sorted(tried.items())}
+            tried.setdefault(run.rate, {})[run.seed] = run
+    found = Rates(
+        task, label, context, None, "no learning rate recorded",
+        {rate: len(by_seed) for rate, by_seed in sorted(tried.items())}, 0,
+    )  # fmt: skip
     if not tried:
-        return Rates(task, label, None, "no learning rate recorded", counts, ())
-    # Rates compare only over the same lengths and seeds; more seeds at the chosen one are usual.
-    common = _whole(set.intersection(*(set(losses) for losses in tried.values())))
+        return found
+    # Rates compare over the same seeds only; more seeds at the chosen one are usual.
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in tried.values())))
     if not common:
-        return Rates(task, label, None, "the rates share no length and seed", counts, ())
-    losses = {rate: [by[pair] for pair in common] for rate, by in tried.items()}
+        return replace(found, problem="the rates share no seed")
+    compared = [by_seed[seed] for by_seed in tried.values() for seed in common]
+    each = iter(dev_losses(compared))
+    losses = {rate: [next(each) for _ in common] for rate in tried}
+    found = replace(found, seeds=len(common))
     measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
     if not measured and all(run.status == "done" for run in runs):
-        return Rates(task, label, None, "no dev loss recorded", counts, common)
-    return Rates(task, label, choose_learning_rate(losses, extended=False), "", counts, common)
+        return replace(found, problem="no dev loss recorded at a length that all have")
+    return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
 
 
-def _whole(pairs: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Those of the seeds that have every length, in order; all if none has: seeds weigh alike."""
-    lengths = {length for length, _ in pairs}
-    by_seed = {seed: {(at, one) for at, one in pairs if one == seed} for _, seed in pairs}
-    whole = [own for own in by_seed.values() if len(own) == len(lengths)]
-    return tuple(sorted(set().union(*whole) or pairs))
-
-
-def _groups(task: str, label: str, runs: Sequence[Run], chosen: float | None) -> list[Group]:
-    groups = []
-    by_context: dict[int, list[Run]] = {}
-    for run in runs:
-        by_context.setdefault(run.context, []).append(run)
-    for context, mine in sorted(by_context.items()):
-        counts = Counter(run.rate for run in mine)
-        most = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
-        rate = chosen if chosen in counts else most
-        by_seed = {run.seed: run for run in mine if run.rate == rate}
-        groups.append(Group(task, label, mine[0].mixer, context, rate, by_seed))
-    return groups
+def _group(rates: Rates, runs: Sequence[Run]) -> Group:
+    counts = Counter(run.rate for run in runs)
+    rate = rates.choice.rate if rates.choice else None
+    if rate is None:
+        rate = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
+    by_seed = {run.seed: run for run in runs if run.rate == rate}
+    return Group(rates.task, rates.label, runs[0].mixer, rates.context, rate, by_seed)
 
 
 def _baselines(groups: Sequence[Group]) -> dict[int, str]:
-    ranked: dict[int, list[tuple[float, int, str]]] = {}
+    variants: dict[int, list[Group]] = {}
     for group in groups:
         if group.mixer == BASELINE:
-            mean = sum(map(dev_loss, group.runs.values())) / len(group.runs)
-            # A variant with a diverged run, or without any dev loss, comes last.
-            rank = (mean if math.isfinite(mean) else math.inf, len(group.label), group.label)
-            ranked.setdefault(group.context, []).append(rank)
-    return {context: min(ranks)[-1] for context, ranks in ranked.items()}
+            variants.setdefault(group.context, []).append(group)
+    return {context: _best_on_dev(same) for context, same in variants.items()}
+
+
+def _best_on_dev(groups: Sequence[Group]) -> str:
+    losses = iter(dev_losses([run for group in groups for run in group.runs.values()]))
+    ranked = []
+    for group in groups:
+        mean = sum(next(losses) for _ in group.runs) / len(group.runs)
+        # A variant with a diverged run, or without any dev loss, comes last.
+        ranked.append((mean if math.isfinite(mean) else math.inf, len(group.label), group.label))
+    return min(ranked)[-1]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.report.reading import Asked, Run, asked_of, name, number, one_line
+from rulekeep.report.reading import Asked, Run, asked_of, name, number, one_line, whole
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.sources import code_of_file
 from rulekeep.specs import UsageError
@@ -197,13 +197,13 @@ def _read(record: Mapping[str, Any], notes: list[str]) -> list[Certified]:
     found, stale = [], _is_stale(record)
     for row in rows if isinstance(rows, list) else ():
         row = row if isinstance(row, dict) else {}
-        context = _whole(row.get("context"))
+        context = whole(row.get("context"))
         readers = tuple(_readers(row))
         if context is not None and any(reader.passed is not None for reader in readers):
             found.append(
                 Certified(
                     asked, context, row.get("passed") is True, readers,
-                    _whole(row.get("examples")), _whole(record.get("seed")),
+                    whole(row.get("examples")), whole(record.get("seed")),
                     one_line(row.get("data_hash"), 64), one_line(record.get("source"), 16),
                     stale,
                 )
@@ -235,7 +235,3 @@ def _readers(row: Mapping[str, Any]) -> Iterator[Reader]:
 def _finite(value: object) -> float | None:
     found = number(value)
     return found if found is not None and math.isfinite(found) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import NamedTuple
 
@@ -161,10 +161,7 @@ def capped(chart: Chart) -> Chart:
         return chart
     names = ", ".join(dict.fromkeys(panel.title for panel in chart.panels[MOST_PANELS:]))
     caption = f"{chart.caption} The first {MOST_PANELS} panels; {left} more are not drawn: {names}."
-    return Chart(
-        key=chart.key, title=chart.title, caption=caption,
-        panels=chart.panels[:MOST_PANELS], empty=chart.empty,
-    )  # fmt: skip
+    return replace(chart, caption=caption, panels=chart.panels[:MOST_PANELS])
 
 
 def pareto_front(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 from rulekeep.article.sample import article_sample
-from rulekeep.marked import MARKS, Kind, Mark, Piece, pieces
+from rulekeep.marked import MARKS, Kind, Mark, Piece, legend, pieces
 from rulekeep.report.certified import filled, options_text
 from rulekeep.report.reading import Asked, Run
 from rulekeep.report.text import code_block, escaped
@@ -51,17 +51,16 @@ def drawn(runs: Sequence[Run]) -> tuple[Drawn, ...]:
     return tuple(found)
 
 
-def legend(made: Sequence[Drawn]) -> dict[Kind, Mark]:
-    """The marks that stand in the examples."""
-    present = {piece.kind for one in made for example in one.examples for piece in example}
-    return {kind: mark for kind, mark in MARKS.items() if kind in present}
+def marks_of(made: Sequence[Drawn]) -> dict[Kind, Mark]:
+    """The marks that stand in the examples of any."""
+    return legend(example for one in made for example in one.examples)
 
 
 def markdown(made: Sequence[Drawn]) -> str:
     """The first example of each task, marked by letters: `R[rule-7]`."""
     parts = [
         "## Examples of the tasks",
-        "\n".join(f"- {mark.letter}: {escaped(mark.meaning)}" for mark in legend(made).values()),
+        "\n".join(f"- {mark.letter}: {escaped(mark.meaning)}" for mark in marks_of(made).values()),
     ]
     for one in made:
         words = " ".join(_word(piece) for piece in one.examples[0])

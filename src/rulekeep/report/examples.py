@@ -7,13 +7,12 @@ Words reach the page through Jinja2's autoescape. The page has no script and ask
 
 from collections.abc import Sequence
 
-from rulekeep.marked import MARKS, Piece
+from rulekeep.marked import MARKS, Piece, legend
 from rulekeep.report.templating import environment, style_of
 
 
 def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:
     """The whole page as text; the legend explains the marks that stand in the examples."""
-    present = {piece.kind for example in examples for piece in example}
     return (
         environment()
         .get_template("examples.html")
@@ -22,7 +21,7 @@ def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command:
             options=options,
             examples=examples,
             marks=MARKS,
-            legend={kind: mark for kind, mark in MARKS.items() if kind in present},
+            legend=legend(examples),
             command=command,
             style=style_of("marks.css"),
         )

@@ -4,6 +4,7 @@ A record is shown under the name that its run has in the report; one without a r
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
@@ -40,8 +41,12 @@ def explained(
 ) -> tuple[list[Explained], list[str]]:
     """Explanations beside their runs, in the runs' order; and a line for each without one."""
     by_run = {one.run: one for one in explanations}
-    found = [Explained(run, by_run[run.id]) for run in runs if run.id in by_run]
-    shown = {one.run.id for one in found}
+    found, shown = [], set[str]()
+    for run in runs:
+        # Of a model that was trained twice, for other tests, the one that there is.
+        own = [by_run[one] for one in (run.id, *run.twins) if one in by_run]
+        found += [Explained(run, one) for one in own[:1]]
+        shown |= {one.run for one in own}
     lost = [f"explanation of {name(run, '(no run)')}: its run is not shown, left out"
             for run in by_run if run not in shown]  # fmt: skip
     return found, lost
@@ -73,10 +78,7 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
 
 def _without_place(table: Table) -> Table:
     header, rows = table.header[len(_PLACE) :], tuple(row[len(_PLACE) :] for row in table.rows)
-    return Table(
-        key=table.key, title=table.title, meaning=table.meaning, header=header, rows=rows,
-        empty=table.empty,
-    )  # fmt: skip
+    return replace(table, header=header, rows=rows)
 
 
 def csv_text(found: Sequence[Explained]) -> str:

@@ -99,8 +99,7 @@ def _over_contexts(group: Group, style: Style, place: float) -> Series:
         points.append(_point(test * apart, summary, hover))
         seeds += [
             Point(test * apart, value, f"{group.label}\n{test} tokens, seed {seed}: {value:.3f}")
-            for seed, value in group.by_seed("retention", test).items()
-            if math.isfinite(value)
+            for seed, value in group.finite("retention", test).items()
         ]
     return Series(label=group.label, style=style, points=points, seeds=[[s] for s in seeds])
 
@@ -171,8 +170,8 @@ def _trade_off(
                 f"retention at {test} tokens: {summary.text()}"
             )
             points.append(_point(cost, summary, hover))
-            for seed, value in group.by_seed("retention", test).items():
-                if math.isfinite(value) and seed in costs:
+            for seed, value in group.finite("retention", test).items():
+                if seed in costs:
                     hover = f"{group.label}, {group.trained}, seed {seed}: {value:.3f}"
                     seeds.append(Point(costs[seed], value, hover))
         if not by_label:

@@ -37,7 +37,8 @@ def trained_apart(records: Iterable[Record]) -> list[str]:
 def joined(first: Record, other: Record) -> Record:
     """The first, with the evaluations, and the costs by length, that only the other has.
 
-    Where both were tested, and training gave the same, the evaluation of more examples.
+    Where both were tested, and training gave the same, the evaluation of more examples; then the
+    other's id is one of its `twins`, and what is known of the one holds of the other.
     """
     tested = {(one["split"], one["context"]): one for one in first["evaluations"]}
     same = _trained(first) == _trained(other)
@@ -50,7 +51,14 @@ def joined(first: Record, other: Record) -> Record:
         by_length = [one["costs"].get(name) for one in (other, first)]
         if all(isinstance(one, dict) for one in by_length):
             costs[name] = {length: cost for one in by_length for length, cost in one.items()}
-    return {**first, "costs": costs, "evaluations": [*tested.values()]}
+    asked = {at for one in (first, other) for at in one["spec"].get("test_contexts", ())}
+    return {
+        **first,
+        "spec": {**first["spec"], "test_contexts": sorted(asked)},
+        "costs": costs,
+        "evaluations": [*tested.values()],
+        "twins": [*first.get("twins", ()), *[other["id"]] * same],
+    }
 
 
 def _by_training(records: Iterable[Record]) -> list[list[Record]]:

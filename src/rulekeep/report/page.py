@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from rulekeep.marked import MARKS
 from rulekeep.report import interactive
 from rulekeep.report.charts import Chart
-from rulekeep.report.drawn import Drawn, legend
+from rulekeep.report.drawn import Drawn, marks_of
 from rulekeep.report.tables import Table
 from rulekeep.report.templating import environment, style_of, template_file
 
@@ -46,7 +46,7 @@ def render(
             folded_keys=FOLDED,
             examples=examples,
             marks=MARKS,
-            legend=legend(examples),
+            legend=marks_of(examples),
             notes=notes,
             command=command,
             nonce=secrets.token_urlsafe(18),

@@ -69,6 +69,8 @@ class Run:
     """One record: what ran (`label` is the mixer and what tells it from its variants), and how."""
 
     id: str
+    # Ids of the same training, tested otherwise, that stand in this one.
+    twins: tuple[str, ...]
     source: str
     status: str
     reason: str
@@ -171,6 +173,13 @@ def number(value: object) -> float | None:
         return None
 
 
+def whole(value: object) -> int | None:
+    """A whole number of at most 18 digits, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**18:
+        return None
+    return value
+
+
 def asked_of(task: object, options: object) -> Asked:
     """What a record says was asked for; a value that is no option's is left out."""
     found = {
@@ -233,16 +242,17 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         return None
     identity = name(record.get("id"), f"record-{place}")
     spec = _mapping(record.get("spec"))
-    context, seed = _whole(spec.get("context")), _whole(spec.get("seed"))
+    context, seed = whole(spec.get("context")), whole(spec.get("seed"))
     if context is None or context < 1 or seed is None:
         notes.append(f"run {identity}: its spec has no context or no seed, left out of every cell")
         return None
     costs = _mapping(record.get("costs"))
     rate = number(spec.get("learning_rate"))
-    tested = (_whole(value) for value in _sequence(spec.get("test_contexts")))
+    tested = (whole(value) for value in _sequence(spec.get("test_contexts")))
     environment = _mapping(record.get("environment"))
     return Run(
         id=identity,
+        twins=tuple(name(one, "") for one in _sequence(record.get("twins"))),
         source=name(record.get("source"), ""),
         status=name(record.get("status"), "no status"),
         reason=one_line(record.get("reason")),
@@ -288,7 +298,7 @@ def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evalua
     found = []
     for row in _sequence(value):
         fields = _mapping(row)
-        context = _whole(fields.get("context"))
+        context = whole(fields.get("context"))
         if context is None or context < 1:
             continue
         figures = _figures(fields)
@@ -403,12 +413,6 @@ def _by_context(value: object) -> dict[int, float]:
         if is_length and figure is not None and math.isfinite(figure):
             found[int(text)] = figure
     return dict(sorted(found.items()))
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**18:
-        return None
-    return value
 
 
 def _mapping(value: object) -> Mapping[Any, Any]:

@@ -191,7 +191,7 @@ def _compared(found: Sequence[Contest]) -> str:
 
 def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     cells = [
-        len([v for v in group.by_seed("retention", test).values() if v == v])
+        len(group.finite("retention", test))
         for contest in found
         for group in contest.groups
         for test in group.test_contexts

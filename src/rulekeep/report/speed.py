@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, styles
 from rulekeep.report.reading import name, one_line
-from rulekeep.report.tables import MISSING, Cell, Table
+from rulekeep.report.tables import MISSING, Cell, Table, number_cell
 from rulekeep.report.text import csv_lines
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
@@ -121,9 +121,9 @@ def _over_context(record: SpeedRecord) -> Table:
                 _spread(slope and slope.ratio, 2),
                 _aim(figures.LINEAR_AIM if slope and slope.met is not None else None),
                 _met(slope and slope.met),
-                *(_number(sizes[at] / 2**20 if at in sizes else None, 1) for at in contexts),
-                _number(per_token and per_token / 2**10, 2),
-                _number(growth, 2),
+                *(number_cell(sizes[at] / 2**20 if at in sizes else None, 1) for at in contexts),
+                number_cell(per_token and per_token / 2**10, 2),
+                number_cell(growth, 2),
                 _met(memory and memory.met),
             )
         )
@@ -292,7 +292,3 @@ def _met(met: bool | None) -> Cell:
 
 def _whole(value: int | None) -> Cell:
     return Cell(MISSING) if value is None else Cell(f"{value:,}", value)
-
-
-def _number(value: float | None, digits: int) -> Cell:
-    return Cell(MISSING) if value is None else Cell(f"{value:,.{digits}f}", value)

@@ -59,7 +59,7 @@ def scores(found: Sequence[Contest]) -> Table:
                     (
                         *place_cells(group, test),
                         _summary(summary) if not undefined else Cell(UNDEFINED),
-                        _number(group.chance("retention", test)),
+                        number_cell(group.chance("retention", test)),
                         _learned(list(retentions.values())),
                         _difference(difference),
                         _summary(group.summary("exact", test)),
@@ -178,8 +178,9 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                     (
                         Cell(contest.task),
                         Cell(rates.label),
+                        _count(rates.context),
                         Cell(f"{rate:g}", rate),
-                        _number(mean) if not loss else Cell(loss, math.inf),
+                        number_cell(mean) if not loss else Cell(loss, math.inf),
                         _seed_count(rates.seeds),
                         _count(runs),
                         Cell(verdict(rates, rate)),
@@ -188,12 +189,16 @@ def learning_rates(found: Sequence[Contest]) -> Table:
     return Table(
         key="learning-rates",
         title="Learning rates, chosen on the dev split",
-        meaning="Lowest mean dev loss (nats a token) at the lengths trained on, over the lengths "
-        "and seeds that every rate of the grid has. A rate with a diverged run never wins.",
-        header=("task", "mixer", "rate", "mean dev loss", "seeds compared", "runs", "choice"),
+        meaning="Lowest mean dev loss (nats a token) at the lengths up to that trained on, over "
+        "the lengths and seeds that every rate of the grid has. A rate with a diverged run never "
+        "wins.",
+        header=(
+            "task", "mixer", "trained at", "rate", "mean dev loss", "seeds compared", "runs",
+            "choice",
+        ),
         rows=tuple(rows),
         few=frozenset(few),
-    )
+    )  # fmt: skip
 
 
 def failures(runs: Sequence[Run]) -> Table:
@@ -205,7 +210,7 @@ def failures(runs: Sequence[Run]) -> Table:
             Cell(run.label),
             _trained_at(run.trained_at),
             _count(run.seed),
-            Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
+            _rate(run),
             Cell(run.reason or "no reason recorded"),
             Cell(run.id),
         )
@@ -239,10 +244,10 @@ def every_run(runs: Sequence[Run]) -> Table:
                 Cell(run.label),
                 _trained_at(run.trained_at),
                 _count(run.seed),
-                Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
+                _rate(run),
                 Cell(run.status),
-                _number(_retention(run)),
-                _number(run.costs.get("train_seconds"), 1),
+                number_cell(_retention(run)),
+                number_cell(run.costs.get("train_seconds"), 1),
                 Cell(run.id),
             )
             for run in runs
@@ -265,6 +270,10 @@ def environments(runs: Sequence[Run]) -> Table:
         header=(*keys, "runs"),
         rows=rows,
     )
+
+
+def _rate(run: Run) -> Cell:
+    return Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING)
 
 
 def _grid(rates: Rates) -> Mapping[float, tuple[tuple[float, ...], float | None]]:
@@ -307,7 +316,7 @@ def place_cells(group: Group, test: int) -> tuple[Cell, Cell, Cell, Cell]:
 
 def mean_cell(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> Cell:
     """The mean over seeds, in units of `unit`."""
-    return _number(sum(by_seed.values()) / len(by_seed) / unit if by_seed else None, digits)
+    return number_cell(sum(by_seed.values()) / len(by_seed) / unit if by_seed else None, digits)
 
 
 def seeds_cell(by_seed: Mapping[int, float]) -> Cell:
@@ -327,7 +336,8 @@ def _count(value: int) -> Cell:
     return Cell(str(value), float(value))
 
 
-def _number(value: float | None, digits: int = 3) -> Cell:
+def number_cell(value: float | None, digits: int = 3) -> Cell:
+    """A number, or that there is none."""
     if value is None:
         return Cell(MISSING)
     # Rounded first: what is all but 0 has no sign.
@@ -339,7 +349,7 @@ def _summary(summary: Summary | None, *, digits: int = 3, brief: bool = False) -
     if summary is None:
         return Cell(MISSING)
     if brief and summary.mean is not None:
-        return _number(summary.mean, digits)
+        return number_cell(summary.mean, digits)
     # What has no mean sorts below everything.
     return Cell(summary.text(digits), -math.inf if summary.mean is None else summary.mean)
 

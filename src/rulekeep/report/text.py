@@ -96,8 +96,8 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                     yield ["costs", *place, None, group.rate, figure, *values, ""]
         for rates in contest.rates:
             for tried in rates.choice.grid if rates.choice else ():
-                tried_at = [contest.task, rates.label, None, None, tried.rate]
-                values = _statistics(summarise(rates.by_seed(tried.losses)))
+                tried_at = [contest.task, rates.label, rates.context, None, tried.rate]
+                values = _statistics(summarise(list(tried.losses)))
                 yield ["learning_rates", *tried_at, "dev_loss", *values, verdict(rates, tried.rate)]
 
 
