@@ -881,6 +881,9 @@ def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
     ]
     (contest,) = contests(read_runs(nowhere).runs)
     assert contest.rates[0].problem == "no dev loss recorded at a length that all have"
+    nowhere.append(record("delta", 1, context=256, rate=0.01, status="diverged"))
+    (contest,) = contests(read_runs(nowhere).runs)
+    assert contest.rates[0].problem == "no dev loss recorded at a length that all have"
 
 
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:
@@ -895,10 +898,39 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     assert group.by_seed("retention", 256) == {5: 0.5}
     # A figure that the task does not have is none, and not one that diverged.
     assert group.by_seed("item_accuracy", 64) == {}
+    # Where it does not say at what, at every length that others were tested at.
+    del records[3]["spec"]["test_contexts"]
+    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    assert sorted(group.by_seed("retention", 256)) == [4, 5]
+    # A half distance ranks it below all others, whatever it was asked for.
+    records = [record("delta", seed, {64: 0.9, 256: 0.3}) for seed in (1, 2, 3, 4)]
+    records.append(record("delta", 5, {64: 0.9}, status="diverged"))
+    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    found = group.half_distance()
+    assert not isinstance(found, str)
+    assert (sorted(found.by_seed), found.diverged) == ([1, 2, 3, 4], (5,))
     # Of a training that stands in two folders, what either asked for.
     twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
     (one,) = merged([{**twin, "evaluations": []} for twin in twins])
     assert read_runs([one]).runs[0].test_contexts == (64, 256)
+    for odd in (None, 64, ["x", 64], [[64]]):
+        twins[1]["spec"]["test_contexts"] = odd
+        (one,) = merged(twins)
+        assert read_runs([one]).runs[0].test_contexts == (64,)
+
+
+def test_the_origin_of_a_reused_rate_is_its_own_tasks_grid_before_anothers() -> None:
+    grids = (("recite", 64), ("override", 128))
+    records = [
+        record("delta", 1, task=task, context=at, rate=rate, dev_loss=loss)
+        for task, at in grids
+        for rate, loss in ((0.001, 0.5), (0.003, 0.4), (0.01, 0.5))
+    ]
+    records.append(record("delta", 1, task="recite", context=128, rate=0.003))
+    (said,) = [
+        row["note"] for row in grid_of(contests(read_runs(records).runs)) if "reused" in row["note"]
+    ]
+    assert said == "reused: chosen on recite, trained at 64"
 
 
 def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:

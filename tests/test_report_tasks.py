@@ -251,6 +251,14 @@ def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(run, tmp_path:
         code, output, errors = run("report", *folders)
         assert (code, output) == (2, b"")
         assert errors.startswith(f"rulekeep: {said}")
+    # One whose certificate is broken has something to be said of.
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "a.json").write_text("{")
+    assert run("report", "runs", "torn")[0] == 0
+    assert (
+        "certificate a.json: not readable"
+        in (tmp_path / "runs" / "report" / "report.md").read_text()
+    )
     # One with certificates alone has something to show.
     write_record(tmp_path / "wrong" / "a.json", proof())
     assert run("report", "runs", "wrong")[0] == 0

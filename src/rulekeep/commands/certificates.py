@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from rulekeep import sources
 from rulekeep.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.metrics import Scores
-from rulekeep.tasks import Article, SampledTask, Task
+from rulekeep.tasks import Article, SampledTask, Task, TaskOptions
 
 # Who scores what is shown of the article: no reader of as much can do better.
 LEAK_READER = "last 6, best of all readers (exact enumeration)"
@@ -72,7 +73,7 @@ def task_record(
         "kind": "certificate",
         "task": task.name,
         "named": name,
-        "options": task.options.model_dump(mode="json"),
+        "options": _plain(task.options),
         "notes": list(task.notes),
         "seed": seed,
         "level": LEVEL,
@@ -140,6 +141,14 @@ def of_file(name: str) -> dict[str, str]:
     if place.suffix != ".py":
         return {}
     return {"file": str(place.absolute()), "file_code": sources.code_of_file(place)}
+
+
+def _plain(options: TaskOptions) -> dict[str, Any]:
+    """As JSON has them; a set in an order that is the same again, since the name hangs on it."""
+    return {
+        name: sorted(value, key=str) if isinstance(getattr(options, name), AbstractSet) else value
+        for name, value in options.model_dump(mode="json").items()
+    }
 
 
 def _made_by(task: type[Task]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def report(
         losses += explanations(one, notes)
         # The first may be a mere place for what stands elsewhere.
         if (one is not root or (one / "record.json").exists()) and not (
-            certified or run_folders(one) or (one / RECORD).exists()
+            certified or said or run_folders(one) or (one / RECORD).exists()
         ):
             raise _no_runs(one)
     # Measured side by side, it is of one record.

@@ -120,8 +120,9 @@ class Group:
         # At what it was to be tested at, where there is something to be tested, and at a figure
         # that those that ended have.
         ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
+        asked = run.test_contexts or self.test_contexts
         return (
-            context in run.test_contexts
+            context in asked
             and not self.is_undefined(context)
             and (not ended or any(figure in test.figures for test in ended))
         )
@@ -146,9 +147,13 @@ class Group:
     def half_distance(self) -> HalfDistances | str:
         """Half distance of chance-corrected retention, or why there is none."""
         curves: dict[int, dict[int, float]] = {}
+        # At whatever length: a model that diverged keeps nothing.
+        lost = {seed: math.nan for seed, run in self.runs.items() if run.status == "diverged"}
         for context in self.test_contexts:
+            if self.is_undefined(context):
+                continue
             chance = self.chance("retention", context)
-            for seed, value in self.by_seed("retention", context).items():
+            for seed, value in {**self.by_seed("retention", context), **lost}.items():
                 corrected = chance_corrected(value, chance or 0.0)
                 curves.setdefault(seed, {})[context] = corrected
         try:
@@ -259,12 +264,16 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates
     if len(rates.runs) != 1:
         return rates
     (rate,) = rates.runs
-    # Of several grids that chose it one of this length first, then of the same task at another
-    # difficulty.
+    # Of several grids that chose it its own task's first, then one of this length, then of the
+    # same task at another difficulty.
     root = rates.task.partition(",")[0]
     origins = sorted(
         chosen.get((rates.label, rate), ()),
-        key=lambda one: (one.context != rates.context, one.task.partition(",")[0] != root),
+        key=lambda one: (
+            one.task != rates.task,
+            one.context != rates.context,
+            one.task.partition(",")[0] != root,
+        ),
     )
     if not origins:
         return rates
@@ -354,7 +363,7 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     losses = {rate: [next(each) for _ in common] for rate in tried}
     found = replace(found, seeds=len(common))
     measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
-    if not measured and all(run.status == "done" for run in runs):
+    if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no dev loss recorded at a length that all have")
     return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
 
