@@ -1,4 +1,4 @@
-"""The tables of README on our memory in the article's contest, out of its records.
+"""The tables of docs/article.md on our memory in the article's contest, out of its records.
 
     python benchmarks/contest_table.py     # of results/article-contest and -independent
 

@@ -1,4 +1,4 @@
-"""The tables of the exam in README, out of its records.
+"""The tables of docs/exam.md, one of them in README, out of its records.
 
     python benchmarks/exam_table.py                       # of results/exam
     python benchmarks/exam_table.py RUNS RUNS             # of several folders, as one contest

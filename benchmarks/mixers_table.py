@@ -25,7 +25,7 @@ SIZES = (64, 1028, 16384)
 HEAD = """# The mixers
 
 Made by `python benchmarks/mixers_table.py > docs/mixers.md` out of the code, held to it by a test.
-`rulekeep check MIXER` measures one of yours the same way.
+`rulekeep check MIXER` measures the state and the half-lives of one of yours the same way.
 
 ## What each does
 

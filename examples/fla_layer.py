@@ -1,4 +1,5 @@
-"""A layer of flash-linear-attention as a mixer: needs a GPU, Triton and `pip install fla-core`.
+"""A layer of flash-linear-attention as a mixer: needs a GPU and
+`pip install flash-linear-attention`.
 
     rulekeep looks for a class that is built from a width and keyword options:
     examples/fla_layer.py:FlaGatedDeltaNet

@@ -154,8 +154,8 @@ def test_files_that_cannot_be_written_fail_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fix"),
     [
-        ("tensorboard", "pip install 'rulekeep[tensorboard]'"),
-        ("wandb", "pip install 'rulekeep[wandb]'"),
+        ("tensorboard", "pip install tensorboard"),
+        ("wandb", "pip install wandb"),
         ("trackio", "pip install trackio"),
     ],
 )

@@ -199,7 +199,7 @@ TRACKERS: dict[str, Callable[[Path], Tracker]] = {
     "trackio": lambda folder: _Wandb("trackio", folder),
 }
 _FIX = {
-    "tensorboard": "pip install 'rulekeep[tensorboard]'",
-    "wandb": "pip install 'rulekeep[wandb]'",
+    "tensorboard": "pip install tensorboard",
+    "wandb": "pip install wandb",
     "trackio": "pip install trackio",
 }

@@ -228,6 +228,8 @@ def _carry_out(
         rest = f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
+        if not isinstance(executor, LocalExecutor):
+            rest += " with the same --executor and --scheduler (without them, on this machine)"
         say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
         return EXIT_INTERRUPTED
     failed = [record for record in records.values() if record["status"] not in RESULTS]

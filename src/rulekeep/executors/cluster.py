@@ -2,8 +2,8 @@
 
 Each job is a Dask task. The worker that gets it has it run by a host process beside it, in a
 fresh process (see `host`), so that a job hangs, leaks or dies alone, with the environment and
-the bits of a local run. Dask gives the jobs of a lost worker to another one. Needs the extra
-`rulekeep[dask]`, in the workers' environment too; `docs/cluster.md` shows a cluster set up.
+the bits of a local run. Dask gives the jobs of a lost worker to another one. Needs the package
+`distributed`, in the workers' environment too; `docs/cluster.md` shows a cluster set up.
 """
 
 import logging
@@ -187,7 +187,7 @@ def _connected(scheduler: str) -> "Iterator[Client]":
         from distributed import Client
     except ImportError:
         raise UsageError(
-            "the cluster executor needs Dask, which is not installed: pip install 'rulekeep[dask]'"
+            "the cluster executor needs Dask, which is not installed: pip install distributed"
         ) from None
     # What Dask logs of a lost scheduler, at length, is told in a line as a failure or an error.
     logger = logging.getLogger("distributed.client")
