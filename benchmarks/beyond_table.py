@@ -20,7 +20,7 @@ Draws `retention.png` into results/beyond, or the last folder given: the figure 
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,8 +151,9 @@ def best_on_dev(contest: Contest, figure: str, context: int) -> Group:
             for evaluation in run.evaluations
             if (evaluation.split, evaluation.context) == ("dev", context)
         ]
-        mean = statistics.mean(figures) if figures else -math.inf
-        return mean, -steps_to_learn(group, figure)
+        # One with a diverged seed comes last, as in a report: the others' mean is not its own.
+        whole = figures and all(run.status == "done" for run in group.runs.values())
+        return statistics.mean(figures) if whole else -math.inf, -steps_to_learn(group, figure)
 
     return max(attentions(contest, context), key=scored)
 
@@ -161,9 +162,8 @@ def best_on_test(contest: Contest, ours: Group, figure: str, context: int) -> Gr
     """The attention with the highest mean at this very length; None where none was tested."""
 
     def scored(group: Group) -> float:
-        summary = group.summary(figure, context)
-        assert summary is not None
-        return -math.inf if summary.mean is None else summary.mean
+        each = group.by_seed(figure, context).values()
+        return statistics.mean(each) if all(map(math.isfinite, each)) else -math.inf
 
     every = attentions(contest, ours.context)
     tested = [one for one in every if len(one.by_seed(figure, context)) >= ENOUGH_SEEDS]
@@ -298,8 +298,18 @@ def corrected(found: list[tuple[Contest, Group]], figure: str, context: int) -> 
     tested = {}
     for contest, ours in found:
         if (more := more_than_best(contest, ours, figure, context)) is not None:
-            tested[task_of(contest)] = float(ttest_1samp([*more.by_seed.values()], 0.0).pvalue)
+            p = _paired_t([*more.by_seed.values()])
+            tested |= {} if p is None else {task_of(contest): p}
     return holm(tested)
+
+
+def _paired_t(differences: Sequence[float]) -> float | None:
+    """How probable so large a mean is where there is none; None of fewer than two pairs."""
+    known = [one for one in differences if math.isfinite(one)]
+    if len(known) < 2:
+        return None
+    # Alike in every seed: the test divides 0 by 0, and nothing speaks for a difference.
+    return float(ttest_1samp(known, 0.0).pvalue) if any(known) else 1.0
 
 
 def holm(tested: Mapping[str, float]) -> dict[str, float]:

@@ -222,17 +222,20 @@ def row_of(
 ) -> Row | None:
     """The row of one mechanism, at the rate with the most seeds; None with fewer than enough.
 
-    Two records that differ in the lengths tested alone, of two presets, are one run.
+    Two records that differ in the lengths tested alone, of two presets, are one run; what other
+    code has made is no seed of the same.
     """
     own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
-    by_rate: dict[float, list[Record]] = {}
+    by_rate: dict[tuple[float, str], list[Record]] = {}
     for record in records:
         spec = record["spec"]
         placed = spec["task"] == task and spec["task_options"]["placement"] == placement
         if placed and _own(spec) == own and record["status"] in RESULTS:
-            by_rate.setdefault(spec["learning_rate"], []).append(record)
+            by_rate.setdefault((spec["learning_rate"], str(record.get("source"))), []).append(
+                record
+            )
     runs = max((merged(by_rate[rate]) for rate in sorted(by_rate)), key=len, default=[])
-    if len(runs) < enough:
+    if len({run["spec"]["seed"] for run in runs}) < enough:
         return None
     return _row(one, runs, contexts)
 
@@ -256,7 +259,7 @@ def name_of(one: Contestant, *, sized: bool = True) -> str:
 
 def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
     scores: dict[str, dict[int, dict[int, float]]] = {"retention": {}, "exact": {}}
-    costs, chances = None, set()
+    costs, chances = dict[str, Any](), set()
     for run in runs:
         tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
         for context in contexts:
@@ -265,10 +268,10 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
                     value = tested[context][figure] if context in tested else math.nan
                     found.setdefault(context, {})[run["spec"]["seed"]] = value
         chances.update(round(e["chance"]["retention"], 3) for e in tested.values())
-        if run["status"] == "done":
+        if run["status"] == "done" or not costs:
             costs = run["costs"]
-    assert costs is not None, f"{one.mixer}: every seed diverged"
-    (chance,) = chances
+    # Where every seed diverged nothing was tested.
+    (chance,) = chances or {math.nan}
     layers = one.spec().layers
     retention, exact = (
         {c: summarise_scores(list(found[c].values())) if c in found else None for c in contexts}
@@ -277,7 +280,7 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
     return Row(
         name_of(one),
         costs["parameters"],
-        costs["state_bytes"][str(RANKED_AT)] / layers / 1024,
+        costs.get("state_bytes", {}).get(str(RANKED_AT), math.nan) / layers / 1024,
         runs[0]["spec"]["learning_rate"],
         retention,
         {c: scores["retention"].get(c, {}) for c in contexts},

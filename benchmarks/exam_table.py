@@ -52,9 +52,9 @@ def _table(found: Sequence[Contest], context: int) -> str:
         groups = {group.label: group for group in contest.groups}
         # Whoever is not defined at a length has no chance level there either.
         levels = (group.chance("retention", context) for group in contest.groups)
-        chance = next(level for level in levels if level is not None)
+        chance = next((f"{level:.3f}" for level in levels if level is not None), "–")
         cells = [_cell(groups.get(label), context) for label in columns]
-        body.append([task_of(contest), f"{chance:.3f}", *cells])
+        body.append([task_of(contest), chance, *cells])
     header = [f"{context} tokens", "chance", *map(spoken, columns)]
     return markdown_table(header, body) + "\n"
 

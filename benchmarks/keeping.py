@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from rulekeep.costs import environment
+from rulekeep.store import write_text
 
 
 def keep(path: Path, **figures: object) -> None:
@@ -12,4 +13,4 @@ def keep(path: Path, **figures: object) -> None:
     said = {"command": "python " + " ".join(sys.argv), "environment": environment()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # What is given comes later, and may say more of the environment.
-    path.write_text(json.dumps(said | figures, indent=1) + "\n")
+    write_text(path, json.dumps(said | figures, indent=1) + "\n")

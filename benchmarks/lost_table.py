@@ -22,17 +22,22 @@ from rulekeep.store import Record, read_runs
 
 def page(root: Path) -> str:
     """The table, as Markdown: a row a run."""
-    head = ["recite, early, seed 1", "tokens", "right after the rules", "before the answer", "said"]
+    explained = [
+        record for record in read_runs(root).records if (root / record["id"] / RECORD).exists()
+    ]
+    places = {_place(record) for record in explained}
+    head = [places.pop() if len(places) == 1 else "run", "tokens"]
+    head += ["right after the rules", "before the answer", "said"]
     head += ["lost at capture", "in the body", "at read-out"]
     body = []
-    for record in read_runs(root).records:
+    for record in explained:
         path = root / record["id"] / RECORD
-        if path.exists():
-            far = read_explanation(path).probes[-1]
-            found = (far.places[0].found, far.places[-1].found, far.said)
-            lost = (far.lost.capture, far.lost.body, far.lost.readout)
-            shares = [f"{one.mean:.3f}" for one in found]
-            body.append([_name(record), f"{far.context:,}", *shares, *map(_said, lost)])
+        far = read_explanation(path).probes[-1]
+        found = (far.places[0].found, far.places[-1].found, far.said)
+        lost = (far.lost.capture, far.lost.body, far.lost.readout)
+        shares = [f"{one.mean:.3f}" for one in found]
+        named = f"{_place(record)}: {_name(record)}" if places else _name(record)
+        body.append([named, f"{far.context:,}", *shares, *map(_said, lost)])
     return markdown_table(head, sorted(body)) + "\n"
 
 
@@ -40,12 +45,21 @@ def _said(one: Difference) -> str:
     return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
 
 
+def _place(record: Record) -> str:
+    spec = record["spec"]
+    return f"{spec['task']}, {spec['task_options']['placement']}, seed {spec['seed']}"
+
+
 def _name(record: Record) -> str:
     """The rung of our memory that it is, or its mixer."""
     spec = record["spec"]
     if spec["mixer"] == "sparse_delta":
         for number, _, one in STEPS:
-            if described(one.spec(task=spec["task"]))[0].mixer_options == spec["mixer_options"]:
+            rung = described(one.spec(task=spec["task"]))[0]
+            if (rung.mixer_options, rung.added_positions) == (
+                spec["mixer_options"],
+                spec["added_positions"],
+            ):
                 return f"rung {number}"
     return str(spec["mixer"])
 

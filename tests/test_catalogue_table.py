@@ -134,6 +134,33 @@ def test_a_mechanism_has_no_row_before_all_its_seeds_have_run() -> None:
     assert catalogue.measured(EXAM_MIXERS[:2], some, "recite", "early") == []
 
 
+def test_what_other_code_has_made_is_no_seed_of_the_same() -> None:
+    cell = [
+        record
+        for record in RECORDS
+        if record["spec"]["task"] == "recite"
+        and record["spec"]["task_options"]["placement"] == "early"
+    ]
+    older = [
+        {**one, "id": f"{one['id']}-old", "source": "older",
+         "evaluations": [{**row, "retention": 0.0} for row in one["evaluations"]]}
+        for one in cell
+    ]  # fmt: skip
+    some = [one for one in cell if one["spec"]["seed"] < 4]
+    few = [one for one in older if one["spec"]["seed"] < 4]
+    assert catalogue.measured(EXAM_MIXERS[:2], [*some, *few], "recite", "early") == []
+    assert catalogue.measured(EXAM_MIXERS[:2], [*cell, *few], "recite", "early") == (
+        catalogue.measured(EXAM_MIXERS[:2], cell, "recite", "early")
+    )
+
+
+def test_a_mechanism_whose_seeds_all_diverged_has_a_row_that_says_so() -> None:
+    diverged = [{**one, "status": "diverged", "evaluations": []} for one in RECORDS]
+    row, _ = catalogue.measured(EXAM_MIXERS[:2], diverged, "recite", "early")
+    assert row.retention[1028].mean is None
+    assert "no figure (5 of 5 diverged)" in catalogue.table("", [row])
+
+
 def test_the_page_names_what_is_not_run_yet_by_how_it_is_asked_for() -> None:
     # The exam has the first contestant of the catalogue in both cells, and none of the others.
     parts = catalogue.page(RECORDS).split("\n\n")

@@ -440,6 +440,15 @@ def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
     [
         ({"mixer": "attention"}, (64,), "its state still grows at 64 tokens"),
         ({"mixer": "gru+attention", "layers": 2}, (64,), "its state still grows"),
+        # A prompt that is shorter than its answer.
+        (
+            {
+                "mixer": "attention", "task": "apply", "context": 122, "test_contexts": (122,),
+                "task_options": {"rules": 4, "outputs": 16, "kinds": 1},
+            },
+            (122,),
+            "its state still grows at 122 tokens",
+        ),
         ({"mixer": "sliding_window"}, (64, 96), "its state still grows at 64 tokens"),
         (
             {

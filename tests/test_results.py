@@ -4,6 +4,7 @@ import json
 import math
 import re
 import statistics
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -757,6 +758,28 @@ def test_what_our_memory_has_more_than_the_best_attention_is_said_and_corrected(
         for figure in ("retention", "exact")
     }
     assert stand == {"retention": {"recite, early"}, "exact": {"recite, marked", *whole}}
+
+
+def test_seeds_that_are_all_alike_are_no_reason_to_doubt_a_row_and_one_is_no_test() -> None:
+    table = script("beyond_table")
+    assert table._paired_t([0.0] * 5) == 1.0
+    assert table._paired_t([0.1, math.nan]) is None
+    assert table._paired_t([0.1, 0.2, math.nan]) == pytest.approx(0.2048, abs=1e-4)
+
+
+def test_an_attention_of_which_a_seed_diverged_is_not_the_best() -> None:
+    table = script("beyond_table")
+    contest, ours = table.read(*table.FOLDERS)[0]
+    for best in (
+        table.best_on_dev(contest, "retention", 256),
+        table.best_on_test(contest, ours, "retention", 256),
+    ):
+        lost = replace(best.runs[1], status="diverged", evaluations=())
+        runs = {**best.runs, 1: lost}
+        others = tuple(one for one in contest.groups if one is not best)
+        hurt = replace(contest, groups=(replace(best, runs=runs), *others))
+        assert table.best_on_dev(hurt, "retention", 256).label != best.label
+        assert table.best_on_test(hurt, ours, "retention", 256).label != best.label
 
 
 def test_holms_correction_is_that_of_the_book() -> None:

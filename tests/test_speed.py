@@ -267,6 +267,10 @@ def test_a_token_late_in_the_text_may_cost_a_fifth_more_where_the_state_is_fixed
     assert (attention.met, delta.met, slots.met) == (None, True, False)
     assert delta.ratio.of == 4
     assert slots.ratio.median == pytest.approx(1.21)
+    # Where 1,028 is the longest, what a token costs there is held against the shortest.
+    near = {256: {"delta": [1.0]}, 1028: {"delta": [2.0]}}
+    (row,) = figures.slopes(speed_record(spec("delta", contexts=(256, 1028)), *steps(near)))
+    assert (row.start, row.end, row.met) == (256, 1028, None)
     # Before the states are known there is no verdict.
     assert {row.met for row in figures.slopes(speed_record(asked, *steps(seconds)))} == {None}
 

@@ -285,7 +285,8 @@ def _check(
     if np.nanmean(_commonest(few, few)) == 1:
         raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")
     tokens = torch.from_numpy(few.prefixes[:1]).long().to(spec.device)
-    half, whole = (state_floats(model, tokens[:, :end]) for end in (context // 2, context))
+    length = tokens.shape[1]
+    half, whole = (state_floats(model, tokens[:, :end]) for end in (length // 2, length))
     if whole > half:
         raise UsageError(
             f"mixer {spec.mixer!r}: its state still grows at {context} tokens: nothing is "

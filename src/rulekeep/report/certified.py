@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rulekeep.report.reading import Asked, Run, asked_of, name, number, one_line, whole
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.sources import code_of_file
-from rulekeep.specs import UsageError
+from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
 
@@ -150,21 +150,25 @@ def filled(asked: Asked) -> Asked:
 
 def options_text(asked: Asked) -> str:
     """Options that are not the task's defaults, and where rules stand in any case."""
-    defaults = dict(filled(Asked(asked.task, ())).options)
+    changed = _changed(asked)
     shown = [
         f"{key} {value}"
         for key, value in asked.options
-        if key in ("placement", "layout") or (key, value) not in defaults.items()
+        if key in ("placement", "layout") or key in changed
     ]
     return one_line(", ".join(shown))
 
 
-def _command(asked: Asked, contexts: Sequence[int], folder: str) -> str:
+def _changed(asked: Asked) -> dict[str, Option]:
+    """Its options that are not the task's defaults."""
     defaults = dict(filled(Asked(asked.task, ())).options)
+    return {key: value for key, value in asked.options if (key, value) not in defaults.items()}
+
+
+def _command(asked: Asked, contexts: Sequence[int], folder: str) -> str:
     words = ["rulekeep", "certify", asked.task, "--context", ",".join(map(str, contexts))]
-    for key, value in asked.options:
-        if (key, value) not in defaults.items():
-            words += [f"--{key.replace('_', '-')}", str(value)]
+    for key, value in _changed(asked).items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
     return one_line(shlex.join([*words, "--out", folder]), 1000)
 
 

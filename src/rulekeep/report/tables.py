@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,11 +49,11 @@ def scores(found: Sequence[Contest]) -> Table:
     for contest in found:
         for group in contest.groups:
             for test in group.test_contexts:
-                retentions = group.by_seed("retention", test)
+                retentions, finite = (of("retention", test) for of in (group.by_seed, group.finite))
                 summary = group.summary("retention", test)
                 difference = contest.against_baseline(group, "retention", test)
                 undefined = group.is_undefined(test)
-                if len(_finite(retentions.values())) < ENOUGH_SEEDS and not undefined:
+                if len(finite) < ENOUGH_SEEDS and not undefined:
                     few.add(len(rows))
                 rows.append(
                     (
@@ -68,7 +68,7 @@ def scores(found: Sequence[Contest]) -> Table:
                             for figure in ("rule_accuracy", "item_accuracy", "val_loss")
                         ),
                         _intrusions(group, test),
-                        seeds_cell(retentions) if not undefined else Cell(MISSING),
+                        seeds_cell(finite) if not undefined else Cell(MISSING),
                     )
                 )
     return Table(
@@ -321,7 +321,7 @@ def mean_cell(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> C
 
 def seeds_cell(by_seed: Mapping[int, float]) -> Cell:
     """How many seeds have a figure, marked when they are few."""
-    return _seed_count(len(_finite(by_seed.values())))
+    return _seed_count(len(by_seed))
 
 
 def _place(group: Group) -> tuple[Cell, Cell, Cell]:
@@ -390,10 +390,6 @@ def _learned(retentions: Sequence[float]) -> Cell:
 
 def _seed_count(seeds: int) -> Cell:
     return Cell(f"{seeds} few" if seeds < ENOUGH_SEEDS else str(seeds), float(seeds))
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
 
 
 def _retention(run: Run) -> float | None:

@@ -113,12 +113,9 @@ def aim_of(mixer: str, context: int) -> float | None:
 def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
     """Steps of the whole model or of the mixer alone, by context, in the order of the mixers."""
     found = []
+    timings = _timings(record, part, threads)
     for context in record.spec.contexts:
-        rows = {
-            label: row
-            for (at, label), row in _timings(record, part, threads).items()
-            if at == context
-        }
+        rows = {label: row for (at, label), row in timings.items() if at == context}
         baseline = rows.get(BASELINE)
         for label, row in rows.items():
             share = None if baseline is None else _paired(row.seconds, baseline.seconds)
@@ -138,8 +135,8 @@ def slopes(record: SpeedRecord) -> list[Slope]:
     The two contexts are measured at different times: the spread is over all pairs of repeats.
     """
     contexts = record.spec.contexts
-    start = LINEAR_BETWEEN[0] if LINEAR_BETWEEN[0] in contexts else contexts[0]
     end = contexts[-1]
+    start = LINEAR_BETWEEN[0] if LINEAR_BETWEEN[0] in contexts[:-1] else contexts[0]
     timings = _timings(record, "model", 1)
     kinds = {row.mixer: row.grows for row in decode_times(record)}
     found = []
