@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from keeping import plain_table
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -306,9 +307,9 @@ def tables(records: Iterable[Mapping[str, Any]]) -> str:
             parts.append(
                 [*place, *(_mean(run.by_pairs.get(pairs) for run in ended) for pairs in PAIRS)]
             )
-    shown = [table(rows)]
+    shown = [plain_table(rows)]
     if any(done.values()):
-        shown += [OVER, table(over), BY_PAIRS, table(parts)]
+        shown += [OVER, plain_table(over), BY_PAIRS, plain_table(parts)]
     return "".join(shown)
 
 
@@ -320,13 +321,6 @@ def _tokens(runs: Sequence[Run]) -> float:
 def _mean(values: Iterable[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{statistics.fmean(known):.1f}" if known else "–"
-
-
-def table(cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    first, *others = cells
-    lines = [first, ["---"] * len(first), *others]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def figure(found: Runs) -> Figure:

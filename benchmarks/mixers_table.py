@@ -10,10 +10,10 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Sequence
 from typing import get_args
 
 import torch
+from keeping import plain_table
 
 from rulekeep.costs import flops
 from rulekeep.mixers import MIXERS, Mixer
@@ -54,13 +54,6 @@ A state is counted from its tensors. After a text read at once those of the matr
 views of what its last piece left (130 to 270 times as much), until the next token is read.
 
 """
-
-
-def rows(cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    first, *others = cells
-    lines = [first, ["---"] * len(first), *others]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def described(name: str, kind: type[Mixer]) -> list[str]:
@@ -137,7 +130,7 @@ def page() -> str:
         ]
     ]  # fmt: skip
     keeps += [measured(name, kind) for name, kind in MIXERS.items()]
-    return HEAD + rows(does) + BETWEEN + rows(keeps)
+    return HEAD + plain_table(does) + BETWEEN + plain_table(keeps)
 
 
 if __name__ == "__main__":
