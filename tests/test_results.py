@@ -4,6 +4,7 @@ import json
 import math
 import re
 import statistics
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -468,6 +469,11 @@ def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
     assert round(theirs.parameters / small) == 7
 
 
+def rounded_down(values: Iterable[float]) -> float:
+    """The least of them to three decimals: none is below it."""
+    return math.floor(1000 * min(values) + 1e-9) / 1000
+
+
 def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() -> None:
     table = script("rule_counts_table")
     evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
@@ -497,17 +503,14 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         f"of two marked rules {by_seed(marked[1], 'exact')}, of eight early ones "
         f"{by_seed(many_early[1], 'exact')}"
     ) in evidence
-    lowest = [
-        math.floor(1000 * min(ours.by_seed("exact", 256).values()) + 1e-9) / 1000
-        for ours, _ in (marked, many_early)
-    ]
+    lowest = [rounded_down(ours.by_seed("exact", 256).values()) for ours, _ in (marked, many_early)]
     assert f"has {lowest[0]:.3f} or more and {lowest[1]:.3f} or more wholly right" in evidence
     ours, theirs = (
         {cell: pair[i].summary("retention", 256).mean for cell, pair in beside.items()}
         for i in (0, 1)
     )
     unlearned = theirs.pop("recite, marked, rules 8")
-    least = [math.floor(1000 * min(kept.values()) + 1e-9) / 1000 for kept in (ours, theirs)]
+    least = [rounded_down(kept.values()) for kept in (ours, theirs)]
     assert (
         f"`sparse_delta` retains {least[0]:.3f} or more in each; attention {unlearned:.3f} of "
         "`recite`'s eight marked ones, which it has not learned in 2,000 steps, and "
@@ -530,8 +533,11 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     revised = {
         placement: beside[f"override, {placement}, rules 8"] for placement in ("early", "marked")
     }
-    kept = min(
-        value for mine, _ in revised.values() for value in mine.by_seed("retention", 256).values()
+    kept, right = (
+        rounded_down(
+            value for mine, _ in revised.values() for value in mine.by_seed(figure, 256).values()
+        )
+        for figure in ("retention", "exact")
     )
     less = {
         (placement, figure): paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary
@@ -542,25 +548,22 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     assert all(less[placement, "retention"].low > -0.01 for placement in revised)
     assert (
         "Eight rules of `override` `sparse_delta` retains in each seed, "
-        f"{math.floor(1000 * kept + 1e-9) / 1000:.3f} or more. Attention retains of marked ones by "
+        f"{kept:.3f} or more. Attention retains of marked ones by "
         f"seed {by_seed(revised['marked'][1], 'retention')}, {less['marked', 'retention'].text()} "
         f"less, and of early ones {less['early', 'retention'].text()} less, neither of "
         "which is shown."
     ) in evidence
-    right = min(
-        value for mine, _ in revised.values() for value in mine.by_seed("exact", 256).values()
-    )
     assert (
         f"of marked ones {by_seed(revised['marked'][1], 'exact')}, of early ones "
         f"{by_seed(revised['early'][1], 'exact')}, so that there the interval of the difference "
         "goes below -0.01, though each seed of `sparse_delta` has "
-        f"{math.floor(1000 * right + 1e-9) / 1000:.3f} or more wholly right."
+        f"{right:.3f} or more wholly right."
     ) in evidence
     cells = [f"apply, {placement}, rules 8" for placement in ("early", "marked")]
     pairs = [beside[cell] for cell in cells]
     early, marked = (mine for mine, _ in pairs)
     beside_them = [other.by_seed("exact", 256).values() for _, other in pairs]
-    least = math.floor(1000 * min(map(min, beside_them)) + 1e-9) / 1000
+    least = rounded_down(map(min, beside_them))
     lowest = min(min(one.by_seed("retention", 256).values()) for pair in pairs for one in pair)
     assert (
         f"Eight rules of `apply` both retain, {math.floor(1000 * lowest) / 1000:.3f} or more in "
@@ -615,7 +618,7 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     least, fewer = [], []
     for cell in cells:
         ours, theirs = (group.by_seed("exact", 256) for group in asides[cell])
-        least.append(math.floor(1000 * min(ours.values()) + 1e-9) / 1000)
+        least.append(rounded_down(ours.values()))
         fewer.append(paired_difference(theirs, ours).summary)
         assert fewer[-1].high < 0.01
     assert (

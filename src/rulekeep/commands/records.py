@@ -107,15 +107,15 @@ def report(
     kept = [read_runs(one) for one in roots]
     records = [record for one in kept for record in one.records]
     proofs, notes, losses = list[Record](), list[str](), list[Explanation]()
-    for one in roots:
+    for one, own in zip(roots, kept, strict=True):
         certified, said = _certificates(one)
         proofs += certified
         notes += said
         losses += explanations(one, notes)
         # The first may be a mere place for what stands elsewhere.
-        if (one is not root or (one / "record.json").exists()) and not (
-            certified or said or run_folders(one) or (one / RECORD).exists()
-        ):
+        may_be_bare = one is root and not (one / "record.json").exists()
+        has_something = own.records or certified or said or (one / RECORD).exists()
+        if not (may_be_bare or has_something or run_folders(one)):
             raise _no_runs(one)
     # Measured side by side, it is of one record.
     measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)

@@ -312,20 +312,20 @@ def labels(found: Iterable[Contest]) -> list[str]:
     return sorted(every, key=lambda label: (every[label] != BASELINE, label))
 
 
-def dev_losses(runs: Sequence[Run]) -> list[float]:
-    """Mean dev loss (nats a token) of each; NaN of one that diverged or has none.
+def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
+    """Mean dev loss (nats a token) of each by its id; NaN of one that diverged or has none.
 
     It is of the lengths trained on at which all were looked at: others would weigh one run's
     losses otherwise than another's.
     """
-    looks = [_dev_looks(run) for run in runs]
+    looks = {run.id: _dev_looks(run) for run in runs}
     shared = set[int]()
-    if measured := [one.keys() for one in looks if one]:
-        shared = set.intersection(*map(set, measured))
-    return [
-        sum(one[at] for at in sorted(shared)) / len(shared) if one and shared else math.nan
-        for one in looks
-    ]
+    if measured := [set(one) for one in looks.values() if one]:
+        shared = set.intersection(*measured)
+    return {
+        run: sum(one[at] for at in sorted(shared)) / len(shared) if one and shared else math.nan
+        for run, one in looks.items()
+    }
 
 
 def _dev_looks(run: Run) -> dict[int, float]:
@@ -359,10 +359,12 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     if not common:
         return replace(found, problem="the rates share no seed")
     compared = [by_seed[seed] for by_seed in tried.values() for seed in common]
-    each = iter(dev_losses(compared))
-    losses = {rate: [next(each) for _ in common] for rate in tried}
+    of_run = dev_losses(compared)
+    losses = {
+        rate: [of_run[by_seed[seed].id] for seed in common] for rate, by_seed in tried.items()
+    }
     found = replace(found, seeds=len(common))
-    measured = any(math.isfinite(loss) for by in losses.values() for loss in by)
+    measured = any(map(math.isfinite, of_run.values()))
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no dev loss recorded at a length that all have")
     return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
@@ -386,10 +388,10 @@ def _baselines(groups: Sequence[Group]) -> dict[int, str]:
 
 
 def _best_on_dev(groups: Sequence[Group]) -> str:
-    losses = iter(dev_losses([run for group in groups for run in group.runs.values()]))
+    losses = dev_losses(run for group in groups for run in group.runs.values())
     ranked = []
     for group in groups:
-        mean = sum(next(losses) for _ in group.runs) / len(group.runs)
+        mean = sum(losses[run.id] for run in group.runs.values()) / len(group.runs)
         # A variant with a diverged run, or without any dev loss, comes last.
         ranked.append((mean if math.isfinite(mean) else math.inf, len(group.label), group.label))
     return min(ranked)[-1]

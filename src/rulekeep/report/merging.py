@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from rulekeep.report.reading import number, whole
+from rulekeep.report.reading import lengths, number
 from rulekeep.store import RESULTS, Record, training
 
 
@@ -51,18 +51,14 @@ def joined(first: Record, other: Record) -> Record:
         by_length = [one["costs"].get(name) for one in (other, first)]
         if all(isinstance(one, dict) for one in by_length):
             costs[name] = {length: cost for one in by_length for length, cost in one.items()}
+    asked = set[int]().union(*(lengths(one["spec"].get("test_contexts")) for one in (first, other)))
     return {
         **first,
-        "spec": {**first["spec"], "test_contexts": sorted(_asked(first) | _asked(other))},
+        "spec": {**first["spec"], "test_contexts": sorted(asked)},
         "costs": costs,
         "evaluations": [*tested.values()],
         "twins": [*first.get("twins", ()), *[other["id"]] * same],
     }
-
-
-def _asked(record: Record) -> set[int]:
-    lengths = record["spec"].get("test_contexts")
-    return {at for at in lengths if whole(at) is not None} if isinstance(lengths, list) else set()
 
 
 def _by_training(records: Iterable[Record]) -> list[list[Record]]:

@@ -180,6 +180,12 @@ def whole(value: object) -> int | None:
     return value
 
 
+def lengths(value: object) -> set[int]:
+    """The context lengths in a list of them; what is none is left out."""
+    found = (whole(one) for one in _sequence(value))
+    return {one for one in found if one is not None and one > 0}
+
+
 def asked_of(task: object, options: object) -> Asked:
     """What a record says was asked for; a value that is no option's is left out."""
     found = {
@@ -248,7 +254,6 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         return None
     costs = _mapping(record.get("costs"))
     rate = number(spec.get("learning_rate"))
-    tested = (whole(value) for value in _sequence(spec.get("test_contexts")))
     environment = _mapping(record.get("environment"))
     return Run(
         id=identity,
@@ -262,7 +267,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         context=context,
         seed=seed,
         rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
-        test_contexts=tuple(sorted({t for t in tested if t is not None and t > 0})),
+        test_contexts=tuple(sorted(lengths(spec.get("test_contexts")))),
         history=tuple(_figures(row) for row in _sequence(record.get("history"))),
         evaluations=_evaluations(record.get("evaluations"), identity, notes),
         costs=_figures(costs),

@@ -49,7 +49,8 @@ def scores(found: Sequence[Contest]) -> Table:
     for contest in found:
         for group in contest.groups:
             for test in group.test_contexts:
-                retentions, finite = (of("retention", test) for of in (group.by_seed, group.finite))
+                retentions = group.by_seed("retention", test)
+                finite = group.finite("retention", test)
                 summary = group.summary("retention", test)
                 difference = contest.against_baseline(group, "retention", test)
                 undefined = group.is_undefined(test)
