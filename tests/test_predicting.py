@@ -8,13 +8,24 @@ import pytest
 import torch
 from reading import make
 
-from rulekeep.evaluation import GeneratingPredictor, LogitsPredictor, Predictor, Reading
+from rulekeep.evaluation import (
+    GeneratingPredictor,
+    LogitsPredictor,
+    Predictor,
+    Reading,
+    evaluate_samples,
+)
 from rulekeep.predicting import PredictorError, _Held, check
 from rulekeep.registry import find_class
 from rulekeep.store import read_record
-from rulekeep.tasks import Recall, Recite, Sample
+from rulekeep.tasks import Apply, Override, Recall, Recite, Sample
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
+KVPRESS = find_class(
+    f"{EXAMPLE.with_name('language_model.py')}:Kvpress", {}, Predictor, "predictor"
+)
+# Without Hugging Face, which only makes the class in front of it.
+LANGUAGE_MODEL = KVPRESS.__base__
 TASK = make(Recite)
 WORDS = len(TASK.vocabulary)
 
@@ -245,6 +256,77 @@ def test_scattered_answers_are_checked_as_well() -> None:
     check(Logits(lambda tokens: one_hot(tokens, 0)), task, 64, 1)
     with pytest.raises(PredictorError, match="only earlier ones"):
         check(Logits(lambda tokens: one_hot(tokens, 1)), task, 64, 1)
+
+
+class Understands(LANGUAGE_MODEL):
+    """Replies by what the text says of itself: of its rules nothing else is known here."""
+
+    def reply(self, text: str, question: str, so_far: str, words: int) -> str:
+        how, _, text = text.rpartition("\n\nNow this text:\n")
+        how, _, asked = question.removesuffix("\nAnswer:").rpartition("\n")
+        self.asked = asked.split()
+        kind = re.search(r"words that begin with (\w+-)", how)[1]
+        count = int(re.search(r"the (?:first )?(\d+) words", how)[1])
+        told = [word for word in text.split() if word in self.number]
+        marked = "after the cue <rule>" in how
+        places = [
+            place
+            for place, word in enumerate(told)
+            if word.startswith(kind) and (not marked or told[place - 1] == "<rule>")
+        ]
+        places = places[:count]
+        return " ".join(getattr(self, self.task.name)(told, places, marked, so_far.split())[:words])
+
+    def recite(self, told: list[str], places: list[int], marked: bool, _: list[str]) -> list[str]:
+        items = [p for p, word in enumerate(told) if word.startswith("item-")]
+        items = [p for p in items if not marked or told[p - 1] == "<rule>"]
+        return [*(told[place] for place in places), told[items[0]]]
+
+    def recall(self, told: list[str], places: list[int], _: bool, so_far: list[str]) -> list[str]:
+        return [next(told[place + 1] for place in places if told[place] == so_far[-1])]
+
+    def apply(self, told: list[str], places: list[int], *_: object) -> list[str]:
+        number = {told[place]: _number(told[place]) for place in places}
+        return self._shown({r % len(places): f"shows-{r}" for r in number.values()}, len(places))
+
+    def override(self, told: list[str], places: list[int], *_: object) -> list[str]:
+        m = len(places) + len(places) // 2
+        revised = [place + 1 for place, word in enumerate(told) if word == "<revise>"]
+        shown = {a: f"default-{a}" for a in range(m)}
+        for place in sorted({*places, *revised}):
+            r = _number(told[place])
+            shown[r % m] = "<none>" if r < m else f"shows-{r}"
+        return self._shown(shown, m)
+
+    def _shown(self, shown: dict[int, str], m: int) -> list[str]:
+        said = []
+        for item in self.asked[1:-1]:
+            said.append(item)
+            said += [shown[a] for a in range(m) if a % 2 == _number(item) % 2]
+        return said
+
+
+def _number(word: str) -> int:
+    return int(word.rpartition("-")[2])
+
+
+@pytest.mark.parametrize("placement", ["early", "marked"])
+@pytest.mark.parametrize("kind", [Recite, Apply, Override, Recall])
+def test_the_text_for_a_language_model_tells_all_that_a_task_asks(kind, placement: str) -> None:
+    task = make(kind, placement=placement)
+    row = evaluate_samples(Understands(task), task, "test", 128, 64, 0)
+    assert (row["retention"], row["exact"]) == (1, 1)
+
+
+def test_a_reply_that_is_no_answer_is_a_wrong_one() -> None:
+    class Talks(LANGUAGE_MODEL):
+        def reply(self, text: str, question: str, so_far: str, words: int) -> str:
+            return "Sure! rule-5, rule-6; and"
+
+    sample = TASK.sample("test", 64, 2)
+    said = Talks(TASK).read(sample).generated
+    number = TASK.vocabulary.index
+    assert said.tolist() == [[-1, number("rule-5"), number("rule-6"), -1, -1]] * 2
 
 
 def test_the_example_file_holds() -> None:
