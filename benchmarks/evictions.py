@@ -23,6 +23,7 @@ Keys that are turned (rotary) are turned on, so that each keeps its distance to 
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -32,26 +33,31 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep import costs
+from rulekeep.article.report import markdown_table
 from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.explain.remade import remade
 from rulekeep.mixers.attention import Attention
 from rulekeep.model import LanguageModel, ModelState
+from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.positions import rotate
 from rulekeep.resolving import resolve
 from rulekeep.seeds import named_seed
 from rulekeep.specs import RunSpec
-from rulekeep.store import RunFolder, read_record
+from rulekeep.store import RunFolder, read_record, write_bytes
+from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROOT = RESULTS / "evictions"
+FIGURE = "evictions.png"
 # Weights are kept here, so that a second call trains nothing.
 WORK = Path("runs") / "evictions"
 # Tokens a layer that are left: 512 bytes each at width 64.
@@ -171,7 +177,7 @@ class Evicting:
         return None, ModelState(state.tokens, tuple(layers))
 
     def _mixers(self) -> list[Attention]:
-        return [block.mixer for block in self.model.blocks]  # type: ignore[union-attr, misc]
+        return [block.mixer for block in self.model.blocks]  # type: ignore[misc]
 
     def _attended(self, text: Tensor) -> tuple[ModelState, list[dict[str, Tensor]]]:
         queries: list[list[Tensor]] = [[] for _ in self.model.blocks]
@@ -183,7 +189,7 @@ class Evicting:
                 keys[layer] = k
                 return type(mixer)._attend(mixer, q, k, v)
 
-            mixer._attend = attend  # type: ignore[method-assign]
+            mixer._attend = attend  # type: ignore[method-assign, assignment]
 
         for layer, mixer in enumerate(self._mixers()):
             watch(layer, mixer)
@@ -276,10 +282,123 @@ def run() -> None:
             print(said, flush=True)
 
 
+class Cell(NamedTuple):
+    """One attention, where its rules stand, and how long the text is."""
+
+    mixer: str
+    placement: str
+    context: int
+
+    @property
+    def name(self) -> str:
+        """As a table calls it."""
+        kind = "rotary" if self.mixer == "attention" else "with taps"
+        return f"{kind}, {self.placement}"
+
+
+class Cut(NamedTuple):
+    """What a cache was cut by, and to how many tokens; whether it knew the request."""
+
+    asked: bool
+    eviction: str
+    budget: int
+
+    @property
+    def name(self) -> str:
+        """As a table calls it."""
+        return f"{self.eviction}, asked" if self.asked else self.eviction
+
+
+Scores: TypeAlias = dict[Cell, dict[Cut, dict[int, tuple[float, float]]]]
+
+
+def scores(root: Path = ROOT) -> Scores:
+    """Retention and `exact` of each seed, by cell and cut."""
+    found: Scores = {}
+    for path in sorted(root.glob("*.json")):
+        one = json.loads(path.read_text())
+        for context, asked, eviction, budget, *both in one["rows"]:
+            cell = found.setdefault(Cell(one["mixer"], one["placement"], context), {})
+            cell.setdefault(Cut(asked, eviction, budget), {})[one["seed"]] = tuple(both)
+    return found
+
+
+def page(found: Scores) -> str:
+    """A table a length, as Markdown: retention."""
+    tables = []
+    for context in CONTEXTS:
+        cells = sorted((cell for cell in found if cell.context == context), reverse=True)
+        head = [f"retention, {context:,} tokens", "whole", *map(_sized, BUDGETS)]
+        body = []
+        for cell in cells:
+            cuts = found[cell]
+            whole = _text(cuts, Cut(False, NONE, 0))
+            for asked, eviction in _kinds():
+                texts = [_text(cuts, Cut(asked, eviction, budget)) for budget in BUDGETS]
+                body.append([f"{cell.name}: {Cut(asked, eviction, 0).name}", whole, *texts])
+        tables.append(markdown_table(head, body))
+    return "\n".join(tables)
+
+
+def _kinds() -> list[tuple[bool, str]]:
+    return [(False, one) for one in EVICTIONS] + [(True, one) for one in ATTENDING]
+
+
+def _sized(budget: int) -> str:
+    return f"{budget} left: {_kib(budget):.0f} KiB"
+
+
+def _kib(budget: int) -> float:
+    # A key and a value of 64 numbers of four bytes each.
+    return budget * 2 * 64 * 4 / 1024
+
+
+def _text(cuts: dict[Cut, dict[int, tuple[float, float]]], cut: Cut) -> str:
+    seeds = cuts.get(cut)
+    if seeds is None:
+        return "not run"
+    return summarise_scores([retention for retention, _ in seeds.values()]).text()
+
+
+def figure(found: Scores) -> Figure:
+    """A panel a cell at the length trained on: retention against what is left, by eviction."""
+    cells = sorted((cell for cell in found if cell.context == CONTEXTS[0]), reverse=True)
+    drawn = Figure(figsize=(9, 6.5), layout="constrained")
+    panels = drawn.subplots(2, 2, sharex=True, sharey=True).flat
+    for axes, cell in zip(panels, cells, strict=False):
+        for asked, eviction in _kinds():
+            means, colour = [], COLOURS[EVICTIONS.index(eviction)]
+            for budget in BUDGETS:
+                seeds = found[cell].get(Cut(asked, eviction, budget), {})
+                kept = [retention for retention, _ in seeds.values()]
+                axes.plot([_kib(budget)] * len(kept), kept, ".", color=colour, alpha=0.25)
+                means.append(sum(kept) / len(kept) if kept else float("nan"))
+            sizes = [_kib(budget) for budget in BUDGETS]
+            axes.plot(
+                sizes,
+                means,
+                ":" if asked else "-",
+                color=colour,
+                label=Cut(asked, eviction, 0).name,
+            )
+        axes.set_title(f"attention {cell.name} rules", fontsize=10)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+        axes.grid(alpha=0.3)
+        axes.set_ylim(-0.02, 1.02)
+    drawn.supxlabel("KiB of cache a layer that are left", fontsize=10)
+    drawn.supylabel(f"retention at {CONTEXTS[0]} tokens", fontsize=10)
+    if cells:
+        lines, names = panels[0].get_legend_handles_labels()
+        drawn.legend(lines, names, loc="outside lower center", ncols=5, fontsize=8)
+    return drawn
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", action="store_true")
     if parser.parse_args().run:
         run()
     else:
-        sys.stdout.write("")
+        write_bytes(ROOT / FIGURE, as_bytes(figure(scores()), "png"))
+        sys.stdout.write(page(scores()) + "\n")

@@ -1,6 +1,8 @@
 """Evictions of a KV cache: what a cut keeps, and what is said from what is left. 5 s."""
 
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scripts import ROOT, script
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.evaluation import ModelPredictor
+from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.mixers import Attention, Mixer
 from rulekeep.model import LanguageModel
 from rulekeep.positions import rotate
@@ -123,6 +125,34 @@ def test_each_eviction_keeps_what_its_paper_says() -> None:
     pooled = sum(last[:, shift : shift + 40] for shift in range(5))
     assert kept("SnapKV") == [[*best(row, 8, 32), *range(32, 40)] for row in pooled]
     assert len({tuple(row) for row in kept("random")}) == 12
+
+
+def test_a_run_gives_a_row_a_cut_and_the_whole_cache_scores_as_the_model(monkeypatch) -> None:
+    monkeypatch.setattr(evictions, "CONTEXTS", (64, 80))
+    monkeypatch.setattr(evictions, "EXAMPLES", 8)
+    monkeypatch.setattr(evictions, "BUDGETS", (8, 16))
+    model = _model("taps")
+    rows = evictions.rows_of(model, TASK, 1)
+    assert len({tuple(row[:4]) for row in rows}) == len(rows) == 2 * (1 + 6 * 2 + 3 * 2)
+    for context in (64, 80):
+        whole = evaluate_samples(ModelPredictor(model), TASK, "test", context, 8, 1)
+        found = next(row for row in rows if row[:3] == [context, False, "none"])
+        assert found[4:] == [round(whole[figure], 6) for figure in ("retention", "exact")]
+
+
+def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Path) -> None:
+    for seed, kept in ((1, 0.5), (2, 0.7)):
+        one = {"mixer": "attention", "placement": "early", "seed": seed}
+        one["rows"] = [[256, True, "H2O", 16, kept, 0.0], [256, False, "none", 0, 1.0, 1.0]]
+        (tmp_path / f"{seed}.json").write_text(json.dumps(one))
+    found = evictions.scores(tmp_path)
+    (line,) = (line for line in evictions.page(found).splitlines() if "H2O, asked" in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[0] == "rotary, early: H2O, asked"
+    assert cells[1].startswith("1.000 (1.000 to 1.000")
+    assert cells[2] == "not run"
+    assert cells[3].startswith("0.600 (0.000 to 1.000")
+    assert evictions.figure(found).axes
 
 
 def test_the_runs_are_five_seeds_of_two_attentions_and_both_placements() -> None:
