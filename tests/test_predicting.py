@@ -259,50 +259,65 @@ def test_scattered_answers_are_checked_as_well() -> None:
 
 
 class Understands(LANGUAGE_MODEL):
-    """Replies by what the text says of itself: of its rules nothing else is known here."""
+    """Replies by what the text says of itself: no number of the task is known here."""
 
     def reply(self, text: str, question: str, so_far: str, words: int) -> str:
-        how, _, text = text.rpartition("\n\nNow this text:\n")
-        how, _, asked = question.removesuffix("\nAnswer:").rpartition("\n")
-        self.asked = asked.split()
-        kind = re.search(r"words that begin with (\w+-)", how)[1]
-        count = int(re.search(r"the (?:first )?(\d+) words", how)[1])
-        told = [word for word in text.split() if word in self.number]
-        marked = "after the cue <rule>" in how
-        places = [
+        how, *_, request = question.strip().split("\n\n")
+        assert how.startswith("In the text above the instructions are ")
+        assert how.endswith("Reply with these words alone, separated by spaces.")
+        count, kind = re.search(r"the (?:first )?(\d+) words that begin with (\w+-)", how).groups()
+        self.how, self.marked, self.told = how, "right after a cue <rule>" in how, text.split()
+        self.asked = request.partition("<ask>")[2].partition("<go>")[0].split()
+        places = self._places(kind)[: int(count)]
+        return " ".join(getattr(self, self.task.name)(places, so_far.split())[:words])
+
+    def _places(self, kind: str) -> list[int]:
+        return [
             place
-            for place, word in enumerate(told)
-            if word.startswith(kind) and (not marked or told[place - 1] == "<rule>")
+            for place, word in enumerate(self.told)
+            if word.startswith(kind) and (not self.marked or self.told[place - 1] == "<rule>")
         ]
-        places = places[:count]
-        return " ".join(getattr(self, self.task.name)(told, places, marked, so_far.split())[:words])
 
-    def recite(self, told: list[str], places: list[int], marked: bool, _: list[str]) -> list[str]:
-        items = [p for p, word in enumerate(told) if word.startswith("item-")]
-        items = [p for p in items if not marked or told[p - 1] == "<rule>"]
-        return [*(told[place] for place in places), told[items[0]]]
+    def _has(self, sentence: str) -> re.Match[str]:
+        found = re.search(sentence, self.how)
+        assert found is not None, sentence
+        return found
 
-    def recall(self, told: list[str], places: list[int], _: bool, so_far: list[str]) -> list[str]:
-        return [next(told[place + 1] for place in places if told[place] == so_far[-1])]
+    def recite(self, places: list[int], _: list[str]) -> list[str]:
+        self._has(r"Say those rules in the order in which they stand, then the item\.")
+        self._has("item- right after another cue <rule>" if self.marked else "first word .* item-")
+        return [*(self.told[place] for place in places), self.told[self._places("item-")[0]]]
 
-    def apply(self, told: list[str], places: list[int], *_: object) -> list[str]:
-        number = {told[place]: _number(told[place]) for place in places}
-        return self._shown({r % len(places): f"shows-{r}" for r in number.values()}, len(places))
+    def recall(self, places: list[int], so_far: list[str]) -> list[str]:
+        self._has(r"its value, the word after it.* Say the value of the key that stands last")
+        return [next(self.told[place + 1] for place in places if self.told[place] == so_far[-1])]
 
-    def override(self, told: list[str], places: list[int], *_: object) -> list[str]:
-        m = len(places) + len(places) // 2
-        revised = [place + 1 for place, word in enumerate(told) if word == "<revise>"]
-        shown = {a: f"default-{a}" for a in range(m)}
-        for place in sorted({*places, *revised}):
-            r = _number(told[place])
-            shown[r % m] = "<none>" if r < m else f"shows-{r}"
-        return self._shown(shown, m)
+    def apply(self, places: list[int], _: list[str]) -> list[str]:
+        self._has(r"An attribute that rule-r has set shows shows-r\.")
+        return self._answer_of(places, {}, 0)
 
-    def _shown(self, shown: dict[int, str], m: int) -> list[str]:
+    def override(self, places: list[int], _: list[str]) -> list[str]:
+        self._has(
+            r"right after a cue <revise>, each of which replaces what stood for its attribute"
+        )
+        least = int(self._has(r"shows-r, or <none> if r is less than (\d+);")[1])
+        self._has(r"attribute a, if no rule has set it, shows default-a")
+        revised = [place + 1 for place, word in enumerate(self.told) if word == "<revise>"]
+        shown = {a: f"default-{a}" for a in range(least)}
+        return self._answer_of(sorted({*places, *revised}), shown, least)
+
+    def _answer_of(self, places: list[int], shown: dict[int, str], least: int) -> list[str]:
+        many = int(self._has(r"There are (\d+) attributes")[1])
+        modulo = int(self._has(r"whose number is r modulo (\d+)")[1])
+        of, kinds = map(int, self._has(r"a modulo (\d+), and item-i .* i modulo (\d+)").groups())
+        self._has("say the item, then what each attribute that concerns it shows, in the order")
+        for place in places:
+            r = _number(self.told[place])
+            shown[r % modulo] = "<none>" if r < least else f"shows-{r}"
         said = []
-        for item in self.asked[1:-1]:
+        for item in self.asked:
             said.append(item)
-            said += [shown[a] for a in range(m) if a % 2 == _number(item) % 2]
+            said += [shown[a] for a in range(many) if a % of == _number(item) % kinds]
         return said
 
 
@@ -310,23 +325,68 @@ def _number(word: str) -> int:
     return int(word.rpartition("-")[2])
 
 
+OTHER = {"rules": 5, "outputs": 3, "kinds": 3}
+
+
 @pytest.mark.parametrize("placement", ["early", "marked"])
-@pytest.mark.parametrize("kind", [Recite, Apply, Override, Recall])
-def test_the_text_for_a_language_model_tells_all_that_a_task_asks(kind, placement: str) -> None:
-    task = make(kind, placement=placement)
-    row = evaluate_samples(Understands(task), task, "test", 128, 64, 0)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Recite, {}), (Recite, {"rules": 7}), (Apply, {}), (Apply, OTHER), (Override, {}),
+        (Override, {**OTHER, "revisions": 5}), (Recall, {}), (Recall, {"rules": 8}),
+    ],
+)  # fmt: skip
+def test_the_text_for_a_language_model_tells_all_that_a_task_asks(
+    kind, options: dict[str, int], placement: str
+) -> None:
+    task = make(kind, placement=placement, **options)
+    row = evaluate_samples(Understands(task), task, "test", 192, 64, 0)
     assert (row["retention"], row["exact"]) == (1, 1)
 
 
-def test_a_reply_that_is_no_answer_is_a_wrong_one() -> None:
-    class Talks(LANGUAGE_MODEL):
-        def reply(self, text: str, question: str, so_far: str, words: int) -> str:
-            return "Sure! rule-5, rule-6; and"
+def test_a_text_without_a_request_goes_to_a_language_model_whole() -> None:
+    task = make(Recall, layout="zoology")
+    row = evaluate_samples(Understands(task), task, "test", 64, 8, 0)
+    assert (row["retention"], row["exact"]) == (1, 1)
 
-    sample = TASK.sample("test", 64, 2)
-    said = Talks(TASK).read(sample).generated
-    number = TASK.vocabulary.index
-    assert said.tolist() == [[-1, number("rule-5"), number("rule-6"), -1, -1]] * 2
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "rule-5 rule-16, rule-5; and",
+        "Answer:\n- `rule-5`\n- **rule-16**\n- [rule-5]",
+        "<think>rule-1, or rule-2?</think>1. rule-5 2. rule-16 3. rule-5.",
+        "Rules: rule-5,rule-16,rule-5 (not rule-166, my-rule-3 or rule-4-b)",
+    ],
+)
+def test_words_of_a_task_are_found_in_usual_replies_and_nothing_else(reply: str) -> None:
+    class Talks(LANGUAGE_MODEL):
+        def reply(self, *_: object) -> str:
+            return reply
+
+    said = Talks(TASK).read(TASK.sample("test", 64, 2)).generated
+    five, sixteen = (TASK.vocabulary.index(word) for word in ("rule-5", "rule-16"))
+    assert said.tolist() == [[five, sixteen, five, -1, -1]] * 2
+
+
+def test_only_the_text_is_compressed_and_nothing_of_the_answer_is_told() -> None:
+    heard = []
+
+    class Listens(LANGUAGE_MODEL):
+        def reply(self, *said: object) -> str:
+            heard.append(said)
+            return "" if len(heard) == 1 else "value-3"
+
+    task = make(Recall)
+    sample = task.sample("test", 96, 1)
+    Listens(task).read(sample)
+    words = task.words(sample.tokens[0]).split()
+    texts, questions, so_far, _ = zip(*heard, strict=True)
+    assert set(texts) == {" ".join(words[1 : sample.answer_start - 1])}
+    assert all(question.endswith("<go>\nThe answer:") for question in questions)
+    # The keys are given; a value that was not said is left out.
+    keys = words[sample.answer_start :: 2]
+    assert so_far[:3] == (keys[0], f"{keys[0]} {keys[1]}", f"{keys[0]} {keys[1]} value-3 {keys[2]}")
 
 
 def test_the_example_file_holds() -> None:
