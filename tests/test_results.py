@@ -517,10 +517,11 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         f"{least[1]:.3f} or more in the others."
     ) in readme
     assert beside.keys() == {
-        *(f"{task}, {at}, rules 8" for task in ("recite", "apply", "override")
-          for at in ("early", "marked")),
-        "recite, early, rules 2", "recite, marked, rules 2", "apply, marked, rules 2",
-    }  # fmt: skip
+        f"{task}, {at}, rules {rules}"
+        for task in ("recite", "apply", "override")
+        for at in ("early", "marked")
+        for rules in (2, 8)
+    }
     mine, other = beside["apply, marked, rules 2"]
     assert f"{min(mine.by_seed('retention', 256).values()):.3f}" == "1.000"
     less = paired_difference(*(one.by_seed("retention", 256) for one in (mine, other))).summary
@@ -529,6 +530,33 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         "Two marked rules of `apply` `sparse_delta` retains in each seed, 1.000, and attention, at "
         f"the rate that dev chose, by seed {by_seed(other, 'retention')}, {less.text()} less, "
         "which is not shown."
+    ) in evidence
+    both = [value for one in beside["apply, early, rules 2"]
+            for value in one.by_seed("exact", 256).values()]  # fmt: skip
+    assert (
+        "Two early ones both retain, 1.000 in each seed, and have "
+        f"{rounded_down(both):.3f} or more wholly right"
+    ) in evidence
+    for one in beside["apply, early, rules 2"]:
+        assert set(one.by_seed("retention", 256).values()) == {1.0}
+    few = [beside[f"override, {placement}, rules 2"] for placement in ("marked", "early")]
+    least, answered = (
+        rounded_down(value for mine, _ in few for value in mine.by_seed(figure, 256).values())
+        for figure in ("retention", "exact")
+    )
+    fewer, fewest, not_fewer = (
+        paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary
+        for pair, figure in ((few[0], "retention"), (few[0], "exact"), (few[1], "retention"))
+    )
+    assert fewer.low > 0
+    assert fewest.low > 0
+    assert not_fewer.low < 0 < not_fewer.high
+    assert (
+        f"Two rules of `override` `sparse_delta` retains in each seed, {least:.3f} or more, and "
+        f"has {answered:.3f} or more wholly right. Attention retains of marked ones by seed "
+        f"{by_seed(few[0][1], 'retention')}, {fewer.text()} less, with {fewest.text()} fewer "
+        f"answers wholly right; of early ones by seed {by_seed(few[1][1], 'retention')}, "
+        f"{not_fewer.text()} less, which is not shown."
     ) in evidence
     revised = {
         placement: beside[f"override, {placement}, rules 8"] for placement in ("early", "marked")
