@@ -350,7 +350,7 @@ def page(found: Scores) -> str:
                 texts = [_text(cuts, Cut(eviction, budget)) for budget in BUDGETS]
                 body.append([cell.name, eviction, *texts])
         tables.append(markdown_table(head, body))
-    return "\n".join(tables)
+    return "\n\n".join(tables)
 
 
 def _text(cuts: dict[Cut, dict[int, tuple[float, float]]], by: Cut) -> str:
@@ -382,11 +382,12 @@ def figure(found: Scores) -> Figure:
         axes.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS])
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.3)
-    drawn.supxlabel(f"tokens a layer that are left of {context}", fontsize=10)
-    drawn.supylabel("retention", fontsize=10)
+        axes.set_xlabel(f"tokens a layer that are left of {context}", fontsize=9)
+        axes.set_ylabel("retention", fontsize=9)
+        axes.label_outer()
     lines, names = panels[0].get_legend_handles_labels()
     if lines:
-        drawn.legend(lines, names, loc="outside lower center", ncols=4, fontsize=8)
+        drawn.legend(lines, names, loc="outside upper center", ncols=4, fontsize=8)
     return drawn
 
 

@@ -1480,3 +1480,56 @@ def test_the_committed_records_are_all_read(folder: str) -> None:
     assert [one["id"] for one in kept.records] == sorted(
         path.name for path in root.iterdir() if path.is_dir()
     )
+
+
+def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
+    cuts = script("evictions")
+    found = cuts.scores()
+    evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
+    assert cuts.page(found) in EVIDENCE.read_text()
+    short, long = (cuts.cells(found, at) for at in cuts.EXAMPLES)
+    assert [cell.name for cell in short] == [
+        "rotary, early", "rotary, marked", "with taps, early", "with taps, marked"
+    ]  # fmt: skip
+    assert all(len(seeds) == 5 for cell in short + long for seeds in found[cell].values())
+
+    def mean(cell: Any, eviction: str, budget: int, figure: int = 0) -> float:
+        seeds = found[cell][cuts.Cut(eviction, budget)].values()
+        return sum(scores[figure] for scores in seeds) / len(seeds)
+
+    def span(values: Iterable[float]) -> str:
+        values = list(values)
+        return f"{min(values):.3f} to {max(values):.3f}"
+
+    early, marked = short[::2], short[1::2]
+    fixed = [mean(cell, "StreamingLLM", budget) for cell in early for budget in cuts.BUDGETS]
+    few = [mean(cell, "StreamingLLM", 32) for cell in marked]
+    assert (
+        f"StreamingLLM keeps of early rules what its first four tokens hold, {span(fixed)} at any "
+        f"budget, and of marked ones {span(few)} with 32 tokens left"
+    ) in evidence
+    blind = [mean(cell, one, 32) for cell in short for one in ("random", "K-norm")]
+    assert f"random tokens and K-norm keep {span(blind)} there" in evidence
+    best = {
+        budget: [max(mean(cell, one, budget) for one in cuts.EVICTIONS) for cell in short]
+        for budget in cuts.BUDGETS
+    }
+    heavy = {budget: [mean(cell, "H2O", budget) for cell in short] for budget in cuts.BUDGETS}
+    for budget in (8, 16, 32, 64):
+        assert heavy[budget] == best[budget]
+    assert (
+        "in the mean H2O keeps most with up to 64 tokens left in each row at 256 tokens: "
+        in evidence
+    )
+    assert f"{span(heavy[8])} with 8, {span(heavy[32])} with 32" in evidence
+    answered = [mean(cell, "H2O", 32, 1) for cell in short]
+    whole = [mean(cell, cuts.NONE, 0, 1) for cell in short]
+    assert (
+        f"{span(answered)} of its answers are wholly right with 32, {span(whole)} with all"
+    ) in evidence
+    lowest = [min(kept for kept, _ in found[cell][cuts.Cut("H2O", 32)].values()) for cell in short]
+    assert f"its lowest seed of a row keeps {span(lowest)} with 32" in evidence
+    assert (
+        "with 8 tokens left of 256, 4 KiB a layer, the best of six evictions keeps "
+        f"{span(best[8])} of `recite`'s rules, with 32 {span(best[32])}"
+    ) in readme
