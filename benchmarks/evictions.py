@@ -28,8 +28,10 @@ those in the cache. The taps' own state, the last seven tokens of a layer, is no
 
 import argparse
 import json
+import math
 import os
 import shutil
+import statistics
 import sys
 import warnings
 from collections.abc import Sequence
@@ -40,6 +42,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from keeping import keep
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
@@ -61,6 +64,7 @@ from rulekeep.tasks import FewCombinationsWarning
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROOT = RESULTS / "evictions"
+RUNS = ("attention-controls", "exam")
 FIGURE = "evictions.png"
 # Weights are kept here, so that a second call trains nothing.
 WORK = Path("runs") / "evictions"
@@ -90,7 +94,7 @@ def attended(queries: Tensor, keys: Tensor) -> dict[str, Tensor]:
     for start in range(0, batch, rows):
         part = slice(start, start + rows)
         scores = queries[part] @ keys[part].transpose(2, 3) / k**0.5
-        weights = scores.masked_fill(later, float("-inf")).softmax(dim=3)
+        weights = scores.masked_fill(later, -math.inf).softmax(dim=3)
         found["H2O"].append(weights.sum(dim=2))
         found["TOVA"].append(weights[:, :, -1].mean(1, keepdim=True).expand(-1, heads, -1))
         found["SnapKV"].append(weights[:, :, -WINDOW:].clone())
@@ -129,7 +133,7 @@ def kept(
         score = F.pad(pooled, (0, last))
     place = torch.arange(text)
     always = (place < first) | (place >= text - last)
-    score = score.masked_fill(always, float("inf"))
+    score = score.masked_fill(always, math.inf)
     return score.topk(budget, dim=2).indices.sort(dim=2).values
 
 
@@ -222,29 +226,23 @@ def rows_of(model: LanguageModel, task: Any, seed: int, contexts: Sequence[int])
 
 def committed() -> list[Path]:
     """Records of the runs, marked rules last."""
-    found = []
-    for root, positions in (("attention-controls", "earliness"), ("exam", "none")):
-        for path in sorted((RESULTS / root).glob("*/record.json")):
-            spec = read_record(path)["spec"]
-            rotary = spec["mixer_options"].get("positions") == "rotary"
-            if spec["task"] != "recite" or spec["added_positions"] != positions:
-                continue
-            if (root == "exam") == rotary:
-                found.append((path, spec))
-    rate = {}
-    for _, spec in found:
+    found, rate = [], {}
+    for path in (one for root in RUNS for one in (RESULTS / root).glob("*/record.json")):
+        spec = read_record(path)["spec"]
+        options, placement = spec["mixer_options"], spec["task_options"].get("placement")
+        if spec["task"] != "recite":
+            continue
+        if "taps" not in options and options.get("positions") != "rotary":
+            continue
+        found.append((placement, spec["seed"], spec["mixer"], spec["learning_rate"], path))
         # Early rules were run at the rate that dev chose on marked ones, and at no other.
-        if spec["task_options"]["placement"] == "early":
+        if placement == "early":
             rate[spec["mixer"]] = spec["learning_rate"]
-    chosen = [(path, spec) for path, spec in found if spec["learning_rate"] == rate[spec["mixer"]]]
-    chosen.sort(key=lambda one: (one[1]["task_options"]["placement"], one[1]["seed"]))
-    return [path for path, _ in chosen]
+    return [path for *_, mixer, chosen, path in sorted(found) if chosen == rate[mixer]]
 
 
 def measure(path: Path) -> str:
     """One run's rows, into its file of results/evictions; returns a line to say."""
-    from keeping import keep
-
     warnings.simplefilter("ignore", FewCombinationsWarning)
     record = read_record(path)
     folder = WORK / record["id"]
@@ -277,12 +275,11 @@ def measure(path: Path) -> str:
 
 def _hold(rows: Sequence[Sequence[Any]], record: Record) -> None:
     """The whole cache scores what the record says, where it has as many examples."""
-    for row in record["evaluations"]:
-        for context, eviction, _, *figures in rows:
-            if (row["split"], row["context"]) != ("test", context) or eviction != NONE:
-                continue
-            if row["n"] == EXAMPLES[context]:
-                assert figures == [round(row[one], 6) for one in ("retention", "exact")], row
+    tested = {row["context"]: row for row in record["evaluations"] if row["split"] == "test"}
+    for context, eviction, _, *figures in rows:
+        row = tested[context]
+        if eviction == NONE and row["n"] == EXAMPLES[context]:
+            assert figures == [round(row[one], 6) for one in ("retention", "exact")], row
 
 
 def run() -> None:
@@ -370,12 +367,12 @@ def figure(found: Scores) -> Figure:
             for budget in BUDGETS:
                 seeds = [kept for kept, _ in found[cell].get(Cut(eviction, budget), {}).values()]
                 axes.plot([budget] * len(seeds), seeds, ".", color=colour, alpha=0.3)
-                means.append(sum(seeds) / len(seeds) if seeds else float("nan"))
+                means.append(statistics.mean(seeds) if seeds else math.nan)
             axes.plot(BUDGETS, means, color=colour, label=eviction)
         for by, style, name in ((WHOLE, "--", "the whole cache"), (FLOOR, ":", "the first token")):
             seeds = [kept for kept, _ in found[cell].get(by, {}).values()]
             if seeds:
-                level = sum(seeds) / len(seeds)
+                level = statistics.mean(seeds)
                 axes.axhline(level, color="black", linestyle=style, linewidth=1, label=name)
         axes.set_title(f"attention {cell.name} rules", fontsize=10)
         axes.set_xscale("log", base=2)
@@ -397,5 +394,6 @@ if __name__ == "__main__":
     if parser.parse_args().run:
         run()
     else:
-        write_bytes(ROOT / FIGURE, as_bytes(figure(scores()), "png"))
-        sys.stdout.write(page(scores()) + "\n")
+        every = scores()
+        write_bytes(ROOT / FIGURE, as_bytes(figure(every), "png"))
+        sys.stdout.write(page(every) + "\n")

@@ -26,7 +26,7 @@ from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
 from rulekeep.store import read_record, read_runs, write_record
-from rulekeep.summary import LEARNED_RETENTION, paired_difference, summarise_scores
+from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -498,13 +498,21 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         values = [f"{kept:.3f}" for _, kept in sorted(group.by_seed(figure, 256).items())]
         return f"{', '.join(values[:-1])} and {values[-1]}"
 
+    def difference(pair: Iterable[Any], figure: str) -> Summary:
+        return paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary
+
+    def lowest(groups: Iterable[Any], figure: str) -> float:
+        return rounded_down(
+            value for group in groups for value in group.by_seed(figure, 256).values()
+        )
+
     assert f"by seed {by_seed(many_marked[1], 'retention')}" in evidence
     assert (
         f"of two marked rules {by_seed(marked[1], 'exact')}, of eight early ones "
         f"{by_seed(many_early[1], 'exact')}"
     ) in evidence
-    lowest = [rounded_down(ours.by_seed("exact", 256).values()) for ours, _ in (marked, many_early)]
-    assert f"has {lowest[0]:.3f} or more and {lowest[1]:.3f} or more wholly right" in evidence
+    each = [lowest([ours], "exact") for ours, _ in (marked, many_early)]
+    assert f"has {each[0]:.3f} or more and {each[1]:.3f} or more wholly right" in evidence
     ours, theirs = (
         {cell: pair[i].summary("retention", 256).mean for cell, pair in beside.items()}
         for i in (0, 1)
@@ -524,7 +532,7 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     }
     mine, other = beside["apply, marked, rules 2"]
     assert f"{min(mine.by_seed('retention', 256).values()):.3f}" == "1.000"
-    less = paired_difference(*(one.by_seed("retention", 256) for one in (mine, other))).summary
+    less = difference((mine, other), "retention")
     assert less.low < 0 < less.high
     assert (
         "Two marked rules of `apply` `sparse_delta` retains in each seed, 1.000, and attention, at "
@@ -532,39 +540,30 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         "which is not shown."
     ) in evidence
     within = {
-        figure: {
-            cell
-            for cell, pair in beside.items()
-            if paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary.low > -0.01
-        }
+        figure: {cell for cell, pair in beside.items() if difference(pair, figure).low > -0.01}
         for figure in ("retention", "exact")
     }
     ours_apart = {"apply, early, rules 8", "apply, marked, rules 8"}
     apart = beside.keys() - within["exact"] - ours_apart
     assert (len(within["retention"]), len(within["exact"]), len(apart)) == (11, 4, 6)
-    fewest_right = rounded_down(
-        value for cell in apart for value in beside[cell][0].by_seed("exact", 256).values()
-    )
+    fewest_right = lowest((beside[cell][0] for cell in apart), "exact")
     assert (
         "above -0.01, the margin, in eleven for retention and in four for whole answers; in six "
         f"of the others each seed of `sparse_delta` has {fewest_right:.3f} or more and it is "
         "attention's seeds that lie apart, in two, `apply` with eight, it is ours."
     ) in evidence
-    both = [value for one in beside["apply, early, rules 2"]
-            for value in one.by_seed("exact", 256).values()]  # fmt: skip
     assert (
         "Two early ones both retain, 1.000 in each seed, and have "
-        f"{rounded_down(both):.3f} or more wholly right"
+        f"{lowest(beside['apply, early, rules 2'], 'exact'):.3f} or more wholly right"
     ) in evidence
     for one in beside["apply, early, rules 2"]:
         assert set(one.by_seed("retention", 256).values()) == {1.0}
     few = [beside[f"override, {placement}, rules 2"] for placement in ("marked", "early")]
     least, answered = (
-        rounded_down(value for mine, _ in few for value in mine.by_seed(figure, 256).values())
-        for figure in ("retention", "exact")
+        lowest((mine for mine, _ in few), figure) for figure in ("retention", "exact")
     )
     fewer, fewest, not_fewer = (
-        paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary
+        difference(pair, figure)
         for pair, figure in ((few[0], "retention"), (few[0], "exact"), (few[1], "retention"))
     )
     assert fewer.low > 0
@@ -581,13 +580,10 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         placement: beside[f"override, {placement}, rules 8"] for placement in ("early", "marked")
     }
     kept, right = (
-        rounded_down(
-            value for mine, _ in revised.values() for value in mine.by_seed(figure, 256).values()
-        )
-        for figure in ("retention", "exact")
+        lowest((mine for mine, _ in revised.values()), figure) for figure in ("retention", "exact")
     )
     less = {
-        (placement, figure): paired_difference(*(one.by_seed(figure, 256) for one in pair)).summary
+        (placement, figure): difference(pair, figure)
         for placement, pair in revised.items()
         for figure in ("retention", "exact")
     }
@@ -611,9 +607,9 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     early, marked = (mine for mine, _ in pairs)
     beside_them = [other.by_seed("exact", 256).values() for _, other in pairs]
     least = rounded_down(map(min, beside_them))
-    lowest = min(min(one.by_seed("retention", 256).values()) for pair in pairs for one in pair)
+    held = lowest((one for pair in pairs for one in pair), "retention")
     assert (
-        f"Eight rules of `apply` both retain, {math.floor(1000 * lowest) / 1000:.3f} or more in "
+        f"Eight rules of `apply` both retain, {held:.3f} or more in "
         "each seed, and "
         "whole answers part the seeds of `sparse_delta` at the rate that dev chose: of early ones "
         f"{by_seed(early, 'exact')}, of marked ones {by_seed(marked, 'exact')}, where each of "
@@ -1514,7 +1510,7 @@ def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
 
     def mean(cell: Any, eviction: str, budget: int, figure: int = 0) -> float:
         seeds = found[cell][cuts.Cut(eviction, budget)].values()
-        return sum(scores[figure] for scores in seeds) / len(seeds)
+        return statistics.mean(scores[figure] for scores in seeds)
 
     def span(values: Iterable[float]) -> str:
         values = list(values)
