@@ -16,6 +16,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -111,16 +112,14 @@ class LanguageModel(GeneratingPredictor):
         text, request = self.said(prompt[:start]), self.said(prompt[start:])
         question = f"\n\n{self.how}\n\nNow of the text above. {request}\nThe answer:"
         answer = np.where(is_given, given, -1)
-        place = 0
-        while place < len(answer):
-            if is_given[place]:
-                place += 1
+        for known, run in groupby(range(len(answer)), is_given.__getitem__):
+            if known:
                 continue
-            end = next((p for p in range(place, len(answer)) if is_given[p]), len(answer))
-            reply = self.reply(text, question, self.said(answer[:place]), end - place)
-            found = self.words.findall(reply.rpartition("</think>")[2])[: end - place]
-            answer[place : place + len(found)] = [self.number[word] for word in found]
-            place = end
+            places = list(run)
+            reply = self.reply(text, question, self.said(answer[: places[0]]), len(places))
+            found = self.words.findall(reply.rpartition("</think>")[2])
+            for place, word in zip(places, found, strict=False):
+                answer[place] = self.number[word]
         return answer
 
     def said(self, tokens: Iterable[int]) -> str:
