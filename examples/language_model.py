@@ -85,7 +85,7 @@ class LanguageModel(GeneratingPredictor):
         sample = task.sample("train", task.shortest_context + self.slack, 16)
         # What may be revised is shown revised.
         revise = self.number.get("<revise>")
-        telling = [row for row in sample.tokens if revise is None or revise in row]
+        telling = [row for row in sample.tokens if revise in row] or sample.tokens
         start = sample.answer_start
         examples = [
             f"An example. The text: {self.said(row[:start])}\nThe answer: {self.said(row[start:])}"

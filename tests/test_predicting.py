@@ -262,11 +262,13 @@ class Understands(LANGUAGE_MODEL):
     """Replies by what the text says of itself: no number of the task is known here."""
 
     def reply(self, text: str, question: str, so_far: str, words: int) -> str:
-        how, *_, request = question.strip().split("\n\n")
+        how, *examples, request = question.strip().split("\n\n")
+        assert len(examples) == 2
         assert how.startswith("In the text above the instructions are ")
         assert how.endswith("Reply with these words alone, separated by spaces.")
         count, kind = re.search(r"the (?:first )?(\d+) words that begin with (\w+-)", how).groups()
-        self.how, self.marked, self.told = how, "right after a cue <rule>" in how, text.split()
+        self.marked, self.told = "right after a cue <rule>" in how, text.split()
+        self.explanation = how
         self.asked = request.partition("<ask>")[2].partition("<go>")[0].split()
         places = self._places(kind)[: int(count)]
         return " ".join(getattr(self, self.task.name)(places, so_far.split())[:words])
@@ -279,7 +281,7 @@ class Understands(LANGUAGE_MODEL):
         ]
 
     def _has(self, sentence: str) -> re.Match[str]:
-        found = re.search(sentence, self.how)
+        found = re.search(sentence, self.explanation)
         assert found is not None, sentence
         return found
 
@@ -333,7 +335,8 @@ OTHER = {"rules": 5, "outputs": 3, "kinds": 3}
     ("kind", "options"),
     [
         (Recite, {}), (Recite, {"rules": 7}), (Apply, {}), (Apply, OTHER), (Override, {}),
-        (Override, {**OTHER, "revisions": 5}), (Recall, {}), (Recall, {"rules": 8}),
+        (Override, {**OTHER, "revisions": 5}), (Override, {"revisions": 0}), (Recall, {}),
+        (Recall, {"rules": 8}),
     ],
 )  # fmt: skip
 def test_the_text_for_a_language_model_tells_all_that_a_task_asks(
