@@ -1499,17 +1499,17 @@ def test_the_committed_records_are_all_read(folder: str) -> None:
 
 def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
     cuts = script("evictions")
-    found = cuts.scores()
+    found = cuts.caches.scores(cuts.ROOT)
     evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
     assert cuts.page(found) in EVIDENCE.read_text()
-    short, long = (cuts.cells(found, at) for at in cuts.EXAMPLES)
+    short, long = (cuts.caches.cells(found, at) for at in cuts.EXAMPLES)
     assert [cell.name for cell in short] == [
         "rotary, early", "rotary, marked", "with taps, early", "with taps, marked"
     ]  # fmt: skip
     assert all(len(seeds) == 5 for cell in short + long for seeds in found[cell].values())
 
     def mean(cell: Any, eviction: str, budget: int, figure: int = 0) -> float:
-        seeds = found[cell][cuts.Cut(eviction, budget)].values()
+        seeds = found[cell][cuts.Compression(eviction, budget)].values()
         return statistics.mean(scores[figure] for scores in seeds)
 
     def span(values: Iterable[float]) -> str:
@@ -1538,11 +1538,13 @@ def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
     )
     assert f"{span(heavy[8])} with 8, {span(heavy[32])} with 32" in evidence
     answered = [mean(cell, "H2O", 32, 1) for cell in short]
-    whole = [mean(cell, cuts.NONE, 0, 1) for cell in short]
+    whole = [mean(cell, *cuts.WHOLE, 1) for cell in short]
     assert (
         f"{span(answered)} of its answers are wholly right with 32, {span(whole)} with all"
     ) in evidence
-    lowest = [min(kept for kept, _ in found[cell][cuts.Cut("H2O", 32)].values()) for cell in short]
+    lowest = [
+        min(kept for kept, _ in found[cell][cuts.Compression("H2O", 32)].values()) for cell in short
+    ]
     assert f"its lowest seed of a row keeps {span(lowest)} with 32" in evidence
     assert (
         "with 8 tokens left of 256, 4 KiB a layer, the best of six evictions keeps "

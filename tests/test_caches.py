@@ -1,4 +1,4 @@
-"""Evictions of a KV cache: what a cut keeps, and what is said from what is left. 5 s."""
+"""A KV cache cut down or rounded: what is left of it, and what is said from that. 5 s."""
 
 import json
 from functools import partial
@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.mixers import Attention, Mixer
+from rulekeep.mixers.attention import KVCache
 from rulekeep.model import LanguageModel
 from rulekeep.positions import rotate
 from rulekeep.registry import find_class
 from rulekeep.tasks import Recite
 
-evictions = script("evictions")
+evictions, quantised = script("evictions"), script("quantised")
+caches = evictions.caches
 CONVOLVED = find_class(
     f"{ROOT / 'benchmarks' / 'convolved_attention.py'}:ConvolvedAttention", {}, Mixer, "mixer"
 )
@@ -48,13 +50,13 @@ def test_a_budget_of_the_whole_text_cuts_nothing(mixer: str) -> None:
     model, sample = _model(mixer), TASK.sample("test", 64, 3)
     evicting = evictions.Evicting(model, 1)
     expected = ModelPredictor(model).read(sample)
-    for eviction in (evictions.NONE, *evictions.EVICTIONS):
-        evicting.eviction, evicting.budget = eviction, sample.answer_start - 1
+    uncut = [caches.Compression(one, sample.answer_start - 1) for one in evictions.EVICTIONS]
+    for evicting.by in (caches.WHOLE, *uncut):
         found = ModelPredictor(evicting).read(sample)
         assert found.loss == expected.loss
         assert np.array_equal(found.predictions, expected.predictions)
         assert np.array_equal(found.generated, expected.generated)
-    evicting.eviction, evicting.budget = "StreamingLLM", 8
+    evicting.by = caches.Compression("StreamingLLM", 8)
     assert ModelPredictor(evicting).read(sample).loss != expected.loss
 
 
@@ -131,19 +133,79 @@ def test_each_eviction_keeps_what_its_paper_says() -> None:
     assert len({tuple(row) for row in kept("random")}) == 12
 
 
+def _rounded_one_by_one(group: list[float], bits: int) -> list[float]:
+    """A group of numbers rounded by the formula."""
+    least = float(np.float16(min(group)))
+    step = float(np.float16((max(group) - least) / (2**bits - 1)))
+    levels = (min(max(round((x - least) / step), 0), 2**bits - 1) for x in group)
+    return [least + step * level for level in levels]
+
+
+@pytest.mark.parametrize("bits", quantised.BITS)
+def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
+    stream = torch.Generator().manual_seed(0)
+    # Of the 75 tokens eleven are left when groups of 32 are full.
+    cache = KVCache(*torch.randn(2, 3, 4, 75, 8, generator=stream, dtype=torch.float64))
+    coarse = quantised.quantised(cache, caches.Compression("by token", bits))
+    for part, found in zip(cache, coarse, strict=True):
+        rows = zip(part.flatten(0, 2).tolist(), found.flatten(0, 2).tolist(), strict=True)
+        assert all(b == pytest.approx(_rounded_one_by_one(a, bits), abs=1e-12) for a, b in rows)
+    kivi = quantised.quantised(cache, caches.Compression("KIVI", bits))
+    assert torch.equal(kivi.values[:, :, :43], coarse.values[:, :, :43])
+    assert torch.equal(kivi.values[:, :, 43:], cache.values[:, :, 43:])
+    assert torch.equal(kivi.keys[:, :, 64:], cache.keys[:, :, 64:])
+    for start in (0, 32):
+        group = slice(start, start + 32)
+        channels = zip(
+            cache.keys[:, :, group].transpose(2, 3).flatten(0, 2).tolist(),
+            kivi.keys[:, :, group].transpose(2, 3).flatten(0, 2).tolist(),
+            strict=True,
+        )
+        for a, b in channels:
+            assert b == pytest.approx(_rounded_one_by_one(a, bits), abs=1e-12)
+            assert len(set(b)) <= 2**bits
+
+
+def test_a_group_of_one_number_stays_that_number() -> None:
+    x = torch.full((2, 16), 0.25)
+    assert torch.equal(quantised.rounded(x, 2, dim=1), x)
+
+
+def test_bytes_of_a_rounded_cache_count_its_scales_and_what_stays_whole() -> None:
+    size = partial(quantised.cache_bytes, text=75, width=64, head_width=16)
+    assert size(caches.WHOLE) == 75 * 512
+    # 64 numbers of 2 bits, and of each of four heads two half-precision numbers: keys and values.
+    assert size(caches.Compression("by token", 2)) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
+    keys = 2 * (64 * 32 * 2 // 8 + 64 * 4) + 11 * 64 * 4
+    values = 43 * (64 * 2 // 8 + 4 * 4) + 32 * 64 * 4
+    assert size(caches.Compression("KIVI", 2)) == keys + values
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_what_is_said_from_a_rounded_cache_nears_the_model_with_bits(mixer: str) -> None:
+    model, sample = _model(mixer), TASK.sample("test", 64, 3)
+    quantising = quantised.Quantising(model, 1)
+    expected = ModelPredictor(model).read(sample)
+    assert ModelPredictor(quantising).read(sample).loss == expected.loss
+    for form in quantised.FORMS:
+        gaps = []
+        for bits in (1, 2, 4, 8):
+            quantising.by = caches.Compression(form, bits)
+            gaps.append(abs(ModelPredictor(quantising).read(sample).loss / expected.loss - 1))
+        assert gaps[0] > gaps[-1] > 0
+        assert gaps[-1] < 1e-4
+
+
 def test_a_run_gives_a_row_a_cut_and_the_whole_cache_scores_as_the_model(monkeypatch) -> None:
-    monkeypatch.setattr(evictions, "EXAMPLES", {64: 8, 80: 8})
-    monkeypatch.setattr(evictions, "BUDGETS", (8, 16))
+    monkeypatch.setattr(caches, "EXAMPLES", {64: 8, 80: 8})
     model = _model("taps")
-    rows = evictions.rows_of(model, TASK, 1, (64, 80))
-    assert len({tuple(row[:3]) for row in rows}) == len(rows) == 2 * (2 + 6 * 2)
+    rows = caches.rows_of(evictions.Evicting(model, 1), evictions.COMPRESSIONS, TASK, (64, 80))
+    assert len({row[:3] for row in rows}) == len(rows) == 2 * (2 + 6 * 5)
     whole = [evaluate_samples(ModelPredictor(model), TASK, "test", at, 8, 1) for at in (64, 80)]
-    evictions._hold(rows, {"evaluations": whole})
-    for found in rows:
-        if found[1] == evictions.NONE:
-            found[3] += 0.001
+    caches.hold(rows, {"evaluations": whole})
+    rows = [(*cell, kept + 0.001 * (cell[1] == "none"), exact) for *cell, kept, exact in rows]
     with pytest.raises(AssertionError):
-        evictions._hold(rows, {"evaluations": whole})
+        caches.hold(rows, {"evaluations": whole})
 
 
 def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Path) -> None:
@@ -151,7 +213,7 @@ def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Pa
         one = {"mixer": "attention", "placement": "early", "seed": seed}
         one["rows"] = [[256, "H2O", 16, kept, 0.0], [256, "none", 0, 1.0, 1.0]]
         (tmp_path / f"{seed}.json").write_text(json.dumps(one))
-    found = evictions.scores(tmp_path)
+    found = caches.scores(tmp_path)
     lines = evictions.page(found).splitlines()
     cells = {
         tuple(cell.strip() for cell in line.strip("|").split("|")[:4])
@@ -167,8 +229,8 @@ def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Pa
 
 def test_the_runs_are_five_seeds_of_two_attentions_and_both_placements() -> None:
     cells = {}
-    for path in evictions.committed():
-        spec = evictions.read_record(path)["spec"]
+    for path in caches.committed():
+        spec = caches.read_record(path)["spec"]
         cell = spec["mixer"], spec["task_options"]["placement"]
         cells.setdefault(cell, []).append(spec["seed"])
     assert len(cells) == 4
