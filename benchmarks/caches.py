@@ -13,12 +13,12 @@ import os
 import shutil
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from keeping import keep
 from matplotlib.axes import Axes
@@ -29,7 +29,6 @@ from rulekeep import costs
 from rulekeep.article.report import markdown_table
 from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.explain.remade import remade
-from rulekeep.mixers.attention import Attention
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.plots import COLOURS
 from rulekeep.resolving import resolve
@@ -59,6 +58,14 @@ WHOLE = Compression("none", 0)
 Row: TypeAlias = tuple[int, str, int, float, float]
 
 
+class Reading(NamedTuple):
+    """What is known of texts that were read: the how manieth they were, and what came of it."""
+
+    number: int
+    state: ModelState
+    seen: Any
+
+
 class Compressing:
     """A model whose cache is compressed once the text is read.
 
@@ -68,6 +75,8 @@ class Compressing:
     def __init__(self, model: LanguageModel, seed: int) -> None:
         self.model, self.head, self.seed = model, model.head, seed
         self.by = WHOLE
+        # What one text needs is read once for all compressions.
+        self._read: dict[bytes, Reading] = {}
 
     def __call__(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """What the model says next."""
@@ -76,11 +85,21 @@ class Compressing:
 
     def advance(self, text: Tensor) -> tuple[None, ModelState]:
         """The state after the text, its caches compressed."""
-        raise NotImplementedError
+        key = text.numpy().tobytes()
+        if key not in self._read:
+            self._read[key] = Reading(len(self._read), *self.read(text))
+        reading = self._read[key]
+        if self.by == WHOLE:
+            return None, reading.state
+        return None, ModelState(reading.state.tokens, tuple(self.compressed(reading)))
 
-    def mixers(self) -> list[Attention]:
-        """The attention of each layer."""
-        return [block.mixer for block in self.model.blocks]  # type: ignore[misc]
+    def read(self, text: Tensor) -> tuple[ModelState, Any]:
+        """The state after the text, and what else `compressed` needs of it."""
+        return self.model.advance(text)[1], None
+
+    def compressed(self, reading: Reading) -> Iterable[Any]:
+        """The cache of each layer, compressed by `self.by`."""
+        raise NotImplementedError
 
 
 def rows_of(

@@ -25,18 +25,19 @@ those in the cache. The taps' own state, the last seven tokens of a layer, is no
 import argparse
 import math
 import sys
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 import caches
 import torch
-from caches import EXAMPLES, WHOLE, Compressing, Compression, Scores
+from caches import EXAMPLES, Compressing, Compression, Reading, Scores
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.mixers.attention import Attention
-from rulekeep.model import LanguageModel, ModelState
+from rulekeep.model import ModelState
 from rulekeep.plots import as_bytes
 from rulekeep.positions import rotate
 from rulekeep.seeds import named_seed
@@ -131,29 +132,18 @@ def cut(cache: Any, places: Tensor, mixer: Attention, sinks: int = 0) -> Any:
 class Evicting(Compressing):
     """A model whose caches are cut once the text is read."""
 
-    def __init__(self, model: LanguageModel, seed: int) -> None:
-        super().__init__(model, seed)
-        # What one text needs is read once for all evictions.
-        self._read: dict[bytes, tuple[int, ModelState, list[dict[str, Tensor]]]] = {}
-
-    def advance(self, text: Tensor) -> tuple[None, ModelState]:
-        """The state after the text, with what is left of its caches."""
-        key = text.numpy().tobytes()
-        if key not in self._read:
-            self._read[key] = (len(self._read), *self._attended(text))
-        number, state, attention = self._read[key]
-        if self.by == WHOLE:
-            return None, state
+    def compressed(self, reading: Reading) -> Iterable[Any]:
+        """What is left of the cache of each layer."""
         eviction, budget = self.by
         sinks = SINKS if eviction == "StreamingLLM" else 0
-        layers = []
-        for layer, (mixer, cache) in enumerate(zip(self.mixers(), state.layers, strict=True)):
-            stream = (self.seed, number, layer, text.shape[1], budget)
-            places = kept(eviction, cache.keys, attention[layer], budget, stream)
-            layers.append(cut(cache, places, mixer, sinks))
-        return None, ModelState(state.tokens, tuple(layers))
+        layers = zip(self._mixers(), reading.state.layers, reading.seen, strict=True)
+        for layer, (mixer, cache, attention) in enumerate(layers):
+            stream = (self.seed, reading.number, layer, reading.state.tokens, budget)
+            places = kept(eviction, cache.keys, attention, budget, stream)
+            yield cut(cache, places, mixer, sinks)
 
-    def _attended(self, text: Tensor) -> tuple[ModelState, list[dict[str, Tensor]]]:
+    def read(self, text: Tensor) -> tuple[ModelState, list[dict[str, Tensor]]]:
+        """The state after the text, and what each layer attended to."""
         found: list[dict[str, Tensor]] = []
 
         def watch(mixer: Attention) -> None:
@@ -163,14 +153,17 @@ class Evicting(Compressing):
 
             mixer._attend = attend  # type: ignore[method-assign]
 
-        for mixer in self.mixers():
+        for mixer in self._mixers():
             watch(mixer)
         try:
             _, state = self.model.advance(text)
         finally:
-            for mixer in self.mixers():
+            for mixer in self._mixers():
                 del mixer._attend
         return state, found
+
+    def _mixers(self) -> list[Attention]:
+        return [block.mixer for block in self.model.blocks]  # type: ignore[misc]
 
 
 def page(found: Scores) -> str:

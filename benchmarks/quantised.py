@@ -21,17 +21,17 @@ own state, the last seven tokens of a layer, is not rounded.
 
 import argparse
 import sys
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 import caches
 import torch
-from caches import EXAMPLES, WHOLE, Compressing, Compression, Scores
+from caches import EXAMPLES, WHOLE, Compressing, Compression, Reading, Scores
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rulekeep.article.report import markdown_table
-from rulekeep.model import ModelState
 from rulekeep.plots import as_bytes
 from rulekeep.store import write_bytes
 
@@ -92,13 +92,9 @@ def cache_bytes(by: Compression, text: int, width: int = 64, head_width: int = 1
 class Quantising(Compressing):
     """A model whose caches are rounded once the text is read."""
 
-    def advance(self, text: Tensor) -> tuple[None, ModelState]:
-        """The state after the text, its caches rounded."""
-        _, state = self.model.advance(text)
-        if self.by == WHOLE:
-            return None, state
-        layers = tuple(quantised(cache, self.by) for cache in state.layers)
-        return None, ModelState(state.tokens, layers)
+    def compressed(self, reading: Reading) -> Iterable[Any]:
+        """The cache of each layer, rounded."""
+        return (quantised(cache, self.by) for cache in reading.state.layers)
 
 
 def page(found: Scores) -> str:
