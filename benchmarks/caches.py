@@ -13,7 +13,7 @@ import os
 import shutil
 import statistics
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -40,7 +40,7 @@ from rulekeep.tasks import FewCombinationsWarning, SampledTask
 RESULTS = Path(__file__).parent.parent / "results"
 RUNS = ("attention-controls", "exam")
 # Weights are kept here, so that a second call trains nothing.
-WORK = Path("runs") / "evictions"
+WORK = Path("runs") / "caches"
 # Examples of each length, of test: at the first as many as the record has.
 EXAMPLES = {256: 1000, 1028: 256}
 # A process holds some 3 GB at 1,028 tokens.
@@ -48,10 +48,10 @@ _MOST_AT_ONCE = 4
 
 
 class Compression(NamedTuple):
-    """What is done to a cache, and how much is left: of tokens, or of the bits of a number."""
+    """What is done to a cache, and how much is left: tokens, or bits of a number."""
 
     name: str
-    left: int
+    amount: int
 
 
 WHOLE = Compression("none", 0)
@@ -93,6 +93,10 @@ class Compressing:
             return None, reading.state
         return None, ModelState(reading.state.tokens, tuple(self.compressed(reading)))
 
+    def forget(self) -> None:
+        """Counts texts anew, so that no length depends on what was read at another."""
+        self._read.clear()
+
     def read(self, text: Tensor) -> tuple[ModelState, Any]:
         """The state after the text, and what else `compressed` needs of it."""
         return self.model.advance(text)[1], None
@@ -111,6 +115,7 @@ def rows_of(
     """Retention and `exact` by context and compression, first of the whole cache."""
     rows = []
     for context in contexts:
+        compressing.forget()
         for by in (WHOLE, *compressions):
             compressing.by = by
             predictor = ModelPredictor(compressing)  # type: ignore[arg-type]
@@ -212,9 +217,9 @@ def scores(root: Path) -> Scores:
     found: Scores = {}
     for path in sorted(root.glob("*.json")):
         one = json.loads(path.read_text())
-        for context, name, left, retention, exact in one["rows"]:
+        for context, name, amount, retention, exact in one["rows"]:
             cell = found.setdefault(Cell(one["mixer"], one["placement"], context), {})
-            cell.setdefault(Compression(name, left), {})[one["seed"]] = (retention, exact)
+            cell.setdefault(Compression(name, amount), {})[one["seed"]] = (retention, exact)
     return found
 
 
@@ -250,35 +255,37 @@ def _text(compressed: dict[Compression, dict[int, tuple[float, float]]], by: Com
 
 def figure(
     found: Scores,
-    names: Sequence[str],
-    left: Sequence[int],
+    lines: Sequence[Line],
+    sizes: Mapping[Compression, float],
+    ticks: Sequence[int],
     label: str,
     levels: Sequence[tuple[Compression, str, str]] = (),
 ) -> Figure:
-    """A panel a cell at the length trained on: retention against what is left, by compression.
+    """A panel a cell at the length trained on: retention against what is left, a line each.
 
-    `levels` are compressions drawn as a level each, with their line's style and name.
+    `sizes` are how much is left by each compression; `levels` are compressions drawn as a level
+    each, with their line's style and name.
     """
     context = min(EXAMPLES)
     drawn = Figure(figsize=(9, 6.5), layout="constrained")
     panels = drawn.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, cell in zip(panels, cells(found, context), strict=False):
-        for name, colour in zip(names, COLOURS, strict=False):
+        for (name, compressions), colour in zip(lines, COLOURS, strict=False):
             means = []
-            for one in left:
-                seeds = _retained(found[cell], Compression(name, one))
-                axes.plot([one] * len(seeds), seeds, ".", color=colour, alpha=0.3)
+            for by in compressions:
+                seeds = _retained(found[cell], by)
+                axes.plot([sizes[by]] * len(seeds), seeds, ".", color=colour, alpha=0.3)
                 means.append(statistics.mean(seeds) if seeds else math.nan)
-            axes.plot(left, means, color=colour, label=name)
+            axes.plot([sizes[by] for by in compressions], means, color=colour, label=name)
         for by, style, name in ((WHOLE, "--", "the whole cache"), *levels):
             seeds = _retained(found[cell], by)
             if seeds:
                 level = statistics.mean(seeds)
                 axes.axhline(level, color="black", linestyle=style, linewidth=1, label=name)
-        _dress(axes, cell, left, label)
-    lines, labels = panels[0].get_legend_handles_labels()
-    if lines:
-        drawn.legend(lines, labels, loc="outside upper center", ncols=4, fontsize=8)
+        _dress(axes, cell, ticks, label)
+    drawn_lines, names = panels[0].get_legend_handles_labels()
+    if names:
+        drawn.legend(drawn_lines, names, loc="outside upper center", ncols=4, fontsize=8)
     return drawn
 
 
@@ -288,10 +295,10 @@ def _retained(
     return [retention for retention, _ in compressed.get(by, {}).values()]
 
 
-def _dress(axes: Axes, cell: Cell, left: Sequence[int], label: str) -> None:
+def _dress(axes: Axes, cell: Cell, ticks: Sequence[int], label: str) -> None:
     axes.set_title(f"attention {cell.name} rules", fontsize=10)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(left, [str(one) for one in left])
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.3)
     axes.set_xlabel(label, fontsize=9)

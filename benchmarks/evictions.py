@@ -166,17 +166,21 @@ class Evicting(Compressing):
         return [block.mixer for block in self.model.blocks]  # type: ignore[misc]
 
 
+LINES = [(one, [Compression(one, budget) for budget in BUDGETS]) for one in EVICTIONS]
+
+
 def page(found: Scores) -> str:
     """A table a length, as Markdown: retention."""
-    lines = [("the first token alone", [FLOOR])]
-    lines += [(one, [Compression(one, budget) for budget in BUDGETS]) for one in EVICTIONS]
-    return caches.page(found, ["eviction", *(f"{budget} left" for budget in BUDGETS)], lines)
+    head = ["eviction", *(f"{budget} left" for budget in BUDGETS)]
+    return caches.page(found, head, [("the first token alone", [FLOOR]), *LINES])
 
 
 def figure(found: Scores) -> Figure:
     """Retention against what is left, by eviction."""
     label = f"tokens a layer that are left of {min(EXAMPLES)}"
-    return caches.figure(found, EVICTIONS, BUDGETS, label, [(FLOOR, ":", "the first token")])
+    budgets = {by: by.amount for _, cuts in LINES for by in cuts}
+    levels = [(FLOOR, ":", "the first token")]
+    return caches.figure(found, LINES, budgets, BUDGETS, label, levels)
 
 
 if __name__ == "__main__":

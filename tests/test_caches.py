@@ -145,19 +145,25 @@ def _rounded_one_by_one(group: list[float], bits: int) -> list[float]:
 def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
     stream = torch.Generator().manual_seed(0)
     # Of the 75 tokens eleven are left when groups of 32 are full.
-    cache = KVCache(*torch.randn(2, 3, 4, 75, 8, generator=stream, dtype=torch.float64))
-    coarse = quantised.quantised(cache, caches.Compression("by token", bits))
-    for part, found in zip(cache, coarse, strict=True):
+    numbers = torch.randn(2, 3, 4, 75, 8, generator=stream, dtype=torch.float64)
+    # A number that is far off; in half precision it may fall below the group's end.
+    numbers[..., 5, 3] += 1000
+    given, cache = KVCache(*numbers.clone()), KVCache(*numbers)
+    coarse = quantised.quantised(cache, caches.Compression("per token", bits))
+    for part, found in zip(given, coarse, strict=True):
         rows = zip(part.flatten(0, 2).tolist(), found.flatten(0, 2).tolist(), strict=True)
         assert all(b == pytest.approx(_rounded_one_by_one(a, bits), abs=1e-12) for a, b in rows)
     kivi = quantised.quantised(cache, caches.Compression("KIVI", bits))
     assert torch.equal(kivi.values[:, :, :43], coarse.values[:, :, :43])
-    assert torch.equal(kivi.values[:, :, 43:], cache.values[:, :, 43:])
-    assert torch.equal(kivi.keys[:, :, 64:], cache.keys[:, :, 64:])
+    assert torch.equal(kivi.values[:, :, 43:], given.values[:, :, 43:].half().double())
+    assert torch.equal(kivi.keys[:, :, 64:], given.keys[:, :, 64:].half().double())
+    half = quantised.quantised(cache, quantised.HALF)
+    assert all(torch.equal(a.half().double(), b) for a, b in zip(given, half, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(given, cache, strict=True))
     for start in (0, 32):
         group = slice(start, start + 32)
         channels = zip(
-            cache.keys[:, :, group].transpose(2, 3).flatten(0, 2).tolist(),
+            given.keys[:, :, group].transpose(2, 3).flatten(0, 2).tolist(),
             kivi.keys[:, :, group].transpose(2, 3).flatten(0, 2).tolist(),
             strict=True,
         )
@@ -166,18 +172,30 @@ def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
             assert len(set(b)) <= 2**bits
 
 
-def test_a_group_of_one_number_stays_that_number() -> None:
+def test_a_group_of_equal_numbers_stays_as_it_is() -> None:
     x = torch.full((2, 16), 0.25)
     assert torch.equal(quantised.rounded(x, 2, dim=1), x)
 
 
+@pytest.mark.parametrize(("text", "keys", "values"), [(20, 20, 20), (32, 0, 32), (64, 0, 32)])
+def test_kivi_leaves_the_end_of_a_text(text: int, keys: int, values: int) -> None:
+    assert quantised.not_rounded("KIVI", text) == (keys, values)
+    stream = torch.Generator().manual_seed(0)
+    cache = KVCache(*torch.randn(2, 1, 4, text, 16, generator=stream))
+    found = quantised.quantised(cache, caches.Compression("KIVI", 2))
+    for given, coarse, kept in zip(cache, found, (keys, values), strict=True):
+        same = (given.half().float() == coarse).all(dim=3)
+        assert same[:, :, text - kept :].all()
+        assert not same[:, :, : text - kept].any()
+
+
 def test_bytes_of_a_rounded_cache_count_its_scales_and_what_stays_whole() -> None:
     size = partial(quantised.cache_bytes, text=75, width=64, head_width=16)
-    assert size(caches.WHOLE) == 75 * 512
-    # 64 numbers of 2 bits, and of each of four heads two half-precision numbers: keys and values.
-    assert size(caches.Compression("by token", 2)) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
-    keys = 2 * (64 * 32 * 2 // 8 + 64 * 4) + 11 * 64 * 4
-    values = 43 * (64 * 2 // 8 + 4 * 4) + 32 * 64 * 4
+    assert size(quantised.HALF) == 75 * 2 * 64 * 2
+    # 64 numbers of 2 bits, and of each of four heads two in half precision: keys and values.
+    assert size(caches.Compression("per token", 2)) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
+    keys = 2 * (64 * 32 * 2 // 8 + 64 * 4) + 11 * 64 * 2
+    values = 43 * (64 * 2 // 8 + 4 * 4) + 32 * 64 * 2
     assert size(caches.Compression("KIVI", 2)) == keys + values
 
 
@@ -199,9 +217,11 @@ def test_what_is_said_from_a_rounded_cache_nears_the_model_with_bits(mixer: str)
 def test_a_run_gives_a_row_a_cut_and_the_whole_cache_scores_as_the_model(monkeypatch) -> None:
     monkeypatch.setattr(caches, "EXAMPLES", {64: 8, 80: 8})
     model = _model("taps")
-    cuts = [one for one in evictions.COMPRESSIONS if one.left <= 16]
+    cuts = [one for one in evictions.COMPRESSIONS if one.amount <= 16]
     rows = caches.rows_of(evictions.Evicting(model, 1), cuts, TASK, (64, 80))
     assert len({row[:3] for row in rows}) == len(rows) == 2 * (2 + 6 * 2)
+    # What is drawn at random at one length does not hang on the other.
+    assert rows[len(rows) // 2 :] == caches.rows_of(evictions.Evicting(model, 1), cuts, TASK, (80,))
     whole = [evaluate_samples(ModelPredictor(model), TASK, "test", at, 8, 1) for at in (64, 80)]
     caches.hold(rows, {"evaluations": whole})
     rows = [(*cell, kept + 0.001 * (cell[1] == "none"), exact) for *cell, kept, exact in rows]
