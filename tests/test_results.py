@@ -1538,7 +1538,7 @@ def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
     )
     assert f"{span(heavy[8])} with 8, {span(heavy[32])} with 32" in evidence
     answered = [mean(cell, "H2O", 32, 1) for cell in short]
-    whole = [mean(cell, *cuts.WHOLE, 1) for cell in short]
+    whole = [mean(cell, *cuts.caches.WHOLE, 1) for cell in short]
     assert (
         f"{span(answered)} of its answers are wholly right with 32, {span(whole)} with all"
     ) in evidence
@@ -1550,3 +1550,79 @@ def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
         "with 8 tokens left of 256, 4 KiB a layer, the best of six evictions keeps "
         f"{span(best[8])} of `recite`'s rules, with 32 {span(best[32])}"
     ) in readme
+
+
+def test_evidence_states_what_is_left_of_a_cache_in_few_bits() -> None:
+    rounding, cuts = script("quantised"), script("evictions")
+    caches = rounding.caches
+    found, cut = caches.scores(rounding.ROOT), caches.scores(cuts.ROOT)
+    evidence = unwrapped(EVIDENCE)
+    assert rounding.page(found) in EVIDENCE.read_text()
+    short, long = (caches.cells(found, at) for at in caches.EXAMPLES)
+    both = short + long
+    assert [len(short), len(long)] == [4, 2]
+    assert all(len(seeds) == 5 for cell in both for seeds in found[cell].values())
+
+    def mean(cell: Any, by: Any, figure: int = 0) -> float:
+        return statistics.mean(scores[figure] for scores in found[cell][by].values())
+
+    def kept(of: Any, cell: Any, by: Any) -> dict[int, float]:
+        return {seed: retention for seed, (retention, _) in of[cell][by].items()}
+
+    def means(cells: Iterable[Any], by: Any) -> str:
+        return span(mean(cell, by) for cell in cells)
+
+    def span(values: Iterable[float]) -> str:
+        values = list(values)
+        return f"{min(values):.3f} to {max(values):.3f}"
+
+    one_bit, two, four = (
+        {form: rounding.Compression(form, bits) for form in rounding.FORMS} for bits in (1, 2, 4)
+    )
+
+    def lost(by: Any, cells: Iterable[Any] = both) -> float:
+        return max(abs(mean(cell, by) - mean(cell, caches.WHOLE)) for cell in cells)
+
+    assert f"{lost(rounding.HALF):.3f}" == "0.000"
+    most = max(lost(by) for by in four.values())
+    assert max(lost(by, short) for by in four.values()) < 0.002
+    assert f"Half precision changes no mean, 4 bits none by more than {most:.3f}" in evidence
+    early, marked = ([cell for cell in both if cell.placement == at] for at in ("early", "marked"))
+    assert marked[-1:] == long[1:]
+    per_token = [mean(long[1], two["per token"]), mean(long[1], two["KIVI"])]
+    assert (
+        f"per token {means(early, two['per token'])} of early rules are kept, of marked ones "
+        f"{means(marked[:-1], two['per token'])} at 256 tokens and {per_token[0]:.3f} at 1,028, "
+        f"by KIVI {means(early, two['KIVI'])}, {means(marked[:-1], two['KIVI'])} and "
+        f"{per_token[1]:.3f}."
+    ) in evidence
+    assert rounding.kib(two["KIVI"], 1028) < rounding.kib(two["per token"], 1028)
+    gains = []
+    for cell in long:
+        pair = [kept(found, cell, two[form]) for form in ("KIVI", "per token")]
+        gains.append(paired_difference(*pair).summary.text())
+    assert f"it keeps {gains[0]} more of early and {gains[1]} more of marked rules" in evidence
+    at_two = span(mean(cell, by) for cell in short for by in two.values())
+    readme = unwrapped(ROOT / "README.md")
+    assert f"with all tokens in 4 bits a number it keeps what it kept, in 2 bits {at_two}" in readme
+    one = span(mean(cell, by) for cell in both for by in one_bit.values())
+    assert f"With 1 bit {one} are left." in evidence
+    right = [mean(long[1], by, 1) for by in (caches.WHOLE, four["per token"], two["per token"])]
+    assert (
+        f"of marked rules at 1,028 tokens {right[0]:.3f} with the whole cache, {right[1]:.3f} with "
+        f"4 bits per token, {right[2]:.3f} with 2."
+    ) in evidence
+    by_bits = [kept(found, cell, two["per token"]) for cell in short]
+    by_cut = [kept(cut, cell, rounding.Compression("H2O", 64)) for cell in short]
+    rows = [span(statistics.mean(row.values()) for row in each) for each in (by_cut, by_bits)]
+    lowest = [span(min(row.values()) for row in each) for each in (by_cut, by_bits)]
+    sizes = rounding.kib(two["per token"], 256), rounding.cache_bytes(rounding.HALF, 64) / 1024
+    assert (
+        f"at 256 tokens 2 bits per token take {sizes[0]:.1f} KiB, as 64 tokens of half precision "
+        f"take {sizes[1]:.0f}. H2O keeps {rows[0]} of the rules with those, by row, 2 bits "
+        f"{rows[1]}; a difference is shown in no row, since H2O's seeds lie apart: its "
+        f"lowest keep {lowest[0]}, those of 2 bits {lowest[1]}."
+    ) in evidence
+    for pair in zip(by_bits, by_cut, strict=True):
+        difference = paired_difference(*pair).summary
+        assert difference.low < 0 < difference.high
