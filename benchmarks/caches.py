@@ -59,7 +59,7 @@ Row: TypeAlias = tuple[int, str, int, float, float]
 
 
 class Reading(NamedTuple):
-    """What is known of texts that were read: the how manieth they were, and what came of it."""
+    """Texts that were read: how many were before them, and what came of it."""
 
     number: int
     state: ModelState

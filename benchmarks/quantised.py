@@ -80,10 +80,9 @@ def quantised(cache: Any, by: Compression) -> Any:
     if form == "KIVI":
         groups = of_keys.unflatten(2, (-1, WINDOW))
         keys[:, :, :key_end] = rounded(groups, bits, dim=3).flatten(2, 3)
-    elif key_end:
+    else:
         keys[:, :, :key_end] = rounded(of_keys, bits, dim=3)
-    if value_end:
-        values[:, :, :value_end] = rounded(of_values, bits, dim=3)
+    values[:, :, :value_end] = rounded(of_values, bits, dim=3)
     return cache._replace(keys=keys, values=values)
 
 
@@ -129,10 +128,10 @@ def figure(found: Scores, cut_down: Scores) -> Figure:
     """Retention against KiB a layer, by form, beside tokens of half precision that are left."""
     context = min(EXAMPLES)
     sizes = {by: kib(by, context) for _, compressions in LINES for by in compressions}
-    name, cuts = next(line for line in evictions.LINES if line[0] == BEST_EVICTION)
+    cuts = dict(evictions.LINES)[BEST_EVICTION]
     sizes |= {by: cache_bytes(HALF, by.amount) / 1024 for by in cuts}
     both = {cell: cut_down.get(cell, {}) | found[cell] for cell in found}
-    lines = [*LINES, (f"{name}, half precision", cuts)]
+    lines = [*LINES, (f"{BEST_EVICTION}, half precision", cuts)]
     label = f"KiB a layer, of {kib(HALF, context):.1f} in half precision"
     return caches.figure(both, lines, sizes, (2, 4, 8, 16, 32, 64), label)
 
