@@ -427,7 +427,21 @@ def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
 
 def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
     table = script("state_bytes_table")
-    assert table.page(read_runs(table.ROOT).records) in EVIDENCE.read_text()
+    records = read_runs(table.ROOT).records
+    assert table.page(records) in EVIDENCE.read_text()
+    found = table.curves(records)
+    ours = found["sparse_delta"][0]
+    *_, middle, largest = found["delta"]
+    more = [
+        paired_difference(a.seeds[4096], b.seeds[4096]).summary
+        for a, b in ((ours, middle), (ours, largest), (largest, middle))
+    ]
+    assert [one.low > 0 for one in more] == [True, False, False]
+    assert (
+        f"`sparse_delta` with 1 KiB keeps {more[0].text()} more than `delta` with 16; more than "
+        f"`delta` with 64 is not shown ({more[1].text()}), nor that `delta` gains by the last step "
+        f"({more[2].text()})."
+    ) in unwrapped(EVIDENCE)
 
 
 def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
