@@ -7,13 +7,15 @@ compressed, once, and the request and the answer go on from what it has become. 
 cache is compressed before it is known what is asked next.
 """
 
+import argparse
 import json
 import math
 import os
 import shutil
 import statistics
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -30,10 +32,10 @@ from rulekeep.article.report import markdown_table
 from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.explain.remade import remade
 from rulekeep.model import LanguageModel, ModelState
-from rulekeep.plots import COLOURS
+from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.store import Record, RunFolder, read_record
+from rulekeep.store import Record, RunFolder, read_record, write_bytes
 from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
 
@@ -304,3 +306,21 @@ def _dress(axes: Axes, cell: Cell, ticks: Sequence[int], label: str) -> None:
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel("retention", fontsize=9)
     axes.label_outer()
+
+
+def main(
+    root: Path,
+    compressing: type[Compressing],
+    compressions: Sequence[Compression],
+    page: Callable[[Scores], str],
+    figure: Callable[[Scores], Figure],
+) -> None:
+    """A script: with `--run` measures what `root` lacks, else prints its page and draws it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", action="store_true")
+    if parser.parse_args().run:
+        run(root, compressing, compressions)
+        return
+    found = scores(root)
+    write_bytes(root / f"{root.name}.png", as_bytes(figure(found), "png"))
+    sys.stdout.write(page(found) + "\n")

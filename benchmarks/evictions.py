@@ -22,9 +22,7 @@ so that each keeps its distance to what comes, but for the first 4 of StreamingL
 those in the cache. The taps' own state, the last seven tokens of a layer, is not cut.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -38,13 +36,10 @@ from torch.nn import functional as F
 
 from rulekeep.mixers.attention import Attention
 from rulekeep.model import ModelState
-from rulekeep.plots import as_bytes
 from rulekeep.positions import rotate
 from rulekeep.seeds import named_seed
-from rulekeep.store import write_bytes
 
 ROOT = caches.RESULTS / "evictions"
-FIGURE = "evictions.png"
 # Tokens a layer that are left: 512 bytes each at width 64.
 BUDGETS = (8, 16, 32, 64, 128)
 SINKS, WINDOW, NEIGHBOURS = 4, 32, 5
@@ -184,11 +179,4 @@ def figure(found: Scores) -> Figure:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--run", action="store_true")
-    if parser.parse_args().run:
-        caches.run(ROOT, Evicting, COMPRESSIONS)
-    else:
-        every = caches.scores(ROOT)
-        write_bytes(ROOT / FIGURE, as_bytes(figure(every), "png"))
-        sys.stdout.write(page(every) + "\n")
+    caches.main(ROOT, Evicting, COMPRESSIONS, page, figure)

@@ -22,8 +22,6 @@ are. The two forms differ by those tokens, too; no rule stands among them. The t
 last seven tokens of a layer, is not rounded.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
@@ -36,12 +34,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rulekeep.article.report import markdown_table
-from rulekeep.plots import as_bytes
-from rulekeep.store import write_bytes
 from rulekeep.tasks import Recite
 
 ROOT = caches.RESULTS / "quantised"
-FIGURE = "quantised.png"
 BITS = (1, 2, 4, 8)
 FORMS = ("per token", "KIVI")
 HALF = Compression("half precision", 16)
@@ -124,9 +119,9 @@ def kib(by: Compression, context: int) -> float:
     return cache_bytes(by, context - Recite().answer_length - 1) / 1024
 
 
-def figure(found: Scores, cut_down: Scores) -> Figure:
+def figure(found: Scores) -> Figure:
     """Retention against KiB a layer, by form, beside tokens of half precision that are left."""
-    context = min(EXAMPLES)
+    context, cut_down = min(EXAMPLES), caches.scores(evictions.ROOT)
     sizes = {by: kib(by, context) for _, compressions in LINES for by in compressions}
     cuts = dict(evictions.LINES)[BEST_EVICTION]
     sizes |= {by: cache_bytes(HALF, by.amount) / 1024 for by in cuts}
@@ -137,12 +132,4 @@ def figure(found: Scores, cut_down: Scores) -> Figure:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--run", action="store_true")
-    if parser.parse_args().run:
-        caches.run(ROOT, Quantising, COMPRESSIONS)
-    else:
-        every = caches.scores(ROOT)
-        drawn = figure(every, caches.scores(evictions.ROOT))
-        write_bytes(ROOT / FIGURE, as_bytes(drawn, "png"))
-        sys.stdout.write(page(every) + "\n")
+    caches.main(ROOT, Quantising, COMPRESSIONS, page, figure)
