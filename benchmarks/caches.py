@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from exam_table import text_of
 from keeping import keep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -250,9 +251,7 @@ def page(found: Scores, head: Sequence[str], lines: Sequence[Line]) -> str:
 
 
 def _text(compressed: dict[Compression, dict[int, tuple[float, float]]], by: Compression) -> str:
-    if by not in compressed:
-        return "not run"
-    return summarise_scores([retention for retention, _ in compressed[by].values()]).text()
+    return text_of(summarise_scores(_retained(compressed, by)) if by in compressed else None)
 
 
 def figure(
