@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rulekeep.resolving import described
+from rulekeep.records import Record
+from rulekeep.records.record import TESTED
+from rulekeep.resolving import resolve
 from rulekeep.specs import Contestant, RunSpec, UsageError
-from rulekeep.store import Record, training
 from rulekeep.summary import choose_learning_rate
 
 RATES = (1e-3, 3e-3, 1e-2)
@@ -65,25 +66,32 @@ class _Looks(NamedTuple):
 
 def _dev_losses(one: Contestant, records: Iterable[Record], base: Mapping[str, Any]) -> _Looks:
     # A record is this contestant's if it is the very training: nothing else about it may differ,
-    # an option that was left to its default or the code included.
-    resolved, source = described(one.spec(**base))
-    spec = resolved.model_dump(mode="json")
-    wanted = (training(spec, source), _looked_at(spec))
+    # an option that was left to its default or a version included.
+    resolved = resolve(one.spec(**base))
+    spec, versions = resolved.spec, dict(resolved.versions)
+    wanted = (_trained(spec), _looked_at(spec))
     found: dict[float, list[float]] = {}
     elsewhere: dict[float, list[float]] = {}
     for record in records:
         # First, since it is cheap, and what is of another kind has none of what follows.
-        if record.get("source") != source:
+        if record.versions != versions:
             continue
-        own = {**record["spec"], "learning_rate": spec["learning_rate"]}
-        if (training(own, source), _looked_at(own)) == wanted:
-            rows = [row["val_loss"] for row in record["evaluations"] if row["split"] == "dev"]
-            loss = sum(rows) / len(rows) if rows else math.nan
-            (found if own == spec else elsewhere)[record["spec"]["learning_rate"]] = [loss]
+        asked = record.spec.parsed()
+        if not isinstance(asked, RunSpec):
+            continue
+        own = asked.model_copy(update={"learning_rate": spec.learning_rate})
+        if (_trained(own), _looked_at(own)) == wanted:
+            rows = [row.figures.get("val_loss") for row in record.evaluations if row.split == "dev"]
+            known = [loss for loss in rows if loss is not None]
+            loss = sum(known) / len(known) if known else math.nan
+            (found if own == spec else elsewhere)[asked.learning_rate] = [loss]
     return _Looks({**elsewhere, **found}, set(elsewhere) - set(found))
 
 
-def _looked_at(spec: Mapping[str, Any]) -> set[int]:
+def _trained(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump(exclude=set(TESTED))
+
+
+def _looked_at(spec: RunSpec) -> set[int]:
     """The lengths at which dev is looked at in the end."""
-    context = spec["context"]
-    return {context, *(tested for tested in spec["test_contexts"] if tested <= context)}
+    return {spec.context, *(tested for tested in spec.tested if tested <= spec.context)}

@@ -60,6 +60,7 @@ class MixedRecall(Recall):
     """4 to `rules` pairs of key and value, queries at distances that follow a power law."""
 
     name: ClassVar[str] = "mixed_recall"
+    version: ClassVar[int] = 1
     options_type: ClassVar[type[TaskOptions]] = MixedRecallOptions
 
     def __init__(self, options: MixedRecallOptions | None = None) -> None:

@@ -22,7 +22,7 @@ from rulekeep.evaluation import (
 from rulekeep.registry import takes_by_place
 from rulekeep.resolving import resolve_predictor
 from rulekeep.specs import PredictorSpec
-from rulekeep.store import Record, RunFolder
+from rulekeep.store import RunFolder, Values
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 LONG_CONTEXT = 1028
@@ -43,7 +43,7 @@ def run(
     folder: RunFolder,
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
-) -> Record:
+) -> Values:
     """Scores an outside model at each context; `progress` hears of every one.
 
     Raises:

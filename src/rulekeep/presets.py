@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rulekeep.contestants import chosen_rate, rate_runs
+from rulekeep.records import Record
 from rulekeep.specs import AnySpec, ArticleSpec, Contestant, RunSpec, contestants
-from rulekeep.store import Record
 
 SEEDS = (1, 2, 3, 4, 5)
 EXAM_MIXERS = contestants(

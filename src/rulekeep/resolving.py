@@ -1,10 +1,9 @@
-"""A spec made whole: its task and mixers found, every option filled in, its source digested.
+"""A spec made whole: its task and mixers found, every option filled in, its versions declared.
 
 Options are those of the class: a task's `options_type`, a mixer's keyword-only parameters.
 """
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,6 +13,7 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
+    TypeAlias,
     Union,
     get_args,
     get_origin,
@@ -22,6 +22,7 @@ from typing import (
 from pydantic import create_model
 
 from rulekeep import sources
+from rulekeep.records.identity import PROTOCOL, Versions, identify
 from rulekeep.registry import (
     build_task,
     choose,
@@ -86,12 +87,68 @@ def _can_be_given(annotation: Any) -> bool:
 
 
 class Resolved(NamedTuple):
-    """A run that can be made: its spec with every option filled in, and what it is made of."""
+    """A run that can be made: its spec with every option filled in, and what it is made of.
+
+    `asked` is the spec as JSON has it without default values, `versions` are the declared ones:
+    both make the id. `source` is a digest of the code.
+    """
 
     spec: RunSpec
+    asked: dict[str, Any]
+    versions: Versions
+    source: str
     task: "SampledTask"
     mixers: "tuple[Callable[[], Mixer], ...]"
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return identify(self.spec.kind, self.asked, self.versions)
+
+
+class ResolvedPredictor(NamedTuple):
+    """An outside model that can be scored: its spec filled in, its class, and the task."""
+
+    spec: PredictorSpec
+    asked: dict[str, Any]
+    versions: Versions
     source: str
+    task: "SampledTask"
+    kind: type[Any]
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return identify(self.spec.kind, self.asked, self.versions)
+
+
+class ResolvedCell(NamedTuple):
+    """A cell of the article's experiment; `make` makes the mixer that joins its contest."""
+
+    spec: ArticleCell
+    asked: dict[str, Any]
+    versions: Versions
+    source: str
+    make: "Callable[[], Mixer] | None"
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return identify(self.spec.kind, self.asked, self.versions)
+
+
+AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell
+
+
+def resolve_any(spec: AnySpec) -> AnyResolved:
+    """A spec of any kind made whole.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    if isinstance(spec, RunSpec):
+        return resolve(spec)
+    return resolve_predictor(spec) if isinstance(spec, PredictorSpec) else resolve_cell(spec)
 
 
 def resolve(spec: RunSpec) -> Resolved:
@@ -102,7 +159,7 @@ def resolve(spec: RunSpec) -> Resolved:
     """
     task = _task(spec.task, spec.task_options)
     _long_enough(spec.task, task, context=(spec.context,), test_contexts=spec.tested)
-    mixers, options = _mixers(spec)
+    mixers, options, given, kinds = _mixers(spec)
     filled = spec.model_copy(
         update={
             "task_options": task.options.model_dump(),
@@ -111,17 +168,19 @@ def resolve(spec: RunSpec) -> Resolved:
             "test_contexts": spec.tested,
         }
     )
-    modules, files = _code(spec.task, spec.mixers)
-    return Resolved(filled, task, mixers, sources.digest(modules, files))
-
-
-class ResolvedPredictor(NamedTuple):
-    """An outside model that can be scored: its spec filled in, its class, and the task."""
-
-    spec: PredictorSpec
-    task: "SampledTask"
-    kind: type[Any]
-    source: str
+    # What a default stands for is held by the version, so that a new option changes no id.
+    bare = filled.model_copy(
+        update={
+            "task_options": task.options.model_dump(exclude_defaults=True),
+            "mixer_options": given,
+            "hidden": None if filled.hidden == 4 * spec.width else filled.hidden,
+            "test_contexts": () if spec.tested == (spec.context,) else spec.tested,
+        }
+    )
+    versions: dict[str, int | str] = {PROTOCOL: spec.version}
+    versions[spec.task] = _version(spec.task, type(task))
+    versions |= {name: _version(name, kinds[name]) for name in spec.mixers}
+    return Resolved(filled, _asked(bare), versions, _source(spec.task, spec.mixers), task, mixers)
 
 
 def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
@@ -136,28 +195,48 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
     _long_enough(spec.task, task, test_contexts=spec.test_contexts)
     kind = find_class(spec.predictor, {}, Predictor, "predictor")  # type: ignore[type-abstract]
     filled = spec.model_copy(update={"task_options": task.options.model_dump()})
-    modules, files = _code(spec.task, (), spec.predictor)
-    return ResolvedPredictor(filled, task, kind, sources.digest(modules, files))
+    options = task.options.model_dump(exclude_defaults=True)
+    versions = {
+        PROTOCOL: spec.version,
+        spec.task: _version(spec.task, type(task)),
+        spec.predictor: _version(spec.predictor, kind),
+    }
+    asked = _asked(spec.model_copy(update={"task_options": options}))
+    source = _source(spec.task, (), spec.predictor)
+    return ResolvedPredictor(filled, asked, versions, source, task, kind)
 
 
-def described(spec: AnySpec) -> tuple[AnySpec, str]:
-    """A spec with every option filled in, and the digest of the code that it runs.
+def resolve_cell(cell: ArticleCell) -> ResolvedCell:
+    """A cell of the article's experiment, with what makes its challenger.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: there is no such mixer, or its options cannot be.
     """
-    if isinstance(spec, RunSpec):
-        run = resolve(spec)
-        return run.spec, run.source
-    if isinstance(spec, PredictorSpec):
-        predictor = resolve_predictor(spec)
-        return predictor.spec, predictor.source
-    modules, files = spec.code, tuple[Path, ...]()
-    if isinstance(spec, ArticleCell) and (challenger := spec.challenger):
-        article_mixer(spec)
+    versions: dict[str, int | str] = {PROTOCOL: cell.version}
+    modules, files, make = cell.code, tuple[Path, ...](), None
+    if challenger := cell.challenger:
+        make = article_mixer(cell)
         own, files = _catalogued([(challenger.mixer, _mixer_catalogue())])
         modules += own
-    return spec, sources.digest(modules, files, constants=json.dumps(spec.as_recorded))
+        versions[challenger.mixer] = _version(challenger.mixer, load_mixer(challenger.mixer))
+    source = sources.digest(modules, files)
+    return ResolvedCell(cell, _asked(cell), versions, source, make)
+
+
+def _asked(spec: AnySpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)
+
+
+def _version(name: str, kind: type[Any]) -> int | str:
+    """What a class declares; of a plug-in that declares nothing, a digest of its own files."""
+    path = plugin_file(name)
+    declared = kind.version if path is None else vars(kind).get("version")
+    if isinstance(declared, int) and not isinstance(declared, bool):
+        return declared
+    if declared is not None:
+        raise UsageError(f"{name!r}: its version is {declared!r}; declare a whole number")
+    assert path is not None, f"{kind} of the catalogue declares no version"
+    return sources.content_digest(path)
 
 
 def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
@@ -231,7 +310,16 @@ def load_mixer(name: str) -> type[Any]:
     return found
 
 
-def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, Option]]":
+class _Mixers(NamedTuple):
+    """What makes each layer's mixer, all options and those that differ from their defaults."""
+
+    makers: "tuple[Callable[[], Mixer], ...]"
+    options: dict[str, Option]
+    given: dict[str, Option]
+    kinds: dict[str, type[Any]]
+
+
+def _mixers(spec: RunSpec) -> _Mixers:
     names = list(dict.fromkeys(spec.mixers))
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
@@ -260,12 +348,20 @@ def _mixers(spec: RunSpec) -> "tuple[tuple[Callable[[], Mixer], ...], dict[str, 
         name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
         for name in names
     }
-    options = {
-        f"{name}.{option}" if several else option: value
-        for name in names
-        for option, value in filled[name].model_dump().items()
-    }
-    return tuple(makers[name] for name in spec.mixers), options
+
+    def named(*, exclude_defaults: bool) -> dict[str, Option]:
+        return {
+            f"{name}.{option}" if several else option: value
+            for name in names
+            for option, value in filled[name].model_dump(exclude_defaults=exclude_defaults).items()
+        }
+
+    return _Mixers(
+        tuple(makers[name] for name in spec.mixers),
+        named(exclude_defaults=False),
+        named(exclude_defaults=True),
+        kinds,
+    )
 
 
 def own_options_first(one: Contestant) -> Contestant:
@@ -377,16 +473,16 @@ def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> No
                 )
 
 
-def _code(
-    task: str, mixers: tuple[str, ...], predictor: str | None = None
-) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+def _source(task: str, mixers: tuple[str, ...], predictor: str | None = None) -> str:
+    """A digest of the code of a run."""
     from rulekeep.tasks import TASKS
 
     places: list[tuple[str, Mapping[str, type[Any]]]] = [(task, TASKS)]
     places += [(name, _mixer_catalogue()) for name in mixers]
     places += [] if predictor is None else [(predictor, {})]
     modules, files = _catalogued(places)
-    return ((*_RUNNING, *modules) if predictor is None else (*_SCORING, *modules)), files
+    own = _RUNNING if predictor is None else _SCORING
+    return sources.digest((*own, *modules), files)
 
 
 def _mixer_catalogue() -> Mapping[str, type[Any]]:

@@ -25,7 +25,7 @@ from rulekeep.model import LanguageModel
 from rulekeep.resolving import Resolved, resolve
 from rulekeep.seeds import named_seed
 from rulekeep.specs import RunSpec, TrainingSpec
-from rulekeep.store import Record, RunFolder
+from rulekeep.store import RunFolder, Values
 from rulekeep.tasks.sampled import Sample
 from rulekeep.training import DivergedError, Step, train
 
@@ -40,7 +40,7 @@ def run(
     folder: RunFolder,
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
-) -> Record:
+) -> Values:
     """Runs a spec from its last checkpoint, if there is one.
 
     `progress` hears of every step, `log` of the figures at every look at dev.

@@ -1,7 +1,8 @@
 """Records on disk: one checksummed JSON file each, written whole or not at all.
 
-A record is a dictionary. It is written to a temporary file, flushed to the disk, renamed
-over its name, and the folder flushed too: a reader sees the whole record or none.
+It is written to a temporary file, flushed to the disk, renamed over its name, and the folder
+flushed too: a reader sees the whole record or none. A finished folder may be packed into one file
+(`rulekeep.records.pack`), which is read as the folder was.
 
 A folder of runs holds a folder for each, named by its id:
 
@@ -14,31 +15,26 @@ A folder of runs holds a folder for each, named by its id:
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
+from rulekeep.records import RESULTS as RESULTS
+from rulekeep.records import STATUSES as STATUSES
+from rulekeep.records import Record as Record
+from rulekeep.records.pack import PACKED, checksum, unpacked
+from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
 
 _SpecType = TypeVar("_SpecType", bound=Spec)
-Record = dict[str, Any]
-# A record with one of these is a result, not to be tried again.
-RESULTS = ("done", "diverged")
-# What a run tests, and on how many examples: each evaluation says its own.
-_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
-STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
-
-
-class CorruptRecordError(ValueError):
-    """A file that is not a whole record: its message says why in one line."""
-
+# What a file holds, as JSON has it; a `Record` is what is read of a run's.
+Values = dict[str, Any]
 
 # Descriptors of the runs that this process holds.
 _LOCKS: set[int] = set()
@@ -124,11 +120,10 @@ class RunFolder:
             CorruptRecordError: it is not whole, or not this run's.
         """
         try:
-            record = read_record(self.record)
+            values = read_record(self.record)
         except FileNotFoundError:
             return None
-        _check_run(self.record, record, self.id)
-        return record
+        return _as_run(self.record.name, values, self.id)
 
     def read(self, notes: list[str]) -> Record | None:
         """As `load`; a corrupt record is set aside, and noted."""
@@ -173,6 +168,9 @@ def _is_run(path: Path) -> bool:
 def read_runs(root: Path) -> Kept:
     """Every whole record of a folder of runs, and what was found broken, now or before."""
     kept = Kept([], [])
+    for values in _packed(root, kept.notes):
+        with _noted(kept.notes, f"{PACKED}: "):
+            kept.records.append(_as_run(PACKED, values, str(values.get("id"))))
     for folder in run_folders(root):
         before = len(kept.notes)
         record = folder.read(kept.notes)
@@ -188,13 +186,34 @@ def read_runs(root: Path) -> Kept:
 
 def results(root: Path) -> list[Record]:
     """The results in a folder of runs, if there is one; what is not whole is left as it is."""
+    if not root.is_dir():
+        return []
     found: list[Record] = []
-    for folder in run_folders(root) if root.is_dir() else ():
+    for values in _packed(root, []):
+        with suppress(CorruptRecordError):
+            found.append(_as_run(PACKED, values, str(values.get("id"))))
+    for folder in run_folders(root):
         with suppress(CorruptRecordError):
             record = folder.load()
-            if record is not None and record["status"] in RESULTS:
+            if record is not None:
                 found.append(record)
-    return found
+    return [record for record in found if record.is_result]
+
+
+def _packed(root: Path, notes: list[str]) -> Iterator[Values]:
+    """What is packed of a folder's runs, as it stood in their files."""
+    if (root / PACKED).exists():
+        for values in unpacked(root / PACKED, notes):
+            if "spec" in values and "status" in values:
+                yield values
+
+
+@contextmanager
+def _noted(notes: list[str], before: str) -> Iterator[None]:
+    try:
+        yield
+    except CorruptRecordError as error:
+        notes.append(f"{before}{error}")
 
 
 def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
@@ -212,35 +231,37 @@ def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
         ) from None
 
 
-def _check_run(path: Path, record: Record, identity: str) -> None:
+def _as_run(file: str, values: Values, identity: str) -> Record:
+    """The record of a run.
+
+    Raises:
+        CorruptRecordError: it is none, or another run's.
+    """
     shape = {"id": str, "status": str, "spec": dict, "history": list, "evaluations": list,
              "costs": dict, "environment": dict, "attempt": int}  # fmt: skip
     for key, kind in shape.items():
-        if not isinstance(record.get(key), kind):
-            raise CorruptRecordError(f"{path.name}: {key} is no {kind.__name__}")
-    if record["status"] not in STATUSES:
-        raise CorruptRecordError(f"{path.name}: status {record['status'][:40]!a} is unknown")
-    if record["id"] != identity:
-        raise CorruptRecordError(f"{path.name}: it is of another run than its folder says")
+        if not isinstance(values.get(key), kind):
+            raise CorruptRecordError(f"{file}: {key} is no {kind.__name__}")
+    if values["status"] not in STATUSES:
+        raise CorruptRecordError(f"{file}: status {values['status'][:40]!a} is unknown")
+    if values["id"] != identity:
+        raise CorruptRecordError(f"{file}: it is of another run than its folder says")
+    notes: list[str] = []
+    record = Record.read(values, notes)
+    if record is None:
+        raise CorruptRecordError(f"{file}: {'; '.join(notes)}")
+    return record
 
 
-def training(spec: Mapping[str, Any], source: str) -> str:
-    """What makes a trained model: its spec but for what is tested, and its code."""
-    # An outside model is not trained: its context is the longest that it was tested at.
-    tested = _TESTED | {"context"} if "predictor" in spec else _TESTED
-    trained = {key: value for key, value in spec.items() if key not in tested}
-    return json.dumps([source, trained], sort_keys=True)
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a record with its checksum inside, atomically."""
-    body = {**record, "checksum": _checksum(record)}
+def write_record(path: Path, values: Values) -> None:
+    """Writes values with their checksum inside, atomically."""
+    body = {**values, "checksum": checksum(values)}
     # In ASCII: a message may hold half a character, which no other encoding takes.
     write_text(path, json.dumps(body, indent=1) + "\n")
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A record without its checksum.
+def read_record(path: Path) -> Values:
+    """What `write_record` wrote, without its checksum.
 
     Raises:
         CorruptRecordError: it is truncated, altered or no record at all.
@@ -255,8 +276,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
     if not isinstance(body, dict) or "checksum" not in body:
         raise CorruptRecordError(f"{path.name}: no checksum in it")
-    checksum = body.pop("checksum")
-    if checksum != _checksum(body):
+    if body.pop("checksum") != checksum(body):
         raise CorruptRecordError(f"{path.name}: its checksum does not match its content")
     return body
 
@@ -333,8 +353,3 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

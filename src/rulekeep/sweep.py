@@ -1,9 +1,9 @@
 """A grid of runs: plan what a folder lacks, hand it to an executor, keep what comes.
 
-Each run has a folder named by its id: a hash of its validated spec and of the source code that
-its figures come out of. What stands there as `done` or `diverged` is a result and not run
-again; anything else is. Two drivers may share a folder: a run's lock is held by the process
-that runs it, so each run happens once.
+Each run has a folder named by its id: a hash of its validated spec and of the versions of its
+protocol, task and mixers (`rulekeep.records.identity`). What stands there as `done` or `diverged`
+is a result and not run again; anything else is. Two drivers may share a folder: a run's lock is
+held by the process that runs it, so each run happens once.
 
     >>> planned = plan(specs, Path("runs/mine"))                         # doctest: +SKIP
     >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
@@ -12,7 +12,6 @@ that runs it, so each run happens once.
 import errno
 import hashlib
 import importlib
-import json
 import os
 import shlex
 import time
@@ -23,15 +22,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.resolving import described
+from rulekeep.records import Record
+from rulekeep.resolving import AnyResolved, resolve_any
 from rulekeep.screening import screen, watched
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
-    RESULTS,
     BusyError,
     CorruptRecordError,
-    Record,
     RunFolder,
+    Values,
     make_folder,
     read_record,
     run_folders,
@@ -128,10 +127,10 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     Raises:
         UsageError: a spec cannot be, or the folder cannot be written.
     """
-    plans: dict[str, tuple[AnySpec, Record]] = {}
+    plans: dict[str, tuple[AnySpec, Values]] = {}
     for spec in specs:
-        found = _described(spec)
-        plans.setdefault(_identity(found), (spec, found))
+        resolved = resolve_any(spec)
+        plans.setdefault(resolved.id, (spec, _planned(resolved)))
     is_new = not root.exists()
     make_folder(root)
     result = Plan([], [], [])
@@ -179,7 +178,7 @@ def identity(spec: AnySpec) -> str:
     Raises:
         UsageError: the spec cannot be.
     """
-    return _identity(_described(spec))
+    return resolve_any(spec).id
 
 
 def plan_again(root: Path) -> Plan:
@@ -202,8 +201,8 @@ def plan_again(root: Path) -> Plan:
         try:
             found = read_record(folder.plan)
             spec = _spec(found)
-            if record is None or record["status"] not in RESULTS:
-                _check_source(folder, spec, found)
+            if record is None or not record.is_result:
+                _check_versions(folder, spec, found)
         except FileNotFoundError:
             why = "its plan is lost"
         except CorruptRecordError as error:
@@ -214,7 +213,7 @@ def plan_again(root: Path) -> Plan:
         else:
             _sort_in(folder, spec, record, result)
             continue
-        if record is not None and record["status"] in RESULTS:
+        if record is not None and record.is_result:
             result.finished.append(record)
             result.notes.append(f"run {folder.id}: {why}; its record stands")
         else:
@@ -299,7 +298,7 @@ def _warning_line(message: Warning | str) -> str:
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
     record = folder.read([])
-    if record is not None and record["status"] in RESULTS:
+    if record is not None and record.is_result:
         # Another driver was faster.
         return "done"
     attempt = folder.start()
@@ -308,11 +307,9 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     spec = _spec(found)
     # Before anything of a user's is loaded: a process that is killed can say it no more.
     write_record(folder.environment, _environment(spec))
-    if identity(spec) != folder.id:
-        raise RuntimeError(
-            "its source code is not the one it was planned with: give the rulekeep run or sweep "
-            "that planned it again"
-        )
+    resolved = resolve_any(spec)
+    if resolved.id != folder.id:
+        raise RuntimeError(f"{_other_versions(found, resolved)}: give the command that planned it")
     # Here and not where it is planned: what hangs or crashes takes no more than its own run.
     screen(spec)
     module, _, function = spec.runner.partition(":")
@@ -328,13 +325,14 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
         raise
     follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
-    write_record(folder.record, {"id": folder.id, **made, "notes": notes, "attempt": attempt})
+    head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
+    write_record(folder.record, {**head, **made, "notes": notes, "attempt": attempt})
     for left in (folder.checkpoint, folder.log, folder.environment):
         left.unlink(missing_ok=True)
     return "done"
 
 
-def _environment(spec: AnySpec) -> Record:
+def _environment(spec: AnySpec) -> Values:
     """What a run without a result was made on, as far as that is known before it begins."""
     # Here, since only what trains may load torch.
     from rulekeep.costs import environment
@@ -355,7 +353,7 @@ def _record(job: Job, failure: Failure | None) -> Record | None:
         with folder.locked():
             # A result stands, however its process ended: it may have been killed after that.
             record = folder.read(notes)
-            if record is not None and record["status"] in RESULTS:
+            if record is not None and record.is_result:
                 return record
             lost = Failure("failed", "; ".join(notes) or "its record is gone", "")
             return _failed(folder, failure or lost)
@@ -378,8 +376,10 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
     # It has not come so far.
     except (OSError, ValueError):
         environment = {}
-    record: Record = {
+    values: Values = {
         "id": folder.id,
+        "kind": found.get("kind", ""),
+        "versions": found.get("versions", {}),
         "status": failure.status,
         "reason": failure.reason,
         "spec": settings,
@@ -392,17 +392,17 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
         "attempt": attempt,
     }
     try:
-        write_record(folder.record, record)
+        write_record(folder.record, values)
         # The record says it now.
         folder.environment.unlink(missing_ok=True)
     except OSError as error:
-        record["notes"].append(f"not kept on disk: {error.strerror}")
+        values["notes"].append(f"not kept on disk: {error.strerror}")
     try:
         if failure.traceback:
             write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
     except OSError as error:
-        record["notes"].append(f"its log is not kept on disk: {error.strerror}")
-    return record
+        values["notes"].append(f"its log is not kept on disk: {error.strerror}")
+    return Record.read(values) or Record.failed(folder.id, failure.status, failure.reason)
 
 
 def _wait(job: Job) -> Record | None:
@@ -415,10 +415,10 @@ def _wait(job: Job) -> Record | None:
         except BusyError:
             time.sleep(_WAIT_SECONDS)
             continue
-        return record if record is not None and record["status"] in RESULTS else None
+        return record if record is not None and record.is_result else None
 
 
-def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
+def _write_plan(folder: RunFolder, wanted: Values, notes: list[str]) -> None:
     # Written again where it is corrupt, or was planned in a folder that may be gone.
     try:
         if read_record(folder.plan) == wanted:
@@ -430,23 +430,36 @@ def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
     write_record(folder.plan, wanted)
 
 
-def _check_source(folder: RunFolder, spec: AnySpec, found: Record) -> None:
-    """Whether a plan is one of the code as it is now: known before a process starts.
+def _check_versions(folder: RunFolder, spec: AnySpec, found: Values) -> None:
+    """Whether a plan is of the versions that are here: known before a process starts.
 
     Raises:
-        UsageError: it is of other code, or what it names is gone.
+        UsageError: it is of others, or what it names is gone.
     """
     try:
         with chdir(found["working_folder"]):
-            same = identity(spec) == folder.id
+            resolved = resolve_any(spec)
     except OSError as error:
         raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
-    if not same:
-        raise UsageError("its source code is not the one it was planned with")
+    if resolved.id != folder.id:
+        raise UsageError(_other_versions(found, resolved))
+
+
+def _other_versions(found: Values, resolved: AnyResolved) -> str:
+    """How a plan differs from what would be run now."""
+    planned = found.get("versions")
+    if not isinstance(planned, dict):
+        return "it was planned before versions were declared"
+    parts = [
+        f"{name} {planned.get(name, 'none')} (here {version})"
+        for name, version in resolved.versions.items()
+        if planned.get(name) != version
+    ]
+    return f"it was planned with {', '.join(parts) or 'other default values'}"
 
 
 def _sort_in(folder: RunFolder, spec: AnySpec, record: Record | None, result: Plan) -> None:
-    if record is not None and record["status"] in RESULTS:
+    if record is not None and record.is_result:
         result.finished.append(record)
     else:
         # Absolute, since a job goes where its spec was planned, and relative names with it.
@@ -454,18 +467,17 @@ def _sort_in(folder: RunFolder, spec: AnySpec, record: Record | None, result: Pl
         result.jobs.append(Job(root, folder.id, spec.label, spec.steps))
 
 
-def _described(spec: AnySpec) -> Record:
-    """What a run's id is made of."""
-    spec, source = described(spec)
-    return {"kind": spec.kind, "spec": spec.model_dump(mode="json"), "source": source}
+def _planned(resolved: AnyResolved) -> Values:
+    """What is written down of a run before it is made."""
+    return {
+        "kind": resolved.spec.kind,
+        "spec": resolved.spec.model_dump(mode="json"),
+        "versions": dict(resolved.versions),
+        "source": resolved.source,
+    }
 
 
-def _identity(found: Record) -> str:
-    canonical = json.dumps({key: found[key] for key in ("kind", "spec", "source")}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _spec(found: Record) -> AnySpec:
+def _spec(found: Values) -> AnySpec:
     kind = KINDS.get(found.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {found.get('kind')!r}: choose from {', '.join(KINDS)}")

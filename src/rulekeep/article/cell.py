@@ -17,9 +17,9 @@ from torch import Tensor
 from rulekeep.article.streams import replay
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
 from rulekeep.evaluation import Evaluation, answer_loss, evaluate
-from rulekeep.resolving import described
+from rulekeep.resolving import resolve_cell
 from rulekeep.specs import ArticleCell
-from rulekeep.store import Record, RunFolder
+from rulekeep.store import RunFolder, Values
 from rulekeep.tasks.article import Article
 from rulekeep.training import DivergedError, Step, train
 
@@ -44,7 +44,7 @@ def run_cell(
     _folder: RunFolder,
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
-) -> Record:
+) -> Values:
     """Runs a cell and returns its record.
 
     `progress` hears of every step, `log` of the figures at every look at validation.
@@ -96,7 +96,7 @@ def run_cell(
         "status": status,
         "reason": reason,
         "spec": cell.as_recorded,
-        "source": described(cell)[1],
+        "source": resolve_cell(cell).source,
         "history": history,
         "evaluations": [_row(cell, evaluation)] if evaluation else [],
         "costs": {

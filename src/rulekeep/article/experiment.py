@@ -69,11 +69,11 @@ def _set_flawed_aside(
 ) -> bool:
     before = len(notes)
     for record in finished:
-        cell = by_id[record["id"]]
+        cell = by_id[record.id]
         wrong = flaw(record, cell)
         if wrong is not None:
-            aside = set_aside(RunFolder(root / record["id"]).record)
-            notes.append(f"{cell.label}: {wrong}; set aside as {record['id']}/{aside.name}")
+            aside = set_aside(RunFolder(root / record.id).record)
+            notes.append(f"{cell.label}: {wrong}; set aside as {record.id}/{aside.name}")
     return len(notes) > before
 
 
@@ -103,7 +103,7 @@ def _made_by_other_torch(finished: Sequence[Record]) -> list[str]:
     return [
         f"{cell_of(record).label}: made with torch {there}, this is {here}; taken over as it is"
         for record in finished
-        if (there := record["environment"]["torch"].partition("+")[0]) != here
+        if (there := record.environment["torch"].partition("+")[0]) != here
     ]
 
 

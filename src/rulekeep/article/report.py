@@ -37,8 +37,8 @@ def comparison(rows: Rows) -> Comparison:
         line = [str(cell.context), _name(cell), str(cell.seed)]
         found, out = scores(record), []
         if found is None:
-            failures.append(f"{cell.label}: {record['status']}: {record['reason']}")
-            body.append([*line, *["–"] * (3 * len(_SHORT)), record["status"]])
+            failures.append(f"{cell.label}: {record.status}: {record.reason}")
+            body.append([*line, *["–"] * (3 * len(_SHORT)), record.status])
             continue
         for name, short in _SHORT.items():
             ours = found[name]
@@ -66,9 +66,9 @@ def details(rows: Rows) -> str:
     ]  # fmt: skip
     body = []
     for cell, record in rows.items():
-        found, costs = scores(record), record["costs"]
+        found, costs = scores(record), record.costs
         names = ("retention", "second_mention_accuracy", "item_accuracy", "exact")
-        rate = costs["tokens_per_second"]
+        rate = costs.get("tokens_per_second")
         body.append(
             [
                 str(cell.context),
@@ -77,9 +77,9 @@ def details(rows: Rows) -> str:
                 *("–" if found is None else f"{found[name]:.3f}" for name in names),
                 f"{costs['train_seconds']:.1f}",
                 "–" if rate is None else f"{rate:,.0f}",
-                f"{costs['state_bytes'][str(cell.context)]:,}",
+                f"{record.state_bytes[cell.context]:,.0f}",
                 f"{costs['peak_memory_bytes'] / 2**20:,.0f}",
-                f"{costs['parameters']:,}",
+                f"{costs['parameters']:,.0f}",
             ]
         )
     return markdown_table(header, body)
@@ -161,7 +161,7 @@ def leak_meaning(decoys: ArticleDecoys) -> str:
 
 
 def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
-    """Writes history, predictions, records, plot and report.
+    """Writes history, predictions, plot and report; the records stand in the folder of runs.
 
     `command` is what was asked for, and `made` says in words what was run for it.
     """
@@ -176,22 +176,16 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
             "benchmark": f"ctx{cell.context}",
             "model": cell.model,
             **({"seed": cell.seed} if several_seeds else {}),
-            **shown,
+            **shown._asdict(),
         }
         for cell, record in rows.items()
-        for shown in record["predictions"]
+        for shown in record.predictions
     ]
     device = device_label(rows.values())
     figure = plots.article_overview([_curve(cell, record) for cell, record in rows.items()], device)
     files: dict[str, bytes] = {
         "history.json": _json(history),
         "predictions.json": _json(predictions),
-        # An export: the records themselves stand in the folder of runs.
-        "records.jsonl": b"".join(
-            # Predictions have a file of their own.
-            json.dumps({k: v for k, v in record.items() if k != "predictions"}).encode() + b"\n"
-            for record in rows.values()
-        ),
         "overview.png": plots.as_bytes(figure, "png"),
         "overview.svg": plots.as_bytes(figure, "svg"),
     }
@@ -261,7 +255,7 @@ def _environment(rows: Rows) -> str:
     versions = {
         f"rulekeep {made['rulekeep']}, Python {made['python']}, torch {made['torch']} "
         f"({made['cpu_capability']})"
-        for made in (record["environment"] for record in rows.values())
+        for made in (record.environment for record in rows.values())
     }
     return "; ".join(sorted(versions)) + "."
 
@@ -271,16 +265,16 @@ def _name(cell: ArticleCell) -> str:
 
 
 def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
-    history = record["history"]
+    history = record.history
     return {
         "context": cell.context,
         "model": _name(cell),
         "seed": cell.seed,
-        "step": [row["step"] for row in history],
+        "step": [int(row["step"]) for row in history],
         "val_loss": [row["val_loss"] for row in history],
         "token_accuracy": [row["token_accuracy"] for row in history],
         "rule_accuracy": [row["rule_accuracy"] for row in history],
-        "train_seconds": record["costs"]["train_seconds"],
+        "train_seconds": record.costs["train_seconds"],
     }
 
 

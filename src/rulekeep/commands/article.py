@@ -25,7 +25,7 @@ from rulekeep.specs import (
     ArticleSpec,
     split_names,
 )
-from rulekeep.store import RESULTS, Record
+from rulekeep.store import Record
 
 _DEFAULTS = ArticleSpec().model_dump()
 
@@ -102,7 +102,7 @@ def article(
     try:
         return _run(cells, folder, executor, records)
     except KeyboardInterrupt:
-        done = sum(record["status"] in RESULTS for record in records)
+        done = sum(record.is_result for record in records)
         say(
             f"interrupted: {done} of {len(cells)} cells are finished and stand in "
             f"{folder}; run the same command with --out {shlex.quote(str(folder))} for the rest"
@@ -124,11 +124,11 @@ def _run(
     started = time.monotonic()
     for job, record in shown(sweep.execute(planned, executor), planned.jobs):
         records.append(record)
-        if record["status"] not in RESULTS:
+        if not record.is_result:
             log = folder / experiment.RUNS / job.id / "log.txt"
             where = f" (see {log})" if log.exists() else ""
-            failures.append(f"{job.label}: {record['status']}: {record['reason']}{where}")
-    finished = [record for record in records if record["status"] in RESULTS]
+            failures.append(f"{job.label}: {record.status}: {record.reason}{where}")
+    finished = [record for record in records if record.is_result]
     if finished:
         rows = experiment.in_order(cells, finished)
         made = f"{len(rows) - len(planned.finished)} cells in {time.monotonic() - started:.0f} s"

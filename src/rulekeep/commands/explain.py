@@ -14,7 +14,7 @@ from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
 from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.record import RECORD, read_explanation
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders
 
 _LONG_CONTEXT = 1028
@@ -55,7 +55,7 @@ def explain(
         seed=seed_number(seed),
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
-    outcome = _carried_out(job, record["history"][-1]["step"])
+    outcome = _carried_out(job, int(record.history[-1]["step"]))
     if isinstance(outcome, str):
         say(f"rulekeep: {outcome}")
         return EXIT_FAILED
@@ -98,7 +98,7 @@ def _is_done(folder: RunFolder) -> bool:
         record = folder.load()
     except (CorruptRecordError, OSError):
         return False
-    return record is not None and record["status"] == "done"
+    return record is not None and record.status == "done"
 
 
 def _record(folder: RunFolder, named: str) -> Record:
@@ -109,28 +109,28 @@ def _record(folder: RunFolder, named: str) -> Record:
             f"{named}: {error}; make the run again: rulekeep resume {folder.path.parent}"
         ) from None
     assert record is not None, "there is one"
-    if record["status"] != "done":
+    if record.status != "done":
         raise UsageError(
-            f"{named}: the run is {record['status']}, so there is no trained model; name one that "
+            f"{named}: the run is {record.status}, so there is no trained model; name one that "
             "is done"
         )
     return record
 
 
 def _spec(record: Record, named: str) -> RunSpec:
-    values = record["spec"]
-    if "predictor" in values:
+    spec = record.spec.parsed()
+    if isinstance(spec, PredictorSpec):
         raise UsageError(
             f"{named}: scored an outside model, whose state is its own affair; name a run of "
             "a mixer"
         )
-    if values.get("task") == "article":
+    if isinstance(spec, ArticleCell):
         raise UsageError(
             f"{named}: is a cell of rulekeep article, whose models are no mixers; name a run of "
             "rulekeep run or sweep"
         )
-    spec = RunSpec.parse_json(values)
-    if not record["history"]:
+    assert isinstance(spec, RunSpec), spec
+    if not record.history:
         raise UsageError(f"{named}: its record has no history to hold a model against")
     return spec
 

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rulekeep.commands.console import score_text
-from rulekeep.store import RESULTS
 from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
 
 
@@ -49,7 +48,7 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 yield event
                 steps.pop(event.job.id, None)
                 finished_steps += event.job.steps
-                good = event.record["status"] in RESULTS
+                good = event.record.is_result
                 done, failed = done + good, failed + (not good)
                 progress.update(bars[event.job.id], visible=False)
                 console.print(
@@ -64,9 +63,10 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
 
 def _outcome(event: JobFinished) -> str:
     record = event.record
-    if record["status"] != "done":
-        return f"{record['status']}: {record['reason']}"
-    tests = [row for row in record["evaluations"] if row["split"] == "test"]
-    kept = [f"{score_text(row['retention'])} at {row['context']}" for row in tests]
+    if record.status != "done":
+        return f"{record.status}: {record.reason}"
+    kept = [
+        f"{score_text(row.figures.get('retention'))} at {row.context}" for row in record.tests()
+    ]
     scores = f"retention {', '.join(kept)}" if kept else "done"
-    return f"{scores}, trained {record['costs']['train_seconds']:.1f} s"
+    return f"{scores}, trained {record.costs['train_seconds']:.1f} s"

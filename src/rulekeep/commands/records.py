@@ -15,13 +15,14 @@ from rulekeep.commands.options import opened, run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.explain.record import Explanation, read_explanation
 from rulekeep.presets import PRESETS
+from rulekeep.records.pack import PACKED
 from rulekeep.registry import choose
 from rulekeep.specs import Spec, UsageError
 from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
 from rulekeep.store import (
     CorruptRecordError,
-    Record,
     RunFolder,
+    Values,
     read_record,
     read_runs,
     run_folders,
@@ -106,7 +107,7 @@ def report(
     root = roots[0]
     kept = [read_runs(one) for one in roots]
     records = [record for one in kept for record in one.records]
-    proofs, notes, losses = list[Record](), list[str](), list[Explanation]()
+    proofs, notes, losses = list[Values](), list[str](), list[Explanation]()
     for one, own in zip(roots, kept, strict=True):
         certified, said = _certificates(one)
         proofs += certified
@@ -222,7 +223,7 @@ def _no_runs(root: Path) -> UsageError:
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
-def _certificates(folder: Path) -> tuple[list[Record], list[str]]:
+def _certificates(folder: Path) -> tuple[list[Values], list[str]]:
     """The certificates of a folder, and a line for each file that is not whole."""
     found, notes = [], []
     for path in sorted(set(folder.glob("*.json")) - {folder / RECORD}):
@@ -271,10 +272,10 @@ def _existing(folder: str, option: str = "") -> Path:
         named = f"{option} {folder!a}" if option else f"{folder!a}"
         written = "rulekeep certify" if option else "a sweep"
         raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
-    if (root / "records.jsonl").exists():
-        runs = root / "runs"
-        where = f"name its runs, {runs}" if runs.is_dir() else "its runs were not kept with it"
-        raise UsageError(f"{folder}: is of rulekeep article, see its report.md; {where}")
+    if not (root / PACKED).exists() and not run_folders(root) and (root / "runs").is_dir():
+        raise UsageError(
+            f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"
+        )
     return root
 
 

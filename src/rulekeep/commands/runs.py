@@ -30,7 +30,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RESULTS, Record, RunFolder, results
+from rulekeep.store import Record, RunFolder, results
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
@@ -198,7 +198,7 @@ def _carry_out(
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
         say(f"{len(planned.jobs)} runs to make in {root}")
-    records = {record["id"]: record for record in planned.finished}
+    records = {record.id: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:
         while True:
@@ -209,22 +209,22 @@ def _carry_out(
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
             # What comes next is chosen from what came: not from half of it.
-            if not (make and chooses) or any(r["status"] not in RESULTS for r in records.values()):
+            if not (make and chooses) or not all(r.is_result for r in records.values()):
                 break
             planned = _planned(make(root), root, executor, command)
             # A run that stood finished is news as well: more may follow from it.
-            news = {job.id for job in planned.jobs} | {r["id"] for r in planned.finished}
+            news = {job.id for job in planned.jobs} | {r.id for r in planned.finished}
             if news <= records.keys():
                 if command:
                     command.kept(root).unlink(missing_ok=True)
                 break
-            records |= {record["id"]: record for record in planned.finished}
+            records |= {record.id: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
     except KeyboardInterrupt:
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
         kept = (RunFolder(root / name).read([]) for name in wanted)
-        done = sum(record is not None and record["status"] in RESULTS for record in kept)
+        done = sum(record is not None and record.is_result for record in kept)
         rest = f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
@@ -232,7 +232,7 @@ def _carry_out(
             rest += " with the same --executor and --scheduler (without them, on this machine)"
         say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
         return EXIT_INTERRUPTED
-    failed = [record for record in records.values() if record["status"] not in RESULTS]
+    failed = [record for record in records.values() if not record.is_result]
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
@@ -241,9 +241,9 @@ def _carry_out(
     print(f"records: {root} ({finished})")
     print(f"report:  rulekeep report {shlex.quote(str(root))}")
     for record in failed:
-        kept = root / record["id"] / "log.txt"
-        where = f" (see {kept})" if kept.exists() else ""
-        say(f"run {record['id']}: {record['status']}: {record['reason']}{where}")
+        log = root / record.id / "log.txt"
+        where = f" (see {log})" if log.exists() else ""
+        say(f"run {record.id}: {record.status}: {record.reason}{where}")
     return EXIT_FAILED if failed or lost else 0
 
 
@@ -252,7 +252,7 @@ def _listed(make: _Make, root: Path) -> int:
     sweeps.check_folder(root)
     labels = {sweeps.identity(spec): _said(spec) for spec in make(root)}
     for record in results(root):
-        labels.pop(record["id"], None)
+        labels.pop(record.id, None)
     for label in labels.values():
         print(label)
     print(
@@ -285,17 +285,18 @@ def _planned(
 def _scores(records: Iterable[Record]) -> str:
     lines = []
     for record in records:
-        if record["status"] == "diverged":
-            lines.append(f"diverged: {record['reason']}")
-        rows = [row for row in record["evaluations"] if row["split"] == "test"]
-        if rows:
+        if record.status == "diverged":
+            lines.append(f"diverged: {record.reason}")
+        if record.tests():
             lines.append("test context  retention  chance  exact  token accuracy  val loss")
-        for row in rows:
-            loss = "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
+        for row in record.tests():
+            found = row.figures
+            loss = f"{found['val_loss']:.4f}" if "val_loss" in found else "–"
             lines.append(
-                f"{row['context']:>12}  {score_text(row['retention']):>9}  "
-                f"{score_text(row['chance'].get('retention')):>6}  {score_text(row['exact']):>5}  "
-                f"{score_text(row['token_accuracy']):>14}  {loss:>8}"
+                f"{row.context:>12}  {score_text(found.get('retention')):>9}  "
+                f"{score_text(row.chance.get('retention')):>6}  "
+                f"{score_text(found.get('exact')):>5}  "
+                f"{score_text(found.get('token_accuracy')):>14}  {loss:>8}"
             )
     return "\n".join(lines)
 

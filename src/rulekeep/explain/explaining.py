@@ -74,9 +74,9 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     with warnings.catch_warnings():
         # Said when the run was planned, and in its record.
         warnings.simplefilter("ignore", FewCombinationsWarning)
-        resolved = resolve(RunSpec.parse_json(record["spec"]))
+        resolved = resolve(RunSpec.parse_json(record.spec.values))
     spec = resolved.spec
-    if resolved.source != record["source"]:
+    if resolved.source != record.source:
         raise UsageError(
             f"{folder.path}: its run was made by other code than there is now, so its model cannot "
             "be had; make the run again, or explain it with the code that it was made by"
@@ -96,7 +96,7 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
         probes.append(probed(made.model, resolved.task, context, train, scored))
     progress(made.step + len(job.contexts) + 1)
     explanation = Explanation(
-        run=record["id"],
+        run=record.id,
         source=resolved.source,
         environment={**costs.environment(), "device": spec.device},
         command=job.command,

@@ -37,9 +37,9 @@ def remade(
     Raises:
         DivergedError: it diverged this time.
     """
-    recorded = record["history"][-1]
-    made = Remade(running.build(resolved).to(resolved.spec.device), recorded["step"], {}, [])
-    about = {"run": record["id"], "source": resolved.source, "step": made.step}
+    recorded = record.history[-1]
+    made = Remade(running.build(resolved).to(resolved.spec.device), int(recorded["step"]), {}, [])
+    about = {"run": record.id, "source": resolved.source, "step": made.step}
     row = _kept(folder, about, made)
     if row is None:
         row = trained(made.model, resolved, made.step, progress)

@@ -7,7 +7,7 @@ after another, each with the state of the one before, gives what the whole gives
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,9 @@ class Mixer(nn.Module, ABC):
     A state is a NamedTuple of tensors whose first dimension is the batch. What it holds
     is what the mechanism remembers: its bytes are counted from these tensors.
     """
+
+    # It goes up where the mixer gives other figures, or an option another default.
+    version: ClassVar[int] = 1
 
     @property
     def memory_half_life_tokens(self) -> float | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
-from rulekeep.report.reading import BASELINE, LEARNED, SCORES, Evaluation, Run
+from rulekeep.records.record import SCORES, Evaluation
+from rulekeep.report.reading import BASELINE, LEARNED, Run
 from rulekeep.summary import (
     HalfDistances,
     PairedDifference,

@@ -5,8 +5,8 @@ Means over the seeds that ended training; `tables.csv` has the same unrounded, w
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from rulekeep.records.record import PARTS, Part
 from rulekeep.report.cells import Contest, Group
-from rulekeep.report.reading import PARTS, Part
 from rulekeep.report.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
 from rulekeep.summary import ENOUGH_SEEDS
 

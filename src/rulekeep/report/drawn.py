@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from rulekeep.article.sample import article_sample
 from rulekeep.marked import MARKS, Kind, Mark, Piece, legend, pieces
+from rulekeep.records import Asked
 from rulekeep.report.certified import filled, options_text
-from rulekeep.report.reading import Asked, Run
+from rulekeep.report.reading import Run
 from rulekeep.report.text import code_block, escaped
 from rulekeep.specs import UsageError
 from rulekeep.tasks import TASKS, Article, SampledTask

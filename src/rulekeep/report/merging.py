@@ -1,11 +1,9 @@
 """Records of several folders as one: a model trained twice, for other tests, is one run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import reduce
-from typing import Any
 
-from rulekeep.report.reading import lengths, number
-from rulekeep.store import RESULTS, Record, training
+from rulekeep.records import Record
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
@@ -19,7 +17,7 @@ def merged(records: Iterable[Record]) -> list[Record]:
 def trained_apart(records: Iterable[Record]) -> list[str]:
     """A line for those that are merged into a record whose training came out otherwise, if any."""
     pairs = [
-        f"{first['id']} and {other['id']}"
+        f"{first.id} and {other.id}"
         for first, *others in _by_training(records)
         for other in others
         if _trained(first) != _trained(other)
@@ -40,41 +38,36 @@ def joined(first: Record, other: Record) -> Record:
     Where both were tested, and training gave the same, the evaluation of more examples; then the
     other's id is one of its `twins`, and what is known of the one holds of the other.
     """
-    tested = {(one["split"], one["context"]): one for one in first["evaluations"]}
+    tested = {(one.split, one.context): one for one in first.evaluations}
     same = _trained(first) == _trained(other)
-    for one in other["evaluations"]:
-        has = tested.setdefault((one["split"], one["context"]), one)
-        if same and (number(has.get("n")) or 0) < (number(one.get("n")) or 0):
-            tested[one["split"], one["context"]] = one
-    costs = dict(first["costs"])
-    for name in ("state_bytes", "decode_ms_per_token"):
-        by_length = [one["costs"].get(name) for one in (other, first)]
-        if all(isinstance(one, dict) for one in by_length):
-            costs[name] = {length: cost for one in by_length for length, cost in one.items()}
-    asked = set[int]().union(*(lengths(one["spec"].get("test_contexts")) for one in (first, other)))
-    return {
-        **first,
-        "spec": {**first["spec"], "test_contexts": sorted(asked)},
-        "costs": costs,
-        "evaluations": [*tested.values()],
-        "twins": [*first.get("twins", ()), *[other["id"]] * same],
-    }
+    for one in other.evaluations:
+        has = tested.setdefault((one.split, one.context), one)
+        if same and has.examples < one.examples:
+            tested[one.split, one.context] = one
+    asked = {*first.spec.test_contexts, *other.spec.test_contexts}
+    spec = first.spec.model_copy(update={"test_contexts": tuple(sorted(asked))})
+    return first.model_copy(
+        update={
+            "spec": spec,
+            "state_bytes": {**other.state_bytes, **first.state_bytes},
+            "decode_ms": {**other.decode_ms, **first.decode_ms},
+            "evaluations": (*tested.values(),),
+            "twins": (*first.twins, *[other.id] * same),
+        }
+    )
 
 
 def _by_training(records: Iterable[Record]) -> list[list[Record]]:
     found: dict[tuple[str, str], list[Record]] = {}
     for place, record in enumerate(records):
-        status = record["status"]
-        trained = status in RESULTS and training(record["spec"], str(record.get("source")))
-        found.setdefault((status, trained or str(place)), []).append(record)
+        key = record.training if record.is_result else str(place)
+        found.setdefault((record.status, key), []).append(record)
     return list(found.values())
 
 
-def _trained(record: Record) -> list[Any]:
+def _trained(record: Record) -> list[dict[str, float]]:
     """What training gave, look by look, without its seconds."""
     return [
         {key: value for key, value in look.items() if key != "train_seconds"}
-        if isinstance(look, Mapping)
-        else look
-        for look in record["history"]
+        for look in record.history
     ]

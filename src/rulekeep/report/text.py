@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from rulekeep.records.record import PARTS, SCORES
 from rulekeep.report.cells import Contest, Group
-from rulekeep.report.reading import PARTS, SCORES
 from rulekeep.report.tables import Table, verdict
 from rulekeep.summary import (
     Summary,

@@ -12,6 +12,8 @@ class PredictorSpec(Spec):
     """An outside model scored on a task, as it is: nothing is trained."""
 
     kind: ClassVar[str] = "predictor"
+    # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
+    version: ClassVar[int] = 1
     runner: ClassVar[str] = "rulekeep.predicting:run"
 
     predictor: str = Field(description="file.py:Class or module:Class.")

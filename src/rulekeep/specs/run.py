@@ -39,6 +39,8 @@ class RunSpec(Spec):
     """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
     kind: ClassVar[str] = "run"
+    # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
+    version: ClassVar[int] = 1
     # What makes the run, by name: only the process that does loads torch.
     runner: ClassVar[str] = "rulekeep.run:run"
 

@@ -59,6 +59,8 @@ class Task(ABC):
     """One kind of sequence, at any context from `shortest_context` up."""
 
     name: ClassVar[str]
+    # It goes up where the task gives other examples, or an option another default.
+    version: ClassVar[int] = 1
     vocabulary: tuple[str, ...]
     shortest_context: int
 

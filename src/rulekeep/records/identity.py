@@ -1,0 +1,25 @@
+"""The id of a run: a hash of what was asked for and of the declared versions that it ran with.
+
+    id = hash(kind, spec without default values, {protocol, task, mixers: version})
+
+A version is a class variable of a task or a mixer, and one number of each kind of spec, its
+protocol. It goes up where figures change, which tests/goldens hold. A plug-in that declares none
+counts by the content of its own files. Source text, commit, torch and processor are provenance:
+kept in the record, and no part of the id.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+# By name, the protocol first: a declared number, or a digest of a plug-in's own files.
+Versions: TypeAlias = Mapping[str, int | str]
+PROTOCOL = "protocol"
+_DIGITS = 16
+
+
+def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
+    """The id of a run; `asked` is its spec as JSON has it, without default values."""
+    whole = {"kind": kind, "spec": asked, "versions": versions}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]

@@ -1,0 +1,146 @@
+"""A finished folder of records as one file: a line a record, each with its checksum.
+
+    RUNS/records.jsonl
+        {"shared": {"a1": {"rulekeep": "0.1.0", "cpu": …}, …}}      written once
+        {"id": "3f0c…", "spec": …, "environment": {"=": "a1"}, …, "checksum": "69ea…"}
+
+Packing loses nothing: a line read again is the file that it was made of, its checksum included.
+Rows with the same keys become columns, {"columns": {"step": [1, 25], "train_loss": [4.9, 4.1]}},
+and what several records have in common stands in the first line and is named where it belongs.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+PACKED = "records.jsonl"
+_COLUMNS, _NAME, _SHARED = "columns", "=", "shared"
+# Shorter values cost less than their name.
+_WORTH_SHARING = 40
+
+
+class CorruptRecordError(ValueError):
+    """A file that is not a whole record: its message says why in one line."""
+
+
+def checksum(values: dict[str, Any]) -> str:
+    """SHA-256 of values in one canonical form."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def packed(records: Iterable[dict[str, Any]]) -> bytes:
+    """The file of these records, each without its checksum."""
+    given = list(records)
+    tight = [_in_columns(record) for record in given]
+    counts: Counter[str] = Counter()
+    for record in tight:
+        for value in record.values():
+            counts.update(_parts(value))
+    names: dict[str, str] = {}
+    shared: dict[str, Any] = {}
+    lines = [
+        {key: _named(value, counts, names, shared) for key, value in record.items()}
+        for record in tight
+    ]
+    for line, record in zip(lines, given, strict=True):
+        line["checksum"] = checksum(record)
+    head = [{_SHARED: shared}] if shared else []
+    return b"".join(_text(line).encode() + b"\n" for line in (*head, *lines))
+
+
+def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """The records of a packed file, none of its checksum; a line of what is broken is noted."""
+    shared: dict[str, Any] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            body = json.loads(line.decode())
+            if not isinstance(body, dict):
+                raise CorruptRecordError("not a record")
+            if number == 1 and _SHARED in body:
+                shared = body[_SHARED]
+                continue
+            if "checksum" not in body:
+                raise CorruptRecordError("no checksum in it")
+            told = body.pop("checksum")
+            values = {key: _whole(value, shared) for key, value in body.items()}
+            if told != checksum(values):
+                raise CorruptRecordError("its checksum does not match its content")
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            said = error if isinstance(error, CorruptRecordError) else "not readable as a record"
+            notes.append(f"{path.name}, line {number}: {said}: left out")
+            continue
+        yield values
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _in_columns(value: Any) -> Any:
+    if isinstance(value, dict):
+        assert not {_COLUMNS, _NAME, _SHARED} & value.keys(), f"keys that packing uses: {value}"
+        return {key: _in_columns(one) for key, one in value.items()}
+    if not isinstance(value, list):
+        return value
+    first = value[0] if value else None
+    if (
+        len(value) > 1
+        and isinstance(first, dict)
+        and first
+        and all(isinstance(one, dict) and list(one) == list(first) for one in value)
+    ):
+        return {_COLUMNS: {key: _in_columns([one[key] for one in value]) for key in first}}
+    return [_in_columns(one) for one in value]
+
+
+def _parts(value: Any) -> Iterator[str]:
+    """Every value in a value that is worth a name, as text."""
+    if isinstance(value, (dict, list)):
+        text = _text(value)
+        if len(text) >= _WORTH_SHARING:
+            yield text
+        inner = value.get(_COLUMNS, value) if isinstance(value, dict) else value
+        for one in inner.values() if isinstance(inner, dict) else inner:
+            yield from _parts(one)
+
+
+def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict[str, Any]) -> Any:
+    """A value with what others have too replaced by its name."""
+    if not isinstance(value, (dict, list)):
+        return value
+    text = _text(value)
+    is_shared = counts[text] > 1
+    if is_shared and text in names:
+        return {_NAME: names[text]}
+    inner: Any
+    if isinstance(value, list):
+        inner = [_named(one, counts, names, shared) for one in value]
+    else:
+        columns = value.get(_COLUMNS, value)
+        inner = {key: _named(one, counts, names, shared) for key, one in columns.items()}
+        inner = {_COLUMNS: inner} if _COLUMNS in value else inner
+    if not is_shared:
+        return inner
+    names[text] = name = f"{len(names):x}"
+    shared[name] = inner
+    return {_NAME: name}
+
+
+def _whole(value: Any, shared: dict[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_whole(one, shared) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_NAME}:
+        return _whole(shared[value[_NAME]], shared)
+    if value.keys() == {_COLUMNS}:
+        columns = {key: _whole(one, shared) for key, one in value[_COLUMNS].items()}
+        length = {len(one) for one in columns.values()}
+        if len(length) != 1:
+            raise CorruptRecordError("columns of unlike lengths")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return {key: _whole(one, shared) for key, one in value.items()}

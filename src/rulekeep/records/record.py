@@ -1,0 +1,412 @@
+"""The record of a run, typed: what everything downstream reads, made in one place.
+
+    record = Record.read(values)        # values: a dictionary, as JSON has it
+    record.spec.mixer, record.evaluations[0].figures["retention"]
+
+A record from elsewhere may lack any value, or hold NaN, a wrong type or hostile text. `read` keeps
+what can be relied on: a number becomes a float or is dropped, a score outside 0 to 1 is dropped
+and noted. Text stays as it is: what shows it makes it one printable line (`one_line`, `name`).
+"""
+
+import hashlib
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from types import NoneType
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from rulekeep.specs import KINDS, AnySpec, ArticleCell, Option, PredictorSpec, RunSpec, UsageError
+
+# A record with one of these is a result, not to be tried again.
+RESULTS = ("done", "diverged")
+STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
+SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "token_accuracy")
+# What first uses of rules are told apart by.
+PARTS = ("step", "position", "kind")
+# What a run tests, and on how many examples: each evaluation says its own.
+TESTED = frozenset({"test_contexts", "test_examples", "long_test_examples"})
+_TYPED = frozenset(
+    {"task", "task_options", "mixer", "mixer_options", "context", "seed", "learning_rate",
+     "test_contexts"}
+)  # fmt: skip
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NAME_LENGTH = 48
+_MOST_ENVIRONMENT = 64
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Part(NamedTuple):
+    """Retention on some of the first uses of rules, and its chance level."""
+
+    retention: float
+    chance: float
+
+
+class Prediction(NamedTuple):
+    """An example of the article's validation set as words, and what the model said."""
+
+    prefix: str
+    target: str
+    prediction: str
+
+
+class Asked(NamedTuple):
+    """A task with its options as they were asked for, in the order of their names."""
+
+    task: str
+    options: tuple[tuple[str, Option], ...]
+
+
+class Evaluation(_Frozen):
+    """A trained model's figures on one split at one context length in tokens.
+
+    `figures` are scores and losses by name. `parts` holds retention by `step` of the output and
+    `position` of the rule, each counted from 0, and by `kind` of rule.
+    """
+
+    split: str
+    context: int
+    figures: dict[str, float]
+    chance: dict[str, float] = {}
+    parts: dict[str, dict[str, Part]] = {}
+
+    @property
+    def examples(self) -> float:
+        """How many examples were read; 0 where it is not said."""
+        return self.figures.get("n", 0.0)
+
+
+class RecordedSpec(_Frozen):
+    """What a run was asked for, as far as it can be read; `rest` holds all that has no field.
+
+    `mixer` is the predictor's name for an outside model, and its `context` the longest tested.
+    """
+
+    kind: str
+    task: str
+    mixer: str
+    context: int
+    seed: int
+    learning_rate: float | None = None
+    test_contexts: tuple[int, ...] = ()
+    task_options: dict[str, Option] = {}
+    mixer_options: dict[str, Option] = {}
+    rest: dict[str, Option] = {}
+
+    @property
+    def is_trained(self) -> bool:
+        """An outside model is scored as it is."""
+        return self.kind != PredictorSpec.kind
+
+    @property
+    def asked(self) -> Asked:
+        """The task with its options."""
+        return Asked(self.task, tuple(sorted(self.task_options.items())))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of it by name, as JSON has it."""
+        typed = self.model_dump(mode="json", exclude={"kind", "rest"})
+        return {**typed, **self.rest}
+
+    def parsed(self) -> AnySpec:
+        """The spec of the run.
+
+        Raises:
+            UsageError: this version cannot read it.
+        """
+        kind = KINDS.get(self.kind)
+        if kind is None:
+            raise UsageError(f"kind {self.kind!r}: choose from {', '.join(KINDS)}")
+        values = self.values
+        if kind is RunSpec:
+            return kind.parse_json(values)
+        # The others' records say more than was asked, under the names of a run.
+        return kind.parse_json({key: values[key] for key in kind.model_fields if key in values})
+
+    def trained(self) -> str:
+        """What makes a trained model of these values: all but what is tested, as one text."""
+        left_out = TESTED if self.is_trained else TESTED | {"context"}
+        kept = {key: value for key, value in self.values.items() if key not in left_out}
+        return repr(sorted(kept.items(), key=lambda pair: pair[0]))
+
+
+class Record(_Frozen):
+    """One run: what was asked for, how it went, what it scored, and what it ran on.
+
+    `versions` are those that its id is made of, `source` a digest of the code: provenance, as
+    `environment` is. `former_id` is the id it had before versions were declared. `twins` are ids
+    of the same training, tested otherwise, that a report has merged into this record.
+    """
+
+    id: str
+    former_id: str | None = None
+    twins: tuple[str, ...] = ()
+    versions: dict[str, int | str] = {}
+    source: str = ""
+    status: str
+    reason: str = ""
+    spec: RecordedSpec
+    history: tuple[dict[str, float], ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    costs: dict[str, float] = {}
+    state_bytes: dict[int, float] = {}
+    decode_ms: dict[int, float] = {}
+    # Tokens until half of the state is left at the start, a layer each that states it.
+    half_lives: tuple[float, ...] = ()
+    environment: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    attempt: int = 0
+
+    @classmethod
+    def failed(cls, identity: str, status: str, reason: str) -> Self:
+        """A run of which nothing else is known, its plan included."""
+        spec = RecordedSpec(kind="", task="", mixer="", context=1, seed=0)
+        return cls(id=identity, status=status, reason=reason, spec=spec)
+
+    @property
+    def is_result(self) -> bool:
+        """It trained to its end or diverged; anything else says nothing about the mixer."""
+        return self.status in RESULTS
+
+    @property
+    def code(self) -> str:
+        """What code made it: its versions, or of a record that declares none its source."""
+        if self.versions:
+            return ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"source {self.source}" if self.source else "none named"
+
+    @property
+    def training(self) -> str:
+        """Equal for runs of one training: the same spec but for what is tested, the same code."""
+        return f"{self.code}\n{self.spec.trained()}"
+
+    def tests(self) -> tuple[Evaluation, ...]:
+        """The evaluations on the test split, in order."""
+        return tuple(one for one in self.evaluations if one.split == "test")
+
+    @classmethod
+    def read(cls, values: object, notes: list[str] | None = None, place: int = 1) -> Self | None:
+        """A record out of what JSON has; None, and a note, where it can be placed nowhere.
+
+        `place` names a record without an id, counted from 1.
+        """
+        said = [] if notes is None else notes
+        if not isinstance(values, Mapping):
+            said.append(f"record {place}: {one_line(type(values).__name__, 40)}, not a record")
+            return None
+        identity = name(values.get("id"), f"record-{place}")
+        spec = _spec(_mapping(values.get("spec")), _text(values.get("kind")))
+        if spec is None:
+            said.append(f"run {identity}: its spec has no context or no seed, left out")
+            return None
+        costs = _mapping(values.get("costs"))
+        environment = list(_mapping(values.get("environment")).items())
+        former = _text(values.get("former_id"))
+        return cls(
+            id=_text(values.get("id")) or identity,
+            former_id=former or None,
+            versions=_versions(values.get("versions")),
+            source=_text(values.get("source")),
+            status=_text(values.get("status")) or "no status",
+            reason=_text(values.get("reason")),
+            spec=spec,
+            history=tuple(figures(row) for row in _sequence(values.get("history"))),
+            evaluations=_evaluations(values.get("evaluations"), identity, said),
+            predictions=_predictions(values.get("predictions")),
+            costs=figures(costs),
+            state_bytes=_by_context(costs.get("state_bytes")),
+            decode_ms=_by_context(costs.get("decode_ms_per_token")),
+            half_lives=_half_lives(costs.get("memory_half_life_tokens")),
+            environment={
+                name(key, "?"): one_line(value, 120)
+                for key, value in environment[:_MOST_ENVIRONMENT]
+            },
+            notes=tuple(one for one in _sequence(values.get("notes")) if isinstance(one, str)),
+            attempt=whole(values.get("attempt")) or 0,
+        )
+
+
+def one_line(value: object, length: int = 300) -> str:
+    """A value as one printable line: control, format and unassigned characters are replaced."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    text = " ".join(text[: 4 * length].split())
+    shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def name(value: object, missing: str) -> str:
+    """A short name; a long one keeps both ends and a hash, so that two never become one."""
+    whole = value if isinstance(value, str) else "" if value is None else str(value)
+    text = one_line(whole, len(whole) + 1)
+    if len(text) > _NAME_LENGTH or "\ufffd" in text:
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+        if len(text) <= _NAME_LENGTH - 8:
+            text = f"{text}…{digest}"
+        else:
+            # Its end too: of a plug-in that is the class.
+            text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
+    return text or missing
+
+
+def number(value: object) -> float | None:
+    """A float (NaN and infinities too, also as JSON strings), or None for anything else."""
+    if isinstance(value, str):
+        return _NON_FINITE.get(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def whole(value: object) -> int | None:
+    """A whole number of at most 18 digits, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**18:
+        return None
+    return value
+
+
+def figures(value: object) -> dict[str, float]:
+    """The numbers of a table of values by name; what is none is left out."""
+    read = {key: number(v) for key, v in _mapping(value).items() if isinstance(key, str)}
+    return {key: v for key, v in read.items() if v is not None}
+
+
+def asked_of(task: object, options: object) -> Asked:
+    """What was asked for of a task; a value that is no option's is left out."""
+    return Asked(_text(task), tuple(sorted(_options(options).items())))
+
+
+def _spec(values: Mapping[Any, Any], kind: str) -> RecordedSpec | None:
+    context, seed = whole(values.get("context")), whole(values.get("seed"))
+    if context is None or context < 1 or seed is None:
+        return None
+    rate = number(values.get("learning_rate"))
+    if not kind:
+        # Records did not always say of what kind they are.
+        outside, article = "predictor" in values, "model" in values
+        kind = (PredictorSpec if outside else ArticleCell if article else RunSpec).kind
+    rest = {key: value for key, value in values.items() if key not in _TYPED}
+    return RecordedSpec(
+        kind=kind,
+        task=_text(values.get("task")),
+        mixer=_text(values.get("mixer")),
+        context=context,
+        seed=seed,
+        learning_rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
+        test_contexts=tuple(sorted(_lengths(values.get("test_contexts")))),
+        task_options=_options(values.get("task_options")),
+        mixer_options=_options(values.get("mixer_options")),
+        rest={str(key): _option(value) for key, value in rest.items()},
+    )
+
+
+def _options(value: object) -> dict[str, Option]:
+    return {
+        key: one
+        for key, one in _mapping(value).items()
+        if isinstance(key, str) and isinstance(one, (bool, int, float, str, NoneType))
+    }
+
+
+def _option(value: object) -> Option:
+    return value if isinstance(value, (bool, int, float, str, NoneType)) else str(value)
+
+
+def _versions(value: object) -> dict[str, int | str]:
+    return {
+        one_line(key, 200): version if isinstance(version, int) else one_line(version, 80)
+        for key, version in _mapping(value).items()
+        if isinstance(key, str)
+        and isinstance(version, (int, str))
+        and not isinstance(version, bool)
+    }
+
+
+def _lengths(value: object) -> set[int]:
+    found = (whole(one) for one in _sequence(value))
+    return {one for one in found if one is not None and one > 0}
+
+
+def _half_lives(value: object) -> tuple[float, ...]:
+    found = (number(one) for one in _sequence(value))
+    return tuple(tokens for tokens in found if tokens is not None and tokens > 0)
+
+
+def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evaluation, ...]:
+    found = []
+    for row in _sequence(value):
+        fields = _mapping(row)
+        context = whole(fields.get("context"))
+        if context is None or context < 1:
+            continue
+        own = figures(fields)
+        for score in SCORES:
+            if math.isfinite(own.get(score, 0.0)) and not 0 <= own.get(score, 0.0) <= 1:
+                notes.append(f"run {identity}: {score} {own.pop(score):g} is outside 0 to 1")
+        chance = {k: c for k, c in figures(fields.get("chance")).items() if 0 <= c < 1}
+        found.append(
+            Evaluation(
+                split=one_line(fields.get("split"), 20),
+                context=context,
+                figures=own,
+                chance=chance,
+                parts=_parts(fields),
+            )
+        )
+    return tuple(found)
+
+
+def _parts(fields: Mapping[Any, Any]) -> dict[str, dict[str, Part]]:
+    found: dict[str, dict[str, Part]] = {}
+    for part in PARTS:
+        value = fields.get(f"retention_by_{part}")
+        # Kinds have names, the others are numbered.
+        entries = [
+            *_mapping(value).items(),
+            *((_mapping(one).get(part), one) for one in _sequence(value)),
+        ]
+        kept = found[part] = {}
+        for label, one in entries:
+            of_part = figures(one)
+            made = Part(of_part.get("retention", math.nan), of_part.get("chance", math.nan))
+            if all(0 <= share <= 1 for share in made):
+                kept[name(label, "?")] = made
+    return found
+
+
+def _predictions(value: object) -> tuple[Prediction, ...]:
+    rows = (_mapping(one) for one in _sequence(value))
+    return tuple(Prediction(*(_text(row.get(key)) for key in Prediction._fields)) for row in rows)
+
+
+def _by_context(value: object) -> dict[int, float]:
+    found = {}
+    for key, raw in _mapping(value).items():
+        figure = number(raw)
+        text = str(key)
+        # A length of more digits than any context has is no length.
+        is_length = text.isascii() and text.isdigit() and len(text) < 12 and int(text) > 0
+        if is_length and figure is not None and math.isfinite(figure):
+            found[int(text)] = figure
+    return dict(sorted(found.items()))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: object) -> Sequence[Any]:
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
