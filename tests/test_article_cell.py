@@ -10,6 +10,7 @@ import torch
 from rulekeep import sources
 from rulekeep.article import cell as cells
 from rulekeep.article.records import flaw, scores
+from rulekeep.records import Record
 from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
 from rulekeep.store import RunFolder
 from rulekeep.tasks.article import Article
@@ -19,9 +20,13 @@ CELL = ArticleCell(context=16, model="compressed", steps=3)
 
 
 def made(tmp_path: Path) -> dict:
-    record = cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
-    # What a sweep adds.
-    return {"id": "0", "attempt": 1, **record}
+    return cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+
+
+def read(values: dict) -> Record:
+    record = Record.read(values)
+    assert record is not None
+    return record
 
 
 @pytest.mark.parametrize("context", [16, 64])
@@ -53,8 +58,8 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    assert flaw(record, CELL) is None
-    found, last = scores(record), record["history"][-1]
+    assert flaw(read(record), CELL) is None
+    found, last = scores(read(record)), record["history"][-1]
     assert found is not None
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):
@@ -83,7 +88,7 @@ def test_a_cell_that_diverges_keeps_what_it_saw(
     assert (record["evaluations"], record["predictions"]) == ([], [])
     assert [row["step"] for row in record["history"]] == ([1] if after else [])
     assert record["costs"]["steps"] == after
-    assert flaw(record, CELL) is None
+    assert flaw(read(record), CELL) is None
 
 
 def test_a_new_task_or_mixer_leaves_finished_cells_valid() -> None:

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
+from rulekeep.records import Record
 from rulekeep.specs import ArticleCell
 
 PUBLISHED = {
@@ -17,14 +19,23 @@ PUBLISHED = {
 }
 
 
-def row(val_loss: float, token: float, rule: float, retention: float = 0.125) -> dict:
+def row(
+    val_loss: float, token: float, rule: float, retention: float = 0.125, **more: Any
+) -> Record:
     """A record's figures, each another: what is read for another is seen."""
     found = {"val_loss": val_loss, "token_accuracy": token, "rule_accuracy": rule}
     found |= {"retention": retention, "second_mention_accuracy": 0.875, "item_accuracy": 0.25}
-    return {"status": "done", "reason": None, "evaluations": [found | {"exact": 0.0625}]}
+    test = {"split": "test", "context": 64, **found, "exact": 0.0625}
+    return made({"status": "done", "reason": None, "evaluations": [test], **more})
 
 
-DIVERGED = {
+def made(values: dict[str, Any]) -> Record:
+    record = Record.read({"spec": {"context": 64, "seed": 7, "model": "attention"}, **values})
+    assert record is not None
+    return record
+
+
+DIVERGED: dict[str, Any] = {
     "status": "diverged", "reason": "loss not finite at step 3; last finite loss: 2.1",
     "evaluations": [], "history": [], "predictions": [],
     "costs": {
@@ -133,7 +144,7 @@ def test_details_are_a_cells_own_in_the_order_of_their_columns() -> None:
         "train_seconds": 12.34, "tokens_per_second": 56789.4, "state_bytes": {"64": 4112},
         "peak_memory_bytes": 7 * 2**20, "parameters": 1234567,
     }  # fmt: skip
-    table = report.details({cell: {**row(1.0, 0.7, 0.5), "costs": costs}})
+    table = report.details({cell: row(1.0, 0.7, 0.5, costs=costs)})
     head = [name.strip() for name in table.splitlines()[0].split("|")[1:-1]]
     (line,) = cells_of(table)
     assert dict(zip(head, line, strict=True)) == {
@@ -144,7 +155,9 @@ def test_details_are_a_cells_own_in_the_order_of_their_columns() -> None:
 
 
 def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
-    cells = {ArticleCell(context=64, model="attention", seed=seed): DIVERGED for seed in (7, 8)}
+    cells = {
+        ArticleCell(context=64, model="attention", seed=seed): made(DIVERGED) for seed in (7, 8)
+    }
     table, failures = report.comparison(cells)
     assert table.count("| diverged |") == 2
     assert failures[0] == (

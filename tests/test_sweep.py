@@ -18,6 +18,7 @@ from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
 from rulekeep import sweep
 from rulekeep.commands import runs
 from rulekeep.executors import LocalExecutor
+from rulekeep.mixers import GRU
 from rulekeep.specs import UsageError
 from rulekeep.store import Record, RunFolder, read_record, read_runs, write_record
 
@@ -105,7 +106,7 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
         (root / sweep.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
     for again in ("plan.json: not readable", "its plan is lost"):
         planned = sweep.plan_again(root)
-        assert [record["id"] for record in planned.finished] == [sweep.identity(finished)]
+        assert [record.id for record in planned.finished] == [sweep.identity(finished)]
         assert planned.lost == (sweep.identity(lost),)
         said = sorted(planned.notes, key=lambda note: "its record stands" in note)
         assert said[0].startswith(f"run {sweep.identity(lost)}: {again}")
@@ -128,7 +129,7 @@ def test_what_is_lost_counts_among_the_runs_that_resume_makes(tmp_path: Path) ->
     assert "(1 of 2 runs finished)" in done.stdout
 
 
-def test_a_run_of_other_code_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:
+def test_a_run_of_other_versions_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:
     root, spec = tmp_path / "runs", GRID[0]
     sweep.plan([spec], root)
     folder = root / sweep.identity(spec)
@@ -137,13 +138,22 @@ def test_a_run_of_other_code_is_left_as_it_ended_with_its_first_reason(tmp_path:
     before = (other / "record.json").read_bytes()
     planned = sweep.plan_again(root)
     assert (planned.jobs, planned.finished, planned.lost) == ([], [], (other.name,))
-    assert "its source code is not the one it was planned with" in planned.notes[0]
+    assert "it was planned with other default values" in planned.notes[0]
     assert "give the sweep that planned it once more" in planned.notes[0]
     assert (other / "record.json").read_bytes() == before
     (other / "record.json").unlink()
     plan = read_record(other / "plan.json")
     write_record(other / "plan.json", {**plan, "working_folder": str(tmp_path / "gone")})
     assert "gone: No such file or directory" in sweep.plan_again(root).notes[0]
+
+
+def test_a_plan_of_another_version_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.plan([tiny.tiny()], tmp_path / "runs")
+    monkeypatch.setattr(GRU, "version", 2)
+    (note,) = sweep.plan_again(tmp_path / "runs").notes
+    assert "it was planned with gru 1 (here 2)" in note
 
 
 def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
@@ -213,7 +223,7 @@ def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
     assert {name: path.stat().st_mtime_ns for name, path in stood.items()} == written
     assert {attempts(root)[name] for name in stood} == {1}
     made = tiny.timeless_records(root)
-    assert made.pop(sweep.identity(long))["status"] == "done"
+    assert made.pop(sweep.identity(long)).status == "done"
     assert made == uninterrupted
 
 
@@ -233,14 +243,14 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     (record,) = made([spec], tmp_path / "runs").values()
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     if moment == "after its name":
-        assert record["status"] == "done"
+        assert record.status == "done"
         assert sweep.plan([spec], tmp_path / "runs").finished == [record]
     else:
-        assert record["status"] == "killed"
+        assert record.status == "killed"
         assert list(folder.glob(".record.json.tmp-*"))
         (record,) = made([spec], tmp_path / "runs").values()
-        assert [record["status"], record["attempt"]] == ["done", 2]
-    assert read_record(folder / "record.json") == record
+        assert [record.status, record.attempt] == ["done", 2]
+    assert RunFolder(folder).load() == record
     assert not list(folder.glob(".record.json.tmp-*"))
 
 
@@ -321,7 +331,7 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
     monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep))
     events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
     assert (waited, slept) == ([folder.id], [sweep._WAIT_SECONDS] * 3)
-    assert [event.record["status"] for event in events] == ["done"]
+    assert [event.record.status for event in events] == ["done"]
     assert attempts(tmp_path) == {folder.id: 1}
 
 
@@ -332,10 +342,10 @@ def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: 
     )
     root = tmp_path / "runs"
     records = made([failing, nan], root)
-    assert records[sweep.identity(failing)]["status"] == "failed"
-    assert records[sweep.identity(failing)]["reason"].startswith("ValueError: told to (")
+    assert records[sweep.identity(failing)].status == "failed"
+    assert records[sweep.identity(failing)].reason.startswith("ValueError: told to (")
     assert "Traceback" in (root / sweep.identity(failing) / "log.txt").read_text()
-    assert records[sweep.identity(nan)]["status"] == "diverged"
+    assert records[sweep.identity(nan)].status == "diverged"
     assert [job.id for job in sweep.plan_again(root).jobs] == [sweep.identity(failing)]
 
 

@@ -96,7 +96,11 @@ def in_common_form(values: dict[str, Any]) -> dict[str, Any]:
         "source": values["source"],
         "history": values["history"],
         "evaluations": [{"split": "test", "context": cell.context, "n": 120, **values["metrics"]}],
-        "costs": {**costs, "steps": cell.steps, "state_bytes": {str(cell.context): costs["state_bytes"]}},
+        "costs": {
+            **costs,
+            "steps": cell.steps,
+            "state_bytes": {str(cell.context): costs["state_bytes"]},
+        },
         "environment": values["environment"],
         "notes": [],
         "attempt": 1,
@@ -107,7 +111,12 @@ def about_runs(folder: Path, new_ids: dict[str, str]) -> Iterator[dict[str, Any]
     """What was measured of a trained model's cache, by the run's new id."""
     for path in sorted(folder.glob("*.json")):
         values = json.loads(path.read_text())
-        yield {"kind": folder.name, **values, "run": new_ids[values["run"]], "former_run": values["run"]}
+        yield {
+            "kind": folder.name,
+            **values,
+            "run": new_ids[values["run"]],
+            "former_run": values["run"],
+        }
 
 
 def certificates(folder: Path) -> Iterator[dict[str, Any]]:

@@ -73,7 +73,10 @@ def again(path: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
     tests = None
     if made is not None:
         tests = max(
-            (relative(old, new) for old, new in zip(record["evaluations"], made["evaluations"], strict=True)),
+            (
+                relative(old, new)
+                for old, new in zip(record["evaluations"], made["evaluations"], strict=True)
+            ),
             default=0.0,
         )
     same = parted is None and tests == 0

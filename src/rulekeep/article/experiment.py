@@ -40,7 +40,7 @@ def open_folder(folder: Path) -> None:
 def plan(cells: Sequence[ArticleCell], folder: Path) -> sweep.Plan:
     """As `sweep.plan` in `folder/runs`: the longest cells first, with a line for what is amiss.
 
-    A record with a wrong inside is set aside. One that other code has made is another run's: it
+    A record with a wrong inside is set aside. One of other versions is another run's: it
     stays where it is, and the cell is run.
     """
     root = folder / RUNS
@@ -52,7 +52,7 @@ def plan(cells: Sequence[ArticleCell], folder: Path) -> sweep.Plan:
         planned = sweep.plan(cells, root)
         notes += planned.notes
     to_run = [by_id[job.id] for job in planned.jobs]
-    notes += _made_by_other_code(root, to_run, by_id)
+    notes += _made_with_other_versions(root, to_run, by_id)
     notes += _made_by_other_torch(planned.finished)
     jobs = sorted(planned.jobs, key=lambda job: _length(by_id[job.id]), reverse=True)
     return sweep.Plan(planned.finished, jobs, notes)
@@ -77,7 +77,7 @@ def _set_flawed_aside(
     return len(notes) > before
 
 
-def _made_by_other_code(
+def _made_with_other_versions(
     root: Path, to_run: Sequence[ArticleCell], by_id: dict[str, ArticleCell]
 ) -> list[str]:
     notes = []
@@ -90,7 +90,7 @@ def _made_by_other_code(
         except (CorruptRecordError, OSError):
             continue
         notes += [
-            f"{cell.label}: run {folder.id} was made by other code than this: run again beside it"
+            f"{cell.label}: run {folder.id} was made with other versions: run again beside it"
             for cell in to_run
             if cell.model_dump(mode="json") == spec
         ]

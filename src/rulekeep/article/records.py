@@ -33,8 +33,12 @@ def flaw(record: Record, cell: ArticleCell) -> str | None:
         return f"costs.state_bytes: none at {cell.context}"
     if lacking := [name for name in _ENVIRONMENT if not record.environment.get(name)]:
         return f"environment.{lacking[0]}: none"
+    if not record.environment["threads"].isdecimal():
+        return f"environment.threads: {record.environment['threads']}, no whole number"
     if record.status == "diverged":
         return None
+    if not record.predictions:
+        return "predictions: none"
     if not record.history or record.history[-1].get("step") != cell.steps:
         return f"history: it does not end at step {cell.steps}"
     for place, look in enumerate(record.history):
