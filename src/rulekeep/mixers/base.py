@@ -7,7 +7,7 @@ after another, each with the state of the one before, gives what the whole gives
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,8 @@ class Mixer(nn.Module, ABC):
     A state is a NamedTuple of tensors whose first dimension is the batch. What it holds
     is what the mechanism remembers: its bytes are counted from these tensors.
     """
+
+    version: ClassVar[int] = 1
 
     @property
     def memory_half_life_tokens(self) -> float | None:
@@ -58,6 +60,20 @@ class Mixer(nn.Module, ABC):
         check_shape(self, y, x.shape)
         return y[:, -last:]
 
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """A penalty of its own that training adds to the loss; None if there is none.
+
+        It is of the last forward pass in training mode with gradients, a mean over the batch as
+        the loss is. A pass that goes on from the state of the one before counts with it. `step`
+        is the update of the weights that is about to be made, counted from 1: a penalty may begin
+        late. Mixers inside this one are asked for themselves.
+        """
+        return None
+
+    def training_note(self, steps: int) -> str | None:
+        """What a user should know before a training of so many steps; None if nothing."""
+        return None
+
 
 @final
 class Outside(Mixer):
@@ -77,6 +93,23 @@ class Outside(Mixer):
         """The module's own."""
         y, after = self.module(x, state)
         return y, after
+
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """The module's own, if it has one."""
+        own = getattr(self.module, "auxiliary_loss", None)
+        return None if own is None else own(step)
+
+
+def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
+    """The penalties of all mixers of a model, summed: what its training loop adds to the loss.
+
+        loss = loss_of(model(x), y)
+        penalty = auxiliary_loss(model, step)
+        (loss if penalty is None else loss + penalty).backward()
+    """
+    terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
+    due = [term for term in terms if term is not None]
+    return torch.stack(due).sum() if due else None
 
 
 def name_of(mixer: Mixer) -> str:

@@ -135,11 +135,14 @@ class MatrixMixer(Mixer):
         """Outputs at every position, and the matrices after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        if self.serial:
-            y, *after = self._advance(x, *state)
-        else:
-            y, *after = in_pieces(self, self._advance, x, state, multiple=self.chunk)
+        y, *after = self._run(x, *state)
         return y, type(state)(*after)
+
+    def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Outputs and the state's tensors, a piece of time after another."""
+        if self.serial:
+            return self._advance(x, *state)
+        return in_pieces(self, self._advance, x, state, multiple=self.chunk)
 
     def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         # One product a part: what follows element by element is slow on parts of a whole.
