@@ -16,7 +16,7 @@ SPECS = [
         tiny.tiny(mixer=mixer, seed=seed, layers=2)
         for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
     ),
-    # It counts its updates, and one more or less before it is charged would be other bits.
+    # Charged from its tenth step on: from another one it would be other bits.
     tiny.tiny(mixer="sparse_delta", mixer_options={"toll": 0.5, "toll_after": 9, "heads": 2}),
 ]
 # Another value of every field of a spec: a field without one here is an error.

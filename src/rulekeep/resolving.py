@@ -173,6 +173,27 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
 
 
+def notes_on_training(spec: AnySpec) -> list[str]:
+    """What a user should know of the mixers of a run before it trains them.
+
+    Raises:
+        UsageError: there is no such mixer, or its options cannot be.
+    """
+    if isinstance(spec, RunSpec):
+        makers, _ = _mixers(spec)
+    elif isinstance(spec, ArticleCell) and spec.challenger:
+        makers = (article_mixer(spec),)
+    else:
+        return []
+    import torch
+
+    from rulekeep.mixers.base import training_notes
+
+    with torch.random.fork_rng(devices=[]):
+        mixers = torch.nn.ModuleList(make() for make in dict.fromkeys(makers))
+    return training_notes(mixers, spec.steps)
+
+
 def check_device(device: str) -> None:
     """Whether this machine has it.
 

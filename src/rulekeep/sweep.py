@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
-from rulekeep.resolving import described
+from rulekeep.resolving import described, notes_on_training
 from rulekeep.screening import screen, watched
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
@@ -147,6 +147,12 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
                 folder.path.mkdir(exist_ok=True)
             _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
             _sort_in(folder, spec, folder.read(result.notes), result)
+        open_jobs = {job.id for job in result.jobs}
+        for identity, (spec, _) in plans.items():
+            if identity in open_jobs:
+                result.notes.extend(
+                    note for note in notes_on_training(spec) if note not in result.notes
+                )
     except BaseException as error:
         if said:
             said.unlink(missing_ok=True)

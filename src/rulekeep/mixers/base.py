@@ -103,13 +103,19 @@ class Outside(Mixer):
 def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     """The penalties of all mixers of a model, summed: what its training loop adds to the loss.
 
-        loss = loss_of(model(x), y)
-        penalty = auxiliary_loss(model, step)
-        (loss if penalty is None else loss + penalty).backward()
+    >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
+    >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
     """
     terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]
     return torch.stack(due).sum() if due else None
+
+
+def training_notes(model: nn.Module, steps: int) -> list[str]:
+    """What the mixers of a model have to say of a training of so many steps, each line once."""
+    mixers = [module for module in model.modules() if isinstance(module, Mixer)]
+    said = [(name_of(mixer), mixer.training_note(steps)) for mixer in mixers]
+    return list(dict.fromkeys(f"{name}: {note}" for name, note in said if note))
 
 
 def name_of(mixer: Mixer) -> str:

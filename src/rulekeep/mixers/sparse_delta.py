@@ -126,10 +126,8 @@ class SparseDelta(DeltaMixer):
         if state is None:
             state = self.init_state(len(x))
         memory, pending, *recent = state
-        if before is not None and before.memory is memory:
-            due = before.due
-        else:
-            due = memory.new_zeros(())
+        goes_on = before is not None and before.memory is memory
+        due = before.due if before is not None and goes_on else memory.new_zeros(())
         # What is due is carried from piece to piece as the memory is, and is no part of a state.
         y, memory, pending, due, *recent = self._run(x, memory, pending, due, *recent)
         self._charged = _Charged(memory, due)
@@ -147,7 +145,7 @@ class SparseDelta(DeltaMixer):
             return None
         return (
             f"toll_after {self.toll_after}: training ends after {steps} steps, so there is no "
-            f"toll; a toll_after below {steps} gives one, toll=0 says that none is wanted"
+            f"toll; give a toll_after below {steps}, or toll=0 if none is wanted"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,7 +218,7 @@ class SparseDelta(DeltaMixer):
         read, after = self._written(queries_keys, values, strength, memory, x)
         if first is not None:
             read = _After.apply(first, read)  # type: ignore[no-untyped-call]
-        return read, after, pending, *due
+        return read, *(after, pending, *due)
 
 
 class _Charged(NamedTuple):
@@ -236,8 +234,7 @@ class _Through(torch.autograd.Function):
         return hard.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
+    def setup_context(_ctx: Any, _inputs: Any, _output: Any) -> None: ...
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -254,14 +251,14 @@ class _Tolled(torch.autograd.Function):
         lowest, highest = (free + slack) / steepness, (1 + slack) / steepness
         heights = z.sigmoid().clamp_(lowest, highest).sub_(lowest).mul_(steepness)
         # Of what is clipped at 1 already, the slope where it came to be.
-        if 0 < slack:
+        if slack > 0:
             widest = math.log((1 + slack) / slack)
             slope = steepness * highest * (1 - highest)
             heights.add_((z - widest).clamp_(min=0), alpha=slope)
         return z.view_as(z), heights.sum() * toll
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
         z, ctx.toll, ctx.slack, ctx.free = inputs
         ctx.save_for_backward(z)
 
@@ -289,7 +286,7 @@ class _Later(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
         ctx.parts = inputs[0].shape[2]
 
     @staticmethod
@@ -311,7 +308,7 @@ class _Earlier(torch.autograd.Function):
         return moved
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
         _, ctx.heads = inputs
 
     @staticmethod
@@ -335,8 +332,7 @@ class _After(torch.autograd.Function):
         return moved
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
+    def setup_context(_ctx: Any, _inputs: Any, _output: Any) -> None: ...
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
