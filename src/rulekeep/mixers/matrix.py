@@ -24,6 +24,7 @@ from torch.nn import functional
 from rulekeep.chunks import delta_chunks, delta_loop, delta_unit, unit
 from rulekeep.mixers.base import Mixer
 from rulekeep.pieces import in_pieces
+from rulekeep.transforms import transformed
 
 
 class MatrixState(NamedTuple):
@@ -240,12 +241,13 @@ class DeltaMixer(MatrixMixer):
     ) -> tuple[Tensor, Tensor]:
         """What is read and the memory after it, in the form that runs."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.convolution is None and not self.serial:
+        in_turn = self.serial or transformed()
+        if self.convolution is None and not in_turn:
             return delta_unit(
                 queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk
             )
         queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
-        if self.serial:
+        if in_turn:
             return delta_loop(queries, keys, values, write, memory, log_decay=decay)
         return delta_chunks(queries, keys, values, write, memory, log_decay=decay, chunk=self.chunk)
 

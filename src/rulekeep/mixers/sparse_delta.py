@@ -46,6 +46,7 @@ from torch.nn import functional
 
 from rulekeep.chunks import unit
 from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.transforms import transformed
 
 
 class SparseDeltaState(NamedTuple):
@@ -120,9 +121,11 @@ class SparseDelta(DeltaMixer):
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> tuple[Float[Tensor, "batch time width"], Any]:
         """Outputs at every position, and the state after the last token."""
-        if not (self.toll and self.training and torch.is_grad_enabled()):
+        if not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
         before, self._charged = self._charged, None
+        if not self.toll:
+            return super().forward(x, state)
         if state is None:
             state = self.init_state(len(x))
         memory, pending, *recent = state
@@ -168,9 +171,9 @@ class SparseDelta(DeltaMixer):
         soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
         gate = soft.clamp(0, 1)
         if self.straight_through:
-            # The clip's value with the gradient of what is clipped. Where nothing is, exactly
-            # that: a − b + b is a only up to rounding, and a zero must be a zero.
-            gate = _Through.apply(soft, gate)  # type: ignore[no-untyped-call]
+            # The clip's value with the gradient of what is clipped: a zero is added, so that a
+            # zero stays one. a − b + b is a only up to rounding.
+            gate = gate.detach() + (soft - soft.detach())
         return gate
 
     def _gate_sums(
@@ -183,7 +186,7 @@ class SparseDelta(DeltaMixer):
             return z, z[:, :0]
         weight = torch.cat([self.write.weight, self.write_before.weight])
         parts = functional.linear(x, weight).unflatten(-1, (self.gate_taps, self.heads))
-        sums: Tensor = _Later.apply(parts)  # type: ignore[no-untyped-call]
+        sums = _later(parts)
         if pending is not None:
             sums = sums + functional.pad(pending, (0, 0, 0, time))
         z, later = sums.split([time, after], dim=1)
@@ -201,23 +204,22 @@ class SparseDelta(DeltaMixer):
         memory, pending, *due = state
         z, pending = self._gate_sums(x, pending)
         if due:
-            free = -self.margin * self.slack
-            z, toll = _Tolled.apply(  # type: ignore[no-untyped-call]
-                z, self.toll / len(z), self.slack, free
-            )
-            due = [due[0] + toll]
+            terms = self.toll / len(z), self.slack, -self.margin * self.slack
+            if transformed():
+                tolls = _tolls(z, *terms)
+            else:
+                z, tolls = _Tolled.apply(z, *terms)  # type: ignore[no-untyped-call]
+            due = [due[0] + tolls]
         strength = self._gate(z)
         first = None
         if self.read_first:
             # A query reads a place earlier, which is before its own token writes.
             own = unit(self._activated(queries_keys[:, :1, : self.heads]))
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
-            queries_keys = _Earlier.apply(  # type: ignore[no-untyped-call]
-                queries_keys, self.heads
-            )
+            queries_keys = _earlier(queries_keys, self.heads)
         read, after = self._written(queries_keys, values, strength, memory, x)
         if first is not None:
-            read = _After.apply(first, read)  # type: ignore[no-untyped-call]
+            read = _after(first, read)
         return read, *(after, pending, *due)
 
 
@@ -228,39 +230,29 @@ class _Charged(NamedTuple):
     due: Float[Tensor, ""]
 
 
-class _Through(torch.autograd.Function):
-    @staticmethod
-    def forward(_soft: Tensor, hard: Tensor) -> Tensor:
-        return hard.clone()
-
-    @staticmethod
-    def setup_context(_ctx: Any, _inputs: Any, _output: Any) -> None: ...
-
-    @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+def _tolls(z: Tensor, toll: float, slack: float, free: float) -> Tensor:
+    """The sum of what each z pays."""
+    steepness = 1 + 2 * slack
+    lowest, highest = (free + slack) / steepness, (1 + slack) / steepness
+    heights = (z.sigmoid().clamp(lowest, highest) - lowest) * steepness
+    if slack > 0:
+        # Of what is clipped at 1 already, the slope where it came to be.
+        beyond = (z - math.log((1 + slack) / slack)).clamp(min=0)
+        heights = heights.add(beyond, alpha=steepness * highest * (1 - highest))
+    return heights.sum() * toll
 
 
 class _Tolled(torch.autograd.Function):
-    """z itself, and the sum of its tolls."""
+    """z itself, and the sum of what each z pays."""
 
-    # One function, so that z gets both gradients in one addition, rounded once.
+    # One function, so that z gets both gradients in one addition.
     @staticmethod
-    def forward(z: Tensor, toll: float, slack: float, free: float) -> tuple[Tensor, Tensor]:
-        steepness = 1 + 2 * slack
-        lowest, highest = (free + slack) / steepness, (1 + slack) / steepness
-        heights = z.sigmoid().clamp_(lowest, highest).sub_(lowest).mul_(steepness)
-        # Of what is clipped at 1 already, the slope where it came to be.
-        if slack > 0:
-            widest = math.log((1 + slack) / slack)
-            slope = steepness * highest * (1 - highest)
-            heights.add_((z - widest).clamp_(min=0), alpha=slope)
-        return z.view_as(z), heights.sum() * toll
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
-        z, ctx.toll, ctx.slack, ctx.free = inputs
+    def forward(
+        ctx: Any, z: Tensor, toll: float, slack: float, free: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(z)
+        ctx.toll, ctx.slack, ctx.free = toll, slack, free
+        return z.view_as(z), _tolls(z, toll, slack, free)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -273,21 +265,25 @@ class _Tolled(torch.autograd.Function):
         return torch.add(grads[0], slope, alpha=ctx.toll * steepness), None, None, None
 
 
-class _Later(torch.autograd.Function):
+def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     """Sums of parts, part j of a token j places later: [batch, time + parts − 1, heads]."""
+    if transformed():
+        last = parts.shape[2] - 1
+        moved = [functional.pad(parts[:, :, j], (0, 0, j, last - j)) for j in range(last + 1)]
+        return torch.stack(moved).sum(0)
+    sums: Tensor = _Later.apply(parts)  # type: ignore[no-untyped-call]
+    return sums
 
+
+class _Later(torch.autograd.Function):
     # A pad and an addition a part, forward and backward, took twice as long.
     @staticmethod
-    def forward(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
-        batch, time, count, heads = parts.shape
-        sums = parts.new_zeros(batch, time + count - 1, heads)
-        for part in range(count):
+    def forward(ctx: Any, parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
+        batch, time, ctx.parts, heads = parts.shape
+        sums = parts.new_zeros(batch, time + ctx.parts - 1, heads)
+        for part in range(ctx.parts):
             sums[:, part : part + time] += parts[:, :, part]
         return sums
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
-        ctx.parts = inputs[0].shape[2]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -296,20 +292,24 @@ class _Later(torch.autograd.Function):
 
 # The two below as slices and concatenations copy everything several times over, forward and more
 # so backward. Here each is one copy.
-class _Earlier(torch.autograd.Function):
+def _earlier(x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
     """The first `heads` of every token one place earlier, zeros at the last; the others stay."""
+    if transformed():
+        moved = functional.pad(x[:, 1:, :heads], (0, 0, 0, 0, 0, 1))
+        return torch.cat([moved, x[:, :, heads:]], dim=2)
+    found: Tensor = _Earlier.apply(x, heads)  # type: ignore[no-untyped-call]
+    return found
 
+
+class _Earlier(torch.autograd.Function):
     @staticmethod
-    def forward(x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
+        ctx.heads = heads
         moved = torch.empty_like(x)
         moved[:, :-1, :heads] = x[:, 1:, :heads]
         moved[:, -1, :heads] = 0
         moved[:, :, heads:] = x[:, :, heads:]
         return moved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, _output: Any) -> None:
-        _, ctx.heads = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -321,18 +321,21 @@ class _Earlier(torch.autograd.Function):
         return of_x, None
 
 
-class _After(torch.autograd.Function):
+def _after(first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
     """The first, and all but the last of `rest` after it."""
+    if transformed():
+        return torch.cat([first, rest[:, :-1]], dim=1)
+    found: Tensor = _After.apply(first, rest)  # type: ignore[no-untyped-call]
+    return found
 
+
+class _After(torch.autograd.Function):
     @staticmethod
-    def forward(first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
+    def forward(_ctx: Any, first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
         moved = torch.empty_like(rest)
         moved[:, :1] = first
         moved[:, 1:] = rest[:, :-1]
         return moved
-
-    @staticmethod
-    def setup_context(_ctx: Any, _inputs: Any, _output: Any) -> None: ...
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
