@@ -16,7 +16,7 @@ SPECS = [
         tiny.tiny(mixer=mixer, seed=seed, layers=2)
         for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
     ),
-    # It counts its updates, and one more or less before it is charged would be other bits.
+    # Charged from its tenth step on: from another one it would be other bits.
     tiny.tiny(mixer="sparse_delta", mixer_options={"toll": 0.5, "toll_after": 9, "heads": 2}),
 ]
 # Another value of every field of a spec: a field without one here is an error.
@@ -157,3 +157,38 @@ def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
     before = sweep.identity(first)
     assert tiny.plugin(tmp_path, "mine", forward="y = 2 * y") == first.mixer
     assert sweep.identity(first) != before
+
+
+def test_a_run_that_ends_before_its_toll_begins_says_so_once(tmp_path: Path) -> None:
+    said = (
+        "SparseDelta: toll_after 12: training ends after 12 steps, so there is no toll; give a "
+        "toll_after below 12, or toll=0 if none is wanted"
+    )
+    late, due = (
+        tiny.tiny(mixer="sparse_delta+delta", mixer_options={"toll_after": n}, layers=4, seed=seed)
+        for n, seed in ((12, 1), (11, 1))
+    )
+    planned = sweep.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
+    assert planned.notes == [said]
+    assert here(late, tmp_path / "late")["notes"] == [said]
+    assert here(due, tmp_path / "due")["notes"] == []
+
+
+@pytest.mark.parametrize(("toll_after", "steps_alike"), [(0, 1), (3, 4), (11, 12)])
+def test_the_first_step_with_a_toll_comes_right_after_the_free_ones(
+    tmp_path: Path, toll_after: int, steps_alike: int
+) -> None:
+    tolled, free = (
+        tiny.tiny(
+            mixer="sparse_delta", mixer_options={"toll": toll, "toll_after": toll_after},
+            evaluate_every=1,
+        )
+        for toll in (0.5, 0.0)
+    )  # fmt: skip
+    losses = [
+        [row["train_loss"] for row in here(spec, tmp_path / name)["history"]]
+        for name, spec in (("tolled", tolled), ("free", free))
+    ]
+    alike = [one == other for one, other in zip(*losses, strict=True)]
+    # The loss of a step is before its update, and the task's alone.
+    assert alike == [True] * steps_alike + [False] * (12 - steps_alike)

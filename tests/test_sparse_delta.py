@@ -1,12 +1,19 @@
 """The sparse delta memory: its formula, exact zeros, and what a shut gate still learns."""
 
+import copy
+import gc
 import math
+import pickle
+import weakref
 from typing import Any
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from rulekeep.mixers import Delta, SparseDelta
+from rulekeep.specs import TrainingSpec
+from rulekeep.training import train
 
 WIDTH = 8
 
@@ -174,8 +181,9 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     assert (unclipped[paying] > 0).all() == (margin == 0)
     toll = 0.01 * charged[paying].sum() / len(x)
     outputs = []
-    for mixer, term in ((plain, toll), (tolled, 0)):
+    for mixer in (plain, tolled):
         outputs.append(mixer(x)[0])
+        term = toll if mixer is plain else mixer.auxiliary_loss(1)
         (outputs[-1].square().sum() + term).backward()
     assert torch.equal(*outputs)
     for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
@@ -189,57 +197,203 @@ def test_a_toll_shuts_a_head_that_has_come_to_write_every_token() -> None:
     optimizer = torch.optim.SGD([mixer.write.bias], lr=1000.0)
     for _ in range(20):
         optimizer.zero_grad()
-        (mixer(drawn(40))[0] * 0).sum().backward()
+        mixer(drawn(40))
+        mixer.auxiliary_loss(1).backward()
         optimizer.step()
     assert mixer.write_strength(drawn(40)).max() == 0
 
 
-def tolled_at(mixer: SparseDelta, x: torch.Tensor) -> bool:
-    """Whether a pass charges a toll: y has no share in the gradient then."""
-    mixer.zero_grad()
-    (0 * mixer(x)[0].sum()).backward()
-    return bool(mixer.write.bias.grad.abs().max() > 0)
+def taught(mixer: SparseDelta, x: torch.Tensor, step: int = 1, **options: Any) -> torch.Tensor:
+    """The penalty of a forward pass, for which there must be one."""
+    mixer(x, **options)
+    penalty = mixer.auxiliary_loss(step)
+    assert penalty is not None
+    return penalty
 
 
-def updated(mixer: SparseDelta) -> None:
+def bias_gradient(mixer: SparseDelta, loss: torch.Tensor) -> torch.Tensor:
+    (found,) = torch.autograd.grad(loss, mixer.write.bias)
+    return found
+
+
+def test_a_toll_is_its_own_slope() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+    x = drawn(40).mul_(3).requires_grad_()
+
+    def penalty(x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return taught(mixer, x)
+
+    assert torch.autograd.gradcheck(penalty, (x, mixer.write.weight, mixer.write.bias))
+
+
+def test_a_toll_is_a_mean_over_the_batch_and_a_sum_over_tokens() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+    one, other = drawn(40), drawn(40, seed=2)
+    both = taught(mixer, torch.cat([one, other])).item()
+    assert both == pytest.approx((taught(mixer, one) + taught(mixer, other)).item() / 2)
+    assert taught(mixer, torch.cat([one] * 4)).item() == pytest.approx(taught(mixer, one).item())
+
+
+@pytest.mark.parametrize("pieces", [[40], [1] * 40, [17, 20, 3]])
+def test_a_text_that_is_read_in_pieces_pays_as_the_whole_does(pieces: list[int]) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+    whole = taught(mixer, drawn(40))
+    expected, state = bias_gradient(mixer, whole), None
+    for piece in drawn(40).split(pieces, dim=1):
+        _, state = mixer(piece, state)
+    found = mixer.auxiliary_loss(1)
+    assert found.item() == pytest.approx(whole.item(), rel=1e-12)
+    assert torch.allclose(bias_gradient(mixer, found), expected, rtol=1e-12, atol=0)
+
+
+def test_a_text_that_another_one_is_read_after_pays_no_more() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+    expected = taught(mixer, drawn(40)).item()
+    _, state = mixer(drawn(30, seed=2))
+    assert taught(mixer, drawn(40)).item() == expected
+    # Nor one whose state was cut off from the graph, as truncated backpropagation does.
+    cut = type(state)(*(part.detach() for part in state))
+    assert taught(mixer, drawn(9), state=cut).item() < expected
+
+
+def test_the_first_steps_are_free_of_toll() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
+    mixer(drawn(40))
+    assert [mixer.auxiliary_loss(step) is None for step in range(1, 6)] == [True] * 3 + [False] * 2
+
+
+def test_without_a_toll_there_is_no_auxiliary_loss() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll=0, toll_after=0).double()
+    mixer(drawn(40))
+    assert mixer.auxiliary_loss(1) is None
+
+
+def test_the_output_alone_has_no_toll_in_its_gradient() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+    (0 * mixer(drawn(40))[0].sum()).backward()
+    assert mixer.write.bias.grad.abs().max() == 0
+
+
+def test_there_is_no_toll_in_evaluation_and_none_without_gradients() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double().eval()
+    (0 * mixer(drawn(40))[0].sum()).backward()
+    assert mixer.write.bias.grad.abs().max() == 0
+    assert mixer.auxiliary_loss(1) is None
     with torch.no_grad():
-        mixer.write.bias += 0.01
+        mixer.train()(drawn(40))
+    assert mixer.auxiliary_loss(1) is None
 
 
-def test_the_first_updates_of_the_weights_are_free_of_toll_however_often_a_text_is_read() -> None:
-    mixer, x = SparseDelta(WIDTH, heads=2, toll_after=3).double(), drawn(40)
-    found = []
-    for _ in range(5):
-        found.append({tolled_at(mixer, x) for _ in range(3)})
-        # Neither a look at dev nor a pass that changes nothing is an update.
-        with torch.no_grad():
-            mixer(x)
-        updated(mixer)
-    assert found == [{False}, {False}, {False}, {True}, {True}]
+@pytest.mark.parametrize("parts", [2, 4])
+def test_gradient_accumulation_does_not_multiply_the_toll(parts: int) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+    x = torch.cat([drawn(40, seed=seed) for seed in range(4)])
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        y, _ = mixer(x)
+        penalty = mixer.auxiliary_loss(1)
+        assert penalty is not None
+        # Small, so that the toll counts.
+        return 1e-3 * y.square().sum() / len(x) + penalty
+
+    expected = bias_gradient(mixer, loss(x))
+    found = sum(bias_gradient(mixer, loss(part) / parts) for part in x.chunk(parts))
+    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
 
 
-def test_a_training_that_goes_on_after_a_stop_is_charged_from_the_same_update() -> None:
-    x, found = drawn(40), []
-    for stopped_after in (None, 1, 3):
-        mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
-        charged = []
-        for update in range(5):
-            if update == stopped_after:
-                kept = mixer.state_dict()
-                mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
-                mixer.load_state_dict(kept)
-                # The pass that warms up a process.
-                tolled_at(mixer, x)
-            charged.append(tolled_at(mixer, x))
-            updated(mixer)
-        found.append(charged)
-    assert found == [[False, False, False, True, True]] * 3
+def test_a_scaled_loss_scales_the_toll_with_it() -> None:
+    mixer, scale = SparseDelta(WIDTH, heads=2, toll_after=0).double(), 2.0**16
+    plain = bias_gradient(mixer, taught(mixer, drawn(40)))
+    scaled = bias_gradient(mixer, scale * taught(mixer, drawn(40)))
+    assert torch.equal(scaled / scale, plain)
+    assert plain.abs().min() > 0
 
 
-def test_a_toll_from_the_start_counts_nothing() -> None:
-    for options in ({"toll_after": 0}, {"toll": 0}):
-        assert "updates" not in SparseDelta(WIDTH, **options).state_dict()
-    assert tolled_at(SparseDelta(WIDTH, toll_after=0).double(), drawn(40))
+def test_a_toll_set_on_a_mixer_that_was_made_without_one_is_charged() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll=0, toll_after=2).double()
+    mixer.toll = 1e-3
+    made_with = SparseDelta(WIDTH, heads=2, toll=1e-3, toll_after=2).double()
+    made_with.load_state_dict(mixer.state_dict())
+    assert torch.equal(taught(mixer, drawn(40), step=3), taught(made_with, drawn(40), step=3))
+    mixer.toll = 0
+    mixer(drawn(40))
+    assert mixer.auxiliary_loss(3) is None
+
+
+def test_weights_load_whatever_the_toll_and_from_before_it_was_explicit() -> None:
+    made = [SparseDelta(WIDTH, heads=2, **{"toll": toll}) for toll in (0, 1e-3)]
+    first, second = (mixer.state_dict() for mixer in made)
+    assert first.keys() == second.keys() == dict(made[0].named_parameters()).keys()
+    made[0].load_state_dict(second)
+    made[1].load_state_dict(first)
+    counted = {**second, "updates": torch.tensor(7)}
+    nested = torch.nn.ModuleDict({"mixer": made[0]})
+    made[1].load_state_dict(counted)
+    nested.load_state_dict({f"mixer.{name}": value for name, value in counted.items()})
+    assert torch.equal(made[0].write.weight, second["write.weight"])
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        made[1].load_state_dict({**second, "others": torch.tensor(7)})
+
+
+def test_a_frozen_bias_does_not_keep_the_toll_from_beginning() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll=0.5, toll_after=2)
+    mixer.write.bias.requires_grad_(False)
+    spec = TrainingSpec(
+        steps=4, batch_size=1, learning_rate=0.1, weight_decay=0.0, max_gradient_norm=1.0
+    )
+    before, moved = mixer.write.weight.detach().clone(), []
+    # Nothing but the toll has a gradient.
+    batches = iter([drawn(40).float()] * 5)
+    for _ in train(mixer, lambda x: 0 * mixer(x)[0].sum(), batches, spec):
+        moved.append(not torch.equal(mixer.write.weight, before))
+    assert moved == [False, False, True, True]
+
+
+@pytest.mark.parametrize("serial", [True, False])
+def test_functional_calls_and_transforms_give_the_gradients_of_autograd(serial: bool) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0, serial=serial).double()
+    parameters, x = dict(mixer.named_parameters()), drawn(40)
+
+    def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        y, _ = functional_call(mixer, parameters, (x,))
+        penalty = mixer.auxiliary_loss(1)
+        assert penalty is not None
+        return 1e-3 * y.square().sum() + penalty
+
+    found = torch.func.grad(loss)(parameters)
+    loss(parameters).backward()
+    for name, parameter in parameters.items():
+        assert torch.allclose(found[name], parameter.grad, rtol=1e-9, atol=1e-15), name
+
+
+def test_a_mixer_can_be_copied_after_a_forward_pass() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, toll_after=0)
+    mixer(drawn(40).float())
+    other = copy.deepcopy(mixer)
+    assert other.auxiliary_loss(1) is None
+    assert pickle.loads(pickle.dumps(mixer)).auxiliary_loss(1) is None
+    assert mixer.auxiliary_loss(1) is not None
+
+
+def test_a_penalty_that_nobody_asks_for_keeps_one_forward_pass_alive() -> None:
+    mixer, seen = SparseDelta(WIDTH, heads=2, toll_after=0), []
+    for seed in range(5):
+        x = drawn(40, seed=seed).float().requires_grad_()
+        y, _ = mixer(x * 1)
+        seen.append(weakref.ref(y.grad_fn))
+        del x, y
+    gc.collect()
+    assert [one() is not None for one in seen] == [False] * 4 + [True]
+
+
+def test_a_training_that_ends_before_there_is_a_toll_says_so() -> None:
+    mixer = SparseDelta(WIDTH, toll_after=30)
+    assert mixer.training_note(31) is None
+    assert mixer.training_note(30) == (
+        "toll_after 30: training ends after 30 steps, so there is no toll; give a toll_after "
+        "below 30, or toll=0 if none is wanted"
+    )
+    assert SparseDelta(WIDTH, toll=0, toll_after=30).training_note(30) is None
 
 
 def test_a_toll_that_begins_before_the_start_is_named() -> None:

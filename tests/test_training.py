@@ -1,8 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from rulekeep import costs
+from rulekeep.mixers import Mixer
+from rulekeep.mixers.base import Outside, auxiliary_loss
 from rulekeep.specs import TrainingSpec
 from rulekeep.training import DivergedError, Step, learning_rate, train
 
@@ -128,3 +132,43 @@ def test_every_group_of_the_optimizer_has_the_rate_of_its_step(done: int) -> Non
     )  # fmt: skip
     assert [step.number for step in steps] == list(range(done + 1, 11))
     assert used == [[pytest.approx(rate)] * 2 for rate in RATES[done:]]
+
+
+class Taxed(Mixer):
+    """A bias that training asks to be zero, from the third step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(3))
+
+    def init_state(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        return x + 0 * self.bias, state
+
+    def auxiliary_loss(self, step: int) -> torch.Tensor | None:
+        return self.bias.square().sum() if step > 2 else None
+
+
+def test_what_mixers_add_to_the_loss_is_trained_and_not_told() -> None:
+    mixer, biases = Taxed(), []
+    model = nn.Sequential(Outside(nn.Linear(3, 3)), mixer)
+    loss_of = lambda x: mixer(x)[0].mean()  # noqa: E731
+    spec = SPEC.model_copy(update={"weight_decay": 0.0})
+    steps = []
+    for step in train(model, loss_of, batches(), spec):
+        steps.append(step.loss)
+        biases.append(mixer.bias.max().item() < 1)
+    assert steps == [1.0, 2.0, 3.0, 4.0]
+    assert biases == [False, False, True, True]
+
+
+def test_penalties_are_summed_over_the_mixers_of_a_model_those_from_outside_too() -> None:
+    class Foreign(nn.Module):
+        def auxiliary_loss(self, step: int) -> torch.Tensor:
+            return torch.tensor(float(step))
+
+    inner = nn.Sequential(Taxed(), Taxed(), Outside(Foreign()), Outside(nn.Linear(3, 3)))
+    assert auxiliary_loss(nn.ModuleDict({"inner": inner}), 5).item() == 3 + 3 + 5
+    assert auxiliary_loss(nn.Linear(3, 3), 5) is None

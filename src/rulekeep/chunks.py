@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rulekeep.delta_rule import delta_rule, in_chunks, unit_readers
+from rulekeep.transforms import transformed
 from rulekeep.triangle import second_sees_first, unit_triangular_inverse
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
@@ -339,6 +340,8 @@ def _to_tokens(x: Chunks, time: int) -> Tokens:
 
 def unit(x: Float[Tensor, "... k"], eps: float = 1e-6) -> Float[Tensor, "... k"]:
     """X / sqrt(|x|² + eps), with a backward pass in few operations."""
+    if transformed():
+        return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps)
     y: Tensor = _Unit.apply(x, eps)  # type: ignore[no-untyped-call]
     return y
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rulekeep.transforms import transformed
+
 # Rows of a piece: what it computes stays in a core's cache.
 _ROWS_AT_ONCE = 4096
 
@@ -34,10 +36,11 @@ def in_pieces(
     """
     batch, time, _ = x.shape
     length = max(1, _ROWS_AT_ONCE // (batch * multiple)) * multiple
-    if time <= multiple:
+    if time <= multiple or transformed():
         return advance(x, *state)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     outputs: tuple[Tensor, ...] = _InPieces.apply(  # type: ignore[no-untyped-call]
-        advance, _cuts(time, length, multiple), len(state), x, *state, *module.parameters()
+        advance, _cuts(time, length, multiple), len(state), x, *state, *trained
     )
     return outputs
 

@@ -252,6 +252,23 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
 
 
+def notes_on_training(resolved: AnyResolved) -> list[str]:
+    """What a user should know of the mixers of a run before it trains them."""
+    if isinstance(resolved, Resolved):
+        makers = resolved.mixers
+    elif isinstance(resolved, ResolvedCell) and resolved.make:
+        makers = (resolved.make,)
+    else:
+        return []
+    import torch
+
+    from rulekeep.mixers.base import training_notes
+
+    with torch.random.fork_rng(devices=[]):
+        mixers = torch.nn.ModuleList(make() for make in dict.fromkeys(makers))
+    return training_notes(mixers, resolved.spec.steps)
+
+
 def check_device(device: str) -> None:
     """Whether this machine has it.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rulekeep import costs
 from rulekeep.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.evaluation import ModelPredictor, answer_loss, evaluate_samples
-from rulekeep.mixers.base import MixerError
+from rulekeep.mixers.base import MixerError, training_notes
 from rulekeep.model import LanguageModel
 from rulekeep.resolving import Resolved, resolve
 from rulekeep.seeds import named_seed
@@ -53,7 +53,7 @@ def run(
     spec = resolved.spec
     model = build(resolved).to(spec.device)
     half_lives = [getattr(m, "memory_half_life_tokens", None) for m in _mixers(model)]
-    notes = list(resolved.task.notes)
+    notes = [*resolved.task.notes, *training_notes(model, spec.steps)]
     optimizer = _adamw(model, spec.training)
     begun = load_checkpoint(folder, model, optimizer, notes)
     history, solved = list(begun.history), begun.steps_to_solve

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.records import Record
-from rulekeep.resolving import AnyResolved, resolve_any
+from rulekeep.resolving import AnyResolved, notes_on_training, resolve_any
 from rulekeep.screening import screen, watched
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
@@ -127,10 +127,10 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     Raises:
         UsageError: a spec cannot be, or the folder cannot be written.
     """
-    plans: dict[str, tuple[AnySpec, Values]] = {}
+    plans: dict[str, tuple[AnySpec, AnyResolved]] = {}
     for spec in specs:
         resolved = resolve_any(spec)
-        plans.setdefault(resolved.id, (spec, _planned(resolved)))
+        plans.setdefault(resolved.id, (spec, resolved))
     is_new = not root.exists()
     make_folder(root)
     result = Plan([], [], [])
@@ -139,13 +139,16 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     try:
         if command and said:
             write_record(said, command._asdict())
-        for identity, (spec, found) in plans.items():
+        for identity, (spec, resolved) in plans.items():
             folder = RunFolder(root / identity)
             if not folder.path.exists():
                 made.append(folder)
                 folder.path.mkdir(exist_ok=True)
-            _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
+            found = {**_planned(resolved), "working_folder": str(Path.cwd())}
+            _write_plan(folder, found, result.notes)
             _sort_in(folder, spec, folder.read(result.notes), result)
+        said_of = [notes_on_training(plans[job.id][1]) for job in result.jobs]
+        result.notes.extend(dict.fromkeys(note for notes in said_of for note in notes))
     except BaseException as error:
         if said:
             said.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rulekeep.costs import Clock
+from rulekeep.mixers.base import auxiliary_loss
 from rulekeep.specs import TrainingSpec
 
 Batch = TypeVar("Batch")
@@ -55,6 +56,9 @@ def train(
     One forward and backward pass goes first, uncounted and without an update, so that the
     clock sees a process that is warm. It draws nothing and changes no weight.
 
+    What is back-propagated is the loss and the auxiliary losses of the mixers in `model`; the
+    loss that a step tells is the task's alone.
+
     Raises:
         DivergedError: a loss or a gradient is not finite.
     """
@@ -65,13 +69,13 @@ def train(
     for number in range(done + 1, spec.steps + 1):
         batch = next(batches)
         if number == done + 1:
-            loss_of(batch).backward()
+            _backward(loss_of(batch), model, number)
             model.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(spec, number)
         with clock.running():
             loss = loss_of(batch)
-            loss.backward()
+            _backward(loss, model, number)
             norm = nn.utils.clip_grad_norm_(model.parameters(), spec.max_gradient_norm)
             value = loss.item()
             if not math.isfinite(value):
@@ -82,6 +86,11 @@ def train(
             optimizer.zero_grad(set_to_none=True)
         last_loss = value
         yield Step(number, value, clock.seconds)
+
+
+def _backward(loss: Tensor, model: nn.Module, step: int) -> None:
+    penalty = auxiliary_loss(model, step)
+    (loss if penalty is None else loss + penalty).backward()
 
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rulekeep.article.streams import replay
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
 from rulekeep.evaluation import Evaluation, answer_loss, evaluate
+from rulekeep.mixers.base import training_notes
 from rulekeep.resolving import resolve_cell
 from rulekeep.specs import ArticleCell
 from rulekeep.store import RunFolder, Values
@@ -111,7 +112,7 @@ def run_cell(
             streams.validation.tokens, streams.validation.answer_start, evaluation
         ),
         "environment": environment(),
-        "notes": [],
+        "notes": training_notes(streams.model, cell.steps),
     }
 
 

@@ -61,6 +61,20 @@ class Mixer(nn.Module, ABC):
         check_shape(self, y, x.shape)
         return y[:, -last:]
 
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """A penalty of its own that training adds to the loss; None if there is none.
+
+        It is of the last forward pass in training mode with gradients, a mean over the batch as
+        the loss is. A pass that goes on from the state of the one before counts with it. `step`
+        is the update of the weights that is about to be made, counted from 1: a penalty may begin
+        late. Mixers inside this one are asked for themselves.
+        """
+        return None
+
+    def training_note(self, steps: int) -> str | None:
+        """What a user should know before a training of so many steps; None if nothing."""
+        return None
+
 
 @final
 class Outside(Mixer):
@@ -80,6 +94,29 @@ class Outside(Mixer):
         """The module's own."""
         y, after = self.module(x, state)
         return y, after
+
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """The module's own, if it has one."""
+        own = getattr(self.module, "auxiliary_loss", None)
+        return None if own is None else own(step)
+
+
+def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
+    """The penalties of all mixers of a model, summed: what its training loop adds to the loss.
+
+    >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
+    >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
+    """
+    terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
+    due = [term for term in terms if term is not None]
+    return torch.stack(due).sum() if due else None
+
+
+def training_notes(model: nn.Module, steps: int) -> list[str]:
+    """What the mixers of a model have to say of a training of so many steps, each line once."""
+    mixers = [module for module in model.modules() if isinstance(module, Mixer)]
+    said = [(name_of(mixer), mixer.training_note(steps)) for mixer in mixers]
+    return list(dict.fromkeys(f"{name}: {note}" for name, note in said if note))
 
 
 def name_of(mixer: Mixer) -> str:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from rulekeep.chunks import delta_chunks, delta_loop, delta_unit, unit
 from rulekeep.mixers.base import Mixer
 from rulekeep.pieces import in_pieces
+from rulekeep.transforms import transformed
 
 
 class MatrixState(NamedTuple):
@@ -135,11 +136,14 @@ class MatrixMixer(Mixer):
         """Outputs at every position, and the matrices after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        if self.serial:
-            y, *after = self._advance(x, *state)
-        else:
-            y, *after = in_pieces(self, self._advance, x, state, multiple=self.chunk)
+        y, *after = self._run(x, *state)
         return y, type(state)(*after)
+
+    def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Outputs and the state's tensors, a piece of time after another."""
+        if self.serial:
+            return self._advance(x, *state)
+        return in_pieces(self, self._advance, x, state, multiple=self.chunk)
 
     def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         # One product a part: what follows element by element is slow on parts of a whole.
@@ -237,12 +241,13 @@ class DeltaMixer(MatrixMixer):
     ) -> tuple[Tensor, Tensor]:
         """What is read and the memory after it, in the form that runs."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.convolution is None and not self.serial:
+        in_turn = self.serial or transformed()
+        if self.convolution is None and not in_turn:
             return delta_unit(
                 queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk
             )
         queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
-        if self.serial:
+        if in_turn:
             return delta_loop(queries, keys, values, write, memory, log_decay=decay)
         return delta_chunks(queries, keys, values, write, memory, log_decay=decay, chunk=self.chunk)
 

@@ -20,22 +20,23 @@ to every z, which training quiets where it meets it and nowhere else. *Read firs
 what stood before it wrote, its own content being in the residual stream already: so the layer after
 learns which rule came before this one.
 
-*Toll*: training goes as if the loss had another term, toll times what is clipped, summed over the
-tokens, heads and layers where it is above 0, averaged over the batch, and not stopped by the clip.
-A leak too small to cost anything at the lengths trained on costs everything at many times them;
-the toll closes it. Beyond where the clip at 1 begins it goes on rising with z as steeply as there:
-the sigmoid is flat, and a head that had come to write every token would never be shut again.
-*Margin*: a gate that has only just shut opens for what it was not trained on, so a shut one pays
-as well, until what is clipped lies a share `margin` of the way from 0 down to −s. Too high a toll
-and no gate ever opens (at four times the default, in one training of 700 steps of an earlier form);
-in a training of some hundred steps less is better.
+*Toll*: a penalty in training on what is clipped, toll times its height above 0, summed over tokens
+and heads, averaged over the batch, and not stopped by the clip. `auxiliary_loss(step)` returns it,
+and the training loop adds it to its loss. A leak too small to cost anything at the lengths trained
+on costs everything at many times them; the toll closes it. Beyond where the clip at 1 begins it
+goes on rising with z as steeply as there: the sigmoid is flat, and a head that had come to write
+every token would never be shut again.
+*Margin*: a gate that has only just shut opens for what it was not trained on. So a shut one pays as
+well: the height is counted from a share `margin` of the way from 0 down to −s. Too high a toll and
+no gate ever opens (at four times the default, in one training of 700 steps of an earlier form); in
+a training of some hundred steps less is better.
 *Toll after*: what takes two layers pays nothing until both write, and a toll from the start can
-keep it from ever being learned; so the first `toll_after` updates of the weights are free of it.
-They are counted where a forward pass that gradients follow finds other weights than the last one.
+keep it from ever being learned; so the first `toll_after` steps of a training are free of it.
 
 Nothing fades. `short_convolution` and `output_gate` are options as in `delta`, off by default.
 """
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -45,6 +46,7 @@ from torch.nn import functional
 
 from rulekeep.chunks import unit
 from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.transforms import transformed
 
 
 class SparseDeltaState(NamedTuple):
@@ -105,12 +107,9 @@ class SparseDelta(DeltaMixer):
             raise ValueError(f"toll_after {toll_after}: must be at least 0 (a toll from the start)")
         self.slack, self.straight_through, self.read_first = slack, straight_through, read_first
         self.toll, self.margin, self.toll_after = toll, margin, toll_after
-        if toll and toll_after:
-            self.updates: Tensor
-            self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-            self._biases: list[float] | None = None
+        self._charged: _Charged | None = None
         # `rulekeep check` would find that backward is not the slope of forward.
-        self.surrogate_gradient = (straight_through and slack > 0) or toll > 0
+        self.surrogate_gradient = straight_through and slack > 0
         self.gate_taps = gate_taps
         if gate_taps > 1:
             self.write_before = nn.Linear(width, (gate_taps - 1) * heads, bias=False)
@@ -122,18 +121,44 @@ class SparseDelta(DeltaMixer):
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> tuple[Float[Tensor, "batch time width"], Any]:
         """Outputs at every position, and the state after the last token."""
-        if torch.is_grad_enabled() and not self._charged():
-            # By the weights and not by the pass: one that warms up before a training goes on
-            # after a stop, or a text that is read in pieces, is not an update.
-            biases = self.write.bias.tolist()
-            if biases != self._biases:
-                self._biases = biases
-                self.updates += 1
-        return super().forward(x, state)
+        if not (self.training and torch.is_grad_enabled()):
+            return super().forward(x, state)
+        before, self._charged = self._charged, None
+        if not self.toll:
+            return super().forward(x, state)
+        if state is None:
+            state = self.init_state(len(x))
+        memory, pending, *recent = state
+        goes_on = before is not None and before.memory is memory
+        due = before.due if before is not None and goes_on else memory.new_zeros(())
+        # What is due is carried from piece to piece as the memory is, and is no part of a state.
+        y, memory, pending, due, *recent = self._run(x, memory, pending, due, *recent)
+        self._charged = _Charged(memory, due)
+        return y, type(state)(memory, pending, *recent)
 
-    def _charged(self) -> bool:
-        """Whether there is a toll by now; with none at all there is nothing to wait for."""
-        return not (self.toll and self.toll_after) or int(self.updates) > self.toll_after
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """The toll of the last forward pass in training; None without one, or while it is free."""
+        if self._charged is None or step <= self.toll_after:
+            return None
+        return self._charged.due
+
+    def training_note(self, steps: int) -> str | None:
+        """That a training of so many steps ends before there is a toll."""
+        if not self.toll or steps > self.toll_after:
+            return None
+        return (
+            f"toll_after {self.toll_after}: training ends after {steps} steps, so there is no "
+            f"toll; give a toll_after below {steps}, or toll=0 if none is wanted"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the graph of the last forward pass, which torch can neither copy nor write."""
+        return {**self.__dict__, "_charged": None}
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        # Formerly the updates of the weights were counted here.
+        state_dict.pop(f"{prefix}updates", None)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
@@ -143,17 +168,12 @@ class SparseDelta(DeltaMixer):
         return self._gate(z)
 
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
-        if self.toll and self._charged():
-            free = -self.margin * self.slack
-            z = _Tolled.apply(  # type: ignore[no-untyped-call]
-                z, self.toll / len(z), self.slack, free
-            )
         soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
         gate = soft.clamp(0, 1)
         if self.straight_through:
-            # The clip's value with the gradient of what is clipped. Where nothing is, exactly
-            # that: a − b + b is a only up to rounding, and a zero must be a zero.
-            gate = _Through.apply(soft, gate)  # type: ignore[no-untyped-call]
+            # The clip's value with the gradient of what is clipped: a zero is added, so that a
+            # zero stays one. a − b + b is a only up to rounding.
+            gate = gate.detach() + (soft - soft.detach())
         return gate
 
     def _gate_sums(
@@ -166,7 +186,7 @@ class SparseDelta(DeltaMixer):
             return z, z[:, :0]
         weight = torch.cat([self.write.weight, self.write_before.weight])
         parts = functional.linear(x, weight).unflatten(-1, (self.gate_taps, self.heads))
-        sums: Tensor = _Later.apply(parts)  # type: ignore[no-untyped-call]
+        sums = _later(parts)
         if pending is not None:
             sums = sums + functional.pad(pending, (0, 0, 0, time))
         z, later = sums.split([time, after], dim=1)
@@ -181,41 +201,58 @@ class SparseDelta(DeltaMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        memory, pending = state
+        memory, pending, *due = state
         z, pending = self._gate_sums(x, pending)
+        if due:
+            terms = self.toll / len(z), self.slack, -self.margin * self.slack
+            if transformed():
+                tolls = _tolls(z, *terms)
+            else:
+                z, tolls = _Tolled.apply(z, *terms)  # type: ignore[no-untyped-call]
+            due = [due[0] + tolls]
         strength = self._gate(z)
         first = None
         if self.read_first:
             # A query reads a place earlier, which is before its own token writes.
             own = unit(self._activated(queries_keys[:, :1, : self.heads]))
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
-            queries_keys = _Earlier.apply(  # type: ignore[no-untyped-call]
-                queries_keys, self.heads
-            )
+            queries_keys = _earlier(queries_keys, self.heads)
         read, after = self._written(queries_keys, values, strength, memory, x)
         if first is not None:
-            read = _After.apply(first, read)  # type: ignore[no-untyped-call]
-        return read, after, pending
+            read = _after(first, read)
+        return read, *(after, pending, *due)
 
 
-class _Through(torch.autograd.Function):
-    @staticmethod
-    def forward(_ctx: Any, _soft: Tensor, hard: Tensor) -> Tensor:
-        return hard.clone()
+class _Charged(NamedTuple):
+    """What a forward pass in training owes, and its last memory: a pass on that adds to it."""
 
-    @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    memory: Tensor
+    due: Float[Tensor, ""]
+
+
+def _tolls(z: Tensor, toll: float, slack: float, free: float) -> Tensor:
+    """The sum of what each z pays."""
+    steepness = 1 + 2 * slack
+    lowest, highest = (free + slack) / steepness, (1 + slack) / steepness
+    heights = (z.sigmoid().clamp(lowest, highest) - lowest) * steepness
+    if slack > 0:
+        # Of what is clipped at 1 already, the slope where it came to be.
+        beyond = (z - math.log((1 + slack) / slack)).clamp(min=0)
+        heights = heights.add(beyond, alpha=steepness * highest * (1 - highest))
+    return heights.sum() * toll
 
 
 class _Tolled(torch.autograd.Function):
-    """z itself; backward, the slope of its toll is added to its gradient where it is not free."""
+    """z itself, and the sum of what each z pays."""
 
+    # One function, so that z gets both gradients in one addition.
     @staticmethod
-    def forward(ctx: Any, z: Tensor, toll: float, slack: float, free: float) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, toll: float, slack: float, free: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(z)
         ctx.toll, ctx.slack, ctx.free = toll, slack, free
-        return z.view_as(z)
+        return z.view_as(z), _tolls(z, toll, slack, free)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -223,15 +260,22 @@ class _Tolled(torch.autograd.Function):
         steepness = 1 + 2 * ctx.slack
         share = z.sigmoid()
         paying = share > (ctx.free + ctx.slack) / steepness
-        # Of what is clipped at 1 already, the slope where it came to be.
         share.clamp_(max=(1 + ctx.slack) / steepness)
-        slope = share.sub_(share * share).mul_(paying)
+        slope = share.sub_(share * share).mul_(paying).mul_(grads[1])
         return torch.add(grads[0], slope, alpha=ctx.toll * steepness), None, None, None
 
 
-class _Later(torch.autograd.Function):
+def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     """Sums of parts, part j of a token j places later: [batch, time + parts − 1, heads]."""
+    if transformed():
+        last = parts.shape[2] - 1
+        moved = [functional.pad(parts[:, :, j], (0, 0, j, last - j)) for j in range(last + 1)]
+        return torch.stack(moved).sum(0)
+    sums: Tensor = _Later.apply(parts)  # type: ignore[no-untyped-call]
+    return sums
 
+
+class _Later(torch.autograd.Function):
     # A pad and an addition a part, forward and backward, took twice as long.
     @staticmethod
     def forward(ctx: Any, parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
@@ -248,9 +292,16 @@ class _Later(torch.autograd.Function):
 
 # The two below as slices and concatenations copy everything several times over, forward and more
 # so backward. Here each is one copy.
-class _Earlier(torch.autograd.Function):
+def _earlier(x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
     """The first `heads` of every token one place earlier, zeros at the last; the others stay."""
+    if transformed():
+        moved = functional.pad(x[:, 1:, :heads], (0, 0, 0, 0, 0, 1))
+        return torch.cat([moved, x[:, :, heads:]], dim=2)
+    found: Tensor = _Earlier.apply(x, heads)  # type: ignore[no-untyped-call]
+    return found
 
+
+class _Earlier(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
         ctx.heads = heads
@@ -270,9 +321,15 @@ class _Earlier(torch.autograd.Function):
         return of_x, None
 
 
-class _After(torch.autograd.Function):
+def _after(first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
     """The first, and all but the last of `rest` after it."""
+    if transformed():
+        return torch.cat([first, rest[:, :-1]], dim=1)
+    found: Tensor = _After.apply(first, rest)  # type: ignore[no-untyped-call]
+    return found
 
+
+class _After(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
         moved = torch.empty_like(rest)

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rulekeep import costs
 from rulekeep.executors.base import Progress
 from rulekeep.mixers import Mixer
+from rulekeep.mixers.base import auxiliary_loss
 from rulekeep.registry import failure_line
 from rulekeep.resolving import Resolved, resolve
 from rulekeep.run import build
@@ -143,7 +144,9 @@ def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
         model.zero_grad()
         logits, _ = model(tokens)
         # Which tokens are the targets makes no difference to the time.
-        F.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+        penalty = auxiliary_loss(model, 1)
+        (loss if penalty is None else loss + penalty).backward()
 
     return step
 
@@ -158,7 +161,11 @@ def _mixer_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
             x.grad = None
             mixer.zero_grad()
             y, _ = mixer(x)
-            y.backward(gradient)
+            ends, gradients = [y], [gradient]
+            if (penalty := auxiliary_loss(mixer, 1)) is not None:
+                ends.append(penalty)
+                gradients.append(torch.ones_like(penalty))
+            torch.autograd.backward(ends, gradients)
 
     return step
 
