@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from goldens.figures import ROOT, defaults_of
+from goldens.figures import defaults_of
 from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.specs.contestant import written
 
@@ -155,6 +155,3 @@ def write_cases(results: Path) -> None:
         for family, of in collect(results).items()
     ]
     (HERE / "cases.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
-
-assert HERE.parents[1] == ROOT

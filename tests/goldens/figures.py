@@ -23,6 +23,7 @@ from rulekeep import evaluation, specs
 from rulekeep import run as running
 from rulekeep.article.cell import run_cell
 from rulekeep.costs import environment, prepare_process
+from rulekeep.metrics import Scores
 from rulekeep.mixers import MIXERS
 from rulekeep.registry import load_task
 from rulekeep.resolving import load_mixer, mixer_options, options_of, resolve
@@ -32,8 +33,9 @@ from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
 from rulekeep.training import train
 
 ROOT = Path(__file__).parents[2]
-# Off the grid of the chunked forms, whose chunks have 16, 32 or 64 tokens.
-BATCH, LENGTH, CUT = 2, 83, 50
+# Off the grid of the chunked forms, whose chunks have 16, 32 or 64 tokens, and longer than the
+# widest window of a record, 124 tokens and 4 sinks.
+BATCH, LENGTH, CUT = 2, 147, 70
 STEPS, EXAMPLES = 6, 16
 RULES, CONTEXTS = (2, 4, 8), (64, 256, 1028)
 FIRST, SEED = 6, 1
@@ -189,7 +191,7 @@ def defaults_of(name: str) -> dict[str, Any]:
     }
     found = json.loads(json.dumps(found))
     if what == "ArticleCell":
-        found["as recorded"] = ArticleCell(context=64, model="attention").as_recorded
+        found["training"] = ArticleCell(context=64, model="attention").training.model_dump()
     return found
 
 
@@ -293,7 +295,10 @@ def mixer_figures(case: dict[str, Any]) -> dict[str, Any]:
         found = {}
         torch.set_default_dtype(torch.float64)
         try:
-            found["initial"] = [moments(p, i) for i, p in enumerate(_made(case).parameters())]
+            mixer = _made(case)
+            found["initial"] = [moments(p, i) for i, p in enumerate(mixer.parameters())]
+            half_life = getattr(mixer, "memory_half_life_tokens", None)
+            found["half-life"] = None if half_life is None else float(f"{half_life:.13g}")
             for what, call in (("plain", without_penalty), ("with penalty", with_penalty)):
                 mixer = _stirred(case)
                 if call is without_penalty or has_penalty(mixer):
@@ -388,14 +393,8 @@ def article_figures(case: dict[str, Any]) -> dict[str, Any]:
     """The first and the last of a few steps of a cell of the article."""
     with settled():
         rows = article_history(ArticleCell(context=64, steps=STEPS, **case))
-    keys = ("step", "train_loss", "val_loss", *(f.name for f in dataclasses.fields(_scores_kind())))
-    return {f"step {row['step']}": {key: row[key] for key in keys[1:]} for row in rows}
-
-
-def _scores_kind() -> Any:
-    from rulekeep.metrics import Scores
-
-    return Scores
+    keys = ("train_loss", "val_loss", *(field.name for field in dataclasses.fields(Scores)))
+    return {f"step {row['step']}": {key: row[key] for key in keys} for row in rows}
 
 
 def mixers_of(case: dict[str, Any]) -> list[str]:
