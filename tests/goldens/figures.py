@@ -66,31 +66,18 @@ EXTRA: dict[str, dict[str, Any]] = {
 
 
 def with_penalty(mixer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
-    """Outputs, state, and what the loss gets on top, with the penalty of training in force.
-
-    PENALTY: once there is `auxiliary_loss()`, all of this is
-    `y, state = mixer(x, state); return y, state, mixer.auxiliary_loss()`.
-    """
-    if mixer.toll_after:
-        mixer.updates.fill_(mixer.toll_after + 1)
-    return *mixer(x, state), x.new_zeros(())
+    """Outputs, state, and what the loss gets on top, with the penalty of training in force."""
+    y, state = mixer(x, state)
+    return y, state, mixer.auxiliary_loss(mixer.toll_after + 1)
 
 
 def without_penalty(mixer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
-    """Outputs, state, and nothing on top of the loss.
-
-    PENALTY: once there is `auxiliary_loss()`, this is `return *mixer(x, state), x.new_zeros(())`.
-    """
-    if has_penalty(mixer):
-        mixer.toll = 0.0
+    """Outputs, state, and nothing on top of the loss."""
     return *mixer(x, state), x.new_zeros(())
 
 
 def has_penalty(mixer: Any) -> bool:
-    """Whether training with this mixer has a penalty.
-
-    PENALTY: once there is `auxiliary_loss()`, the same of the option's new name.
-    """
+    """Whether training with this mixer has a penalty."""
     return bool(getattr(mixer, "toll", 0))
 
 
