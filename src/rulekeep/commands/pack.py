@@ -1,0 +1,69 @@
+"""`rulekeep pack`: a finished folder of runs as one file, to commit or to send."""
+
+from pathlib import Path
+
+from rulekeep.commands.options import run_folder
+from rulekeep.explain.record import RECORD as EXPLAINED
+from rulekeep.records.pack import PACKED, CorruptRecordError, packed
+from rulekeep.specs import UsageError
+from rulekeep.store import Values, make_folder, read_record, run_folders, write_bytes
+
+
+def pack(folder: str, /, *, out: str) -> int:
+    """Write a finished folder as one file, records.jsonl: a line a record, with its checksum.
+
+    Every command that reads a folder reads the file as well. Weights are not packed.
+
+    Parameters
+    ----------
+    folder
+        Folder of runs, the --out of a sweep, or of certificates.
+    out
+        Folder for records.jsonl.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
+    target = run_folder("pack", out)
+    if (target / PACKED).exists():
+        raise UsageError(f"{target / PACKED}: stands there already; name another --out")
+    records = [*_of_runs(root, folder), *_certificates(root)]
+    if not records:
+        raise UsageError(f"{folder}: has no record; name the --out of a sweep")
+    make_folder(target, f"--out {out}")
+    write_bytes(target / PACKED, packed(records))
+    print(f"{len(records)} records: {target / PACKED}")
+    return 0
+
+
+def _of_runs(root: Path, named: str) -> list[Values]:
+    found, left = list[Values](), list[str]()
+    for run in run_folders(root):
+        try:
+            record = run.load()
+            if record is None or not record.is_result:
+                left.append(run.id)
+                continue
+            found.append(read_record(run.record))
+            if (run.path / EXPLAINED).exists():
+                found.append(read_record(run.path / EXPLAINED))
+        except (CorruptRecordError, OSError) as error:
+            raise UsageError(f"run {run.id}: {error}; rulekeep resume {named} makes it") from None
+    if left:
+        raise UsageError(
+            f"{named}: {len(left)} runs have no result, as {left[0]}; let rulekeep resume {named} "
+            "make them"
+        )
+    return found
+
+
+def _certificates(root: Path) -> list[Values]:
+    found = []
+    for path in sorted(root.glob("*.json")):
+        try:
+            values = read_record(path)
+        except (CorruptRecordError, OSError) as error:
+            raise UsageError(f"{error}; remove it, or make it again") from None
+        if values.get("kind") == "certificate":
+            found.append(values)
+    return found
