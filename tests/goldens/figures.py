@@ -35,7 +35,7 @@ from rulekeep.training import train
 ROOT = Path(__file__).parents[2]
 # Off the grid of the chunked forms, whose chunks have 16, 32 or 64 tokens, and longer than the
 # widest window of a record, 124 tokens and 4 sinks.
-BATCH, LENGTH, CUT = 2, 147, 70
+BATCH, LENGTH, CUT, TAIL = 2, 147, 70, 5
 STEPS, EXAMPLES = 6, 16
 RULES, CONTEXTS = (2, 4, 8), (64, 256, 1028)
 FIRST, SEED = 6, 1
@@ -328,6 +328,7 @@ def _passes(mixer: Any, width: int, call: Any) -> dict[str, Any]:
     with torch.no_grad():
         _, before, _ = call(mixer, x[:, :CUT])
         later, after, _ = call(mixer, x[:, CUT:], before)
+        tail = mixer.tail(x, TAIL)
     gradients = [
         torch.zeros_like(p) if p.grad is None else p.grad for p in mixer.parameters()
     ]  # fmt: skip
@@ -336,6 +337,7 @@ def _passes(mixer: Any, width: int, call: Any) -> dict[str, Any]:
         "state": [moments(part, i) for i, part in enumerate(parts[1:])],
         "gradient of input": moments(x.grad, 0),
         "gradients": [moments(part, i) for i, part in enumerate(gradients)],
+        "tail": moments(tail, 0),
         "later output": moments(later, 0),
         "later state": [moments(real(part), i) for i, part in enumerate(after)],
     }

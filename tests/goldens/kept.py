@@ -208,12 +208,14 @@ def problem(family: str, name: str, kept: dict[str, Any] | None) -> str | None:
     said = f"{family}, {name}"
     if kept is None:
         return f"{said}: has no golden; write it with {WRITE}"
+    if name not in FAMILIES[family].names():
+        return f"{said}: a golden of no case; write the goldens again with {WRITE}"
     now = entry(family, name)
     higher = raised(kept, now)
     changed = differences(family, name, kept, now)
     if changed and not may_change(family, changed, higher):
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        names = ", ".join(kept["versions"])
+        names = " or ".join(kept["versions"])
         return (
             f"{said}: {changed[0]}{more}; undo it, or raise the `version` of {names}, write the "
             f"goldens again with {WRITE}, and add a changelog line"
