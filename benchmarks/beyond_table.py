@@ -30,11 +30,12 @@ from scipy.stats import ttest_1samp
 from variants import is_group_of
 
 from rulekeep.article.report import markdown_table
+from rulekeep.records import Asked
 from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
-from rulekeep.report.reading import BASELINE, Asked, read_runs
+from rulekeep.report.reading import BASELINE, read_runs
 from rulekeep.specs import contestants
 from rulekeep.store import write_bytes
 from rulekeep.summary import (

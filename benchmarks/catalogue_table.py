@@ -257,7 +257,7 @@ def name_of(one: Contestant, *, sized: bool = True) -> str:
 
 def _row(one: Contestant, runs: Sequence[Record], rate: float, contexts: Sequence[int]) -> Row:
     scores: dict[str, dict[int, dict[int, float]]] = {"retention": {}, "exact": {}}
-    chances = set()
+    chances = set[float]()
     for run in runs:
         tested = {test.context: test for test in run.tests()}
         for context in contexts:
