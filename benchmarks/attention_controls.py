@@ -122,19 +122,21 @@ def aside_records() -> list[Record]:
 
 def at_another_rate(record: Record) -> bool:
     """Whether it is at the rate that its cell has aside."""
-    spec = record["spec"]
-    cell = (spec["task"], spec["task_options"]["placement"])
-    return ASIDE_RATES.get(cell) == spec["learning_rate"]
+    spec = record.spec
+    rate = ASIDE_RATES.get((spec.task, str(spec.task_options["placement"])))
+    return rate is not None and rate == spec.learning_rate
 
 
 def of_one_source(root: Path) -> list[Record]:
-    """A folder's records, this attention's as if of one file.
+    """A folder's records, this attention's as if of one file where they declare no versions.
 
     Those of `recite` are of the file when it held its sweep as well: the class is the same.
     """
     (one,) = CONVOLVED
     return [
-        {**record, "source": one.mixer} if record["spec"]["mixer"] == one.mixer else record
+        record
+        if record.versions or record.spec.mixer != one.mixer
+        else record.model_copy(update={"source": one.mixer})
         for record in read_runs(root).records
     ]
 

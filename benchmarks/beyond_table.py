@@ -24,17 +24,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from attention_controls import ASIDE, aside_records, at_another_rate, of_one_source
+from attention_controls import ASIDE, CONVOLVED, aside_records, at_another_rate, of_one_source
 from exam_table import tables, task_of, text_of
 from scipy.stats import ttest_1samp
+from variants import is_group_of
 
 from rulekeep.article.report import markdown_table
+from rulekeep.records import Asked
 from rulekeep.report.cells import Contest, Group, contests, spoken
 from rulekeep.report.drawing import files
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
-from rulekeep.report.reading import BASELINE, Asked, read_runs
-from rulekeep.report.reading import name as short_name
+from rulekeep.report.reading import BASELINE, read_runs
+from rulekeep.specs import contestants
 from rulekeep.store import write_bytes
 from rulekeep.summary import (
     ENOUGH_SEEDS,
@@ -50,19 +52,15 @@ FIGURE = "retention.png"
 OURS = "sparse_delta"
 SIGNAL = "earliness"
 LENGTHS = (256, 4096, 16384)
-# A mixer of a file has the file's name; a label's parts are a name and its value, which `spoken`
-# says the other way round.
-TAPS = short_name("benchmarks/convolved_attention.py:ConvolvedAttention", "")
+# A label's parts are a name and its value, which `spoken` says the other way round.
 TAPS_LABEL = "attention, added_positions earliness, taps 8"
 # At the rate that dev did not choose.
 ASIDE_LABEL = "attention, added_positions earliness, taps at rate 2 8"
-ROTARY = "attention, added_positions none, positions rotary"
+(ROTARY,) = contestants("attention[positions=rotary]")
 # What keeps less than another everywhere beyond 256 tokens, or is not defined there.
-NOT_DRAWN = (
-    "attention, added_positions learned, positions none",
-    "attention, added_positions earliness, positions rotary",
-    "attention, added_positions earliness, positions alibi",
-    "attention, added_positions none, positions alibi",
+NOT_DRAWN = contestants(
+    "attention[added_positions=learned],attention[positions=rotary,added_positions=earliness],"
+    "attention[positions=alibi,added_positions=earliness],attention[positions=alibi]"
 )
 CAPTION = (
     "Mean and 95 % interval over 5 seeds (Student t), every seed as a small point; lengths are set "
@@ -118,8 +116,11 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
         if other := asides.get(_asked(contest)):
             contest = replace(contest, groups=(*contest.groups, *other.groups))
         for group in contest.groups:
-            settings = [run.settings.get("added_positions") for run in group.runs.values()]
-            if group.mixer == OURS and set(settings) == {SIGNAL} and complete(group):
+            specs = [run.record.spec for run in group.runs.values()]
+            ours = all(
+                (spec.mixer, spec.rest.get("added_positions")) == (OURS, SIGNAL) for spec in specs
+            )
+            if ours and complete(group):
                 found.append((contest, group))
     return found
 
@@ -131,8 +132,9 @@ def _asked(contest: Contest) -> Asked:
 
 def _named(contest: Contest, label: str = TAPS_LABEL) -> Contest:
     """The same, with the attention of a file called one."""
+    (taps,) = CONVOLVED
     groups = (
-        replace(one, mixer=BASELINE, label=label) if one.mixer == TAPS else one
+        replace(one, mixer=BASELINE, label=label) if is_group_of(one, taps) else one
         for one in contest.groups
     )
     return replace(contest, groups=tuple(groups))
@@ -328,11 +330,13 @@ def figure(found: list[tuple[Contest, Group]]) -> bytes:
         replace(
             contest,
             task=task_of(contest),
-            baselines=dict.fromkeys(contest.contexts, ROTARY),
+            baselines={
+                one.context: one.label for one in contest.groups if is_group_of(one, ROTARY)
+            },
             groups=tuple(
                 replace(one, label=f"{OURS}, added_positions {SIGNAL}") if one is ours else one
                 for one in contest.groups
-                if complete(one) and one.label not in NOT_DRAWN
+                if complete(one) and not any(is_group_of(one, other) for other in NOT_DRAWN)
             ),
         )
         for contest, ours in found

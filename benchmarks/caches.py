@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 import sys
 import warnings
@@ -27,6 +26,7 @@ from keeping import keep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from variants import is_of_task, is_variant
 
 from rulekeep import costs
 from rulekeep.article.report import markdown_table
@@ -35,13 +35,17 @@ from rulekeep.explain.remade import remade
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.resolving import resolve
-from rulekeep.specs import RunSpec
-from rulekeep.store import Record, RunFolder, read_record, write_bytes
+from rulekeep.specs import RunSpec, contestants
+from rulekeep.store import Record, RunFolder, read_runs, write_bytes
 from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNS = ("attention-controls", "exam")
+MIXERS = contestants(
+    "attention[positions=rotary],"
+    "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]"
+)
 # Weights are kept here, so that a second call trains nothing.
 WORK = Path("runs") / "caches"
 # Examples of each length, of test: at the first as many as the record has.
@@ -128,47 +132,49 @@ def rows_of(
     return rows
 
 
-def committed() -> list[Path]:
+def committed() -> list[Record]:
     """Records of the runs, marked rules last."""
-    found, rate = [], {}
-    for path in (one for root in RUNS for one in (RESULTS / root).glob("*/record.json")):
-        spec = read_record(path)["spec"]
-        options, placement = spec["mixer_options"], spec["task_options"].get("placement")
-        if spec["task"] != "recite":
+    found, rate = list[Record](), dict[str, float | None]()
+    for record in (one for root in RUNS for one in read_runs(RESULTS / root).records):
+        if not is_of_task(record, "recite") or not any(is_variant(record, by) for by in MIXERS):
             continue
-        if "taps" not in options and options.get("positions") != "rotary":
-            continue
-        found.append((placement, spec["seed"], spec["mixer"], spec["learning_rate"], path))
+        found.append(record)
         # Early rules were run at the rate that dev chose on marked ones, and at no other.
-        if placement == "early":
-            rate[spec["mixer"]] = spec["learning_rate"]
-    return [path for *_, mixer, chosen, path in sorted(found) if chosen == rate[mixer]]
+        if is_of_task(record, "recite", placement="early"):
+            rate[record.spec.mixer] = record.spec.learning_rate
+    chosen = (one for one in found if one.spec.learning_rate == rate[one.spec.mixer])
+    return sorted(chosen, key=_order)
+
+
+def _order(record: Record) -> tuple[str, int, str, str]:
+    spec = record.spec
+    return str(spec.task_options["placement"]), spec.seed, spec.mixer, record.id
 
 
 def measure(
-    path: Path, root: Path, compressing: type[Compressing], compressions: Sequence[Compression]
+    record: Record, root: Path, compressing: type[Compressing], compressions: Sequence[Compression]
 ) -> str:
     """One run's rows, into its file of `root`; returns a line to say."""
     warnings.simplefilter("ignore", FewCombinationsWarning)
-    record = read_record(path)
-    folder = WORK / record["id"]
+    folder = WORK / record.id
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, folder / "record.json")
-    resolved = resolve(RunSpec.parse_json(record["spec"]))
+    asked = record.spec.parsed()
+    assert isinstance(asked, RunSpec), record.id
+    resolved = resolve(asked)
     costs.prepare_process(1)
     made = remade(RunFolder(folder), record, resolved, lambda _: None)
     # Comments of a script count in the digest of its code: what counts here is the bits.
     if made.differences:
-        return f"{path}: not measured, since it came out otherwise: {made.differences}"
+        return f"{record.id}: not measured, since it came out otherwise: {made.differences}"
     spec = resolved.spec
     # Beyond the lengths trained on rotary attention has lost its rules before any compression.
     contexts = [at for at in EXAMPLES if at <= spec.context or spec.mixer != "attention"]
     rows = rows_of(compressing(made.model, spec.seed), compressions, resolved.task, contexts)
     hold(rows, record)
     keep(
-        root / f"{record['id']}.json",
-        run=record["id"],
-        source_then=record["source"],
+        root / f"{record.id}.json",
+        run=record.id,
+        source_then=record.source,
         source_now=resolved.source,
         mixer=spec.mixer,
         placement=spec.task_options["placement"],
@@ -176,21 +182,26 @@ def measure(
         learning_rate=spec.learning_rate,
         rows=rows,
     )
-    return f"{record['id']} measured"
+    return f"{record.id} measured"
 
 
 def hold(rows: Sequence[Row], record: Record) -> None:
     """The whole cache scores what the record says, where it has as many examples."""
-    tested = {row["context"]: row for row in record["evaluations"] if row["split"] == "test"}
+    tested = {test.context: test for test in record.tests()}
     for context, name, _, *figures in rows:
-        row = tested[context]
-        if name == WHOLE.name and row["n"] == EXAMPLES[context]:
-            assert figures == [round(row[one], 6) for one in ("retention", "exact")], row
+        test = tested[context]
+        if name == WHOLE.name and test.examples == EXAMPLES[context]:
+            assert figures == [round(test.figures[one], 6) for one in ("retention", "exact")], test
+
+
+def _is_measured(record: Record, root: Path) -> bool:
+    """Under the id that it has, or the one that it had."""
+    return any((root / f"{one}.json").exists() for one in (record.id, record.former_id))
 
 
 def run(root: Path, compressing: type[Compressing], compressions: Sequence[Compression]) -> None:
     """Measures what `root` lacks, each run in a process of its own."""
-    todo = [path for path in committed() if not (root / f"{path.parent.name}.json").exists()]
+    todo = [record for record in committed() if not _is_measured(record, root)]
     at_once = min(_MOST_AT_ONCE, os.cpu_count() or 1)
     measuring = partial(measure, root=root, compressing=compressing, compressions=compressions)
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:

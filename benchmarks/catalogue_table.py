@@ -16,19 +16,19 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from exam_table import text_of
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from variants import is_of_task, is_variant
 
 from rulekeep.article.report import markdown_table
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.report import merged
-from rulekeep.resolving import described
 from rulekeep.specs import Contestant, written
-from rulekeep.store import RESULTS, Record, read_runs, write_bytes
+from rulekeep.store import Record, read_runs, write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"
@@ -47,7 +47,6 @@ NONE, NOT_RUN, NOT_SIZED = "–", "not run", f"not at {KIB} KiB"
 UNSIZED = ("lstm", "gru")
 # What gives a state its size.
 _SIZES = ("heads", "key_width", "slots", "window")
-_OWN = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
 
 
 class Row(NamedTuple):
@@ -56,7 +55,7 @@ class Row(NamedTuple):
     `seeds` has the retention of each seed, by seed; `chance` is that of retention.
     """
 
-    name: str
+    one: Contestant
     parameters: int
     kib: float
     rate: float
@@ -64,6 +63,11 @@ class Row(NamedTuple):
     seeds: Mapping[int, Mapping[int, float]]
     exact: Mapping[int, Summary | None]
     chance: float
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        return name_of(self.one)
 
     def place(self, context: int) -> float:
         """What it is ranked by, lowest first: its retention at a length."""
@@ -111,7 +115,7 @@ def short(records: Sequence[Record]) -> str:
             for one in (row, other)
             for context in (SHORT, LONG)
         ]
-        if row.name.partition("[")[0] in UNSIZED:
+        if row.one.mixer in UNSIZED:
             sized = f"{text_of(row.retention[LONG])} †"
         else:
             sized = text_of(large and large.retention[LONG]) if row.name in sizes else NONE
@@ -225,23 +229,17 @@ def row_of(
     Two records that differ in the lengths tested alone, of two presets, are one run; what other
     code has made is no seed of the same.
     """
-    own = _own(described(one.spec(task=task))[0].model_dump(mode="json"))
     by_rate: dict[tuple[float, str], list[Record]] = {}
     for record in records:
-        spec = record["spec"]
-        placed = spec["task"] == task and spec["task_options"]["placement"] == placement
-        if placed and _own(spec) == own and record["status"] in RESULTS:
-            by_rate.setdefault((spec["learning_rate"], str(record.get("source"))), []).append(
-                record
-            )
-    runs = max((merged(by_rate[rate]) for rate in sorted(by_rate)), key=len, default=[])
-    if len({run["spec"]["seed"] for run in runs}) < enough:
+        tried = record.spec.learning_rate
+        placed = is_of_task(record, task, placement=placement)
+        if placed and record.is_result and tried and is_variant(record, one):
+            by_rate.setdefault((tried, record.code), []).append(record)
+    each = [(rate, merged(same)) for (rate, _), same in sorted(by_rate.items())]
+    rate, runs = max(each, key=lambda found: len(found[1]), default=(math.nan, []))
+    if len({run.spec.seed for run in runs}) < enough:
         return None
-    return _row(one, runs, contexts)
-
-
-def _own(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: spec[key] for key in _OWN}
+    return _row(one, runs, rate, contexts)
 
 
 def name_of(one: Contestant, *, sized: bool = True) -> str:
@@ -257,19 +255,19 @@ def name_of(one: Contestant, *, sized: bool = True) -> str:
     return written(one.mixer, kept)
 
 
-def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Row:
+def _row(one: Contestant, runs: Sequence[Record], rate: float, contexts: Sequence[int]) -> Row:
     scores: dict[str, dict[int, dict[int, float]]] = {"retention": {}, "exact": {}}
-    costs, chances = dict[str, Any](), set()
+    chances = set[float]()
     for run in runs:
-        tested = {e["context"]: e for e in run["evaluations"] if e["split"] == "test"}
+        tested = {test.context: test for test in run.tests()}
         for context in contexts:
-            if context in tested or run["status"] == "diverged":
+            if context in tested or run.status == "diverged":
                 for figure, found in scores.items():
-                    value = tested[context][figure] if context in tested else math.nan
-                    found.setdefault(context, {})[run["spec"]["seed"]] = value
-        chances.update(round(e["chance"]["retention"], 3) for e in tested.values())
-        if run["status"] == "done" or not costs:
-            costs = run["costs"]
+                    value = tested[context].figures[figure] if context in tested else math.nan
+                    found.setdefault(context, {})[run.spec.seed] = value
+        chances.update(round(test.chance["retention"], 3) for test in tested.values())
+    # A run that diverged may not say all that it cost.
+    measured = next((run for run in reversed(runs) if run.status == "done"), runs[0])
     # Where every seed diverged nothing was tested.
     (chance,) = chances or {math.nan}
     layers = one.spec().layers
@@ -278,10 +276,10 @@ def _row(one: Contestant, runs: Sequence[Record], contexts: Sequence[int]) -> Ro
         for found in scores.values()
     )
     return Row(
-        name_of(one),
-        costs["parameters"],
-        costs.get("state_bytes", {}).get(str(RANKED_AT), math.nan) / layers / 1024,
-        runs[0]["spec"]["learning_rate"],
+        one,
+        int(measured.costs["parameters"]),
+        measured.state_bytes.get(RANKED_AT, math.nan) / layers / 1024,
+        rate,
         retention,
         {c: scores["retention"].get(c, {}) for c in contexts},
         exact,

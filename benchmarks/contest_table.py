@@ -17,7 +17,7 @@ from rulekeep.article.leak import leak_scores
 from rulekeep.article.records import cell_of
 from rulekeep.article.report import Rows, by_seed, markdown_table
 from rulekeep.specs import ArticleDecoys
-from rulekeep.store import RESULTS
+from rulekeep.store import Record
 from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results"
@@ -42,8 +42,10 @@ def page() -> str:
 
 def read(folder: Path) -> Rows:
     """The records of a folder by cell."""
-    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-    assert all(record["status"] in RESULTS for record in records)
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    records = [record for line in lines if (record := Record.read(json.loads(line)))]
+    assert len(records) == len(lines)
+    assert all(record.is_result for record in records)
     return {cell_of(record): record for record in records}
 
 
@@ -71,7 +73,7 @@ def _table(rows: Rows, decoys: ArticleDecoys, figure: str) -> str:
 
 def _seconds(rows: Rows, context: int, model: str) -> float:
     return statistics.median(
-        record["costs"]["train_seconds"]
+        record.costs["train_seconds"]
         for cell, record in rows.items()
         if (cell.context, cell.model) == (context, model)
     )

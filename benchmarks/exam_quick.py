@@ -19,7 +19,7 @@ from keeping import keep
 
 from rulekeep.presets import QUICK_MIXERS
 from rulekeep.specs import split_names
-from rulekeep.store import read_record
+from rulekeep.store import read_runs
 
 MOST_SECONDS = 600
 WORKERS = 2
@@ -51,8 +51,8 @@ def measure(preset: str, *words: str) -> dict[str, Any]:
             cwd=name, capture_output=True, text=True, check=False,
         )  # fmt: skip
         seconds = time.monotonic() - began
-        records = [read_record(path) for path in Path(name).glob("runs/*/record.json")]
-    if done.returncode or not records or any(one["status"] != "done" for one in records):
+        records = read_runs(Path(name) / "runs").records
+    if done.returncode or not records or any(one.status != "done" for one in records):
         sys.exit(f"the sweep failed:\n{done.stderr}")
     return {"workers": WORKERS, "runs": len(records), "seconds": seconds}
 

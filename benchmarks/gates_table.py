@@ -10,13 +10,11 @@ leaves the state as it was.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rulekeep.article.report import markdown_table
 from rulekeep.explain.record import GATE, RECORD, Trace, read_explanation
-from rulekeep.store import read_runs
+from rulekeep.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
 # In the order of a text: what is to be kept, what is not, what asks for it.
@@ -26,7 +24,7 @@ KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request",
 def page(root: Path) -> str:
     """The table, as Markdown; empty where no run is explained."""
     found = sorted(
-        (_place(record["spec"]), root / record["id"] / RECORD) for record in read_runs(root).records
+        (_place(record), root / record.id / RECORD) for record in read_runs(root).records
     )
     body = [row for place, path in found if path.exists() for row in rows(place, path)]
     head = ["gates open", "tokens", "layer", *KINDS]
@@ -56,8 +54,9 @@ def _open(trace: Trace) -> str:
     return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
 
 
-def _place(spec: Mapping[str, Any]) -> tuple[str, str, int]:
-    return spec["task"], spec["task_options"]["placement"], spec["seed"]
+def _place(record: Record) -> tuple[str, str, int]:
+    spec = record.spec
+    return spec.task, str(spec.task_options["placement"]), spec.seed
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
     records = [record for root in roots for record in read_runs(root).records]
     found = {}
     for rate in RATES:
-        at_rate = [one for one in records if one["spec"]["learning_rate"] == rate]
+        at_rate = [one for one in records if one.spec.learning_rate == rate]
         for placement, rungs in ASKED.items():
             for rung in rungs:
                 row = row_of(LADDER[rung - 1], at_rate, "recite", placement, CONTEXTS)

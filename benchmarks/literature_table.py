@@ -19,12 +19,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from keeping import plain_table
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from variants import is_variant
 
 from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
 from rulekeep.plots import COLOURS, as_bytes
@@ -112,6 +113,8 @@ LACKS = {
     ("ssd", 32): ((LARGER, 64), "half the state, as at width 64"),
     ("ssd", 64): ((LARGER, 64), "half the state: see the row with 32 key channels"),
 }
+# No feed-forward layer to speak of, as the preset has it.
+HIDDEN = 1
 # What is asked for by each name and width: a run of other options is another mechanism.
 ASKED = {
     (LARGER if one in WIDER else one.mixer, one.settings["width"]): one
@@ -164,7 +167,7 @@ Cell = tuple[str, int]
 Runs = dict[Cell, dict[int, Run | None]]
 
 
-def read(records: Iterable[Mapping[str, Any]]) -> Runs:
+def read(records: Iterable[Record]) -> Runs:
     """Runs by mixer and width, then by seed; None for one that diverged.
 
     Runs of a rate's grid, which are shorter, and those of other tasks are left out.
@@ -174,46 +177,44 @@ def read(records: Iterable[Mapping[str, Any]]) -> Runs:
     """
     found: Runs = {}
     for record in records:
-        spec = record["spec"]
-        kind = (spec.get("task"), spec.get("steps"))
-        cell = _cell(spec)
-        if kind != (LITERATURE_TASK, LITERATURE_STEPS) or cell is None:
+        spec = record.spec
+        kind = (spec.task, spec.rest.get("steps"))
+        if kind != (LITERATURE_TASK, LITERATURE_STEPS) or not record.is_result:
             continue
-        if record["status"] not in ("done", "diverged"):
+        cell = _cell(record)
+        if cell is None:
             continue
         seeds = found.setdefault(cell, {})
-        if spec["seed"] in seeds:
+        if spec.seed in seeds:
             raise ValueError(
-                f"{cell[0]}, width {cell[1]}, seed {spec['seed']}: more than one run of "
+                f"{cell[0]}, width {cell[1]}, seed {spec.seed}: more than one run of "
                 f"{LITERATURE_STEPS} steps; keep one of them"
             )
-        seeds[spec["seed"]] = _run(record) if record["status"] == "done" else None
+        seeds[spec.seed] = _run(record) if record.status == "done" else None
     return found
 
 
-def _cell(spec: Mapping[str, Any]) -> Cell | None:
-    for cell, one in ASKED.items():
-        own = (spec.get("mixer"), spec.get("width")) == (one.mixer, cell[1])
-        if own and one.options.items() <= spec["mixer_options"].items():
-            return cell
-    return None
+def _cell(record: Record) -> Cell | None:
+    of = (cell for cell, one in ASKED.items() if is_variant(record, one, hidden=HIDDEN))
+    return next(of, None)
 
 
-def _run(record: Mapping[str, Any]) -> Run:
-    spec = RunSpec.parse_json(record["spec"])
-    (test,) = (row for row in record["evaluations"] if row["split"] == "test")
+def _run(record: Record) -> Run:
+    spec = record.spec.parsed()
+    assert isinstance(spec, RunSpec), record.id
+    (test,) = record.tests()
     tokens = seen(spec)
-    by_step = {row["step"]: row for row in test["retention_by_step"]}
+    by_step = {int(step): part for step, part in test.parts["step"].items()}
     by_pairs = {}
     for pairs in PAIRS:
         rows = [by_step[step] for step in steps_of(pairs) if step in by_step]
-        answers = sum(row["n"] for row in rows)
+        answers = sum(row.n for row in rows)
         if answers:
-            by_pairs[pairs] = 100 * sum(row["n"] * row["retention"] for row in rows) / answers
+            by_pairs[pairs] = 100 * sum(row.n * row.retention for row in rows) / answers
     looks = [
-        Look(tokens[row["step"] - 1], 100 * row["token_accuracy"]) for row in record["history"]
+        Look(tokens[int(row["step"]) - 1], 100 * row["token_accuracy"]) for row in record.history
     ]
-    return Run(spec.learning_rate, 100 * test["token_accuracy"], by_pairs, looks)
+    return Run(spec.learning_rate, 100 * test.figures["token_accuracy"], by_pairs, looks)
 
 
 def seen(spec: RunSpec) -> list[int]:
@@ -256,7 +257,7 @@ def verdict(published: Published, runs: Sequence[Run | None]) -> Verdict:
     return Verdict(f"{'not converged: ' if rising else ''}{-by:.1f} below{rising}{few}", share)
 
 
-def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
+def page(text: str, records: Iterable[Record]) -> str:
     """The page with the tables of these records between its marks.
 
     Raises:
@@ -268,7 +269,7 @@ def page(text: str, records: Iterable[Mapping[str, Any]]) -> str:
     return f"{before}{BEGIN}\n\n{tables(records)}\n{END}{rest.partition(END)[2]}"
 
 
-def tables(records: Iterable[Mapping[str, Any]]) -> str:
+def tables(records: Iterable[Record]) -> str:
     """Published and ours; with records, accuracy over tokens and by number of pairs too."""
     found = read(records)
     runs = {cell: [run for _, run in sorted(found.get(cell, {}).items())] for cell in PUBLISHED}

@@ -13,17 +13,20 @@ from pathlib import Path
 
 from catalogue_table import ROOT
 from ladder_table import STEPS
+from variants import is_variant
 
 from rulekeep.article.report import markdown_table
 from rulekeep.explain.record import RECORD, Difference, read_explanation
-from rulekeep.resolving import described
 from rulekeep.store import Record, read_runs
+
+# The ladder starts at other mixers; of them a run is named by its mixer.
+OURS = "sparse_delta"
 
 
 def page(root: Path) -> str:
     """The table, as Markdown: a row a run."""
     explained = [
-        record for record in read_runs(root).records if (root / record["id"] / RECORD).exists()
+        record for record in read_runs(root).records if (root / record.id / RECORD).exists()
     ]
     places = {_place(record) for record in explained}
     head = [places.pop() if len(places) == 1 else "run", "tokens"]
@@ -31,7 +34,7 @@ def page(root: Path) -> str:
     head += ["lost at capture", "in the body", "at read-out"]
     body = []
     for record in explained:
-        path = root / record["id"] / RECORD
+        path = root / record.id / RECORD
         far = read_explanation(path).probes[-1]
         found = (far.places[0].found, far.places[-1].found, far.said)
         lost = (far.lost.capture, far.lost.body, far.lost.readout)
@@ -46,22 +49,17 @@ def _said(one: Difference) -> str:
 
 
 def _place(record: Record) -> str:
-    spec = record["spec"]
-    return f"{spec['task']}, {spec['task_options']['placement']}, seed {spec['seed']}"
+    spec = record.spec
+    return f"{spec.task}, {spec.task_options['placement']}, seed {spec.seed}"
 
 
 def _name(record: Record) -> str:
     """The rung of our memory that it is, or its mixer."""
-    spec = record["spec"]
-    if spec["mixer"] == "sparse_delta":
+    if record.spec.mixer == OURS:
         for number, _, one in STEPS:
-            rung = described(one.spec(task=spec["task"]))[0]
-            if (rung.mixer_options, rung.added_positions) == (
-                spec["mixer_options"],
-                spec["added_positions"],
-            ):
+            if is_variant(record, one):
                 return f"rung {number}"
-    return str(spec["mixer"])
+    return record.spec.mixer
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from beyond_table import OURS, attentions, best_on_dev, complete, read, within
 from exam_table import text_of
 from rule_counts_aside import RATE, RULES, TASK
+from variants import is_of_task
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests
@@ -39,9 +40,9 @@ def page(root: Path = ROOT) -> str:
 
 def cell_of(contest: Contest) -> str:
     """A cell by all that tells it apart, whatever else is run: `recite, early, rules 2`."""
-    run = next(iter(contest.groups[0].runs.values()))
-    placement, rules = (run.difficulty[key] for key in ("placement", "rules"))
-    return f"{contest.task.partition(',')[0]}, {placement}, rules {rules}"
+    spec = next(iter(contest.groups[0].runs.values())).record.spec
+    placement, rules = (spec.task_options[key] for key in ("placement", "rules"))
+    return f"{spec.task}, {placement}, rules {rules}"
 
 
 def at_another_rate(root: Path = ROOT) -> dict[str, tuple[Group, Group]]:
@@ -50,9 +51,8 @@ def at_another_rate(root: Path = ROOT) -> dict[str, tuple[Group, Group]]:
         record
         for folder in (root, ASIDE)
         for record in kept_runs(folder).records
-        if (spec := record["spec"])["mixer"] == OURS
-        and (spec["task"], spec["task_options"]["rules"], spec["learning_rate"])
-        == (TASK, RULES, RATE)
+        if is_of_task(record, TASK, rules=RULES)
+        and (record.spec.mixer, record.spec.learning_rate) == (OURS, RATE)
     ]
     beside = {cell_of(contest): contest for contest, _ in read(root)}
     found = {}

@@ -22,7 +22,7 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.store import read_record
+from rulekeep.store import read_record, results
 
 WAIT_SECONDS = 600
 # The sweep was faster than the draw: another moment is drawn.
@@ -157,8 +157,7 @@ class Soak:
 
 def finished(root: Path) -> dict[str, Path]:
     """The records that are results."""
-    paths = {path.parent.name: path for path in root.glob("*/record.json")}
-    return {name: path for name, path in paths.items() if read_record(path)["status"] == "done"}
+    return {one.id: root / one.id / "record.json" for one in results(root) if one.status == "done"}
 
 
 def timeless_records(root: Path) -> dict[str, Any]:

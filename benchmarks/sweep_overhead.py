@@ -19,7 +19,7 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.store import read_record
+from rulekeep.store import read_runs
 
 CEILING, CEILING_FROM_SECONDS = 0.15, 20.0
 GRID = """
@@ -101,8 +101,8 @@ def measure(seconds: float, runs: int, workers: int) -> dict[str, Any]:
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         wall = time.monotonic() - began
-        records = [read_record(path) for path in folder.glob("runs/*/record.json")]
-    if done.returncode or [record["status"] for record in records] != ["done"] * runs:
+        records = read_runs(folder / "runs").records
+    if done.returncode or [record.status for record in records] != ["done"] * runs:
         sys.exit(f"the sweep failed:\n{done.stderr}")
     ideal = seconds * runs / workers
     return {

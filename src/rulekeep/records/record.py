@@ -41,10 +41,14 @@ class _Frozen(BaseModel):
 
 
 class Part(NamedTuple):
-    """Retention on some of the first uses of rules, and its chance level."""
+    """Retention on some of the first uses of rules, its chance level, and how many uses there are.
+
+    `n` is 0 where a record does not say it.
+    """
 
     retention: float
     chance: float
+    n: float = 0.0
 
 
 class Prediction(NamedTuple):
@@ -377,8 +381,9 @@ def _parts(fields: Mapping[Any, Any]) -> dict[str, dict[str, Part]]:
         kept = found[part] = {}
         for label, one in entries:
             of_part = figures(one)
-            made = Part(of_part.get("retention", math.nan), of_part.get("chance", math.nan))
-            if all(0 <= share <= 1 for share in made):
+            shares = (of_part.get("retention", math.nan), of_part.get("chance", math.nan))
+            if all(0 <= share <= 1 for share in shares):
+                made = Part(*shares, of_part.get("n", 0.0))
                 kept[name(label, "?")] = made
     return found
 
