@@ -12,6 +12,7 @@ import pytest
 from scripts import script
 
 from rulekeep.mixed_recall import PAIRS, steps_of
+from rulekeep.model_training import build, lengths
 from rulekeep.presets import (
     LITERATURE_GRID_STEPS,
     LITERATURE_SEEDS,
@@ -19,7 +20,6 @@ from rulekeep.presets import (
     literature,
 )
 from rulekeep.resolving import resolve
-from rulekeep.run import build, lengths
 from rulekeep.specs import RunSpec
 from rulekeep.store import read_runs, write_record
 

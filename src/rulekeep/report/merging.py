@@ -52,11 +52,13 @@ def joined(first: Record, other: Record) -> Record:
         if all(isinstance(one, dict) for one in by_length):
             costs[name] = {length: cost for one in by_length for length, cost in one.items()}
     asked = set[int]().union(*(lengths(one["spec"].get("test_contexts")) for one in (first, other)))
+    later = [entry for one in (first, other) for entry in one.get("tested_later") or ()]
     return {
         **first,
         "spec": {**first["spec"], "test_contexts": sorted(asked)},
         "costs": costs,
         "evaluations": [*tested.values()],
+        **({"tested_later": later} if later else {}),
         "twins": [*first.get("twins", ()), *[other["id"]] * same],
     }
 

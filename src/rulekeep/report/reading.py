@@ -129,6 +129,7 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
             notes.append(f"run {run.id}: more than one record, {shown} is shown")
             run = before if stands else run
         found[run.id] = run
+    notes += _later(records)
     runs, apart = _by_code(_labelled(list(found.values())))
     order = sorted(
         runs,
@@ -186,6 +187,11 @@ def lengths(value: object) -> set[int]:
     return {one for one in found if one is not None and one > 0}
 
 
+def tested_later(record: Mapping[str, Any]) -> set[int]:
+    """The lengths that `rulekeep test` has added to a record."""
+    return lengths([_mapping(one).get("context") for one in _sequence(record.get("tested_later"))])
+
+
 def asked_of(task: object, options: object) -> Asked:
     """What a record says was asked for; a value that is no option's is left out."""
     found = {
@@ -194,6 +200,16 @@ def asked_of(task: object, options: object) -> Asked:
         if isinstance(key, str) and isinstance(value, (bool, int, float, str, NoneType))
     }
     return Asked(task if isinstance(task, str) else "", tuple(sorted(found.items())))
+
+
+def _later(records: Sequence[object]) -> list[str]:
+    """A line about the lengths that were tested after training."""
+    added = [found for one in records if (found := tested_later(_mapping(one)))]
+    if not added:
+        return []
+    said = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
+    count = f"{len(added)} run{'s' * (len(added) > 1)}"
+    return [f"{count}: tested at {said} tokens after training, by rulekeep test"]
 
 
 def _repeated(runs: Sequence[Run]) -> list[str]:
@@ -267,7 +283,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         context=context,
         seed=seed,
         rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
-        test_contexts=tuple(sorted(lengths(spec.get("test_contexts")))),
+        test_contexts=tuple(sorted(lengths(spec.get("test_contexts")) | tested_later(record))),
         history=tuple(_figures(row) for row in _sequence(record.get("history"))),
         evaluations=_evaluations(record.get("evaluations"), identity, notes),
         costs=_figures(costs),

@@ -30,7 +30,6 @@ class ArticleCell(Spec):
     """
 
     kind: ClassVar[str] = "article"
-    runner: ClassVar[str] = "rulekeep.article.cell:run_cell"
     code: ClassVar[tuple[str, ...]] = ("rulekeep.article.cell",)
 
     context: int

@@ -12,7 +12,6 @@ class PredictorSpec(Spec):
     """An outside model scored on a task, as it is: nothing is trained."""
 
     kind: ClassVar[str] = "predictor"
-    runner: ClassVar[str] = "rulekeep.predicting:run"
 
     predictor: str = Field(description="file.py:Class or module:Class.")
     task: str = "recite"

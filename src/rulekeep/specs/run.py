@@ -39,8 +39,6 @@ class RunSpec(Spec):
     """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
     kind: ClassVar[str] = "run"
-    # What makes the run, by name: only the process that does loads torch.
-    runner: ClassVar[str] = "rulekeep.run:run"
 
     task: str = Field(
         default="recite", description="A task of the catalogue, file.py:Class or module:Class."
