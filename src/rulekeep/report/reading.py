@@ -81,6 +81,8 @@ class Run:
     seed: int
     rate: float | None
     test_contexts: tuple[int, ...]
+    # Of the tested lengths, those that `rulekeep test` has added.
+    tested_later: frozenset[int]
     history: tuple[Mapping[str, float], ...]
     evaluations: tuple[Evaluation, ...]
     costs: Mapping[str, float]
@@ -284,6 +286,7 @@ def _run(record: object, place: int, notes: list[str]) -> Run | None:
         seed=seed,
         rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
         test_contexts=tuple(sorted(lengths(spec.get("test_contexts")) | tested_later(record))),
+        tested_later=frozenset(tested_later(record)),
         history=tuple(_figures(row) for row in _sequence(record.get("history"))),
         evaluations=_evaluations(record.get("evaluations"), identity, notes),
         costs=_figures(costs),

@@ -87,7 +87,7 @@ def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dic
     for context in job.contexts:
         examples = job.examples or test_examples(spec, context)
         row = _row(record, "test", context)
-        if row is not None and row["n"] >= examples:
+        if row is not None and (row.get("n") or 0) >= examples:
             notes.append(f"{context} tokens: tested already, with {row['n']} examples")
         else:
             wanted[context] = examples
