@@ -76,9 +76,8 @@ def optimizer_of(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
 def lengths(spec: RunSpec, shortest: int) -> Iterator[int]:
     """The length of each training batch, in order: log-uniform up to the longest, or fixed.
 
-    The longest is the context, after a first share of the steps, `length_growth`, in which it
-    grows from the shortest, by equal factors: what needs two steps to be found is found sooner
-    where there is less to look through.
+    The longest is the context. Over a first share of the steps, `length_growth`, it grows from the
+    shortest, by equal factors: a rule is found sooner in a short text, and then kept in a long one.
     """
     stream = np.random.default_rng(named_seed("training lengths", spec.seed))
     low = min(max(_SHORTEST_LENGTH, shortest), spec.context)

@@ -8,7 +8,7 @@ from rulekeep.commands.done_run import done_run, given_contexts
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished, LocalExecutor
 from rulekeep.retest import job as jobs
-from rulekeep.retest.job import Job, Outcome
+from rulekeep.retest.job import Job, Outcome, no_weights
 from rulekeep.specs import UsageError
 
 _MOST = 10**7
@@ -28,13 +28,16 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     examples
         Test examples at each length; as many as the run's own tests have if left out.
     """
-    folder, _, _ = done_run(run)
+    folder, record, _ = done_run(run)
     job = Job(
         folder=str(folder.path.absolute()),
         contexts=given_contexts(contexts),
         examples=None if examples is None else _examples(examples),
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
+    standing = {row["context"] for row in record["evaluations"] if row["split"] == "test"}
+    if not folder.weights.exists() and not standing.issuperset(job.contexts):
+        raise UsageError(no_weights(folder.path))
     outcome = _carried_out(job)
     if isinstance(outcome, str):
         say(f"rulekeep: {outcome}")
@@ -43,9 +46,7 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
         raise UsageError(outcome.refused)
     for note in outcome.notes:
         say(note)
-    record = folder.load()
-    assert record is not None, "it was there before"
-    print(scores_table([record]))
+    print(scores_table([folder.load() or record]))
     print(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
     print(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
     return 0
@@ -68,5 +69,5 @@ def _carried_out(job: Job) -> Outcome | str:
                 return f"{event.failure.status}: {event.failure.reason}"
             outcome: Outcome = event.result
             return outcome
-        say(f"length {event.steps} of up to {len(job.contexts)}")
+        say(f"testing: length {event.steps} of at most {len(job.contexts)}")
     raise AssertionError("a job ends")

@@ -1,6 +1,7 @@
 """What a process is handed to test a run later, and what it hands back. No torch at its top."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.specs import UsageError
@@ -24,6 +25,19 @@ class Outcome(NamedTuple):
     refused: str | None
     tested: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def no_weights(folder: Path) -> str:
+    """That a run has no weights, and what to do."""
+    return f"{folder}: no weights were kept; {trained_anew(folder)}"
+
+
+def trained_anew(folder: Path) -> str:
+    """How a run gets weights."""
+    return (
+        f"let rulekeep explain {folder} train it again and keep them, or delete the folder and "
+        "make the run again"
+    )
 
 
 def retest(job: Job, progress: Callable[[int], None]) -> Outcome:

@@ -14,7 +14,7 @@ from rulekeep import costs
 from rulekeep.model import LanguageModel
 from rulekeep.model_figures import decoding, is_defined, is_validated, row_of, test_examples
 from rulekeep.resolving import Resolved
-from rulekeep.retest.job import Job, Outcome
+from rulekeep.retest.job import Job, Outcome, no_weights, trained_anew
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.store import BusyError, CorruptRecordError, Record, RunFolder, write_record
 from rulekeep.trained import Differences, Trained, kept_model, resolve_done
@@ -101,7 +101,7 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
         raise UsageError(no_weights(folder.path)) from None
     except WeightsError as error:
         raise UsageError(
-            f"{folder.path}: {error}; delete the file, and {_again(folder.path)}"
+            f"{folder.path}: {error}; delete the file, and {trained_anew(folder.path)}"
         ) from None
     for name, (before, now) in made.differences.items():
         far = before is None or now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before)
@@ -112,18 +112,6 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
                 "record, or make the run again"
             )
     return made
-
-
-def no_weights(folder: Path) -> str:
-    """That a run has no weights, and what to do."""
-    return f"{folder}: no weights were kept; {_again(folder)}"
-
-
-def _again(folder: Path) -> str:
-    return (
-        f"let rulekeep explain {folder} train it again and keep them, or delete the folder and "
-        "make the run again"
-    )
 
 
 def _rows(
