@@ -1,10 +1,10 @@
 """A KV cache compressed once a text is read: what the scripts of it share; itself no script.
 
 The runs are committed ones of `recite`, at the rate that dev chose: attention with rotary positions
-(results/exam) and with eight taps and earliness (results/attention-controls). Each is trained
-again, which has to give its record to the bit, and reads a text; then the cache of each layer is
-compressed, once, and the request and the answer go on from what it has become. So it is where a
-cache is compressed before it is known what is asked next.
+(results/exam) and with eight taps and earliness (results/attention-controls). A model comes
+from its kept weights or is trained again, and must give the figures of its record to the bit. It
+reads a text; then the cache of each layer is compressed, once. The request and the answer go on
+from what is left: the cache is compressed before it is known what is asked.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from variants import is_of_task, is_variant
 from rulekeep import costs
 from rulekeep.article.report import markdown_table
 from rulekeep.evaluation import ModelPredictor, evaluate_samples
-from rulekeep.explain.remade import remade
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.resolving import resolve
@@ -39,6 +38,7 @@ from rulekeep.specs import RunSpec, contestants
 from rulekeep.store import Record, RunFolder, read_runs, write_bytes
 from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
+from rulekeep.trained import trained_model
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNS = ("attention-controls", "exam")
@@ -156,14 +156,14 @@ def measure(
 ) -> str:
     """One run's rows, into its file of `root`; returns a line to say."""
     warnings.simplefilter("ignore", FewCombinationsWarning)
-    folder = WORK / record.id
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(WORK / record.id)
+    folder.path.mkdir(parents=True, exist_ok=True)
     asked = record.spec.parsed()
     assert isinstance(asked, RunSpec), record.id
     resolved = resolve(asked)
     costs.prepare_process(1)
-    made = remade(RunFolder(folder), record, resolved, lambda _: None)
-    # Comments of a script count in the digest of its code: what counts here is the bits.
+    made = trained_model(folder, record, resolved, lambda _: None)
+    # What counts here is the bits, not the text of the code.
     if made.differences:
         return f"{record.id}: not measured, since it came out otherwise: {made.differences}"
     spec = resolved.spec

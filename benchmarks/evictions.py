@@ -23,7 +23,7 @@ those in the cache. The taps' own state, the last seven tokens of a layer, is no
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -33,6 +33,7 @@ from caches import EXAMPLES, Compressing, Compression, Reading, Scores
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from rulekeep.mixers.attention import Attention
 from rulekeep.model import ModelState
@@ -124,6 +125,23 @@ def cut(cache: Any, places: Tensor, mixer: Attention, sinks: int = 0) -> Any:
     return cache._replace(keys=keys, values=values)
 
 
+class Watching(TorchFunctionMode):
+    """Sees what every attention inside the `with` block attends to, layer by layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[dict[str, Tensor]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Looks at the queries and keys of an attention, and passes every call on."""
+        if func is F.scaled_dot_product_attention:
+            queries, keys, *_ = args
+            self.found.append(attended(queries, keys))
+        return func(*args, **(kwargs or {}))
+
+
 class Evicting(Compressing):
     """A model whose caches are cut once the text is read."""
 
@@ -139,23 +157,9 @@ class Evicting(Compressing):
 
     def read(self, text: Tensor) -> tuple[ModelState, list[dict[str, Tensor]]]:
         """The state after the text, and what each layer attended to."""
-        found: list[dict[str, Tensor]] = []
-
-        def watch(mixer: Attention) -> None:
-            def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-                found.append(attended(queries, keys))
-                return type(mixer)._attend(mixer, queries, keys, values)
-
-            mixer._attend = attend  # type: ignore[method-assign]
-
-        for mixer in self._mixers():
-            watch(mixer)
-        try:
+        with Watching() as watching:
             _, state = self.model.advance(text)
-        finally:
-            for mixer in self._mixers():
-                del mixer._attend
-        return state, found
+        return state, watching.found
 
     def _mixers(self) -> list[Attention]:
         return [block.mixer for block in self.model.blocks]  # type: ignore[misc]

@@ -28,6 +28,7 @@ from matplotlib.lines import Line2D
 from variants import is_variant
 
 from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
+from rulekeep.model_training import lengths
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import (
     LITERATURE,
@@ -36,7 +37,6 @@ from rulekeep.presets import (
     LITERATURE_TASK,
     literature,
 )
-from rulekeep.run import lengths
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.store import Kept, Record, read_runs, write_bytes, write_text
 

@@ -396,42 +396,42 @@ MUTATIONS = [
     ),
     Mutation(
         "run: it trains on the test split",
-        "run.py",
+        "model_training.py",
         'task.sample("train", length',
         'task.sample("test", length',
         DRAWS,
     ),
     Mutation(
         "run: every batch is the first of its length",
-        "run.py",
+        "model_training.py",
         "            start = number * spec.batch_size\n",
         "            start = 0\n",
         DRAWS,
     ),
     Mutation(
         "run: every seed trains on the same examples",
-        "run.py",
+        "model_training.py",
         "spec.batch_size, seed=spec.seed, start=start)",
         "spec.batch_size, seed=0, start=start)",
         DRAWS,
     ),
     Mutation(
         "run: the examples of long tests are those of short ones",
-        "run.py",
+        "model_figures.py",
         "spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples",
         "spec.long_test_examples if context <= LONG_CONTEXT else spec.test_examples",
         DRAWS,
     ),
     Mutation(
         "run: biases, norms and embeddings decay too",
-        "run.py",
+        "model_training.py",
         ', "weight_decay": 0.0}',
         "}",
         DECAY,
     ),
     Mutation(
         "run: all decays but the weights of linear layers",
-        "run.py",
+        "model_training.py",
         "p for p in parameters if id(p) in decaying]},\n"
         '        {"params": [p for p in parameters if id(p) not in decaying]',
         "p for p in parameters if id(p) not in decaying]},\n"
@@ -440,9 +440,9 @@ MUTATIONS = [
     ),
     Mutation(
         "run: the state is weighed after 64 tokens, whatever the context",
-        "run.py",
-        "costs.decoding(model, tokens)",
-        "costs.decoding(model, tokens[:, :64])",
+        "model_figures.py",
+        "costs.decoding(model, _one_text(resolved, context))",
+        "costs.decoding(model, _one_text(resolved, context)[:, :64])",
         STATE,
     ),
     Mutation(

@@ -47,7 +47,7 @@ MIXER = """
 import rulekeep.run
 from rulekeep.mixers.gru import GRU as Kept
 
-rulekeep.run._CHECKPOINT_SECONDS = 0.0
+rulekeep.run.CHECKPOINT_SECONDS = 0.0
 """
 
 

@@ -16,7 +16,7 @@ from article_runs import (
     rulekeep,
 )
 
-from rulekeep.article import experiment
+from rulekeep import article_runs as experiment
 from rulekeep.article.cell import CHANCE
 from rulekeep.specs import ArticleCell
 from rulekeep.store import read_record, write_record

@@ -288,6 +288,18 @@ BAD = [
     ("report no_records --speed $'\\0'", r"\x00", "name the speed.json"),
     ("list all", "all", "choose from article, recite"),
     ("list module.py", "module.py", "name its class, as in module.py:M"),
+    # test.
+    ("test", "RUN", "requires an argument"),
+    ("test whole/made-up", "--contexts", "requires an argument"),
+    ("test nowhere --contexts 64", "nowhere", "name that of a run, RUNS/ID"),
+    ("test $'\\0' --contexts 64", r"\x00", "name that of a run, RUNS/ID"),
+    ("test broken/a --contexts 64", "broken/a", "name the folder of a run that is done"),
+    ("test whole/made-up --contexts 64,64", "64", "name each once"),
+    ("test whole/made-up --contexts ''", "''", "whole number"),
+    (f"test whole/made-up --contexts {HUGE}", HUGE, "must be from 1"),
+    ("test whole/made-up --contexts 64 --examples x", "x", "whole number"),
+    ("test whole/made-up --contexts 64 --examples 0", "0", "must be from 1"),
+    ("test whole/made-up --contexts 128", "no weights were kept", "let rulekeep explain"),
     # explain.
     ("explain", "RUN", "requires an argument"),
     ("explain nowhere", "nowhere", "name that of a run, RUNS/ID"),

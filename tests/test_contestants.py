@@ -12,6 +12,7 @@ from rulekeep.commands.run_options import named_options
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
 from rulekeep.costs import state_bytes
 from rulekeep.mixers import MIXERS
+from rulekeep.model_training import build
 from rulekeep.presets import (
     BEYOND,
     CATALOGUE,
@@ -28,7 +29,6 @@ from rulekeep.presets import (
     exam_quick,
 )
 from rulekeep.resolving import options_of, own_options_first, resolve
-from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
 from rulekeep.store import Record, read_runs
 

@@ -319,7 +319,7 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
 def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    top = "import rulekeep.run\nrulekeep.run._CHECKPOINT_SECONDS = -1.0\n"
+    top = "import rulekeep.run\nrulekeep.run.CHECKPOINT_SECONDS = -1.0\n"
     clear = "if step == 8:\n    disk.joinpath('filler').unlink()\n"
     spec = filling(tmp_path, "fills", small_disk, clear, top)
     (record,) = made([spec], small_disk / "runs")

@@ -13,6 +13,7 @@ from report_records import Values, typed
 from scripts import script
 
 from rulekeep.mixed_recall import PAIRS, steps_of
+from rulekeep.model_training import build, lengths
 from rulekeep.presets import (
     LITERATURE_GRID_STEPS,
     LITERATURE_SEEDS,
@@ -20,7 +21,6 @@ from rulekeep.presets import (
     literature,
 )
 from rulekeep.resolving import resolve
-from rulekeep.run import build, lengths
 from rulekeep.specs import RunSpec
 from rulekeep.store import Record, read_runs, write_record
 

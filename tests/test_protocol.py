@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from rulekeep import run as running
+from rulekeep.model_training import build, lengths, optimizer_of
 from rulekeep.resolving import resolve
 from rulekeep.store import Record, RunFolder
 from rulekeep.tasks import Recite
@@ -21,7 +22,7 @@ def made(folder: Path, **changes: Any) -> Record:
 
 
 def drawn(count: int, shortest: int = 40, **changes: Any) -> np.ndarray:
-    return np.array(list(islice(running.lengths(tiny.tiny(**changes), shortest), count)))
+    return np.array(list(islice(lengths(tiny.tiny(**changes), shortest), count)))
 
 
 def test_lengths_are_log_uniform_from_64_to_the_context() -> None:
@@ -59,13 +60,10 @@ def test_lengths_are_the_same_for_every_mechanism_and_differ_by_seed() -> None:
 def test_a_run_is_solved_at_the_first_look_that_reaches_it_and_stops_only_if_asked(
     stop: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    look, exact = running._look, iter([0.0, 0.99, 0.995, 0.2, 1.0])
-
-    def looked(model: Any, resolved: Any, split: Any, context: int, examples: int) -> Any:
-        found = look(model, resolved, split, context, examples)
-        return found | {"exact": next(exact, 0.0)}
-
-    monkeypatch.setattr(running, "_look", looked)
+    validate, exact = running.validate, iter([0.0, 0.99, 0.995, 0.2, 1.0])
+    monkeypatch.setattr(
+        running, "validate", lambda *given: validate(*given) | {"exact": next(exact)}
+    )
     record = made(tmp_path, stop_when_solved=stop)
     # Looks at steps 1, 4, 8 and 12; the last exact of them is no longer reached.
     assert record["costs"]["steps_to_solve"] == 8
@@ -102,9 +100,9 @@ def test_a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its
         tmp_path, **changes, test_contexts=[64, 1028, 1029], dev_examples=3, test_examples=5,
         long_test_examples=2,
     )  # fmt: skip
-    lengths = [int(length) for length in drawn(12, **changes)]
-    assert len(set(lengths)) > 5
-    trained = [("train", length, 4, 3, 4 * i) for i, length in enumerate(lengths)]
+    drawn_lengths = [int(length) for length in drawn(12, **changes)]
+    assert len(set(drawn_lengths)) > 5
+    trained = [("train", length, 4, 3, 4 * i) for i, length in enumerate(drawn_lengths)]
     look = ("dev", 96, 3, 3, 0)
     tests = [("test", 64, 5, 3, 0), ("test", 1028, 5, 3, 0), ("test", 1029, 2, 3, 0)]
     # Looks at steps 1, 4, 8 and 12. What is measured last, operations and decoding, is of one
@@ -117,9 +115,9 @@ def test_a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its
 
 
 def test_linear_layers_decay_and_nothing_else_does() -> None:
-    model = running.build(resolve(tiny.tiny(mixer="attention", added_positions="learned")))
+    model = build(resolve(tiny.tiny(mixer="attention", added_positions="learned")))
     spec = tiny.tiny(weight_decay=0.3, learning_rate=0.02).training
-    decaying, others = running._adamw(model, spec).param_groups
+    decaying, others = optimizer_of(model, spec).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert [(group["weight_decay"], group["lr"]) for group in (decaying, others)] == [
         (0.3, 0.02), (0.0, 0.02),
@@ -135,8 +133,8 @@ def test_linear_layers_decay_and_nothing_else_does() -> None:
         "blocks.0.norm_mixed.bias", "blocks.0.expand.bias", "blocks.0.contract.bias",
     }  # fmt: skip
     # A mixer's own, other than its linear layers, start and stay as it says.
-    model = running.build(resolve(tiny.tiny(mixer="gru")))
-    decaying, others = running._adamw(model, spec).param_groups
+    model = build(resolve(tiny.tiny(mixer="gru")))
+    decaying, others = optimizer_of(model, spec).param_groups
     own = {id(parameter) for parameter in model.blocks[0].mixer.parameters()}
     assert own
     assert own <= {id(parameter) for parameter in others["params"]}

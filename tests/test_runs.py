@@ -107,12 +107,12 @@ def test_the_same_bits_after_an_interruption(
     number: int,
     step: int,
 ) -> None:
-    monkeypatch.setattr(running, "_CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(StoppedError):
         here(SPECS[number], tmp_path, stop_after=step)
     assert (tmp_path / "checkpoint").exists() == (step > 1)
     steps = []
-    monkeypatch.setattr(running, "_history_row", spy(running._history_row, steps))
+    monkeypatch.setattr(running, "history_row", spy(running.history_row, steps))
     assert here(SPECS[number], tmp_path) == expected[number]
     # It went on, and did not begin anew.
     assert min(steps) >= step

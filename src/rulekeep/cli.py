@@ -28,6 +28,7 @@ from rulekeep.commands.console import (
 from rulekeep.commands.explain import explain
 from rulekeep.commands.mixers import check
 from rulekeep.commands.records import list_, report, verify
+from rulekeep.commands.retest import retest
 from rulekeep.commands.runs import resume, run, sweep
 from rulekeep.commands.speed import speed
 from rulekeep.commands.tasks import certify, check_task, data, show
@@ -47,6 +48,7 @@ for command in (
 ):  # fmt: skip
     app.command(command)
 app.command(list_, name="list")
+app.command(retest, name="test")
 
 
 def main() -> NoReturn:

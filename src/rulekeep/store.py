@@ -11,6 +11,7 @@ A folder of runs holds a folder for each, named by its id:
                checkpoint      where it can go on
                log.txt         the traceback of its last failure
                record.json     what came of it
+               weights.safetensors    the trained model's, unless it was told to keep none
 """
 
 import errno
@@ -64,12 +65,14 @@ class Kept(NamedTuple):
 class RunFolder:
     """What stands on disk of one run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keeps_weights: bool = True) -> None:
         self.path = path
         self.id = path.name
+        self.keeps_weights = keeps_weights
         self.plan, self.record = path / "plan.json", path / "record.json"
         self.checkpoint, self.log = path / "checkpoint", path / "log.txt"
         self.attempts, self.environment = path / "attempts", path / "environment.json"
+        self.weights = path / "weights.safetensors"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -11,7 +11,6 @@ held by the process that runs it, so each run happens once.
 
 import errno
 import hashlib
-import importlib
 import os
 import shlex
 import time
@@ -233,16 +232,19 @@ def execute(
     executor: Executor,
     time_limit: float | None = None,
     tracked: str = "none",
+    *,
+    keep_weights: bool = True,
 ) -> Iterator[Event]:
     """Runs the jobs of a plan and yields what happens; each leaves its record on disk.
 
-    `tracked` names the tracker that hears of each run as it goes.
+    `tracked` names the tracker that hears of each run as it goes. A run that trains a model
+    leaves its weights beside its record, unless `keep_weights` is false.
     A job that another driver is running is waited for, and run here if it is left undone.
     """
     jobs = list(planned.jobs)
     while jobs:
         busy: list[Job] = []
-        for event in executor.run(_Task(tracked), jobs, time_limit):
+        for event in executor.run(_Task(tracked, keep_weights), jobs, time_limit):
             job = jobs[event.job]
             match event:
                 case Advanced(_, steps):
@@ -279,11 +281,11 @@ def check_folder(root: Path) -> None:
 class _Task:
     """What a worker runs; a class, so that it can be sent to other processes by name."""
 
-    def __init__(self, tracker: str) -> None:
-        self.tracker = tracker
+    def __init__(self, tracker: str, keep_weights: bool) -> None:
+        self.tracker, self.keep_weights = tracker, keep_weights
 
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
-        folder = RunFolder(Path(job.root) / job.id)
+        folder = RunFolder(Path(job.root) / job.id, keeps_weights=self.keep_weights)
         # For the user too: one line, without the place in our code.
         warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
         try:
@@ -315,24 +317,36 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
         raise RuntimeError(f"{_other_versions(found, resolved)}: give the command that planned it")
     # Here and not where it is planned: what hangs or crashes takes no more than its own run.
     screen(spec)
-    module, _, function = spec.runner.partition(":")
+    # Here, since only the process that makes a run loads what makes it.
+    from rulekeep.runners import runner_of
+
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:
         with watched(spec):
-            made = getattr(importlib.import_module(module), function)(
-                spec, folder, progress, follow.log
-            )
+            made = runner_of(spec)(spec, folder, progress, follow.log)
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
     follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
     head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
-    write_record(folder.record, {**head, **made, "notes": notes, "attempt": attempt})
+    _write_result(folder, {**head, **made, "notes": notes, "attempt": attempt})
     for left in (folder.checkpoint, folder.log, folder.environment):
         left.unlink(missing_ok=True)
     return "done"
+
+
+def _write_result(folder: RunFolder, values: Values) -> None:
+    """Writes a record; where the disk has no room for both, the weights make way."""
+    try:
+        write_record(folder.record, values)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not folder.weights.exists():
+            raise
+        folder.weights.unlink()
+        note = f"its weights were not kept: {error.strerror}"
+        write_record(folder.record, {**values, "weights": None, "notes": [*values["notes"], note]})
 
 
 def _environment(spec: AnySpec) -> Values:

@@ -30,8 +30,10 @@ class DivergedError(RuntimeError):
     """A loss or a gradient is not finite: which, at what step, and the last finite loss."""
 
     def __init__(self, what: str, step: int, last_finite_loss: float | None) -> None:
-        last = "none was finite" if last_finite_loss is None else f"{last_finite_loss:.4g}"
-        super().__init__(f"{what} not finite at step {step}; last finite loss: {last}")
+        last = "no loss was finite before"
+        if last_finite_loss is not None:
+            last = f"last finite loss: {last_finite_loss:.4g}"
+        super().__init__(f"{what} not finite at step {step}; {last}")
         self.step, self.last_finite_loss = step, last_finite_loss
 
 

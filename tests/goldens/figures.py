@@ -85,14 +85,8 @@ def first_steps(spec: RunSpec, steps: int) -> tuple[list[float], dict[str, Any]]
     """Training losses of the first steps, and one evaluation after them: the code of a run."""
     resolved = resolve(spec)
     spec = resolved.spec
-    model = running.build(resolved)
-    taken = islice(
-        train(
-            model, running._loss(model, spec), running._batches(resolved, None), spec.training,
-            optimizer=running._adamw(model, spec.training),
-        ),
-        steps,
-    )  # fmt: skip
+    model = build(resolved)
+    taken = islice(train_model(resolved, model), steps)
     losses = [step.loss for step in taken]
     row = evaluation.evaluate_samples(
         evaluation.ModelPredictor(model), resolved.task, "dev", spec.context, EXAMPLES, spec.seed
@@ -109,12 +103,12 @@ def article_history(cell: ArticleCell) -> list[dict[str, Any]]:
 
 def version_of(kind: type[Any]) -> int:
     """The version of a task or a mixer."""
-    return int(getattr(kind, "version", 1))
+    return int(kind.version)
 
 
 def protocol() -> int:
     """The version of the protocol: how variants are trained, tuned and tested."""
-    return int(getattr(specs, "PROTOCOL", 1))
+    return RunSpec.version
 
 
 # Figures.

@@ -9,8 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rulekeep import sweep
-from rulekeep.article import experiment
+from rulekeep import article_runs, sweep
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, integers, run_folder, worker_count
@@ -96,7 +95,7 @@ def article(
     for cell in {cell.model: cell for cell in cells if cell.challenger}.values():
         article_mixer(cell)
     folder = run_folder("article", out)
-    experiment.open_folder(folder)
+    article_runs.open_folder(folder)
     executor.prepare()
     records: list[Record] = []
     try:
@@ -114,7 +113,7 @@ def _run(
     cells: Sequence[ArticleCell], folder: Path, executor: LocalExecutor, records: list[Record]
 ) -> int:
     """Runs what is not finished yet, adding to `records` as it comes, and reports."""
-    planned = experiment.plan(cells, folder)
+    planned = article_runs.plan(cells, folder)
     records += planned.finished
     for note in planned.notes:
         say(note)
@@ -125,12 +124,12 @@ def _run(
     for job, record in shown(sweep.execute(planned, executor), planned.jobs):
         records.append(record)
         if not record.is_result:
-            log = folder / experiment.RUNS / job.id / "log.txt"
+            log = folder / article_runs.RUNS / job.id / "log.txt"
             where = f" (see {log})" if log.exists() else ""
             failures.append(f"{job.label}: {record.status}: {record.reason}{where}")
     finished = [record for record in records if record.is_result]
     if finished:
-        rows = experiment.in_order(cells, finished)
+        rows = article_runs.in_order(cells, finished)
         made = f"{len(rows) - len(planned.finished)} cells in {time.monotonic() - started:.0f} s"
         failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
@@ -152,5 +151,5 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
     print(f"plot:    {folder / 'overview.png'} (and .svg)")
     print(f"report:  {folder / 'report.md'}")
     print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")
-    print(f"runs:    {folder / experiment.RUNS}, a folder for rulekeep report")
+    print(f"runs:    {folder / article_runs.RUNS}, a folder for rulekeep report")
     return failures

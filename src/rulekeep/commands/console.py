@@ -1,6 +1,9 @@
 """What every command says, and how it ends."""
 
 import sys
+from collections.abc import Iterable
+
+from rulekeep.store import Record
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
@@ -20,3 +23,23 @@ def say(line: str) -> None:
 def score_text(score: float | None) -> str:
     """A score as a table has it; none where nothing was asked that it counts."""
     return "–" if score is None else f"{score:.3f}"
+
+
+def scores_table(records: Iterable[Record]) -> str:
+    """What runs score on the test split, a line a length."""
+    lines = []
+    for record in records:
+        if record.status == "diverged":
+            lines.append(f"diverged: {record.reason}")
+        if record.tests():
+            lines.append("test context  retention  chance  exact  token accuracy  val loss")
+        for row in record.tests():
+            found = row.figures
+            loss = f"{found['val_loss']:.4f}" if "val_loss" in found else "–"
+            lines.append(
+                f"{row.context:>12}  {score_text(found.get('retention')):>9}  "
+                f"{score_text(row.chance.get('retention')):>6}  "
+                f"{score_text(found.get('exact')):>5}  "
+                f"{score_text(found.get('token_accuracy')):>14}  {loss:>8}"
+            )
+    return "\n".join(lines)

@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rulekeep.commands.console import EXIT_FAILED, say
-from rulekeep.commands.options import distinct_integers, integer, seed_number
+from rulekeep.commands.done_run import done_run, given_contexts
+from rulekeep.commands.options import integer, seed_number
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
 from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.record import RECORD, read_explanation
-from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
-from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders
+from rulekeep.specs import RunSpec, UsageError
+from rulekeep.store import Record
 
 _LONG_CONTEXT = 1028
 _FEWEST, _MOST = 40, 10**6
@@ -31,7 +32,7 @@ def explain(
 ) -> int:
     """Say where a run loses its rules: never written, lost in the body, or not read out.
 
-    The model is trained again, as the run was, unless its weights were kept by an earlier call.
+    The model is that of the run's kept weights; where there are none, it is trained again.
 
     Parameters
     ----------
@@ -45,9 +46,7 @@ def explain(
     seed
         The probes' training examples are drawn from it.
     """
-    folder = _run_folder(run)
-    record = _record(folder, run)
-    spec = _spec(record, run)
+    folder, record, spec = done_run(run)
     job = Job(
         folder=str(folder.path.absolute()),
         contexts=_contexts(contexts, spec),
@@ -70,80 +69,11 @@ def explain(
     return 0
 
 
-def _run_folder(named: str) -> RunFolder:
-    path = Path(named)
-    if not named.strip() or "\0" in named or not path.is_dir():
-        raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
-    # A run is known by its folder's name, which `.`, `..` and a link to it have not.
-    if path.name in ("", "..") or path.is_symlink():
-        path = path.resolve()
-    if (path / "record.json").exists():
-        return RunFolder(path)
-    inside = [run for run in run_folders(path) if run.record.exists()]
-    if not inside:
-        raise UsageError(
-            f"{named}: has no record.json; name the folder of a run that is done, RUNS/ID"
-        )
-    # What failed before it was mended does not stand in the way of what came after.
-    inside = [run for run in inside if _is_done(run)] or inside
-    if len(inside) > 1:
-        raise UsageError(
-            f"{named}: has {len(inside)} runs; name one of them, as in {inside[0].path}"
-        )
-    return inside[0]
-
-
-def _is_done(folder: RunFolder) -> bool:
-    try:
-        record = folder.load()
-    except (CorruptRecordError, OSError):
-        return False
-    return record is not None and record.status == "done"
-
-
-def _record(folder: RunFolder, named: str) -> Record:
-    try:
-        record = folder.load()
-    except (CorruptRecordError, OSError) as error:
-        raise UsageError(
-            f"{named}: {error}; make the run again: rulekeep resume {folder.path.parent}"
-        ) from None
-    assert record is not None, "there is one"
-    if record.status != "done":
-        raise UsageError(
-            f"{named}: the run is {record.status}, so there is no trained model; name one that "
-            "is done"
-        )
-    return record
-
-
-def _spec(record: Record, named: str) -> RunSpec:
-    spec = record.spec.parsed()
-    if isinstance(spec, PredictorSpec):
-        raise UsageError(
-            f"{named}: scored an outside model, whose state is its own affair; name a run of "
-            "a mixer"
-        )
-    if isinstance(spec, ArticleCell):
-        raise UsageError(
-            f"{named}: is a cell of rulekeep article, whose models are no mixers; name a run of "
-            "rulekeep run or sweep"
-        )
-    assert isinstance(spec, RunSpec), spec
-    if not record.history:
-        raise UsageError(f"{named}: its record has no history to hold a model against")
-    return spec
-
-
 def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
     if text is None:
         longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
         return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
-    found = distinct_integers("contexts", text)
-    for context in found:
-        if not 1 <= context <= 2**24:
-            raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
-    return tuple(sorted(found))
+    return given_contexts(text)
 
 
 def _examples(text: str) -> int:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep import sweep as sweeps
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, score_text
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
@@ -30,7 +30,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import Record, RunFolder, results
+from rulekeep.store import RunFolder, results
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
@@ -48,6 +48,7 @@ def run(
     out: str | None = None,
     time_limit: str | None = None,
     tracker: str = "none",
+    no_weights: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Train and test one mixer on one task, or score an outside model, and keep the record.
 
@@ -65,6 +66,8 @@ def run(
         Seconds after which the run is stopped.
     tracker
         none, tensorboard, wandb or trackio.
+    no_weights
+        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     values = spec_values(file, {} if flags is None else flags.model_dump(exclude_none=True))
     kind: type[RunSpec] | type[PredictorSpec] = RunSpec
@@ -73,7 +76,10 @@ def run(
         values["predictor"] = predictor
     spec = kind.parse_json(values)
     limit = _checked(time_limit, tracker)
-    return _carry_out(lambda _: [spec], run_folder("run", out), LocalExecutor(1), limit, tracker)
+    return _carry_out(
+        lambda _: [spec], run_folder("run", out), LocalExecutor(1), limit, tracker,
+        keep_weights=not no_weights,
+    )  # fmt: skip
 
 
 def sweep(
@@ -89,6 +95,7 @@ def sweep(
     resources: str | None = None,
     time_limit: str | None = None,
     tracker: str = "none",
+    no_weights: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Make every run of a grid that is not made yet.
 
@@ -118,6 +125,8 @@ def sweep(
         Seconds after which a run is stopped.
     tracker
         none, tensorboard, wandb or trackio.
+    no_weights
+        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     chosen = _executor(executor, workers, scheduler, resources)
     make, chooses = _maker(what, mixers)
@@ -127,7 +136,9 @@ def sweep(
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
     command = sweeps.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
-    return _carry_out(make, root, chosen, limit, tracker, command, chooses=chooses)
+    return _carry_out(
+        make, root, chosen, limit, tracker, command, chooses=chooses, keep_weights=not no_weights
+    )
 
 
 def resume(
@@ -140,6 +151,7 @@ def resume(
     resources: str | None = None,
     time_limit: str | None = None,
     tracker: str = "none",
+    no_weights: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Go on with what was planned in a folder: runs that are missing or have failed.
 
@@ -159,10 +171,13 @@ def resume(
         Seconds after which a run is stopped.
     tracker
         none, tensorboard, wandb or trackio.
+    no_weights
+        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     chosen = _executor(executor, workers, scheduler, resources)
     limit = _checked(time_limit, tracker)
-    return _carry_out(None, run_folder("", folder, "FOLDER"), chosen, limit, tracker)
+    root = run_folder("", folder, "FOLDER")
+    return _carry_out(None, root, chosen, limit, tracker, keep_weights=not no_weights)
 
 
 def _checked(time_limit: str | None, tracker: str) -> float | None:
@@ -182,6 +197,7 @@ def _carry_out(
     command: sweeps.Command | None = None,
     *,
     chooses: bool = False,
+    keep_weights: bool = True,
 ) -> int:
     """Makes the runs; what is chosen by records is asked for by the command, until it adds none."""
     executor.prepare()
@@ -205,7 +221,9 @@ def _carry_out(
             for note in planned.notes:
                 say(note)
             jobs = [job for job in planned.jobs if job.id not in records]
-            events = sweeps.execute(planned._replace(jobs=jobs), executor, limit, tracker)
+            events = sweeps.execute(
+                planned._replace(jobs=jobs), executor, limit, tracker, keep_weights=keep_weights
+            )
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
             # What comes next is chosen from what came: not from half of it.
@@ -236,7 +254,7 @@ def _carry_out(
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
-        print(_scores(records.values()))
+        print(scores_table(records.values()))
     finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
     print(f"records: {root} ({finished})")
     print(f"report:  rulekeep report {shlex.quote(str(root))}")
@@ -280,25 +298,6 @@ def _planned(
         if isinstance(spec, RunSpec):
             check_device(spec.device)
     return sweeps.plan(specs, root, command)
-
-
-def _scores(records: Iterable[Record]) -> str:
-    lines = []
-    for record in records:
-        if record.status == "diverged":
-            lines.append(f"diverged: {record.reason}")
-        if record.tests():
-            lines.append("test context  retention  chance  exact  token accuracy  val loss")
-        for row in record.tests():
-            found = row.figures
-            loss = f"{found['val_loss']:.4f}" if "val_loss" in found else "–"
-            lines.append(
-                f"{row.context:>12}  {score_text(found.get('retention')):>9}  "
-                f"{score_text(row.chance.get('retention')):>6}  "
-                f"{score_text(found.get('exact')):>5}  "
-                f"{score_text(found.get('token_accuracy')):>14}  {loss:>8}"
-            )
-    return "\n".join(lines)
 
 
 def _maker(what: str, mixers: str | None) -> tuple[_Make, bool]:

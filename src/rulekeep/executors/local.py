@@ -47,10 +47,9 @@ PRELOADED = [
     "torch._dynamo",
     "rulekeep.executors.worker",
     "rulekeep.sweep",
-    "rulekeep.run",
+    "rulekeep.runners",
     "rulekeep.mixers",
     "rulekeep.tasks",
-    "rulekeep.article.cell",
 ]
 _STARTS, _START_SECONDS = 10, 0.1
 

@@ -1,8 +1,8 @@
 """Where does a run lose its rules? Read this first.
 
-    record ─ the model, trained again ─┬─ at each context: probes of the state, its own answers
-                                       └─ at the longest: what each token changes
-                                          explain.json
+    record ─ its model ─┬─ at each context: probes of the state, its own answers
+                        └─ at the longest: what each token changes
+                           explain.json
 
 A rule is lost at one of three steps:
 
@@ -13,8 +13,6 @@ A rule is lost at one of three steps:
 "In the state" means: a linear probe, trained on other examples, tells the rule from it.
 """
 
-import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -34,7 +32,6 @@ from rulekeep.explain.record import (
     Probed,
     Share,
 )
-from rulekeep.explain.remade import remade
 from rulekeep.explain.states import (
     UNLIKE_SIZES,
     Drawn,
@@ -47,14 +44,14 @@ from rulekeep.explain.states import (
 )
 from rulekeep.explain.traces import traced
 from rulekeep.model import LanguageModel
-from rulekeep.resolving import check_device, resolve
-from rulekeep.run import build
+from rulekeep.model_training import build
+from rulekeep.resolving import Resolved
 from rulekeep.seeds import named_seed
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.store import CorruptRecordError, RunFolder, read_record, write_record
+from rulekeep.store import BusyError, Record, RunFolder, write_record
 from rulekeep.summary import chance_corrected, summarise, wilson
-from rulekeep.tasks import FewCombinationsWarning
 from rulekeep.tasks.sampled import Sample, SampledTask
+from rulekeep.trained import resolve_done, trained_model
 
 _MOST_BYTES = 2**31
 # Enough to see whether rules are asked for in order.
@@ -70,24 +67,25 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     folder = RunFolder(Path(job.folder))
     record = folder.load()
     assert record is not None, "checked before the job was made"
-    _go_where_it_was_planned(folder)
-    with warnings.catch_warnings():
-        # Said when the run was planned, and in its record.
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        resolved = resolve(RunSpec.parse_json(record.spec.values))
+    resolved = resolve_done(folder, record)
     spec = resolved.spec
-    if resolved.source != record.source:
-        raise UsageError(
-            f"{folder.path}: its run was made by other code than there is now, so its model cannot "
-            "be had; make the run again, or explain it with the code that it was made by"
-        )
-    check_device(spec.device)
-    costs.prepare_process(spec.threads)
     untrained = build(resolved).to(spec.device)
     for context in job.contexts:
         # All that can be refused is refused before anything is trained.
         _check(untrained, resolved.task, spec, context, job.examples)
-    made = remade(folder, record, resolved, progress)
+    try:
+        with folder.locked():
+            return _explain(job, folder, record, resolved, progress)
+    except BusyError:
+        raise UsageError(f"{folder.path}: another process is at it; wait until it ends") from None
+
+
+def _explain(
+    job: Job, folder: RunFolder, record: Record, resolved: Resolved,
+    progress: Callable[[int], None],
+) -> list[str]:  # fmt: skip
+    spec = resolved.spec
+    made = trained_model(folder, record, resolved, progress)
     probes = []
     for stage, context in enumerate(job.contexts, start=1):
         progress(made.step + stage)
@@ -310,13 +308,3 @@ def _check(
             f"--examples {examples}: their states would take {size / 2**30:.1f} GiB; "
             f"give {fit} or less"
         )
-
-
-def _go_where_it_was_planned(folder: RunFolder) -> None:
-    """A plug-in is named from the folder in which its run was planned."""
-    try:
-        place = Path(read_record(folder.plan)["working_folder"])
-    except (OSError, CorruptRecordError, KeyError):
-        return
-    if place.is_dir():
-        os.chdir(place)

@@ -129,8 +129,8 @@ class Traced(Spec):
 class Explanation(Spec):
     """Where one run loses its rules.
 
-    `differences` holds each figure of the last look at dev that came out otherwise than recorded
-    when the run was trained again: what is recorded, and what came.
+    `differences` holds each figure of the last look at the validation split that is not the
+    recorded one: what is recorded, and what came.
     """
 
     kind: Literal["explain"] = "explain"

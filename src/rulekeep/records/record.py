@@ -151,6 +151,9 @@ class Record(_Frozen):
     id: str
     former_id: str | None = None
     twins: tuple[str, ...] = ()
+    # Lengths that `rulekeep test` has added, and the hash of the weights that were kept.
+    tested_later: tuple[int, ...] = ()
+    weights: str | None = None
     versions: dict[str, int | str] = {}
     source: str = ""
     status: str
@@ -216,6 +219,8 @@ class Record(_Frozen):
         return cls(
             id=_text(values.get("id")) or identity,
             former_id=former or None,
+            tested_later=_tested_later(values.get("tested_later")),
+            weights=_text(values.get("weights")) or None,
             versions=_versions(values.get("versions")),
             source=_text(values.get("source")),
             status=_text(values.get("status")) or "no status",
@@ -338,6 +343,10 @@ def _versions(value: object) -> dict[str, int | str]:
 def _lengths(value: object) -> set[int]:
     found = (whole(one) for one in _sequence(value))
     return {one for one in found if one is not None and one > 0}
+
+
+def _tested_later(value: object) -> tuple[int, ...]:
+    return tuple(sorted(_lengths([_mapping(one).get("context") for one in _sequence(value)])))
 
 
 def _half_lives(value: object) -> tuple[float, ...]:

@@ -122,8 +122,10 @@ class Group:
         # that those that ended have.
         ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
         asked = run.test_contexts or self.test_contexts
+        # A run that diverged has no weights to be tested later, and would have failed there too.
+        later = {at for other in self.runs.values() for at in other.tested_later}
         return (
-            context in asked
+            (context in asked or context in later)
             and not self.is_undefined(context)
             and (not ended or any(figure in test.figures for test in ended))
         )

@@ -52,6 +52,7 @@ def joined(first: Record, other: Record) -> Record:
             "state_bytes": {**other.state_bytes, **first.state_bytes},
             "decode_ms": {**other.decode_ms, **first.decode_ms},
             "evaluations": (*tested.values(),),
+            "tested_later": tuple(sorted({*first.tested_later, *other.tested_later})),
             "twins": (*first.twins, *[other.id] * same),
         }
     )

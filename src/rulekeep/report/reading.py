@@ -85,7 +85,12 @@ class Run:
     @property
     def test_contexts(self) -> tuple[int, ...]:
         """Every length in tokens that was to be tested, from the shortest."""
-        return self.record.spec.test_contexts
+        return tuple(sorted({*self.record.spec.test_contexts, *self.tested_later}))
+
+    @property
+    def tested_later(self) -> tuple[int, ...]:
+        """Of the tested lengths, those that `rulekeep test` has added."""
+        return self.record.tested_later
 
     @property
     def history(self) -> tuple[Mapping[str, float], ...]:
@@ -175,6 +180,7 @@ def read_runs(records: Sequence[Record]) -> Reading:
             notes.append(f"run {run.id}: more than one record, {said} is shown")
             shown = before if stands else run
         found[run.id] = shown
+    notes += _later(records)
     runs, apart = _by_code(_labelled(list(found.values())))
     order = sorted(
         runs,
@@ -183,6 +189,16 @@ def read_runs(records: Sequence[Record]) -> Reading:
         ),
     )  # fmt: skip
     return Reading(tuple(order), (*notes, *_repeated(order), *apart))
+
+
+def _later(records: Sequence[Record]) -> list[str]:
+    """A line about the lengths that were tested after training."""
+    added = [set(one.tested_later) for one in records if one.tested_later]
+    if not added:
+        return []
+    said = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
+    count = f"{len(added)} run{'s' * (len(added) > 1)}"
+    return [f"{count}: tested at {said} tokens after training, by rulekeep test"]
 
 
 def _repeated(runs: Sequence[Run]) -> list[str]:

@@ -14,7 +14,6 @@ class PredictorSpec(Spec):
     kind: ClassVar[str] = "predictor"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
-    runner: ClassVar[str] = "rulekeep.predicting:run"
 
     predictor: str = Field(description="file.py:Class or module:Class.")
     task: str = "recite"

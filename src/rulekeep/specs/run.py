@@ -41,8 +41,6 @@ class RunSpec(Spec):
     kind: ClassVar[str] = "run"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
-    # What makes the run, by name: only the process that does loads torch.
-    runner: ClassVar[str] = "rulekeep.run:run"
 
     task: str = Field(
         default="recite", description="A task of the catalogue, file.py:Class or module:Class."

@@ -23,9 +23,9 @@ from rulekeep import costs
 from rulekeep.executors.base import Progress
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import auxiliary_loss
+from rulekeep.model_training import build
 from rulekeep.registry import failure_line
 from rulekeep.resolving import Resolved, resolve
-from rulekeep.run import build
 from rulekeep.specs import RunSpec, SpeedMixer, SpeedSpec
 from rulekeep.speed.record import Decoded, Decoding, Failed, Measured, Peak, Point, Row, Timing
 

@@ -1,0 +1,98 @@
+"""One run that is done, as a user names it: its folder, its record and its spec."""
+
+from pathlib import Path
+
+from rulekeep.commands.options import distinct_integers
+from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
+from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders
+
+
+def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
+    """The run of a folder, or the only one that is done of a folder of runs.
+
+    Raises:
+        UsageError: there is none, it is not done, or it trained no mixer.
+    """
+    folder = _folder(named)
+    record = _record(folder, named)
+    return folder, record, _spec(record, named)
+
+
+def given_contexts(text: str) -> tuple[int, ...]:
+    """The lengths of `--contexts`, from the shortest.
+
+    Raises:
+        UsageError: they are no lengths, or one stands there twice.
+    """
+    found = distinct_integers("contexts", text)
+    for context in found:
+        if not 1 <= context <= 2**24:
+            raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
+    return tuple(sorted(found))
+
+
+def _folder(named: str) -> RunFolder:
+    path = Path(named)
+    if not named.strip() or "\0" in named or not path.is_dir():
+        raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
+    # A run is known by its folder's name, which `.`, `..` and a link to it have not.
+    if path.name in ("", "..") or path.is_symlink():
+        path = path.resolve()
+    if (path / "record.json").exists():
+        return RunFolder(path)
+    inside = [run for run in run_folders(path) if run.record.exists()]
+    if not inside:
+        raise UsageError(
+            f"{named}: has no record.json; name the folder of a run that is done, RUNS/ID"
+        )
+    # What failed before it was mended does not stand in the way of what came after.
+    inside = [run for run in inside if _is_done(run)] or inside
+    if len(inside) > 1:
+        raise UsageError(
+            f"{named}: has {len(inside)} runs; name one of them, as in {inside[0].path}"
+        )
+    return inside[0]
+
+
+def _is_done(folder: RunFolder) -> bool:
+    try:
+        record = folder.load()
+    except (CorruptRecordError, OSError):
+        return False
+    return record is not None and record.status == "done"
+
+
+def _record(folder: RunFolder, named: str) -> Record:
+    try:
+        record = folder.load()
+    except (CorruptRecordError, OSError) as error:
+        raise UsageError(
+            f"{named}: {error}; make the run again: rulekeep resume {folder.path.parent}"
+        ) from None
+    assert record is not None, "there is one"
+    if record.status != "done":
+        raise UsageError(
+            f"{named}: the run is {record.status}, so there is no trained model; name one that "
+            "is done"
+        )
+    return record
+
+
+def _spec(record: Record, named: str) -> RunSpec:
+    try:
+        spec = record.spec.parsed()
+    except UsageError as error:
+        raise UsageError(f"{named}: its spec cannot be read here: {error}") from None
+    if isinstance(spec, PredictorSpec):
+        raise UsageError(
+            f"{named}: scored an outside model, whose state is its own affair; name a run of "
+            "a mixer"
+        )
+    if isinstance(spec, ArticleCell):
+        raise UsageError(
+            f"{named}: is a cell of rulekeep article, whose models are no mixers; name a run of "
+            "rulekeep run or sweep"
+        )
+    if not record.history:
+        raise UsageError(f"{named}: its record has no history to hold a model against")
+    return spec

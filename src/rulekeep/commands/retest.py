@@ -1,0 +1,73 @@
+"""`rulekeep test`: a run that is done, tested at other lengths without training again."""
+
+import shlex
+import sys
+
+from rulekeep.commands.console import EXIT_FAILED, say, scores_table
+from rulekeep.commands.done_run import done_run, given_contexts
+from rulekeep.commands.options import integer
+from rulekeep.executors import Finished, LocalExecutor
+from rulekeep.retest import job as jobs
+from rulekeep.retest.job import Job, Outcome, no_weights
+from rulekeep.specs import UsageError
+
+_MOST = 10**7
+
+
+def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
+    """Test a trained model at other lengths, from its kept weights, and add them to its record.
+
+    Nothing is trained. A length that was tested already is tested again only with more examples.
+
+    Parameters
+    ----------
+    run
+        Folder of one run, RUNS/ID, or a folder of runs that has one only.
+    contexts
+        Lengths in tokens to test at, between commas.
+    examples
+        Test examples at each length; as many as the run's own tests have if left out.
+    """
+    folder, record, _ = done_run(run)
+    job = Job(
+        folder=str(folder.path.absolute()),
+        contexts=given_contexts(contexts),
+        examples=None if examples is None else _examples(examples),
+        command=shlex.join(["rulekeep", *sys.argv[1:]]),
+    )
+    standing = {row.context for row in record.tests()}
+    if not folder.weights.exists() and not standing.issuperset(job.contexts):
+        raise UsageError(no_weights(folder.path))
+    outcome = _carried_out(job)
+    if isinstance(outcome, str):
+        say(f"rulekeep: {outcome}")
+        return EXIT_FAILED
+    if outcome.refused is not None:
+        raise UsageError(outcome.refused)
+    for note in outcome.notes:
+        say(note)
+    print(scores_table([folder.load() or record]))
+    print(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
+    print(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
+    return 0
+
+
+def _examples(text: str) -> int:
+    value = integer("examples", text)
+    if not 1 <= value <= _MOST:
+        raise UsageError(f"--examples {value}: must be from 1 to {_MOST}")
+    return value
+
+
+def _carried_out(job: Job) -> Outcome | str:
+    """What came of it, or why its process ended without."""
+    executor = LocalExecutor(1)
+    executor.prepare()
+    for event in executor.run(jobs.retest, [job]):
+        if isinstance(event, Finished):
+            if event.failure is not None:
+                return f"{event.failure.status}: {event.failure.reason}"
+            outcome: Outcome = event.result
+            return outcome
+        say(f"testing: length {event.steps} of at most {len(job.contexts)}")
+    raise AssertionError("a job ends")

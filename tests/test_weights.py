@@ -1,0 +1,511 @@
+"""A run's weights are kept whole, or not at all, and give its figures again. About 20 s."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from report_records import record as made_up
+from safetensors.torch import load_file, save_file
+from test_faults import Hostile, made, saved, small_disk  # noqa: F401
+from torch import nn
+
+from rulekeep import run as running
+from rulekeep import sweep
+from rulekeep.commands import retest as command
+from rulekeep.executors import LocalExecutor
+from rulekeep.model_figures import validate
+from rulekeep.model_training import build
+from rulekeep.report.merging import merged
+from rulekeep.report.reading import read_runs
+from rulekeep.resolving import resolve
+from rulekeep.retest import testing
+from rulekeep.retest.job import Job, Outcome, retest
+from rulekeep.specs import RunSpec
+from rulekeep.store import Record, RunFolder, read_record, write_record
+from rulekeep.weights import WeightsError, digest, load_weights, save_weights, weights_of
+
+SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
+
+
+def finish(folder: Path, spec: RunSpec, *, keeps_weights: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    run_folder = RunFolder(folder, keeps_weights=keeps_weights)
+    made = running.run(spec, run_folder, lambda _: None, lambda *_: None)
+    write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(tmp_path_factory.mktemp("runs") / "done", SPEC)
+
+
+@pytest.fixture
+def finished(made_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made_once, tmp_path / "runs" / made_once.name))
+
+
+def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> Outcome:
+    return retest(Job(str(folder), contexts, examples, "a command"), lambda _: None)
+
+
+# What is kept.
+
+
+def test_a_run_keeps_weights_that_give_its_last_look_again(made_once: Path) -> None:
+    record = read_record(made_once / "record.json")
+    path = RunFolder(made_once).weights
+    assert path.stat().st_size < 2**20
+    resolved = resolve(RunSpec.parse_json(record["spec"]))
+    model = build(resolved)
+    before = validate(model, resolved)
+    load_weights(path, model, run="done", step=12, sha256=record["weights"])
+    look = validate(model, resolved)
+    assert look != before
+    assert look == {name: record["history"][-1][name] for name in look}
+    assert digest(load_file(path)) == record["weights"]
+
+
+def test_an_ordinary_model_takes_less_than_a_megabyte(tmp_path: Path) -> None:
+    model = build(resolve(RunSpec(mixer="sparse_delta")))
+    save_weights(tmp_path / "w", model, run="a", step=1)
+    assert (tmp_path / "w").stat().st_size < 2**20
+
+
+def test_weights_do_not_depend_on_how_a_run_came_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_once: Path
+) -> None:
+    planned = sweep.plan([SPEC], tmp_path / "runs")
+    list(sweep.execute(planned, LocalExecutor(1)))
+    (record,) = tiny.records(tmp_path / "runs").values()
+    assert record["weights"] == read_record(made_once / "record.json")["weights"]
+    assert (tmp_path / "runs" / record["id"] / "weights.safetensors").exists()
+
+
+def test_a_run_that_is_told_to_keeps_no_weights(tmp_path: Path) -> None:
+    planned = sweep.plan([SPEC], tmp_path / "runs")
+    list(sweep.execute(planned, LocalExecutor(1), keep_weights=False))
+    (record,) = tiny.records(tmp_path / "runs").values()
+    assert record["weights"] is None
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("what", ["run", "sweep", "resume"])
+def test_every_command_that_makes_runs_can_be_told_to_keep_no_weights(
+    run: Callable[..., tuple[int, bytes, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    what: str,
+) -> None:
+    asked = []
+
+    def execute(planned: Any, *given: Any, keep_weights: bool) -> Any:
+        asked.append(keep_weights)
+        return iter(())
+
+    monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
+    monkeypatch.setattr(sweep, "execute", execute)
+    sweep.plan([SPEC], tmp_path / "planned")
+    words = {
+        "run": ["run", "--steps", "2", "--warmup-steps", "0", "--out", "out"],
+        "sweep": ["sweep", tiny.sweep_file(tmp_path, [SPEC]), "--out", "out"],
+        "resume": ["resume", "planned"],
+    }[what]
+    run(*words)
+    run(*words, "--no-weights")
+    assert asked == [True, False]
+
+
+def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "weights.safetensors").write_bytes(b"of a record that is gone")
+    mixer = tiny.plugin(tmp_path, "late", forward="y = y * float('nan')")
+    record = running.run(
+        tiny.tiny(mixer=mixer), RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None
+    )
+    assert (record["status"], record["weights"]) == ("diverged", None)
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_tied_parameters_and_odd_types_are_kept(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(3, 3)
+            self.two = nn.Linear(3, 3)
+            self.two.weight = self.one.weight
+            self.turned = nn.Parameter(torch.randn(3, 2).T)
+            self.register_buffer("count", torch.tensor(7))
+            self.register_buffer("halved", torch.randn(2).bfloat16())
+            self.register_buffer("empty", torch.zeros(0, 3))
+            self.register_buffer("mask", torch.tensor([True, False]))
+            self.register_buffer("turning", torch.randn(2, dtype=torch.complex64))
+
+    one, other = Odd(), Odd()
+    sha256 = save_weights(tmp_path / "w", one, run="a", step=1)
+    load_weights(tmp_path / "w", other, run="a", step=1, sha256=sha256)
+    assert digest(weights_of(one)) == digest(weights_of(other)) == sha256
+
+
+def test_a_model_with_more_than_tensors_keeps_none_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    mixer = tiny.plugin(tmp_path, "extra")
+    path = Path(mixer.removesuffix(":Mixer"))
+    path.write_text(
+        path.read_text() + "\n    def get_extra_state(self):\n        return {'a': 1}\n"
+        "\n    def set_extra_state(self, state):\n        pass\n"
+    )
+    record = running.run(tiny.tiny(mixer=mixer), RunFolder(folder), lambda _: None, lambda *_: None)
+    assert record["status"] == "done"
+    (note,) = record["notes"]
+    assert note.startswith(
+        "its weights were not kept: blocks.0.mixer.module._extra_state is a dict"
+    )
+
+
+# What is wrong with a file.
+
+
+def _header(content: bytes, changed: Callable[[dict[str, Any]], None]) -> bytes:
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    changed(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[8 + size :]
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
+    "empty": (lambda content, _: b"", "damaged ("),
+    "truncated": (lambda content, _: content[:-5], "damaged ("),
+    "a flipped bit": (lambda content, _: content[:-1] + bytes([content[-1] ^ 1]), "its hash does"),
+    "a pickle": (lambda _, path: saved(Hostile(path)), "damaged ("),
+    "an endless header": (lambda content, _: b"\xff" * 8 + content, "damaged ("),
+    "another run's": (
+        lambda content, _: _header(content, lambda h: h["__metadata__"].update(run="b\n")),
+        r"of run 'b\n' after '12' steps, not of 'done' after 12",
+    ),
+    "of an earlier step": (
+        lambda content, _: _header(content, lambda h: h["__metadata__"].update(step="4")),
+        "after '4' steps",
+    ),
+    "nobody's": (
+        lambda content, _: _header(content, lambda h: h.pop("__metadata__")),
+        "of run 'unknown'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_or_foreign_weights_are_one_line_and_never_executed(
+    finished: Path, tmp_path: Path, damage: str
+) -> None:
+    spoil, message = DAMAGE[damage]
+    path = RunFolder(finished).weights
+    path.write_bytes(spoil(path.read_bytes(), tmp_path / "executed"))
+    before = (finished / "record.json").read_bytes()
+    outcome = add_lengths(finished, 96)
+    assert message in str(outcome.refused)
+    assert outcome.refused is not None
+    assert "\n" not in outcome.refused
+    assert "let rulekeep explain" in outcome.refused
+    assert (finished / "record.json").read_bytes() == before
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> None:
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    start = digest(weights_of(one))
+    sha256 = save_weights(tmp_path / "w", other, run="a", step=1)
+    with pytest.raises(WeightsError, match="other weights than those that the record is of"):
+        load_weights(tmp_path / "w", one, run="a", step=1, sha256=start)
+    assert digest(weights_of(one)) == start
+    with pytest.raises(WeightsError, match="of another model"):
+        load_weights(tmp_path / "w", nn.Linear(2, 3), run="a", step=1, sha256=sha256)
+    save_file({"weight": torch.zeros(2, 3)}, tmp_path / "w", {"run": "a", "step": "1"})
+    with pytest.raises(WeightsError, match="of another model"):
+        load_weights(tmp_path / "w", one, run="a", step=1)
+    (tmp_path / "d").mkdir()
+    with pytest.raises(WeightsError, match="not a file"):
+        load_weights(tmp_path / "d", one, run="a", step=1)
+
+
+# rulekeep test.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"mixer": "attention", "context": 80, "test_contexts": [80]},
+        {"mixer": "sparse_delta+lstm", "layers": 2, "task": "recall", "seed": 3},
+        {"mixer": "gated_delta", "precision": "bfloat16", "added_positions": "earliness"},
+    ],
+    ids=["gru", "shorter than trained", "hybrid", "bfloat16"],
+)
+def test_lengths_tested_later_are_those_of_a_run_that_asked_at_once(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    spec = tiny.tiny(**{"long_test_examples": 3, "task_options": {}, **changes})
+    longer = (70, 96, 1029)
+    at_once = spec.model_copy(update={"test_contexts": (*sorted({*spec.tested, *longer}),)})
+    folder = finish(tmp_path / "later", spec)
+    finish(tmp_path / "once", at_once)
+    assert add_lengths(folder, *longer) == Outcome(None, longer, ())
+    later, once = (read_record(tmp_path / name / "record.json") for name in ("later", "once"))
+    assert later["evaluations"] == once["evaluations"]
+    assert later["costs"]["state_bytes"] == once["costs"]["state_bytes"]
+    for record in (later, once):
+        assert list(record["costs"]["decode_ms_per_token"]) == list(once["costs"]["state_bytes"])
+    # What was trained for stands, and what came later is said.
+    assert later["spec"] == resolve(spec).spec.model_dump(mode="json")
+    assert [one["context"] for one in later["tested_later"]] == list(longer)
+    assert later["tested_later"][0]["command"] == "a command"
+    assert later["tested_later"][0]["differences"] == {}
+    assert later["tested_later"][0]["environment"]["torch"] == torch.__version__
+
+
+def test_a_length_is_tested_again_only_with_more_examples(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (finished / "record.json").read_bytes()
+    outcome = add_lengths(finished, 64)
+    assert outcome.notes == ("64 tokens: tested already, with 4 examples",)
+    assert add_lengths(finished, 64, examples=3).tested == ()
+    assert (finished / "record.json").read_bytes() == before
+    assert add_lengths(finished, 64, 96, examples=6).tested == (64, 96)
+    record = read_record(finished / "record.json")
+    rows = [row for row in record["evaluations"] if row["split"] == "test"]
+    assert [(row["context"], row["n"]) for row in rows] == [(64, 6), (96, 6)]
+    assert add_lengths(finished, 64, 96).tested == ()
+    assert add_lengths(finished, 96, examples=7).tested == (96,)
+    later = read_record(finished / "record.json")["tested_later"]
+    assert [one["context"] for one in later] == [64, 96]
+
+
+def test_what_is_tested_before_an_interruption_stands(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def progress(number: int) -> None:
+        if number == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        retest(Job(str(finished), (72, 96), None, ""), progress)
+    rows = read_record(finished / "record.json")["evaluations"]
+    assert [row["context"] for row in rows if row["split"] == "test"] == [64, 72]
+
+
+def changed(folder: Path, **values: Any) -> Record:
+    record = {**read_record(folder / "record.json"), **values}
+    write_record(folder / "record.json", record)
+    return record
+
+
+def test_another_torch_is_said_and_the_test_goes_on(finished: Path) -> None:
+    record = read_record(finished / "record.json")
+    changed(finished, environment={**record["environment"], "torch": "1.0"})
+    outcome = add_lengths(finished, 96)
+    assert outcome.tested == (96,)
+    assert outcome.notes[0].startswith("the run was made with torch 1.0, and this is ")
+
+
+def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
+    finished: Path,
+) -> None:
+    record = read_record(finished / "record.json")
+    *_, last = record["history"]
+    near = last["val_loss"] * (1 + 1e-6)
+    changed(finished, history=[*record["history"][:-1], {**last, "val_loss": near}])
+    outcome = add_lengths(finished, 96)
+    assert outcome.tested == (96,)
+    assert outcome.notes[0].startswith("figures are not those of the record to the bit")
+    (entry,) = read_record(finished / "record.json")["tested_later"]
+    assert entry["differences"] == {"val_loss": [near, last["val_loss"]]}
+    changed(finished, history=[*record["history"][:-1], {**last, "val_loss": 9.0}])
+    outcome = add_lengths(finished, 72)
+    assert "give val_loss" in str(outcome.refused)
+    assert "where the record has 9.0: the code is another than then" in str(outcome.refused)
+
+
+@pytest.mark.parametrize(
+    ("changes", "contexts", "message"),
+    [
+        ({}, (20,), "--contexts 20: must be 4"),
+        ({"added_positions": "learned"}, (96,), "--contexts 96: learned positions end at 64; give"),
+    ],
+)
+def test_lengths_that_cannot_be_are_refused(
+    tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
+) -> None:
+    folder = finish(tmp_path / "done", tiny.tiny(**changes))
+    assert message in str(add_lengths(folder, *contexts).refused)
+
+
+def test_a_run_without_weights_is_told_what_to_do(finished: Path) -> None:
+    RunFolder(finished).weights.unlink()
+    said = f"{finished}: no weights were kept; let rulekeep explain {finished} train it again"
+    assert str(add_lengths(finished, 96).refused).startswith(said)
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunFolder(finished).locked():
+        outcome = add_lengths(finished, 96)
+    assert outcome.refused == f"{finished}: another process is at it; wait until it ends"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nowhere --contexts 64", "there is no such folder; name that of a run, RUNS/ID"),
+        ("empty --contexts 64", "has no record.json; name the folder of a run that is done"),
+        ("failed --contexts 64", "the run is failed, so there is no trained model"),
+        ("outside --contexts 64", "scored an outside model"),
+        ("runs/done", "requires an argument"),
+        ("runs/done --contexts 64,x", "must be a whole number, or several between commas"),
+        ("runs/done --contexts 0", "--contexts 0: must be from 1"),
+        ("runs/done --contexts 96 --examples 0", "--examples 0: must be from 1"),
+    ],
+)
+def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
+    run: Callable[..., tuple[int, bytes, str]],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
+    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a process was started"))
+    (tmp_path / "empty").mkdir()
+    for name, values in (
+        ("failed", {"status": "failed"}),
+        ("outside", {"spec": {"predictor": "a.py:A", "context": 64, "seed": 1}}),
+    ):
+        (tmp_path / name).mkdir()
+        write_record(
+            tmp_path / name / "record.json", {**made_up(), "id": name, "source": "0", **values}
+        )
+    code, _, errors = run("test", *words.split())
+    assert (code, errors.count("\n")) == (2, 1)
+    assert message in errors
+
+
+def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Path) -> None:
+    planned = sweep.plan([SPEC], tmp_path / "runs")
+    list(sweep.execute(planned, LocalExecutor(1)))
+    done = tiny.rulekeep("test", "runs", "--contexts", "80,96", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "          96 " in done.stdout
+    assert "(2 lengths added)" in done.stdout
+    assert tiny.rulekeep("verify", "runs", cwd=tmp_path).returncode == 0
+    refused = tiny.rulekeep("test", "runs", "--contexts", "3", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    shown = tiny.rulekeep("report", "runs", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    text = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert "1 run: tested at 80, 96 tokens after training, by rulekeep test" in text
+    # It stands finished: nothing is made again for it.
+    assert sweep.plan([SPEC], tmp_path / "runs").jobs == []
+
+
+# In the report.
+
+
+def _later(record: Record, *contexts: int) -> Record:
+    return {**record, "tested_later": [{"context": at, "command": "c"} for at in contexts]}
+
+
+def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() -> None:
+    from rulekeep.report.cells import contests
+
+    ended = [_later(made_up("delta", seed, {64: 0.9, 256: 0.5}), 256) for seed in (1, 2)]
+    for record in ended:
+        record["spec"]["test_contexts"] = [64]
+    lost = made_up("delta", 3, {64: 0.9}, status="diverged")
+    (contest,) = contests(read_runs([*ended, lost]).runs)
+    (group,) = contest.groups
+    found = group.by_seed("retention", 256)
+    assert found.keys() == {1, 2, 3}
+    assert found[3] != found[3]
+
+
+def test_merged_records_say_all_that_was_tested_later() -> None:
+    one = _later(made_up("delta", 1, {64: 0.9, 256: 0.5}), 256)
+    other = {**_later(made_up("delta", 1, {64: 0.9, 1028: 0.2}), 1028), "id": "other"}
+    (joined,) = merged([one, other])
+    assert [entry["context"] for entry in joined["tested_later"]] == [256, 1028]
+
+
+# A full disk.
+
+
+def _filling(folder: Path, disk: Path, left: int) -> RunSpec:
+    """A run of some 150 KB of weights that leaves so much room on the disk before its end."""
+    forward = f"""
+    step = next(steps) if torch.is_grad_enabled() else 0
+    if step == 3 and not disk.joinpath("filled").exists():
+        disk.joinpath("filled").touch()
+        with disk.joinpath("filler").open("wb", buffering=0) as file:
+            size = 2**20
+            while size >= 4096:
+                try:
+                    file.write(bytes(size))
+                except OSError:
+                    size //= 2
+            file.truncate(file.tell() - {left})
+    """
+    top = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(disk)!r})\n"
+    return tiny.tiny(width=64, mixer=tiny.plugin(folder, "fills", top, forward))
+
+
+@pytest.mark.parametrize("left", [100_000, 175_000], ids=["for the record", "for the weights"])
+def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so(
+    tmp_path: Path,
+    small_disk: Path,  # noqa: F811
+    left: int,
+) -> None:
+    spec = _filling(tmp_path, small_disk, left)
+    (record,) = made([spec], small_disk / "runs")
+    assert record["status"] == "done"
+    assert record["notes"] == ["its weights were not kept: No space left on device"]
+    assert record["weights"] is None
+    folder = RunFolder(small_disk / "runs" / record["id"])
+    assert folder.load() == record
+    assert not folder.weights.exists()
+    assert not list(folder.path.glob(".*.tmp-*"))
+
+
+def test_a_full_disk_leaves_the_record_as_it_was(
+    finished: Path,
+    small_disk: Path,  # noqa: F811
+) -> None:
+    folder = Path(shutil.copytree(finished, small_disk / "done"))
+    before = (folder / "record.json").read_bytes()
+    with (small_disk / "filler").open("wb", buffering=0) as file:
+        size = 2**20
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+    outcome = add_lengths(folder, 96)
+    assert str(outcome.refused).endswith("No space left on device; the record stands as it was")
+    assert (folder / "record.json").read_bytes() == before
+
+
+def test_a_length_has_its_examples_by_the_runs_own_rule() -> None:
+    assert testing.test_examples(SPEC, 1028) == SPEC.test_examples
+    assert testing.test_examples(SPEC, 1029) == SPEC.long_test_examples
+    assert command.retest.__doc__
