@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.resolving import described
-from rulekeep.screening import screen, watched
+from rulekeep.screening import screen
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     RESULTS,
@@ -319,10 +319,9 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:
-        with watched(spec):
-            made = getattr(importlib.import_module(module), function)(
-                spec, folder, progress, follow.log
-            )
+        made = getattr(importlib.import_module(module), function)(
+            spec, folder, progress, follow.log
+        )
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
