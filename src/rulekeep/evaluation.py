@@ -150,10 +150,7 @@ class ModelPredictor(Reader):
 
     def error(self, said: str) -> MixerError:
         """The mixer's fault."""
-        return MixerError(
-            f"Causality check failed {said}. The mixer is non-causal, inconsistent with its "
-            "state, or random; run `rulekeep check`"
-        )
+        return causality_error(said)
 
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
         """The context is read once; the answer goes on from its state, twice."""
@@ -193,6 +190,14 @@ class ModelPredictor(Reader):
             step, state = self._model(token, state)
             steps.append(step)
         return torch.cat(steps, dim=1)
+
+
+def causality_error(said: str) -> MixerError:
+    """What a model's mixer has done where its answers at once differ from those token by token."""
+    return MixerError(
+        f"Causality check failed {said}. The mixer is non-causal, inconsistent with its state, or "
+        "random; run `rulekeep check`"
+    )
 
 
 def _rows_of(state: Any, rows: Tensor) -> Any:

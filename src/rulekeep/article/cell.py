@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
+from rulekeep.causality import AnswerCheck
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
-from rulekeep.evaluation import Evaluation, answer_loss, evaluate
+from rulekeep.evaluation import Evaluation, answer_loss, answering, causality_error, evaluate
 from rulekeep.resolving import described
 from rulekeep.specs import ArticleCell
 from rulekeep.store import Record, RunFolder
@@ -75,7 +77,8 @@ def run_cell(
         for last in train(streams.model, batch_loss, streams.batches, spec):
             progress(last.number)
             if last.number in (1, cell.steps) or last.number % EVALUATE_EVERY == 0:
-                evaluation = evaluate(answer_logits, streams.validation, spec.batch_size)
+                with answering(streams.model):
+                    evaluation = evaluate(answer_logits, streams.validation, spec.batch_size)
                 history.append(
                     {
                         "step": last.number,
@@ -89,6 +92,10 @@ def run_cell(
                 log(last.number, history[-1])
     except DivergedError as error:
         status, reason, evaluation = "diverged", str(error), None
+    if cell.challenger is not None and evaluation is not None:
+        # One batch, as it was scored: a mixer from elsewhere may see what follows.
+        batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size])
+        _check_causality(cell, streams.model, batch, answer_logits)
     with torch.no_grad():
         states = streams.model.states(torch.from_numpy(streams.validation.tokens[:1]))
     tokens = last.number * spec.batch_size * cell.context if last else 0
@@ -113,6 +120,25 @@ def run_cell(
         "environment": environment(),
         "notes": [],
     }
+
+
+def _check_causality(
+    cell: ArticleCell, model: ArticleModel, batch: Tensor, answer_logits: Callable[[Tensor], Tensor]
+) -> None:
+    """Holds answers told at once against those of ever longer texts.
+
+    Raises:
+        MixerError: they differ.
+    """
+    check = AnswerCheck("article", cell.context, cell.seed, exact=True)
+    with torch.no_grad(), answering(model):
+        told = answer_logits(batch)
+        places = range(batch.shape[1] - told.shape[1], batch.shape[1])
+        read = torch.cat([model(batch[:, :place], last=1) for place in places], dim=1)
+    answers = batch[:, places.start :]
+    check.add(told, read, answers, torch.ones_like(answers, dtype=torch.bool), whole=True)
+    if said := check.fault():
+        raise causality_error(f"at {cell.context} tokens: {said}")
 
 
 def _row(cell: ArticleCell, evaluation: Evaluation) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life
 # Around the edges of chunks of 16 and 64.
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
 BATCHES = (1, 3)
+# As long as answers are: a run reads them in one call from a state, and scores what it is told.
+ANSWERS = range(3, 15)
 # Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.
 LONG = 1100
 # What the usual chunks divide: a kernel may have a path of its own for such a text.
@@ -126,7 +128,9 @@ def initial_state(subject: Subject) -> Verdict:
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
     gaps = Gaps(ALLOWED)
-    for batch, length in (*subject.sizes(shortest=2), (1, ROUND), (1, LONG), (1, FURTHEST)):
+    long = ((1, length) for length in (ROUND, LONG, FURTHEST))
+    answers = ((3, length) for length in ANSWERS)
+    for batch, length in (*subject.sizes(shortest=2), *long, *answers):
         x = runs.drawn(batch, length, subject.width)
         with torch.no_grad():
             for make in (subject.made, subject.as_it_starts):
