@@ -101,6 +101,27 @@ def test_an_outside_model_that_sees_the_answer_is_not_scored(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+class Remembers(LogitsPredictor):
+    """Says what it has seen after the same prompt, as soon as it has seen an answer to it."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, ...], list[int]] = {}
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        made = counts(tokens)
+        for row, text in enumerate(tokens.tolist()):
+            seen = self.seen.setdefault(tuple(text[:START]), text)
+            self.seen[tuple(text[:START])] = seen = max(seen, text, key=len)
+            for place in range(START, min(len(text) + 1, len(seen))):
+                made[row, place - 1, seen[place]] += 30
+        return made
+
+
+def test_an_outside_model_has_seen_no_answer_before_it_gives_its_own() -> None:
+    with pytest.raises(PredictorError, match=FAILED):
+        evaluate_samples(Remembers(), TASK, "test", 64, 40, 1)
+
+
 def noisy(tokens: Tensor, _: Tensor, scale: float = 1.0) -> Tensor:
     """As in bfloat16, by a kernel that adds up another batch or length in another order."""
     stream = torch.Generator().manual_seed(1000 * len(tokens) + tokens.shape[1])
@@ -350,11 +371,27 @@ def test_what_a_predictor_writes_reaches_nothing_that_is_scored() -> None:
         assert (row["exact"], row["token_accuracy"]) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    "field", ["answers", "tokens", "chance", "rule", "first_mention", "source"]
-)
-def test_a_predictor_of_the_old_form_is_told_what_to_change(field: str) -> None:
-    class Reads(Predictor):
+def test_an_array_that_is_equal_to_anything_is_no_right_answer() -> None:
+    class Equal(np.ndarray):
+        def __eq__(self, other: object) -> Any:
+            return np.ones(self.shape, dtype=bool)
+
+    class Gives(Predictor):
+        def read(self, question: Question) -> np.ndarray:
+            return np.zeros_like(question.given).view(Equal)
+
+    assert evaluate_samples(Gives(), TASK, "test", 64, 4, 1)["exact"] == 0
+
+
+@pytest.mark.parametrize("base", [Predictor, Logits])
+@pytest.mark.parametrize("field", ["answers", "tokens", "chance", "rule", "source"])
+def test_a_predictor_of_the_old_form_is_told_what_to_change(
+    field: str, base: type[Predictor]
+) -> None:
+    class Reads(base):
+        def __init__(self) -> None:
+            pass
+
         def read(self, sample: Any) -> Any:
             return getattr(sample, field)
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self, final
+from typing import Any, ClassVar, NamedTuple, Self, TypeGuard, final
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ class GeneratingPredictor(Predictor):
 class Reader(ABC):
     """Our own side of an evaluation: it has the true answers, and feeds a model what it may see."""
 
-    # Whether rounding is so small that another word is another answer, and what is raised.
+    # Whether rounding is so small that another word is another answer.
     exact: ClassVar[bool]
 
     @abstractmethod
@@ -153,18 +153,15 @@ class ModelPredictor(Reader):
         return causality_error(said)
 
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """The context is read once; the answer goes on from its state, twice."""
+        """The context is read once; the answer goes on from its state, generated and told."""
         device = self._model.head.weight.device
         tokens = torch.from_numpy(sample.tokens).to(device)
         supervised = torch.from_numpy(sample.supervised).to(device)
         # The token before the answer predicts its first one.
         prefix, answer = tokens.split([sample.answer_start, sample.answers.shape[1]], dim=1)
+        reads: list[_Read] = []
         with torch.no_grad(), answering(self._model):
             _, start = self._model.advance(prefix[:, :-1])
-            logits, _ = self._model(tokens[:, sample.answer_start - 1 : -1], start)
-            loss = F.cross_entropy(
-                logits[supervised].float(), answer[supervised], reduction="sum"
-            ).item()
             generated, steps = list[Tensor](), list[Tensor]()
             token, state = prefix[:, -1:], start
             for place in range(answer.shape[1]):
@@ -174,12 +171,18 @@ class ModelPredictor(Reader):
                 token = torch.where(told, step.argmax(dim=-1), answer[:, place : place + 1])
                 generated.append(token)
             own = torch.cat(generated, dim=1)
+            true = tokens[:, sample.answer_start - 1 : -1]
             if check is not None:
-
-                def along(rows: Tensor) -> Tensor:
-                    return self._along(tokens[rows, sample.answer_start - 1 : -1], start, rows)
-
-                _compare(check, logits, torch.cat(steps, dim=1), own, answer, supervised, along)
+                reads = _by_token(
+                    check, torch.cat(steps, dim=1), own, answer, supervised,
+                    lambda rows: self._along(true[rows], start, rows),
+                )  # fmt: skip
+            # Last: nothing that has seen an answer can be kept for what is read token by token.
+            logits, _ = self._model(true, start)
+            loss = F.cross_entropy(
+                logits[supervised].float(), answer[supervised], reduction="sum"
+            ).item()
+            _compare(check, logits, answer, reads)
         return Reading(loss, logits.argmax(dim=-1).cpu().numpy(), own.cpu().numpy())
 
     def _along(self, told: Tensor, start: ModelState, rows: Tensor) -> Tensor:
@@ -229,7 +232,7 @@ class OutsideReader(Reader):
             PredictorError: what it gives is no answer, right or wrong.
         """
         try:
-            if isinstance(self._predictor, LogitsPredictor):
+            if _gives_logits(self._predictor):
                 return self._read_logits(self._predictor, sample, check)
             own = self._predictor.read(Question.of(sample))
             if said := _said_of_answers(own, sample, self._words):
@@ -237,7 +240,8 @@ class OutsideReader(Reader):
         except PredictorError as error:
             name, length = type(self._predictor).__name__, sample.tokens.shape[1]
             raise PredictorError(f"{name} at {length} tokens: {error}") from None
-        return Reading(None, None, own)
+        # As a plain array: one of a class of its own may be equal to anything.
+        return Reading(None, None, np.array(own))
 
     def _read_logits(
         self, predictor: LogitsPredictor, sample: Sample, check: AnswerCheck | None
@@ -245,42 +249,66 @@ class OutsideReader(Reader):
         tokens, start = torch.from_numpy(sample.tokens), sample.answer_start
         supervised, answers = torch.from_numpy(sample.supervised), tokens[:, start:]
         own, steps = tokens.clone(), list[Tensor]()
+        places, reads = range(start, tokens.shape[1]), list[_Read]()
+
+        def along(rows: Tensor) -> Tensor:
+            of = tokens[rows]
+            return torch.stack([_next_logits(predictor, of, place) for place in places], dim=1)
+
         with torch.no_grad():
-            logits = _logits(predictor, tokens[:, :-1], start - 1, self._words).float()
-            for place in range(start, tokens.shape[1]):
+            for place in places:
                 steps.append(_next_logits(predictor, own, place, self._words))
                 said = steps[-1].argmax(dim=-1)
                 told = supervised[:, place - start]
                 own[:, place] = torch.where(told, said, own[:, place])
             if check is not None:
-
-                def along(rows: Tensor) -> Tensor:
-                    every = range(start, tokens.shape[1])
-                    of = tokens[rows]
-                    return torch.stack([_next_logits(predictor, of, at) for at in every], dim=1)
-
-                by_step = torch.stack(steps, dim=1)
-                _compare(check, logits, by_step, own[:, start:], answers, supervised, along)
+                reads = _by_token(
+                    check, torch.stack(steps, dim=1), own[:, start:], answers, supervised, along
+                )
+            logits = _logits(predictor, tokens[:, :-1], start - 1, self._words).float()
+            _compare(check, logits, answers, reads)
         loss = F.cross_entropy(logits[supervised], answers[supervised], reduction="sum").item()
         return Reading(loss, logits.argmax(dim=-1).numpy(), own[:, start:].numpy())
 
 
-def _compare(
-    check: AnswerCheck, told: Tensor, steps: Tensor, own: Tensor, answer: Tensor,
-    supervised: Tensor, along: Callable[[Tensor], Tensor],
-) -> None:  # fmt: skip
-    """Holds logits told at once against those of generation, and along the true tokens.
+def _gives_logits(predictor: Predictor) -> TypeGuard[LogitsPredictor]:
+    """Whether it is read by its logits, and not by a `read` of its own."""
+    return isinstance(predictor, LogitsPredictor) and (type(predictor).read is LogitsPredictor.read)
 
-    Up to and with the first mistake generation has read the true tokens, for nothing more. Of the
-    rows that have one before their end, some are read once more.
+
+class _Read(NamedTuple):
+    """Logits of some examples read token by token, and where they have read the true tokens."""
+
+    rows: Tensor | slice
+    logits: Tensor
+    where: Tensor
+    whole: bool
+
+
+def _by_token(
+    check: AnswerCheck, steps: Tensor, own: Tensor, answer: Tensor, supervised: Tensor,
+    along: Callable[[Tensor], Tensor],
+) -> list[_Read]:  # fmt: skip
+    """What is read token by token along the true tokens, to hold answers at once against.
+
+    Up to and with the first mistake that is generation itself. Of the rows that have one before
+    their end, some are read once more.
     """
     missed = ((own != answer) & supervised).int()
     same_before = missed.cumsum(1) - missed == 0
-    check.add(told, steps, answer, same_before & supervised, whole=False)
+    reads = [_Read(slice(None), steps, same_before & supervised, whole=False)]
     rows = check.rows((supervised & ~same_before).any(1).cpu().numpy())
     if len(rows):
-        at = torch.from_numpy(rows).to(told.device)
-        check.add(told[at], along(at), answer[at], supervised[at], whole=True)
+        at = torch.from_numpy(rows).to(steps.device)
+        reads.append(_Read(at, along(at), supervised[at], whole=True))
+    return reads
+
+
+def _compare(check: AnswerCheck | None, told: Tensor, answer: Tensor, reads: list[_Read]) -> None:
+    for read in reads:
+        assert check is not None, "nothing was read for no check"
+        rows = read.rows
+        check.add(told[rows], read.logits, answer[rows], read.where, whole=read.whole)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from copy import deepcopy
 from rulekeep import costs
 from rulekeep.causality import AnswerCheck
 from rulekeep.evaluation import (
-    LogitsPredictor,
     OutsideReader,
     Predictor,
     PredictorError,
@@ -57,7 +56,7 @@ def run(
         rows.append(evaluate_samples(predictor, task, "test", context, examples, spec.seed))
         progress(number)
     notes = list(task.notes)
-    if not isinstance(predictor, LogitsPredictor):
+    if all(row["val_loss"] is None for row in rows):
         notes.append("only generates: every score is of its own text, none is teacher-forced")
     return {
         "status": "done",
