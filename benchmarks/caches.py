@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -25,7 +25,7 @@ from exam_table import text_of
 from keeping import keep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from variants import is_of_task, is_variant
 
 from rulekeep import costs
@@ -89,6 +89,10 @@ class Compressing:
         """What the model says next."""
         result: tuple[Tensor, ModelState] = self.model(tokens, state)
         return result
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Those of the model: `ModelPredictor` turns off what is for training alone."""
+        return self.model.modules()
 
     def advance(self, text: Tensor) -> tuple[None, ModelState]:
         """The state after the text, its caches compressed."""

@@ -11,6 +11,7 @@ from rulekeep import sources
 from rulekeep.article import cell as cells
 from rulekeep.article.records import flaw, scores
 from rulekeep.records import Record
+from rulekeep.resolving import resolve_cell
 from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
 from rulekeep.store import RunFolder
 from rulekeep.tasks.article import Article
@@ -20,7 +21,9 @@ CELL = ArticleCell(context=16, model="compressed", steps=3)
 
 
 def made(tmp_path: Path) -> dict:
-    return cells.run_cell(CELL, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+    return cells.run_cell(
+        resolve_cell(CELL), RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None
+    )
 
 
 def read(values: dict) -> Record:
@@ -70,7 +73,9 @@ def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None
 
 def test_a_cell_whose_toll_begins_too_late_says_so(tmp_path: Path) -> None:
     cell = CELL.model_copy(update={"model": "sparse_delta[toll_after=3]"})
-    record = cells.run_cell(cell, RunFolder(tmp_path), lambda _: None, lambda *_: None)
+    record = cells.run_cell(
+        resolve_cell(cell), RunFolder(tmp_path), lambda _: None, lambda *_: None
+    )
     assert record["notes"] == [
         "SparseDelta: toll_after 3: training ends after 3 steps, so there is no toll; give a "
         "toll_after below 3, or toll=0 if none is wanted"

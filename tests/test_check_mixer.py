@@ -318,6 +318,18 @@ class TakesTheDefaultDevice(Honest):
         return super().forward(x * torch.ones(x.shape[1], 1, dtype=x.dtype), state)
 
 
+class SeesTheEndOfAnAnswer(Honest):
+    """From the fifth token of a short call on it sees the next one."""
+
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        if x.shape[1] != 9:
+            return y, after
+        ahead = x.roll(-1, 1)
+        ahead[:, :4] = 0
+        return y + ahead, after
+
+
 class StartsAnew(Honest):
     def forward(self, x, state=None):
         with torch.no_grad():
@@ -445,7 +457,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         "no state is the initial state",
         r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
     ),
-    (Peeks, "causal", r"at token 15, others from token 16 of 33 on"),
+    (Peeks, "causal", r"at token \d+, others from token \d+ of \d+ on, batch [13]"),
     (PeeksBehindAGate, "causal", r"others from token 1 of 2 on|others from token \d+ of"),
     (StartsSilentAndPeeks, "causal", r"others from token"),
     (MakesItsWeightsLate, "initialisation not overwritten", r"makes module\.gain: make it in the"),
@@ -499,6 +511,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         "dtype and device followed",
         r"device=x.device: .*test_check_mixer",
     ),
+    (SeesTheEndOfAnAnswer, "causal", r"others from token \d of 9 on, batch 3"),
     (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
     (RoundsInFloat32, "finite in float32, near float64", r"[23]\.\de-03 of .*\(output at"),
@@ -539,7 +552,7 @@ def test_one_whose_drawn_weights_overflow_is_compared_as_it_starts(
     monkeypatch.setattr(mixers, "PROPERTIES", {"causal": properties.causal})
     row = checked(GrowsOnceItIsTrained)["causal"]
     assert (row.passed, row.compared.partition(" in ")[0]) == (True, "no difference")
-    drawn = properties.woken(Outside(GrowsOnceItIsTrained(WIDTH)))
+    drawn = properties.randomize_zero_parameters(Outside(GrowsOnceItIsTrained(WIDTH)))
     with torch.no_grad():
         assert not drawn(torch.randn(1, 4096, WIDTH))[0].isfinite().all()
 

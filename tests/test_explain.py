@@ -36,6 +36,7 @@ from rulekeep.model import LanguageModel, ModelState
 from rulekeep.report import merged, write_report
 from rulekeep.report.explained import explained as explained_runs
 from rulekeep.report.reading import read_runs
+from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, read_record, write_record
 from rulekeep.summary import wilson
@@ -375,7 +376,7 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 def finish(folder: Path, spec: RunSpec) -> Path:
     folder.mkdir(parents=True)
-    made = running.run(spec, RunFolder(folder), lambda _: None, lambda *_: None)
+    made = running.run(resolve(spec), RunFolder(folder), lambda _: None, lambda *_: None)
     write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
     return folder
 

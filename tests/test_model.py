@@ -12,6 +12,7 @@ from rulekeep.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
     ModelPredictor,
+    OutsideReader,
     evaluate_samples,
 )
 from rulekeep.mixers import MIXERS
@@ -249,7 +250,7 @@ def test_a_model_generates_as_one_that_reads_everything_anew(task: SampledTask) 
             return trained(tokens)[0]
 
     ours = ModelPredictor(trained).read(task.sample("test", 96, 30, seed=1))
-    theirs = Anew().read(task.sample("test", 96, 30, seed=1))
+    theirs = OutsideReader(Anew()).read(task.sample("test", 96, 30, seed=1))
     given = ~task.sample("test", 96, 30, seed=1).supervised
     assert np.array_equal(ours.generated[given], task.sample("test", 96, 30, seed=1).answers[given])
     assert np.array_equal(ours.generated, theirs.generated)

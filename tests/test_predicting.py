@@ -11,14 +11,17 @@ from reading import make
 from rulekeep.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
+    OutsideReader,
     Predictor,
+    PredictorError,
+    Question,
     Reading,
     evaluate_samples,
 )
-from rulekeep.predicting import PredictorError, _Held, check
+from rulekeep.predicting import check
 from rulekeep.registry import find_class
 from rulekeep.store import read_record
-from rulekeep.tasks import Apply, Override, Recall, Recite, Sample
+from rulekeep.tasks import Apply, Override, Recall, Recite
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
 KVPRESS = find_class(
@@ -92,17 +95,23 @@ def impossible(tokens: torch.Tensor) -> torch.Tensor:
 
 
 class Reads(Predictor):
-    """What a function makes of a whole example."""
+    """What a function makes of a question."""
 
     def __init__(self, of) -> None:
         self._of = of
 
-    def read(self, sample: Sample) -> Reading:
-        return self._of(sample)
+    def read(self, question: Question) -> np.ndarray:
+        return self._of(question)
 
 
-def right(sample: Sample) -> Reading:
-    return Reading(0.0, sample.answers, None)
+def zeros(question: Question) -> np.ndarray:
+    return np.zeros(question.given.shape, dtype=int)
+
+
+def peeks(tokens: torch.Tensor, low: float, shift: int = 1) -> torch.Tensor:
+    """Sure of the next token, by a mask of a finite number; without a next one, of word 0."""
+    after = torch.nn.functional.pad(tokens, (0, shift))[:, shift:]
+    return torch.full((*tokens.shape, WORDS), low).scatter(2, after[..., None], 0.0)
 
 
 HONEST = {
@@ -115,11 +124,9 @@ HONEST = {
     "whole numbers": Says(lambda given: given.astype(np.int16)),
     "words that the task has not": Says(lambda given: np.full_like(given, -1)),
     "a gradient": Logits(lambda tokens: bag(tokens).requires_grad_()),
-    "readings": Reads(right),
+    "answers": Reads(zeros),
     "a filler where nothing is asked": Reads(
-        lambda sample: right(sample)._replace(
-            predictions=np.where(sample.supervised, sample.answers, -100)
-        )
+        lambda question: np.where(question.is_given, -100, zeros(question))
     ),
 }
 
@@ -134,8 +141,8 @@ def test_a_filler_is_taken_where_nothing_is_asked_and_not_elsewhere() -> None:
     asked = task.sample("test", 64, 2, seed=1).supervised
     assert not asked.all()
     check(HONEST["a filler where nothing is asked"], task, 64, 1)
-    fills = Reads(lambda sample: right(sample)._replace(predictions=sample.answers * 0 - 100))
-    with pytest.raises(PredictorError, match="predictions has -100"):
+    fills = Reads(lambda question: zeros(question) - 100)
+    with pytest.raises(PredictorError, match="its answers have -100"):
         check(fills, task, 64, 1)
 
 
@@ -147,57 +154,57 @@ def test_one_example_is_tried_where_two_are_more_than_is_read_at_once() -> None:
         return torch.zeros(*tokens.shape, WORDS)
 
     check(Logits(counts), TASK, 40_000, 1)
-    assert tried[0] == (1, 39_999)
+    assert tried[-1] == (1, 39_999)
+    assert {rows for rows, _ in tried} == {1}
 
 
+SEES = r"2 of 2 teacher-forced answers differ .* see later tokens or are random; .* a Generating"
 WRONG = {
     "knows the next token": (
-        Logits(lambda tokens: bag(tokens, shift=1)),
-        r"at token \d+ changes by up to .* only earlier ones may count",
+        Logits(lambda tokens: bag(tokens, shift=1)), f"Logits: causality check .*{SEES}",
     ),
-    "knows the whole": (Logits(lambda tokens: bag(tokens).flip(1)), "only earlier ones"),
+    "knows the whole": (Logits(lambda tokens: bag(tokens).flip(1)), SEES),
     "knows how long it is": (
-        Logits(lambda tokens: bag(tokens) * tokens.shape[1]), "only earlier ones"
+        Logits(lambda tokens: bag(tokens).roll(tokens.shape[1], dims=2)), SEES
     ),
     "knows what cannot be": (
-        Logits(lambda tokens: torch.where(bag(tokens, shift=1) > 0, 0.0, -torch.inf)),
-        "changes by up to inf",
+        Logits(lambda tokens: torch.where(bag(tokens, shift=1) > 0, 0.0, -torch.inf)), SEES,
     ),
+    "knows by a large finite mask": (Logits(lambda tokens: peeks(tokens, -1e9)), SEES),
+    "knows by a small finite mask": (Logits(lambda tokens: peeks(tokens, -1e4)), SEES),
     "draws": (
-        Logits(lambda tokens: torch.rand(*tokens.shape, WORDS, generator=STREAM)),
-        "nothing at random",
+        Logits(lambda tokens: torch.rand(*tokens.shape, WORDS, generator=STREAM)), SEES,
     ),
     "no time": (
         Logits(lambda tokens: torch.zeros(len(tokens), WORDS)),
-        rf"Logits.logits gave \(2, {WORDS}\) for tokens \(2, 63\): give \[batch, time, vocab",
+        rf"Logits at 64 tokens: logits gave \(2, {WORDS}\) for tokens \(2, 59\): give \[batch",
     ),
     "few words": (
-        Logits(lambda tokens: torch.zeros(*tokens.shape, 5)), rf"here \(2, 63, {WORDS}\)"
+        Logits(lambda tokens: torch.zeros(*tokens.shape, 5)), rf"here \(2, 59, {WORDS}\)"
     ),
     "an array": (Logits(lambda tokens: bag(tokens).numpy()), "gave a ndarray: give a torch tensor"),
-    "nan": (Logits(lambda tokens: bag(tokens) * torch.nan), "gave NaN at 63 tokens"),
-    "nothing finite": (Logits(lambda tokens: bag(tokens) - torch.inf), "no finite logit at 63 tok"),
+    "nan": (Logits(lambda tokens: bag(tokens) * torch.nan), "gave NaN for 59 tokens"),
+    "nothing finite": (
+        Logits(lambda tokens: bag(tokens) - torch.inf), "no finite logit for 59 tokens"
+    ),
     "complex": (Logits(lambda tokens: bag(tokens) * 1j), "gave complex numbers"),
     "fractions": (
-        Says(lambda given: given + 0.5), "Says at 64 tokens: generated is float64: give token ids"
+        Says(lambda given: given + 0.5),
+        "Says at 64 tokens: its answers are float64: give token ids",
     ),
-    "words": (Says(lambda given: given.astype(str)), "generated is <U21: give token ids"),
-    "ids below": (Says(lambda given: np.full_like(given, -5)), "generated has -5: give token ids"),
+    "words": (Says(lambda given: given.astype(str)), "answers are <U21: give token ids"),
+    "ids below": (Says(lambda given: np.full_like(given, -5)), "answers have -5: give token ids"),
     "ids above": (
-        Says(lambda given: np.full_like(given, WORDS)), rf"has {WORDS}: .* to {WORDS - 1}, or -1"
+        Says(lambda given: np.full_like(given, WORDS)), rf"have {WORDS}: .* to {WORDS - 1}, or -1"
     ),
-    "no reading": (Reads(lambda sample: None), "read gave a NoneType: give Reading"),
-    "nothing read": (Reads(lambda sample: Reading(None, None, None)), "nor generates"),
-    "a list": (
-        Reads(lambda sample: Reading(None, sample.answers.tolist(), None)), "predictions is a list"
+    "no reading": (Reads(lambda question: None), "its answers are a NoneType: give token ids"),
+    "a reading of the old form": (
+        Reads(lambda question: Reading(0.0, zeros(question), None)),
+        "read gave a Reading: give the answers alone, token ids; a loss and .* a LogitsPredictor",
     ),
+    "a list": (Reads(lambda question: zeros(question).tolist()), "its answers are a list"),
     "few answers": (
-        Reads(lambda sample: right(sample)._replace(predictions=sample.answers[:, 1:])),
-        r"predictions is \(2, 4\): give answers, here \(2, 5\)",
-    ),
-    "a loss below 0": (Reads(lambda sample: right(sample)._replace(loss=-1.0)), "its loss is -1.0"),
-    "a tensor": (
-        Reads(lambda sample: right(sample)._replace(loss=torch.tensor(1.0))), "its loss is tensor"
+        Reads(lambda question: zeros(question)[:, 1:]), r"answers are \(2, 4\): give \(2, 5\)",
     ),
 }  # fmt: skip
 STREAM = torch.Generator()
@@ -213,9 +220,9 @@ def test_what_cannot_be_scored_is_refused_in_one_line(predictor: Predictor, mess
 @pytest.mark.parametrize(
     ("late", "message"),
     [
-        ("bag(tokens).roll(-1, dims=1)", r"only earlier ones may count, .* a GeneratingPredictor$"),
-        ("bag(tokens) * torch.nan", "gave NaN at 95 tokens"),
-        ("bag(tokens)[..., :5]", r"gave \(2, 95, 5\)"),
+        ("bag(tokens).roll(-1, dims=1)", r"at 96 tokens: 2 of 2 .* a GeneratingPredictor$"),
+        ("bag(tokens) * torch.nan", "gave NaN for 91 tokens"),
+        ("bag(tokens)[..., :5]", r"gave \(2, 91, 5\)"),
     ],
 )
 def test_what_is_wrong_at_the_longest_context_alone_is_refused(
@@ -229,7 +236,7 @@ def test_what_is_wrong_at_the_longest_context_alone_is_refused(
     assert code == 1
     (path,) = (tmp_path / "s").glob("*/record.json")
     assert re.search(message, read_record(path)["reason"])
-    assert "failed: PredictorError: Late.logits" in errors
+    assert "failed: PredictorError: Late" in errors
 
 
 def test_what_is_wrong_in_a_later_example_alone_is_no_wrong_answer() -> None:
@@ -241,8 +248,8 @@ def test_what_is_wrong_in_a_later_example_alone_is_no_wrong_answer() -> None:
         return bag(tokens) * (torch.nan if len(tokens) > 2 else 1.0)
 
     check(Logits(fades), TASK, 64, 1)
-    with pytest.raises(PredictorError, match=r"Logits at 64 tokens: its loss is nan: .* numbers\?"):
-        _Held(Logits(fades), WORDS).read(sample)
+    with pytest.raises(PredictorError, match=r"Logits at 64 tokens: logits gave NaN for 59 tokens"):
+        OutsideReader(Logits(fades), WORDS).read(sample)
     assert max(seen) == 4
 
 
@@ -254,7 +261,7 @@ def test_scattered_answers_are_checked_as_well() -> None:
         return torch.nn.functional.one_hot(tokens, words).float().roll(-shift, dims=1)
 
     check(Logits(lambda tokens: one_hot(tokens, 0)), task, 64, 1)
-    with pytest.raises(PredictorError, match="only earlier ones"):
+    with pytest.raises(PredictorError, match=SEES):
         check(Logits(lambda tokens: one_hot(tokens, 1)), task, 64, 1)
 
 
@@ -367,7 +374,7 @@ def test_words_of_a_task_are_found_in_usual_replies_and_nothing_else(reply: str)
         def reply(self, *_: object) -> str:
             return reply
 
-    said = Talks(TASK).read(TASK.sample("test", 64, 2)).generated
+    said = Talks(TASK).read(Question.of(TASK.sample("test", 64, 2)))
     five, sixteen = (TASK.vocabulary.index(word) for word in ("rule-5", "rule-16"))
     assert said.tolist() == [[five, sixteen, five, -1, -1]] * 2
 
@@ -382,7 +389,7 @@ def test_only_the_text_is_compressed_and_nothing_of_the_answer_is_told() -> None
 
     task = make(Recall)
     sample = task.sample("test", 96, 1)
-    Listens(task).read(sample)
+    Listens(task).read(Question.of(sample))
     words = task.words(sample.tokens[0]).split()
     texts, questions, so_far, _ = zip(*heard, strict=True)
     assert set(texts) == {" ".join(words[1 : sample.answer_start - 1])}
@@ -413,6 +420,6 @@ def test_the_command_scores_the_example_and_says_why_it_refuses(run, tmp_path: P
     ]
     code, _, errors = run(*arguments, "--predictor", "own.py:LooksAhead", "--out", "s")
     assert code == 1
-    assert "failed: PredictorError: LooksAhead.logits at token" in errors
+    assert "failed: PredictorError: LooksAhead: causality check failed at 64 tokens" in errors
     (path,) = (tmp_path / "s").glob("*/record.json")
     assert read_record(path)["evaluations"] == []

@@ -17,7 +17,10 @@ from rulekeep.tasks import Recite
 
 def made(folder: Path, **changes: Any) -> Record:
     return running.run(
-        tiny.tiny(**changes), RunFolder(folder), lambda _step: None, lambda _step, _figures: None
+        resolve(tiny.tiny(**changes)),
+        RunFolder(folder),
+        lambda _step: None,
+        lambda _step, _figures: None,
     )
 
 

@@ -8,6 +8,7 @@ import tiny
 from rulekeep import run as running
 from rulekeep import sweep
 from rulekeep.executors import LocalExecutor
+from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.store import RunFolder, Values
 
@@ -64,7 +65,7 @@ def here(spec: RunSpec, folder: Path, stop_after: int | None = None) -> Values:
             raise StoppedError
 
     folder.mkdir(exist_ok=True)
-    record = running.run(spec, RunFolder(folder), progress, lambda *_: None)
+    record = running.run(resolve(spec), RunFolder(folder), progress, lambda *_: None)
     return tiny.timeless(record)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rulekeep import presets
 from rulekeep.mixed_recall import MixedRecall
+from rulekeep.resolving import resolve_any
 from rulekeep.sample_form import said_of_sample
 from rulekeep.screening import screen
 from rulekeep.tasks import Apply, Override, Recall, Recite, SampledTask
@@ -55,7 +56,7 @@ def test_tables_that_do_not_reach_from_the_answers_start_to_the_end_are_told(nam
 def test_a_run_on_scattered_answers_is_screened_and_not_refused() -> None:
     spec = next(iter(presets.literature([])))
     assert spec.task == presets.LITERATURE_TASK
-    screen(spec)
+    screen(resolve_any(spec))
 
 
 @pytest.mark.parametrize("layout", ["exam", "zoology"])

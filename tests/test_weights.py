@@ -36,7 +36,7 @@ SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 def finish(folder: Path, spec: RunSpec, *, keeps_weights: bool = True) -> Path:
     folder.mkdir(parents=True)
     run_folder = RunFolder(folder, keeps_weights=keeps_weights)
-    made = running.run(spec, run_folder, lambda _: None, lambda *_: None)
+    made = running.run(resolve(spec), run_folder, lambda _: None, lambda *_: None)
     write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
     return folder
 
@@ -127,7 +127,7 @@ def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(tmp_path: Path
     (tmp_path / "a" / "weights.safetensors").write_bytes(b"of a record that is gone")
     mixer = tiny.plugin(tmp_path, "late", forward="y = y * float('nan')")
     record = running.run(
-        tiny.tiny(mixer=mixer), RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None
+        resolve(tiny.tiny(mixer=mixer)), RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None
     )
     assert (record["status"], record["weights"]) == ("diverged", None)
     assert list((tmp_path / "a").iterdir()) == []
@@ -162,7 +162,9 @@ def test_a_model_with_more_than_tensors_keeps_none_and_says_so(tmp_path: Path) -
         path.read_text() + "\n    def get_extra_state(self):\n        return {'a': 1}\n"
         "\n    def set_extra_state(self, state):\n        pass\n"
     )
-    record = running.run(tiny.tiny(mixer=mixer), RunFolder(folder), lambda _: None, lambda *_: None)
+    record = running.run(
+        resolve(tiny.tiny(mixer=mixer)), RunFolder(folder), lambda _: None, lambda *_: None
+    )
     assert record["status"] == "done"
     (note,) = record["notes"]
     assert note.startswith(

@@ -22,8 +22,7 @@ from rulekeep.model_figures import (
     validate,
 )
 from rulekeep.model_training import build, optimizer_of, tokens_per_second, train_model
-from rulekeep.resolving import Resolved, resolve
-from rulekeep.specs import RunSpec
+from rulekeep.resolving import Resolved
 from rulekeep.store import RunFolder, Values
 from rulekeep.training import DivergedError
 from rulekeep.weights import WeightsError, save_weights
@@ -33,7 +32,9 @@ CHECKPOINT_SECONDS = 20.0
 _Log = Callable[[int, Mapping[str, float]], None]
 
 
-def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None], log: _Log) -> Values:
+def run(
+    resolved: Resolved, folder: RunFolder, progress: Callable[[int], None], log: _Log
+) -> Values:
     """Runs a spec from its last checkpoint, if there is one.
 
     `progress` hears of every step, `log` of the figures of every look at the validation split.
@@ -41,9 +42,8 @@ def run(spec: RunSpec, folder: RunFolder, progress: Callable[[int], None], log: 
     Raises:
         MixerError: the mixer breaks its contract.
     """
-    costs.prepare_process(spec.threads)
-    resolved = resolve(spec)
     spec, notes = resolved.spec, list(resolved.task.notes)
+    costs.prepare_process(spec.threads)
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)

@@ -1,6 +1,6 @@
-"""What makes a run of each kind of spec. It loads torch: only the process that makes runs needs it.
+"""What makes a run of each kind. It loads torch: only the process that makes runs needs it.
 
-record = runner_of(spec)(spec, folder, progress, log)
+record = runner_of(resolved)(resolved, folder, progress, log)
 """
 
 from collections.abc import Callable, Mapping
@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 
 from rulekeep import predicting, run
 from rulekeep.article import cell
-from rulekeep.specs import AnySpec, ArticleCell, PredictorSpec, RunSpec
+from rulekeep.resolving import AnyResolved, Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.store import RunFolder, Values
 
-_Spec = TypeVar("_Spec", contravariant=True)
+_Resolved = TypeVar("_Resolved", contravariant=True)
 
 
-class Runner(Protocol[_Spec]):
+class Runner(Protocol[_Resolved]):
     """Makes a run: trains, tests, and returns its record without id, attempt and checksum.
 
     `folder` is where it may keep a checkpoint and weights; `progress` hears of every step, `log`
@@ -23,7 +23,7 @@ class Runner(Protocol[_Spec]):
 
     def __call__(
         self,
-        spec: _Spec,
+        resolved: _Resolved,
         folder: RunFolder,
         progress: Callable[[int], None],
         log: Callable[[int, Mapping[str, float]], None],
@@ -33,18 +33,18 @@ class Runner(Protocol[_Spec]):
         ...
 
 
-# Each by its own name, so that its spec is checked by type.
-_TRAINED: Runner[RunSpec] = run.run
-_SCORED: Runner[PredictorSpec] = predicting.run
-_PUBLISHED: Runner[ArticleCell] = cell.run_cell
+# Each by its own name, so that what it takes is checked by type.
+_TRAINED: Runner[Resolved] = run.run
+_SCORED: Runner[ResolvedPredictor] = predicting.run
+_PUBLISHED: Runner[ResolvedCell] = cell.run_cell
 
-RUNNERS: Mapping[type[AnySpec], Runner[Any]] = {
-    RunSpec: _TRAINED,
-    PredictorSpec: _SCORED,
-    ArticleCell: _PUBLISHED,
+RUNNERS: Mapping[type[AnyResolved], Runner[Any]] = {
+    Resolved: _TRAINED,
+    ResolvedPredictor: _SCORED,
+    ResolvedCell: _PUBLISHED,
 }
 
 
-def runner_of(spec: AnySpec) -> Runner[Any]:
-    """What makes a run of this spec."""
-    return RUNNERS[type(spec)]
+def runner_of(resolved: AnyResolved) -> Runner[Any]:
+    """What makes this run."""
+    return RUNNERS[type(resolved)]

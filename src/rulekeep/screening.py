@@ -1,84 +1,98 @@
-"""A mixer that sees what follows would win: it is tried before its run, and watched in it.
+"""A mixer that sees what follows would win: it is tried before its run.
 
-    screen(spec)                      # before anything is trained: what comes from outside
-    with watched(spec): ...           # the run: what its trained model answers
+    screen(resolved)
 
-The screen is quick and saves the training: texts that differ from a place on, whose outputs have
-to be the same before it, and a text in two pieces, which has to give what it gives at once. The
-watch is what counts, for it looks at the trained model. Told the true answer so far, a model that
-sees earlier tokens alone says what it says by itself, up to and with its first mistake; one that
-sees the next token does not, for by itself there is none yet.
+It is quick and saves the training: texts that differ from a place on, whose outputs have to be the
+same before it, and a text in pieces, which has to give what it gives at once. Lengths are those of
+the run, of its answers, and some drawn from its seed. What counts is looked at later, in every
+evaluation of the trained model: see `rulekeep.causality`.
 """
 
 import inspect
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rulekeep.registry import plugin_file
-from rulekeep.resolving import article_mixer, resolve, resolve_predictor
+from rulekeep.resolving import AnyResolved, Resolved, ResolvedCell
 from rulekeep.sample_form import said_of_sample
-from rulekeep.specs import (
-    PUBLISHED_WIDTH,
-    AnySpec,
-    ArticleCell,
-    PredictorSpec,
-    RunSpec,
-    UsageError,
-)
+from rulekeep.seeds import named_seed
+from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rulekeep.evaluation import Reading
     from rulekeep.mixers.base import Mixer
-    from rulekeep.tasks.sampled import Sample, SampledTask
+    from rulekeep.tasks.sampled import SampledTask
 
 # A block of a task's draws is no cheaper to draw in part.
 _LOOKED_AT = 64
 # A longer text costs more than it tells: what changes its form with the length has done so.
 LONGEST = 2048
-# No length that a chunk divides, and about as much as an answer is long.
+# No length that a chunk divides, and one of a few tokens.
 _ODD, _PIECE = 67, 12
+# Lengths that are drawn from the seed, so that no mixer can know what it is tried at.
+_DRAWN = 3
 # Of the largest output: sums in another order, as those of an FFT, round otherwise.
-_ALLOWED, _LEAST_SCALE = 1e-4, 1e-3
-# Of the last answers at each length this many may differ, for scores that are all but equal.
-ANSWERS, _MOST_OTHER = 1000, 0.02
+_ALLOWED = 1e-4
 
 
-def screen(spec: AnySpec) -> None:
+def screen(resolved: AnyResolved) -> None:
     """Tries what of a run is not of the catalogue: its mixers, on the run's device, and its task.
 
     Raises:
         MixerError: it has another form than the contract's, or sees later tokens.
         UsageError: the task's tables have another form.
     """
-    if isinstance(spec, PredictorSpec):
-        if plugin_file(spec.task) is not None:
-            _try_task(spec.task, resolve_predictor(spec).task, min(spec.test_contexts), spec.seed)
+    if isinstance(resolved, ResolvedCell):
+        cell = resolved.spec
+        if cell.challenger is not None and resolved.make is not None:
+            makers = {cell.challenger.mixer: resolved.make}
+            _try_all(makers, PUBLISHED_WIDTH, sizes_of([cell.context], _PIECE, cell.seed), "cpu")
         return
-    if isinstance(spec, RunSpec):
-        if plugin_file(spec.task) is not None:
-            _try_task(spec.task, resolve(spec).task, spec.context, spec.seed)
-        names, width, device = spec.mixers, spec.width, spec.device
-        longest: tuple[int, ...] = (spec.context, max(spec.tested))
-    elif isinstance(spec, ArticleCell) and spec.challenger is not None:
-        names, width, device = (spec.challenger.mixer,), PUBLISHED_WIDTH, "cpu"
-        longest = (spec.context,)
-    else:
-        return
-    outside = {name for name in names if plugin_file(name) is not None}
-    if not outside:
-        return
-    makers = resolve(spec).mixers if isinstance(spec, RunSpec) else (article_mixer(spec),)
-    lengths = sorted({_ODD, *(min(LONGEST, length) for length in longest)})
-    for name, make in dict(zip(names, makers, strict=True)).items():
-        if name in outside:
-            _try(name, make, width, lengths, device)
+    task, spec = resolved.task, resolved.spec
+    if plugin_file(spec.task) is not None:
+        shortest = min(spec.test_contexts) if isinstance(spec, PredictorSpec) else spec.context
+        _try_task(spec.task, task, shortest, spec.seed)
+    if isinstance(resolved, Resolved):
+        run = resolved.spec
+        answer = task.sample("train", run.context, 1).answers.shape[1]
+        sizes = sizes_of((run.context, max(run.tested)), answer, run.seed)
+        makers = dict(zip(run.mixers, resolved.mixers, strict=True))
+        _try_all(makers, run.width, sizes, run.device)
+
+
+def _try_all(
+    makers: "Mapping[str, Callable[[], Mixer]]", width: int, sizes: "list[Size]", device: str
+) -> None:
+    for name, make in makers.items():
+        if plugin_file(name) is not None:
+            _try(name, make, width, sizes, device)
+
+
+class Size(NamedTuple):
+    """Sequences, their tokens, and how many tokens were read in a call before."""
+
+    batch: int
+    length: int
+    past: int = 0
+
+
+def sizes_of(longest: Iterable[int], answer: int, seed: int) -> list[Size]:
+    """What a mixer is tried at: texts and answers of the run's lengths, and some that are drawn."""
+    longest = sorted({_ODD, *(min(LONGEST, length) for length in longest)})
+    stream = np.random.default_rng(named_seed("screen", seed))
+    drawn = np.exp(stream.uniform(np.log(2), np.log(longest[-1]), (_DRAWN, 2))).astype(int)
+    return [
+        Size(3, _PIECE),
+        Size(3, _PIECE, _PIECE),
+        # An answer goes on from the state of a text.
+        Size(3, answer, _ODD),
+        *(Size(1, length) for length in longest),
+        *(Size(2, *pair) for pair in drawn.tolist()),
+    ]
 
 
 def part_of(mixer: "Mixer") -> "nn.Module":
@@ -88,7 +102,7 @@ def part_of(mixer: "Mixer") -> "nn.Module":
     return mixer.module if isinstance(mixer, Outside) else mixer
 
 
-def woken(mixer: "Mixer") -> "Mixer":
+def randomize_zero_parameters(mixer: "Mixer") -> "Mixer":
     """The mixer with small numbers drawn for the trained parameters that are 0 as it starts.
 
     What a gate or a projection that starts at 0 lets through after training is compared so too. A
@@ -162,72 +176,6 @@ def said_of_numbers(y: "Tensor") -> str | None:
     return f"{odd} of {y.numel()} outputs are not finite as it starts" if odd else None
 
 
-class Watch:
-    """Which of a run's last answers, at each length of text, were other by themselves."""
-
-    def __init__(self) -> None:
-        self._other: dict[int, deque[bool]] = {}
-
-    def add(self, sample: "Sample", reading: "Reading") -> None:
-        """Answers told and answers by itself; what only has one of the two says nothing."""
-        told, own = reading.predictions, reading.generated
-        if told is None or own is None:
-            return
-        missed = (own != sample.answers) & sample.supervised
-        # Up to and with the first mistake: after it the tokens before are others.
-        same_before = np.cumsum(missed, axis=1) - missed == 0
-        other = ((told != own) & same_before & sample.supervised).any(axis=1)
-        kept = self._other.setdefault(sample.tokens.shape[1], deque(maxlen=ANSWERS))
-        kept.extend(other.tolist())
-
-    def check(self) -> None:
-        """Whether the answers are those of a model that sees earlier tokens alone.
-
-        Raises:
-            MixerError: too many are other when the true answer is told.
-        """
-        from rulekeep.mixers.base import MixerError
-
-        for length, other in self._other.items():
-            if sum(other) > max(1.0, _MOST_OTHER * len(other)):
-                raise MixerError(
-                    f"{sum(other)} of {len(other)} answers at {length} tokens are others when the "
-                    "true answer stands after them: its mixer sees what follows, goes on from a "
-                    "state otherwise than the whole, or draws at random; rulekeep check says which"
-                )
-
-
-@contextmanager
-def watched(spec: AnySpec) -> Iterator[None]:
-    """Watches every answer that the model of a run gives meanwhile, and checks them at its end.
-
-    From outside, and not where answers are scored: no figure comes out of it, so that the code
-    that figures come out of, and with it every run's id, is the same as without. Answers are
-    given in float32, whatever a run trains in.
-
-    Raises:
-        MixerError: as `Watch.check`.
-    """
-    if not isinstance(spec, RunSpec):
-        yield
-        return
-    from rulekeep.evaluation import ModelPredictor
-
-    watch, read = Watch(), ModelPredictor.read
-
-    def and_watch(self: ModelPredictor, sample: "Sample") -> "Reading":
-        reading = read(self, sample)
-        watch.add(sample, reading)
-        return reading
-
-    ModelPredictor.read = and_watch  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        ModelPredictor.read = read  # type: ignore[method-assign]
-    watch.check()
-
-
 def _try_task(name: str, task: "SampledTask", context: int, seed: int) -> None:
     """A look at a few examples: a task that fails at it fails its run with its own traceback."""
     sample = task.sample("train", context, _LOOKED_AT, seed=seed)
@@ -241,7 +189,7 @@ class _UnableError(Exception):
 
 
 def _try(
-    name: str, make: "Callable[[], Mixer]", width: int, lengths: list[int], device: str
+    name: str, make: "Callable[[], Mixer]", width: int, sizes: Sequence[Size], device: str
 ) -> None:
     import torch
 
@@ -249,15 +197,19 @@ def _try(
 
     with torch.random.fork_rng(), torch.no_grad():
         try:
-            said = _fault(make, width, lengths, device)
+            said = _fault(make, width, sizes, device)
         except _UnableError:
             return
     if said is not None:
         raise MixerError(f"mixer {name!r}: {said}; all of the contract: rulekeep check {name}")
 
 
-def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: str) -> str | None:
+def _fault(
+    make: "Callable[[], Mixer]", width: int, sizes: Sequence[Size], device: str
+) -> str | None:
     import torch
+
+    from rulekeep.causality import later_texts
 
     def made() -> "Mixer":
         # Anew for each call, so that what counts its calls or draws by itself does the same.
@@ -270,24 +222,28 @@ def _fault(make: "Callable[[], Mixer]", width: int, lengths: list[int], device: 
     if said := said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3):
         return said
     draws = torch.Generator().manual_seed(2)
-    for batch, length, past in ((3, _PIECE, 0), (3, _PIECE, _PIECE), *((1, n, 0) for n in lengths)):
+    for batch, length, past in sizes:
         x = torch.randn(batch, past + length, width, generator=draws).to(device)
+        cuts = [past + cut for cut in (length, *sorted({1, length // 2, length - 1} - {0}))]
         before: Tensor | None = None
-        for cut in (length, *sorted({1, length // 2, length - 1} - {0})):
-            text = x.clone()
-            text[:, past + cut :] = 3 * torch.randn(text[:, past + cut :].shape, generator=draws)
-            y, said = _outputs(woken(made()), text, past)
+        for cut, text in later_texts(x, cuts, partial(torch.randn, generator=draws)):
+            y, said = _outputs(randomize_zero_parameters(made()), text, past)
             if y is None:
                 return said
             before = y if before is None else before
-            if said := _change(before, y, cut):
+            if said := _change(before, y, cut - past):
                 return said
     x = torch.randn(3, 2 * _PIECE, width, generator=draws).to(device)
     started, said = _outputs(mixer, x, 0)
     if started is None:
         return said
     said = said_of_names(names, mixer.state_dict()) or said_of_numbers(started)
-    return said or _otherwise(woken(made()), x)
+    said = said or _otherwise(randomize_zero_parameters(made()), x)
+    continued = {size.length: size for size in sizes if size.past}
+    for batch, length, past in continued.values():
+        x = torch.randn(batch, past + min(length, _ODD), width, generator=draws).to(device)
+        said = said or _by_token(randomize_zero_parameters(made()), x, past)
+    return said
 
 
 def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, str | None]":
@@ -316,8 +272,10 @@ def _own(call: Callable[[], Any]) -> Any:
 
 def _change(before: "Tensor", after: "Tensor", cut: int) -> str | None:
     """Where outputs before a cut differ, as they may only if they see what follows."""
+    from rulekeep.causality import largest_of
+
     # What rounds by the largest of a whole text, as an FFT, is let be.
-    largest = max(_largest(before), _largest(after))
+    largest = max(largest_of(before), largest_of(after))
     off, most = _gaps(before[:, :cut], after[:, :cut], largest)
     if not most:
         return None
@@ -364,17 +322,35 @@ def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
     return None
 
 
-def _largest(y: "Tensor") -> float:
-    finite = y[y.isfinite()]
-    return finite.abs().max().item() if finite.numel() else 0.0
+def _by_token(mixer: "Mixer", x: "Tensor", past: int) -> str | None:
+    """How an answer at once differs from the same one token by token, from one state."""
+    from rulekeep.causality import in_pieces
+
+    def read(text: "Tensor", state: Any) -> Any:
+        return _own(partial(part_of(mixer), text, state))
+
+    length = x.shape[1] - past
+    (whole, _), (again, _) = (in_pieces(read, x, [past, length]) for _ in range(2))
+    # As in `_otherwise`.
+    if _gaps(whole, again)[1]:
+        return None
+    steps, _ = in_pieces(read, x, [past, *[1] * length])
+    if most := _gaps(whole, steps)[1]:
+        return (
+            f"its output of {length} tokens differs by {most:.2g} from that of the same tokens one "
+            f"by one, after {past} others: it sees what follows, or its state does not hold all"
+        )
+    return None
 
 
 def _gaps(one: "Tensor", other: "Tensor", largest: float | None = None) -> "tuple[Tensor, float]":
     """How far outputs are apart, and the most of it; 0 where no more than rounding."""
     import torch
 
+    from rulekeep.causality import LEAST_SCALE, largest_of
+
     # What is the same and not a number is the divergence of a run, and nothing to be found here.
     same = (one == other) | (one.isnan() & other.isnan())
     off = torch.where(same, 0.0, (one - other).abs().nan_to_num(nan=torch.inf))
-    most, largest = off.max().item(), _largest(one) if largest is None else largest
-    return off, most if most > _ALLOWED * max(largest, _LEAST_SCALE) else 0.0
+    most, largest = off.max().item(), largest_of(one) if largest is None else largest
+    return off, most if most > _ALLOWED * max(largest, LEAST_SCALE) else 0.0

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.records import Record
 from rulekeep.resolving import AnyResolved, notes_on_training, resolve_any
-from rulekeep.screening import screen, watched
+from rulekeep.screening import screen
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.store import (
     BusyError,
@@ -316,15 +316,14 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     if resolved.id != folder.id:
         raise RuntimeError(f"{_other_versions(found, resolved)}: give the command that planned it")
     # Here and not where it is planned: what hangs or crashes takes no more than its own run.
-    screen(spec)
+    screen(resolved)
     # Here, since only the process that makes a run loads what makes it.
     from rulekeep.runners import runner_of
 
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:
-        with watched(spec):
-            made = runner_of(spec)(spec, folder, progress, follow.log)
+        made = runner_of(resolved)(resolved, folder, progress, follow.log)
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise

@@ -19,18 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rulekeep import evaluation, specs
-from rulekeep import run as running
+from rulekeep import evaluation
 from rulekeep.article.cell import run_cell
 from rulekeep.costs import environment, prepare_process
 from rulekeep.metrics import Scores
 from rulekeep.mixers import MIXERS
+from rulekeep.model_training import build, train_model
 from rulekeep.registry import load_task
-from rulekeep.resolving import load_mixer, mixer_options, options_of, resolve
+from rulekeep.resolving import load_mixer, mixer_options, options_of, resolve, resolve_cell
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.store import RunFolder
 from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
-from rulekeep.training import train
 
 ROOT = Path(__file__).parents[2]
 # Off the grid of the chunked forms, whose chunks have 16, 32 or 64 tokens, and longer than the
@@ -96,7 +95,9 @@ def first_steps(spec: RunSpec, steps: int) -> tuple[list[float], dict[str, Any]]
 
 def article_history(cell: ArticleCell) -> list[dict[str, Any]]:
     """The history of a cell of the article, as its record has it."""
-    record = run_cell(cell, RunFolder(Path()), lambda step: None, lambda step, figures: None)
+    record = run_cell(
+        resolve_cell(cell), RunFolder(Path()), lambda step: None, lambda step, figures: None
+    )
     found: list[dict[str, Any]] = record["history"]
     return found
 

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
+from rulekeep.causality import AnswerCheck
 from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
-from rulekeep.evaluation import Evaluation, answer_loss, evaluate
+from rulekeep.evaluation import Evaluation, answer_loss, answering, causality_error, evaluate
 from rulekeep.mixers.base import training_notes
-from rulekeep.resolving import resolve_cell
+from rulekeep.resolving import ResolvedCell
 from rulekeep.specs import ArticleCell
 from rulekeep.store import RunFolder, Values
 from rulekeep.tasks.article import Article
@@ -41,7 +43,7 @@ CHANCE = {
 
 
 def run_cell(
-    cell: ArticleCell,
+    resolved: ResolvedCell,
     _folder: RunFolder,
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
@@ -53,7 +55,7 @@ def run_cell(
     Its folder stays as it is: a cell takes a minute, and is begun anew when it is interrupted.
     """
     prepare_process()
-    start = time.perf_counter()
+    start, cell = time.perf_counter(), resolved.spec
     streams = replay(cell)
     spec = cell.training
     answer = streams.train.answers.shape[1]
@@ -76,7 +78,8 @@ def run_cell(
         for last in train(streams.model, batch_loss, streams.batches, spec):
             progress(last.number)
             if last.number in (1, cell.steps) or last.number % EVALUATE_EVERY == 0:
-                evaluation = evaluate(answer_logits, streams.validation, spec.batch_size)
+                with answering(streams.model):
+                    evaluation = evaluate(answer_logits, streams.validation, spec.batch_size)
                 history.append(
                     {
                         "step": last.number,
@@ -90,6 +93,10 @@ def run_cell(
                 log(last.number, history[-1])
     except DivergedError as error:
         status, reason, evaluation = "diverged", str(error), None
+    if cell.challenger is not None and evaluation is not None:
+        # One batch, as it was scored: a mixer from elsewhere may see what follows.
+        batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size])
+        _check_causality(cell, streams.model, batch, answer_logits)
     with torch.no_grad():
         states = streams.model.states(torch.from_numpy(streams.validation.tokens[:1]))
     tokens = last.number * spec.batch_size * cell.context if last else 0
@@ -97,7 +104,7 @@ def run_cell(
         "status": status,
         "reason": reason,
         "spec": cell.as_recorded,
-        "source": resolve_cell(cell).source,
+        "source": resolved.source,
         "history": history,
         "evaluations": [_row(cell, evaluation)] if evaluation else [],
         "costs": {
@@ -114,6 +121,25 @@ def run_cell(
         "environment": environment(),
         "notes": training_notes(streams.model, cell.steps),
     }
+
+
+def _check_causality(
+    cell: ArticleCell, model: ArticleModel, batch: Tensor, answer_logits: Callable[[Tensor], Tensor]
+) -> None:
+    """Holds answers told at once against those of ever longer texts.
+
+    Raises:
+        MixerError: they differ.
+    """
+    check = AnswerCheck("article", cell.context, cell.seed, exact=True)
+    with torch.no_grad(), answering(model):
+        told = answer_logits(batch)
+        places = range(batch.shape[1] - told.shape[1], batch.shape[1])
+        read = torch.cat([model(batch[:, :place], last=1) for place in places], dim=1)
+    answers = batch[:, places.start :]
+    check.add(told, read, answers, torch.ones_like(answers, dtype=torch.bool), whole=True)
+    if said := check.fault():
+        raise causality_error(f"at {cell.context} tokens: {said}")
 
 
 def _row(cell: ArticleCell, evaluation: Evaluation) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from rulekeep.causality import LEAST_SCALE
 from rulekeep.testing.runs import is_number
-
-_LEAST_SCALE = 1e-3
 
 
 class Gaps:
@@ -46,7 +45,7 @@ class Gaps:
                 math.inf, f"{int((~off.isfinite()).sum())} not finite ({name}, {where})"
             )
         most = off.max().item()
-        share = most / max(expected.abs().max().item(), _LEAST_SCALE)
+        share = most / max(expected.abs().max().item(), LEAST_SCALE)
         place = f"{name}{_token(name, off)}, {where}"
         return self._keep(share, f"at most {most:.1e}, {share:.1e} of the largest ({place})")
 

@@ -11,19 +11,20 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from rulekeep.causality import later_texts
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside
 from rulekeep.model import LanguageModel
 from rulekeep.registry import failure_line
 from rulekeep.screening import (
     part_of,
+    randomize_zero_parameters,
     said_of_call,
     said_of_names,
     said_of_numbers,
     said_of_output,
     said_of_result,
     said_of_state,
-    woken,
 )
 from rulekeep.seeds import named_seed
 from rulekeep.testing import runs
@@ -33,6 +34,8 @@ from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life
 # Around the edges of chunks of 16 and 64.
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
 BATCHES = (1, 3)
+# As long as answers are: a run reads them in one call from a state, and scores what it is told.
+ANSWERS = range(3, 15)
 # Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.
 LONG = 1100
 # What the usual chunks divide: a kernel may have a path of its own for such a text.
@@ -70,7 +73,7 @@ class Subject(NamedTuple):
 
         Trained weights that start at 0 are drawn: nothing could be compared of what they shut.
         """
-        return woken(self.as_it_starts(dtype, loop=loop))
+        return randomize_zero_parameters(self.as_it_starts(dtype, loop=loop))
 
     def as_it_starts(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
         """The same with the zeros that it starts with."""
@@ -125,7 +128,9 @@ def initial_state(subject: Subject) -> Verdict:
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
     gaps = Gaps(ALLOWED)
-    for batch, length in (*subject.sizes(shortest=2), (1, ROUND), (1, LONG), (1, FURTHEST)):
+    long = ((1, length) for length in (ROUND, LONG, FURTHEST))
+    answers = ((3, length) for length in ANSWERS)
+    for batch, length in (*subject.sizes(shortest=2), *long, *answers):
         x = runs.drawn(batch, length, subject.width)
         with torch.no_grad():
             for make in (subject.made, subject.as_it_starts):
@@ -136,9 +141,10 @@ def causal(subject: Subject) -> Verdict:
                 if before.isfinite().all():
                     break
             # Of a long text no half: there may be an edge of every chunk, with nothing across it.
-            for cut in sorted({1, length // (3 if length >= ROUND else 2), length - 1}):
-                later = x.clone()
-                later[:, cut:] = runs.drawn(batch, length - cut, subject.width, seed=9) * 3
+            cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
+            for cut, later in later_texts(
+                x, cuts, lambda shape: runs.drawn(shape[0], shape[1], shape[2], seed=9)
+            ):
                 found = mixer(later, state)[0]
                 where = f"others from token {cut} of {length} on, batch {batch}"
                 gaps.add({"output": found[:, :cut]}, {"output": before[:, :cut]}, where)

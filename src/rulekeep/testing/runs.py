@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rulekeep.causality import in_pieces
 from rulekeep.explain.states import real
 from rulekeep.mixers import Mixer
 
@@ -153,11 +154,7 @@ def _joined(
     mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, split: Sequence[int]
 ) -> dict[str, Tensor]:
     state = like(state, [leaves[name] for name in of_state(state)])
-    pieces = []
-    for piece in leaves["x"].split(list(split), dim=1):
-        y, state = mixer(piece, state)
-        pieces.append(y)
-    return named(torch.cat(pieces, dim=1), state)
+    return named(*in_pieces(mixer, leaves["x"], split, state))
 
 
 def _with_gradients(outputs: dict[str, Tensor], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,158 @@
+"""The causality rule: an answer told at once is the answer read token by token.
+
+    told at once        p(a_i | text, a_1 … a_{i-1}), all places in one call
+    token by token      the same, from a call that has not been given a_i and what follows it
+
+A causal model gives both the same, up to rounding. One that sees later tokens does not: where a
+token is not there yet, it cannot be seen. So nothing is asked of the model itself, and no place
+of an answer is trusted: `AnswerCheck` compares the very answers that are scored. Of a mixer alone,
+`later_texts` and `in_pieces` make what its outputs are compared on, before a run (`screening`) and
+in `rulekeep check` (`testing.properties`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rulekeep.seeds import named_seed
+
+# Of the answers of an evaluation this many may differ: scores that are all but equal, or a choice
+# inside a mixer that rounding turns.
+MOST_OTHER = 0.02
+# bfloat16 has steps of 1/8 between logits of 16 and 32, and a kernel may add up a batch of another
+# size in another order: both move a logit by some tenths, and so a probability, which moves by a
+# quarter of that at most, by less than 0.1. Below the floor are words that a mask shuts out.
+_MOVED, _MOVED_NATS, _FLOOR = 0.1, 0.5, 1e-6
+# Answers with a mistake that are read once more, along the true tokens: a share of a batch.
+_SHARE, _LEAST_ROWS = 8, 16
+# Of the largest value; where all are smaller than this, of this.
+LEAST_SCALE = 1e-3
+
+
+class _Count(NamedTuple):
+    """Answers that were compared, and how many of them were others, better or worse at once."""
+
+    answers: int = 0
+    others: int = 0
+    better: int = 0
+    worse: int = 0
+
+    @property
+    def failed(self) -> bool:
+        allowed = max(min(1, self.answers - 1), MOST_OTHER * self.answers)
+        # Rounding turns as many answers right as wrong: twice the standard deviation of that.
+        by_chance = 2 * (self.better + self.worse) ** 0.5
+        return self.others > allowed or self.better - self.worse > allowed + by_chance
+
+
+class AnswerCheck:
+    """Compares what an evaluation scores with the same answers, read token by token.
+
+    `exact` is for models that compute in float32, where another word is another answer. Elsewhere
+    rounding may turn a word; then probabilities count, and whether more answers are right at once.
+    """
+
+    def __init__(self, *names: object, exact: bool) -> None:
+        """`names` name the stream that rows are drawn from."""
+        self._exact = exact
+        self._stream = np.random.default_rng(named_seed("causality", *names))
+        # Compared up to the first mistake; compared at every place.
+        self._counts = {"part": _Count(), "whole": _Count()}
+
+    def rows(self, unread: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " rows"]:
+        """Which answers of a batch to read once more, of those that were not read to the end."""
+        most = max(_LEAST_ROWS, len(unread) // _SHARE)
+        every = np.flatnonzero(unread)
+        return every if len(every) <= most else np.sort(self._stream.permutation(every)[:most])
+
+    def add(
+        self,
+        told: Float[Tensor, "n answer vocabulary"],
+        read: Float[Tensor, "n answer vocabulary"],
+        answers: Int[Tensor, "n answer"],
+        where: Bool[Tensor, "n answer"],
+        *,
+        whole: bool,
+    ) -> None:
+        """Logits of answers told at once and token by token, and where both saw the same tokens.
+
+        `whole` says that these were read along the true tokens, to the end.
+        """
+        one, other = told.float(), read.float()
+        words = one.argmax(-1), other.argmax(-1)
+        off = moved(one, other, answers)
+        if self._exact:
+            off |= words[0] != words[1]
+        right, alone = (word == answers for word in words)
+        found = [
+            int((places & where).any(1).sum()) for places in (off, right & ~alone, alone & ~right)
+        ]
+        key = "whole" if whole else "part"
+        pairs = zip(self._counts[key], (len(told), *found), strict=True)
+        self._counts[key] = _Count(*(a + b for a, b in pairs))
+
+    def fault(self) -> str | None:
+        """How many of how many answers differ, where that is too many; None where it is not."""
+        for count in self._counts.values():
+            if count.failed:
+                differ = max(count.others, count.better)
+                return (
+                    f"{differ} of {count.answers} teacher-forced answers differ from the same "
+                    "answers read token by token"
+                )
+        return None
+
+
+def moved(
+    one: Float[Tensor, "n answer vocabulary"],
+    other: Float[Tensor, "n answer vocabulary"],
+    answers: Int[Tensor, "n answer"],
+) -> Bool[Tensor, "n answer"]:
+    """Where words have other probabilities, or the right one another loss, beyond rounding.
+
+    Probabilities and no logits: a mask may be any large number.
+    """
+    before, after = one.softmax(-1), other.softmax(-1)
+    most = (before - after).abs().amax(-1)
+    true = [
+        p.gather(-1, answers[..., None])[..., 0].clamp(min=_FLOOR).log() for p in (before, after)
+    ]
+    # What is not a number is nowhere more than that, and is told as it is elsewhere.
+    return (most > _MOVED) | ((true[0] - true[1]).abs() > _MOVED_NATS)
+
+
+def later_texts(
+    x: Float[Tensor, "batch time width"],
+    cuts: Sequence[int],
+    draw: Callable[[torch.Size], Tensor],
+) -> Iterator[tuple[int, Float[Tensor, "batch time width"]]]:
+    """The same text with others from each of these tokens on: nothing before may change."""
+    for cut in cuts:
+        later = x.clone()
+        # Larger than the text's own, so that what looks at the largest of all is seen.
+        later[:, cut:] = 3 * draw(later[:, cut:].shape)
+        yield cut, later
+
+
+def in_pieces(
+    call: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    x: Float[Tensor, "batch time width"],
+    split: Sequence[int],
+    state: Any = None,
+) -> tuple[Float[Tensor, "batch time width"], Any]:
+    """A text in pieces of these lengths, each with the state of the one before."""
+    outputs = []
+    for piece in x.split(list(split), dim=1):
+        y, state = call(piece, state)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), state
+
+
+def largest_of(y: Tensor) -> float:
+    """The largest finite value of a tensor, its sign left out; 0 where there is none."""
+    finite = y[y.isfinite()]
+    return finite.abs().max().item() if finite.numel() else 0.0
