@@ -289,13 +289,13 @@ def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
     spec = run_of(tmp_path, "SeesInLargeBatches")
     screen(resolve_any(spec))
     record = record_of(spec, tmp_path)
-    assert record["status"] == "failed"
-    assert re.search(r"MixerError: Causality check failed at 64 tokens: \d+ of", record["reason"])
+    assert record.status == "failed"
+    assert re.search(r"MixerError: Causality check failed at 64 tokens: \d+ of", record.reason)
 
 
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
     record = record_of(run_of(tmp_path, "Drops"), tmp_path)
-    assert record["status"] == "done", record["reason"]
+    assert record.status == "done", record.reason
 
 
 class Drops(Sums):

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from report_records import record as made_up
+from report_records import typed
 from safetensors.torch import load_file, save_file
 from test_faults import Hostile, made, saved, small_disk  # noqa: F401
 from torch import nn
@@ -27,7 +28,7 @@ from rulekeep.resolving import resolve
 from rulekeep.retest import testing
 from rulekeep.retest.job import Job, Outcome, retest
 from rulekeep.specs import RunSpec
-from rulekeep.store import Record, RunFolder, read_record, write_record
+from rulekeep.store import RunFolder, read_record, write_record
 from rulekeep.weights import WeightsError, digest, load_weights, save_weights, weights_of
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
@@ -425,7 +426,7 @@ def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Pa
 # In the report.
 
 
-def _later(record: Record, *contexts: int) -> Record:
+def _later(record: dict, *contexts: int) -> dict:
     return {**record, "tested_later": [{"context": at, "command": "c"} for at in contexts]}
 
 
@@ -436,7 +437,7 @@ def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() ->
     for record in ended:
         record["spec"]["test_contexts"] = [64]
     lost = made_up("delta", 3, {64: 0.9}, status="diverged")
-    (contest,) = contests(read_runs([*ended, lost]).runs)
+    (contest,) = contests(read_runs(typed([*ended, lost])).runs)
     (group,) = contest.groups
     found = group.by_seed("retention", 256)
     assert found.keys() == {1, 2, 3}
@@ -446,8 +447,8 @@ def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() ->
 def test_merged_records_say_all_that_was_tested_later() -> None:
     one = _later(made_up("delta", 1, {64: 0.9, 256: 0.5}), 256)
     other = {**_later(made_up("delta", 1, {64: 0.9, 1028: 0.2}), 1028), "id": "other"}
-    (joined,) = merged([one, other])
-    assert [entry["context"] for entry in joined["tested_later"]] == [256, 1028]
+    (joined,) = merged(typed([one, other]))
+    assert joined.tested_later == (256, 1028)
 
 
 # A full disk.
@@ -480,10 +481,10 @@ def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so
 ) -> None:
     spec = _filling(tmp_path, small_disk, left)
     (record,) = made([spec], small_disk / "runs")
-    assert record["status"] == "done"
-    assert record["notes"] == ["its weights were not kept: No space left on device"]
-    assert record["weights"] is None
-    folder = RunFolder(small_disk / "runs" / record["id"])
+    assert record.status == "done"
+    assert record.notes == ("its weights were not kept: No space left on device",)
+    assert record.weights is None
+    folder = RunFolder(small_disk / "runs" / record.id)
     assert folder.load() == record
     assert not folder.weights.exists()
     assert not list(folder.path.glob(".*.tmp-*"))

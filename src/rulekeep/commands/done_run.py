@@ -79,20 +79,21 @@ def _record(folder: RunFolder, named: str) -> Record:
 
 
 def _spec(record: Record, named: str) -> RunSpec:
-    try:
-        spec = record.spec.parsed()
-    except UsageError as error:
-        raise UsageError(f"{named}: its spec cannot be read here: {error}") from None
-    if isinstance(spec, PredictorSpec):
+    if record.spec.kind == PredictorSpec.kind:
         raise UsageError(
             f"{named}: scored an outside model, whose state is its own affair; name a run of "
             "a mixer"
         )
-    if isinstance(spec, ArticleCell):
+    if record.spec.kind == ArticleCell.kind:
         raise UsageError(
             f"{named}: is a cell of rulekeep article, whose models are no mixers; name a run of "
             "rulekeep run or sweep"
         )
+    try:
+        spec = record.spec.parsed()
+    except UsageError as error:
+        raise UsageError(f"{named}: its spec cannot be read here: {error}") from None
+    assert isinstance(spec, RunSpec), spec
     if not record.history:
         raise UsageError(f"{named}: its record has no history to hold a model against")
     return spec
