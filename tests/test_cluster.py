@@ -97,6 +97,14 @@ def until(found):
     return value
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell has what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def job(value, progress):
     kind, folder = value
     if kind == "raise":
@@ -254,6 +262,7 @@ def test_a_job_goes_where_its_resources_are_and_runs_in_the_drivers_folder(
     assert [ends[i].result for i in range(3)] == [("1", str(tmp_path))] * 3
 
 
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +319,31 @@ def test_a_lost_scheduler_ends_every_job(tmp_path: Path, capfd: pytest.CaptureFi
         f"lost with its scheduler {running.address}, or cancelled there"
     )
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_records_every_run_as_killed_when_the_scheduler_is_lost(
+    tmp_path: Path,
+) -> None:
+    words = grid(tmp_path, "while flag.exists(): time.sleep(0.1)")
+    (tmp_path / "flag").touch()
+    with cluster(tmp_path, ("--no-nanny",)) as running:
+        there = ["--executor", "dask", "--scheduler", running.address]
+        with tiny.started(*words, *there, cwd=tmp_path) as driver:
+            tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
+            running.scheduler.kill()
+            _, errors = driver.communicate(timeout=WAIT_SECONDS)
+    assert driver.returncode == 1, errors
+    assert tiny.statuses(tmp_path / "runs") == ["killed"] * 4
+    reasons = {record["reason"] for record in tiny.records(tmp_path / "runs").values()}
+    assert reasons == {f"lost with its scheduler {running.address}, or cancelled there"}
+
+
+def test_a_scheduler_lost_before_a_job_is_sent_ends_every_job(tmp_path: Path) -> None:
+    with cluster(tmp_path) as running:
+        executor = DaskExecutor(running.address)
+    ends = finished(executor.run(job, [("a", tmp_path)] * 2))
+    assert [ends[i].failure.status for i in range(2)] == ["killed"] * 2
+    assert running.address in ends[0].failure.reason
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "nonsense", None])

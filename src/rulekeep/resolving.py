@@ -25,6 +25,8 @@ from rulekeep import sources
 from rulekeep.registry import (
     build_task,
     choose,
+    construct_first,
+    expect,
     failure_line,
     find_class,
     load_task,
@@ -209,6 +211,7 @@ def load_mixer(name: str) -> type[Any]:
     Raises:
         UsageError: there is no such mixer, or it cannot be loaded.
     """
+    expect(name, torch=True)
     from torch import nn
 
     from rulekeep.mixers import MIXERS
@@ -357,6 +360,8 @@ def mixer_maker(
 
     import torch
 
+    if construct_first(f"mixer {name!r}", kind, _make_again, name, width, dict(options)):
+        return make
     try:
         with torch.random.fork_rng(devices=[]):
             make()
@@ -365,6 +370,11 @@ def mixer_maker(
     except Exception as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
     return make
+
+
+def _make_again(argument: tuple[str, str, int, dict[str, Any]]) -> None:
+    found, name, width, options = argument
+    mixer_maker(name, load_mixer(found), width, options)
 
 
 def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:
