@@ -52,11 +52,16 @@ def job(value, progress):
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208
     if value.startswith("lose the fork server"):
         if " and outlive it in " in value:
-            outlive_the_fork_server(Path(value.partition(" in ")[2]))
+            folder = Path(value.partition(" in ")[2])
+            until((folder / "started").exists)
+            outlive_the_fork_server(folder)
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
-    if value.startswith("wait for "):
-        until(Path(value.removeprefix("wait for ")).exists)
+    if value.startswith("hang once in "):
+        started = Path(value.removeprefix("hang once in "), "started")
+        if not started.exists():
+            started.touch()
+            time.sleep(600)
     if value.startswith("eats in "):
         Path(value.removeprefix("eats in "), "cgroup.procs").write_text(str(os.getpid()))
         return [b"x" * 2**22 for _ in range(2**12)]
@@ -86,8 +91,8 @@ class UnspeakableError(Exception):
         raise RuntimeError
 
 
-def finished(jobs: list, workers: int = 2) -> dict[int, Finished]:
-    events = list(LocalExecutor(workers).run(job, jobs))
+def finished(jobs: list, workers: int = 2, **options: list[str]) -> dict[int, Finished]:
+    events = list(LocalExecutor(workers, **options).run(job, jobs))
     ends = [event for event in events if isinstance(event, Finished)]
     assert sorted(event.job for event in ends) == list(range(len(jobs)))
     assert all(isinstance(event, (Advanced, Finished)) for event in events)
@@ -201,16 +206,8 @@ def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memo
 def test_a_job_that_kills_its_fork_server_is_given_up_and_costs_no_other_job(
     tmp_path: Path,
 ) -> None:
-    never = tmp_path / "never"
     kills = f"lose the fork server and outlive it in {tmp_path}"
-    events = LocalExecutor(2, LIGHT).run(job, [kills, f"wait for {never}", "a"])
-    ends = {}
-    for event in events:
-        if isinstance(event, Finished):
-            ends[event.job] = event
-        # What ran beside it is alone when it starts again.
-        if len(list(tmp_path.glob("pid-*"))) == 2:
-            never.touch()
+    ends = finished([kills, f"hang once in {tmp_path}", "a"], preloaded=LIGHT)
     assert ends[0].failure.status == "killed"
     assert ends[0].failure.reason.startswith("it took its fork server along each of the 3 times")
     assert ends[1].failure is None
@@ -276,7 +273,7 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
         """)
     )
     driver = subprocess.Popen([sys.executable, script], env={**os.environ, "FOLDER": str(tmp_path)})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(found := list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     pids = [int(path.name.removeprefix("pid-")) for path in found]

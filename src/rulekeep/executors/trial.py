@@ -68,7 +68,7 @@ def _said(attempt: Attempt, ended: Finished, limit: float) -> str:
     if failure.status == "timeout":
         return f"{attempt.named}: {_HANGS[attempt.part].format(limit=limit)}"
     if failure.status == "failed":
-        return f"{attempt.named}: {failure.reason}"
+        return f"{attempt.named}: {' '.join(failure.reason.split())}"
     cause = failure.reason.removeprefix("its process ended by ")
     fix = "; raise an exception instead" if cause.startswith("exit code") else ""
     return f"{attempt.named}: its {attempt.part} ended the process ({cause}){fix}"
