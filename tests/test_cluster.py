@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 import tiny
 import torch
+from cluster_jobs import job
 from distributed import Client
 
 import rulekeep
@@ -28,7 +29,7 @@ from rulekeep.store import BusyError, RunFolder
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
-WAIT_SECONDS = 60
+WAIT_SECONDS = 120
 
 
 class Cluster(NamedTuple):
@@ -97,33 +98,12 @@ def until(found):
     return value
 
 
-def job(value, progress):
-    kind, folder = value
-    if kind == "raise":
-        raise ValueError("told to")
-    if kind == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "where":
-        return os.environ["WORKER"], str(Path.cwd())
-    if kind in ("hang", "lose the worker once", "lose the worker"):
-        attempt = len(list(folder.glob(f"{kind}-*")))
-        (folder / f"{kind}-{os.getpid()}").touch()
-        if kind == "lose the worker once" and attempt:
-            return attempt
-        progress(1)
-        if kind != "hang":
-            os.kill(parent(parent(os.getppid())), signal.SIGKILL)
-        time.sleep(600)
-    # As a run does: Dask gives its workers one thread by default, and bits go by that.
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(len(kind))
-    x = torch.randn(64, 64, generator=generator, requires_grad=True)
-    (x @ x).softmax(-1).std().backward()
-    return kind, x.grad.tolist(), os.environ["GLIBC_TUNABLES"]
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell has what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def alive(pid: int) -> bool:
@@ -215,7 +195,7 @@ def test_a_killed_driver_leaves_no_run_behind_and_resume_makes_them(
 
 def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path) -> None:
     kinds = ["raise", "hang", "die", "a"]
-    events = DaskExecutor(address).run(job, [(kind, tmp_path) for kind in kinds], time_limit=4)
+    events = DaskExecutor(address).run(job, [(kind, tmp_path) for kind in kinds], time_limit=8)
     steps = []
     ends = finished(steps.append(e) if isinstance(e, Advanced) else e for e in events)
     assert [ends[i].failure and ends[i].failure.status for i in range(4)] == [
@@ -223,7 +203,7 @@ def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path
     ]  # fmt: skip
     assert ends[0].failure.reason.startswith("ValueError: told to (")
     assert "in job" in ends[0].failure.traceback
-    assert ends[1].failure.reason == "stopped after its limit of 4 s"
+    assert ends[1].failure.reason == "stopped after its limit of 8 s"
     assert ends[2].failure.reason == "its process ended by signal 9"
     assert Advanced(1, 1) in steps
     assert not any(map(alive, pids(tmp_path, "hang")))
@@ -254,6 +234,7 @@ def test_a_job_goes_where_its_resources_are_and_runs_in_the_drivers_folder(
     assert [ends[i].result for i in range(3)] == [("1", str(tmp_path))] * 3
 
 
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +242,7 @@ def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
 
     def interrupt() -> None:
         # As a user would: not before it is said.
-        if waits.wait(60):
+        if waits.wait(WAIT_SECONDS):
             os.kill(os.getpid(), signal.SIGINT)
 
     def warned(*arguments: object) -> None:
@@ -310,6 +291,31 @@ def test_a_lost_scheduler_ends_every_job(tmp_path: Path, capfd: pytest.CaptureFi
         f"lost with its scheduler {running.address}, or cancelled there"
     )
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_records_every_run_as_killed_when_the_scheduler_is_lost(
+    tmp_path: Path,
+) -> None:
+    words = grid(tmp_path, "while flag.exists(): time.sleep(0.1)")
+    (tmp_path / "flag").touch()
+    with cluster(tmp_path, ("--no-nanny",)) as running:
+        there = ["--executor", "dask", "--scheduler", running.address]
+        with tiny.started(*words, *there, cwd=tmp_path) as driver:
+            tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
+            running.scheduler.kill()
+            _, errors = driver.communicate(timeout=WAIT_SECONDS)
+    assert driver.returncode == 1, errors
+    assert tiny.statuses(tmp_path / "runs") == ["killed"] * 4
+    reasons = {record["reason"] for record in tiny.records(tmp_path / "runs").values()}
+    assert reasons == {f"lost with its scheduler {running.address}, or cancelled there"}
+
+
+def test_a_scheduler_lost_before_a_job_is_sent_ends_every_job(tmp_path: Path) -> None:
+    with cluster(tmp_path) as running:
+        executor = DaskExecutor(running.address)
+    ends = finished(executor.run(job, [("a", tmp_path)] * 2))
+    assert [ends[i].failure.status for i in range(2)] == ["killed"] * 2
+    assert running.address in ends[0].failure.reason
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "nonsense", None])

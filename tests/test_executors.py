@@ -3,6 +3,7 @@
 About 20 s.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,14 +11,18 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from rulekeep.executors import Advanced, Finished, LocalExecutor, worker
+from rulekeep.executors import Advanced, Finished, LocalExecutor, local, worker
+from rulekeep.specs import UsageError
+
+# A fork server that is up soon, for jobs that need no more.
+LIGHT = ["rulekeep.executors.fork_server", "torch"]
 
 
 def job(value, progress):
@@ -45,9 +50,18 @@ def job(value, progress):
         return "x" * 2**22
     if value == "threads":
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208
-    if value == "lose the fork server":
+    if value.startswith("lose the fork server"):
+        if " and outlive it in " in value:
+            folder = Path(value.partition(" in ")[2])
+            until((folder / "started").exists)
+            outlive_the_fork_server(folder)
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
+    if value.startswith("hang once in "):
+        started = Path(value.removeprefix("hang once in "), "started")
+        if not started.exists():
+            started.touch()
+            time.sleep(600)
     if value.startswith("eats in "):
         Path(value.removeprefix("eats in "), "cgroup.procs").write_text(str(os.getpid()))
         return [b"x" * 2**22 for _ in range(2**12)]
@@ -59,13 +73,26 @@ def job(value, progress):
     return value, os.getpid(), os.environ.get("GLIBC_TUNABLES")
 
 
+def outlive_the_fork_server(folder: Path) -> None:
+    """Takes back what the kernel was asked for: to be ended with the fork server."""
+    ctypes.CDLL(None).prctl(1, 0)
+    (folder / f"pid-{os.getpid()}").touch()
+
+
+def until(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not found():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
 class UnspeakableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError
 
 
-def finished(jobs: list, workers: int = 2) -> dict[int, Finished]:
-    events = list(LocalExecutor(workers).run(job, jobs))
+def finished(jobs: list, workers: int = 2, **options: list[str]) -> dict[int, Finished]:
+    events = list(LocalExecutor(workers, **options).run(job, jobs))
     ends = [event for event in events if isinstance(event, Finished)]
     assert sorted(event.job for event in ends) == list(range(len(jobs)))
     assert all(isinstance(event, (Advanced, Finished)) for event in events)
@@ -176,10 +203,47 @@ def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers follow the fork server on Linux only")
-def test_a_killed_fork_server_takes_what_runs_and_another_starts_the_rest() -> None:
-    ends = finished(["lose the fork server", "a", "b"], workers=1)
+def test_a_job_that_kills_its_fork_server_is_given_up_and_costs_no_other_job(
+    tmp_path: Path,
+) -> None:
+    kills = f"lose the fork server and outlive it in {tmp_path}"
+    ends = finished([kills, f"hang once in {tmp_path}", "a"], preloaded=LIGHT)
     assert ends[0].failure.status == "killed"
-    assert [ends[i].result[0] for i in (1, 2)] == ["a", "b"]
+    assert ends[0].failure.reason.startswith("it took its fork server along each of the 3 times")
+    assert ends[1].failure is None
+    assert ends[2].result[0] == "a"
+    pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    assert len(pids) == 3
+    until(lambda: not any(map(alive, pids)))
+
+
+def test_a_long_tmpdir_holds_up_no_job(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    code = (
+        "from rulekeep.executors import LocalExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    (end,) = LocalExecutor(1, []).run(divmod, [7])\n"
+        "    print(end.failure.reason)\n"
+    )
+    script = tmp_path / "driver.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    # The job has run: it is no job that can.
+    assert done.stdout.startswith("TypeError: "), done.stderr
+
+
+def test_a_tmpdir_without_a_short_folder_beside_it_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "_SHORT_FOLDERS", ())
+    monkeypatch.setattr(local.tempfile, "tempdir", "/" + "long" * 30)
+    with pytest.raises(UsageError, match=r"^TMPDIR=/long.*; set TMPDIR to a short folder$"):
+        LocalExecutor(1).prepare()
+    assert local.tempfile.tempdir == "/" + "long" * 30
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -209,7 +273,7 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
         """)
     )
     driver = subprocess.Popen([sys.executable, script], env={**os.environ, "FOLDER": str(tmp_path)})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(found := list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     pids = [int(path.name.removeprefix("pid-")) for path in found]

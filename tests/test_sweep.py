@@ -313,12 +313,12 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
     assert other.stdout.readline() == "\n"
     waited, slept, wait = [], [], sweep._wait
 
-    def and_note(job: sweep.Job) -> Record | None:
+    def and_note(job: sweep.Job, *more: object) -> Record | None:
         # Come back while it is still held, a driver has not waited: it would go on for ever.
         if waited and other.poll() is None:
             other.communicate("\n")
         waited.append(job.id)
-        return wait(job)
+        return wait(job, *more)
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)

@@ -308,7 +308,7 @@ def test_what_is_tested_before_an_interruption_stands(
     assert [row["context"] for row in rows if row["split"] == "test"] == [64, 72]
 
 
-def changed(folder: Path, **values: Any) -> Record:
+def changed(folder: Path, **values: Any) -> dict[str, Any]:
     record = {**read_record(folder / "record.json"), **values}
     write_record(folder / "record.json", record)
     return record

@@ -32,6 +32,8 @@ from rulekeep.commands.retest import retest
 from rulekeep.commands.runs import resume, run, sweep
 from rulekeep.commands.speed import speed
 from rulekeep.commands.tasks import certify, check_task, data, show
+from rulekeep.executors.trial import Trial
+from rulekeep.registry import tried_first
 from rulekeep.specs import UsageError
 
 app = App(
@@ -57,9 +59,12 @@ def main() -> NoReturn:
     # A warning is for the user: one line, once, without the place in our code.
     warn = cache(lambda text: say(f"rulekeep: {text}"))
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What is started to ignore a signal goes on doing so, as Python does with SIGINT by itself.
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(exit_on_error=False, print_error=False)
+        with tried_first(Trial()):
+            code = app(exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         _usage(_said(error))

@@ -12,19 +12,21 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from rulekeep.sources import is_installed
-from rulekeep.specs import UsageError
+from rulekeep.specs import Spec, UsageError
 
 if TYPE_CHECKING:
     from rulekeep.tasks import Task
@@ -35,6 +37,74 @@ _ROOT = Path(__file__).parent
 _OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
 # Where a user imports from what is defined elsewhere.
 _PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rulekeep.tasks"}
+# Under which name a class from outside was found, whatever this process is in by then.
+_FOUND: dict[object, str] = {}
+
+
+class Attempt(NamedTuple):
+    """What a user's code is to do, for another process to try; `named` is what messages say."""
+
+    named: str
+    part: Literal["import", "constructor"]
+    function: Callable[[Any], object]
+    argument: Any
+
+
+class Trier(Protocol):
+    """What tries a user's code before this process runs it, each time within the limit."""
+
+    limit: float
+
+    def prepare(self, *, torch: bool) -> None:
+        """Starts what the first attempt needs."""
+
+    def __call__(self, attempt: Attempt) -> bool:
+        """Whether it was tried, and came out well.
+
+        Raises:
+            UsageError: it did not.
+        """
+
+
+# A library loads a class at once. The command has it tried first, since what hangs or exits
+# would take the command along.
+_trier: Trier | None = None
+
+
+@contextmanager
+def tried_first(trier: Trier) -> Iterator[None]:
+    """Has what is loaded from outside inside the block tried before."""
+    global _trier
+    before, _trier = _trier, trier
+    try:
+        yield
+    finally:
+        _trier = before
+
+
+def limit_trials(seconds: float) -> None:
+    """Gives each trial no longer than this."""
+    if _trier is not None:
+        _trier.limit = min(_trier.limit, seconds)
+
+
+def expect(name: str, *, torch: bool) -> None:
+    """Starts what a trial needs, if one of this name is to come."""
+    if _trier is not None and (":" in name or name.endswith(".py")):
+        _trier.prepare(torch=torch)
+
+
+def construct_first(
+    named: str, kind: type[object], function: Callable[[Any], object], *values: Any
+) -> bool:
+    """Has a class from outside made elsewhere: `function((name, *values))`; whether it was.
+
+    Raises:
+        UsageError: it fails, hangs, or ends its process.
+    """
+    if _trier is None or kind not in _FOUND:
+        return False
+    return _trier(Attempt(named, "constructor", function, (_FOUND[kind], *values)))
 
 
 def load_task(name: str) -> "type[Task]":
@@ -64,6 +134,8 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     """
     if not takes_by_place(kind):
         raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
+    if isinstance(options, Spec):
+        construct_first(f"task {name!r}", kind, _build_again, name, options.model_dump())
     try:
         made = kind(options)  # type: ignore[call-arg]
         lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
@@ -87,6 +159,12 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     if not (is_list and all(isinstance(word, str) for word in words)):
         raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
     return made
+
+
+def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
+    found, name, values = argument
+    kind: Any = load_task(found)
+    build_task(name, kind, kind.options_type.parse_json(values))
 
 
 def takes_by_place(kind: type[Any]) -> bool:
@@ -130,6 +208,9 @@ def find_class(
     missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
     if missing:
         raise UsageError(f"{kind} {name!r}: does not define {missing}")
+    if ":" in name:
+        is_file = Path(place).is_file()
+        _FOUND[found] = f"{Path(place).absolute() if is_file else place}:{class_name}"
     return found
 
 
@@ -246,6 +327,28 @@ def _module(place: str, name: str, kind: str) -> ModuleType:
     return (_from_file if is_file else _from_module)(place, name, kind)
 
 
+def _load(argument: tuple[str, str, str]) -> None:
+    _module(*argument)
+
+
+@contextmanager
+def _running_outside_code(place: str, name: str, kind: str) -> Iterator[None]:
+    """What an import may not do to this process: it is tried first, if it is to be.
+
+    Raises:
+        UsageError: it fails, hangs, or ends its process.
+    """
+    if _trier is not None:
+        _trier(Attempt(f"{kind} {name!r}", "import", _load, (place, name, kind)))
+    number = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != number:
+            # A copy that the import has made by a fork: one command is enough.
+            os._exit(1)
+
+
 def _from_file(place: str, name: str, kind: str) -> ModuleType:
     path = Path(place)
     if not path.is_file():
@@ -260,10 +363,14 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{kind} {name!r}: {place} is not a Python file (….py)")
     module = importlib.util.module_from_spec(spec)
-    # Found there by what looks a class's module up, such as pydantic and pickle.
-    sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        with _running_outside_code(place, name, kind):
+            # Found there by what looks a class's module up, such as pydantic and pickle.
+            sys.modules[module_name] = module
+            spec.loader.exec_module(module)
+    except UsageError:
+        sys.modules.pop(module_name, None)
+        raise
     # Whatever the user's file raises, an early exit included, is the user's to read in one line.
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
@@ -292,8 +399,13 @@ def _beside(path: Path, error: BaseException) -> str:
 def _from_module(place: str, name: str, kind: str) -> ModuleType:
     if not all(part.isidentifier() for part in place.split(".")):
         raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
+    if place in sys.modules:
+        return sys.modules[place]
     try:
-        return importlib.import_module(place)
+        with _running_outside_code(place, name, kind):
+            return importlib.import_module(place)
+    except UsageError:
+        raise
     except ModuleNotFoundError as error:
         if not place.startswith(f"{error.name}"):
             raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None

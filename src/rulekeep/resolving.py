@@ -26,6 +26,8 @@ from rulekeep.records.identity import PROTOCOL, Versions, identify
 from rulekeep.registry import (
     build_task,
     choose,
+    construct_first,
+    expect,
     failure_line,
     find_class,
     load_task,
@@ -305,6 +307,7 @@ def load_mixer(name: str) -> type[Any]:
     Raises:
         UsageError: there is no such mixer, or it cannot be loaded.
     """
+    expect(name, torch=True)
     from torch import nn
 
     from rulekeep.mixers import MIXERS
@@ -470,6 +473,8 @@ def mixer_maker(
 
     import torch
 
+    if construct_first(f"mixer {name!r}", kind, _make_again, name, width, dict(options)):
+        return make
     try:
         with torch.random.fork_rng(devices=[]):
             make()
@@ -478,6 +483,11 @@ def mixer_maker(
     except Exception as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
     return make
+
+
+def _make_again(argument: tuple[str, str, int, dict[str, Any]]) -> None:
+    found, name, width, options = argument
+    mixer_maker(name, load_mixer(found), width, options)
 
 
 def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> None:

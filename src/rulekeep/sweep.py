@@ -42,6 +42,8 @@ from rulekeep.trackers import tracker
 
 _BUSY = "busy"
 _WAIT_SECONDS = 1.0
+_SHORT_WAIT_SECONDS = 0.1
+_LET_GO_SECONDS = 10.0
 
 
 class Job(NamedTuple):
@@ -243,24 +245,24 @@ def execute(
     """
     jobs = list(planned.jobs)
     while jobs:
-        busy: list[Job] = []
+        busy: dict[Job, Failure | None] = {}
         for event in executor.run(_Task(tracked, keep_weights), jobs, time_limit):
             job = jobs[event.job]
             match event:
                 case Advanced(_, steps):
                     yield JobAdvanced(job, steps)
                 case Finished(_, result, None) if result == _BUSY:
-                    busy.append(job)
+                    busy[job] = None
                 case Finished(_, _, failure):
                     record = _record(job, failure)
                     if record is None:
-                        busy.append(job)
+                        busy[job] = failure
                     else:
                         yield JobFinished(job, record)
         jobs = []
-        for job in busy:
+        for job, failure in busy.items():
             yield JobAwaited(job)
-            record = _wait(job)
+            record = _wait(job, time_limit, failure)
             if record is None:
                 jobs.append(job)
             else:
@@ -365,22 +367,31 @@ def _record(job: Job, failure: Failure | None) -> Record | None:
     """The record of a run that has ended; None if another driver has begun it again."""
     folder = RunFolder(Path(job.root) / job.id)
     notes: list[str] = []
-    try:
-        with folder.locked():
-            # A result stands, however its process ended: it may have been killed after that.
-            record = folder.read(notes)
-            if record is not None and record.is_result:
-                return record
-            lost = Failure("failed", "; ".join(notes) or "its record is gone", "")
-            return _failed(folder, failure or lost)
-    except BusyError:
-        return None
-    except OSError as error:
-        return _failed(folder, failure or Failure("failed", str(error), ""))
+    # What was killed may hold it a little longer, on another machine above all.
+    left = _LET_GO_SECONDS if failure and failure.status == "killed" else 0.0
+    while True:
+        try:
+            with folder.locked():
+                # A result stands, however its process ended: it may have been killed after that.
+                record = folder.read(notes)
+                if record is not None and record.is_result:
+                    return record
+                lost = Failure("failed", "; ".join(notes) or "its record is gone", "")
+                return _failed(folder, failure or lost)
+        except BusyError:
+            if left <= 0:
+                return None
+            time.sleep(_SHORT_WAIT_SECONDS)
+            left -= _SHORT_WAIT_SECONDS
+        except OSError as error:
+            return _failed(folder, failure or Failure("failed", str(error), ""))
 
 
-def _failed(folder: RunFolder, failure: Failure) -> Record:
-    """The record of a run that has no result; on a full disk it is only said, not kept."""
+def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record:
+    """The record of a run that has no result; on a full disk it is only said, not kept.
+
+    Nor is it `kept` where another process has the run.
+    """
     try:
         found = read_record(folder.plan)
         settings = _spec(found).as_recorded
@@ -407,6 +418,8 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
         "notes": [],
         "attempt": attempt,
     }
+    if not kept:
+        return _as_failed(folder, failure, values)
     try:
         write_record(folder.record, values)
         # The record says it now.
@@ -418,20 +431,35 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
             write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
     except OSError as error:
         values["notes"].append(f"its log is not kept on disk: {error.strerror}")
+    return _as_failed(folder, failure, values)
+
+
+def _as_failed(folder: RunFolder, failure: Failure, values: Values) -> Record:
+    # Where its plan cannot be read either, how it ended is all that is known of it.
     return Record.read(values) or Record.failed(folder.id, failure.status, failure.reason)
 
 
-def _wait(job: Job) -> Record | None:
-    """The record that another driver's process writes; None if it leaves none."""
+def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) -> Record | None:
+    """The record that another driver's process writes; None if it leaves none.
+
+    A run that has failed here is not made again: without a result this failure is its record.
+    What is held for longer than the limit is not waited for, and its record is not touched.
+    """
     folder = RunFolder(Path(job.root) / job.id)
+    waited = 0.0
     while True:
         try:
             with folder.locked():
                 record = folder.read([])
+                if record is not None and record.is_result:
+                    return record
+                return _failed(folder, failure) if failure else None
         except BusyError:
+            if limit is not None and waited > limit + _LET_GO_SECONDS:
+                reason = f"another process has held it for longer than the limit of {limit:g} s"
+                return _failed(folder, Failure("timeout", reason, ""), kept=False)
             time.sleep(_WAIT_SECONDS)
-            continue
-        return record if record is not None and record.is_result else None
+            waited += _WAIT_SECONDS
 
 
 def _write_plan(folder: RunFolder, wanted: Values, notes: list[str]) -> None:

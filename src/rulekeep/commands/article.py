@@ -90,13 +90,13 @@ def article(
             f"{report.leak_meaning(spec.decoys)}\n\n{report.leak_table(spec.contexts, spec.decoys)}"
         )
         return 0
+    executor.prepare()
     cells = spec.cells()
     # What cannot be is said before there is a folder: a mixer is the same in all its cells.
     for cell in {cell.model: cell for cell in cells if cell.challenger}.values():
         article_mixer(cell)
     folder = run_folder("article", out)
     article_runs.open_folder(folder)
-    executor.prepare()
     records: list[Record] = []
     try:
         return _run(cells, folder, executor, records)

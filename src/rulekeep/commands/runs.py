@@ -19,7 +19,7 @@ from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.presets import PRESETS
-from rulekeep.registry import failure_line, find_function
+from rulekeep.registry import failure_line, find_function, limit_trials
 from rulekeep.resolving import check_device, own_options_first
 from rulekeep.specs import (
     KINDS,
@@ -129,9 +129,11 @@ def sweep(
         Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     chosen = _executor(executor, workers, scheduler, resources)
+    limit = _checked(time_limit, tracker)
+    # Before a plug-in is loaded: it is tried in a process of the same server.
+    chosen.prepare()
     make, chooses = _maker(what, mixers)
     root = run_folder("sweep", out)
-    limit = _checked(time_limit, tracker)
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
@@ -183,6 +185,7 @@ def resume(
 def _checked(time_limit: str | None, tracker: str) -> float | None:
     """Seconds that a run may take; what a tracker lacks is said before anything is made."""
     limit = None if time_limit is None else seconds("time-limit", time_limit)
+    limit_trials(math.inf if limit is None else limit)
     if note := check_tracker(tracker):
         say(note)
     return limit

@@ -51,6 +51,8 @@ def speed(
         Folder for the record, runs/speed-<time> if left out. What stands there is not measured
         again.
     """
+    # Before a plug-in is loaded: it is tried in a process of the same server.
+    LocalExecutor(1).prepare()
     spec = SpeedSpec.parse(
         mixers=_mixers(mixers),
         contexts=integers("contexts", contexts),

@@ -14,7 +14,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -72,7 +72,14 @@ class DaskExecutor(Executor):
         """
         if not jobs:
             return
-        with _connected(self.scheduler) as client:
+        with ExitStack() as stack:
+            try:
+                client = stack.enter_context(_connected(self.scheduler))
+            except UsageError:
+                # It answered when this executor was made.
+                for number in range(len(jobs)):
+                    yield Finished(number, None, _lost(self.scheduler))
+                return
             _warn_if_nobody_can(client, self.scheduler, self.resources)
             sweep = _Sweep(self, client, function, jobs, time_limit)
             try:
@@ -113,8 +120,12 @@ class _Sweep:
             try:
                 latest = self.news.get(timeout=_POLL_SECONDS)
             except queue.Empty:
+                if self.client.status != "running":
+                    yield from self._all_lost()
                 continue
             if isinstance(latest, int):
+                if latest not in self.futures:
+                    continue
                 if (finished := self._finished(latest)) is not None:
                     yield finished
             elif "steps" in latest:
@@ -126,6 +137,12 @@ class _Sweep:
                 if line and line not in told:
                     told.add(line)
                     warnings.warn(line, ClusterWarning, stacklevel=3)
+
+    def _all_lost(self) -> Iterator[Finished]:
+        # What was submitted just as the scheduler was lost would be waited for in vain.
+        for number in list(self.futures):
+            del self.futures[number]
+            yield Finished(number, None, _lost(self.executor.scheduler))
 
     def cancel(self) -> None:
         if self.futures:
@@ -163,8 +180,7 @@ class _Sweep:
             result = None if ended.content is None else _unpickled(ended.content)
             return Finished(number, result, ended.failure)
         except CancelledError:
-            reason = f"lost with its scheduler {self.executor.scheduler}, or cancelled there"
-            return Finished(number, None, Failure("killed", reason, ""))
+            return Finished(number, None, _lost(self.executor.scheduler))
         except KilledWorker:
             starts = self.starts[number]
             if starts < _STARTS:
@@ -179,6 +195,10 @@ class _Sweep:
             return Finished(number, None, Failure("failed", text, trace))
         finally:
             future.release()
+
+
+def _lost(scheduler: str) -> Failure:
+    return Failure("killed", f"lost with its scheduler {scheduler}, or cancelled there", "")
 
 
 @contextmanager

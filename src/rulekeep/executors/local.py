@@ -8,12 +8,14 @@ Each has a pipe of its own and nothing is shared: one that is killed takes nothi
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
@@ -21,6 +23,7 @@ from typing import Any, final
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
 from rulekeep.executors.worker import Worker, failure_of
+from rulekeep.specs import UsageError
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -52,37 +55,65 @@ PRELOADED = [
     "rulekeep.tasks",
 ]
 _STARTS, _START_SECONDS = 10, 0.1
+# A job that was started this often and lost its fork server each time is given up.
+_LOST_STARTS = 3
+# A socket's name may have so many bytes: 104 on macOS, 108 on Linux, with a zero at its end.
+_SOCKET_BYTES = 103
+# What multiprocessing puts behind the folder for temporary files.
+_SHORT_FOLDERS = ("/tmp", "/var/tmp")
+_SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 
 
 @final
 class LocalExecutor(Executor):
-    """Fresh processes here, `workers` at a time."""
+    """Fresh processes here, `workers` at a time.
 
-    def __init__(self, workers: int | None = None) -> None:
+    `preloaded` are the modules that their fork server loads, if this one starts it.
+    """
+
+    def __init__(self, workers: int | None = None, preloaded: Sequence[str] = PRELOADED) -> None:
         self.workers = workers or available_cores()
+        self._preloaded = list(preloaded)
 
     def prepare(self) -> None:
-        """Starts the fork server, which loads torch while the caller does something else."""
+        """Starts the fork server, which loads torch while the caller does something else.
+
+        Raises:
+            UsageError: no folder for temporary files can hold its socket.
+        """
+        _make_socket_folder()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        # Every process imports the program that was started: the command, half a second, is
+        # loaded once.
+        command = ["rulekeep.cli"] if "rulekeep.cli" in sys.modules else []
+        context.set_forkserver_preload([*self._preloaded, *command])
         with _starting():
             multiprocessing.forkserver.ensure_running()
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
-        """As in `Executor.run`."""
+        """As in `Executor.run`.
+
+        A fork server that is lost takes along what runs: these jobs start again, one at a time,
+        so that the one that it is lost by is known, and given up after a few starts.
+        """
         if not jobs:
             return
         self.prepare()
         context = multiprocessing.get_context("forkserver")
-        waiting = deque(enumerate(jobs))
+        waiting, lost = deque(range(len(jobs))), deque[int]()
+        starts: Counter[int] = Counter()
         running: list[Worker] = []
         try:
-            while waiting or running:
+            while waiting or running or lost:
+                if not (waiting or running):
+                    waiting.append(lost.popleft())
                 while waiting and len(running) < self.workers:
-                    number, job = waiting.popleft()
-                    failure = _start(context, running, number, (function, job), time_limit)
+                    number = waiting.popleft()
+                    starts[number] += 1
+                    work = (function, jobs[number])
+                    failure = _start(context, running, number, work, time_limit)
                     if failure is not None:
                         yield Finished(number, None, failure)
                 Worker.wait(running)
@@ -90,11 +121,26 @@ class LocalExecutor(Executor):
                     ended = worker.has_ended()
                     for steps in worker.news():
                         yield Advanced(worker.number, steps)
-                    if ended:
-                        running.remove(worker)
-                        yield worker.finished()
+                    if not ended:
+                        continue
+                    running.remove(worker)
+                    finished = worker.finished()
+                    if not worker.is_lost:
+                        yield finished
+                    elif starts[worker.number] < _LOST_STARTS:
+                        lost.append(worker.number)
+                    else:
+                        yield finished._replace(failure=_GIVEN_UP)
         finally:
             Worker.stop(running)
+
+
+_GIVEN_UP = Failure(
+    "killed",
+    f"it took its fork server along each of the {_LOST_STARTS} times that it started, or ended by "
+    "exit code 255",
+    "",
+)
 
 
 def _start(
@@ -122,6 +168,31 @@ def _start(
             if not left:
                 return Failure("killed", f"its process could not be started: {error}", "")
             time.sleep(_START_SECONDS)
+
+
+def _make_socket_folder() -> None:
+    """Has multiprocessing make its folder where the name of a socket in it is short enough.
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    before = tempfile.tempdir
+    wanted = tempfile.gettempdir()
+    for folder in (wanted, *_SHORT_FOLDERS):
+        if len(os.fsencode(folder + _SOCKET_NAME)) <= _SOCKET_BYTES:
+            try:
+                # It makes its folder once, and keeps it.
+                tempfile.tempdir = folder
+                multiprocessing.util.get_temp_dir()
+                return
+            except OSError:
+                continue
+            finally:
+                tempfile.tempdir = before
+    raise UsageError(
+        f"TMPDIR={wanted}: is too long for the name of a socket, and "
+        f"{' and '.join(_SHORT_FOLDERS)} cannot be written; set TMPDIR to a short folder"
+    )
 
 
 def available_cores() -> int:

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import struct
 import time
 import traceback
@@ -27,6 +28,8 @@ _NUMBER = struct.Struct("<q")
 # What is asked to end has this long for it.
 GRACE_SECONDS = 5.0
 _DAY_SECONDS = 86_400.0
+# What multiprocessing says of a process whose fork server has not said how it ended.
+_UNKNOWN = 255
 
 
 @final
@@ -50,6 +53,7 @@ class Worker:
         self._is_open = True
         self._received = bytearray()
         self._length: int | None = None
+        self.is_lost = False
 
     @staticmethod
     def wait(workers: "Sequence[Worker]") -> None:
@@ -104,9 +108,14 @@ class Worker:
         return False
 
     def finished(self) -> Finished:
-        """How it ended, after its last news."""
+        """How it ended, after its last news; `is_lost` if it went with its fork server."""
         code = self._process.exitcode
         assert code is not None, "asked for after its end"
+        self.is_lost = code == _UNKNOWN and not (self._overdue or self._has_outcome())
+        if self.is_lost and self._process.pid is not None:
+            # It may have asked the kernel not to be ended with its fork server.
+            with suppress(OSError):
+                os.kill(self._process.pid, signal.SIGKILL)
         self._close()
         if self._has_outcome():
             result, failure = pickle.loads(self._received)
