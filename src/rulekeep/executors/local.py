@@ -21,6 +21,8 @@ from typing import Any, final
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
 from rulekeep.executors.worker import Worker, failure_of
+from rulekeep.mixers import MIXERS
+from rulekeep.tasks import TASKS
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -48,8 +50,8 @@ PRELOADED = [
     "rulekeep.executors.worker",
     "rulekeep.sweep",
     "rulekeep.run",
-    "rulekeep.mixers",
-    "rulekeep.tasks",
+    *map(MIXERS.module, MIXERS),
+    *map(TASKS.module, TASKS),
     "rulekeep.article.cell",
 ]
 _STARTS, _START_SECONDS = 10, 0.1
