@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Record, record, study
 
+from rulekeep.printable import one_line
 from rulekeep.report import tables, write_report
 from rulekeep.report.cells import compared_at, contests, spoken
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import joined, merged, trained_apart
-from rulekeep.report.reading import name, one_line, read_runs
+from rulekeep.report.reading import name, read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.report.text import csv_text
 

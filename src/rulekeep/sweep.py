@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
+from rulekeep.printable import one_line
 from rulekeep.resolving import described
 from rulekeep.screening import screen, watched
 from rulekeep.specs import KINDS, AnySpec, UsageError
@@ -44,6 +45,7 @@ from rulekeep.trackers import tracker
 
 _BUSY = "busy"
 _WAIT_SECONDS = 1.0
+_LONGEST_WARNING = 2000
 
 
 class Job(NamedTuple):
@@ -294,7 +296,7 @@ class _Task:
 
 
 def _warning_line(message: Warning | str) -> str:
-    return f"rulekeep: {' '.join(str(message).split())}\n"
+    return f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
 
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:

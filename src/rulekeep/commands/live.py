@@ -3,17 +3,19 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import score_text
+from rulekeep.commands.console import rich_console, score_text
+from rulekeep.printable import one_line, printable
 from rulekeep.store import RESULTS
 from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
+
+_LONGEST_LINE = 2000
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
     """Passes on the finished runs, showing how many are done, running and failed, and the ETA."""
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = rich_console(errors=True)
     started = time.monotonic()
     steps = dict.fromkeys((job.id for job in jobs), 0)
     done = failed = 0
@@ -28,7 +30,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
     ) as progress:
         whole = progress.add_task("", total=sum(job.steps for job in jobs))
         bars = {
-            job.id: progress.add_task(job.label, total=job.steps, visible=False) for job in jobs
+            job.id: progress.add_task(printable(job.label), total=job.steps, visible=False)
+            for job in jobs
         }
 
         def counted() -> str:
@@ -43,7 +46,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
             elif isinstance(event, JobAwaited):
-                console.print(f"{event.job.label}: another process makes it; waiting for it")
+                label = printable(event.job.label)
+                console.print(f"{label}: another process makes it; waiting for it")
             else:
                 # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
                 yield event
@@ -53,8 +57,11 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 done, failed = done + good, failed + (not good)
                 progress.update(bars[event.job.id], visible=False)
                 console.print(
-                    f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
-                    f"{time.monotonic() - started:.0f} s since the start",
+                    one_line(
+                        f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
+                        f"{time.monotonic() - started:.0f} s since the start",
+                        _LONGEST_LINE,
+                    ),
                     soft_wrap=True,
                 )
             progress.update(

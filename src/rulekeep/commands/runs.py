@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep import sweep as sweeps
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, score_text
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, score_text, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
@@ -236,10 +236,10 @@ def _carry_out(
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
-        print(_scores(records.values()))
+        tell(_scores(records.values()))
     finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
-    print(f"records: {root} ({finished})")
-    print(f"report:  rulekeep report {shlex.quote(str(root))}")
+    tell(f"records: {root} ({finished})")
+    tell(f"report:  rulekeep report {shlex.quote(str(root))}")
     for record in failed:
         kept = root / record["id"] / "log.txt"
         where = f" (see {kept})" if kept.exists() else ""
@@ -254,8 +254,8 @@ def _listed(make: _Make, root: Path) -> int:
     for record in results(root):
         labels.pop(record["id"], None)
     for label in labels.values():
-        print(label)
-    print(
+        tell(label)
+    tell(
         f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
         "their rates, more follow"
     )

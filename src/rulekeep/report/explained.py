@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
+from rulekeep.printable import one_line
 from rulekeep.report.charts import Chart, Panel, Point, Series, capped, styles
-from rulekeep.report.reading import Run, name, one_line
+from rulekeep.report.reading import Run, name
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.report.text import csv_lines
 

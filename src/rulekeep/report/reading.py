@@ -7,12 +7,12 @@ is for each output to escape.
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, NamedTuple
 
+from rulekeep.printable import one_line
 from rulekeep.specs import Option
 from rulekeep.store import RESULTS
 
@@ -137,14 +137,6 @@ def read_runs(records: Sequence[Mapping[str, Any]]) -> Reading:
         ),
     )  # fmt: skip
     return Reading(tuple(order), (*notes, *_repeated(order), *apart))
-
-
-def one_line(value: object, length: int = 300) -> str:
-    """A value as one printable line: control, format and unassigned characters are replaced."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)
-    text = " ".join(text[: 4 * length].split())
-    shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
 
 
 def name(value: object, missing: str) -> str:

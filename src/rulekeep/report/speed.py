@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rulekeep.printable import one_line
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, styles
-from rulekeep.report.reading import name, one_line
+from rulekeep.report.reading import name
 from rulekeep.report.tables import MISSING, Cell, Table, number_cell
 from rulekeep.report.text import csv_lines
 from rulekeep.specs.speed import BASELINE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.explain.record import Explanation
+from rulekeep.printable import one_line
 from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report import explained as explaining
 from rulekeep.report import speed as speed_report
@@ -21,7 +22,7 @@ from rulekeep.report.drawn import Drawn
 from rulekeep.report.drawn import drawn as drawn_examples
 from rulekeep.report.drawn import markdown as examples_markdown
 from rulekeep.report.figures import charts
-from rulekeep.report.reading import one_line, read_runs
+from rulekeep.report.reading import read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
 from rulekeep.store import write_bytes, write_text
