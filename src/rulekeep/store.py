@@ -12,7 +12,6 @@ A folder of runs holds a folder for each, named by its id:
                record.json     what came of it
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -114,14 +113,18 @@ class RunFolder:
 
     @property
     def aside(self) -> list[Path]:
-        """What was set aside as corrupt."""
-        return sorted(self.path.glob("*.corrupt-*"))
+        """What was set aside as corrupt, as far as that can be read."""
+        try:
+            return sorted(self.path.glob("*.corrupt-*"))
+        except OSError:
+            return []
 
     def load(self) -> Record | None:
         """The record, if there is one.
 
         Raises:
             CorruptRecordError: it is not whole, or not this run's.
+            OSError: the disk does not give it.
         """
         try:
             record = read_record(self.record)
@@ -131,7 +134,11 @@ class RunFolder:
         return record
 
     def read(self, notes: list[str]) -> Record | None:
-        """As `load`; a corrupt record is set aside, and noted."""
+        """As `load`; a corrupt record is set aside, and noted: for who makes runs.
+
+        Raises:
+            OSError: the disk does not give it; it may be whole, and is left as it is.
+        """
         try:
             return self.load()
         except CorruptRecordError as error:
@@ -165,32 +172,55 @@ def run_folders(root: Path) -> list[RunFolder]:
 def _is_run(path: Path) -> bool:
     # A record may stand without its plan: set aside as corrupt, it is all there is of its run.
     return any(
-        (path / name).exists() or any(path.glob(f"{name}.corrupt-*"))
+        _stands(path / name)
+        or any(aside.name.startswith(f"{name}.corrupt-") for aside in RunFolder(path).aside)
         for name in ("plan.json", "record.json")
     )
 
 
+def _stands(path: Path) -> bool:
+    """Whether there is something of this name, also what cannot be read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """What to say of a file that the disk does not give."""
+    return f"{path.name}: cannot be read ({error.strerror or error})"
+
+
 def read_runs(root: Path) -> Kept:
-    """Every whole record of a folder of runs, and what was found broken, now or before."""
+    """Every whole record of a folder of runs, and a line for each that is not; nothing is changed.
+
+    What cannot be read is left out, and so is a run that stands in the folder of another.
+    """
     kept = Kept([], [])
     for folder in run_folders(root):
-        before = len(kept.notes)
-        record = folder.read(kept.notes)
+        record = None
+        try:
+            record = folder.load()
+        except CorruptRecordError as error:
+            kept.notes.append(f"run {folder.id}: {error}; left out")
+        except OSError as error:
+            kept.notes.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
         if record is not None:
             kept.records.append(record)
-        said = kept.notes[before:]
         for path in folder.aside:
-            if not any(note.endswith(f" {path.name}") for note in said):
-                again = ", and the run made again" if record else ""
-                kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
+            again = ", and the run made again" if record else ""
+            kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
     return kept
 
 
 def results(root: Path) -> list[Record]:
-    """The results in a folder of runs, if there is one; what is not whole is left as it is."""
+    """The results in a folder of runs, if there is one; what is broken or unreadable is not."""
     found: list[Record] = []
     for folder in run_folders(root) if root.is_dir() else ():
-        with suppress(CorruptRecordError):
+        with suppress(CorruptRecordError, OSError):
             record = folder.load()
             if record is not None and record["status"] in RESULTS:
                 found.append(record)
@@ -221,7 +251,9 @@ def _check_run(path: Path, record: Record, identity: str) -> None:
     if record["status"] not in STATUSES:
         raise CorruptRecordError(f"{path.name}: status {record['status'][:40]!a} is unknown")
     if record["id"] != identity:
-        raise CorruptRecordError(f"{path.name}: it is of another run than its folder says")
+        raise CorruptRecordError(
+            f"{path.name}: it is of another run than its folder says, {record['id'][:40]!a}"
+        )
 
 
 def training(spec: Mapping[str, Any], source: str) -> str:
@@ -245,12 +277,19 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         CorruptRecordError: it is truncated, altered or no record at all.
         FileNotFoundError: there is no such file.
+        OSError: the disk does not give it.
     """
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
         raise CorruptRecordError(f"{path.name}: not a file")
     try:
-        body = json.loads(path.read_bytes().decode())
+        content = path.read_bytes()
+    except OSError as error:
+        # What fails while it is read is said of no file.
+        error.filename = error.filename or str(path)
+        raise
+    try:
+        body = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
     if not isinstance(body, dict) or "checksum" not in body:
@@ -282,7 +321,12 @@ def said_aside(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically and durably."""
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    write_bytes(path, text_bytes(text))
+
+
+def text_bytes(text: str) -> bytes:
+    """A text as it stands in a file; half a letter, which no file takes, is written out."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -307,6 +351,32 @@ def _finishing() -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Writes files that belong together, by their paths in a folder: all of them or none.
+
+    Raises:
+        OSError: one cannot be written, as on a full disk; the folder is as it was.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
+        for name, content in contents.items():
+            path = Path(made) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with path.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = str(folder / name)
+                raise
+        for name in contents:
+            # What a link points to is written, and the link stays.
+            place = (folder / name).resolve()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (Path(made) / name).replace(place)
+    return [folder / name for name in contents]
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write piece by piece, which takes its name only when the block ends well."""
@@ -324,8 +394,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
-            # A full disk is said of no file.
+        if isinstance(error, OSError) and not error.filename:
+            # What fails while it is written, as on a full disk, is said of no file.
             error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)

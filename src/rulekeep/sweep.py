@@ -37,6 +37,7 @@ from rulekeep.store import (
     read_record,
     run_folders,
     said_aside,
+    unreadable,
     write_record,
     write_text,
 )
@@ -60,7 +61,8 @@ class Job(NamedTuple):
 class Plan(NamedTuple):
     """Records that stand finished, jobs to run, and a line for all that was found amiss.
 
-    `lost` are the runs that have neither a record nor a plan to make one by.
+    `lost` are the runs that have neither a record nor a plan to make one by, or whose files the
+    disk does not give.
     """
 
     finished: list[Record]
@@ -136,7 +138,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         plans.setdefault(_identity(found), (spec, found))
     is_new = not root.exists()
     make_folder(root)
-    result = Plan([], [], [])
+    result, lost = Plan([], [], []), list[str]()
     made: list[RunFolder] = []
     said = command.kept(root) if command and not command.kept(root).exists() else None
     try:
@@ -144,11 +146,20 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
             write_record(said, command._asdict())
         for identity, (spec, found) in plans.items():
             folder = RunFolder(root / identity)
-            if not folder.path.exists():
+            if not os.path.lexists(folder.path):
                 made.append(folder)
                 folder.path.mkdir(exist_ok=True)
-            _write_plan(folder, {**found, "working_folder": str(Path.cwd())}, result.notes)
-            _sort_in(folder, spec, folder.read(result.notes), result)
+            wanted = {**found, "working_folder": str(Path.cwd())}
+            try:
+                stands = _is_planned(folder, wanted, result.notes)
+                record = folder.read(result.notes)
+            except OSError as error:
+                lost.append(folder.id)
+                result.notes.append(_left_out(folder, error))
+                continue
+            if not stands:
+                write_record(folder.plan, wanted)
+            _sort_in(folder, spec, record, result)
     except BaseException as error:
         if said:
             said.unlink(missing_ok=True)
@@ -164,7 +175,16 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
                 f"{where}: cannot be written ({error.strerror}); make room or name another folder"
             ) from None
         raise
-    return result
+    return result._replace(lost=tuple(lost))
+
+
+def _left_out(folder: RunFolder, error: OSError) -> str:
+    # It may be whole: what overwrites it might lose a result.
+    path = Path(error.filename or folder.path)
+    return (
+        f"run {folder.id}: {unreadable(path, error)}; left out: mend or remove it, then give the "
+        "command again"
+    )
 
 
 def _take_back(folder: RunFolder) -> None:
@@ -200,7 +220,12 @@ def plan_again(root: Path) -> Plan:
     make_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:
-        record = folder.read(result.notes)
+        try:
+            record = folder.read(result.notes)
+        except OSError as error:
+            lost.append(folder.id)
+            result.notes.append(_left_out(folder, error))
+            continue
         try:
             found = read_record(folder.plan)
             spec = _spec(found)
@@ -208,6 +233,8 @@ def plan_again(root: Path) -> Plan:
                 _check_source(folder, spec, found)
         except FileNotFoundError:
             why = "its plan is lost"
+        except OSError as error:
+            why = unreadable(folder.plan, error)
         except CorruptRecordError as error:
             why = f"{error}; {said_aside(folder.plan)}"
         except UsageError as error:
@@ -417,19 +444,21 @@ def _wait(job: Job) -> Record | None:
         except BusyError:
             time.sleep(_WAIT_SECONDS)
             continue
+        except OSError:
+            # Its own process says why, when it is made here.
+            return None
         return record if record is not None and record["status"] in RESULTS else None
 
 
-def _write_plan(folder: RunFolder, wanted: Record, notes: list[str]) -> None:
-    # Written again where it is corrupt, or was planned in a folder that may be gone.
+def _is_planned(folder: RunFolder, wanted: Record, notes: list[str]) -> bool:
+    """Whether its plan stands; not so where it is corrupt, or was planned in another folder."""
     try:
-        if read_record(folder.plan) == wanted:
-            return
+        return read_record(folder.plan) == wanted
     except FileNotFoundError:
-        pass
+        return False
     except CorruptRecordError as error:
         notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
-    write_record(folder.plan, wanted)
+        return False
 
 
 def _check_source(folder: RunFolder, spec: AnySpec, found: Record) -> None:

@@ -135,7 +135,7 @@ def _run(
         failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
         say(failure)
-    return EXIT_FAILED if failures else 0
+    return EXIT_FAILED if failures or planned.lost else 0
 
 
 def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[str]:

@@ -19,6 +19,7 @@ from rulekeep.store import (
     read_record,
     read_runs,
     run_folders,
+    unreadable,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def verify(folder: str, /) -> int:
     a_run = RunFolder(root)
     own = {a_run.plan, a_run.record, a_run.environment, root / _EXPLAINED}
     others = [*(set(root.glob("*.json")) - own), *(run.path / _EXPLAINED for run in runs)]
-    others = sorted(path for path in others if path.exists())
+    others = sorted(path for path in others if os.path.lexists(path))
     if not runs and not others:
         raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
     broken, whole, missing = [], 0, 0
@@ -56,12 +57,12 @@ def verify(folder: str, /) -> int:
             whole += 1
         except (CorruptRecordError, OSError) as error:
             place = "" if path.parent == root else f"run {path.parent.name}: "
-            broken.append(f"{place}{error}")
+            broken.append(f"{place}{_why(path, error)}")
     for run in runs:
         try:
             found = run.load()
             # A record says all of its run: it may be kept without the plan that led to it.
-            if found is None or run.plan.exists():
+            if found is None or os.path.lexists(run.plan):
                 read_record(run.plan)
             if found is None:
                 missing += 1
@@ -70,7 +71,7 @@ def verify(folder: str, /) -> int:
         except FileNotFoundError:
             broken.append(f"run {run.id}: {run.plan.name}: there is none")
         except (CorruptRecordError, OSError) as error:
-            broken.append(f"run {run.id}: {error}")
+            broken.append(f"run {run.id}: {_why(run.record, error)}")
     for line in broken:
         say(line)
     for run in runs:
@@ -234,7 +235,7 @@ def _certificates(folder: Path) -> tuple[list[Record], list[str]]:
         try:
             record = read_record(path)
         except (CorruptRecordError, OSError) as error:
-            notes.append(f"certificate {error}: left out")
+            notes.append(f"certificate {_why(path, error)}: left out")
             continue
         if record.get("kind") == "certificate":
             found.append(record)
@@ -257,7 +258,7 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | No
                 f"--speed {named!a}: {said}; name the speed.json of rulekeep speed"
             ) from None
         if not isinstance(error, FileNotFoundError):
-            notes.append(f"speed: {error}: left out")
+            notes.append(f"speed: {_why(path, error)}: left out")
     return None
 
 
@@ -272,8 +273,16 @@ def explanations(root: Path, notes: list[str]) -> list["Explanation"]:
             try:
                 found.append(read_explanation(path))
             except (CorruptRecordError, OSError) as error:
-                notes.append(f"run {run.id}: {error}: left out; rulekeep explain makes it again")
+                said = _why(path, error)
+                notes.append(f"run {run.id}: {said}: left out; rulekeep explain makes it again")
     return found
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why a record is left out: the file, and the cause."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return unreadable(Path(error.filename or path), error)
 
 
 def _existing(folder: str, option: str = "") -> Path:

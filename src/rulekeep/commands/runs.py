@@ -30,7 +30,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RESULTS, Record, RunFolder, results
+from rulekeep.store import RESULTS, Record, results
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
@@ -223,8 +223,7 @@ def _carry_out(
     except KeyboardInterrupt:
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
-        kept = (RunFolder(root / name).read([]) for name in wanted)
-        done = sum(record is not None and record["status"] in RESULTS for record in kept)
+        done = sum(record["id"] in wanted for record in results(root))
         rest = f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
