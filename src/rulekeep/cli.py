@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import warnings
-from _thread import interrupt_main
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
@@ -116,7 +115,9 @@ def unraisable(lost: "UnraisableHookArgs") -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
     elif not _ended:
-        again = threading.Timer(_AGAIN_SECONDS, interrupt_main)
+        # To this thread, so that it wakes up where it waits.
+        where = (threading.get_ident(), signal.SIGINT)
+        again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, where)
         again.daemon = True
         again.start()
 

@@ -68,11 +68,16 @@ def tell(text: str = "", *, flush: bool = False) -> None:
 
 def say(line: str) -> None:
     """A line for the user, beside the command's output: one line, whatever stands in it."""
-    text = " ".join(line.split())
-    if len(text) > _LONGEST_LINE:
+    print(plain_line(line), file=sys.stderr, flush=True)
+
+
+def plain_line(text: str) -> str:
+    """A text as one line that may be printed, the middle of a long one left out."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
         # What is wrong opens a line, and the fix ends it.
-        text = f"{text[: _LONGEST_LINE // 2]} … {text[-_LONGEST_LINE // 2 :]}"
-    print(printable(text), file=sys.stderr, flush=True)
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    return printable(line)
 
 
 def rich_console(*, errors: bool = False) -> "Console":

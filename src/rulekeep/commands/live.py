@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import rich_console, score_text
-from rulekeep.printable import one_line, printable
+from rulekeep.commands.console import plain_line, rich_console, score_text
+from rulekeep.printable import printable
 from rulekeep.store import RESULTS
 from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
-
-_LONGEST_LINE = 2000
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
@@ -46,8 +44,9 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
             elif isinstance(event, JobAwaited):
-                label = printable(event.job.label)
-                console.print(f"{label}: another process makes it; waiting for it")
+                label = plain_line(event.job.label)
+                said = f"{label}: another process makes it; waiting for it"
+                console.print(said, soft_wrap=True)
             else:
                 # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
                 yield event
@@ -57,10 +56,9 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 done, failed = done + good, failed + (not good)
                 progress.update(bars[event.job.id], visible=False)
                 console.print(
-                    one_line(
+                    plain_line(
                         f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
-                        f"{time.monotonic() - started:.0f} s since the start",
-                        _LONGEST_LINE,
+                        f"{time.monotonic() - started:.0f} s since the start"
                     ),
                     soft_wrap=True,
                 )
