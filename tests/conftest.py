@@ -2,8 +2,8 @@
 
 import random
 import signal
+import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import torch
 from rulekeep import cli
 
 torch.set_num_threads(1)
-APP = cli.app
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +41,7 @@ def run(
 
     def command(*arguments: str) -> tuple[int, bytes, str]:
         monkeypatch.chdir(tmp_path)
-        # Without tokens of its own cyclopts warns under pytest.
-        monkeypatch.setattr(cli, "app", partial(APP, list(arguments)))
+        monkeypatch.setattr(sys, "argv", ["rulekeep", *arguments])
         before = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as end:

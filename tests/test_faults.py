@@ -174,7 +174,7 @@ def test_a_damaged_record_is_set_aside_made_again_and_said(
     assert said.endswith("record.json.corrupt-1 was set aside as corrupt, and the run made again")
 
 
-def test_the_report_says_what_was_set_aside(whole: Path, tmp_path: Path) -> None:
+def test_the_report_says_what_is_broken_and_renames_nothing(whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     shutil.copytree(whole, root)
     path = next(root.glob("*/record.json"))
@@ -183,7 +183,8 @@ def test_the_report_says_what_was_set_aside(whole: Path, tmp_path: Path) -> None
     write_report(kept.records, tmp_path / "report", "rulekeep report runs", kept.notes)
     text = (tmp_path / "report" / "report.md").read_text()
     assert f"{path.parent.name}: record.json: not readable as JSON" in text
-    assert "set aside as record.json.corrupt-1" in text
+    assert "; left out" in text
+    assert path.read_bytes() == b""
 
 
 def test_verify_names_what_is_broken_and_ends_with_1_without_torch(
@@ -379,7 +380,7 @@ def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
         assert "1 records whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
         done = rulekeep("report", "disk/runs", "--out", "report", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "cannot be set aside" in (tmp_path / "report" / "report.md").read_text()
+        assert "record.json: not readable" in (tmp_path / "report" / "report.md").read_text()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
 

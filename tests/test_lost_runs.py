@@ -84,8 +84,6 @@ def test_a_run_that_another_process_holds_past_the_limit_is_waited_for_no_longer
         awaited, ended = sweep.execute(planned, Fake("busy", None), time_limit=0.5)
     assert isinstance(awaited, sweep.JobAwaited)
     assert ended.record.status == "timeout"
-    assert ended.record.reason == (
-        "another process has held it for longer than the limit of 0.5 s"
-    )
+    assert ended.record.reason == ("another process has held it for longer than the limit of 0.5 s")
     # It is that process's to record.
     assert folder.load() is None

@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Values, read_runs, record, study, typed
 
+from rulekeep.printable import one_line
+from rulekeep.records.record import name
 from rulekeep.report import tables, write_report
 from rulekeep.report.cells import compared_at, contests, spoken
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import joined, merged, trained_apart
-from rulekeep.report.reading import name, one_line
 from rulekeep.report.sentences import sentences
-from rulekeep.report.text import csv_text
+from rulekeep.report.text import csv_lines, csv_text
 
 KEYS = ["retention", "overview", "state", "seconds", "training", "lengths", "costs"]
 
@@ -1070,3 +1071,27 @@ def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
     assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
     assert group.by_seed("retention", 256) == {}
     assert not isinstance(group.half_distance(), str)
+
+
+def test_a_record_with_many_keys_in_its_environment_costs_no_more_than_reading_it() -> None:
+    rows = [record(seed=seed) for seed in (1, 2, 3)]
+    rows[0]["environment"] = {**rows[0]["environment"], **{f"key {n}": "x" for n in range(50_000)}}
+    runs = read_runs(rows).runs
+    started = time.process_time()
+    table = tables.environments(runs)
+    # Quadratic, it takes minutes.
+    assert time.process_time() - started < 5
+    assert set(rows[1]["environment"]) <= set(table.header)
+    assert len(table.header) < 50
+    kept = len(table.header) - 1
+    found = 50_000 + len(rows[1]["environment"])
+    assert f"Of {found:,} keys {found - kept:,} are not shown." in table.meaning
+    assert "not shown" not in tables.environments(runs[1:]).meaning
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "＝1+1", "﹦1+1", "＋1", "－1", "＠SUM(A1)", "\u3000＝1", " =1", "−1", "％1"]
+)
+def test_no_text_of_a_csv_opens_as_a_formula_in_any_width(text: str) -> None:
+    (row,) = list(csv.reader(csv_lines((), [[text, 1.5, -2.0]]).splitlines()[1:]))
+    assert row == [f"'{text}", "1.5", "-2.0"]

@@ -287,9 +287,9 @@ def test_a_record_in_a_folder_that_is_read_only_is_said_and_left(
     folder.path.mkdir()
     folder.record.write_text("{")
     monkeypatch.setattr("pathlib.Path.rename", read_only)
-    kept = read_runs(tmp_path)
-    assert kept.records == []
-    (note,) = kept.notes
+    notes: list[str] = []
+    assert folder.read(notes) is None
+    (note,) = notes
     assert note.startswith("run run: record.json: ")
     assert note.endswith("; cannot be set aside: Read-only file system")
 
@@ -312,10 +312,16 @@ def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_
     code, output, (said,) = verified()
     assert (code, output) == (1, counts)
     assert "run broken: record.json: not readable as JSON" in said
-    first, again = read_runs(tmp_path / "runs"), read_runs(tmp_path / "runs")
-    assert len(first.records) == len(again.records) == 1
-    (note,) = first.notes
-    assert note.endswith("; set aside as record.json.corrupt-1")
+    kept = read_runs(tmp_path / "runs")
+    assert len(kept.records) == 1
+    (note,) = kept.notes
+    assert note.endswith("; left out")
+    # Who makes runs sets it aside.
+    notes: list[str] = []
+    assert RunFolder(broken.parent).read(notes) is None
+    assert notes[0].endswith("; set aside as record.json.corrupt-1")
+    again = read_runs(tmp_path / "runs")
+    assert len(again.records) == 1
     assert again.notes == [told]
     code, output, errors = verified()
     assert (code, output) == (1, counts)

@@ -55,7 +55,7 @@ def plan(cells: Sequence[ArticleCell], folder: Path) -> sweep.Plan:
     notes += _made_with_other_versions(root, to_run, by_id)
     notes += _made_by_other_torch(planned.finished)
     jobs = sorted(planned.jobs, key=lambda job: _length(by_id[job.id]), reverse=True)
-    return sweep.Plan(planned.finished, jobs, notes)
+    return planned._replace(jobs=jobs, notes=notes)
 
 
 def in_order(cells: Sequence[ArticleCell], records: Sequence[Record]) -> dict[ArticleCell, Record]:

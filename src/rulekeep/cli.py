@@ -1,4 +1,6 @@
-"""The `rulekeep` command: gathers the commands, and turns how one ends into an exit code.
+"""The `rulekeep` command: names the commands, and turns how one ends into an exit code.
+
+A command's module is imported when the command is given: `rulekeep --help` needs none of them.
 
 Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage,
 130 interrupted, 141 standard output closed early.
@@ -8,74 +10,171 @@ import errno
 import os
 import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cyclopts import App, CoercionError, CycloptsError, UnknownOptionError
-from pydantic import ValidationError
 
 import rulekeep
-from rulekeep.commands.article import article
 from rulekeep.commands.console import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    open_streams,
+    output,
+    rich_console,
     say,
 )
-from rulekeep.commands.explain import explain
-from rulekeep.commands.mixers import check
-from rulekeep.commands.records import list_, report, verify
-from rulekeep.commands.retest import retest
-from rulekeep.commands.runs import resume, run, sweep
-from rulekeep.commands.speed import speed
-from rulekeep.commands.tasks import certify, check_task, data, show
-from rulekeep.executors.trial import Trial
-from rulekeep.registry import tried_first
-from rulekeep.specs import UsageError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 app = App(
     name="rulekeep",
     help="Which early, weak, parallel rules survive when a context is compressed?",
-    version=rulekeep.__version__,
+    version=lambda: rulekeep.__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
 
-for command in (
-    article, run, sweep, resume, verify, report, explain, check, speed, certify, data, show,
-    check_task,
-):  # fmt: skip
-    app.command(command)
-app.command(list_, name="list")
-app.command(retest, name="test")
+# Each with the first line of its function's docstring, so that help imports none of them.
+COMMANDS = {
+    "article": (
+        "article:article",
+        "Reproduce the published experiment: attention against an 8-slot memory.",
+    ),
+    "run": (
+        "runs:run",
+        "Train and test one mixer on one task, or score an outside model, and keep the record.",
+    ),
+    "sweep": ("runs:sweep", "Make every run of a grid that is not made yet."),
+    "resume": (
+        "runs:resume",
+        "Go on with what was planned in a folder: runs that are missing or have failed.",
+    ),
+    "verify": (
+        "records:verify",
+        "Check every record of a folder, without torch; exit 1 names what is broken.",
+    ),
+    "report": (
+        "records:report",
+        "Write a page, Markdown, a CSV and figures about one folder of runs or several.",
+    ),
+    "explain": (
+        "explain:explain",
+        "Say where a run loses its rules: never written, lost in the body, or not read out.\n\n"
+        "The weights that the run kept are used; without them it is trained again.",
+    ),
+    "test": (
+        "retest:retest",
+        "Test a trained model at other lengths, from its kept weights, and add them to its "
+        "record.\n\nNothing is trained. A length that was tested already is tested again only "
+        "with more examples.",
+    ),
+    "pack": (
+        "pack:pack",
+        "Write a finished folder as one file, records.jsonl: a line a record, with its checksum.",
+    ),
+    "check": (
+        "mixers:check",
+        "Hold a mixer against the contract: each property, and by how much it differs.",
+    ),
+    "speed": (
+        "speed:speed",
+        "Measure mixers side by side with attention: steps, decoding, memory, operator calls.",
+    ),
+    "certify": ("tasks:certify", "Prove that readers without memory stay at chance on a task."),
+    "data": ("tasks:data", "Write the examples of a task, for another harness to use."),
+    "show": (
+        "tasks:show",
+        "Show examples of a task with rules, decoys, item, request and answer marked.",
+    ),
+    "check-task": (
+        "tasks:check_task",
+        "Hold a task of your own against the contract: each property, and by how much it differs.",
+    ),
+    "list": (
+        "records:list_",
+        "List tasks, mixers and presets, a line each; with a name, all about that one.",
+    ),
+}
+
+for _name, (_place, _help) in COMMANDS.items():
+    app.command(f"rulekeep.commands.{_place}", name=_name, help=_help)
+
+# What is interrupted while it is destroyed loses the interruption: it comes again after this.
+_AGAIN_SECONDS = 0.01
+_ended = False
 
 
-def main() -> NoReturn:
-    """The console entry point."""
-    _open_streams()
+def interrupt(number: int, *_: object) -> None:
+    """Ctrl-C and SIGTERM: an exception while a command runs; once it has ended, nothing to say."""
+    if not _ended:
+        raise KeyboardInterrupt
+    if number == signal.SIGTERM:
+        os._exit(128 + number)
+
+
+def unraisable(lost: "UnraisableHookArgs") -> None:
+    """An exception that nothing can catch; Ctrl-C there is said nowhere, and comes again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+    elif not _ended:
+        # To this thread, so that it wakes up where it waits.
+        where = (threading.get_ident(), signal.SIGINT)
+        again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, where)
+        again.daemon = True
+        again.start()
+
+
+def main(listen: Callable[[], None] | None = None) -> NoReturn:
+    """Carries out the command that was given; `listen` is called once its code is loaded."""
+    global _ended
+    # Every branch below begins with its end: the next Ctrl-C may come at once.
+    _ended = False
+    try:
+        code = _carried_out(listen)
+        _ended = True
+    except KeyboardInterrupt:
+        _ended = True
+        say("rulekeep: interrupted")
+        code = EXIT_INTERRUPTED
+    except BaseException:
+        _ended = True
+        raise
+    sys.exit(code)
+
+
+def _carried_out(listen: Callable[[], None] | None) -> int:
+    open_streams()
     # A warning is for the user: one line, once, without the place in our code.
     warn = cache(lambda text: say(f"rulekeep: {text}"))
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     # What is started to ignore a signal goes on doing so, as Python does with SIGINT by itself.
     if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, interrupt)
     try:
+        command, given, _ = app.parse_args(
+            sys.argv[1:], console=rich_console(), exit_on_error=False, print_error=False
+        )
+        if listen is not None:
+            listen()
+        # Here: what says something alone needs none of it.
+        from rulekeep.executors.trial import Trial
+        from rulekeep.registry import tried_first
+
         with tried_first(Trial()):
-            code = app(exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+            code = command(*given.args, **given.kwargs)
+        output().flush()
     except CycloptsError as error:
         _usage(_said(error))
-    except UsageError as error:
-        _usage(str(error))
-    except KeyboardInterrupt:
-        say("rulekeep: interrupted")
-        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left: nothing more can be said there, not at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output().fileno())
         code = EXIT_BROKEN_PIPE
     except SystemExit as end:
         # rich has turned that into an exit of its own.
@@ -87,19 +186,19 @@ def main() -> NoReturn:
             _usage(f"{error.filename!r}: is too long a name; give a shorter one")
         say(f"rulekeep: {error}")
         code = EXIT_FAILED
-    sys.exit(code or 0)
+    except ValueError as error:
+        # Where it was raised it has been loaded; help needs none of it.
+        from rulekeep.specs import UsageError
 
-
-def _open_streams() -> None:
-    """Output that is closed goes nowhere; what a terminal has no letters for is replaced."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            # Kept open until the process ends.
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
-        getattr(sys, name).reconfigure(errors="replace")
+        if not isinstance(error, UsageError):
+            raise
+        _usage(str(error))
+    return code or 0
 
 
 def _said(error: CycloptsError) -> str:
+    from pydantic import ValidationError
+
     cause = error.__cause__
     if isinstance(cause, ValidationError):
         # Options of a task or a mixer without the name of one.

@@ -14,15 +14,15 @@ A folder of runs holds a folder for each, named by its id:
                weights.safetensors    the trained model's, unless it was told to keep none
 """
 
-import errno
 import fcntl
 import json
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
@@ -113,14 +113,18 @@ class RunFolder:
 
     @property
     def aside(self) -> list[Path]:
-        """What was set aside as corrupt."""
-        return sorted(self.path.glob("*.corrupt-*"))
+        """What was set aside as corrupt, as far as that can be read."""
+        try:
+            return sorted(self.path.glob("*.corrupt-*"))
+        except OSError:
+            return []
 
     def load(self, notes: list[str] | None = None) -> Record | None:
         """The record, if there is one; what of it cannot be relied on is noted.
 
         Raises:
             CorruptRecordError: it is not whole, or not this run's.
+            OSError: the disk does not give it.
         """
         try:
             values = read_record(self.record)
@@ -129,7 +133,11 @@ class RunFolder:
         return _as_run(self.record.name, values, self.id, notes)
 
     def read(self, notes: list[str]) -> Record | None:
-        """As `load`; a corrupt record is set aside, and noted."""
+        """As `load`; a corrupt record is set aside, and noted: for who makes runs.
+
+        Raises:
+            OSError: the disk does not give it; it may be whole, and is left as it is.
+        """
         try:
             return self.load(notes)
         except CorruptRecordError as error:
@@ -163,60 +171,116 @@ def run_folders(root: Path) -> list[RunFolder]:
 def _is_run(path: Path) -> bool:
     # A record may stand without its plan: set aside as corrupt, it is all there is of its run.
     return any(
-        (path / name).exists() or any(path.glob(f"{name}.corrupt-*"))
+        _stands(path / name)
+        or any(aside.name.startswith(f"{name}.corrupt-") for aside in RunFolder(path).aside)
         for name in ("plan.json", "record.json")
     )
 
 
+def _stands(path: Path) -> bool:
+    """Whether there is something of this name, also what cannot be read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """What to say of a file that the disk does not give."""
+    return f"{path.name}: cannot be read ({error.strerror or error})"
+
+
 def read_runs(root: Path) -> Kept:
-    """Every whole record of a folder of runs, and what was found broken, now or before."""
-    kept = Kept([], [])
-    for values in _packed(root, kept.notes):
-        with _noted(kept.notes, f"{PACKED}: "):
-            kept.records.append(_as_run(PACKED, values, str(values.get("id")), kept.notes))
-    for folder in run_folders(root):
-        before = len(kept.notes)
-        record = folder.read(kept.notes)
+    """Every whole record of a folder of runs, and a line for each that is not; nothing is changed.
+
+    What cannot be read is left out, and so is a run that stands in the folder of another.
+    """
+    folders = run_folders(root)
+    notes: list[str] = []
+    kept = Kept(_packed_runs(root, {folder.id for folder in folders}, notes), notes)
+    for folder in folders:
+        record = None
+        try:
+            record = folder.load()
+        except CorruptRecordError as error:
+            kept.notes.append(f"run {folder.id}: {error}; left out")
+        except OSError as error:
+            kept.notes.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
         if record is not None:
             kept.records.append(record)
-        said = kept.notes[before:]
         for path in folder.aside:
-            if not any(note.endswith(f" {path.name}") for note in said):
-                again = ", and the run made again" if record else ""
-                kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
+            again = ", and the run made again" if record else ""
+            kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
     return kept
 
 
 def results(root: Path) -> list[Record]:
-    """The results in a folder of runs, if there is one; what is not whole is left as it is."""
+    """The results in a folder of runs, if there is one; what is broken or unreadable is not."""
     if not root.is_dir():
         return []
-    found: list[Record] = []
-    for values in _packed(root, []):
-        with suppress(CorruptRecordError):
-            found.append(_as_run(PACKED, values, str(values.get("id"))))
-    for folder in run_folders(root):
-        with suppress(CorruptRecordError):
+    folders = run_folders(root)
+    found = _packed_runs(root, {folder.id for folder in folders}, [])
+    for folder in folders:
+        with suppress(CorruptRecordError, OSError):
             record = folder.load()
             if record is not None:
                 found.append(record)
     return [record for record in found if record.is_result]
 
 
-def _packed(root: Path, notes: list[str]) -> Iterator[Values]:
-    """What is packed of a folder's runs, as it stood in their files."""
-    if (root / PACKED).exists():
-        for values in unpacked(root / PACKED, notes):
-            if "spec" in values and "status" in values:
-                yield values
+def packed_results(root: Path) -> dict[str, Record]:
+    """The results that are packed in a folder, by id, but for those that stand there unpacked."""
+    live = {folder.id for folder in run_folders(root)}
+    return {one.id: one for one in _packed_runs(root, live, []) if one.is_result}
 
 
-@contextmanager
-def _noted(notes: list[str], before: str) -> Iterator[None]:
+def packed_values(root: Path, notes: list[str]) -> tuple[Values, ...]:
+    """What the packed file of a folder holds, as it stood in its files; not to be changed."""
+    path = root / PACKED
     try:
-        yield
-    except CorruptRecordError as error:
-        notes.append(f"{before}{error}")
+        about = path.stat()
+        values, said = _unpacked(path, about.st_mtime_ns, about.st_size)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        notes.append(f"{unreadable(path, error)}; left out")
+        return ()
+    notes += said
+    return values
+
+
+# A report asks for runs, certificates and explanations: each file is read once.
+@lru_cache(maxsize=32)
+def _unpacked(path: Path, _changed: int, _size: int) -> tuple[tuple[Values, ...], list[str]]:
+    notes: list[str] = []
+    return tuple(unpacked(path, notes)), notes
+
+
+def unpack_run(root: Path, identity: str) -> "RunFolder | None":
+    """The folder of a packed run, made so that it can be gone on with; None if there is none."""
+    for values in packed_values(root, []):
+        if identity in (values.get("id"), values.get("former_id")):
+            folder = RunFolder(root / str(values["id"]))
+            folder.path.mkdir(exist_ok=True)
+            write_record(folder.record, values)
+            return folder
+    return None
+
+
+def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Record]:
+    """The packed records of a folder, but for those that stand in a folder of their own."""
+    found = []
+    for values in packed_values(root, notes):
+        identity = values.get("id")
+        if "spec" in values and identity not in live:
+            try:
+                found.append(_as_run(PACKED, values, str(identity), notes))
+            except CorruptRecordError as error:
+                notes.append(f"run {identity}: {error}; left out")
+    return found
 
 
 def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
@@ -226,12 +290,19 @@ def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
+    return as_spec(path.name, read_record(path), kind, command)
+
+
+def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _SpecType:
+    """Values of a file as the spec that a command wrote there.
+
+    Raises:
+        CorruptRecordError: they are none of these.
+    """
     try:
-        return kind.parse_json(read_record(path))
+        return kind.parse_json(values)
     except UsageError as error:
-        raise CorruptRecordError(
-            f"{path.name}: no record of rulekeep {command} ({error})"
-        ) from None
+        raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None
 
 
 def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = None) -> Record:
@@ -248,7 +319,9 @@ def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = 
     if values["status"] not in STATUSES:
         raise CorruptRecordError(f"{file}: status {values['status'][:40]!a} is unknown")
     if values["id"] != identity:
-        raise CorruptRecordError(f"{file}: it is of another run than its folder says")
+        raise CorruptRecordError(
+            f"{file}: it is of another run than its folder says, {values['id'][:40]!a}"
+        )
     said: list[str] = []
     record = Record.read(values, said)
     if record is None:
@@ -271,12 +344,19 @@ def read_record(path: Path) -> Values:
     Raises:
         CorruptRecordError: it is truncated, altered or no record at all.
         FileNotFoundError: there is no such file.
+        OSError: the disk does not give it.
     """
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
         raise CorruptRecordError(f"{path.name}: not a file")
     try:
-        body = json.loads(path.read_bytes().decode())
+        content = path.read_bytes()
+    except OSError as error:
+        # What fails while it is read is said of no file.
+        error.filename = error.filename or str(path)
+        raise
+    try:
+        body = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
     if not isinstance(body, dict) or "checksum" not in body:
@@ -307,7 +387,12 @@ def said_aside(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically and durably."""
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    write_bytes(path, text_bytes(text))
+
+
+def text_bytes(text: str) -> bytes:
+    """A text as it stands in a file; half a letter, which no file takes, is written out."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -332,6 +417,32 @@ def _finishing() -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Writes files that belong together, by their paths in a folder: all of them or none.
+
+    Raises:
+        OSError: one cannot be written, as on a full disk; the folder is as it was.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
+        for name, content in contents.items():
+            path = Path(made) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with path.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = str(folder / name)
+                raise
+        for name in contents:
+            # What a link points to is written, and the link stays.
+            place = (folder / name).resolve()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (Path(made) / name).replace(place)
+    return [folder / name for name in contents]
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write piece by piece, which takes its name only when the block ends well."""
@@ -349,8 +460,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
-            # A full disk is said of no file.
+        if isinstance(error, OSError) and not error.filename:
+            # What fails while it is written, as on a full disk, is said of no file.
             error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)

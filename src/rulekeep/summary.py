@@ -21,8 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from scipy import stats
-
 LEVEL = 0.95
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
@@ -126,6 +124,9 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
 
     Of a mean of shares, one a trial, it is no narrower than its own would be.
     """
+    # Where it is needed: it takes most of a second to load, and what lists presets needs none.
+    from scipy import stats
+
     z = float(stats.norm.ppf((1 + LEVEL) / 2))
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     spread = math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
@@ -342,6 +343,8 @@ def _tried(rate: float, losses: Sequence[float]) -> TriedRate:
 
 
 def _half_width(deviation: float, n: int) -> float:
+    from scipy import stats
+
     return float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
 
 

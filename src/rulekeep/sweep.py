@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.executors import Advanced, Executor, Failure, Finished
+from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.resolving import AnyResolved, notes_on_training, resolve_any
 from rulekeep.screening import screen
@@ -31,9 +32,11 @@ from rulekeep.store import (
     RunFolder,
     Values,
     make_folder,
+    packed_results,
     read_record,
     run_folders,
     said_aside,
+    unreadable,
     write_record,
     write_text,
 )
@@ -44,6 +47,7 @@ _BUSY = "busy"
 _WAIT_SECONDS = 1.0
 _SHORT_WAIT_SECONDS = 0.1
 _LET_GO_SECONDS = 10.0
+_LONGEST_WARNING = 2000
 
 
 class Job(NamedTuple):
@@ -58,7 +62,8 @@ class Job(NamedTuple):
 class Plan(NamedTuple):
     """Records that stand finished, jobs to run, and a line for all that was found amiss.
 
-    `lost` are the runs that have neither a record nor a plan to make one by.
+    `lost` are the runs that have neither a record nor a plan to make one by, or whose files the
+    disk does not give.
     """
 
     finished: list[Record]
@@ -134,7 +139,8 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         plans.setdefault(resolved.id, (spec, resolved))
     is_new = not root.exists()
     make_folder(root)
-    result = Plan([], [], [])
+    result, lost = Plan([], [], []), list[str]()
+    packed = packed_results(root)
     made: list[RunFolder] = []
     said = command.kept(root) if command and not command.kept(root).exists() else None
     try:
@@ -142,12 +148,23 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
             write_record(said, command._asdict())
         for identity, (spec, resolved) in plans.items():
             folder = RunFolder(root / identity)
-            if not folder.path.exists():
+            if identity in packed:
+                result.finished.append(packed[identity])
+                continue
+            if not os.path.lexists(folder.path):
                 made.append(folder)
                 folder.path.mkdir(exist_ok=True)
-            found = {**_planned(resolved), "working_folder": str(Path.cwd())}
-            _write_plan(folder, found, result.notes)
-            _sort_in(folder, spec, folder.read(result.notes), result)
+            wanted = {**_planned(resolved), "working_folder": str(Path.cwd())}
+            try:
+                stands = _is_planned(folder, wanted, result.notes)
+                record = folder.read(result.notes)
+            except OSError as error:
+                lost.append(folder.id)
+                result.notes.append(_left_out(folder, error))
+                continue
+            if not stands:
+                write_record(folder.plan, wanted)
+            _sort_in(folder, spec, record, result)
         said_of = [notes_on_training(plans[job.id][1]) for job in result.jobs]
         result.notes.extend(dict.fromkeys(note for notes in said_of for note in notes))
     except BaseException as error:
@@ -165,7 +182,16 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
                 f"{where}: cannot be written ({error.strerror}); make room or name another folder"
             ) from None
         raise
-    return result
+    return result._replace(lost=tuple(lost))
+
+
+def _left_out(folder: RunFolder, error: OSError) -> str:
+    # It may be whole: what overwrites it might lose a result.
+    path = Path(error.filename or folder.path)
+    return (
+        f"run {folder.id}: {unreadable(path, error)}; left out: mend or remove it, then give the "
+        "command again"
+    )
 
 
 def _take_back(folder: RunFolder) -> None:
@@ -201,7 +227,12 @@ def plan_again(root: Path) -> Plan:
     make_folder(root)
     result, lost = Plan([], [], []), []
     for folder in folders:
-        record = folder.read(result.notes)
+        try:
+            record = folder.read(result.notes)
+        except OSError as error:
+            lost.append(folder.id)
+            result.notes.append(_left_out(folder, error))
+            continue
         try:
             found = read_record(folder.plan)
             spec = _spec(found)
@@ -209,6 +240,8 @@ def plan_again(root: Path) -> Plan:
                 _check_versions(folder, spec, found)
         except FileNotFoundError:
             why = "its plan is lost"
+        except OSError as error:
+            why = unreadable(folder.plan, error)
         except CorruptRecordError as error:
             why = f"{error}; {said_aside(folder.plan)}"
         except UsageError as error:
@@ -300,7 +333,7 @@ class _Task:
 
 
 def _warning_line(message: Warning | str) -> str:
-    return f"rulekeep: {' '.join(str(message).split())}\n"
+    return f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
 
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
@@ -460,18 +493,20 @@ def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) 
                 return _failed(folder, Failure("timeout", reason, ""), kept=False)
             time.sleep(_WAIT_SECONDS)
             waited += _WAIT_SECONDS
+        except OSError:
+            # Its own process says why, when it is made here.
+            return _failed(folder, failure) if failure else None
 
 
-def _write_plan(folder: RunFolder, wanted: Values, notes: list[str]) -> None:
-    # Written again where it is corrupt, or was planned in a folder that may be gone.
+def _is_planned(folder: RunFolder, wanted: Values, notes: list[str]) -> bool:
+    """Whether its plan stands; not so where it is corrupt, or was planned in another folder."""
     try:
-        if read_record(folder.plan) == wanted:
-            return
+        return read_record(folder.plan) == wanted
     except FileNotFoundError:
-        pass
+        return False
     except CorruptRecordError as error:
         notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
-    write_record(folder.plan, wanted)
+        return False
 
 
 def _check_versions(folder: RunFolder, spec: AnySpec, found: Values) -> None:

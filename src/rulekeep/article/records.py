@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rulekeep.printable import one_line
 from rulekeep.records import Record
-from rulekeep.records.record import one_line
 from rulekeep.specs import ArticleCell, UsageError
 
 _SHARES = ("token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact",

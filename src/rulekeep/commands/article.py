@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rulekeep import article_runs, sweep
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, integers, run_folder, worker_count
 from rulekeep.executors import LocalExecutor
@@ -86,7 +86,7 @@ def article(
         ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS.get(name)]
         if ignored:
             say(f"--leak trains nothing: {', '.join(ignored)} ignored")
-        print(
+        tell(
             f"{report.leak_meaning(spec.decoys)}\n\n{report.leak_table(spec.contexts, spec.decoys)}"
         )
         return 0
@@ -134,7 +134,7 @@ def _run(
         failures += _report(rows, folder, f"{made} by {executor.workers} workers")
     for failure in failures:
         say(failure)
-    return EXIT_FAILED if failures else 0
+    return EXIT_FAILED if failures or planned.lost else 0
 
 
 def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[str]:
@@ -143,13 +143,13 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
     # Files first: what cannot be printed any more is not lost.
     report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), made)
     table, failures = report.comparison(rows)
-    print(f"\n{table}\n\n{report.details(rows)}\n")
+    tell(f"\n{table}\n\n{report.details(rows)}\n")
     if len({cell.seed for cell in rows}) > 1:
-        print(f"{report.over_seeds(rows)}\n")
+        tell(f"{report.over_seeds(rows)}\n")
         if paired := report.against_attention(rows):
-            print(f"{paired}\n")
-    print(f"plot:    {folder / 'overview.png'} (and .svg)")
-    print(f"report:  {folder / 'report.md'}")
-    print(f"records: {folder / 'records.jsonl'}, history.json, predictions.json")
-    print(f"runs:    {folder / article_runs.RUNS}, a folder for rulekeep report")
+            tell(f"{paired}\n")
+    tell(f"plot:    {folder / 'overview.png'} (and .svg)")
+    tell(f"report:  {folder / 'report.md'}")
+    tell(f"figures: {folder / 'history.json'}, predictions.json")
+    tell(f"records: {folder / article_runs.RUNS}, a folder for rulekeep report")
     return failures

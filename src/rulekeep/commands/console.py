@@ -1,23 +1,95 @@
-"""What every command says, and how it ends."""
+"""What every command says, and how it ends.
 
+`tell` is the command's output and `say` a line beside it. Both take text from anywhere, records
+and plug-ins included: what would steer a terminal is replaced (`printable`).
+"""
+
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
 
-from rulekeep.store import Record
+from rulekeep.printable import printable, printable_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rulekeep.records import Record
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 
 _LONGEST_LINE = 900
+# The command's own output, once a plug-in's goes elsewhere.
+_own_output: TextIO | None = None
+
+
+def open_streams() -> None:
+    """Output that is closed goes nowhere; what a terminal has no letters for is replaced."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Kept open until the process ends.
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="replace")
+
+
+def keep_output() -> None:
+    """Keeps standard output for the command alone.
+
+    What anything else prints, a plug-in here or in a worker above all, goes to standard error: who
+    reads the output through a pipe gets what the command says and no more.
+    """
+    global _own_output
+    open_streams()
+    own, errors = cast(TextIOWrapper, sys.stdout), sys.stderr
+    at_once = own.line_buffering or own.write_through
+    _own_output = open(  # noqa: PTH123, SIM115 - kept open until the process ends
+        os.dup(own.fileno()),
+        "w",
+        buffering=1 if at_once else -1,
+        encoding=own.encoding,
+        errors="replace",
+    )
+    os.dup2(errors.fileno(), own.fileno())
+    # Workers get this descriptor as their standard output.
+    with suppress(OSError):
+        os.dup2(errors.fileno(), 1)
+    sys.stdout = errors
+
+
+def output() -> TextIO:
+    """The stream that the command's output goes to."""
+    return sys.stdout if _own_output is None else _own_output
+
+
+def tell(text: str = "", *, flush: bool = False) -> None:
+    """Lines of the command's output."""
+    print(printable_lines(text), file=output(), flush=flush)
 
 
 def say(line: str) -> None:
     """A line for the user, beside the command's output: one line, whatever stands in it."""
-    text = " ".join(line.split())
-    if len(text) > _LONGEST_LINE:
+    print(plain_line(line), file=sys.stderr, flush=True)
+
+
+def plain_line(text: str) -> str:
+    """A text as one line that may be printed, the middle of a long one left out."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
         # What is wrong opens a line, and the fix ends it.
-        text = f"{text[: _LONGEST_LINE // 2]} … {text[-_LONGEST_LINE // 2 :]}"
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    print(shown, file=sys.stderr, flush=True)
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    return printable(line)
+
+
+def rich_console(*, errors: bool = False) -> "Console":
+    """For tables, colours and progress; what it is given has to be `printable` already."""
+    from rich.console import Console
+
+    if errors:
+        return Console(stderr=True, markup=False, highlight=False, emoji=False)
+    return Console(file=output(), markup=False, highlight=False, emoji=False)
 
 
 def score_text(score: float | None) -> str:
@@ -25,7 +97,7 @@ def score_text(score: float | None) -> str:
     return "–" if score is None else f"{score:.3f}"
 
 
-def scores_table(records: Iterable[Record]) -> str:
+def scores_table(records: "Iterable[Record]") -> str:
     """What runs score on the test split, a line a length."""
     lines = []
     for record in records:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rulekeep.commands.options import distinct_integers
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
-from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders
+from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 
 
 def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
@@ -33,6 +33,9 @@ def given_contexts(text: str) -> tuple[int, ...]:
 
 def _folder(named: str) -> RunFolder:
     path = Path(named)
+    if named.strip() and "\0" not in named and not path.exists() and path.name:
+        # A packed run gets a folder of its own, for what comes of it.
+        unpack_run(path.parent, path.name)
     if not named.strip() or "\0" in named or not path.is_dir():
         raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
     # A run is known by its folder's name, which `.`, `..` and a link to it have not.

@@ -4,10 +4,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.console import EXIT_FAILED, rich_console, say, tell
 from rulekeep.commands.done_run import done_run, given_contexts
 from rulekeep.commands.options import integer, seed_number
 from rulekeep.commands.printed import print_tables
@@ -64,8 +63,8 @@ def explain(
         say(note)
     _print(record, folder.path / RECORD)
     runs = folder.path.parent
-    print(f"record: {folder.path / RECORD}")
-    print(f"report: rulekeep report {shlex.quote(str(runs))}")
+    tell(f"record: {folder.path / RECORD}")
+    tell(f"report: rulekeep report {shlex.quote(str(runs))}")
     return 0
 
 
@@ -87,7 +86,7 @@ def _carried_out(job: Job, steps: int) -> Outcome | str:
     """What came of it, or why its process ended without; shows how far it is."""
     stages = [f"reading states at {context:,} tokens" for context in job.contexts]
     stages.append(f"tracing tokens at {max(job.contexts):,}")
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = rich_console(errors=True)
     executor = LocalExecutor(1)
     executor.prepare()
     said = set[str]()
@@ -124,4 +123,4 @@ def _print(record: Record, path: Path) -> None:
     found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
     print_tables(tables(found, placed=False))
     for sentence in sentences(found):
-        print(sentence[:1].upper() + sentence[1:])
+        tell(sentence[:1].upper() + sentence[1:])

@@ -3,16 +3,16 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import score_text
+from rulekeep.commands.console import plain_line, rich_console, score_text
+from rulekeep.printable import printable
 from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
     """Passes on the finished runs, showing how many are done, running and failed, and the ETA."""
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = rich_console(errors=True)
     started = time.monotonic()
     steps = dict.fromkeys((job.id for job in jobs), 0)
     done = failed = 0
@@ -27,7 +27,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
     ) as progress:
         whole = progress.add_task("", total=sum(job.steps for job in jobs))
         bars = {
-            job.id: progress.add_task(job.label, total=job.steps, visible=False) for job in jobs
+            job.id: progress.add_task(printable(job.label), total=job.steps, visible=False)
+            for job in jobs
         }
 
         def counted() -> str:
@@ -42,7 +43,9 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
             elif isinstance(event, JobAwaited):
-                console.print(f"{event.job.label}: another process makes it; waiting for it")
+                label = plain_line(event.job.label)
+                said = f"{label}: another process makes it; waiting for it"
+                console.print(said, soft_wrap=True)
             else:
                 # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
                 yield event
@@ -52,8 +55,10 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 done, failed = done + good, failed + (not good)
                 progress.update(bars[event.job.id], visible=False)
                 console.print(
-                    f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
-                    f"{time.monotonic() - started:.0f} s since the start",
+                    plain_line(
+                        f"[{done + failed}/{len(jobs)}] {event.job.label}: {_outcome(event)}, "
+                        f"{time.monotonic() - started:.0f} s since the start"
+                    ),
                     soft_wrap=True,
                 )
             progress.update(

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
+from rulekeep.commands.console import rich_console
 from rulekeep.marked import MARKS, Piece, legend
+from rulekeep.printable import printable
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
@@ -13,10 +14,10 @@ def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]
 
     Without a terminal, or with NO_COLOR, a mark is a letter before brackets: `R[rule-7]`.
     """
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = rich_console()
     coloured = console.is_terminal and console.color_system is not None and not console.no_color
-    console.print(title, soft_wrap=True)
-    console.print(f"{options}\n", soft_wrap=True)
+    console.print(printable(title), soft_wrap=True)
+    console.print(f"{printable(options)}\n", soft_wrap=True)
     for number, example in enumerate(examples):
         console.print(f"example {number}")
         words = [_marked(piece, coloured) for piece in example]
@@ -28,7 +29,7 @@ def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]
 
 
 def _marked(piece: Piece, coloured: bool) -> Text:
-    mark = MARKS.get(piece.kind)
+    mark, word = MARKS.get(piece.kind), printable(piece.text)
     if mark is None:
-        return Text(piece.text, "dim italic" if piece.kind == "left out" else "dim")
-    return Text(piece.text, mark.style) if coloured else Text(f"{mark.letter}[{piece.text}]")
+        return Text(word, "dim italic" if piece.kind == "left out" else "dim")
+    return Text(word, mark.style) if coloured else Text(f"{mark.letter}[{word}]")

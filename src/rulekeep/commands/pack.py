@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rulekeep.commands.console import tell
 from rulekeep.commands.options import run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
@@ -32,7 +33,7 @@ def pack(folder: str, /, *, out: str) -> int:
         raise UsageError(f"{folder}: has no record; name the --out of a sweep")
     make_folder(target, f"--out {out}")
     write_bytes(target / PACKED, packed(records))
-    print(f"{len(records)} records: {target / PACKED}")
+    tell(f"{len(records)} records: {target / PACKED}")
     return 0
 
 

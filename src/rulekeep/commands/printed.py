@@ -4,11 +4,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from rulekeep.commands.console import rich_console
+from rulekeep.printable import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     # Only what shows loads the report.
     from rulekeep.report.tables import Table
 
@@ -18,23 +22,25 @@ _WIDE = 160
 
 def print_tables(tables: "Iterable[Table]") -> None:
     """Each with its title and meaning, on standard output."""
-    console = Console(markup=False, highlight=False)
+    console = rich_console()
     if not console.is_terminal:
         console.width = _WIDE
     for table in tables:
         _print(console, table)
 
 
-def _print(console: Console, table: "Table") -> None:
-    shown = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+def _print(console: "Console", table: "Table") -> None:
+    shown = RichTable(
+        title=printable(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
+    )
     for title, right in zip(table.header, table.numbers(), strict=True):
-        shown.add_column(Text(title), justify="right" if right else "left")
+        shown.add_column(Text(printable(title)), justify="right" if right else "left")
     first = None
     for row in table.rows:
         if first is not None and first != row[0].text and table.header[0] == "context":
             shown.add_section()
         first = row[0].text
         # As text: a name in brackets is no markup.
-        shown.add_row(*(Text(cell.text) for cell in row))
+        shown.add_row(*(Text(printable(cell.text)) for cell in row))
     console.print(shown)
-    console.print(f"{table.meaning}\n", soft_wrap=True)
+    console.print(f"{printable(table.meaning)}\n", soft_wrap=True)

@@ -1,32 +1,41 @@
 """`rulekeep verify`, `report` and `list`: what stands on disk, and what there is to choose from."""
 
 import inspect
+import math
+import os
+import re
 import shlex
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
-from pydantic.fields import FieldInfo
-
-from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import opened, run_folder
-from rulekeep.explain.record import RECORD as EXPLAINED
-from rulekeep.explain.record import Explanation, read_explanation
-from rulekeep.presets import PRESETS
 from rulekeep.records.pack import PACKED
-from rulekeep.registry import choose
 from rulekeep.specs import Spec, UsageError
-from rulekeep.speed.record import RECORD, SpeedRecord, read_speed
 from rulekeep.store import (
     CorruptRecordError,
+    Record,
     RunFolder,
     Values,
+    packed_values,
     read_record,
     read_runs,
     run_folders,
+    unreadable,
 )
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    # A record of each kind is read where there is one: only then its model is made.
+    from rulekeep.explain.record import Explanation
+    from rulekeep.speed.record import SpeedRecord
+
+_EXPLAINED, _SPEED = "explain.json", "speed.json"
+_ID = re.compile("[0-9a-f]{16}")
 
 
 def verify(folder: str, /) -> int:
@@ -42,24 +51,26 @@ def verify(folder: str, /) -> int:
     runs = run_folders(root)
     # A run's own folder is no folder of records: its files would be checked out of their place.
     a_run = RunFolder(root)
-    own = {a_run.plan, a_run.record, a_run.environment, root / EXPLAINED}
-    others = [*(set(root.glob("*.json")) - own), *(run.path / EXPLAINED for run in runs)]
-    others = sorted(path for path in others if path.exists())
-    if not runs and not others:
+    own = {a_run.plan, a_run.record, a_run.environment, root / _EXPLAINED}
+    others = [*(set(root.glob("*.json")) - own), *(run.path / _EXPLAINED for run in runs)]
+    others = sorted(path for path in others if os.path.lexists(path))
+    packed = root / PACKED
+    if not runs and not others and not packed.exists():
         raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
-    broken, whole, missing = [], 0, 0
+    broken, whole, missing = list[str](), 0, 0
+    whole += len(packed_values(root, broken))
     for path in others:
         try:
             read_record(path)
             whole += 1
         except (CorruptRecordError, OSError) as error:
             place = "" if path.parent == root else f"run {path.parent.name}: "
-            broken.append(f"{place}{error}")
+            broken.append(f"{place}{_why(path, error)}")
     for run in runs:
         try:
             found = run.load()
             # A record says all of its run: it may be kept without the plan that led to it.
-            if found is None or run.plan.exists():
+            if found is None or os.path.lexists(run.plan):
                 read_record(run.plan)
             if found is None:
                 missing += 1
@@ -68,13 +79,13 @@ def verify(folder: str, /) -> int:
         except FileNotFoundError:
             broken.append(f"run {run.id}: {run.plan.name}: there is none")
         except (CorruptRecordError, OSError) as error:
-            broken.append(f"run {run.id}: {error}")
+            broken.append(f"run {run.id}: {_why(run.record, error)}")
     for line in broken:
         say(line)
     for run in runs:
         for path in run.aside:
             say(f"run {run.id}: {path.name} was set aside as corrupt")
-    print(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
+    tell(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
     return EXIT_FAILED if broken else 0
 
 
@@ -107,7 +118,7 @@ def report(
     root = roots[0]
     kept = [read_runs(one) for one in roots]
     records = [record for one in kept for record in one.records]
-    proofs, notes, losses = list[Values](), list[str](), list[Explanation]()
+    proofs, notes, losses = list[Values](), list[str](), list["Explanation"]()
     for one, own in zip(roots, kept, strict=True):
         certified, said = _certificates(one)
         proofs += certified
@@ -115,7 +126,8 @@ def report(
         losses += explanations(one, notes)
         # The first may be a mere place for what stands elsewhere.
         may_be_bare = one is root and not (one / "record.json").exists()
-        has_something = own.records or certified or said or (one / RECORD).exists()
+        is_packed = (one / PACKED).exists()
+        has_something = own.records or certified or said or is_packed or (one / _SPEED).exists()
         if not (may_be_bare or has_something or run_folders(one)):
             raise _no_runs(one)
     # Measured side by side, it is of one record.
@@ -149,65 +161,113 @@ def report(
             certificates=proofs, speed=measured, explanations=losses, runs=folder,
         )  # fmt: skip
     count = len(found) + (measured is not None)
-    print(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
-    print(f"page:     {target / 'report.html'}")
-    print(f"the same: {target / 'report.md'}, tables.csv, figures/")
+    tell(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
+    tell(f"page:     {target / 'report.html'}")
+    tell(f"the same: {target / 'report.md'}, tables.csv, figures/")
     return 0
 
 
 def list_(name: str | None = None, /) -> int:
-    """List tasks, mixers and presets, a line each; with a name, all about that one.
+    """List tasks, mixers and presets, a line each; with a name or an id, all about that one.
 
     Parameters
     ----------
     name
         A task, a mixer (file.py:Class for one of your own) or a preset: what it does, and its
-        options with their defaults.
+        options with their defaults. Or the id of a run, as it is or was: it is looked for in
+        this folder, in runs and in results.
     """
+    if name is not None:
+        tell(_about_run(name) if _ID.fullmatch(name) else _about(name))
+        return 0
     from rulekeep.mixers import MIXERS
+    from rulekeep.presets import PRESETS
     from rulekeep.tasks import TASKS
 
-    if name is not None:
-        print(_about(name))
-        return 0
-    groups = {
-        "tasks": {name: kind.__module__ for name, kind in TASKS.items()},
-        "mixers": {name: kind.__module__ for name, kind in MIXERS.items()},
-    }
-    for group, modules in groups.items():
-        print(f"{group}:")
-        for name, module in modules.items():
-            print(f"  {name:<18} {_first_line(sys.modules[module].__doc__)}")
-    print("presets:")
+    # The class of a mixer would load torch: what its file says is read, and not run.
+    for group, catalogue in (("tasks", TASKS), ("mixers", MIXERS)):
+        tell(f"{group}:")
+        for name in catalogue:
+            tell(f"  {name:<18} {_first_line(catalogue.about(name))}")
+    tell("presets:")
     for name, function in PRESETS.items():
-        print(f"  {name:<18} {_first_line(function.__doc__)}")
-    print("all about one: rulekeep list NAME")
+        tell(f"  {name:<18} {_first_line(function.__doc__)}")
+    tell("all about one: rulekeep list NAME")
     return 0
+
+
+def _about_run(identity: str) -> str:
+    """What is kept of a run, under its id or the id it had before versions were declared."""
+    found = []
+    for place in (Path(), Path("runs"), Path("results")):
+        inside = sorted(place.iterdir()) if place.is_dir() else []
+        for root in (place, *(path for path in inside if path.is_dir())):
+            if (root / PACKED).exists() or run_folders(root):
+                found += [
+                    (root, one) for one in read_runs(root).records if _is_named(one, identity)
+                ]
+    if not found:
+        raise UsageError(f"{identity}: no run of this id stands here, in runs or in results")
+    return "\n\n".join(_said_of_run(root, record) for root, record in found)
+
+
+def _is_named(record: Record, identity: str) -> bool:
+    return identity in (record.id, record.former_id)
+
+
+def _said_of_run(root: Path, record: Record) -> str:
+    spec = record.spec
+    options = {**spec.task_options, **spec.mixer_options}
+    said = {
+        "run": record.id + (f" (formerly {record.former_id})" if record.former_id else ""),
+        "in": root,
+        "status": f"{record.status} {record.reason}".strip(),
+        "task": spec.task,
+        "mixer": spec.mixer,
+        "options": ", ".join(f"{key} {value}" for key, value in options.items()),
+        "trained": f"to {spec.context} tokens, seed {spec.seed}, rate {spec.learning_rate}",
+        "versions": record.code,
+        "source": record.source or "not recorded",
+        "made with": ", ".join(
+            f"{key} {record.environment.get(key, 'unknown')}"
+            for key in ("rulekeep", "torch", "cpu", "threads", "commit", "dirty")
+        ),
+    }
+    lines = [f"{key:<10} {value}" for key, value in said.items()]
+    tests = [
+        f"retention {row.figures.get('retention', math.nan):.3f} at {row.context} tokens"
+        for row in record.tests()
+    ]
+    return "\n".join([*lines, *tests])
 
 
 def _about(name: str) -> str:
     """What one is, in its own words, and what it can be told."""
     from rulekeep.mixers import MIXERS
-    from rulekeep.resolving import load_mixer, options_of_mixer
+    from rulekeep.presets import PRESETS
+    from rulekeep.registry import choose
     from rulekeep.tasks import TASKS
 
     if name in PRESETS:
         return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
     if name in TASKS:
-        fields: Mapping[str, FieldInfo] = getattr(TASKS[name], "options_type", Spec).model_fields
+        fields: Mapping[str, "FieldInfo"] = getattr(TASKS[name], "options_type", Spec).model_fields
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
+        from rulekeep.resolving import load_mixer, options_of_mixer
+
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
         fields = options_of_mixer(name, kind).model_fields
     else:
-        raise UsageError(f"{name!r}: {choose(name, {**TASKS, **MIXERS, **PRESETS})}")
+        known = dict.fromkeys([*TASKS, *MIXERS, *PRESETS])
+        raise UsageError(f"{name!r}: {choose(name, known)}")
     lines = [f"  {option}.{key.replace('_', '-')} {_default(one)}" for key, one in fields.items()]
     # A class without a docstring would show that of its base.
     own = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or vars(kind).get("__doc__") or "")
     return "\n".join([own, "", run, *lines])
 
 
-def _default(option: FieldInfo) -> str:
+def _default(option: "FieldInfo") -> str:
     if option.is_required():
         return "VALUE (must be given)"
     kind = option.annotation
@@ -226,20 +286,26 @@ def _no_runs(root: Path) -> UsageError:
 def _certificates(folder: Path) -> tuple[list[Values], list[str]]:
     """The certificates of a folder, and a line for each file that is not whole."""
     found, notes = [], []
-    for path in sorted(set(folder.glob("*.json")) - {folder / RECORD}):
+    for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED}):
         try:
             record = read_record(path)
         except (CorruptRecordError, OSError) as error:
-            notes.append(f"certificate {error}: left out")
+            notes.append(f"certificate {_why(path, error)}: left out")
             continue
         if record.get("kind") == "certificate":
             found.append(record)
-    return found, notes
+    # What is amiss there is said where its runs are read.
+    packed = packed_values(folder, [])
+    return [*found, *(one for one in packed if one.get("kind") == "certificate")], notes
 
 
-def _speed(root: Path, named: str | None, notes: list[str]) -> SpeedRecord | None:
+def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | None":
     """The record of speed that is named, or the one of the folder if there is one."""
-    path = root / RECORD if named is None else Path(named)
+    path = root / _SPEED if named is None else Path(named)
+    if named is None and not os.path.lexists(path):
+        return None
+    from rulekeep.speed.record import read_speed
+
     try:
         return read_speed(path)
     except (CorruptRecordError, OSError, ValueError) as error:
@@ -249,21 +315,39 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> SpeedRecord | Non
                 f"--speed {named!a}: {said}; name the speed.json of rulekeep speed"
             ) from None
         if not isinstance(error, FileNotFoundError):
-            notes.append(f"speed: {error}: left out")
+            notes.append(f"speed: {_why(path, error)}: left out")
     return None
 
 
-def explanations(root: Path, notes: list[str]) -> list[Explanation]:
+def explanations(root: Path, notes: list[str]) -> list["Explanation"]:
     """What `rulekeep explain` wrote beside the records of a folder of runs."""
     found = []
     for run in run_folders(root):
-        path = run.path / EXPLAINED
-        if path.exists():
+        path = run.path / _EXPLAINED
+        if os.path.lexists(path):
+            from rulekeep.explain.record import read_explanation
+
             try:
                 found.append(read_explanation(path))
             except (CorruptRecordError, OSError) as error:
-                notes.append(f"run {run.id}: {error}: left out; rulekeep explain makes it again")
+                said = _why(path, error)
+                notes.append(f"run {run.id}: {said}: left out; rulekeep explain makes it again")
+    for values in packed_values(root, []):
+        if values.get("kind") == "explain":
+            from rulekeep.explain.record import as_explanation
+
+            try:
+                found.append(as_explanation(PACKED, values))
+            except CorruptRecordError as error:
+                notes.append(f"run {values.get('run')}: {error}: left out")
     return found
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why a record is left out: the file, and the cause."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return unreadable(Path(error.filename or path), error)
 
 
 def _existing(folder: str, option: str = "") -> Path:

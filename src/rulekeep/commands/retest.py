@@ -3,7 +3,7 @@
 import shlex
 import sys
 
-from rulekeep.commands.console import EXIT_FAILED, say, scores_table
+from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, given_contexts
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished, LocalExecutor
@@ -46,9 +46,9 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
         raise UsageError(outcome.refused)
     for note in outcome.notes:
         say(note)
-    print(scores_table([folder.load() or record]))
-    print(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
-    print(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
+    tell(scores_table([folder.load() or record]))
+    tell(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
+    tell(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
     return 0
 
 

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep import sweep as sweeps
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
@@ -30,7 +30,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import RunFolder, results
+from rulekeep.store import results
 from rulekeep.trackers import check_tracker
 
 # The specs of a sweep, where some of its folder may be made already.
@@ -244,8 +244,7 @@ def _carry_out(
     except KeyboardInterrupt:
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
-        kept = (RunFolder(root / name).read([]) for name in wanted)
-        done = sum(record is not None and record.is_result for record in kept)
+        done = sum(record.id in wanted for record in results(root))
         rest = f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
@@ -257,10 +256,10 @@ def _carry_out(
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
-        print(scores_table(records.values()))
+        tell(scores_table(records.values()))
     finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
-    print(f"records: {root} ({finished})")
-    print(f"report:  rulekeep report {shlex.quote(str(root))}")
+    tell(f"records: {root} ({finished})")
+    tell(f"report:  rulekeep report {shlex.quote(str(root))}")
     for record in failed:
         log = root / record.id / "log.txt"
         where = f" (see {log})" if log.exists() else ""
@@ -275,8 +274,8 @@ def _listed(make: _Make, root: Path) -> int:
     for record in results(root):
         labels.pop(record.id, None)
     for label in labels.values():
-        print(label)
-    print(
+        tell(label)
+    tell(
         f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
         "their rates, more follow"
     )

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, rich_console, say, tell
 from rulekeep.commands.options import integer, integers, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
+from rulekeep.printable import printable
 from rulekeep.resolving import own_options_first
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
@@ -72,8 +72,8 @@ def speed(
         return EXIT_INTERRUPTED
     record = read_speed(path)
     _print(record)
-    print(f"record: {path}")
-    print(f"report: rulekeep report {shlex.quote(str(folder))}")
+    tell(f"record: {path}")
+    tell(f"report: rulekeep report {shlex.quote(str(folder))}")
     for line in failed:
         say(line)
     return EXIT_FAILED if failed or failures(record) else 0
@@ -112,7 +112,7 @@ def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
     total, done = len(points(spec)), len(record.measured)
     if done:
         say(f"{done} of {total} measurements stand in {path}")
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = rich_console(errors=True)
     # Drawn once a second only: what is measured is on the same cores.
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -128,12 +128,14 @@ def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
         for event in measure_missing(record, path, executor):
             if not isinstance(event, Ended):
                 label = event.point.label
-                progress.update(steps, description=label, completed=event.steps, visible=True)
+                progress.update(
+                    steps, description=printable(label), completed=event.steps, visible=True
+                )
                 continue
             done += 1
             progress.update(steps, visible=False)
             progress.update(whole, completed=done)
-            console.print(f"[{done}/{total}] {_outcome(event)}", soft_wrap=True)
+            console.print(printable(f"[{done}/{total}] {_outcome(event)}"), soft_wrap=True)
             yield event
 
 
@@ -160,4 +162,4 @@ def _print(record: SpeedRecord) -> None:
 
     print_tables(tables(record))
     for sentence in sentences(record):
-        print(sentence)
+        tell(sentence)

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 
 from cyclopts import Parameter
 
-from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.console import EXIT_FAILED, output, say, tell
 from rulekeep.commands.options import distinct_integers, integer, opened, run_folder, seed_number
 from rulekeep.commands.task_options import (
     Asked,
@@ -90,7 +90,7 @@ def _certify_sampled(
     try:
         for length in contexts:
             made[length] = one = certificate_of(task, length, examples=count, seed=seed)
-            print(
+            tell(
                 f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
                 f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
                 f"{certificates.verdict(one)}\n",
@@ -110,7 +110,7 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     from rulekeep.article.sample import article_sample
     from rulekeep.commands import certificates
 
-    print(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
+    tell(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
     scores = {length: leak_scores(length) for length in contexts}
     sample = article_sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.
@@ -122,7 +122,7 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     record = certificates.leak_record(Article, scores, chance, hashes)
     if not record["passed"]:
         best = max(one.retention for one in scores.values())
-        print(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
+        tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
     _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
 
@@ -180,10 +180,10 @@ def data(
         "split": part, "context": str(length), "seed": str(number),
     }  # fmt: skip
     if out is None:
-        if format != "jsonl" and sys.stdout.isatty():
+        if format != "jsonl" and output().isatty():
             raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
-        data_hash = export.export(pieces, sys.stdout.buffer, format, about)  # type: ignore[arg-type]
-        sys.stdout.buffer.flush()
+        data_hash = export.export(pieces, output().buffer, format, about)  # type: ignore[arg-type]
+        output().buffer.flush()
     else:
         from rulekeep.store import whole_file
 
@@ -246,7 +246,7 @@ def show(
     from rulekeep.store import write_text
 
     write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
-    print(f"page: {file}")
+    tell(f"page: {file}")
     return 0
 
 
@@ -342,4 +342,4 @@ def _write(folder: Path, record: dict[str, object]) -> None:
 
     path = folder / certificates.file_name(record)
     write_record(path, record)
-    print(f"record: {path}")
+    tell(f"record: {path}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from rulekeep.commands.console import EXIT_FAILED
+from rulekeep.commands.console import EXIT_FAILED, tell
 from rulekeep.testing.rows import SEE_FIRST, Row
 
 _MARKS = {True: "pass", False: "FAIL", None: "skip"}
@@ -15,8 +15,8 @@ def print_rows(name: str, rows: Iterable[Row], properties: Iterable[str]) -> int
         found.append(row.passed)
         # One line says it for all of them.
         if row.compared != SEE_FIRST:
-            print(f"{_MARKS[row.passed]}  {row.property:{width}}  {row.compared}", flush=True)
+            tell(f"{_MARKS[row.passed]}  {row.property:{width}}  {row.compared}", flush=True)
     failed, skipped = found.count(False), found.count(None)
     said = f"{failed} of {len(found) - skipped} properties fail" if failed else "all hold"
-    print(f"\n{name}: {said}{f', {skipped} skipped' if skipped else ''}")
+    tell(f"\n{name}: {said}{f', {skipped} skipped' if skipped else ''}")
     return EXIT_FAILED if failed else 0

@@ -23,7 +23,9 @@ from typing import Any, final
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
 from rulekeep.executors.worker import Worker, failure_of
+from rulekeep.mixers import MIXERS
 from rulekeep.specs import UsageError
+from rulekeep.tasks import TASKS
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -51,8 +53,8 @@ PRELOADED = [
     "rulekeep.executors.worker",
     "rulekeep.sweep",
     "rulekeep.runners",
-    "rulekeep.mixers",
-    "rulekeep.tasks",
+    *map(MIXERS.module, MIXERS),
+    *map(TASKS.module, TASKS),
 ]
 _STARTS, _START_SECONDS = 10, 0.1
 # A job that was started this often and lost its fork server each time is given up.

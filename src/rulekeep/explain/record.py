@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from rulekeep.specs import Option, Spec
-from rulekeep.store import read_spec
+from rulekeep.store import Values, as_spec, read_spec
 
 RECORD = "explain.json"
 # What a trace is of that is no tensor of the state.
@@ -145,10 +145,19 @@ class Explanation(Spec):
 
 
 def read_explanation(path: Path) -> Explanation:
-    """A record of `rulekeep explain`.
+    """The explanation in a file.
 
     Raises:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
     return read_spec(path, Explanation, "explain")
+
+
+def as_explanation(file: str, values: Values) -> Explanation:
+    """The explanation that the values of a packed file are.
+
+    Raises:
+        CorruptRecordError: they are none.
+    """
+    return as_spec(file, values, Explanation, "explain")

@@ -10,13 +10,13 @@ and noted. Text stays as it is: what shows it makes it one printable line (`one_
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from rulekeep.printable import one_line
 from rulekeep.specs import KINDS, AnySpec, ArticleCell, Option, PredictorSpec, RunSpec, UsageError
 
 # A record with one of these is a result, not to be tried again.
@@ -240,14 +240,6 @@ class Record(_Frozen):
             notes=tuple(one for one in _sequence(values.get("notes")) if isinstance(one, str)),
             attempt=whole(values.get("attempt")) or 0,
         )
-
-
-def one_line(value: object, length: int = 300) -> str:
-    """A value as one printable line: control, format and unassigned characters are replaced."""
-    text = value if isinstance(value, str) else "" if value is None else str(value)
-    text = " ".join(text[: 4 * length].split())
-    shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in text)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
 
 
 def name(value: object, missing: str) -> str:

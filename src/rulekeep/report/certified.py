@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.records.record import Asked, asked_of, name, number, one_line, whole
+from rulekeep.printable import one_line
+from rulekeep.records.record import Asked, asked_of, name, number, whole
 from rulekeep.report.reading import Run
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.sources import code_of_file

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
-from rulekeep.records.record import name, one_line
+from rulekeep.printable import one_line
+from rulekeep.records.record import name
 from rulekeep.report.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.report.reading import Run
 from rulekeep.report.tables import MISSING, Cell, Table

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from rulekeep.printable import one_line
 from rulekeep.records import Asked, Evaluation, Record
-from rulekeep.records.record import PARTS, SCORES, name, one_line
+from rulekeep.records.record import PARTS, SCORES, name
 
 BASELINE = "attention"
 LEARNED = "learned"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rulekeep.records.record import name, one_line
+from rulekeep.printable import one_line
+from rulekeep.records.record import name
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, styles
 from rulekeep.report.tables import MISSING, Cell, Table, number_cell
 from rulekeep.report.text import csv_lines

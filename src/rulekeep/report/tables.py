@@ -12,6 +12,8 @@ from rulekeep.summary import ENOUGH_SEEDS, PairedDifference, Summary, learned_sh
 
 MISSING = "–"
 UNDEFINED = "not defined"
+# Of the environment, which has some 15 keys.
+_MOST_COLUMNS = 30
 
 
 class Cell(NamedTuple):
@@ -259,17 +261,21 @@ def every_run(runs: Sequence[Run]) -> Table:
 def environments(runs: Sequence[Run]) -> Table:
     """The machines and versions the runs were made with, one line each."""
     counts = Counter(tuple(run.environment.items()) for run in runs)
-    keys = list(dict.fromkeys(key for made in counts for key, _ in made))
-    rows = tuple(
-        (*(Cell(dict(made).get(key, MISSING)) for key in keys), _count(count))
-        for made, count in counts.most_common()
-    )
+    named = Counter(key for items in counts for key, _ in items)
+    # What most of them have: a record may hold anything, in any number.
+    commonest = {key for key, _ in named.most_common(_MOST_COLUMNS)}
+    keys = [key for key in named if key in commonest]
+    left = len(named) - len(keys)
+    more = f" Of {len(named):,} keys {left:,} are not shown." if left else ""
     return Table(
         key="environment",
         title="Environment",
-        meaning="Seconds compare within one line only.",
+        meaning=f"Seconds compare within one line only.{more}",
         header=(*keys, "runs"),
-        rows=rows,
+        rows=tuple(
+            (*(Cell(items.get(key, MISSING)) for key in keys), _count(count))
+            for items, count in ((dict(made), count) for made, count in counts.most_common())
+        ),
     )
 
 

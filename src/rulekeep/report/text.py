@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rulekeep.records.record import PARTS, SCORES
@@ -139,9 +140,15 @@ def _csv_cell(value: object) -> str:
         return repr(value) if math.isfinite(value) else ""
     if isinstance(value, int):
         return str(value)
-    # A spreadsheet runs text that opens like a formula.
     text = str(value)
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "\t", "|", "%") else text
+    return f"'{text}" if _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet may run it: it opens like a formula, also in a full-width letter."""
+    # Some programs read ＝ (U+FF1D) and its like as the ASCII letter that they stand for.
+    opens = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    return opens[:1] in ("=", "+", "-", "@", "|", "%", "\N{MINUS SIGN}")
 
 
 def _table_text(text: str) -> str:

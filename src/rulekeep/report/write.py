@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.explain.record import Explanation
+from rulekeep.printable import one_line
 from rulekeep.records import Record
-from rulekeep.records.record import one_line
 from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report import explained as explaining
 from rulekeep.report import speed as speed_report
@@ -26,7 +26,7 @@ from rulekeep.report.figures import charts
 from rulekeep.report.reading import read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
-from rulekeep.store import write_bytes, write_text
+from rulekeep.store import text_bytes, write_files
 
 FIGURES = "figures"
 
@@ -50,7 +50,7 @@ def write_report(
     the folder of the records. With a record of speed and no run the report is of speed alone.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written; then it is as it was.
     """
     reading = read_runs(records)
     found = contests(reading.runs)
@@ -87,22 +87,20 @@ def write_report(
     shown = {table.key: table for table in made}
     said = [one_line(note) for note in (*notes, *reading.notes, *left_out, *unplaced)]
     command = one_line(command, 4000)
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    written = []
-    for chart in drawn:
-        for name, image in drawing.files(chart).items():
-            written.append(folder / FIGURES / name)
-            write_bytes(written[-1], image)
+    images = {
+        f"{FIGURES}/{name}": image
+        for chart in drawn
+        for name, image in drawing.files(chart).items()
+    }
     html = page.render(
         summary=summary, charts=drawn, tables=shown, examples=examples, notes=said, command=command
     )
     files["report.html"] = html
     files["report.md"] = _markdown(summary, drawn, shown, examples, said, command)
     files["tables.csv"] = text.csv_text(found)
-    for name, content in files.items():
-        written.append(folder / name)
-        write_text(written[-1], content)
-    return written
+    texts = {name: text_bytes(content) for name, content in files.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_files(folder, images | texts)
 
 
 def _markdown(

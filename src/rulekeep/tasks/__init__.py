@@ -1,25 +1,52 @@
-"""The tasks: what must be remembered. One file each; `TASKS` is the catalogue."""
+"""The tasks: what must be remembered. One file each; `TASKS` is the catalogue.
 
-from rulekeep.tasks.apply import Apply, ApplyOptions
-from rulekeep.tasks.article import Article
-from rulekeep.tasks.base import Examples, Role, Split, Task
-from rulekeep.tasks.override import Override, OverrideOptions
-from rulekeep.tasks.recall import Recall, RecallOptions
-from rulekeep.tasks.recite import Recite, ReciteOptions
-from rulekeep.tasks.sampled import (
-    FewCombinationsWarning,
-    RuleWords,
-    Sample,
-    SampledTask,
-    TaskOptions,
+A task is imported when its class is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rulekeep.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from rulekeep.tasks.apply import Apply, ApplyOptions
+    from rulekeep.tasks.article import Article
+    from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.override import Override, OverrideOptions
+    from rulekeep.tasks.recall import Recall, RecallOptions
+    from rulekeep.tasks.recite import Recite, ReciteOptions
+    from rulekeep.tasks.sampled import (
+        FewCombinationsWarning,
+        RuleWords,
+        Sample,
+        SampledTask,
+        TaskOptions,
+    )
+
+TASKS: "Catalogue[Task]" = Catalogue(
+    __name__,
+    {
+        "article": "Article",
+        "recite": "Recite",
+        "apply": "Apply",
+        "override": "Override",
+        "recall": "Recall",
+    },
 )
-
-TASKS: dict[str, type[Task]] = {
-    Article.name: Article,
-    Recite.name: Recite,
-    Apply.name: Apply,
-    Override.name: Override,
-    Recall.name: Recall,
+# What is public and no task of the catalogue, by its file.
+_OTHERS = {
+    "ApplyOptions": "apply",
+    "Examples": "base",
+    "FewCombinationsWarning": "sampled",
+    "OverrideOptions": "override",
+    "RecallOptions": "recall",
+    "ReciteOptions": "recite",
+    "Role": "base",
+    "RuleWords": "sampled",
+    "Sample": "sampled",
+    "SampledTask": "sampled",
+    "Split": "base",
+    "Task": "base",
+    "TaskOptions": "sampled",
 }
 
 __all__ = [
@@ -43,3 +70,8 @@ __all__ = [
     "Task",
     "TaskOptions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is asked for."""
+    return TASKS.public(name, _OTHERS)

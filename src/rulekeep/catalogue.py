@@ -1,0 +1,66 @@
+"""A catalogue: names to classes that are imported when they are asked for.
+
+    MIXERS = Catalogue("rulekeep.mixers", {"delta": "Delta"})
+    MIXERS["delta"]                # imports rulekeep.mixers.delta
+    "delta" in MIXERS, [*MIXERS]   # imports nothing
+    MIXERS.about("delta")          # the module's docstring, read and not run
+
+A name is that of the module its class stands in.
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, final
+
+_T = TypeVar("_T")
+
+
+@final
+class Catalogue(Mapping[str, type[_T]]):
+    """The classes of a package by name."""
+
+    def __init__(self, package: str, classes: Mapping[str, str]) -> None:
+        self._package = package
+        self._classes = dict(classes)
+
+    def __getitem__(self, name: str) -> type[_T]:
+        found: type[_T] = getattr(importlib.import_module(self.module(name)), self._classes[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
+    def module(self, name: str) -> str:
+        """The module of a name, which is not imported.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        if name not in self:
+            raise KeyError(name)
+        return f"{self._package}.{name}"
+
+    def about(self, name: str) -> str:
+        """The docstring of a name's module, which is not imported."""
+        module = self.module(name)
+        loader: Any = getattr(importlib.util.find_spec(module), "loader", None)
+        return ast.get_docstring(ast.parse(loader.get_source(module) or "")) or ""
+
+    def public(self, name: str, others: Mapping[str, str]) -> Any:
+        """A public name of the package: a class of the catalogue, or of `others` by its module.
+
+        Raises:
+            AttributeError: there is no such name.
+        """
+        places = {kind: module for module, kind in self._classes.items()} | dict(others)
+        if name not in places:
+            raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{self._package}.{places[name]}"), name)

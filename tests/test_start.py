@@ -1,0 +1,226 @@
+"""How a command starts and ends: what it loads, its processor seconds, Ctrl-C at any moment. 30 s.
+
+Processor seconds are those of the child: a busy machine changes them little.
+"""
+
+import inspect
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import tiny
+
+from rulekeep import tasks as task_package
+from rulekeep.cli import COMMANDS
+from rulekeep.mixers import MIXERS, Delta
+from rulekeep.tasks import TASKS, Recite
+
+COMMAND = [sys.executable, "-m", "rulekeep"]
+HEAVY = ("torch", "scipy", "sklearn", "matplotlib", "plotly")
+# What needs neither a model nor figures.
+LIGHT = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "list": ["list"],
+    "list a task": ["list", "recite"],
+    "list a preset": ["list", "exam"],
+    "verify": ["verify", "runs"],
+    "help of a command": ["sweep", "--help"],
+    "unknown command": ["swep"],
+}
+# Three times what they take.
+MOST_SECONDS = 1.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "runs" / "a run").mkdir(parents=True)
+    (tmp_path / "runs" / "a run" / "record.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", LIGHT.values(), ids=LIGHT)
+def test_what_trains_and_draws_nothing_loads_no_library_for_it(
+    folder: Path, arguments: list[str]
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['rulekeep', *{arguments!r}]\n"
+        "from rulekeep.__main__ import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        f"    found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    sys.exit(f'loaded: {found}' if found else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["help", "version", "list", "verify"])
+def test_it_takes_little_of_the_processor(folder: Path, name: str) -> None:
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*COMMAND, *LIGHT[name]], cwd=folder, capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # The first may have to compile what it imports.
+    assert min(seconds() for _ in range(3)) < MOST_SECONDS
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import rulekeep\n"
+        "assert set(sys.modules) - before == {'rulekeep'}, set(sys.modules) - before\n"
+        "assert rulekeep.__version__\n"
+        "from rulekeep.mixers import MIXERS; from rulekeep.tasks import TASKS\n"
+        "assert 'delta' in MIXERS and 'no' not in MIXERS and [*MIXERS] and [*TASKS]\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_catalogue_gives_the_classes_of_its_package() -> None:
+    assert MIXERS["delta"] is Delta
+    assert TASKS["recite"] is Recite
+    assert {**TASKS}["recite"] is Recite
+    assert MIXERS.get("nothing") is None
+    with pytest.raises(KeyError):
+        MIXERS["nothing"]
+    for catalogue in (MIXERS, TASKS):
+        assert len(catalogue) == len([*catalogue])
+        for name, kind in catalogue.items():
+            assert kind.__module__ == catalogue.module(name)
+            module = sys.modules[kind.__module__]
+            assert catalogue.about(name) == inspect.getdoc(module)
+    for package in (import_module("rulekeep.mixers"), task_package):
+        assert all(hasattr(package, name) for name in package.__all__)
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = package.nothing
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_of_a_command_what_its_function_says(name: str) -> None:
+    place, said = COMMANDS[name]
+    module, _, function = place.partition(":")
+    documented = inspect.getdoc(getattr(import_module(f"rulekeep.commands.{module}"), function))
+    about = documented.partition("\n\nParameters\n")[0]
+    assert said == "\n\n".join(" ".join(part.split()) for part in about.split("\n\n"))
+
+
+# Says when it hears Ctrl-C: before that, as Python itself starts, nothing of ours is there.
+READY = (
+    "import signal, sys; from rulekeep import __main__ as entry\n"
+    "signal.signal(signal.SIGINT, entry._leave)\n"
+    "sys.stderr.write('ready\\n'); sys.stderr.flush(); entry.main()\n"
+)
+
+
+@contextmanager
+def started(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen]:
+    """A command that hears Ctrl-C as from a terminal; it does not outlive its test."""
+    with subprocess.Popen(
+        [sys.executable, "-c", READY, *arguments], cwd=cwd, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "ready\n"
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
+def test_ctrl_c_as_a_command_starts_is_one_line(tmp_path: Path, after: float) -> None:
+    file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
+    with started("sweep", file, cwd=tmp_path) as process:
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = errors.splitlines()
+    assert line.startswith(("rulekeep: interrupted", "interrupted: "))
+
+
+def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == MOMENT:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.argv = ['rulekeep', 'sweep', 'smoke', '--dry-run']\n"
+        "from rulekeep.__main__ import main\n"
+        "main()\n"
+    )
+    for moment in ("rulekeep.cli", "attrs", "rich.console", "rulekeep.commands.runs", "numpy"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"MOMENT = {moment!r}\n{code}"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (130, ""), moment
+        assert done.stderr == "rulekeep: interrupted\n", moment
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.001, 0.02])
+def test_six_quick_ones_print_no_traceback(tmp_path: Path, apart: float) -> None:
+    file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
+    with started("sweep", file, "--out", "runs", cwd=tmp_path) as process:
+        # A second into it, workers run.
+        while not list(tmp_path.glob("runs/*/attempts")):
+            time.sleep(0.02)
+        for _ in range(6):
+            process.send_signal(signal.SIGINT)
+            time.sleep(apart)
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+    assert process.returncode in (130, -signal.SIGINT)
+    assert errors.count("interrupted") == 1
+
+
+def test_an_interruption_that_a_destructor_swallows_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(
+        "import os, signal, time\n"
+        "class Swallows:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "def sweep():\n"
+        "    Swallows()\n"
+        "    time.sleep(60)\n"
+        "    return []\n"
+    )
+    with started("sweep", "swallows.py", "--dry-run", cwd=tmp_path) as process:
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "rulekeep: interrupted\n")
+
+
+def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path) -> None:
+    file = tiny.sweep_file(tmp_path, [tiny.tiny()])
+    process = subprocess.Popen(
+        [*COMMAND, "sweep", file, "--out", "runs"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    for _ in range(20):
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "1 of 1 runs finished" in output

@@ -1,0 +1,181 @@
+"""What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it. 60 s."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from rulekeep import sweep
+from rulekeep.commands.console import say, tell
+from rulekeep.commands.live import shown
+from rulekeep.commands.marks import print_examples
+from rulekeep.commands.printed import print_tables
+from rulekeep.commands.verdicts import print_rows
+from rulekeep.marked import Piece
+from rulekeep.printable import one_line, printable, printable_lines
+from rulekeep.report.tables import Cell, Table
+from rulekeep.store import RunFolder, write_record
+from rulekeep.sweep import Job, JobAwaited, JobFinished
+from rulekeep.testing.rows import Row
+
+# Clears the screen; sets the title; rings; turns the text around; hides it; is not assigned.
+HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31m\u202egnp\u2066x\u200e\u00ad\U000e0041\u0378"
+STEERS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
+COMMAND = [sys.executable, "-m", "rulekeep"]
+
+
+def is_plain(text: str) -> bool:
+    return not STEERS.search(text) and "\u0378" not in text and "\U000e0041" not in text
+
+
+def test_what_steers_a_terminal_is_written_out_and_the_rest_stays() -> None:
+    assert is_plain(printable(HOSTILE))
+    assert printable("a\x1b[31mb\u202ec") == r"a\x1b[31mb\u202ec"
+    assert printable("a\nb\u2028c") == r"a\nb\u2028c"
+    assert printable("ä 注意 😀 − “x”") == "ä 注意 😀 − “x”"
+    assert printable_lines("a\n\x07b") == "a\n\\x07b"
+    assert is_plain(one_line(HOSTILE))
+    assert one_line("a\x1bb\n c") == "a\ufffdb c"
+
+
+def test_lines_tables_examples_and_verdicts_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    say(HOSTILE)
+    tell(f"{HOSTILE}\n{HOSTILE}")
+    table = Table(
+        key="k", title=HOSTILE, meaning=HOSTILE, header=(HOSTILE, "b"),
+        rows=((Cell(HOSTILE), Cell("1", 1.0)),),
+    )  # fmt: skip
+    print_tables([table])
+    print_examples(HOSTILE, HOSTILE, [[Piece(HOSTILE, "rule")]])
+    print_rows(HOSTILE, [Row(HOSTILE, False, HOSTILE)], [HOSTILE])
+    captured = capsys.readouterr()
+    assert is_plain(captured.out)
+    assert is_plain(captured.err)
+    assert captured.out.count("title") > 8
+
+
+def test_the_live_lines_are_plain_whatever_a_record_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = Job("runs", "an id", HOSTILE, 4)
+    failed = JobFinished(job, {"status": "failed", "reason": f"{HOSTILE}\n{HOSTILE}"})
+    list(shown(iter([JobAwaited(job), failed]), [job]))
+    said = capsys.readouterr().err
+    assert is_plain(said)
+    assert len(said.splitlines()) == 2
+
+
+def hostile_mixer(folder: Path) -> str:
+    """A mixer that fails with such text, and whose file is named so."""
+    name = "odd\x1b[31m\u202e"
+    return tiny.plugin(folder, name, forward=f"raise ValueError({HOSTILE!r})")
+
+
+def test_a_terminal_gets_nothing_of_an_exception_or_a_name_but_letters(tmp_path: Path) -> None:
+    file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=hostile_mixer(tmp_path))])
+    driver, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "300"}
+    with subprocess.Popen(
+        [*COMMAND, "sweep", file, "--out", "runs"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, env=environment,
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        said = b""
+        while True:
+            try:
+                said += (more := os.read(driver, 2**16))
+            except OSError:
+                break
+            if not more:
+                break
+    os.close(driver)
+    assert process.returncode == 1
+    text = said.decode()
+    # The live table's own: colours, the cursor up, a line erased, the cursor hidden and shown.
+    text = re.sub(r"\x1b\[[0-9;]*m|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh]|\r", "", text)
+    assert is_plain(text)
+    assert r"failed: ValueError: a\x1b[2Jb\x1b]0;title" in text
+
+
+def test_a_dry_run_and_another_drivers_reason_are_plain(tmp_path: Path) -> None:
+    spec = tiny.tiny(mixer=hostile_mixer(tmp_path))
+    file = tiny.sweep_file(tmp_path, [spec])
+    done = subprocess.run(
+        [*COMMAND, "sweep", file, "--out", "runs", "--dry-run"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert is_plain(done.stdout + done.stderr)
+    assert r"odd\x1b[31m\u202e" in done.stdout
+
+
+def test_what_a_record_says_is_plain_in_verify(tmp_path: Path, run) -> None:
+    planned = sweep.plan([tiny.tiny()], tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
+    write_record(folder.record, {**planned.jobs[0]._asdict(), "status": HOSTILE})
+    _, output, errors = run("verify", "runs")
+    assert is_plain(output.decode() + errors)
+
+
+LOUD = """
+import os, sys
+def loud():
+    print("from print")
+    os.write(1, b"from a descriptor\\n")
+    sys.stdout.write("from sys.stdout\\n")
+    os.system("echo from a child")
+loud()
+"""
+
+
+def test_what_a_mixer_prints_is_not_in_the_commands_output(tmp_path: Path) -> None:
+    mixer = tiny.plugin(tmp_path, "loud", LOUD, "loud()")
+    file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=mixer)])
+    for arguments in (
+        ["sweep", file, "--out", "runs"],
+        ["list", mixer],
+        ["check", mixer, "--width", "8"],
+    ):
+        done = subprocess.run(
+            [*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert "from " not in done.stdout, done.stdout
+        assert done.stdout
+        for what in ("print", "a descriptor", "sys.stdout", "a child"):
+            assert f"from {what}" in done.stderr, arguments
+
+
+def test_what_a_task_prints_is_not_among_its_examples(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        f"{LOUD}\nfrom rulekeep.tasks import Recite\nclass Loud(Recite):\n"
+        "    def __init__(self, options):\n        super().__init__(options)\n        loud()\n"
+    )
+    arguments = ["data", "loud.py:Loud", "--context", "64", "--n", "2"]
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert all(line.startswith("{") for line in done.stdout.splitlines())
+    assert "from print" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "closed", ["| head -n 0", ">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"]
+)
+def test_a_command_without_a_terminal_or_a_reader_ends_without_a_traceback(
+    tmp_path: Path, closed: str
+) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m rulekeep list {closed}",
+        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Exception ignored" not in done.stderr
+    if closed in ("2>&-", "<&-"):
+        assert done.stdout.startswith("tasks:\n")

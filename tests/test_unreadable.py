@@ -1,0 +1,176 @@
+"""A record that the disk does not give costs its own run only; who only reads renames nothing."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+from report_records import record as made_up
+
+from rulekeep import sweep
+from rulekeep.report import write_report
+from rulekeep.specs import UsageError
+from rulekeep.store import read_runs, results, write_record
+
+SPECS = [tiny.tiny(seed=seed) for seed in (1, 2, 3)]
+
+
+def finished(root: Path) -> list[Path]:
+    """The records of three runs that were planned, and finished so far as a record says."""
+    planned = sweep.plan(SPECS, root)
+    paths = [root / job.id / "record.json" for job in planned.jobs]
+    for path, spec in zip(paths, SPECS, strict=True):
+        content = made_up(seed=spec.seed, mixer="gru")
+        content |= {"id": path.parent.name, "notes": [], "spec": spec.model_dump(mode="json")}
+        write_record(path, content)
+    return paths
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
+    """Makes the disk fail as a file is read: the error names no file, as the system's does not."""
+
+    def fail(path: Path, number: int) -> None:
+        real = Path.read_bytes
+
+        def read(self: Path) -> bytes:
+            if self.name == path.name and self.parent.name == path.parent.name:
+                raise OSError(number, os.strerror(number))
+            return real(self)
+
+        monkeypatch.setattr(Path, "read_bytes", read)
+
+    return fail
+
+
+CAUSES = {
+    "EIO": "Input/output error",
+    "EACCES": "Permission denied",
+    "ESTALE": "Stale file handle",
+    "ELOOP": "Too many levels of symbolic links",
+}
+
+
+@pytest.fixture(params=CAUSES)
+def broken(request, tmp_path: Path, failing) -> tuple[Path, str]:
+    """A folder of three results, the second of which cannot be read; the line that says so."""
+    root = tmp_path / "runs"
+    path = finished(root)[1]
+    if request.param == "ELOOP":
+        link_to_itself(path)
+    else:
+        failing(path, getattr(errno, request.param))
+    said = f"run {path.parent.name}: record.json: cannot be read ({CAUSES[request.param]})"
+    return root, said
+
+
+def test_a_report_leaves_it_out_and_says_so(broken, run, undrawn) -> None:
+    root, said = broken
+    code, output, _ = run("report", "runs")
+    assert code == 0
+    assert output.startswith(b"2 records read")
+    text = (root / "report" / "report.md").read_text().replace("\\", "")
+    assert f"{said}; left out" in text
+
+
+def test_verify_names_it_and_ends_with_1(broken, run) -> None:
+    _, said = broken
+    code, output, errors = run("verify", "runs")
+    assert (code, output) == (1, b"2 records whole, 1 broken, 0 runs without a record\n")
+    assert errors == f"{said}\n"
+
+
+def test_resume_and_sweep_take_the_others_and_leave_it_as_it_is(broken, run) -> None:
+    root, said = broken
+    file = tiny.sweep_file(root.parent, SPECS)
+    for command in (["resume", "runs"], ["sweep", file, "--out", "runs"]):
+        code, output, errors = run(*command)
+        assert code == 1
+        assert b"(2 of 3 runs finished)" in output
+        note = f"{said}; left out: mend or remove it, then give the command again"
+        assert errors.splitlines() == ["2 of 3 runs stand finished in runs", note]
+    assert len(list(root.glob("*/record.json"))) + len(list(root.glob("*/*.corrupt-*"))) <= 3
+    assert not list(root.glob("*/*.corrupt-*"))
+
+
+def test_what_chooses_by_results_gets_the_others(broken) -> None:
+    assert len(results(broken[0])) == 2
+
+
+def test_a_plan_that_cannot_be_read_is_named_as_runs_are_planned(tmp_path: Path, failing) -> None:
+    (tmp_path / "runs").mkdir()
+    planned = sweep.plan(SPECS, tmp_path / "runs")
+    lost = planned.jobs[1].id
+    failing(tmp_path / "runs" / lost / "plan.json", errno.EIO)
+    for again in (sweep.plan(SPECS, tmp_path / "runs"), sweep.plan_again(tmp_path / "runs")):
+        assert len(again.jobs) == 2
+        assert again.lost == (lost,)
+        (note,) = again.notes
+        assert note.startswith(f"run {lost}: plan.json: cannot be read (Input/output error)")
+
+
+def test_a_plan_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"plan\.json") as failed:
+        sweep.plan(SPECS, tmp_path / "runs")
+    assert not isinstance(failed.value, UsageError)
+
+
+def test_a_run_in_the_folder_of_another_is_left_out_and_not_renamed(
+    tmp_path: Path, run, undrawn
+) -> None:
+    first, *_ = finished(tmp_path / "runs")
+    copy = tmp_path / "runs" / "a copy"
+    shutil.copytree(first.parent, copy)
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")}
+    code, output, _ = run("report", "runs", "--out", "report")
+    assert code == 0
+    assert output.startswith(b"3 records read")
+    said = "run a copy: record.json: it is of another run than its folder says, "
+    (note,) = read_runs(tmp_path / "runs").notes
+    assert note == f"{said}'{first.parent.name}'; left out"
+    code, _, errors = run("verify", "runs")
+    assert code == 1
+    assert errors == f"{said}'{first.parent.name}'\n"
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")} == before
+
+
+def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
+    tmp_path: Path, monkeypatch, run
+) -> None:
+    root = tmp_path / "runs"
+    finished(root)
+    from rulekeep.report import drawing
+
+    drawn = {"a figure.svg": b"<svg/>", "another.png": b""}
+    monkeypatch.setattr(drawing, "files", lambda chart: drawn)
+    folder = tmp_path / "report"
+    write_report([made_up()], folder, "c")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    assert folder / "figures" / "a figure.svg" in before
+    written = iter(range(100))
+
+    def full(descriptor: int) -> None:
+        if next(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for out in ("report", "new"):
+        written = iter(range(100))
+        code, output, errors = run("report", "runs", "--out", out)
+        assert (code, output) == (1, b"")
+        (line,) = errors.splitlines()
+        assert line.startswith(f"rulekeep: [Errno 28] No space left on device: '{out}/")
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    assert not (tmp_path / "new").exists()
