@@ -200,7 +200,9 @@ def _about_run(identity: str) -> str:
     """What is kept of a run, under its id or the id it had before versions were declared."""
     found = []
     for place in (Path(), Path("runs"), Path("results")):
-        inside = sorted(place.iterdir()) if place.is_dir() else []
+        if not place.is_dir():
+            continue
+        inside = sorted(place.iterdir())
         for root in (place, *(path for path in inside if path.is_dir())):
             if (root / PACKED).exists() or run_folders(root):
                 found += [
