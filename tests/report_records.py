@@ -2,9 +2,14 @@
 
 import math
 import random
+from collections.abc import Iterable
 from typing import Any
 
-Record = dict[str, Any]
+from rulekeep.records import Record
+from rulekeep.report import reading
+
+# A record as JSON has it.
+Values = dict[str, Any]
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 ENVIRONMENT = {
@@ -12,6 +17,22 @@ ENVIRONMENT = {
     "cpu": "a processor", "cpu_capability": "AVX512", "cpu_count": 2, "device": "cpu",
     "threads": 1,
 }  # fmt: skip
+
+
+def typed(values: Iterable[object], notes: list[str] | None = None) -> list[Record]:
+    """Records as a report gets them, of values as JSON has them; those that are typed stay."""
+    read = (
+        one if isinstance(one, Record) else Record.read(one, notes, place)
+        for place, one in enumerate(values, start=1)
+    )
+    return [one for one in read if one is not None]
+
+
+def read_runs(values: Iterable[object]) -> reading.Reading:
+    """The runs of such values, with the notes on their reading first."""
+    notes: list[str] = []
+    found = reading.read_runs(typed(values, notes))
+    return found._replace(notes=(*notes, *found.notes))
 
 
 def record(
@@ -28,7 +49,7 @@ def record(
     seconds: float = 10.0,
     state: dict[int, int] | None = None,
     **spec: Any,
-) -> Record:
+) -> Values:
     """A record with these test retentions by context; the other figures follow from them."""
     kept = {64: 0.9, 256: 0.5} if retention is None else retention
     ended = status == "done"
@@ -63,7 +84,7 @@ def record(
     }  # fmt: skip
 
 
-def _evaluation(split: str, context: int, retention: float, loss: float) -> Record:
+def _evaluation(split: str, context: int, retention: float, loss: float) -> Values:
     return {
         "split": split, "context": context, "val_loss": loss, "token_accuracy": retention,
         "item_accuracy": retention, "rule_accuracy": retention, "retention": retention,
@@ -79,7 +100,7 @@ def study(
     contexts: tuple[int, ...] = (64, 256),
     seeds: int = 5,
     rates: tuple[float, ...] = (0.001, 0.003, 0.01),
-) -> list[Record]:
+) -> list[Values]:
     """A whole study: a grid of rates, seeds at the best one, and one run of each way to end."""
     noise = random.Random(0)
     found = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import HOSTILE, Record, record, study
+from report_records import HOSTILE, Values, read_runs, record, study, typed
 
 from rulekeep.report import tables, write_report
 from rulekeep.report.cells import compared_at, contests, spoken
@@ -20,7 +20,7 @@ from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
 from rulekeep.report.merging import joined, merged, trained_apart
-from rulekeep.report.reading import name, one_line, read_runs
+from rulekeep.report.reading import name, one_line
 from rulekeep.report.sentences import sentences
 from rulekeep.report.text import csv_text
 
@@ -29,7 +29,8 @@ KEYS = ["retention", "overview", "state", "seconds", "training", "lengths", "cos
 
 def report(folder: Path, records: list[Any], notes: tuple[str, ...] = ()) -> dict[str, str]:
     """The text files of a report by name."""
-    written = write_report(records, folder, "rulekeep report runs", notes)
+    said: list[str] = []
+    written = write_report(typed(records, said), folder, "rulekeep report runs", (*notes, *said))
     assert all(path.exists() for path in written)
     return {path.name: path.read_text() for path in written if path.suffix != ".png"}
 
@@ -45,7 +46,7 @@ def cell(text: str, table: str, mixer: str, figure: str, **where: str) -> dict[s
     return found
 
 
-def five(mixer: str, kept: list[float], **more: Any) -> list[Record]:
+def five(mixer: str, kept: list[float], **more: Any) -> list[Values]:
     return [record(mixer, seed, {64: v, 256: v / 2}, **more) for seed, v in enumerate(kept, 1)]
 
 
@@ -388,7 +389,7 @@ def values(points: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-def two(task: str = "recite") -> list[Record]:
+def two(task: str = "recite") -> list[Values]:
     """Five seeds of attention and two of slots, whose curves, costs and scores all differ.
 
     Scores 0.9, 0.7, 0.8, 0.9 and 0.7: mean 0.8, half width 2.7764 * 0.1 / sqrt(5) = 0.12417.
@@ -413,7 +414,7 @@ def two(task: str = "recite") -> list[Record]:
     return records
 
 
-def panels(records: list[Record], key: str) -> list[Any]:
+def panels(records: list[Values], key: str) -> list[Any]:
     (chart,) = [one for one in charts(contests(read_runs(records).runs)) if one.key == key]
     return list(chart.panels)
 
@@ -576,8 +577,8 @@ def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
     assert [chart.key for chart in drawn] == KEYS
     assert all(chart.panels for chart in drawn)
     first, second = tmp_path / "a", tmp_path / "b"
-    write_report(records, first, "c")
-    write_report(list(reversed(records)), second, "c")
+    write_report(typed(records), first, "c")
+    write_report(typed(reversed(records)), second, "c")
     for path in (first / "figures").iterdir():
         assert path.read_bytes() == (second / "figures" / path.name).read_bytes(), path.name
     assert (first / "tables.csv").read_bytes() == (second / "tables.csv").read_bytes()
@@ -640,13 +641,13 @@ def test_four_times_the_records_take_no_six_times_as_long(tmp_path: Path) -> Non
         for tasks in (1, 4)
     ]  # fmt: skip
     assert [len(records) for records in several] == [104, 404]
-    write_report(several[0], tmp_path, "c")
+    write_report(typed(several[0]), tmp_path, "c")
     took: list[list[float]] = [[], []]
     # Seconds of this process, the least of three: what else the machine does must not fail it. How
     # long a report takes by the clock is held by benchmarks/report_speed.py.
     for seconds, records in [*zip(took, several, strict=True)] * 3:
         start = time.process_time()
-        write_report(records, tmp_path, "c")
+        write_report(typed(records), tmp_path, "c")
         seconds.append(time.process_time() - start)
     assert min(took[1]) < 6 * min(took[0]), took
 
@@ -848,7 +849,7 @@ def test_rates_compare_over_the_seeds_that_all_have_a_diverged_one_among_them() 
     assert grid[0]["note"].startswith("chosen")
 
 
-def looked_at(one: Record, losses: dict[int, float]) -> Record:
+def looked_at(one: Values, losses: dict[int, float]) -> Values:
     """With these dev losses, by length."""
     (dev, *tests) = one["evaluations"]
     looks = [{**dev, "context": at, "val_loss": loss} for at, loss in losses.items()]
@@ -911,11 +912,11 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     assert (sorted(found.by_seed), found.diverged) == ([1, 2, 3, 4], (5,))
     # Of a training that stands in two folders, what either asked for.
     twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
-    (one,) = merged([{**twin, "evaluations": []} for twin in twins])
+    (one,) = merged(typed({**twin, "evaluations": []} for twin in twins))
     assert read_runs([one]).runs[0].test_contexts == (64, 256)
     for odd in (None, 64, ["x", 64], [[64]]):
         twins[1]["spec"]["test_contexts"] = odd
-        (one,) = merged(twins)
+        (one,) = merged(typed(twins))
         assert read_runs([one]).runs[0].test_contexts == (64,)
 
 
@@ -982,19 +983,33 @@ def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> N
         read, code = read_runs([*alike, other]), other["source"][:8]
         assert read.notes == (
             "recite, delta: runs of 2 versions of its code stand apart "
-            f"(seed 1, 2 by aaaaaaaa; seed {other['spec']['seed']} by {code}), each named by its "
+            f"(seed 1, 2 by source aaaaaaaa; seed {other['spec']['seed']} by source {code}), each named by its "
             "code; delete the folders of those that are out of date",
         )
         (contest,) = contests(read.runs)
         seeds = {group.label: sorted(group.runs) for group in contest.groups}
         assert seeds == {
-            "delta, code aaaaaaaa": [1, 2], f"delta, code {code}": [other["spec"]["seed"]],
+            "delta, code source aaaaaaaa": [1, 2],
+            f"delta, code source {code}": [other["spec"]["seed"]],
         }  # fmt: skip
     assert spoken("attention, positions none, code aaaaaaaa") == (
         "attention, no positions, code aaaaaaaa"
     )
     failed = made(3, "b" * 64, status="failed")
     assert read_runs([*alike, failed, made(3, "b" * 64, task="apply")]).notes == ()
+
+
+def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> None:
+    versions = {"protocol": 1, "recite": 1, "delta": 1}
+    records = [{**record("delta", seed), "versions": versions} for seed in (1, 2)]
+    # Source text is where a record comes from, and tells nothing apart.
+    records[1]["source"] = "b" * 64
+    assert read_runs(records).notes == ()
+    records.append({**record("delta", 3), "versions": {**versions, "delta": 2}})
+    assert "(seed 1, 2 by delta 1; seed 3 by delta 2)" in read_runs(records).notes[0]
+    assert {run.label for run in read_runs(records).runs} == {
+        "delta, code delta 1", "delta, code delta 2",
+    }  # fmt: skip
 
 
 def test_a_copy_that_failed_takes_no_result_away() -> None:
@@ -1012,26 +1027,27 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
         for row in one["evaluations"]:
             row["n"] = n
     for pair in ((few, many), (many, few)):
-        (run,) = read_runs([joined(*pair)]).runs
+        (run,) = read_runs([joined(*typed(pair))]).runs
         assert {row.figures["retention"] for row in run.evaluations if row.split == "test"} == {0.9}
     # What came out otherwise, or says nothing of its number, takes no test from the first.
     many["history"][-1]["train_loss"] = 7.0
     few["evaluations"][0]["n"], many["evaluations"][0]["n"] = None, "many"
-    assert joined(few, many)["evaluations"] == few["evaluations"]
+    assert joined(*typed([few, many])).evaluations == typed([few])[0].evaluations
     few["history"], many["history"] = [None], [None]
-    assert joined(few, many)["evaluations"] == [few["evaluations"][0], many["evaluations"][1]]
+    one, other = typed([few, many])
+    assert joined(one, other).evaluations == (one.evaluations[0], other.evaluations[1])
 
 
 def test_one_training_that_came_out_otherwise_is_said_once() -> None:
     one, again, other = (record(seed=seed, retention={64: 0.9}) for seed in (1, 1, 2))
     again["history"] = [{**look, "train_seconds": 0.5} for look in one["history"]]
-    assert trained_apart([one, again, other]) == []
+    assert trained_apart(typed([one, again, other])) == []
     again["history"][-1]["train_loss"] += 1e-7
     again["id"] = "again"
-    (said,) = trained_apart([one, again, other])
+    (said,) = trained_apart(typed([one, again, other]))
     assert said.startswith(f"runs {one['id']} and again: one training that came out otherwise")
-    assert len(merged([one, again, other])) == 2
-    (said,) = trained_apart([one, again, {**again, "id": "third"}])
+    assert len(merged(typed([one, again, other]))) == 2
+    (said,) = trained_apart(typed([one, again, {**again, "id": "third"}]))
     assert said.startswith(f"runs {one['id']} and again (2 such pairs): one training")
 
 
@@ -1039,11 +1055,11 @@ def test_costs_by_length_of_both_records_are_one_runs() -> None:
     near, far = record(retention={64: 0.9}), record(retention={64: 0.9, 256: 0.5})
     near["costs"]["state_bytes"] = {"64": 7}
     for one, other, at_64 in ((near, far, 7), (far, near, 1024 * 64)):
-        (run,) = read_runs([joined(one, other)]).runs
+        (run,) = read_runs([joined(*typed([one, other]))]).runs
         assert run.state_bytes == {64: at_64, 256: 1024 * 256}
         assert sorted(run.decode_ms) == [64, 256]
     del far["costs"]["decode_ms_per_token"]
-    assert joined(near, far)["costs"]["decode_ms_per_token"] == {"64": pytest.approx(0.164)}
+    assert joined(*typed([near, far])).decode_ms == {64: pytest.approx(0.164)}
 
 
 def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import HOSTILE, record, study
+from report_records import HOSTILE, record, study, typed
 
 from rulekeep.report import write_report
 
@@ -47,7 +47,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
               "bound": 0.01, "passed": True}  # fmt: skip
     proof = {"named": "recite", "contexts": [{"context": 64, "passed": True, "readings": [reader]}]}
     write_report(
-        records, folder, f"rulekeep report '{HOSTILE}'", [HOSTILE],
+        typed(records), folder, f"rulekeep report '{HOSTILE}'", [HOSTILE],
         certificates=[proof], runs=HOSTILE,
     )  # fmt: skip
     return folder / "report.html"
@@ -204,7 +204,7 @@ def test_print_fits_the_paper_and_every_page_of_a_table_names_its_columns(
     from pypdf import PdfReader
 
     records = study(contexts=(64, 256), seeds=5, mixers=("attention", "slots", "delta"))
-    write_report(records, tmp_path, "rulekeep report runs")
+    write_report(typed(records), tmp_path, "rulekeep report runs")
     page, seen = opened(browser, tmp_path / "report.html")
     paper = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True)))
     texts = [" ".join(sheet.extract_text().split()) for sheet in paper.pages]

@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 from reading import make
-from report_records import HOSTILE, Record, record
+from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep.metrics import score_samples
 from rulekeep.report import write_report
 from rulekeep.report.cells import contests
 from rulekeep.report.chances import corrected, parts
-from rulekeep.report.reading import read_runs
 from rulekeep.report.tables import costs, scores
 from rulekeep.tasks import Override
 
 
-def scored(seed: int = 1, wrong: float = 0.0) -> Record:
+def scored(seed: int = 1, wrong: float = 0.0) -> Values:
     """A record of `override` whose test figures are those of real answers, some of them wrong."""
     sample = make(Override).sample("test", 96, 200, seed=seed)
     stream = np.random.default_rng(seed)
@@ -31,7 +30,7 @@ def scored(seed: int = 1, wrong: float = 0.0) -> Record:
     return made
 
 
-def cells(records: list[Record], table: Any) -> list[dict[str, str]]:
+def cells(records: list[Values], table: Any) -> list[dict[str, str]]:
     made = table(contests(read_runs(records).runs))
     return [dict(zip(made.header, (cell.text for cell in row), strict=True)) for row in made.rows]
 
@@ -64,7 +63,7 @@ def test_a_score_at_chance_is_shown_as_zero_without_a_sign() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_the_tables_show_what_the_metrics_say(tmp_path: Path) -> None:
     records = [scored(seed, wrong=0.3) for seed in (1, 2)]
-    write_report(records, tmp_path, "c")
+    write_report(typed(records), tmp_path, "c")
     evaluations = [made["evaluations"][-1] for made in records]
     (row,) = cells(records, parts)
     for part, column in (("step", "by output step"), ("position", "by rule position")):
@@ -109,7 +108,7 @@ def test_of_many_parts_the_first_are_shown_and_all_are_in_the_csv(tmp_path: Path
     ]
     (row,) = cells([made], parts)
     assert row["by rule position"].endswith("7: 0.109 (0.030); … 64 in all")
-    write_report([made], tmp_path, "c")
+    write_report(typed([made]), tmp_path, "c")
     assert len(lines(tmp_path, "parts")) == 64
 
 
@@ -127,7 +126,7 @@ def test_parts_that_are_none_are_left_out(entries: object, tmp_path: Path) -> No
     for part in ("step", "position", "kind"):
         made["evaluations"][1][f"retention_by_{part}"] = entries
     assert cells([made], parts) == []
-    write_report([made], tmp_path, "c")
+    write_report(typed([made]), tmp_path, "c")
     assert lines(tmp_path, "parts") == {}
 
 
@@ -135,7 +134,7 @@ def test_parts_that_are_none_are_left_out(entries: object, tmp_path: Path) -> No
 def test_names_of_kinds_stay_text(tmp_path: Path) -> None:
     made = record(retention={64: 0.5})
     made["evaluations"][1]["retention_by_kind"] = {HOSTILE: {"retention": 0.5, "chance": 0.5}}
-    write_report([made], tmp_path, "c")
+    write_report(typed([made]), tmp_path, "c")
     html = (tmp_path / "report.html").read_text()
     assert "<img" not in html.split("window.Plotly")[0].split("<style>")[0]
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from reading import make
-from report_records import HOSTILE, Record, record
+from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
 from rulekeep.marked import pieces
 from rulekeep.report import write_report
 from rulekeep.report.certified import certificates
 from rulekeep.report.drawn import drawn
-from rulekeep.report.reading import read_runs
 from rulekeep.sources import code_of_file
 from rulekeep.store import read_record, write_record
 from rulekeep.tasks import TASKS, Recite
@@ -26,12 +25,12 @@ RESULTS = Path(__file__).parent.parent / "results" / "certificates"
 DEFAULTS = make(Recite).options.model_dump()
 
 
-def rows(records: list[Record], proofs: list[Any], folder: str = "runs") -> list[list[str]]:
+def rows(records: list[Values], proofs: list[Any], folder: str = "runs") -> list[list[str]]:
     table, _, _ = certificates(read_runs(records).runs, proofs, folder)
     return [[cell.text for cell in row] for row in table.rows]
 
 
-def proof(passed: bool = True, context: int = 64, examples: int = 8000, **options: Any) -> Record:
+def proof(passed: bool = True, context: int = 64, examples: int = 8000, **options: Any) -> Values:
     """A certificate with one local reader and one of the whole context."""
     bound = 0.01 if passed else 0.3
     local = {"reader": "last 1, bag", "local": True, "retention": 0.04, "chance": 0.03,
@@ -131,7 +130,7 @@ def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     ids=range(6),
 )
 def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, broken: Any) -> None:
-    write_report([record()], tmp_path, "c", certificates=[broken, proof()])
+    write_report(typed([record()]), tmp_path, "c", certificates=[broken, proof()])
     for file in ("report.html", "report.md"):
         text = (tmp_path / file).read_text().replace("\\", "")
         assert "not whole, left out" in text
@@ -141,7 +140,7 @@ def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, bro
 
 @pytest.mark.usefixtures("undrawn")
 def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path: Path) -> None:
-    write_report([record()], tmp_path, "c", certificates=[proof()])
+    write_report(typed([record()]), tmp_path, "c", certificates=[proof()])
     html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     readings = html.split('id="table-readings"')[1].split("</table>")[0]
     assert readings.count("<tr>") == 3
@@ -170,7 +169,7 @@ def test_each_task_and_placement_is_drawn_and_explained(tmp_path: Path) -> None:
         for task in TASKS
         for placement in ("early", "marked")
     ]  # fmt: skip
-    write_report(records, tmp_path, "c")
+    write_report(typed(records), tmp_path, "c")
     html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     assert html.count('<p class="tokens">') == 2 * 9
     assert html.count('class="legend"') == 1
@@ -201,7 +200,7 @@ def test_what_cannot_be_drawn_is_left_out(spec: dict[str, Any]) -> None:
     assert [one.title.split()[0] for one in made] == ["recall"]
 
 
-def runs(folder: Path, records: list[Record]) -> None:
+def runs(folder: Path, records: list[Values]) -> None:
     """A folder of runs with these records."""
     for one, number in zip(records, range(len(records)), strict=True):
         path = folder / f"run{number}"

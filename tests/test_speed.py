@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from report_records import HOSTILE, record
+from report_records import HOSTILE, record, typed
 from speed_records import decoded, peaks, spec, speed_record, steps
 from tiny import plugin
 
@@ -440,7 +440,7 @@ def full(*mixers: str) -> Any:
 def test_the_report_shows_shares_aims_and_costs(tmp_path: Path, monkeypatch) -> None:
     draw = drawing.files
     monkeypatch.setattr(drawing, "files", lambda one: draw(one) if one.key == "speed" else {})
-    written = write_report([record()], tmp_path, "c", speed=full("delta", "slots"))
+    written = write_report(typed([record()]), tmp_path, "c", speed=full("delta", "slots"))
     files = {path.name: path for path in written}
     html, markdown = files["report.html"].read_text(), files["report.md"].read_text()
     for text in (html, markdown):

@@ -231,7 +231,9 @@ def _apart(code: str, among: Mapping[str, object]) -> str:
     """What of a version is not the same for all, in few letters."""
     shared = set.intersection(*(set(one.split(", ")) for one in among))
     own = [part for part in code.split(", ") if part not in shared]
-    return name(" ".join(own) or code, "none named")
+    # Eight digits of a digest are enough to tell two apart.
+    cut = (part.rpartition(" ") for part in own)
+    return name(" ".join(f"{named}{space}{version[:8]}" for named, space, version in cut), code)
 
 
 def _unplaced(values: Mapping[str, object]) -> dict[str, object]:
