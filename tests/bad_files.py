@@ -6,9 +6,9 @@ from typing import Any
 import tiny
 from report_records import record
 
-from rulekeep.resolving import described
+from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.store import Record, write_record
+from rulekeep.store import Values, write_record
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
 _PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"
@@ -144,13 +144,17 @@ def bring(folder: Path) -> None:
     (folder / "shut" / "report").touch()
 
 
-def hollow(folder: Path, spec: RunSpec | Record, **changes: Any) -> Path:
+def hollow(folder: Path, spec: RunSpec | Values, **changes: Any) -> Path:
     """The folder of a run that says it is done, without having been made."""
     path = folder / "made-up"
     path.mkdir(parents=True)
-    values, source = spec, "0"
+    made = {**record(), "id": path.name, "source": "0"}
     if isinstance(spec, RunSpec):
-        values, source = spec.model_dump(mode="json"), described(spec)[1]
-    made = {**record(), "id": path.name, "spec": values, "source": source, **changes}
+        code = resolve(spec)
+        made |= {"source": code.source, "versions": {**code.versions}}
+        made["spec"] = spec.model_dump(mode="json")
+    else:
+        made["spec"] = spec
+    made |= changes
     write_record(path / "record.json", made)
     return path

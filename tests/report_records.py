@@ -2,11 +2,13 @@
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from rulekeep.records import Record
+from rulekeep.records import Record, RecordedSpec
 from rulekeep.report import reading
+from rulekeep.resolving import resolve
+from rulekeep.specs import Contestant
 
 # A record as JSON has it.
 Values = dict[str, Any]
@@ -33,6 +35,30 @@ def read_runs(values: Iterable[object]) -> reading.Reading:
     notes: list[str] = []
     found = reading.read_runs(typed(values, notes))
     return found._replace(notes=(*notes, *found.notes))
+
+
+def asked(record: Record, **fields: Any) -> Record:
+    """The same record, as if this had been asked for."""
+    known = {key: value for key, value in fields.items() if key in RecordedSpec.model_fields}
+    rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
+    spec = record.spec.model_copy(update={**known, "rest": rest})
+    return record.model_copy(update={"spec": spec})
+
+
+def asked_of(record: Record, one: Contestant) -> Record:
+    """The same record, as if it were of this variant."""
+    spec = resolve(one.spec()).spec
+    model = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
+    return asked(record, **{name: getattr(spec, name) for name in model})
+
+
+def scored(record: Record, retention: Callable[[int], float]) -> Record:
+    """The same record, as if it had kept so much at each length."""
+    rows = (
+        one.model_copy(update={"figures": {**one.figures, "retention": retention(one.context)}})
+        for one in record.evaluations
+    )
+    return record.model_copy(update={"evaluations": tuple(rows)})
 
 
 def record(

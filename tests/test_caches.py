@@ -250,9 +250,9 @@ def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Pa
 
 def test_the_runs_are_five_seeds_of_two_attentions_and_both_placements() -> None:
     cells = {}
-    for path in caches.committed():
-        spec = caches.read_record(path)["spec"]
-        cell = spec["mixer"], spec["task_options"]["placement"]
-        cells.setdefault(cell, []).append(spec["seed"])
+    for record in caches.committed():
+        spec = record.spec
+        cell = spec.mixer, spec.task_options["placement"]
+        cells.setdefault(cell, []).append(spec.seed)
     assert len(cells) == 4
     assert all(sorted(seeds) == [1, 2, 3, 4, 5] for seeds in cells.values())

@@ -3,36 +3,31 @@
 from itertools import product
 
 import pytest
+from report_records import asked, asked_of, scored
 from scripts import script
+from variants import is_of_task, is_variant
 
 from rulekeep.presets import SEEDS, STATE_BYTES
-from rulekeep.resolving import described
 from rulekeep.specs import Contestant
 from rulekeep.store import Record, read_runs
 
 catalogue = script("catalogue_table")
 ladder = script("ladder_table")
 sizes = script("state_bytes_table")
-(RUN, *_) = [r for r in read_runs(catalogue.ROOT).records if r["spec"]["task"] == "recite"]
+(RUN, *_) = [r for r in read_runs(catalogue.ROOT).records if is_of_task(r, "recite")]
 
 
 def run_of(one: Contestant, placement: str, seed: int, retention: float, kib: float = 4) -> Record:
     """A record as if `one` had been run, with the same retention at every length."""
-    own = catalogue._own(described(one.spec(task="recite"))[0].model_dump(mode="json"))
-    tested = [
-        {**RUN["evaluations"][-1], "split": "test", "context": context, "retention": retention}
+    tested = tuple(
+        RUN.evaluations[-1].model_copy(update={"split": "test", "context": context})
         for context in {*catalogue.CONTEXTS, *ladder.CONTEXTS}
-    ]
-    state_bytes = {str(catalogue.RANKED_AT): kib * 1024 * own["layers"]}
-    return {
-        **RUN,
-        "spec": {
-            **RUN["spec"], **own, "seed": seed, "task": "recite",
-            "task_options": {**RUN["spec"]["task_options"], "placement": placement},
-        },
-        "evaluations": tested,
-        "costs": {**RUN["costs"], "state_bytes": state_bytes},
-    }  # fmt: skip
+    )
+    options = {**RUN.spec.task_options, "placement": placement}
+    made = asked(asked_of(RUN, one), seed=seed, task="recite", task_options=options)
+    state_bytes = {catalogue.RANKED_AT: kib * 1024 * one.spec().layers}
+    made = made.model_copy(update={"evaluations": tested, "state_bytes": state_bytes})
+    return scored(made, lambda _: retention)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +56,7 @@ def test_a_rung_without_all_its_seeds_has_no_row_and_is_named(rungs: list[Record
     assert ladder.RUNGS[-1] not in text
     for placement in ladder.PLACEMENTS:
         assert f"Not run yet, {placement} rules: 1 of 13 rungs (12)." in text
-    early = [one for one in rungs if one["spec"]["task_options"]["placement"] == "early"]
+    early = [one for one in rungs if is_of_task(one, "recite", placement="early")]
     assert "Not run yet, marked rules: 13 of 13 rungs." in ladder.page(early)
 
 
@@ -79,12 +74,11 @@ def test_a_gain_is_over_the_rung_that_is_changed_and_of_what_both_were_tested_at
     for number, (gain, other) in found.items():
         if other != "–":
             assert gain.split(" ")[0] == f"{(places[number] - places[other]) / 100:.3f}"
-    own = catalogue._own(
-        described(ladder.STEPS[2][2].spec(task="recite"))[0].model_dump(mode="json")
-    )
     nearer = [
-        {**one, "evaluations": [row for row in one["evaluations"] if row["context"] < 16384]}
-        if catalogue._own(one["spec"]) == own
+        one.model_copy(
+            update={"evaluations": tuple(row for row in one.evaluations if row.context < 16384)}
+        )
+        if is_variant(one, ladder.STEPS[2][2])
         else one
         for one in rungs
     ]
@@ -93,12 +87,9 @@ def test_a_gain_is_over_the_rung_that_is_changed_and_of_what_both_were_tested_at
 
 def test_a_seed_that_diverged_is_counted_in_every_cell_and_gain(rungs: list[Record]) -> None:
     """It has no evaluations: left out, the others would stand for all that was run."""
-    own = catalogue._own(
-        described(ladder.STEPS[1][2].spec(task="recite"))[0].model_dump(mode="json")
-    )
     records = [
-        {**one, "status": "diverged", "evaluations": []}
-        if catalogue._own(one["spec"]) == own and one["spec"]["seed"] == 2
+        one.model_copy(update={"status": "diverged", "evaluations": ()})
+        if is_variant(one, ladder.STEPS[1][2]) and one.spec.seed == 2
         else one
         for one in rungs
     ]

@@ -1,10 +1,11 @@
 """The catalogue's tables say of real records what the records say."""
 
 import pytest
+from report_records import asked, asked_of, scored
 from scripts import script
+from variants import is_of_task, is_variant
 
 from rulekeep.presets import EXAM_MIXERS
-from rulekeep.resolving import described
 from rulekeep.specs import Contestant, contestants
 from rulekeep.store import Record, read_runs
 
@@ -25,31 +26,25 @@ def rows() -> dict:
 def _of_seed_1_at(rate: float) -> list[Record]:
     """Records as if seed 1 had run at another rate too, and had kept nothing."""
     return [
-        {
-            **record,
-            "id": f"{record['id']}-{rate}",
-            "spec": {**record["spec"], "learning_rate": rate},
-            "evaluations": [{**row, "retention": 0.0} for row in record["evaluations"]],
-        }
+        scored(asked(record, learning_rate=rate), lambda _: 0.0)
         for record in RECORDS
-        if (record["spec"]["task"], record["spec"]["seed"]) == ("recite", 1)
-        and record["spec"]["task_options"]["placement"] == "early"
+        if is_of_task(record, "recite", placement="early") and record.spec.seed == 1
     ]
 
 
 def test_a_row_is_the_mean_over_the_seeds_at_the_rate_that_was_chosen(rows: dict) -> None:
     assert set(rows) == {NONE, ROTARY}
-    for name, row in rows.items():
+    for row in rows.values():
+        (positions,) = row.one.options.values()
         scores = [
-            evaluation["retention"]
+            test.figures["retention"]
             for record in RECORDS
-            if record["spec"]["task"] == "recite"
-            and record["spec"]["task_options"]["placement"] == "early"
-            and record["spec"]["mixer"] == "attention"
-            and record["spec"]["added_positions"] == "none"
-            and record["spec"]["mixer_options"]["positions"] in name
-            for evaluation in record["evaluations"]
-            if evaluation["split"] == "test" and evaluation["context"] == 1028
+            if is_of_task(record, "recite", placement="early")
+            and record.spec.mixer == "attention"
+            and record.spec.rest["added_positions"] == "none"
+            and record.spec.mixer_options["positions"] == positions
+            for test in record.tests()
+            if test.context == 1028
         ]
         assert len(scores) == 5
         assert row.retention[1028].mean == pytest.approx(sum(scores) / 5)
@@ -76,9 +71,9 @@ def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_r
         _as(_of(mixer), record, value)
         for mixer, value in kept.items()
         for record in RECORDS
-        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        if is_variant(record, EXAM_MIXERS[1])
         # One has not been run in the second cell.
-        if (mixer, record["spec"]["task"]) != ("delta", "override")
+        if (mixer, record.spec.task) != ("delta", "override")
     ]
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
@@ -100,15 +95,7 @@ def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_r
 
 def _as(one: Contestant, record: Record, kept: float) -> Record:
     """A record as if `one` had made it, and kept so much at the longest length."""
-    resolved = described(one.spec(task=record["spec"]["task"]))[0]
-    return {
-        **record,
-        "spec": {**record["spec"], **catalogue._own(resolved.model_dump(mode="json"))},
-        "evaluations": [
-            {**row, "retention": kept if row["context"] == catalogue.LONG else 0.1}
-            for row in record["evaluations"]
-        ],
-    }
+    return scored(asked_of(record, one), lambda at: kept if at == catalogue.LONG else 0.1)
 
 
 def _of(mixer: str) -> Contestant:
@@ -130,24 +117,16 @@ def test_a_mechanism_that_was_not_run_has_no_row(rows: dict) -> None:
 
 
 def test_a_mechanism_has_no_row_before_all_its_seeds_have_run() -> None:
-    some = [record for record in RECORDS if record["spec"]["seed"] != 5]
+    some = [record for record in RECORDS if record.spec.seed != 5]
     assert catalogue.measured(EXAM_MIXERS[:2], some, "recite", "early") == []
 
 
 def test_what_other_code_has_made_is_no_seed_of_the_same() -> None:
-    cell = [
-        record
-        for record in RECORDS
-        if record["spec"]["task"] == "recite"
-        and record["spec"]["task_options"]["placement"] == "early"
-    ]
-    older = [
-        {**one, "id": f"{one['id']}-old", "source": "older",
-         "evaluations": [{**row, "retention": 0.0} for row in one["evaluations"]]}
-        for one in cell
-    ]  # fmt: skip
-    some = [one for one in cell if one["spec"]["seed"] < 4]
-    few = [one for one in older if one["spec"]["seed"] < 4]
+    cell = [record for record in RECORDS if is_of_task(record, "recite", placement="early")]
+    code = {"source": "older", "versions": {"protocol": 0}}
+    older = [scored(one, lambda _: 0.0).model_copy(update=code) for one in cell]
+    some = [one for one in cell if one.spec.seed < 4]
+    few = [one for one in older if one.spec.seed < 4]
     assert catalogue.measured(EXAM_MIXERS[:2], [*some, *few], "recite", "early") == []
     assert catalogue.measured(EXAM_MIXERS[:2], [*cell, *few], "recite", "early") == (
         catalogue.measured(EXAM_MIXERS[:2], cell, "recite", "early")
@@ -155,7 +134,7 @@ def test_what_other_code_has_made_is_no_seed_of_the_same() -> None:
 
 
 def test_a_mechanism_whose_seeds_all_diverged_has_a_row_that_says_so() -> None:
-    diverged = [{**one, "status": "diverged", "evaluations": []} for one in RECORDS]
+    diverged = [one.model_copy(update={"status": "diverged", "evaluations": ()}) for one in RECORDS]
     row, _ = catalogue.measured(EXAM_MIXERS[:2], diverged, "recite", "early")
     assert row.retention[1028].mean is None
     assert "no figure (5 of 5 diverged)" in catalogue.table("", [row])
@@ -181,7 +160,7 @@ def test_a_mechanism_of_16_kib_stands_in_the_row_of_the_one_that_it_is_otherwise
         _as(one, record, kept)
         for one, kept in zip(sized, (0.5, 0.75), strict=True)
         for record in RECORDS
-        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        if is_variant(record, EXAM_MIXERS[1])
     ]
     (row,) = catalogue.short(records).splitlines()[2:]
     cells = [cell.strip()[:5] for cell in row.split("|")[1:-1]]
@@ -202,11 +181,13 @@ def test_one_that_cannot_have_16_kib_is_shown_there_at_its_own_and_marked() -> N
         _as(one, record, kept)
         for one, kept in ((_of("lstm"), 0.25), (_of("delta"), 0.5), (_sized("delta"), 0.75))
         for record in RECORDS
-        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        if is_variant(record, EXAM_MIXERS[1])
     ]
-    for record in records:
-        kib = {"lstm": 0.5, "delta": 16}[record["spec"]["mixer"]]
-        record["costs"] = {**record["costs"], "state_bytes": {"1028": 2 * 1024 * kib}}
+    kib = {"lstm": 0.5, "delta": 16}
+    records = [
+        one.model_copy(update={"state_bytes": {1028: 2 * 1024 * kib[one.spec.mixer]}})
+        for one in records
+    ]
     delta, lstm = (line.split("|") for line in catalogue.short(records).splitlines()[2:])
     assert [delta[-2].strip(), lstm[-2].strip()[:5]] == ["0.750 (0.750 to 0.750)", "0.250"]
     assert lstm[-2].rstrip().endswith("†")
@@ -225,9 +206,9 @@ def test_every_mechanism_of_16_kib_is_one_of_the_catalogue() -> None:
 
 def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
     records = [
-        {**record, "spec": {**record["spec"], "added_positions": positions}}
+        asked(record, added_positions=positions)
         for record in RECORDS
-        if record["spec"]["mixer_options"].get("positions") == "rotary"
+        if is_variant(record, EXAM_MIXERS[1])
         for positions in ("none", "earliness")
     ]
     mixers = contestants(f"{ROTARY},attention[positions=rotary,added_positions=earliness]")
@@ -239,16 +220,17 @@ def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
 
 def test_a_run_that_another_preset_tests_further_counts_once() -> None:
     further = [
-        {
-            **record,
-            "spec": {**record["spec"], "test_contexts": [*record["spec"]["test_contexts"], 16384]},
-            "evaluations": [
-                *record["evaluations"], {**record["evaluations"][-1], "context": 16384}
-            ],
-        }
+        asked(record, test_contexts=(*record.spec.test_contexts, 16384)).model_copy(
+            update={
+                "evaluations": (
+                    *record.evaluations,
+                    record.evaluations[-1].model_copy(update={"context": 16384}),
+                )
+            }
+        )
         for record in RECORDS
-        if record["spec"]["seed"] == 1
-    ]  # fmt: skip
+        if record.spec.seed == 1
+    ]
     row = catalogue.row_of(
         EXAM_MIXERS[0], [*RECORDS, *further], "recite", "early", (1028, 16384)
     )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from report_records import typed
 
 from rulekeep.commands.run_options import named_options
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
@@ -26,10 +27,10 @@ from rulekeep.presets import (
     exam,
     exam_quick,
 )
-from rulekeep.resolving import described, options_of, own_options_first, resolve
+from rulekeep.resolving import options_of, own_options_first, resolve
 from rulekeep.run import build
 from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
-from rulekeep.store import Record, read_runs, training
+from rulekeep.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
@@ -38,13 +39,14 @@ BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 def made(spec: RunSpec, *dev_losses: float, test_loss: float = -99.0) -> Record:
     """A run that was looked at on dev so often; one that diverged, a NaN, has no evaluations."""
     found = resolve(spec)
-    rows = [{"split": "dev", "val_loss": loss} for loss in dev_losses]
-    rows.append({"split": "test", "val_loss": test_loss})
-    return {
-        "spec": found.spec.model_dump(mode="json"),
-        "source": found.source,
-        "evaluations": rows if all(loss == loss for loss in dev_losses) else [],
-    }
+    rows = [
+        {"split": split, "context": spec.context, "val_loss": loss}
+        for split, loss in (*(("dev", loss) for loss in dev_losses), ("test", test_loss))
+    ]
+    values = {"spec": found.spec.model_dump(mode="json"), "versions": found.versions}
+    ended = all(loss == loss for loss in dev_losses)
+    (one,) = typed([{**values, "evaluations": rows if ended else []}])
+    return one
 
 
 def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
@@ -218,7 +220,9 @@ def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
     (one,) = contestants("delta")
     records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
     asked = rate_runs(one, records, BASE)
-    others: list[Record] = [{"spec": {"model": "mine.py:Mine"}, "source": "0"}, {"spec": {}}]
+    placed = {"context": 64, "seed": 1}
+    others = typed([{"spec": {"model": "mine.py:Mine", **placed}}, {"spec": placed}])
+    assert len(others) == 2
     assert rate_runs(one, [*others, *records], BASE) == asked
 
 
@@ -255,7 +259,11 @@ def test_contestants_do_not_take_each_others_records(taker: str, other: str) -> 
     records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in rate_runs(two, [], BASE)]
     assert chosen_rate(two, records, BASE) == 3e-3
     assert chosen_rate(one, records, BASE) is None
-    assert chosen_rate(two, [{**row, "source": "older"} for row in records], BASE) is None
+    older = [row.model_copy(update={"versions": {**row.versions, two.mixer: 0}}) for row in records]
+    assert chosen_rate(two, older, BASE) is None
+    # Where a record comes from says nothing about what it is of.
+    elsewhere = [row.model_copy(update={"source": "older"}) for row in records]
+    assert chosen_rate(two, elsewhere, BASE) == 3e-3
 
 
 def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task() -> None:
@@ -316,14 +324,13 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
     """At the rate that stands there: nothing differs but what is tested."""
     stood = {
-        training(record["spec"], record["source"])
+        record.spec.trained()
         for folder in ("exam", "beyond")
         for record in read_runs(ROOT / "results" / folder).records
     }
     for spec in PRESETS["beyond-attention"]():
-        asked, source = described(spec)
-        assert max(asked.test_contexts) == 16384
-        assert training(asked.model_dump(mode="json"), source) in stood
+        assert max(spec.test_contexts) == 16384
+        assert made(spec).spec.trained() in stood
 
 
 # `apply` with 2 rules has few: planning says so, and so does each record.
@@ -405,7 +412,7 @@ def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() ->
     """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
 
     def grids(preset: str) -> set[str]:
-        return {training(spec.model_dump(mode="json"), "") for spec in PRESETS[preset]([])}
+        return {made(spec).training for spec in PRESETS[preset]([])}
 
     asked = {spec.model_dump_json() for spec in PRESETS["catalogue"]([])}
     sizes = {spec.model_dump_json() for spec in PRESETS["state-bytes"]([])}

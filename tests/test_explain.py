@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from bad_files import hollow
+from report_records import typed
 from torch import Tensor
 
 from rulekeep import run as running
@@ -519,8 +520,9 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     path.write_text(path.read_text().replace("recite", "recall"))
     hollow(tmp_path / "failed", spec, status="failed")
     hollow(tmp_path / "whole", spec)
-    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite"})
-    hollow(tmp_path / "article", {"task": "article"})
+    placed = {"context": 64, "seed": 1}
+    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite", **placed})
+    hollow(tmp_path / "article", {"model": "attention", "task": "article", **placed})
     code, _, errors = run("explain", *words.split())
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors
@@ -591,13 +593,13 @@ def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
     own = read_record(finished / "record.json")
     other = {**own, "id": "other", "spec": {**own["spec"], "test_contexts": [64, 128]}}
     for pair in ((own, other), (other, own)):
-        (run,) = read_runs(merged(pair)).runs
+        (run,) = read_runs(merged(typed(pair))).runs
         ((shown, _),), lost = explained_runs([run], [explanation])
         assert (shown.id, lost) == (pair[0]["id"], [])
     # Of a training that came out otherwise it says nothing.
     look = {**own["history"][-1], "train_loss": 7.0}
     apart = {**other, "history": [*own["history"][:-1], look]}
-    found, (lost,) = explained_runs(read_runs(merged([apart, own])).runs, [explanation])
+    found, (lost,) = explained_runs(read_runs(merged(typed([apart, own]))).runs, [explanation])
     assert found == []
     assert lost.endswith("its run is not shown, left out")
 
@@ -610,7 +612,7 @@ def test_names_in_an_explanation_stay_text_in_the_report(finished: Path, tmp_pat
     explanation = Explanation.parse_json(json.loads(json.dumps(body)))
     stray = explanation.model_copy(update={"run": hostile})
     record = read_record(finished / "record.json")
-    write_report([record], tmp_path, "c", explanations=[explanation, stray])
+    write_report(typed([record]), tmp_path, "c", explanations=[explanation, stray])
     html = (tmp_path / "report.html").read_text()
     assert "<img" not in html
     assert "its run is not shown, left out" in html

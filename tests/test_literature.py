@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from report_records import Values, typed
 from scripts import script
 
 from rulekeep.mixed_recall import PAIRS, steps_of
@@ -21,7 +22,7 @@ from rulekeep.presets import (
 from rulekeep.resolving import resolve
 from rulekeep.run import build, lengths
 from rulekeep.specs import RunSpec
-from rulekeep.store import read_runs, write_record
+from rulekeep.store import Record, read_runs, write_record
 
 ROOT = Path(__file__).parent.parent
 # Tokens a CPU second, as the preset's docstring has them; seconds of a look at dev.
@@ -40,21 +41,24 @@ def table() -> ModuleType:
 
 def all_specs() -> list[RunSpec]:
     """Grids, their extensions and what follows, 1e-3 the best rate of each."""
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     specs: list[RunSpec] = []
     while len(found := literature(records)) > len(specs):
         new = [spec for spec in found if spec not in specs]
         specs += new
         for spec in new:
             made = resolve(spec)
-            dumped = made.spec.model_dump(mode="json")
             loss = abs(spec.learning_rate - 1e-3)
-            rows = [{"split": "dev", "val_loss": loss}, {"split": "test", "val_loss": -loss}]
-            records.append({"spec": dumped, "source": made.source, "evaluations": rows})
+            rows = [
+                {"split": split, "context": spec.context, "val_loss": by}
+                for split, by in (("dev", loss), ("test", -loss))
+            ]
+            values = {"spec": made.spec.model_dump(mode="json"), "versions": made.versions}
+            records += typed([{**values, "evaluations": rows}])
     return specs
 
 
-def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
+def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -> Values:
     """What a run of these leaves, per cent right at its end; it had a half of it before."""
     one = script("literature_table").ASKED[mixer, width]
     (grid, *_) = literature([], mixers=[one])
@@ -69,7 +73,7 @@ def record(mixer: str, width: int, seed: int, accuracy: float, **changes: Any) -
     return {
         "id": f"{mixer}-{width}-{seed}",
         "status": "done",
-        "spec": spec.model_dump(mode="json"),
+        "spec": resolve(spec).spec.model_dump(mode="json"),
         "history": [
             {"step": step, "token_accuracy": share if step > 10800 else share / 2} for step in looks
         ],
@@ -172,11 +176,17 @@ def test_the_page_opens_with_what_agrees_and_by_how_much_the_rest_is_below(
 
 def test_records_stand_beside_what_is_published(table: ModuleType) -> None:
     records = [record("ssd", 16, 1, 46.0), record("ssd", 16, 2, 49.0)]
-    (row,) = (line for line in table.tables(records).splitlines() if "| 46.9 ± 2.3 |" in line)
+    (row,) = (
+        line for line in table.tables(typed(records)).splitlines() if "| 46.9 ± 2.3 |" in line
+    )
     assert "| 47.5 | 46.0, 49.0 | 0.001 | 33.1 M | 4.3% | agrees: 42.3 to 51.5 |" in row
-    assert "| Mamba-2 (`ssd`) | 16 | 100.0 | 47.5 | 47.5 | 47.5 | 47.5 |" in table.tables(records)
+    assert "| Mamba-2 (`ssd`) | 16 | 100.0 | 47.5 | 47.5 | 47.5 | 47.5 |" in table.tables(
+        typed(records)
+    )
     # Three quarters of the tokens are between two looks, one with a half and one with all.
-    assert "| Mamba-2 (`ssd`) | 16 | 23.8 | 23.8 | 23.8 | 42.1 | 47.5 |" in table.tables(records)
+    assert "| Mamba-2 (`ssd`) | 16 | 23.8 | 23.8 | 23.8 | 42.1 | 47.5 |" in table.tables(
+        typed(records)
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +207,7 @@ def test_records_stand_beside_what_is_published(table: ModuleType) -> None:
 def test_verdicts(
     table: ModuleType, cell: tuple[str, int], accuracies: tuple[float, ...], said: str
 ) -> None:
-    found = table.read([record(*cell, i, a) for i, a in enumerate(accuracies, start=1)])
+    found = table.read(typed([record(*cell, i, a) for i, a in enumerate(accuracies, start=1)]))
     assert table.verdict(table.PUBLISHED[cell], list(found[cell].values())).said.startswith(said)
 
 
@@ -205,7 +215,7 @@ def test_a_run_that_is_at_its_end_and_below_differs(table: ModuleType) -> None:
     one = record("attention", 32, 1, 80.0)
     for look in one["history"]:
         look["token_accuracy"] = 0.8
-    (runs,) = table.read([one]).values()
+    (runs,) = table.read(typed([one])).values()
     said = table.verdict(table.PUBLISHED["attention", 32], list(runs.values()))
     assert said.said == "19.0 below (1 of 2 seeds)"
     assert said.cause == "4.2% of the most published tokens"
@@ -219,22 +229,22 @@ def test_the_last_quarter_is_read_between_two_looks(table: ModuleType) -> None:
 
 def test_a_seed_that_diverged_is_no_seed_that_agrees(table: ModuleType) -> None:
     ended = record("ssd", 16, 2, 0, status="diverged", evaluations=[])
-    (runs,) = table.read([record("ssd", 16, 1, 46.0), ended]).values()
+    (runs,) = table.read(typed([record("ssd", 16, 1, 46.0), ended])).values()
     said = table.verdict(table.PUBLISHED["ssd", 16], list(runs.values()))
     assert said.said == "agrees: 42.3 to 51.5 (1 of 2 seeds)"
 
 
 def test_seeds_stand_in_their_order_and_widths_that_are_run_are_drawn(table: ModuleType) -> None:
     records = [record("ssd", 16, 2, 50.0), record("ssd", 16, 1, 44.0)]
-    assert "| 47.0 | 44.0, 50.0 |" in table.tables(records)
-    (panel,) = table.figure(table.read(records)).axes
+    assert "| 47.0 | 44.0, 50.0 |" in table.tables(typed(records))
+    (panel,) = table.figure(table.read(typed(records))).axes
     assert panel.get_title() == "width 16"
 
 
 def test_runs_of_other_options_are_other_mechanisms(table: ModuleType) -> None:
     other = record("ssd", 16, 1, 46.0)
     other["spec"]["mixer_options"] |= {"heads": 4}
-    assert table.read([other]) == {}
+    assert table.read(typed([other])) == {}
 
 
 @pytest.mark.parametrize(("reached", "cause"), [(99.4, "no convolution"), (40.0, "4.3% of the")])
@@ -243,7 +253,7 @@ def test_attention_lacks_a_convolution_where_the_one_that_has_it_agrees(
 ) -> None:
     records = [record(table.TAPS, 32, seed, reached) for seed in LITERATURE_SEEDS]
     records += [record("attention", 32, seed, 5.0) for seed in LITERATURE_SEEDS]
-    (row,) = (line for line in table.tables(records).splitlines() if "| 5.0, 5.0 |" in line)
+    (row,) = (line for line in table.tables(typed(records)).splitlines() if "| 5.0, 5.0 |" in line)
     assert row.startswith("| attention, without one | 32 | ≥ 99 | 5.0 |")
     assert row.rpartition("not converged")[2].split(" | ")[1].startswith(cause)
 
@@ -264,7 +274,9 @@ def test_mamba_2_lacks_state_where_the_one_that_has_it_agrees(
     records += [
         record("ssd", 32, seed, share) for seed, share in zip(LITERATURE_SEEDS, seeds, strict=True)
     ]
-    (row,) = (line for line in table.tables(records).splitlines() if "| 32 | 75.1 ± 4.9 |" in line)
+    (row,) = (
+        line for line in table.tables(typed(records)).splitlines() if "| 32 | 75.1 ± 4.9 |" in line
+    )
     said = row.split(" | ")[-1].rstrip("| ")
     assert said.startswith(cause)
     assert bool(said) == bool(cause)
@@ -284,7 +296,7 @@ def test_the_sweep_beside_the_preset_differs_from_it_in_the_mixer_alone(table: M
 
 def test_mamba_with_more_key_channels_has_rows_of_its_own(table: ModuleType) -> None:
     records = [record("ssd", 64, 1, 50.0), record(table.LARGER, 64, 1, 90.0)]
-    text = table.tables(records)
+    text = table.tables(typed(records))
     assert "| Mamba-2 (`ssd`) | 64 | 89.6 ± 6.1 | 50.0 |" in text
     assert "| Mamba-2, 32 key channels | 64 | 89.6 ± 6.1 | 90.0 |" in text
     (larger,) = {
@@ -301,7 +313,7 @@ def test_a_run_that_is_solved_early_has_seen_fewer_tokens(table: ModuleType) -> 
     seen = [table.seen(RunSpec.parse_json(one["spec"])) for one in (ended, whole)]
     mean = (seen[0][4 * 900 - 1] + seen[1][-1]) / 2
     assert mean < 20e6
-    assert f"| 99.9, 99.9 | 0.001 | {mean / 1e6:.1f} M |" in table.tables([ended, whole])
+    assert f"| 99.9, 99.9 | 0.001 | {mean / 1e6:.1f} M |" in table.tables(typed([ended, whole]))
 
 
 def test_other_runs_are_left_out_and_a_diverged_one_is_said(table: ModuleType) -> None:
@@ -310,14 +322,14 @@ def test_other_runs_are_left_out_and_a_diverged_one_is_said(table: ModuleType) -
     other = record("ssd", 16, 1, 50.0)
     other["spec"]["task"] = "recall"
     failed = record("ssd", 32, 1, 50.0, status="failed")
-    assert table.read([grid, other, failed]) == {}
-    text = table.tables([record("ssd", 16, 1, 0, status="diverged", evaluations=[])])
+    assert table.read(typed([grid, other, failed])) == {}
+    text = table.tables(typed([record("ssd", 16, 1, 0, status="diverged", evaluations=[])]))
     assert "| diverged |" in text
 
 
 def test_two_runs_of_one_seed_are_an_error(table: ModuleType) -> None:
     with pytest.raises(ValueError, match="ssd, width 16, seed 1: more than one run"):
-        table.read([record("ssd", 16, 1, 50.0)] * 2)
+        table.read(typed([record("ssd", 16, 1, 50.0)] * 2))
 
 
 def test_the_command_writes_page_and_figure_or_says_what_is_wrong(

@@ -983,8 +983,8 @@ def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> N
         read, code = read_runs([*alike, other]), other["source"][:8]
         assert read.notes == (
             "recite, delta: runs of 2 versions of its code stand apart "
-            f"(seed 1, 2 by source aaaaaaaa; seed {other['spec']['seed']} by source {code}), each named by its "
-            "code; delete the folders of those that are out of date",
+            f"(seed 1, 2 by source aaaaaaaa; seed {other['spec']['seed']} by source {code}), each "
+            "named by its code; delete the folders of those that are out of date",
         )
         (contest,) = contests(read.runs)
         seeds = {group.label: sorted(group.runs) for group in contest.groups}

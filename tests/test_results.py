@@ -11,24 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_records import asked, record, typed
 from scripts import script
+from variants import is_group_of, is_of_task, is_variant
 
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
-from rulekeep.explain.record import GATE, read_explanation
+from rulekeep.explain.record import GATE, RECORD, read_explanation
 from rulekeep.plots import shown
 from rulekeep.presets import BEYOND, CATALOGUE, CATALOGUE_16_KIB, PRESETS, ladder
 from rulekeep.report import merged
-from rulekeep.resolving import described
+from rulekeep.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.store import read_record, read_runs, write_record
+from rulekeep.store import Record, read_record, read_runs, write_record
 from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
+NO_POSITIONS, EARLINESS, ROTARY = contestants(
+    "attention,attention[added_positions=earliness],attention[positions=rotary]"
+)
+ALIBI = dict(
+    zip(
+        ("none", "earliness"),
+        contestants(
+            "attention[positions=alibi],attention[positions=alibi,added_positions=earliness]"
+        ),
+        strict=True,
+    )
+)
 README = (ROOT / "README.md").read_text()
 FINDINGS = ROOT / "docs" / "findings.md"
 EVIDENCE = ROOT / "docs" / "evidence.md"
@@ -76,28 +90,40 @@ def unwrapped(path: Path) -> str:
     return " ".join(path.read_text().split())
 
 
+def row_like(text: str, rows: Iterable[Any]) -> Any:
+    """The row of a mixer with these options; the width of its feed-forward layers may be any."""
+    (one,) = contestants(text)
+    (found,) = (
+        row
+        for row in rows
+        if (row.one.mixer, row.one.options) == (one.mixer, one.options)
+        and {k: v for k, v in row.one.settings.items() if k != "hidden"} == one.settings
+    )
+    return found
+
+
 def span(values: Iterable[float]) -> str:
     """The least and the most of some scores."""
     values = list(values)
     return f"{min(values):.3f} to {max(values):.3f}"
 
 
-def records(folder: str) -> dict[ArticleCell, dict]:
+def records(folder: str) -> dict[ArticleCell, Record]:
     lines = (ROOT / "results" / folder / "records.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    # Records of version 0.1 have no common schema: their figures stand under `metrics`.
-    return {
-        ArticleCell(**row["cell"]) if "cell" in row else cell_of(row): {
-            "evaluations": [row["metrics"]],
-            **row,
-        }
-        if "cell" in row
-        else row
-        for row in rows
-    }
+    rows = typed(_with_a_schema(json.loads(line)) for line in lines)
+    assert len(rows) == len(lines)
+    return {cell_of(row): row for row in rows}
 
 
-def figure(row: dict, name: str) -> float:
+def _with_a_schema(row: dict[str, Any]) -> dict[str, Any]:
+    """Records of version 0.1 have a cell for a spec, and figures that stand under `metrics`."""
+    if "cell" not in row:
+        return row
+    tested = {"split": "test", "context": row["cell"]["context"], **row["metrics"]}
+    return {"status": "done", **row, "spec": row["cell"], "evaluations": [tested]}
+
+
+def figure(row: Record, name: str) -> float:
     found = scores(row)
     assert found is not None
     return found[name]
@@ -326,7 +352,7 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
     records = read_runs(table.ROOT).records
     sized = table.measured(CATALOGUE_16_KIB, records, "recite", "early")
     assert len(sized) == len(CATALOGUE_16_KIB) == 18
-    (best,) = (row for row in sized if "earliness" in row.name)
+    (best,) = (row for row in sized if row.one.settings.get("added_positions") == "earliness")
     paragraph = unwrapped(EVIDENCE).split(
         "At 16 KiB a layer, with earliness, `sparse_delta` keeps"
     )[1]
@@ -340,36 +366,36 @@ def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> N
                 assert f"({more.mean:.3f}, {more.low:.3f} to {more.high:.3f})" in others, row.name
     ours, next_best = [], []
     for cell in table.CELLS:
-        rows = {row.name: row for row in table.measured(CATALOGUE, records, *cell)}
-        ours.append(rows.pop("sparse_delta[added_positions=earliness]"))
-        rows.pop("sparse_delta")
-        next_best.append(max(rows.values(), key=lambda row: row.retention[4096].mean))
-    early, marked = next_best
+        rows = table.measured(CATALOGUE, records, *cell)
+        ours.append(row_like("sparse_delta[added_positions=earliness]", rows))
+        others = [row for row in rows if row.one.mixer != "sparse_delta"]
+        next_best.append(max(others, key=lambda row: row.retention[4096].mean))
+    early, _ = next_best
     kept = [row.retention[4096].text() for row in next_best]
-    assert (early.name, marked.name) == ("gated_slots", "delta[short_convolution=true]")
+    early_rows = table.measured(CATALOGUE, records, "recite", "early")
+    assert [row.one for row in next_best] == [
+        row_like(text, early_rows).one for text in ("gated_slots", "delta[short_convolution=true]")
+    ]
     assert round(early.kib / ours[0].kib) == 2
     more = [
         paired_difference(a.seeds[4096], b.seeds[4096]).summary
         for a, b in zip(ours, next_best, strict=True)
     ]
     assert more[0].low < 0 < more[1].low
-    contestants_of = {table.name_of(one): one for one in CATALOGUE}
-    rows = {
-        name: table.row_of(contestants_of[name], records, "recite", "early", (4096, 16384))
-        for name in ("gated_slots", "sparse_delta", "sparse_delta[added_positions=earliness]")
-    }
-    far = rows.pop("gated_slots")
+    far, *rows = (
+        table.row_of(row_like(text, early_rows).one, records, "recite", "early", (4096, 16384))
+        for text in ("gated_slots", "sparse_delta", "sparse_delta[added_positions=earliness]")
+    )
     evidence = unwrapped(EVIDENCE)
     assert f"they keep {far.retention[16384].text()} at 16,384 tokens" in evidence
-    for row in rows.values():
+    for row in rows:
         each = [paired_difference(row.seeds[at], far.seeds[at]).summary for at in (4096, 16384)]
         assert all(one.low < 0 < one.high for one in each)
         for one in each:
             assert one.text() in evidence
     readme = unwrapped(ROOT / "README.md")
     others = [
-        table.row_of(contestants_of[name], records, "recite", "early")
-        for name in ("delta[short_convolution=true]", "gated_delta")
+        row_like(text, early_rows) for text in ("delta[short_convolution=true]", "gated_delta")
     ]
     beside = [
         paired_difference(ours[0].seeds[4096], row.seeds[4096]).summary for row in (early, *others)
@@ -402,24 +428,22 @@ def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
     table = script("catalogue_table")
     records = read_runs(table.ROOT).records
     rows = table.measured(CATALOGUE_16_KIB, records, "override", "marked")
-    ours = [row for row in rows if row.name.startswith("sparse_delta[")]
-    best, without = sorted(ours, key=lambda row: "earliness" not in row.name)
+    ours = [row for row in rows if row.one.mixer == "sparse_delta"]
+    best, without = sorted(ours, key=lambda row: "added_positions" not in row.one.settings)
     others = [row for row in rows if row not in ours]
-    more = {
-        row.name: paired_difference(best.seeds[4096], row.seeds[4096]).summary for row in others
-    }
-    (open_name,) = [name for name, one in more.items() if one.low <= 0]
-    assert open_name == "gated_delta[heads=2,key_width=64]"
-    (row,) = [row for row in others if row.name == open_name]
+    more = [paired_difference(best.seeds[4096], row.seeds[4096]).summary for row in others]
+    ((row, not_shown),) = [pair for pair in zip(others, more, strict=True) if pair[1].low <= 0]
+    assert row is row_like("gated_delta[heads=2,key_width=64]", others)
     by_seed = [f"{kept:.3f}" for _, kept in sorted(row.seeds[4096].items())]
     ahead = max(others, key=lambda row: row.retention[4096].mean)
-    assert ahead.name == "delta[heads=2,key_width=52,short_convolution=true]"
+    assert ahead is row_like("delta[heads=2,key_width=52,short_convolution=true]", others)
+    over_next = paired_difference(best.seeds[4096], ahead.seeds[4096]).summary
     itself = paired_difference(best.seeds[4096], without.seeds[4096]).summary
     assert itself.low < 0 < itself.high
     assert (
-        f"keeps {best.retention[4096].text()} at 4,096 tokens: {more[ahead.name].text()} more than "
+        f"keeps {best.retention[4096].text()} at 4,096 tokens: {over_next.text()} more than "
         f"`delta` with its convolution, which keeps most of {len(others)} other mechanisms; more "
-        f"is shown of each of them but `gated_delta`, {more[open_name].text()}, by seed "
+        f"is shown of each of them but `gated_delta`, {not_shown.text()}, by seed "
         f"{', '.join(by_seed[:-1])} and {by_seed[-1]}. Than itself without earliness it keeps "
         f"{itself.text()} more, which is not shown."
     ) in unwrapped(EVIDENCE)
@@ -463,11 +487,11 @@ def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
     assert low <= chance <= theirs.retention[4096].high
     steps, seconds = {}, {}
     for record in records:
-        spec = record["spec"]
-        if spec["learning_rate"] == pytest.approx(ours.rate):
-            first = next(row["step"] for row in record["history"] if row["retention"] >= 0.9)
-            steps.setdefault(spec["mixer"], {})[spec["seed"]] = first
-            seconds.setdefault(spec["mixer"], []).append(record["costs"]["train_seconds"])
+        spec = record.spec
+        if spec.learning_rate == pytest.approx(ours.rate):
+            first = next(int(row["step"]) for row in record.history if row["retention"] >= 0.9)
+            steps.setdefault(spec.mixer, {})[spec.seed] = first
+            seconds.setdefault(spec.mixer, []).append(record.costs["train_seconds"])
     said = unwrapped(EVIDENCE)
     mine, other = (
         [of[seed] for seed in (1, 2, 3)] for of in (steps["sparse_delta"], steps["attention"])
@@ -482,9 +506,9 @@ def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
         f"{min(other):.0f} to {max(other):.0f} s"
     ) in said
     small = next(
-        one["costs"]["parameters"]
+        one.costs["parameters"]
         for one in read_runs(ROOT / "results" / "exam").records
-        if one["spec"]["mixer_options"].get("positions") == "rotary"
+        if is_variant(one, ROTARY)
     )
     assert round(theirs.parameters / small) == 7
 
@@ -509,10 +533,7 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         for rules in (2, 8)
     )
     assert all(ours.mixer == "sparse_delta" for ours, _ in beside.values())
-    for _, other in beside.values():
-        assert {(run.mixer, run.settings["positions"]) for run in other.runs.values()} == {
-            ("attention", "rotary")
-        }
+    assert all(is_group_of(other, ROTARY) for _, other in beside.values())
 
     def by_seed(group: Any, figure: str) -> str:
         values = [f"{kept:.3f}" for _, kept in sorted(group.by_seed(figure, 256).items())]
@@ -662,18 +683,13 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     )
     assert marked.rate == pytest.approx(max(rates.runs)) == pytest.approx(1 / 30)
     others = [
-        round(
-            next(e for e in record["evaluations"] if e["split"] == "test" and e["context"] == 256)[
-                "exact"
-            ],
-            3,
-        )
-        for record in sorted(
-            read_runs(table.ROOT).records, key=lambda one: one["spec"]["learning_rate"]
-        )
-        if (record["spec"]["task"], record["spec"]["task_options"]["rules"]) == ("apply", 8)
-        and record["spec"]["mixer"] == "sparse_delta"
-        and record["spec"]["learning_rate"] < 0.02
+        round(test.figures["exact"], 3)
+        for record in sorted(read_runs(table.ROOT).records, key=lambda one: one.spec.learning_rate)
+        if is_of_task(record, "apply", rules=8)
+        and record.spec.mixer == "sparse_delta"
+        and record.spec.learning_rate < 0.02
+        for test in record.tests()
+        if test.context == 256
     ]
     assert (
         f"rates of 0.001, 0.003 and 0.01 have {others[0]}, {others[1]} and {others[2]} wholly right"
@@ -851,7 +867,8 @@ def test_an_attention_of_which_a_seed_diverged_is_not_the_best() -> None:
         table.best_on_dev(contest, "retention", 256),
         table.best_on_test(contest, ours, "retention", 256),
     ):
-        lost = replace(best.runs[1], status="diverged", evaluations=())
+        hurt = best.runs[1].record.model_copy(update={"status": "diverged", "evaluations": ()})
+        lost = replace(best.runs[1], record=hurt)
         runs = {**best.runs, 1: lost}
         others = tuple(one for one in contest.groups if one is not best)
         hurt = replace(contest, groups=(replace(best, runs=runs), *others))
@@ -887,12 +904,11 @@ def test_evidence_states_in_how_many_steps_less_or_more_our_memory_learns() -> N
 
 def test_what_a_first_seed_of_override_keeps_with_taps_is_what_its_grid_has() -> None:
     grid = {
-        record["spec"]["learning_rate"]: row["retention"]
+        record.spec.learning_rate: test.figures["retention"]
         for record in read_runs(ROOT / "results" / "attention-controls").records
-        if (record["spec"]["task"], record["spec"]["seed"]) == ("override", 1)
-        and record["spec"]["task_options"]["placement"] == "marked"
-        for row in record["evaluations"]
-        if (row["split"], row["context"]) == ("test", 4096)
+        if is_of_task(record, "override", placement="marked") and record.spec.seed == 1
+        for test in record.tests()
+        if test.context == 4096
     }
     kept = [f"{grid[rate]:.3f}" for rate in (0.001, 0.003, 0.01)]
     assert f"{kept[0]}, {kept[1]} and {kept[2]}" in unwrapped(EVIDENCE)
@@ -910,18 +926,18 @@ def test_our_memorys_defaults_in_the_articles_contest_are_stated() -> None:
 def test_no_committed_run_sees_what_follows(folder: str) -> None:
     """Told the true answer so far, each says what it says by itself until it errs; but for ties."""
     for record in read_runs(ROOT / "results" / folder).records:
-        for row in record["evaluations"]:
-            other = abs(row["exact"] - row["exact_teacher_forced"]) * row["n"]
-            assert other < 1.5, (record["id"], row["split"], row["context"])
+        for row in record.evaluations:
+            found = row.figures
+            other = abs(found["exact"] - found["exact_teacher_forced"]) * found["n"]
+            assert other < 1.5, (record.id, row.split, row.context)
 
 
 def test_readme_states_what_a_quick_exam_gives_back_of_pairs() -> None:
     kept = {
-        (spec["mixer"], spec["task_options"]["placement"], row["context"]): row["retention"]
+        (spec.mixer, spec.task_options["placement"], test.context): test.figures["retention"]
         for record in QUICK_RUNS
-        if (spec := record["spec"])["task"] == "recall"
-        for row in record["evaluations"]
-        if row["split"] == "test"
+        if (spec := record.spec).task == "recall"
+        for test in record.tests()
     }
     early, marked, theirs, their_marked, far, far_marked, their_far, their_far_marked = (
         f"{kept[mixer, placement, context]:.2f}"
@@ -931,7 +947,7 @@ def test_readme_states_what_a_quick_exam_gives_back_of_pairs() -> None:
     )
     exam = script("exam_table")
     (contest,) = (c for c in exam.read(exam.EXAM) if exam.task_of(c) == "recall, early")
-    (free,) = (g for g in contest.groups if exam.spoken(g.label) == "attention, no positions")
+    (free,) = (group for group in contest.groups if is_group_of(group, NO_POSITIONS))
     assert (
         f"gives back {early} of early and {marked} of marked pairs, rotary attention {theirs} and "
         f"{their_marked}; at 512, {far} and {far_marked} against {their_far} and "
@@ -942,13 +958,13 @@ def test_readme_states_what_a_quick_exam_gives_back_of_pairs() -> None:
 
 def test_readme_states_what_the_windows_first_tokens_hold() -> None:
     first = [
-        row["retention_by_position"][0]["retention"]
+        test.parts["position"]["0"].retention
         for record in read_runs(ROOT / "results" / "catalogue").records
-        if (spec := record["spec"])["mixer"] == "sliding_window"
-        and (spec["task"], spec["task_options"]["placement"]) == ("recite", "early")
-        and (spec["mixer_options"]["window"], spec["learning_rate"]) == (60, 3e-3)
-        for row in record["evaluations"]
-        if (row["split"], row["context"]) == ("test", 4096)
+        if (spec := record.spec).mixer == "sliding_window"
+        and is_of_task(record, "recite", placement="early")
+        and (spec.mixer_options["window"], spec.learning_rate) == (60, 3e-3)
+        for test in record.tests()
+        if test.context == 4096
     ]
     assert len(first) == 5
     said = f"of the first rule {min(first):.2f} to {max(first):.2f} at 4,096 tokens"
@@ -971,27 +987,26 @@ def test_readme_states_what_a_short_convolution_costs_and_where_it_does_not() ->
     table = script("catalogue_table")
     records = read_runs(table.ROOT).records
     name = "gated_delta[heads=2,key_width=52,output_gate=true,short_convolution=true]"
-    rows = {row.name: row for row in table.measured(CATALOGUE_16_KIB, records, "recite", "early")}
-    at_size = rows[name]
-    published = {row.name: row for row in table.measured(CATALOGUE, records, "recite", "early")}
-    alone = published["gated_delta[output_gate=true,short_convolution=true]"]
+    at_size = row_like(name, table.measured(CATALOGUE_16_KIB, records, "recite", "early"))
+    published = table.measured(CATALOGUE, records, "recite", "early")
+    alone = row_like("gated_delta[output_gate=true,short_convolution=true]", published)
     assert at_size.rate != alone.rate
     said = "with two wider heads at 16 KiB, and another rate, `gated_delta` learns it"
     assert f"{said}, {at_size.retention[256].text()}" in unwrapped(ROOT / "README.md")
 
 
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
-    found = {(one["source"], json.dumps(one["spec"], sort_keys=True)) for one in QUICK_RUNS}
+    found = {json.dumps(one.spec.values, sort_keys=True) for one in QUICK_RUNS}
     beside = contestants(
         "attention[positions=rotary],delta,gated_delta,"
         "sparse_delta[hidden=240,added_positions=earliness]"
     )
     specs = PRESETS["exam-quick"](mixers=beside)
-    asked = [described(spec) for spec in specs]
-    assert found == {
-        (source, json.dumps(spec.model_dump(mode="json"), sort_keys=True)) for spec, source in asked
-    }
-    assert {one["status"] for one in QUICK_RUNS} == {"done"}
+    made = [resolve(spec) for spec in specs]
+    assert found == {json.dumps(one.spec.model_dump(mode="json"), sort_keys=True) for one in made}
+    # By the versions that are declared now, where a record declares any.
+    assert all(one.versions in [run.versions for run in made] for one in QUICK_RUNS if one.versions)
+    assert {one.status for one in QUICK_RUNS} == {"done"}
     names = " and ".join([", ".join(one.mixer for one in beside[:-1]), beside[-1].mixer])
     assert f"results/exam-quick # beside {names}" in unwrapped(ROOT / "README.md")
 
@@ -1001,10 +1016,10 @@ def test_the_guide_states_what_a_contestant_of_the_exam_and_a_loop_take() -> Non
     hours: dict[tuple[str, str | None, str], float] = {}
     parameters: dict[tuple[str, str | None, str], set[int]] = {}
     for record in read_runs(ROOT / "results" / "exam").records:
-        spec = record["spec"]
-        key = (spec["mixer"], spec["mixer_options"].get("positions"), spec["added_positions"])
-        hours[key] = hours.get(key, 0) + record["costs"]["train_seconds"] / 3600
-        parameters.setdefault(key, set()).add(record["costs"]["parameters"])
+        spec = record.spec
+        key = (spec.mixer, spec.mixer_options.get("positions"), spec.rest["added_positions"])
+        hours[key] = hours.get(key, 0) + record.costs["train_seconds"] / 3600
+        parameters.setdefault(key, set()).add(record.costs["parameters"])
     assert len(hours) == 4
     least = min(parameters["attention", "rotary", "none"])
     more = [
@@ -1134,9 +1149,9 @@ def test_what_the_ladder_gains_at_equal_rates_is_said() -> None:
     assert better.low < 0
     assert f"each at its better rate, {better.text()}, no gain is shown" in unwrapped(EVIDENCE)
     assert f"({statistics.mean(alone.values()):.3f} at the other of two rates)" in findings
-    asked = [described(spec) for spec in table.sweep()]
-    assert {(spec.seed, spec.learning_rate, str(spec.mixer_options)) for spec, _ in asked} == {
-        (one["spec"]["seed"], one["spec"]["learning_rate"], str(one["spec"]["mixer_options"]))
+    planned = [resolve(spec).spec for spec in table.sweep()]
+    assert {(spec.seed, spec.learning_rate, str(spec.mixer_options)) for spec in planned} == {
+        (one.spec.seed, one.spec.learning_rate, str(one.spec.mixer_options))
         for one in read_runs(table.ROOT).records
     }
 
@@ -1177,10 +1192,9 @@ def test_the_findings_state_what_sight_and_speed_of_a_gate_keep(
     for gain in ("0.373 (0.042 to 0.704)", "0.266 (0.072 to 0.460)"):
         assert gain in page
         assert gain in unwrapped(EVIDENCE).split("Either alone gains")[1]
-    asked = [described(spec) for spec in table.sweep()]
-    assert {(source, spec.seed, spec.mixer) for spec, source in asked} == {
-        (one["source"], one["spec"]["seed"], one["spec"]["mixer"])
-        for one in read_runs(table.ROOT).records
+    runs = read_runs(table.ROOT).records
+    assert {(spec.seed, spec.mixer) for spec in table.sweep()} == {
+        (one.spec.seed, one.spec.mixer) for one in runs
     }
 
 
@@ -1188,12 +1202,12 @@ def test_the_evidence_states_what_the_gates_of_two_rungs_do() -> None:
     table, evidence = script("ladder_table"), unwrapped(EVIDENCE)
     for rung, share in (("6", "99.999"), ("7", "0.045")):
         (one,) = [one for number, _, one in table.STEPS if number == rung]
-        own = described(one.spec(task="recite"))[0].mixer_options
-        (explained,) = [
-            read_explanation(path)
-            for path in table.ROOT.glob("*/explain.json")
-            if read_record(path.parent / "record.json")["spec"]["mixer_options"] == own
+        places = [
+            table.ROOT / record.id / RECORD
+            for record in read_runs(table.ROOT).records
+            if is_variant(record, one)
         ]
+        (explained,) = [read_explanation(path) for path in places if path.exists()]
         (filler,) = [
             trace
             for trace in explained.traced.gates
@@ -1215,13 +1229,13 @@ def test_the_evidence_states_what_a_rate_that_dev_did_not_choose_keeps() -> None
     for words, rung in (("with the sigmoid", "7a"), ("with the clip", "7")):
         (one,) = [one for number, _, one in table.STEPS if number == rung]
         (spec,) = [
-            described(spec)[0].model_dump(mode="json")
+            resolve(spec).spec
             for spec in ladder([], mixers=[one])
             if (spec.task_options["placement"], spec.learning_rate) == ("early", 3e-3)
         ]
-        (run,) = [record for record in records if record["spec"] == spec]
-        (far,) = [row for row in run["evaluations"] if row["context"] == 16384]
-        assert f"{far['retention']:.3f} {words}" in unwrapped(EVIDENCE)
+        (run,) = [record for record in records if record.spec.parsed() == spec]
+        (far,) = [test for test in run.tests() if test.context == 16384]
+        assert f"{far.figures['retention']:.3f} {words}" in unwrapped(EVIDENCE)
 
 
 def test_our_memory_in_the_articles_contest_is_stated() -> None:
@@ -1233,8 +1247,7 @@ def test_our_memory_in_the_articles_contest_is_stated() -> None:
         assert cells == set(product((64, 256, 1028), table.MODELS, (1, 2, 3, 4, 5)))
         # Parameters within 5 % of attention's, at every context.
         parameters = {
-            (cell.context, cell.model): record["costs"]["parameters"]
-            for cell, record in rows.items()
+            (cell.context, cell.model): record.costs["parameters"] for cell, record in rows.items()
         }
         for context in (64, 256, 1028):
             baseline, _, ours = (parameters[context, model] for model in table.MODELS)
@@ -1252,13 +1265,18 @@ def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_re
     kept = [ours.summary("retention", 16384).mean for _, ours in found]
     best = [table.best_on_test(*one, "retention", 16384) for one in found]
     theirs = [one.summary("retention", 16384).mean for one in best if one]
-    assert all("convolution" in one.label or "taps" in one.label for one in best if one)
+    assert all(
+        run.record.spec.mixer == table.CONVOLVED[0].mixer
+        for one in best
+        if one
+        for run in one.runs.values()
+    )
     readme = unwrapped(ROOT / "README.md")
     rotary = [
         group.summary("retention", 1028).mean
         for contest, _ in found
         for group in contest.groups
-        if group.label == table.ROTARY
+        if is_group_of(group, table.ROTARY)
     ]
     assert len(rotary) == len(found)
     keeps = f"{min(rotary):.3f} to {max(rotary):.3f}"
@@ -1368,8 +1386,8 @@ def test_attention_with_our_memorys_signal_keeps_what_findings_and_evidence_say(
         ("apply, marked", 256, True, "0.68"),
         ("recite, marked", 256, True, "0.42"),
     ):
-        spoken = "attention, no positions" + ", earliness" * signal
-        group = next(one for one in contests[cell].groups if table.spoken(one.label) == spoken)
+        asked_for = EARLINESS if signal else NO_POSITIONS
+        group = next(one for one in contests[cell].groups if is_group_of(one, asked_for))
         mean = group.summary("retention", context).mean
         assert f"{mean:.{len(said) - 2}f}" == said
         assert said in EVIDENCE.read_text()
@@ -1383,9 +1401,8 @@ def alibi() -> dict[str, dict[str, Any]]:
     table = script("beyond_table")
     found: dict[str, dict[str, Any]] = {}
     for contest, _ in table.read(*table.FOLDERS):
-        for group in contest.groups:
-            if group.label.endswith("positions alibi"):
-                (signal,) = {run.settings["added_positions"] for run in group.runs.values()}
+        for group, (signal, one) in product(contest.groups, ALIBI.items()):
+            if is_group_of(group, one):
                 assert sorted(group.runs) == [1, 2, 3, 4, 5]
                 found.setdefault(table.task_of(contest), {})[signal] = group
     return found
@@ -1475,21 +1492,19 @@ def test_what_our_memory_keeps_more_than_attention_at_the_longest_is_said_with_i
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
-    (path, *_) = (ROOT / "results" / "exam").glob("*/record.json")
-    done = read_record(path)
-    further = {**done["spec"], "test_contexts": [64, 16384], "long_test_examples": 64}
+    (done, *_) = read_runs(ROOT / "results" / "exam").records
     for status, count in (("done", 1), ("diverged", 1), ("failed", 2)):
-        one = {**done, "status": status}
-        assert len(merged([one, {**one, "spec": further}])) == count
-    assert len(merged([done, {**done, "status": "failed"}])) == 2
+        one = done.model_copy(update={"status": status})
+        further = asked(one, test_contexts=(64, 16384), long_test_examples=64)
+        assert len(merged([one, further])) == count
+    assert len(merged([done, done.model_copy(update={"status": "failed"})])) == 2
 
 
 def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     tmp_path: Path,
 ) -> None:
     table = script("exam_table")
-    (path, *_) = (ROOT / "results" / "exam").glob("*/record.json")
-    first = read_record(path)
+    first = record(retention={64: 0.9, 256: 0.5})
     tests = [one for one in first["evaluations"] if one["split"] == "test"]
     # The length that both have stays the first's.
     further = [{**tests[0], "retention": 0.5}, {**tests[-1], "context": 16384, "retention": 0.25}]
@@ -1519,9 +1534,10 @@ def test_the_committed_records_are_all_read(folder: str) -> None:
     kept = read_runs(root)
     # One that another test has read first is set aside by now: its folder stands, and a note.
     assert kept.notes == []
-    assert [one["id"] for one in kept.records] == sorted(
-        path.name for path in root.iterdir() if path.is_dir()
-    )
+    folders = {path.parent.name for path in root.glob("*/record.json")}
+    ids = [one.id for one in kept.records]
+    assert folders <= set(ids)
+    assert len(ids) == len(set(ids)) > 0
 
 
 def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:
