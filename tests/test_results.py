@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import asked, record, typed
+from report_records import asked, typed
+from report_records import record as made_up
 from scripts import script
 from variants import is_group_of, is_of_task, is_variant
 
@@ -27,7 +28,7 @@ from rulekeep.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.store import Record, read_record, read_runs, write_record
+from rulekeep.store import Record, read_runs, write_record
 from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
@@ -1504,7 +1505,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     tmp_path: Path,
 ) -> None:
     table = script("exam_table")
-    first = record(retention={64: 0.9, 256: 0.5})
+    first = made_up(retention={64: 0.9, 256: 0.5})
     tests = [one for one in first["evaluations"] if one["split"] == "test"]
     # The length that both have stays the first's.
     further = [{**tests[0], "retention": 0.5}, {**tests[-1], "context": 16384, "retention": 0.25}]
