@@ -71,7 +71,7 @@ def made(specs: list[RunSpec], root: Path, limit: float | None = None) -> list[R
     planned = sweep.plan(specs, root)
     events = sweep.execute(planned, LocalExecutor(2), limit)
     found = {event.job.id: event.record for event in events if hasattr(event, "record")}
-    found |= {record["id"]: record for record in planned.finished}
+    found |= {record.id: record for record in planned.finished}
     return [found[sweep.identity(spec)] for spec in specs]
 
 
@@ -95,12 +95,12 @@ def test_a_mixer_that_misbehaves_ends_its_own_run_with_a_reason(
 ) -> None:
     record = misbehaved[name]
     *_, status, reason = MISBEHAVING[name]
-    assert record["status"] == status
-    assert record["reason"].startswith(reason.format(record["spec"]["mixer"]))
-    assert "\n" not in record["reason"]
+    assert record.status == status
+    assert record.reason.startswith(reason.format(record.spec.mixer))
+    assert "\n" not in record.reason
     # However it ended, what it was made on is known.
-    assert record["environment"] == misbehaved["good"]["environment"]
-    assert misbehaved["good"]["status"] == "done"
+    assert record.environment == misbehaved["good"].environment
+    assert misbehaved["good"].status == "done"
 
 
 def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path
     lines = f"if Path({str(flag)!r}).exists(): raise ValueError('told to')"
     spec = tiny.tiny(mixer=plugin(tmp_path, "once", forward=lines))
     (record,) = made([spec], tmp_path / "runs")
-    folder = RunFolder(tmp_path / "runs" / record["id"])
+    folder = RunFolder(tmp_path / "runs" / record.id)
     assert folder.log.read_text().startswith("ValueError: told to (once.py, line ")
     assert "once.py" in folder.log.read_text()
     flag.unlink()
     (record,) = made([spec], tmp_path / "runs")
-    assert [record["status"], record["attempt"]] == ["done", 2]
+    assert [record.status, record.attempt] == ["done", 2]
     assert not folder.log.exists()
 
 
@@ -257,11 +257,13 @@ def test_a_checkpoint_that_cannot_be_used_is_not_executed_and_the_run_begins_ane
     assert not (tmp_path / "executed").exists()
     assert folder.path.joinpath("checkpoint.corrupt-1").read_bytes() == content
     assert not folder.checkpoint.exists()
-    first, second = record["notes"]
+    first, second = record.notes
     assert first.startswith("checkpoint not usable (")
     assert first.endswith("): set aside as checkpoint.corrupt-1, begun anew")
     assert second == "checkpoint.corrupt-1 was set aside as corrupt"
-    assert tiny.timeless(record) == tiny.timeless(read_record(whole / folder.id / "record.json"))
+    assert tiny.timeless(read_record(folder.record)) == tiny.timeless(
+        read_record(whole / folder.id / "record.json")
+    )
 
 
 @pytest.fixture
@@ -301,13 +303,13 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
 ) -> None:
     spec = filling(tmp_path, "fills", small_disk)
     (record,) = made([spec], small_disk / "runs")
-    assert record["status"] == "failed"
-    folder = RunFolder(small_disk / "runs" / record["id"])
+    assert record.status == "failed"
+    folder = RunFolder(small_disk / "runs" / record.id)
     full = f"No space left on device: '{folder.record.resolve()}'"
-    assert record["reason"] == f"OSError: [Errno 28] {full}"
-    assert record["notes"] == [
+    assert record.reason == f"OSError: [Errno 28] {full}"
+    assert record.notes == tuple(
         f"{what}not kept on disk: No space left on device" for what in ("", "its log is ")
-    ]
+    )
     assert not folder.record.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
     (small_disk / "filler").unlink()
@@ -322,7 +324,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     clear = "if step == 8:\n    disk.joinpath('filler').unlink()\n"
     spec = filling(tmp_path, "fills", small_disk, clear, top)
     (record,) = made([spec], small_disk / "runs")
-    assert record["status"] == "done"
+    assert record.status == "done"
     assert record["notes"] == ["a checkpoint could not be written: No space left on device"]
 
 
@@ -331,12 +333,12 @@ def test_a_disk_that_is_full_as_a_run_fails_loses_its_record_and_log_and_is_said
 ) -> None:
     spec = filling(tmp_path, "fills", small_disk, "if step == 4: raise ValueError('told to')\n")
     (record,) = made([spec], small_disk / "runs")
-    assert record["status"] == "failed"
-    assert record["reason"].startswith("ValueError: told to (")
-    assert record["notes"] == [
+    assert record.status == "failed"
+    assert record.reason.startswith("ValueError: told to (")
+    assert record.notes == tuple(
         f"{what}not kept on disk: No space left on device" for what in ("", "its log is ")
-    ]
-    folder = RunFolder(small_disk / "runs" / record["id"])
+    )
+    folder = RunFolder(small_disk / "runs" / record.id)
     assert {path.name for path in folder.path.iterdir()} == {
         "plan.json", "attempts", "environment.json", "lock",
     }  # fmt: skip
@@ -348,8 +350,8 @@ def test_a_log_that_cannot_be_written_does_not_lose_the_record(tmp_path: Path) -
     folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
     folder.log.mkdir()
     (record,) = made([spec], tmp_path / "runs")
-    assert record["notes"] == ["its log is not kept on disk: Is a directory"]
-    assert folder.load() == {**record, "notes": []}
+    assert record.notes == ("its log is not kept on disk: Is a directory",)
+    assert folder.load() == record.model_copy(update={"notes": ()})
 
 
 def test_a_disk_that_is_full_at_the_plan_leaves_nothing(small_disk: Path) -> None:
@@ -397,10 +399,10 @@ def test_a_clock_set_back_changes_nothing(
     clock = iter(range(2 * 10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
     (record,) = made([spec], tmp_path / "runs", limit=60)
-    assert record["status"] == "done"
-    assert record["costs"]["train_seconds"] > 0
-    assert [row["train_seconds"] for row in record["history"]] == sorted(
-        row["train_seconds"] for row in record["history"]
+    assert record.status == "done"
+    assert record.costs["train_seconds"] > 0
+    assert [row["train_seconds"] for row in record.history] == sorted(
+        row["train_seconds"] for row in record.history
     )
 
 

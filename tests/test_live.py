@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+from report_records import typed
 
 from rulekeep.commands.live import _outcome, shown
 from rulekeep.commands.runs import _scores
+from rulekeep.records import Record
 from rulekeep.sweep import Job, JobFinished
 
 # A name that rich would take for markup, and a terminal for a command.
@@ -133,7 +135,7 @@ def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
 def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Else Ctrl-C between the two would count one run less than was said."""
     job = Job("runs", "an id", "a run", 4)
-    event = JobFinished(job, {"status": "failed", "reason": "no luck"})
+    event = JobFinished(job, Record.failed("an id", "failed", "no luck"))
     passed_on = shown(iter([event]), [job])
     assert next(passed_on) == event
     assert capsys.readouterr().err == ""
@@ -146,7 +148,9 @@ def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
         "split": "test", "context": 96, "retention": None, "chance": {}, "exact": None,
         "token_accuracy": 0.5, "val_loss": None,
     }  # fmt: skip
-    record = {"status": "done", "evaluations": [row], "costs": {"train_seconds": 1.0}}
+    costs = {"train_seconds": 1.0}
+    placed = {"spec": {"context": 96, "seed": 1}}
+    (record,) = typed([{**placed, "status": "done", "evaluations": [row], "costs": costs}])
     job = Job("runs", "an id", "a run", 4)
     assert _outcome(JobFinished(job, record)) == "retention – at 96, trained 1.0 s"
     assert _scores([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]

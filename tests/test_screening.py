@@ -378,10 +378,10 @@ def test_a_run_of_one_that_leaks_fails_with_the_reason_and_the_others_go_on(
     specs = [spec(f"{file}:{name}", test_examples=2, **values) for name in ("Peeks", "Honest")]
     events = list(execute(plan(specs, tmp_path / "runs"), LocalExecutor(1)))
     records = [event.record for event in events if isinstance(event, JobFinished)]
-    leaks, honest = sorted(records, key=lambda record: record["status"], reverse=True)
-    assert (leaks["status"], honest["status"]) == ("failed", "done")
-    assert "it sees what follows, and would be scored for that" in leaks["reason"]
-    assert leaks["history"] == []
+    leaks, honest = sorted(records, key=lambda record: record.status, reverse=True)
+    assert (leaks.status, honest.status) == ("failed", "done")
+    assert "it sees what follows, and would be scored for that" in leaks.reason
+    assert leaks.history == ()
 
 
 def test_a_screen_leaves_the_random_streams_where_they_were(file: str) -> None:

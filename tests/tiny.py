@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.specs import RunSpec
-from rulekeep.store import Record, read_record
+from rulekeep.store import Values, read_record
 
 WAIT_SECONDS = 120
 COMMAND = Path(sys.executable).with_name("rulekeep")
@@ -124,8 +124,8 @@ def until(found: Callable[[], Any], driver: subprocess.Popen | None = None) -> A
     return value
 
 
-def records(root: Path) -> dict[str, Record]:
-    """Every record of a folder of runs, by id."""
+def records(root: Path) -> dict[str, Values]:
+    """Every record of a folder of runs by id, as it stands on disk."""
     return {path.parent.name: read_record(path) for path in sorted(root.glob("*/record.json"))}
 
 
@@ -134,7 +134,7 @@ def statuses(root: Path) -> list[str]:
     return sorted(record["status"] for record in records(root).values())
 
 
-def timeless(record: Record) -> Record:
+def timeless(record: Values) -> Values:
     """A record without the figures of the clock, and without the number of attempts."""
     body = json.loads(json.dumps(record))
     for name in ("attempt", "notes", "environment"):
@@ -146,7 +146,7 @@ def timeless(record: Record) -> Record:
     return body
 
 
-def timeless_records(root: Path) -> dict[str, Record]:
+def timeless_records(root: Path) -> dict[str, Values]:
     """As `records`, each `timeless`."""
     return {name: timeless(record) for name, record in records(root).items()}
 
