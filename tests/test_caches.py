@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from report_records import typed
 from scripts import ROOT, script
 from torch import Tensor
 from torch.nn import functional as F
@@ -223,10 +224,11 @@ def test_a_run_gives_a_row_a_cut_and_the_whole_cache_scores_as_the_model(monkeyp
     # What is drawn at random at one length does not hang on the other.
     assert rows[len(rows) // 2 :] == caches.rows_of(evictions.Evicting(model, 1), cuts, TASK, (80,))
     whole = [evaluate_samples(ModelPredictor(model), TASK, "test", at, 8, 1) for at in (64, 80)]
-    caches.hold(rows, {"evaluations": whole})
+    (record,) = typed([{"spec": {"context": 64, "seed": 1}, "evaluations": whole}])
+    caches.hold(rows, record)
     rows = [(*cell, kept + 0.001 * (cell[1] == "none"), exact) for *cell, kept, exact in rows]
     with pytest.raises(AssertionError):
-        caches.hold(rows, {"evaluations": whole})
+        caches.hold(rows, record)
 
 
 def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ catalogue = script("catalogue_table")
 exam = script("exam_table")
 RECORDS = read_runs(exam.EXAM).records
 NONE, ROTARY = "attention[positions=none]", "attention[positions=rotary]"
+(WITH_ROTARY,) = contestants(ROTARY)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_the_short_table_ranks_by_what_is_kept_longest_and_has_both_cells_in_a_r
         _as(_of(mixer), record, value)
         for mixer, value in kept.items()
         for record in RECORDS
-        if is_variant(record, EXAM_MIXERS[1])
+        if is_variant(record, WITH_ROTARY)
         # One has not been run in the second cell.
         if (mixer, record.spec.task) != ("delta", "override")
     ]
@@ -160,7 +161,7 @@ def test_a_mechanism_of_16_kib_stands_in_the_row_of_the_one_that_it_is_otherwise
         _as(one, record, kept)
         for one, kept in zip(sized, (0.5, 0.75), strict=True)
         for record in RECORDS
-        if is_variant(record, EXAM_MIXERS[1])
+        if is_variant(record, WITH_ROTARY)
     ]
     (row,) = catalogue.short(records).splitlines()[2:]
     cells = [cell.strip()[:5] for cell in row.split("|")[1:-1]]
@@ -181,7 +182,7 @@ def test_one_that_cannot_have_16_kib_is_shown_there_at_its_own_and_marked() -> N
         _as(one, record, kept)
         for one, kept in ((_of("lstm"), 0.25), (_of("delta"), 0.5), (_sized("delta"), 0.75))
         for record in RECORDS
-        if is_variant(record, EXAM_MIXERS[1])
+        if is_variant(record, WITH_ROTARY)
     ]
     kib = {"lstm": 0.5, "delta": 16}
     records = [
@@ -208,7 +209,7 @@ def test_a_mechanism_with_a_signal_and_without_are_two_rows() -> None:
     records = [
         asked(record, added_positions=positions)
         for record in RECORDS
-        if is_variant(record, EXAM_MIXERS[1])
+        if is_variant(record, WITH_ROTARY)
         for positions in ("none", "earliness")
     ]
     mixers = contestants(f"{ROTARY},attention[positions=rotary,added_positions=earliness]")

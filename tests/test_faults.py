@@ -261,9 +261,8 @@ def test_a_checkpoint_that_cannot_be_used_is_not_executed_and_the_run_begins_ane
     assert first.startswith("checkpoint not usable (")
     assert first.endswith("): set aside as checkpoint.corrupt-1, begun anew")
     assert second == "checkpoint.corrupt-1 was set aside as corrupt"
-    assert tiny.timeless(read_record(folder.record)) == tiny.timeless(
-        read_record(whole / folder.id / "record.json")
-    )
+    kept, expected = (read_record(root / folder.id / "record.json") for root in (tmp_path, whole))
+    assert tiny.timeless(kept) == tiny.timeless(expected)
 
 
 @pytest.fixture
@@ -314,7 +313,7 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     assert not list(folder.path.glob(".*.tmp-*"))
     (small_disk / "filler").unlink()
     (again,) = made([spec], small_disk / "runs")
-    assert [again["id"], again["status"], again["attempt"]] == [record["id"], "done", 2]
+    assert [again.id, again.status, again.attempt] == [record.id, "done", 2]
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
@@ -325,7 +324,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     spec = filling(tmp_path, "fills", small_disk, clear, top)
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "done"
-    assert record["notes"] == ["a checkpoint could not be written: No space left on device"]
+    assert record.notes == ("a checkpoint could not be written: No space left on device",)
 
 
 def test_a_disk_that_is_full_as_a_run_fails_loses_its_record_and_log_and_is_said(

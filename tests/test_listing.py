@@ -1,19 +1,19 @@
 """What there is to choose from, what a sweep would make, runs of several folders in one page."""
 
 import inspect
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from bad_files import TEXTS
+from report_records import record
 
 from rulekeep.commands.records import list_, report
 from rulekeep.commands.runs import sweep
 from rulekeep.mixers import MIXERS
 from rulekeep.presets import PRESETS
 from rulekeep.specs import UsageError
-from rulekeep.store import read_record
+from rulekeep.store import write_record
 from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -83,16 +83,13 @@ def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
 def test_several_folders_are_one_report_and_what_stands_in_two_is_one_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cell = [
-        path.parent
-        for path in sorted(EXAM.glob("*/record.json"))
-        if (spec := read_record(path)["spec"])["task"] == "recite"
-        and (spec["mixer"], spec["seed"]) in (("attention", 2), ("slots", 2))
-    ]
-    assert len(cell) > 2
-    for folder, runs in (("mine", cell[:2]), ("theirs", cell[1:])):
+    cell = [record(mixer, seed) for mixer in ("attention", "slots") for seed in (1, 2)]
+    for place, run in enumerate(cell):
+        run["id"] = f"run-{place}"
+    for folder, runs in (("mine", cell[:3]), ("theirs", cell[1:])):
         for run in runs:
-            shutil.copytree(run, tmp_path / folder / run.name)
+            (tmp_path / folder / run["id"]).mkdir(parents=True)
+            write_record(tmp_path / folder / run["id"] / "record.json", run)
     assert report(str(tmp_path / "mine"), str(tmp_path / "theirs")) == 0
     assert f"{len(cell)} records read and drawn" in capsys.readouterr().out
     page = (tmp_path / "mine" / "report" / "report.md").read_text()
