@@ -324,6 +324,12 @@ def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_
     assert told in (tmp_path / "runs" / "report" / "report.md").read_text()
 
 
+def test_a_score_that_cannot_be_is_said_of_a_record_that_is_read(tmp_path: Path) -> None:
+    tested = [{"split": "test", "context": 64, "retention": 1.7}]
+    hollow(tmp_path, tiny.tiny(), evaluations=tested)
+    assert read_runs(tmp_path).notes == ["run made-up: retention 1.7 is outside 0 to 1"]
+
+
 def test_an_attempt_clears_what_a_killed_one_left_and_no_plan_in_writing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / ".record.json.tmp-1").touch()

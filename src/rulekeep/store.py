@@ -113,8 +113,8 @@ class RunFolder:
         """What was set aside as corrupt."""
         return sorted(self.path.glob("*.corrupt-*"))
 
-    def load(self) -> Record | None:
-        """The record, if there is one.
+    def load(self, notes: list[str] | None = None) -> Record | None:
+        """The record, if there is one; what of it cannot be relied on is noted.
 
         Raises:
             CorruptRecordError: it is not whole, or not this run's.
@@ -123,12 +123,12 @@ class RunFolder:
             values = read_record(self.record)
         except FileNotFoundError:
             return None
-        return _as_run(self.record.name, values, self.id)
+        return _as_run(self.record.name, values, self.id, notes)
 
     def read(self, notes: list[str]) -> Record | None:
         """As `load`; a corrupt record is set aside, and noted."""
         try:
-            return self.load()
+            return self.load(notes)
         except CorruptRecordError as error:
             notes.append(f"run {self.id}: {error}; {said_aside(self.record)}")
             return None
@@ -170,7 +170,7 @@ def read_runs(root: Path) -> Kept:
     kept = Kept([], [])
     for values in _packed(root, kept.notes):
         with _noted(kept.notes, f"{PACKED}: "):
-            kept.records.append(_as_run(PACKED, values, str(values.get("id"))))
+            kept.records.append(_as_run(PACKED, values, str(values.get("id")), kept.notes))
     for folder in run_folders(root):
         before = len(kept.notes)
         record = folder.read(kept.notes)
@@ -231,7 +231,7 @@ def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
         ) from None
 
 
-def _as_run(file: str, values: Values, identity: str) -> Record:
+def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = None) -> Record:
     """The record of a run.
 
     Raises:
@@ -246,10 +246,12 @@ def _as_run(file: str, values: Values, identity: str) -> Record:
         raise CorruptRecordError(f"{file}: status {values['status'][:40]!a} is unknown")
     if values["id"] != identity:
         raise CorruptRecordError(f"{file}: it is of another run than its folder says")
-    notes: list[str] = []
-    record = Record.read(values, notes)
+    said: list[str] = []
+    record = Record.read(values, said)
     if record is None:
-        raise CorruptRecordError(f"{file}: {'; '.join(notes)}")
+        raise CorruptRecordError(f"{file}: {'; '.join(said)}")
+    if notes is not None:
+        notes += said
     return record
 
 
