@@ -12,7 +12,7 @@ from rulekeep.specs import Contestant, Option, RunSpec
 
 # What makes a model beside its mixer.
 _MODEL = ("width", "layers", "hidden", "added_positions")
-_FILLED: dict[str, RunSpec] = {}
+_FILLED: dict[str, tuple[RunSpec, dict[str, Option]]] = {}
 
 
 def is_variant(record: Record, one: Contestant, **settings: Option) -> bool:
@@ -24,8 +24,9 @@ def is_variant(record: Record, one: Contestant, **settings: Option) -> bool:
     # First, since a mixer of a file need not be there for the records of others.
     if spec.mixer != one.mixer:
         return False
-    asked = _filled(one, settings)
-    return spec.mixer_options == asked.mixer_options and all(
+    asked, defaults = _filled(one, settings)
+    # A record says nothing of an option that came later: it had the default.
+    return {**defaults, **spec.mixer_options} == asked.mixer_options and all(
         spec.rest.get(name) == getattr(asked, name) for name in _MODEL
     )
 
@@ -41,9 +42,14 @@ def is_of_task(record: Record, task: str, **options: object) -> bool:
     return spec.task == task and options.items() <= spec.task_options.items()
 
 
-def _filled(one: Contestant, settings: Mapping[str, Option]) -> RunSpec:
+def _filled(one: Contestant, settings: Mapping[str, Option]) -> tuple[RunSpec, dict[str, Option]]:
+    """Its spec with every option filled in, and the mixer's options that are at their defaults."""
     # Each is asked about for every record.
     key = repr((one, settings))
     if key not in _FILLED:
-        _FILLED[key] = resolve(one.spec(**settings)).spec
+        resolved = resolve(one.spec(**settings))
+        given = resolved.asked.get("mixer_options", {})
+        filled = resolved.spec.mixer_options
+        left = {name: value for name, value in filled.items() if name not in given}
+        _FILLED[key] = resolved.spec, left
     return _FILLED[key]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from report_records import typed
+from report_records import asked, typed
 
 from rulekeep.commands.run_options import named_options
 from rulekeep.contestants import RATES, chosen_rate, rate_runs
@@ -224,6 +224,22 @@ def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
     others = typed([{"spec": {"model": "mine.py:Mine", **placed}}, {"spec": placed}])
     assert len(others) == 2
     assert rate_runs(one, [*others, *records], BASE) == asked
+
+
+def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate() -> None:
+    (one,) = contestants("delta[short_convolution=true]")
+    records = []
+    for spec in rate_runs(one, [], BASE):
+        record = made(spec, abs(spec.learning_rate - 3e-3))
+        for name, later in (("mixer_options", "heads"), ("task_options", "fillers")):
+            kept = {key: value for key, value in getattr(record.spec, name).items() if key != later}
+            assert len(kept) < len(getattr(record.spec, name))
+            record = asked(record, **{name: kept})
+        records.append(record)
+    assert chosen_rate(one, records, BASE) == 3e-3
+    # What it was asked for is no default: a record that says nothing of it is another's.
+    lacking = [asked(record, mixer_options={}) for record in records]
+    assert chosen_rate(one, lacking, BASE) is None
 
 
 def test_a_rate_outside_the_grid_competes_with_nothing() -> None:

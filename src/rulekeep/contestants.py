@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
-from rulekeep.resolving import resolve
+from rulekeep.resolving import Resolved, resolve
 from rulekeep.specs import Contestant, RunSpec, UsageError
 from rulekeep.summary import choose_learning_rate
 
@@ -70,6 +70,7 @@ def _dev_losses(one: Contestant, records: Iterable[Record], base: Mapping[str, A
     resolved = resolve(one.spec(**base))
     spec, versions = resolved.spec, dict(resolved.versions)
     wanted = (_trained(spec), _looked_at(spec))
+    options = {name: _at_default(resolved, name) for name in ("task_options", "mixer_options")}
     found: dict[float, list[float]] = {}
     elsewhere: dict[float, list[float]] = {}
     for record in records:
@@ -79,13 +80,25 @@ def _dev_losses(one: Contestant, records: Iterable[Record], base: Mapping[str, A
         asked = record.spec.parsed()
         if not isinstance(asked, RunSpec):
             continue
-        own = asked.model_copy(update={"learning_rate": spec.learning_rate})
+        own = asked.model_copy(
+            update={
+                "learning_rate": spec.learning_rate,
+                # A record says nothing of an option that came later: it had the default.
+                **{name: {**left, **getattr(asked, name)} for name, left in options.items()},
+            }
+        )
         if (_trained(own), _looked_at(own)) == wanted:
             rows = [row.figures.get("val_loss") for row in record.evaluations if row.split == "dev"]
             known = [loss for loss in rows if loss is not None]
             loss = sum(known) / len(known) if known else math.nan
             (found if own == spec else elsewhere)[asked.learning_rate] = [loss]
     return _Looks({**elsewhere, **found}, set(elsewhere) - set(found))
+
+
+def _at_default(resolved: Resolved, name: str) -> dict[str, Any]:
+    """The options of its task or its mixers that a run leaves at their defaults."""
+    given = resolved.asked.get(name, {})
+    return {key: value for key, value in getattr(resolved.spec, name).items() if key not in given}
 
 
 def _trained(spec: RunSpec) -> dict[str, Any]:
