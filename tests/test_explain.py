@@ -521,7 +521,8 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     hollow(tmp_path / "failed", spec, status="failed")
     hollow(tmp_path / "whole", spec)
     placed = {"context": 64, "seed": 1}
-    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite", **placed})
+    outside = {"predictor": "a.py:A", "task": "recite", "test_contexts": [64]}
+    hollow(tmp_path / "outside", {**outside, **placed})
     hollow(tmp_path / "article", {"model": "attention", "task": "article", **placed})
     code, _, errors = run("explain", *words.split())
     assert (code, errors.count("\n")) == (2, 1)
