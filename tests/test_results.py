@@ -712,8 +712,13 @@ def test_evidence_states_where_memories_lose_their_rules() -> None:
     table = script("lost_table")
     said = table.page(table.ROOT)
     assert said in EVIDENCE.read_text()
-    (delta,) = [line.split("|") for line in said.splitlines() if line.startswith("| delta ")]
-    before, answered = delta[4].strip(), delta[5].strip()
+    paths = [
+        table.ROOT / record.id / RECORD
+        for record in read_runs(table.ROOT).records
+        if record.spec.mixer == "delta"
+    ]
+    (far,) = [read_explanation(path).probes[-1] for path in paths if path.exists()]
+    before, answered = f"{far.places[-1].found.mean:.3f}", f"{far.said.mean:.3f}"
     assert f"finds {before} of the rules in `delta`'s state, and {answered} are said" in unwrapped(
         FINDINGS
     )
@@ -916,9 +921,9 @@ def test_what_a_first_seed_of_override_keeps_with_taps_is_what_its_grid_has() ->
 
 
 def test_our_memorys_defaults_in_the_articles_contest_are_stated() -> None:
-    report = (ROOT / "results" / "article-contest-default" / "report.md").read_text()
-    lines = [line.split("|") for line in report.splitlines() if "| rule_accuracy" in line]
-    means = [line[4].split()[0] for line in lines if line[2].strip() == "sparse_delta"]
+    found = report.by_seed(records("article-contest-default"), "rule_accuracy")
+    each = (found[context, "sparse_delta"].values() for context in (64, 256, 1028))
+    means = [f"{statistics.mean(by_seed):.3f}" for by_seed in each]
     said = f"has a rule accuracy of {', '.join(means[:2])} and {means[2]} at the"
     assert said in unwrapped(ARTICLE)
 

@@ -204,7 +204,7 @@ def read_runs(root: Path) -> Kept:
     for folder in folders:
         record = None
         try:
-            record = folder.load()
+            record = folder.load(kept.notes)
         except CorruptRecordError as error:
             kept.notes.append(f"run {folder.id}: {error}; left out")
         except OSError as error:
