@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rulekeep.article.cell import run_cell
 from rulekeep.article.models import published_model
 from rulekeep.causality import AnswerCheck
 from rulekeep.evaluation import (
@@ -31,7 +32,8 @@ from rulekeep.model import LanguageModel
 from rulekeep.predicting import check
 from rulekeep.resolving import resolve_any
 from rulekeep.screening import screen
-from rulekeep.specs import RunSpec
+from rulekeep.specs import ArticleCell, RunSpec
+from rulekeep.store import RunFolder
 from rulekeep.sweep import JobFinished, execute, plan
 from rulekeep.tasks import Recall, Recite
 from rulekeep.tasks.article import Article
@@ -246,6 +248,13 @@ class SeesInLargeBatches(Sums):
         return y + 30 * ahead, after
 
 
+class SeesInWholeBatches(Sums):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
+        return y + 30 * ahead * (len(x) > 8), after
+
+
 class Drops(Sums):
     # Of a stream of its own: a run asks for that.
     def __init__(self, width):
@@ -291,6 +300,16 @@ def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
     record = record_of(spec, tmp_path)
     assert record.status == "failed"
     assert re.search(r"MixerError: Causality check failed at 64 tokens: \d+ of", record.reason)
+
+
+def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    spec = ArticleCell(
+        context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1
+    )
+    screen(spec)
+    with pytest.raises(MixerError, match="Causality check failed at 64 tokens: 64 of 64"):
+        run_cell(spec, RunFolder(tmp_path), lambda _: None, lambda *_: None)
 
 
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
