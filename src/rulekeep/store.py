@@ -14,6 +14,7 @@ A folder of runs holds a folder for each, named by its id:
                weights.safetensors    the trained model's, unless it was told to keep none
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -435,11 +436,17 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             except OSError as error:
                 error.filename = str(folder / name)
                 raise
-        for name in contents:
+        for name, content in contents.items():
             # What a link points to is written, and the link stays.
             place = (folder / name).resolve()
             place.parent.mkdir(parents=True, exist_ok=True)
-            (Path(made) / name).replace(place)
+            try:
+                (Path(made) / name).replace(place)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # The link leads to another disk.
+                write_bytes(place, content)
     return [folder / name for name in contents]
 
 
