@@ -419,7 +419,7 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     (tmp_path / "asking.py").write_text(ASKING.format(values=values))
     monkeypatch.chdir(tmp_path)
 
-    def interrupted(*_: object) -> object:
+    def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
