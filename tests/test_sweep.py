@@ -236,13 +236,13 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     body = "".join(f"    {line}\n" for line in KILLED_AT[moment].splitlines())
     flag = tmp_path / "flag"
     # Once only: the second attempt is left alone. Patched as the model is made, which is after
-    # the attempt was counted, so that the write of the record is the next one.
+    # the attempt was counted: without weights, the write of the record is the next one.
     top = (
         f"{IN_A_WORKER}flag = Path({str(flag)!r})\n"
         f"if multiprocessing.parent_process() and not flag.exists():\n    flag.touch()\n{body}"
     )
     spec = tiny.tiny(mixer=plugin(tmp_path, "kills", top))
-    (record,) = made([spec], tmp_path / "runs").values()
+    (record,) = made([spec], tmp_path / "runs", keep_weights=False).values()
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     if moment == "after its name":
         assert record.status == "done"
@@ -250,7 +250,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     else:
         assert record.status == "killed"
         assert list(folder.glob(".record.json.tmp-*"))
-        (record,) = made([spec], tmp_path / "runs").values()
+        (record,) = made([spec], tmp_path / "runs", keep_weights=False).values()
         assert [record.status, record.attempt] == ["done", 2]
     assert RunFolder(folder).load() == record
     assert not list(folder.glob(".record.json.tmp-*"))
@@ -268,7 +268,7 @@ def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> Non
     )
     slow = tiny.tiny(mixer=plugin(tmp_path, "slow", top))
     file = sweep_file(tmp_path, [slow, *GRID])
-    driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
+    driver = start("sweep", file, "--out", "runs", "--workers", "1", "--no-weights", cwd=tmp_path)
     until((tmp_path / "writing").exists, driver)
     os.killpg(driver.pid, signal.SIGINT)
     out, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
@@ -431,7 +431,7 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     (tmp_path / "asking.py").write_text(ASKING.format(values=values))
     monkeypatch.chdir(tmp_path)
 
-    def interrupted(*_: object) -> object:
+    def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
