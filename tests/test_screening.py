@@ -413,10 +413,10 @@ def test_a_leak_that_opens_in_training_is_seen_in_the_answers(file: str, tmp_pat
     records = [event.record for event in events if isinstance(event, JobFinished)]
     assert len(records) == 4
     for record in records:
-        honest = record["spec"]["mixer"].endswith("Honest")
-        assert record["status"] == ("done" if honest else "failed")
+        honest = record.spec.mixer.endswith("Honest")
+        assert record.status == ("done" if honest else "failed")
         said = r"MixerError: \d+ of \d+ answers at \d+ tokens are others"
-        assert honest or re.search(said, record["reason"])
+        assert honest or re.search(said, record.reason)
 
 
 def test_the_watch_counts_up_to_the_first_mistake_and_no_further() -> None:
