@@ -178,8 +178,8 @@ def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
     file = sweep_file(tmp_path, GRID)
     driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
     # Before that, what runs there tries the sweep's file.
-    begun = lambda: any((tmp_path / "runs").glob("*/plan.json")) and workers(driver)
-    kill([until(begun, driver)[0]])
+    until(lambda: any((tmp_path / "runs").glob("*/plan.json")), driver)
+    kill([until(lambda: workers(driver), driver)[0]])
     _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 1
     assert tiny.statuses(tmp_path / "runs") == ["done", "done", "done", "killed"]
