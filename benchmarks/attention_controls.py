@@ -117,7 +117,8 @@ def page(*roots: Path) -> str:
 
 def aside_records() -> list[Record]:
     """The runs at rates that dev did not choose, those of the grid among them."""
-    return [one for root in (ROOT, ASIDE) for one in of_one_source(root) if at_another_rate(one)]
+    every = (one for root in (ROOT, ASIDE) for one in read_runs(root).records)
+    return [one for one in every if at_another_rate(one)]
 
 
 def at_another_rate(record: Record) -> bool:
@@ -125,20 +126,6 @@ def at_another_rate(record: Record) -> bool:
     spec = record.spec
     rate = ASIDE_RATES.get((spec.task, str(spec.task_options["placement"])))
     return rate is not None and rate == spec.learning_rate
-
-
-def of_one_source(root: Path) -> list[Record]:
-    """A folder's records, this attention's as if of one file where they declare no versions.
-
-    Those of `recite` are of the file when it held its sweep as well: the class is the same.
-    """
-    (one,) = CONVOLVED
-    return [
-        record
-        if record.versions or record.spec.mixer != one.mixer
-        else record.model_copy(update={"source": one.mixer})
-        for record in read_runs(root).records
-    ]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from attention_controls import ASIDE, CONVOLVED, aside_records, at_another_rate, of_one_source
+from attention_controls import ASIDE, CONVOLVED, aside_records, at_another_rate
 from exam_table import tables, task_of, text_of
 from scipy.stats import ttest_1samp
 from variants import is_group_of
@@ -37,6 +37,7 @@ from rulekeep.report.figures import charts
 from rulekeep.report.merging import merged
 from rulekeep.report.reading import BASELINE, read_runs
 from rulekeep.specs import contestants
+from rulekeep.store import read_runs as kept_runs
 from rulekeep.store import write_bytes
 from rulekeep.summary import (
     ENOUGH_SEEDS,
@@ -109,7 +110,7 @@ def read(*roots: Path) -> list[tuple[Contest, Group]]:
     asides = {_asked(other): _named(other, ASIDE_LABEL) for other in aside}
     # What stands aside at another rate is a row of its own, and chooses nothing.
     every = (
-        one for root in roots for one in of_one_source(root)
+        one for root in roots for one in kept_runs(root).records
         if not (root == ASIDE and at_another_rate(one))
     )  # fmt: skip
     for contest in map(_named, contests(read_runs(merged(every)).runs)):

@@ -35,7 +35,7 @@ from rulekeep.model import LanguageModel, ModelState
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.resolving import resolve
 from rulekeep.specs import RunSpec, contestants
-from rulekeep.store import Record, RunFolder, read_runs, write_bytes
+from rulekeep.store import Record, RunFolder, Values, packed_values, read_runs, write_bytes
 from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
 from rulekeep.trained import trained_model
@@ -199,8 +199,14 @@ def hold(rows: Sequence[Row], record: Record) -> None:
 
 
 def _is_measured(record: Record, root: Path) -> bool:
-    """Under the id that it has, or the one that it had."""
-    return any((root / f"{one}.json").exists() for one in (record.id, record.former_id))
+    """Under the id that it has."""
+    return record.id in {one["run"] for one in measured(root)}
+
+
+def measured(root: Path) -> list[Values]:
+    """What was measured of each run: files of a run each, or packed."""
+    files = [json.loads(path.read_text()) for path in sorted(root.glob("*.json"))]
+    return [*files, *packed_values(root, [])]
 
 
 def run(root: Path, compressing: type[Compressing], compressions: Sequence[Compression]) -> None:
@@ -233,8 +239,7 @@ Scores: TypeAlias = dict[Cell, dict[Compression, dict[int, tuple[float, float]]]
 def scores(root: Path) -> Scores:
     """Retention and `exact` of each seed, by cell and compression."""
     found: Scores = {}
-    for path in sorted(root.glob("*.json")):
-        one = json.loads(path.read_text())
+    for one in measured(root):
         for context, name, amount, retention, exact in one["rows"]:
             cell = found.setdefault(Cell(one["mixer"], one["placement"], context), {})
             cell.setdefault(Compression(name, amount), {})[one["seed"]] = (retention, exact)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.article.report import markdown_table
-from rulekeep.store import read_record
+from rulekeep.commands.records import certificates
 from rulekeep.tasks import TASKS, SampledTask
 
 ROOT = Path(__file__).parent.parent / "results" / "certificates"
 HEAD = ["task", "placement", "context", "test examples", "chance", "worst local reader", "excess"]
-HEAD += ["bound", "whole, bag: excess", "whole, nearest: excess", "passes", "record"]
+HEAD += ["bound", "whole, bag: excess", "whole, nearest: excess", "passes"]
 BESIDE = ("whole context, bag", "whole context, nearest example")
 # What a row says in words of its own.
 SAID = ("placement", "layout")
@@ -26,8 +26,7 @@ SAID = ("placement", "layout")
 def pages(root: Path = ROOT) -> tuple[str, str]:
     """Both tables as Markdown: of default options, and of others."""
     found: dict[bool, list[tuple[tuple[Any, ...], list[str]]]] = {True: [], False: []}
-    for path in sorted(root.glob("*.json")):
-        record = read_record(path)
+    for record in certificates(root)[0]:
         kind = TASKS[record["task"]]
         if not issubclass(kind, SampledTask):
             continue  # By exact enumeration: a table of its own.
@@ -42,7 +41,7 @@ def pages(root: Path = ROOT) -> tuple[str, str]:
         order = (list(TASKS).index(record["task"]), zoology, changed, options["placement"])
         title = ", ".join([record["task"] + " zoology" * zoology, *changed])
         for one in record["contexts"]:
-            row = [title, options["placement"], *_figures(one), f"[json]({path.name})"]
+            row = [title, options["placement"], *_figures(one)]
             found[not changed].append(((*order, one["context"]), row))
     whole, others = ([row for _, row in sorted(rows)] for rows in (found[True], found[False]))
     return _table(whole), _table(others)

@@ -8,7 +8,6 @@ from attention paired by seed, and the reader of the last 6 tokens, which has no
 the published data, the median of the training seconds over attention's stands last.
 """
 
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from rulekeep.article.leak import leak_scores
 from rulekeep.article.records import cell_of
 from rulekeep.article.report import Rows, by_seed, markdown_table
 from rulekeep.specs import ArticleDecoys
-from rulekeep.store import Record
+from rulekeep.store import read_runs
 from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results"
@@ -42,11 +41,10 @@ def page() -> str:
 
 def read(folder: Path) -> Rows:
     """The records of a folder by cell."""
-    lines = (folder / "records.jsonl").read_text().splitlines()
-    records = [record for line in lines if (record := Record.read(json.loads(line)))]
-    assert len(records) == len(lines)
-    assert all(record.is_result for record in records)
-    return {cell_of(record): record for record in records}
+    kept = read_runs(folder)
+    assert not kept.notes, kept.notes
+    assert all(record.is_result for record in kept.records)
+    return {cell_of(record): record for record in kept.records}
 
 
 def _table(rows: Rows, decoys: ArticleDecoys, figure: str) -> str:

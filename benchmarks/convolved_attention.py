@@ -8,7 +8,7 @@ filter a channel of eight taps, which starts as none (its own token 1, the seven
 is `attention[positions=none]`.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,8 @@ class ConvolvedCache(NamedTuple):
 
 class ConvolvedAttention(Attention):
     """`attention[positions=none]` whose queries, keys and values see the tokens before."""
+
+    version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, heads: int = 4, taps: int = 8) -> None:
         super().__init__(width, heads=heads)

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from rulekeep.article.report import markdown_table
-from rulekeep.explain.record import GATE, RECORD, Trace, read_explanation
+from rulekeep.commands.records import explanations
+from rulekeep.explain.record import GATE, Trace, Traced
 from rulekeep.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
@@ -23,17 +24,19 @@ KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request",
 
 def page(root: Path) -> str:
     """The table, as Markdown; empty where no run is explained."""
-    found = sorted(
-        (_place(record), root / record.id / RECORD) for record in read_runs(root).records
-    )
-    body = [row for place, path in found if path.exists() for row in rows(place, path)]
+    traced = {one.run: one.traced for one in explanations(root, [])}
+    explained = (record for record in read_runs(root).records if record.id in traced)
+    body = [
+        row
+        for record in sorted(explained, key=lambda one: (_place(one), one.id))
+        for row in rows(_place(record), traced[record.id])
+    ]
     head = ["gates open", "tokens", "layer", *KINDS]
     return markdown_table(head, body) + "\n" if body else ""
 
 
-def rows(place: tuple[str, str, int], path: Path) -> list[list[str]]:
+def rows(place: tuple[str, str, int], traced: Traced) -> list[list[str]]:
     """A row for each layer of one run; "–" for a kind of token that its task has not."""
-    traced = read_explanation(path).traced
     task, placement, seed = place
     gates = {(trace.layer, trace.kind): trace for trace in traced.gates if trace.part == GATE}
     return [

@@ -16,7 +16,8 @@ from ladder_table import STEPS
 from variants import is_variant
 
 from rulekeep.article.report import markdown_table
-from rulekeep.explain.record import RECORD, Difference, read_explanation
+from rulekeep.commands.records import explanations
+from rulekeep.explain.record import Difference
 from rulekeep.store import Record, read_runs
 
 # The ladder starts at other mixers; of them a run is named by its mixer.
@@ -25,17 +26,15 @@ OURS = "sparse_delta"
 
 def page(root: Path) -> str:
     """The table, as Markdown: a row a run."""
-    explained = [
-        record for record in read_runs(root).records if (root / record.id / RECORD).exists()
-    ]
+    by_run = {one.run: one for one in explanations(root, [])}
+    explained = [record for record in read_runs(root).records if record.id in by_run]
     places = {_place(record) for record in explained}
     head = [places.pop() if len(places) == 1 else "run", "tokens"]
     head += ["right after the rules", "before the answer", "said"]
     head += ["lost at capture", "in the body", "at read-out"]
     body = []
     for record in explained:
-        path = root / record.id / RECORD
-        far = read_explanation(path).probes[-1]
+        far = by_run[record.id].probes[-1]
         found = (far.places[0].found, far.places[-1].found, far.said)
         lost = (far.lost.capture, far.lost.body, far.lost.readout)
         shares = [f"{one.mean:.3f}" for one in found]

@@ -8,7 +8,7 @@ its own token. This gate sees its own alone, and z moves as far: its weights are
 start and count `scale` times. All else is rung 6 of the preset `ladder`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from rulekeep.mixers.sparse_delta import SparseDelta
 
 class ScaledGate(SparseDelta):
     """`sparse_delta` with a gate of one token, without toll, that writes first."""
+
+    version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, scale: float = 8.0) -> None:
         super().__init__(width, gate_taps=1, read_first=False, toll=0.0)

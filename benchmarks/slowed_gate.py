@@ -7,7 +7,7 @@ are eight times as large at the start and count for an eighth, so that what eigh
 common moves z as far a step of training as it moves that of a gate that sees its own token.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from rulekeep.mixers.sparse_delta import SparseDelta
 
 class SlowedGate(SparseDelta):
     """`sparse_delta` with a slow gate of eight tokens, without toll, that writes first."""
+
+    version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, slowness: float = 8.0) -> None:
         super().__init__(width, gate_taps=8, read_first=False, toll=0.0)

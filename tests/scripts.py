@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ as modules: they are files, and no package."""
+"""The scripts of benchmarks/ and tools/ as modules: they are files, and no package."""
 
 import importlib.util
 import sys
@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 
-def script(name: str) -> ModuleType:
+def script(name: str, folder: str = "benchmarks") -> ModuleType:
     """A script, loaded anew."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -17,7 +17,8 @@ from rulekeep.cli import app
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
+DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize(
@@ -73,22 +74,9 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
             assert not anchor or anchor in anchors(path.read_text()), target
 
 
-def test_the_readme_tree_names_every_source_file_and_no_other() -> None:
-    section = (ROOT / "README.md").read_text().split("## What is where\n")[1]
-    tree = section.split("```text\n")[1].split("```")[0]
-    named, folders = set(), []
-    for line in tree.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()
-        folders = [*folders[: len(indent) // 2], name]
-        if name.endswith(".py"):
-            named.add("".join(folders))
-    sources = {
-        path.relative_to(ROOT).as_posix()
-        for kind in ("src/rulekeep", "benchmarks", "examples", "sweeps")
-        for path in (ROOT / kind).rglob("*.py")
-        if path.name not in ("__init__.py", "__main__.py")
-    }
-    assert named == sources
+def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
+    tree = script("tree", folder="tools")
+    assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
 
 
 def commands() -> list[str]:

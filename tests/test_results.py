@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import asked, typed
+from report_records import asked
 from report_records import record as made_up
 from scripts import script
 from variants import is_group_of, is_of_task, is_variant
@@ -28,7 +28,7 @@ from rulekeep.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.store import Record, read_runs, write_record
+from rulekeep.store import Record, packed_values, read_runs, write_record
 from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent
@@ -110,18 +110,9 @@ def span(values: Iterable[float]) -> str:
 
 
 def records(folder: str) -> dict[ArticleCell, Record]:
-    lines = (ROOT / "results" / folder / "records.jsonl").read_text().splitlines()
-    rows = typed(_with_a_schema(json.loads(line)) for line in lines)
-    assert len(rows) == len(lines)
-    return {cell_of(row): row for row in rows}
-
-
-def _with_a_schema(row: dict[str, Any]) -> dict[str, Any]:
-    """Records of version 0.1 have a cell for a spec, and figures that stand under `metrics`."""
-    if "cell" not in row:
-        return row
-    tested = {"split": "test", "context": row["cell"]["context"], **row["metrics"]}
-    return {"status": "done", **row, "spec": row["cell"], "evaluations": [tested]}
+    kept = read_runs(ROOT / "results" / folder)
+    assert kept.notes == []
+    return {cell_of(row): row for row in kept.records}
 
 
 def figure(row: Record, name: str) -> float:
@@ -181,8 +172,9 @@ def test_the_articles_page_states_the_figures_over_seeds(context: int) -> None:
         assert summarise_scores(list(values.values())).text() in line
     difference = paired_difference(by_model["attention"], by_model["compressed"])
     assert difference.summary.text() in line
-    found = ROOT / "results" / "certificates" / "article-58837892.json"
-    reader = {row["context"]: row for row in json.loads(found.read_text())["contexts"]}[context]
+    found = packed_values(ROOT / "results" / "certificates", [])
+    (exact,) = [one for one in found if one["task"] == "article"]
+    reader = {row["context"]: row for row in exact["contexts"]}[context]
     assert line.endswith(f"| {reader['rule_accuracy']:.3f} |")
 
 
@@ -733,7 +725,7 @@ def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch)
     (one,) = table.CONVOLVED
     row_of, lost = script("catalogue_table").row_of, []
     for placement in ("early", "marked"):
-        row = row_of(one, table.of_one_source(table.ROOT), "apply", placement)
+        row = row_of(one, read_runs(table.ROOT).records, "apply", placement)
         lost.append(sum(kept < LEARNED_RETENTION for kept in row.seeds[256].values()))
     assert lost == [3, 2]
     assert "three seeds of five retain less than 0.9 of early rules at 256 tokens and two" in (
@@ -742,7 +734,7 @@ def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch)
     at_dev = {}
     for task, placement in product(table.TASKS, ("early", "marked")):
         ours = row_of(BEYOND[-1], read_runs(table.OURS).records, task, placement)
-        theirs = row_of(one, table.of_one_source(table.ROOT), task, placement)
+        theirs = row_of(one, read_runs(table.ROOT).records, task, placement)
         more = paired_difference(ours.seeds[4096], theirs.seeds[4096]).summary
         at_dev[f"{task}, {placement}"] = more
     shown = {name: more.text() for name, more in at_dev.items() if more.low > 0}
@@ -1538,12 +1530,11 @@ def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixt
 def test_the_committed_records_are_all_read(folder: str) -> None:
     root = ROOT / "results" / folder
     kept = read_runs(root)
-    # One that another test has read first is set aside by now: its folder stands, and a note.
     assert kept.notes == []
-    folders = {path.parent.name for path in root.glob("*/record.json")}
     ids = [one.id for one in kept.records]
-    assert folders <= set(ids)
     assert len(ids) == len(set(ids)) > 0
+    # A former id finds its run.
+    assert len({one.former_id for one in kept.records}) == len(ids)
 
 
 def test_evidence_states_what_is_left_of_a_cache_that_is_cut_down() -> None:

@@ -3,9 +3,9 @@
     python tools/migration.py OLD_RESULTS        # the folder `results` as the first edition left it
 
 An id of the first edition hashed source text. Here each source digest is mapped to the versions of
-now, by results/migration/reruns.jsonl (`tools/migration_reruns.py`): its cheapest run was trained
-again and came out alike. Where it did not, the versions are 0. A record keeps all it says, its
-former id and its source digest; only its id, kind and versions are new.
+now, since its cheapest run was trained again and came out alike (results/migration/README.md).
+Where it did not, the versions are 0. A record keeps all it says, its former id and its source
+digest; only its id, kind and versions are new.
 """
 
 import json
@@ -27,26 +27,56 @@ RESULTS = Path(__file__).parent.parent / "results"
 TABLE = RESULTS / "migration"
 # Folders whose files are named after the runs that they are about.
 ABOUT_RUNS = ("evictions", "quantised")
+HEAD = """# From source digests to declared versions
+
+Made by `python tools/migration.py`, out of `reruns.jsonl` (`tools/migration_reruns.py`) and
+`controls.jsonl` (`tools/migration_controls.py`) beside it.
+
+{runs} of {records} runs were trained again, the cheapest of each source digest: {said}. {controls}
+of them were begun with the code of their own commit too, beside the last code of the first edition:
+{same} gave the same bits. Records now: {versions}.
+
+- *Against the record, same bits*: every look at dev and every test is equal to the last bit.
+- *Within 1e-4*: another processor made the record, and rounds otherwise. The run ended at the first
+  look where the two part; there the losses differ by less than 1e-4.
+- *Not*: they differ by more at that look. Training makes much of little, and looks are 25 to 900
+  steps apart. What counts there is the last column.
+- *Against its commit*: the code that made the record and the last of the first edition, on one
+  processor, up to the step that is named. That code and the code of now are held together by
+  `tests/goldens`.
+
+A digest is of version 1 where the record or its commit shows the same. The article's cells have a
+digest each; one row stands for a model of a folder.
+"""
 
 
 def verdicts() -> dict[str, dict[str, Any]]:
     """What came of training the cheapest run of each source digest again."""
-    lines = (TABLE / "reruns.jsonl").read_text().splitlines()
-    return {row["digest"]: row for row in map(json.loads, lines)}
+    found = {}
+    for row in rows_of("reruns"):
+        for digest in row.get("digests", [row["digest"]]):
+            found[digest] = row
+    return found
 
 
-def versions_of(spec: RunSpec | ArticleCell, verdict: str) -> tuple[str, dict[str, int | str]]:
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """The rows of a file beside the table."""
+    path = TABLE / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def versions_of(spec: RunSpec | ArticleCell, same: bool) -> tuple[str, dict[str, int | str]]:
     """The id and the versions of a run now; a run that came out otherwise has version 0."""
     resolved = resolve_any(spec)
-    if verdict != "not":
+    if same:
         return resolved.id, dict(resolved.versions)
     zero = resolved._replace(versions=dict.fromkeys(resolved.versions, 0))
     return zero.id, dict(zero.versions)
 
 
-def moved(values: dict[str, Any], spec: RunSpec | ArticleCell, verdict: str) -> dict[str, Any]:
+def moved(values: dict[str, Any], spec: RunSpec | ArticleCell, same: bool) -> dict[str, Any]:
     """A record under its new id."""
-    identity, versions = versions_of(spec, verdict)
+    identity, versions = versions_of(spec, same)
     head = {"id": identity, "former_id": values["id"], "kind": spec.kind, "versions": versions}
     return {**head, **{key: value for key, value in values.items() if key != "id"}}
 
@@ -55,10 +85,10 @@ def run_records(folder: Path, known: dict[str, dict[str, Any]]) -> Iterator[dict
     """The records of a folder of runs, and what explains them."""
     for path in sorted(folder.glob("*/record.json")):
         values = read_record(path)
-        made = moved(values, RunSpec.parse_json(values["spec"]), known[values["source"]]["verdict"])
+        made = moved(values, RunSpec.parse_json(values["spec"]), is_same(known[values["source"]]))
         yield made
         if (about := path.with_name("explain.json")).exists():
-            yield {**read_record(about), "run": made["id"], "former_run": values["id"]}
+            yield {**read_record(about), "run": made["id"]}
 
 
 def article_records(folder: Path, known: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -81,7 +111,7 @@ def article_records(folder: Path, known: dict[str, dict[str, Any]]) -> Iterator[
         values = {**values, "spec": cell.as_recorded}
         if predictions:
             values["predictions"] = predictions
-        yield moved(values, cell, known[values["source"]]["verdict"])
+        yield moved(values, cell, is_same(known[values["source"]]))
 
 
 def in_common_form(values: dict[str, Any]) -> dict[str, Any]:
@@ -125,40 +155,41 @@ def certificates(folder: Path) -> Iterator[dict[str, Any]]:
         yield read_record(path)
 
 
-def table(known: dict[str, dict[str, Any]], counts: Counter[str]) -> str:
+def is_same(row: dict[str, Any]) -> bool:
+    """Whether the code of now gives what a digest's code gave."""
+    control = {one["digest"]: one["same_bits"] for one in rows_of("controls")}
+    return row["verdict"] != "not" or control.get(row["digest"], False)
+
+
+def table(counts: Counter[str]) -> str:
     """The mapping, a line a digest."""
-    rows = [row for row in known.values() if row["task"] != "article"]
-    cells = [row for row in known.values() if row["task"] == "article"]
+    control = {one["digest"]: one for one in rows_of("controls")}
+    rows = [row for row in rows_of("reruns") if row["task"] != "article"]
+    cells = [row for row in rows_of("reruns") if row["task"] == "article"]
     orphans = [row for row in rows if row["digest"] != row["digest_now"]]
-    total = sum(row["records"] for row in rows)
     outcomes = Counter(row["verdict"] for row in rows)
     said = ", ".join(f"{number} {verdict}" for verdict, number in outcomes.most_common())
+    same = sum(one["same_bits"] for one in control.values())
+    of_version = ", ".join(f"{number} of version {one}" for one, number in sorted(counts.items()))
     lines = [
-        "# From source digests to declared versions",
-        "",
-        "Made by `python tools/migration.py`, from `reruns.jsonl` beside it "
-        "(`python tools/migration_reruns.py`).",
-        "",
-        f"{len(rows)} of {total:,} runs were trained again, one for each source digest: {said}. "
-        f"Records by version now: "
-        + ", ".join(f"{number} of version {one}" for one, number in sorted(counts.items()))
-        + ".",
-        "",
-        "*Same bits*: every look at dev and every test is equal to the last bit. *Within 1e-4*: the "
-        "record was made on another processor, which rounds otherwise; the run was stopped at the "
-        "first look where the two part, and there the losses differ by less than 1e-4. Training "
-        "makes much of little, so what comes after that look says nothing of the code.",
-        "",
+        HEAD.format(
+            runs=len(rows), records=f"{sum(row['records'] for row in rows):,}", said=said,
+            controls=len(control), same=same, versions=of_version,
+        ),
         "| source digest | records | run again | task | mixer | processor then | same until step "
-        "| parted at | gap there | verdict |",
-        "|---|--:|---|---|---|---|--:|--:|--:|---|",
-    ]
+        "| parted at | gap there | against the record | against its commit |",
+        "|---|--:|---|---|---|---|--:|--:|--:|---|---|",
+    ]  # fmt: skip
     for row in (*[one for one in rows if one not in orphans], *orphans, *cells):
-        note = " (orphaned: its code is gone)" if row in orphans else ""
+        note = " (orphans: no code has it)" if row in orphans else ""
+        looked = control.get(row["digest"])
+        beside = "–"
+        if looked:
+            beside = f"{'same' if looked['same_bits'] else 'OTHER'} bits to {looked['looks'][-1]}"
         lines.append(
             f"| {row['digest'][:12]}{note} | {row['records']} | {row['run']} | {row['task']} | "
             f"{row['mixer']} | {row['processor'].replace('(R)', '')} | {row['same_until']} | "
-            f"{row['parted_at'] or '–'} | {row['gap_there']:.1e} | {row['verdict']} |"
+            f"{row['parted_at'] or '–'} | {row['gap_there']:.1e} | {row['verdict']} | {beside} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -194,7 +225,7 @@ def main() -> None:
             elif path.suffix == ".json" and name in (*ABOUT_RUNS, "certificates"):
                 path.unlink()
         write_bytes(target / PACKED, packed(records))
-    write_text(TABLE / "README.md", table(known, counts))
+    write_text(TABLE / "README.md", table(counts))
 
 
 if __name__ == "__main__":

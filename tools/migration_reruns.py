@@ -1,10 +1,13 @@
 """Trains the cheapest run of each source digest again, and says how far it gives its record.
 
-python benchmarks/migration_reruns.py --out reruns.jsonl [--part 0 --of 2]
+    git checkout ae423a6                         # the last commit of the first edition
+    python migration_reruns.py --out reruns.jsonl [--part 0 --of 2]
+    python migration_reruns.py --articles --out reruns.jsonl
 
 A record that this kind of processor made is trained to its end. Another processor rounds
 otherwise, and training makes much of little: such a run ends at the first look where the two part,
-and how far apart they are there is what is compared.
+and how far apart the losses are there is what is compared. Of the published experiment it is the
+cheapest cell of each folder and model. It needs the code of the first edition, whose runs it makes.
 """
 
 import argparse
@@ -12,17 +15,20 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rulekeep import costs
 from rulekeep import run as running
-from rulekeep.resolving import resolve
-from rulekeep.specs import RunSpec
+from rulekeep.article.cell import run_cell
+from rulekeep.resolving import described, resolve
+from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.store import RunFolder, read_record
 
 RESULTS = Path("results")
-TIMES = ("train_seconds",)
+TIMES = ("train_seconds", "elapsed_seconds")
 
 
 class PartedError(Exception):
@@ -30,7 +36,7 @@ class PartedError(Exception):
 
 
 def cheapest() -> dict[str, tuple[Path, dict[str, Any], int]]:
-    """By digest: of the runs of this processor the cheapest, else of all; and how many there are."""
+    """By digest: of this processor's runs the cheapest, else of all; and how many there are."""
     here = costs.environment()["cpu"]
     found: dict[str, list[tuple[bool, float, Path, dict[str, Any]]]] = {}
     for path in sorted(RESULTS.glob("*/*/record.json")):
@@ -65,11 +71,8 @@ def again(path: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
             compared = step
 
     made = None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            made = running.run(spec, RunFolder(Path(folder)), lambda step: None, log)
-        except PartedError:
-            pass
+    with tempfile.TemporaryDirectory() as folder, suppress(PartedError):
+        made = running.run(spec, RunFolder(Path(folder)), lambda _: None, log)
     tests = None
     if made is not None:
         tests = max(
@@ -89,11 +92,7 @@ def again(path: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
         "folder": path.parent.parent.name,
         "task": spec.task,
         "mixer": spec.mixer,
-        "processor": record["environment"]["cpu"],
-        "processor_now": costs.environment()["cpu"],
-        "torch": record["environment"]["torch"],
-        "torch_now": costs.environment()["torch"],
-        "commit_now": costs.environment()["commit"],
+        **machines(record),
         "steps": record["history"][-1]["step"],
         "same_until": compared,
         "parted_at": parted,
@@ -101,6 +100,61 @@ def again(path: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
         "gap_of_evaluations": tests,
         "verdict": verdict,
         "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def articles() -> Iterator[dict[str, Any]]:
+    """The same of the published experiment, whose cells have a digest each."""
+    groups: dict[tuple[str, str], list[tuple[int, int, ArticleCell, dict[str, Any]]]] = {}
+    for path in sorted(RESULTS.glob("article*/records.jsonl")):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            # Records of version 0.1 have another form.
+            said = record.get("spec") or record["cell"]
+            known = {key: one for key, one in said.items() if key in ArticleCell.model_fields}
+            cell = ArticleCell.parse_json(known)
+            row = (cell.context, cell.seed, cell, record)
+            groups.setdefault((path.parent.name, cell.model), []).append(row)
+    for (folder, model), rows in groups.items():
+        _, _, cell, record = min(rows, key=lambda row: row[:2])
+        begun = time.monotonic()
+        made = run_cell(cell, RunFolder(Path()), lambda _: None, lambda *_: None)
+        compared, parted, gap = 0, None, 0.0
+        for old, new in zip(record["history"], made["history"], strict=True):
+            if relative(old, new):
+                parted = old["step"]
+                gap = max(relative(old[name], new[name]) for name in ("train_loss", "val_loss"))
+                break
+            compared = old["step"]
+        yield {
+            "digest": record["source"],
+            "digests": sorted({row[3]["source"] for row in rows}),
+            "digest_now": described(cell)[1],
+            "records": len(rows),
+            "run": record.get("id") or cell.label,
+            "folder": folder,
+            "task": "article",
+            "mixer": model,
+            **machines(record),
+            "steps": cell.steps,
+            "same_until": compared,
+            "parted_at": parted,
+            "gap_there": gap,
+            "gap_of_evaluations": None,
+            "verdict": "same bits" if parted is None else "within 1e-4" if gap <= 1e-4 else "not",
+            "seconds": round(time.monotonic() - begun, 1),
+        }
+
+
+def machines(record: dict[str, Any]) -> dict[str, Any]:
+    """What the record was made on, and what it is compared on."""
+    then, now = record["environment"], costs.environment()
+    return {
+        "processor": then["cpu"],
+        "processor_now": now["cpu"],
+        "torch": then["torch"],
+        "torch_now": now["torch"],
+        "commit_now": now["commit"],
     }
 
 
@@ -126,7 +180,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--of", type=int, default=1)
+    parser.add_argument("--articles", action="store_true")
     asked = parser.parse_args()
+    if asked.articles:
+        with asked.out.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in articles())
+        return
     done = set()
     if asked.out.exists():
         done = {json.loads(line)["digest"] for line in asked.out.read_text().splitlines()}

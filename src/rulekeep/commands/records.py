@@ -120,7 +120,7 @@ def report(
     records = [record for one in kept for record in one.records]
     proofs, notes, losses = list[Values](), list[str](), list["Explanation"]()
     for one, own in zip(roots, kept, strict=True):
-        certified, said = _certificates(one)
+        certified, said = _certified(one)
         proofs += certified
         notes += said
         losses += explanations(one, notes)
@@ -138,7 +138,7 @@ def report(
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
     if certificates is not None:
-        others, said = _certificates(_existing(certificates, "--certificates"))
+        others, said = _certified(_existing(certificates, "--certificates"))
         if not others:
             raise UsageError(
                 f"--certificates {certificates}: has none; name the --out of rulekeep certify"
@@ -285,7 +285,7 @@ def _no_runs(root: Path) -> UsageError:
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
-def _certificates(folder: Path) -> tuple[list[Values], list[str]]:
+def certificates(folder: Path) -> tuple[list[Values], list[str]]:
     """The certificates of a folder, and a line for each file that is not whole."""
     found, notes = [], []
     for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED}):
@@ -319,6 +319,9 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | No
         if not isinstance(error, FileNotFoundError):
             notes.append(f"speed: {_why(path, error)}: left out")
     return None
+
+
+_certified = certificates
 
 
 def explanations(root: Path, notes: list[str]) -> list["Explanation"]:
