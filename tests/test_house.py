@@ -5,15 +5,19 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from cyclopts import App
 from scripts import script
 
-from rulekeep import __version__
+from rulekeep import __version__, mixers, tasks
 from rulekeep.cli import app
+from rulekeep.mixers import MIXERS
+from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -77,6 +81,20 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     tree = script("tree", folder="tools")
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
+
+
+@pytest.mark.parametrize(("package", "catalogue"), [(mixers, MIXERS), (tasks, TASKS)])
+def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
+    package: ModuleType, catalogue: Mapping[str, type]
+) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = (
+        one for one in contracts["contracts"] if one.get("modules") == [f"{package.__name__}.*"]
+    )
+    shared = {line.rpartition(".")[2] for line in contract["ignore_imports"]}
+    files = {path.stem for path in Path(package.__file__).parent.glob("[!_]*.py")}
+    unlisted = files - {*catalogue, *shared, *package._OTHERS.values()}
+    assert not unlisted, f"add {sorted(unlisted)} to the catalogue in {package.__file__}"
 
 
 def commands() -> list[str]:
