@@ -486,7 +486,7 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
         for one in record["contexts"]:
             kind = (record["options"].get(key) for key in ("layout", "rules", "placement"))
             held.add((record["task"], *kind, one["context"]))
-    assert {task for task, *_ in held} == set(TASKS), "run `rulekeep certify --task NAME`"
+    assert {task for task, *_ in held} == set(TASKS), "rulekeep certify NAME --out results/certificates"
     assert all(table in page for table in script("certificates_table").pages())
     for task, layout, shortest in (
         ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
