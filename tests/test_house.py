@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import KIND_OF, KINDS
 from cyclopts import App
 from scripts import script
 
@@ -95,6 +96,16 @@ def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
     files = {path.stem for path in Path(package.__file__).parent.glob("[!_]*.py")}
     unlisted = files - {*catalogue, *shared, *package._OTHERS.values()}
     assert not unlisted, f"add {sorted(unlisted)} to the catalogue in {package.__file__}"
+
+
+@pytest.mark.core
+def test_every_test_has_one_kind(request: pytest.FixtureRequest) -> None:
+    files = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+    assert sum(len(names.split()) for names in KINDS.values()) == len(KIND_OF)
+    assert files == KIND_OF.keys(), "name each file once in KINDS of tests/conftest.py"
+    for test in request.session.items:
+        kinds = [mark.name for mark in test.iter_markers() if mark.name in KINDS]
+        assert len(kinds) == 1, f"{test.nodeid}: {kinds}; give it one of {', '.join(KINDS)}"
 
 
 def commands() -> list[str]:
