@@ -30,8 +30,8 @@ KINDS = {
         catalogue_figures catalogue_table drawn_docs house literature mixers_table results
     """,
     "cli": """
-        article_report article_store bad_inputs check_command cli explain listing speed start
-        task_commands terminal unreadable
+        article_report article_store bad_inputs check_command cli explain listing packing speed
+        start task_commands terminal unreadable
     """,
     "process": """
         article_reproduction cluster costs executors faults live lost_runs runs sweep trackers trial

@@ -176,7 +176,8 @@ def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
 
 
 HARD = [
-    (core, case)
+    # Long ones.
+    pytest.param(core, case, marks=[pytest.mark.slow] if case.startswith("near") else [])
     for core in cores()
     for case in ("repeated keys", "near zero", "near one", "mixed", "large")
     # Sums without decay or gate have nothing near 0 or 1.

@@ -25,6 +25,8 @@ from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS, RULES
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Sample, Split], Sample]
 
 

@@ -41,11 +41,13 @@ def test_a_mixer_gives_the_outputs_states_and_gradients_of_its_version(name: str
     holds("mixers", name)
 
 
+@pytest.mark.slow
 @named("training")
 def test_a_run_begins_with_the_losses_of_its_versions(name: str) -> None:
     holds("training", name)
 
 
+@pytest.mark.slow
 @named("article")
 def test_the_article_begins_with_the_losses_of_its_versions(name: str) -> None:
     holds("article", name)

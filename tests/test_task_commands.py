@@ -381,7 +381,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     with tiny.started(*arguments, cwd=tmp_path) as driver:
         tiny.until(lambda: any(path.stat().st_size for path in tmp_path.iterdir()), driver)
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=60)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert errors == "rulekeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -486,7 +486,9 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
         for one in record["contexts"]:
             kind = (record["options"].get(key) for key in ("layout", "rules", "placement"))
             held.add((record["task"], *kind, one["context"]))
-    assert {task for task, *_ in held} == set(TASKS), "rulekeep certify NAME --out results/certificates"
+    assert {task for task, *_ in held} == set(TASKS), (
+        "rulekeep certify NAME --out results/certificates"
+    )
     assert all(table in page for table in script("certificates_table").pages())
     for task, layout, shortest in (
         ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)

@@ -188,6 +188,7 @@ def combinations(task: SampledTask, sample: Sample) -> set[tuple[str, ...]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ALL_BUT_RECALL)
 @pytest.mark.parametrize("placement", ["early", "marked"])
 @pytest.mark.parametrize(("rules", "rule_words"), [(1, 12), (2, 7), (3, 60)])

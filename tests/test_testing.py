@@ -16,6 +16,7 @@ def failed(cls: type[SampledTask], **options: Any) -> set[str]:
     return {row.property for row in check_task(cls, **options) if row.passed is False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", SAMPLED)
 @pytest.mark.parametrize("placement", ["early", "marked"])
 def test_the_tasks_of_the_catalogue_hold(task: type[SampledTask], placement: str) -> None:
