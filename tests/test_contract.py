@@ -42,15 +42,6 @@ VARIANTS: dict[str, tuple[str, dict]] = {
 # The largest difference at inputs of a thousand, as a share of the largest value.
 OF_A_THOUSAND = 1e-2
 EVERY = {**{name: (name, {}) for name in MIXERS}, **VARIANTS}
-# A token, two, one more than short chunks, one more than long ones.
-FEW = (1, 2, 17, 65)
-# Plain mixers, and the variants that see a planted bug (benchmarks/mutations.py).
-QUICK = [
-    case
-    if case in MIXERS or case in ("attention rotary", "window", "delta convolved")
-    else pytest.param(case, marks=pytest.mark.slow)
-    for case in EVERY
-]
 
 
 def test_the_lengths_stand_around_the_edges_of_chunks() -> None:
@@ -58,22 +49,14 @@ def test_the_lengths_stand_around_the_edges_of_chunks() -> None:
     assert BATCHES == (1, 3)
 
 
-@pytest.mark.parametrize("case", QUICK)
-def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds(case, FEW, monkeypatch)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MIXERS)
-def test_every_property_holds_at_every_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    holds(name, LENGTHS, monkeypatch)
-
-
-def holds(case: str, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("case", EVERY)
+def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pieces so small that the longer sequences have several.
     monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
     name, options = EVERY[case]
     kind = MIXERS[name]
+    lengths = LENGTHS if case in MIXERS else (1, 2, 17, 65)
     rows = check_mixer(kind, options, width=16, lengths=lengths)
     assert not [row for row in rows if row.passed is False]
     assert [row.property for row in rows] == list(PROPERTIES)
