@@ -26,6 +26,7 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTI
 DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "command",
     [
@@ -84,6 +85,7 @@ def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("package", "catalogue"), [(mixers, MIXERS), (tasks, TASKS)])
 def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
     package: ModuleType, catalogue: Mapping[str, type]
@@ -156,6 +158,7 @@ def test_torch_is_asked_for_by_a_range_and_no_index() -> None:
     assert "index-url" not in (ROOT / "Makefile").read_text()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "message"),
     [
