@@ -292,6 +292,7 @@ def test_a_leak_at_the_length_of_an_answer_is_found_before_the_run(tmp_path: Pat
         screen(resolve_any(run_of(tmp_path, "SeesFromTheFifth")))
 
 
+@pytest.mark.process
 def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
     tmp_path: Path,
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path:
         run_cell(spec, RunFolder(tmp_path), lambda _: None, lambda *_: None)
 
 
+@pytest.mark.process
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
     record = record_of(run_of(tmp_path, "Drops"), tmp_path)
     assert record.status == "done", record.reason

@@ -164,7 +164,7 @@ def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
         tiny.until((tmp_path / "run" / "runs").exists, driver)
         time.sleep(after)
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=30)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert len(errors.splitlines()) == 1
     assert "interrupted" in errors
@@ -203,7 +203,7 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
         # Not before its line is out: a record is on disk a moment sooner.
         assert driver.stderr.readline().startswith("[1/2] ")
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=30)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert "interrupted: 1 of 2 cells are finished and stand in run" in errors
     assert "Traceback" not in errors

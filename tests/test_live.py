@@ -124,7 +124,7 @@ def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
         # Not before its line is out: a record is on disk a moment sooner.
         failed = process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
-        output, said = process.communicate(timeout=60)
+        output, said = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert (process.returncode, output) == (130, "")
     assert failed.startswith("[1/2] ")
     assert said == (

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 from pyarrow import parquet
-from reading import make
+from reading import SAMPLED, make
 from scripts import script
 
 from rulekeep.certificate import certify, draw
@@ -29,7 +29,7 @@ from rulekeep.export import PIECE_TOKENS, columns, export
 from rulekeep.presets import RULE_COUNTS
 from rulekeep.registry import load_task
 from rulekeep.store import read_record
-from rulekeep.tasks import Apply, Article, Override, Recall, Recite
+from rulekeep.tasks import TASKS, Apply, Article, Recite
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = ROOT / "examples" / "outside_task.py"
@@ -286,7 +286,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("task", [Recite, Apply, Override, Recall])
+@pytest.mark.parametrize("task", SAMPLED)
 def test_jsonl_says_what_the_sample_says(run, task) -> None:
     code, output, errors = run(
         "data", task.name, "--context", "100", "--n", "30", "--rules", "3", "--seed", "5"
@@ -381,7 +381,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     with tiny.started(*arguments, cwd=tmp_path) as driver:
         tiny.until(lambda: any(path.stat().st_size for path in tmp_path.iterdir()), driver)
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=60)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert errors == "rulekeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -437,13 +437,21 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
+FIRST = {"article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64}
+
+
+def test_every_task_has_a_first_context() -> None:
+    assert FIRST.keys() == set(TASKS), "add the shortest context that presets test to FIRST"
+
+
 @pytest.mark.parametrize(
     ("task", "options", "first"),
     [
-        ("recite", {}, 64), ("apply", {}, 96), ("override", {}, 96), ("recall", {}, 64),
-        ("article", {}, 64), (BACKWARDS, {}, 64), ("apply", {"outputs": "40"}, 256),
+        *((task, {}, first) for task, first in FIRST.items()),
+        (BACKWARDS, {}, 64),
+        ("apply", {"outputs": "40"}, 256),
     ],
-)  # fmt: skip
+)
 def test_certificates_start_where_the_presets_test_a_task(
     task: str, options: dict[str, str], first: int
 ) -> None:
@@ -478,6 +486,9 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
         for one in record["contexts"]:
             kind = (record["options"].get(key) for key in ("layout", "rules", "placement"))
             held.add((record["task"], *kind, one["context"]))
+    assert {task for task, *_ in held} == set(TASKS), (
+        "rulekeep certify NAME --out results/certificates"
+    )
     assert all(table in page for table in script("certificates_table").pages())
     for task, layout, shortest in (
         ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
