@@ -30,7 +30,7 @@ from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.model import LanguageModel
 from rulekeep.predicting import check
-from rulekeep.resolving import resolve_any
+from rulekeep.resolving import resolve_any, resolve_cell
 from rulekeep.screening import screen
 from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.store import RunFolder
@@ -308,9 +308,10 @@ def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path:
     spec = ArticleCell(
         context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1
     )
-    screen(spec)
+    resolved = resolve_cell(spec)
+    screen(resolved)
     with pytest.raises(MixerError, match="Causality check failed at 64 tokens: 64 of 64"):
-        run_cell(spec, RunFolder(tmp_path), lambda _: None, lambda *_: None)
+        run_cell(resolved, RunFolder(tmp_path), lambda _: None, lambda *_: None)
 
 
 @pytest.mark.process

@@ -12,8 +12,8 @@ import pytest
 import tiny
 from report_records import typed
 
+from rulekeep.commands.console import scores_table
 from rulekeep.commands.live import _outcome, shown
-from rulekeep.commands.runs import _scores
 from rulekeep.records import Record
 from rulekeep.sweep import Job, JobFinished
 
@@ -153,4 +153,4 @@ def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
     (record,) = typed([{**placed, "status": "done", "evaluations": [row], "costs": costs}])
     job = Job("runs", "an id", "a run", 4)
     assert _outcome(JobFinished(job, record)) == "retention – at 96, trained 1.0 s"
-    assert _scores([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]
+    assert scores_table([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]
