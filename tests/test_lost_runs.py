@@ -52,8 +52,8 @@ def test_a_run_that_kills_its_fork_server_is_recorded_after_three_starts(tmp_pat
     events = list(sweep.execute(planned, LocalExecutor(1), time_limit=100))
     records = {event.job.id: event.record for event in events if hasattr(event, "record")}
     killed, done = (records[job.id] for job in planned.jobs)
-    assert [killed["status"], killed["attempt"], done["status"]] == ["killed", 3, "done"]
-    assert killed["reason"].startswith("it took its fork server along each of the 3 times")
+    assert [killed.status, killed.attempt, done.status] == ["killed", 3, "done"]
+    assert killed.reason.startswith("it took its fork server along each of the 3 times")
     assert not [event for event in events if isinstance(event, sweep.JobAwaited)]
 
 

@@ -17,7 +17,7 @@ from rulekeep.report import write_report
 from rulekeep.report.certified import certificates
 from rulekeep.report.drawn import drawn
 from rulekeep.sources import code_of_file
-from rulekeep.store import read_record, write_record
+from rulekeep.store import write_record
 from rulekeep.tasks import TASKS, Recite
 
 APP = cli.app
@@ -104,7 +104,7 @@ def test_of_several_one_that_fails_is_shown_then_the_one_of_more_examples() -> N
 
 
 def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
-    proofs = [read_record(path) for path in RESULTS.glob("*.json")]
+    proofs = packed_values(RESULTS, [])
     records = [
         record(task=task, task_options={"placement": placement}, retention={256: 0.5, 4096: 0.2})
         for task in ("recite", "apply", "override", "recall")

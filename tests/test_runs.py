@@ -173,8 +173,8 @@ def test_a_run_that_ends_before_its_toll_begins_says_so_once(tmp_path: Path) -> 
     planned = sweep.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
     assert planned.notes == [said]
     for spec, notes in ((late, [said]), (due, [])):
-        made = resolve(spec)
-        record = running.run(made, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+        made, folder = resolve(spec), RunFolder(tmp_path / "run", keeps_weights=False)
+        record = running.run(made, folder, lambda _: None, lambda *_: None)
         assert record["notes"] == notes
 
 

@@ -225,7 +225,7 @@ def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
     assert {name: path.stat().st_mtime_ns for name, path in stood.items()} == written
     assert {attempts(root)[name] for name in stood} == {1}
     made = tiny.timeless_records(root)
-    assert made.pop(sweep.identity(long)).status == "done"
+    assert made.pop(sweep.identity(long))["status"] == "done"
     assert made == uninterrupted
 
 
