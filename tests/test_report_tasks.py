@@ -17,7 +17,7 @@ from rulekeep.report import write_report
 from rulekeep.report.certified import certificates
 from rulekeep.report.drawn import drawn
 from rulekeep.sources import code_of_file
-from rulekeep.store import write_record
+from rulekeep.store import packed_values, write_record
 from rulekeep.tasks import TASKS, Recite
 
 APP = cli.app
