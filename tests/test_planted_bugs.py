@@ -43,4 +43,6 @@ def test_a_planted_bug_is_one_edit_and_its_tests_are_there(bug: Any) -> None:
 
 
 def test_no_two_planted_bugs_have_one_name() -> None:
-    assert [name for name, count in Counter(bug.name for bug in MUTATIONS).items() if count > 1] == []
+    assert [
+        name for name, count in Counter(bug.name for bug in MUTATIONS).items() if count > 1
+    ] == []
