@@ -963,6 +963,41 @@ MUTATIONS = [
         "    return line\n",
         held("terminal", "lines_tables_examples_and_verdicts_are_plain"),
     ),
+    Mutation(
+        "write gate: one that is shut writes a thousandth",
+        "mixers/sparse_delta.py",
+        "        gate = soft.clamp(0, 1)\n",
+        "        gate = soft.clamp(1e-3, 1)\n",
+        held("sparse_delta", "a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit"),
+    ),
+    Mutation(
+        "write gate: one that is shut learns nothing",
+        "mixers/sparse_delta.py",
+        "            gate = gate.detach() + (soft - soft.detach())\n",
+        "            gate = gate + 0 * soft\n",
+        held("sparse_delta", "a_shut_gate_still_learns_unless_the_clip_stops_it"),
+    ),
+    Mutation(
+        "write gate: what the last tokens add to it is lost between pieces",
+        "mixers/sparse_delta.py",
+        "            sums = sums + functional.pad(pending, (0, 0, 0, time))\n",
+        "            sums = sums + 0 * functional.pad(pending, (0, 0, 0, time))\n",
+        held("sparse_delta", "a_cue_opens_the_gate_of_a_token_after_it_across_pieces_too"),
+    ),
+    Mutation(
+        "store: a record that cannot be read stops its whole folder",
+        "store.py",
+        "        except OSError as error:\n            kept.notes.append",
+        "        except ZeroDivisionError as error:\n            kept.notes.append",
+        held("unreadable", "a_report_leaves_it_out_and_says_so"),
+    ),
+    Mutation(
+        "report: a program takes a full-width equals sign for a formula",
+        "report/text.py",
+        'unicodedata.normalize("NFKC", text.lstrip()[:1])',
+        "text.lstrip()[:1]",
+        held("report", "no_text_of_a_csv_opens_as_a_formula_in_any_width"),
+    ),
 ]
 
 

@@ -113,8 +113,8 @@ def test_the_order_of_a_hybrid_changes_its_id() -> None:
 
 
 def test_a_hybrids_layers_are_in_the_order_of_its_name() -> None:
-    made = [make() for make in resolve(RunSpec(mixer="delta+gru", layers=3)).mixers]
-    assert [type(mixer) for mixer in made] == [Delta, GRU, Delta]
+    made = [make() for make in resolve(RunSpec(mixer="delta+gru", layers=4)).mixers]
+    assert [type(mixer) for mixer in made] == [Delta, GRU, Delta, GRU]
 
 
 def test_every_mixer_of_a_hybrid_has_its_version_in_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
