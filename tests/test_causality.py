@@ -370,7 +370,8 @@ class Writes(GeneratingPredictor):
 
     def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
         for table in (prompts, given, is_given):
-            table.flags.writeable = self.force
+            if self.force:
+                table.flags.writeable = True
             table[...] = 0
         return np.zeros_like(given)
 
