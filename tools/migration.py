@@ -65,19 +65,13 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def versions_of(spec: RunSpec | ArticleCell, same: bool) -> tuple[str, dict[str, int | str]]:
-    """The id and the versions of a run now; a run that came out otherwise has version 0."""
-    resolved = resolve_any(spec)
-    if same:
-        return resolved.id, dict(resolved.versions)
-    zero = resolved._replace(versions=dict.fromkeys(resolved.versions, 0))
-    return zero.id, dict(zero.versions)
-
-
 def moved(values: dict[str, Any], spec: RunSpec | ArticleCell, same: bool) -> dict[str, Any]:
     """A record under its new id."""
-    identity, versions = versions_of(spec, same)
-    head = {"id": identity, "former_id": values["id"], "kind": spec.kind, "versions": versions}
+    made = resolve_any(spec)
+    if not same:
+        made = made._replace(versions=dict.fromkeys(made.versions, 0))
+    head = {"id": made.id, "former_id": values["id"], "kind": spec.kind, "asked": made.asked}
+    head["versions"] = dict(made.versions)
     return {**head, **{key: value for key, value in values.items() if key != "id"}}
 
 

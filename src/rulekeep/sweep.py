@@ -365,6 +365,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     follow.finish(made["status"], made["costs"])
     notes = [*made.pop("notes", []), *_set_aside(folder)]
     head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
+    head["asked"] = resolved.asked
     _write_result(folder, {**head, **made, "notes": notes, "attempt": attempt})
     for left in (folder.checkpoint, folder.log, folder.environment):
         left.unlink(missing_ok=True)

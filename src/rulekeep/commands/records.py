@@ -7,7 +7,8 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rulekeep.speed.record import SpeedRecord
 
 _EXPLAINED, _SPEED = "explain.json", "speed.json"
+_MOST_SHOWN = 4
 _ID = re.compile("[0-9a-f]{16}")
 
 
@@ -86,7 +88,35 @@ def verify(folder: str, /) -> int:
         for path in run.aside:
             say(f"run {run.id}: {path.name} was set aside as corrupt")
     tell(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
+    for line in _provenance(read_runs(root).records):
+        tell(line)
     return EXIT_FAILED if broken else 0
+
+
+def _provenance(records: Sequence[Record]) -> list[str]:
+    """What records were made of and on: each with how many there are."""
+    if not records:
+        return []
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        said = record.environment
+        parts = {
+            "versions": "declared" if record.versions else "none declared",
+            "source digests": record.source[:12] or "none",
+            "commits": said.get("commit", "none")[:12] + " dirty" * (said.get("dirty") == "True"),
+            "torch": said.get("torch", "unknown"),
+            "processors": said.get("cpu", "unknown"),
+            "threads": said.get("threads", "unknown"),
+        }
+        for key, value in parts.items():
+            found.setdefault(key, Counter())[value] += 1
+    return [f"{key}: {_counted(values)}" for key, values in found.items()]
+
+
+def _counted(values: Counter[str]) -> str:
+    shown = [f"{value} ({count})" for value, count in values.most_common(_MOST_SHOWN)]
+    left = len(values) - len(shown)
+    return ", ".join(shown) + (f", and {left} more" if left else "")
 
 
 def report(

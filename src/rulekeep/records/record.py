@@ -9,6 +9,7 @@ and noted. Text stays as it is: what shows it makes it one printable line (`one_
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from types import NoneType
@@ -159,6 +160,8 @@ class Record(_Frozen):
     status: str
     reason: str = ""
     spec: RecordedSpec
+    # The spec without default values, as its id has it; None before versions were declared.
+    asked: dict[str, object] | None = None
     history: tuple[dict[str, float], ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     predictions: tuple[Prediction, ...] = ()
@@ -192,7 +195,17 @@ class Record(_Frozen):
     @property
     def training(self) -> str:
         """Equal for runs of one training: the same spec but for what is tested, the same code."""
-        return f"{self.code}\n{self.spec.trained()}"
+        if self.asked is None:
+            return f"{self.code}\n{self.spec.trained()}"
+        # What came with a default after a record was made is no difference.
+        kept = {key: value for key, value in self.asked.items() if key not in TESTED}
+        return f"{self.code}\n{json.dumps(kept, sort_keys=True)}"
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The options of its mixers and of the run that differ from their defaults."""
+        own = _mapping((self.asked or {}).get("mixer_options"))
+        return frozenset((*(self.asked or {}), *own))
 
     def tests(self) -> tuple[Evaluation, ...]:
         """The evaluations on the test split, in order."""
@@ -226,6 +239,7 @@ class Record(_Frozen):
             status=_text(values.get("status")) or "no status",
             reason=_text(values.get("reason")),
             spec=spec,
+            asked=dict(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
             history=tuple(figures(row) for row in _sequence(values.get("history"))),
             evaluations=_evaluations(values.get("evaluations"), identity, said),
             predictions=_predictions(values.get("predictions")),

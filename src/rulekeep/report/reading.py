@@ -5,7 +5,7 @@ each output to escape.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,6 +41,8 @@ class Run:
     task: str
     label: str
     context: int
+    # Options that came after it was made, with their defaults.
+    later: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Record) -> "Run":
@@ -67,6 +69,17 @@ class Run:
     def reason(self) -> str:
         """Why it has no result, if so."""
         return one_line(self.record.reason)
+
+    @property
+    def versions(self) -> str:
+        """The versions that its id is made of; nothing before they were declared."""
+        named = self.record.versions.items()
+        return ", ".join(f"{name(key, '?')} {str(version)[:8]}" for key, version in named)
+
+    @property
+    def source(self) -> str:
+        """The first letters of the digest of its code."""
+        return name(self.record.source, "")[:12]
 
     @property
     def mixer(self) -> str:
@@ -133,7 +146,8 @@ class Run:
         """A mixer's own options beside what the spec says of the model; its names come first."""
         spec = self.record.spec
         own, found = _named(spec.mixer_options), _named(_unplaced(spec.rest))
-        return {**found, **{f"mixer {k}" if k in found else k: v for k, v in own.items()}}
+        named = {f"mixer {k}" if k in found else k: v for k, v in own.items()}
+        return {**self.later, **found, **named}
 
     @cached_property
     def difficulty(self) -> Mapping[str, str]:
@@ -182,7 +196,7 @@ def read_runs(records: Sequence[Record]) -> Reading:
             shown = before if stands else run
         found[run.id] = shown
     notes += _later(records)
-    runs, apart = _by_code(_labelled(list(found.values())))
+    runs, apart = _by_code(_labelled(_with_later(list(found.values()))))
     order = sorted(
         runs,
         key=lambda r: (
@@ -283,6 +297,18 @@ def _labelled(runs: list[Run]) -> list[Run]:
     for (task, mixer, _), same in kinds.items():
         trained.setdefault((task, mixer), set()).update(_varying(same))
     return [_with_label(run, models[run.mixer] | trained[run.task, run.mixer]) for run in runs]
+
+
+def _with_later(runs: list[Run]) -> list[Run]:
+    """Each with the options of its mixer that came after it: it was made with their defaults."""
+    defaults: dict[str, dict[str, str]] = {}
+    for run in runs:
+        if run.record.asked is not None:
+            left = {k: v for k, v in run.settings.items() if k not in run.record.given}
+            defaults.setdefault(run.mixer, {}).update(left)
+    return [
+        run if run.record.asked is None else replace(run, later=defaults[run.mixer]) for run in runs
+    ]
 
 
 def _varying(runs: Sequence[Run]) -> set[str]:

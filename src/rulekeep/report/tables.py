@@ -236,10 +236,11 @@ def every_run(runs: Sequence[Run]) -> Table:
         key="runs",
         title="Every run",
         meaning="Retention is of the test split at the length trained on; of an outside model, "
-        "which is not trained, at the longest that others were trained on.",
+        "which is not trained, at the longest that others were trained on. Versions make the id; "
+        "source is a digest of the code, and no part of it.",
         header=(
             "task", "mixer", "trained at", "seed", "rate", "status", "retention", "training (s)",
-            "run",
+            "versions", "source", "run",
         ),
         rows=tuple(
             (
@@ -251,6 +252,8 @@ def every_run(runs: Sequence[Run]) -> Table:
                 Cell(run.status),
                 number_cell(_retention(run)),
                 number_cell(run.costs.get("train_seconds"), 1),
+                Cell(run.versions),
+                Cell(run.source),
                 Cell(run.id),
             )
             for run in runs

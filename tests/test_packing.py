@@ -1,0 +1,218 @@
+"""A finished folder as one file: nothing is lost, and whatever reads a folder reads it."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from report_records import record as made_up
+from report_records import typed
+
+from rulekeep import sweep
+from rulekeep.records.pack import PACKED, checksum, packed, unpacked
+from rulekeep.report.merging import merged
+from rulekeep.report.reading import read_runs as runs_of
+from rulekeep.resolving import resolve
+from rulekeep.store import read_record, read_runs, results, write_record
+
+Command = Callable[..., tuple[int, bytes, str]]
+SPECS = [tiny.tiny(seed=seed) for seed in (1, 2)]
+
+
+def finished(root: Path, **changes: Any) -> list[dict[str, Any]]:
+    """A folder of two runs that say they are done, under their own ids."""
+    found = []
+    for spec in SPECS:
+        made = resolve(spec)
+        values = {
+            **made_up(seed=spec.seed), "id": made.id, "former_id": f"{spec.seed:016x}",
+            "kind": "run", "asked": made.asked, "versions": dict(made.versions),
+            "spec": made.spec.model_dump(mode="json"), "source": made.source, "notes": [],
+            **changes,
+        }  # fmt: skip
+        (root / made.id).mkdir(parents=True)
+        write_record(root / made.id / "record.json", values)
+        found.append(values)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, run: Command) -> Path:
+    """A packed folder beside the folder of runs that it was made of."""
+    finished(tmp_path / "runs")
+    code, output, _ = run("pack", "runs", "--out", "small")
+    assert (code, output.decode().split(":")[0]) == (0, "2 records")
+    return tmp_path / "small"
+
+
+def values_of(path: Path) -> list[dict[str, Any]]:
+    notes: list[str] = []
+    found = list(unpacked(path, notes))
+    assert notes == []
+    return found
+
+
+def drawn(stream: random.Random, depth: int = 0) -> Any:
+    """Any value that JSON has, with rows of like keys and parts that come again."""
+    kind = stream.randrange(9 if depth < 3 else 5)
+    if kind < 5:
+        return stream.choice([None, True, 0.1, -3, 1e300, math.inf, "text", "ü\udcff", ""])
+    if kind == 5:
+        return {f"k{i}": drawn(stream, depth + 1) for i in range(stream.randrange(4))}
+    if kind == 6:
+        return [drawn(stream, depth + 1) for _ in range(stream.randrange(4))]
+    if kind == 7:
+        keys = [f"c{i}" for i in range(stream.randrange(1, 4))]
+        return [
+            {key: drawn(stream, depth + 1) for key in keys} for _ in range(stream.randrange(2, 5))
+        ]
+    return {"environment": {"cpu": "a processor of a long name", "torch": "2.13.0+cpu", "n": 1}}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_packing_loses_nothing(tmp_path: Path, seed: int) -> None:
+    stream = random.Random(seed)
+    records = [{f"part{i}": drawn(stream) for i in range(stream.randrange(1, 6))} for _ in range(8)]
+    path = tmp_path / PACKED
+    path.write_bytes(packed(records))
+    found = values_of(path)
+    assert found == records
+    # To the order of keys and the last bit, as their checksums say.
+    assert [json.dumps(one) for one in found] == [json.dumps(one) for one in records]
+    assert list(map(checksum, found)) == list(map(checksum, records))
+
+
+def test_what_records_share_is_written_once() -> None:
+    records = [made_up(seed=seed) for seed in range(20)]
+    content = packed(records)
+    assert content.count(b'"cpu":"a processor"') == 1
+    assert len(content) < 0.2 * sum(len(json.dumps(one, indent=1)) for one in records)
+
+
+def test_any_altered_line_is_found_and_the_others_are_read(tmp_path: Path) -> None:
+    records = finished(tmp_path / "runs")
+    head, first, second = packed(records).splitlines(keepends=True)
+    path = tmp_path / PACKED
+    for spoilt in (first[:100], first.replace(b'"done"', b'"diverged"'), b"[]", b"null", b"\xff"):
+        path.write_bytes(head + spoilt.rstrip(b"\n") + b"\n" + second)
+        notes: list[str] = []
+        assert list(unpacked(path, notes)) == records[1:]
+        (note,) = notes
+        assert note.startswith("records.jsonl, line 2: ")
+        assert note.endswith(": left out")
+
+
+def test_a_packed_folder_is_read_as_the_folder_was(folder: Path) -> None:
+    before, after = read_runs(folder.parent / "runs"), read_runs(folder)
+    assert (before.records, before.notes) == (after.records, after.notes)
+    assert results(folder.parent / "runs") == results(folder)
+
+
+def test_a_packed_run_is_not_made_again(folder: Path) -> None:
+    planned = sweep.plan(SPECS, folder)
+    assert ([one.id for one in planned.finished], planned.jobs) == (
+        [resolve(spec).id for spec in SPECS], []
+    )  # fmt: skip
+    assert [path.name for path in folder.iterdir()] == [PACKED]
+
+
+def test_a_run_that_stands_in_a_folder_too_is_read_from_there(folder: Path) -> None:
+    one = resolve(SPECS[0]).id
+    values = read_record(folder.parent / "runs" / one / "record.json")
+    (folder / one).mkdir()
+    write_record(folder / one / "record.json", {**values, "reason": "read here"})
+    assert sorted(record.reason for record in read_runs(folder).records) == ["", "read here"]
+
+
+def test_verify_reads_a_packed_folder_and_says_what_it_was_made_with(
+    folder: Path, run: Command
+) -> None:
+    code, output, _ = run("verify", "small")
+    assert code == 0
+    lines = output.decode().splitlines()
+    assert lines[0] == "2 records whole, 0 broken, 0 runs without a record"
+    assert "torch: 2.13.0+cpu (2)" in lines
+    assert f"source digests: {resolve(SPECS[0]).source[:12]} (2)" in lines
+    path = folder / PACKED
+    path.write_bytes(path.read_bytes().replace(b'"done"', b'"gone"', 1))
+    code, output, errors = run("verify", "small")
+    assert code == 1
+    assert "1 records whole, 1 broken" in output.decode()
+    assert "records.jsonl, line 2: its checksum does not match its content" in errors
+
+
+@pytest.mark.parametrize("by", ["id", "former_id"])
+def test_a_run_is_found_by_its_id_and_by_the_one_it_had(
+    folder: Path, run: Command, by: str
+) -> None:
+    (values, _) = values_of(folder / PACKED)
+    code, output, _ = run("list", values[by])
+    assert code == 0
+    said = output.decode()
+    assert f"run        {values['id']} (formerly {values['former_id']})" in said
+    assert f"source     {values['source']}" in said
+    assert "versions   protocol 1, recite 1, gru 1" in said
+    assert "cpu a processor" in said
+
+
+def test_an_id_that_stands_nowhere_is_said(run: Command) -> None:
+    code, _, errors = run("list", "0123456789abcdef")
+    assert code == 2
+    assert "0123456789abcdef: no run of this id stands here, in runs or in results" in errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"status": "failed"}, "2 runs have no result, as "), ({"status": "odd"}, "is unknown")],
+)
+def test_what_is_not_finished_is_not_packed(
+    tmp_path: Path, run: Command, changes: dict[str, Any], message: str
+) -> None:
+    finished(tmp_path / "runs", **changes)
+    code, _, errors = run("pack", "runs", "--out", "small")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert message in errors
+    assert not (tmp_path / "small" / PACKED).exists()
+
+
+def test_pack_writes_over_nothing(folder: Path, run: Command) -> None:
+    code, _, errors = run("pack", "runs", "--out", "small")
+    assert code == 2
+    assert "stands there already; name another --out" in errors
+
+
+def test_a_packed_run_gets_a_folder_of_its_own_to_be_explained_in(
+    folder: Path, run: Command
+) -> None:
+    one = resolve(SPECS[0]).id
+    code, _, errors = run("test", f"small/{one}", "--contexts", "96")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "no weights were kept" in errors
+    assert read_record(folder / one / "record.json") == values_of(folder / PACKED)[0]
+    assert len(read_runs(folder).records) == 2
+
+
+def test_seeds_of_two_versions_stand_in_no_mean() -> None:
+    one = [{**made_up("delta", seed), "versions": {"delta": 1}} for seed in (1, 2)]
+    other = [{**made_up("delta", seed), "versions": {"delta": 2}} for seed in (3, 4)]
+    for values, number in ((one, 1), (other, 2)):
+        for record in values:
+            record["id"] += f"version {number}"
+    found = runs_of(typed([*one, *other]))
+    assert {run.label for run in found.runs} == {"delta, code delta 1", "delta, code delta 2"}
+    assert "runs of 2 versions of its code stand apart" in found.notes[0]
+
+
+def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none() -> None:
+    first = {**made_up("delta", 1), "versions": {"delta": 1}, "asked": {"mixer": "delta"}}
+    first["spec"] = {**first["spec"], "mixer_options": {"heads": 4}}
+    # As a later release writes it: one option more, at its default.
+    later = {**first, "id": "later"}
+    later["spec"] = {**first["spec"], "mixer_options": {"heads": 4, "brand_new": 7}}
+    assert len(merged(typed([first, later]))) == 1
+    assert {run.label for run in runs_of(typed([first, later])).runs} == {"delta"}
+    assert len(merged(typed([first, {**later, "versions": {"delta": 2}}]))) == 2
