@@ -31,7 +31,7 @@ from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.model import LanguageModel
 from rulekeep.predicting import check
 from rulekeep.predicting import run as score
-from rulekeep.resolving import resolve_any
+from rulekeep.resolving import resolve_any, resolve_cell
 from rulekeep.screening import screen
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.store import RunFolder
@@ -305,12 +305,12 @@ def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
 
 def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
-    spec = ArticleCell(
-        context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1
+    cell = resolve_cell(
+        ArticleCell(context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1)
     )
-    screen(spec)
+    screen(cell)
     with pytest.raises(MixerError, match="Causality check failed at 64 tokens: 64 of 64"):
-        run_cell(spec, RunFolder(tmp_path), lambda _: None, lambda *_: None)
+        run_cell(cell, RunFolder(tmp_path), lambda _: None, lambda *_: None)
 
 
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
