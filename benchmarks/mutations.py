@@ -4,8 +4,8 @@
     python benchmarks/mutations.py "rotary offset"    those whose name holds this, into no file
     python benchmarks/mutations.py --new              those that the record lacks, added to it
 
-Edits are made in a copy of `src`, two bugs at once. The tests must first pass without one. Exit code 1 if a bug
-survives. What is added stands under the command and the environment that it was measured with.
+Edits are made in copies of `src`, two at once. The tests must first pass without one. Exit code 1
+if a bug survives. What is added stands under the command and the environment of its run.
 """
 
 import json
