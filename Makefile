@@ -1,16 +1,25 @@
-# The two commands a newcomer needs: `make run` and `make test`. Both make their own
+# The commands a newcomer needs: `make run`, `make check` and `make test`. Each makes its own
 # environment in .venv first. PYTHON=… names another interpreter than python3.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test clean
+.PHONY: run check test clean
 
 # The published experiment, and the project's own memory in it.
 run: $(VENV)/.installed
 	$(BIN)/rulekeep article --models 'attention,compressed,sparse_delta[heads=2,gate_taps=2,toll=0]'
 
+# Style, types, layers and the quick tests of the core: about a minute on two idle cores.
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 -m 'core and not slow'
+
+# Everything, as CI runs it.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 

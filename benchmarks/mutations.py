@@ -2,7 +2,7 @@
 
     python benchmarks/mutations.py                    all of them, into results/mutations.json
     python benchmarks/mutations.py "rotary offset"    those whose name holds this, into no file
-    python benchmarks/mutations.py --new              those that the record lacks, added to it
+    python benchmarks/mutations.py --new              those that it lacks or that survived, added to it
 
 Edits are made in copies of `src`, two at once. The tests must first pass without one. Exit code 1
 if a bug survives. What is added stands under the command and the environment of its run.
@@ -613,8 +613,8 @@ MUTATIONS = [
     Mutation(
         "versions: records of two are one run",
         "records/record.py",
-        'return f"{self.code}\\n{self.spec.trained()}"',
-        "return self.spec.trained()",
+        'return f"{self.code}\\n{json.dumps(kept, sort_keys=True)}"',
+        "return json.dumps(kept, sort_keys=True)",
         held(
             "packing",
             "trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none",
@@ -1004,6 +1004,13 @@ MUTATIONS = [
         "text.lstrip()[:1]",
         held("report", "no_text_of_a_csv_opens_as_a_formula_in_any_width"),
     ),
+    Mutation(
+        "versions: records of two that do not say what was asked are one run",
+        "records/record.py",
+        'return f"{self.code}\\n{self.spec.trained()}"',
+        "return self.spec.trained()",
+        held("report", "records_of_two_versions_are_never_one_run"),
+    ),
 ]
 
 
@@ -1058,9 +1065,9 @@ def plant(bug: Mutation) -> Ended:
 
 
 def recorded(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a record says of each bug, those that were added later too."""
+    """What a record says last of each bug, those that were added later too."""
     parts = [record, *record.get("added", [])]
-    return [one for part in parts for one in part["mutations"]]
+    return list({one["name"]: one for part in parts for one in part["mutations"]}.values())
 
 
 def main() -> int:
@@ -1069,7 +1076,7 @@ def main() -> int:
     chosen = [one for one in MUTATIONS if asked in one.name]
     if asked == "--new":
         record = json.loads(RECORD.read_text())
-        known = {one["name"] for one in recorded(record)}
+        known = {one["name"] for one in recorded(record) if one["caught"]}
         chosen = [one for one in MUTATIONS if one.name not in known]
     if not chosen:
         # Of no test by name, pytest would run all.

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tiny import WAIT_SECONDS
+
 from rulekeep.specs import ArticleCell
 from rulekeep.sweep import identity
 
@@ -24,8 +26,9 @@ class Quick(NamedTuple):
 def rulekeep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     """The command, to its end."""
     return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=200, check=False
-    )
+        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=WAIT_SECONDS,
+        check=False,
+    )  # fmt: skip
 
 
 def quick_run(folder: Path) -> Quick:

@@ -133,8 +133,6 @@ def bring(folder: Path) -> None:
     (folder / "pack").mkdir()
     (folder / "pack" / "part.py").write_text("class M: ...\n")
     (folder / "an_article" / "runs").mkdir(parents=True)
-    for written in ("an_article", "an_article/runs"):
-        (folder / written / "records.jsonl").touch()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)

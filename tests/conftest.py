@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, no test may leave the global streams changed, the command."""
+"""Shared by all tests: their markers, one thread, unchanged global streams, the command."""
 
 import random
 import signal
@@ -12,6 +12,43 @@ import torch
 from rulekeep import cli
 
 torch.set_num_threads(1)
+# A shell has what it starts in the background ignore Ctrl-C, and children inherit that: tests of
+# Ctrl-C would wait in vain.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What the tests of each file need. A test says otherwise with a marker of its own.
+KINDS = {
+    "core": """
+        adapter article_cell article_data article_models article_streams caches catalogue causality
+        certificate check_mixer contestants contract feed_forward formulas goldens identity leak
+        metrics mixed_recall mixers model plots predicting protocol recurrent_layers report
+        report_chances report_tasks sample_form screening sliding_window slot_memories sources
+        sparse_delta specs split_deal store summary task_options tasks testing training
+    """,
+    "docs": """
+        catalogue_figures catalogue_table drawn_docs house literature mixers_table results
+    """,
+    "cli": """
+        article_report article_store bad_inputs check_command cli explain listing packing speed
+        start task_commands terminal unreadable
+    """,
+    "process": """
+        article_reproduction cluster costs executors faults live lost_runs runs sweep trackers trial
+        weights wheel
+    """,
+    "browser": "report_browser",
+}
+KIND_OF = {f"test_{name}": kind for kind, names in KINDS.items() for name in names.split()}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each test the kind of its file, unless it has one of its own."""
+    for item in items:
+        kind = KIND_OF.get(item.path.stem)
+        if kind and not KINDS.keys() & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(kind)
 
 
 @pytest.fixture(autouse=True)

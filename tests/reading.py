@@ -11,12 +11,19 @@ from itertools import combinations, permutations, product
 from typing import Any, NamedTuple
 
 from rulekeep.tasks import (
+    TASKS,
     ApplyOptions,
     FewCombinationsWarning,
     OverrideOptions,
+    Recall,
     SampledTask,
     TaskOptions,
 )
+
+# The sampled tasks of the catalogue.
+SAMPLED = tuple(kind for kind in TASKS.values() if issubclass(kind, SampledTask))
+# Those that `read` reads.
+ALL_BUT_RECALL = tuple(kind for kind in SAMPLED if kind is not Recall)
 
 
 class Told(NamedTuple):
@@ -53,7 +60,7 @@ def instructions(words: list[str], options: TaskOptions, kind: str, count: int) 
 
 def read(task: SampledTask, words: list[str]) -> Told:
     """What is to be answered after these words."""
-    return {"recite": _recite, "apply": _apply, "override": _override}[task.name](task, words)
+    return READERS[task.name](task, words)
 
 
 def _recite(task: SampledTask, words: list[str]) -> Told:
@@ -108,6 +115,9 @@ def _shows(
             told.prohibition.append(prohibition)
             seen.add(a)
     return told
+
+
+READERS = {"recite": _recite, "apply": _apply, "override": _override}
 
 
 def every_answer(task: SampledTask) -> Iterator[tuple[Fraction, Told]]:

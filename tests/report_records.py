@@ -42,7 +42,7 @@ def asked(record: Record, **fields: Any) -> Record:
     known = {key: value for key, value in fields.items() if key in RecordedSpec.model_fields}
     rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
     spec = record.spec.model_copy(update={**known, "rest": rest})
-    return record.model_copy(update={"spec": spec})
+    return record.model_copy(update={"spec": spec, "asked": None})
 
 
 def asked_of(record: Record, one: Contestant) -> Record:

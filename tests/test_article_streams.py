@@ -29,6 +29,7 @@ def weights(model: torch.nn.Module) -> list[torch.Tensor]:
     return sorted(model.parameters(), key=lambda p: (p.shape, p.flatten()[:4].tolist()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [7, 1])
 @pytest.mark.parametrize(("context", "model"), CELLS)
 def test_a_cell_alone_starts_as_in_the_whole_published_run(
@@ -51,6 +52,7 @@ def test_parameter_counts_are_the_published_ones(context: int, model: str) -> No
     assert sum(p.numel() for p in cell.model.parameters()) == PARAMETERS[context, model]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["attention", "compressed"])
 def test_another_context_counts_as_appended_after_1028(model: str) -> None:
     expected = as_published.whole_run(7, [*PUBLISHED_CONTEXTS, 32])[32, model]

@@ -272,7 +272,7 @@ BAD = [
     ("speed --mixers delta+lstm+gru", "delta+lstm+gru", "name two at most"),
     ("report an_article", "an_article", "name its runs, an_article/runs"),
     ("verify an_article", "an_article", "name its runs, an_article/runs"),
-    ("verify an_article/runs", "an_article/runs", "its runs were not kept with it"),
+    ("verify an_article/runs", "an_article/runs", "name the --out of a sweep"),
     ("report no_records", "no_records", "rulekeep resume no_records"),
     ("report whole --out a_file", "--out a_file", "name another folder"),
     ("report whole --out a_file/under", "--out a_file/under", "name another folder"),

@@ -1,5 +1,6 @@
 """Every matrix memory: its chunks against its own loop, and the cases that break chunked forms."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,12 @@ from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
 from rulekeep.mixers import MIXERS, MatrixMixer
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
-DECAYING = ["retnet", "ssd", "gated_linear", "gated_delta", "kda", "gated_slots", "routed_slots"]
+HALF_LIVES = {
+    name: inspect.signature(kind).parameters["half_life_tokens"]
+    for name, kind in MATRIX.items()
+    if "half_life_tokens" in inspect.signature(kind).parameters
+}
+DECAYING = [*HALF_LIVES]
 # A token, a chunk, one more than chunks, several pieces. More lengths at their edges, and one
 # sequence alone, are compared in test_contract.py, where half-lives are long.
 LENGTHS = [1, 16, 17, 65, 130]
@@ -90,12 +96,14 @@ def test_the_half_life_at_the_start_is_the_one_asked_for(name: str) -> None:
     assert short.memory_half_life_tokens == pytest.approx(3, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["linear_attention", "delta"])
+@pytest.mark.parametrize("name", [name for name in MATRIX if name not in DECAYING])
 def test_without_decay_the_half_life_has_no_end(name: str) -> None:
     assert MATRIX[name](16).memory_half_life_tokens == math.inf
 
 
-@pytest.mark.parametrize("name", ["retnet", "ssd", "gated_linear"])
+@pytest.mark.parametrize(
+    "name", [name for name, option in HALF_LIVES.items() if option.annotation is not float]
+)
 def test_decay_can_be_switched_off(name: str) -> None:
     fast, slow = (MATRIX[name](8, half_life_tokens=None, serial=serial) for serial in (False, True))
     assert fast.memory_half_life_tokens == math.inf
@@ -168,7 +176,8 @@ def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
 
 
 HARD = [
-    (core, case)
+    # Long ones.
+    pytest.param(core, case, marks=[pytest.mark.slow] if case.startswith("near") else [])
     for core in cores()
     for case in ("repeated keys", "near zero", "near one", "mixed", "large")
     # Sums without decay or gate have nothing near 0 or 1.

@@ -293,6 +293,7 @@ def test_a_leak_at_the_length_of_an_answer_is_found_before_the_run(tmp_path: Pat
         screen(resolve_any(run_of(tmp_path, "SeesFromTheFifth")))
 
 
+@pytest.mark.process
 def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
     tmp_path: Path,
 ) -> None:
@@ -305,14 +306,16 @@ def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
 
 def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
-    cell = resolve_cell(
-        ArticleCell(context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1)
+    spec = ArticleCell(
+        context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1
     )
-    screen(cell)
+    resolved = resolve_cell(spec)
+    screen(resolved)
     with pytest.raises(MixerError, match="Causality check failed at 64 tokens: 64 of 64"):
-        run_cell(cell, RunFolder(tmp_path), lambda _: None, lambda *_: None)
+        run_cell(resolved, RunFolder(tmp_path), lambda _: None, lambda *_: None)
 
 
+@pytest.mark.process
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
     record = record_of(run_of(tmp_path, "Drops"), tmp_path)
     assert record.status == "done", record.reason

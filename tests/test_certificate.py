@@ -5,7 +5,7 @@ from statistics import NormalDist, stdev
 
 import numpy as np
 import pytest
-from reading import make
+from reading import SAMPLED, make
 from scipy import sparse
 
 from rulekeep import certificate as certificates
@@ -25,7 +25,8 @@ from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS, RULES
 
-SAMPLED = (Recite, Apply, Override, Recall)
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Sample, Split], Sample]
 
 

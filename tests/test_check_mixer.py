@@ -575,6 +575,7 @@ def test_bytes_are_as_far_apart_as_the_numbers_that_they_hold() -> None:
         assert f"differs by at most {most - least:.1e}" in gaps.verdict[1]
 
 
+@pytest.mark.slow
 def test_a_mixer_of_complex_numbers_is_checked_as_the_one_it_is() -> None:
     rows = checked(Complex)
     assert not [row for row in rows.values() if row.passed is False]
@@ -595,6 +596,7 @@ class Flagged(Honest):
         return y, (mean, come | (x.shape[1] > 0))
 
 
+@pytest.mark.slow
 def test_a_mixer_with_flags_in_its_state_holds() -> None:
     rows = checked(Flagged)
     assert not [row for row in rows.values() if row.passed is False]

@@ -23,6 +23,7 @@ from article_runs import (
 )
 
 from rulekeep.specs import ArticleCell
+from rulekeep.store import read_record
 from rulekeep.sweep import identity
 
 
@@ -75,7 +76,7 @@ def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:
     _, done = quick
     assert done.returncode == 0
     assert "| verdict |" in done.stdout
-    for name in ("overview.png", "report.md", "records.jsonl", "history.json", "predictions.json"):
+    for name in ("overview.png", "report.md", "history.json", "predictions.json", "run/runs"):
         assert name in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -86,7 +87,6 @@ def test_a_run_leaves_the_files_it_names_and_no_others(quick: Quick) -> None:
     assert files == {
         "history.json",
         "predictions.json",
-        "records.jsonl",
         "overview.png",
         "overview.svg",
         "report.md",
@@ -164,7 +164,7 @@ def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
         tiny.until((tmp_path / "run" / "runs").exists, driver)
         time.sleep(after)
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=30)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert len(errors.splitlines()) == 1
     assert "interrupted" in errors
@@ -184,8 +184,9 @@ def test_several_seeds_print_interval_and_every_seed(tmp_path: Path) -> None:
 def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path: Path) -> None:
     arguments = ["article", *QUICK, "--models", "compressed", "--serial", "--out", "run"]
     assert rulekeep(*arguments, cwd=tmp_path).returncode == 0
-    serial = json.loads((tmp_path / "run" / "records.jsonl").read_text())
-    parallel = json.loads((quick[0] / "run" / "records.jsonl").read_text().splitlines()[1])
+    alone = COMPRESSED.model_copy(update={"serial": True})
+    serial = read_record(record_path(tmp_path / "run", alone))
+    parallel = read_record(record_path(quick[0] / "run", COMPRESSED))
     assert serial["spec"]["serial"]
     for name, value in parallel["evaluations"][0].items():
         assert serial["evaluations"][0][name] == pytest.approx(value, abs=1e-4)
@@ -202,7 +203,7 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
         # Not before its line is out: a record is on disk a moment sooner.
         assert driver.stderr.readline().startswith("[1/2] ")
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=30)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert "interrupted: 1 of 2 cells are finished and stand in run" in errors
     assert "Traceback" not in errors

@@ -29,8 +29,6 @@ from rulekeep.store import BusyError, RunFolder
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
-WAIT_SECONDS = 120
-
 
 class Cluster(NamedTuple):
     address: str
@@ -53,7 +51,7 @@ def command(name: str, log: Path, *options: str, **environment: str) -> Iterator
     finally:
         process.terminate()
         try:
-            process.wait(WAIT_SECONDS)
+            process.wait(tiny.WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -86,24 +84,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def address(shared: str) -> str:
     # A worker that a test before has killed is started again by its nanny.
     with Client(shared, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=WAIT_SECONDS)
+        client.wait_for_workers(2, timeout=tiny.WAIT_SECONDS)
     return shared
 
 
 def until(found):
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + tiny.WAIT_SECONDS
     while not (value := found()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
     return value
-
-
-@pytest.fixture
-def heard_ctrl_c() -> Iterator[None]:
-    """Ctrl-C as in a terminal: a shell has what it starts in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def alive(pid: int) -> bool:
@@ -234,7 +224,6 @@ def test_a_job_goes_where_its_resources_are_and_runs_in_the_drivers_folder(
     assert [ends[i].result for i in range(3)] == [("1", str(tmp_path))] * 3
 
 
-@pytest.mark.usefixtures("heard_ctrl_c")
 def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +231,7 @@ def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
 
     def interrupt() -> None:
         # As a user would: not before it is said.
-        if waits.wait(WAIT_SECONDS):
+        if waits.wait(tiny.WAIT_SECONDS):
             os.kill(os.getpid(), signal.SIGINT)
 
     def warned(*arguments: object) -> None:
@@ -303,7 +292,7 @@ def test_the_command_records_every_run_as_killed_when_the_scheduler_is_lost(
         with tiny.started(*words, *there, cwd=tmp_path) as driver:
             tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
             running.scheduler.kill()
-            _, errors = driver.communicate(timeout=WAIT_SECONDS)
+            _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 1, errors
     assert tiny.statuses(tmp_path / "runs") == ["killed"] * 4
     reasons = {record["reason"] for record in tiny.records(tmp_path / "runs").values()}

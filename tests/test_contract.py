@@ -49,6 +49,7 @@ def test_the_lengths_stand_around_the_edges_of_chunks() -> None:
     assert BATCHES == (1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY)
 def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pieces so small that the longer sequences have several.

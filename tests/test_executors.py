@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from rulekeep.executors import Advanced, Finished, LocalExecutor, local, worker
@@ -80,7 +81,7 @@ def outlive_the_fork_server(folder: Path) -> None:
 
 
 def until(found: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + tiny.WAIT_SECONDS
     while not found():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
@@ -266,23 +267,18 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
 
         def sleep(folder, progress):
             (Path(folder) / f"pid-{os.getpid()}").touch()
-            time.sleep(120)
+            time.sleep(600)
 
         if __name__ == "__main__":
             list(LocalExecutor(2).run(sleep, [os.environ["FOLDER"]] * 2))
         """)
     )
     driver = subprocess.Popen([sys.executable, script], env={**os.environ, "FOLDER": str(tmp_path)})
-    deadline = time.monotonic() + 120
-    while len(found := list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    pids = [int(path.name.removeprefix("pid-")) for path in found]
+    until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
     driver.kill()
     driver.wait()
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(pids) == 2
-    assert not any(map(alive, pids))
+    pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    until(lambda: not any(map(alive, pids)))
 
 
 def alive(pid: int) -> bool:

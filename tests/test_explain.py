@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from bad_files import hollow
+from reading import ALL_BUT_RECALL
 from report_records import typed
 from torch import Tensor
 
@@ -207,7 +208,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
             assert torch.allclose(torch.from_numpy(states[row]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["recite", "apply", "override"])
+@pytest.mark.parametrize("name", [task.name for task in ALL_BUT_RECALL])
 def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: str) -> None:
     task = task_of(name, items=96)
     sample = task.sample("dev", 80, 50, seed=1)

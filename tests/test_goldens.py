@@ -41,11 +41,13 @@ def test_a_mixer_gives_the_outputs_states_and_gradients_of_its_version(name: str
     holds("mixers", name)
 
 
+@pytest.mark.slow
 @named("training")
 def test_a_run_begins_with_the_losses_of_its_versions(name: str) -> None:
     holds("training", name)
 
 
+@pytest.mark.slow
 @named("article")
 def test_the_article_begins_with_the_losses_of_its_versions(name: str) -> None:
     holds("article", name)
@@ -53,7 +55,7 @@ def test_the_article_begins_with_the_losses_of_its_versions(name: str) -> None:
 
 @pytest.mark.parametrize("name", MIXERS)
 def test_every_mixer_of_the_catalogue_has_goldens(name: str) -> None:
-    assert f"mixer {name}" in ENTRIES["defaults"]
+    assert f"mixer {name}" in ENTRIES["defaults"], f"{kept.WRITE} defaults"
     assert name in {case["mixer"] for case in cases()["mixers"].values()}
     trained = (figures.mixers_of(case) for case in cases()["training"].values())
     assert any(name in of for of in trained)
@@ -61,8 +63,8 @@ def test_every_mixer_of_the_catalogue_has_goldens(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*TASKS, *figures.OUTSIDE_TASKS])
 def test_every_task_of_the_catalogue_has_goldens(name: str) -> None:
-    assert f"task {name}" in ENTRIES["defaults"]
-    assert name in ENTRIES["tasks"]
+    assert f"task {name}" in ENTRIES["defaults"], f"{kept.WRITE} defaults"
+    assert name in ENTRIES["tasks"], f"{kept.WRITE} tasks"
     trained = {case["task"] for case in cases()["training"].values()}
     # The article's own has runs of another kind.
     assert name in trained or (name == "article" and ENTRIES["article"])

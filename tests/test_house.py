@@ -5,15 +5,20 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from conftest import KIND_OF, KINDS
 from cyclopts import App
 from scripts import script
 
-from rulekeep import __version__
+from rulekeep import __version__, mixers, tasks
 from rulekeep.cli import app
+from rulekeep.mixers import MIXERS
+from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -21,6 +26,7 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTI
 DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "command",
     [
@@ -79,6 +85,31 @@ def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(("package", "catalogue"), [(mixers, MIXERS), (tasks, TASKS)])
+def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
+    package: ModuleType, catalogue: Mapping[str, type]
+) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = (
+        one for one in contracts["contracts"] if one.get("modules") == [f"{package.__name__}.*"]
+    )
+    shared = {line.rpartition(".")[2] for line in contract["ignore_imports"]}
+    files = {path.stem for path in Path(package.__file__).parent.glob("[!_]*.py")}
+    unlisted = files - {*catalogue, *shared, *package._OTHERS.values()}
+    assert not unlisted, f"add {sorted(unlisted)} to the catalogue in {package.__file__}"
+
+
+@pytest.mark.core
+def test_every_test_has_one_kind(request: pytest.FixtureRequest) -> None:
+    files = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+    assert sum(len(names.split()) for names in KINDS.values()) == len(KIND_OF)
+    assert files == KIND_OF.keys(), "name each file once in KINDS of tests/conftest.py"
+    for test in request.session.items:
+        kinds = [mark.name for mark in test.iter_markers() if mark.name in KINDS]
+        assert len(kinds) == 1, f"{test.nodeid}: {kinds}; give it one of {', '.join(KINDS)}"
+
+
 def commands() -> list[str]:
     """Every `rulekeep …` line in the code blocks of the documents."""
     found = []
@@ -127,6 +158,7 @@ def test_torch_is_asked_for_by_a_range_and_no_index() -> None:
     assert "index-url" not in (ROOT / "Makefile").read_text()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "message"),
     [

@@ -12,8 +12,8 @@ import pytest
 import tiny
 from report_records import typed
 
+from rulekeep.commands.console import scores_table
 from rulekeep.commands.live import _outcome, shown
-from rulekeep.commands.runs import _scores
 from rulekeep.records import Record
 from rulekeep.sweep import Job, JobFinished
 
@@ -124,7 +124,7 @@ def test_ctrl_c_once_ends_with_130_and_says_how_to_go_on(folder: Path) -> None:
         # Not before its line is out: a record is on disk a moment sooner.
         failed = process.stderr.readline()
         os.killpg(process.pid, signal.SIGINT)
-        output, said = process.communicate(timeout=60)
+        output, said = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert (process.returncode, output) == (130, "")
     assert failed.startswith("[1/2] ")
     assert said == (
@@ -153,4 +153,4 @@ def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
     (record,) = typed([{**placed, "status": "done", "evaluations": [row], "costs": costs}])
     job = Job("runs", "an id", "a run", 4)
     assert _outcome(JobFinished(job, record)) == "retention – at 96, trained 1.0 s"
-    assert _scores([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]
+    assert scores_table([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import every_answer, make, number
+from reading import SAMPLED, every_answer, make, number
 
 from rulekeep.metrics import SampleScores, score, score_samples
 from rulekeep.tasks import (
@@ -257,7 +257,7 @@ def test_answers_of_another_shape_or_generated_in_part_are_refused() -> None:
 
 TASKS_BY_NAME: dict[str, tuple[type[SampledTask], dict[str, Any]]] = {
     f"{task.name} {placement}": (task, {"placement": placement})
-    for task in (Recite, Apply, Override, Recall)
+    for task in SAMPLED
     for placement in ("early", "marked")
 }
 TASKS_BY_NAME["recall zoology"] = (Recall, {"layout": "zoology"})

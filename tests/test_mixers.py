@@ -29,7 +29,13 @@ def values_and_gradients(function, inputs: list[torch.Tensor]) -> list[torch.Ten
 # With a batch of 700, a piece of what is computed at once is a single round.
 @pytest.mark.parametrize(
     ("batch", "length"),
-    [*((3, length) for length in LENGTHS), (1, 4096), (700, 7), (700, 9), (700, 64)],
+    [
+        *((3, length) for length in LENGTHS),
+        pytest.param(1, 4096, marks=pytest.mark.slow),
+        (700, 7),
+        (700, 9),
+        (700, 64),
+    ],
 )
 @pytest.mark.parametrize("gates", GATES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

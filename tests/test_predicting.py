@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reading import make
+from reading import SAMPLED, make
 
 from rulekeep.evaluation import (
     GeneratingPredictor,
@@ -335,17 +335,15 @@ def _number(word: str) -> int:
 
 
 OTHER = {"rules": 5, "outputs": 3, "kinds": 3}
+TOLD = [
+    *((kind, {}) for kind in SAMPLED),
+    (Recite, {"rules": 7}), (Apply, OTHER), (Override, {**OTHER, "revisions": 5}),
+    (Override, {"revisions": 0}), (Recall, {"rules": 8}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("placement", ["early", "marked"])
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (Recite, {}), (Recite, {"rules": 7}), (Apply, {}), (Apply, OTHER), (Override, {}),
-        (Override, {**OTHER, "revisions": 5}), (Override, {"revisions": 0}), (Recall, {}),
-        (Recall, {"rules": 8}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("kind", "options"), TOLD)
 def test_the_text_for_a_language_model_tells_all_that_a_task_asks(
     kind, options: dict[str, int], placement: str
 ) -> None:

@@ -263,6 +263,7 @@ def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -572,6 +573,7 @@ def test_a_picture_has_every_point_interval_seed_and_level_where_it_is() -> None
     assert spans == [pytest.approx([0.7, 0.85]), pytest.approx([0.1, 0.6])]
 
 
+@pytest.mark.slow
 def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
     records = study(seeds=2)
     drawn = charts(contests(read_runs(records).runs))
@@ -626,11 +628,13 @@ def test_long_names_that_begin_alike_stay_two() -> None:
     assert one_line("a\nb\t\x00c") == "a b \ufffdc"
 
 
+@pytest.mark.process
 def test_the_report_loads_no_torch() -> None:
     code = "import sys, rulekeep.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_four_times_the_records_take_no_six_times_as_long(tmp_path: Path) -> None:
     several = [
@@ -1011,6 +1015,16 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     assert {run.label for run in read_runs(records).runs} == {
         "delta, code delta 1", "delta, code delta 2",
     }  # fmt: skip
+
+
+def test_records_of_two_versions_are_never_one_run() -> None:
+    """Nor those that do not say what was asked, as of before ids were made of it."""
+    versions = {"protocol": 1, "recite": 1, "delta": 1}
+    near, far = ({**record("delta", 1, at), "versions": versions} for at in ({64: 0.9}, {256: 0.5}))
+    assert len(merged(typed([near, far]))) == 1
+    far["versions"] = {**versions, "delta": 2}
+    found = merged(typed([near, far]))
+    assert [(one.asked, one.versions["delta"]) for one in found] == [(None, 1), (None, 2)]
 
 
 def test_a_copy_that_failed_takes_no_result_away() -> None:

@@ -220,6 +220,7 @@ def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
     assert 'id="examples"' not in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) -> None:
     runs(tmp_path / "runs", [record(retention={64: 0.5})])

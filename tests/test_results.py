@@ -19,8 +19,8 @@ from variants import is_group_of, is_of_task, is_variant
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
-from rulekeep.commands.records import verify
-from rulekeep.explain.record import GATE, RECORD, read_explanation
+from rulekeep.commands.records import explanations, verify
+from rulekeep.explain.record import GATE
 from rulekeep.plots import shown
 from rulekeep.presets import BEYOND, CATALOGUE, CATALOGUE_16_KIB, PRESETS, ladder
 from rulekeep.report import merged
@@ -702,12 +702,8 @@ def test_evidence_states_where_memories_lose_their_rules() -> None:
     table = script("lost_table")
     said = table.page(table.ROOT)
     assert said in EVIDENCE.read_text()
-    paths = [
-        table.ROOT / record.id / RECORD
-        for record in read_runs(table.ROOT).records
-        if record.spec.mixer == "delta"
-    ]
-    (far,) = [read_explanation(path).probes[-1] for path in paths if path.exists()]
+    ours = {r.id for r in read_runs(table.ROOT).records if r.spec.mixer == "delta"}
+    (far,) = [one.probes[-1] for one in explanations(table.ROOT, []) if one.run in ours]
     before, answered = f"{far.places[-1].found.mean:.3f}", f"{far.said.mean:.3f}"
     assert f"finds {before} of the rules in `delta`'s state, and {answered} are said" in unwrapped(
         FINDINGS
@@ -1198,12 +1194,8 @@ def test_the_evidence_states_what_the_gates_of_two_rungs_do() -> None:
     table, evidence = script("ladder_table"), unwrapped(EVIDENCE)
     for rung, share in (("6", "99.999"), ("7", "0.045")):
         (one,) = [one for number, _, one in table.STEPS if number == rung]
-        places = [
-            table.ROOT / record.id / RECORD
-            for record in read_runs(table.ROOT).records
-            if is_variant(record, one)
-        ]
-        (explained,) = [read_explanation(path) for path in places if path.exists()]
+        ours = {r.id for r in read_runs(table.ROOT).records if is_variant(r, one)}
+        (explained,) = [found for found in explanations(table.ROOT, []) if found.run in ours]
         (filler,) = [
             trace
             for trace in explained.traced.gates

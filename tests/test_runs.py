@@ -78,7 +78,7 @@ def swept(specs: list[RunSpec], root: Path, workers: int) -> list[Values]:
     records = [found[sweep.identity(spec)] for spec in specs]
     for record in records:
         # What a sweep says of a run beside what came of it.
-        del record["id"], record["kind"], record["versions"]
+        del record["id"], record["kind"], record["versions"], record["asked"]
     return records
 
 
@@ -173,7 +173,8 @@ def test_a_run_that_ends_before_its_toll_begins_says_so_once(tmp_path: Path) -> 
     planned = sweep.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
     assert planned.notes == [said]
     for spec, notes in ((late, [said]), (due, [])):
-        record = running.run(spec, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+        made = resolve(spec)
+        record = running.run(made, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
         assert record["notes"] == notes
 
 

@@ -4,21 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from reading import SAMPLED
 
 from rulekeep import presets
 from rulekeep.mixed_recall import MixedRecall
 from rulekeep.resolving import resolve_any
 from rulekeep.sample_form import said_of_sample
 from rulekeep.screening import screen
-from rulekeep.tasks import Apply, Override, Recall, Recite, SampledTask
+from rulekeep.tasks import Recall
 from rulekeep.testing import check_task
 
 ZOOLOGY = Recall.options_type.parse(layout="zoology")
 TASKS = {
-    "recite": Recite(),
-    "apply": Apply(),
-    "override": Override(),
-    "recall": Recall(),
+    **{kind.name: kind() for kind in SAMPLED},
     "recall zoology": Recall(ZOOLOGY),
     "mixed recall": MixedRecall(),
 }
@@ -78,10 +76,3 @@ def test_scattered_answers_are_held_against_the_contract_of_a_task() -> None:
     assert said.pop("first uses have a source before them")
     # Every property was looked at, to the last.
     assert "readers without memory stay at chance" in said
-
-
-def test_every_sampled_task_is_here() -> None:
-    from rulekeep.tasks import TASKS as NAMED
-
-    sampled = {kind for kind in NAMED.values() if issubclass(kind, SampledTask)}
-    assert sampled <= {type(task) for task in TASKS.values()}

@@ -348,7 +348,7 @@ def test_a_leak_that_only_long_texts_have_is_found_where_they_are_tested(file: s
         "CountsItsCalls",
         "Convolves",
         "ConvolvesEver",
-        "Masks",
+        pytest.param("Masks", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_no_leak_is_let_through(file: str, name: str) -> None:
@@ -368,6 +368,7 @@ def test_a_hybrids_part_is_tried_too_and_nothing_of_the_catalogue_is(file: str) 
     screen(resolve_any(spec("attention+slots")))
 
 
+@pytest.mark.process
 def test_a_run_of_one_that_leaks_fails_with_the_reason_and_the_others_go_on(
     file: str, tmp_path: Path
 ) -> None:
@@ -396,6 +397,7 @@ def test_a_mixer_that_joins_the_articles_contest_is_tried_too(file: str) -> None
     screen(resolve_any(ArticleCell(context=64, model="attention", seed=7, steps=1)))
 
 
+@pytest.mark.process
 def test_a_leak_that_opens_in_training_is_seen_in_the_answers(file: str, tmp_path: Path) -> None:
     """As it starts nothing is wrong with it: its scores would be those of a perfect memory."""
     values = {

@@ -9,13 +9,14 @@ from rulekeep.mixers import SlidingWindow
 from rulekeep.mixers.sliding_window import WindowCache
 
 LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
-# Window and sinks: as the default, shorter than a block, nothing but the token, longer than it all.
-SIZES = [(60, 4), (7, 3), (1, 0), (1, 2), (33, 0), (300, 2)]
+# Window and sinks: as the default, shorter than a block, nothing but the token; longer than it all.
+SIZES = [(60, 4), (7, 3), (1, 0), (1, 2), (33, 0)]
+LONG = (300, 2)
 
 
 @pytest.mark.parametrize("positions", ["none", "rotary"])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(("window", "sinks"), SIZES)
+@pytest.mark.parametrize(("window", "sinks"), [*SIZES, pytest.param(*LONG, marks=pytest.mark.slow)])
 def test_blocks_are_the_loop(
     window: int, sinks: int, batch: int, positions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,15 @@ TOLERANCE = 5e-4
 
 
 @pytest.mark.parametrize(
-    "case", ["repeated keys", "near zero", "near one", "mixed", "frozen", "large"]
+    "case",
+    [
+        "repeated keys",
+        pytest.param("near zero", marks=pytest.mark.slow),
+        pytest.param("near one", marks=pytest.mark.slow),
+        "mixed",
+        "frozen",
+        "large",
+    ],
 )
 def test_hard_cases_in_float32(case: str) -> None:
     time = 4096 if case.startswith("near") else 512

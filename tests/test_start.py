@@ -149,7 +149,7 @@ def test_ctrl_c_as_a_command_starts_is_one_line(tmp_path: Path, after: float) ->
     with started("sweep", file, cwd=tmp_path) as process:
         time.sleep(after)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert process.returncode == 130
     (line,) = errors.splitlines()
     assert line.startswith(("rulekeep: interrupted", "interrupted: "))
@@ -187,7 +187,7 @@ def test_six_quick_ones_print_no_traceback(tmp_path: Path, apart: float) -> None
         for _ in range(6):
             process.send_signal(signal.SIGINT)
             time.sleep(apart)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert "Traceback" not in errors
     assert "Exception ignored" not in errors
     assert process.returncode in (130, -signal.SIGINT)
@@ -207,7 +207,7 @@ def test_an_interruption_that_a_destructor_swallows_is_not_lost(tmp_path: Path) 
         "    return []\n"
     )
     with started("sweep", "swallows.py", "--dry-run", cwd=tmp_path) as process:
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert (process.returncode, errors) == (130, "rulekeep: interrupted\n")
 
 
@@ -221,6 +221,6 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path
     for _ in range(20):
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert process.returncode == 0, errors
     assert "1 of 1 runs finished" in output

@@ -270,9 +270,10 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
 
 def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> None:
     top = (
-        f"{IN_A_WORKER}fsync, mark = os.fsync, Path({str(tmp_path / 'writing')!r})\n"
+        f"{IN_A_WORKER}fsync, folder = os.fsync, Path({str(tmp_path)!r})\n"
         "def slowly(descriptor):\n"
-        "    mark.touch()\n"
+        "    (folder / 'writing').touch()\n"
+        "    while not (folder / 'interrupted').exists(): time.sleep(0.01)\n"
         "    time.sleep(1)\n"
         "    fsync(descriptor)\n"
         "if multiprocessing.parent_process():\n"
@@ -283,6 +284,7 @@ def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> Non
     driver = start("sweep", file, "--out", "runs", "--workers", "1", "--no-weights", cwd=tmp_path)
     until((tmp_path / "writing").exists, driver)
     os.killpg(driver.pid, signal.SIGINT)
+    (tmp_path / "interrupted").touch()
     out, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert out == ""

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 from pyarrow import parquet
-from reading import make
+from reading import SAMPLED, make
 from scripts import script
 
 from rulekeep.certificate import certify, draw
@@ -28,10 +27,11 @@ from rulekeep.commands.tasks import _contexts as default_contexts
 from rulekeep.export import PIECE_TOKENS, columns, export
 from rulekeep.presets import RULE_COUNTS
 from rulekeep.registry import load_task
-from rulekeep.store import read_record
-from rulekeep.tasks import Apply, Article, Override, Recall, Recite
+from rulekeep.store import packed_values, read_record, write_record
+from rulekeep.tasks import TASKS, Apply, Article, Recite
 
 ROOT = Path(__file__).parent.parent
+CERTIFICATES = packed_values(ROOT / "results" / "certificates", [])
 OUTSIDE = ROOT / "examples" / "outside_task.py"
 BACKWARDS = f"{OUTSIDE}:Backwards"
 
@@ -286,7 +286,7 @@ KEYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("task", [Recite, Apply, Override, Recall])
+@pytest.mark.parametrize("task", SAMPLED)
 def test_jsonl_says_what_the_sample_says(run, task) -> None:
     code, output, errors = run(
         "data", task.name, "--context", "100", "--n", "30", "--rules", "3", "--seed", "5"
@@ -381,7 +381,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     with tiny.started(*arguments, cwd=tmp_path) as driver:
         tiny.until(lambda: any(path.stat().st_size for path in tmp_path.iterdir()), driver)
         os.killpg(driver.pid, signal.SIGINT)
-        _, errors = driver.communicate(timeout=60)
+        _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 130
     assert errors == "rulekeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -437,13 +437,21 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
+FIRST = {"article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64}
+
+
+def test_every_task_has_a_first_context() -> None:
+    assert FIRST.keys() == set(TASKS), "add the shortest context that presets test to FIRST"
+
+
 @pytest.mark.parametrize(
     ("task", "options", "first"),
     [
-        ("recite", {}, 64), ("apply", {}, 96), ("override", {}, 96), ("recall", {}, 64),
-        ("article", {}, 64), (BACKWARDS, {}, 64), ("apply", {"outputs": "40"}, 256),
+        *((task, {}, first) for task, first in FIRST.items()),
+        (BACKWARDS, {}, 64),
+        ("apply", {"outputs": "40"}, 256),
     ],
-)  # fmt: skip
+)
 def test_certificates_start_where_the_presets_test_a_task(
     task: str, options: dict[str, str], first: int
 ) -> None:
@@ -454,12 +462,11 @@ def test_certificates_start_where_the_presets_test_a_task(
 def test_verify_checks_certificates_as_it_checks_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = sorted((ROOT / "results" / "certificates").glob("*.json"))[:2]
-    for path in made:
-        shutil.copy(path, tmp_path)
+    for number, record in enumerate(CERTIFICATES[:2]):
+        write_record(tmp_path / f"{number}.json", record)
     assert verify(str(tmp_path)) == 0
     assert capsys.readouterr().out == "2 records whole, 0 broken, 0 runs without a record\n"
-    torn = tmp_path / made[0].name
+    torn = tmp_path / "0.json"
     torn.write_text(torn.read_text().replace("0.02", "0.03", 1))
     assert verify(str(tmp_path)) == 1
     said = capsys.readouterr()
@@ -471,13 +478,14 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
     folder = ROOT / "results" / "certificates"
     page = (folder / "README.md").read_text()
     held = set()
-    for path in folder.glob("*.json"):
-        record = read_record(path)
+    for record in CERTIFICATES:
         assert record["passed"] is (record["task"] != "article")
-        assert path.name in page
         for one in record["contexts"]:
             kind = (record["options"].get(key) for key in ("layout", "rules", "placement"))
             held.add((record["task"], *kind, one["context"]))
+    assert {task for task, *_ in held} == set(TASKS), (
+        "rulekeep certify NAME --out results/certificates"
+    )
     assert all(table in page for table in script("certificates_table").pages())
     for task, layout, shortest in (
         ("recite", None, 64), ("apply", None, 96), ("override", None, 96), ("recall", "exam", 64)
@@ -492,10 +500,11 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
 
 @pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "results" / "certificates").glob("*.json")), ids=lambda path: path.stem
+    "record", CERTIFICATES, ids=lambda record: f"{record['task']} {record['options']}"
 )
-def test_the_committed_certificates_are_of_examples_that_are_drawn_still(path: Path) -> None:
-    record = read_record(path)
+def test_the_committed_certificates_are_of_examples_that_are_drawn_still(
+    record: dict[str, Any],
+) -> None:
     task = load_task(record["task"])
     for one in record["contexts"]:
         # Longer ones take seconds and differ by nothing but their length.

@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reading import make
+from reading import SAMPLED, make
 
 from rulekeep.commands.task_options import task_values
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, FewCombinationsWarning, Override, Recall, Recite, SampledTask
-
-SAMPLED = (Recite, Apply, Override, Recall)
 
 BAD = [
     (Recite, {"rules": 0}, "rules 0: must be from 1 to 32"),

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reading import every_answer, instructions, make, number, of_kind, read
+from reading import (
+    ALL_BUT_RECALL,
+    READERS,
+    SAMPLED,
+    every_answer,
+    instructions,
+    make,
+    number,
+    of_kind,
+    read,
+)
 from scipy.stats import chi2_contingency, chisquare
 
 from rulekeep.tasks import (
@@ -26,7 +36,6 @@ from rulekeep.tasks import (
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 WINDOW = 33
-SAMPLED = (Recite, Apply, Override, Recall)
 
 
 @st.composite
@@ -85,7 +94,7 @@ def test_an_example_is_a_function_of_its_name(
 
 
 @slow
-@given(tasks((Recite, Apply, Override)), st.sampled_from(SPLITS), st.integers(0, 60))
+@given(tasks(ALL_BUT_RECALL), st.sampled_from(SPLITS), st.integers(0, 60))
 def test_an_independent_reader_of_the_instructions_is_always_right(
     task: SampledTask, split: Split, more: int
 ) -> None:
@@ -179,7 +188,8 @@ def combinations(task: SampledTask, sample: Sample) -> set[tuple[str, ...]]:
     return found
 
 
-@pytest.mark.parametrize("task", [Recite, Apply, Override])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ALL_BUT_RECALL)
 @pytest.mark.parametrize("placement", ["early", "marked"])
 @pytest.mark.parametrize(("rules", "rule_words"), [(1, 12), (2, 7), (3, 60)])
 def test_splits_share_no_combination_at_any_context_and_have_every_word(
@@ -213,6 +223,11 @@ TINY = [
     (Recall, {"rules": 2, "rule_words": 4, "items": 5}),
     (Recall, {"rules": 3, "rule_words": 4, "items": 3}),
 ]
+
+
+def test_every_sampled_task_has_an_independent_reader_and_tiny_cases() -> None:
+    assert READERS.keys() == {task.name for task in ALL_BUT_RECALL}, "write it in reading.py"
+    assert {task for task, _ in TINY} == set(SAMPLED), "add its cases to TINY"
 
 
 @pytest.mark.parametrize(("task", "options"), TINY)

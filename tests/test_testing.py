@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reading import SAMPLED
 
 from rulekeep.specs import UsageError
-from rulekeep.tasks import Apply, Override, Recall, Recite, Role, Sample, SampledTask
+from rulekeep.tasks import Override, Recite, Role, Sample, SampledTask
 from rulekeep.testing import check_task
 
 
@@ -15,7 +16,8 @@ def failed(cls: type[SampledTask], **options: Any) -> set[str]:
     return {row.property for row in check_task(cls, **options) if row.passed is False}
 
 
-@pytest.mark.parametrize("task", [Recite, Apply, Override, Recall])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", SAMPLED)
 @pytest.mark.parametrize("placement", ["early", "marked"])
 def test_the_tasks_of_the_catalogue_hold(task: type[SampledTask], placement: str) -> None:
     certificate = "readers without memory stay at chance"

@@ -8,7 +8,6 @@ import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +29,6 @@ def needed(requirements: list[str], extras: set[str], found: dict[str, Distribut
         needed(found[one.name].requires or [], one.extras, found)
 
 
-@pytest.mark.timeout(300)
 def test_the_wheel_has_every_file_and_reproduces_with_its_dependencies_alone(
     tmp_path: Path,
 ) -> None:

@@ -67,7 +67,7 @@ COMMANDS = {
     "explain": (
         "explain:explain",
         "Say where a run loses its rules: never written, lost in the body, or not read out.\n\n"
-        "The weights that the run kept are used; without them it is trained again.",
+        "The model is that of the run's kept weights; where there are none, it is trained again.",
     ),
     "test": (
         "retest:retest",
@@ -77,7 +77,8 @@ COMMANDS = {
     ),
     "pack": (
         "pack:pack",
-        "Write a finished folder as one file, records.jsonl: a line a record, with its checksum.",
+        "Write a finished folder as one file, records.jsonl: a line a record, with its checksum."
+        "\n\nEvery command that reads a folder reads the file as well. Weights are not packed.",
     ),
     "check": (
         "mixers:check",
@@ -99,7 +100,7 @@ COMMANDS = {
     ),
     "list": (
         "records:list_",
-        "List tasks, mixers and presets, a line each; with a name, all about that one.",
+        "List tasks, mixers and presets, a line each; with a name or an id, all about that one.",
     ),
 }
 

@@ -164,7 +164,7 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
 def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
     found, name, values = argument
     kind: Any = load_task(found)
-    build_task(name, kind, kind.options_type.parse_json(values))
+    build_task(name, kind, kind.options_type.parse(**values))
 
 
 def takes_by_place(kind: type[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The cases that goldens hold: every set of options that committed records use.
+"""The cases that goldens hold: every set of options that committed records use, and new mixers.
 
 They are read from records once and kept in `cases.json`: a check needs no `results/`.
 """
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from goldens.figures import defaults_of
+from rulekeep.mixers import MIXERS
 from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.specs.contestant import written
+from rulekeep.tasks import TASKS, Article
 
 HERE = Path(__file__).parent
 # What a case of training has of a record; all else is small and the same in every case.
@@ -24,7 +26,23 @@ _USUAL = {
 def cases() -> dict[str, dict[str, Any]]:
     """By family and name."""
     found: dict[str, dict[str, Any]] = json.loads((HERE / "cases.json").read_text())
+    _add_new(found["mixers"], found["training"])
     return found
+
+
+def _add_new(mixers: dict[str, Any], training: dict[str, Any]) -> None:
+    """Adds a case with default options for each mixer and task that no record has yet."""
+    made = {case["mixer"] for case in mixers.values()}
+    trained = {name for case in training.values() for name in case["mixer"].split("+")}
+    tasks = {case["task"] for case in training.values()} | {Article.name}
+    for name in MIXERS:
+        if name not in made:
+            mixers[name] = {"mixer": name, "options": {}, "width": 64}
+        if name not in trained:
+            training[f"recite {name}"] = {"task": "recite", "mixer": name}
+    for name in TASKS:
+        if name not in tasks:
+            training[f"{name} attention"] = {"task": name, "mixer": "attention"}
 
 
 def collect(results: Path) -> dict[str, dict[str, Any]]:

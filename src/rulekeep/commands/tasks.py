@@ -48,7 +48,7 @@ def certify(
     Parameters
     ----------
     task
-        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Contexts in tokens, separated by commas: 64 (96 for apply and override), 256, 1028, 4096.
     examples
@@ -144,7 +144,7 @@ def data(
     Parameters
     ----------
     task
-        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Tokens of each example, the answer included.
     n
@@ -209,7 +209,7 @@ def show(
     Parameters
     ----------
     task
-        recite, apply, override, recall or article; file.py:Class or module:Class for your own.
+        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Tokens of each example; long bodies are shown by their ends.
     n

@@ -34,7 +34,6 @@ _TYPED = frozenset(
 )  # fmt: skip
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
-_MOST_ENVIRONMENT = 64
 
 
 class _Frozen(BaseModel):
@@ -227,7 +226,7 @@ class Record(_Frozen):
             said.append(f"run {identity}: its spec has no context or no seed, left out")
             return None
         costs = _mapping(values.get("costs"))
-        environment = list(_mapping(values.get("environment")).items())
+        environment = _mapping(values.get("environment"))
         former = _text(values.get("former_id"))
         return cls(
             id=_text(values.get("id")) or identity,
@@ -248,8 +247,7 @@ class Record(_Frozen):
             decode_ms=_by_context(costs.get("decode_ms_per_token")),
             half_lives=_half_lives(costs.get("memory_half_life_tokens")),
             environment={
-                name(key, "?"): one_line(value, 120)
-                for key, value in environment[:_MOST_ENVIRONMENT]
+                name(key, "?"): one_line(value, 120) for key, value in environment.items()
             },
             notes=tuple(one for one in _sequence(values.get("notes")) if isinstance(one, str)),
             attempt=whole(values.get("attempt")) or 0,
