@@ -30,9 +30,10 @@ from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.model import LanguageModel
 from rulekeep.predicting import check
+from rulekeep.predicting import run as score
 from rulekeep.resolving import resolve_any, resolve_cell
 from rulekeep.screening import screen
-from rulekeep.specs import ArticleCell, RunSpec
+from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.store import RunFolder
 from rulekeep.sweep import JobFinished, execute, plan
 from rulekeep.tasks import Recall, Recite
@@ -372,7 +373,8 @@ class Writes(GeneratingPredictor):
 
     def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
         for table in (prompts, given, is_given):
-            table.flags.writeable = self.force
+            if self.force:
+                table.flags.writeable = True
             table[...] = 0
         return np.zeros_like(given)
 
@@ -392,6 +394,28 @@ def test_what_a_predictor_writes_reaches_nothing_that_is_scored() -> None:
     for predictor in (Writes(force=True), WritesTokens()):
         row = evaluate_samples(predictor, TASK, "test", 64, 20, 1)
         assert (row["exact"], row["token_accuracy"]) == (0, 0)
+
+
+def test_what_a_predictor_does_to_its_task_reaches_nothing_that_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "changes.py").write_text(
+        "import numpy as np\n"
+        "from rulekeep.evaluation import GeneratingPredictor\n\n\n"
+        "class Changes(GeneratingPredictor):\n"
+        "    def __init__(self, task):\n"
+        "        draw = task.sample\n\n"
+        "        def easy(*given, **named):\n"
+        "            drawn = draw(*given, **named)\n"
+        "            drawn.tokens[...] = 0\n"
+        "            return drawn\n\n"
+        "        task.sample = easy\n\n"
+        "    def generate(self, prompts, given, is_given):\n"
+        "        return np.zeros_like(given)\n"
+    )
+    spec = PredictorSpec(
+        predictor=f"{tmp_path / 'changes.py'}:Changes", test_contexts=(64,), test_examples=20
+    )
+    made = score(resolve_any(spec), RunFolder(tmp_path), lambda _: None, lambda *_: None)
+    assert [row["token_accuracy"] for row in made["evaluations"]] == [0]
 
 
 def test_an_array_that_is_equal_to_anything_is_no_right_answer() -> None:

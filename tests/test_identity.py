@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import create_model
 
-from rulekeep.mixers import Delta
+from rulekeep.mixers import GRU, Delta
+from rulekeep.records.identity import identify
 from rulekeep.resolving import resolve, resolve_any
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 from rulekeep.tasks import Recite
@@ -75,6 +76,15 @@ def test_an_option_added_with_a_default_changes_no_id(monkeypatch: pytest.Monkey
     assert resolve(RunSpec(mixer="delta", task_options={"rules": 2})).id == before
 
 
+def test_a_tasks_option_added_with_a_default_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec(task_options={"rules": 2})
+    before = resolve(spec).id
+    wider = create_model("Wider", __base__=Recite.options_type, brand_new=(int, 7))
+    monkeypatch.setattr(Recite, "options_type", wider)
+    after = resolve(spec)
+    assert (after.spec.task_options["brand_new"], after.id) == (7, before)
+
+
 def test_what_is_said_that_is_the_default_changes_no_id() -> None:
     spelt = RunSpec(
         mixer="delta", mixer_options={"heads": 4}, hidden=256, test_contexts=(128,),
@@ -100,6 +110,24 @@ def test_every_value_that_is_not_the_default_changes_the_id(change: dict[str, ob
 def test_the_order_of_a_hybrid_changes_its_id() -> None:
     one, other = (resolve(RunSpec(mixer=name)) for name in ("delta+gru", "gru+delta"))
     assert one.id != other.id
+
+
+def test_a_hybrids_layers_are_in_the_order_of_its_name() -> None:
+    made = [make() for make in resolve(RunSpec(mixer="delta+gru", layers=4)).mixers]
+    assert [type(mixer) for mixer in made] == [Delta, GRU, Delta, GRU]
+
+
+def test_every_mixer_of_a_hybrid_has_its_version_in_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve(RunSpec(mixer="gru+delta"))
+    assert [*before.versions] == ["protocol", "recite", "gru", "delta"]
+    for kind in (GRU, Delta):
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "version", 2)
+            assert resolve(RunSpec(mixer="gru+delta")).id != before.id
+
+
+def test_runs_of_two_kinds_have_two_ids() -> None:
+    assert len({identify(kind, {"seed": 2}, {"protocol": 1}) for kind in ("run", "article")}) == 2
 
 
 @pytest.mark.parametrize("kind", [Delta, Recite, RunSpec])

@@ -128,6 +128,13 @@ def test_a_run_that_stands_in_a_folder_too_is_read_from_there(folder: Path) -> N
     assert sorted(record.reason for record in read_runs(folder).records) == ["", "read here"]
 
 
+def test_a_packed_file_that_is_written_anew_is_read_anew(folder: Path) -> None:
+    assert len(read_runs(folder).records) == 2
+    records = values_of(folder / PACKED)
+    (folder / PACKED).write_bytes(packed(records[:1]))
+    assert len(read_runs(folder).records) == 1
+
+
 def test_verify_reads_a_packed_folder_and_says_what_it_was_made_with(
     folder: Path, run: Command
 ) -> None:

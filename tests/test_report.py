@@ -1017,6 +1017,16 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     }  # fmt: skip
 
 
+def test_records_of_two_versions_are_never_one_run() -> None:
+    """Nor those that do not say what was asked, as of before ids were made of it."""
+    versions = {"protocol": 1, "recite": 1, "delta": 1}
+    near, far = ({**record("delta", 1, at), "versions": versions} for at in ({64: 0.9}, {256: 0.5}))
+    assert len(merged(typed([near, far]))) == 1
+    far["versions"] = {**versions, "delta": 2}
+    found = merged(typed([near, far]))
+    assert [(one.asked, one.versions["delta"]) for one in found] == [(None, 1), (None, 2)]
+
+
 def test_a_copy_that_failed_takes_no_result_away() -> None:
     done = record(retention={64: 0.9})
     failed = {**done, "status": "killed", "evaluations": []}

@@ -249,8 +249,6 @@ def test_every_planted_bug_is_caught_by_the_record() -> None:
         (bug.name, bug.file, bug.tests) for bug in planted
     ]
     assert all(one["caught"] for one in found)
-    for bug in planted:
-        assert (ROOT / "src" / "rulekeep" / bug.file).read_text().count(bug.before) == 1
 
 
 def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:

@@ -156,6 +156,18 @@ def test_a_plan_of_another_version_says_which(
     assert "it was planned with gru 1 (here 2)" in note
 
 
+def test_a_run_that_is_planned_with_other_versions_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = sweep.plan([tiny.tiny()], tmp_path / "runs").jobs
+    monkeypatch.setattr(GRU, "version", 2)
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(tmp_path / "runs" / job.id)
+    with pytest.raises(RuntimeError, match=r"gru 1 \(here 2\): give the command that planned it$"):
+        sweep._make(folder, lambda _: None, "none")
+    assert not folder.record.exists()
+
+
 def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     sweep.plan(GRID[:2], root)

@@ -134,6 +134,18 @@ def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(tmp_path: Path
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_a_run_that_diverged_after_some_steps_keeps_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    spoils = "y = y * float('nan') if torch.is_grad_enabled() and next(calls) > 4 else y"
+    mixer = tiny.plugin(tmp_path, "later", "import itertools\ncalls = itertools.count()", spoils)
+    record = running.run(
+        resolve(tiny.tiny(mixer=mixer)), RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None
+    )
+    assert (record["status"], record["weights"]) == ("diverged", None)
+    assert record["costs"]["steps"] > 0
+    assert list((tmp_path / "a").glob("*.safetensors")) == []
+
+
 def test_tied_parameters_and_odd_types_are_kept(tmp_path: Path) -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
