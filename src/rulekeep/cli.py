@@ -79,6 +79,10 @@ COMMANDS = {
         "pack:pack",
         "Write a finished folder as one file, records.jsonl: a line a record, with its checksum.",
     ),
+    "study": (
+        "study:study",
+        "Make the runs of a study, build its tables, figures and claims, or check documents.",
+    ),
     "check": (
         "mixers:check",
         "Hold a mixer against the contract: each property, and by how much it differs.",
