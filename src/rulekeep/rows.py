@@ -188,3 +188,8 @@ def pivot(
     """A Markdown table: a line for each of `down` and a column for each of `across`, by name."""
     body = [[name, *(cell(one, other) for other in across.values())] for name, one in down.items()]
     return markdown_table([corner, *across], body) + "\n"
+
+
+def floored(value: float, digits: int = 3) -> float:
+    """Rounded down, for "so much or more": nothing is below it."""
+    return math.floor(value * 10**digits) / 10**digits
