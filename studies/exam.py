@@ -44,9 +44,7 @@ def retention(length: int) -> Callable[[Rows], str]:
     return table
 
 
-def kept(
-    variant: str, settings: Sequence[TaskSetting], length: int
-) -> Callable[[Rows], Span]:
+def kept(variant: str, settings: Sequence[TaskSetting], length: int) -> Callable[[Rows], Span]:
     """The least and the most that a variant keeps, by task setting."""
     return lambda rows: Span.of(
         rows.known(variant, one, "retention", length).mean for one in settings
@@ -70,9 +68,13 @@ def exact_seeds(rows: Rows) -> list[float]:
 
 
 CLAIMS = {
-    "rotary_short": Claim(lambda rows: floored(kept("rotary", SETTINGS, SHORT)(rows).low, 2), 2, 0.98),
+    "rotary_short": Claim(
+        lambda rows: floored(kept("rotary", SETTINGS, SHORT)(rows).low, 2), 2, 0.98
+    ),
     "rotary_middle": Claim(kept("rotary", SETTINGS, MIDDLE), 2, maximum=0.53),
-    "none_early_middle": Claim(lambda rows: floored(kept("none", EARLY, MIDDLE)(rows).low, 2), 2, 0.97),
+    "none_early_middle": Claim(
+        lambda rows: floored(kept("none", EARLY, MIDDLE)(rows).low, 2), 2, 0.97
+    ),
     "none_early_long": Claim(kept("none", EARLY, LONG), 2, 0.79),
     "none_override_middle": Claim(mean("none", "override", "early", MIDDLE), 2),
     "none_override_long": Claim(mean("none", "override", "early", LONG), 2),

@@ -116,7 +116,9 @@ class Rows:
             if is_variant(record, variant.one) and (variant.only is None or variant.only(record))
         ]
         # In order: a contest takes what stands together.
-        runs.sort(key=lambda run: (int(run.task), [*variants].index(run.label)))
+        order = [*variants]
+        runs.sort(key=lambda run: (int(run.task), order.index(run.label), run.seed))
+        self._runs = runs
         self.contests: dict[TaskSetting, Contest] = {
             settings[int(one.task)]: one for one in contests(runs)
         }
@@ -130,6 +132,11 @@ class Rows:
     def cell(self, variant: str, setting: TaskSetting) -> Group | None:
         """The runs of a variant on a task setting; None where it is not run in full."""
         return self._cells.get((variant, setting))
+
+    def tried(self, variant: str, setting: TaskSetting) -> list[Run]:
+        """Every run of a variant on a task setting, at whatever rate, by seed."""
+        place = str([*self.settings].index(setting))
+        return [run for run in self._runs if (run.label, run.task) == (variant, place)]
 
     def cells(self, setting: TaskSetting, variants: Iterable[str] | None = None) -> list[Group]:
         """Those of several variants, in their order; what is not run is left out."""
