@@ -18,18 +18,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from exam_table import text_of
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from variants import is_of_task, is_variant
 
 from rulekeep.article.report import markdown_table
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB
 from rulekeep.report import merged
+from rulekeep.rows import text_of
 from rulekeep.specs import Contestant, written
 from rulekeep.store import Record, read_runs, write_bytes
 from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise_scores
+from rulekeep.variants import is_of_task, is_variant
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"
 CELLS = (("recite", "early"), ("override", "marked"))

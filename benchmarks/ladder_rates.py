@@ -67,8 +67,9 @@ def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
 def page(*roots: Path) -> str:
     """The table, as Markdown."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from exam_table import text_of
     from ladder_table import CONTEXTS, NONE, gain
+
+    from rulekeep.rows import text_of
 
     found, longest = rows(*roots), CONTEXTS[-1]
     head = ["recite", "rung", "rate", *(f"{at:,} tokens" for at in CONTEXTS)]

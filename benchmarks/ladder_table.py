@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalogue_table import NOT_RUN, ROOT, Row, row_of, strips
-from exam_table import text_of
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
 from rulekeep.plots import as_bytes
 from rulekeep.presets import LADDER, LADDER_ASIDE
+from rulekeep.rows import text_of
 from rulekeep.store import Record, read_runs, write_bytes
 from rulekeep.summary import paired_difference
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalogue_table import ROOT, Row, row_of
-from exam_table import text_of
 from matplotlib.figure import Figure
 
 from rulekeep.article.report import markdown_table
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.presets import STATE_BYTES
+from rulekeep.rows import text_of
 from rulekeep.store import Record, read_runs, write_bytes
 
 TESTED = 4096

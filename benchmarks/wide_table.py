@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalogue_table import CONTEXTS, LONG, RANKED_AT, SHORT, Row, row_of
-from exam_table import text_of
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import WIDE, WIDE_SEEDS
+from rulekeep.rows import text_of
 from rulekeep.store import Record, read_runs
 from rulekeep.summary import paired_difference
 

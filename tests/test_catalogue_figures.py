@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 from report_records import asked, asked_of, scored
 from scripts import script
-from variants import is_of_task, is_variant
 
 from rulekeep.presets import SEEDS, STATE_BYTES
 from rulekeep.specs import Contestant
 from rulekeep.store import Record, read_runs
+from rulekeep.variants import is_of_task, is_variant
 
 catalogue = script("catalogue_table")
 ladder = script("ladder_table")

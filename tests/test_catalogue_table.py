@@ -1,17 +1,18 @@
 """The catalogue's tables say of real records what the records say."""
 
+from pathlib import Path
+
 import pytest
 from report_records import asked, asked_of, scored
 from scripts import script
-from variants import is_of_task, is_variant
 
 from rulekeep.presets import EXAM_MIXERS
 from rulekeep.specs import Contestant, contestants
 from rulekeep.store import Record, read_runs
+from rulekeep.variants import is_of_task, is_variant
 
 catalogue = script("catalogue_table")
-exam = script("exam_table")
-RECORDS = read_runs(exam.EXAM).records
+RECORDS = read_runs(Path(__file__).parent.parent / "results" / "exam").records
 NONE, ROTARY = "attention[positions=none]", "attention[positions=rotary]"
 (WITH_ROTARY,) = contestants(ROTARY)
 
