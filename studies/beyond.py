@@ -106,8 +106,8 @@ VARIANTS = {
 }
 ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours")]
 WITHOUT_TAPS = [key for key in ATTENTION if not key.startswith("taps")]
-# Those that are drawn, in the report's own words. What keeps less than another everywhere beyond 256
-# tokens, or is not defined there, is not.
+# Those that are drawn, in the report's own words. What keeps less than another everywhere beyond
+# 256 tokens, or is not defined there, is left out.
 DRAWN = {
     "none_early": "attention, added_positions earliness, positions none",
     "none": "attention, added_positions none, positions none",

@@ -199,4 +199,4 @@ def pivot(
 
 def floored(value: float, digits: int = 3) -> float:
     """Rounded down, for "so much or more": nothing is below it."""
-    return math.floor(value * 10**digits) / 10**digits
+    return math.floor(value * 10.0**digits) / 10.0**digits

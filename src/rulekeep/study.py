@@ -213,11 +213,7 @@ def made(one: Opened) -> Made:
 
 
 def build(one: Opened) -> list[str]:
-    """Writes what the records give; returns a line for each claim or mark that fails.
-
-    Raises:
-        UsageError: records are missing, or a function of the study fails.
-    """
+    """Writes what the records give; returns a line for each claim or mark that fails."""
     found = made(one)
     for path, content in found.files.items():
         if not _same(path, content):
@@ -236,11 +232,7 @@ def build(one: Opened) -> list[str]:
 
 
 def check(one: Opened) -> list[str]:
-    """A line for each claim, file or document that is not what the records give.
-
-    Raises:
-        UsageError: records are missing, or a function of the study fails.
-    """
+    """A line for each claim, file or document that is not what the records give."""
     found = made(one)
     fix = f"run rulekeep study {one.name} build"
     problems = list(found.failures)
