@@ -52,8 +52,8 @@ def sweep() -> Sequence[AnySpec]:
 def page(*roots: Path) -> str:
     """The table, as Markdown."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from catalogue_table import row_of
     from ladder_table import CONTEXTS, NONE, gain
+    from rungs import row_of
 
     from rulekeep.rows import text_of
 

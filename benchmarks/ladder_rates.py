@@ -21,7 +21,7 @@ from rulekeep.specs import AnySpec, RunSpec
 from rulekeep.store import read_runs
 
 if TYPE_CHECKING:
-    from catalogue_table import Row
+    from rungs import Row
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNGS, ROOT = RESULTS / "catalogue", RESULTS / "ladder-rates"
@@ -50,8 +50,8 @@ def sweep() -> Sequence[AnySpec]:
 
 def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
     """What was run by placement, rung and rate; None while seeds are missing."""
-    from catalogue_table import row_of
     from ladder_table import CONTEXTS
+    from rungs import row_of
 
     records = [record for root in roots for record in read_runs(root).records]
     found = {}

@@ -11,8 +11,8 @@ lost of all above chance at each step, with 95 % intervals over examples. They h
 import sys
 from pathlib import Path
 
-from catalogue_table import ROOT
 from ladder_table import STEPS
+from rungs import ROOT
 
 from rulekeep.article.report import markdown_table
 from rulekeep.commands.records import explanations

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import CONTEXTS, LONG, RANKED_AT, SHORT, Row, row_of
+from rungs import CONTEXTS, LONG, RANKED_AT, SHORT, Row, row_of
 
 from rulekeep.article.report import markdown_table
 from rulekeep.presets import WIDE, WIDE_SEEDS

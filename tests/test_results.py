@@ -20,7 +20,7 @@ from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import verify
 from rulekeep.explain.record import GATE, RECORD, read_explanation
 from rulekeep.plots import shown
-from rulekeep.presets import CATALOGUE, CATALOGUE_16_KIB, PRESETS, ladder
+from rulekeep.presets import PRESETS, ladder
 from rulekeep.report import merged, reading
 from rulekeep.report.cells import contests
 from rulekeep.resolving import resolve
@@ -91,18 +91,6 @@ AUTHORS_SCRIPT = {
 def unwrapped(path: Path) -> str:
     """A document with its lines run together, so that a sentence is found wherever it breaks."""
     return " ".join(MARKS.sub("", path.read_text()).split())
-
-
-def row_like(text: str, rows: Iterable[Any]) -> Any:
-    """The row of a mixer with these options; the width of its feed-forward layers may be any."""
-    (one,) = contestants(text)
-    (found,) = (
-        row
-        for row in rows
-        if (row.one.mixer, row.one.options) == (one.mixer, one.options)
-        and {k: v for k, v in row.one.settings.items() if k != "hidden"} == one.settings
-    )
-    return found
 
 
 def span(values: Iterable[float]) -> str:
@@ -330,134 +318,6 @@ def test_readme_and_findings_state_how_fast_mechanisms_are() -> None:
     assert f"training step at 16,384 tokens takes {own[3]:.3f} of attention's" in unwrapped(
         FINDINGS
     )
-
-
-def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> None:
-    table = script("catalogue_table")
-    findings = unwrapped(FINDINGS)
-    records = read_runs(table.ROOT).records
-    sized = table.measured(CATALOGUE_16_KIB, records, "recite", "early")
-    assert len(sized) == len(CATALOGUE_16_KIB) == 18
-    (best,) = (row for row in sized if row.one.settings.get("added_positions") == "earliness")
-    paragraph = unwrapped(EVIDENCE).split(
-        "At 16 KiB a layer, with earliness, `sparse_delta` keeps"
-    )[1]
-    shown, _, others = paragraph.split(" is not shown.")[0].partition("that it keeps more than")
-    for row in sized:
-        if row is not best:
-            more = paired_difference(best.seeds[4096], row.seeds[4096]).summary
-            if more.low > 0:
-                assert more.text() in shown, row.name
-            else:
-                assert f"({more.mean:.3f}, {more.low:.3f} to {more.high:.3f})" in others, row.name
-    ours, next_best = [], []
-    for cell in table.CELLS:
-        rows = table.measured(CATALOGUE, records, *cell)
-        ours.append(row_like("sparse_delta[added_positions=earliness]", rows))
-        others = [row for row in rows if row.one.mixer != "sparse_delta"]
-        next_best.append(max(others, key=lambda row: row.retention[4096].mean))
-    early, _ = next_best
-    kept = [row.retention[4096].text() for row in next_best]
-    early_rows = table.measured(CATALOGUE, records, "recite", "early")
-    assert [row.one for row in next_best] == [
-        row_like(text, early_rows).one for text in ("gated_slots", "delta[short_convolution=true]")
-    ]
-    assert round(early.kib / ours[0].kib) == 2
-    more = [
-        paired_difference(a.seeds[4096], b.seeds[4096]).summary
-        for a, b in zip(ours, next_best, strict=True)
-    ]
-    assert more[0].low < 0 < more[1].low
-    far, *rows = (
-        table.row_of(row_like(text, early_rows).one, records, "recite", "early", (4096, 16384))
-        for text in ("gated_slots", "sparse_delta", "sparse_delta[added_positions=earliness]")
-    )
-    evidence = unwrapped(EVIDENCE)
-    assert f"they keep {far.retention[16384].text()} at 16,384 tokens" in evidence
-    for row in rows:
-        each = [paired_difference(row.seeds[at], far.seeds[at]).summary for at in (4096, 16384)]
-        assert all(one.low < 0 < one.high for one in each)
-        for one in each:
-            assert one.text() in evidence
-    readme = unwrapped(ROOT / "README.md")
-    others = [
-        row_like(text, early_rows) for text in ("delta[short_convolution=true]", "gated_delta")
-    ]
-    beside = [
-        paired_difference(ours[0].seeds[4096], row.seeds[4096]).summary for row in (early, *others)
-    ]
-    assert all(one.low < 0 < one.high for one in beside)
-    assert all(one.text() in evidence for one in beside)
-    said = [f"{row.retention[4096].mean:.3f}" for row in others]
-    whole = [f"{row.exact[4096].mean:.3f}" for row in (early, *others, ours[0])]
-    assert (
-        f"Of the answers at 4,096 tokens `gated_slots` give {whole[0]} wholly right, `delta` with "
-        f"its convolution {whole[1]}, `gated_delta` {whole[2]} and `sparse_delta` {whole[3]}, "
-        "which is shown to be more than `delta`'s, and not than the other two"
-    ) in evidence
-    assert (
-        f"of `recite`'s at 4,096 tokens `gated_slots`, at twice the state, keep {kept[0]}, `delta` "
-        f"with a short convolution {said[0]}, `gated_delta` without one {said[1]}, and with five "
-        "seeds no difference in rules is shown (in answers one is, to `delta`: "
-        f"{whole[1]} wholly right, `sparse_delta` {whole[3]})."
-    ) in readme
-    assert (
-        f"next best memory keeps {kept[1]}, `sparse_delta` {ours[1].retention[4096].text()}"
-        in readme
-    )
-    assert table.short(records) in README
-    assert f"keep {kept[0].split()[0]} of `recite`'s early rules to 4,096 tokens" in findings
-    assert table.page(records) in EVIDENCE.read_text()
-
-
-def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
-    table = script("catalogue_table")
-    records = read_runs(table.ROOT).records
-    rows = table.measured(CATALOGUE_16_KIB, records, "override", "marked")
-    ours = [row for row in rows if row.one.mixer == "sparse_delta"]
-    best, without = sorted(ours, key=lambda row: "added_positions" not in row.one.settings)
-    others = [row for row in rows if row not in ours]
-    more = [paired_difference(best.seeds[4096], row.seeds[4096]).summary for row in others]
-    ((row, not_shown),) = [pair for pair in zip(others, more, strict=True) if pair[1].low <= 0]
-    assert row is row_like("gated_delta[heads=2,key_width=64]", others)
-    by_seed = [f"{kept:.3f}" for _, kept in sorted(row.seeds[4096].items())]
-    ahead = max(others, key=lambda row: row.retention[4096].mean)
-    assert ahead is row_like("delta[heads=2,key_width=52,short_convolution=true]", others)
-    over_next = paired_difference(best.seeds[4096], ahead.seeds[4096]).summary
-    itself = paired_difference(best.seeds[4096], without.seeds[4096]).summary
-    assert itself.low < 0 < itself.high
-    assert (
-        f"keeps {best.retention[4096].text()} at 4,096 tokens: {over_next.text()} more than "
-        f"`delta` with its convolution, which keeps most of {len(others)} other mechanisms; more "
-        f"is shown of each of them but `gated_delta`, {not_shown.text()}, by seed "
-        f"{', '.join(by_seed[:-1])} and {by_seed[-1]}. Than itself without earliness it keeps "
-        f"{itself.text()} more, which is not shown."
-    ) in unwrapped(EVIDENCE)
-    assert (
-        f"at 4,096 tokens, {best.retention[4096].text()}, than the best of {len(others)} others, "
-        f"`delta` with its convolution, {ahead.retention[4096].text()}. More is shown of all but "
-        f"`gated_delta`, whose seeds lie far apart ({max(by_seed)} to {min(by_seed)};"
-    ) in unwrapped(ROOT / "README.md")
-    assert len(rows) == len(CATALOGUE_16_KIB)
-
-
-def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
-    table = script("state_bytes_table")
-    records = read_runs(table.ROOT).records
-    assert table.page(records) in EVIDENCE.read_text()
-    found = table.curves(records)
-    ours = found["sparse_delta"][0]
-    *_, middle, largest = found["delta"]
-    more = [
-        paired_difference(a.seeds[4096], b.seeds[4096]).summary
-        for a, b in ((ours, middle), (ours, largest), (largest, middle))
-    ]
-    assert [one.low > 0 for one in more] == [True, False, False]
-    assert (
-        f"`sparse_delta` with 1 KiB keeps {more[0].text()} more than `delta` with 16; more than "
-        f"`delta` with 64 is not shown ({more[1].text()}), nor that `delta` gains by the last step "
-        f"({more[2].text()})."
-    ) in unwrapped(EVIDENCE)
 
 
 def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
@@ -813,21 +673,6 @@ def test_readme_states_what_a_quick_exam_gives_back_of_pairs() -> None:
     ) in unwrapped(ROOT / "README.md")
 
 
-def test_readme_states_what_the_windows_first_tokens_hold() -> None:
-    first = [
-        test.parts["position"]["0"].retention
-        for record in read_runs(ROOT / "results" / "catalogue").records
-        if (spec := record.spec).mixer == "sliding_window"
-        and is_of_task(record, "recite", placement="early")
-        and (spec.mixer_options["window"], spec.learning_rate) == (60, 3e-3)
-        for test in record.tests()
-        if test.context == 4096
-    ]
-    assert len(first) == 5
-    said = f"of the first rule {min(first):.2f} to {max(first):.2f} at 4,096 tokens"
-    assert said in unwrapped(ROOT / "README.md")
-
-
 def test_readme_states_our_memory_in_the_articles_contest_where_nothing_leaks() -> None:
     table = script("contest_table")
     found = report.by_seed(table.read(table.FOLDERS["independent"]), "retention")
@@ -838,18 +683,6 @@ def test_readme_states_our_memory_in_the_articles_contest_where_nothing_leaks() 
         f"at 1,028 it stays at chance ({ours.mean:.3f}; chance 0.118), where attention has "
         f"{theirs.text()} and a difference is not shown"
     ) in unwrapped(ROOT / "README.md")
-
-
-def test_readme_states_what_a_short_convolution_costs_and_where_it_does_not() -> None:
-    table = script("catalogue_table")
-    records = read_runs(table.ROOT).records
-    name = "gated_delta[heads=2,key_width=52,output_gate=true,short_convolution=true]"
-    at_size = row_like(name, table.measured(CATALOGUE_16_KIB, records, "recite", "early"))
-    published = table.measured(CATALOGUE, records, "recite", "early")
-    alone = row_like("gated_delta[output_gate=true,short_convolution=true]", published)
-    assert at_size.rate != alone.rate
-    said = "with two wider heads at 16 KiB, and another rate, `gated_delta` learns it"
-    assert f"{said}, {at_size.retention[256].text()}" in unwrapped(ROOT / "README.md")
 
 
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
@@ -1039,7 +872,7 @@ def test_the_findings_state_what_sight_and_speed_of_a_gate_keep(
     page = table.page(table.RUNGS, table.ROOT)
     assert page in EVIDENCE.read_text()
     records = [one for root in (table.RUNGS, table.ROOT) for one in read_runs(root).records]
-    row_of = script("catalogue_table").row_of
+    row_of = script("rungs").row_of
     kept = {}
     for *_, name, one in table.GATES:
         found = row_of(one, records, "recite", "early", (16384,)).retention[16384]
@@ -1113,10 +946,9 @@ def test_our_memory_in_the_articles_contest_is_stated() -> None:
 
 def test_committed_figures_show_what_the_records_give() -> None:
     drawn = {}
-    for name in ("catalogue_table", "ladder_table", "state_bytes_table"):
-        table = script(name)
-        figure = table.figure(read_runs(table.ROOT).records)
-        drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
+    table = script("ladder_table")
+    figure = table.figure(read_runs(table.ROOT).records)
+    drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
     assert {path.name: DESCRIBED.findall(path.read_bytes()) for path in drawn} == {
         path.name: [now] for path, now in drawn.items()
     }

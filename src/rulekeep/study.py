@@ -103,7 +103,7 @@ class Study:
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in [*self.tables, *self.claims, *self.variants]:
+        for key in [*self.tables, *self.claims]:
             if not _KEY.fullmatch(key):
                 raise ValueError(f"key {key!r}: use letters, digits, _ and - alone")
 
