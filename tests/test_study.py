@@ -269,6 +269,25 @@ def test_bad_usage_is_one_line(given: list[str], said: str, run: Callable, tmp_p
     assert errors.count("\n") == 1
 
 
+def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "studies.md").read_text()
+    file = tmp_path / "my_study.py"
+    file.write_text(text.split("```python\n")[1].split("```")[0])
+    one = studies.opened(str(file))
+    assert (one.name, one.root, [*one.study.sweeps]) == ("my_study", tmp_path, ["my_study"])
+    for key, share in (("mine", 0.75), ("delta", 0.5)):
+        values = record(
+            one.study.variants[key].mixer, 1, {512: share}, context=128, hidden=256,
+            added_positions="none", task_options={"placement": "early", "rules": 4},
+        )  # fmt: skip
+        folder = tmp_path / "results" / "my_study" / key
+        folder.mkdir(parents=True)
+        write_record(folder / "record.json", values | {"id": key})
+    assert studies.build(one) == []
+    claims = json.loads((one.folder / "claims.json").read_text())
+    assert claims["more"].startswith("0.250")
+
+
 def test_neither_build_nor_check_loads_torch(tmp_path: Path) -> None:
     write(tmp_path)
     code = (
