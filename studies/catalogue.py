@@ -7,7 +7,6 @@ most for 1,000 steps, each mixer at the rate that the validation set chose on th
 1. And four mixers from 1 to 64 KiB of state a layer. Fills README and docs/evidence.md.
 """
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -24,7 +23,17 @@ from rulekeep.presets import (
 )
 from rulekeep.records import Record
 from rulekeep.report.cells import Group
-from rulekeep.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, difference, pivot, text_of
+from rulekeep.rows import (
+    NOT_RUN,
+    Rows,
+    Span,
+    TaskSetting,
+    Variant,
+    difference,
+    pivot,
+    state_kib,
+    text_of,
+)
 from rulekeep.specs import AnySpec, Contestant, written
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.summary import Summary
@@ -74,9 +83,7 @@ OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
 
 def kib(group: Group) -> float:
     """State a layer after 1,028 tokens: one that grows is given there."""
-    (run, *_) = group.runs.values()
-    layers = int(run.record.spec.rest["layers"])
-    return statistics.mean(group.state_bytes(MIDDLE).values()) / layers / 1024
+    return state_kib(group, MIDDLE)
 
 
 def kept(group: Group, length: int) -> float:

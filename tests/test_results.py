@@ -320,45 +320,6 @@ def test_readme_and_findings_state_how_fast_mechanisms_are() -> None:
     )
 
 
-def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
-    table = script("wide_table")
-    records = read_runs(table.ROOT).records
-    assert table.page(records) in EVIDENCE.read_text()
-    theirs, ours = table.rows(records)
-    assert (
-        f"`sparse_delta` keeps {ours.retention[4096].mean:.3f} at 4,096 tokens in {ours.kib:.1f} "
-        f"KiB a layer, attention with rotary positions {theirs.retention[4096].mean:.3f}, chance"
-    ) in unwrapped(ROOT / "README.md")
-    low, chance = theirs.retention[4096].low, theirs.chance
-    assert low <= chance <= theirs.retention[4096].high
-    steps, seconds = {}, {}
-    for record in records:
-        spec = record.spec
-        if spec.learning_rate == pytest.approx(ours.rate):
-            first = next(int(row["step"]) for row in record.history if row["retention"] >= 0.9)
-            steps.setdefault(spec.mixer, {})[spec.seed] = first
-            seconds.setdefault(spec.mixer, []).append(record.costs["train_seconds"])
-    said = unwrapped(EVIDENCE)
-    mine, other = (
-        [of[seed] for seed in (1, 2, 3)] for of in (steps["sparse_delta"], steps["attention"])
-    )
-    assert (
-        f"`sparse_delta` takes {mine[0]}, {mine[1]} and {mine[2]} steps, attention {other[0]}, "
-        f"{other[1]} and {other[2]}"
-    ) in said
-    mine, other = (seconds[mixer] for mixer in ("sparse_delta", "attention"))
-    assert (
-        f"its runs train for {min(mine):.0f} to {max(mine):.0f} s, attention's for "
-        f"{min(other):.0f} to {max(other):.0f} s"
-    ) in said
-    small = next(
-        one.costs["parameters"]
-        for one in read_runs(ROOT / "results" / "exam").records
-        if is_variant(one, ROTARY)
-    )
-    assert round(theirs.parameters / small) == 7
-
-
 def rounded_down(values: Iterable[float]) -> float:
     """The least of them to three decimals: none is below it."""
     return math.floor(1000 * min(values) + 1e-9) / 1000

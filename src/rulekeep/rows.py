@@ -200,3 +200,10 @@ def pivot(
 def floored(value: float, digits: int = 3) -> float:
     """Rounded down, for "so much or more": nothing is below it."""
     return math.floor(value * 10.0**digits) / 10.0**digits
+
+
+def state_kib(group: Group, length: int) -> float:
+    """KiB of state a layer after so many tokens."""
+    (run, *_) = group.runs.values()
+    each = group.state_bytes(length).values()
+    return sum(each) / len(each) / float(str(run.record.spec.rest["layers"])) / 1024
