@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from rulekeep.registry import failure_line
 from rulekeep.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.specs import UsageError
-from rulekeep.store import read_runs, text_bytes, write_bytes
+from rulekeep.store import CLAIMS, read_runs, text_bytes, write_bytes
 from rulekeep.summary import Summary
 
 STUDIES, RESULTS = "studies", "results"
@@ -208,7 +208,7 @@ def made(one: Opened) -> Made:
             failures.append(f"claim {one.name}.{key}: {failure}")
         texts[key] = found.marks[f"claim:{one.name}.{key}"] = claim.text(stated)
     said = json.dumps(texts, indent=1, ensure_ascii=False)
-    found.files[one.folder / "claims.json"] = text_bytes(f"{said}\n")
+    found.files[one.folder / CLAIMS] = text_bytes(f"{said}\n")
     return found
 
 
