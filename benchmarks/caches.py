@@ -21,12 +21,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from exam_table import text_of
 from keeping import keep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from variants import is_of_task, is_variant
 
 from rulekeep import costs
 from rulekeep.article.report import markdown_table
@@ -34,11 +32,13 @@ from rulekeep.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.model import LanguageModel, ModelState
 from rulekeep.plots import COLOURS, as_bytes
 from rulekeep.resolving import resolve
+from rulekeep.rows import text_of
 from rulekeep.specs import RunSpec, contestants
 from rulekeep.store import Record, RunFolder, Values, packed_values, read_runs, write_bytes
 from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
 from rulekeep.trained import trained_model
+from rulekeep.variants import is_of_task, is_variant
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNS = ("attention-controls", "exam")

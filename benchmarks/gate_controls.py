@@ -52,9 +52,10 @@ def sweep() -> Sequence[AnySpec]:
 def page(*roots: Path) -> str:
     """The table, as Markdown."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from catalogue_table import row_of
-    from exam_table import text_of
     from ladder_table import CONTEXTS, NONE, gain
+    from rungs import row_of
+
+    from rulekeep.rows import text_of
 
     records = [record for root in roots for record in read_runs(root).records]
     longest = CONTEXTS[-1]

@@ -21,7 +21,7 @@ from rulekeep.specs import AnySpec, RunSpec
 from rulekeep.store import read_runs
 
 if TYPE_CHECKING:
-    from catalogue_table import Row
+    from rungs import Row
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNGS, ROOT = RESULTS / "catalogue", RESULTS / "ladder-rates"
@@ -50,8 +50,8 @@ def sweep() -> Sequence[AnySpec]:
 
 def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
     """What was run by placement, rung and rate; None while seeds are missing."""
-    from catalogue_table import row_of
     from ladder_table import CONTEXTS
+    from rungs import row_of
 
     records = [record for root in roots for record in read_runs(root).records]
     found = {}
@@ -67,8 +67,9 @@ def rows(*roots: Path) -> dict[tuple[str, int, float], "Row | None"]:
 def page(*roots: Path) -> str:
     """The table, as Markdown."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from exam_table import text_of
     from ladder_table import CONTEXTS, NONE, gain
+
+    from rulekeep.rows import text_of
 
     found, longest = rows(*roots), CONTEXTS[-1]
     head = ["recite", "rung", "rate", *(f"{at:,} tokens" for at in CONTEXTS)]

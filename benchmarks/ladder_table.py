@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from catalogue_table import NOT_RUN, ROOT, Row, row_of, strips
-from exam_table import text_of
 from matplotlib.figure import Figure
+from rungs import NOT_RUN, ROOT, Row, row_of
 
 from rulekeep.article.report import markdown_table
-from rulekeep.plots import as_bytes
+from rulekeep.plots import as_bytes, strips
 from rulekeep.presets import LADDER, LADDER_ASIDE
+from rulekeep.rows import text_of
 from rulekeep.store import Record, read_runs, write_bytes
 from rulekeep.summary import paired_difference
 
@@ -97,7 +97,9 @@ def page(records: Sequence[Record]) -> str:
 def figure(records: Sequence[Record]) -> Figure:
     """A panel a placement: retention of each rung at every length tested."""
     panels = {
-        f"recite, {placement} rules": [row or NOT_RUN for *_, row in _rows(records, placement)]
+        f"recite, {placement} rules": [
+            row.strip if row else NOT_RUN for *_, row in _rows(records, placement)
+        ]
         for placement in PLACEMENTS
     }
     return strips(panels, [f"{rung}  {number}" for number, rung, _ in STEPS], CONTEXTS)

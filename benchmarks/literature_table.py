@@ -25,7 +25,6 @@ import numpy as np
 from keeping import plain_table
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from variants import is_variant
 
 from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
 from rulekeep.model_training import lengths
@@ -39,6 +38,7 @@ from rulekeep.presets import (
 )
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.store import Kept, Record, read_runs, write_bytes, write_text
+from rulekeep.variants import is_variant
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "literature"

@@ -6,7 +6,7 @@
 
 `recite` by the protocol of the preset `exam-long`, in a quarter of its steps: trained up to 1,028
 tokens, tested up to 4,096. Attention has taps and the signal of how early a token is
-(`attention_controls.py`): of all attentions it learns marked rules in the fewest steps. Retention
+(studies/beyond.py): of all attentions it learns marked rules in the fewest steps. Retention
 and `exact`, means over the seeds with 95 % intervals (Student t), steps up to the first look at dev
 with a retention of 0.9, a median, and the difference paired by seed. A cell with fewer than five
 seeds is left out.
@@ -43,8 +43,10 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
 def page(root: Path = ROOT) -> str:
     """The table, as Markdown: cells that are run in full."""
     # Here, since a sweep file is loaded without the scripts beside it in reach.
-    from beyond_table import attentions, best_on_dev, read, steps_text, steps_to_learn, task_of
-    from exam_table import text_of
+    from beside import attentions, best_on_dev, read, steps_text, task_of
+
+    from rulekeep.report.best import steps_to_learn
+    from rulekeep.rows import text_of
 
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in ASKED), "steps to 0.9"]
     body = []

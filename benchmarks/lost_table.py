@@ -11,14 +11,14 @@ lost of all above chance at each step, with 95 % intervals over examples. They h
 import sys
 from pathlib import Path
 
-from catalogue_table import ROOT
 from ladder_table import STEPS
-from variants import is_variant
+from rungs import ROOT
 
 from rulekeep.article.report import markdown_table
 from rulekeep.commands.records import explanations
 from rulekeep.explain.record import Difference
 from rulekeep.store import Record, read_runs
+from rulekeep.variants import is_variant
 
 # The ladder starts at other mixers; of them a run is named by its mixer.
 OURS = "sparse_delta"

@@ -15,17 +15,17 @@ same attention.
 import sys
 from pathlib import Path
 
-from beyond_table import OURS, attentions, best_on_dev, complete, read, within
-from exam_table import text_of
+from beside import OURS, attentions, best_on_dev, complete, read, within
 from rule_counts_aside import RATE, RULES, TASK
-from variants import is_of_task
 
 from rulekeep.article.report import markdown_table
 from rulekeep.report.cells import Contest, Group, contests
 from rulekeep.report.merging import merged
 from rulekeep.report.reading import read_runs
+from rulekeep.rows import text_of
 from rulekeep.store import read_runs as kept_runs
 from rulekeep.summary import paired_difference
+from rulekeep.variants import is_of_task
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROOT, ASIDE = RESULTS / "rule-counts", RESULTS / "rule-counts-aside"

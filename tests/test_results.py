@@ -5,7 +5,6 @@ import math
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from report_records import asked
 from report_records import record as made_up
 from scripts import script
-from variants import is_group_of, is_of_task, is_variant
 
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
@@ -22,14 +20,16 @@ from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import explanations, verify
 from rulekeep.explain.record import GATE
 from rulekeep.plots import shown
-from rulekeep.presets import BEYOND, CATALOGUE, CATALOGUE_16_KIB, PRESETS, ladder
-from rulekeep.report import merged
+from rulekeep.presets import PRESETS, ladder
+from rulekeep.report import merged, reading
+from rulekeep.report.cells import contests
 from rulekeep.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
 from rulekeep.store import Record, packed_values, read_runs, write_record
-from rulekeep.summary import LEARNED_RETENTION, Summary, paired_difference, summarise_scores
+from rulekeep.summary import Summary, paired_difference, summarise_scores
+from rulekeep.variants import are_variant, is_of_task, is_variant
 
 ROOT = Path(__file__).parent.parent
 NO_POSITIONS, EARLINESS, ROTARY = contestants(
@@ -44,7 +44,9 @@ ALIBI = dict(
         strict=True,
     )
 )
-README = (ROOT / "README.md").read_text()
+# What a study fills in stands between marks; a sentence is read without them.
+MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
+README = MARKS.sub("", (ROOT / "README.md").read_text())
 FINDINGS = ROOT / "docs" / "findings.md"
 EVIDENCE = ROOT / "docs" / "evidence.md"
 ARTICLE = ROOT / "docs" / "article.md"
@@ -88,19 +90,7 @@ AUTHORS_SCRIPT = {
 
 def unwrapped(path: Path) -> str:
     """A document with its lines run together, so that a sentence is found wherever it breaks."""
-    return " ".join(path.read_text().split())
-
-
-def row_like(text: str, rows: Iterable[Any]) -> Any:
-    """The row of a mixer with these options; the width of its feed-forward layers may be any."""
-    (one,) = contestants(text)
-    (found,) = (
-        row
-        for row in rows
-        if (row.one.mixer, row.one.options) == (one.mixer, one.options)
-        and {k: v for k, v in row.one.settings.items() if k != "hidden"} == one.settings
-    )
-    return found
+    return " ".join(MARKS.sub("", path.read_text()).split())
 
 
 def span(values: Iterable[float]) -> str:
@@ -268,15 +258,6 @@ def test_the_quick_exam_is_as_quick_as_the_readme_says() -> None:
     assert f"all {row['runs']} runs of `exam-quick` {said}" in unwrapped(ROOT / "README.md")
 
 
-def test_the_exams_tables_are_what_its_records_give() -> None:
-    table = script("exam_table")
-    page = table.page(table.EXAM)
-    assert page in (ROOT / "docs" / "exam.md").read_text()
-    (four_times,) = [one for one in page.split("\n\n") if one.startswith("| 1028 tokens")]
-    assert four_times in README
-    assert table.page(table.EXAM, table.EXAM) == table.page(table.EXAM)
-
-
 def test_every_mechanisms_speed_is_stated_and_how_many_aims_are_missed() -> None:
     table = script("speed_table")
     assert table.page(table.RECORD, table.LATER) in SPEED.read_text()
@@ -337,173 +318,6 @@ def test_readme_and_findings_state_how_fast_mechanisms_are() -> None:
     )
 
 
-def test_the_findings_and_the_evidence_state_what_is_run_of_the_catalogue() -> None:
-    table = script("catalogue_table")
-    findings = unwrapped(FINDINGS)
-    records = read_runs(table.ROOT).records
-    sized = table.measured(CATALOGUE_16_KIB, records, "recite", "early")
-    assert len(sized) == len(CATALOGUE_16_KIB) == 18
-    (best,) = (row for row in sized if row.one.settings.get("added_positions") == "earliness")
-    paragraph = unwrapped(EVIDENCE).split(
-        "At 16 KiB a layer, with earliness, `sparse_delta` keeps"
-    )[1]
-    shown, _, others = paragraph.split(" is not shown.")[0].partition("that it keeps more than")
-    for row in sized:
-        if row is not best:
-            more = paired_difference(best.seeds[4096], row.seeds[4096]).summary
-            if more.low > 0:
-                assert more.text() in shown, row.name
-            else:
-                assert f"({more.mean:.3f}, {more.low:.3f} to {more.high:.3f})" in others, row.name
-    ours, next_best = [], []
-    for cell in table.CELLS:
-        rows = table.measured(CATALOGUE, records, *cell)
-        ours.append(row_like("sparse_delta[added_positions=earliness]", rows))
-        others = [row for row in rows if row.one.mixer != "sparse_delta"]
-        next_best.append(max(others, key=lambda row: row.retention[4096].mean))
-    early, _ = next_best
-    kept = [row.retention[4096].text() for row in next_best]
-    early_rows = table.measured(CATALOGUE, records, "recite", "early")
-    assert [row.one for row in next_best] == [
-        row_like(text, early_rows).one for text in ("gated_slots", "delta[short_convolution=true]")
-    ]
-    assert round(early.kib / ours[0].kib) == 2
-    more = [
-        paired_difference(a.seeds[4096], b.seeds[4096]).summary
-        for a, b in zip(ours, next_best, strict=True)
-    ]
-    assert more[0].low < 0 < more[1].low
-    far, *rows = (
-        table.row_of(row_like(text, early_rows).one, records, "recite", "early", (4096, 16384))
-        for text in ("gated_slots", "sparse_delta", "sparse_delta[added_positions=earliness]")
-    )
-    evidence = unwrapped(EVIDENCE)
-    assert f"they keep {far.retention[16384].text()} at 16,384 tokens" in evidence
-    for row in rows:
-        each = [paired_difference(row.seeds[at], far.seeds[at]).summary for at in (4096, 16384)]
-        assert all(one.low < 0 < one.high for one in each)
-        for one in each:
-            assert one.text() in evidence
-    readme = unwrapped(ROOT / "README.md")
-    others = [
-        row_like(text, early_rows) for text in ("delta[short_convolution=true]", "gated_delta")
-    ]
-    beside = [
-        paired_difference(ours[0].seeds[4096], row.seeds[4096]).summary for row in (early, *others)
-    ]
-    assert all(one.low < 0 < one.high for one in beside)
-    assert all(one.text() in evidence for one in beside)
-    said = [f"{row.retention[4096].mean:.3f}" for row in others]
-    whole = [f"{row.exact[4096].mean:.3f}" for row in (early, *others, ours[0])]
-    assert (
-        f"Of the answers at 4,096 tokens `gated_slots` give {whole[0]} wholly right, `delta` with "
-        f"its convolution {whole[1]}, `gated_delta` {whole[2]} and `sparse_delta` {whole[3]}, "
-        "which is shown to be more than `delta`'s, and not than the other two"
-    ) in evidence
-    assert (
-        f"of `recite`'s at 4,096 tokens `gated_slots`, at twice the state, keep {kept[0]}, `delta` "
-        f"with a short convolution {said[0]}, `gated_delta` without one {said[1]}, and with five "
-        "seeds no difference in rules is shown (in answers one is, to `delta`: "
-        f"{whole[1]} wholly right, `sparse_delta` {whole[3]})."
-    ) in readme
-    assert (
-        f"next best memory keeps {kept[1]}, `sparse_delta` {ours[1].retention[4096].text()}"
-        in readme
-    )
-    assert table.short(records) in README
-    assert f"keep {kept[0].split()[0]} of `recite`'s early rules to 4,096 tokens" in findings
-    assert table.page(records) in EVIDENCE.read_text()
-
-
-def test_evidence_states_what_is_kept_of_revised_rules_at_equal_bytes() -> None:
-    table = script("catalogue_table")
-    records = read_runs(table.ROOT).records
-    rows = table.measured(CATALOGUE_16_KIB, records, "override", "marked")
-    ours = [row for row in rows if row.one.mixer == "sparse_delta"]
-    best, without = sorted(ours, key=lambda row: "added_positions" not in row.one.settings)
-    others = [row for row in rows if row not in ours]
-    more = [paired_difference(best.seeds[4096], row.seeds[4096]).summary for row in others]
-    ((row, not_shown),) = [pair for pair in zip(others, more, strict=True) if pair[1].low <= 0]
-    assert row is row_like("gated_delta[heads=2,key_width=64]", others)
-    by_seed = [f"{kept:.3f}" for _, kept in sorted(row.seeds[4096].items())]
-    ahead = max(others, key=lambda row: row.retention[4096].mean)
-    assert ahead is row_like("delta[heads=2,key_width=52,short_convolution=true]", others)
-    over_next = paired_difference(best.seeds[4096], ahead.seeds[4096]).summary
-    itself = paired_difference(best.seeds[4096], without.seeds[4096]).summary
-    assert itself.low < 0 < itself.high
-    assert (
-        f"keeps {best.retention[4096].text()} at 4,096 tokens: {over_next.text()} more than "
-        f"`delta` with its convolution, which keeps most of {len(others)} other mechanisms; more "
-        f"is shown of each of them but `gated_delta`, {not_shown.text()}, by seed "
-        f"{', '.join(by_seed[:-1])} and {by_seed[-1]}. Than itself without earliness it keeps "
-        f"{itself.text()} more, which is not shown."
-    ) in unwrapped(EVIDENCE)
-    assert (
-        f"at 4,096 tokens, {best.retention[4096].text()}, than the best of {len(others)} others, "
-        f"`delta` with its convolution, {ahead.retention[4096].text()}. More is shown of all but "
-        f"`gated_delta`, whose seeds lie far apart ({max(by_seed)} to {min(by_seed)};"
-    ) in unwrapped(ROOT / "README.md")
-    assert len(rows) == len(CATALOGUE_16_KIB)
-
-
-def test_evidence_states_what_is_kept_by_bytes_of_state() -> None:
-    table = script("state_bytes_table")
-    records = read_runs(table.ROOT).records
-    assert table.page(records) in EVIDENCE.read_text()
-    found = table.curves(records)
-    ours = found["sparse_delta"][0]
-    *_, middle, largest = found["delta"]
-    more = [
-        paired_difference(a.seeds[4096], b.seeds[4096]).summary
-        for a, b in ((ours, middle), (ours, largest), (largest, middle))
-    ]
-    assert [one.low > 0 for one in more] == [True, False, False]
-    assert (
-        f"`sparse_delta` with 1 KiB keeps {more[0].text()} more than `delta` with 16; more than "
-        f"`delta` with 64 is not shown ({more[1].text()}), nor that `delta` gains by the last step "
-        f"({more[2].text()})."
-    ) in unwrapped(EVIDENCE)
-
-
-def test_readme_and_evidence_state_what_a_larger_model_keeps() -> None:
-    table = script("wide_table")
-    records = read_runs(table.ROOT).records
-    assert table.page(records) in EVIDENCE.read_text()
-    theirs, ours = table.rows(records)
-    assert (
-        f"`sparse_delta` keeps {ours.retention[4096].mean:.3f} at 4,096 tokens in {ours.kib:.1f} "
-        f"KiB a layer, attention with rotary positions {theirs.retention[4096].mean:.3f}, chance"
-    ) in unwrapped(ROOT / "README.md")
-    low, chance = theirs.retention[4096].low, theirs.chance
-    assert low <= chance <= theirs.retention[4096].high
-    steps, seconds = {}, {}
-    for record in records:
-        spec = record.spec
-        if spec.learning_rate == pytest.approx(ours.rate):
-            first = next(int(row["step"]) for row in record.history if row["retention"] >= 0.9)
-            steps.setdefault(spec.mixer, {})[spec.seed] = first
-            seconds.setdefault(spec.mixer, []).append(record.costs["train_seconds"])
-    said = unwrapped(EVIDENCE)
-    mine, other = (
-        [of[seed] for seed in (1, 2, 3)] for of in (steps["sparse_delta"], steps["attention"])
-    )
-    assert (
-        f"`sparse_delta` takes {mine[0]}, {mine[1]} and {mine[2]} steps, attention {other[0]}, "
-        f"{other[1]} and {other[2]}"
-    ) in said
-    mine, other = (seconds[mixer] for mixer in ("sparse_delta", "attention"))
-    assert (
-        f"its runs train for {min(mine):.0f} to {max(mine):.0f} s, attention's for "
-        f"{min(other):.0f} to {max(other):.0f} s"
-    ) in said
-    small = next(
-        one.costs["parameters"]
-        for one in read_runs(ROOT / "results" / "exam").records
-        if is_variant(one, ROTARY)
-    )
-    assert round(theirs.parameters / small) == 7
-
-
 def rounded_down(values: Iterable[float]) -> float:
     """The least of them to three decimals: none is below it."""
     return math.floor(1000 * min(values) + 1e-9) / 1000
@@ -513,7 +327,7 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     table = script("rule_counts_table")
     evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
     assert table.page() in EVIDENCE.read_text()
-    best_on_dev = script("beyond_table").best_on_dev
+    best_on_dev = script("beside").best_on_dev
     beside = {
         table.cell_of(contest): (ours, best_on_dev(contest, "retention", 256))
         for contest, ours in table.read(table.ROOT)
@@ -524,7 +338,8 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
         for rules in (2, 8)
     )
     assert all(ours.mixer == "sparse_delta" for ours, _ in beside.values())
-    assert all(is_group_of(other, ROTARY) for _, other in beside.values())
+    for _, other in beside.values():
+        assert are_variant((run.record for run in other.runs.values()), ROTARY)
 
     def by_seed(group: Any, figure: str) -> str:
         values = [f"{kept:.3f}" for _, kept in sorted(group.by_seed(figure, 256).items())]
@@ -710,45 +525,15 @@ def test_evidence_states_where_memories_lose_their_rules() -> None:
     )
 
 
-def test_what_attention_with_taps_keeps_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The control is named by where it stands in the project.
-    monkeypatch.chdir(ROOT)
-    table = script("attention_controls")
-    said = table.page(table.OURS, table.ROOT)
-    assert said in EVIDENCE.read_text()
-    (one,) = table.CONVOLVED
-    row_of, lost = script("catalogue_table").row_of, []
-    for placement in ("early", "marked"):
-        row = row_of(one, read_runs(table.ROOT).records, "apply", placement)
-        lost.append(sum(kept < LEARNED_RETENTION for kept in row.seeds[256].values()))
-    assert lost == [3, 2]
-    assert "three seeds of five retain less than 0.9 of early rules at 256 tokens and two" in (
-        unwrapped(EVIDENCE)
-    )
-    at_dev = {}
-    for task, placement in product(table.TASKS, ("early", "marked")):
-        ours = row_of(BEYOND[-1], read_runs(table.OURS).records, task, placement)
-        theirs = row_of(one, read_runs(table.ROOT).records, task, placement)
-        more = paired_difference(ours.seeds[4096], theirs.seeds[4096]).summary
-        at_dev[f"{task}, {placement}"] = more
-    shown = {name: more.text() for name, more in at_dev.items() if more.low > 0}
-    assert shown.keys() == {"recite, marked", "override, early", "override, marked"}
-    marked, early, last = shown.values()
-    assert (
-        f"it keeps {marked} more of `recite`'s marked rules, {early} of `override`'s early and "
-        f"{last} of its marked ones"
-    ) in unwrapped(EVIDENCE)
-
-
 def test_what_training_at_1028_tokens_changes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     # The attention is named by where it stands in the project.
     monkeypatch.chdir(ROOT)
-    table, beyond = script("longer_training"), script("beyond_table")
+    table, beside = script("longer_training"), script("beside")
     evidence, readme = unwrapped(EVIDENCE), unwrapped(ROOT / "README.md")
     assert table.page() in EVIDENCE.read_text()
     cells = {
-        beyond.task_of(contest): (ours, beyond.best_on_dev(contest, "retention", 1028))
-        for contest, ours in beyond.read(table.ROOT)
+        beside.task_of(contest): (ours, beside.best_on_dev(contest, "retention", 1028))
+        for contest, ours in beside.read(table.ROOT)
     }
     ours, theirs = cells["recite, marked"]
     more = [
@@ -768,14 +553,8 @@ def test_what_training_at_1028_tokens_changes_is_said(monkeypatch: pytest.Monkey
         cells[f"recite, {placement}"][1].summary("retention", 4096).mean
         for placement in ("marked", "early")
     )
-    shorter = {
-        beyond.task_of(contest): beyond.best_on_test(contest, mine, "retention", 4096)
-        for contest, mine in beyond.read(*beyond.FOLDERS)
-    }
-    before = [
-        shorter[f"recite, {placement}"].summary("retention", 4096).mean
-        for placement in ("marked", "early")
-    ]
+    shorter = json.loads((ROOT / "results" / "beyond" / "claims.json").read_text())
+    before = [float(shorter[f"taps_recite_{placement}"]) for placement in ("marked", "early")]
     assert (
         f"{marked:.3f} of marked rules and {early:.3f} of early ones, there {before[0]:.3f} and "
         f"{before[1]:.3f} at most."
@@ -811,101 +590,6 @@ def test_eight_rules_aside_are_the_grids_runs_with_other_seeds_and_placements() 
         assert one in grid
 
 
-def test_what_our_memory_has_more_than_the_best_attention_is_said_and_corrected() -> None:
-    table = script("beyond_table")
-    found = table.read(*table.FOLDERS)
-    readme, findings = unwrapped(ROOT / "README.md"), unwrapped(FINDINGS)
-    more = {
-        (figure, table.task_of(contest)): table.more_than_best(contest, ours, figure, 4096).summary
-        for figure in ("retention", "exact")
-        for contest, ours in found
-    }
-    shown = {one: summary for one, summary in more.items() if summary.low > 0}
-    kept = {task: one.text() for (figure, task), one in shown.items() if figure == "retention"}
-    assert kept.keys() == {"recite, marked", "override, early", "recite, early"}
-    said = f"keeps {kept['recite, marked']} more of `recite`'s marked"
-    for text in (readme, findings):
-        assert (
-            f"{said}, {kept['override, early']} of `override`'s early and {kept['recite, early']} "
-            "of `recite`'s early"
-        ) in text
-    whole = {task: one for (figure, task), one in shown.items() if figure == "exact"}
-    most, others = whole.pop("recite, marked"), sorted(one.mean for one in whole.values())
-    assert len(others) == 3
-    assert most.mean > others[-1]
-    for text in (readme, findings):
-        assert (
-            f"{others[0]:.3f} to {most.mean:.3f} more answers wholly right on four of the six"
-            in text
-        )
-    stand = {
-        figure: {name for name, p in table.corrected(found, figure, 4096).items() if p < 0.05}
-        for figure in ("retention", "exact")
-    }
-    assert stand == {"retention": {"recite, early"}, "exact": {"recite, marked", *whole}}
-
-
-def test_seeds_that_are_all_alike_are_no_reason_to_doubt_a_row_and_one_is_no_test() -> None:
-    table = script("beyond_table")
-    assert table._paired_t([0.0] * 5) == 1.0
-    assert table._paired_t([0.1, math.nan]) is None
-    assert table._paired_t([0.1, 0.2, math.nan]) == pytest.approx(0.2048, abs=1e-4)
-
-
-def test_an_attention_of_which_a_seed_diverged_is_not_the_best() -> None:
-    table = script("beyond_table")
-    contest, ours = table.read(*table.FOLDERS)[0]
-    for best in (
-        table.best_on_dev(contest, "retention", 256),
-        table.best_on_test(contest, ours, "retention", 256),
-    ):
-        hurt = best.runs[1].record.model_copy(update={"status": "diverged", "evaluations": ()})
-        lost = replace(best.runs[1], record=hurt)
-        runs = {**best.runs, 1: lost}
-        others = tuple(one for one in contest.groups if one is not best)
-        hurt = replace(contest, groups=(replace(best, runs=runs), *others))
-        assert table.best_on_dev(hurt, "retention", 256).label != best.label
-        assert table.best_on_test(hurt, ours, "retention", 256).label != best.label
-
-
-def test_holms_correction_is_that_of_the_book() -> None:
-    table = script("beyond_table")
-    # Holm 1979: of m, the smallest times m, the next times m - 1, none below one before it.
-    given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    assert table.holm(given) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
-
-
-def test_evidence_states_in_how_many_steps_less_or_more_our_memory_learns() -> None:
-    table = script("beyond_table")
-
-    def fewer(task: str, figure: str) -> str:
-        (pair,) = (one for one in table.read(*table.FOLDERS) if table.task_of(one[0]) == task)
-        contest, ours = pair
-        best = table.best_on_dev(contest, figure, 256)
-        steps = [table.learned_at(group, figure) for group in (best, ours)]
-        one = paired_difference(*(steps if figure == "retention" else steps[::-1])).summary
-        assert one.low > 0
-        return one.text(0 if figure == "retention" else 1)
-
-    early, marked = (fewer(f"override, {kind}", "retention") for kind in ("early", "marked"))
-    evidence = unwrapped(EVIDENCE)
-    assert f"on `override` alone, {early} of early and {marked} of marked rules" in evidence
-    early, marked = (fewer(f"apply, {kind}", "exact") for kind in ("early", "marked"))
-    assert f"it takes more on `apply`, {early} and {marked}" in evidence
-
-
-def test_what_a_first_seed_of_override_keeps_with_taps_is_what_its_grid_has() -> None:
-    grid = {
-        record.spec.learning_rate: test.figures["retention"]
-        for record in read_runs(ROOT / "results" / "attention-controls").records
-        if is_of_task(record, "override", placement="marked") and record.spec.seed == 1
-        for test in record.tests()
-        if test.context == 4096
-    }
-    kept = [f"{grid[rate]:.3f}" for rate in (0.001, 0.003, 0.01)]
-    assert f"{kept[0]}, {kept[1]} and {kept[2]}" in unwrapped(EVIDENCE)
-
-
 def test_our_memorys_defaults_in_the_articles_contest_are_stated() -> None:
     found = report.by_seed(records("article-contest-default"), "rule_accuracy")
     each = (found[context, "sparse_delta"].values() for context in (64, 256, 1028))
@@ -937,30 +621,11 @@ def test_readme_states_what_a_quick_exam_gives_back_of_pairs() -> None:
         for mixer in ("sparse_delta", "attention")
         for placement in ("early", "marked")
     )
-    exam = script("exam_table")
-    (contest,) = (c for c in exam.read(exam.EXAM) if exam.task_of(c) == "recall, early")
-    (free,) = (group for group in contest.groups if is_group_of(group, NO_POSITIONS))
     assert (
         f"gives back {early} of early and {marked} of marked pairs, rotary attention {theirs} and "
         f"{their_marked}; at 512, {far} and {far_marked} against {their_far} and "
-        f"{their_far_marked}. By [the exam](#the-exam)'s protocol attention without positions "
-        f"keeps {free.summary('retention', 4096).mean:.3f} of early pairs at 4,096"
+        f"{their_far_marked}."
     ) in unwrapped(ROOT / "README.md")
-
-
-def test_readme_states_what_the_windows_first_tokens_hold() -> None:
-    first = [
-        test.parts["position"]["0"].retention
-        for record in read_runs(ROOT / "results" / "catalogue").records
-        if (spec := record.spec).mixer == "sliding_window"
-        and is_of_task(record, "recite", placement="early")
-        and (spec.mixer_options["window"], spec.learning_rate) == (60, 3e-3)
-        for test in record.tests()
-        if test.context == 4096
-    ]
-    assert len(first) == 5
-    said = f"of the first rule {min(first):.2f} to {max(first):.2f} at 4,096 tokens"
-    assert said in unwrapped(ROOT / "README.md")
 
 
 def test_readme_states_our_memory_in_the_articles_contest_where_nothing_leaks() -> None:
@@ -973,18 +638,6 @@ def test_readme_states_our_memory_in_the_articles_contest_where_nothing_leaks() 
         f"at 1,028 it stays at chance ({ours.mean:.3f}; chance 0.118), where attention has "
         f"{theirs.text()} and a difference is not shown"
     ) in unwrapped(ROOT / "README.md")
-
-
-def test_readme_states_what_a_short_convolution_costs_and_where_it_does_not() -> None:
-    table = script("catalogue_table")
-    records = read_runs(table.ROOT).records
-    name = "gated_delta[heads=2,key_width=52,output_gate=true,short_convolution=true]"
-    at_size = row_like(name, table.measured(CATALOGUE_16_KIB, records, "recite", "early"))
-    published = table.measured(CATALOGUE, records, "recite", "early")
-    alone = row_like("gated_delta[output_gate=true,short_convolution=true]", published)
-    assert at_size.rate != alone.rate
-    said = "with two wider heads at 16 KiB, and another rate, `gated_delta` learns it"
-    assert f"{said}, {at_size.retention[256].text()}" in unwrapped(ROOT / "README.md")
 
 
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
@@ -1027,7 +680,7 @@ def test_the_guide_states_what_a_contestant_of_the_exam_and_a_loop_take() -> Non
 
 
 def test_the_findings_are_read_in_five_minutes() -> None:
-    lines = FINDINGS.read_text().splitlines()
+    lines = MARKS.sub("", FINDINGS.read_text()).splitlines()
     prose = [line for line in lines if not line.startswith(("|", "!"))]
     assert len(" ".join(prose).split()) <= 5 * WORDS_A_MINUTE
 
@@ -1174,7 +827,7 @@ def test_the_findings_state_what_sight_and_speed_of_a_gate_keep(
     page = table.page(table.RUNGS, table.ROOT)
     assert page in EVIDENCE.read_text()
     records = [one for root in (table.RUNGS, table.ROOT) for one in read_runs(root).records]
-    row_of = script("catalogue_table").row_of
+    row_of = script("rungs").row_of
     kept = {}
     for *_, name, one in table.GATES:
         found = row_of(one, records, "recite", "early", (16384,)).retention[16384]
@@ -1242,54 +895,11 @@ def test_our_memory_in_the_articles_contest_is_stated() -> None:
             assert abs(ours / baseline - 1) <= 0.05
 
 
-def test_the_readme_and_the_findings_state_our_memory_beside_attention_as_its_records_do() -> None:
-    table = script("beyond_table")
-    found = table.read(*table.FOLDERS)
-    cells = {table.task_of(contest): sorted(ours.runs) for contest, ours in found}
-    tasks = product(("apply", "override", "recite"), ("early", "marked"))
-    assert cells.keys() == {f"{task}, {placement}" for task, placement in tasks}
-    assert all(seeds == [1, 2, 3, 4, 5] for seeds in cells.values())
-    assert table.headline(found) in README
-    kept = [ours.summary("retention", 16384).mean for _, ours in found]
-    best = [table.best_on_test(*one, "retention", 16384) for one in found]
-    theirs = [one.summary("retention", 16384).mean for one in best if one]
-    assert all(
-        run.record.spec.mixer == table.CONVOLVED[0].mixer
-        for one in best
-        if one
-        for run in one.runs.values()
-    )
-    readme = unwrapped(ROOT / "README.md")
-    rotary = [
-        group.summary("retention", 1028).mean
-        for contest, _ in found
-        for group in contest.groups
-        if is_group_of(group, table.ROTARY)
-    ]
-    assert len(rotary) == len(found)
-    keeps = f"{min(rotary):.3f} to {max(rotary):.3f}"
-    assert (
-        f"gives back {min(kept):.3f} or more of the rules after 16,384 tokens (mean of five "
-        f"seeds). Attention with rotary positions alone keeps {keeps} of them at 1,028;"
-    ) in readme
-    assert max(rotary) < 0.53
-    assert f"rotary positions, without earliness, it keeps {keeps} at 1,028 tokens" in readme
-    assert f"rotary positions alone keeps {keeps} at 1,028" in unwrapped(FINDINGS)
-    assert f"keeps {min(theirs):.3f} to {max(theirs):.3f} at 16,384 in the four rows" in readme
-    assert len(theirs) == 4
-    evidence = EVIDENCE.read_text()
-    assert all(part in evidence for part in table.details(found))
-
-
 def test_committed_figures_show_what_the_records_give() -> None:
     drawn = {}
-    for name in ("catalogue_table", "ladder_table", "state_bytes_table"):
-        table = script(name)
-        figure = table.figure(read_runs(table.ROOT).records)
-        drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
-    table = script("beyond_table")
-    (now,) = DESCRIBED.findall(table.figure(table.read(*table.FOLDERS)))
-    drawn[table.DRAWN / table.FIGURE] = now
+    table = script("ladder_table")
+    figure = table.figure(read_runs(table.ROOT).records)
+    drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
     assert {path.name: DESCRIBED.findall(path.read_bytes()) for path in drawn} == {
         path.name: [now] for path, now in drawn.items()
     }
@@ -1298,185 +908,11 @@ def test_committed_figures_show_what_the_records_give() -> None:
     assert shown(table.figure(found)) in (table.RUNS / table.FIGURE).read_text()
 
 
-def test_the_findings_state_how_soon_our_memory_learns_beside_the_best_attention() -> None:
-    table = script("beyond_table")
-    ratios = [
-        table.steps_to_learn(ours, "retention")
-        / table.steps_to_learn(table.best_on_dev(contest, "retention", 256), "retention")
-        for contest, ours in table.read(*table.FOLDERS)
-    ]
-    fewer = {4: "four", 5: "five"}[sum(ratio < 1 for ratio in ratios)]
-    assert (
-        f"0.9 in fewer steps in {fewer} of the six, in at most {max(ratios):.3g} times as many"
-    ) in unwrapped(FINDINGS)
-    more = [
-        table.steps_to_learn(ours, "exact")
-        > table.steps_to_learn(table.best_on_dev(contest, "exact", 256), "exact")
-        for contest, ours in table.read(*table.FOLDERS)
-    ]
-    assert sum(more) == 4
-    assert "0.9 of `exact` in more in four." in unwrapped(FINDINGS)
-
-
-def test_the_readme_and_the_findings_state_the_lowest_of_our_memorys_runs() -> None:
-    table = script("beyond_table")
-    found = [ours for _, ours in table.read(*table.FOLDERS)]
-    runs = [run for ours in found for run in ours.runs.values()]
-    lowest = {
-        # Rounded down: none is below it.
-        (figure, at): math.floor(
-            1000 * min(v for o in found for v in o.by_seed(figure, at).values())
-        )
-        / 1000
-        for figure in ("retention", "exact")
-        for at in (4096, 16384)
-    }
-    readme, evidence = unwrapped(ROOT / "README.md"), unwrapped(EVIDENCE)
-    kept, far, _, far_whole = lowest.values()
-    said = f"of {len(runs)} runs the lowest retention at 16,384 tokens is {far:.3f}"
-    assert said in unwrapped(FINDINGS)
-    assert (
-        f"Each of {len(runs)} runs, five a row, keeps {kept:.3f} or more of its rules at 4,096 "
-        f"tokens and {far:.3f} or more at 16,384, where {far_whole - 0.0005:.2f} or more of its "
-        "answers"
-    ) in readme
-    slowest = max(
-        next(row["step"] for row in run.history if row["exact"] >= LEARNED_RETENTION)
-        for run in runs
-    )
-    assert (
-        f"Each of the {len(runs)} runs of `sparse_delta` learns that, within {slowest:.0f} steps"
-        in evidence
-    )
-    seconds = statistics.median(run.costs["train_seconds"] for run in runs)
-    assert f"Training took {seconds:.0f} s a run in the median" in evidence
-
-
 def test_the_findings_state_how_often_our_memorys_gates_are_open() -> None:
     table = script("gates_table")
     said = table.page(table.ROOT)
     assert said.count("\n") > 2 + 1
     assert said in EVIDENCE.read_text()
-
-
-def test_attention_with_our_memorys_signal_keeps_what_findings_and_evidence_say() -> None:
-    table = script("beyond_table")
-    contests = {table.task_of(one): one for one, _ in table.read(*table.FOLDERS)}
-    for cell, context, signal, said in (
-        ("recite, early", 4096, True, "0.978"),
-        ("recite, early", 4096, False, "0.797"),
-        ("apply, early", 4096, True, "0.909"),
-        ("apply, early", 4096, False, "0.924"),
-        ("recite, early", 16384, True, "0.924"),
-        ("apply, early", 16384, True, "0.762"),
-        ("apply, early", 16384, False, "0.772"),
-        ("recite, early", 16384, False, "0.617"),
-        ("apply, marked", 256, True, "0.68"),
-        ("recite, marked", 256, True, "0.42"),
-    ):
-        asked_for = EARLINESS if signal else NO_POSITIONS
-        group = next(one for one in contests[cell].groups if is_group_of(one, asked_for))
-        mean = group.summary("retention", context).mean
-        assert f"{mean:.{len(said) - 2}f}" == said
-        assert said in EVIDENCE.read_text()
-        # Findings have the better of both, and nothing of marked rules.
-        assert said in FINDINGS.read_text() or context == 256 or said in ("0.762", "0.617")
-
-
-@pytest.fixture(scope="module")
-def alibi() -> dict[str, dict[str, Any]]:
-    """Attention with ALiBi by task and by what is added to its embeddings: its chosen runs."""
-    table = script("beyond_table")
-    found: dict[str, dict[str, Any]] = {}
-    for contest, _ in table.read(*table.FOLDERS):
-        for group, (signal, one) in product(contest.groups, ALIBI.items()):
-            if is_group_of(group, one):
-                assert sorted(group.runs) == [1, 2, 3, 4, 5]
-                found.setdefault(table.task_of(contest), {})[signal] = group
-    return found
-
-
-def test_what_attention_with_alibi_keeps_is_said(alibi: dict[str, dict[str, Any]]) -> None:
-    cells = [f"{task}, {at}" for task, at in product(("recite", "apply"), ("early", "marked"))]
-    assert alibi.keys() == set(cells)
-    assert all(by_signal.keys() == {"none", "earliness"} for by_signal in alibi.values())
-
-    def means(cell: str, at: int) -> list[float]:
-        return [group.summary("retention", at).mean for group in alibi[cell].values()]
-
-    best = {(cell, at): f"{max(means(cell, at)):.3f}" for cell in cells for at in (1028, 4096)}
-    early, far = (
-        [best[f"{task}, early", at] for task in ("recite", "apply")] for at in (1028, 4096)
-    )
-    marked = [best[f"{task}, marked", 4096] for task in ("recite", "apply")]
-    evidence = unwrapped(EVIDENCE)
-    assert (
-        f"of `recite`'s early ones it keeps {early[0]} at 1,028 tokens and {far[0]}, "
-        f"chance, at 4,096, of `apply`'s {early[1]} and {far[1]}."
-    ) in evidence
-    assert f"of `recite`'s {marked[0]} with earliness" in evidence
-    assert f"of `apply`'s {marked[1]} without" in evidence
-    assert (
-        f"With ALiBi attention keeps there at best {marked[0]} of `recite`'s and {marked[1]} of "
-        f"`apply`'s, of early ones {far[0]} and {far[1]}."
-    ) in unwrapped(FINDINGS)
-    assert min(means("recite, marked", 256) + means("apply, marked", 256)) > LEARNED_RETENTION
-    least, most = min(*far, *marked), max(*far, *marked)
-    assert (
-        "with ALiBi it learns both on `recite` and `apply`, and keeps at best "
-        f"{least} to {most} of them at 4,096, by row"
-    ) in unwrapped(ROOT / "README.md")
-
-
-def test_evidence_states_which_marked_rules_alibi_keeps_and_what_the_signal_costs_it(
-    alibi: dict[str, dict[str, Any]],
-) -> None:
-    def by_place(cell: str, signal: str) -> list[float]:
-        each = [test.parts["position"] for test in alibi[cell][signal].tests(4096).values()]
-        assert len(each) == 5
-        return [statistics.mean(one[str(place)].retention for one in each) for place in range(4)]
-
-    evidence = unwrapped(EVIDENCE)
-    *others, last = by_place("recite, marked", "earliness")
-    said = f"({last:.3f}, the others at most {max(others):.3f})"
-    assert f"the last of the four alone {said}" in evidence
-    kept = by_place("apply, marked", "none")
-    assert kept == sorted(kept)
-    assert f"from {kept[0]:.3f} of the first to {kept[-1]:.3f} of the last" in evidence
-    without, having = (
-        alibi["apply, marked"][signal].by_seed("retention", 4096)
-        for signal in ("none", "earliness")
-    )
-    costs = paired_difference(without, having).summary
-    assert costs.low > 0
-    assert f"costs {costs.text()} of `apply`'s marked rules at 4,096 tokens" in evidence
-
-
-def test_what_our_memory_keeps_more_than_attention_at_the_longest_is_said_with_its_interval() -> (
-    None
-):
-    table = script("beyond_table")
-    found = table.read(*table.FOLDERS)
-    p = table.corrected(found, "retention", 16384)
-    assert p.keys() == {
-        f"{task}, {at}" for task in ("apply", "recite") for at in ("early", "marked")
-    }
-    more = {
-        table.task_of(contest): table.more_than_best(contest, ours, "retention", 16384).summary
-        for contest, ours in found
-        if table.task_of(contest) in p
-    }
-    readme = unwrapped(ROOT / "README.md")
-    for one in more.values():
-        assert one.text() in unwrapped(FINDINGS)
-        assert one.text() in unwrapped(EVIDENCE)
-        assert (one.text() in readme) == (one.low > 0)
-    shown = {cell for cell, one in more.items() if one.low > 0}
-    assert shown == {"recite, early", "recite, marked"}
-    assert [cell for cell, by_chance in p.items() if by_chance < 0.05] == ["recite, marked"]
-    stands = f"the {more['recite, marked'].mean:.3f}"
-    assert stands == "the 0.431"
-    assert f"Corrected for the rows of a length (Holm), the 0.008, {stands} and the four" in readme
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
@@ -1491,7 +927,6 @@ def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself
 def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     tmp_path: Path,
 ) -> None:
-    table = script("exam_table")
     first = made_up(retention={64: 0.9, 256: 0.5})
     tests = [one for one in first["evaluations"] if one["split"] == "test"]
     # The length that both have stays the first's.
@@ -1502,7 +937,8 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
         folder = tmp_path / name / first["id"]
         folder.mkdir(parents=True)
         write_record(folder / "record.json", record)
-    (contest,) = table.read(tmp_path / "a", tmp_path / "b")
+    found = (one for name in ("a", "b") for one in read_runs(tmp_path / name).records)
+    (contest,) = contests(reading.read_runs(merged(found)).runs)
     (group,) = contest.groups
     (run,) = group.runs.values()
     assert len(run.evaluations) == len(first["evaluations"]) + 1

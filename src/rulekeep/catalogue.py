@@ -4,6 +4,7 @@
     MIXERS["delta"]                # imports rulekeep.mixers.delta
     "delta" in MIXERS, [*MIXERS]   # imports nothing
     MIXERS.about("delta")          # the module's docstring, read and not run
+    MIXERS.defaults("delta")       # its options and their default values, likewise
 
 A name is that of the module its class stands in.
 """
@@ -50,9 +51,21 @@ class Catalogue(Mapping[str, type[_T]]):
 
     def about(self, name: str) -> str:
         """The docstring of a name's module, which is not imported."""
+        return ast.get_docstring(self._source(name)) or ""
+
+    def defaults(self, name: str) -> dict[str, Any]:
+        """The options of a name's class with their default values; nothing is imported."""
+        (found,) = (
+            node
+            for node in self._source(name).body
+            if isinstance(node, ast.ClassDef) and node.name == self._classes[name]
+        )
+        return keyword_defaults(found)
+
+    def _source(self, name: str) -> ast.Module:
         module = self.module(name)
         loader: Any = getattr(importlib.util.find_spec(module), "loader", None)
-        return ast.get_docstring(ast.parse(loader.get_source(module) or "")) or ""
+        return ast.parse(loader.get_source(module) or "")
 
     def public(self, name: str, others: Mapping[str, str]) -> Any:
         """A public name of the package: a class of the catalogue, or of `others` by its module.
@@ -64,3 +77,16 @@ class Catalogue(Mapping[str, type[_T]]):
         if name not in places:
             raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{self._package}.{places[name]}"), name)
+
+
+def keyword_defaults(found: ast.ClassDef) -> dict[str, Any]:
+    """The keyword-only parameters of a class's constructor that have a default, with their values.
+
+    Raises:
+        ValueError: the class has no constructor of its own, or a default is no literal.
+    """
+    for node in found.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            named = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            return {one.arg: ast.literal_eval(value) for one, value in named if value is not None}
+    raise ValueError(f"{found.name} has no constructor of its own")

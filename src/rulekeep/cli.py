@@ -80,6 +80,10 @@ COMMANDS = {
         "Write a finished folder as one file, records.jsonl: a line a record, with its checksum."
         "\n\nEvery command that reads a folder reads the file as well. Weights are not packed.",
     ),
+    "study": (
+        "study:study",
+        "Make the runs of a study, build its tables, figures and claims, or check documents.",
+    ),
     "check": (
         "mixers:check",
         "Hold a mixer against the contract: each property, and by how much it differs.",

@@ -6,14 +6,17 @@ Colours are Okabe and Ito's, told apart with any colour vision; markers differ a
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
+
+from rulekeep.summary import Summary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _PUBLISHED = ("attention", "compressed", "compressed (serial)")
@@ -91,6 +94,60 @@ def shown(figure: Figure) -> str:
         rounded = [[f"{value:.6g}" for value in one.ravel()] for one in values]
         digest.update(json.dumps([texts, rounded]).encode())
     return digest.hexdigest()
+
+
+class Strip(NamedTuple):
+    """A row of one panel: the value of each seed and their summary, by test length, and chance."""
+
+    seeds: Mapping[int, Mapping[int, float]]
+    summaries: Mapping[int, Summary | None]
+    chance: float
+
+
+def strips(
+    panels: Mapping[str, Sequence[Strip | str]], labels: Sequence[str], contexts: Sequence[int]
+) -> Figure:
+    """Retention, a labelled row each and a panel a task setting: a point a seed, a bar an interval.
+
+    Where there is no row, what is said instead. Dotted: the chance level.
+    """
+    drawn = Figure(figsize=(3 + 4 * len(panels), 1.2 + 0.31 * len(labels)), layout="constrained")
+    shown: dict[int, Artist] = {}
+    for axes, (title, rows) in zip(
+        drawn.subplots(1, len(panels), sharey=True), panels.items(), strict=True
+    ):
+        for place, context in enumerate(contexts):
+            for y, row in enumerate(rows):
+                at = y + 0.22 * (place - 1)
+                if isinstance(row, str):
+                    continue
+                summary = row.summaries.get(context)
+                if summary is None or summary.mean is None:
+                    continue
+                colour = COLOURS[place]
+                each = [*row.seeds[context].values()]
+                axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
+                (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
+                shown.setdefault(context, mean)
+                if summary.low is not None:
+                    axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
+        for y, row in enumerate(rows):
+            if isinstance(row, str):
+                axes.text(0.5, y, row, ha="center", va="center", color="0.5", fontsize=8)
+        for level in {row.chance for row in rows if not isinstance(row, str)}:
+            axes.axvline(level, color="0.3", linestyle=":", zorder=0)
+        axes.set(title=title, xlabel="retention", xlim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+    first = drawn.axes[0]
+    first.set_yticks(range(len(labels)), labels)
+    first.set_ylim(len(labels) - 0.5, -0.5)
+    # One row may be the first that has run, and one that was not has no colours to name.
+    if shown:
+        drawn.legend(
+            shown.values(), [f"{context:,} tokens" for context in shown],
+            loc="outside lower center", ncols=len(shown), fontsize=8,
+        )  # fmt: skip
+    return drawn
 
 
 def _over_steps(

@@ -37,6 +37,8 @@ from rulekeep.specs import Spec, UsageError
 _SpecType = TypeVar("_SpecType", bound=Spec)
 # What a file holds, as JSON has it; a `Record` is what is read of a run's.
 Values = dict[str, Any]
+# What a study states stands beside the records of its runs, and is none.
+CLAIMS = "claims.json"
 
 # Descriptors of the runs that this process holds.
 _LOCKS: set[int] = set()

@@ -368,3 +368,29 @@ def _caveats(counted: int, total: int, diverged: int) -> list[str]:
 def _with_notes(figure: str, *notes: str | None) -> str:
     said = "; ".join(note for note in notes if note)
     return f"{figure} ({said})" if said else figure
+
+
+def paired_chance(differences: Sequence[float]) -> float | None:
+    """How probable so large a mean difference is where there is none (paired t-test, two-sided).
+
+    Differences that are not finite are left out; None of fewer than two.
+    """
+    known = _finite(differences)
+    if len(known) < 2:
+        return None
+    # Alike in every seed: the test divides 0 by 0, and nothing speaks for a difference.
+    if not any(known):
+        return 1.0
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(known, 0.0).pvalue)
+
+
+def holm(tested: Mapping[str, float]) -> dict[str, float]:
+    """Each p, by name, corrected for all of them (Holm 1979)."""
+    least, result = 0.0, {}
+    for place, (name, p) in enumerate(sorted(tested.items(), key=lambda one: one[1])):
+        # None may be less probable than one with a smaller p.
+        least = max(least, min(1.0, (len(tested) - place) * p))
+        result[name] = least
+    return result

@@ -7,7 +7,7 @@ from rulekeep.commands.options import run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.specs import UsageError
-from rulekeep.store import Values, make_folder, read_record, run_folders, write_bytes
+from rulekeep.store import CLAIMS, Values, make_folder, read_record, run_folders, write_bytes
 
 
 def pack(folder: str, /, *, out: str) -> int:
@@ -60,7 +60,7 @@ def _of_runs(root: Path, named: str) -> list[Values]:
 
 def _certificates(root: Path) -> list[Values]:
     found = []
-    for path in sorted(root.glob("*.json")):
+    for path in sorted(set(root.glob("*.json")) - {root / CLAIMS}):
         try:
             values = read_record(path)
         except (CorruptRecordError, OSError) as error:

@@ -17,6 +17,7 @@ from rulekeep.commands.options import opened, run_folder
 from rulekeep.records.pack import PACKED
 from rulekeep.specs import Spec, UsageError
 from rulekeep.store import (
+    CLAIMS,
     CorruptRecordError,
     Record,
     RunFolder,
@@ -53,7 +54,7 @@ def verify(folder: str, /) -> int:
     runs = run_folders(root)
     # A run's own folder is no folder of records: its files would be checked out of their place.
     a_run = RunFolder(root)
-    own = {a_run.plan, a_run.record, a_run.environment, root / _EXPLAINED}
+    own = {a_run.plan, a_run.record, a_run.environment, root / _EXPLAINED, root / CLAIMS}
     others = [*(set(root.glob("*.json")) - own), *(run.path / _EXPLAINED for run in runs)]
     others = sorted(path for path in others if os.path.lexists(path))
     packed = root / PACKED
@@ -318,7 +319,7 @@ def _no_runs(root: Path) -> UsageError:
 def certificates(folder: Path) -> tuple[list[Values], list[str]]:
     """The certificates of a folder, and a line for each file that is not whole."""
     found, notes = [], []
-    for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED}):
+    for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED, folder / CLAIMS}):
         try:
             record = read_record(path)
         except (CorruptRecordError, OSError) as error:

@@ -1,31 +1,30 @@
-"""The ladder's and the state sizes' tables and figures say of runs what their records say."""
+"""The ladder's tables and figure say of runs what their records say."""
 
 from itertools import product
 
 import pytest
 from report_records import asked, asked_of, scored
 from scripts import script
-from variants import is_of_task, is_variant
 
-from rulekeep.presets import SEEDS, STATE_BYTES
+from rulekeep.presets import SEEDS
 from rulekeep.specs import Contestant
 from rulekeep.store import Record, read_runs
+from rulekeep.variants import is_of_task, is_variant
 
-catalogue = script("catalogue_table")
+rows = script("rungs")
 ladder = script("ladder_table")
-sizes = script("state_bytes_table")
-(RUN, *_) = [r for r in read_runs(catalogue.ROOT).records if is_of_task(r, "recite")]
+(RUN, *_) = [r for r in read_runs(rows.ROOT).records if is_of_task(r, "recite")]
 
 
 def run_of(one: Contestant, placement: str, seed: int, retention: float, kib: float = 4) -> Record:
     """A record as if `one` had been run, with the same retention at every length."""
     tested = tuple(
         RUN.evaluations[-1].model_copy(update={"split": "test", "context": context})
-        for context in {*catalogue.CONTEXTS, *ladder.CONTEXTS}
+        for context in {*rows.CONTEXTS, *ladder.CONTEXTS}
     )
     options = {**RUN.spec.task_options, "placement": placement}
     made = asked(asked_of(RUN, one), seed=seed, task="recite", task_options=options)
-    state_bytes = {catalogue.RANKED_AT: kib * 1024 * one.spec().layers}
+    state_bytes = {rows.RANKED_AT: kib * 1024 * one.spec().layers}
     made = made.model_copy(update={"evaluations": tested, "state_bytes": state_bytes})
     return scored(made, lambda _: retention)
 
@@ -111,39 +110,3 @@ def test_the_ladders_figure_has_every_seed_and_mean_that_is_run(rungs: list[Reco
         assert all(len(line.get_xdata()) == len(SEEDS) for line in points)
         heights = {round(line.get_xdata()[0] * 100) for line in means}
         assert heights == set(range(len(ladder.STEPS) - 1))
-
-
-@pytest.fixture(scope="module")
-def sized() -> list[Record]:
-    """Every mixer at every size but the last of the last: the larger, the more is kept."""
-    mixers = list(dict.fromkeys(one.mixer for one in STATE_BYTES))
-    kept = {mixer: [one for one in STATE_BYTES if one.mixer == mixer] for mixer in mixers}
-    return [
-        run_of(one, "early", seed, (10 * mixers.index(mixer) + place) / 100, sizes.SIZES[place])
-        for mixer, ones in kept.items()
-        for place, one in enumerate(ones)
-        for seed in SEEDS
-        if (mixer, place) != (mixers[-1], 3)
-    ]
-
-
-def test_every_mixer_has_a_column_and_every_size_a_row(sized: list[Record]) -> None:
-    head, _, *rows = sizes.page(sized).splitlines()
-    names = [cell.strip() for cell in head.split("|")[2:-1]]
-    assert names == ["sliding_window", "delta", "routed_slots", "sparse_delta"]
-    for place, row in enumerate(rows):
-        said = [cell.strip() for cell in row.split("|")[1:-1]]
-        assert said[0] == f"{sizes.SIZES[place]} KiB a layer"
-        means = [f"{(10 * mixer + place) / 100:.3f}" for mixer in range(4)]
-        if place == 3:
-            means[3] = "not run"
-        assert [cell.split(" (")[0] for cell in said[1:]] == means
-
-
-def test_the_sizes_figure_has_each_mixer_at_its_bytes(sized: list[Record]) -> None:
-    (axes,) = sizes.figure(sized).axes
-    curves = {line.get_label(): line for line in axes.lines if line.get_marker() == "o"}
-    assert list(curves) == ["sliding_window", "delta", "routed_slots", "sparse_delta"]
-    for name, line in curves.items():
-        run = sizes.SIZES[: 3 if name == "sparse_delta" else 4]
-        assert line.get_xdata() == pytest.approx(run, rel=0.1)

@@ -1,0 +1,78 @@
+"""`rulekeep study`: make a study's runs, build its tables and figures, check its documents."""
+
+from contextlib import chdir
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from rulekeep import study as studies
+from rulekeep.commands.console import EXIT_FAILED, say, tell
+from rulekeep.specs import UsageError
+
+_VERBS = ("run", "build", "check")
+
+
+def study(
+    name: str,
+    verb: Literal["run", "build", "check"] | None = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    workers: str | None = None,
+) -> int:
+    """Make the runs of a study, build its tables, figures and claims, or check documents.
+
+    Parameters
+    ----------
+    name
+        A study of the folder studies, or a FILE.py of yours. With --all leave it out.
+    verb
+        run: make what the records lack. build: write results/NAME, and fill the marks in README.md
+        and docs/*.md. check: exit 1 with a line for each text that is not what the records give.
+    every
+        Each study of the folder studies.
+    workers
+        For run: runs side by side; as many as there are cores if left out.
+    """
+    if every:
+        if verb is not None or name not in _VERBS:
+            raise UsageError(f"study {name!r}: write rulekeep study --all check")
+        verb = name  # type: ignore[assignment]
+        names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
+        if not names:
+            raise UsageError(f"--all: there is no study in {Path(studies.STUDIES).absolute()}")
+    else:
+        if verb is None:
+            raise UsageError(f"study {name!r}: say what to do: {', '.join(_VERBS)}")
+        names = [name]
+    opened = [studies.opened(one) for one in names]
+    if verb == "run":
+        return max(_run(one, workers) for one in opened)
+    act = studies.build if verb == "build" else studies.check
+    problems = [line for one in opened for line in act(one)]
+    if every:
+        problems += studies.stray(opened[0].root, names)
+    for line in problems:
+        say(line)
+    for one in opened:
+        if not problems:
+            tell(f"{one.name}: {len(one.study.tables)} tables, {len(one.study.figures)} figures, "
+                 f"{len(one.study.claims)} claims, as the records give them")  # fmt: skip
+    return EXIT_FAILED if problems else 0
+
+
+def _run(one: studies.Opened, workers: str | None) -> int:
+    from rulekeep.commands.runs import sweep
+    from rulekeep.presets import PRESETS
+
+    code = 0
+    # Mixers of files are named from there.
+    with chdir(one.root):
+        for folder, made_by in one.study.sweeps.items():
+            preset = made_by.what in PRESETS
+            what = made_by.what if preset else f"{one.path}:{made_by.what}"
+            mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
+            out = str(one.root / studies.RESULTS / folder)
+            code = max(code, sweep(what, mixers=mixers, out=out, workers=workers))
+    return code

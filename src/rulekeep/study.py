@@ -1,0 +1,297 @@
+"""A study in one file: what is compared, what makes its runs, its tables, figures and claims.
+
+    STUDY = Study(question=…, variants=…, settings=…, sweeps=…, tables=…, claims=…)
+
+    rulekeep study NAME run        # studies/NAME.py, or a FILE.py: makes what the records lack
+    rulekeep study NAME build      # writes results/NAME, and fills the marks of documents
+    rulekeep study NAME check      # a line for each text that is not what the records give
+
+A table, a figure and a claim are plain functions of `Rows`. A document has a mark before and after
+what is filled in: `claim:NAME.KEY` or `table:NAME.KEY` in an HTML comment, closed by `/claim` or
+`/table`. torch is not loaded.
+"""
+
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from rulekeep.registry import failure_line
+from rulekeep.rows import Rows, Span, TaskSetting, Variant
+from rulekeep.specs import UsageError
+from rulekeep.store import CLAIMS, read_runs, text_bytes, write_bytes
+from rulekeep.summary import Summary
+
+STUDIES, RESULTS = "studies", "results"
+_T = TypeVar("_T")
+_MARK = re.compile(r"(<!-- (claim|table):([\w-]+)\.([\w-]+) -->)(.*?)(<!-- /\2 -->)", re.DOTALL)
+_OPENED = re.compile(r"<!-- (claim|table):([\w-]+)\.([\w-]+) -->")
+_KEY = re.compile(r"[\w-]+")
+# A figure's file describes what it shows (`rulekeep.plots.shown`): its bytes differ by machine.
+_SHOWN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class Sweep(NamedTuple):
+    """What makes the runs of a folder: a preset, or a function in the study's own file.
+
+    `mixers` are the variants that a preset is given, by key; its own mixers if left out.
+    """
+
+    what: str
+    mixers: tuple[str, ...] = ()
+
+
+Value: TypeAlias = float | Summary | Span | str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statistic that a document states, and what must hold for its sentence to stand.
+
+    `minimum` and `maximum` bound the value: of a summary its interval, of a span both ends.
+    """
+
+    value: Callable[[Rows], Value]
+    digits: int = 3
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    holds: Callable[[Rows], bool] | None = None
+
+    def text(self, value: Value) -> str:
+        """The value as documents state it."""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Summary | Span):
+            return value.text(self.digits)
+        return f"{value:,.{self.digits}f}"
+
+    def failure(self, value: Value, rows: Rows) -> str | None:
+        """Why the claim does not hold; None if it does."""
+        if not isinstance(value, str):
+            ends = (value.low, value.high) if isinstance(value, Summary | Span) else (value, value)
+            # A summary without an interval is within no bounds but those that are none.
+            low = -math.inf if ends[0] is None else ends[0]
+            high = math.inf if ends[1] is None else ends[1]
+            if not self.minimum <= low <= high <= self.maximum:
+                bounds = f"{self.minimum:g} to {self.maximum:g}"
+                return f"is {self.text(value)}, must be from {bounds}"
+        return None if self.holds is None or self.holds(rows) else "its condition does not hold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is asked, what is compared, and what is published of it.
+
+    `context` is the longest length in tokens that models are trained at. A cell counts where all
+    `seeds` are run. `sweeps` has what makes the runs of each folder of results; `reads` are folders
+    of other studies, read first. `figures` are by file name.
+    """
+
+    question: str
+    variants: Mapping[str, Variant]
+    settings: Sequence[TaskSetting]
+    context: int
+    seeds: Sequence[int] = (1, 2, 3, 4, 5)
+    sweeps: Mapping[str, Sweep] = field(default_factory=dict)
+    reads: Sequence[str] = ()
+    tables: Mapping[str, Callable[[Rows], str]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Rows], bytes]] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in [*self.tables, *self.claims]:
+            if not _KEY.fullmatch(key):
+                raise ValueError(f"key {key!r}: use letters, digits, _ and - alone")
+
+
+class Opened(NamedTuple):
+    """A study with its name, its file, and the folder whose documents it fills."""
+
+    name: str
+    path: Path
+    root: Path
+    study: Study
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables, figures and claims are written."""
+        return self.root / RESULTS / self.name
+
+    def rows(self) -> Rows:
+        """Every record that the study reads.
+
+        Raises:
+            UsageError: a folder of records is missing.
+        """
+        study, records = self.study, []
+        for folder in (*study.reads, *study.sweeps):
+            root = self.root / RESULTS / folder
+            if not root.is_dir():
+                fix = f"rulekeep study {self.name} run" if folder in study.sweeps else "its study"
+                raise UsageError(f"{root}: there are no records yet; {fix} makes them")
+            records += read_runs(root).records
+        return Rows(records, study.variants, study.settings, study.context, study.seeds)
+
+
+def documents(root: Path) -> list[Path]:
+    """What may have marks to fill: README.md and docs/*.md, as far as they are there."""
+    every = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [path for path in every if path.is_file()]
+
+
+def opened(name: str) -> Opened:
+    """The study of a name, studies/NAME.py, or of a file.
+
+    Documents and results are beside the folder `studies`, or beside a file that stands elsewhere.
+
+    Raises:
+        UsageError: there is none, or its file fails.
+    """
+    path = Path(name if name.endswith(".py") else f"{STUDIES}/{name}.py").absolute()
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in Path(STUDIES).glob("*.py"))) or "none here"
+        raise UsageError(f"study {name!r}: there is no file {path}; studies: {known}")
+    spec = importlib.util.spec_from_file_location(f"rulekeep_study_{path.stem}", path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    # Whatever the file raises, an early exit included, is its author's to read in one line.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"study {name!r}: {failure_line(error)}") from None
+    found = getattr(module, "STUDY", None)
+    if not isinstance(found, Study):
+        raise UsageError(f"study {name!r}: {path.name} must set STUDY = rulekeep.study.Study(…)")
+    root = path.parent.parent if path.parent.name == STUDIES else path.parent
+    return Opened(path.stem, path, root, found)
+
+
+class Made(NamedTuple):
+    """What the records give: files by path, texts by mark, and a line for each claim that fails."""
+
+    files: dict[Path, bytes]
+    marks: dict[str, str]
+    failures: list[str]
+
+
+def made(one: Opened) -> Made:
+    """Computes all of a study, and writes nothing.
+
+    Raises:
+        UsageError: records are missing, or a function of the study fails.
+    """
+    rows, study = one.rows(), one.study
+    failures = list[str]()
+    found = Made({}, {}, failures)
+
+    def value(kind: str, key: str, function: Callable[[Rows], _T]) -> _T:
+        try:
+            return function(rows)
+        except Exception as error:
+            raise UsageError(f"{kind} {one.name}.{key}: {failure_line(error)}") from error
+
+    for key, table in study.tables.items():
+        text = value("table", key, table).strip()
+        found.files[one.folder / "tables" / f"{key}.md"] = text_bytes(f"{text}\n")
+        found.marks[f"table:{one.name}.{key}"] = f"\n\n{text}\n\n"
+    for key, figure in study.figures.items():
+        found.files[one.folder / "figures" / key] = value("figure", key, figure)
+    texts = {}
+    for key, claim in study.claims.items():
+        stated = value("claim", key, claim.value)
+        if failure := claim.failure(stated, rows):
+            failures.append(f"claim {one.name}.{key}: {failure}")
+        texts[key] = found.marks[f"claim:{one.name}.{key}"] = claim.text(stated)
+    said = json.dumps(texts, indent=1, ensure_ascii=False)
+    found.files[one.folder / CLAIMS] = text_bytes(f"{said}\n")
+    return found
+
+
+def build(one: Opened) -> list[str]:
+    """Writes what the records give; returns a line for each claim or mark that fails."""
+    found = made(one)
+    for path, content in found.files.items():
+        if not _same(path, content):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, content)
+    for path in _left_over(one, found):
+        path.unlink()
+    problems = list(found.failures)
+    for path in documents(one.root):
+        before = path.read_text(encoding="utf-8")
+        after = _MARK.sub(lambda m: f"{m[1]}{found.marks.get(_name(m), m[5])}{m[6]}", before)
+        problems += _lost(path, before, one, found)
+        if after != before:
+            write_bytes(path, text_bytes(after))
+    return problems
+
+
+def check(one: Opened) -> list[str]:
+    """A line for each claim, file or document that is not what the records give."""
+    found = made(one)
+    fix = f"run rulekeep study {one.name} build"
+    problems = list(found.failures)
+    for path, content in found.files.items():
+        if not _same(path, content):
+            state = "is not what the records give" if path.exists() else "is missing"
+            problems.append(f"{path.relative_to(one.root)}: {state}; {fix}")
+    for path in _left_over(one, found):
+        problems.append(f"{path.relative_to(one.root)}: is of nothing in the study; {fix}")
+    for path in documents(one.root):
+        text = path.read_text(encoding="utf-8")
+        problems += _lost(path, text, one, found)
+        for mark in _MARK.finditer(text):
+            wanted = found.marks.get(_name(mark), mark[5])
+            if mark[5] != wanted:
+                says = f": says {mark[5]!r}, must be {wanted!r}" if mark[2] == "claim" else ""
+                where = f"{path.relative_to(one.root)}: {_name(mark)} is out of date"
+                problems.append(f"{where}{says}; {fix}")
+    return problems
+
+
+def stray(root: Path, names: Iterable[str]) -> list[str]:
+    """A line for each mark in the documents of a folder that is of none of these studies."""
+    known = {*names}
+    return [
+        f"{path.relative_to(root)}: {kind}:{name}.{key}: there is no study {name}"
+        for path in documents(root)
+        for kind, name, key in _OPENED.findall(path.read_text(encoding="utf-8"))
+        if name not in known
+    ]
+
+
+def _lost(path: Path, text: str, one: Opened, found: Made) -> Iterator[str]:
+    """A line for each mark of the study that has no such key, or is not closed."""
+    closed = {mark.start() for mark in _MARK.finditer(text)}
+    for mark in _OPENED.finditer(text):
+        said = f"{path.relative_to(one.root)}: {mark[1]}:{mark[2]}.{mark[3]}"
+        if mark[2] != one.name:
+            continue
+        if f"{mark[1]}:{mark[2]}.{mark[3]}" not in found.marks:
+            yield f"{said}: the study has no such {mark[1]}"
+        elif mark.start() not in closed:
+            yield f"{said}: is not closed; write <!-- /{mark[1]} --> after it"
+
+
+def _name(mark: re.Match[str]) -> str:
+    return f"{mark[2]}:{mark[3]}.{mark[4]}"
+
+
+def _left_over(one: Opened, found: Made) -> list[Path]:
+    """Files among its tables and figures that it does not make."""
+    standing = [*(one.folder / "tables").glob("*"), *(one.folder / "figures").glob("*")]
+    return sorted(path for path in standing if path not in found.files)
+
+
+def _same(path: Path, content: bytes) -> bool:
+    """Whether a file is what it must be; of a figure, whether it shows the same."""
+    if not path.is_file():
+        return False
+    stands = path.read_bytes()
+    shown = None if path.suffix in (".md", ".json") else _SHOWN.search(content)
+    return stands == content or (shown is not None and shown[0] in stands)

@@ -1,0 +1,91 @@
+"""Which records are of a variant: a mixer with its options. No mixer is imported, nor torch.
+
+    is_variant(record, one)        # one: a Contestant, as `contestants` reads it
+    is_of_task(record, "recite", placement="early")
+
+Records are chosen by what was asked for, every option filled in, never by the name a table shows.
+"""
+
+import ast
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from rulekeep.catalogue import keyword_defaults
+from rulekeep.mixers import MIXERS
+from rulekeep.records import Record
+from rulekeep.specs import HYBRID, Contestant, Option, RunSpec
+
+# What makes a model beside its mixer.
+_MODEL = ("width", "layers", "hidden", "added_positions")
+
+
+def is_variant(record: Record, one: Contestant, **settings: Option) -> bool:
+    """Whether a record is of this mixer with these options; how it was trained may differ.
+
+    `settings` are those of the model that all runs of its study have, where they are no defaults.
+    """
+    spec = record.spec
+    if spec.mixer != one.mixer:
+        return False
+    # A record says nothing of an option that came later: it had the default.
+    defaults = default_options(one.mixer)
+    several = HYBRID in one.mixer
+    asked = {
+        name: value
+        for key, value in one.options.items()
+        # In a hybrid an option without a mixer's name is for each that has it.
+        for name in ([key] if "." in key or not several else _takers(key, defaults))
+    }
+    model = {**settings, **one.settings}
+    wanted = {name: model.get(name, RunSpec.model_fields[name].default) for name in _MODEL}
+    wanted["hidden"] = wanted["hidden"] or 4 * wanted["width"]
+    return {**defaults, **spec.mixer_options} == {
+        **defaults,
+        # Of a mixer whose defaults cannot be read here, what was not asked for may be anything.
+        **(spec.mixer_options if defaults is _UNKNOWN else {}),
+        **asked,
+    } and all(spec.rest.get(name) == value for name, value in wanted.items())
+
+
+def are_variant(records: Iterable[Record], one: Contestant) -> bool:
+    """Whether all of them are."""
+    return all(is_variant(record, one) for record in records)
+
+
+def is_of_task(record: Record, task: str, **options: object) -> bool:
+    """Whether a record is of this task with these options, whatever its others are."""
+    spec = record.spec
+    return spec.task == task and options.items() <= spec.task_options.items()
+
+
+_UNKNOWN: dict[str, Option] = {}
+
+
+@cache
+def default_options(mixer: str) -> dict[str, Option]:
+    """A mixer's options at their defaults, read from its source text; of a hybrid those of each."""
+    several = HYBRID in mixer
+    found: dict[str, Option] = {}
+    for name in mixer.split(HYBRID):
+        own = MIXERS.defaults(name) if name in MIXERS else _of_file(name)
+        if own is None:
+            return _UNKNOWN
+        # `serial` chooses a form and not a mechanism: no record has it.
+        own.pop("serial", None)
+        found |= {f"{name}.{key}" if several else key: value for key, value in own.items()}
+    return found
+
+
+def _of_file(name: str) -> dict[str, Option] | None:
+    place, _, kind = name.rpartition(":")
+    try:
+        body = ast.parse(Path(place).read_text(encoding="utf-8")).body
+        (found,) = (one for one in body if isinstance(one, ast.ClassDef) and one.name == kind)
+        return keyword_defaults(found)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _takers(option: str, defaults: dict[str, Option]) -> list[str]:
+    return [name for name in defaults if name.endswith(f".{option}")]

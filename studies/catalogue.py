@@ -1,0 +1,417 @@
+"""The catalogue: every published mixer beside attention, at equal parameters and at 16 KiB a layer.
+
+    rulekeep study catalogue run|build|check
+
+Retention of `recite` with early rules and of `override` with marked ones, trained at 256 tokens at
+most for 1,000 steps, each mixer at the rate that the validation set chose on the first, with seed
+1. And four mixers from 1 to 64 KiB of state a layer. Fills README and docs/evidence.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from rulekeep.article.report import markdown_table
+from rulekeep.plots import COLOURS, Strip, as_bytes, strips
+from rulekeep.presets import (
+    CATALOGUE,
+    CATALOGUE_16_KIB,
+    STATE_BYTES,
+    catalogue,
+    catalogue_16_kib,
+    state_bytes,
+)
+from rulekeep.records import Record
+from rulekeep.report.cells import Group
+from rulekeep.rows import (
+    NOT_RUN,
+    Rows,
+    Span,
+    TaskSetting,
+    Variant,
+    difference,
+    pivot,
+    state_kib,
+    text_of,
+)
+from rulekeep.specs import AnySpec, Contestant, written
+from rulekeep.study import Claim, Study, Sweep
+from rulekeep.summary import Summary
+
+SHORT, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
+LENGTHS = (SHORT, MIDDLE, LONG)
+RECITE, OVERRIDE = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
+KIB, NEAR_ENOUGH = 16, 0.05
+# Their gates cannot be had so wide for so few parameters: shown there as they are.
+UNSIZED = ("lstm", "gru")
+# What gives a state its size.
+SIZING = ("heads", "key_width", "slots", "window")
+SIZES = (1, 4, 16, 64)
+
+
+def name_of(one: Contestant, *, sized: bool = True) -> str:
+    """As a user asks for it, but for the feed-forward layers, which make parameters equal.
+
+    Without what gives its state a size, if not `sized`.
+    """
+    asked = {**one.options, **one.settings}
+    left_out = {"hidden", *(() if sized else SIZING)}
+    # Of a hybrid an option has its mixer's name before it.
+    kept = {name: value for name, value in asked.items() if name.split(".")[-1] not in left_out}
+    return written(one.mixer, kept)
+
+
+def variants(mixers: Sequence[Contestant]) -> dict[str, Variant]:
+    """Each by its name."""
+    return {
+        name_of(one): Variant(written(one.mixer, {**one.options, **one.settings}), name_of(one))
+        for one in mixers
+    }
+
+
+EQUAL, SIZED = [*variants(CATALOGUE)], [*variants(CATALOGUE_16_KIB)]
+BYTES = {mixer: [name_of(one) for one in STATE_BYTES if one.mixer == mixer]
+         for mixer in dict.fromkeys(one.mixer for one in STATE_BYTES)}  # fmt: skip
+# The form at 16 KiB of what can be had so.
+AT_16_KIB = {name_of(one, sized=False): name_of(one) for one in CATALOGUE_16_KIB}
+OURS, BARE = "sparse_delta[added_positions=earliness]", "sparse_delta"
+OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def kib(group: Group) -> float:
+    """State a layer after 1,028 tokens: one that grows is given there."""
+    return state_kib(group, MIDDLE)
+
+
+def kept(group: Group, length: int) -> float:
+    """What a group keeps at a length: groups are ranked by it."""
+    found = group.summary("retention", length)
+    return -1.0 if found is None or found.mean is None else found.mean
+
+
+def ranked(rows: Rows, names: Sequence[str], setting: TaskSetting, length: int) -> list[Group]:
+    """Who is run in full, what keeps most first."""
+    found = rows.cells(setting, names)
+    return sorted(found, key=lambda group: (-kept(group, length), group.label))
+
+
+def short(rows: Rows) -> str:
+    """README's: a mixer a line, both task settings, and what it keeps with 16 KiB."""
+    head = ["", f"KiB at {MIDDLE}"]
+    head += [f"{setting.name}, {at}" for setting in SETTINGS for at in (SHORT, LONG)]
+    head.append(f"{RECITE.task} at {KIB} KiB, {LONG}")
+    body = []
+    for group in ranked(rows, EQUAL, RECITE, LONG):
+        cells = [
+            rows.text(group.label, setting, "retention", at)
+            for setting in SETTINGS
+            for at in (SHORT, LONG)
+        ]
+        if group.mixer in UNSIZED:
+            sized = f"{text_of(group.summary('retention', LONG))} †"
+        elif group.label in AT_16_KIB:
+            sized = rows.text(AT_16_KIB[group.label], RECITE, "retention", LONG)
+        else:
+            sized = "–"
+        body.append([group.label, f"{kib(group):,.1f}", *cells, sized])
+    return markdown_table(head, body)
+
+
+def long(
+    setting: TaskSetting, names: Sequence[str], size: int | None = None
+) -> Callable[[Rows], str]:
+    """A task setting with costs and rates, what keeps most first; of another size below, marked."""
+
+    def table(rows: Rows) -> str:
+        groups = ranked(rows, names, setting, MIDDLE)
+        far = [g.label for g in groups if size and abs(kib(g) / size - 1) > NEAR_ENOUGH]
+        title = setting.name + (f", {size} KiB a layer" if size else "")
+        head = [
+            title,
+            "parameters",
+            f"KiB at {MIDDLE}",
+            "rate",
+            *(f"{at} tokens" for at in LENGTHS),
+        ]
+        body = []
+        for group in sorted(groups, key=lambda group: group.label in far):
+            cells = [text_of(group.summary("retention", at)) for at in LENGTHS]
+            (parameters,) = {*group.cost("parameters").values()}
+            mark = " †" if group.label in far else ""
+            costs = [f"{parameters:,.0f}", f"{kib(group):,.1f}", f"{group.rate:.3g}"]
+            body.append([group.label + mark, *costs, *cells])
+        return markdown_table(head, body)
+
+    return table
+
+
+def by_bytes(rows: Rows) -> str:
+    """Four mixers at four sizes of state: retention of `recite`'s early rules at 4,096 tokens."""
+    return pivot(
+        f"{RECITE.name}, {LONG} tokens",
+        {f"{size} KiB a layer": place for place, size in enumerate(SIZES)},
+        BYTES,
+        lambda place, names: rows.text(names[place], RECITE, "retention", LONG),
+    )
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def strip(group: Group | None, missing: str = NOT_RUN) -> Strip | str:
+    """A row of a panel, or what is said where there is none."""
+    if group is None:
+        return missing
+    return Strip(
+        {at: group.by_seed("retention", at) for at in LENGTHS},
+        {at: group.summary("retention", at) for at in LENGTHS},
+        round(group.chance("retention", LONG) or 0.0, 3),
+    )
+
+
+def drawn(rows: Rows) -> bytes:
+    """A panel a task setting, and one at 16 KiB: each mixer at every length."""
+    names = [group.label for group in ranked(rows, EQUAL, RECITE, LONG)]
+    panels: Mapping[str, Sequence[Strip | str]] = {
+        f"{one.task}, {one.placement} rules": [strip(rows.cell(name, one)) for name in names]
+        for one in SETTINGS
+    } | {
+        f"{RECITE.task}, {RECITE.placement} rules, {KIB} KiB a layer": [
+            strip(rows.cell(AT_16_KIB[name], RECITE)) if name in AT_16_KIB
+            else f"not at {KIB} KiB"
+            for name in names
+        ]
+    }  # fmt: skip
+    return as_bytes(strips(panels, names, LENGTHS), "png")
+
+
+def drawn_by_bytes(rows: Rows) -> bytes:
+    """A line a mixer through the means, a bar an interval, a point a seed."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for place, ((mixer, names), colour) in enumerate(zip(BYTES.items(), COLOURS, strict=False)):
+        groups = rows.cells(RECITE, names)
+        # A little apart, so that one does not hide the other.
+        x = [kib(group) * 1.05 ** (place - 1.5) for group in groups]
+        for at, group in zip(x, groups, strict=True):
+            values = [*group.by_seed("retention", LONG).values()]
+            axes.plot([at] * len(values), values, ".", color=colour, alpha=0.4)
+            summary = group.summary("retention", LONG)
+            axes.plot([at, at], [summary.low, summary.high], color=colour, linewidth=1.2)
+        axes.plot(x, [kept(group, LONG) for group in groups], "o-", color=colour, label=mixer)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(SIZES, [f"{size}" for size in SIZES])
+    axes.set(
+        xlabel="KiB of state a layer", ylabel=f"retention at {LONG:,} tokens", ylim=(-0.02, 1.02)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return as_bytes(figure, "png")
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+GATED, CONVOLVED = "gated_slots", "delta[short_convolution=true]"
+WINDOW = "sliding_window[positions=rotary]"
+# Of 16 KiB, by the key of its claim: more than whom it is shown that our memory keeps, and not.
+SHOWN = {
+    "retnet": "retnet[output_gate=true]", "slots": "slots",
+    "linear": "gated_linear[output_gate=true]",
+    "ssd_published": "ssd[output_gate=true,short_convolution=true]",
+    "hybrid": "delta+sliding_window[sliding_window.positions=rotary]", "window": WINDOW,
+    "routed": "routed_slots", "delta": "delta", "itself": BARE,
+    "gated_delta_published": "gated_delta[output_gate=true,short_convolution=true]",
+}  # fmt: skip
+NOT_SHOWN = {
+    "convolved": CONVOLVED, "gated_delta": "gated_delta", "kda": "kda", "ssd": "ssd",
+    "gated_slots": GATED, "linear_attention": "linear_attention",
+    "kda_published": "kda[output_gate=true,short_convolution=true]",
+}  # fmt: skip
+# At equal parameters.
+EQUAL_NOT_SHOWN = {
+    "convolved": CONVOLVED,
+    "gated_delta": "gated_delta",
+    "kda": "kda",
+    "delta": "delta",
+}
+
+
+def more(
+    name: str, other: str, setting: TaskSetting, length: int, figure: str = "retention"
+) -> Callable[[Rows], Summary]:
+    """What one keeps more than another, paired by seed."""
+    return lambda rows: (
+        difference(rows.cell(name, setting), rows.cell(other, setting), figure, length).summary
+    )
+
+
+def mean(
+    name: str, setting: TaskSetting, length: int, figure: str = "retention"
+) -> Callable[[Rows], float]:
+    """The mean of a row."""
+    return lambda rows: rows.known(name, setting, figure, length).mean
+
+
+def summary(name: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
+    """A row's mean with its interval."""
+    return lambda rows: rows.known(name, setting, "retention", length).summary
+
+
+def not_shown(value: Callable[[Rows], Summary]) -> Claim:
+    """A difference whose interval holds 0."""
+    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
+
+
+def listed(claim: Claim) -> Claim:
+    """The same without brackets of its own: "0.009, -0.002 to 0.020"."""
+
+    def text(rows: Rows) -> str:
+        found = claim.value(rows)
+        return f"{found.mean:.3f}, {found.low:.3f} to {found.high:.3f}"
+
+    return Claim(text, holds=claim.holds)
+
+
+def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
+    """Of all but our memory the one that keeps most at 4,096 tokens."""
+    others = [name for name in names if not name.startswith("sparse_delta")]
+    return ranked(rows, others, setting, LONG)[0].label
+
+
+def others_16(rows: Rows) -> list[str]:
+    """Who else is run at 16 KiB on `override`."""
+    cells = rows.cells(OVERRIDE, SIZED)
+    return [cell.label for cell in cells if cell.mixer != "sparse_delta"]
+
+
+def scattered(rows: Rows) -> list[float]:
+    """The seeds of the one that our memory is not shown to keep more than, by seed."""
+    seeds = rows.known(AT_16_KIB["gated_delta"], OVERRIDE, "retention", LONG).seeds
+    return [value for _, value in sorted(seeds.items())]
+
+
+def first_rules(rows: Rows) -> Span:
+    """What a window keeps of `recite`'s first rule, by seed."""
+    tests = rows.cell(WINDOW, RECITE).tests(LONG).values()
+    return Span.of(test.parts["position"]["0"].retention for test in tests)
+
+
+CLAIMS = {
+    # Early rules at equal parameters.
+    "gated_slots": Claim(
+        summary(GATED, RECITE, LONG),
+        holds=lambda rows: (
+            best_other(rows, EQUAL, RECITE) == GATED
+            and round(kib(rows.cell(GATED, RECITE)) / kib(rows.cell(OURS, RECITE))) == 2
+        ),
+    ),
+    "gated_slots_mean": Claim(mean(GATED, RECITE, LONG)),
+    "gated_slots_far": Claim(summary(GATED, RECITE, FAR)),
+    "convolved": Claim(mean(CONVOLVED, RECITE, LONG)),
+    "gated_delta": Claim(mean("gated_delta", RECITE, LONG)),
+    **{
+        f"{key}_gated_slots_{length}": not_shown(more(name, GATED, RECITE, length))
+        for key, name in (("ours", OURS), ("bare", BARE))
+        for length in (LONG, FAR)
+    },
+    **{
+        f"equal_{key}": not_shown(more(OURS, name, RECITE, LONG))
+        for key, name in EQUAL_NOT_SHOWN.items()
+    },
+    "exact_gated_slots": Claim(
+        mean(GATED, RECITE, LONG, "exact"),
+        holds=lambda rows: more(OURS, GATED, RECITE, LONG, "exact")(rows).low < 0,
+    ),
+    "exact_convolved": Claim(
+        mean(CONVOLVED, RECITE, LONG, "exact"),
+        holds=lambda rows: more(OURS, CONVOLVED, RECITE, LONG, "exact")(rows).low > 0,
+    ),
+    "exact_gated_delta": Claim(
+        mean("gated_delta", RECITE, LONG, "exact"),
+        holds=lambda rows: more(OURS, "gated_delta", RECITE, LONG, "exact")(rows).low < 0,
+    ),
+    "exact_ours": Claim(mean(OURS, RECITE, LONG, "exact")),
+    # Revised rules at equal parameters.
+    "override_next": Claim(
+        summary(CONVOLVED, OVERRIDE, LONG),
+        holds=lambda rows: (
+            best_other(rows, EQUAL, OVERRIDE) == CONVOLVED
+            and more(OURS, CONVOLVED, OVERRIDE, LONG)(rows).low > 0
+        ),
+    ),
+    "override_ours": Claim(summary(OURS, OVERRIDE, LONG)),
+    "rotary": Claim(summary("attention[positions=rotary]", RECITE, SHORT)),
+    "window": Claim(first_rules, 2),
+    # At 16 KiB a layer.
+    "published_16": Claim(
+        summary(AT_16_KIB[SHOWN["gated_delta_published"]], RECITE, SHORT),
+        holds=lambda rows: (
+            rows.cell(AT_16_KIB[SHOWN["gated_delta_published"]], RECITE).rate
+            != rows.cell(SHOWN["gated_delta_published"], RECITE).rate
+        ),
+    ),
+    **{
+        f"more_{key}": Claim(more(OURS_16, AT_16_KIB[name], RECITE, LONG), minimum=0)
+        for key, name in SHOWN.items()
+    },
+    **{
+        f"unshown_{key}": listed(not_shown(more(OURS_16, AT_16_KIB[name], RECITE, LONG)))
+        for key, name in NOT_SHOWN.items()
+    },
+    "override_16": Claim(summary(OURS_16, OVERRIDE, LONG)),
+    "override_16_next": Claim(
+        summary(AT_16_KIB[CONVOLVED], OVERRIDE, LONG),
+        holds=lambda rows: best_other(rows, SIZED, OVERRIDE) == AT_16_KIB[CONVOLVED],
+    ),
+    "override_16_more": Claim(more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, LONG), minimum=0),
+    "override_16_others": Claim(
+        lambda rows: len(others_16(rows)),
+        0,
+        holds=lambda rows: (
+            [name for name in others_16(rows) if more(OURS_16, name, OVERRIDE, LONG)(rows).low <= 0]
+            == [AT_16_KIB["gated_delta"]]
+        ),
+    ),
+    "override_16_unshown": Claim(more(OURS_16, AT_16_KIB["gated_delta"], OVERRIDE, LONG)),
+    "override_16_seeds": Claim(
+        lambda rows: (
+            ", ".join(f"{one:.3f}" for one in scattered(rows)[:-1])
+            + f" and {scattered(rows)[-1]:.3f}"
+        )
+    ),
+    "override_16_apart": Claim(
+        lambda rows: f"{max(scattered(rows)):.3f} to {min(scattered(rows)):.3f}"
+    ),
+    "override_16_itself": not_shown(more(OURS_16, BARE_16, OVERRIDE, LONG)),
+    # By bytes of state.
+    "bytes_delta_16": Claim(
+        more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, LONG), minimum=0
+    ),
+    "bytes_delta_64": not_shown(more(BYTES["sparse_delta"][0], BYTES["delta"][3], RECITE, LONG)),
+    "bytes_last_step": not_shown(more(BYTES["delta"][3], BYTES["delta"][2], RECITE, LONG)),
+}
+
+
+def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """All runs of the catalogue's folder but the ladder's."""
+    return [*catalogue(records), *catalogue_16_kib(records), *state_bytes(records)]
+
+
+STUDY = Study(
+    question="Which published mixers keep early, weak rules at equal parameters or bytes of state?",
+    variants=variants([*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES]),
+    settings=SETTINGS,
+    context=SHORT,
+    sweeps={"catalogue": Sweep("sweep")},
+    tables={
+        "short": short,
+        **{one.task: long(one, EQUAL) for one in SETTINGS},
+        **{f"{one.task}-16-kib": long(one, [*SIZED, "lstm", "gru"], KIB) for one in SETTINGS},
+        "bytes": by_bytes,
+    },
+    claims=CLAIMS,
+    figures={"catalogue.png": drawn, "state-bytes.png": drawn_by_bytes},
+)

@@ -1,0 +1,100 @@
+"""The exam: which rules do attention and the article's slots keep, on all four tasks?
+
+    rulekeep study exam run|build|check
+
+Four tasks, early and marked rules, trained at 256 tokens at most. Fills docs/exam.md and README.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rulekeep.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.study import Claim, Study, Sweep
+
+LENGTHS = SHORT, MIDDLE, LONG = 256, 1028, 4096
+SETTINGS = [
+    TaskSetting(task, placement)
+    for task in ("apply", "override", "recall", "recite")
+    for placement in ("early", "marked")
+]
+OVERRIDE = [one for one in SETTINGS if one.task == "override"]
+OTHERS = [one for one in SETTINGS if one.task != "override"]
+EARLY, MARKED = ([s for s in OTHERS if s.placement == at] for at in ("early", "marked"))
+VARIANTS = {
+    "learned": Variant("attention[added_positions=learned]", "attention, learned positions"),
+    "none": Variant("attention[positions=none]", "attention, no positions"),
+    "rotary": Variant("attention[positions=rotary]", "attention, rotary positions"),
+    "slots": Variant("slots", "slots"),
+}
+LEARNED = 0.85
+
+
+def retention(length: int) -> Callable[[Rows], str]:
+    """The table of one length: a task setting a line, a variant a column."""
+
+    def table(rows: Rows) -> str:
+        def cell(setting: TaskSetting, variant: str | None) -> str:
+            if variant is None:
+                return rows.chance(setting, "retention", length)
+            return rows.text(variant, setting, "retention", length)
+
+        columns = {"chance": None, **{one.name: key for key, one in VARIANTS.items()}}
+        down = {setting.name: setting for setting in SETTINGS}
+        return pivot(f"{length} tokens", down, columns, cell)
+
+    return table
+
+
+def kept(variant: str, settings: Sequence[TaskSetting], length: int) -> Callable[[Rows], Span]:
+    """The least and the most that a variant keeps, by task setting."""
+    return lambda rows: Span.of(
+        rows.known(variant, one, "retention", length).mean for one in settings
+    )
+
+
+def mean(variant: str, task: str, placement: str, length: int) -> Callable[[Rows], float]:
+    """What a variant keeps of one task setting."""
+    return lambda rows: of(rows, variant, task, placement, length).mean
+
+
+def of(rows: Rows, variant: str, task: str, placement: str, length: int) -> Row:
+    """A row of retention."""
+    return rows.known(variant, TaskSetting(task, placement), "retention", length)
+
+
+def exact_seeds(rows: Rows) -> list[float]:
+    """Answers wholly right of `recite`, marked, with rotary positions: by seed, in rising order."""
+    row = rows.known("rotary", TaskSetting("recite", "marked"), "exact", SHORT)
+    return sorted(row.seeds.values())
+
+
+CLAIMS = {
+    "rotary_short": Claim(
+        lambda rows: floored(kept("rotary", SETTINGS, SHORT)(rows).low, 2), 2, 0.98
+    ),
+    "rotary_middle": Claim(kept("rotary", SETTINGS, MIDDLE), 2, maximum=0.53),
+    "none_early_middle": Claim(
+        lambda rows: floored(kept("none", EARLY, MIDDLE)(rows).low, 2), 2, 0.97
+    ),
+    "none_early_long": Claim(kept("none", EARLY, LONG), 2, 0.79),
+    "none_override_middle": Claim(mean("none", "override", "early", MIDDLE), 2),
+    "none_override_long": Claim(mean("none", "override", "early", LONG), 2),
+    "none_marked_short": Claim(kept("none", MARKED, SHORT), 2, maximum=0.49),
+    "none_override_marked": Claim(mean("none", "override", "marked", SHORT), 2),
+    "none_recall_long": Claim(mean("none", "recall", "early", LONG), 3),
+    "slots_apply_short": Claim(mean("slots", "apply", "early", SHORT), 2),
+    "slots_apply_middle": Claim(mean("slots", "apply", "early", MIDDLE), 2),
+    "slots_apply_long": Claim(mean("slots", "apply", "early", LONG), 2),
+    "exact_best": Claim(lambda rows: exact_seeds(rows)[-1], 2, LEARNED),
+    "exact_second": Claim(lambda rows: exact_seeds(rows)[-2], 2, LEARNED),
+    "exact_others": Claim(lambda rows: Span.of(exact_seeds(rows)[:-2]), 2, maximum=0.5),
+}
+
+STUDY = Study(
+    question="Which rules do attention and the article's slots keep beyond the lengths trained on?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=SHORT,
+    sweeps={"exam": Sweep("exam")},
+    tables={f"retention-{length}": retention(length) for length in LENGTHS},
+    claims=CLAIMS,
+)

@@ -1,0 +1,112 @@
+"""Does it hang on the exam's small model? Our memory and attention, seven times as large.
+
+    rulekeep study wide run|build|check
+
+`recite`, marked rules: retention and `exact`, trained at 256 tokens at most, three seeds, and how
+much more our memory keeps, paired by seed. Fills a part of docs/evidence.md.
+"""
+
+from collections.abc import Callable
+
+from rulekeep.article.report import markdown_table
+from rulekeep.presets import WIDE_SEEDS
+from rulekeep.report.best import learned_at
+from rulekeep.report.cells import Group
+from rulekeep.rows import Rows, Span, TaskSetting, Variant, difference, state_kib
+from rulekeep.study import Claim, Study, Sweep
+
+SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
+MARKED = TaskSetting("recite", "marked")
+THEIRS = "attention[positions=rotary,width=128,layers=4]"
+OURS = "sparse_delta[width=128,layers=4,added_positions=earliness]"
+VARIANTS = {"theirs": Variant(THEIRS, THEIRS), "ours": Variant(OURS, OURS)}
+# The exam's, of which both are seven times the size.
+SMALL = {"small": Variant("attention[positions=rotary]", "attention, rotary positions")}
+
+
+def cell(rows: Rows, key: str) -> Group:
+    """All runs of one of both."""
+    found = rows.cell(key, MARKED)
+    assert found is not None, key
+    return found
+
+
+def table(rows: Rows) -> str:
+    """Both, and the difference."""
+    asked = [("retention", at) for at in LENGTHS] + [("exact", at) for at in (SHORT, LONG)]
+    head = [MARKED.name, "parameters", f"KiB at {MIDDLE}", "rate"]
+    head += [*(f"{figure}, {at}" for figure, at in asked), f"each seed at {LONG}"]
+    body = []
+    for key, variant in VARIANTS.items():
+        group = cell(rows, key)
+        costs = [f"{parameters(group):,.0f}", f"{state_kib(group, MIDDLE):,.1f}"]
+        texts = [rows.text(key, MARKED, *one) for one in asked]
+        seeds = sorted(rows.known(key, MARKED, "retention", LONG).seeds.items())
+        each = ", ".join(f"{kept:.3f}" for _, kept in seeds)
+        body.append([variant.name, *costs, f"{group.rate:.3g}", *texts, each])
+    both = cell(rows, "ours"), cell(rows, "theirs")
+    more = [difference(*both, *one).summary.text() for one in asked[:3]]
+    body.append(["difference", "", "", "", *more, "", "", ""])
+    return markdown_table(head, body)
+
+
+def parameters(group: Group) -> float:
+    """The same for every seed."""
+    (found,) = {*group.cost("parameters").values()}
+    return found
+
+
+def mean(key: str, length: int) -> Callable[[Rows], float]:
+    """What one of both keeps."""
+    return lambda rows: rows.known(key, MARKED, "retention", length).mean
+
+
+def at_chance(rows: Rows) -> bool:
+    """Whether attention's interval at 4,096 tokens holds the chance level."""
+    summary = rows.known("theirs", MARKED, "retention", LONG).summary
+    return summary.low <= cell(rows, "theirs").chance("retention", LONG) <= summary.high
+
+
+def steps(key: str) -> Callable[[Rows], str]:
+    """Steps to 0.9 of retention on the validation set, by seed."""
+
+    def listed(rows: Rows) -> str:
+        *first, last = (
+            f"{at:.0f}" for _, at in sorted(learned_at(cell(rows, key), "retention").items())
+        )
+        return f"{', '.join(first)} and {last}"
+
+    return listed
+
+
+def seconds(key: str) -> Claim:
+    """How long the runs train."""
+    return Claim(lambda rows: Span.of(cell(rows, key).cost("train_seconds").values()), 0)
+
+
+STUDY = Study(
+    question="Does what small models show hold at seven times the parameters?",
+    variants=VARIANTS | SMALL,
+    settings=[MARKED],
+    context=SHORT,
+    seeds=WIDE_SEEDS,
+    reads=("exam",),
+    sweeps={"wide": Sweep("wide")},
+    tables={"kept": table},
+    claims={
+        "ours": Claim(mean("ours", LONG), minimum=0.99),
+        "loses": Claim(lambda rows: mean("ours", SHORT)(rows) - mean("ours", LONG)(rows)),
+        "theirs": Claim(mean("theirs", LONG), holds=at_chance),
+        "kib": Claim(lambda rows: state_kib(cell(rows, "ours"), MIDDLE), 1),
+        "times": Claim(
+            lambda rows: parameters(cell(rows, "theirs")) / parameters(cell(rows, "small")),
+            0,
+            minimum=6.5,
+            maximum=7.5,
+        ),
+        "ours_steps": Claim(steps("ours")),
+        "theirs_steps": Claim(steps("theirs")),
+        "ours_seconds": seconds("ours"),
+        "theirs_seconds": seconds("theirs"),
+    },
+)

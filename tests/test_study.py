@@ -1,0 +1,410 @@
+"""A study: records become tables, figures and claims, and documents are held to them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from report_records import Values, asked, record, typed
+
+from rulekeep import study as studies
+from rulekeep.mixers import MIXERS
+from rulekeep.report.best import best_on_test, best_on_validation
+from rulekeep.resolving import options_of
+from rulekeep.rows import Rows, Span, TaskSetting, Variant, floored
+from rulekeep.specs import contestants
+from rulekeep.store import write_record
+from rulekeep.study import Claim, Study
+from rulekeep.summary import holm, paired_chance, summarise, summarise_scores
+from rulekeep.variants import default_options, is_variant
+
+ROOT = Path(__file__).parent.parent
+EARLY = TaskSetting("recite")
+FILE = """
+from pathlib import Path
+
+from rulekeep.plots import as_bytes
+from rulekeep.rows import Span, TaskSetting, Variant, pivot
+from rulekeep.specs import RunSpec
+from rulekeep.study import Claim, Study, Sweep
+
+EARLY, MARKED = SETTINGS = [TaskSetting("recite", at) for at in ("early", "marked")]
+VARIANTS = {"ours": Variant("gru", "our gru"), "theirs": Variant("slots", "slots")}
+
+
+def kept(rows):
+    return pivot(
+        "retention", {one.name: one for one in SETTINGS},
+        {one.name: key for key, one in VARIANTS.items()},
+        lambda setting, key: rows.text(key, setting, "retention", 256),
+    )
+
+
+def drawn(rows):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([*rows.known("ours", EARLY, "retention", 256).seeds.values()])
+    return as_bytes(figure, "png")
+
+
+def mean(rows):
+    return rows.known("ours", EARLY, "retention", 256).mean
+
+
+def sweep():
+    return [
+        RunSpec(mixer="gru", width=8, layers=1, context=64, steps=2, warmup_steps=1, batch_size=2,
+                evaluate_every=2, dev_examples=2, test_examples=2)
+    ]
+
+
+STUDY = Study(
+    question="What does a gru keep?", variants=VARIANTS, settings=SETTINGS, context=64,
+    seeds=(1, 2), sweeps={"tiny": Sweep("sweep")}, tables={"kept": kept},
+    figures={"kept.png": drawn},
+    claims={
+        "mean": Claim(mean, minimum=MINIMUM),
+        "seeds": Claim(
+            lambda rows: Span.of(rows.known("ours", EARLY, "retention", 256).seeds.values()), 1
+        ),
+    },
+)
+"""
+README = """# Made up
+
+It keeps <!-- claim:tiny.mean -->?<!-- /claim -->, by seed
+<!-- claim:tiny.seeds -->?<!-- /claim -->.
+
+<!-- table:tiny.kept -->
+<!-- /table -->
+"""
+
+
+def made_up(mixer: str, seed: int, kept: float, placement: str = "early", **spec: object) -> Values:
+    options = {"placement": placement, "rules": 4}
+    return record(
+        mixer, seed, {64: 0.9, 256: kept}, task_options=options, hidden=256,
+        added_positions="none", **spec,
+    )  # fmt: skip
+
+
+RECORDS = [
+    made_up("gru", 1, 0.5),
+    made_up("gru", 2, 0.75),
+    made_up("slots", 1, 0.25),
+    # One seed of two: not run in full.
+    made_up("gru", 1, 0.5, "marked"),
+    # Another variant of the same mixer.
+    made_up("slots", 1, 1.0, mixer_options={"slots": 64}),
+]
+
+
+def write(root: Path, minimum: float = 0.5, readme: str = README) -> Path:
+    """A project with one study, studies/tiny.py, its records and a document."""
+    for place, values in enumerate(RECORDS):
+        folder = root / "results" / "tiny" / f"run{place}"
+        folder.mkdir(parents=True)
+        write_record(folder / "record.json", values | {"id": folder.name})
+    (root / "README.md").write_text(readme)
+    file = root / "studies" / "tiny.py"
+    file.parent.mkdir()
+    file.write_text(FILE.replace("MINIMUM", str(minimum)))
+    return file
+
+
+def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
+    run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    code, output, _ = run("study", "tiny", "build")
+    assert (code, output) == (
+        0, b"tiny: 1 tables, 1 figures, 2 claims, as the records give them\n"
+    )  # fmt: skip
+    results = tmp_path / "results" / "tiny"
+    assert json.loads((results / "claims.json").read_text()) == {
+        "mean": "0.625", "seeds": "0.5 to 0.8"
+    }  # fmt: skip
+    table = (results / "tables" / "kept.md").read_text()
+    # One seed of two is not a row, and 64 slots are another variant.
+    assert [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]
+    ] == [
+        ["recite, early", summarise_scores([0.5, 0.75]).text(), "not run"],
+        ["recite, marked", "not run", "not run"],
+    ]
+    readme = (tmp_path / "README.md").read_text()
+    assert "It keeps <!-- claim:tiny.mean -->0.625<!-- /claim -->" in readme
+    assert f"<!-- table:tiny.kept -->\n\n{table.strip()}\n\n<!-- /table -->" in readme
+    assert (results / "figures" / "kept.png").read_bytes().startswith(b"\x89PNG")
+    # What stands beside the records is no broken one.
+    code, output, _ = run("verify", "results/tiny")
+    assert (code, output) == (0, b"5 records whole, 0 broken, 0 runs without a record\n")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert run("study", "tiny", "build")[0] == 0
+    assert run("study", "--all", "check")[0] == 0
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "said"),
+    [
+        ("README.md", "0.625", "0.7",
+         "README.md: claim:tiny.mean is out of date: says '0.7', must be '0.625'; "),
+        ("README.md", "not run", "0.9", "README.md: table:tiny.kept is out of date; "),
+        ("results/tiny/tables/kept.md", "not run", "0.9",
+         "results/tiny/tables/kept.md: is not what the records give; "),
+        ("results/tiny/claims.json", "0.625", "0.7",
+         "results/tiny/claims.json: is not what the records give; "),
+    ],
+)  # fmt: skip
+def test_a_stale_text_fails_the_check_with_a_line_and_a_build_mends_it(
+    path: str, before: str, after: str, said: str, run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    run("study", "tiny", "build")
+    file = tmp_path / path
+    right = file.read_text()
+    file.write_text(right.replace(before, after, 1))
+    code, _, errors = run("study", "tiny", "check")
+    assert (code, errors) == (1, f"{said}run rulekeep study tiny build\n")
+    run("study", "tiny", "build")
+    assert file.read_text() == right
+
+
+def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, tmp_path: Path) -> None:
+    write(tmp_path)
+    run("study", "tiny", "build")
+    results = tmp_path / "results" / "tiny"
+    (results / "figures" / "kept.png").unlink()
+    (results / "tables" / "old.md").write_text("| old |\n")
+    code, _, errors = run("study", "tiny", "check")
+    fix = "run rulekeep study tiny build"
+    assert (code, errors.splitlines()) == (
+        1,
+        [
+            f"results/tiny/figures/kept.png: is missing; {fix}",
+            f"results/tiny/tables/old.md: is of nothing in the study; {fix}",
+        ],
+    )
+    assert run("study", "tiny", "build")[0] == 0
+    assert not (results / "tables" / "old.md").exists()
+
+
+def test_a_figure_that_shows_the_same_is_the_same_whatever_its_bytes(
+    run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    run("study", "tiny", "build")
+    figure = tmp_path / "results" / "tiny" / "figures" / "kept.png"
+    figure.write_bytes(figure.read_bytes() + b"another version of the library")
+    assert run("study", "tiny", "check")[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["build", "check"])
+def test_a_claim_below_its_minimum_fails(verb: str, run: Callable, tmp_path: Path) -> None:
+    write(tmp_path, minimum=0.7)
+    run("study", "tiny", "build")
+    code, _, errors = run("study", "tiny", verb)
+    assert (code, errors) == (1, "claim tiny.mean: is 0.625, must be from 0.7 to inf\n")
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("<!-- claim:tiny.other -->1<!-- /claim -->", "claim:tiny.other: the study has no such"),
+        ("<!-- claim:tiny.mean -->0.625", "claim:tiny.mean: is not closed"),
+        ("<!-- claim:none.mean -->1<!-- /claim -->", "claim:none.mean: there is no study none"),
+    ],
+)
+def test_a_mark_that_nothing_fills_fails(
+    mark: str, said: str, run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path, readme=mark)
+    run("study", "tiny", "build")
+    code, _, errors = run("study", "--all", "check")
+    assert code == 1
+    (line,) = errors.splitlines()
+    assert line.startswith(f"README.md: {said}")
+
+
+def test_a_users_file_is_a_study_beside_its_results(run: Callable, tmp_path: Path) -> None:
+    file = write(tmp_path)
+    file.rename(tmp_path / "tiny.py")
+    assert run("study", "tiny.py", "build")[0] == 0
+    assert "0.625" in (tmp_path / "README.md").read_text()
+
+
+def test_a_study_makes_what_its_records_lack(run: Callable, tmp_path: Path) -> None:
+    write(tmp_path)
+    code, output, _ = run("study", "tiny", "run", "--workers", "1")
+    assert code == 0
+    assert b"(1 of 1 runs finished)" in output
+    assert len([*(tmp_path / "results" / "tiny").iterdir()]) == len(RECORDS) + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["none", "check"], "studies: tiny"),
+        (["tiny"], "study 'tiny': say what to do: run, build, check"),
+        (["--all", "tiny"], "write rulekeep study --all check"),
+        (["broken.py", "check"], "study 'broken.py': ZeroDivisionError: division by zero"),
+        (["empty.py", "check"], "empty.py must set STUDY"),
+        (["far.py", "check"], "far: there are no records yet; rulekeep study far run makes them"),
+        (["failing.py", "check"], "claim failing.mean: KeyError: 'nothing'"),
+    ],
+)
+def test_bad_usage_is_one_line(given: list[str], said: str, run: Callable, tmp_path: Path) -> None:
+    text = write(tmp_path).read_text()
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "far.py").write_text(text.replace('"tiny": Sweep', '"far": Sweep'))
+    (tmp_path / "failing.py").write_text(
+        text.replace("Claim(mean,", "Claim(lambda _: {}['nothing'],")
+    )
+    code, _, errors = run("study", *given)
+    assert code == 2
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "studies.md").read_text()
+    file = tmp_path / "my_study.py"
+    file.write_text(text.split("```python\n")[1].split("```")[0])
+    one = studies.opened(str(file))
+    assert (one.name, one.root, [*one.study.sweeps]) == ("my_study", tmp_path, ["my_study"])
+    for key, share in (("mine", 0.75), ("delta", 0.5)):
+        values = record(
+            one.study.variants[key].mixer, 1, {512: share}, context=128, hidden=256,
+            added_positions="none", task_options={"placement": "early", "rules": 4},
+        )  # fmt: skip
+        folder = tmp_path / "results" / "my_study" / key
+        folder.mkdir(parents=True)
+        write_record(folder / "record.json", values | {"id": key})
+    assert studies.build(one) == []
+    claims = json.loads((one.folder / "claims.json").read_text())
+    assert claims["more"].startswith("0.250")
+
+
+def test_neither_build_nor_check_loads_torch(tmp_path: Path) -> None:
+    write(tmp_path)
+    code = (
+        "import sys; from rulekeep import study\n"
+        "one = study.opened('tiny'); study.build(one); assert study.check(one) == []\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_the_documents_are_what_the_committed_records_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
+    opened = [studies.opened(name) for name in names]
+    assert [line for one in opened for line in studies.check(one)] == []
+    assert studies.stray(ROOT, names) == []
+
+
+def rows(*values: Values, **variants: Variant) -> Rows:
+    given = variants or {"ours": Variant("gru", "ours")}
+    return Rows(typed(values), given, [EARLY], context=64, seeds=(1, 2))
+
+
+def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:
+    better = [made_up("gru", seed, 1.0, rate=0.01, dev_loss=0.5) for seed in (1, 2)]
+    assert rows(*better, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 1.0
+    worse = [made_up("gru", seed, 1.0, rate=0.01, dev_loss=2.0) for seed in (1, 2)]
+    assert rows(*worse, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 0.625
+    assert len(rows(*worse, *RECORDS[:2]).tried("ours", EARLY)) == 4
+
+
+def test_a_variant_may_take_some_of_its_records_alone() -> None:
+    fast = Variant("gru", "fast", lambda one: one.spec.learning_rate == 0.01)
+    grid = [made_up("gru", seed, 1.0, rate=0.01) for seed in (1, 2)]
+    found = rows(*grid, *RECORDS[:2], ours=Variant("gru", "ours"), fast=fast)
+    assert found.known("fast", EARLY, "retention", 256).mean == 1.0
+
+
+def test_another_training_length_or_seed_is_not_of_the_study() -> None:
+    longer = made_up("gru", 1, 1.0, context=256)
+    found = rows(longer, made_up("gru", 3, 1.0), *RECORDS[:2])
+    assert found.known("ours", EARLY, "retention", 256).seeds == {1: 0.5, 2: 0.75}
+
+
+@pytest.mark.parametrize("name", [*MIXERS])
+def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
+    fields = options_of(MIXERS[name]).model_fields
+    assert default_options(name) == {key: field.default for key, field in fields.items()}
+
+
+def test_a_hybrids_options_are_each_mixers_own() -> None:
+    (one,) = contestants("delta+sliding_window[sliding_window.positions=rotary,heads=2]")
+    (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={
+        "sliding_window.positions": "rotary", "delta.heads": 2, "sliding_window.heads": 2,
+    })])  # fmt: skip
+    assert is_variant(found, one)
+    assert not is_variant(found, contestants("delta+sliding_window")[0])
+
+
+def test_of_a_mixer_that_cannot_be_read_what_was_asked_for_decides() -> None:
+    (one, other) = contestants("gone.py:Mine[heads=2],gone.py:Mine[heads=4]")
+    (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={"heads": 2, "depth": 3})])
+    assert is_variant(found, one)
+    assert not is_variant(found, other)
+
+
+def test_the_best_is_chosen_by_mean_and_none_with_a_diverged_seed() -> None:
+    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
+    values = [*RECORDS[:3], made_up("slots", 2, 0.25)]
+    ours, theirs = rows(*values, **both).cells(EARLY)
+    assert best_on_test([theirs, ours], "retention", 256, seeds=2) is ours
+    assert best_on_test([theirs, ours], "retention", 512, seeds=2) is None
+    lost = asked(ours.runs[1].record).model_copy(update={"status": "diverged", "evaluations": ()})
+    hurt = replace(ours, runs={**ours.runs, 1: replace(ours.runs[1], record=lost)})
+    assert best_on_test([hurt, theirs], "retention", 256, seeds=2) is theirs
+    assert best_on_validation([hurt, theirs], "retention", 64) is theirs
+
+
+def test_a_claim_states_values_as_documents_do_and_is_bounded_at_both_ends() -> None:
+    none, some = rows(), [0.5, 0.7, 0.6]
+    for claim, value, text, failure in (
+        (Claim(len, 0, 1, 1e4), 1234, "1,234", None),
+        (Claim(len), Span(0.25, 0.5), "0.250 to 0.500", None),
+        (Claim(len, maximum=0.4), Span(0.25, 0.5), "0.250 to 0.500", "must be from -inf to 0.4"),
+        (Claim(len), summarise_scores([0.5]), "0.500 (1 seed: few)", None),
+        # Without an interval nothing is shown.
+        (Claim(len, minimum=0), summarise_scores([0.5]), "0.500 (1 seed: few)", "must be from 0"),
+        (Claim(len, minimum=0.6), summarise(some), summarise(some).text(), "must be from 0.6"),
+        (Claim(len), float("nan"), "nan", "must be from"),
+        (Claim(len, holds=lambda rows: False), "four", "four", "its condition does not hold"),
+    ):
+        assert claim.text(value) == text
+        found = claim.failure(value, none)
+        assert found is failure or failure in found
+
+
+def test_a_key_that_no_mark_can_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="key 'a b': use letters"):
+        Study(question="", variants={}, settings=[], context=64, claims={"a b": Claim(len)})
+
+
+def test_so_much_or_more_is_rounded_down() -> None:
+    assert (floored(0.9799), floored(0.979, 2)) == (0.979, 0.97)
+
+
+def test_seeds_that_are_all_alike_are_no_reason_to_doubt_and_one_is_no_test() -> None:
+    assert paired_chance([0.0] * 5) == 1.0
+    assert paired_chance([0.1, float("nan")]) is None
+    assert paired_chance([0.1, 0.2, float("nan")]) == pytest.approx(0.2048, abs=1e-4)
+
+
+def test_holms_correction_is_that_of_the_book() -> None:
+    # Holm 1979: of m, the smallest times m, the next times m - 1, none below one before it.
+    given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
+    assert holm(given) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
