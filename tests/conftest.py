@@ -27,7 +27,7 @@ KINDS = {
         sparse_delta specs split_deal store summary task_options tasks testing training
     """,
     "docs": """
-        catalogue_figures catalogue_table drawn_docs house literature mixers_table results
+        drawn_docs house ladder_table literature mixers_table planted_bugs results rungs study
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing packing speed

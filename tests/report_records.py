@@ -42,7 +42,9 @@ def asked(record: Record, **fields: Any) -> Record:
     known = {key: value for key, value in fields.items() if key in RecordedSpec.model_fields}
     rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
     spec = record.spec.model_copy(update={**known, "rest": rest})
-    return record.model_copy(update={"spec": spec, "asked": None})
+    # Where it says what its id is made of, this is among it.
+    also = None if record.asked is None else {**record.asked, **fields}
+    return record.model_copy(update={"spec": spec, "asked": also})
 
 
 def asked_of(record: Record, one: Contestant) -> Record:

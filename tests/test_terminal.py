@@ -18,6 +18,7 @@ from rulekeep.commands.printed import print_tables
 from rulekeep.commands.verdicts import print_rows
 from rulekeep.marked import Piece
 from rulekeep.printable import one_line, printable, printable_lines
+from rulekeep.records import Record
 from rulekeep.report.tables import Cell, Table
 from rulekeep.store import RunFolder, write_record
 from rulekeep.sweep import Job, JobAwaited, JobFinished
@@ -63,7 +64,7 @@ def test_the_live_lines_are_plain_whatever_a_record_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     job = Job("runs", "an id", HOSTILE, 4)
-    failed = JobFinished(job, {"status": "failed", "reason": f"{HOSTILE}\n{HOSTILE}"})
+    failed = JobFinished(job, Record.failed("an id", "failed", f"{HOSTILE}\n{HOSTILE}"))
     list(shown(iter([JobAwaited(job), failed]), [job]))
     said = capsys.readouterr().err
     assert is_plain(said)

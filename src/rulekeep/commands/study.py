@@ -2,13 +2,15 @@
 
 from contextlib import chdir
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rulekeep import study as studies
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.specs import UsageError
+
+if TYPE_CHECKING:
+    from rulekeep.study import Opened
 
 _VERBS = ("run", "build", "check")
 
@@ -35,6 +37,9 @@ def study(
     workers
         For run: runs side by side; as many as there are cores if left out.
     """
+    # A study may draw: only who asks for one waits for what draws.
+    from rulekeep import study as studies
+
     if every:
         if verb is not None or name not in _VERBS:
             raise UsageError(f"study {name!r}: write rulekeep study --all check")
@@ -62,9 +67,10 @@ def study(
     return EXIT_FAILED if problems else 0
 
 
-def _run(one: studies.Opened, workers: str | None) -> int:
+def _run(one: "Opened", workers: str | None) -> int:
     from rulekeep.commands.runs import sweep
     from rulekeep.presets import PRESETS
+    from rulekeep.study import RESULTS
 
     code = 0
     # Mixers of files are named from there.
@@ -73,6 +79,6 @@ def _run(one: studies.Opened, workers: str | None) -> int:
             preset = made_by.what in PRESETS
             what = made_by.what if preset else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
-            out = str(one.root / studies.RESULTS / folder)
+            out = str(one.root / RESULTS / folder)
             code = max(code, sweep(what, mixers=mixers, out=out, workers=workers))
     return code
