@@ -1,8 +1,11 @@
 """One run that is done, as a user names it: its folder, its record and its spec."""
 
 from pathlib import Path
+from typing import Any
 
+from rulekeep.commands.console import say
 from rulekeep.commands.options import distinct_integers
+from rulekeep.executors import Finished
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 
@@ -29,6 +32,22 @@ def given_contexts(text: str) -> tuple[int, ...]:
         if not 1 <= context <= 2**24:
             raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
     return tuple(sorted(found))
+
+
+def outcome_of(job: Finished) -> Any:
+    """What a job on the run handed back, its notes said; None if its process failed, said too.
+
+    Raises:
+        UsageError: the job was refused.
+    """
+    if job.failure is not None:
+        say(f"rulekeep: {job.failure.status}: {job.failure.reason}")
+        return None
+    if job.result.refused is not None:
+        raise UsageError(job.result.refused)
+    for note in job.result.notes:
+        say(note)
+    return job.result
 
 
 def _folder(named: str) -> RunFolder:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import EXIT_FAILED, rich_console, say, tell
-from rulekeep.commands.done_run import done_run, given_contexts
+from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
+from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer, seed_number
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
-from rulekeep.explain.job import Job, Outcome
+from rulekeep.explain.job import Job
 from rulekeep.explain.record import RECORD, read_explanation
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.store import Record
@@ -53,14 +53,8 @@ def explain(
         seed=seed_number(seed),
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
-    outcome = _carried_out(job, int(record.history[-1]["step"]))
-    if isinstance(outcome, str):
-        say(f"rulekeep: {outcome}")
+    if outcome_of(_ended(job, int(record.history[-1]["step"]))) is None:
         return EXIT_FAILED
-    if outcome.refused is not None:
-        raise UsageError(outcome.refused)
-    for note in outcome.notes:
-        say(note)
     _print(record, folder.path / RECORD)
     runs = folder.path.parent
     tell(f"record: {folder.path / RECORD}")
@@ -82,8 +76,8 @@ def _examples(text: str) -> int:
     return value
 
 
-def _carried_out(job: Job, steps: int) -> Outcome | str:
-    """What came of it, or why its process ended without; shows how far it is."""
+def _ended(job: Job, steps: int) -> Finished:
+    """How the job ended; shows how far it is until then."""
     stages = [f"reading states at {context:,} tokens" for context in job.contexts]
     stages.append(f"tracing tokens at {max(job.contexts):,}")
     console = rich_console(errors=True)
@@ -102,10 +96,7 @@ def _carried_out(job: Job, steps: int) -> Outcome | str:
         bar = progress.add_task("starting", total=steps)
         for event in executor.run(jobs.explain, [job]):
             if isinstance(event, Finished):
-                if event.failure is not None:
-                    return f"{event.failure.status}: {event.failure.reason}"
-                outcome: Outcome = event.result
-                return outcome
+                return event
             assert isinstance(event, Advanced)
             trains = event.steps <= steps
             stage = "training again" if trains else stages[event.steps - steps - 1]

@@ -4,7 +4,7 @@ import shlex
 import sys
 
 from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
-from rulekeep.commands.done_run import done_run, given_contexts
+from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished, LocalExecutor
 from rulekeep.retest import job as jobs
@@ -38,14 +38,9 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     standing = {row.context for row in record.tests()}
     if not folder.weights.exists() and not standing.issuperset(job.contexts):
         raise UsageError(no_weights(folder.path))
-    outcome = _carried_out(job)
-    if isinstance(outcome, str):
-        say(f"rulekeep: {outcome}")
+    outcome: Outcome | None = outcome_of(_ended(job))
+    if outcome is None:
         return EXIT_FAILED
-    if outcome.refused is not None:
-        raise UsageError(outcome.refused)
-    for note in outcome.notes:
-        say(note)
     tell(scores_table([folder.load() or record]))
     tell(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
     tell(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
@@ -59,15 +54,11 @@ def _examples(text: str) -> int:
     return value
 
 
-def _carried_out(job: Job) -> Outcome | str:
-    """What came of it, or why its process ended without."""
+def _ended(job: Job) -> Finished:
     executor = LocalExecutor(1)
     executor.prepare()
     for event in executor.run(jobs.retest, [job]):
         if isinstance(event, Finished):
-            if event.failure is not None:
-                return f"{event.failure.status}: {event.failure.reason}"
-            outcome: Outcome = event.result
-            return outcome
+            return event
         say(f"testing: length {event.steps} of at most {len(job.contexts)}")
     raise AssertionError("a job ends")
