@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep import costs
 from rulekeep.model import LanguageModel
-from rulekeep.model_figures import validate
+from rulekeep.model_figures import is_defined, validate
 from rulekeep.model_training import build, train_model
 from rulekeep.resolving import Resolved, check_device, resolve
 from rulekeep.specs import RunSpec, UsageError
@@ -48,6 +48,24 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
     check_device(resolved.spec.device)
     costs.prepare_process(resolved.spec.threads)
     return resolved
+
+
+def check_length(resolved: Resolved, context: int) -> None:
+    """Whether a run's model can read texts of a length, in tokens.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    spec, shortest = resolved.spec, resolved.task.shortest_context
+    if context < shortest:
+        raise UsageError(
+            f"--contexts {context}: must be {shortest} or more for {spec.task} with the run's "
+            "options"
+        )
+    if not is_defined(spec, context):
+        raise UsageError(
+            f"--contexts {context}: learned positions end at {spec.context}; give a shorter one"
+        )
 
 
 def trained_model(

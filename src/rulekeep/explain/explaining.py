@@ -47,11 +47,11 @@ from rulekeep.model import LanguageModel
 from rulekeep.model_training import build
 from rulekeep.resolving import Resolved
 from rulekeep.seeds import named_seed
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import UsageError
 from rulekeep.store import BusyError, Record, RunFolder, write_record
 from rulekeep.summary import chance_corrected, summarise, wilson
 from rulekeep.tasks.sampled import Sample, SampledTask
-from rulekeep.trained import resolve_done, trained_model
+from rulekeep.trained import check_length, resolve_done, trained_model
 
 _MOST_BYTES = 2**31
 # Enough to see whether rules are asked for in order.
@@ -68,11 +68,10 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     record = folder.load()
     assert record is not None, "checked before the job was made"
     resolved = resolve_done(folder, record)
-    spec = resolved.spec
-    untrained = build(resolved).to(spec.device)
+    untrained = build(resolved).to(resolved.spec.device)
     for context in job.contexts:
         # All that can be refused is refused before anything is trained.
-        _check(untrained, resolved.task, spec, context, job.examples)
+        _check(untrained, resolved, context, job.examples)
     try:
         with folder.locked():
             return _explain(job, folder, record, resolved, progress)
@@ -262,23 +261,14 @@ def _tokens_read(planned: Sequence[Read], share: float) -> float:
     return float(after[after > 0].mean())
 
 
-def _check(
-    model: LanguageModel, task: SampledTask, spec: RunSpec, context: int, examples: int
-) -> None:
+def _check(model: LanguageModel, resolved: Resolved, context: int, examples: int) -> None:
     """Whether a model like this can be explained at a context.
 
     Raises:
         UsageError: it cannot.
     """
-    if context < task.shortest_context:
-        raise UsageError(
-            f"--contexts {context}: must be {task.shortest_context} or more for {spec.task} "
-            "with the run's options"
-        )
-    if spec.added_positions == "learned" and context > spec.context:
-        raise UsageError(
-            f"--contexts {context}: learned positions end at {spec.context}; give a shorter one"
-        )
+    check_length(resolved, context)
+    spec, task = resolved.spec, resolved.task
     few = drawn(spec.task, samples(task, "dev", context, spec.seed, _LOOKED_AT))
     if np.nanmean(_commonest(few, few)) == 1:
         raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")

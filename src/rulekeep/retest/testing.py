@@ -12,7 +12,7 @@ from typing import Any
 
 from rulekeep import costs
 from rulekeep.model import LanguageModel
-from rulekeep.model_figures import decoding, is_defined, is_validated, row_of, test_examples
+from rulekeep.model_figures import decoding, is_validated, row_of, test_examples
 from rulekeep.resolving import Resolved
 from rulekeep.retest.job import Job, Outcome, no_weights, trained_anew
 from rulekeep.specs import RunSpec, UsageError
@@ -25,7 +25,7 @@ from rulekeep.store import (
     read_record,
     write_record,
 )
-from rulekeep.trained import Differences, Trained, kept_model, resolve_done
+from rulekeep.trained import Differences, Trained, check_length, kept_model, resolve_done
 from rulekeep.weights import WeightsError
 
 # Of a figure, or of 1: rounding on another machine moves it less, another model more.
@@ -59,7 +59,7 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
     resolved = resolve_done(folder, record)
     spec = resolved.spec
     for context in job.contexts:
-        _check(resolved, context)
+        check_length(resolved, context)
     notes, wanted = _sorted_out(job, spec, record)
     if not wanted:
         return Outcome(None, (), tuple(notes))
@@ -76,19 +76,6 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
         values = _said_later(values, job, context, spec, made.differences)
         write_record(folder.record, values)
     return Outcome(None, tuple(wanted), tuple(notes))
-
-
-def _check(resolved: Resolved, context: int) -> None:
-    spec, shortest = resolved.spec, resolved.task.shortest_context
-    if context < shortest:
-        raise UsageError(
-            f"--contexts {context}: must be {shortest} or more for {spec.task} with the run's "
-            "options"
-        )
-    if not is_defined(spec, context):
-        raise UsageError(
-            f"--contexts {context}: learned positions end at {spec.context}; give a shorter one"
-        )
 
 
 def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dict[int, int]]:
