@@ -32,8 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.article.models import ArticleModel, published_model
-from rulekeep.costs import environment, prepare_process
 from rulekeep.executors.local import WORKER_ENVIRONMENT
+from rulekeep.running.costs import environment, prepare_process
 from rulekeep.speed.measuring import CallCounter
 from rulekeep.tasks import Article
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from rulekeep.article.report import markdown_table
-from rulekeep.report.best import best_on_validation, steps_to_learn
-from rulekeep.report.cells import Contest, Group, contests, spoken
-from rulekeep.report.merging import merged
-from rulekeep.report.reading import BASELINE, read_runs
-from rulekeep.rows import text_of
+from rulekeep.analysis.best import best_on_validation, steps_to_learn
+from rulekeep.analysis.cells import Contest, Group, contests, spoken
+from rulekeep.analysis.merging import merged
+from rulekeep.analysis.reading import BASELINE, read_runs
+from rulekeep.analysis.rows import text_of
+from rulekeep.analysis.summary import ENOUGH_SEEDS, paired_difference
+from rulekeep.analysis.variants import are_variant
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import read_runs as kept_runs
 from rulekeep.specs import contestants
-from rulekeep.store import read_runs as kept_runs
-from rulekeep.summary import ENOUGH_SEEDS, paired_difference
-from rulekeep.variants import are_variant
 
 OURS = "sparse_delta"
 SIGNAL = "earliness"

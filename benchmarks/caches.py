@@ -26,19 +26,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from rulekeep import costs
-from rulekeep.article.report import markdown_table
-from rulekeep.evaluation import ModelPredictor, evaluate_samples
-from rulekeep.model import LanguageModel, ModelState
-from rulekeep.plots import COLOURS, as_bytes
-from rulekeep.resolving import resolve
-from rulekeep.rows import text_of
+from rulekeep.analysis.plots import COLOURS, as_bytes
+from rulekeep.analysis.rows import text_of
+from rulekeep.analysis.summary import summarise_scores
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record, RunFolder, Values, packed_values, read_runs, write_bytes
+from rulekeep.running import costs
+from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
+from rulekeep.running.model import LanguageModel, ModelState
+from rulekeep.running.resolving import resolve
+from rulekeep.running.trained import trained_model
 from rulekeep.specs import RunSpec, contestants
-from rulekeep.store import Record, RunFolder, Values, packed_values, read_runs, write_bytes
-from rulekeep.summary import summarise_scores
 from rulekeep.tasks import FewCombinationsWarning, SampledTask
-from rulekeep.trained import trained_model
-from rulekeep.variants import is_of_task, is_variant
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNS = ("attention-controls", "exam")

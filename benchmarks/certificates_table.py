@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.article.report import markdown_table
 from rulekeep.commands.records import certificates
+from rulekeep.printable import markdown_table
 from rulekeep.tasks import TASKS, SampledTask
 
 ROOT = Path(__file__).parent.parent / "results" / "certificates"

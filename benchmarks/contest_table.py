@@ -12,12 +12,12 @@ import statistics
 import sys
 from pathlib import Path
 
+from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.article.leak import leak_scores
 from rulekeep.article.records import cell_of
 from rulekeep.article.report import Rows, by_seed, markdown_table
+from rulekeep.records.store import read_runs
 from rulekeep.specs import ArticleDecoys
-from rulekeep.store import read_runs
-from rulekeep.summary import paired_difference, summarise_scores
 
 ROOT = Path(__file__).parent.parent / "results"
 FOLDERS: dict[ArticleDecoys, Path] = {

@@ -35,9 +35,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from rulekeep.kernels.positions import rotate
 from rulekeep.mixers.attention import Attention
-from rulekeep.model import ModelState
-from rulekeep.positions import rotate
+from rulekeep.running.model import ModelState
 from rulekeep.seeds import named_seed
 
 ROOT = caches.RESULTS / "evictions"

@@ -17,9 +17,9 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.presets import QUICK_MIXERS
+from rulekeep.records.store import read_runs
 from rulekeep.specs import split_names
-from rulekeep.store import read_runs
+from rulekeep.sweeps.presets import QUICK_MIXERS
 
 MOST_SECONDS = 600
 WORKERS = 2

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.article.report import markdown_table
-from rulekeep.presets import LADDER, SEEDS, ladder
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import read_runs
 from rulekeep.specs import AnySpec, RunSpec, contestants
-from rulekeep.store import read_runs
+from rulekeep.sweeps.presets import LADDER, SEEDS, ladder
 
 RESULTS = Path(__file__).parent.parent / "results"
 RUNGS, ROOT = RESULTS / "catalogue", RESULTS / "gate-controls"
@@ -55,7 +55,7 @@ def page(*roots: Path) -> str:
     from ladder_table import CONTEXTS, NONE, gain
     from rungs import row_of
 
-    from rulekeep.rows import text_of
+    from rulekeep.analysis.rows import text_of
 
     records = [record for root in roots for record in read_runs(root).records]
     longest = CONTEXTS[-1]

@@ -12,10 +12,10 @@ leaves the state as it was.
 import sys
 from pathlib import Path
 
-from rulekeep.article.report import markdown_table
 from rulekeep.commands.records import explanations
 from rulekeep.explain.record import GATE, Trace, Traced
-from rulekeep.store import Record, read_runs
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent / "results" / "beyond"
 # In the order of a text: what is to be kept, what is not, what asks for it.

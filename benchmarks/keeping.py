@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.costs import environment
-from rulekeep.store import write_text
+from rulekeep.records.store import write_text
+from rulekeep.running.costs import environment
 
 
 def keep(path: Path, **figures: object) -> None:

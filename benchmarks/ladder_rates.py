@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rulekeep.article.report import markdown_table
-from rulekeep.presets import LADDER, SEEDS, ladder
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import read_runs
 from rulekeep.specs import AnySpec, RunSpec
-from rulekeep.store import read_runs
+from rulekeep.sweeps.presets import LADDER, SEEDS, ladder
 
 if TYPE_CHECKING:
     from rungs import Row
@@ -69,7 +69,7 @@ def page(*roots: Path) -> str:
     # Here, since a sweep file is loaded without the scripts beside it in reach.
     from ladder_table import CONTEXTS, NONE, gain
 
-    from rulekeep.rows import text_of
+    from rulekeep.analysis.rows import text_of
 
     found, longest = rows(*roots), CONTEXTS[-1]
     head = ["recite", "rung", "rate", *(f"{at:,} tokens" for at in CONTEXTS)]

@@ -18,12 +18,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rungs import NOT_RUN, ROOT, Row, row_of
 
-from rulekeep.article.report import markdown_table
-from rulekeep.plots import as_bytes, strips
-from rulekeep.presets import LADDER, LADDER_ASIDE
-from rulekeep.rows import text_of
-from rulekeep.store import Record, read_runs, write_bytes
-from rulekeep.summary import paired_difference
+from rulekeep.analysis.plots import as_bytes, strips
+from rulekeep.analysis.rows import text_of
+from rulekeep.analysis.summary import paired_difference
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record, read_runs, write_bytes
+from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE
 
 PLACEMENTS = ("early", "marked")
 # Within the lengths trained on, and where gates that leak a little, or less than that, are seen.

@@ -26,19 +26,19 @@ from keeping import plain_table
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rulekeep.analysis.plots import COLOURS, as_bytes
+from rulekeep.analysis.variants import is_variant
 from rulekeep.mixed_recall import FEWEST, PAIRS, steps_of
-from rulekeep.model_training import lengths
-from rulekeep.plots import COLOURS, as_bytes
-from rulekeep.presets import (
+from rulekeep.records.store import Kept, Record, read_runs, write_bytes, write_text
+from rulekeep.running.model_training import lengths
+from rulekeep.specs import AnySpec, RunSpec, contestants
+from rulekeep.sweeps.presets import (
     LITERATURE,
     LITERATURE_SEEDS,
     LITERATURE_STEPS,
     LITERATURE_TASK,
     literature,
 )
-from rulekeep.specs import AnySpec, RunSpec, contestants
-from rulekeep.store import Kept, Record, read_runs, write_bytes, write_text
-from rulekeep.variants import is_variant
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "results" / "literature"

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.article.report import markdown_table
-from rulekeep.presets import BEYOND, exam_long
+from rulekeep.analysis.summary import paired_difference
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record
 from rulekeep.specs import AnySpec, RunSpec, contestants
-from rulekeep.store import Record
-from rulekeep.summary import paired_difference
+from rulekeep.sweeps.presets import BEYOND, exam_long
 
 ROOT = Path(__file__).parent.parent / "results" / "longer-training"
 OURS = BEYOND[-1]
@@ -45,8 +45,8 @@ def page(root: Path = ROOT) -> str:
     # Here, since a sweep file is loaded without the scripts beside it in reach.
     from beside import attentions, best_on_dev, read, steps_text, task_of
 
-    from rulekeep.report.best import steps_to_learn
-    from rulekeep.rows import text_of
+    from rulekeep.analysis.best import steps_to_learn
+    from rulekeep.analysis.rows import text_of
 
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in ASKED), "steps to 0.9"]
     body = []

@@ -14,11 +14,11 @@ from pathlib import Path
 from ladder_table import STEPS
 from rungs import ROOT
 
-from rulekeep.article.report import markdown_table
+from rulekeep.analysis.variants import is_variant
 from rulekeep.commands.records import explanations
 from rulekeep.explain.record import Difference
-from rulekeep.store import Record, read_runs
-from rulekeep.variants import is_variant
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record, read_runs
 
 # The ladder starts at other mixers; of them a run is named by its mixer.
 OURS = "sparse_delta"

@@ -15,9 +15,9 @@ from typing import get_args
 import torch
 from keeping import plain_table
 
-from rulekeep.costs import flops
+from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.mixers import MIXERS, Mixer
-from rulekeep.testing.measures import HORIZON, state_sizes, trace_half_life
+from rulekeep.running.costs import flops
 
 WIDTH = 64
 SIZES = (64, 1028, 16384)

@@ -33,7 +33,7 @@ from caches import EXAMPLES, Compressing, Compression, Reading, Scores
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.tasks import Recite
 
 ROOT = caches.RESULTS / "quantised"

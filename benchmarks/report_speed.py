@@ -22,7 +22,7 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.store import read_record, write_record
+from rulekeep.records.store import read_record, write_record
 
 CEILING_SECONDS, CEILING_FROM_RECORDS = 20.0, 2000
 TASKS = ("recite", "apply", "override", "recall")

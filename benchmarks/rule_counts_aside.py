@@ -9,8 +9,8 @@ grid, gives few of its seeds whole answers. The next lower one is run as well; i
 
 from collections.abc import Sequence
 
-from rulekeep.presets import RULE_COUNT_MIXERS, SEEDS, rule_counts
 from rulekeep.specs import RunSpec
+from rulekeep.sweeps.presets import RULE_COUNT_MIXERS, SEEDS, rule_counts
 
 TASK, RULES, RATE = "apply", 8, 1e-2
 

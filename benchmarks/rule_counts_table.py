@@ -18,14 +18,14 @@ from pathlib import Path
 from beside import OURS, attentions, best_on_dev, complete, read, within
 from rule_counts_aside import RATE, RULES, TASK
 
-from rulekeep.article.report import markdown_table
-from rulekeep.report.cells import Contest, Group, contests
-from rulekeep.report.merging import merged
-from rulekeep.report.reading import read_runs
-from rulekeep.rows import text_of
-from rulekeep.store import read_runs as kept_runs
-from rulekeep.summary import paired_difference
-from rulekeep.variants import is_of_task
+from rulekeep.analysis.cells import Contest, Group, contests
+from rulekeep.analysis.merging import merged
+from rulekeep.analysis.reading import read_runs
+from rulekeep.analysis.rows import text_of
+from rulekeep.analysis.summary import paired_difference
+from rulekeep.analysis.variants import is_of_task
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import read_runs as kept_runs
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROOT, ASIDE = RESULTS / "rule-counts", RESULTS / "rule-counts-aside"

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.plots import Strip
+from rulekeep.analysis.plots import Strip
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary, summarise_scores
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.records.store import Record
 from rulekeep.report import merged
 from rulekeep.specs import Contestant, written
-from rulekeep.store import Record
-from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise_scores
-from rulekeep.variants import is_of_task, is_variant
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"
 CONTEXTS = (256, 1028, 4096)

@@ -22,7 +22,7 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.store import read_record, results
+from rulekeep.records.store import read_record, results
 
 WAIT_SECONDS = 600
 # The sweep was faster than the draw: another moment is drawn.
@@ -44,10 +44,10 @@ def sweep():
 """
 # A checkpoint after every step, so that a run that was killed in its middle goes on from there.
 MIXER = """
-import rulekeep.run
+import rulekeep.running.run
 from rulekeep.mixers.gru import GRU as Kept
 
-rulekeep.run.CHECKPOINT_SECONDS = 0.0
+rulekeep.running.run.CHECKPOINT_SECONDS = 0.0
 """
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed.figures import (
     AIM_CONTEXTS,

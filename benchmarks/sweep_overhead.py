@@ -19,7 +19,7 @@ from typing import Any
 
 from keeping import keep
 
-from rulekeep.store import read_runs
+from rulekeep.records.store import read_runs
 
 CEILING, CEILING_FROM_SECONDS = 0.15, 20.0
 GRID = """

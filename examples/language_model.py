@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rulekeep.evaluation import GeneratingPredictor
+from rulekeep.running.evaluation import GeneratingPredictor
 from rulekeep.tasks import SampledTask
 
 # What a text says of its own rules; {} are the task's options.

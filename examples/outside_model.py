@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rulekeep.evaluation import GeneratingPredictor, LogitsPredictor
+from rulekeep.running.evaluation import GeneratingPredictor, LogitsPredictor
 from rulekeep.tasks import SampledTask
 
 

@@ -19,16 +19,10 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from rulekeep.article.report import markdown_table
-from rulekeep.presets import BEYOND_ATTENTION_TESTS, SEEDS
-from rulekeep.presets import exam as exam_protocol
-from rulekeep.records import Record
-from rulekeep.report.best import best_on_test, best_on_validation, learned_at, steps_to_learn
-from rulekeep.report.cells import Group
-from rulekeep.report.drawing import files
-from rulekeep.report.figures import charts
-from rulekeep.report.reading import BASELINE
-from rulekeep.rows import (
+from rulekeep.analysis.best import best_on_test, best_on_validation, learned_at, steps_to_learn
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.reading import BASELINE
+from rulekeep.analysis.rows import (
     Rows,
     Span,
     TaskSetting,
@@ -38,15 +32,21 @@ from rulekeep.rows import (
     pivot,
     text_of,
 )
-from rulekeep.specs import AnySpec, RunSpec, contestants
-from rulekeep.study import Claim, Study, Sweep
-from rulekeep.summary import (
+from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
     Summary,
     holm,
     paired_chance,
     paired_difference,
 )
+from rulekeep.article.report import markdown_table
+from rulekeep.records import Record
+from rulekeep.report.drawing import files
+from rulekeep.report.figures import charts
+from rulekeep.specs import AnySpec, RunSpec, contestants
+from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.presets import BEYOND_ATTENTION_TESTS, SEEDS
+from rulekeep.sweeps.presets import exam as exam_protocol
 
 TRAINED, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 FIGURES = ("retention", "exact")

@@ -11,19 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from rulekeep.article.report import markdown_table
-from rulekeep.plots import COLOURS, Strip, as_bytes, strips
-from rulekeep.presets import (
-    CATALOGUE,
-    CATALOGUE_16_KIB,
-    STATE_BYTES,
-    catalogue,
-    catalogue_16_kib,
-    state_bytes,
-)
-from rulekeep.records import Record
-from rulekeep.report.cells import Group
-from rulekeep.rows import (
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strips
+from rulekeep.analysis.rows import (
     NOT_RUN,
     Rows,
     Span,
@@ -34,9 +24,19 @@ from rulekeep.rows import (
     state_kib,
     text_of,
 )
+from rulekeep.analysis.summary import Summary
+from rulekeep.article.report import markdown_table
+from rulekeep.records import Record
 from rulekeep.specs import AnySpec, Contestant, written
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.summary import Summary
+from rulekeep.sweeps.presets import (
+    CATALOGUE,
+    CATALOGUE_16_KIB,
+    STATE_BYTES,
+    catalogue,
+    catalogue_16_kib,
+    state_bytes,
+)
 
 SHORT, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 LENGTHS = (SHORT, MIDDLE, LONG)

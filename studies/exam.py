@@ -7,7 +7,7 @@ Four tasks, early and marked rules, trained at 256 tokens at most. Fills docs/ex
 
 from collections.abc import Callable, Sequence
 
-from rulekeep.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.analysis.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
 from rulekeep.study import Claim, Study, Sweep
 
 LENGTHS = SHORT, MIDDLE, LONG = 256, 1028, 4096

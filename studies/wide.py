@@ -8,12 +8,12 @@ much more our memory keeps, paired by seed. Fills a part of docs/evidence.md.
 
 from collections.abc import Callable
 
+from rulekeep.analysis.best import learned_at
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, difference, state_kib
 from rulekeep.article.report import markdown_table
-from rulekeep.presets import WIDE_SEEDS
-from rulekeep.report.best import learned_at
-from rulekeep.report.cells import Group
-from rulekeep.rows import Rows, Span, TaskSetting, Variant, difference, state_kib
 from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.presets import WIDE_SEEDS
 
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 MARKED = TaskSetting("recite", "marked")

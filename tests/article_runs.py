@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tiny import WAIT_SECONDS
 
 from rulekeep.specs import ArticleCell
-from rulekeep.sweep import identity
+from rulekeep.sweeps.sweep import identity
 
 COMMAND = Path(sys.executable).with_name("rulekeep")
 QUICK = ["--contexts", "16", "--steps", "2"]

@@ -6,9 +6,9 @@ from typing import Any
 import tiny
 from report_records import record
 
-from rulekeep.resolving import resolve
+from rulekeep.records.store import Values, write_record
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.store import Values, write_record
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
 _PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"

@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rulekeep.analysis import reading
 from rulekeep.records import Record, RecordedSpec
-from rulekeep.report import reading
-from rulekeep.resolving import resolve
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import Contestant
 
 # A record as JSON has it.

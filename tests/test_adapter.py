@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rulekeep.costs import state_bytes
 from rulekeep.mixers import Stateless
+from rulekeep.running.costs import state_bytes
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 

@@ -16,11 +16,11 @@ from article_runs import (
     rulekeep,
 )
 
-from rulekeep import article_runs as experiment
 from rulekeep.article.cell import CHANCE
+from rulekeep.records.store import read_record, write_record
 from rulekeep.specs import ArticleCell
-from rulekeep.store import read_record, write_record
-from rulekeep.sweep import identity
+from rulekeep.sweeps import article_runs as experiment
+from rulekeep.sweeps.sweep import identity
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,11 @@ BAD = [
     ("run --mixer picky.py:M --mixer-options.haeds 4", "haeds", "did you mean 'heads'?"),
     ("run --mixer annotated.py:M", "annotated.py:M", "Nowhere"),
     ("run --mixer odd.py:M", "model_config", "give it another"),
-    ("run --predictor module.py:M", "module.py:M", "is not a subclass of rulekeep.evaluation"),
+    (
+        "run --predictor module.py:M",
+        "module.py:M",
+        "is not a subclass of rulekeep",
+    ),
     ("run --predictor uniform", "uniform", "file.py:Class"),
     ("run --predictor module.py:M --mixer delta", "mixer", "predictor"),
     # run: the rest.

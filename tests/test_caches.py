@@ -12,12 +12,12 @@ from scripts import ROOT, script
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.evaluation import ModelPredictor, evaluate_samples
+from rulekeep.kernels.positions import rotate
 from rulekeep.mixers import Attention, Mixer
 from rulekeep.mixers.attention import KVCache
-from rulekeep.model import LanguageModel
-from rulekeep.positions import rotate
-from rulekeep.registry import find_class
+from rulekeep.plugins import find_class
+from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
+from rulekeep.running.model import LanguageModel
 from rulekeep.tasks import Recite
 
 evictions, quantised = script("evictions"), script("quantised")

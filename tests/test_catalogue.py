@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep import chunks, pieces
-from rulekeep.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
+from rulekeep.kernels import chunks, pieces
+from rulekeep.kernels.chunks import delta_chunks, delta_loop, linear_chunks, linear_loop
 from rulekeep.mixers import MIXERS, MatrixMixer
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}

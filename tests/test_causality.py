@@ -13,8 +13,13 @@ from torch import Tensor, nn
 
 from rulekeep.article.cell import run_cell
 from rulekeep.article.models import published_model
-from rulekeep.causality import AnswerCheck
-from rulekeep.evaluation import (
+from rulekeep.checks.screening import screen
+from rulekeep.executors import LocalExecutor
+from rulekeep.mixers import MIXERS
+from rulekeep.mixers.base import Mixer, MixerError, Outside
+from rulekeep.records.store import RunFolder
+from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
     ModelPredictor,
@@ -25,17 +30,12 @@ from rulekeep.evaluation import (
     answering,
     evaluate_samples,
 )
-from rulekeep.executors import LocalExecutor
-from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import Mixer, MixerError, Outside
-from rulekeep.model import LanguageModel
-from rulekeep.predicting import check
-from rulekeep.predicting import run as score
-from rulekeep.resolving import resolve_any, resolve_cell
-from rulekeep.screening import screen
+from rulekeep.running.model import LanguageModel
+from rulekeep.running.predicting import check
+from rulekeep.running.predicting import run as score
+from rulekeep.running.resolving import resolve_any, resolve_cell
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
-from rulekeep.store import RunFolder
-from rulekeep.sweep import JobFinished, execute, plan
+from rulekeep.sweeps.sweep import JobFinished, execute, plan
 from rulekeep.tasks import Recall, Recite
 from rulekeep.tasks.article import Article
 
@@ -399,7 +399,7 @@ def test_what_a_predictor_writes_reaches_nothing_that_is_scored() -> None:
 def test_what_a_predictor_does_to_its_task_reaches_nothing_that_is_scored(tmp_path: Path) -> None:
     (tmp_path / "changes.py").write_text(
         "import numpy as np\n"
-        "from rulekeep.evaluation import GeneratingPredictor\n\n\n"
+        "from rulekeep.running.evaluation import GeneratingPredictor\n\n\n"
         "class Changes(GeneratingPredictor):\n"
         "    def __init__(self, task):\n"
         "        draw = task.sample\n\n"

@@ -8,8 +8,8 @@ import pytest
 from reading import SAMPLED, make
 from scipy import sparse
 
-from rulekeep import certificate as certificates
-from rulekeep.certificate import (
+from rulekeep.checks import certificate as certificates
+from rulekeep.checks.certificate import (
     MOST_EXCESS,
     WINDOWS,
     Cell,

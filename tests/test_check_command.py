@@ -105,7 +105,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(check, case: str) -> None:
 def test_the_command_loads_torch_only_when_it_runs() -> None:
     code = (
         "import sys; from rulekeep.cli import app; import rulekeep.commands.mixers\n"
-        "import rulekeep.testing; assert 'torch' not in sys.modules\n"
-        "from rulekeep.testing import check_mixer; assert 'torch' in sys.modules\n"
+        "import rulekeep.checks; assert 'torch' not in sys.modules\n"
+        "from rulekeep.checks import check_mixer; assert 'torch' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

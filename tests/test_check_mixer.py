@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rulekeep.checks import Row, check_mixer, mixers, properties
+from rulekeep.checks.gaps import Gaps
+from rulekeep.checks.measures import trace_half_life
 from rulekeep.mixers import Mixer, Stateless
 from rulekeep.mixers.base import Outside
-from rulekeep.model import LanguageModel
+from rulekeep.running.model import LanguageModel
 from rulekeep.specs import UsageError
-from rulekeep.testing import Row, check_mixer, mixers, properties
-from rulekeep.testing.gaps import Gaps
-from rulekeep.testing.measures import trace_half_life
 
 WIDTH, LENGTHS = 8, (1, 2, 17, 33)
 

@@ -22,9 +22,9 @@ from article_runs import (
     rulekeep,
 )
 
+from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
-from rulekeep.store import read_record
-from rulekeep.sweep import identity
+from rulekeep.sweeps.sweep import identity
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,11 @@ from cluster_jobs import job
 from distributed import Client
 
 import rulekeep
-from rulekeep import sweep
 from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
 from rulekeep.executors import cluster as cluster_module
+from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import UsageError
-from rulekeep.store import BusyError, RunFolder
+from rulekeep.sweeps import sweep
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

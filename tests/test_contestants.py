@@ -9,11 +9,14 @@ import torch
 from report_records import asked, typed
 
 from rulekeep.commands.run_options import named_options
-from rulekeep.contestants import RATES, chosen_rate, rate_runs
-from rulekeep.costs import state_bytes
 from rulekeep.mixers import MIXERS
-from rulekeep.model_training import build
-from rulekeep.presets import (
+from rulekeep.records.store import Record, read_runs
+from rulekeep.running.costs import state_bytes
+from rulekeep.running.model_training import build
+from rulekeep.running.resolving import options_of, own_options_first, resolve
+from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
+from rulekeep.sweeps.contestants import RATES, chosen_rate, rate_runs
+from rulekeep.sweeps.presets import (
     BEYOND,
     CATALOGUE,
     CATALOGUE_16_KIB,
@@ -28,9 +31,6 @@ from rulekeep.presets import (
     exam,
     exam_quick,
 )
-from rulekeep.resolving import options_of, own_options_first, resolve
-from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
-from rulekeep.store import Record, read_runs
 
 ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}

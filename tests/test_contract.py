@@ -7,12 +7,12 @@ with its loop elsewhere: attention in `test_mixers.py`.
 import pytest
 import torch
 
-from rulekeep import pieces
+from rulekeep.checks import check_mixer, runs
+from rulekeep.checks.gaps import Gaps
+from rulekeep.checks.properties import BATCHES, HARD, LENGTHS, PROPERTIES, Subject
+from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS, Attention
-from rulekeep.resolving import mixer_maker, mixer_options
-from rulekeep.testing import check_mixer, runs
-from rulekeep.testing.gaps import Gaps
-from rulekeep.testing.properties import BATCHES, HARD, LENGTHS, PROPERTIES, Subject
+from rulekeep.running.resolving import mixer_maker, mixer_options
 
 # Options that change what a mixer computes: each such mixer meets the contract as well.
 VARIANTS: dict[str, tuple[str, dict]] = {

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from rulekeep.costs import Clock, environment, flops, peak_memory_bytes, state_bytes
 from rulekeep.mixers import LSTM, Attention, Slots
+from rulekeep.running.costs import Clock, environment, flops, peak_memory_bytes, state_bytes
 
 
 class Pair(NamedTuple):
@@ -27,7 +27,7 @@ def test_a_kv_cache_grows_and_slots_do_not() -> None:
 
 def test_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("rulekeep.costs.time.perf_counter", lambda: now)
+    monkeypatch.setattr("rulekeep.running.costs.time.perf_counter", lambda: now)
     clock = Clock()
     now += 1
     assert clock.seconds == 0
@@ -40,7 +40,8 @@ def test_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) 
 
 def test_peak_memory_is_this_process_own() -> None:
     code = (
-        "from rulekeep.costs import peak_memory_bytes as p; a = p(); x = bytearray(200 << 20); "
+        "from rulekeep.running.costs import peak_memory_bytes as p; "
+        "a = p(); x = bytearray(200 << 20); "
         "b = p(); del x; print(a, b, p())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,8 +15,8 @@ from reading import ALL_BUT_RECALL
 from report_records import typed
 from torch import Tensor
 
-from rulekeep import run as running
-from rulekeep import trained as trained_again
+from rulekeep.analysis.reading import read_runs
+from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.records import explanations
 from rulekeep.explain import explaining
@@ -33,14 +33,14 @@ from rulekeep.explain.traces import (
     traced,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
-from rulekeep.model import LanguageModel, ModelState
+from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.report import merged, write_report
 from rulekeep.report.explained import explained as explained_runs
-from rulekeep.report.reading import read_runs
-from rulekeep.resolving import resolve
+from rulekeep.running import run as running
+from rulekeep.running import trained as trained_again
+from rulekeep.running.model import LanguageModel, ModelState
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.store import RunFolder, read_record, write_record
-from rulekeep.summary import wilson
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role
 

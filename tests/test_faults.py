@@ -17,11 +17,11 @@ import tiny
 import torch
 from tiny import plugin, rulekeep, sweep_file
 
-from rulekeep import sweep
 from rulekeep.executors import LocalExecutor
+from rulekeep.records.store import Record, RunFolder, read_record, read_runs
 from rulekeep.report import write_report
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.store import Record, RunFolder, read_record, read_runs
+from rulekeep.sweeps import sweep
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
 GLOBAL = "MixerError: {} draws from a global random stream: give it a generator of its own"
@@ -321,7 +321,7 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
 def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    top = "import rulekeep.run\nrulekeep.run.CHECKPOINT_SECONDS = -1.0\n"
+    top = "import rulekeep.running.run\nrulekeep.running.run.CHECKPOINT_SECONDS = -1.0\n"
     clear = "if step == 8:\n    disk.joinpath('filler').unlink()\n"
     spec = filling(tmp_path, "fills", small_disk, clear, top)
     (record,) = made([spec], small_disk / "runs")

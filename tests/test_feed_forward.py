@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rulekeep.feed_forward import feed_forward
+from rulekeep.kernels.feed_forward import feed_forward
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rulekeep import pieces
+from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS
 
 WIDTH, HEADS = 16, 2

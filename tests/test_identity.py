@@ -7,7 +7,7 @@ from pydantic import create_model
 
 from rulekeep.mixers import GRU, Delta
 from rulekeep.records.identity import identify
-from rulekeep.resolving import resolve, resolve_any
+from rulekeep.running.resolving import resolve, resolve_any
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 from rulekeep.tasks import Recite
 
@@ -144,7 +144,7 @@ def test_a_higher_version_changes_the_id(
 def test_source_text_is_kept_and_changes_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     before = resolve(RunSpec(mixer="delta"))
     # As a renamed helper would: every digest of source text is another.
-    monkeypatch.setattr("rulekeep.sources.digest", lambda *_: "0" * 64)
+    monkeypatch.setattr("rulekeep.records.provenance.digest", lambda *_: "0" * 64)
     after = resolve(RunSpec(mixer="delta"))
     assert (after.id, after.source == before.source) == (before.id, False)
 
@@ -174,7 +174,7 @@ def test_a_mixer_of_the_catalogue_lends_a_plugin_no_version(tmp_path: Path) -> N
 def test_an_outside_model_counts_by_its_file(tmp_path: Path) -> None:
     path = tmp_path / "model.py"
     path.write_text(
-        "from rulekeep.evaluation import GeneratingPredictor\n\n\n"
+        "from rulekeep.running.evaluation import GeneratingPredictor\n\n\n"
         "class Mine(GeneratingPredictor):\n"
         "    def __init__(self, task): ...\n"
         "    def generate(self, prompts, given, is_given): return given\n"

@@ -6,10 +6,10 @@ import pytest
 from report_records import asked, asked_of, scored
 from scripts import script
 
-from rulekeep.presets import SEEDS
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.records.store import Record, read_runs
 from rulekeep.specs import Contestant
-from rulekeep.store import Record, read_runs
-from rulekeep.variants import is_of_task, is_variant
+from rulekeep.sweeps.presets import SEEDS
 
 rows = script("rungs")
 ladder = script("ladder_table")

@@ -11,9 +11,9 @@ from report_records import record
 from rulekeep.commands.records import list_, report
 from rulekeep.commands.runs import sweep
 from rulekeep.mixers import MIXERS
-from rulekeep.presets import PRESETS
+from rulekeep.records.store import write_record
 from rulekeep.specs import UsageError
-from rulekeep.store import write_record
+from rulekeep.sweeps.presets import PRESETS
 from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent

@@ -13,16 +13,16 @@ from report_records import Values, typed
 from scripts import script
 
 from rulekeep.mixed_recall import PAIRS, steps_of
-from rulekeep.model_training import build, lengths
-from rulekeep.presets import (
+from rulekeep.records.store import Record, read_runs, write_record
+from rulekeep.running.model_training import build, lengths
+from rulekeep.running.resolving import resolve
+from rulekeep.specs import RunSpec
+from rulekeep.sweeps.presets import (
     LITERATURE_GRID_STEPS,
     LITERATURE_SEEDS,
     LITERATURE_STEPS,
     literature,
 )
-from rulekeep.resolving import resolve
-from rulekeep.specs import RunSpec
-from rulekeep.store import Record, read_runs, write_record
 
 ROOT = Path(__file__).parent.parent
 # Tokens a CPU second, as the preset's docstring has them; seconds of a look at dev.

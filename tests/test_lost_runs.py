@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import tiny
 
-from rulekeep import sweep
 from rulekeep.executors import Executor, Failure, Finished, LocalExecutor
-from rulekeep.store import RunFolder
+from rulekeep.records.store import RunFolder
+from rulekeep.sweeps import sweep
 
 HOLD = (
-    "import sys; from pathlib import Path; from rulekeep.store import RunFolder\n"
+    "import sys; from pathlib import Path; from rulekeep.records.store import RunFolder\n"
     "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); sys.stdin.readline()"
 )
 KILLED = Failure("killed", "lost with its scheduler", "")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from reading import SAMPLED, every_answer, make, number
 
-from rulekeep.metrics import SampleScores, score, score_samples
+from rulekeep.analysis.metrics import SampleScores, score, score_samples
 from rulekeep.tasks import (
     Apply,
     Article,

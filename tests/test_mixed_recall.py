@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rulekeep.metrics import score_samples
+from rulekeep.analysis.metrics import score_samples
 from rulekeep.mixed_recall import FEWEST, PAIRS, TOGETHER, MixedRecall, MixedRecallOptions, steps_of
-from rulekeep.registry import load_task
+from rulekeep.plugins import load_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample
 

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import torch
 
+from rulekeep.kernels.positions import alibi_slopes, rotate
 from rulekeep.mixers import Attention, Slots
 from rulekeep.mixers import attention as attention_module
 from rulekeep.mixers.attention import alibi_attention, causal_attention, causal_attention_loop
 from rulekeep.mixers.slots import SlotState
-from rulekeep.positions import alibi_slopes, rotate
 
 LENGTHS = [1, 7, 8, 9, 64, 257, 1028]
 GATES = ["drawn", "zero", "one", "mixed"]

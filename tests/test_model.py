@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rulekeep import evaluation
-from rulekeep.evaluation import (
+from rulekeep.mixers import MIXERS
+from rulekeep.mixers.base import Mixer, MixerError, Outside
+from rulekeep.running import evaluation
+from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
     ModelPredictor,
     OutsideReader,
     evaluate_samples,
 )
-from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import Mixer, MixerError, Outside
-from rulekeep.model import LanguageModel, earliness
+from rulekeep.running.model import LanguageModel, earliness
 from rulekeep.tasks import TASKS, Recall, RecallOptions, Recite, Sample, SampledTask
 
 SAMPLED = {name: kind for name, kind in TASKS.items() if issubclass(kind, SampledTask)}

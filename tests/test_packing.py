@@ -12,12 +12,12 @@ import tiny
 from report_records import record as made_up
 from report_records import typed
 
-from rulekeep import sweep
+from rulekeep.analysis.merging import merged
+from rulekeep.analysis.reading import read_runs as runs_of
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
-from rulekeep.report.merging import merged
-from rulekeep.report.reading import read_runs as runs_of
-from rulekeep.resolving import resolve
-from rulekeep.store import read_record, read_runs, results, write_record
+from rulekeep.records.store import read_record, read_runs, results, write_record
+from rulekeep.running.resolving import resolve
+from rulekeep.sweeps import sweep
 
 Command = Callable[..., tuple[int, bytes, str]]
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2)]

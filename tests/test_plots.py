@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from rulekeep.plots import Curve, article_overview, as_bytes, shown
+from rulekeep.analysis.plots import Curve, article_overview, as_bytes, shown
 from rulekeep.report.charts import legend_names
 
 

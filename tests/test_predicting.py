@@ -8,7 +8,9 @@ import pytest
 import torch
 from reading import SAMPLED, make
 
-from rulekeep.evaluation import (
+from rulekeep.plugins import find_class
+from rulekeep.records.store import read_record
+from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
     OutsideReader,
@@ -18,9 +20,7 @@ from rulekeep.evaluation import (
     Reading,
     evaluate_samples,
 )
-from rulekeep.predicting import check
-from rulekeep.registry import find_class
-from rulekeep.store import read_record
+from rulekeep.running.predicting import check
 from rulekeep.tasks import Apply, Override, Recall, Recite
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
@@ -35,7 +35,7 @@ WORDS = len(TASK.vocabulary)
 
 LOOKS_AHEAD = """
 import torch
-from rulekeep.evaluation import LogitsPredictor
+from rulekeep.running.evaluation import LogitsPredictor
 class LooksAhead(LogitsPredictor):
     def __init__(self, task):
         self.words = len(task.vocabulary)
@@ -46,7 +46,7 @@ class LooksAhead(LogitsPredictor):
 
 LATE = """
 import torch
-from rulekeep.evaluation import LogitsPredictor
+from rulekeep.running.evaluation import LogitsPredictor
 class Late(LogitsPredictor):
     def __init__(self, task):
         self.words = len(task.vocabulary)

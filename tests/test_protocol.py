@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from rulekeep import run as running
-from rulekeep.model_training import build, lengths, optimizer_of
-from rulekeep.resolving import resolve
-from rulekeep.store import Record, RunFolder
+from rulekeep.records.store import Record, RunFolder
+from rulekeep.running import run as running
+from rulekeep.running.model_training import build, lengths, optimizer_of
+from rulekeep.running.resolving import resolve
 from rulekeep.tasks import Recite
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from rulekeep.checks.measures import trace_half_life
 from rulekeep.mixers import GRU, LSTM
-from rulekeep.testing.measures import trace_half_life
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Values, read_runs, record, study, typed
 
+from rulekeep.analysis.cells import compared_at, contests, spoken
+from rulekeep.analysis.merging import joined, merged, trained_apart
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.report import tables, write_report
-from rulekeep.report.cells import compared_at, contests, spoken
 from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
 from rulekeep.report.drawing import draw
 from rulekeep.report.figures import charts
-from rulekeep.report.merging import joined, merged, trained_apart
 from rulekeep.report.sentences import sentences
 from rulekeep.report.text import csv_lines, csv_text
 

@@ -9,9 +9,9 @@ import pytest
 from reading import make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
-from rulekeep.metrics import score_samples
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.metrics import score_samples
 from rulekeep.report import write_report
-from rulekeep.report.cells import contests
 from rulekeep.report.chances import corrected, parts
 from rulekeep.report.tables import costs, scores
 from rulekeep.tasks import Override

@@ -12,12 +12,12 @@ from reading import make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
-from rulekeep.marked import pieces
+from rulekeep.records.provenance import code_of_file
+from rulekeep.records.store import packed_values, write_record
 from rulekeep.report import write_report
 from rulekeep.report.certified import certificates
 from rulekeep.report.drawn import drawn
-from rulekeep.sources import code_of_file
-from rulekeep.store import packed_values, write_record
+from rulekeep.report.marked import pieces
 from rulekeep.tasks import TASKS, Recite
 
 APP = cli.app

@@ -14,22 +14,23 @@ from report_records import asked
 from report_records import record as made_up
 from scripts import script
 
+from rulekeep.analysis import reading
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.plots import shown
+from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
+from rulekeep.analysis.variants import are_variant, is_of_task, is_variant
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import explanations, verify
 from rulekeep.explain.record import GATE
-from rulekeep.plots import shown
-from rulekeep.presets import PRESETS, ladder
-from rulekeep.report import merged, reading
-from rulekeep.report.cells import contests
-from rulekeep.resolving import resolve
+from rulekeep.records.store import Record, packed_values, read_runs, write_record
+from rulekeep.report import merged
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.store import Record, packed_values, read_runs, write_record
-from rulekeep.summary import Summary, paired_difference, summarise_scores
-from rulekeep.variants import are_variant, is_of_task, is_variant
+from rulekeep.sweeps.presets import PRESETS, ladder
 
 ROOT = Path(__file__).parent.parent
 NO_POSITIONS, EARLINESS, ROTARY = contestants(

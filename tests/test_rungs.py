@@ -6,10 +6,10 @@ import pytest
 from report_records import asked, scored
 from scripts import script
 
-from rulekeep.presets import EXAM_MIXERS
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.records.store import Record, read_runs
 from rulekeep.specs import contestants
-from rulekeep.store import Record, read_runs
-from rulekeep.variants import is_of_task, is_variant
+from rulekeep.sweeps.presets import EXAM_MIXERS
 
 rungs = script("rungs")
 RECORDS = read_runs(Path(__file__).parent.parent / "results" / "exam").records

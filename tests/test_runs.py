@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import tiny
 
-from rulekeep import run as running
-from rulekeep import sweep
 from rulekeep.executors import LocalExecutor
-from rulekeep.resolving import resolve
+from rulekeep.records.store import RunFolder, Values
+from rulekeep.running import run as running
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.store import RunFolder, Values
+from rulekeep.sweeps import sweep
 
 SPECS = [
     *(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from reading import SAMPLED
 
-from rulekeep import presets
+from rulekeep.checks import check_task
+from rulekeep.checks.sample_form import said_of_sample
+from rulekeep.checks.screening import screen
 from rulekeep.mixed_recall import MixedRecall
-from rulekeep.resolving import resolve_any
-from rulekeep.sample_form import said_of_sample
-from rulekeep.screening import screen
+from rulekeep.running.resolving import resolve_any
+from rulekeep.sweeps import presets
 from rulekeep.tasks import Recall
-from rulekeep.testing import check_task
 
 ZOOLOGY = Recall.options_type.parse(layout="zoology")
 TASKS = {

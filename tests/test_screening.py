@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rulekeep import screening
+from rulekeep.checks import screening
+from rulekeep.checks.screening import LONGEST, screen, sizes_of
 from rulekeep.executors import LocalExecutor
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import MixerError
-from rulekeep.resolving import resolve, resolve_any
-from rulekeep.screening import LONGEST, screen, sizes_of
+from rulekeep.running.resolving import resolve, resolve_any
 from rulekeep.specs import ArticleCell, RunSpec
-from rulekeep.sweep import JobFinished, execute, plan
+from rulekeep.sweeps.sweep import JobFinished, execute, plan
 
 CODE = """
 import torch

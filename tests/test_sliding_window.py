@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rulekeep import pieces
-from rulekeep.costs import state_bytes
+from rulekeep.kernels import pieces
 from rulekeep.mixers import SlidingWindow
 from rulekeep.mixers.sliding_window import WindowCache
+from rulekeep.running.costs import state_bytes
 
 LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
 # Window and sinks: as the default, shorter than a block, nothing but the token; longer than it all.

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
 from rulekeep.mixers import GatedSlots, RoutedSlots
-from rulekeep.slot_chunks import slot_chunks, slot_loop
 
 # In float32 against the loop in float64: the largest error, as a share of the largest value of the
 # same tensor (of 1e-2, if all are smaller).

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rulekeep import sources
-from rulekeep.sources import closure, digest, plugin_closure
+from rulekeep.records import provenance as sources
+from rulekeep.records.provenance import closure, digest, plugin_closure
 
 CODE = """
 import math
@@ -85,12 +85,14 @@ def test_a_plugin_counts_with_what_it_imports_of_its_own(
     (tmp_path / "kept_parts.py").write_text("import kept_deeper\n")
     (tmp_path / "kept_deeper.py").write_text("x = 1\n")
     path = tmp_path / "plugin.py"
-    path.write_text("import json\nimport numpy\nimport kept_parts\nfrom rulekeep import chunks\n")
+    path.write_text(
+        "import json\nimport numpy\nimport kept_parts\nfrom rulekeep.kernels import chunks\n"
+    )
     importlib.import_module("kept_parts")
     try:
         files, used = plugin_closure([path])
         assert [file.name for file in files] == ["plugin.py", "kept_parts.py", "kept_deeper.py"]
-        assert used == ("rulekeep", "rulekeep.chunks")
+        assert used == ("rulekeep.kernels", "rulekeep.kernels.chunks")
         before = digest((), [path])
         (tmp_path / "kept_deeper.py").write_text("x = 2\n")
         assert digest((), [path]) != before
@@ -106,7 +108,7 @@ def test_a_plugin_of_a_package_counts_with_what_it_imports_from_beside_it(
     (tmp_path / "kept_pack").mkdir()
     texts = {
         "__init__": "", "near": "x = 1\n", "nearer": "from . import near\n",
-        "mine": "from .nearer import near\nfrom rulekeep import chunks\n",
+        "mine": "from .nearer import near\nfrom rulekeep.kernels import chunks\n",
     }  # fmt: skip
     for name, text in texts.items():
         (tmp_path / "kept_pack" / f"{name}.py").write_text(text)
@@ -114,7 +116,7 @@ def test_a_plugin_of_a_package_counts_with_what_it_imports_from_beside_it(
     try:
         files, used = plugin_closure([path])
         assert [file.name for file in files] == ["mine.py", "nearer.py", "__init__.py", "near.py"]
-        assert used == ("rulekeep", "rulekeep.chunks")
+        assert used == ("rulekeep.kernels", "rulekeep.kernels.chunks")
     finally:
         for name in [one for one in sys.modules if one.startswith("kept_pack")]:
             del sys.modules[name]
@@ -168,10 +170,10 @@ def test_a_comment_after_an_odd_separator_does_not_count(tmp_path: Path) -> None
 
 
 def test_where_random_streams_come_from_counts_in_every_run() -> None:
-    root = Path(sources.__file__).parent
+    root = Path(sources.__file__).parent.parent
     for code, streams in (
-        ("rulekeep.run", "seeds.py"),
-        ("rulekeep.model", "seeds.py"),
+        ("rulekeep.running.run", "seeds.py"),
+        ("rulekeep.running.model", "seeds.py"),
         ("rulekeep.tasks.recite", "tasks/drawing.py"),
     ):
         assert streams in {path.relative_to(root).as_posix() for path in closure((code,))}

@@ -12,8 +12,8 @@ import torch
 from torch.func import functional_call
 
 from rulekeep.mixers import Delta, SparseDelta
+from rulekeep.running.training import train
 from rulekeep.specs import TrainingSpec
-from rulekeep.training import train
 
 WIDTH = 8
 

@@ -17,13 +17,13 @@ from tiny import plugin
 
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
-from rulekeep.registry import find_class
+from rulekeep.plugins import find_class
+from rulekeep.records.store import read_record, write_record
 from rulekeep.report import drawing, write_report
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
 from rulekeep.speed.record import Failed, Measured, Point, points, read_speed
-from rulekeep.store import read_record, write_record
 
 CONTEXTS = (256, 1028, 4096, 16384)
 MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))

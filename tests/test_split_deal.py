@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rulekeep.certificate import MOST_EXCESS
+from rulekeep.checks.certificate import MOST_EXCESS
 from rulekeep.tasks import Split
 from rulekeep.tasks.drawing import split_mask
 

@@ -15,7 +15,7 @@ import pytest
 import tiny
 from bad_files import hollow
 
-from rulekeep.store import (
+from rulekeep.records.store import (
     BusyError,
     CorruptRecordError,
     RunFolder,

@@ -11,23 +11,23 @@ import pytest
 from report_records import Values, asked, record, typed
 
 from rulekeep import study as studies
+from rulekeep.analysis.best import best_on_test, best_on_validation
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
+from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
+from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
-from rulekeep.report.best import best_on_test, best_on_validation
-from rulekeep.resolving import options_of
-from rulekeep.rows import Rows, Span, TaskSetting, Variant, floored
+from rulekeep.records.store import write_record
+from rulekeep.running.resolving import options_of
 from rulekeep.specs import contestants
-from rulekeep.store import write_record
 from rulekeep.study import Claim, Study
-from rulekeep.summary import holm, paired_chance, summarise, summarise_scores
-from rulekeep.variants import default_options, is_variant
 
 ROOT = Path(__file__).parent.parent
 EARLY = TaskSetting("recite")
 FILE = """
 from pathlib import Path
 
-from rulekeep.plots import as_bytes
-from rulekeep.rows import Span, TaskSetting, Variant, pivot
+from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.rows import Span, TaskSetting, Variant, pivot
 from rulekeep.specs import RunSpec
 from rulekeep.study import Claim, Study, Sweep
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rulekeep.summary import (
+from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
     HalfDistance,
     chance_corrected,

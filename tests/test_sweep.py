@@ -15,12 +15,12 @@ import tiny
 from report_records import record
 from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
 
-from rulekeep import sweep
 from rulekeep.commands import runs
 from rulekeep.executors import LocalExecutor
 from rulekeep.mixers import GRU
+from rulekeep.records.store import Record, RunFolder, read_record, read_runs, write_record
 from rulekeep.specs import UsageError
-from rulekeep.store import Record, RunFolder, read_record, read_runs, write_record
+from rulekeep.sweeps import sweep
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -33,7 +33,10 @@ KILLED_AT = {
     "    os.kill(os.getpid(), signal.SIGKILL)\n"
     "sweep.write_record = written\n",
 }
-IN_A_WORKER = "import multiprocessing\nfrom rulekeep import store, sweep\n"
+IN_A_WORKER = (
+    "import multiprocessing\n"
+    "from rulekeep.records import store\nfrom rulekeep.sweeps import sweep\n"
+)
 
 
 def made(specs: list, root: Path, workers: int = 2, **options) -> dict[str, Record]:
@@ -319,7 +322,7 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
     planned = sweep.plan(GRID[:1], tmp_path)
     folder = RunFolder(tmp_path / planned.jobs[0].id)
     holding = (
-        "import sys; from pathlib import Path; from rulekeep.store import RunFolder\n"
+        "import sys; from pathlib import Path; from rulekeep.records.store import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); sys.stdin.readline()"
     )
     other = subprocess.Popen(
@@ -412,7 +415,7 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
     values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
     (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
     code = (
-        "import os, signal\nfrom rulekeep import sweep\nfrom rulekeep.commands import runs\n"
+        "import os, signal\nfrom rulekeep.sweeps import sweep\nfrom rulekeep.commands import runs\n"
         # Before it says that all is planned.
         "sweep._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "runs.sweep('plain.py', out='runs')\n"
@@ -449,7 +452,7 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("rulekeep.sweep.execute", interrupted)
+        patched.setattr("rulekeep.sweeps.sweep.execute", interrupted)
         assert runs.sweep("asking.py", out="runs", workers="1") == 130
     again = "rulekeep sweep asking.py --out runs"
     assert capsys.readouterr().err.endswith(f"for the rest: {again}\n")

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 import tiny
 
-from rulekeep import sweep
+from rulekeep.checks.rows import Row
 from rulekeep.commands.console import say, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.marks import print_examples
 from rulekeep.commands.printed import print_tables
 from rulekeep.commands.verdicts import print_rows
-from rulekeep.marked import Piece
 from rulekeep.printable import one_line, printable, printable_lines
 from rulekeep.records import Record
+from rulekeep.records.store import RunFolder, write_record
+from rulekeep.report.marked import Piece
 from rulekeep.report.tables import Cell, Table
-from rulekeep.store import RunFolder, write_record
-from rulekeep.sweep import Job, JobAwaited, JobFinished
-from rulekeep.testing.rows import Row
+from rulekeep.sweeps import sweep
+from rulekeep.sweeps.sweep import Job, JobAwaited, JobFinished
 
 # Clears the screen; sets the title; rings; turns the text around; hides it; is not assigned.
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31m\u202egnp\u2066x\u200e\u00ad\U000e0041\u0378"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reading import SAMPLED
 
+from rulekeep.checks import check_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Override, Recite, Role, Sample, SampledTask
-from rulekeep.testing import check_task
 
 
 def failed(cls: type[SampledTask], **options: Any) -> set[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tiny import until
 
+from rulekeep.running.trackers import TRACKERS, Tracker, TrackerWarning, check_tracker, tracker
 from rulekeep.specs import UsageError
-from rulekeep.trackers import TRACKERS, Tracker, TrackerWarning, check_tracker, tracker
 
 
 def follow(kept: Tracker) -> None:
@@ -176,7 +176,8 @@ def test_another_name_is_told_the_names_there_are(tmp_path: Path) -> None:
 
 def test_naming_trackers_loads_neither_torch_nor_a_service() -> None:
     code = (
-        "import sys; from rulekeep.trackers import check_tracker; check_tracker('tensorboard'); "
+        "import sys; from rulekeep.running.trackers import check_tracker; "
+        "check_tracker('tensorboard'); "
         "print({'torch', 'tensorboard', 'wandb'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

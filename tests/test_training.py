@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from rulekeep import costs
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, auxiliary_loss
+from rulekeep.running import costs
+from rulekeep.running.training import DivergedError, Step, learning_rate, train
 from rulekeep.specs import TrainingSpec
-from rulekeep.training import DivergedError, Step, learning_rate, train
 
 SPEC = TrainingSpec(
     steps=4, batch_size=2, learning_rate=0.1, weight_decay=0.01, max_gradient_norm=1.0

@@ -11,10 +11,10 @@ import tiny
 from report_records import record as made_up
 from report_records import typed
 
-from rulekeep import sweep
+from rulekeep.records.store import read_runs, results, write_record
 from rulekeep.report import write_report
 from rulekeep.specs import UsageError
-from rulekeep.store import read_runs, results, write_record
+from rulekeep.sweeps import sweep
 
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2, 3)]
 

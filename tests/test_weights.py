@@ -16,20 +16,20 @@ from safetensors.torch import load_file, save_file
 from test_faults import Hostile, made, saved, small_disk  # noqa: F401
 from torch import nn
 
-from rulekeep import run as running
-from rulekeep import sweep
+from rulekeep.analysis.merging import merged
+from rulekeep.analysis.reading import read_runs
 from rulekeep.commands import retest as command
 from rulekeep.executors import LocalExecutor
-from rulekeep.model_figures import validate
-from rulekeep.model_training import build
-from rulekeep.report.merging import merged
-from rulekeep.report.reading import read_runs
-from rulekeep.resolving import resolve
-from rulekeep.retest import testing
-from rulekeep.retest.job import Job, Outcome, retest
+from rulekeep.records.store import RunFolder, read_record, write_record
+from rulekeep.running import retest as testing
+from rulekeep.running import run as running
+from rulekeep.running.model_figures import validate
+from rulekeep.running.model_training import build
+from rulekeep.running.resolving import resolve
+from rulekeep.running.retest_job import Job, Outcome, retest
+from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec
-from rulekeep.store import RunFolder, read_record, write_record
-from rulekeep.weights import WeightsError, digest, load_weights, save_weights, weights_of
+from rulekeep.sweeps import sweep
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 
@@ -443,7 +443,7 @@ def _later(record: dict, *contexts: int) -> dict:
 
 
 def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() -> None:
-    from rulekeep.report.cells import contests
+    from rulekeep.analysis.cells import contests
 
     ended = [_later(made_up("delta", seed, {64: 0.9, 256: 0.5}), 256) for seed in (1, 2)]
     for record in ended:

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rulekeep.records.store import Values, read_record
 from rulekeep.specs import RunSpec
-from rulekeep.store import Values, read_record
 
 # Only what hangs takes so long.
 WAIT_SECONDS = 600

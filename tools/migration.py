@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.records.pack import PACKED, packed
-from rulekeep.resolving import resolve_any
+from rulekeep.records.store import read_record, write_bytes, write_text
+from rulekeep.running.resolving import resolve_any
 from rulekeep.specs import ArticleCell, RunSpec
-from rulekeep.store import read_record, write_bytes, write_text
 from rulekeep.tasks import FewCombinationsWarning
 
 RESULTS = Path(__file__).parent.parent / "results"

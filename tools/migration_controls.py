@@ -23,9 +23,9 @@ STEPS = 50
 PROGRAM = """
 import json, sys, tempfile
 from pathlib import Path
-from rulekeep.run import run
+from rulekeep.running.run import run
 from rulekeep.specs import RunSpec
-from rulekeep.store import RunFolder
+from rulekeep.records.store import RunFolder
 
 class Enough(Exception): ...
 

@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rulekeep import costs
-from rulekeep import run as running
 from rulekeep.article.cell import run_cell
-from rulekeep.resolving import described, resolve
+from rulekeep.records.store import RunFolder, read_record
+from rulekeep.running import costs
+from rulekeep.running import run as running
+from rulekeep.running.resolving import described, resolve
 from rulekeep.specs import ArticleCell, RunSpec
-from rulekeep.store import RunFolder, read_record
 
 RESULTS = Path("results")
 TIMES = ("train_seconds", "elapsed_seconds")

@@ -170,7 +170,7 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
             listen()
         # Here: what says something alone needs none of it.
         from rulekeep.executors.trial import Trial
-        from rulekeep.registry import tried_first
+        from rulekeep.plugins import tried_first
 
         with tried_first(Trial()):
             code = command(*given.args, **given.kwargs)

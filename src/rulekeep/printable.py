@@ -2,10 +2,11 @@
 
 Exceptions, records, file names and plug-ins may hold escape codes (ESC, OSC), a bell, or the
 characters that turn the direction of text around. Every such text passes here before it is printed.
+Tables in Markdown are made here too.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _REPLACEMENT = "\ufffd"
 
@@ -26,6 +27,26 @@ def one_line(value: object, length: int = 300) -> str:
     text = " ".join(text[: 4 * length].split())
     shown = _without_control(text, lambda _: _REPLACEMENT)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also lines up as plain text; numbers to the right."""
+    lines = [list(header), *(list(row) for row in body)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    numeric = [all(row[i][:1] in "0123456789+-–" for row in body) for i in range(len(header))]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        "-" * (width + 1) + (":" if right else "-")
+        for width, right in zip(widths, numeric, strict=True)
+    )
+    return "\n".join([row(header), f"|{rule}|", *(row(cells) for cells in body)])
 
 
 def _without_control(text: str, shown_as: Callable[[str], str]) -> str:

@@ -20,18 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from rulekeep.registry import failure_line
-from rulekeep.rows import Rows, Span, TaskSetting, Variant
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
+from rulekeep.analysis.summary import Summary
+from rulekeep.plugins import failure_line
+from rulekeep.records.store import CLAIMS, read_runs, text_bytes, write_bytes
 from rulekeep.specs import UsageError
-from rulekeep.store import CLAIMS, read_runs, text_bytes, write_bytes
-from rulekeep.summary import Summary
 
 STUDIES, RESULTS = "studies", "results"
 _T = TypeVar("_T")
 _MARK = re.compile(r"(<!-- (claim|table):([\w-]+)\.([\w-]+) -->)(.*?)(<!-- /\2 -->)", re.DOTALL)
 _OPENED = re.compile(r"<!-- (claim|table):([\w-]+)\.([\w-]+) -->")
 _KEY = re.compile(r"[\w-]+")
-# A figure's file describes what it shows (`rulekeep.plots.shown`): its bytes differ by machine.
+# A figure's file says what it shows (`analysis.plots.shown`): its bytes differ by machine.
 _SHOWN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 

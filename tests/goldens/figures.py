@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rulekeep import evaluation
+from rulekeep.analysis.metrics import Scores
 from rulekeep.article.cell import run_cell
-from rulekeep.costs import environment, prepare_process
-from rulekeep.metrics import Scores
 from rulekeep.mixers import MIXERS
-from rulekeep.model_training import build, train_model
-from rulekeep.registry import load_task
-from rulekeep.resolving import load_mixer, mixer_options, options_of, resolve, resolve_cell
+from rulekeep.plugins import load_task
+from rulekeep.records.store import RunFolder
+from rulekeep.running import evaluation
+from rulekeep.running.costs import environment, prepare_process
+from rulekeep.running.model_training import build, train_model
+from rulekeep.running.resolving import load_mixer, mixer_options, options_of, resolve, resolve_cell
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
-from rulekeep.store import RunFolder
 from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
 
 ROOT = Path(__file__).parents[2]

@@ -16,15 +16,21 @@ from torch import Tensor
 
 from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
-from rulekeep.causality import AnswerCheck
-from rulekeep.costs import environment, peak_memory_bytes, prepare_process, state_bytes
-from rulekeep.evaluation import Evaluation, answer_loss, answering, causality_error, evaluate
 from rulekeep.mixers.base import training_notes
-from rulekeep.resolving import ResolvedCell
+from rulekeep.records.store import RunFolder, Values
+from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
+from rulekeep.running.evaluation import (
+    Evaluation,
+    answer_loss,
+    answering,
+    causality_error,
+    evaluate,
+)
+from rulekeep.running.resolving import ResolvedCell
+from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
-from rulekeep.store import RunFolder, Values
 from rulekeep.tasks.article import Article
-from rulekeep.training import DivergedError, Step, train
 
 EVALUATE_EVERY = 25
 SHOWN_PREDICTIONS = 5

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from rulekeep.metrics import Scores, score
+from rulekeep.analysis.metrics import Scores, score
 from rulekeep.specs import ArticleDecoys
 from rulekeep.tasks import Article
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES

@@ -17,7 +17,7 @@ from typing import Any, final
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rulekeep.feed_forward import feed_forward
+from rulekeep.kernels.feed_forward import feed_forward
 from rulekeep.mixers.attention import Attention
 from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.slots import Slots

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep import plots
+from rulekeep.analysis import plots
+from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.article.records import device_label, published_history, scores
+from rulekeep.printable import markdown_table
+from rulekeep.records.store import Record, write_bytes, write_text
 from rulekeep.specs import ArticleCell, ArticleDecoys
-from rulekeep.store import Record, write_bytes, write_text
-from rulekeep.summary import paired_difference, summarise_scores
 
 Rows = dict[ArticleCell, Record]
 
@@ -192,26 +193,6 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
     for name, content in files.items():
         write_bytes(folder / name, content)
     write_text(folder / "report.md", _report(rows, device, command, made))
-
-
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also lines up as plain text; numbers to the right."""
-    lines = [list(header), *(list(row) for row in body)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    numeric = [all(row[i][:1] in "0123456789+-–" for row in body) for i in range(len(header))]
-
-    def row(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join(
-        "-" * (width + 1) + (":" if right else "-")
-        for width, right in zip(widths, numeric, strict=True)
-    )
-    return "\n".join([row(header), f"|{rule}|", *(row(cells) for cells in body)])
 
 
 def _report(rows: Rows, device: str, command: str, made: str) -> str:

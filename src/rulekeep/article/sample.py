@@ -6,7 +6,7 @@
 
 import numpy as np
 
-from rulekeep.shapes import AnswerMask
+from rulekeep.kernels.shapes import AnswerMask
 from rulekeep.tasks import Article, Role, Sample, Split
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
 

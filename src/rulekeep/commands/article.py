@@ -9,12 +9,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rulekeep import article_runs, sweep
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import integer, integers, run_folder, worker_count
 from rulekeep.executors import LocalExecutor
-from rulekeep.resolving import article_mixer
+from rulekeep.records.store import Record
+from rulekeep.running.resolving import article_mixer
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_CONTEXTS,
@@ -24,7 +24,7 @@ from rulekeep.specs import (
     ArticleSpec,
     split_names,
 )
-from rulekeep.store import Record
+from rulekeep.sweeps import article_runs, sweep
 
 _DEFAULTS = ArticleSpec().model_dump()
 

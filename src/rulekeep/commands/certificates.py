@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rulekeep import sources
-from rulekeep.certificate import LEVEL, MOST_EXCESS, Certificate
-from rulekeep.metrics import Scores
+from rulekeep.analysis.metrics import Scores
+from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
+from rulekeep.records import provenance as sources
 from rulekeep.tasks import Article, SampledTask, Task, TaskOptions
 
 # Who scores what is shown of the article: no reader of as much can do better.
@@ -166,7 +166,7 @@ def _made_by(task: type[Task]) -> dict[str, Any]:
 
 def _source(task: type[Task]) -> str:
     """A hash of the code that a certificate comes out of: readers, tasks and the task's own."""
-    modules, files = ["rulekeep.certificate"], list[Path]()
+    modules, files = ["rulekeep.checks.certificate"], list[Path]()
     if task.__module__.partition(".")[0] == "rulekeep":
         modules.append(LEAK if task is Article else task.__module__)
     elif (own := inspect.getsourcefile(task)) is not None:

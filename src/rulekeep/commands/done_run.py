@@ -6,8 +6,8 @@ from typing import Any
 from rulekeep.commands.console import say
 from rulekeep.commands.options import distinct_integers
 from rulekeep.executors import Finished
+from rulekeep.records.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
-from rulekeep.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 
 
 def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:

@@ -14,8 +14,8 @@ from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain import job as jobs
 from rulekeep.explain.job import Job
 from rulekeep.explain.record import RECORD, read_explanation
+from rulekeep.records.store import Record
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.store import Record
 
 _LONG_CONTEXT = 1028
 _FEWEST, _MOST = 40, 10**6
@@ -108,8 +108,8 @@ def _ended(job: Job, steps: int) -> Finished:
 
 
 def _print(record: Record, path: Path) -> None:
+    from rulekeep.analysis.reading import read_runs
     from rulekeep.report.explained import explained, sentences, tables
-    from rulekeep.report.reading import read_runs
 
     found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
     print_tables(tables(found, placed=False))

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rulekeep.commands.console import plain_line, rich_console, score_text
 from rulekeep.printable import printable
-from rulekeep.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
+from rulekeep.sweeps.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:

@@ -34,9 +34,9 @@ def check(
         raise UsageError(f"--width {channels}: must be from 1 to {WIDEST}")
     options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
+    from rulekeep.checks.mixers import rows_of
+    from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.verdicts import print_rows
-    from rulekeep.resolving import load_mixer
-    from rulekeep.testing.mixers import rows_of
-    from rulekeep.testing.properties import PROPERTIES
+    from rulekeep.running.resolving import load_mixer
 
     return print_rows(mixer, rows_of(load_mixer(mixer), options, width=channels), PROPERTIES)

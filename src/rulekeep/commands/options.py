@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rulekeep.records.store import make_folder
 from rulekeep.specs import UsageError
-from rulekeep.store import make_folder
 
 
 def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:

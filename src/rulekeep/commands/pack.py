@@ -6,8 +6,15 @@ from rulekeep.commands.console import tell
 from rulekeep.commands.options import run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
+from rulekeep.records.store import (
+    CLAIMS,
+    Values,
+    make_folder,
+    read_record,
+    run_folders,
+    write_bytes,
+)
 from rulekeep.specs import UsageError
-from rulekeep.store import CLAIMS, Values, make_folder, read_record, run_folders, write_bytes
 
 
 def pack(folder: str, /, *, out: str) -> int:

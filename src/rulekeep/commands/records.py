@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import opened, run_folder
 from rulekeep.records.pack import PACKED
-from rulekeep.specs import Spec, UsageError
-from rulekeep.store import (
+from rulekeep.records.store import (
     CLAIMS,
     CorruptRecordError,
     Record,
@@ -28,6 +27,7 @@ from rulekeep.store import (
     run_folders,
     unreadable,
 )
+from rulekeep.specs import Spec, UsageError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -212,7 +212,7 @@ def list_(name: str | None = None, /) -> int:
         tell(_about_run(name) if _ID.fullmatch(name) else _about(name))
         return 0
     from rulekeep.mixers import MIXERS
-    from rulekeep.presets import PRESETS
+    from rulekeep.sweeps.presets import PRESETS
     from rulekeep.tasks import TASKS
 
     # The class of a mixer would load torch: what its file says is read, and not run.
@@ -277,8 +277,8 @@ def _said_of_run(root: Path, record: Record) -> str:
 def _about(name: str) -> str:
     """What one is, in its own words, and what it can be told."""
     from rulekeep.mixers import MIXERS
-    from rulekeep.presets import PRESETS
-    from rulekeep.registry import choose
+    from rulekeep.plugins import choose
+    from rulekeep.sweeps.presets import PRESETS
     from rulekeep.tasks import TASKS
 
     if name in PRESETS:
@@ -287,7 +287,7 @@ def _about(name: str) -> str:
         fields: Mapping[str, "FieldInfo"] = getattr(TASKS[name], "options_type", Spec).model_fields
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
-        from rulekeep.resolving import load_mixer, options_of_mixer
+        from rulekeep.running.resolving import load_mixer, options_of_mixer
 
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
         fields = options_of_mixer(name, kind).model_fields

@@ -7,8 +7,8 @@ from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished, LocalExecutor
-from rulekeep.retest import job as jobs
-from rulekeep.retest.job import Job, Outcome, no_weights
+from rulekeep.running import retest_job as jobs
+from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import UsageError
 
 _MOST = 10**7

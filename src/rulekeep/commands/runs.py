@@ -12,15 +12,15 @@ from typing import Annotated, Any, TypeAlias
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from rulekeep import sweep as sweeps
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import run_folder, seconds, worker_count
 from rulekeep.commands.run_options import Flags, spec_values
 from rulekeep.executors import Executor, LocalExecutor
-from rulekeep.presets import PRESETS
-from rulekeep.registry import failure_line, find_function, limit_trials
-from rulekeep.resolving import check_device, own_options_first
+from rulekeep.plugins import failure_line, find_function, limit_trials
+from rulekeep.records.store import results
+from rulekeep.running.resolving import check_device, own_options_first
+from rulekeep.running.trackers import check_tracker
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -30,8 +30,8 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
-from rulekeep.store import results
-from rulekeep.trackers import check_tracker
+from rulekeep.sweeps import sweep as sweeps
+from rulekeep.sweeps.presets import PRESETS
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]

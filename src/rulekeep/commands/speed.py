@@ -14,7 +14,7 @@ from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import printable
-from rulekeep.resolving import own_options_first
+from rulekeep.running.resolving import own_options_first
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed

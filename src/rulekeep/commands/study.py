@@ -69,8 +69,8 @@ def study(
 
 def _run(one: "Opened", workers: str | None) -> int:
     from rulekeep.commands.runs import sweep
-    from rulekeep.presets import PRESETS
     from rulekeep.study import RESULTS
+    from rulekeep.sweeps.presets import PRESETS
 
     code = 0
     # Mixers of files are named from there.

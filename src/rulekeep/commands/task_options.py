@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from rulekeep.checks.sample_form import TABLES, whole_samples
 from rulekeep.commands.console import say
-from rulekeep.registry import build_task, load_task, nearest
-from rulekeep.sample_form import TABLES, whole_samples
+from rulekeep.plugins import build_task, load_task, nearest
 from rulekeep.specs import UsageError, scalar
 from rulekeep.tasks import (
     Article,

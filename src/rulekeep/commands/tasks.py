@@ -19,9 +19,9 @@ from rulekeep.commands.task_options import (
     split_named,
     task_values,
 )
-from rulekeep.presets import SHORTEST_TESTED
-from rulekeep.registry import load_task
+from rulekeep.plugins import load_task
 from rulekeep.specs import UsageError
+from rulekeep.sweeps.presets import SHORTEST_TESTED
 from rulekeep.tasks import Article, SampledTask
 
 # The lengths that certificates are given at.
@@ -82,7 +82,7 @@ def _ignored_by_a_table(**asked: bool) -> None:
 def _certify_sampled(
     name: str, task: SampledTask, contexts: tuple[int, ...], count: int, seed: int, folder: Path
 ) -> int:
-    from rulekeep.certificate import certify as certificate_of
+    from rulekeep.checks.certificate import certify as certificate_of
     from rulekeep.commands import certificates
 
     # Before hours of drawing, in which it may be edited.
@@ -160,7 +160,7 @@ def data(
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
-    from rulekeep import export
+    from rulekeep.report import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
@@ -185,7 +185,7 @@ def data(
         data_hash = export.export(pieces, output().buffer, format, about)  # type: ignore[arg-type]
         output().buffer.flush()
     else:
-        from rulekeep.store import whole_file
+        from rulekeep.records.store import whole_file
 
         with whole_file(_file("out", out)) as file:
             data_hash = export.export(pieces, file, format, about)  # type: ignore[arg-type]
@@ -223,7 +223,7 @@ def show(
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
-    from rulekeep.marked import pieces
+    from rulekeep.report.marked import pieces
 
     asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
     part, length, number = split_named(split), integer("context", context), seed_number(seed)
@@ -242,8 +242,8 @@ def show(
 
         print_examples(title, said, examples)
         return 0
+    from rulekeep.records.store import write_text
     from rulekeep.report.examples import page
-    from rulekeep.store import write_text
 
     write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
     tell(f"page: {file}")
@@ -282,8 +282,8 @@ def check_task(
     length = asked.task.shortest_context if context is None else integer("context", context)
     count, number = _examples(examples), seed_number(seed)
     first_look(asked, "test", length, number)
+    from rulekeep.checks import check_task as rows_of
     from rulekeep.commands.verdicts import print_rows
-    from rulekeep.testing import check_task as rows_of
 
     values = task_values(task, cls, options, own)
     rows = rows_of(cls, context=length, examples=count, seed=number, **values)
@@ -338,7 +338,7 @@ def _file(option: str, text: str) -> Path:
 
 def _write(folder: Path, record: dict[str, object]) -> None:
     from rulekeep.commands import certificates
-    from rulekeep.store import write_record
+    from rulekeep.records.store import write_record
 
     path = folder / certificates.file_name(record)
     write_record(path, record)

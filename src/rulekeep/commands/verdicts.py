@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from rulekeep.checks.rows import SEE_FIRST, Row
 from rulekeep.commands.console import EXIT_FAILED, tell
-from rulekeep.testing.rows import SEE_FIRST, Row
 
 _MARKS = {True: "pass", False: "FAIL", None: "skip"}
 

@@ -46,13 +46,13 @@ WORKER_ENVIRONMENT = {
 PRELOADED = [
     "rulekeep.executors.fork_server",
     # The code as it stands now: what is loaded here is what each run says it was made by.
-    "rulekeep.sources",
+    "rulekeep.records.provenance",
     "torch",
     # The first optimizer loads it: a second and more of every run.
     "torch._dynamo",
     "rulekeep.executors.worker",
-    "rulekeep.sweep",
-    "rulekeep.runners",
+    "rulekeep.sweeps.sweep",
+    "rulekeep.sweeps.runners",
     *map(MIXERS.module, MIXERS),
     *map(TASKS.module, TASKS),
 ]

@@ -11,12 +11,16 @@ from typing import final
 
 from rulekeep.executors.base import Finished, Progress
 from rulekeep.executors.local import LocalExecutor
-from rulekeep.registry import Attempt
+from rulekeep.plugins import Attempt
 from rulekeep.specs import UsageError
 
 LIMIT_SECONDS = 60.0
 # A command that makes no runs has no fork server yet: this one is up sooner.
-_LIGHT = ["rulekeep.executors.fork_server", "rulekeep.sources", "rulekeep.executors.trial"]
+_LIGHT = [
+    "rulekeep.executors.fork_server",
+    "rulekeep.records.provenance",
+    "rulekeep.executors.trial",
+]
 _HANGS = {
     "import": "did not load within {limit:g} s; take out what waits or computes at its import",
     "constructor": (
@@ -58,7 +62,7 @@ class Trial:
 
 
 def _executor(*, torch: bool) -> LocalExecutor:
-    return LocalExecutor(1, [*_LIGHT, *(["torch", "rulekeep.resolving"] if torch else ())])
+    return LocalExecutor(1, [*_LIGHT, *(["torch", "rulekeep.running.resolving"] if torch else ())])
 
 
 def _said(attempt: Attempt, ended: Finished, limit: float) -> str:

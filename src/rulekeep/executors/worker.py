@@ -22,7 +22,7 @@ from typing import final
 
 from rulekeep.executors.base import Failure, Finished
 from rulekeep.executors.parent import die_with_parent
-from rulekeep.registry import failure_place
+from rulekeep.plugins import failure_place
 
 _NUMBER = struct.Struct("<q")
 # What is asked to end has this long for it.

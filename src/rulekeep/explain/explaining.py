@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rulekeep import costs
-from rulekeep.evaluation import ModelPredictor
+from rulekeep.analysis.summary import chance_corrected, summarise, wilson
 from rulekeep.explain.job import Job
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import (
@@ -43,15 +42,16 @@ from rulekeep.explain.states import (
     states_at,
 )
 from rulekeep.explain.traces import traced
-from rulekeep.model import LanguageModel
-from rulekeep.model_training import build
-from rulekeep.resolving import Resolved
+from rulekeep.records.store import BusyError, Record, RunFolder, write_record
+from rulekeep.running import costs
+from rulekeep.running.evaluation import ModelPredictor
+from rulekeep.running.model import LanguageModel
+from rulekeep.running.model_training import build
+from rulekeep.running.resolving import Resolved
+from rulekeep.running.trained import check_length, resolve_done, trained_model
 from rulekeep.seeds import named_seed
 from rulekeep.specs import UsageError
-from rulekeep.store import BusyError, Record, RunFolder, write_record
-from rulekeep.summary import chance_corrected, summarise, wilson
 from rulekeep.tasks.sampled import Sample, SampledTask
-from rulekeep.trained import check_length, resolve_done, trained_model
 
 _MOST_BYTES = 2**31
 # Enough to see whether rules are asked for in order.

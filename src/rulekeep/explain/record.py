@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from rulekeep.records.store import Values, as_spec, read_spec
 from rulekeep.specs import Option, Spec
-from rulekeep.store import Values, as_spec, read_spec
 
 RECORD = "explain.json"
 # What a trace is of that is no tensor of the state.

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rulekeep.model import LanguageModel, ModelState
+from rulekeep.mixers.base import real
+from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.specs import UsageError
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample, SampledTask
@@ -168,11 +169,6 @@ def states_at(
                     table[start + np.flatnonzero(here)] = states[here]
     assert all(table is not None for table in found), "every place is read in some example"
     return [table for table in found if table is not None]
-
-
-def real(part: Tensor) -> Tensor:
-    """Complex numbers as two real ones each."""
-    return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
 def flat(state: ModelState) -> np.ndarray:

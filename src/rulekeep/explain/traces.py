@@ -16,10 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.explain.record import GATE, Bin, Trace, Traced
-from rulekeep.explain.states import real
-from rulekeep.mixers.base import Mixer
-from rulekeep.model import LanguageModel, ModelState
-from rulekeep.screening import part_of
+from rulekeep.mixers.base import Mixer, part_of, real
+from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.sampled import Sample, SampledTask
 

@@ -3,8 +3,8 @@
     o_t = sum_{i <= t} softmax_i(q_t · k_i / sqrt(head width)) v_i      per head
 
 `positions="rotary"` turns queries and keys by their place in the text (RoFormer), `"alibi"`
-takes m_h (t − i) off every score: see `rulekeep.positions`. Learned ones are the model's. The
-place of a token is the number of keys in the cache before it.
+takes m_h (t − i) off every score: see `rulekeep.kernels.positions`. Learned ones are the model's.
+The place of a token is the number of keys in the cache before it.
 
 It cannot bound its state: a token costs as much as the text before it is long.
 
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from rulekeep.kernels.positions import alibi_slopes, check_rotary, rotate
 from rulekeep.mixers.base import Mixer
-from rulekeep.positions import alibi_slopes, check_rotary, rotate
 
 
 class KVCache(NamedTuple):

@@ -135,3 +135,13 @@ def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:
         raise MixerError(
             f"{name_of(mixer)} returned {got}, expected a tensor of shape {list(shape)}"
         )
+
+
+def real(part: Tensor) -> Tensor:
+    """Complex numbers as two real ones each."""
+    return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
+
+
+def part_of(mixer: Mixer) -> nn.Module:
+    """The module that a user wrote, in what we put around it."""
+    return mixer.module if isinstance(mixer, Outside) else mixer

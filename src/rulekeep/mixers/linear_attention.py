@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import MatrixMixer
 
 

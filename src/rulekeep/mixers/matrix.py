@@ -21,10 +21,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import delta_chunks, delta_loop, delta_unit, unit
+from rulekeep.kernels.chunks import delta_chunks, delta_loop, delta_unit, unit
+from rulekeep.kernels.pieces import in_pieces
+from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.base import Mixer
-from rulekeep.pieces import in_pieces
-from rulekeep.transforms import transformed
 
 
 class MatrixState(NamedTuple):
@@ -48,7 +48,7 @@ class MatrixMixer(Mixer):
 
     x is projected to queries, keys and values; what is read is normalised per head (RMS),
     multiplied by silu(gate) if there is an output gate, and projected back.
-    `serial=True` runs the loop over tokens; otherwise they go in chunks (`rulekeep.chunks`).
+    `serial=True` runs the loop over tokens, else chunks of them (`rulekeep.kernels.chunks`).
     """
 
     chunk = 32

@@ -14,7 +14,7 @@ output is an option, off by default.
 import torch
 from torch import Tensor
 
-from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 
 

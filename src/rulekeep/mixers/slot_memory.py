@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
 from rulekeep.mixers.matrix import MatrixMixer
-from rulekeep.slot_chunks import slot_chunks, slot_loop
 
 
 class SlotMemoryState(NamedTuple):

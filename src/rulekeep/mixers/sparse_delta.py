@@ -44,9 +44,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.chunks import unit
+from rulekeep.kernels.chunks import unit
+from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.matrix import DeltaMixer
-from rulekeep.transforms import transformed
 
 
 class SparseDeltaState(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.chunks import linear_chunks, linear_loop
+from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rulekeep.analysis.reading import Run
 from rulekeep.printable import one_line
+from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name, number, whole
-from rulekeep.report.reading import Run
 from rulekeep.report.tables import MISSING, Cell, Table
-from rulekeep.sources import code_of_file
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 

@@ -5,10 +5,10 @@ Means over the seeds that ended training; `tables.csv` has the same unrounded, w
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from rulekeep.analysis.cells import Contest, Group
+from rulekeep.analysis.summary import ENOUGH_SEEDS
 from rulekeep.records.record import PARTS, Part
-from rulekeep.report.cells import Contest, Group
 from rulekeep.report.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
-from rulekeep.summary import ENOUGH_SEEDS
 
 SHOWN = (
     ("retention", "retention"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import NamedTuple
 
-from rulekeep.plots import COLOURS
-from rulekeep.report.cells import spoken
+from rulekeep.analysis.cells import spoken
+from rulekeep.analysis.plots import COLOURS
 
 # Okabe and Ito's black is the baseline's; the other six are told apart beside it.
 _BASELINE_COLOUR = "#000000"

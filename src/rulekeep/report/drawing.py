@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from rulekeep import plots
+from rulekeep.analysis import plots
 from rulekeep.report.charts import Chart, Heat, Panel, Series, legend_names, log_ticks, wrapped
 
 _MARKERS = {

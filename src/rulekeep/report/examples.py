@@ -7,7 +7,7 @@ Words reach the page through Jinja2's autoescape. The page has no script and ask
 
 from collections.abc import Sequence
 
-from rulekeep.marked import MARKS, Piece, legend
+from rulekeep.report.marked import MARKS, Piece, legend
 from rulekeep.report.templating import environment, style_of
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from rulekeep.analysis.reading import Run
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.report.charts import Chart, Panel, Point, Series, capped, styles
-from rulekeep.report.reading import Run
 from rulekeep.report.tables import MISSING, Cell, Table
 from rulekeep.report.text import csv_lines
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 
-from rulekeep.report.cells import Contest, Group, compared_at, labels
+from rulekeep.analysis.cells import Contest, Group, compared_at, labels
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary, summarise
 from rulekeep.report.charts import (
     MOST_PANELS,
     Chart,
@@ -19,7 +20,6 @@ from rulekeep.report.charts import (
     styles,
 )
 from rulekeep.report.sentences import LEAK
-from rulekeep.summary import ENOUGH_SEEDS, Summary, summarise
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"

@@ -13,10 +13,10 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rulekeep.marked import MARKS
 from rulekeep.report import interactive
 from rulekeep.report.charts import Chart
 from rulekeep.report.drawn import Drawn, marks_of
+from rulekeep.report.marked import MARKS
 from rulekeep.report.tables import Table
 from rulekeep.report.templating import environment, style_of, template_file
 

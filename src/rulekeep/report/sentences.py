@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rulekeep.report.cells import Contest, Group, compared_at, spoken
-from rulekeep.report.reading import Run
-from rulekeep.summary import ENOUGH_SEEDS, Summary
+from rulekeep.analysis.cells import Contest, Group, compared_at, spoken
+from rulekeep.analysis.reading import Run
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
 
 # More than these are told by the winners, and not one by one.
 _TASKS_NAMED = 3

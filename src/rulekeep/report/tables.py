@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rulekeep.report.cells import Contest, Group, Rates
-from rulekeep.report.reading import Run
-from rulekeep.summary import ENOUGH_SEEDS, PairedDifference, Summary, learned_share, summarise
+from rulekeep.analysis.cells import Contest, Group, Rates
+from rulekeep.analysis.reading import Run
+from rulekeep.analysis.summary import (
+    ENOUGH_SEEDS,
+    PairedDifference,
+    Summary,
+    learned_share,
+    summarise,
+)
 
 MISSING = "–"
 UNDEFINED = "not defined"

@@ -7,15 +7,15 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from rulekeep.records.record import PARTS, SCORES
-from rulekeep.report.cells import Contest, Group
-from rulekeep.report.tables import Table, verdict
-from rulekeep.summary import (
+from rulekeep.analysis.cells import Contest, Group
+from rulekeep.analysis.summary import (
     Summary,
     chance_corrected,
     summarise,
     summarise_scores,
 )
+from rulekeep.records.record import PARTS, SCORES
+from rulekeep.report.tables import Table, verdict
 
 CSV_HEADER = (
     "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",

@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.reading import read_runs
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
+from rulekeep.records.store import text_bytes, write_files
 from rulekeep.report import chances, drawing, page, tables, text
 from rulekeep.report import explained as explaining
 from rulekeep.report import speed as speed_report
-from rulekeep.report.cells import contests
 from rulekeep.report.certified import certificates as certificate_tables
 from rulekeep.report.charts import Chart
 from rulekeep.report.drawn import Drawn
 from rulekeep.report.drawn import drawn as drawn_examples
 from rulekeep.report.drawn import markdown as examples_markdown
 from rulekeep.report.figures import charts
-from rulekeep.report.reading import read_runs
 from rulekeep.report.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
-from rulekeep.store import text_bytes, write_files
 
 FIGURES = "figures"
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rulekeep import costs
 from rulekeep.executors.base import Progress
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import auxiliary_loss
-from rulekeep.model_training import build
-from rulekeep.registry import failure_line
-from rulekeep.resolving import Resolved, resolve
+from rulekeep.plugins import failure_line
+from rulekeep.running import costs
+from rulekeep.running.model_training import build
+from rulekeep.running.resolving import Resolved, resolve
 from rulekeep.specs import RunSpec, SpeedMixer, SpeedSpec
 from rulekeep.speed.record import Decoded, Decoding, Failed, Measured, Peak, Point, Row, Timing
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec, SpeedSpec
-from rulekeep.store import read_spec
 
 RECORD = "speed.json"
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep import costs, sources
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.executors.local import WORKER_ENVIRONMENT
+from rulekeep.records import provenance as sources
+from rulekeep.records.store import CorruptRecordError, said_aside, write_record
+from rulekeep.running import costs
 from rulekeep.specs import Option, SpeedSpec, UsageError
 from rulekeep.speed.measuring import Job, measure, resolved
 from rulekeep.speed.record import Point, SpeedRecord, read_speed
-from rulekeep.store import CorruptRecordError, said_aside, write_record
 
 # What must be the same for figures to stand in one table.
 _MACHINE = ("cpu", "cpu_capability", "cpu_count", "platform", "python", "torch")

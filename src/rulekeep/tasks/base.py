@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
-from rulekeep.shapes import AnswerMask, AnswerTable, TokenTable
+from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
 
 Split: TypeAlias = Literal["train", "dev", "test"]
 

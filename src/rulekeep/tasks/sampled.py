@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 import numpy as np
 from pydantic import model_validator
 
-from rulekeep.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
+from rulekeep.kernels.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
 from rulekeep.specs import Spec, UsageError
 from rulekeep.tasks.base import Examples, Role, Split, Task
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places

@@ -1,0 +1,57 @@
+"""Of several groups the best, and how soon a group learns.
+
+What is best is chosen on the validation set, or on the test set where that favours the others.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable
+
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.summary import LEARNED_RETENTION
+
+
+def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Group:
+    """The group with the highest mean of a figure on the validation set at this length.
+
+    Of several with the same mean, the one that learns in the fewest steps.
+    """
+
+    def scored(group: Group) -> tuple[float, float]:
+        figures = [
+            evaluation.figures[figure]
+            for run in group.runs.values()
+            for evaluation in run.evaluations
+            if (evaluation.split, evaluation.context) == ("dev", context)
+        ]
+        # One with a diverged seed comes last, as in a report: the others' mean is not its own.
+        whole = figures and all(run.status == "done" for run in group.runs.values())
+        return statistics.mean(figures) if whole else -math.inf, -steps_to_learn(group, figure)
+
+    return max(groups, key=scored)
+
+
+def best_on_test(groups: Iterable[Group], figure: str, context: int, seeds: int) -> Group | None:
+    """The group with the highest test mean there; None where none was tested with so many seeds."""
+
+    def scored(group: Group) -> float:
+        each = group.by_seed(figure, context).values()
+        return statistics.mean(each) if all(map(math.isfinite, each)) else -math.inf
+
+    tested = [one for one in groups if len(one.by_seed(figure, context)) >= seeds]
+    return max(tested, key=scored, default=None)
+
+
+def steps_to_learn(group: Group, figure: str) -> float:
+    """Median over the seeds of the first step with 0.9 of a figure; infinite where none has it."""
+    return statistics.median(learned_at(group, figure).values())
+
+
+def learned_at(group: Group, figure: str) -> dict[int, float]:
+    """The first step at which the validation set gives 0.9 of a figure, by seed; else infinite."""
+    return {
+        run.seed: next(
+            (row["step"] for row in run.history if row[figure] >= LEARNED_RETENTION), math.inf
+        )
+        for run in group.runs.values()
+    }

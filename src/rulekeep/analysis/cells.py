@@ -1,0 +1,400 @@
+"""Runs gathered into what is compared: tasks, mixers at their chosen rate, cells over seeds.
+
+A cell is a task, a mixer, a training length and a test length; its figures are one a seed, NaN
+for a seed that diverged. Runs that failed, timed out or were killed are no result and are in no
+cell. The learning rate is chosen on the dev split; only test figures are shown.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+
+from rulekeep.analysis.reading import BASELINE, LEARNED, Run
+from rulekeep.analysis.summary import (
+    HalfDistances,
+    PairedDifference,
+    RateChoice,
+    Summary,
+    chance_corrected,
+    choose_learning_rate,
+    half_distances,
+    paired_difference,
+    summarise,
+    summarise_scores,
+)
+from rulekeep.records.record import SCORES, Evaluation
+
+
+@dataclass(frozen=True)
+class Group:
+    """A mixer trained on one task at one length with one learning rate: a run a seed.
+
+    An outside model is not trained, and stands at the longest length that others were trained at.
+    """
+
+    task: str
+    label: str
+    mixer: str
+    context: int
+    rate: float | None
+    runs: Mapping[int, Run]
+    _tests: dict[tuple[int, int], Evaluation] = field(init=False, default_factory=dict)
+    _summaries: dict[tuple[str, int], Summary | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for seed, run in self.runs.items():
+            for evaluation in run.evaluations:
+                if evaluation.split == "test":
+                    self._tests[seed, evaluation.context] = evaluation
+
+    @property
+    def trained_at(self) -> int | None:
+        """The training length in tokens; None for an outside model, which is not trained."""
+        return next(iter(self.runs.values())).trained_at
+
+    @property
+    def trained(self) -> str:
+        """The same, as one says it."""
+        return "not trained" if self.trained_at is None else f"trained at {self.trained_at}"
+
+    @cached_property
+    def test_contexts(self) -> tuple[int, ...]:
+        """Every length in tokens that a seed was tested at or was to be tested at."""
+        asked = {context for run in self.runs.values() for context in run.test_contexts}
+        return tuple(sorted(asked | {context for _, context in self._tests}))
+
+    def by_seed(self, figure: str, context: int) -> dict[int, float]:
+        """A figure of the test split for each seed; NaN if it diverged, none if not measured."""
+        found = {}
+        for seed, run in self.runs.items():
+            if run.status == "diverged":
+                if self._has_failed_at(run, figure, context):
+                    found[seed] = math.nan
+            elif (test := self._tests.get((seed, context))) and figure in test.figures:
+                found[seed] = test.figures[figure]
+        return found
+
+    def summary(self, figure: str, context: int) -> Summary | None:
+        """A figure of the test split over the seeds; None when no seed has it."""
+        # Tables, figures and sentences all ask: each is computed once.
+        if (figure, context) not in self._summaries:
+            values = list(self.by_seed(figure, context).values())
+            one = summarise_scores if figure in SCORES else summarise
+            self._summaries[figure, context] = one(values) if values else None
+        return self._summaries[figure, context]
+
+    def finite(self, figure: str, context: int) -> dict[int, float]:
+        """As `by_seed`, only the seeds whose figure is a number."""
+        found = self.by_seed(figure, context)
+        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+    def chance(self, figure: str, context: int) -> float | None:
+        """What guessing scores, as the evaluations say."""
+        levels = [
+            test.chance[figure]
+            for (_, tested), test in self._tests.items()
+            if tested == context and figure in test.chance
+        ]
+        return levels[0] if levels else None
+
+    def tests(self, context: int) -> dict[int, Evaluation]:
+        """What each seed that was tested at this length scored there."""
+        return {seed: test for (seed, tested), test in self._tests.items() if tested == context}
+
+    def corrected(self, figure: str, context: int) -> dict[int, float]:
+        """A score of the test split with its chance taken out, for each seed that has both."""
+        return {
+            seed: chance_corrected(test.figures[figure], test.chance[figure])
+            for seed, test in self.tests(context).items()
+            if figure in test.chance and math.isfinite(test.figures.get(figure, math.nan))
+        }
+
+    def is_undefined(self, context: int) -> bool:
+        """Learned positions end at the length trained on: there is nothing to test beyond."""
+        learned = any(run.settings.get("added_positions") == LEARNED for run in self.runs.values())
+        return learned and context > self.context
+
+    def _has_failed_at(self, run: Run, figure: str, context: int) -> bool:
+        # At what it was to be tested at, where there is something to be tested, and at a figure
+        # that those that ended have.
+        ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
+        asked = run.test_contexts or self.test_contexts
+        # A run that diverged has no weights to be tested later, and would have failed there too.
+        later = {at for other in self.runs.values() for at in other.tested_later}
+        return (
+            (context in asked or context in later)
+            and not self.is_undefined(context)
+            and (not ended or any(figure in test.figures for test in ended))
+        )
+
+    def cost(self, key: str) -> dict[int, float]:
+        """A cost for each seed that ended training and has it."""
+        return {
+            s: r.costs[key] for s, r in self._ended() if math.isfinite(r.costs.get(key, math.nan))
+        }
+
+    def state_bytes(self, context: int) -> dict[int, float]:
+        """Bytes of one sequence's state after so many tokens, as `cost`."""
+        return {s: r.state_bytes[context] for s, r in self._ended() if context in r.state_bytes}
+
+    def decode_ms(self, context: int) -> dict[int, float]:
+        """Milliseconds a token after so many tokens, as `cost`."""
+        return {s: r.decode_ms[context] for s, r in self._ended() if context in r.decode_ms}
+
+    def _ended(self) -> list[tuple[int, Run]]:
+        return [(seed, run) for seed, run in self.runs.items() if run.status == "done"]
+
+    def half_distance(self) -> HalfDistances | str:
+        """Half distance of chance-corrected retention, or why there is none."""
+        curves: dict[int, dict[int, float]] = {}
+        # At whatever length: a model that diverged keeps nothing.
+        lost = {seed: math.nan for seed, run in self.runs.items() if run.status == "diverged"}
+        for context in self.test_contexts:
+            if self.is_undefined(context):
+                continue
+            chance = self.chance("retention", context)
+            for seed, value in {**self.by_seed("retention", context), **lost}.items():
+                corrected = chance_corrected(value, chance or 0.0)
+                curves.setdefault(seed, {})[context] = corrected
+        try:
+            return half_distances(curves)
+        except ValueError as error:
+            return str(error) if curves else "no retention measured"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates tried for a mixer on a task at a training length; which, or why none.
+
+    `runs` counts those of each rate; `seeds` are how many seeds all rates have, in the order of
+    their losses. Where one rate only was run, `reused_from` says whose grid chose it, if one did.
+    """
+
+    task: str
+    label: str
+    context: int
+    choice: RateChoice | None
+    problem: str
+    runs: Mapping[float, int]
+    seeds: int
+    reused_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One task: its groups, the rates they were chosen from, and what is compared with.
+
+    `baselines` has the attention of each training length that has one: of several, dev's best.
+    """
+
+    task: str
+    groups: tuple[Group, ...]
+    rates: tuple[Rates, ...]
+    baselines: Mapping[int, str]
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """Training lengths in tokens."""
+        return tuple(sorted({group.context for group in self.groups}))
+
+    def at(self, context: int) -> list[Group]:
+        """The groups trained at this length."""
+        return [group for group in self.groups if group.context == context]
+
+    def against_baseline(self, group: Group, figure: str, test: int) -> PairedDifference | None:
+        """The group's figure minus the baseline's, by seed; None without a seed in common."""
+        baseline = self.baselines.get(group.context)
+        for other in self.at(group.context):
+            if other.label == baseline and group.label != baseline:
+                ours, theirs = group.by_seed(figure, test), other.by_seed(figure, test)
+                if ours.keys() & theirs.keys():
+                    return paired_difference(ours, theirs)
+        return None
+
+
+def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
+    """The longest context that two mixers or more were tested at; of one mixer, its longest; or 0.
+
+    Where one of several was tested further than the others, it would stand there alone. With one
+    of them named, of the contexts that it was tested at.
+    """
+    tested: dict[int, set[str]] = {}
+    for group in groups:
+        for context in group.test_contexts:
+            summary = group.summary("retention", context)
+            if summary is not None and summary.mean is not None:
+                tested.setdefault(context, set()).add(group.label)
+    if own is not None:
+        tested = {context: labels for context, labels in tested.items() if own.label in labels}
+    several = [context for context, labels in tested.items() if len(labels) > 1]
+    return max(several or tested, default=0)
+
+
+def contests(runs: Sequence[Run]) -> list[Contest]:
+    """The runs that are results, a contest a task."""
+    found = []
+    results = [run for run in runs if run.is_result]
+    for task, same_task in groupby(results, key=lambda run: run.task):
+        groups: list[Group] = []
+        rates: list[Rates] = []
+        same = groupby(same_task, key=lambda run: (run.label, run.context))
+        for (label, context), runs_there in same:
+            mine = list(runs_there)
+            tried = _rates(task, label, context, mine)
+            rates.append(tried)
+            groups.append(_group(tried, mine))
+        found.append(Contest(task, tuple(groups), tuple(rates), _baselines(groups)))
+    return _with_origins(found)
+
+
+def _with_origins(found: list[Contest]) -> list[Contest]:
+    """Says of each rate that was not chosen on its own task and length on which it was."""
+    chosen: dict[tuple[str, float], list[Rates]] = {}
+    for contest in found:
+        for rates in contest.rates:
+            if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
+                chosen.setdefault((rates.label, rates.choice.rate), []).append(rates)
+    return [
+        replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
+        for contest in found
+    ]
+
+
+def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates]]) -> Rates:
+    if len(rates.runs) != 1:
+        return rates
+    (rate,) = rates.runs
+    # Of several grids that chose it its own task's first, then one of this length, then of the
+    # same task at another difficulty.
+    root = rates.task.partition(",")[0]
+    origins = sorted(
+        chosen.get((rates.label, rate), ()),
+        key=lambda one: (
+            one.task != rates.task,
+            one.context != rates.context,
+            one.task.partition(",")[0] != root,
+        ),
+    )
+    if not origins:
+        return rates
+    origin = origins[0]
+    at = "" if origin.context == rates.context else f", trained at {origin.context}"
+    return replace(rates, reused_from=origin.task + at)
+
+
+def spoken(label: str) -> str:
+    """As one says it: "attention, rotary positions, earliness", "attention, no positions".
+
+    A name with a comma in it that is none of ours stays as it is.
+    """
+    label, told_apart, code = label.partition(", code ")
+    if told_apart:
+        return f"{spoken(label)}{told_apart}{code}"
+    name, *parts = label.split(", ")
+    if any(" " not in part for part in parts):
+        return label
+    options = dict(part.rsplit(" ", 1) for part in parts)
+    # Earliness says how early a token is, which is not where: it stands beside positions.
+    early = options.get("added_positions") == "earliness"
+    said = [
+        f"{value} {key.removeprefix('added_')}"
+        for key, value in options.items()
+        if value not in ("none", "earliness")
+    ]
+    if options.get("positions") == "none" and options.get("added_positions") != LEARNED:
+        said.insert(0, "no positions")
+    return ", ".join([name, *said, *["earliness"] * early])
+
+
+def labels(found: Iterable[Contest]) -> list[str]:
+    """Every mixer of the report once, the baseline first: its place gives its colour."""
+    every = {group.label: group.mixer for contest in found for group in contest.groups}
+    return sorted(every, key=lambda label: (every[label] != BASELINE, label))
+
+
+def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
+    """Mean dev loss (nats a token) of each by its id; NaN of one that diverged or has none.
+
+    It is of the lengths trained on at which all were looked at: others would weigh one run's
+    losses otherwise than another's.
+    """
+    looks = {run.id: _dev_looks(run) for run in runs}
+    shared = set[int]()
+    if measured := [set(one) for one in looks.values() if one]:
+        shared = set.intersection(*measured)
+    return {
+        run: sum(one[at] for at in sorted(shared)) / len(shared) if one and shared else math.nan
+        for run, one in looks.items()
+    }
+
+
+def _dev_looks(run: Run) -> dict[int, float]:
+    if run.status == "diverged":
+        return {}
+    looks = {
+        evaluation.context: evaluation.figures["val_loss"]
+        for evaluation in run.evaluations
+        if evaluation.split == "dev"
+        and evaluation.context <= run.context
+        and "val_loss" in evaluation.figures
+    }
+    if not looks and run.history and "val_loss" in run.history[-1]:
+        return {run.context: run.history[-1]["val_loss"]}
+    return looks
+
+
+def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
+    tried: dict[float, dict[int, Run]] = {}
+    for run in runs:
+        if run.rate is not None:
+            tried.setdefault(run.rate, {})[run.seed] = run
+    found = Rates(
+        task, label, context, None, "no learning rate recorded",
+        {rate: len(by_seed) for rate, by_seed in sorted(tried.items())}, 0,
+    )  # fmt: skip
+    if not tried:
+        return found
+    # Rates compare over the same seeds only; more seeds at the chosen one are usual.
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in tried.values())))
+    if not common:
+        return replace(found, problem="the rates share no seed")
+    compared = [by_seed[seed] for by_seed in tried.values() for seed in common]
+    of_run = dev_losses(compared)
+    losses = {
+        rate: [of_run[by_seed[seed].id] for seed in common] for rate, by_seed in tried.items()
+    }
+    found = replace(found, seeds=len(common))
+    measured = any(map(math.isfinite, of_run.values()))
+    if not measured and any(run.status == "done" for run in compared):
+        return replace(found, problem="no dev loss recorded at a length that all have")
+    return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
+
+
+def _group(rates: Rates, runs: Sequence[Run]) -> Group:
+    counts = Counter(run.rate for run in runs)
+    rate = rates.choice.rate if rates.choice else None
+    if rate is None:
+        rate = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
+    by_seed = {run.seed: run for run in runs if run.rate == rate}
+    return Group(rates.task, rates.label, runs[0].mixer, rates.context, rate, by_seed)
+
+
+def _baselines(groups: Sequence[Group]) -> dict[int, str]:
+    variants: dict[int, list[Group]] = {}
+    for group in groups:
+        if group.mixer == BASELINE:
+            variants.setdefault(group.context, []).append(group)
+    return {context: _best_on_dev(same) for context, same in variants.items()}
+
+
+def _best_on_dev(groups: Sequence[Group]) -> str:
+    losses = dev_losses(run for group in groups for run in group.runs.values())
+    ranked = []
+    for group in groups:
+        mean = sum(losses[run.id] for run in group.runs.values()) / len(group.runs)
+        # A variant with a diverged run, or without any dev loss, comes last.
+        ranked.append((mean if math.isfinite(mean) else math.inf, len(group.label), group.label))
+    return min(ranked)[-1]

@@ -1,0 +1,311 @@
+"""Metrics as pure functions of predicted tokens: no model, no torch.
+
+`score` is the article's, on `Examples`. `score_samples` is the exam's, on `Sample`s that come
+in chunks, so that long contexts need not be held at once:
+
+    >>> sample = task.sample("test", 256, 100)
+    >>> score_samples([(sample, predictions, generated)]).as_dict()
+
+Predictions are teacher-forced: position i of the answer is predicted from the true tokens
+before it. Generated answers are the model's own, each token from its own tokens before.
+
+A score s with chance level c is corrected to (s - c) / (1 - c): 0 is chance, 1 is perfect.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rulekeep.kernels.shapes import AnswerMask, AnswerTable
+from rulekeep.tasks.base import Examples, Role
+from rulekeep.tasks.sampled import RuleWords, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Shares of right tokens, pooled over examples, each from 0 to 1.
+
+    `rule_accuracy` is the article's: every rule token. `retention` counts only a rule's
+    first mention; the other ones, `second_mention_accuracy`, can be copied from three tokens
+    before. `exact` is the share of whole answers that are right: since every token before
+    the first mistake is then the model's own, it is also what greedy generation scores.
+    """
+
+    token_accuracy: float
+    rule_accuracy: float
+    item_accuracy: float
+    retention: float
+    second_mention_accuracy: float
+    exact: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Name to value, as records keep them."""
+        return asdict(self)
+
+
+def score(predictions: AnswerTable, examples: Examples) -> Scores:
+    """Scores of predicted answers, `[n, answer]` token ids."""
+    right = predictions == examples.answers
+    return Scores(
+        token_accuracy=float(right.mean()),
+        rule_accuracy=_share(right, examples.rule),
+        item_accuracy=_share(right, examples.item),
+        retention=_share(right, examples.first_mention),
+        second_mention_accuracy=_share(right, examples.rule & ~examples.first_mention),
+        exact=float(right.all(axis=1).mean()),
+    )
+
+
+def _share(right: np.ndarray, where: np.ndarray) -> float:
+    assert where.any(), "a metric over no position"
+    return float(right[where].mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleScores:
+    """Scores of the exam over `n` examples, each from 0 to 1; None where nothing counts.
+
+    Only supervised positions count, anywhere.
+
+    `token_accuracy`, `item_accuracy` and `rule_accuracy` are over all positions, those of
+    items and those of rules. `retention` is over first mentions of rules alone: what cannot
+    be read off the answer. `joint` is the share of the examples with a first mention in which
+    every one is right. `exact` is the share of whole generated answers that are right, None
+    when none were generated; `exact_teacher_forced` the same of predictions.
+
+    Of the wrong answers at first mentions, `intrusion_rate` is the share that name a decoy
+    that stands before them. `intrusion_chance` is the mean, over the same answers, of the
+    share of wrong rules (those possible there, without the right one) that stand as decoys.
+
+    `retention_by_step` is by step of the output; `retention_by_position` by the rank from 0,
+    in the context, of the instruction among those that the answer follows; `retention_by_kind` by
+    `requirement`, `prohibition` and `default` (the first time that an attribute shows one),
+    in tasks with prohibitions. Each entry has `n` answers, `retention` and `chance`.
+
+    `chance` is the level of the best guess without the context (see `Sample`); that of `exact`
+    and `joint` is the mean over examples of the product over positions. For `joint` this is
+    exact. For `exact` it is so where chance at a position does not depend on the answer before
+    it; with several kinds of items it does, and the product then errs by less than 0.003.
+    The guesser of `chance` is told whether a rule stands at a position, hence 1 for defaults;
+    not which kind of rule. `corrected` are scores with their chance taken out.
+    """
+
+    n: int
+    token_accuracy: float | None
+    item_accuracy: float | None
+    rule_accuracy: float | None
+    retention: float | None
+    exact: float | None
+    exact_teacher_forced: float | None
+    joint: float | None
+    intrusion_rate: float | None
+    intrusion_chance: float | None
+    retention_by_step: list[dict[str, Any]]
+    retention_by_position: list[dict[str, Any]]
+    retention_by_kind: dict[str, dict[str, Any]]
+    chance: dict[str, float | None]
+    corrected: dict[str, float | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name to value, as records keep them: all of it goes into JSON."""
+        return asdict(self)
+
+
+@dataclass
+class _Tally:
+    """How many answers are right, of how many, and how often each chance level was met.
+
+    Levels are counted, not summed: so the mean has the same bits however examples are chunked.
+    """
+
+    n: int = 0
+    right: int = 0
+    levels: Counter[float] = field(default_factory=Counter)
+
+    def add(self, right: np.ndarray, chance: np.ndarray) -> None:
+        self.n += right.size
+        self.right += int(right.sum())
+        values, counts = np.unique(chance, return_counts=True)
+        self.levels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+    @property
+    def share(self) -> float | None:
+        return self.right / self.n if self.n else None
+
+    @property
+    def chance(self) -> float | None:
+        levels = (value * count for value, count in self.levels.items())
+        return math.fsum(levels) / self.n if self.n else None
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return {"n": self.n, "retention": self.share, "chance": self.chance}
+
+
+# A name, and where a score has parts the part: a step, a position or a kind.
+_Tallies = defaultdict[tuple[str, int | str], _Tally]
+
+
+def score_samples(
+    parts: Iterable[tuple[Sample, AnswerTable, AnswerTable | None]],
+) -> SampleScores:
+    """Scores of predicted and generated answers, pooled over chunks of examples.
+
+    Each part is a chunk, its teacher-forced predictions and its generated answers, both
+    `[n, answer]` token ids. How examples are chunked changes no figure.
+
+    Raises:
+        ValueError: a shape is not that of the answers; some chunks alone were generated.
+    """
+    tallies: _Tallies = defaultdict(_Tally)
+    n = generations = 0
+    for sample, predictions, generated in parts:
+        for said in (predictions, generated):
+            if said is not None and said.shape != sample.answers.shape:
+                raise ValueError(f"answers {said.shape}: must be {sample.answers.shape}")
+        n += len(sample.tokens)
+        generations += 0 if generated is None else len(generated)
+        _count(tallies, sample, predictions, generated)
+    if generations not in (0, n):
+        raise ValueError(f"generated answers {generations}: must be 0 or all {n}")
+
+    def of(name: str) -> _Tally:
+        return tallies[name, ""]
+
+    def by(name: str) -> list[tuple[Any, dict[str, Any]]]:
+        found = ((part, tally) for (whole, part), tally in tallies.items() if whole == name)
+        return sorted((part, tally.entry) for part, tally in found if tally.n)
+
+    names = ("token_accuracy", "item_accuracy", "rule_accuracy", "retention")
+    shares = {name: of(name).share for name in (*names, "exact", "joint")}
+    chance = {name: of(name).chance for name in (*names, "joint")}
+    chance["exact"] = of("exact_teacher_forced").chance
+    kinds = dict(by("kind"))
+    return SampleScores(
+        n=n,
+        **shares,
+        exact_teacher_forced=of("exact_teacher_forced").share,
+        intrusion_rate=of("intrusion").share,
+        intrusion_chance=of("intrusion").chance,
+        retention_by_step=[{"step": step, **entry} for step, entry in by("step")],
+        retention_by_position=[{"position": rank, **entry} for rank, entry in by("position")],
+        retention_by_kind=kinds if "prohibition" in kinds else {},
+        chance=chance,
+        corrected={name: _corrected(shares[name], chance[name]) for name in (*names, "exact")},
+    )
+
+
+def _corrected(share: float | None, chance: float | None) -> float | None:
+    if share is None or chance is None or chance == 1:
+        return None
+    return (share - chance) / (1 - chance)
+
+
+def _count(
+    tallies: _Tallies, sample: Sample, predictions: AnswerTable, generated: AnswerTable | None
+) -> None:
+    """Adds one chunk to every tally."""
+    right, chance = predictions == sample.answers, sample.chance
+    supervised = sample.supervised
+    first = sample.first_mention & supervised
+
+    def add(name: str, where: AnswerMask, part: int | str = "") -> None:
+        tallies[name, part].add(right[where], chance[where])
+
+    def add_whole(name: str, right: AnswerMask, where: AnswerMask) -> None:
+        rows = where.any(axis=1)
+        product = np.where(where, chance, 1.0).prod(axis=1)
+        tallies[name, ""].add((right | ~where).all(axis=1)[rows], product[rows])
+
+    add("token_accuracy", supervised)
+    add("item_accuracy", sample.item & supervised)
+    add("rule_accuracy", sample.rule & supervised)
+    add("retention", first)
+    add_whole("joint", right, first)
+    add_whole("exact_teacher_forced", right, supervised)
+    if generated is not None:
+        add_whole("exact", generated == sample.answers, supervised)
+    for step in np.unique(sample.step[first]).tolist():
+        add("step", first & (sample.step == step), step)
+    add("kind", first & sample.prohibition, "prohibition")
+    add("kind", first & ~sample.prohibition, "requirement")
+    add("kind", _first_defaults(sample), "default")
+
+    mentions = _mentions(sample, predictions)
+    rank = np.where(mentions.there, mentions.source, np.iinfo(np.int64).max)
+    rank = rank.argsort(axis=1).argsort(axis=1)
+    for position in range(rank.shape[1]):
+        at = mentions.there & (rank == position)
+        tallies["position", position].add(~mentions.wrong[at], mentions.chance[at])
+    if sample.rule_words is not None:
+        _count_intrusions(tallies["intrusion", ""], sample, sample.rule_words, mentions)
+
+
+def _first_defaults(sample: Sample) -> AnswerMask:
+    """Answers that are neither rule nor item, each token the first time an answer has it."""
+    row, column = np.nonzero(sample.supervised & ~sample.rule & ~sample.item)
+    token = sample.answers[row, column]
+    # In order of rows and columns, so the first index of a pair is its first use.
+    first = np.unique(np.stack([row, token]), axis=1, return_index=True)[1]
+    found = np.zeros_like(sample.rule)
+    found[row[first], column[first]] = True
+    return found
+
+
+class _Mentions(NamedTuple):
+    """First mentions of each example in order, `[n, most of one example]`, where `there`."""
+
+    there: np.ndarray
+    at: np.ndarray
+    source: np.ndarray
+    said: np.ndarray
+    wrong: np.ndarray
+    chance: np.ndarray
+
+
+def _mentions(sample: Sample, predictions: AnswerTable) -> _Mentions:
+    first = sample.first_mention & sample.supervised
+    count = first.sum(axis=1, keepdims=True)
+    # A stable sort puts first mentions in front and keeps their order.
+    column = np.argsort(~first, axis=1, kind="stable")[:, : count.max(initial=0)]
+    there = np.arange(column.shape[1]) < count
+    said, answer, source, chance = (
+        np.take_along_axis(table, column, axis=1)
+        for table in (predictions, sample.answers, sample.source, sample.chance)
+    )
+    at = sample.answer_start + column
+    return _Mentions(there, at, source, said, there & (said != answer), chance)
+
+
+def _count_intrusions(tally: _Tally, sample: Sample, words: RuleWords, mentions: _Mentions) -> None:
+    """Adds the wrong answers: whether each names a decoy, and the share of those that would."""
+    n, size = len(sample.tokens), len(words.tokens)
+    index = np.full(max(sample.tokens.max(), words.tokens.max()) + 1, -1)
+    index[words.tokens] = np.arange(size)
+    # Where each word first stands as a decoy, `[n, words]`: past the end if nowhere.
+    decoy_at = np.full((n, size), sample.tokens.shape[1])
+    row, at = np.nonzero(sample.roles == Role.DECOY_RULE)
+    column = index[sample.tokens[row, at]]
+    assert (column >= 0).all(), "a decoy rule is a rule word"
+    np.minimum.at(decoy_at, (row, column), at)
+    answers, times = np.unique(words.answers, return_counts=True)
+    # An answer that several words demand names the one of the position's group.
+    shared = np.isin(words.answers, answers[times > 1])
+    used = np.zeros((n, size), dtype=bool)
+    for turn in range(mentions.there.shape[1]):
+        rows = np.flatnonzero(mentions.there[:, turn])
+        word = index[sample.tokens[rows, mentions.source[rows, turn]]]
+        assert (word >= 0).all(), "a first mention follows a rule word"
+        used[rows, word] = True
+        wrong = mentions.wrong[rows, turn]
+        rows, word = rows[wrong], word[wrong]
+        decoys = decoy_at[rows] < mentions.at[rows, turn, None]
+        group = words.groups == words.groups[word, None]
+        named = (words.answers == mentions.said[rows, turn, None]) & (group | ~shared)
+        possible = group & ~used[rows]
+        share = (possible & decoys).sum(axis=1) / np.maximum(possible.sum(axis=1), 1)
+        tally.add((named & decoys).any(axis=1), share)

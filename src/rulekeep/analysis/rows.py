@@ -1,0 +1,209 @@
+"""Typed rows: a variant, a task setting, a figure and a test length, with the value of each seed.
+
+    rows = Rows(records, variants, settings, context=256, seeds=(1, 2, 3, 4, 5))
+    rows.known("ours", TaskSetting("recite"), "retention", 4096).mean
+
+What tables, figures and claims of a study are functions of. A `cell` is the report's `Group`: all
+runs of a variant on a task setting.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rulekeep.analysis.cells import Contest, Group, contests
+from rulekeep.analysis.merging import merged
+from rulekeep.analysis.reading import Run
+from rulekeep.analysis.summary import PairedDifference, Summary, paired_difference
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import Contestant, contestants
+
+NOT_RUN, NOT_DEFINED = "not run", "not defined"
+
+
+class Variant(NamedTuple):
+    """A mixer with its options, as `rulekeep sweep --mixers` reads it, and its name in tables.
+
+    `only` says which of its records count; all, if left out.
+    """
+
+    mixer: str
+    name: str
+    only: Callable[[Record], bool] | None = None
+
+    @property
+    def one(self) -> Contestant:
+        """The mixer with its options."""
+        (found,) = contestants(self.mixer)
+        return found
+
+
+class TaskSetting(NamedTuple):
+    """A task with a placement and a number of rules."""
+
+    task: str
+    placement: str = "early"
+    rules: int = 4
+
+    @property
+    def name(self) -> str:
+        """As a table has it; four rules are the usual ones."""
+        return ", ".join([self.task, self.placement, *[f"{self.rules} rules"] * (self.rules != 4)])
+
+
+class Span(NamedTuple):
+    """The least and the most of several figures."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Span":
+        """Of at least one figure."""
+        every = list(values)
+        return cls(min(every), max(every))
+
+    def text(self, digits: int = 3) -> str:
+        """The least to the most."""
+        return f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+
+
+class Row(NamedTuple):
+    """A figure on the test set at one length: a value a seed, NaN of a seed that diverged."""
+
+    variant: str
+    setting: TaskSetting
+    figure: str
+    length: int
+    seeds: Mapping[int, float]
+    summary: Summary
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds; NaN where all diverged."""
+        return math.nan if self.summary.mean is None else self.summary.mean
+
+    @property
+    def lowest(self) -> float:
+        """The lowest seed."""
+        return min(self.seeds.values())
+
+
+class Rows:
+    """Records by variant and task setting: a cell each, at the rate that the validation set chose.
+
+    A cell counts where all `seeds` are run, trained at `context` tokens at most.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        variants: Mapping[str, Variant],
+        settings: Sequence[TaskSetting],
+        context: int,
+        seeds: Sequence[int],
+    ) -> None:
+        self.variants, self.settings = variants, settings
+        runs = [
+            Run(record=record, task=str(place), label=key, context=record.spec.context)
+            for record in merged(records)
+            if record.spec.context == context and record.spec.seed in seeds
+            for place, setting in enumerate(settings)
+            if is_of_task(record, setting.task, placement=setting.placement, rules=setting.rules)
+            for key, variant in variants.items()
+            if is_variant(record, variant.one) and (variant.only is None or variant.only(record))
+        ]
+        # In order: a contest takes what stands together.
+        order = [*variants]
+        runs.sort(key=lambda run: (int(run.task), order.index(run.label), run.seed))
+        self._runs = runs
+        self.contests: dict[TaskSetting, Contest] = {
+            settings[int(one.task)]: one for one in contests(runs)
+        }
+        self._cells = {
+            (group.label, setting): group
+            for setting, contest in self.contests.items()
+            for group in contest.groups
+            if {*seeds} <= group.runs.keys()
+        }
+
+    def cell(self, variant: str, setting: TaskSetting) -> Group | None:
+        """The runs of a variant on a task setting; None where it is not run in full."""
+        return self._cells.get((variant, setting))
+
+    def tried(self, variant: str, setting: TaskSetting) -> list[Run]:
+        """Every run of a variant on a task setting, at whatever rate, by seed."""
+        place = str([*self.settings].index(setting))
+        return [run for run in self._runs if (run.label, run.task) == (variant, place)]
+
+    def cells(self, setting: TaskSetting, variants: Iterable[str] | None = None) -> list[Group]:
+        """Those of several variants, in their order; what is not run is left out."""
+        found = (self.cell(one, setting) for one in variants or self.variants)
+        return [one for one in found if one is not None]
+
+    def row(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row | None:
+        """One figure; None where it is not run in full, or was not tested there."""
+        group = self.cell(variant, setting)
+        summary = None if group is None else group.summary(figure, length)
+        if group is None or summary is None:
+            return None
+        return Row(variant, setting, figure, length, group.by_seed(figure, length), summary)
+
+    def known(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row:
+        """The same, where it must be.
+
+        Raises:
+            ValueError: it is not run.
+        """
+        found = self.row(variant, setting, figure, length)
+        if found is None:
+            raise ValueError(f"{variant}, {setting.name}, {figure} at {length}: not run")
+        return found
+
+    def text(self, variant: str, setting: TaskSetting, figure: str, length: int) -> str:
+        """The mean with its interval, as a cell of a table, or why there is none."""
+        group = self.cell(variant, setting)
+        if group is None:
+            return NOT_RUN
+        return NOT_DEFINED if group.is_undefined(length) else text_of(group.summary(figure, length))
+
+    def chance(self, setting: TaskSetting, figure: str, length: int) -> str:
+        """What guessing scores there, as a cell of a table."""
+        levels = (one.chance(figure, length) for one in self.contests[setting].groups)
+        return next((f"{level:.3f}" for level in levels if level is not None), "–")
+
+    def name(self, group: Group) -> str:
+        """What tables call the variant of a cell."""
+        return self.variants[group.label].name
+
+
+def text_of(summary: Summary | None) -> str:
+    """A cell of a table: the mean with its interval, or that there is none."""
+    return NOT_RUN if summary is None else summary.text()
+
+
+def difference(ours: Group, theirs: Group, figure: str, length: int) -> PairedDifference:
+    """Ours minus theirs, paired by seed."""
+    return paired_difference(ours.by_seed(figure, length), theirs.by_seed(figure, length))
+
+
+def pivot(
+    corner: str, down: Mapping[str, Any], across: Mapping[str, Any], cell: Callable[..., str]
+) -> str:
+    """A Markdown table: a line for each of `down` and a column for each of `across`, by name."""
+    body = [[name, *(cell(one, other) for other in across.values())] for name, one in down.items()]
+    return markdown_table([corner, *across], body) + "\n"
+
+
+def floored(value: float, digits: int = 3) -> float:
+    """Rounded down, for "so much or more": nothing is below it."""
+    return math.floor(value * 10.0**digits) / 10.0**digits
+
+
+def state_kib(group: Group, length: int) -> float:
+    """KiB of state a layer after so many tokens."""
+    (run, *_) = group.runs.values()
+    each = group.state_bytes(length).values()
+    return sum(each) / len(each) / float(str(run.record.spec.rest["layers"])) / 1024

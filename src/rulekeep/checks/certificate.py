@@ -1,0 +1,434 @@
+"""Certificates: readers that remember nothing must stay at chance on first uses of rules.
+
+A local reader sees the last k tokens before the answer and the answer so far (in a task whose
+answers stand apart, as in `recall` as published: the last k tokens before each, and the values
+so far; answers whose pair stands in that window are left out). It is scikit-learn's, trained
+on train and scored on test, in three forms, so that a leak in a place, in a bag of words and
+in a conjunction that a tree finds is seen: naive Bayes on columns and on word counts, a tree;
+and the widest window as a look-up of the nearest training example by word counts. Each gives the
+commonest answer instead where that does better on a quarter of train held out. Beside them stand
+k = 0 (the answer so far only), a look-up of the same answer so far, and the prior of the answer.
+
+Two readers carry the whole context, as a bag of words and as a look-up of the nearest bag. They
+are no shortcut: they are shown beside chance, on as many examples as fit, and need not pass.
+
+With d_i the right answers of example i less their chance, and c_i their number, the excess is
+Σd / Σc, and its simultaneous one-sided upper bound over m readers (Bonferroni) is
+
+    excess + z(1 - 0.05 / m) · √n · sd(d_i - excess · c_i) / Σc
+
+The examples are the units, since answers of one example are not independent. A task passes at
+a context when the bound of every local reader is at most 0.02 (m counts these only). Where no
+reader of the answer so far comes within 0.02 of chance, that is said: one that is stated too high
+hides a leak.
+
+    >>> certify(Recite(), 256).passed
+    True
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse, stats
+from sklearn.naive_bayes import CategoricalNB, MultinomialNB
+from sklearn.neighbors import NearestNeighbors
+from sklearn.tree import DecisionTreeClassifier
+
+from rulekeep.checks.sample_form import whole_samples
+from rulekeep.specs import UsageError
+from rulekeep.tasks import Role, Sample, SampledTask, Split
+
+WINDOWS = (1, 4, 16, 32)
+LEVEL = 0.95
+MOST_EXCESS = 0.02
+ENOUGH = 8000
+# Who see the answer so far alone: what they know is what chance is stated of.
+SO_FAR = ("prior of the answer", "answer so far, tree", "answer so far, look-up")
+# What readers of the whole context see of a split: 8,192 examples of 4,096 tokens, 512 of 65,536.
+WHOLE_TOKENS = 2**25
+_CHUNK_TOKENS = 2**22
+_DENSE_COLUMNS = 1024
+
+
+class Cell(NamedTuple):
+    """One place of the answer in many examples: what is seen there, and what is right.
+
+    `window` is `[rows, k]`, `so_far` `[rows, any]`; `rows` numbers the examples. `whole` counts
+    the words of all that stands before, `[rows, words]`; for a local reader it has no columns.
+    """
+
+    rows: np.ndarray
+    window: np.ndarray
+    so_far: np.ndarray
+    whole: sparse.csr_array
+    right: np.ndarray
+    chance: np.ndarray
+
+
+class Seen(NamedTuple):
+    """All that readers may see of a split: cells by place, in the answer or in turn.
+
+    `cells` is for local readers, `whole_cells` for those of the whole context.
+    """
+
+    examples: int
+    words: int
+    cells: dict[int, Cell]
+    whole_cells: dict[int, Cell]
+    data_hash: str
+
+
+class Reading(NamedTuple):
+    """What one reader scored; `bound` is the upper bound of its excess over chance."""
+
+    reader: str
+    local: bool
+    retention: float
+    chance: float
+    excess: float
+    bound: float
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the bound is small enough; None for a reader of the whole context."""
+        return self.bound <= MOST_EXCESS if self.local else None
+
+
+class Certificate(NamedTuple):
+    """The readings at one context; `passed` when every local reader's bound is small enough."""
+
+    readings: tuple[Reading, ...]
+    examples: int
+    data_hash: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether no local reader may be above chance by more than the most allowed."""
+        return all(reading.passed is not False for reading in self.readings)
+
+    @property
+    def so_far(self) -> Reading:
+        """The reader of the answer so far that is right most often."""
+        return max((r for r in self.readings if r.reader in SO_FAR), key=lambda r: r.excess)
+
+    @property
+    def is_chance_out_of_reach(self) -> bool:
+        """Whether nobody who knows the answer so far comes near the chance that is stated.
+
+        It may be too high, or follow from what these readers do not learn: which words are used up.
+        """
+        return self.so_far.bound < -MOST_EXCESS
+
+    @property
+    def too_few(self) -> bool:
+        """Whether an honest task may fail: a bound is further off than all that is allowed."""
+        worst = max((r for r in self.readings if r.local), key=lambda r: r.bound)
+        return worst.bound - worst.excess > MOST_EXCESS
+
+
+Predict = Callable[[Cell, Cell], np.ndarray]
+
+
+class _Reader(NamedTuple):
+    """The last `k` tokens it sees (all of the context if None), and how it answers."""
+
+    k: int | None
+    predict: Predict
+
+
+def certify(
+    task: SampledTask, context: int, *, examples: int = ENOUGH, seed: int = 0,
+    windows: Sequence[int] = WINDOWS,
+) -> Certificate:  # fmt: skip
+    """Trains every local reader on `examples` of train and scores it on as many of test.
+
+    Raises:
+        UsageError: at this context every answer's source stands in a local reader's window.
+        SampleError: the task draws what is no sample.
+    """
+    widest = max(windows)
+    train, test = (
+        look(draw(task, split, context, examples, seed), len(task.vocabulary), widest)
+        for split in ("train", "test")
+    )
+    if not test.cells:
+        raise UsageError(
+            f"context {context}: nothing is asked of {task.name} that stands outside the last "
+            f"{widest} tokens; give a longer one"
+        )
+    return judge(train, test, windows)
+
+
+def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certificate:
+    """The readings of every reader on what was seen: the local ones, then the two others."""
+    words = train.words
+    readers = {
+        name: _Reader(0, predict)
+        for name, predict in zip(SO_FAR, (_by_prior, _by_tree, _by_look_up), strict=True)
+    }
+    for k in windows:
+        readers[f"last {k}, columns"] = _Reader(k, _by_columns(words))
+        readers[f"last {k}, bag"] = _Reader(k, _by_bag(words))
+        readers[f"last {k}, tree"] = _Reader(k, _by_tree)
+    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), _by_nearest(words))
+    level = 1 - (1 - LEVEL) / len(readers)
+    readers["whole context, bag"] = _Reader(None, _by_bag(words))
+    readers["whole context, nearest example"] = _Reader(None, _by_nearest(words))
+    readings = tuple(_read(name, train, test, reader, level) for name, reader in readers.items())
+    return Certificate(readings, test.examples, test.data_hash)
+
+
+def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
+    """Examples in pieces that fit in memory at any context.
+
+    Raises:
+        SampleError: the task's own code fails, or draws what is no sample.
+    """
+    # Two at least: one alone does not tell where the answers of the others stand.
+    step, named = max(2, _CHUNK_TOKENS // context), f"task {task.name!r}, split {split}"
+    return whole_samples(named, task, split, context, n, seed=seed, step=step)
+
+
+def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
+    """What stands before each first use of a rule: in the window, in all, in the answer so far."""
+    parts: defaultdict[int, list[Cell]] = defaultdict(list)
+    whole_parts: defaultdict[int, list[Cell]] = defaultdict(list)
+    digest, first_row = hashlib.sha256(), 0
+    cells_of = None
+    for sample in samples:
+        if cells_of is None:
+            one = in_one_piece(sample)
+            cells_of = _cells_of_one_answer if one else _cells_of_scattered_answers
+        digest.update(np.ascontiguousarray(sample.tokens).tobytes())
+        n, context = sample.tokens.shape
+        fit = min(n, max(0, max(1, WHOLE_TOKENS // context) - first_row))
+        counted: tuple[np.ndarray, sparse.csr_array] | None = None
+        for place, cell, end in cells_of(sample, widest):
+            parts[place].append(cell._replace(rows=cell.rows + first_row))
+            seen = _of_rows(cell, cell.rows < fit)
+            if len(seen.rows):
+                # One end, one count: all places of an answer that stands in one piece share it.
+                if counted is None or counted[0] is not end:
+                    counted = end, _counts(sample.tokens[:fit], end[:fit], words)
+                whole_parts[place].append(
+                    seen._replace(
+                        rows=seen.rows + first_row,
+                        window=seen.window[:, :0],
+                        whole=counted[1][seen.rows],
+                    )
+                )
+        first_row += n
+    joined, whole = (
+        {place: _joined(some) for place, some in of.items()} for of in (parts, whole_parts)
+    )
+    return Seen(first_row, words, joined, whole, digest.hexdigest())
+
+
+def in_one_piece(sample: Sample) -> bool:
+    """Whether answers stand together, and not among other words, in other places in each row.
+
+    What of an answer is given, or ends it early, makes no pieces of it.
+    """
+    asked = sample.supervised
+    if (asked == asked[0]).all():
+        return True
+    after_first = np.logical_or.accumulate(asked, axis=1)
+    before_last = np.logical_or.accumulate(asked[:, ::-1], axis=1)[:, ::-1]
+    others = sample.roles[:, sample.answer_start :] != Role.ANSWER
+    return not bool((after_first & before_last & others).any())
+
+
+def _cells_of_one_answer(sample: Sample, widest: int) -> Iterator[tuple[int, Cell, np.ndarray]]:
+    """Each place, what is seen there, and how many tokens stand before it in each example."""
+    before = sample.tokens[:, max(0, sample.answer_start - widest) : sample.answer_start]
+    end = np.full(len(before), sample.answer_start)
+    for place in range(sample.answers.shape[1]):
+        rows = np.flatnonzero(sample.first_mention[:, place])
+        if len(rows):
+            cell = Cell(
+                rows, before[rows], sample.answers[rows, :place], _nothing(len(rows)),
+                sample.answers[rows, place], sample.chance[rows, place],
+            )  # fmt: skip
+            yield place, cell, end
+
+
+def _cells_of_scattered_answers(
+    sample: Sample, widest: int
+) -> Iterator[tuple[int, Cell, np.ndarray]]:
+    row, place = np.nonzero(sample.first_mention)
+    n = len(sample.tokens)
+    count = sample.first_mention.sum(axis=1)
+    # The first use of each row, then the second: a row may have fewer than another.
+    at = np.full((n, int(count.max(initial=0))), sample.answer_start)
+    at[row, np.arange(len(row)) - (np.cumsum(count) - count)[row]] = place + sample.answer_start
+    values = np.take_along_axis(sample.tokens, at, axis=1)
+    padded = np.pad(sample.tokens, ((0, 0), (widest, 0)))
+    for turn in range(at.shape[1]):
+        end = at[:, turn]
+        source = sample.source[np.arange(n), end - sample.answer_start]
+        rows = np.flatnonzero((turn < count) & (source < end - widest))
+        if len(rows):
+            window = np.take_along_axis(padded[rows], end[rows, None] + np.arange(widest), axis=1)
+            chance = sample.chance[rows, end[rows] - sample.answer_start]
+            so_far, nothing = values[rows, :turn], _nothing(len(rows))
+            yield turn, Cell(rows, window, so_far, nothing, values[rows, turn], chance), end
+
+
+def _nothing(rows: int) -> sparse.csr_array:
+    return sparse.csr_array((rows, 0))
+
+
+def _counts(tokens: np.ndarray, ends: np.ndarray, words: int) -> sparse.csr_array:
+    """How often each word stands before an end, `[rows, words]`."""
+    parts = []
+    # A few rows at a time: with many words a dense table of all would be large.
+    for start in range(0, len(tokens), 512):
+        some = slice(start, start + 512)
+        rows = [
+            np.bincount(row[:end], minlength=words)
+            for row, end in zip(tokens[some], ends[some], strict=True)
+        ]
+        parts.append(sparse.csr_array(np.array(rows, dtype=np.float64)))
+    return sparse.csr_array(sparse.vstack(parts, format="csr"))
+
+
+def _read(name: str, train: Seen, test: Seen, reader: _Reader, level: float) -> Reading:
+    local = reader.k is not None
+    learnt, asked = (seen.cells if local else seen.whole_cells for seen in (train, test))
+    k = reader.k or 0
+    right, chance, count = (np.zeros(test.examples) for _ in range(3))
+    for place, cell in asked.items():
+        if place not in learnt:
+            continue
+        learn, answer = (_narrowed(part, k) for part in (learnt[place], cell))
+        right[cell.rows] += _predict(reader.predict, learn, answer) == cell.right
+        chance[cell.rows] += cell.chance
+        count[cell.rows] += 1
+    # Examples that no reader of this kind was asked about are not units of its bound.
+    right, chance, count = (column[count > 0] for column in (right, chance, count))
+    total = count.sum()
+    excess = (right - chance).sum() / total
+    spread = np.std(right - chance - excess * count, ddof=1)
+    bound = excess + stats.norm.ppf(level) * np.sqrt(len(count)) * spread / total
+    return Reading(
+        name, local, float(right.sum() / total), float(chance.sum() / total), float(excess),
+        float(bound),
+    )  # fmt: skip
+
+
+def _predict(predict: Predict, train: Cell, test: Cell) -> np.ndarray:
+    """What a reader answers, or the commonest answer if that does better on held-out train.
+
+    Without it a reader that overfits falls below chance, and a leak of that size would hide.
+    """
+    # By chance, not by number: what is tied to a row's number must be on both sides.
+    held_out = np.random.default_rng(0).random(len(train.rows)) < 0.25
+    learn, check = (_of_rows(train, where) for where in (~held_out, held_out))
+    if not len(learn.rows):
+        return np.full(len(test.rows), -1)
+    asked = _joined([check, test])
+    answers = predict(learn, asked)
+    common = _commonest(learn.right)
+    right = np.count_nonzero(answers[: len(check.rows)] == check.right)
+    if right > np.count_nonzero(check.right == common):
+        return answers[len(check.rows) :]
+    return np.full(len(test.rows), common)
+
+
+def _of_rows(cell: Cell, where: np.ndarray) -> Cell:
+    columns: Any = (column[where] for column in cell)
+    return Cell(*columns)
+
+
+def _joined(cells: Sequence[Cell]) -> Cell:
+    columns: Any = (
+        sparse.vstack(column, format="csr")
+        if sparse.issparse(column[0])
+        else np.concatenate(column)
+        for column in zip(*cells, strict=True)
+    )
+    return Cell(*columns)
+
+
+def _commonest(answers: np.ndarray) -> int:
+    return int(Counter(answers.tolist()).most_common(1)[0][0])
+
+
+def _narrowed(cell: Cell, k: int) -> Cell:
+    return cell._replace(window=cell.window[:, cell.window.shape[1] - k :])
+
+
+def _columns(cell: Cell) -> np.ndarray:
+    return np.concatenate([cell.window, cell.so_far], axis=1)
+
+
+def _by_columns(words: int) -> Predict:
+    def predict(train: Cell, test: Cell) -> np.ndarray:
+        model = CategoricalNB(min_categories=words).fit(_columns(train), train.right)
+        predicted: np.ndarray = model.predict(_columns(test))
+        return predicted
+
+    return predict
+
+
+def _bag(cell: Cell, words: int) -> sparse.csr_array:
+    """Word counts of the window, of the answer so far, and of the whole context, apart."""
+    told = np.concatenate([cell.window, cell.so_far + words], axis=1)
+    row = np.repeat(np.arange(len(told)), told.shape[1])
+    ones = np.ones(told.size)
+    local = sparse.csr_array((ones, (row, told.ravel())), shape=(len(told), 2 * words))
+    return sparse.csr_array(sparse.hstack([local, cell.whole], format="csr"))
+
+
+def _by_bag(words: int) -> Predict:
+    def predict(train: Cell, test: Cell) -> np.ndarray:
+        model = MultinomialNB().fit(_bag(train, words), train.right)
+        predicted: np.ndarray = model.predict(_bag(test, words))
+        return predicted
+
+    return predict
+
+
+def _by_nearest(words: int) -> Predict:
+    """The answer of the training example whose bag is the nearest, by Euclid."""
+
+    def predict(train: Cell, test: Cell) -> np.ndarray:
+        learn: Any = _bag(train, words)
+        asked: Any = _bag(test, words)
+        # Words that train lacks are as far from every example. Dense is several times faster.
+        used = np.flatnonzero(learn.sum(axis=0))
+        learn, asked = (part[:, used].astype(np.float32) for part in (learn, asked))
+        if len(used) <= _DENSE_COLUMNS:
+            learn, asked = learn.toarray(), asked.toarray()
+        model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(learn)
+        nearest = model.kneighbors(asked, return_distance=False)[:, 0]
+        found: np.ndarray = train.right[nearest]
+        return found
+
+    return predict
+
+
+def _by_prior(train: Cell, test: Cell) -> np.ndarray:
+    return np.full(len(test.rows), _commonest(train.right))
+
+
+def _by_tree(train: Cell, test: Cell) -> np.ndarray:
+    learn, answer = _columns(train), _columns(test)
+    if not learn.shape[1]:
+        return np.full(len(answer), _commonest(train.right))
+    tree = DecisionTreeClassifier(min_samples_leaf=25, max_depth=16, random_state=0)
+    predicted: np.ndarray = tree.fit(learn, train.right).predict(answer)
+    return predicted
+
+
+def _by_look_up(train: Cell, test: Cell) -> np.ndarray:
+    """The most frequent answer in train after the same answer so far; else of all."""
+    found: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
+    for so_far, right in zip(np.ascontiguousarray(train.so_far), train.right, strict=True):
+        found[so_far.tobytes()][int(right)] += 1
+    best = {key: counts.most_common(1)[0][0] for key, counts in found.items()}
+    prior = _commonest(train.right)
+    return np.array([best.get(row.tobytes(), prior) for row in np.ascontiguousarray(test.so_far)])

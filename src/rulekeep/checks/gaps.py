@@ -1,0 +1,69 @@
+"""Differences between tensors that should be the same: the largest is kept, with its place.
+
+A difference counts as a share of the largest value of its tensor (of 1e-3, if all are smaller):
+gradients of weights are sums over all tokens, outputs are not.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rulekeep.checks.runs import is_number
+from rulekeep.running.causality import LEAST_SCALE
+
+
+class Gaps:
+    """Collects differences; `allowed` is the largest share that passes."""
+
+    def __init__(self, allowed: float) -> None:
+        self.allowed = allowed
+        self._tensors, self._share, self._said = 0, -1.0, "nothing was compared"
+
+    def add(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+        """Tensors by their names, such as `output` or `gradient of x`, and where they come from."""
+        for name, tensor in expected.items():
+            if name in found:
+                self._add(name, found[name].detach(), tensor.detach(), where)
+            else:
+                self._keep(math.inf, f"what is not there ({name}, {where})")
+
+    def _add(self, name: str, found: Tensor, expected: Tensor, where: str) -> None:
+        self._tensors += 1
+        if found.shape != expected.shape:
+            said = f"shape {list(found.shape)} against {list(expected.shape)}"
+            return self._keep(math.inf, f"{said} ({name}, {where})")
+        if not expected.numel():
+            return self._keep(0.0, "nothing")
+        if not is_number(expected):
+            # Flags have no difference, and that of two bytes is none that a byte holds.
+            found, expected = found.double(), expected.double()
+        off = (found.to(expected.dtype) - expected).abs()
+        if not off.isfinite().all():
+            return self._keep(
+                math.inf, f"{int((~off.isfinite()).sum())} not finite ({name}, {where})"
+            )
+        most = off.max().item()
+        share = most / max(expected.abs().max().item(), LEAST_SCALE)
+        place = f"{name}{_token(name, off)}, {where}"
+        return self._keep(share, f"at most {most:.1e}, {share:.1e} of the largest ({place})")
+
+    def _keep(self, share: float, said: str) -> None:
+        if share > self._share:
+            self._share, self._said = share, said
+
+    @property
+    def verdict(self) -> tuple[bool, str]:
+        """Whether all of it is within what is allowed, and the largest difference in words."""
+        if not self._share:
+            return True, f"no difference in {self._tensors:,} tensors"
+        allowed = f"{self.allowed:.0e} allowed" if self.allowed else "none allowed"
+        return 0 <= self._share <= self.allowed, f"differs by {self._said}; {allowed}"
+
+
+def _token(name: str, off: Tensor) -> str:
+    """Of what has a place in the text, the token with the largest difference."""
+    if name not in ("output", "gradient of x"):
+        return ""
+    return f" at token {int(torch.argmax(off.flatten(2).amax((0, 2))))}"

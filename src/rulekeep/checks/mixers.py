@@ -1,0 +1,74 @@
+"""Holds a mixer against the contract: each property, and by how much it differs.
+
+    for row in check_mixer(MyMixer, {"heads": 2}):
+        print(row.passed, row.property, row.compared)
+
+The same rows come from `rulekeep check my_mixer.py:MyMixer --mixer-options.heads 2`. Values are
+compared in float64, at lengths on and off the grids that chunked forms have, for one sequence and
+for three, going on from a state that another text has left. A layer without a state
+(`rulekeep.mixers.Stateless`) skips what is about states, and a mixer without the option `serial`
+the comparison with its own loop; the rows say so.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rulekeep.checks.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
+from rulekeep.checks.rows import SEE_FIRST, Row
+from rulekeep.mixers import Stateless
+from rulekeep.plugins import failure_line
+from rulekeep.running.resolving import mixer_maker, mixer_options
+
+
+def check_mixer(
+    cls: type[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    width: int = 64,
+    lengths: Sequence[int] = LENGTHS,
+) -> list[Row]:
+    """The properties of a mixer made with these options.
+
+    An exception of the mixer's own is a row that fails, not an exception here.
+
+    Raises:
+        UsageError: the options cannot be, or the constructor fails.
+    """
+    return list(rows_of(cls, options, width=width, lengths=lengths))
+
+
+def rows_of(
+    cls: type[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    width: int = 64,
+    lengths: Sequence[int] = LENGTHS,
+) -> Iterator[Row]:
+    """As `check_mixer`, each row when it is known: a loop over tokens takes its time."""
+    name = cls.__name__
+    filled = mixer_options(name, cls, options or {})
+    make, make_loop = mixer_maker(name, cls, width, filled), None
+    if "serial" in inspect.signature(cls.__init__).parameters:
+        make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
+    subject = Subject(make, make_loop, width, lengths, [])
+    first: Verdict | None = None
+    for what, holds in PROPERTIES.items():
+        held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)
+        first = first or held
+        yield Row(what, *held)
+
+
+def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
+    if holds in OF_STATES and isinstance(subject.made(), Stateless):
+        return None, "skipped: the layer has no state; the adapter keeps and reads its whole input"
+    subject.calls.clear()
+    try:
+        return holds(subject)
+    # An early exit of its own included.
+    except (Exception, SystemExit) as error:
+        at = ""
+        if subject.calls and len(subject.calls[-1]) == 3:
+            batch, tokens, _ = subject.calls[-1]
+            at = f", last called on {tokens:,} tokens, batch {batch}"
+        return False, failure_line(error) + at

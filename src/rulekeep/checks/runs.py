@@ -1,0 +1,200 @@
+"""A mixer run for comparison: outputs, state and every gradient, by names, from fixed inputs.
+
+Outputs and states are weighted by fixed random numbers and summed: the gradients are of that sum.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rulekeep.mixers import Mixer
+from rulekeep.mixers.base import real
+from rulekeep.running.causality import in_pieces
+
+# Tokens of the text before, whose state a run goes on from.
+PAST = 9
+_STEP = 1e-6
+_DIRECTIONS = 4
+
+
+def drawn(batch: int, time: int, width: int, seed: int = 0) -> Tensor:
+    """Standard normal inputs in float64, from a stream of their own."""
+    stream = torch.Generator().manual_seed(1000 * batch + time + 100_000 * seed)
+    return torch.randn(batch, time, width, generator=stream, dtype=torch.float64)
+
+
+def is_number(part: Tensor) -> bool:
+    """Whether a tensor has a gradient and a precision: it holds real or complex numbers."""
+    return part.is_floating_point() or part.is_complex()
+
+
+def dtype_of(part: Tensor, precision: torch.dtype) -> torch.dtype:
+    """What numbers are in this precision: a complex one has two parts of it."""
+    return precision.to_complex() if part.is_complex() else precision
+
+
+def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
+    """The mixer with numbers of this precision; `Module.to` would drop imaginary parts."""
+
+    def converted(part: Tensor) -> Tensor:
+        return part.to(dtype_of(part, dtype)) if is_number(part) else part
+
+    with torch.no_grad():
+        mixer._apply(converted)  # type: ignore[no-untyped-call]
+    return mixer
+
+
+def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
+    """The state that a text of so many tokens leaves; of none, the initial one."""
+    if not past:
+        return mixer.init_state(batch)
+    like = next(mixer.parameters(), torch.empty(0, dtype=torch.float64))
+    with torch.no_grad():
+        _, state = mixer(drawn(batch, past, width, seed=7).to(like.real))
+    return state
+
+
+def like(state: Any, parts: Sequence[Tensor]) -> Any:
+    """A state of the same kind that holds these tensors; None is none."""
+    return None if state is None else getattr(state, "_make", tuple)(parts)
+
+
+def of_state(state: Any) -> dict[str, Tensor]:
+    """The tensors of a state, by names; of None there are none."""
+    state = () if state is None else state
+    names = getattr(state, "_fields", range(len(state)))
+    return {f"state {name}": part for name, part in zip(names, state, strict=True)}
+
+
+def named(y: Tensor, state: Any) -> dict[str, Tensor]:
+    """An output and the tensors of a state, by names."""
+    return {"output": y, **of_state(state)}
+
+
+def run(mixer: Mixer, x: Tensor, state: Any, split: Sequence[int]) -> dict[str, Tensor]:
+    """Of `x` in pieces after one another: outputs, the last state, and every gradient."""
+    leaves = _leaves(mixer, x, state)
+    return _with_gradients(_joined(mixer, leaves, state, split), leaves)
+
+
+def gradients(mixer: Mixer, x: Tensor, function: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Of what a function of `x` gives: it, and its gradients."""
+    leaves = _leaves(mixer, x, ())
+    return _with_gradients({"output": function(leaves["x"])}, leaves)
+
+
+def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Along random directions of each input: the gradient's share, and central differences."""
+    leaves = _leaves(mixer, x, state)
+    found = _with_gradients(_joined(mixer, leaves, state, [x.shape[1]]), leaves)
+    said, measured = {}, {}
+    stream = torch.Generator().manual_seed(3)
+    for name, leaf in leaves.items():
+        if not leaf.requires_grad:
+            continue
+        shape = _DIRECTIONS, *leaf.shape
+        directions = torch.randn(shape, generator=stream, dtype=leaf.dtype)
+        along = real(directions) * real(found[f"gradient of {name}"])
+        said[f"slope along {name}"] = along.flatten(1).sum(1)
+        differences = [
+            _moved(mixer, leaves, state, name, _STEP * direction)
+            - _moved(mixer, leaves, state, name, -_STEP * direction)
+            for direction in directions
+        ]
+        measured[f"slope along {name}"] = torch.stack(differences) / (2 * _STEP)
+    return said, measured
+
+
+def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the last output along directions of the first token: by gradient, by differences."""
+    stream = torch.Generator().manual_seed(3)
+    x, weight = x.clone().requires_grad_(), torch.randn(x[:, -1].shape, generator=stream).to(x)
+
+    def last(x: Tensor) -> Tensor:
+        y: Tensor = mixer(x)[0]
+        return (y[:, -1] * weight).sum()
+
+    (gradient,) = torch.autograd.grad(last(x), x, allow_unused=True, materialize_grads=True)
+    said, measured = [], []
+    with torch.no_grad():
+        for _ in range(_DIRECTIONS):
+            step = torch.zeros_like(x)
+            step[:, 0] = torch.randn(x[:, 0].shape, generator=stream)
+            said.append((gradient * step).sum())
+            measured.append((last(x + _STEP * step) - last(x - _STEP * step)) / (2 * _STEP))
+    return torch.stack(said), torch.stack(measured)
+
+
+def _moved(mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, name: str, by: Tensor) -> Tensor:
+    with torch.no_grad():
+        kept = leaves[name].clone()
+        leaves[name].add_(by)
+        outputs = _joined(mixer, leaves, state, [leaves["x"].shape[1]])
+        weighted = [(out * weight).sum() for out, weight in _weighted(outputs)]
+        leaves[name].copy_(kept)
+    return torch.stack(weighted).sum()
+
+
+def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:
+    """What gradients are taken of: the input, the state before, the parameters."""
+    inputs = {"x": x, **of_state(state)}
+    fresh = {
+        name: part.detach().clone().requires_grad_(is_number(part)) for name, part in inputs.items()
+    }
+    trained = {name: part for name, part in mixer.named_parameters() if part.requires_grad}
+    return {**fresh, **trained}
+
+
+def _joined(
+    mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, split: Sequence[int]
+) -> dict[str, Tensor]:
+    state = like(state, [leaves[name] for name in of_state(state)])
+    return named(*in_pieces(mixer, leaves["x"], split, state))
+
+
+def _with_gradients(outputs: dict[str, Tensor], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    weighted = [pair for pair in _weighted(outputs) if pair[0].requires_grad]
+    wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    found = torch.autograd.grad(
+        [out for out, _ in weighted],
+        list(wanted.values()),
+        [weight for _, weight in weighted],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return outputs | {f"gradient of {n}": g for n, g in zip(wanted, found, strict=True)}
+
+
+def _weighted(outputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    stream = torch.Generator().manual_seed(5)
+    for out in outputs.values():
+        if is_number(out):
+            numbers = real(out)
+            weight = torch.randn(numbers.shape, generator=stream, dtype=torch.float64)
+            yield numbers, weight.to(numbers)
+
+
+def global_streams() -> dict[str, bytes]:
+    """Where the global random streams stand."""
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": repr(np.random.get_state(legacy=False)).encode(),
+        "random": repr(random.getstate()).encode(),
+    }
+
+
+@contextmanager
+def other_defaults(device: str, dtype: torch.dtype) -> Iterator[None]:
+    """What names no device or precision of its own is made on this one, and in that."""
+    kept = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(kept)

@@ -1,0 +1,137 @@
+"""What a drawn sample must be before anything reads it: aligned tables, tokens of the vocabulary.
+
+A task of a user's own may draw anything. What is wrong with it is said here once, in one line,
+instead of by whatever trips over it first.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rulekeep.plugins import failure_line
+from rulekeep.specs import UsageError
+from rulekeep.tasks import Role, Sample, SampledTask, Split
+
+
+class SampleError(UsageError):
+    """What a task draws is no sample, or its own code fails."""
+
+
+# Of a sample, what has a row for each example.
+TABLES = [name for name in Sample._fields if name not in ("answer_start", "rule_words")]
+_OF_CONTEXT = ("tokens", "roles")
+_MASKS = ("supervised", "rule", "first_mention", "item", "prohibition")
+# The others hold whole numbers.
+_KINDS: dict[str, tuple[str, type[np.generic]]] = {
+    # As torch's losses take them.
+    "tokens": ("int64", np.int64),
+    "chance": ("numbers", np.floating),
+    **dict.fromkeys(_MASKS, ("bool", np.bool_)),
+}
+
+
+def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
+    """Which tables have another shape than theirs, or hold another kind of values.
+
+    Those of answers reach from where the answer starts to the end. That is more than the task's
+    `answer_length` where answers stand among other words, as in `recall` of the layout `zoology`.
+    """
+    start, found = sample.answer_start, list[str]()
+    if not 1 <= start < context:
+        return [f"answer_start: {start}, must be from 1 to {context - 1}"]
+    for name in TABLES:
+        table = np.asarray(getattr(sample, name))
+        shape = [n, context if name in _OF_CONTEXT else context - start]
+        kind, allowed = _KINDS.get(name, ("whole numbers", np.integer))
+        if list(table.shape) != shape:
+            found.append(f"{name}: {list(table.shape)}, must be {shape}")
+        elif not np.issubdtype(table.dtype, allowed):
+            found.append(f"{name}: {table.dtype}, must be {kind}")
+    return found
+
+
+def said_of_tokens(sample: Sample, words: int) -> str | None:
+    """That tokens are not of the vocabulary, with the least and the largest."""
+    low, high = int(sample.tokens.min()), int(sample.tokens.max())
+    if low < 0 or high >= words:
+        return f"tokens: {low} to {high}, the vocabulary has 0 to {words - 1}"
+    return None
+
+
+def said_of_roles(sample: Sample) -> str | None:
+    """That roles are none, or say of what stands before the answer that it is one."""
+    unknown = np.setdiff1d(sample.roles, [*Role])
+    if unknown.size:
+        return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
+    if (sample.roles[:, : sample.answer_start] == Role.ANSWER).any():
+        return "roles: some before answer_start are an answer's; give them Role.PLAIN"
+    return None
+
+
+def said_of_rule_words(sample: Sample) -> str | None:
+    """That rules or their decoys are words which the task's `rule_words` lack."""
+    if sample.rule_words is None:
+        return None
+    row, place = np.nonzero(sample.first_mention)
+    source = sample.source[row, place]
+    known = (source >= 0) & (source < sample.tokens.shape[1])
+    used = [
+        sample.tokens[sample.roles == Role.DECOY_RULE],
+        sample.tokens[row[known], source[known]],
+    ]
+    missing = np.setdiff1d(np.concatenate(used), sample.rule_words.tokens)
+    return f"rule_words: token {missing[0]} is a rule's, and not of them" if missing.size else None
+
+
+def said_of_first_uses(sample: Sample) -> str | None:
+    """That first uses are no answers, or of nothing that stands before; or chance is no chance."""
+    off = ~((sample.chance > 0) & (sample.chance <= 1)) & sample.supervised
+    if off.any():
+        return f"chance: {sample.chance[off][0]}, must be above 0 and at most 1"
+    first = sample.first_mention
+    for name in ("supervised", "rule"):
+        if (first & ~getattr(sample, name)).any():
+            return f"first_mention: holds where {name} does not"
+    place = sample.answer_start + np.arange(first.shape[1])
+    unknown = first & ~((sample.source >= 0) & (sample.source < place))
+    if unknown.any():
+        return f"source: {sample.source[unknown][0]} for a first use, must be a place before it"
+    return None
+
+
+def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
+    """What is wrong with the form of `n` examples; None where nothing is."""
+    if found := said_of_tables(sample, n, context):
+        return ", ".join(found)
+    said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
+    return said or said_of_first_uses(sample) or said_of_rule_words(sample)
+
+
+def whole_samples(
+    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, step: int
+) -> Iterator[Sample]:
+    """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, of `n` below 1 too."""
+    for start in range(0, max(1, n), step):
+        count = min(step, n - start)
+        yield whole_sample(named, task, split, context, count, seed=seed, start=start)
+
+
+def whole_sample(
+    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, start: int
+) -> Sample:
+    """What `task.sample` gives, once its form is looked at; `named` is what messages call it.
+
+    Raises:
+        UsageError: a value is out of its range.
+        SampleError: the task's own code fails, or draws what is no sample.
+    """
+    try:
+        sample = task.sample(split, context, n, seed=seed, start=start)
+        said = said_of_sample(task, sample, n, context)
+    except UsageError:
+        raise
+    except Exception as error:
+        said = failure_line(error)
+    if said is not None:
+        raise SampleError(f"{named}: {said}")
+    return sample

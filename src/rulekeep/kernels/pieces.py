@@ -1,0 +1,102 @@
+"""A recurrent layer, a cache-sized piece of time at a time.
+
+    y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
+
+What a piece computes is gone before the next begins, while it is still in a core's cache: only
+`x` and the state before each piece are kept, and the backward pass computes a piece once more.
+Memory is that of one piece; a long sequence costs its input and a state every few thousand rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rulekeep.kernels.transforms import transformed
+
+# Rows of a piece: what it computes stays in a core's cache.
+_ROWS_AT_ONCE = 4096
+
+
+def in_pieces(
+    module: nn.Module,
+    advance: Callable[..., tuple[Tensor, ...]],
+    x: Float[Tensor, "batch time width"],
+    state: Sequence[Tensor],
+    *,
+    multiple: int,
+) -> tuple[Tensor, ...]:
+    """`y, *state = advance(x, *state)`, cache-sized pieces of time after one another.
+
+    Only `x` and the state before each piece are kept: the backward pass computes a piece once
+    more. `advance` is a method of `module` and uses no other tensors with gradients.
+    """
+    batch, time, _ = x.shape
+    length = max(1, _ROWS_AT_ONCE // (batch * multiple)) * multiple
+    if time <= multiple or transformed():
+        return advance(x, *state)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    outputs: tuple[Tensor, ...] = _InPieces.apply(  # type: ignore[no-untyped-call]
+        advance, _cuts(time, length, multiple), len(state), x, *state, *trained
+    )
+    return outputs
+
+
+def _cuts(time: int, length: int, multiple: int) -> list[slice]:
+    """Pieces of whole chunks, and what is left as a last one."""
+    whole = time - time % multiple
+    starts = [*range(0, whole, length), *([whole] if whole < time else [])]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], time], strict=True)]
+
+
+class _InPieces(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        advance: Callable[..., tuple[Tensor, ...]],
+        cuts: list[slice],
+        count: int,
+        x: Tensor,
+        *rest: Tensor,
+    ) -> tuple[Tensor, ...]:
+        state, kept = rest[:count], list[Tensor]()
+        y = torch.empty_like(x)
+        for cut in cuts:
+            kept += state
+            y[:, cut], *state = advance(x[:, cut].contiguous(), *state)  # type: ignore[assignment]
+        ctx.advance, ctx.cuts, ctx.count = advance, cuts, count
+        kind = x.device.type
+        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+        ctx.save_for_backward(x, *rest[count:], *kept)
+        return y, *state
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *others = ctx.saved_tensors
+        states = len(ctx.cuts) * ctx.count
+        parameters, kept = others[:-states], others[-states:]
+        grad_x, of_state = torch.empty_like(x), list(grads[1:])
+        sums: list[Tensor | None] = [None] * len(parameters)
+        for i in reversed(range(len(ctx.cuts))):
+            cut = ctx.cuts[i]
+            before = kept[i * ctx.count : (i + 1) * ctx.count]
+            leaves = [part.detach().requires_grad_() for part in (x[:, cut].contiguous(), *before)]
+            with torch.enable_grad(), torch.autocast(*ctx.autocast):
+                outputs = ctx.advance(*leaves)
+            found = torch.autograd.grad(
+                outputs, [*leaves, *parameters], [grads[0][:, cut], *of_state], allow_unused=True
+            )
+            grad_x[:, cut] = found[0]
+            of_state = [
+                torch.zeros_like(part) if grad is None else grad
+                for grad, part in zip(found[1 : 1 + ctx.count], before, strict=True)
+            ]
+            for j, grad in enumerate(found[1 + ctx.count :]):
+                if grad is not None:
+                    total = sums[j]
+                    sums[j] = grad if total is None else total.add_(grad)
+        return None, None, None, grad_x, *of_state, *sums

@@ -1,0 +1,416 @@
+"""A name to a class: from a catalogue, from a module, or from a file of the user's own.
+
+    load_task("recite")                 a name of the catalogue
+    load_task("my_package.tasks:Mine")  a class of a module that Python finds
+    load_task("my_task.py:Mine")        a class of a file
+
+What cannot be loaded is a `UsageError` of one line that says what there is instead.
+Catalogues are imported only when asked for: this module loads no torch.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from numbers import Integral
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from rulekeep.records.provenance import is_installed
+from rulekeep.specs import Spec, UsageError
+
+if TYPE_CHECKING:
+    from rulekeep.tasks import Task
+
+_T = TypeVar("_T")
+_ROOT = Path(__file__).parent
+# What a task has beside what its class has to define.
+_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
+# Where a user imports from what is defined elsewhere.
+_PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rulekeep.tasks"}
+# Under which name a class from outside was found, whatever this process is in by then.
+_FOUND: dict[object, str] = {}
+
+
+class Attempt(NamedTuple):
+    """What a user's code is to do, for another process to try; `named` is what messages say."""
+
+    named: str
+    part: Literal["import", "constructor"]
+    function: Callable[[Any], object]
+    argument: Any
+
+
+class Trier(Protocol):
+    """What tries a user's code before this process runs it, each time within the limit."""
+
+    limit: float
+
+    def prepare(self, *, torch: bool) -> None:
+        """Starts what the first attempt needs."""
+
+    def __call__(self, attempt: Attempt) -> bool:
+        """Whether it was tried, and came out well.
+
+        Raises:
+            UsageError: it did not.
+        """
+
+
+# A library loads a class at once. The command has it tried first, since what hangs or exits
+# would take the command along.
+_trier: Trier | None = None
+
+
+@contextmanager
+def tried_first(trier: Trier) -> Iterator[None]:
+    """Has what is loaded from outside inside the block tried before."""
+    global _trier
+    before, _trier = _trier, trier
+    try:
+        yield
+    finally:
+        _trier = before
+
+
+def limit_trials(seconds: float) -> None:
+    """Gives each trial no longer than this."""
+    if _trier is not None:
+        _trier.limit = min(_trier.limit, seconds)
+
+
+def expect(name: str, *, torch: bool) -> None:
+    """Starts what a trial needs, if one of this name is to come."""
+    if _trier is not None and (":" in name or name.endswith(".py")):
+        _trier.prepare(torch=torch)
+
+
+def construct_first(
+    named: str, kind: type[object], function: Callable[[Any], object], *values: Any
+) -> bool:
+    """Has a class from outside made elsewhere: `function((name, *values))`; whether it was.
+
+    Raises:
+        UsageError: it fails, hangs, or ends its process.
+    """
+    if _trier is None or kind not in _FOUND:
+        return False
+    return _trier(Attempt(named, "constructor", function, (_FOUND[kind], *values)))
+
+
+def load_task(name: str) -> "type[Task]":
+    """A task of the catalogue, or a class from outside that is a `SampledTask`.
+
+    Raises:
+        UsageError: there is no such task, or it cannot be loaded.
+    """
+    from rulekeep.tasks import TASKS, SampledTask, TaskOptions
+
+    if name in TASKS:
+        return TASKS[name]
+    # An abstract class: mypy takes none for a type, but any subclass of it will do.
+    base: type[Task] = SampledTask  # type: ignore[type-abstract]
+    found = find_class(name, TASKS, base, "task")
+    options = getattr(found, "options_type", None)
+    if not (isinstance(options, type) and issubclass(options, TaskOptions)):
+        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
+    return found
+
+
+def build_task(name: str, kind: type[_T], options: object) -> _T:
+    """A task of this class; what its own code raises is said in one line.
+
+    Raises:
+        UsageError: it cannot be made, or lacks what a task has.
+    """
+    if not takes_by_place(kind):
+        raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
+    if isinstance(options, Spec):
+        construct_first(f"task {name!r}", kind, _build_again, name, options.model_dump())
+    try:
+        made = kind(options)  # type: ignore[call-arg]
+        lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+    if lacking:
+        raise UsageError(
+            f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
+            "examples/outside_task.py"
+        )
+    found: Any = made
+    if not isinstance(found.name, str):
+        raise UsageError(f"task {name!r}: its name is {found.name!r}, must be text")
+    if not isinstance(found.shortest_context, Integral):
+        said = repr(found.shortest_context)
+        raise UsageError(f"task {name!r}: its shortest_context is {said}, must be a whole number")
+    words = found.vocabulary
+    is_list = isinstance(words, (list, tuple)) and words
+    if not (is_list and all(isinstance(word, str) for word in words)):
+        raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
+    return made
+
+
+def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
+    found, name, values = argument
+    kind: Any = load_task(found)
+    build_task(name, kind, kind.options_type.parse(**values))
+
+
+def takes_by_place(kind: type[Any]) -> bool:
+    """Whether a constructor takes anything by its place."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return any(p.kind <= p.VAR_POSITIONAL for p in parameters)
+
+
+def find_class(
+    name: str, catalogue: Mapping[str, type[object]], base: type[_T], kind: str
+) -> type[_T]:
+    """The class that a name stands for; `kind` is what messages call it.
+
+    Raises:
+        UsageError: unknown name, missing file or class, a class without `base`, or an
+            exception while importing.
+    """
+    public = f"{_PUBLIC.get(base.__module__, base.__module__)}.{base.__name__}"
+    if ":" not in name:
+        found = catalogue.get(name)
+        if found is None and name.endswith(".py"):
+            classes = _classes(_module(name, name, kind), base)
+            raise UsageError(f"{kind} {name!r}: name its class, {_as_in(name, classes, public)}")
+        if found is None:
+            raise UsageError(
+                f"{kind} {name!r}: {choose(name, catalogue)}, or name a class of your own as "
+                "file.py:Class or module:Class"
+            )
+    else:
+        place, _, class_name = name.rpartition(":")
+        if not place or not class_name:
+            raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
+        module = _module(place, name, kind)
+        found = getattr(module, class_name, None)
+        if found is None:
+            classes = _classes(module, base)
+            known = choose(class_name, classes) if classes else f"it has no {public}"
+            raise UsageError(f"{kind} {name!r}: {place} has no {class_name}; {known}")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UsageError(f"{kind} {name!r}: is not a subclass of {public}{_other_kind(found)}")
+    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+    if missing:
+        raise UsageError(f"{kind} {name!r}: does not define {missing}")
+    if ":" in name:
+        is_file = Path(place).is_file()
+        _FOUND[found] = f"{Path(place).absolute() if is_file else place}:{class_name}"
+    return found
+
+
+def _classes(module: ModuleType, base: type[object]) -> dict[str, type[object]]:
+    """What a module defines that would do."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+    }
+
+
+def _as_in(place: str, classes: Mapping[str, object], public: str) -> str:
+    named = " or ".join(f"{place}:{one}" for one in classes)
+    return f"as in {named}" if named else f"a subclass of {public}: it has none"
+
+
+def _other_kind(found: object) -> str:
+    """Which command takes what was given to one for something else."""
+    bases = {f"{one.__module__}.{one.__name__}" for one in getattr(found, "__mro__", ())}
+    if "rulekeep.tasks.sampled.SampledTask" in bases:
+        return "; a task goes to --task or rulekeep check-task"
+    if "torch.nn.modules.module.Module" in bases:
+        return "; a mixer goes to --mixer or rulekeep check"
+    return ""
+
+
+def find_function(name: str, catalogue: Mapping[str, object], default: str) -> Callable[..., Any]:
+    """The function that `FILE.py` (its function `default`) or `FILE.py:function` stands for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    place, _, attribute = (f"{name}:{default}" if name.endswith(".py") else name).rpartition(":")
+    if not place:
+        raise UsageError(f"{default} {name!r}: {choose(name, catalogue)}, or name a FILE.py")
+    module = _module(place, name, default)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        functions = {k: v for k, v in vars(module).items() if inspect.isfunction(v)}
+        known = choose(attribute, functions) if functions else f"write def {attribute}():"
+        raise UsageError(f"{default} {name!r}: {place} has no function {attribute}; {known}")
+    if isinstance(found, type):
+        raise UsageError(
+            f"{default} {name!r}: is a class; of one of your own: "
+            f"rulekeep sweep exam-quick --mixers {name}"
+        )
+    function: Callable[..., Any] = found
+    return function
+
+
+def plugin_file(name: str) -> Path | None:
+    """The file that `file.py:Class` or `module:Class` names; None for one of the catalogue.
+
+    Raises:
+        UsageError: there is no such file or module.
+    """
+    place, colon, _ = name.rpartition(":")
+    if not colon:
+        return None
+    origin = _module(place, name, "class").__file__
+    if origin is None:
+        raise UsageError(f"{name!r}: {place} is not a module with a file of its own")
+    return Path(origin)
+
+
+def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
+    """The likeliest of the known names, if one is like it."""
+    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def failure_line(error: BaseException) -> str:
+    """The last line of an exception, and where in the user's code it came from."""
+    last = traceback.format_exception_only(error)[-1]
+    if isinstance(error, ValidationError):
+        # Its last line is the address of a page about it.
+        first = error.errors(include_url=False)[0]
+        last = ": ".join([error.title, ".".join(map(str, first["loc"])), first["msg"]])
+    last = " ".join(last.split())[:400]
+    return f"{last}{failure_place(error)}"
+
+
+def failure_place(error: BaseException) -> str:
+    """Where in the user's code an exception came from, in brackets; nothing if in ours."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({Path(error.filename).name}, line {error.lineno})"
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if not _is_foreign(frame.filename)] or every
+    # Where the last line is ours, we have called what cannot be called so: the message names it.
+    if not frames or Path(frames[-1].filename).is_relative_to(_ROOT):
+        return ""
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _is_foreign(file: str) -> bool:
+    """Inside Python's import system, torch or pydantic: what a user wrote has called it."""
+    path = Path(file)
+    called = not {"torch", "pydantic"}.isdisjoint(path.parts) and is_installed(path)
+    return file.startswith("<frozen") or called
+
+
+def choose(name: str, names: Mapping[str, object]) -> str:
+    """What to say beside an unknown name: the likeliest, and all there are."""
+    near = nearest(name, names)
+    known = f"choose from {', '.join(names)}"
+    return f"did you mean {near}? {known}" if near else known
+
+
+def _module(place: str, name: str, kind: str) -> ModuleType:
+    is_file = place.endswith(".py") or "/" in place
+    return (_from_file if is_file else _from_module)(place, name, kind)
+
+
+def _load(argument: tuple[str, str, str]) -> None:
+    _module(*argument)
+
+
+@contextmanager
+def _running_outside_code(place: str, name: str, kind: str) -> Iterator[None]:
+    """What an import may not do to this process: it is tried first, if it is to be.
+
+    Raises:
+        UsageError: it fails, hangs, or ends its process.
+    """
+    if _trier is not None:
+        _trier(Attempt(f"{kind} {name!r}", "import", _load, (place, name, kind)))
+    number = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != number:
+            # A copy that the import has made by a fork: one command is enough.
+            os._exit(1)
+
+
+def _from_file(place: str, name: str, kind: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        here = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UsageError(f"{kind} {name!r}: there is no file {place}{here}")
+    # Named after the whole path: two files of one name are two modules.
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"{path.stem.replace('-', '_')}_{key}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{kind} {name!r}: {place} is not a Python file (….py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with _running_outside_code(place, name, kind):
+            # Found there by what looks a class's module up, such as pydantic and pickle.
+            sys.modules[module_name] = module
+            spec.loader.exec_module(module)
+    except UsageError:
+        sys.modules.pop(module_name, None)
+        raise
+    # Whatever the user's file raises, an early exit included, is the user's to read in one line.
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise UsageError(f"{kind} {name!r}: {failure_line(error)}{_beside(path, error)}") from None
+    return module
+
+
+def _beside(path: Path, error: BaseException) -> str:
+    """How a file finds what stands beside it, where that is what it misses."""
+    if not isinstance(error, ImportError):
+        return ""
+    if "relative import" in str(error):
+        return f"; write from NAME import …, and set PYTHONPATH={path.parent}"
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        # It was found, and lacks what was asked of it.
+        return ""
+    top = error.name.partition(".")[0]
+    if top in sys.modules:
+        # So was its package.
+        return ""
+    package = path.parent / top
+    beside = next((one for one in (package.with_suffix(".py"), package) if one.exists()), None)
+    return f"; {beside.name} stands beside it: set PYTHONPATH={path.parent}" if beside else ""
+
+
+def _from_module(place: str, name: str, kind: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
+    if place in sys.modules:
+        return sys.modules[place]
+    try:
+        with _running_outside_code(place, name, kind):
+            return importlib.import_module(place)
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        if not place.startswith(f"{error.name}"):
+            raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None
+        raise UsageError(
+            f"{kind} {name!r}: there is no module {error.name}; a file is named as file.py:Class"
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None

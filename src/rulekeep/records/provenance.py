@@ -1,0 +1,241 @@
+"""The source code that a figure comes out of, as one digest.
+
+The code of a module is its file and, in turn, every file of this package that it imports at
+its top: what is added beside it changes nothing. What only finds, checks or keeps things is
+left out, and so is what a function imports when it is called: it makes a choice, and the choice
+stands in the spec. A plug-in counts with its own file and all that it imports at its top, but
+for what is installed. Comments and docstrings do not count: no figure comes out of them.
+
+    >>> digest(("rulekeep.running.training",), ())      # doctest: +SKIP
+    '5d1c…'
+"""
+
+import ast
+import hashlib
+import io
+import sys
+import sysconfig
+import tokenize
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.util import resolve_name
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGE = _ROOT.name
+# They carry values into a run and records out of it, and no figure comes out of them.
+_CARRIERS = (
+    "specs",
+    "records",
+    "plugins",
+    "kernels.shapes",
+    "running.resolving",
+    "running.checkpoints",
+)
+_INSTALLED = {"site-packages", "dist-packages"}
+_FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+_STANDARD = Path(sysconfig.get_path("stdlib"))
+
+
+def digest(modules: Iterable[str], files: Iterable[Path]) -> str:
+    """A hash of these modules, of all that they import from this package, and of these plug-ins.
+
+    Provenance: it says whether two runs were made by the very same code, and is part of no id.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    total = hashlib.sha256()
+    plugged, used = plugin_closure(files)
+    for path in sorted(closure((*modules, *used))):
+        code = _code(_content(path))
+        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + code + b"\0")
+    for path in plugged:
+        # As it is now: the process that makes the run imports it anew.
+        total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
+    return total.hexdigest()
+
+
+def content_digest(file: Path) -> str:
+    """A hash of a plug-in's own files: its version, where it declares none.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    total = hashlib.sha256()
+    own, _ = plugin_closure([file])
+    for path in own:
+        total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
+    return total.hexdigest()[:12]
+
+
+def code_of_file(path: Path) -> str:
+    """A hash of one file's code alone, without what it imports: read, and not run.
+
+    Raises:
+        OSError: it cannot be read.
+        SyntaxError: it is no Python.
+    """
+    return hashlib.sha256(_code(path.read_bytes())).hexdigest()[:12]
+
+
+@cache
+def closure(modules: tuple[str, ...]) -> frozenset[Path]:
+    """The files of these modules and of all that they import from this package."""
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        path = _file(waiting.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += _imports(_content(path))
+    return frozenset(found)
+
+
+def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Plug-ins with the files that they import from no package, and what they use of this one.
+
+    They have been imported: what their names stand for is looked up among what is loaded.
+    """
+    found: dict[Path, None] = {}
+    used: dict[str, None] = {}
+    waiting = list(files)
+    while waiting:
+        path = waiting.pop(0)
+        if path in found:
+            continue
+        found[path] = None
+        for name in _imports(path.read_bytes(), _package_of(path)):
+            if name.partition(".")[0] == _PACKAGE:
+                used[name] = None
+                continue
+            waiting += _own_files(name)
+    return tuple(found), tuple(used)
+
+
+def _own_files(name: str) -> Iterator[Path]:
+    """The file of an imported module and those of the packages it stands in, none installed."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        origin = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
+        if origin and origin.endswith(".py"):
+            place = Path(origin)
+            if not (place.is_relative_to(_STANDARD) or is_installed(place)):
+                yield place
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a package manager has put it there."""
+    return not _INSTALLED.isdisjoint(path.parts)
+
+
+def _file(module: str) -> Path | None:
+    if module.partition(".")[0] != _PACKAGE:
+        return None
+    parts = module.split(".")[1:]
+    if not parts or parts[0] in _CARRIERS or ".".join(parts[:2]) in _CARRIERS:
+        return None
+    place = _ROOT.joinpath(*parts)
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
+    """What a module imports at its top; from beside it, where it is of a package that is known."""
+    names = []
+    for node in _run_at_import(ast.parse(content).body):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def _run_at_import(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements that run as a module is imported, those inside `try`, `if` and the like too."""
+    for node in body:
+        yield node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        inside = ast.iter_child_nodes(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPES:
+            # For who reads the types: nothing is imported.
+            inside = iter(node.orelse)
+        yield from _run_at_import(one for one in inside if not isinstance(one, ast.expr))
+
+
+def _package_of(path: Path) -> str | None:
+    """The package of a module that has been imported; none of a file on its own."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module.__package__ or None
+    return None
+
+
+@cache
+def _code(content: bytes) -> bytes:
+    """A file without its comments, docstrings and blank lines.
+
+    Cut out of the text, not printed from its tree: every version of Python gives the same.
+    """
+    # As Python reads it: some editors write a mark first, and some files say what they are in.
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    text = content.decode(encoding)
+    tree = ast.parse(text)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    # As the tokenizer counts them: other separators stand inside a line.
+    lines = dict(enumerate(text.split("\n"), start=1))
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row] = lines[row][:column]
+    for row in _docstring_rows(tree):
+        del lines[row]
+    inside = _string_rows(tree)
+    kept = [line if row in inside else line.rstrip() for row, line in lines.items()]
+    blank = [row not in inside and not line.strip() for row, line in lines.items()]
+    return "\n".join(line for line, gone in zip(kept, blank, strict=True) if not gone).encode()
+
+
+def _docstring_rows(tree: ast.Module) -> Iterator[int]:
+    """Lines of docstrings; one that shares a line with code counts as code."""
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            text, *after = node.body
+            last = text.end_lineno or text.lineno
+            above = 0 if isinstance(node, ast.Module) else node.lineno
+            if above < text.lineno and (not after or last < after[0].lineno):
+                yield from range(text.lineno, last + 1)
+
+
+def _string_rows(tree: ast.Module) -> frozenset[int]:
+    """Lines that end inside a string: what is blank there is part of a value."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) or (
+            isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
+        ):
+            found.update(range(node.lineno, node.end_lineno or node.lineno))
+    return frozenset(found)
+
+
+@cache
+def _content(path: Path) -> bytes:
+    # Read once: what a long-lived process has imported is what it found at its start.
+    return path.read_bytes()
+
+
+def _remember() -> None:
+    # Before anything else is imported of the package: what a process says of its code later is
+    # what it has loaded, and a fork server's processes say what the server has.
+    for path in _ROOT.rglob("*.py"):
+        _content(path)
+
+
+_remember()

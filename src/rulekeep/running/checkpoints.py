@@ -1,0 +1,109 @@
+"""Where a run can go on: weights, optimiser and history after a step, in one file.
+
+The file is a SHA-256 in hexadecimal, then what `torch.save` wrote. What does not match its
+hash, or holds anything but tensors and plain values, is set aside and never executed.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from rulekeep.records.store import RunFolder, set_aside, write_bytes
+from rulekeep.running.training import Step
+
+_HASH = 64
+
+
+class Checkpoint(NamedTuple):
+    """What is known after a step; `step` is None at the start."""
+
+    step: Step | None
+    history: list[dict[str, Any]]
+    steps_to_solve: int | None
+
+
+def save_checkpoint(
+    folder: RunFolder,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    notes: list[str],
+) -> None:
+    """Writes a checkpoint, whole or not at all; a disk that is full costs the checkpoint only."""
+    content = tensors_as_bytes(
+        {
+            "about": json.dumps(checkpoint),
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+    )
+    try:
+        write_bytes(folder.checkpoint, content)
+    except OSError as error:
+        note = f"a checkpoint could not be written: {error.strerror}"
+        if note not in notes:
+            notes.append(note)
+
+
+def load_checkpoint(
+    folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer, notes: list[str]
+) -> Checkpoint:
+    """Brings model and optimiser to the last checkpoint, if there is a whole one."""
+    start = Checkpoint(None, [], None)
+    if not folder.checkpoint.exists():
+        return start
+    try:
+        state = read_tensors(folder.checkpoint)
+        step, history, solved = json.loads(state["about"])
+        found = Checkpoint(Step(*step), history, solved)
+        _load_all(state, model, optimizer)
+    except MemoryError:
+        # Nothing is wrong with it.
+        raise
+    # Whatever is wrong with it, the run can start anew.
+    except Exception as error:
+        aside = set_aside(folder.checkpoint)
+        said = " ".join(str(error).split())[:200]
+        notes.append(f"checkpoint not usable ({said}): set aside as {aside.name}, begun anew")
+        return start
+    return found
+
+
+def tensors_as_bytes(values: dict[str, Any]) -> bytes:
+    """Tensors and plain values as a file has them, their hash in front."""
+    content = io.BytesIO()
+    torch.save(values, content)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    return digest.encode() + content.getvalue()
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What `tensors_as_bytes` made; nothing in the file is executed.
+
+    Raises:
+        ValueError: it is damaged, or no such file.
+    """
+    # A named pipe would be waited for in vain.
+    if not path.is_file():
+        raise ValueError("not a file")
+    content = path.read_bytes()
+    digest, body = content[:_HASH], content[_HASH:]
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("its hash does not match its content")
+    state: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
+    return state
+
+
+def _load_all(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    # All or nothing: what fits in part must not leave the model half changed.
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    given = {name: value.shape for name, value in state["model"].items()}
+    if shapes != given:
+        raise ValueError("it is of another model")
+    optimizer.load_state_dict(state["optimizer"])
+    model.load_state_dict(state["model"])

@@ -1,0 +1,160 @@
+"""What a run costs: time under a clock, peak memory, bytes of a state; and on what machine.
+
+Only training steps are under the clock: warm-up, evaluation, data and logging are not.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+
+def prepare_process(threads: int = 1) -> None:
+    """The settings that every measured process has, whichever mechanism it runs.
+
+    Gradients that come back through hundreds of gates decay into denormal numbers, which a
+    CPU multiplies many times slower: they are flushed to zero.
+    """
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+class Clock:
+    """Adds up the seconds spent inside `with clock.running()`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts the time of the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def state_bytes(states: Iterable[Any]) -> int:
+    """Bytes of the tensors in these states: counted from the tensors, never from a formula."""
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for state in states
+        for tensor in state
+        if isinstance(tensor, Tensor)
+    )
+
+
+def peak_memory_bytes() -> int:
+    """The most resident memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: on Linux its figure is carried over from the process before `exec`.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Decoding(NamedTuple):
+    """What going on after a context costs: one sequence, one token at a time."""
+
+    state_bytes: int
+    ms_per_token: float
+
+
+def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: int = 16) -> Decoding:
+    """Bytes of the state after these tokens, `[1, context]`, and the median time of the last ones.
+
+    The last `steps` tokens are read one by one.
+    """
+    before, last = tokens.split([tokens.shape[1] - steps, steps], dim=1)
+    with torch.no_grad():
+        _, state = model(before)
+        seconds = []
+        for token in last.split(1, dim=1):
+            start = time.perf_counter()
+            _, state = model(token, state)
+            seconds.append(time.perf_counter() - start)
+        carried = state_bytes(state.layers)
+    return Decoding(carried, 1000 * statistics.median(seconds))
+
+
+def flops(forward: Callable[[], object]) -> int:
+    """Floating-point operations of a forward pass, matrix products only, as torch counts them.
+
+    So causal attention counts the products of every query with every key.
+    """
+    # torch knows what its attention kernels cost, but for the one on a CPU; and of an LSTM only
+    # the products that it is made of without oneDNN.
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops})
+    (kept, *_) = torch.backends.mkldnn.set_flags(False)
+    try:
+        with torch.no_grad(), counter:
+            forward()
+    finally:
+        torch.backends.mkldnn.set_flags(kept)
+    return int(counter.get_total_flops())
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on besides its spec: versions, processor, threads."""
+    return {
+        "rulekeep": version("rulekeep"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": os.cpu_count(),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """The commit that this package's source is at, and whether it differs from it."""
+    here = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *arguments],
+                capture_output=True, text=True, check=True, timeout=10,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed package may lie inside somebody else's repository: that commit says nothing.
+    if git("ls-files", "--error-unmatch", "running/costs.py") is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "."))}
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

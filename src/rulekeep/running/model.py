@@ -1,0 +1,180 @@
+"""One tiny language model for every mixer: embeddings, (mixer, feed-forward) blocks, a head.
+
+    x = E[token] + P[position]
+    x = x + mixer(norm(x))
+    x = x + W2 gelu(W1 norm(x) + b1) + b2          each in turn, `layers` times (pre-norm)
+    logits = W norm(x)
+
+Every part draws its initial weights from a stream of its own: at equal seed all mixers start
+from the same embeddings, feed-forward layers and head. A mixer's own initialisation stands.
+
+    >>> logits, state = model(tokens)               # doctest: +SKIP
+    >>> more, state = model(next_tokens, state)     # doctest: +SKIP
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rulekeep.kernels.feed_forward import feed_forward
+from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
+from rulekeep.seeds import named_seed
+from rulekeep.specs import Positions
+
+# Of the signal of how early a token is: bumps in log-time, the last of them for good.
+_BUMPS = 16
+_EARLY_TOKENS = 64
+
+
+class ModelState(NamedTuple):
+    """What the model carries: tokens read so far, and each layer's own state."""
+
+    tokens: int
+    layers: tuple[Any, ...]
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, width: int, hidden: int, mixer: Mixer) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mixer = mixer
+        self.norm_mixed = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
+        """Outputs at every position, and the mixer's state after the last."""
+        normed = self.norm(x)
+        version = normed._version
+        y, after = self.mixer(normed, state)
+        self._check(normed, version, y, x.shape)
+        return self._around(x, y), after
+
+    def tail(self, x: Tensor, last: int) -> Tensor:
+        """Outputs of a whole sequence at its last positions only."""
+        normed = self.norm(x)
+        version = normed._version
+        y = self.mixer.tail(normed, last)
+        self._check(normed, version, y, x[:, -last:].shape)
+        return self._around(x[:, -last:], y)
+
+    def _around(self, x: Tensor, mixed: Tensor) -> Tensor:
+        return feed_forward(
+            x, mixed, self.norm_mixed, self.expand, self.contract, None, add_normed=False
+        )
+
+    def _check(self, normed: Tensor, version: int, y: Any, shape: torch.Size) -> None:
+        check_shape(self.mixer, y, shape)
+        if normed._version != version:
+            raise MixerError(
+                f"{name_of(self.mixer)} changed its input in place: it must leave it as it is"
+            )
+
+
+class LanguageModel(nn.Module):
+    """Next-token logits from tokens, through one mixer a layer.
+
+    Raises:
+        MixerError: a mixer returns another shape than it was given, or changes its input.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        mixers: Sequence[Callable[[], Mixer]],
+        *,
+        width: int,
+        hidden: int,
+        positions: Positions,
+        context: int,
+        seed: int,
+    ) -> None:
+        """`mixers` makes each layer's mixer; `context` is how far learned positions go."""
+        super().__init__()
+        self.positions = positions
+        self.context = context
+        with _stream("embedding", seed):
+            self.embedding = nn.Embedding(vocabulary, width)
+        with _stream("positions", seed):
+            if positions == "learned":
+                self.position_embedding = nn.Embedding(context, width)
+            elif positions == "earliness":
+                self.earliness = nn.Linear(_BUMPS, width, bias=False)
+        blocks = []
+        for layer, make in enumerate(mixers):
+            with _stream("mixer", layer, seed):
+                mixer = make()
+            with _stream("block", layer, seed):
+                blocks.append(Block(width, hidden, mixer))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        with _stream("head", seed):
+            self.head = nn.Linear(width, vocabulary)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
+    ) -> tuple[Float[Tensor, "batch time vocabulary"], ModelState]:
+        """Logits of the next token at every position, and the state after the last."""
+        x, after = self.advance(tokens, state)
+        return self.head(self.norm(x)), after
+
+    def advance(
+        self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], ModelState]:
+        """As `forward`, without the head: what a long prefix needs."""
+        before = state or ModelState(0, (None,) * len(self.blocks))
+        x, after = self._embed(tokens, before.tokens), []
+        for block, own in zip(self.blocks, before.layers, strict=True):
+            x, own = block(x, own)
+            after.append(own)
+        return x, ModelState(before.tokens + tokens.shape[1], tuple(after))
+
+    def last_logits(
+        self, tokens: Int[Tensor, "batch time"], last: int
+    ) -> Float[Tensor, "batch last vocabulary"]:
+        """Logits at the last positions of whole sequences: the last layer does no more."""
+        x = self._embed(tokens, 0)
+        *early, final = self.blocks
+        for block in early:
+            x, _ = block(x, None)
+        assert isinstance(final, Block)
+        logits: Tensor = self.head(self.norm(final.tail(x, last)))
+        return logits
+
+    def _embed(self, tokens: Tensor, start: int) -> Tensor:
+        x: Tensor = self.embedding(tokens)
+        end = start + tokens.shape[1]
+        if self.positions == "learned":
+            if end > self.context:
+                raise ValueError(f"{end} tokens: learned positions end at {self.context}")
+            x = x + self.position_embedding.weight[start:end]
+        elif self.positions == "earliness":
+            x = x + self.earliness(earliness(start, end, x))
+        return x
+
+
+def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]:
+    """How early each position is: Gaussian bumps evenly spaced in log-time.
+
+    Position t stands at u = log(1 + t) / log(1 + 64), no further than 1: all that comes after
+    64 tokens looks alike, whatever the length. Bump i of 16 is exp(−((u − i/15) · 15)² / 2).
+    """
+    t = torch.arange(start, end, dtype=like.dtype, device=like.device)
+    u = (torch.log1p(t) / math.log1p(_EARLY_TOKENS)).clamp(max=1)
+    centres = torch.linspace(0, 1, _BUMPS, dtype=like.dtype, device=like.device)
+    return torch.exp(-(((u[:, None] - centres) * (_BUMPS - 1)) ** 2) / 2)
+
+
+@contextmanager
+def _stream(*names: object) -> Iterator[None]:
+    """What is drawn inside comes from a stream of this name; the global one is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(named_seed("initialisation", *names))
+        yield

@@ -1,0 +1,118 @@
+"""What a run's record says of its model: scores on the validation and test splits, and costs.
+
+Example i of a split is a function of its name alone, so a figure of the first 1,000 examples is
+the same whenever it is asked for: in the run, or later from its kept weights.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from rulekeep.running import costs
+from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
+from rulekeep.running.model import LanguageModel
+from rulekeep.running.resolving import Resolved
+from rulekeep.running.training import Step
+from rulekeep.specs import RunSpec
+from rulekeep.tasks.base import Split
+
+LONG_CONTEXT = 1028
+_VALIDATED = ("val_loss", "token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact")
+
+
+def validate(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
+    """The figures of a look at the validation split, at the training length."""
+    spec = resolved.spec
+    row = row_of(model, resolved, "dev", spec.context, spec.dev_examples)
+    return {name: row[name] for name in _VALIDATED}
+
+
+def history_row(step: Step, look: dict[str, Any]) -> dict[str, Any]:
+    """A step and the look after it, as a row of a record's history."""
+    return {
+        "step": step.number, "train_loss": step.loss, **look, "train_seconds": step.train_seconds,
+    }  # fmt: skip
+
+
+def evaluations(model: LanguageModel, resolved: Resolved) -> list[dict[str, Any]]:
+    """The rows of a trained model: validation up to the training length, then each test."""
+    spec = resolved.spec
+    validated = sorted({spec.context, *(c for c in defined_tests(spec) if is_validated(spec, c))})
+    rows = [row_of(model, resolved, "dev", at, spec.dev_examples) for at in validated]
+    for at in defined_tests(spec):
+        rows.append(row_of(model, resolved, "test", at, test_examples(spec, at)))
+    return rows
+
+
+def row_of(
+    model: LanguageModel, resolved: Resolved, split: Split, context: int, examples: int
+) -> dict[str, Any]:
+    """The scores of a model on the first examples of a split at a length."""
+    seed = resolved.spec.seed
+    return evaluate_samples(ModelPredictor(model), resolved.task, split, context, examples, seed)
+
+
+def test_examples(spec: RunSpec, context: int) -> int:
+    """How many examples a run tests at a length."""
+    return spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
+
+
+def is_defined(spec: RunSpec, context: int) -> bool:
+    """Whether a model has an output at a length: learned positions end."""
+    return spec.added_positions != "learned" or context <= spec.context
+
+
+def is_validated(spec: RunSpec, context: int) -> bool:
+    """Whether a tested length is looked at on the validation split too."""
+    return context <= spec.context
+
+
+def defined_tests(spec: RunSpec) -> tuple[int, ...]:
+    """The tested lengths at which the model has an output."""
+    return tuple(context for context in spec.tested if is_defined(spec, context))
+
+
+def undefined_tests(spec: RunSpec) -> list[str]:
+    """A note for each tested length at which the model has no output."""
+    return [
+        f"test at {context}: not defined, learned positions end at {spec.context}"
+        for context in spec.tested
+        if not is_defined(spec, context)
+    ]
+
+
+def model_costs(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
+    """What a record says of a model's size and speed.
+
+    Floating-point operations are those of a forward pass at the training length.
+    """
+    tokens = _one_text(resolved, resolved.spec.context)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops_per_token": costs.flops(lambda: model(tokens)) / tokens.shape[1],
+        **decoding(model, resolved, defined_tests(resolved.spec)),
+    }
+
+
+def decoding(
+    model: LanguageModel, resolved: Resolved, contexts: Iterable[int]
+) -> dict[str, dict[str, Any]]:
+    """What it costs to go on after each context: one sequence, one token at a time."""
+    measured = {
+        str(context): costs.decoding(model, _one_text(resolved, context)) for context in contexts
+    }
+    return {
+        "state_bytes": {context: one.state_bytes for context, one in measured.items()},
+        "decode_ms_per_token": {context: one.ms_per_token for context, one in measured.items()},
+    }
+
+
+def half_lives(model: LanguageModel) -> list[float | None]:
+    """The memory's half-life in tokens of each layer that states one; read before training."""
+    return [getattr(block.mixer, "memory_half_life_tokens", None) for block in model.blocks]
+
+
+def _one_text(resolved: Resolved, context: int) -> torch.Tensor:
+    sample = resolved.task.sample("dev", context, 1, seed=resolved.spec.seed)
+    return torch.from_numpy(sample.tokens).to(resolved.spec.device)

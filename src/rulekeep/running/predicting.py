@@ -1,0 +1,88 @@
+"""An outside model on a task, one record: what `rulekeep run --predictor` runs.
+
+The class is made with the task, whose `vocabulary` and `words` turn tokens into text, and
+scored as it is on the test split: see `Predictor` and its two simpler forms. Two examples of each
+length go first, so that what cannot be scored is told before hours of reading. While it is
+scored it is held to its form, since what is no answer would be scored as a wrong one, and to
+causality: a model whose logits know what follows would score 1 without having kept anything.
+"""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+
+from rulekeep.plugins import takes_by_place
+from rulekeep.records.store import RunFolder, Values
+from rulekeep.running import costs
+from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.evaluation import (
+    OutsideReader,
+    Predictor,
+    PredictorError,
+    evaluate_samples,
+)
+from rulekeep.running.resolving import ResolvedPredictor
+from rulekeep.tasks.sampled import SampledTask
+
+LONG_CONTEXT = 1028
+# As many tokens as are read at once where they are scored.
+_TOKENS_AT_ONCE = 2**16
+
+
+def run(
+    resolved: ResolvedPredictor,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Values:
+    """Scores an outside model at each context; `progress` hears of every one.
+
+    Raises:
+        PredictorError: its logits or its answers cannot be scored, or know what follows.
+    """
+    del folder, log
+    costs.prepare_process()
+    spec, task = resolved.spec, resolved.task
+    if not takes_by_place(resolved.kind):
+        raise PredictorError(f"{resolved.kind.__name__}: must be made with the task: (self, task)")
+    # Of its own, so that nothing it does to it reaches what is scored.
+    predictor = resolved.kind(deepcopy(task))
+    for context in spec.test_contexts:
+        check(predictor, task, context, spec.seed)
+    rows = []
+    for number, context in enumerate(spec.test_contexts, start=1):
+        examples = spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
+        rows.append(evaluate_samples(predictor, task, "test", context, examples, spec.seed))
+        progress(number)
+    notes = list(task.notes)
+    if all(row["val_loss"] is None for row in rows):
+        notes.append("only generates: every score is of its own text, none is teacher-forced")
+    return {
+        "status": "done",
+        "reason": None,
+        "spec": {
+            **spec.model_dump(mode="json"),
+            "mixer": spec.predictor,
+            "context": max(spec.test_contexts),
+        },
+        "source": resolved.source,
+        "history": [],
+        "evaluations": rows,
+        "costs": {"train_seconds": 0.0, "peak_memory_bytes": costs.peak_memory_bytes()},
+        "environment": costs.environment(),
+        "notes": notes,
+    }
+
+
+def check(predictor: Predictor, task: SampledTask, context: int, seed: int) -> None:
+    """Tries a predictor on two examples, or on one where two are too long.
+
+    Raises:
+        PredictorError: what it gives has another form, or depends on later tokens.
+    """
+    rows = min(2, max(1, _TOKENS_AT_ONCE // context))
+    sample = task.sample("test", context, rows, seed=seed)
+    reader = OutsideReader(predictor, len(task.vocabulary))
+    answers = AnswerCheck("before", context, seed, exact=reader.exact)
+    reader.read(sample, answers)
+    if said := answers.fault():
+        raise reader.error(f"at {context} tokens: {said}")

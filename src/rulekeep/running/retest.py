@@ -1,0 +1,166 @@
+"""Tests a kept model at lengths that its run was not asked for, and adds them to its record.
+
+    record ─ kept weights ─ a look at validation: is it the record's model? ─ each length ─ record
+
+Examples have the names that they have in a run, so the figures are those of a run that had been
+asked for the length at once, to the bit. The record says which lengths came later (`tested_later`).
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rulekeep.records.store import (
+    BusyError,
+    CorruptRecordError,
+    Record,
+    RunFolder,
+    Values,
+    read_record,
+    write_record,
+)
+from rulekeep.running import costs
+from rulekeep.running.model import LanguageModel
+from rulekeep.running.model_figures import decoding, is_validated, row_of, test_examples
+from rulekeep.running.resolving import Resolved
+from rulekeep.running.retest_job import Job, Outcome, no_weights, trained_anew
+from rulekeep.running.trained import Differences, Trained, check_length, kept_model, resolve_done
+from rulekeep.running.weights import WeightsError
+from rulekeep.specs import RunSpec, UsageError
+
+# Of a figure, or of 1: rounding on another machine moves it less, another model more.
+_OF_ONE_MODEL = 1e-3
+
+
+def add_tests(job: Job, progress: Callable[[int], None]) -> Outcome:
+    """Tests a run that is done and writes its record anew after each length.
+
+    Raises:
+        UsageError: it has no such model, or cannot be tested at such a length.
+    """
+    folder = RunFolder(Path(job.folder))
+    try:
+        with folder.locked():
+            # As it is under the lock: another process may have just added to it.
+            record = folder.load()
+            if record is None:
+                raise UsageError(f"{folder.path}: its record is gone; make the run again")
+            return _add(job, folder, record, progress)
+    except BusyError:
+        raise UsageError(f"{folder.path}: another process is at it; wait until it ends") from None
+    except CorruptRecordError as error:
+        raise UsageError(f"{folder.path}: {error}; make the run again") from None
+    except OSError as error:
+        place = error.filename or folder.path
+        raise UsageError(f"{place}: {error.strerror}; the record stands as it was") from None
+
+
+def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], None]) -> Outcome:
+    resolved = resolve_done(folder, record)
+    spec = resolved.spec
+    for context in job.contexts:
+        check_length(resolved, context)
+    notes, wanted = _sorted_out(job, spec, record)
+    if not wanted:
+        return Outcome(None, (), tuple(notes))
+    made = _model(folder, record, resolved)
+    notes += _other_torch(record) + made.notes
+    # What is written again is all that the file says, of which the record reads a part.
+    values = read_record(folder.record)
+    for number, context in enumerate(wanted, start=1):
+        progress(number)
+        rows = _rows(made.model, resolved, context, wanted[context])
+        new = [] if _examples(record, context) else [context]
+        costs_there = decoding(made.model, resolved, new)
+        values = _with_rows(values, rows, costs_there)
+        values = _said_later(values, job, context, spec, made.differences)
+        write_record(folder.record, values)
+    return Outcome(None, tuple(wanted), tuple(notes))
+
+
+def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dict[int, int]]:
+    """A line for each length that stands already, and the examples of each that does not."""
+    notes, wanted = [], {}
+    for context in job.contexts:
+        examples = job.examples or test_examples(spec, context)
+        if (tested := _examples(record, context)) >= examples:
+            notes.append(f"{context} tokens: tested already, with {tested} examples")
+        else:
+            wanted[context] = examples
+    return notes, wanted
+
+
+def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
+    try:
+        made = kept_model(folder, record, resolved)
+    except FileNotFoundError:
+        raise UsageError(no_weights(folder.path)) from None
+    except WeightsError as error:
+        raise UsageError(
+            f"{folder.path}: {error}; delete the file, and {trained_anew(folder.path)}"
+        ) from None
+    for name, (before, now) in made.differences.items():
+        far = before is None or now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before)
+        if far:
+            raise UsageError(
+                f"{folder.path}: its kept weights give {name} {now}, where the record has "
+                f"{before}: the code is another than then; test it with the rulekeep of its "
+                "record, or make the run again"
+            )
+    return made
+
+
+def _rows(
+    model: LanguageModel, resolved: Resolved, context: int, examples: int
+) -> Iterable[dict[str, Any]]:
+    """What a run has of a tested length: a row of test, and of validation where it is short."""
+    spec = resolved.spec
+    if is_validated(spec, context):
+        yield row_of(model, resolved, "dev", context, spec.dev_examples)
+    yield row_of(model, resolved, "test", context, examples)
+
+
+def _examples(record: Record, context: int) -> int:
+    """On how many examples a length was tested already."""
+    return max((int(one.examples) for one in record.tests() if one.context == context), default=0)
+
+
+def _with_rows(
+    values: Values, rows: Iterable[dict[str, Any]], there: dict[str, dict[str, Any]]
+) -> Values:
+    """A record with these rows and costs, in the order in which a run has them."""
+    every = {(one["split"], one["context"]): one for one in (*values["evaluations"], *rows)}
+    by_length = {
+        name: dict(sorted({**values["costs"].get(name, {}), **found}.items(), key=_tokens))
+        for name, found in there.items()
+    }
+    return {
+        **values,
+        "evaluations": [every[key] for key in sorted(every)],
+        "costs": {**values["costs"], **by_length},
+    }
+
+
+def _tokens(cost: tuple[str, Any]) -> int:
+    return int(cost[0])
+
+
+def _said_later(
+    values: Values, job: Job, context: int, spec: RunSpec, differences: Differences
+) -> Values:
+    """A record that says of a length that it was tested after the run, by what and where."""
+    entry = {
+        "context": context,
+        "command": job.command,
+        "environment": {**costs.environment(), "device": spec.device},
+        "differences": {name: list(pair) for name, pair in differences.items()},
+    }
+    earlier = [one for one in values.get("tested_later", []) if one["context"] != context]
+    return {**values, "tested_later": [*earlier, entry]}
+
+
+def _other_torch(record: Record) -> list[str]:
+    there, here = record.environment.get("torch"), costs.environment()["torch"]
+    if there == here:
+        return []
+    return [f"the run was made with torch {there}, and this is {here}: figures may differ a little"]

@@ -1,0 +1,116 @@
+"""One spec, one record. Read this first.
+
+    resolve ─ build ─ train ─┬─ every 25 steps: validation ─ history
+                             └─ at the end: validation and test, once ─ evaluations, weights
+
+What a step is stands in `model_training`, what is scored and measured in `model_figures`.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from rulekeep.mixers.base import training_notes
+from rulekeep.records.store import RunFolder, Values
+from rulekeep.running import costs
+from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from rulekeep.running.model import LanguageModel
+from rulekeep.running.model_figures import (
+    evaluations,
+    half_lives,
+    history_row,
+    model_costs,
+    undefined_tests,
+    validate,
+)
+from rulekeep.running.model_training import build, optimizer_of, tokens_per_second, train_model
+from rulekeep.running.resolving import Resolved
+from rulekeep.running.training import DivergedError
+from rulekeep.running.weights import WeightsError, save_weights
+
+SOLVED = 0.995
+CHECKPOINT_SECONDS = 20.0
+_Log = Callable[[int, Mapping[str, float]], None]
+
+
+def run(
+    resolved: Resolved, folder: RunFolder, progress: Callable[[int], None], log: _Log
+) -> Values:
+    """Runs a spec from its last checkpoint, if there is one.
+
+    `progress` hears of every step, `log` of the figures of every look at the validation split.
+
+    Raises:
+        MixerError: the mixer breaks its contract.
+    """
+    spec, notes = resolved.spec, list(resolved.task.notes)
+    costs.prepare_process(spec.threads)
+    # They are of a record that is gone.
+    folder.weights.unlink(missing_ok=True)
+    model = build(resolved).to(spec.device)
+    notes += training_notes(model, spec.steps)
+    at_the_start = half_lives(model)
+    (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
+    rows = []
+    if diverged is None:
+        rows = evaluations(model, resolved)
+        notes += undefined_tests(spec)
+    return {
+        "status": "done" if diverged is None else "diverged",
+        "reason": diverged,
+        "spec": spec.model_dump(mode="json"),
+        "source": resolved.source,
+        "history": history,
+        "evaluations": rows,
+        "costs": {
+            "train_seconds": last.train_seconds if last else 0.0,
+            "steps": last.number if last else 0,
+            "steps_to_solve": solved,
+            "tokens_per_second": tokens_per_second(resolved, last) if last else None,
+            "memory_half_life_tokens": at_the_start,
+            **model_costs(model, resolved),
+            "peak_memory_bytes": costs.peak_memory_bytes(),
+        },
+        "environment": {**costs.environment(), "device": spec.device},
+        "weights": _keep(model, folder, last.number, notes) if last and not diverged else None,
+        "notes": notes,
+    }
+
+
+def _train(
+    model: LanguageModel, resolved: Resolved, folder: RunFolder, notes: list[str],
+    progress: Callable[[int], None], log: _Log,
+) -> tuple[Checkpoint, str | None]:  # fmt: skip
+    """What is known at the end of training, and why it diverged, if it did."""
+    spec = resolved.spec
+    optimizer = optimizer_of(model, spec.training)
+    known = load_checkpoint(folder, model, optimizer, notes)
+    saved = time.monotonic()
+    try:
+        for step in train_model(resolved, model, optimizer=optimizer, after=known.step):
+            known = known._replace(step=step)
+            progress(step.number)
+            if step.number % spec.evaluate_every == 0 or step.number in (1, spec.steps):
+                look = validate(model, resolved)
+                known.history.append(history_row(step, look))
+                log(step.number, {k: v for k, v in known.history[-1].items() if v is not None})
+                if known.steps_to_solve is None and look["exact"] >= SOLVED:
+                    known = known._replace(steps_to_solve=step.number)
+                    if spec.stop_when_solved:
+                        break
+            if time.monotonic() - saved > CHECKPOINT_SECONDS and step.number < spec.steps:
+                save_checkpoint(folder, known, model, optimizer, notes)
+                saved = time.monotonic()
+    except DivergedError as error:
+        return known, str(error)
+    return known, None
+
+
+def _keep(model: LanguageModel, folder: RunFolder, step: int, notes: list[str]) -> str | None:
+    """Keeps the weights in the run's folder, unless told not to; their hash, if they are kept."""
+    if not folder.keeps_weights:
+        return None
+    try:
+        return save_weights(folder.weights, model, run=folder.id, step=step)
+    except (OSError, WeightsError) as error:
+        notes.append(f"its weights were not kept: {getattr(error, 'strerror', None) or error}")
+        return None

@@ -1,0 +1,104 @@
+"""The weights of a trained model beside its record, in safetensors: numbers, and nothing to run.
+
+    saved = save_weights(folder.weights, model, run=folder.id, step=600)      # their SHA-256
+    load_weights(folder.weights, model, run=folder.id, step=600, sha256=saved)
+
+The hash is of names, types, shapes and numbers, not of the file: the same weights have the same
+hash, whatever else a file says. It stands in the file and in the record of the run.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from rulekeep.records.store import write_bytes
+
+
+class WeightsError(ValueError):
+    """Weights that are not those asked for, or that cannot be kept: one line that says why."""
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that a model's state dictionary holds.
+
+    Raises:
+        WeightsError: something in it is no tensor.
+    """
+    found = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(f"{name} is a {type(value).__name__}, and a file holds tensors only")
+        # A copy each: tensors that share their memory cannot be written.
+        found[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return found
+
+
+def save_weights(path: Path, model: nn.Module, *, run: str, step: int) -> str:
+    """Writes a model's weights, whole or not at all; returns their SHA-256.
+
+    Raises:
+        OSError: they cannot be written.
+        WeightsError: they are of a kind that a file cannot hold.
+    """
+    weights = weights_of(model)
+    sha256 = digest(weights)
+    try:
+        content = save(weights, {"run": run, "step": str(step), "sha256": sha256})
+    # A type that the format has not.
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise WeightsError(_line(error)) from None
+    write_bytes(path, content)
+    return sha256
+
+
+def load_weights(
+    path: Path, model: nn.Module, *, run: str, step: int, sha256: str | None = None
+) -> None:
+    """Brings a model to the weights of a run after a step; `sha256` is what its record says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: they are damaged, or of another run or model; the model is as it was.
+    """
+    # A named pipe would be waited for in vain.
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path.name}: not a file")
+    own = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            said: Mapping[str, str] = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if said.get("run") != run or said.get("step") != str(step):
+                of = f"run {said.get('run', 'unknown')[:40]!a} after {said.get('step', '?')[:20]!a}"
+                raise WeightsError(f"{path.name}: of {of} steps, not of {run!a} after {step}")
+            if shapes != {name: tuple(value.shape) for name, value in own.items()}:
+                raise WeightsError(f"{path.name}: of another model than the run's spec says")
+            weights = {name: file.get_tensor(name) for name in shapes}
+    except (SafetensorError, OverflowError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{path.name}: damaged ({_line(error)})") from None
+    found = digest(weights)
+    if found != said.get("sha256"):
+        raise WeightsError(f"{path.name}: damaged (its hash does not match its content)")
+    if sha256 is not None and found != sha256:
+        raise WeightsError(f"{path.name}: other weights than those that the record is of")
+    model.load_state_dict(weights)
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """A SHA-256 of named tensors, in the order of their names."""
+    total = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        total.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
