@@ -18,9 +18,10 @@ from torch import Tensor
 from rulekeep.analysis.reading import read_runs
 from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
+from rulekeep.commands.explain import explain_job
 from rulekeep.commands.records import explanations
 from rulekeep.explain import explaining
-from rulekeep.explain.job import Job, Outcome, explain
+from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import GATE, RECORD, Explanation, Probed, read_explanation
 from rulekeep.explain.states import drawn, flat, reads, samples, states_at
@@ -384,7 +385,7 @@ def finish(folder: Path, spec: RunSpec) -> Path:
 
 def explained(folder: Path, *contexts: int) -> tuple[Outcome, Explanation | None, list[int]]:
     steps: list[int] = []
-    outcome = explain(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
+    outcome = explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
     path = folder / RECORD
     return outcome, read_explanation(path) if path.exists() else None, steps
 

@@ -19,6 +19,7 @@ from torch import nn
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import read_runs
 from rulekeep.commands import retest as command
+from rulekeep.commands.retest import retest_job
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.running import retest as testing
@@ -26,7 +27,7 @@ from rulekeep.running import run as running
 from rulekeep.running.model_figures import validate
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
-from rulekeep.running.retest_job import Job, Outcome, retest
+from rulekeep.running.retest_job import Job, Outcome
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import sweep
@@ -53,7 +54,7 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 
 def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> Outcome:
-    return retest(Job(str(folder), contexts, examples, "a command"), lambda _: None)
+    return retest_job(Job(str(folder), contexts, examples, "a command"), lambda _: None)
 
 
 # What is kept.
@@ -315,7 +316,7 @@ def test_what_is_tested_before_an_interruption_stands(
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        retest(Job(str(finished), (72, 96), None, ""), progress)
+        retest_job(Job(str(finished), (72, 96), None, ""), progress)
     rows = read_record(finished / "record.json")["evaluations"]
     assert [row["context"] for row in rows if row["split"] == "test"] == [64, 72]
 

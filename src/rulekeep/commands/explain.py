@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,8 +12,7 @@ from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer, seed_number
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
-from rulekeep.explain import job as jobs
-from rulekeep.explain.job import Job
+from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.record import RECORD, read_explanation
 from rulekeep.records.store import Record
 from rulekeep.specs import RunSpec, UsageError
@@ -62,6 +62,17 @@ def explain(
     return 0
 
 
+def explain_job(job: Job, progress: Callable[[int], None]) -> Outcome:
+    """Explains a run; `progress` hears of every training step, then of every further stage."""
+    # Only the process of the job loads torch.
+    from rulekeep.explain.explaining import write_explanation
+
+    try:
+        return Outcome(None, tuple(write_explanation(job, progress)))
+    except UsageError as error:
+        return Outcome(str(error), ())
+
+
 def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
     if text is None:
         longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
@@ -94,7 +105,7 @@ def _ended(job: Job, steps: int) -> Finished:
         disable=not console.is_terminal,
     ) as progress:
         bar = progress.add_task("starting", total=steps)
-        for event in executor.run(jobs.explain, [job]):
+        for event in executor.run(explain_job, [job]):
             if isinstance(event, Finished):
                 return event
             assert isinstance(event, Advanced)

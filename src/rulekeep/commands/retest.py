@@ -2,12 +2,12 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 
 from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished, LocalExecutor
-from rulekeep.running import retest_job as jobs
 from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import UsageError
 
@@ -47,6 +47,17 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     return 0
 
 
+def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
+    """Tests a run; `progress` hears of each length as it begins, counted from 1."""
+    # Only the process of the job loads torch.
+    from rulekeep.running.retest import add_tests
+
+    try:
+        return add_tests(job, progress)
+    except UsageError as error:
+        return Outcome(str(error))
+
+
 def _examples(text: str) -> int:
     value = integer("examples", text)
     if not 1 <= value <= _MOST:
@@ -57,7 +68,7 @@ def _examples(text: str) -> int:
 def _ended(job: Job) -> Finished:
     executor = LocalExecutor(1)
     executor.prepare()
-    for event in executor.run(jobs.retest, [job]):
+    for event in executor.run(retest_job, [job]):
         if isinstance(event, Finished):
             return event
         say(f"testing: length {event.steps} of at most {len(job.contexts)}")

@@ -1,9 +1,6 @@
-"""What a process is handed to explain a run, and what it hands back: no torch until it begins."""
+"""What a process is handed to explain a run, and what it hands back. No torch."""
 
-from collections.abc import Callable
 from typing import NamedTuple
-
-from rulekeep.specs import UsageError
 
 
 class Job(NamedTuple):
@@ -24,13 +21,3 @@ class Outcome(NamedTuple):
 
     refused: str | None
     notes: tuple[str, ...]
-
-
-def explain(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Explains a run; `progress` hears of every training step, then of every further stage."""
-    from rulekeep.explain.explaining import write_explanation
-
-    try:
-        return Outcome(None, tuple(write_explanation(job, progress)))
-    except UsageError as error:
-        return Outcome(str(error), ())

@@ -1,10 +1,7 @@
-"""What a process is handed to test a run later, and what it hands back. No torch at its top."""
+"""What a process is handed to test a run later, and what it hands back. No torch."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-
-from rulekeep.specs import UsageError
 
 
 class Job(NamedTuple):
@@ -38,13 +35,3 @@ def trained_anew(folder: Path) -> str:
         f"let rulekeep explain {folder} train it again and keep them, or delete the folder and "
         "make the run again"
     )
-
-
-def retest(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Tests a run; `progress` hears of each length as it begins, counted from 1."""
-    from rulekeep.running.retest import add_tests
-
-    try:
-        return add_tests(job, progress)
-    except UsageError as error:
-        return Outcome(str(error))
