@@ -9,7 +9,7 @@ from rulekeep.analysis.plots import Strip
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary, summarise_scores
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.records.store import Record
-from rulekeep.report import merged
+from rulekeep.reporting import merged
 from rulekeep.specs import Contestant, written
 
 ROOT = Path(__file__).parent.parent / "results" / "catalogue"

@@ -41,8 +41,8 @@ from rulekeep.analysis.summary import (
 )
 from rulekeep.article.report import markdown_table
 from rulekeep.records import Record
-from rulekeep.report.drawing import files
-from rulekeep.report.figures import charts
+from rulekeep.reporting.drawing import files
+from rulekeep.reporting.figures import charts
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import BEYOND_ATTENTION_TESTS, SEEDS

@@ -63,7 +63,7 @@ def _own_streams() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without its pictures, nearly all of its time: for tests of what it says alone."""
-    from rulekeep.report import drawing
+    from rulekeep.reporting import drawing
 
     monkeypatch.setattr(drawing, "files", lambda chart: {})
 

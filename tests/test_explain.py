@@ -35,8 +35,8 @@ from rulekeep.explain.traces import (
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
 from rulekeep.records.store import RunFolder, read_record, write_record
-from rulekeep.report import merged, write_report
-from rulekeep.report.explained import explained as explained_runs
+from rulekeep.reporting import merged, write_report
+from rulekeep.reporting.explained import explained as explained_runs
 from rulekeep.running import run as running
 from rulekeep.running import trained as trained_again
 from rulekeep.running.model import LanguageModel, ModelState

@@ -19,7 +19,7 @@ from tiny import plugin, rulekeep, sweep_file
 
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
-from rulekeep.report import write_report
+from rulekeep.reporting import write_report
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import sweep
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import Curve, article_overview, as_bytes, shown
-from rulekeep.report.charts import legend_names
+from rulekeep.reporting.charts import legend_names
 
 
 def curve(model: str, context: int, seed: int) -> Curve:

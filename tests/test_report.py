@@ -18,12 +18,12 @@ from rulekeep.analysis.cells import compared_at, contests, spoken
 from rulekeep.analysis.merging import joined, merged, trained_apart
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.report import tables, write_report
-from rulekeep.report.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
-from rulekeep.report.drawing import draw
-from rulekeep.report.figures import charts
-from rulekeep.report.sentences import sentences
-from rulekeep.report.text import csv_lines, csv_text
+from rulekeep.reporting import tables, write_report
+from rulekeep.reporting.charts import Chart, Panel, Point, Series, Style, log_ticks, pareto_front
+from rulekeep.reporting.drawing import draw
+from rulekeep.reporting.figures import charts
+from rulekeep.reporting.sentences import sentences
+from rulekeep.reporting.text import csv_lines, csv_text
 
 KEYS = ["retention", "overview", "state", "seconds", "training", "lengths", "costs"]
 
@@ -630,7 +630,7 @@ def test_long_names_that_begin_alike_stay_two() -> None:
 
 @pytest.mark.process
 def test_the_report_loads_no_torch() -> None:
-    code = "import sys, rulekeep.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, rulekeep.reporting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,10 +14,10 @@ from report_records import HOSTILE, Values, read_runs, record, typed
 from rulekeep import cli
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
-from rulekeep.report import write_report
-from rulekeep.report.certified import certificates
-from rulekeep.report.drawn import drawn
-from rulekeep.report.marked import pieces
+from rulekeep.reporting import write_report
+from rulekeep.reporting.certified import certificates
+from rulekeep.reporting.drawn import drawn
+from rulekeep.reporting.marked import pieces
 from rulekeep.tasks import TASKS, Recite
 
 APP = cli.app

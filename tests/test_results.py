@@ -25,7 +25,7 @@ from rulekeep.article.records import cell_of, scores
 from rulekeep.commands.records import explanations, verify
 from rulekeep.explain.record import GATE
 from rulekeep.records.store import Record, packed_values, read_runs, write_record
-from rulekeep.report import merged
+from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times

@@ -26,7 +26,7 @@ from rulekeep.commands.task_options import make_task
 from rulekeep.commands.tasks import _contexts as default_contexts
 from rulekeep.plugins import load_task
 from rulekeep.records.store import packed_values, read_record, write_record
-from rulekeep.report.export import PIECE_TOKENS, columns, export
+from rulekeep.reporting.export import PIECE_TOKENS, columns, export
 from rulekeep.sweeps.presets import RULE_COUNTS
 from rulekeep.tasks import TASKS, Apply, Article, Recite
 
@@ -151,7 +151,7 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
 def test_none_of_the_task_commands_loads_torch() -> None:
     code = (
         "import sys; from rulekeep.cli import app\n"
-        "import rulekeep.checks, rulekeep.report.export, rulekeep.report.examples\n"
+        "import rulekeep.checks, rulekeep.reporting.export, rulekeep.reporting.examples\n"
         "import rulekeep.commands.certificates, rulekeep.article.sample, rulekeep.article.leak\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -369,7 +369,7 @@ def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -
         raise OSError(28, "No space left on device")
 
     (tmp_path / "x.jsonl").write_text("kept")
-    monkeypatch.setattr("rulekeep.report.export.export", full)
+    monkeypatch.setattr("rulekeep.reporting.export.export", full)
     code, _, errors = run(*DATA, "--out", "x.jsonl")
     assert code == 1
     assert "No space left" in errors
@@ -388,7 +388,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 def test_parquet_without_its_library_says_what_to_install(run, monkeypatch) -> None:
-    monkeypatch.setattr("rulekeep.report.export.find_spec", lambda name: None)
+    monkeypatch.setattr("rulekeep.reporting.export.find_spec", lambda name: None)
     code, output, errors = run(*DATA, "--format", "parquet")
     assert (code, output) == (2, b"")
     assert "pip install pyarrow" in errors

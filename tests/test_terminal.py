@@ -19,8 +19,8 @@ from rulekeep.commands.verdicts import print_rows
 from rulekeep.printable import one_line, printable, printable_lines
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, write_record
-from rulekeep.report.marked import Piece
-from rulekeep.report.tables import Cell, Table
+from rulekeep.reporting.marked import Piece
+from rulekeep.reporting.tables import Cell, Table
 from rulekeep.sweeps import sweep
 from rulekeep.sweeps.sweep import Job, JobAwaited, JobFinished
 

@@ -12,7 +12,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.records.store import read_runs, results, write_record
-from rulekeep.report import write_report
+from rulekeep.reporting import write_report
 from rulekeep.specs import UsageError
 from rulekeep.sweeps import sweep
 
@@ -153,7 +153,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
 ) -> None:
     root = tmp_path / "runs"
     finished(root)
-    from rulekeep.report import drawing
+    from rulekeep.reporting import drawing
 
     drawn = {"a figure.svg": b"<svg/>", "another.png": b""}
     monkeypatch.setattr(drawing, "files", lambda chart: drawn)

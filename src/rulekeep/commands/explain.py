@@ -120,7 +120,7 @@ def _ended(job: Job, steps: int) -> Finished:
 
 def _print(record: Record, path: Path) -> None:
     from rulekeep.analysis.reading import read_runs
-    from rulekeep.report.explained import explained, sentences, tables
+    from rulekeep.reporting.explained import explained, sentences, tables
 
     found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
     print_tables(tables(found, placed=False))

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from rulekeep.commands.console import rich_console
 from rulekeep.printable import printable
-from rulekeep.report.marked import MARKS, Piece, legend
+from rulekeep.reporting.marked import MARKS, Piece, legend
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     # Only what shows loads the report.
-    from rulekeep.report.tables import Table
+    from rulekeep.reporting.tables import Table
 
 # Of a table that no terminal shows.
 _WIDE = 160

@@ -179,7 +179,7 @@ def report(
         command += ["--certificates", certificates]
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.report import merged, trained_apart, write_report
+    from rulekeep.reporting import merged, trained_apart, write_report
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]

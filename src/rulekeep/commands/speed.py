@@ -158,7 +158,7 @@ def _interrupted(spec: SpeedSpec, path: Path) -> str:
 
 
 def _print(record: SpeedRecord) -> None:
-    from rulekeep.report.speed import sentences, tables
+    from rulekeep.reporting.speed import sentences, tables
 
     print_tables(tables(record))
     for sentence in sentences(record):

@@ -160,7 +160,7 @@ def data(
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
-    from rulekeep.report import export
+    from rulekeep.reporting import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
@@ -223,7 +223,7 @@ def show(
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
-    from rulekeep.report.marked import pieces
+    from rulekeep.reporting.marked import pieces
 
     asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
     part, length, number = split_named(split), integer("context", context), seed_number(seed)
@@ -243,7 +243,7 @@ def show(
         print_examples(title, said, examples)
         return 0
     from rulekeep.records.store import write_text
-    from rulekeep.report.examples import page
+    from rulekeep.reporting.examples import page
 
     write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
     tell(f"page: {file}")

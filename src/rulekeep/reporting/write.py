@@ -16,16 +16,16 @@ from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
-from rulekeep.report import chances, drawing, page, tables, text
-from rulekeep.report import explained as explaining
-from rulekeep.report import speed as speed_report
-from rulekeep.report.certified import certificates as certificate_tables
-from rulekeep.report.charts import Chart
-from rulekeep.report.drawn import Drawn
-from rulekeep.report.drawn import drawn as drawn_examples
-from rulekeep.report.drawn import markdown as examples_markdown
-from rulekeep.report.figures import charts
-from rulekeep.report.sentences import sentences
+from rulekeep.reporting import chances, drawing, page, tables, text
+from rulekeep.reporting import explained as explaining
+from rulekeep.reporting import speed as speed_report
+from rulekeep.reporting.certified import certificates as certificate_tables
+from rulekeep.reporting.charts import Chart
+from rulekeep.reporting.drawn import Drawn
+from rulekeep.reporting.drawn import drawn as drawn_examples
+from rulekeep.reporting.drawn import markdown as examples_markdown
+from rulekeep.reporting.figures import charts
+from rulekeep.reporting.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
 
 FIGURES = "figures"

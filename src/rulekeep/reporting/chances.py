@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rulekeep.analysis.cells import Contest, Group
 from rulekeep.analysis.summary import ENOUGH_SEEDS
 from rulekeep.records.record import PARTS, Part
-from rulekeep.report.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
+from rulekeep.reporting.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
 
 SHOWN = (
     ("retention", "retention"),

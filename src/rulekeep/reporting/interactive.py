@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rulekeep.report.charts import (
+from rulekeep.reporting.charts import (
     Chart,
     Heat,
     Panel,

@@ -14,7 +14,7 @@ from rulekeep.analysis.reading import Run
 from rulekeep.printable import one_line
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name, number, whole
-from rulekeep.report.tables import MISSING, Cell, Table
+from rulekeep.reporting.tables import MISSING, Cell, Table
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 

@@ -7,8 +7,8 @@ Words reach the page through Jinja2's autoescape. The page has no script and ask
 
 from collections.abc import Sequence
 
-from rulekeep.report.marked import MARKS, Piece, legend
-from rulekeep.report.templating import environment, style_of
+from rulekeep.reporting.marked import MARKS, Piece, legend
+from rulekeep.reporting.templating import environment, style_of
 
 
 def page(title: str, options: str, examples: Sequence[Sequence[Piece]], command: str) -> str:

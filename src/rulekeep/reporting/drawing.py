@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from rulekeep.analysis import plots
-from rulekeep.report.charts import Chart, Heat, Panel, Series, legend_names, log_ticks, wrapped
+from rulekeep.reporting.charts import Chart, Heat, Panel, Series, legend_names, log_ticks, wrapped
 
 _MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "triangle-down": "v",

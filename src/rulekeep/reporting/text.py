@@ -15,7 +15,7 @@ from rulekeep.analysis.summary import (
     summarise_scores,
 )
 from rulekeep.records.record import PARTS, SCORES
-from rulekeep.report.tables import Table, verdict
+from rulekeep.reporting.tables import Table, verdict
 
 CSV_HEADER = (
     "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",

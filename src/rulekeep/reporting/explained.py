@@ -11,9 +11,9 @@ from rulekeep.analysis.reading import Run
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.report.charts import Chart, Panel, Point, Series, capped, styles
-from rulekeep.report.tables import MISSING, Cell, Table
-from rulekeep.report.text import csv_lines
+from rulekeep.reporting.charts import Chart, Panel, Point, Series, capped, styles
+from rulekeep.reporting.tables import MISSING, Cell, Table
+from rulekeep.reporting.text import csv_lines
 
 CSV_HEADER = (
     "task", "mixer", "trained_at", "seed", "run", "context", "figure", "layer", "part", "token",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 def environment() -> Environment:
     """The templates of the report."""
     return Environment(
-        loader=PackageLoader("rulekeep.report"),
+        loader=PackageLoader("rulekeep.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -26,4 +26,4 @@ def style_of(*names: str) -> Markup:
 
 def template_file(name: str) -> str:
     """A file beside the templates."""
-    return files("rulekeep.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("rulekeep.reporting").joinpath("templates", name).read_text(encoding="utf-8")

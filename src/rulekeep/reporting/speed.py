@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.report.charts import Chart, Panel, Point, Series, Style, styles
-from rulekeep.report.tables import MISSING, Cell, Table, number_cell
-from rulekeep.report.text import csv_lines
+from rulekeep.reporting.charts import Chart, Panel, Point, Series, Style, styles
+from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
+from rulekeep.reporting.text import csv_lines
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime

@@ -13,12 +13,12 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rulekeep.report import interactive
-from rulekeep.report.charts import Chart
-from rulekeep.report.drawn import Drawn, marks_of
-from rulekeep.report.marked import MARKS
-from rulekeep.report.tables import Table
-from rulekeep.report.templating import environment, style_of, template_file
+from rulekeep.reporting import interactive
+from rulekeep.reporting.charts import Chart
+from rulekeep.reporting.drawn import Drawn, marks_of
+from rulekeep.reporting.marked import MARKS
+from rulekeep.reporting.tables import Table
+from rulekeep.reporting.templating import environment, style_of, template_file
 
 # Tables of many rows, which are opened by a click.
 FOLDED = ("readings", "writes", "runs")

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from rulekeep.analysis.reading import Run
 from rulekeep.article.sample import article_sample
 from rulekeep.records import Asked
-from rulekeep.report.certified import filled, options_text
-from rulekeep.report.marked import MARKS, Kind, Mark, Piece, legend, pieces
-from rulekeep.report.text import code_block, escaped
+from rulekeep.reporting.certified import filled, options_text
+from rulekeep.reporting.marked import MARKS, Kind, Mark, Piece, legend, pieces
+from rulekeep.reporting.text import code_block, escaped
 from rulekeep.specs import UsageError
 from rulekeep.tasks import TASKS, Article, SampledTask
 

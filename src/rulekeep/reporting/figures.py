@@ -6,7 +6,7 @@ from textwrap import fill
 
 from rulekeep.analysis.cells import Contest, Group, compared_at, labels
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary, summarise
-from rulekeep.report.charts import (
+from rulekeep.reporting.charts import (
     MOST_PANELS,
     Chart,
     Heat,
@@ -19,7 +19,7 @@ from rulekeep.report.charts import (
     pareto_front,
     styles,
 )
-from rulekeep.report.sentences import LEAK
+from rulekeep.reporting.sentences import LEAK
 
 Styles = Mapping[str, Style]
 ARTICLE = "article"
