@@ -1,9 +1,11 @@
 """Shared by all tests: their markers, one thread, unchanged global streams, the command."""
 
 import random
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ KINDS = {
     "core": """
         adapter article_cell article_data article_models article_streams caches catalogue causality
         certificate check_mixer contestants contract feed_forward formulas goldens identity leak
-        metrics mixed_recall mixers model plots predicting protocol recurrent_layers report
+        metrics mixed_recall mixers model packing plots predicting protocol recurrent_layers report
         report_chances report_tasks sample_form screening sliding_window slot_memories sources
         sparse_delta specs split_deal store summary task_options tasks testing training
     """,
@@ -30,7 +32,7 @@ KINDS = {
         drawn_docs house ladder_table literature mixers_table planted_bugs results rungs study
     """,
     "cli": """
-        article_report article_store bad_inputs check_command cli explain listing packing speed
+        article_report article_store bad_inputs check_command cli explain listing speed
         start task_commands terminal unreadable
     """,
     "process": """
@@ -66,6 +68,18 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from rulekeep.reporting import drawing
 
     monkeypatch.setattr(drawing, "files", lambda chart: {})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "rulekeep-test", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted: needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -267,42 +267,10 @@ def test_a_checkpoint_that_cannot_be_used_is_not_executed_and_the_run_begins_ane
     assert tiny.timeless(kept) == tiny.timeless(expected)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "rulekeep-test", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small file system cannot be mounted: needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
-# Fills the disk at a step of training, once.
-FILL = """
-step = next(steps) if torch.is_grad_enabled() else 0
-if step == 3 and not disk.joinpath("filled").exists():
-    disk.joinpath("filled").touch()
-    with disk.joinpath("filler").open("wb", buffering=0) as file:
-        size = 2**20
-        while size:
-            try:
-                file.write(bytes(size))
-            except OSError:
-                size //= 2
-"""
-
-
-def filling(folder: Path, name: str, disk: Path, forward: str = "", top: str = "") -> RunSpec:
-    head = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(disk)!r})\n{top}"
-    return tiny.tiny(mixer=plugin(folder, name, head, FILL + forward))
-
-
 def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    spec = filling(tmp_path, "fills", small_disk)
+    spec = tiny.filling(tmp_path, small_disk)
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "failed"
     folder = RunFolder(small_disk / "runs" / record.id)
@@ -321,9 +289,8 @@ def test_a_disk_that_is_full_at_the_record_fails_the_run_which_is_made_later(
 def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    top = "import rulekeep.running.run\nrulekeep.running.run.CHECKPOINT_SECONDS = -1.0\n"
     clear = "if step == 8:\n    disk.joinpath('filler').unlink()\n"
-    spec = filling(tmp_path, "fills", small_disk, clear, top)
+    spec = tiny.filling(tmp_path, small_disk, forward=clear, checkpoints=-1)
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "done"
     assert record.notes == ("a checkpoint could not be written: No space left on device",)
@@ -332,7 +299,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
 def test_a_disk_that_is_full_as_a_run_fails_loses_its_record_and_log_and_is_said(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    spec = filling(tmp_path, "fills", small_disk, "if step == 4: raise ValueError('told to')\n")
+    spec = tiny.filling(tmp_path, small_disk, forward="if step == 4: raise ValueError('told to')")
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "failed"
     assert record.reason.startswith("ValueError: told to (")

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from conftest import KIND_OF, KINDS
 from scripts import ROOT, script
 
 MUTATIONS = script("mutations").MUTATIONS
@@ -20,6 +21,13 @@ def named(test: str) -> Any:
     assert (ROOT / path).is_file(), f"{path}: there is no such file"
     module = importlib.import_module(path.removeprefix("tests/").removesuffix(".py"))
     return getattr(module, function.partition("[")[0]) if function else module
+
+
+def is_core(function: Any) -> bool:
+    """Whether `pytest -m core` runs it."""
+    kinds = {mark.name for mark in getattr(function, "pytestmark", ())} & KINDS.keys()
+    name = getattr(function, "__module__", function.__name__)
+    return (kinds or {KIND_OF[name]}) == {"core"}
 
 
 def cases(function: Any) -> list[str]:
@@ -38,6 +46,7 @@ def test_a_planted_bug_is_one_edit_and_its_tests_are_there(bug: Any) -> None:
     assert bug.tests
     for test in bug.tests:
         function = named(test)
+        assert is_core(function), f"{test}: not of the core"
         _, is_case, case = test.partition("[")
         assert not is_case or case.removesuffix("]") in cases(function), f"{test}: no such case"
 

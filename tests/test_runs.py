@@ -99,6 +99,8 @@ def test_the_same_bits_by_any_number_of_workers_in_any_order(
     assert swept(SPECS[::turn], tmp_path, workers) == expected[::turn]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7, 11])
 @pytest.mark.parametrize("number", range(len(SPECS)))
 def test_the_same_bits_after_an_interruption(

@@ -159,6 +159,7 @@ def test_a_plan_of_another_version_says_which(
     assert "it was planned with gru 1 (here 2)" in note
 
 
+@pytest.mark.core
 def test_a_run_that_is_planned_with_other_versions_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

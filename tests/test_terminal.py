@@ -44,6 +44,7 @@ def test_what_steers_a_terminal_is_written_out_and_the_rest_stays() -> None:
     assert one_line("a\x1bb\n c") == "a\ufffdb c"
 
 
+@pytest.mark.core
 def test_lines_tables_examples_and_verdicts_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
     say(HOSTILE)
     tell(f"{HOSTILE}\n{HOSTILE}")

@@ -73,6 +73,7 @@ def broken(request, tmp_path: Path, failing) -> tuple[Path, str]:
     return root, said
 
 
+@pytest.mark.core
 def test_a_report_leaves_it_out_and_says_so(broken, run, undrawn) -> None:
     root, said = broken
     code, output, _ = run("report", "runs")
@@ -129,6 +130,7 @@ def test_a_plan_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> 
     assert not isinstance(failed.value, UsageError)
 
 
+@pytest.mark.core
 def test_a_run_in_the_folder_of_another_is_left_out_and_not_renamed(
     tmp_path: Path, run, undrawn
 ) -> None:

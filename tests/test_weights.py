@@ -13,7 +13,7 @@ import torch
 from report_records import record as made_up
 from report_records import typed
 from safetensors.torch import load_file, save_file
-from test_faults import Hostile, made, saved, small_disk  # noqa: F401
+from test_faults import Hostile, made, saved
 from torch import nn
 
 from rulekeep.analysis.merging import merged
@@ -124,6 +124,7 @@ def test_every_command_that_makes_runs_can_be_told_to_keep_no_weights(
     assert asked == [True, False]
 
 
+@pytest.mark.core
 def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "weights.safetensors").write_bytes(b"of a record that is gone")
@@ -135,6 +136,7 @@ def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(tmp_path: Path
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.mark.core
 def test_a_run_that_diverged_after_some_steps_keeps_no_weights(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     spoils = "y = y * float('nan') if torch.is_grad_enabled() and next(calls) > 4 else y"
@@ -218,6 +220,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
 }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_or_foreign_weights_are_one_line_and_never_executed(
     finished: Path, tmp_path: Path, damage: str
@@ -235,6 +238,7 @@ def test_damaged_or_foreign_weights_are_one_line_and_never_executed(
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.core
 def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> None:
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     start = digest(weights_of(one))
@@ -255,6 +259,8 @@ def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> 
 # rulekeep test.
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -287,6 +293,7 @@ def test_lengths_tested_later_are_those_of_a_run_that_asked_at_once(
     assert later["tested_later"][0]["environment"]["torch"] == torch.__version__
 
 
+@pytest.mark.core
 def test_a_length_is_tested_again_only_with_more_examples(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +342,7 @@ def test_another_torch_is_said_and_the_test_goes_on(finished: Path) -> None:
     assert outcome.notes[0].startswith("the run was made with torch 1.0, and this is ")
 
 
+@pytest.mark.core
 def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     finished: Path,
 ) -> None:
@@ -467,32 +475,14 @@ def test_merged_records_say_all_that_was_tested_later() -> None:
 # A full disk.
 
 
-def _filling(folder: Path, disk: Path, left: int) -> RunSpec:
-    """A run of some 150 KB of weights that leaves so much room on the disk before its end."""
-    forward = f"""
-    step = next(steps) if torch.is_grad_enabled() else 0
-    if step == 3 and not disk.joinpath("filled").exists():
-        disk.joinpath("filled").touch()
-        with disk.joinpath("filler").open("wb", buffering=0) as file:
-            size = 2**20
-            while size >= 4096:
-                try:
-                    file.write(bytes(size))
-                except OSError:
-                    size //= 2
-            file.truncate(file.tell() - {left})
-    """
-    top = f"import itertools\nsteps = itertools.count(1)\ndisk = Path({str(disk)!r})\n"
-    return tiny.tiny(width=64, mixer=tiny.plugin(folder, "fills", top, forward))
-
-
 @pytest.mark.parametrize("left", [100_000, 175_000], ids=["for the record", "for the weights"])
 def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so(
     tmp_path: Path,
-    small_disk: Path,  # noqa: F811
+    small_disk: Path,
     left: int,
 ) -> None:
-    spec = _filling(tmp_path, small_disk, left)
+    # Some 150 KB of weights.
+    spec = tiny.filling(tmp_path, small_disk, left, width=64)
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "done"
     assert record.notes == ("its weights were not kept: No space left on device",)
@@ -505,17 +495,11 @@ def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so
 
 def test_a_full_disk_leaves_the_record_as_it_was(
     finished: Path,
-    small_disk: Path,  # noqa: F811
+    small_disk: Path,
 ) -> None:
     folder = Path(shutil.copytree(finished, small_disk / "done"))
     before = (folder / "record.json").read_bytes()
-    with (small_disk / "filler").open("wb", buffering=0) as file:
-        size = 2**20
-        while size:
-            try:
-                file.write(bytes(size))
-            except OSError:
-                size //= 2
+    tiny.fill(small_disk)
     outcome = add_lengths(folder, 96)
     assert str(outcome.refused).endswith("No space left on device; the record stands as it was")
     assert (folder / "record.json").read_bytes() == before

@@ -76,6 +76,40 @@ def plugin(folder: Path, name: str, top: str = "", forward: str = "") -> str:
     return f"{path}:Mixer"
 
 
+def fill(disk: Path, left: int = 0) -> None:
+    """Writes a file `filler` that leaves so many bytes of room on a disk, in whole pages."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        size = 2**20
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2
+        file.truncate(file.tell() - left)
+
+
+def filling(
+    folder: Path, disk: Path, left: int = 0, forward: str = "", checkpoints: float = 1e9, **changes
+) -> RunSpec:
+    """A run that fills the disk at its third step, once; it writes checkpoints so often, in s."""
+    top = f"""
+import itertools, multiprocessing
+import rulekeep.running.run
+from tiny import fill
+if multiprocessing.parent_process():
+    rulekeep.running.run.CHECKPOINT_SECONDS = {checkpoints}
+steps, disk = itertools.count(1), Path({str(disk)!r})
+"""
+    fills = f"""
+step = next(steps) if torch.is_grad_enabled() else 0
+if step == 3 and not disk.joinpath("filled").exists():
+    disk.joinpath("filled").touch()
+    fill(disk, {left})
+"""
+    mixer = plugin(folder, "fills", top, fills + textwrap.dedent(forward))
+    return tiny(mixer=mixer, **changes)
+
+
 def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> str:
     """Writes a file whose `sweep` returns these specs, and returns its name."""
     path = folder / f"{name}.py"
