@@ -29,7 +29,7 @@ KINDS = {
         sparse_delta specs split_deal store summary task_options tasks testing training
     """,
     "docs": """
-        drawn_docs house ladder_table literature mixers_table planted_bugs results rungs study
+        drawn_docs house literature mixers_table planted_bugs results study
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing speed

@@ -18,19 +18,18 @@ from rulekeep.analysis import reading
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.plots import shown
 from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
-from rulekeep.analysis.variants import are_variant, is_of_task, is_variant
+from rulekeep.analysis.variants import are_variant, is_of_task
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
-from rulekeep.commands.records import explanations, verify
-from rulekeep.explain.record import GATE
+from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, packed_values, read_runs, write_record
 from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
 from rulekeep.speed.figures import decode_times, memories, slopes, step_times
 from rulekeep.speed.record import read_speed
-from rulekeep.sweeps.presets import PRESETS, ladder
+from rulekeep.sweeps.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 NO_POSITIONS, EARLINESS, ROTARY = contestants(
@@ -48,7 +47,6 @@ ALIBI = dict(
 # What a study fills in stands between marks; a sentence is read without them.
 MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
 README = MARKS.sub("", (ROOT / "README.md").read_text())
-FINDINGS = ROOT / "docs" / "findings.md"
 EVIDENCE = ROOT / "docs" / "evidence.md"
 ARTICLE = ROOT / "docs" / "article.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -66,10 +64,6 @@ RUN_FOLDERS = (
     "rule-counts",
     "wide",
 )
-# What a figure shows, in its file.
-DESCRIBED = re.compile(rb"Description\x00([0-9a-f]{64})")
-# What an adult reads of plain text in the mean (Brysbaert 2019).
-WORDS_A_MINUTE = 238
 QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
 
 # The author's own script with other seeds, contexts 64 then 256: rule accuracy.
@@ -314,9 +308,6 @@ def test_readme_and_findings_state_how_fast_mechanisms_are() -> None:
     assert f"takes {later['attention'].ms[65536].median:.2f} ms there" in unwrapped(SPEED)
     said = f"takes {own[1]:.3f}, {own[2]:.3f} and {own[3]:.3f} of attention's time"
     assert said in unwrapped(EVIDENCE)
-    assert f"training step at 16,384 tokens takes {own[3]:.3f} of attention's" in unwrapped(
-        FINDINGS
-    )
 
 
 def rounded_down(values: Iterable[float]) -> float:
@@ -514,18 +505,6 @@ def test_readme_and_evidence_state_what_is_retained_of_two_rules_and_of_eight() 
     ) in evidence
 
 
-def test_evidence_states_where_memories_lose_their_rules() -> None:
-    table = script("lost_table")
-    said = table.page(table.ROOT)
-    assert said in EVIDENCE.read_text()
-    ours = {r.id for r in read_runs(table.ROOT).records if r.spec.mixer == "delta"}
-    (far,) = [one.probes[-1] for one in explanations(table.ROOT, []) if one.run in ours]
-    before, answered = f"{far.places[-1].found.mean:.3f}", f"{far.said.mean:.3f}"
-    assert f"finds {before} of the rules in `delta`'s state, and {answered} are said" in unwrapped(
-        FINDINGS
-    )
-
-
 def test_what_training_at_1028_tokens_changes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     # The attention is named by where it stands in the project.
     monkeypatch.chdir(ROOT)
@@ -564,7 +543,6 @@ def test_what_training_at_1028_tokens_changes_is_said(monkeypatch: pytest.Monkey
         f"keeps more at 4,096: {marked:.3f} of marked rules, where it kept {before[0]:.3f} at "
         f"most; `sparse_delta` keeps {at_last:.3f}"
     ) in readme
-    assert f"it keeps {marked:.3f} of `recite`'s marked rules at 4,096" in unwrapped(FINDINGS)
 
 
 def test_longer_training_is_the_exams_for_a_cluster_in_a_quarter_of_its_steps(
@@ -680,206 +658,6 @@ def test_the_guide_states_what_a_contestant_of_the_exam_and_a_loop_take() -> Non
     assert f"as a loop, the article's memory takes {ratio:.1f} times as long" in guide
 
 
-def test_the_findings_are_read_in_five_minutes() -> None:
-    lines = MARKS.sub("", FINDINGS.read_text()).splitlines()
-    prose = [line for line in lines if not line.startswith(("|", "!"))]
-    assert len(" ".join(prose).split()) <= 5 * WORDS_A_MINUTE
-
-
-@pytest.fixture(scope="module")
-def rungs() -> dict[str, dict[str, Any]]:
-    """The rows of the ladder by placement and number; None for a rung that is not run."""
-    table = script("ladder_table")
-    records = read_runs(table.ROOT).records
-    return {
-        placement: {
-            number: table.row_of(one, records, "recite", placement, table.CONTEXTS)
-            for number, _, one in table.STEPS
-        }
-        for placement in table.PLACEMENTS
-    }
-
-
-def test_the_findings_have_the_ladders_tables_as_its_records_give_them() -> None:
-    table = script("ladder_table")
-    records = read_runs(table.ROOT).records
-    assert table.page(records) in EVIDENCE.read_text()
-    assert table.short(records) in FINDINGS.read_text()
-
-
-def test_the_findings_state_what_the_ladders_rungs_keep_of_early_rules(rungs: dict) -> None:
-    rows = rungs["early"]
-    kept = {number: sorted(row.seeds[16384].values()) for number, row in rows.items()}
-    means = {number: row.retention[16384].mean for number, row in rows.items()}
-    findings, evidence = unwrapped(FINDINGS), unwrapped(EVIDENCE)
-    own = ["3", "4", "5", "6"]
-    low, high = min(means[n] for n in own), max(means[n] for n in own)
-    for said in (findings, evidence):
-        assert f"keep {low:.2f} to {high:.2f} in the mean" in said
-    spread = [value for n in own for value in kept[n]]
-    assert f"by seed anything from {min(spread):.2f} to {max(spread):.2f}" in evidence
-    assert f"by seed {min(spread):.2f} to {max(spread):.2f}" in findings
-    assert f"keeps {kept['7'][0]:.3f} or more in each seed, without any toll" in evidence
-    assert (
-        f"such a gate keeps {means['7a']:.3f}, one seed {kept['7a'][0]:.3f}, the others "
-        f"{kept['7a'][1]:.3f} or more"
-    ) in evidence
-    lowest = [f"{kept[n][0]:.3f}" for n in ("9", "10", "12")]
-    assert f"to {lowest[0]}, {lowest[1]} and {lowest[2]}" in evidence
-    assert (
-        f"five seeds is {kept['7a'][0]:.3f} with a sigmoid (7a), {kept['7'][0]:.3f} and "
-        f"{kept['8'][0]:.3f} with exact zeros (7, 8), {min(lowest)} with tolls"
-    ) in findings
-    assert f"({' and '.join(f'{one:.3f}' for one in kept['8'][:2])}; `exact`" in evidence
-
-
-def test_readme_and_findings_state_what_rungs_keep_of_marked_rules(rungs: dict) -> None:
-    rows = rungs["marked"]
-    each = {n: rows[n].seeds[16384] for n in ("7", "8", "9", "10", "12")}
-    means = {n: rows[n].retention[16384].mean for n in each}
-    findings, evidence = unwrapped(FINDINGS), unwrapped(EVIDENCE)
-    alone = f"{means['7']:.3f}", f"{min(each['7'].values()):.3f} to {max(each['7'].values()):.3f}"
-    assert f"eight tokens alone keep {alone[0]}, by seed {alone[1]}" in findings
-    assert f"Rung 7 keeps {alone[0]} of them at 16,384 tokens, by seed {alone[1]}" in evidence
-    first, toll, more, late = (
-        paired_difference(each[a], each[b]).summary
-        for a, b in (("8", "7"), ("9", "8"), ("10", "9"), ("12", "10"))
-    )
-    assert min(first.low, toll.low) > 0 > max(more.low, late.low)
-    assert f"gains {first.text()}, but its grid chose another rate" in evidence
-    for said in (findings, evidence):
-        assert f"(9) gains {toll.text()} over rung 8" in said
-    lowest = math.floor(1000 * min(min(each[n].values()) for n in ("9", "10", "12"))) / 1000
-    for said in (findings, evidence):
-        assert f"each seed keeps {lowest:.3f} or more" in said
-    readme = unwrapped(ROOT / "README.md")
-    assert f"the toll gains {toll.text()} over the rung before, each at its better" in readme
-    assert first.text() not in readme
-
-
-def test_what_the_ladder_gains_at_equal_rates_is_said() -> None:
-    table = script("ladder_rates")
-    assert table.page(table.RUNGS, table.ROOT) in EVIDENCE.read_text()
-    rows = table.rows(table.RUNGS, table.ROOT)
-    kept = {place: row.seeds[16384] for place, row in rows.items()}
-    gains = {
-        (placement, rung, rate): paired_difference(
-            kept[placement, rung, rate], kept[placement, rung - 1, rate]
-        ).summary
-        for placement, rung, rate in kept
-        if (placement, rung - 1, rate) in kept
-    }
-    # Of early rules eight tokens, at either rate, and nothing else.
-    shown = {place for place, gain in gains.items() if gain.low > 0}
-    assert shown == {("early", 7, rate) for rate in table.RATES}
-    findings = unwrapped(FINDINGS)
-    low, high = (
-        paired_difference(kept["marked", 9, rate], kept["marked", 7, rate]).summary
-        for rate in table.RATES
-    )
-    assert high.low < 0 < low.low
-    assert f"two together do at one of two, {low.text()}, not each at its better" in findings
-    said = f"Both together gain {low.text()} over rung 7 at 0.003, and at 0.01 {high.text()}"
-    assert said in unwrapped(EVIDENCE)
-    # The better of the two rates is the one that dev chose, of rungs 8 and 9 both.
-    means = {
-        (rung, rate): statistics.mean(kept["marked", rung, rate].values())
-        for rung in (8, 9)
-        for rate in table.RATES
-    }
-    assert means[8, 1e-2] > means[8, 3e-3]
-    assert means[9, 3e-3] > means[9, 1e-2]
-    # Of rung 7 it is the other.
-    alone = kept["marked", 7, 1e-2]
-    better = paired_difference(kept["marked", 9, 3e-3], alone).summary
-    assert better.low < 0
-    assert f"each at its better rate, {better.text()}, no gain is shown" in unwrapped(EVIDENCE)
-    assert f"({statistics.mean(alone.values()):.3f} at the other of two rates)" in findings
-    planned = [resolve(spec).spec for spec in table.sweep()]
-    assert {(spec.seed, spec.learning_rate, str(spec.mixer_options)) for spec in planned} == {
-        (one.spec.seed, one.spec.learning_rate, str(one.spec.mixer_options))
-        for one in read_runs(table.ROOT).records
-    }
-
-
-def test_one_rung_alone_gains_more_of_early_rules_than_noise(rungs: dict) -> None:
-    rows, beside = rungs["early"], script("ladder_table").beside
-    gains = {
-        number: paired_difference(row.seeds[16384], rows[beside(number)].seeds[16384]).summary
-        for number, row in rows.items()
-        if number not in ("1", "7a", "11")
-    }
-    assert [number for number, gain in gains.items() if gain.low > 0] == ["7"]
-    assert f"an interval above 0: {gains['7'].text()}" in unwrapped(FINDINGS)
-    readme = unwrapped(ROOT / "README.md")
-    assert f"shown to gain on early rules: {gains['7'].text()}" in readme
-    zeros = paired_difference(rows["7"].seeds[16384], rows["7a"].seeds[16384]).summary
-    assert zeros.low < 0 < zeros.high
-    assert "that the exact zeros add to it is not shown" in readme
-    assert f"7 over 7a gains {zeros.text()}" in unwrapped(EVIDENCE)
-
-
-def test_the_findings_state_what_sight_and_speed_of_a_gate_keep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # The controls are named by where they stand in the project.
-    monkeypatch.chdir(ROOT)
-    table = script("gate_controls")
-    page = table.page(table.RUNGS, table.ROOT)
-    assert page in EVIDENCE.read_text()
-    records = [one for root in (table.RUNGS, table.ROOT) for one in read_runs(root).records]
-    row_of = script("rungs").row_of
-    kept = {}
-    for *_, name, one in table.GATES:
-        found = row_of(one, records, "recite", "early", (16384,)).retention[16384]
-        kept[name] = f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
-    said = f"moves as far keeps {kept['ScaledGate']}"
-    assert f"{said}, one of eight that moves no further {kept['SlowedGate']}" in unwrapped(FINDINGS)
-    for gain in ("0.373 (0.042 to 0.704)", "0.266 (0.072 to 0.460)"):
-        assert gain in page
-        assert gain in unwrapped(EVIDENCE).split("Either alone gains")[1]
-    runs = read_runs(table.ROOT).records
-    assert {(spec.seed, spec.mixer) for spec in table.sweep()} == {
-        (one.spec.seed, one.spec.mixer) for one in runs
-    }
-
-
-def test_the_evidence_states_what_the_gates_of_two_rungs_do() -> None:
-    table, evidence = script("ladder_table"), unwrapped(EVIDENCE)
-    for rung, share in (("6", "99.999"), ("7", "0.045")):
-        (one,) = [one for number, _, one in table.STEPS if number == rung]
-        ours = {r.id for r in read_runs(table.ROOT).records if is_variant(r, one)}
-        (explained,) = [found for found in explanations(table.ROOT, []) if found.run in ours]
-        (filler,) = [
-            trace
-            for trace in explained.traced.gates
-            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
-        ]
-        assert f"{100 * (1 - filler.zeros):.3f}" == share
-        assert f"{share} %" in evidence
-        if rung == "6":
-            far = explained.probes[-1]
-            assert f"finds {far.places[-1].found.mean:.3f} of the rules in the state" in evidence
-            assert f"and {far.said.mean:.3f} are said" in evidence
-            assert f"by {filler.mean:.2f} on average" in evidence
-
-
-def test_the_evidence_states_what_a_rate_that_dev_did_not_choose_keeps() -> None:
-    """The first seed of the grids, with eight tokens and a sigmoid or a clip."""
-    table = script("ladder_table")
-    records = read_runs(table.ROOT).records
-    for words, rung in (("with the sigmoid", "7a"), ("with the clip", "7")):
-        (one,) = [one for number, _, one in table.STEPS if number == rung]
-        (spec,) = [
-            resolve(spec).spec
-            for spec in ladder([], mixers=[one])
-            if (spec.task_options["placement"], spec.learning_rate) == ("early", 3e-3)
-        ]
-        (run,) = [record for record in records if record.spec.parsed() == spec]
-        (far,) = [test for test in run.tests() if test.context == 16384]
-        assert f"{far.figures['retention']:.3f} {words}" in unwrapped(EVIDENCE)
-
-
 def test_our_memory_in_the_articles_contest_is_stated() -> None:
     table = script("contest_table")
     assert table.page() in ARTICLE.read_text()
@@ -897,23 +675,9 @@ def test_our_memory_in_the_articles_contest_is_stated() -> None:
 
 
 def test_committed_figures_show_what_the_records_give() -> None:
-    drawn = {}
-    table = script("ladder_table")
-    figure = table.figure(read_runs(table.ROOT).records)
-    drawn[table.ROOT / table.FIGURE] = shown(figure).encode()
-    assert {path.name: DESCRIBED.findall(path.read_bytes()) for path in drawn} == {
-        path.name: [now] for path, now in drawn.items()
-    }
     table = script("literature_table")
     found = table.read(read_runs(table.RUNS).records)
     assert shown(table.figure(found)) in (table.RUNS / table.FIGURE).read_text()
-
-
-def test_the_findings_state_how_often_our_memorys_gates_are_open() -> None:
-    table = script("gates_table")
-    said = table.page(table.ROOT)
-    assert said.count("\n") > 2 + 1
-    assert said in EVIDENCE.read_text()
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
 from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
-from rulekeep.records.store import write_record
+from rulekeep.plugins import find_function
+from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.resolving import options_of
 from rulekeep.specs import contestants
 from rulekeep.study import Claim, Study
+from rulekeep.sweeps.sweep import identity
 
 ROOT = Path(__file__).parent.parent
 EARLY = TaskSetting("recite")
@@ -315,6 +318,27 @@ def test_the_documents_are_what_the_committed_records_give(
 def rows(*values: Values, **variants: Variant) -> Rows:
     given = variants or {"ours": Variant("gru", "ours")}
     return Rows(typed(values), given, [EARLY], context=64, seeds=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("beyond", "attention-controls"),
+        ("beyond", "attention-controls-aside"),
+        ("ladder", "gate-controls"),
+        ("ladder", "ladder-rates"),
+    ],
+)
+def test_a_study_plans_the_runs_that_its_folder_has(
+    name: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Mixers of files are named by where they stand in the project.
+    monkeypatch.chdir(ROOT)
+    one = studies.opened(name)
+    function = find_function(f"{one.path}:{one.study.sweeps[folder].what}", {}, "sweep")
+    records = read_runs(ROOT / "results" / folder).records
+    planned = function(records) if signature(function).parameters else function()
+    assert {identity(spec) for spec in planned} == {record.id for record in records}
 
 
 def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:

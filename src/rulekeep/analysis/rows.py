@@ -169,6 +169,17 @@ class Rows:
             return NOT_RUN
         return NOT_DEFINED if group.is_undefined(length) else text_of(group.summary(figure, length))
 
+    def more(
+        self, variant: str, other: str, setting: TaskSetting, figure: str, length: int
+    ) -> Summary:
+        """What one variant has more than another, paired by seed.
+
+        Raises:
+            ValueError: one of both is not run.
+        """
+        both = [self.known(one, setting, figure, length).seeds for one in (variant, other)]
+        return paired_difference(*both).summary
+
     def chance(self, setting: TaskSetting, figure: str, length: int) -> str:
         """What guessing scores there, as a cell of a table."""
         levels = (one.chance(figure, length) for one in self.contests[setting].groups)

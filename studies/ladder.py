@@ -1,0 +1,422 @@
+"""The ladder: which change from the article's slots to our memory keeps early, weak rules?
+
+    rulekeep study ladder run|build|check
+
+`recite`, early and marked rules, trained at 256 tokens at most for 1,000 steps, each variant at the
+rate that the validation set chose. Retention at 16,384 tokens; what a change gains is paired by
+seed. Beside the ladder stand the changes at equal rates, two controls for the gate that sees eight
+tokens, and, of single runs that `rulekeep explain` has read, where rules are lost and how often
+gates open. Fills docs/evidence.md and README.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.plots import Strip, as_bytes, strips
+from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, floored
+from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.variants import is_variant
+from rulekeep.commands.records import explanations
+from rulekeep.explain.record import GATE, Difference, Explanation, Trace
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.records.store import read_runs
+from rulekeep.specs import AnySpec, RunSpec, contestants, written
+from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
+from rulekeep.sweeps.presets import ladder as protocol
+
+RESULTS = Path(__file__).parent.parent / "results"
+SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
+EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
+# What each variant of the preset changes, in its order.
+CHANGES = (
+    "the article's slots",
+    "content-addressed write: linear attention",
+    "a write erases what it replaces: delta rule",
+    "earliness: how early a token is",
+    "write gate clipped: exact zeros",
+    "a shut gate still learns: straight-through",
+    "the gate sees eight tokens, from zero",
+    "reads before it writes",
+    "a penalty on open gates",
+    "and on those that have only just shut",
+    "the next without earliness",
+    "the first 500 updates free of penalty: sparse_delta",
+)
+NAMES = {str(place): name for place, name in enumerate(CHANGES, 1)}
+MIXERS = dict(zip(NAMES, LADDER, strict=True))
+# Beside the chain, under the one that it differs from.
+ORDER = [one for key in NAMES for one in ((key, "7a") if key == "7" else (key,))]
+NAMES["7a"], MIXERS["7a"] = "the same with a sigmoid: no exact zeros", LADDER_ASIDE[0]
+# What one is held against where that is not the one before.
+BESIDE = {"1": None, "7a": "7", "8": "7", "11": "12", "12": "10"}
+# At equal rates: by placement who is asked, and the rate of each that was not chosen.
+RATES = (3e-3, 1e-2)
+ASIDE = {
+    "early": {"5": 3e-3, "6": 3e-3, "7": 3e-3},
+    "marked": {"7": 1e-2, "8": 3e-3, "9": 1e-2},
+}
+# From 6 to 7 a gate comes to see eight tokens, and a step of training moves it eight times as far
+# by what they share. Each control has one without the other, at the rate of both.
+CONTROLS = dict(
+    zip(
+        ("scaled", "slowed"),
+        contestants(
+            "benchmarks/scaled_gate.py:ScaledGate[hidden=248,added_positions=earliness],"
+            "benchmarks/slowed_gate.py:SlowedGate[hidden=240,added_positions=earliness]"
+        ),
+        strict=True,
+    )
+)
+CONTROL_RATE = 1e-2
+# Tokens that a gate sees, how far a step moves it, and who is so.
+GATES = {"6": ("1", "1"), "scaled": ("1", "8"), "slowed": ("8", "1"), "7": ("8", "8")}
+NONE = "–"
+
+
+def of_grid(key: str) -> Callable[[Record], bool]:
+    """Whether a run is the grid's, and not one at the rate that was not chosen."""
+
+    def only(record: Record) -> bool:
+        aside = ASIDE.get(str(record.spec.task_options["placement"]), {}).get(key)
+        return record.spec.seed == SEEDS[0] or record.spec.learning_rate != aside
+
+    return only
+
+
+def at(rate: float) -> Callable[[Record], bool]:
+    """Whether a run is at this rate."""
+    return lambda record: record.spec.learning_rate == rate
+
+
+def mixer(key: str) -> str:
+    """As a sweep reads it."""
+    one = {**MIXERS, **CONTROLS}[key]
+    return written(one.mixer, {**one.options, **one.settings})
+
+
+VARIANTS = {
+    **{key: Variant(mixer(key), f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
+    **{key: Variant(mixer(key), one.mixer.partition(":")[2]) for key, one in CONTROLS.items()},
+    **{
+        f"{key} at {rate:g}": Variant(mixer(key), key, at(rate))
+        for key in dict.fromkeys(key for asked in ASIDE.values() for key in asked)
+        for rate in RATES
+    },
+}
+
+
+# --- what makes the runs beside the preset's -----------------------------------------------------
+
+
+def equal_rates() -> Sequence[AnySpec]:
+    """What the ladder lacks of five seeds at the rate that was not chosen."""
+    return [
+        spec.model_copy(update={"seed": seed})
+        for placement, asked in ASIDE.items()
+        for key, rate in asked.items()
+        for spec in _grid(key, placement, rate)
+        for seed in SEEDS[1:]
+    ]
+
+
+def controls() -> Sequence[AnySpec]:
+    """The two controls on early rules."""
+    return [
+        spec.model_copy(update={"seed": seed})
+        for key in CONTROLS
+        for spec in _grid(key, "early", CONTROL_RATE)
+        for seed in SEEDS
+    ]
+
+
+def _grid(key: str, placement: str, rate: float) -> list[RunSpec]:
+    # Without records: the grid alone, with its one seed, which the ladder has run.
+    return [
+        spec
+        for spec in protocol([], mixers=contestants(mixer(key)))
+        if isinstance(spec, RunSpec)
+        and (spec.task_options["placement"], spec.learning_rate) == (placement, rate)
+    ]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def beside(key: str) -> str | None:
+    """Which one it changes; None of the first."""
+    return BESIDE.get(key, ORDER[ORDER.index(key) - 1])
+
+
+def gain(key: str, over: str | None, setting: TaskSetting) -> Callable[[Rows], Summary | None]:
+    """What one keeps more than another at 16,384 tokens; None where one of both is not run."""
+
+    def more(rows: Rows) -> Summary | None:
+        known = over and all(rows.row(one, setting, "retention", FAR) for one in (key, over))
+        return rows.more(key, str(over), setting, "retention", FAR) if known else None
+
+    return more
+
+
+def short(rows: Rows) -> str:
+    """Retention at 16,384 tokens of both placements."""
+    head = ["", "what a variant changes", *(f"{one.placement} rules" for one in SETTINGS)]
+    body = [
+        [key, NAMES[key], *(rows.text(key, one, "retention", FAR) for one in SETTINGS)]
+        for key in ORDER
+    ]
+    return markdown_table(head, body)
+
+
+def long(setting: TaskSetting) -> Callable[[Rows], str]:
+    """A placement at every length, with rates and gains; what is not run is left out."""
+
+    def table(rows: Rows) -> str:
+        head = ["", setting.name, *(f"{length:,} tokens" for length in LENGTHS)]
+        head += [f"exact at {FAR:,}", "rate", f"gain at {FAR:,}", "over"]
+        body = []
+        for key in ORDER:
+            group = rows.cell(key, setting)
+            if group is None:
+                continue
+            cells = [rows.text(key, setting, "retention", length) for length in LENGTHS]
+            gained = gain(key, beside(key), setting)(rows)
+            over = [gained.text(), str(beside(key))] if gained else [NONE, NONE]
+            exact = rows.text(key, setting, "exact", FAR)
+            body.append([key, NAMES[key], *cells, exact, f"{group.rate:g}", *over])
+        return markdown_table(head, body)
+
+    return table
+
+
+def each_seed(rows: Rows, key: str, setting: TaskSetting) -> str:
+    """What each seed keeps at 16,384 tokens, in their order."""
+    found = rows.known(key, setting, "retention", FAR).seeds
+    return ", ".join(f"{kept:.3f}" for _, kept in sorted(found.items()))
+
+
+def at_equal_rates(rows: Rows) -> str:
+    """Both placements at either rate, and what a change gains there."""
+    head = ["recite", "variant", "rate", *(f"{length:,} tokens" for length in LENGTHS)]
+    head += [f"seeds 1 to 5 at {FAR:,}", "gain over the one before, same rate"]
+    body = []
+    for setting in SETTINGS:
+        for rate in RATES:
+            before = None
+            for key in ASIDE[setting.placement]:
+                one = f"{key} at {rate:g}"
+                cells = [rows.text(one, setting, "retention", length) for length in LENGTHS]
+                gained = gain(one, before, setting)(rows)
+                cells += [each_seed(rows, one, setting), gained.text() if gained else NONE]
+                body.append([setting.placement, key, f"{rate:g}", *cells])
+                before = one
+    return markdown_table(head, body)
+
+
+def of_controls(rows: Rows) -> str:
+    """What a gate sees and how far a step moves it, one without the other."""
+    head = ["tokens seen", "a step moves it", EARLY.name]
+    head += [*(f"{length:,} tokens" for length in LENGTHS), f"seeds 1 to 5 at {FAR:,}"]
+    head.append(f"gain at {FAR:,} over 6")
+    body = []
+    for key, has in GATES.items():
+        name = VARIANTS[key].name if key in CONTROLS else f"variant {key}"
+        cells = [rows.text(key, EARLY, "retention", length) for length in LENGTHS]
+        gained = None if key == "6" else gain(key, "6", EARLY)(rows)
+        said = gained.text() if gained else NONE
+        body.append([*has, name, *cells, each_seed(rows, key, EARLY), said])
+    return markdown_table(head, body)
+
+
+def drawn(rows: Rows) -> bytes:
+    """A panel a placement: each variant at every length."""
+
+    def strip(group: Group | None) -> Strip | str:
+        if group is None:
+            return NOT_RUN
+        return Strip(
+            {length: group.by_seed("retention", length) for length in LENGTHS},
+            {length: group.summary("retention", length) for length in LENGTHS},
+            round(group.chance("retention", LONG) or 0.0, 3),
+        )
+
+    panels = {
+        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one)) for key in ORDER]
+        for one in SETTINGS
+    }
+    return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
+
+
+# --- single runs that are explained --------------------------------------------------------------
+
+
+def explained(folder: str) -> list[tuple[Record, Explanation]]:
+    """The runs of a folder that `rulekeep explain` has read."""
+    found = {one.run: one for one in explanations(RESULTS / folder, [])}
+    runs = read_runs(RESULTS / folder).records
+    return [(record, found[record.id]) for record in runs if record.id in found]
+
+
+def named(record: Record) -> str:
+    """The variant of our memory that it is, or its mixer."""
+    ours = (key for key in ORDER if is_variant(record, MIXERS[key]))
+    return f"variant {next(ours)}" if record.spec.mixer == "sparse_delta" else record.spec.mixer
+
+
+def lost(_: Rows) -> str:
+    """At which step rules are lost, of all above chance."""
+
+    def said(one: Difference) -> str:
+        return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+    head = [f"{EARLY.name}, seed 1", "tokens", "right after the rules", "before the answer", "said"]
+    head += ["lost at capture", "in the body", "at read-out"]
+    body = []
+    for record, one in explained("catalogue"):
+        probed = one.probes[-1]
+        found = (probed.places[0].found, probed.places[-1].found, probed.said)
+        at_each = (probed.lost.capture, probed.lost.body, probed.lost.readout)
+        shares = [f"{share.mean:.3f}" for share in found]
+        body.append([named(record), f"{probed.context:,}", *shares, *map(said, at_each)])
+    return markdown_table(head, sorted(body))
+
+
+# In the order of a text: what is to be kept, what is not, what asks for it.
+KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request", "<go>")
+
+
+def gates(_: Rows) -> str:
+    """How often the gates of four runs are open; in brackets the head that opens most often."""
+
+    def opened(trace: Trace | None) -> str:
+        if trace is None or trace.zeros == 1:
+            # Of none at all a plain 0: what is nearly none would look alike.
+            return NONE if trace is None else "0"
+        return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
+
+    body = []
+    for record, one in explained("beyond"):
+        spec, found = record.spec, one.traced
+        run = f"{spec.task}, {spec.task_options['placement']}, seed {spec.seed}"
+        traces = {(trace.layer, trace.kind): trace for trace in found.gates if trace.part == GATE}
+        for layer in sorted({layer for layer, _ in traces}):
+            cells = [opened(traces.get((layer, kind))) for kind in KINDS]
+            body.append([run, f"{found.context:,}", f"{layer}", *cells])
+    return markdown_table(["gates open", "tokens", "layer", *KINDS], sorted(body))
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def more(key: str, over: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
+    """What one keeps more than another at 16,384 tokens, paired by seed."""
+    return lambda rows: rows.more(key, over, setting, "retention", FAR)
+
+
+def not_shown(value: Callable[[Rows], Summary]) -> Claim:
+    """A difference whose interval holds 0."""
+    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
+
+
+def summary(key: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
+    """What one keeps at 16,384 tokens."""
+    return lambda rows: rows.known(key, setting, "retention", FAR).summary
+
+
+def lowest(keys: str, setting: TaskSetting) -> Callable[[Rows], float]:
+    """The lowest seed of several at 16,384 tokens, rounded down."""
+    return lambda rows: floored(
+        min(rows.known(key, setting, "retention", FAR).lowest for key in keys.split())
+    )
+
+
+def shown_early(rows: Rows) -> list[str]:
+    """Whose gain on early rules has an interval above 0."""
+    gains = {key: gain(key, beside(key), EARLY)(rows) for key in ORDER}
+    return [key for key, one in gains.items() if one is not None and one.low > 0]
+
+
+def one_run(key: str) -> Explanation:
+    """The run that is explained of a variant, or of a mixer."""
+    name = f"variant {key}" if key in NAMES else key
+    (found,) = (one for record, one in explained("catalogue") if named(record) == name)
+    return found
+
+
+def open_at_fillers(key: str) -> Callable[[Rows], str]:
+    """How many percent of the second layer's gates are open at fillers, in one run."""
+
+    def share(_: Rows) -> str:
+        (zeros,) = (
+            trace.zeros
+            for trace in one_run(key).traced.gates
+            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
+        )
+        return f"{100 * (1 - zeros):.3f}"
+
+    return share
+
+
+OWN = ("3", "4", "5", "6")
+CLAIMS = {
+    # Early rules: a gate that sees eight tokens.
+    "eight_tokens": Claim(
+        more("7", "6", EARLY), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
+    ),
+    "own_token": Claim(
+        lambda rows: Span.of(rows.known(key, EARLY, "retention", FAR).mean for key in OWN), 2
+    ),
+    "own_token_seeds": Claim(
+        lambda rows: Span.of(
+            kept for key in OWN for kept in rows.known(key, EARLY, "retention", FAR).seeds.values()
+        ),
+        2,
+    ),
+    "eight_tokens_lowest": Claim(lowest("7", EARLY)),
+    "zeros": not_shown(more("7", "7a", EARLY)),
+    "sigmoid_lowest": Claim(lowest("7a", EARLY)),
+    "penalty_early_lowest": Claim(lowest("9 10 12", EARLY)),
+    "scaled": Claim(summary("scaled", EARLY), 2),
+    "scaled_gain": Claim(more("scaled", "6", EARLY), minimum=0),
+    "slowed": Claim(summary("slowed", EARLY), 2),
+    "slowed_gain": Claim(more("slowed", "6", EARLY), minimum=0),
+    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY)),
+    # Marked rules: the penalty too.
+    "eight_tokens_marked": Claim(lambda rows: summary("7", MARKED)(rows).mean or 0.0),
+    "penalty": Claim(more("9", "8", MARKED), minimum=0),
+    "penalty_lowest": Claim(lowest("9 10 12", MARKED), minimum=0.98),
+    "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED), minimum=0),
+    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED)),
+    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED)),
+    # Single runs.
+    "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
+    "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
+    "own_token_found": Claim(lambda _: one_run("6").probes[-1].places[-1].found.mean),
+    "own_token_said": Claim(lambda _: one_run("6").probes[-1].said.mean),
+    "own_token_open": Claim(open_at_fillers("6")),
+    "eight_tokens_open": Claim(open_at_fillers("7")),
+}
+
+STUDY = Study(
+    question="Which change from the article's slots to our memory keeps early, weak rules?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=SHORT,
+    sweeps={
+        "catalogue": Sweep("ladder"),
+        "ladder-rates": Sweep("equal_rates"),
+        "gate-controls": Sweep("controls"),
+    },
+    tables={
+        "short": short,
+        **{one.placement: long(one) for one in SETTINGS},
+        "equal-rates": at_equal_rates,
+        "controls": of_controls,
+        "lost": lost,
+        "gates": gates,
+    },
+    figures={"ladder.png": drawn},
+    claims=CLAIMS,
+)
