@@ -18,6 +18,7 @@ from rulekeep.running.resolving import mixer_maker, mixer_options
 VARIANTS: dict[str, tuple[str, dict]] = {
     "attention rotary": ("attention", {"positions": "rotary"}),
     "attention alibi": ("attention", {"positions": "alibi"}),
+    "attention convolved": ("attention", {"positions": "rotary", "conv_size": 4}),
     "window": ("sliding_window", {"window": 5, "sinks": 2, "positions": "rotary"}),
     "window without sinks": ("sliding_window", {"window": 50, "sinks": 0}),
     "slots, few": ("slots", {"slots": 3}),

@@ -52,9 +52,11 @@ def unit(x: Tensor) -> Tensor:
 
 def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
     """Softmax attention over the whole text, or over a window and its sinks."""
-    queries, keys, values = (
-        part.view(len(x), HEADS, -1) for part in affine(m.in_projection, x).split(WIDTH, -1)
-    )
+    parts, size = affine(m.in_projection, x), options.get("conv_size")
+    if size is not None:
+        inputs = torch.cat([parts.new_zeros(size - 1, parts.shape[1]), parts])
+        parts = torch.stack([(m.filters * inputs[t : t + size]).sum(0) for t in range(len(x))])
+    queries, keys, values = (part.view(len(x), HEADS, -1) for part in parts.split(WIDTH, -1))
     width, position = WIDTH // HEADS, options.get("positions", "none")
 
     def turned(part: Tensor, place: int) -> Tensor:
@@ -191,6 +193,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "attention rotary": ("attention", ROTARY),
     "attention alibi": ("attention", {"positions": "alibi"}),
+    "attention convolved": ("attention", {"conv_size": 3}),
+    "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
     "window": ("sliding_window", WINDOW),
     "window rotary": ("sliding_window", {**WINDOW, **ROTARY}),
     **{name: (name, options) for name, options in MATRICES.items()},

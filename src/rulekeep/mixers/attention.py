@@ -6,6 +6,9 @@
 takes m_h (t − i) off every score: see `rulekeep.kernels.positions`. Learned ones are the model's.
 The place of a token is the number of keys in the cache before it.
 
+`conv_size=n` sends queries, keys and values through sum_{j < n} w_j · x_{t−j} first, a filter a
+channel that starts as the identity. Positions come after it. The state has its last n − 1 inputs.
+
 It cannot bound its state: a token costs as much as the text before it is long.
 
 The state is the KV cache: it grows by 2 x width numbers a token. Parameters, and the
@@ -32,6 +35,14 @@ class KVCache(NamedTuple):
     values: Float[Tensor, "batch heads past head_width"]
 
 
+class ConvolvedKVCache(NamedTuple):
+    """The same, and the last inputs of the convolution."""
+
+    keys: Float[Tensor, "batch heads past head_width"]
+    values: Float[Tensor, "batch heads past head_width"]
+    recent: Float[Tensor, "batch conv_size-1 3*width"]
+
+
 class Attention(Mixer):
     """Multi-head causal attention; learned positions, if any, are in `x` already."""
 
@@ -42,12 +53,15 @@ class Attention(Mixer):
         heads: int = 4,
         positions: Literal["none", "rotary", "alibi"] = "none",
         rotary_base: float = 10_000.0,
+        conv_size: int | None = None,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
         if positions not in ("none", "rotary", "alibi"):
             raise ValueError(f"positions {positions!r}: choose from none, rotary, alibi")
+        if conv_size is not None and conv_size < 2:
+            raise ValueError(f"conv_size {conv_size}: must be at least 2, or None for no filter")
         self.heads = heads
         self.head_width = width // heads
         self.positions, self.rotary_base = positions, rotary_base
@@ -58,28 +72,49 @@ class Attention(Mixer):
         nn.init.xavier_uniform_(self.in_projection.weight)
         nn.init.zeros_(self.in_projection.bias)
         nn.init.zeros_(self.out_projection.bias)
+        self.filters = None
+        if conv_size is not None:
+            filters = torch.zeros(conv_size, 3 * width)
+            filters[-1] = 1
+            self.filters = nn.Parameter(filters)
 
-    def init_state(self, batch_size: int) -> KVCache:
-        """An empty cache."""
+    def init_state(self, batch_size: int) -> KVCache | ConvolvedKVCache:
+        """An empty cache; zeros before the first token of a convolution."""
         empty = self.out_projection.weight.new_zeros(batch_size, self.heads, 0, self.head_width)
-        return KVCache(empty, empty)
+        if self.filters is None:
+            return KVCache(empty, empty)
+        recent = self.filters.new_zeros(batch_size, len(self.filters) - 1, self.filters.shape[1])
+        return ConvolvedKVCache(empty, empty, recent)
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], state: KVCache | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], KVCache]:
+        self,
+        x: Float[Tensor, "batch time width"],
+        state: KVCache | ConvolvedKVCache | None = None,
+    ) -> tuple[Float[Tensor, "batch time width"], KVCache | ConvolvedKVCache]:
         """Outputs at every position, and the cache with these tokens in it."""
-        queries, keys, values = (self._split(part) for part in self.in_projection(x).chunk(3, -1))
-        past = 0 if state is None else state.keys.shape[2]
+        if state is None:
+            state = self.init_state(x.shape[0])
+        parts, recent = self.in_projection(x), None
+        if self.filters is not None:
+            assert isinstance(state, ConvolvedKVCache), state
+            seen = torch.cat([state.recent, parts], dim=1)
+            parts, recent = _convolved(seen, self.filters), seen[:, x.shape[1] :]
+        queries, keys, values = (self._split(part) for part in parts.chunk(3, -1))
+        past = state.keys.shape[2]
         queries, keys = self._placed(queries, past), self._placed(keys, past)
-        if state is not None and past:
+        if past:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)
-        return self._attend(queries, keys, values), KVCache(keys, values)
+        after = KVCache(keys, values) if recent is None else ConvolvedKVCache(keys, values, recent)
+        return self._attend(queries, keys, values), after
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
     ) -> Float[Tensor, "batch last width"]:
         """Keys and values of every position, queries of the last ones only."""
+        if self.filters is not None:
+            # Queries too see the tokens before them, and records were made with all of them.
+            return super().tail(x, last)
         query_rows, other_rows = self.in_projection.weight.tensor_split([x.shape[-1]])
         query_bias, other_bias = self.in_projection.bias.tensor_split([x.shape[-1]])
         queries = self._split(F.linear(x[:, -last:], query_rows, query_bias))
@@ -109,6 +144,15 @@ class Attention(Mixer):
     def _merge(self, x: Float[Tensor, "batch heads time k"]) -> Float[Tensor, "batch time width"]:
         out: Tensor = self.out_projection(x.transpose(1, 2).flatten(-2))
         return out
+
+
+def _convolved(
+    x: Float[Tensor, "batch conv_size-1+time channels"],
+    filters: Float[Tensor, "conv_size channels"],
+) -> Float[Tensor, "batch time channels"]:
+    time = x.shape[1] - len(filters) + 1
+    # Products and sums apart: the fused ones of `matrix` round otherwise than our records did.
+    return sum((x[:, tap : tap + time] * one for tap, one in enumerate(filters)), x.new_zeros(()))
 
 
 def causal_attention(
