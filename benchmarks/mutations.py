@@ -523,7 +523,7 @@ MUTATIONS = [
     ),
     Mutation(
         "report: points have no intervals",
-        "report/figures.py",
+        "reporting/figures.py",
         "hover, summary.low, summary.high, summary.few)",
         "hover, None, None, summary.few)",
         held("report", "retention_is_drawn_with_its_mean_interval_seeds_and_chance"),
@@ -999,7 +999,7 @@ MUTATIONS = [
     ),
     Mutation(
         "report: a program takes a full-width equals sign for a formula",
-        "report/text.py",
+        "reporting/text.py",
         'unicodedata.normalize("NFKC", text.lstrip()[:1])',
         "text.lstrip()[:1]",
         held("report", "no_text_of_a_csv_opens_as_a_formula_in_any_width"),
