@@ -4,6 +4,9 @@
     load_task("my_package.tasks:Mine")  a class of a module that Python finds
     load_task("my_task.py:Mine")        a class of a file
 
+A class that no other process can import, as one of a notebook, is held here under a name
+(`name_of_class`) and found by it in this process alone.
+
 What cannot be loaded is a `UsageError` of one line that says what there is instead.
 Catalogues are imported only when asked for: this module loads no torch.
 """
@@ -29,6 +32,7 @@ from rulekeep.records.provenance import is_installed
 from rulekeep.specs import Spec, UsageError
 
 if TYPE_CHECKING:
+    from rulekeep.catalogue import Catalogue
     from rulekeep.tasks import Task
 
 _T = TypeVar("_T")
@@ -39,6 +43,8 @@ _OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
 _PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rulekeep.tasks"}
 # Under which name a class from outside was found, whatever this process is in by then.
 _FOUND: dict[object, str] = {}
+# Classes that this process alone has, by the name that specs give them.
+_HELD: dict[str, type[Any]] = {}
 
 
 class Attempt(NamedTuple):
@@ -167,6 +173,38 @@ def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
     build_task(name, kind, kind.options_type.parse(**values))
 
 
+def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:
+    """The name by which a spec can ask for a class, and `find_class` finds it.
+
+    One that another process cannot import, as of a notebook or `__main__`, is held in this one.
+    """
+    module, name = kind.__module__, kind.__qualname__
+    for known in catalogue:
+        if catalogue.module(known) == module and catalogue[known] is kind:
+            return known
+    if kind in _FOUND:
+        return _FOUND[kind]
+    named = f"{module}:{name}"
+    importable = module != "__main__" and getattr(sys.modules.get(module), name, None) is kind
+    if not importable:
+        _HELD[named] = kind
+    return named
+
+
+def held_class(name: str) -> type[Any] | None:
+    """The class of this name that this process alone has; None where any process can import it."""
+    place, _, kind = name.rpartition(":")
+    if place == "__main__" and name not in _HELD:
+        found = getattr(sys.modules[place], kind, None)
+        return found if isinstance(found, type) else None
+    return _HELD.get(name)
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is of no catalogue: `file.py:Class` or `module:Class`."""
+    return ":" in name
+
+
 def takes_by_place(kind: type[Any]) -> bool:
     """Whether a constructor takes anything by its place."""
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
@@ -197,9 +235,11 @@ def find_class(
         place, _, class_name = name.rpartition(":")
         if not place or not class_name:
             raise UsageError(f"{kind} {name!r}: must be file.py:Class or module:Class")
-        module = _module(place, name, kind)
-        found = getattr(module, class_name, None)
-        if found is None:
+        found = held_class(name)
+        module = _module(place, name, kind) if found is None else None
+        if module is not None:
+            found = getattr(module, class_name, None)
+        if module is not None and found is None:
             classes = _classes(module, base)
             known = choose(class_name, classes) if classes else f"it has no {public}"
             raise UsageError(f"{kind} {name!r}: {place} has no {class_name}; {known}")
@@ -208,7 +248,7 @@ def find_class(
     missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
     if missing:
         raise UsageError(f"{kind} {name!r}: does not define {missing}")
-    if ":" in name:
+    if ":" in name and held_class(name) is None:
         is_file = Path(place).is_file()
         _FOUND[found] = f"{Path(place).absolute() if is_file else place}:{class_name}"
     return found

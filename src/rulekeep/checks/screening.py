@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rulekeep.checks.sample_form import said_of_sample
-from rulekeep.plugins import plugin_file
+from rulekeep.plugins import is_outside
 from rulekeep.running.resolving import AnyResolved, Resolved, ResolvedCell
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
@@ -53,7 +53,7 @@ def screen(resolved: AnyResolved) -> None:
             _try_all(makers, PUBLISHED_WIDTH, sizes_of([cell.context], _PIECE, cell.seed), "cpu")
         return
     task, spec = resolved.task, resolved.spec
-    if plugin_file(spec.task) is not None:
+    if is_outside(spec.task):
         shortest = min(spec.test_contexts) if isinstance(spec, PredictorSpec) else spec.context
         _try_task(spec.task, task, shortest, spec.seed)
     if isinstance(resolved, Resolved):
@@ -68,7 +68,7 @@ def _try_all(
     makers: "Mapping[str, Callable[[], Mixer]]", width: int, sizes: "list[Size]", device: str
 ) -> None:
     for name, make in makers.items():
-        if plugin_file(name) is not None:
+        if is_outside(name):
             _try(name, make, width, sizes, device)
 
 

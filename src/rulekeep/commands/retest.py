@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer
-from rulekeep.executors import Finished, LocalExecutor
+from rulekeep.executors import Finished
 from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import UsageError
 
@@ -28,7 +28,7 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     examples
         Test examples at each length; as many as the run's own tests have if left out.
     """
-    folder, record, _ = done_run(run)
+    folder, record, spec = done_run(run)
     job = Job(
         folder=str(folder.path.absolute()),
         contexts=given_contexts(contexts),
@@ -38,7 +38,7 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     standing = {row.context for row in record.tests()}
     if not folder.weights.exists() and not standing.issuperset(job.contexts):
         raise UsageError(no_weights(folder.path))
-    outcome: Outcome | None = outcome_of(_ended(job))
+    outcome: Outcome | None = outcome_of(_ended(job, spec))
     if outcome is None:
         return EXIT_FAILED
     tell(scores_table([folder.load() or record]))
@@ -65,8 +65,8 @@ def _examples(text: str) -> int:
     return value
 
 
-def _ended(job: Job) -> Finished:
-    executor = LocalExecutor(1)
+def _ended(job: Job, spec: RunSpec) -> Finished:
+    executor = executor_for([spec.task, *spec.mixers], 1)
     executor.prepare()
     for event in executor.run(retest_job, [job]):
         if isinstance(event, Finished):

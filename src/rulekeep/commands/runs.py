@@ -76,7 +76,7 @@ def run(
         values["predictor"] = predictor
     spec = kind.parse_json(values)
     limit = _checked(time_limit, tracker)
-    return _carry_out(
+    return carry_out(
         lambda _: [spec], run_folder("run", out), LocalExecutor(1), limit, tracker,
         keep_weights=not no_weights,
     )  # fmt: skip
@@ -132,13 +132,13 @@ def sweep(
     limit = _checked(time_limit, tracker)
     # Before a plug-in is loaded: it is tried in a process of the same server.
     chosen.prepare()
-    make, chooses = _maker(what, mixers)
+    make, chooses = maker(what, mixers)
     root = run_folder("sweep", out)
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
     command = sweeps.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
-    return _carry_out(
+    return carry_out(
         make, root, chosen, limit, tracker, command, chooses=chooses, keep_weights=not no_weights
     )
 
@@ -179,7 +179,7 @@ def resume(
     chosen = _executor(executor, workers, scheduler, resources)
     limit = _checked(time_limit, tracker)
     root = run_folder("", folder, "FOLDER")
-    return _carry_out(None, root, chosen, limit, tracker, keep_weights=not no_weights)
+    return carry_out(None, root, chosen, limit, tracker, keep_weights=not no_weights)
 
 
 def _checked(time_limit: str | None, tracker: str) -> float | None:
@@ -191,7 +191,7 @@ def _checked(time_limit: str | None, tracker: str) -> float | None:
     return limit
 
 
-def _carry_out(
+def carry_out(
     make: _Make | None,
     root: Path,
     executor: Executor,
@@ -302,7 +302,7 @@ def _planned(
     return sweeps.plan(specs, root, command)
 
 
-def _maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
+def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
     """The function that a sweep's name stands for, and whether it chooses by its records.
 
     Its specs are checked as they come.

@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
+from types import ModuleType
 from typing import Any, final
 
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
@@ -85,10 +86,7 @@ class LocalExecutor(Executor):
         """
         _make_socket_folder()
         context = multiprocessing.get_context("forkserver")
-        # Every process imports the program that was started: the command, half a second, is
-        # loaded once.
-        command = ["rulekeep.cli"] if "rulekeep.cli" in sys.modules else []
-        context.set_forkserver_preload([*self._preloaded, *command])
+        context.set_forkserver_preload(self._preloaded)
         with _starting():
             multiprocessing.forkserver.ensure_running()
 
@@ -210,12 +208,16 @@ def _starting() -> Iterator[None]:
     # if it was killed. Neither it nor a worker hears Ctrl-C. The resource tracker goes first:
     # its start unblocks the signal.
     multiprocessing.resource_tracker.ensure_running()
+    # Nor does it run the user's script once more: it would ask for the same runs.
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     found = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:
+        sys.modules["__main__"] = script
         for name, value in found.items():
             if value is None:
                 del os.environ[name]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rulekeep.explain.record import GATE, Bin, Trace, Traced
@@ -120,6 +120,29 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
         [_series(layer, name, values) for (layer, name), values in changes.items()],
         [_series(layer, GATE, values) for layer, values in gates.items()],
     )
+
+
+@torch.no_grad()
+def write_gates(
+    model: LanguageModel, tokens: Int[Tensor, "batch time"]
+) -> dict[int, Float[Tensor, "batch time gates"]]:
+    """How open each write gate is at each token of a text, by layer from 1."""
+    inputs: dict[int, Tensor] = {}
+    mixers: list[Mixer] = [block.mixer for block in model.blocks]  # type: ignore[misc]
+    hooks = [
+        mixer.register_forward_pre_hook(_keep(inputs, layer))
+        for layer, mixer in enumerate(mixers, start=1)
+    ]
+    try:
+        model(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {
+        layer: gated.write_strength(inputs[layer], mixer.init_state(len(tokens))).float()
+        for layer, mixer in enumerate(mixers, start=1)
+        if (gated := _gated(mixer)) is not None
+    }
 
 
 def change(before: Tensor, after: Tensor) -> Float[Tensor, "batch 1"]:

@@ -13,13 +13,17 @@ for what is installed. Comments and docstrings do not count: no figure comes out
 import ast
 import hashlib
 import io
+import linecache
 import sys
 import sysconfig
+import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGE = _ROOT.name
@@ -34,11 +38,15 @@ _CARRIERS = (
 )
 _INSTALLED = {"site-packages", "dist-packages"}
 _FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+# What a class may use of the module that it stands in.
+_PLAIN, _DEFINED = (bool, int, float, str, tuple), (FunctionType, type)
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
-def digest(modules: Iterable[str], files: Iterable[Path]) -> str:
+def digest(modules: Iterable[str], files: Iterable[Path], texts: Iterable[str] = ()) -> str:
     """A hash of these modules, of all that they import from this package, and of these plug-ins.
+
+    `texts` are those of classes that stand in no file (`class_text`).
 
     Provenance: it says whether two runs were made by the very same code, and is part of no id.
 
@@ -53,7 +61,67 @@ def digest(modules: Iterable[str], files: Iterable[Path]) -> str:
     for path in plugged:
         # As it is now: the process that makes the run imports it anew.
         total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
+    for text in texts:
+        total.update(text_digest(text).encode() + b"\0")
     return total.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """A hash of Python code alone: the version of a class in no file that declares none."""
+    return hashlib.sha256(_code(text.encode())).hexdigest()[:12]
+
+
+def class_text(kind: type[Any]) -> str:
+    """The source text of a class, and of what it uses that is defined beside it.
+
+    That is what a notebook has defined: bases, functions and classes as text, numbers and texts
+    as values.
+
+    Raises:
+        OSError: there is no text, as for what was typed at a prompt.
+    """
+    beside = vars(sys.modules[kind.__module__])
+    texts: dict[str, str] = {}
+    waiting: list[tuple[str, Any]] = [(kind.__qualname__, kind)]
+    while waiting:
+        name, one = waiting.pop()
+        if name in texts:
+            continue
+        if isinstance(one, _PLAIN):
+            texts[name] = f"{name} = {one!r}"
+        elif getattr(one, "__module__", None) == kind.__module__ and isinstance(one, _DEFINED):
+            texts[name] = _definition(one)
+            tree = ast.parse(texts[name])
+            used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            waiting += [(key, beside[key]) for key in sorted(used) if key in beside]
+    return "\n".join(texts[name] for name in sorted(texts))
+
+
+def _definition(one: Any) -> str:
+    """The text of a function or a class.
+
+    Raises:
+        OSError: there is none.
+    """
+    code = next((code for code in _codes(one)), None)
+    lines = [] if code is None else linecache.getlines(code.co_filename)
+    for node in ast.walk(ast.parse("".join(lines))):
+        # `inspect` does not find the class of a notebook, whose module has no file.
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == one.__name__:
+            last = node.end_lineno or node.lineno
+            if code and node.lineno <= code.co_firstlineno <= last:
+                return textwrap.dedent("".join(lines[node.lineno - 1 : last]))
+    raise OSError(f"{one.__name__}: no source text")
+
+
+def _codes(one: Any) -> Iterator[CodeType]:
+    if isinstance(one, FunctionType):
+        yield one.__code__
+    else:
+        for part in vars(one).values():
+            part = getattr(part, "fget", None) or getattr(part, "__func__", part)
+            if isinstance(part, FunctionType) and part.__qualname__.startswith(one.__qualname__):
+                yield part.__code__
 
 
 def content_digest(file: Path) -> str:

@@ -28,6 +28,8 @@ from rulekeep.plugins import (
     expect,
     failure_line,
     find_class,
+    held_class,
+    is_outside,
     load_task,
     plugin_file,
     takes_by_place,
@@ -236,14 +238,26 @@ def _asked(spec: AnySpec) -> dict[str, Any]:
 
 def _version(name: str, kind: type[Any]) -> int | str:
     """What a class declares; of a plug-in that declares nothing, a digest of its own files."""
-    path = plugin_file(name)
-    declared = kind.version if path is None else vars(kind).get("version")
+    declared = vars(kind).get("version") if is_outside(name) else kind.version
     if isinstance(declared, int) and not isinstance(declared, bool):
         return declared
     if declared is not None:
         raise UsageError(f"{name!r}: its version is {declared!r}; declare a whole number")
+    if held_class(name) is not None:
+        return sources.text_digest(_text_of(name, kind))
+    path = plugin_file(name)
     assert path is not None, f"{kind} of the catalogue declares no version"
     return sources.content_digest(path)
+
+
+def _text_of(name: str, kind: type[Any]) -> str:
+    try:
+        return sources.class_text(kind)
+    except OSError:
+        raise UsageError(
+            f"{name!r}: its source text cannot be read here; write it in a file and name "
+            f"FILE.py:{kind.__name__}"
+        ) from None
 
 
 def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
@@ -513,8 +527,9 @@ def _source(task: str, mixers: tuple[str, ...], predictor: str | None = None) ->
     places += [(name, _mixer_catalogue()) for name in mixers]
     places += [] if predictor is None else [(predictor, {})]
     modules, files = _catalogued(places)
+    texts = [_text_of(name, kind) for name, _ in places if (kind := held_class(name))]
     own = _RUNNING if predictor is None else _SCORING
-    return sources.digest((*own, *modules), files)
+    return sources.digest((*own, *modules), files, texts)
 
 
 def _mixer_catalogue() -> Mapping[str, type[Any]]:
@@ -526,9 +541,14 @@ def _mixer_catalogue() -> Mapping[str, type[Any]]:
 def _catalogued(
     places: Iterable[tuple[str, Mapping[str, type[Any]]]],
 ) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """The modules of what stands in a catalogue, and the files of what does not."""
+    """The modules of what stands in a catalogue, and the files of what does not.
+
+    What this process alone has is neither.
+    """
     modules, files = list[str](), list[Path]()
     for name, catalogue in places:
+        if held_class(name) is not None:
+            continue
         path = plugin_file(name)
         if path is None:
             modules.append(catalogue[name].__module__)

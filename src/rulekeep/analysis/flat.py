@@ -1,0 +1,77 @@
+"""Records as flat rows, a row a tested length: what pandas and polars take as they are.
+
+    pandas.DataFrame(flat(records))
+
+Every row has every column; what a run has not is None. Scores are shares from 0 to 1.
+"""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from rulekeep.records import Evaluation, Record
+from rulekeep.specs import written
+
+Value: TypeAlias = str | int | float | None
+_SCORES = ("retention", "exact", "token_accuracy", "rule_accuracy", "item_accuracy")
+
+
+def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
+    """A row for each length that each run was tested at, on the test and the validation split.
+
+    A run without a result has one row, whose scores are None.
+    """
+    return [
+        {**_asked(record), **_scored(record, one), **_made(record)}
+        for record in records
+        for one in record.evaluations or (None,)
+    ]
+
+
+def _asked(record: Record) -> dict[str, Value]:
+    spec, options = record.spec, record.spec.task_options
+    placement, rules = options.get("placement"), options.get("rules")
+    own = {key: value for key, value in spec.mixer_options.items() if key in record.given}
+    return {
+        "id": record.id,
+        "status": record.status,
+        "task": spec.task,
+        "placement": placement if isinstance(placement, str) else None,
+        "rules": rules if isinstance(rules, int) else None,
+        "mixer": spec.mixer,
+        # With the options that differ from their defaults, as a sweep reads it.
+        "variant": written(spec.mixer, own if record.asked else spec.mixer_options),
+        "added_positions": _text(spec.rest.get("added_positions")),
+        "seed": spec.seed,
+        "learning_rate": spec.learning_rate,
+        "trained_tokens": spec.context,
+    }
+
+
+def _scored(record: Record, one: Evaluation | None) -> dict[str, Value]:
+    figures = {} if one is None else one.figures
+    chances = {} if one is None else one.chance
+    at = 0 if one is None else one.context
+    return {
+        "split": None if one is None else one.split,
+        "tokens": None if one is None else one.context,
+        "examples": None if one is None else int(one.examples),
+        **{score: figures.get(score) for score in _SCORES},
+        "chance_of_retention": chances.get("retention"),
+        "loss": figures.get("val_loss"),
+        "state_bytes": record.state_bytes.get(at),
+        "decode_ms_per_token": record.decode_ms.get(at),
+    }
+
+
+def _made(record: Record) -> dict[str, Value]:
+    environment = record.environment
+    return {
+        "parameters": record.costs.get("parameters"),
+        "train_seconds": record.costs.get("train_seconds"),
+        "peak_memory_bytes": record.costs.get("peak_memory_bytes"),
+        **{key: environment.get(key) for key in ("rulekeep", "torch", "cpu", "device", "commit")},
+    }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,355 @@
+"""The commands as functions: `import rulekeep as rk`.
+
+Each does what the command of its name does, and says on the screen what that says. A mixer or a
+task is a name of the catalogue, `file.py:Class`, `module:Class`, or a class itself. Of a class in a
+notebook or a script a run is made in the process that asks, one run after another. Any other class
+is imported by processes of their own, several at a time.
+
+What a user asked for and cannot be raises `UsageError`: one line with the value and the fix.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
+
+from rulekeep.analysis.flat import Value, flat
+from rulekeep.checks.rows import Row
+from rulekeep.commands.options import run_folder
+from rulekeep.executors.here import executor_for, set_back
+from rulekeep.mixers import MIXERS
+from rulekeep.plugins import name_of_class
+from rulekeep.records import Record
+from rulekeep.records.store import RunFolder, read_runs
+from rulekeep.specs import Option, Positions, RunSpec, UsageError, contestants, written
+from rulekeep.tasks import TASKS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rulekeep.running.model import LanguageModel
+
+# What a mixer or a task may be given as, and a mixer with options in a sweep.
+Named: TypeAlias = str | type[Any]
+Optioned: TypeAlias = Named | tuple[Named, Mapping[str, Option]]
+Place: TypeAlias = "str | os.PathLike[str] | Run"
+
+
+class RunFailedError(RuntimeError):
+    """A run left no result: how it ended, and why, in one line."""
+
+
+class RunValues(TypedDict, total=False):
+    """What a run may be told beside its task and its mixer: the fields of `RunSpec`."""
+
+    width: int
+    layers: int
+    hidden: int | None
+    added_positions: Positions
+    context: int
+    mixed_lengths: bool
+    length_growth: float
+    test_contexts: Sequence[int]
+    seed: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    final_share: float
+    weight_decay: float
+    max_gradient_norm: float
+    evaluate_every: int
+    dev_examples: int
+    test_examples: int
+    long_test_examples: int
+    stop_when_solved: bool
+    device: str
+    precision: str
+    threads: int
+
+
+class Checks(list[Row]):
+    """What `check` found: a row a property, and whether all hold."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether no property fails; one that was not compared fails not."""
+        return all(row.passed is not False for row in self)
+
+    def __repr__(self) -> str:
+        from rulekeep.commands.verdicts import lines
+
+        return "\n".join(lines(self))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its record, and the folder that it stands in.
+
+    `record` holds all that is known of it: `record.status`, `record.spec`, `record.tests()`,
+    `record.history` (the validation set while it was trained), `record.costs`.
+    """
+
+    folder: Path
+    record: Record
+
+    @property
+    def id(self) -> str:
+        """The run's id: the name of its folder."""
+        return self.record.id
+
+    def rows(self) -> list[dict[str, Value]]:
+        """The record as flat rows, as of `load_records`."""
+        return flat([self.record])
+
+    def model(self) -> "LanguageModel":
+        """The trained model, from its kept weights.
+
+        Raises:
+            UsageError: no weights were kept, or they are not of this record.
+        """
+        from rulekeep.running.trained import kept_model, resolve_done
+        from rulekeep.running.weights import WeightsError
+
+        folder = RunFolder(self.folder)
+        with set_back():
+            try:
+                return kept_model(folder, self.record, resolve_done(folder, self.record)).model
+            except (OSError, WeightsError) as error:
+                raise UsageError(f"{self.folder}: no weights to load: {error}") from None
+
+    def __repr__(self) -> str:
+        kept = [
+            f"retention {row.figures['retention']:.3f} at {row.context} tokens"
+            for row in self.record.tests()
+            if "retention" in row.figures
+        ]
+        said = ", ".join([self.record.status, self.record.reason][: 1 + bool(self.record.reason)])
+        return f"<run {self.folder}: {', '.join([said, *kept])}>"
+
+
+def check(
+    mixer: Named, mixer_options: Mapping[str, Option] | None = None, *, width: int = 64
+) -> Checks:
+    """Hold a mixer against the contract, in seconds: each property, and by how much it differs.
+
+    An exception of the mixer's own is a row that fails. `width` are the channels of its input and
+    output, `[batch, time, width]`. Print what is returned, or ask its `passed`.
+
+    Raises:
+        UsageError: there is no such mixer, its options cannot be, or its constructor fails.
+    """
+    from rulekeep.checks.mixers import check_mixer
+    from rulekeep.running.resolving import load_mixer
+
+    kind = load_mixer(mixer) if isinstance(mixer, str) else _class(mixer, "mixer")
+    return Checks(check_mixer(kind, mixer_options, width=width))
+
+
+def run(
+    *,
+    task: Named = "recite",
+    mixer: Named = "attention",
+    task_options: Mapping[str, Option] | None = None,
+    mixer_options: Mapping[str, Option] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    keep_weights: bool = True,
+    **values: Unpack[RunValues],
+) -> Run:
+    """Train and test one mixer on one task, and keep the record.
+
+    `out` is a folder of runs, runs/run-TIME if left out. A run that stands there is not made
+    again, and one that was interrupted goes on. `values` are the other fields of `RunSpec`, such as
+    `context` (longest training length in tokens), `test_contexts` (tokens), `steps` and `seed`.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+        RunFailedError: it left no result. One that diverged did: see `record.status`.
+    """
+    from rulekeep.sweeps.sweep import identity
+
+    names = _name(task, TASKS, "task"), _name(mixer, MIXERS, "mixer")
+    own = {"task_options": {**(task_options or {})}, "mixer_options": {**(mixer_options or {})}}
+    spec = RunSpec.parse_json({"task": names[0], "mixer": names[1], **own, **values})
+    root = run_folder("run", None if out is None else os.fspath(out))
+    _make(lambda _: [spec], root, names, 1, keep_weights=keep_weights)
+    (made,) = _runs(root, {identity(spec)})
+    if not made.record.is_result:
+        raise RunFailedError(f"run {made.id}: {made.record.status}: {made.record.reason}")
+    return made
+
+
+def sweep(
+    what: str | Sequence[RunSpec],
+    *,
+    mixers: Sequence[Optioned] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    keep_weights: bool = True,
+) -> list[Run]:
+    """Make every run of a grid that a folder lacks, and return the runs of the folder.
+
+    `what` is a preset (`rulekeep list`), FILE.py or FILE.py:function, or specs. `mixers` go to
+    presets that compare mixers: names or classes, each alone or with options, as in
+    `["delta", "delta[heads=8]", (MyMixer, {"heads": 8})]`. `out` is a folder of runs,
+    runs/sweep-TIME if left out; `workers` run side by side, one a core if left out. A run that
+    failed is returned as well: see `record.status`.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    from rulekeep.commands.runs import maker
+
+    texts = None if mixers is None else [_written(one) for one in mixers]
+    specs = () if isinstance(what, str) else tuple(what)
+    named = [one for text in texts or () for one in _mixers_of(text)]
+    names = [*named, *(name for spec in specs for name in (spec.task, *spec.mixers))]
+    root = run_folder("sweep", None if out is None else os.fspath(out))
+    if isinstance(what, str):
+        make, chooses = maker(what, None if texts is None else ",".join(texts))
+    elif mixers is not None:
+        raise UsageError("mixers: specs have their own; leave mixers out")
+    else:
+        make, chooses = (lambda _: specs), False
+    _make(make, root, names, workers, chooses=chooses, keep_weights=keep_weights)
+    return _runs(root)
+
+
+def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) -> Run:
+    """Test a trained model at other lengths in tokens, and add them to its record.
+
+    Nothing is trained: the kept weights are read. A length that was tested already is tested again
+    only with more `examples`; they are as many as in the run's own tests if left out.
+
+    Raises:
+        UsageError: there is no such run, it kept no weights, or cannot read such a length.
+        RunFailedError: the test left no result.
+    """
+    from rulekeep.commands.retest import retest
+
+    folder = _path(run)
+    if retest(folder, contexts=tuple(contexts), examples=examples):
+        raise RunFailedError(f"{folder}: the test left no result; it is said why above")
+    return open_run(folder)
+
+
+def report(
+    *runs: Place,
+    certificates: str | os.PathLike[str] | None = None,
+    speed: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write a page, Markdown, a CSV and figures about folders of runs; the path of the page.
+
+    Several folders are shown as if all stood in one. `out` is the report's folder, FOLDER/report
+    if left out. `certificates` and `speed` are as the command's.
+
+    Raises:
+        UsageError: there is no such folder, or nothing in it to report on.
+    """
+    from rulekeep.commands.records import report as command
+
+    first, *more = dict.fromkeys(_path(one, whole=True) for one in runs)
+    given = {"certificates": certificates, "speed": speed, "out": out}
+    texts = {key: None if value is None else os.fspath(value) for key, value in given.items()}
+    command(first, *more, **texts)
+    return Path(first, "report") / "report.html" if out is None else Path(out, "report.html")
+
+
+def load_records(*runs: Place) -> list[dict[str, Value]]:
+    """Folders of runs as flat rows, a row a tested length: `pandas.DataFrame(rows)`.
+
+    Every row has every column. `split` is test or dev, `tokens` the tested length, `retention` and
+    `exact` are shares from 0 to 1, and `variant` is the mixer with its options. A run that stands
+    in two folders is one.
+
+    Raises:
+        UsageError: there is no such folder, or no record in it.
+    """
+    from rulekeep.analysis.merging import merged
+
+    records: list[Record] = []
+    for one in runs:
+        records += [one.record] if isinstance(one, Run) else _records(Path(one))
+    return flat(merged(records))
+
+
+def open_run(folder: str | os.PathLike[str]) -> Run:
+    """The run of a folder, RUNS/ID, or the only one that is done of a folder of runs.
+
+    Raises:
+        UsageError: there is none, or it is not done.
+    """
+    from rulekeep.commands.done_run import done_run
+
+    found, record, _ = done_run(os.fspath(folder))
+    return Run(found.path, record)
+
+
+def write_gates(model: "LanguageModel", tokens: "Tensor") -> dict[int, "Tensor"]:
+    """How open each write gate is at each token, `[batch, time, gates]` from 0 to 1, by layer.
+
+    `tokens` are `[batch, time]` from the start of a text. Layers count from 1; one whose mixer has
+    no write gate (no method `write_strength`) is left out. No gradient is kept.
+    """
+    from rulekeep.explain.traces import write_gates as opened
+
+    return opened(model, tokens)
+
+
+def _class(given: object, kind: str) -> type[Any]:
+    if not isinstance(given, type):
+        raise UsageError(f"{kind} {given!r:.80}: give its name or its class, not an instance")
+    return given
+
+
+def _name(given: Named, catalogue: Any, kind: str) -> str:
+    return given if isinstance(given, str) else name_of_class(_class(given, kind), catalogue)
+
+
+def _written(given: Optioned) -> str:
+    """A mixer as the text of `rulekeep sweep --mixers` has it."""
+    if isinstance(given, tuple):
+        return written(_name(given[0], MIXERS, "mixer"), given[1])
+    return _name(given, MIXERS, "mixer")
+
+
+def _mixers_of(text: str) -> tuple[str, ...]:
+    return tuple(one.mixer for one in contestants(text))
+
+
+def _make(
+    make: Any, root: Path, names: Sequence[str], workers: int | None, *,
+    keep_weights: bool, chooses: bool = False,
+) -> None:  # fmt: skip
+    from rulekeep.commands.console import EXIT_INTERRUPTED
+    from rulekeep.commands.runs import carry_out
+
+    executor = executor_for(names, workers)
+    code = carry_out(make, root, executor, None, "none", chooses=chooses, keep_weights=keep_weights)
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+
+
+def _runs(root: Path, wanted: set[str] | None = None) -> list[Run]:
+    records = read_runs(root).records
+    return [Run(root / one.id, one) for one in records if wanted is None or one.id in wanted]
+
+
+def _records(path: Path) -> list[Record]:
+    if not path.is_dir():
+        raise UsageError(f"{str(path)!a}: there is no such folder; name one of runs")
+    if (path / "record.json").exists():
+        return [open_run(path).record]
+    found = read_runs(path).records
+    if not found:
+        raise UsageError(f"{path}: has no record; name the folder of a sweep")
+    return found
+
+
+def _path(given: Place, *, whole: bool = False) -> str:
+    """The folder of a run, or the `whole` folder of runs that it stands in."""
+    if isinstance(given, Run):
+        return str(given.folder.parent if whole else given.folder)
+    return os.fspath(given)

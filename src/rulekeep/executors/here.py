@@ -1,0 +1,84 @@
+"""Runs in this very process, one after another: what no other process can import needs it.
+
+    executor_for(names, workers)    # apart wherever that can be
+
+A class of a notebook stands in the notebook's process alone. What a job sets there, threads and
+folder above all, is set back after it.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any, final
+
+from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction
+from rulekeep.executors.local import LocalExecutor
+from rulekeep.executors.worker import failure_of
+from rulekeep.plugins import held_class
+from rulekeep.specs import UsageError
+
+_SAID_SECONDS = 30.0
+
+
+def executor_for(names: Collection[str], workers: int | None = None) -> Executor:
+    """Processes of their own, or this one where a class of these names is held here alone."""
+    held = [name for name in names if held_class(name) is not None]
+    return ThisProcess() if held else LocalExecutor(workers)
+
+
+@final
+class ThisProcess(Executor):
+    """Jobs in the process that asks: Ctrl-C ends one here, and no time limit can."""
+
+    def run(
+        self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
+    ) -> Iterator[Advanced | Finished]:
+        """As in `Executor.run`; steps are said on standard error, since they cannot be yielded.
+
+        Raises:
+            UsageError: there is a time limit.
+        """
+        if time_limit is not None:
+            raise UsageError(
+                f"time limit {time_limit:g}: a class of this process cannot be stopped; "
+                "write it in a file and name FILE.py:Class"
+            )
+        for number, job in enumerate(jobs):
+            try:
+                with set_back():
+                    result = function(job, _Said())
+            except Exception as error:
+                yield Finished(number, None, failure_of(error))
+            else:
+                yield Finished(number, result, None)
+
+
+class _Said:
+    """Says a step every 30 seconds: an event could not be yielded while a job is made."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _SAID_SECONDS
+
+    def __call__(self, steps: int) -> None:
+        if time.monotonic() > self._next:
+            sys.stderr.write(f"step {steps}\n")
+            self._next += _SAID_SECONDS
+
+
+@contextmanager
+def set_back() -> Iterator[None]:
+    """What a run sets of its process is as it was after the block."""
+    # What trains has loaded it by now.
+    import torch
+
+    threads, written = torch.get_num_threads(), warnings.formatwarning
+    try:
+        with chdir(Path.cwd()):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+        warnings.formatwarning = written
