@@ -36,7 +36,7 @@ TASK = Recite()
 def _model(mixer: str) -> LanguageModel:
     make = [MIXERS[mixer]] * 2
     words = len(TASK.vocabulary)
-    sizes = {"width": 16, "hidden": 16, "positions": "none", "context": 64}
+    sizes = {"width": 16, "hidden": 16, "added_positions": "none", "context": 64}
     return LanguageModel(words, make, **sizes, seed=1)
 
 

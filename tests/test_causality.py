@@ -173,7 +173,7 @@ class SeesInLargeBatches(SeesFromTheFifth):
 
 def model(make: Callable[[], Mixer], words: int = WORDS) -> LanguageModel:
     return LanguageModel(
-        words, [make] * 2, width=16, hidden=24, positions="none", context=128, seed=1
+        words, [make] * 2, width=16, hidden=24, added_positions="none", context=128, seed=1
     )
 
 

@@ -103,7 +103,7 @@ def model_of(task: Any, make: Callable[[], Mixer]) -> LanguageModel:
     """A model whose mixer sees which token it is given, and whose head has learned nothing."""
     size = len(task.vocabulary)
     model = LanguageModel(
-        size, [make], width=size, hidden=8, positions="none", context=CONTEXT, seed=1
+        size, [make], width=size, hidden=8, added_positions="none", context=CONTEXT, seed=1
     )
     with torch.no_grad():
         model.embedding.weight.copy_(torch.eye(size))
@@ -339,7 +339,13 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
     make: Callable[[int], Mixer], zeros: float
 ) -> None:
     model = LanguageModel(
-        30, [lambda: make(16)] * 2, width=16, hidden=8, positions="none", context=CONTEXT, seed=1
+        30,
+        [lambda: make(16)] * 2,
+        width=16,
+        hidden=8,
+        added_positions="none",
+        context=CONTEXT,
+        seed=1,
     )
     tokens = torch.randint(0, 30, (3, 20))
     changes, gates = follow(model, tokens.numpy())

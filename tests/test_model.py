@@ -27,7 +27,7 @@ def model(name: str = "delta", *, seed: int = 1, positions: str = "none", **size
     width = sizes.get("width", 16)
     return LanguageModel(
         sizes.get("vocabulary", 90), [partial(MIXERS[name], width)] * 2, width=width, hidden=24,
-        positions=positions, context=sizes.get("context", 128), seed=seed,
+        added_positions=positions, context=sizes.get("context", 128), seed=seed,
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ VARIANTS = [
 @pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in MIXERS), *VARIANTS])
 def test_the_model_trains_and_decodes_in_bfloat16(name: str, options: dict) -> None:
     rough = LanguageModel(
-        90, [partial(MIXERS[name], 16, **options)] * 2, width=16, hidden=24, positions="none",
+        90, [partial(MIXERS[name], 16, **options)] * 2, width=16, hidden=24, added_positions="none",
         context=128, seed=1,
     )  # fmt: skip
     tokens = torch.randint(90, (2, 70))
@@ -135,7 +135,13 @@ class _Wrong(nn.Module):
 )
 def test_a_mixer_that_breaks_its_contract_is_named(fault: str, said: str) -> None:
     broken = LanguageModel(
-        9, [lambda: Outside(_Wrong(fault))], width=8, hidden=8, positions="none", context=8, seed=1
+        9,
+        [lambda: Outside(_Wrong(fault))],
+        width=8,
+        hidden=8,
+        added_positions="none",
+        context=8,
+        seed=1,
     )
     with torch.no_grad(), pytest.raises(MixerError, match=said):
         broken(torch.zeros(1, 8, dtype=torch.long))

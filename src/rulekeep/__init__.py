@@ -18,6 +18,7 @@ All of it is in `rulekeep.api`, and loaded when it is asked for: importing rulek
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rulekeep import mixers, tasks
+    from rulekeep.analysis.rows import TaskSetting, Variant
     from rulekeep.api import (
         Run,
         RunFailedError,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from rulekeep.mixers.base import auxiliary_loss
     from rulekeep.running.model import LanguageModel
     from rulekeep.specs import RunSpec, UsageError
-    from rulekeep.study import Claim, Study, Sweep, TaskSetting, Variant
+    from rulekeep.study import Claim, Study, Sweep
 
 __version__: str
 
@@ -74,7 +75,8 @@ _PLACES = {
     "mixers.adapter": ("Stateless",),
     "running.model": ("LanguageModel",),
     "specs": ("RunSpec", "UsageError"),
-    "study": ("Claim", "Study", "Sweep", "TaskSetting", "Variant"),
+    "study": ("Claim", "Study", "Sweep"),
+    "analysis.rows": ("TaskSetting", "Variant"),
 }  # fmt: skip
 
 

@@ -229,7 +229,8 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
     from rulekeep.commands.retest import retest
 
     folder = _path(run)
-    if retest(folder, contexts=tuple(contexts), examples=examples):
+    lengths, count = ",".join(map(str, contexts)), None if examples is None else str(examples)
+    if retest(folder, contexts=lengths, examples=count):
         raise RunFailedError(f"{folder}: the test left no result; it is said why above")
     return open_run(folder)
 

@@ -318,7 +318,7 @@ def initialisation(subject: Subject) -> Verdict:
         torch.manual_seed(named_seed("initialisation", "mixer", 0, 1))
         alone = {name: part.clone() for name, part in subject.make().state_dict().items()}
     model = LanguageModel(
-        8, [subject.make], width=subject.width, hidden=8, positions="none", context=32, seed=1
+        8, [subject.make], width=subject.width, hidden=8, added_positions="none", context=32, seed=1
     )
     block: Any = model.blocks[0]
     gaps = Gaps(0.0)

@@ -8,8 +8,9 @@ from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
 from rulekeep.commands.options import integer
 from rulekeep.executors import Finished
+from rulekeep.executors.here import executor_for
 from rulekeep.running.retest_job import Job, Outcome, no_weights
-from rulekeep.specs import UsageError
+from rulekeep.specs import RunSpec, UsageError
 
 _MOST = 10**7
 

@@ -8,12 +8,13 @@
 Every part draws its initial weights from a stream of its own: at equal seed all mixers start
 from the same embeddings, feed-forward layers and head. A mixer's own initialisation stands.
 
+    >>> model = LanguageModel(vocabulary=100, mixer="sparse_delta", added_positions="earliness")
     >>> logits, state = model(tokens)               # doctest: +SKIP
     >>> more, state = model(next_tokens, state)     # doctest: +SKIP
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,9 +23,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rulekeep.kernels.feed_forward import feed_forward
+from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
+from rulekeep.plugins import name_of_class
+from rulekeep.running.resolving import makers_of
 from rulekeep.seeds import named_seed
-from rulekeep.specs import Positions
+from rulekeep.specs import Option, Positions, RunSpec, UsageError
 
 # Of the signal of how early a token is: bumps in log-time, the last of them for good.
 _BUMPS = 16
@@ -81,38 +85,56 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """Next-token logits from tokens, through one mixer a layer.
 
+    `mixer` is a name of the catalogue (`rulekeep.mixers`), `a+b` for layers in turn,
+    `file.py:Class`, or a class that takes its width; or a list with what makes each layer's mixer.
+    `mixer_options` are the mixer's own. `width` are the channels between layers, `hidden` those
+    inside a feed-forward layer, 4 x width if left out. `added_positions` are added to the
+    embeddings: none, learned (of the first `context` tokens alone), or how early each token is
+    (earliness). All weights are drawn from `seed`, whatever torch's global stream is.
+
+    >>> model = LanguageModel(100, "delta", mixer_options={"heads": 2}, layers=4, width=128)
+    >>> loss = functional.cross_entropy(model(x)[0].mT, y)           # doctest: +SKIP
+    >>> penalty = auxiliary_loss(model, step)                        # doctest: +SKIP
+
     Raises:
+        UsageError: there is no such mixer, or its options cannot be.
         MixerError: a mixer returns another shape than it was given, or changes its input.
     """
 
     def __init__(
         self,
         vocabulary: int,
-        mixers: Sequence[Callable[[], Mixer]],
+        mixer: str | type[nn.Module] | Sequence[Callable[[], Mixer]] = "attention",
         *,
-        width: int,
-        hidden: int,
-        positions: Positions,
-        context: int,
-        seed: int,
+        mixer_options: Mapping[str, Option] | None = None,
+        layers: int = 2,
+        width: int = 64,
+        hidden: int | None = None,
+        added_positions: Positions = "none",
+        context: int | None = None,
+        seed: int = 1,
     ) -> None:
-        """`mixers` makes each layer's mixer; `context` is how far learned positions go."""
         super().__init__()
-        self.positions = positions
+        self.added_positions = added_positions
+        if added_positions == "learned" and context is None:
+            raise UsageError("context None: learned positions need it, the longest text in tokens")
         self.context = context
+        if isinstance(mixer, str | type):
+            mixer = _makers(mixer, mixer_options or {}, layers, width)
         with _stream("embedding", seed):
             self.embedding = nn.Embedding(vocabulary, width)
         with _stream("positions", seed):
-            if positions == "learned":
+            if added_positions == "learned":
+                assert context is not None, "checked above"
                 self.position_embedding = nn.Embedding(context, width)
-            elif positions == "earliness":
+            elif added_positions == "earliness":
                 self.earliness = nn.Linear(_BUMPS, width, bias=False)
         blocks = []
-        for layer, make in enumerate(mixers):
+        for layer, make in enumerate(mixer):
             with _stream("mixer", layer, seed):
-                mixer = make()
+                own = make()
             with _stream("block", layer, seed):
-                blocks.append(Block(width, hidden, mixer))
+                blocks.append(Block(width, hidden or 4 * width, own))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         with _stream("head", seed):
@@ -151,11 +173,11 @@ class LanguageModel(nn.Module):
     def _embed(self, tokens: Tensor, start: int) -> Tensor:
         x: Tensor = self.embedding(tokens)
         end = start + tokens.shape[1]
-        if self.positions == "learned":
-            if end > self.context:
+        if self.added_positions == "learned":
+            if self.context is not None and end > self.context:
                 raise ValueError(f"{end} tokens: learned positions end at {self.context}")
             x = x + self.position_embedding.weight[start:end]
-        elif self.positions == "earliness":
+        elif self.added_positions == "earliness":
             x = x + self.earliness(earliness(start, end, x))
         return x
 
@@ -170,6 +192,14 @@ def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]
     u = (torch.log1p(t) / math.log1p(_EARLY_TOKENS)).clamp(max=1)
     centres = torch.linspace(0, 1, _BUMPS, dtype=like.dtype, device=like.device)
     return torch.exp(-(((u[:, None] - centres) * (_BUMPS - 1)) ** 2) / 2)
+
+
+def _makers(
+    mixer: str | type[nn.Module], options: Mapping[str, Option], layers: int, width: int
+) -> Sequence[Callable[[], Mixer]]:
+    name = mixer if isinstance(mixer, str) else name_of_class(mixer, MIXERS)
+    given = {"mixer": name, "mixer_options": {**options}, "layers": layers, "width": width}
+    return makers_of(RunSpec.parse_json(given))
 
 
 @contextmanager

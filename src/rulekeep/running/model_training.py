@@ -36,7 +36,7 @@ def build(resolved: Resolved) -> LanguageModel:
     assert spec.hidden is not None, "filled in by resolve"
     return LanguageModel(
         len(resolved.task.vocabulary), resolved.mixers, width=spec.width, hidden=spec.hidden,
-        positions=spec.added_positions, context=spec.context, seed=spec.seed,
+        added_positions=spec.added_positions, context=spec.context, seed=spec.seed,
     )  # fmt: skip
 
 

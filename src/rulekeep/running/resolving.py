@@ -349,6 +349,15 @@ def load_mixer(name: str) -> type[Any]:
     return found
 
 
+def makers_of(spec: RunSpec) -> "tuple[Callable[[], Mixer], ...]":
+    """What makes the mixer of each layer of a spec, each tried out once.
+
+    Raises:
+        UsageError: there is no such mixer, or its options cannot be.
+    """
+    return _mixers(spec).makers
+
+
 class _Mixers(NamedTuple):
     """What makes each layer's mixer, all options and those that differ from their defaults."""
 
