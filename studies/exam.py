@@ -5,10 +5,14 @@
 Four tasks, early and marked rules, trained at 256 tokens at most. Fills docs/exam.md and README.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
+from rulekeep.analysis.plots import Look, as_bytes, marked_words
 from rulekeep.analysis.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
+from rulekeep.tasks import Recite
 
 LENGTHS = SHORT, MIDDLE, LONG = 256, 1028, 4096
 SETTINGS = [
@@ -42,6 +46,33 @@ def retention(length: int) -> Callable[[Rows], str]:
         return pivot(f"{length} tokens", down, columns, cell)
 
     return table
+
+
+# What the words of an example are, as they are drawn.
+LOOKS = {
+    "rule": Look("#d3efe3", "#009E73", "#00503a"),
+    "item": Look("#d6eaf8", "#0072B2", "#003f63"),
+    "decoy": Look("none", "#b35900", "#8a4500"),
+    "answer": Look("#006b4e", "#006b4e", "#ffffff"),
+    "plain": Look(),
+}
+KINDS = {"first": "answer", "cue": "plain", "request": "plain", "left out": "plain"}
+
+
+def example(file_format: str) -> Callable[[Rows], bytes]:
+    """README's example: `rulekeep show recite --rules 2 --n 2`, its last, head, body and answer."""
+
+    def figure(_: Rows) -> bytes:
+        task = Recite(Recite.options_type(rules=2))
+        sample = task.sample("test", 128, 1, seed=0, start=1)
+        words = [
+            (re.sub("… (.*) tokens.*", r"… \1 more tokens …", text), KINDS.get(kind, kind))
+            for text, kind in pieces(sample, 0, task.vocabulary)
+        ]
+        said = next(place for place, (text, _) in enumerate(words) if text == "<go>") + 1
+        return as_bytes(marked_words([words[:said], words[said:]], LOOKS), file_format)
+
+    return figure
 
 
 def kept(variant: str, settings: Sequence[TaskSetting], length: int) -> Callable[[Rows], Span]:
@@ -96,5 +127,6 @@ STUDY = Study(
     context=SHORT,
     sweeps={"exam": Sweep("exam")},
     tables={f"retention-{length}": retention(length) for length in LENGTHS},
+    figures={f"example.{kind}": example(kind) for kind in ("png", "svg")},
     claims=CLAIMS,
 )

@@ -1,5 +1,6 @@
 """`rulekeep check`: rows and exit codes for names, files, modules and adapters; what it refuses."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,16 @@ def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
 
 
 # What else it refuses stands in test_bad_inputs.py.
+def test_the_layer_of_the_readme_holds_as_it_stands_there(check, monkeypatch, tmp_path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (layer,) = re.findall(r"```python\n(import torch\n.*?)```", readme, re.DOTALL)
+    assert "rulekeep check mine.py:Fading" in readme
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(layer)
+    code, output, errors = check("mine.py:Fading", "--width", "8")
+    assert (code, errors) == (0, ""), output
+
+
 BAD = {
     "no class": (["mine.py:Peak"], "did you mean Peeks?"),
     "constructor fails": (["mine.py:Early"], "SystemError: not today (mine.py, line 22)"),

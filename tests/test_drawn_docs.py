@@ -51,12 +51,6 @@ def test_an_example_is_drawn_as_the_command_under_it_shows_it(task: str, layout:
     assert stand_in_order(drawn(task, layout), shown(task, layout))
 
 
-def test_the_readme_draws_the_same_example_of_recite() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (block,) = re.findall(r"```text\n(<bos>.*?)```", readme, re.DOTALL)
-    assert " ".join(block.split()) in " ".join(PAGE.split())
-
-
 @pytest.mark.parametrize(("task", "layout"), DRAWN)
 def test_another_word_anywhere_in_a_drawn_example_would_be_noticed(task: str, layout: str) -> None:
     pieces, text = drawn(task, layout), shown(task, layout)

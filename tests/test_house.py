@@ -119,6 +119,28 @@ def commands() -> list[str]:
     return found
 
 
+def test_the_readme_is_short_and_plain() -> None:
+    text = (ROOT / "README.md").read_text()
+    prose = script("prose", folder="tools")
+    found = prose.counted(text)
+    assert len(text.splitlines()) <= 150
+    assert found.words <= 900
+    assert found.numbers <= 30
+    assert found.longest <= prose.LONGEST == 25
+
+
+def test_prose_is_counted_as_it_is_read() -> None:
+    prose = script("prose", folder="tools")
+    text = (
+        "# Of 3 things\n\nTwo `a b` words, 1.5 numbers. [It](x.md#1) is 2.\n\n"
+        "| 7 | 8 |\n\n```sh\nmake 9\n```\n- one <!-- 4 -->\n- *Two* and\n  three. ![5](6.svg)\n"
+    )
+    assert prose.sentences(text) == [
+        "Two CODE words, 1.5 numbers.", "It is 2.", "one", "*Two* and three."
+    ]  # fmt: skip
+    assert prose.counted(text) == prose.Prose(12, 4, 3, 5, 2)
+
+
 def test_the_readme_opens_with_the_two_commands() -> None:
     assert [line.split(" #")[0].strip() for line in commands()[:2]] == ["make run", "make test"]
 

@@ -19,6 +19,8 @@ from matplotlib.ticker import FixedLocator
 from rulekeep.analysis.summary import Summary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Of three lines: the least first, what is drawn over the others last.
+LINE_COLOURS = ("#8a8a8a", "#0072B2", "#D55E00")
 _PUBLISHED = ("attention", "compressed", "compressed (serial)")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", ":", "-.")
@@ -148,6 +150,84 @@ def strips(
             loc="outside lower center", ncols=len(shown), fontsize=8,
         )  # fmt: skip
     return drawn
+
+
+def labelled_lines(
+    lines: Mapping[str, Mapping[int, Summary]],
+    label_at: Mapping[str, tuple[int, float]],
+    chance: float,
+) -> Figure:
+    """Retention over context, a line each with its name beside it: few lines, small enough to read.
+
+    The last line is drawn over those before. `label_at` has where a name stands: length, height.
+    Dotted: the chance level.
+    """
+    figure = Figure(figsize=(5.6, 3.3), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), colour in zip(lines.items(), LINE_COLOURS, strict=True):
+        lengths = sorted(points)
+        kept = [points[at].mean for at in lengths]
+        axes.plot(lengths, kept, "o-", color=colour, linewidth=2.4, markersize=5)
+        for at in lengths:
+            axes.plot([at, at], [points[at].low, points[at].high], color=colour, linewidth=1.2)
+        x, y = label_at[name]
+        axes.text(x, y, name, color=colour, fontsize=11, weight="bold", ha="center", va="center")
+    every = sorted({at for points in lines.values() for at in points})
+    axes.axhline(chance, color="0.45", linestyle=":", zorder=0)
+    axes.text(every[-1], chance + 0.02, "guessing", color="0.35", fontsize=9, ha="right")
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(every[0] / 1.2, every[-1] * 1.35)
+    axes.set_xticks(every, [f"{at:,}" for at in every])
+    axes.minorticks_off()
+    axes.set_ylim(-0.03, 1.08)
+    axes.set(xlabel="tokens of context (trained on at most 256)", ylabel="share of rules kept")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    return figure
+
+
+class Look(NamedTuple):
+    """How words of a kind are drawn: fill, edge and colour of the text."""
+
+    face: str = "none"
+    edge: str = "none"
+    text: str = "#6a6a6a"
+
+
+# In characters, and of one its width in inches.
+_LINE_WIDTH, _CHARACTER, _LINE_HEIGHT = 62, 0.0785, 0.27
+
+
+def marked_words(blocks: Sequence[Sequence[tuple[str, str]]], looks: Mapping[str, Look]) -> Figure:
+    """Words of a text, each with the look of its kind; a block begins a line. Below, the kinds."""
+    named = [(kind, kind) for kind, look in looks.items() if look.edge != "none"]
+    lines: list[list[tuple[str, str, int]]] = []
+    for block in [*blocks, named]:
+        lines.append([])
+        at = 0
+        for word, kind in block:
+            if at + len(word) > _LINE_WIDTH:
+                lines.append([])
+                at = 0
+            lines[-1].append((word, kind, at))
+            at += len(word) + 2
+    height = _LINE_HEIGHT * (len(lines) + 0.4)
+    width = _CHARACTER * (_LINE_WIDTH + 2)
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-1, _LINE_WIDTH + 1), ylim=(len(lines) - 0.3, -0.7))
+    axes.axis("off")
+    for y, line in enumerate(lines):
+        # What the kinds are stands a little apart.
+        lower = y + (0.25 if y == len(lines) - 1 else 0)
+        for word, kind, at in line:
+            look = looks[kind]
+            box = {"boxstyle": "round,pad=0.18", "facecolor": look.face, "edgecolor": look.edge}
+            axes.text(
+                at + len(word) / 2, lower, word, ha="center", va="center", color=look.text,
+                fontsize=9, family="DejaVu Sans Mono", bbox=box,
+            )  # fmt: skip
+    return figure
 
 
 def _over_steps(
