@@ -392,7 +392,7 @@ def opening(file_format: str) -> Callable[[Rows], bytes]:
         )
         lines = {
             name: {
-                at: summary
+                at: (summary.mean, summary.low, summary.high)
                 for at, group in groups.items()
                 if group and (summary := group.summary("retention", at))
             }

@@ -153,23 +153,24 @@ def strips(
 
 
 def labelled_lines(
-    lines: Mapping[str, Mapping[int, Summary]],
+    lines: Mapping[str, Mapping[int, tuple[float, float, float]]],
     label_at: Mapping[str, tuple[int, float]],
     chance: float,
 ) -> Figure:
     """Retention over context, a line each with its name beside it: few lines, small enough to read.
 
-    The last line is drawn over those before. `label_at` has where a name stands: length, height.
+    A point is a mean with the ends of its interval. The last line is drawn over those before.
+    `label_at` has where a name stands: length, height.
     Dotted: the chance level.
     """
     figure = Figure(figsize=(5.6, 3.3), layout="constrained")
     axes = figure.subplots()
     for (name, points), colour in zip(lines.items(), LINE_COLOURS, strict=True):
         lengths = sorted(points)
-        kept = [points[at].mean for at in lengths]
+        kept = [points[at][0] for at in lengths]
         axes.plot(lengths, kept, "o-", color=colour, linewidth=2.4, markersize=5)
         for at in lengths:
-            axes.plot([at, at], [points[at].low, points[at].high], color=colour, linewidth=1.2)
+            axes.plot([at, at], points[at][1:], color=colour, linewidth=1.2)
         x, y = label_at[name]
         axes.text(x, y, name, color=colour, fontsize=11, weight="bold", ha="center", va="center")
     every = sorted({at for points in lines.values() for at in points})
