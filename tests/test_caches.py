@@ -1,34 +1,28 @@
 """A KV cache cut down or rounded: what is left of it, and what is said from that. 5 s."""
 
-import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from report_records import typed
-from scripts import ROOT, script
 from torch import Tensor
 from torch.nn import functional as F
 
+from rulekeep.kernels import evictions, rounding
 from rulekeep.kernels.positions import rotate
-from rulekeep.mixers import Attention, Mixer
+from rulekeep.mixers import Attention
 from rulekeep.mixers.attention import KVCache
-from rulekeep.plugins import find_class
+from rulekeep.running.compressed import WHOLE, Compression, Evicting, Rounding
 from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel
 from rulekeep.tasks import Recite
 
-evictions, quantised = script("evictions"), script("quantised")
-caches = evictions.caches
-CONVOLVED = find_class(
-    f"{ROOT / 'benchmarks' / 'convolved_attention.py'}:ConvolvedAttention", {}, Mixer, "mixer"
-)
+EVICTIONS = ("random", "StreamingLLM", "K-norm", "TOVA", "H2O", "SnapKV")
+BITS = (1, 2, 4, 8)
 MIXERS = {
     "none": partial(Attention, 16),
     "rotary": partial(Attention, 16, positions="rotary"),
-    "taps": partial(CONVOLVED, 16),
+    "convolved": partial(Attention, 16, conv_size=8),
 }
 TASK = Recite()
 
@@ -49,15 +43,15 @@ def _seen(time: int) -> Tensor:
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_budget_of_the_whole_text_cuts_nothing(mixer: str) -> None:
     model, sample = _model(mixer), TASK.sample("test", 64, 3)
-    evicting = evictions.Evicting(model, 1)
+    evicting = Evicting(model, 1)
     expected = ModelPredictor(model).read(sample)
-    uncut = [caches.Compression(one, sample.answer_start - 1) for one in evictions.EVICTIONS]
-    for evicting.by in (caches.WHOLE, *uncut):
+    uncut = [Compression(one, sample.answer_start - 1) for one in EVICTIONS]
+    for evicting.by in (WHOLE, *uncut):
         found = ModelPredictor(evicting).read(sample)
         assert found.loss == expected.loss
         assert np.array_equal(found.predictions, expected.predictions)
         assert np.array_equal(found.generated, expected.generated)
-    evicting.by = caches.Compression("StreamingLLM", 8)
+    evicting.by = Compression("StreamingLLM", 8)
     assert ModelPredictor(evicting).read(sample).loss != expected.loss
 
 
@@ -71,10 +65,11 @@ def test_what_comes_after_a_cut_sees_what_is_left_at_its_own_distance(
     places = torch.stack([torch.randperm(text)[:5].sort().values for _ in range(6)]).view(3, 2, 5)
     # Sinks stand first, and are seen as if what was cut had not stood between.
     places[..., :sinks] = torch.arange(sinks)
+    base = mixer.rotary_base if positions == "rotary" else None
     assert sinks == 0 or (places[..., sinks:] >= sinks).all()
     with torch.no_grad():
         _, cache = mixer(x[:, :text])
-        found, _ = mixer(x[:, text:], evictions.cut(cache, places, mixer, sinks))
+        found, _ = mixer(x[:, text:], evictions.cut(cache, places, base, sinks))
         # The same by hand: every token at its own place, and a mask over what was thrown away.
         q, k, v = (
             part.view(3, 20, 2, 8).transpose(1, 2) for part in mixer.in_projection(x).chunk(3, -1)
@@ -142,7 +137,7 @@ def _rounded_one_by_one(group: list[float], bits: int) -> list[float]:
     return [least + step * level for level in levels]
 
 
-@pytest.mark.parametrize("bits", quantised.BITS)
+@pytest.mark.parametrize("bits", BITS)
 def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
     stream = torch.Generator().manual_seed(0)
     # Of the 75 tokens eleven are left when groups of 32 are full.
@@ -150,15 +145,15 @@ def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
     # A number that is far off; in half precision it may fall below the group's end.
     numbers[..., 5, 3] += 1000
     given, cache = KVCache(*numbers.clone()), KVCache(*numbers)
-    coarse = quantised.quantised(cache, caches.Compression("per token", bits))
+    coarse = rounding.quantised(cache, "per token", bits)
     for part, found in zip(given, coarse, strict=True):
         rows = zip(part.flatten(0, 2).tolist(), found.flatten(0, 2).tolist(), strict=True)
         assert all(b == pytest.approx(_rounded_one_by_one(a, bits), abs=1e-12) for a, b in rows)
-    kivi = quantised.quantised(cache, caches.Compression("KIVI", bits))
+    kivi = rounding.quantised(cache, "KIVI", bits)
     assert torch.equal(kivi.values[:, :, :43], coarse.values[:, :, :43])
     assert torch.equal(kivi.values[:, :, 43:], given.values[:, :, 43:].half().double())
     assert torch.equal(kivi.keys[:, :, 64:], given.keys[:, :, 64:].half().double())
-    half = quantised.quantised(cache, quantised.HALF)
+    half = rounding.quantised(cache, rounding.HALF, 16)
     assert all(torch.equal(a.half().double(), b) for a, b in zip(given, half, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(given, cache, strict=True))
     for start in (0, 32):
@@ -175,15 +170,15 @@ def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
 
 def test_a_group_of_equal_numbers_stays_as_it_is() -> None:
     x = torch.full((2, 16), 0.25)
-    assert torch.equal(quantised.rounded(x, 2, dim=1), x)
+    assert torch.equal(rounding.rounded(x, 2, dim=1), x)
 
 
 @pytest.mark.parametrize(("text", "keys", "values"), [(20, 20, 20), (32, 0, 32), (64, 0, 32)])
 def test_kivi_leaves_the_end_of_a_text(text: int, keys: int, values: int) -> None:
-    assert quantised.not_rounded("KIVI", text) == (keys, values)
+    assert rounding.not_rounded("KIVI", text) == (keys, values)
     stream = torch.Generator().manual_seed(0)
     cache = KVCache(*torch.randn(2, 1, 4, text, 16, generator=stream))
-    found = quantised.quantised(cache, caches.Compression("KIVI", 2))
+    found = rounding.quantised(cache, "KIVI", 2)
     for given, coarse, kept in zip(cache, found, (keys, values), strict=True):
         same = (given.half().float() == coarse).all(dim=3)
         assert same[:, :, text - kept :].all()
@@ -191,70 +186,36 @@ def test_kivi_leaves_the_end_of_a_text(text: int, keys: int, values: int) -> Non
 
 
 def test_bytes_of_a_rounded_cache_count_its_scales_and_what_stays_whole() -> None:
-    size = partial(quantised.cache_bytes, text=75, width=64, head_width=16)
-    assert size(quantised.HALF) == 75 * 2 * 64 * 2
+    size = partial(rounding.cache_bytes, text=75, width=64, head_width=16)
+    assert size(rounding.HALF, 16) == 75 * 2 * 64 * 2
     # 64 numbers of 2 bits, and of each of four heads two in half precision: keys and values.
-    assert size(caches.Compression("per token", 2)) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
+    assert size("per token", 2) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
     keys = 2 * (64 * 32 * 2 // 8 + 64 * 4) + 11 * 64 * 2
     values = 43 * (64 * 2 // 8 + 4 * 4) + 32 * 64 * 2
-    assert size(caches.Compression("KIVI", 2)) == keys + values
+    assert size("KIVI", 2) == keys + values
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_what_is_said_from_a_rounded_cache_nears_the_model_with_bits(mixer: str) -> None:
     model, sample = _model(mixer), TASK.sample("test", 64, 3)
-    quantising = quantised.Quantising(model, 1)
+    quantising = Rounding(model, 1)
     expected = ModelPredictor(model).read(sample)
     assert ModelPredictor(quantising).read(sample).loss == expected.loss
-    for form in quantised.FORMS:
+    for form in (rounding.PER_TOKEN, rounding.KIVI):
         gaps = []
         for bits in (1, 2, 4, 8):
-            quantising.by = caches.Compression(form, bits)
+            quantising.by = Compression(form, bits)
             gaps.append(abs(ModelPredictor(quantising).read(sample).loss / expected.loss - 1))
         assert gaps[0] > gaps[-1]
         assert gaps[-1] < 1e-4
 
 
-def test_a_run_gives_a_row_a_cut_and_the_whole_cache_scores_as_the_model(monkeypatch) -> None:
-    monkeypatch.setattr(caches, "EXAMPLES", {64: 8, 80: 8})
-    model = _model("taps")
-    cuts = [one for one in evictions.COMPRESSIONS if one.amount <= 16]
-    rows = caches.rows_of(evictions.Evicting(model, 1), cuts, TASK, (64, 80))
-    assert len({row[:3] for row in rows}) == len(rows) == 2 * (2 + 6 * 2)
-    # What is drawn at random at one length does not hang on the other.
-    assert rows[len(rows) // 2 :] == caches.rows_of(evictions.Evicting(model, 1), cuts, TASK, (80,))
-    whole = [evaluate_samples(ModelPredictor(model), TASK, "test", at, 8, 1) for at in (64, 80)]
-    (record,) = typed([{"spec": {"context": 64, "seed": 1}, "evaluations": whole}])
-    caches.hold(rows, record)
-    rows = [(*cell, kept + 0.001 * (cell[1] == "none"), exact) for *cell, kept, exact in rows]
-    with pytest.raises(AssertionError):
-        caches.hold(rows, record)
-
-
-def test_the_table_has_the_mean_over_seeds_and_says_what_is_not_run(tmp_path: Path) -> None:
-    for seed, kept in ((1, 0.5), (2, 0.7)):
-        one = {"mixer": "attention", "placement": "early", "seed": seed}
-        one["rows"] = [[256, "H2O", 16, kept, 0.0], [256, "none", 0, 1.0, 1.0]]
-        (tmp_path / f"{seed}.json").write_text(json.dumps(one))
-    found = caches.scores(tmp_path)
-    lines = evictions.page(found).splitlines()
-    cells = {
-        tuple(cell.strip() for cell in line.strip("|").split("|")[:4])
-        for line in lines
-        if "whole" in line or "H2O" in line
-    }
-    assert cells == {
-        ("rotary, early", "the whole cache", "1.000 (1.000 to 1.000; 2 seeds: few)", ""),
-        ("rotary, early", "H2O", "not run", "0.600 (0.000 to 1.000; 2 seeds: few)"),
-    }
-    assert evictions.figure(found).axes
-
-
-def test_the_runs_are_five_seeds_of_two_attentions_and_both_placements() -> None:
-    cells = {}
-    for record in caches.committed():
-        spec = record.spec
-        cell = spec.mixer, spec.task_options["placement"]
-        cells.setdefault(cell, []).append(spec.seed)
-    assert len(cells) == 4
-    assert all(sorted(seeds) == [1, 2, 3, 4, 5] for seeds in cells.values())
+def test_each_length_gives_a_score_a_compression_and_none_hangs_on_the_other() -> None:
+    model = _model("convolved")
+    cuts = [Compression("first", 1), *(Compression(one, n) for one in EVICTIONS for n in (8, 16))]
+    both = [*Evicting(model, 1).scores(cuts, TASK, {64: 8, 80: 8})]
+    assert len({score[:3] for score in both}) == len(both) == 2 * (2 + 6 * 2)
+    alone = [*Evicting(model, 1).scores(cuts, TASK, {80: 8})]
+    assert both[len(both) // 2 :] == alone
+    whole = evaluate_samples(ModelPredictor(model), TASK, "test", 80, 8, 1)
+    assert (alone[0].name, alone[0].retention) == (WHOLE.name, round(whole["retention"], 6))
