@@ -327,6 +327,8 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("beyond", "attention-controls-aside"),
         ("ladder", "gate-controls"),
         ("ladder", "ladder-rates"),
+        ("longer", "longer-training"),
+        ("rule_counts", "rule-counts-aside"),
     ],
 )
 def test_a_study_plans_the_runs_that_its_folder_has(

@@ -106,9 +106,11 @@ class Rows:
         seeds: Sequence[int],
     ) -> None:
         self.variants, self.settings = variants, settings
+        # All that was read, for what is no run of a task setting.
+        self.records = [*records]
         runs = [
             Run(record=record, task=str(place), label=key, context=record.spec.context)
-            for record in merged(records)
+            for record in merged(self.records)
             if record.spec.context == context and record.spec.seed in seeds
             for place, setting in enumerate(settings)
             if is_of_task(record, setting.task, placement=setting.placement, rules=setting.rules)

@@ -1,0 +1,206 @@
+"""The article's experiment: who keeps rules in it, and what does its data give away?
+
+    rulekeep study article run|build|check
+
+Attention, the article's memory and ours on the published data, then with decoys that are drawn
+independently of the rules: rule accuracy and retention, five seeds, 80 steps. Beside them stands a
+reader of the last 6 tokens, which remembers nothing. Fills docs/article.md and README.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rulekeep.analysis.rows import Rows
+from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
+from rulekeep.article.leak import leak_scores
+from rulekeep.article.published import published_figures
+from rulekeep.article.records import cell_of
+from rulekeep.article.report import by_seed
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, ArticleSpec
+from rulekeep.study import Claim, Study, Sweep
+
+SPEED = Path(__file__).parent.parent / "results" / "article_speed.json"
+CONTEXTS = SHORT, MIDDLE, LONG = (64, 256, 1028)
+SEEDS = (1, 2, 3, 4, 5)
+ATTENTION, SLOTS, OURS = ("attention", "compressed", "sparse_delta[heads=2,gate_taps=2,toll=0]")
+NEAR_ENOUGH = 0.05
+
+
+def contest(decoys: ArticleDecoys = "published") -> Sequence[AnySpec]:
+    """The published experiment with our memory in it, at five seeds."""
+    models = (ATTENTION, SLOTS, OURS)
+    return ArticleSpec(models=models, seeds=SEEDS, decoys=decoys).cells()
+
+
+def independent() -> Sequence[AnySpec]:
+    """The same where nothing at the end of a sequence tells of its rules."""
+    return contest("independent")
+
+
+# --- what stands in the records ------------------------------------------------------------------
+
+
+def cells(rows: Rows, decoys: ArticleDecoys) -> dict[ArticleCell, Record]:
+    """The records by cell."""
+    found = {cell_of(record): record for record in rows.records}
+    return {cell: record for cell, record in found.items() if cell.decoys == decoys}
+
+
+def seeds(
+    rows: Rows, decoys: ArticleDecoys, figure: str, context: int
+) -> dict[str, dict[int, float]]:
+    """A figure by model and seed, in the order of the table."""
+    each = by_seed(cells(rows, decoys), figure)
+    # Ours is the only one that the article has not.
+    models = (ATTENTION, SLOTS, *{model for _, model in each} - {ATTENTION, SLOTS})
+    return {model.partition("[")[0]: each[context, model] for model in models}
+
+
+def more(
+    one: str, other: str, decoys: ArticleDecoys, figure: str, context: int
+) -> Callable[[Rows], Summary]:
+    """What one model has more than another, paired by seed."""
+
+    def found(rows: Rows) -> Summary:
+        each = seeds(rows, decoys, figure, context)
+        return paired_difference(each[one], each[other]).summary
+
+    return found
+
+
+def summary(
+    model: str, decoys: ArticleDecoys, figure: str, context: int
+) -> Callable[[Rows], Summary]:
+    """The mean of one model with its interval."""
+    return lambda rows: summarise_scores([*seeds(rows, decoys, figure, context)[model].values()])
+
+
+def cost(rows: Rows, name: str, context: int) -> dict[str, float]:
+    """The median of a cost on the published data, by model."""
+    found: dict[str, list[float]] = {}
+    for cell, record in cells(rows, "published").items():
+        if cell.context == context:
+            found.setdefault(cell.model.partition("[")[0], []).append(record.costs[name])
+    return {model: statistics.median(each) for model, each in found.items()}
+
+
+def table(figure: str, decoys: ArticleDecoys) -> Callable[[Rows], str]:
+    """A context a line: the three models, the difference, and the reader without memory."""
+
+    def made(rows: Rows) -> str:
+        # In the other folder our cells are of another day than attention's.
+        timed = decoys == "published"
+        body = []
+        for context in CONTEXTS:
+            each = seeds(rows, decoys, figure, context)
+            row = [f"{context}"]
+            row += [summarise_scores([*values.values()]).text() for values in each.values()]
+            row.append(more("sparse_delta", ATTENTION, decoys, figure, context)(rows).text())
+            row.append(f"{getattr(leak_scores(context, decoys=decoys), figure):.3f}")
+            if timed:
+                seconds = cost(rows, "train_seconds", context)
+                row.append(f"{seconds['sparse_delta'] / seconds[ATTENTION]:.2f}")
+            body.append(row)
+        head = [f"{figure.replace('_', ' ')}, decoys {decoys}", ATTENTION, SLOTS, "sparse_delta"]
+        head += ["sparse_delta − attention", "last 6 tokens"]
+        return markdown_table(head + ["time / attention's"] * timed, body)
+
+    return made
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def reader(figure: str, decoys: ArticleDecoys = "published") -> Callable[[Rows], float]:
+    """What the reader of the last 6 tokens scores, at every context."""
+    return lambda _: getattr(leak_scores(LONG, decoys=decoys), figure)
+
+
+def published(context: int) -> Callable[[Rows], float]:
+    """Attention's rule accuracy as the article has it."""
+    return lambda _: published_figures(ArticleCell(context=context, model=ATTENTION)).rule_accuracy
+
+
+def not_shown(value: Callable[[Rows], Summary]) -> Claim:
+    """A difference whose interval holds 0."""
+    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
+
+
+def times(slow: str, fast: str) -> Callable[[Rows], float]:
+    """How many times as long a step of one takes as of another, at 1,028 tokens."""
+
+    def ratio(_: Rows) -> float:
+        (row,) = (row for row in json.loads(SPEED.read_text())["rows"] if row["context"] == LONG)
+        return statistics.median(row["seconds"][slow]) / statistics.median(row["seconds"][fast])
+
+    return ratio
+
+
+def is_fair(rows: Rows) -> bool:
+    """Whether our memory has as many parameters as attention."""
+    found = (cost(rows, "parameters", context) for context in CONTEXTS)
+    return all(abs(one["sparse_delta"] / one[ATTENTION] - 1) <= NEAR_ENOUGH for one in found)
+
+
+LEAD = {
+    f"lead_{decoys}_{figure}_{context}": (decoys, figure, context)
+    for decoys, figure in (
+        ("published", "rule_accuracy"), ("published", "retention"), ("independent", "retention"),
+    )
+    for context in CONTEXTS
+}  # fmt: skip
+NO_LEAD = {
+    "lead_published_rule_accuracy_256", "lead_published_rule_accuracy_1028",
+    "lead_independent_retention_1028",
+}  # fmt: skip
+STUDY = Study(
+    question="Who keeps rules in the article's experiment, and what does its data give away?",
+    variants={},
+    settings=[],
+    context=LONG,
+    seeds=SEEDS,
+    sweeps={
+        "article-contest": Sweep("contest"),
+        "article-contest-independent": Sweep("independent"),
+    },
+    tables={
+        "rule-accuracy": table("rule_accuracy", "published"),
+        "retention": table("retention", "published"),
+        "independent": table("retention", "independent"),
+    },
+    claims={
+        "reader": Claim(reader("rule_accuracy")),
+        "reader_first": Claim(reader("retention")),
+        "attention_256": Claim(published(MIDDLE), maximum=0.78),
+        "attention_1028": Claim(published(LONG), maximum=0.78),
+        # What attention has more than the article's memory.
+        **{
+            key: not_shown(more(ATTENTION, SLOTS, *asked))
+            if key in NO_LEAD
+            else Claim(more(ATTENTION, SLOTS, *asked), minimum=0)
+            for key, asked in LEAD.items()
+        },
+        "ours_64": Claim(
+            more("sparse_delta", ATTENTION, "independent", "retention", SHORT), minimum=0
+        ),
+        "ours_256": Claim(
+            more("sparse_delta", ATTENTION, "independent", "retention", MIDDLE),
+            minimum=0,
+            holds=is_fair,
+        ),
+        "ours_1028": Claim(
+            lambda rows: summary("sparse_delta", "independent", "retention", LONG)(rows).mean or 0.0
+        ),
+        "chance": Claim(reader("retention", "independent")),
+        "attention_kept_1028": Claim(summary(ATTENTION, "independent", "retention", LONG)),
+        "ours_less_1028": not_shown(
+            more("sparse_delta", ATTENTION, "independent", "retention", LONG)
+        ),
+        "attention_slower": Claim(times("attention", "parallel"), 1),
+        "loop_slower": Claim(times("serial", "attention"), 0),
+    },
+)

@@ -1,0 +1,203 @@
+"""Two rules and eight: does what four rules show hold with fewer and with more?
+
+    rulekeep study rule_counts run|build|check
+
+Our memory beside attention with rotary positions on three tasks, trained and tested at 256 tokens
+at most, each at the rate that the validation set chose with its first seed. On eight rules of
+`apply` that rate gives few seeds of our memory whole answers: the next lower one is run as well.
+Fills docs/evidence.md and README.
+"""
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+
+from rulekeep.analysis.best import steps_to_learn
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, text_of
+from rulekeep.analysis.summary import Summary
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import RunSpec, written
+from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.presets import RULE_COUNT_MIXERS, RULE_COUNTS, SEEDS
+from rulekeep.sweeps.presets import rule_counts as protocol
+
+LENGTH = 256
+FIGURES = ("retention", "exact")
+SETTINGS = [
+    TaskSetting(task, placement, rules)
+    for task in ("apply", "override", "recite")
+    for placement in ("early", "marked")
+    for rules in RULE_COUNTS
+]
+EIGHT_OF_APPLY = [one for one in SETTINGS if (one.task, one.rules) == ("apply", 8)]
+EIGHT_MARKED = TaskSetting("recite", "marked", 8)
+# The rate of our memory that the validation set did not choose for eight rules of `apply`.
+ASIDE_RATE = 1e-2
+
+
+def is_aside(record: Record) -> bool:
+    """Whether a run is at the rate that was not chosen."""
+    spec = record.spec
+    return (spec.task, spec.task_options["rules"]) == ("apply", 8) and (
+        spec.learning_rate == ASIDE_RATE
+    )
+
+
+def is_of_grid(record: Record) -> bool:
+    """Whether a run is the grid's, or at the rate that the grid has chosen."""
+    spec = record.spec
+    chooses = spec.task_options["placement"] == "marked" and spec.seed == SEEDS[0]
+    return chooses or not is_aside(record)
+
+
+ATTENTION, MEMORY = (
+    written(one.mixer, {**one.options, **one.settings}) for one in RULE_COUNT_MIXERS
+)
+VARIANTS = {
+    "attention": Variant(ATTENTION, "attention, rotary positions"),
+    "ours": Variant(MEMORY, "sparse_delta", is_of_grid),
+    "aside": Variant(MEMORY, "sparse_delta at a rate that was not chosen", is_aside),
+}
+
+
+def aside() -> Sequence[RunSpec]:
+    """What the grid lacks of five seeds at the rate that was not chosen."""
+    # Without records: the grid alone, on marked rules, with its one seed.
+    (one,) = (
+        spec
+        for spec in protocol([], mixers=RULE_COUNT_MIXERS[1:])
+        if isinstance(spec, RunSpec)
+        and (spec.task, spec.task_options["rules"], spec.learning_rate) == ("apply", 8, ASIDE_RATE)
+    )
+    return [
+        one.model_copy(
+            update={"task_options": {**one.task_options, "placement": placement}, "seed": seed}
+        )
+        for placement, seeds in (("marked", SEEDS[1:]), ("early", SEEDS))
+        for seed in seeds
+    ]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def known(rows: Rows, key: str, setting: TaskSetting) -> Group:
+    """All runs of a variant on a task setting."""
+    found = rows.cell(key, setting)
+    assert found is not None, (key, setting)
+    return found
+
+
+def steps(group: Group, figure: str) -> str:
+    """Steps to 0.9 of a figure on the validation set, the median over seeds."""
+    count = steps_to_learn(group, figure)
+    return f"{count:,.0f}" if isfinite(count) else "never"
+
+
+def beside(figure: str) -> Callable[[Rows], str]:
+    """A figure of both, the difference, and the steps."""
+
+    def table(rows: Rows) -> str:
+        names = [VARIANTS[key].name for key in ("attention", "ours")]
+        head = [f"{figure}, {LENGTH} tokens", *names, "difference"]
+        head += [f"steps of {name}" for name in names]
+        body = []
+        for setting in SETTINGS:
+            both = [known(rows, key, setting) for key in ("attention", "ours")]
+            cells = [text_of(group.summary(figure, LENGTH)) for group in both]
+            cells.append(more(setting, figure)(rows).text())
+            name = f"{setting.task}, {setting.placement}, {setting.rules} rules"
+            body.append([name, *cells, *(steps(group, figure) for group in both)])
+        return markdown_table(head, body)
+
+    return table
+
+
+def at_another_rate(rows: Rows) -> str:
+    """Our memory on eight rules of `apply` at the rate that was not chosen."""
+    head = [VARIANTS["aside"].name, "rate"]
+    for figure in FIGURES:
+        head += [figure, "difference to attention"]
+    body = []
+    for setting in EIGHT_OF_APPLY:
+        group = known(rows, "aside", setting)
+        row = [setting.name, f"{group.rate:.3g}"]
+        for figure in FIGURES:
+            row.append(text_of(group.summary(figure, LENGTH)))
+            row.append(more(setting, figure, "aside")(rows).text())
+        seeds = sorted(group.by_seed("exact", LENGTH).items())
+        body.append([*row, ", ".join(f"{right:.3f}" for _, right in seeds)])
+    return markdown_table([*head, "exact, seeds 1 to 5"], body)
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def more(setting: TaskSetting, figure: str, key: str = "ours") -> Callable[[Rows], Summary]:
+    """What our memory has more than attention, paired by seed."""
+    return lambda rows: rows.more(key, "attention", setting, figure, LENGTH)
+
+
+def mean(key: str, setting: TaskSetting, figure: str = "retention") -> Callable[[Rows], float]:
+    """The mean of one row."""
+    return lambda rows: rows.known(key, setting, figure, LENGTH).mean
+
+
+def lowest(key: str, figure: str, settings: Sequence[TaskSetting]) -> Callable[[Rows], float]:
+    """The lowest seed, rounded down."""
+    return lambda rows: floored(
+        min(rows.known(key, one, figure, LENGTH).lowest for one in settings)
+    )
+
+
+def least(key: str, settings: Sequence[TaskSetting]) -> Callable[[Rows], float]:
+    """The lowest mean of retention, rounded down."""
+    return lambda rows: floored(min(mean(key, one)(rows) for one in settings))
+
+
+def within_margin(figure: str) -> Callable[[Rows], float]:
+    """In how many task settings our memory is shown to be at most 0.01 worse."""
+    return lambda rows: sum(more(one, figure)(rows).low > -0.01 for one in SETTINGS)
+
+
+def apart(rows: Rows) -> Span:
+    """Whole answers of our memory by seed, eight rules of `apply`, at the chosen rate."""
+    return Span.of(
+        right
+        for one in EIGHT_OF_APPLY
+        for right in rows.known("ours", one, "exact", LENGTH).seeds.values()
+    )
+
+
+LEARNED = [one for one in SETTINGS if one != EIGHT_MARKED]
+OTHERS = [one for one in SETTINGS if one not in EIGHT_OF_APPLY]
+STUDY = Study(
+    question="Does what four rules show hold with two rules and with eight?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=LENGTH,
+    seeds=SEEDS,
+    sweeps={"rule-counts": Sweep("rule-counts"), "rule-counts-aside": Sweep("aside")},
+    tables={**{figure: beside(figure) for figure in FIGURES}, "aside": at_another_rate},
+    claims={
+        "kept": Claim(least("ours", SETTINGS), minimum=0.99),
+        "attention": Claim(least("attention", LEARNED), minimum=0.9),
+        "attention_unlearned": Claim(mean("attention", EIGHT_MARKED), maximum=0.9),
+        "within_retention": Claim(within_margin("retention"), 0),
+        "within_exact": Claim(within_margin("exact"), 0),
+        "others_exact": Claim(lowest("ours", "exact", OTHERS), minimum=0.97),
+        # Eight rules of `apply`, whole answers: where our memory falls behind.
+        **{
+            f"apply_{key}_{one.placement}": Claim(mean(key, one, "exact"))
+            for key in VARIANTS
+            for one in EIGHT_OF_APPLY
+        },
+        "apply_seeds": Claim(apart, 2),
+        "apply_fewer": Claim(more(EIGHT_OF_APPLY[0], "exact"), maximum=0),
+        "aside_fewer": Claim(
+            lambda rows: max(-more(one, "exact", "aside")(rows).low for one in EIGHT_OF_APPLY),
+            maximum=0.01,
+        ),
+    },
+)
