@@ -21,7 +21,7 @@ from rulekeep.article.report import by_seed
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, ArticleSpec
-from rulekeep.study import Claim, Study, Sweep
+from rulekeep.study import Claim, Study, Sweep, not_shown
 
 SPEED = Path(__file__).parent.parent / "results" / "article_speed.json"
 CONTEXTS = SHORT, MIDDLE, LONG = (64, 256, 1028)
@@ -125,11 +125,6 @@ def published(context: int) -> Callable[[Rows], float]:
     return lambda _: published_figures(ArticleCell(context=context, model=ATTENTION)).rule_accuracy
 
 
-def not_shown(value: Callable[[Rows], Summary]) -> Claim:
-    """A difference whose interval holds 0."""
-    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
-
-
 def times(slow: str, fast: str) -> Callable[[Rows], float]:
     """How many times as long a step of one takes as of another, at 1,028 tokens."""
 
@@ -146,6 +141,7 @@ def is_fair(rows: Rows) -> bool:
     return all(abs(one["sparse_delta"] / one[ATTENTION] - 1) <= NEAR_ENOUGH for one in found)
 
 
+# What attention has more than the article's memory.
 LEAD = {
     f"lead_{decoys}_{figure}_{context}": (decoys, figure, context)
     for decoys, figure in (
@@ -177,7 +173,6 @@ STUDY = Study(
         "reader_first": Claim(reader("retention")),
         "attention_256": Claim(published(MIDDLE), maximum=0.78),
         "attention_1028": Claim(published(LONG), maximum=0.78),
-        # What attention has more than the article's memory.
         **{
             key: not_shown(more(ATTENTION, SLOTS, *asked))
             if key in NO_LEAD

@@ -16,10 +16,8 @@ from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strips
 from rulekeep.analysis.rows import (
     NOT_RUN,
     Rows,
-    Span,
     TaskSetting,
     Variant,
-    difference,
     pivot,
     state_kib,
     text_of,
@@ -28,7 +26,7 @@ from rulekeep.analysis.summary import Summary
 from rulekeep.article.report import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, Contestant, written
-from rulekeep.study import Claim, Study, Sweep
+from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     CATALOGUE_16_KIB,
@@ -118,28 +116,6 @@ def ranked(rows: Rows, names: Sequence[str], setting: TaskSetting, length: int) 
     """Who is run in full, what keeps most first."""
     found = rows.cells(setting, names)
     return sorted(found, key=lambda group: (-kept(group, length), group.label))
-
-
-def short(rows: Rows) -> str:
-    """README's: a mixer a line, both task settings, and what it keeps with 16 KiB."""
-    head = ["", f"KiB at {MIDDLE}"]
-    head += [f"{setting.name}, {at}" for setting in SETTINGS for at in (SHORT, LONG)]
-    head.append(f"{RECITE.task} at {KIB} KiB, {LONG}")
-    body = []
-    for group in ranked(rows, EQUAL, RECITE, LONG):
-        cells = [
-            rows.text(group.label, setting, "retention", at)
-            for setting in SETTINGS
-            for at in (SHORT, LONG)
-        ]
-        if group.mixer in UNSIZED:
-            sized = f"{text_of(group.summary('retention', LONG))} †"
-        elif group.label in AT_16_KIB:
-            sized = rows.text(AT_16_KIB[group.label], RECITE, "retention", LONG)
-        else:
-            sized = "–"
-        body.append([group.label, f"{kib(group):,.1f}", *cells, sized])
-    return markdown_table(head, body)
 
 
 def long(
@@ -255,64 +231,15 @@ def drawn_by_bytes(rows: Rows) -> bytes:
 # --- claims --------------------------------------------------------------------------------------
 
 GATED, CONVOLVED = "gated_slots", "delta[short_convolution=true]"
-WINDOW = "sliding_window[positions=rotary]"
-# Of 16 KiB, by the key of its claim: more than whom it is shown that our memory keeps, and not.
-SHOWN = {
-    "retnet": "retnet[output_gate=true]", "slots": "slots",
-    "linear": "gated_linear[output_gate=true]",
-    "ssd_published": "ssd[output_gate=true,short_convolution=true]",
-    "hybrid": "delta+sliding_window[sliding_window.positions=rotary]", "window": WINDOW,
-    "routed": "routed_slots", "delta": "delta", "itself": BARE,
-    "gated_delta_published": "gated_delta[output_gate=true,short_convolution=true]",
-}  # fmt: skip
+# More than these our memory is not shown to keep of early rules, at equal parameters.
 NOT_SHOWN = {
-    "convolved": CONVOLVED, "gated_delta": "gated_delta", "kda": "kda", "ssd": "ssd",
-    "gated_slots": GATED, "linear_attention": "linear_attention",
-    "kda_published": "kda[output_gate=true,short_convolution=true]",
+    "convolved": CONVOLVED, "gated_delta": "gated_delta", "kda": "kda", "delta": "delta",
 }  # fmt: skip
-# At equal parameters.
-EQUAL_NOT_SHOWN = {
-    "convolved": CONVOLVED,
-    "gated_delta": "gated_delta",
-    "kda": "kda",
-    "delta": "delta",
-}
 
 
-def more(
-    name: str, other: str, setting: TaskSetting, length: int, figure: str = "retention"
-) -> Callable[[Rows], Summary]:
+def more(name: str, other: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
     """What one keeps more than another, paired by seed."""
-    return lambda rows: (
-        difference(rows.cell(name, setting), rows.cell(other, setting), figure, length).summary
-    )
-
-
-def mean(
-    name: str, setting: TaskSetting, length: int, figure: str = "retention"
-) -> Callable[[Rows], float]:
-    """The mean of a row."""
-    return lambda rows: rows.known(name, setting, figure, length).mean
-
-
-def summary(name: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
-    """A row's mean with its interval."""
-    return lambda rows: rows.known(name, setting, "retention", length).summary
-
-
-def not_shown(value: Callable[[Rows], Summary]) -> Claim:
-    """A difference whose interval holds 0."""
-    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
-
-
-def listed(claim: Claim) -> Claim:
-    """The same without brackets of its own: "0.009, -0.002 to 0.020"."""
-
-    def text(rows: Rows) -> str:
-        found = claim.value(rows)
-        return f"{found.mean:.3f}, {found.low:.3f} to {found.high:.3f}"
-
-    return Claim(text, holds=claim.holds)
+    return lambda rows: rows.more(name, other, setting, "retention", length)
 
 
 def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
@@ -327,86 +254,29 @@ def others_16(rows: Rows) -> list[str]:
     return [cell.label for cell in cells if cell.mixer != "sparse_delta"]
 
 
-def scattered(rows: Rows) -> list[float]:
-    """The seeds of the one that our memory is not shown to keep more than, by seed."""
-    seeds = rows.known(AT_16_KIB["gated_delta"], OVERRIDE, "retention", LONG).seeds
-    return [value for _, value in sorted(seeds.items())]
-
-
-def first_rules(rows: Rows) -> Span:
-    """What a window keeps of `recite`'s first rule, by seed."""
-    tests = rows.cell(WINDOW, RECITE).tests(LONG).values()
-    return Span.of(test.parts["position"]["0"].retention for test in tests)
-
-
 CLAIMS = {
     # Early rules at equal parameters.
-    "gated_slots": Claim(
-        summary(GATED, RECITE, LONG),
-        holds=lambda rows: (
-            best_other(rows, EQUAL, RECITE) == GATED
-            and round(kib(rows.cell(GATED, RECITE)) / kib(rows.cell(OURS, RECITE))) == 2
-        ),
+    "gated_slots_mean": Claim(
+        lambda rows: rows.known(GATED, RECITE, "retention", LONG).mean,
+        holds=lambda rows: best_other(rows, EQUAL, RECITE) == GATED,
     ),
-    "gated_slots_mean": Claim(mean(GATED, RECITE, LONG)),
-    "gated_slots_far": Claim(summary(GATED, RECITE, FAR)),
-    "convolved": Claim(mean(CONVOLVED, RECITE, LONG)),
-    "gated_delta": Claim(mean("gated_delta", RECITE, LONG)),
+    "gated_slots_far": Claim(
+        lambda rows: rows.known(GATED, RECITE, "retention", FAR).summary,
+        holds=lambda rows: round(kib(rows.cell(GATED, RECITE)) / kib(rows.cell(OURS, RECITE))) == 2,
+    ),
     **{
-        f"{key}_gated_slots_{length}": not_shown(more(name, GATED, RECITE, length))
-        for key, name in (("ours", OURS), ("bare", BARE))
+        f"ours_gated_slots_{length}": not_shown(more(OURS, GATED, RECITE, length))
         for length in (LONG, FAR)
     },
     **{
-        f"equal_{key}": not_shown(more(OURS, name, RECITE, LONG))
-        for key, name in EQUAL_NOT_SHOWN.items()
+        f"equal_{key}": not_shown(more(OURS, name, RECITE, LONG)) for key, name in NOT_SHOWN.items()
     },
-    "exact_gated_slots": Claim(
-        mean(GATED, RECITE, LONG, "exact"),
-        holds=lambda rows: more(OURS, GATED, RECITE, LONG, "exact")(rows).low < 0,
-    ),
-    "exact_convolved": Claim(
-        mean(CONVOLVED, RECITE, LONG, "exact"),
-        holds=lambda rows: more(OURS, CONVOLVED, RECITE, LONG, "exact")(rows).low > 0,
-    ),
-    "exact_gated_delta": Claim(
-        mean("gated_delta", RECITE, LONG, "exact"),
-        holds=lambda rows: more(OURS, "gated_delta", RECITE, LONG, "exact")(rows).low < 0,
-    ),
-    "exact_ours": Claim(mean(OURS, RECITE, LONG, "exact")),
-    # Revised rules at equal parameters.
-    "override_next": Claim(
-        summary(CONVOLVED, OVERRIDE, LONG),
-        holds=lambda rows: (
-            best_other(rows, EQUAL, OVERRIDE) == CONVOLVED
-            and more(OURS, CONVOLVED, OVERRIDE, LONG)(rows).low > 0
-        ),
-    ),
-    "override_ours": Claim(summary(OURS, OVERRIDE, LONG)),
-    "rotary": Claim(summary("attention[positions=rotary]", RECITE, SHORT)),
-    "window": Claim(first_rules, 2),
-    # At 16 KiB a layer.
-    "published_16": Claim(
-        summary(AT_16_KIB[SHOWN["gated_delta_published"]], RECITE, SHORT),
-        holds=lambda rows: (
-            rows.cell(AT_16_KIB[SHOWN["gated_delta_published"]], RECITE).rate
-            != rows.cell(SHOWN["gated_delta_published"], RECITE).rate
-        ),
-    ),
-    **{
-        f"more_{key}": Claim(more(OURS_16, AT_16_KIB[name], RECITE, LONG), minimum=0)
-        for key, name in SHOWN.items()
-    },
-    **{
-        f"unshown_{key}": listed(not_shown(more(OURS_16, AT_16_KIB[name], RECITE, LONG)))
-        for key, name in NOT_SHOWN.items()
-    },
-    "override_16": Claim(summary(OURS_16, OVERRIDE, LONG)),
-    "override_16_next": Claim(
-        summary(AT_16_KIB[CONVOLVED], OVERRIDE, LONG),
+    # Revised rules at 16 KiB a layer.
+    "override_16_more": Claim(
+        more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, LONG),
+        minimum=0,
         holds=lambda rows: best_other(rows, SIZED, OVERRIDE) == AT_16_KIB[CONVOLVED],
     ),
-    "override_16_more": Claim(more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, LONG), minimum=0),
     "override_16_others": Claim(
         lambda rows: len(others_16(rows)),
         0,
@@ -415,23 +285,11 @@ CLAIMS = {
             == [AT_16_KIB["gated_delta"]]
         ),
     ),
-    "override_16_unshown": Claim(more(OURS_16, AT_16_KIB["gated_delta"], OVERRIDE, LONG)),
-    "override_16_seeds": Claim(
-        lambda rows: (
-            ", ".join(f"{one:.3f}" for one in scattered(rows)[:-1])
-            + f" and {scattered(rows)[-1]:.3f}"
-        )
-    ),
-    "override_16_apart": Claim(
-        lambda rows: f"{max(scattered(rows)):.3f} to {min(scattered(rows)):.3f}"
-    ),
-    "override_16_itself": not_shown(more(OURS_16, BARE_16, OVERRIDE, LONG)),
     # By bytes of state.
     "bytes_delta_16": Claim(
         more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, LONG), minimum=0
     ),
     "bytes_delta_64": not_shown(more(BYTES["sparse_delta"][0], BYTES["delta"][3], RECITE, LONG)),
-    "bytes_last_step": not_shown(more(BYTES["delta"][3], BYTES["delta"][2], RECITE, LONG)),
 }
 
 
@@ -450,7 +308,6 @@ STUDY = Study(
     sweeps={"catalogue": Sweep("sweep")},
     tables={
         "board": board,
-        "short": short,
         **{one.task: long(one, EQUAL) for one in SETTINGS},
         **{f"{one.task}-16-kib": long(one, [*SIZED, "lstm", "gru"], KIB) for one in SETTINGS},
         "bytes": by_bytes,

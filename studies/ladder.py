@@ -23,7 +23,7 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import read_runs
 from rulekeep.specs import AnySpec, RunSpec, contestants, written
-from rulekeep.study import Claim, Study, Sweep
+from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
 from rulekeep.sweeps.presets import ladder as protocol
 
@@ -315,11 +315,6 @@ def more(key: str, over: str, setting: TaskSetting) -> Callable[[Rows], Summary]
     return lambda rows: rows.more(key, over, setting, "retention", FAR)
 
 
-def not_shown(value: Callable[[Rows], Summary]) -> Claim:
-    """A difference whose interval holds 0."""
-    return Claim(value, holds=lambda rows: value(rows).low < 0 < value(rows).high)
-
-
 def summary(key: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
     """What one keeps at 16,384 tokens."""
     return lambda rows: rows.known(key, setting, "retention", FAR).summary
@@ -368,19 +363,9 @@ CLAIMS = {
     "own_token": Claim(
         lambda rows: Span.of(rows.known(key, EARLY, "retention", FAR).mean for key in OWN), 2
     ),
-    "own_token_seeds": Claim(
-        lambda rows: Span.of(
-            kept for key in OWN for kept in rows.known(key, EARLY, "retention", FAR).seeds.values()
-        ),
-        2,
-    ),
     "eight_tokens_lowest": Claim(lowest("7", EARLY)),
     "zeros": not_shown(more("7", "7a", EARLY)),
-    "sigmoid_lowest": Claim(lowest("7a", EARLY)),
-    "penalty_early_lowest": Claim(lowest("9 10 12", EARLY)),
-    "scaled": Claim(summary("scaled", EARLY), 2),
     "scaled_gain": Claim(more("scaled", "6", EARLY), minimum=0),
-    "slowed": Claim(summary("slowed", EARLY), 2),
     "slowed_gain": Claim(more("slowed", "6", EARLY), minimum=0),
     "scaled_slowed": not_shown(more("scaled", "slowed", EARLY)),
     # Marked rules: the penalty too.
@@ -393,8 +378,6 @@ CLAIMS = {
     # Single runs.
     "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
     "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
-    "own_token_found": Claim(lambda _: one_run("6").probes[-1].places[-1].found.mean),
-    "own_token_said": Claim(lambda _: one_run("6").probes[-1].said.mean),
     "own_token_open": Claim(open_at_fillers("6")),
     "eight_tokens_open": Claim(open_at_fillers("7")),
 }

@@ -6,9 +6,8 @@
     rulekeep study NAME build      # writes results/NAME, and fills the marks of documents
     rulekeep study NAME check      # a line for each text that is not what the records give
 
-A table, a figure and a claim are plain functions of `Rows`. A document has a mark before and after
-what is filled in: `claim:NAME.KEY` or `table:NAME.KEY` in an HTML comment, closed by `/claim` or
-`/table`. torch is not loaded.
+A table, a figure and a claim are plain functions of `Rows`. A document marks what is filled in:
+`claim:NAME.KEY` or `table:NAME.KEY` in an HTML comment, closed by `/claim` or `/table`.
 """
 
 import importlib.util
@@ -82,13 +81,17 @@ class Claim:
         return None if self.holds is None or self.holds(rows) else "its condition does not hold"
 
 
+def not_shown(value: Callable[[Rows], Summary]) -> Claim:
+    """A difference that is not shown: its interval holds 0."""
+    return Claim(value, holds=lambda rows: (value(rows).low or 0) <= 0 <= (value(rows).high or 0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """What is asked, what is compared, and what is published of it.
 
-    `context` is the longest length in tokens that models are trained at. A cell counts where all
-    `seeds` are run. `sweeps` has what makes the runs of each folder of results; `reads` are folders
-    of other studies, read first. `figures` are by file name.
+    `context` is the longest training length in tokens. A cell counts where all `seeds` are run.
+    `sweeps` make each folder of results; `reads` are folders of other studies, read first.
     """
 
     question: str
