@@ -4,9 +4,7 @@
 
 `recite`, early and marked rules, trained at 256 tokens at most for 1,000 steps, each variant at the
 rate that the validation set chose. Retention at 16,384 tokens; what a change gains is paired by
-seed. Beside the ladder stand the changes at equal rates, two controls for the gate that sees eight
-tokens, and, of single runs that `rulekeep explain` has read, where rules are lost and how often
-gates open. Fills docs/evidence.md and README.
+seed. Beside the ladder stand the changes at equal rates. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +14,8 @@ from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import Strip, as_bytes, strips
 from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, floored
 from rulekeep.analysis.summary import Summary
-from rulekeep.analysis.variants import is_variant
-from rulekeep.commands.records import explanations
-from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.records.store import read_runs
 from rulekeep.specs import AnySpec, RunSpec, contestants, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
@@ -58,21 +52,6 @@ ASIDE = {
     "early": {"5": 3e-3, "6": 3e-3, "7": 3e-3},
     "marked": {"7": 1e-2, "8": 3e-3, "9": 1e-2},
 }
-# From 6 to 7 a gate comes to see eight tokens, and a step of training moves it eight times as far
-# by what they share. Each control has one without the other, at the rate of both.
-CONTROLS = dict(
-    zip(
-        ("scaled", "slowed"),
-        contestants(
-            "benchmarks/scaled_gate.py:ScaledGate[hidden=248,added_positions=earliness],"
-            "benchmarks/slowed_gate.py:SlowedGate[hidden=240,added_positions=earliness]"
-        ),
-        strict=True,
-    )
-)
-CONTROL_RATE = 1e-2
-# Tokens that a gate sees, how far a step moves it, and who is so.
-GATES = {"6": ("1", "1"), "scaled": ("1", "8"), "slowed": ("8", "1"), "7": ("8", "8")}
 NONE = "–"
 
 
@@ -93,13 +72,12 @@ def at(rate: float) -> Callable[[Record], bool]:
 
 def mixer(key: str) -> str:
     """As a sweep reads it."""
-    one = {**MIXERS, **CONTROLS}[key]
+    one = MIXERS[key]
     return written(one.mixer, {**one.options, **one.settings})
 
 
 VARIANTS = {
     **{key: Variant(mixer(key), f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
-    **{key: Variant(mixer(key), one.mixer.partition(":")[2]) for key, one in CONTROLS.items()},
     **{
         f"{key} at {rate:g}": Variant(mixer(key), key, at(rate))
         for key in dict.fromkeys(key for asked in ASIDE.values() for key in asked)
@@ -119,16 +97,6 @@ def equal_rates() -> Sequence[AnySpec]:
         for key, rate in asked.items()
         for spec in _grid(key, placement, rate)
         for seed in SEEDS[1:]
-    ]
-
-
-def controls() -> Sequence[AnySpec]:
-    """The two controls on early rules."""
-    return [
-        spec.model_copy(update={"seed": seed})
-        for key in CONTROLS
-        for spec in _grid(key, "early", CONTROL_RATE)
-        for seed in SEEDS
     ]
 
 
@@ -215,21 +183,6 @@ def at_equal_rates(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def of_controls(rows: Rows) -> str:
-    """What a gate sees and how far a step moves it, one without the other."""
-    head = ["tokens seen", "a step moves it", EARLY.name]
-    head += [*(f"{length:,} tokens" for length in LENGTHS), f"seeds 1 to 5 at {FAR:,}"]
-    head.append(f"gain at {FAR:,} over 6")
-    body = []
-    for key, has in GATES.items():
-        name = VARIANTS[key].name if key in CONTROLS else f"variant {key}"
-        cells = [rows.text(key, EARLY, "retention", length) for length in LENGTHS]
-        gained = None if key == "6" else gain(key, "6", EARLY)(rows)
-        said = gained.text() if gained else NONE
-        body.append([*has, name, *cells, each_seed(rows, key, EARLY), said])
-    return markdown_table(head, body)
-
-
 def drawn(rows: Rows) -> bytes:
     """A panel a placement: each variant at every length."""
 
@@ -247,64 +200,6 @@ def drawn(rows: Rows) -> bytes:
         for one in SETTINGS
     }
     return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
-
-
-# --- single runs that are explained --------------------------------------------------------------
-
-
-def explained(folder: str) -> list[tuple[Record, Explanation]]:
-    """The runs of a folder that `rulekeep explain` has read."""
-    found = {one.run: one for one in explanations(RESULTS / folder, [])}
-    runs = read_runs(RESULTS / folder).records
-    return [(record, found[record.id]) for record in runs if record.id in found]
-
-
-def named(record: Record) -> str:
-    """The variant of our memory that it is, or its mixer."""
-    ours = (key for key in ORDER if is_variant(record, MIXERS[key]))
-    return f"variant {next(ours)}" if record.spec.mixer == "sparse_delta" else record.spec.mixer
-
-
-def lost(_: Rows) -> str:
-    """At which step rules are lost, of all above chance."""
-
-    def said(one: Difference) -> str:
-        return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
-
-    head = [f"{EARLY.name}, seed 1", "tokens", "right after the rules", "before the answer", "said"]
-    head += ["lost at capture", "in the body", "at read-out"]
-    body = []
-    for record, one in explained("catalogue"):
-        probed = one.probes[-1]
-        found = (probed.places[0].found, probed.places[-1].found, probed.said)
-        at_each = (probed.lost.capture, probed.lost.body, probed.lost.readout)
-        shares = [f"{share.mean:.3f}" for share in found]
-        body.append([named(record), f"{probed.context:,}", *shares, *map(said, at_each)])
-    return markdown_table(head, sorted(body))
-
-
-# In the order of a text: what is to be kept, what is not, what asks for it.
-KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request", "<go>")
-
-
-def gates(_: Rows) -> str:
-    """How often the gates of four runs are open; in brackets the head that opens most often."""
-
-    def opened(trace: Trace | None) -> str:
-        if trace is None or trace.zeros == 1:
-            # Of none at all a plain 0: what is nearly none would look alike.
-            return NONE if trace is None else "0"
-        return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
-
-    body = []
-    for record, one in explained("beyond"):
-        spec, found = record.spec, one.traced
-        run = f"{spec.task}, {spec.task_options['placement']}, seed {spec.seed}"
-        traces = {(trace.layer, trace.kind): trace for trace in found.gates if trace.part == GATE}
-        for layer in sorted({layer for layer, _ in traces}):
-            cells = [opened(traces.get((layer, kind))) for kind in KINDS]
-            body.append([run, f"{found.context:,}", f"{layer}", *cells])
-    return markdown_table(["gates open", "tokens", "layer", *KINDS], sorted(body))
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -333,27 +228,6 @@ def shown_early(rows: Rows) -> list[str]:
     return [key for key, one in gains.items() if one is not None and one.low > 0]
 
 
-def one_run(key: str) -> Explanation:
-    """The run that is explained of a variant, or of a mixer."""
-    name = f"variant {key}" if key in NAMES else key
-    (found,) = (one for record, one in explained("catalogue") if named(record) == name)
-    return found
-
-
-def open_at_fillers(key: str) -> Callable[[Rows], str]:
-    """How many percent of the second layer's gates are open at fillers, in one run."""
-
-    def share(_: Rows) -> str:
-        (zeros,) = (
-            trace.zeros
-            for trace in one_run(key).traced.gates
-            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
-        )
-        return f"{100 * (1 - zeros):.3f}"
-
-    return share
-
-
 OWN = ("3", "4", "5", "6")
 CLAIMS = {
     # Early rules: a gate that sees eight tokens.
@@ -365,9 +239,6 @@ CLAIMS = {
     ),
     "eight_tokens_lowest": Claim(lowest("7", EARLY)),
     "zeros": not_shown(more("7", "7a", EARLY)),
-    "scaled_gain": Claim(more("scaled", "6", EARLY), minimum=0),
-    "slowed_gain": Claim(more("slowed", "6", EARLY), minimum=0),
-    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY)),
     # Marked rules: the penalty too.
     "eight_tokens_marked": Claim(lambda rows: summary("7", MARKED)(rows).mean or 0.0),
     "penalty": Claim(more("9", "8", MARKED), minimum=0),
@@ -375,11 +246,6 @@ CLAIMS = {
     "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED), minimum=0),
     "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED)),
     "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED)),
-    # Single runs.
-    "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
-    "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
-    "own_token_open": Claim(open_at_fillers("6")),
-    "eight_tokens_open": Claim(open_at_fillers("7")),
 }
 
 STUDY = Study(
@@ -390,15 +256,11 @@ STUDY = Study(
     sweeps={
         "catalogue": Sweep("ladder"),
         "ladder-rates": Sweep("equal_rates"),
-        "gate-controls": Sweep("controls"),
     },
     tables={
         "short": short,
         **{one.placement: long(one) for one in SETTINGS},
         "equal-rates": at_equal_rates,
-        "controls": of_controls,
-        "lost": lost,
-        "gates": gates,
     },
     figures={"ladder.png": drawn},
     claims=CLAIMS,

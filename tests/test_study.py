@@ -327,7 +327,7 @@ def rows(*values: Values, **variants: Variant) -> Rows:
     [
         ("beyond", "attention-controls"),
         ("beyond", "attention-controls-aside"),
-        ("ladder", "gate-controls"),
+        ("gates", "gate-controls"),
         ("ladder", "ladder-rates"),
         ("longer", "longer-training"),
         ("rule_counts", "rule-counts-aside"),
