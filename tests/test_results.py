@@ -13,7 +13,6 @@ from scripts import script
 
 from rulekeep.analysis import reading
 from rulekeep.analysis.cells import contests
-from rulekeep.analysis.plots import shown
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.records import cell_of, scores
@@ -207,12 +206,6 @@ def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
     # By the versions that are declared now, where a record declares any.
     assert all(one.versions in [run.versions for run in made] for one in QUICK_RUNS if one.versions)
     assert {one.status for one in QUICK_RUNS} == {"done"}
-
-
-def test_committed_figures_show_what_the_records_give() -> None:
-    table = script("literature_table")
-    found = table.read(read_runs(table.RUNS).records)
-    assert shown(table.figure(found)) in (table.RUNS / table.FIGURE).read_text()
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
