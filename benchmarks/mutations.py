@@ -168,7 +168,7 @@ MUTATIONS = [
         "mixers/matrix.py",
         "        write, decay = strength.unsqueeze(-1), self._log_decay(x)\n",
         "        write, decay = 2 * strength.unsqueeze(-1), self._log_decay(x)\n",
-        ("tests/test_catalogue.py::test_the_delta_rule_writes_as_its_formula_says",),
+        FORMULAS,
     ),
     Mutation(
         "convolution: the state keeps the first inputs, not the last",

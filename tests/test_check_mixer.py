@@ -27,6 +27,13 @@ def checked(cls: type[Any], **options: Any) -> dict[str, Row]:
     return {row.property: row for row in rows}
 
 
+def only(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """Leaves out all properties but the first and this one."""
+    first = next(iter(properties.PROPERTIES))
+    kept = {name: properties.PROPERTIES[name] for name in (first, named)}
+    monkeypatch.setattr(mixers, "PROPERTIES", kept)
+
+
 class State(NamedTuple):
     mean: Tensor
 
@@ -540,6 +547,7 @@ def test_an_honest_mixer_holds() -> None:
     assert re.fullmatch(r"half of .* is left after [12] random tokens", memory.compared)
 
 
+@pytest.mark.slow
 def test_one_that_says_nothing_as_it_starts_is_held_to_what_it_will_say() -> None:
     rows = checked(StartsSilent)
     assert not [row for row in rows.values() if row.passed is False]
@@ -549,7 +557,7 @@ def test_one_that_says_nothing_as_it_starts_is_held_to_what_it_will_say() -> Non
 def test_one_whose_drawn_weights_overflow_is_compared_as_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mixers, "PROPERTIES", {"causal": properties.causal})
+    only(monkeypatch, "causal")
     row = checked(GrowsOnceItIsTrained)["causal"]
     assert (row.passed, row.compared.partition(" in ")[0]) == (True, "no difference")
     drawn = properties.randomize_zero_parameters(Outside(GrowsOnceItIsTrained(WIDTH)))
@@ -608,9 +616,7 @@ def test_a_mixer_with_flags_in_its_state_holds() -> None:
 def test_a_broken_mixer_fails_in_the_row_of_what_is_broken(
     mixer: type[Any], named: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = next(iter(properties.PROPERTIES))
-    kept = {name: properties.PROPERTIES[name] for name in (first, named)}
-    monkeypatch.setattr(mixers, "PROPERTIES", kept)
+    only(monkeypatch, named)
     row = checked(mixer)[named]
     assert row.passed is False
     assert re.search(said, row.compared), row.compared
@@ -638,6 +644,7 @@ def test_a_model_that_draws_a_mixers_weights_anew_is_found(monkeypatch) -> None:
                     nn.init.normal_(module.weight, std=0.02)
 
     monkeypatch.setattr(properties, "LanguageModel", Redraws)
+    only(monkeypatch, "initialisation not overwritten")
     row = checked(Honest)["initialisation not overwritten"]
     assert row.passed is False
     assert "weight, in a model" in row.compared

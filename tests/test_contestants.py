@@ -282,6 +282,7 @@ def test_contestants_do_not_take_each_others_records(taker: str, other: str) -> 
     assert chosen_rate(two, elsewhere, BASE) == 3e-3
 
 
+@pytest.mark.slow
 def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task() -> None:
     def best(spec: RunSpec) -> float:
         return 1e-3 if (spec.mixer, spec.task) == ("slots", "recall") else 3e-3
@@ -384,6 +385,7 @@ def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
     assert one.settings == beside.settings
 
 
+@pytest.mark.slow
 # `apply` with 2 rules has few: planning says so, and so does each record.
 @pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize("name", PRESETS)
@@ -396,6 +398,7 @@ def test_every_preset_can_be_made(name: str) -> None:
             resolve(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", [*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES], ids=str)
 def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: Contestant) -> None:
     def parameters(contestant: Contestant) -> int:
@@ -410,6 +413,7 @@ _SIZES = [(one, 16) for one in CATALOGUE_16_KIB]
 _SIZES += [(one, (1, 4, 16, 64)[i % 4]) for i, one in enumerate(STATE_BYTES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "kib"), _SIZES, ids=str)
 def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int) -> None:
     model = build(resolve(one.spec(context=256)))
@@ -424,6 +428,7 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int)
             assert 0.99 * kib * 2**10 <= held <= most * kib * 2**10 + pending
 
 
+@pytest.mark.slow
 def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
     """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
 

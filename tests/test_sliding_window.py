@@ -8,14 +8,13 @@ from rulekeep.mixers import SlidingWindow
 from rulekeep.mixers.sliding_window import WindowCache
 from rulekeep.running.costs import state_bytes
 
-LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 130, 257]
+LENGTHS = [1, 2, 17, 64, 130]
 # Window and sinks: as the default, shorter than a block, nothing but the token; longer than it all.
 SIZES = [(60, 4), (7, 3), (1, 0), (1, 2), (33, 0)]
 LONG = (300, 2)
 
 
-@pytest.mark.parametrize("positions", ["none", "rotary"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("positions", "batch"), [("none", 3), ("rotary", 1), ("rotary", 3)])
 @pytest.mark.parametrize(("window", "sinks"), [*SIZES, pytest.param(*LONG, marks=pytest.mark.slow)])
 def test_blocks_are_the_loop(
     window: int, sinks: int, batch: int, positions: str, monkeypatch: pytest.MonkeyPatch
@@ -28,9 +27,7 @@ def test_blocks_are_the_loop(
     for length in LENGTHS:
         x = torch.randn(batch, length, 8, dtype=torch.float64, requires_grad=True)
         # The cache before it: empty, with a few tokens, one short of full, full.
-        for past in (
-            {0, min(sinks + 1, budget), budget - 1, budget} if length in (2, 17, 65) else {0}
-        ):
+        for past in {0, min(sinks + 1, budget), budget - 1, budget} if length in (2, 17) else {0}:
             cache = [
                 torch.randn(batch, 2, past, 4, dtype=torch.float64, requires_grad=True)
                 for _ in range(2)
@@ -96,18 +93,3 @@ def test_under_autocast_the_cache_keeps_its_precision() -> None:
         rough, cache = mixer(x)
     assert all(part.dtype == torch.float32 for part in cache)
     assert (y - rough).norm() < 0.05 * y.norm()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"heads": 3}, "heads 3: must divide the width 16"),
-        ({"window": 0}, "window 0: must be at least 1"),
-        ({"sinks": -1}, "sinks -1: must be 0 or more"),
-        ({"positions": "alibi"}, "positions 'alibi': choose from none, rotary"),
-        ({"heads": 16, "positions": "rotary"}, "heads of 1 channels, must be even"),
-    ],
-)
-def test_options_are_checked(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SlidingWindow(16, **options)

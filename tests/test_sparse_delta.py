@@ -218,7 +218,7 @@ def bias_gradient(mixer: SparseDelta, loss: torch.Tensor) -> torch.Tensor:
 
 def test_a_toll_is_its_own_slope() -> None:
     mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
-    x = drawn(40).mul_(3).requires_grad_()
+    x = drawn(12).mul_(3).requires_grad_()
 
     def penalty(x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         return taught(mixer, x)

@@ -189,7 +189,11 @@ def test_a_file_behind_a_link_is_written_and_the_link_stays(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
-@pytest.mark.parametrize("before", [None, {"old": 1}], ids=["no record before", "one before"])
+@pytest.mark.parametrize(
+    "before",
+    [pytest.param(None, marks=pytest.mark.slow), {"old": 1}],
+    ids=["no record before", "one before"],
+)
 def test_a_kill_at_any_line_of_the_write_leaves_the_old_record_or_the_new(
     tmp_path: Path, before: dict | None
 ) -> None:
@@ -295,7 +299,7 @@ def test_a_record_in_a_folder_that_is_read_only_is_said_and_left(
 
 
 def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_aside(
-    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]], undrawn: None
 ) -> None:
     # As committed runs stand: the record is all there is of each.
     hollow(tmp_path / "runs", tiny.tiny())

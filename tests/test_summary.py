@@ -28,35 +28,6 @@ lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=8, unique=True)
 curves = lengths.flatmap(lambda at: st.fixed_dictionaries({one: st.floats(-1, 1) for one in at}))
 
 
-def test_interval_is_student_t() -> None:
-    # Five values with mean 0.5 and standard deviation 0.1; t(0.975, 4) = 2.776445.
-    values = [
-        0.5 + 0.1 * x
-        for x in (
-            -1.2649110640673518,
-            -0.6324555320336759,
-            0,
-            0.6324555320336759,
-            1.2649110640673518,
-        )
-    ]
-    interval = summarise_scores(values)
-    assert interval.mean == pytest.approx(0.5)
-    assert interval.high - interval.mean == pytest.approx(2.776445 * 0.1 / 5**0.5, rel=1e-6)
-    assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
-    assert interval.seeds == 5
-
-
-def test_interval_of_scores_stays_between_zero_and_one() -> None:
-    assert summarise_scores([1.0, 0.9]).high == 1.0
-    assert summarise_scores([0.0, 0.1]).low == 0.0
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert summarise([0.7]) == (0.7, None, None, None, 1, 0)
-    assert summarise_scores([0.7]) == (0.7, None, None, None, 1, 0)
-
-
 # The quantiles t(0.975, n - 1) are copied from a printed table of Student's t.
 @pytest.mark.parametrize(
     ("values", "mean", "deviation", "half"),
@@ -85,14 +56,24 @@ def test_only_scores_are_clipped() -> None:
     assert summarise_scores([0.0, 0.1]).low == 0.0
 
 
-def test_equal_seeds_have_no_deviation_at_all() -> None:
-    # A sum of floats would leave 0.1 + 0.1 + 0.1 off by a bit.
-    assert summarise([0.1] * 3) == (0.1, 0.0, 0.1, 0.1, 3, 0)
-
-
-def test_fewer_than_five_seeds_are_few() -> None:
-    assert summarise(FIVE[:4]).few
-    assert not summarise(FIVE).few
+@pytest.mark.parametrize(
+    ("values", "summary", "text"),
+    [
+        ([0.7], (0.7, None, None, None, 1, 0), "0.700 (1 seed: few)"),
+        ([0.7, NAN], (0.7, None, None, None, 1, 1), "0.700 (1 seed: few; 1 of 2 diverged)"),
+        # A sum of floats would leave 0.1 + 0.1 + 0.1 off by a bit.
+        ([0.1] * 3, (0.1, 0.0, 0.1, 0.1, 3, 0), "0.100 (0.100 to 0.100; 3 seeds: few)"),
+        ([0.1] * 5, (0.1, 0.0, 0.1, 0.1, 5, 0), "0.100 (0.100 to 0.100)"),
+        ([0.1] * 4 + [NAN], (0.1, 0.0, 0.1, 0.1, 4, 1), None),
+        ([NAN] * 5, (None, None, None, None, 0, 5), "no figure (5 of 5 diverged)"),
+    ],
+)
+def test_what_weakens_a_mean_is_in_its_summary_and_its_text(
+    values: list[float], summary: tuple[object, ...], text: str | None
+) -> None:
+    assert summarise(values) == summarise_scores(values) == summary
+    assert summarise(values).few == (summary[4] < 5)
+    assert text is None or summarise(values).text() == text
 
 
 def test_a_diverged_seed_leaves_the_mean_but_not_the_summary() -> None:
@@ -101,24 +82,7 @@ def test_a_diverged_seed_leaves_the_mean_but_not_the_summary() -> None:
         assert summary[:5] == summarise_scores(FIVE)[:5]
         assert summary.diverged == 1
         assert summary.text() == "0.800 (0.676 to 0.924; 1 of 6 diverged)"
-
-
-def test_a_diverged_seed_does_not_count_towards_five() -> None:
-    assert summarise([*FIVE[:4], NAN]).few
-
-
-def test_a_cell_that_diverged_whole_has_no_mean() -> None:
-    summary = summarise([NAN] * 5)
-    assert summary == (None, None, None, None, 0, 5)
-    assert summary.few
-    assert summary.text() == "no figure (5 of 5 diverged)"
-
-
-def test_text_says_what_weakens_a_mean() -> None:
-    assert summarise(FIVE).text() == "0.800 (0.676 to 0.924)"
     assert summarise([1.0, 2.0, 3.0]).text(1) == "2.0 (-0.5 to 4.5; 3 seeds: few)"
-    assert summarise([0.7]).text() == "0.700 (1 seed: few)"
-    assert summarise([0.7, NAN]).text() == "0.700 (1 seed: few; 1 of 2 diverged)"
 
 
 def test_huge_losses_do_not_overflow() -> None:
@@ -287,24 +251,29 @@ def test_the_lowest_mean_dev_loss_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "rate", "edge", "extension"),
+    ("losses", "extended", "choice"),
     [
-        ({0.001: [1.0], 0.003: [2.0], 0.009: [3.0]}, 0.001, "lowest", 0.000333333),
-        ({0.001: [3.0], 0.003: [2.0], 0.009: [1.0]}, 0.009, "highest", 0.027),
-        ({0.0001: [1.0], 0.001: [2.0]}, 0.0001, "lowest", 0.00001),
-        ({0.1: [2.0], 0.2: [1.0]}, 0.2, "highest", 0.4),
+        # A best rate at the edge asks for one more, once.
+        ({0.001: [1.0], 0.003: [2.0], 0.009: [3.0]}, False, (0.001, "lowest", 0.000333333)),
+        ({0.001: [3.0], 0.003: [2.0], 0.009: [1.0]}, False, (0.009, "highest", 0.027)),
+        ({0.0001: [1.0], 0.001: [2.0]}, False, (0.0001, "lowest", 0.00001)),
+        ({0.1: [2.0], 0.2: [1.0]}, False, (0.2, "highest", 0.4)),
+        ({0.001: [1.0], 0.01: [2.0]}, True, (0.001, "lowest", None)),
+        # A grid that diverged whole goes down, once.
+        ({0.01: [NAN], 0.1: [NAN]}, False, (None, "lowest", 0.001)),
+        ({0.001: [NAN], 0.01: [NAN], 0.1: [NAN]}, True, (None, "lowest", None)),
+        # A single rate has no ratio to extend by; of equal rates the lowest wins.
+        ({0.01: [1.0]}, False, (0.01, "only", None)),
+        ({0.1: [1.0], 0.01: [1.0], 0.001: [2.0]}, False, (0.01, None, None)),
+        # A rate that diverged has no mean to compare.
+        ({0.1: [1.0, 1.0], 0.2: [NAN]}, False, (0.1, "lowest", 0.05)),
     ],
 )
-def test_a_best_rate_at_the_edge_asks_for_one_more(
-    losses: dict[float, list[float]], rate: float, edge: str, extension: float
+def test_the_chosen_rate_and_the_one_that_is_asked_for(
+    losses: dict[float, list[float]], extended: bool, choice: tuple[object, ...]
 ) -> None:
-    choice = choose_learning_rate(losses, extended=False)
-    assert (choice.rate, choice.edge, choice.extension) == (rate, edge, extension)
-
-
-def test_a_grid_is_extended_once() -> None:
-    choice = choose_learning_rate({0.001: [1.0], 0.01: [2.0]}, extended=True)
-    assert (choice.rate, choice.edge, choice.extension) == (0.001, "lowest", None)
+    found = choose_learning_rate(losses, extended=extended)
+    assert (found.rate, found.edge, found.extension) == choice
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
@@ -317,28 +286,9 @@ def test_a_diverged_rate_never_wins(bad: float) -> None:
     assert choice.grid[2].losses[0] == 0.0
 
 
-def test_a_grid_that_diverged_whole_goes_down() -> None:
-    choice = choose_learning_rate({0.01: [NAN], 0.1: [NAN]}, extended=False)
-    assert (choice.rate, choice.edge, choice.extension) == (None, "lowest", 0.001)
-    choice = choose_learning_rate({0.001: [NAN], 0.01: [NAN], 0.1: [NAN]}, extended=True)
-    assert (choice.rate, choice.extension) == (None, None)
-
-
-def test_a_single_rate_has_no_ratio_to_extend_by() -> None:
-    choice = choose_learning_rate({0.01: [1.0]}, extended=False)
-    assert (choice.rate, choice.edge, choice.extension) == (0.01, "only", None)
-
-
-def test_of_equal_rates_the_lowest_wins() -> None:
-    losses = {0.1: [1.0], 0.01: [1.0], 0.001: [2.0]}
-    assert choose_learning_rate(losses, extended=False).rate == 0.01
-
-
 def test_rates_run_unequally_do_not_compare() -> None:
     with pytest.raises(ValueError, match=r"0\.1: 1"):
         choose_learning_rate({0.1: [1.0], 0.2: [1.0, 2.0]}, extended=False)
-    # A rate that diverged has no mean to compare.
-    assert choose_learning_rate({0.1: [1.0, 1.0], 0.2: [NAN]}, extended=False).rate == 0.1
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, NAN, math.inf])
@@ -387,44 +337,32 @@ def test_chance_correction_refuses_what_is_no_share(score: float, chance: float)
 
 
 @pytest.mark.parametrize(
-    ("curve", "tokens"),
+    ("curve", "tokens", "text"),
     [
         # Half of the way down: the geometric mean of the lengths.
-        ({64: 0.75, 256: 0.25}, 128.0),
-        ({64: 1.0, 1024: 0.0}, 256.0),
+        ({64: 0.75, 256: 0.25}, 128.0, "128"),
+        ({64: 1.0, 1024: 0.0}, 256.0, "256"),
         # Three quarters of the way from 128 to 512: 128 × 4^0.75.
-        ({128: 0.8, 512: 0.4}, 362.0387),
+        ({128: 0.8, 512: 0.4}, 362.0387, "362"),
         # Exactly a half is held; a negative value is below chance, not an error.
-        ({64: 1.0, 128: 0.5, 256: -0.1}, 128.0),
-        ({64: 0.5, 128: 0.0}, 64.0),
+        ({64: 1.0, 128: 0.5, 256: -0.1}, 128.0, "128"),
+        ({64: 0.5, 128: 0.0}, 64.0, "64"),
         # The first crossing counts, not the recovery; lengths come in any order.
-        ({1024: 0.9, 64: 0.75, 256: 0.25}, 128.0),
+        ({1024: 0.9, 64: 0.75, 256: 0.25}, 128.0, "128"),
+        # One that never crosses is censored at the longest, one below at once at the shortest.
+        ({64: 1.0, 4096: 1.0}, 4096, "≥ 4096"),
+        ({64: 1.0, 4096: 0.5}, 4096, "≥ 4096"),
+        ({64: 0.49, 4096: 0.0}, 64, "≤ 64"),
+        ({64: 0.49, 4096: 1.0}, 64, "≤ 64"),
     ],
 )
 def test_half_distance_is_interpolated_in_log_length(
-    curve: dict[int, float], tokens: float
+    curve: dict[int, float], tokens: float, text: str
 ) -> None:
     distance = half_distance(curve)
     assert distance.tokens == pytest.approx(tokens, rel=1e-6)
-    assert distance.censored is None
-
-
-def test_a_curve_that_never_crosses_is_censored_at_the_longest() -> None:
-    for last in (1.0, 0.5):
-        distance = half_distance({64: 1.0, 4096: last})
-        assert distance == (4096, "above")
-        assert distance.text() == "≥ 4096"
-
-
-def test_a_curve_below_a_half_at_once_is_censored_at_the_shortest() -> None:
-    for later in (0.0, 1.0):
-        distance = half_distance({64: 0.49, 4096: later})
-        assert distance == (64, "below")
-        assert distance.text() == "≤ 64"
-
-
-def test_a_crossing_is_shown_in_whole_tokens() -> None:
-    assert half_distance({128: 0.8, 512: 0.4}).text() == "362"
+    assert distance.censored == {"≥": "above", "≤": "below"}.get(text[0])
+    assert distance.text() == text
 
 
 @pytest.mark.parametrize(
