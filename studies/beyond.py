@@ -17,7 +17,7 @@ others do not learn with it, the other rate is run as well, in attention's favou
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from rulekeep.analysis.best import best_on_test, best_on_validation, learned_at, steps_to_learn
+from rulekeep.analysis.best import best_on_test, best_on_validation, steps_to_learn
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import as_bytes, labelled_lines
 from rulekeep.analysis.rows import (
@@ -28,6 +28,7 @@ from rulekeep.analysis.rows import (
     difference,
     floored,
     pivot,
+    state_kib,
     text_of,
 )
 from rulekeep.analysis.summary import (
@@ -35,7 +36,6 @@ from rulekeep.analysis.summary import (
     Summary,
     holm,
     paired_chance,
-    paired_difference,
 )
 from rulekeep.article.report import markdown_table
 from rulekeep.records import Record
@@ -382,39 +382,11 @@ def mean(
     return lambda rows: rows.known(variant, setting, figure, length).mean
 
 
-def at_rate(
-    variant: str, setting: TaskSetting, length: int, rate: float
-) -> Callable[[Rows], float]:
-    """What seed 1 keeps at a rate, chosen or not."""
-
-    def kept(rows: Rows) -> float:
-        (found,) = (
-            test.figures["retention"]
-            for run in rows.tried(variant, setting)
-            if run.seed == 1 and math.isclose(run.rate or 0, rate, rel_tol=1e-3)
-            for test in run.record.tests()
-            if test.context == length
-        )
-        return found
-
-    return kept
-
-
 def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:
     """What the attention that is best there keeps."""
     best = best_there(rows, setting, "retention", length)
     assert best is not None, setting
     return best.summary("retention", length).mean
-
-
-def steps_apart(setting: TaskSetting, figure: str, sign: int) -> Callable[[Rows], Summary]:
-    """How many steps fewer (1) or more (-1) our memory takes than the best attention."""
-
-    def apart(rows: Rows) -> Summary:
-        best, mine = best_within(rows, setting, figure), ours(rows, setting)
-        return paired_difference(*[learned_at(one, figure) for one in (best, mine)][::sign]).summary
-
-    return apart
 
 
 def margin(rows: Rows) -> float:
@@ -467,14 +439,10 @@ CLAIMS = {
         minimum=0.98,
     ),
     "losses": Claim(losses, 2, 0.04, 0.1),
-    "rate_2": Claim(at_rate("ours", RECITE_MARKED, FAR, 3e-3)),
-    "rate_3": Claim(at_rate("ours", RECITE_MARKED, FAR, 1e-2)),
+    "kib": Claim(lambda rows: state_kib(ours(rows, RECITE_EARLY), MIDDLE), 1),
+    "attention_kib": Claim(lambda rows: state_kib(rows.cell("none", RECITE_EARLY), LONG), 0),
     # Within the lengths trained on.
     "margin": Claim(margin, minimum=-0.01),
-    "steps_override_early": Claim(steps_apart(OVERRIDE_EARLY, "retention", 1), 0, 0),
-    "steps_override_marked": Claim(steps_apart(OVERRIDE_MARKED, "retention", 1), 0, 0),
-    "steps_apply_early": Claim(steps_apart(APPLY_EARLY, "exact", -1), 1, 0),
-    "steps_apply_marked": Claim(steps_apart(APPLY_MARKED, "exact", -1), 1, 0),
     "exact_override_marked": Claim(
         lambda rows: (
             difference(

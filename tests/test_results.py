@@ -40,7 +40,9 @@ RUN_FOLDERS = (
     "attention-controls-aside",
     "ladder-rates",
     "literature",
+    "longer-training",
     "rule-counts",
+    "rule-counts-aside",
     "wide",
 )
 QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
