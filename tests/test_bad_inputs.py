@@ -38,7 +38,7 @@ BAD = [
     ("run --context 10", "10", "must be 49 or more"),
     ("run --context 50 --task apply", "50", "must be"),
     ("run --length-growth 1.5", "1.5", "less than or equal to 1"),
-    ("run --mixed-lengths maybe", "maybe", "valid boolean"),
+    ("run --mixed-lengths=maybe", "maybe", "true or false"),
     ("run --test-contexts 64,", "64,", "whole number"),
     ("run --test-contexts 64,64", "64", "name each once"),
     ("run --test-contexts 3", "3", "must be 49 or more"),

@@ -325,7 +325,7 @@ def test_a_resource_must_be_more_than_nothing() -> None:
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UsageError, match=r"pip install distributed$"):
+    with pytest.raises(UsageError, match=r"pip install 'rulekeep\[dask\]'$"):
         DaskExecutor("tcp://127.0.0.1:8786")
 
 

@@ -391,7 +391,7 @@ def test_parquet_without_its_library_says_what_to_install(run, monkeypatch) -> N
     monkeypatch.setattr("rulekeep.reporting.export.find_spec", lambda name: None)
     code, output, errors = run(*DATA, "--format", "parquet")
     assert (code, output) == (2, b"")
-    assert "pip install pyarrow" in errors
+    assert "pip install 'rulekeep[parquet]'" in errors
     assert len(errors.splitlines()) == 1
 
 

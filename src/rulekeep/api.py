@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from rulekeep.analysis.flat import Value, flat
 from rulekeep.checks.rows import Row
-from rulekeep.commands.options import run_folder
+from rulekeep.commands.options import rising, run_folder
 from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
@@ -226,11 +226,16 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
         UsageError: there is no such run, it kept no weights, or cannot read such a length.
         RunFailedError: the test left no result.
     """
-    from rulekeep.commands.retest import retest
+    from rulekeep.commands.retest import MOST, retest
 
     folder = _path(run)
-    lengths, count = ",".join(map(str, contexts)), None if examples is None else str(examples)
-    if retest(folder, contexts=lengths, examples=count):
+    try:
+        lengths = rising(contexts)
+    except ValueError as error:
+        raise UsageError(f"contexts {tuple(contexts)}: {error}") from None
+    if examples is not None and not 1 <= examples <= MOST:
+        raise UsageError(f"examples {examples}: must be from 1 to {MOST}")
+    if retest(folder, contexts=lengths, examples=examples):
         raise RunFailedError(f"{folder}: the test left no result; it is said why above")
     return open_run(folder)
 

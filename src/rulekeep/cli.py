@@ -14,9 +14,15 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
-from cyclopts import App, CoercionError, CycloptsError, UnknownOptionError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    UnknownOptionError,
+    ValidationError,
+)
 
 import rulekeep
 from rulekeep.commands.console import (
@@ -163,9 +169,7 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
     if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
         signal.signal(signal.SIGTERM, interrupt)
     try:
-        command, given, _ = app.parse_args(
-            sys.argv[1:], console=rich_console(), exit_on_error=False, print_error=False
-        )
+        command, given, _ = _parsed()
         if listen is not None:
             listen()
         # Here: what says something alone needs none of it.
@@ -201,22 +205,23 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
     return code or 0
 
 
-def _said(error: CycloptsError) -> str:
-    from pydantic import ValidationError
+def _parsed() -> Any:
+    try:
+        return app.parse_args(
+            sys.argv[1:], console=rich_console(), exit_on_error=False, print_error=False
+        )
+    except (AttributeError, TypeError):
+        # So the parser ends where an option is given a value and a name under it.
+        names = [part.partition("=")[0] for part in sys.argv[2:]]
+        for name in names:
+            if any(one.startswith(f"{name}.") for one in names):
+                _usage(f"{name}: has a value, and an option under it; give it one of them")
+        raise
 
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        # Options of a task or a mixer without the name of one.
-        first = cause.errors(include_url=False)[0]
-        option = f"--{first['loc'][0]}".replace("_", "-")
-        return f"{option} {first['input']!a}: write {option}.NAME VALUE"
-    if isinstance(error, CoercionError) and error.token is None and error.argument is not None:
-        # A name in a name, where the option takes one.
-        option = error.argument.name
-        if "[" in option:
-            # Where a task's options stand by themselves.
-            return "a task's own options are --NAME VALUE here, as in --rules 8"
-        return f"{option}: takes {option}.NAME VALUE, one name without another in it"
+
+def _said(error: CycloptsError) -> str:
+    if isinstance(error, (CoercionError, ValidationError)) and (said := _said_of_value(error)):
+        return said
     own = ""
     if isinstance(error, UnknownOptionError):
         known = {name for argument in error.argument_collection for name in argument.names}
@@ -225,6 +230,52 @@ def _said(error: CycloptsError) -> str:
     # A long list ends in dots of its own.
     said = " ".join(str(error).split()).removesuffix(", ...").rstrip(".")
     return f"{said}{own}; see rulekeep --help"
+
+
+def _said_of_value(error: CoercionError | ValidationError) -> str | None:
+    """An option with the value that it cannot have, and what it may have."""
+    import pydantic
+
+    cause, argument = error.__cause__, error.argument
+    if isinstance(cause, pydantic.ValidationError):
+        # A field of a spec.
+        first = cause.errors(include_url=False)[0]
+        option = f"--{first['loc'][0]}".replace("_", "-")
+        value = first["input"]
+        if first["type"] == "dict_type":
+            return f"{option} {value!a}: write {option}.NAME VALUE"
+        fix = first["msg"].removeprefix("Value error, ")
+        if first["type"].endswith("_parsing"):
+            # What follows tells of the parser.
+            fix = fix.partition(",")[0]
+        value = ",".join(value) if isinstance(value, list) else value
+        return f"{option} {_written(value)}: {fix[0].lower()}{fix[1:]}"
+    if argument is None or not argument.tokens:
+        return None
+    option, kinds = argument.name, str(argument.hint)
+    if isinstance(error, CoercionError) and error.token is None and "dict" in kinds:
+        # A name in a name, where the option takes one.
+        if "[" in option:
+            # Where a task's options stand by themselves.
+            return "a task's own options are --NAME VALUE here, as in --rules 8"
+        return f"{option}: takes {option}.NAME VALUE, one name without another in it"
+    value = ",".join(token.value for token in argument.tokens)
+    fix = str(cause)
+    if isinstance(error, CoercionError) and not isinstance(cause, ValueError):
+        choices = get_args(argument.hint)
+        if get_origin(argument.hint) is Literal:
+            fix = f"choose from {', '.join(map(str, choices))}"
+        else:
+            words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+            fix = f"must be {next((w for k, w in words.items() if k in kinds), kinds)}"
+    return f"{option} {_written(value)}: {fix}"
+
+
+def _written(value: object) -> str:
+    """A value as the user wrote it, in quotes where it is no number."""
+    text = str(value)
+    plain = text.removeprefix("-").isdecimal() and text.isascii()
+    return text if plain else ascii(text[:80])
 
 
 def _usage(message: str) -> NoReturn:

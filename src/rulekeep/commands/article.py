@@ -5,13 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import integer, integers, run_folder, worker_count
+from rulekeep.commands.options import Flag, Integers, Workers, run_folder
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record
 from rulekeep.running.resolving import article_mixer
@@ -21,6 +18,7 @@ from rulekeep.specs import (
     PUBLISHED_SEED,
     PUBLISHED_STEPS,
     ArticleCell,
+    ArticleDecoys,
     ArticleSpec,
     split_names,
 )
@@ -31,14 +29,14 @@ _DEFAULTS = ArticleSpec().model_dump()
 
 def article(
     *,
-    contexts: str = ",".join(map(str, PUBLISHED_CONTEXTS)),
+    contexts: Integers = PUBLISHED_CONTEXTS,
     models: str = ",".join(ARTICLE_MODELS),
-    seeds: str = str(PUBLISHED_SEED),
-    steps: str = str(PUBLISHED_STEPS),
-    serial: Annotated[bool, Parameter(negative="")] = False,
-    decoys: str = "published",
-    leak: Annotated[bool, Parameter(negative="")] = False,
-    workers: str | None = None,
+    seeds: Integers = (PUBLISHED_SEED,),
+    steps: int = PUBLISHED_STEPS,
+    serial: Flag = False,
+    decoys: ArticleDecoys = "published",
+    leak: Flag = False,
+    workers: Workers = None,
     out: str | None = None,
 ) -> int:
     """Reproduce the published experiment: attention against an 8-slot memory.
@@ -68,14 +66,14 @@ def article(
         cells in it is taken over: only the others are run.
     """
     spec = ArticleSpec.parse(
-        contexts=integers("contexts", contexts),
+        contexts=contexts,
         models=split_names(models),
-        seeds=integers("seeds", seeds),
-        steps=integer("steps", steps),
+        seeds=seeds,
+        steps=steps,
         serial=serial,
         decoys=decoys,
     )
-    executor = LocalExecutor(worker_count(workers))
+    executor = LocalExecutor(workers)
     # Tables and plots bring libraries that take a second to load: only who needs them waits.
     from rulekeep.article import report
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.commands.console import say
-from rulekeep.commands.options import distinct_integers
 from rulekeep.executors import Finished
 from rulekeep.records.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
@@ -19,19 +18,6 @@ def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
     folder = _folder(named)
     record = _record(folder, named)
     return folder, record, _spec(record, named)
-
-
-def given_contexts(text: str) -> tuple[int, ...]:
-    """The lengths of `--contexts`, from the shortest.
-
-    Raises:
-        UsageError: they are no lengths, or one stands there twice.
-    """
-    found = distinct_integers("contexts", text)
-    for context in found:
-        if not 1 <= context <= 2**24:
-            raise UsageError(f"--contexts {context}: must be from 1 to {2**24}")
-    return tuple(sorted(found))
 
 
 def outcome_of(job: Finished) -> Any:

@@ -4,12 +4,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
-from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
-from rulekeep.commands.options import integer, seed_number
+from rulekeep.commands.done_run import done_run, outcome_of
+from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain.job import Job, Outcome
@@ -25,9 +26,9 @@ def explain(
     run: str,
     /,
     *,
-    contexts: str | None = None,
-    examples: str = "2000",
-    seed: str = "0",
+    contexts: Lengths | None = None,
+    examples: Annotated[int, within(_FEWEST, _MOST)] = 2000,
+    seed: Seed = 0,
 ) -> int:
     """Say where a run loses its rules: never written, lost in the body, or not read out.
 
@@ -48,9 +49,9 @@ def explain(
     folder, record, spec = done_run(run)
     job = Job(
         folder=str(folder.path.absolute()),
-        contexts=_contexts(contexts, spec),
-        examples=_examples(examples),
-        seed=seed_number(seed),
+        contexts=contexts or _contexts(spec),
+        examples=examples,
+        seed=seed,
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
     if outcome_of(_ended(job, int(record.history[-1]["step"]))) is None:
@@ -73,18 +74,9 @@ def explain_job(job: Job, progress: Callable[[int], None]) -> Outcome:
         return Outcome(str(error), ())
 
 
-def _contexts(text: str | None, spec: RunSpec) -> tuple[int, ...]:
-    if text is None:
-        longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
-        return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
-    return given_contexts(text)
-
-
-def _examples(text: str) -> int:
-    value = integer("examples", text)
-    if not _FEWEST <= value <= _MOST:
-        raise UsageError(f"--examples {value}: must be from {_FEWEST} to {_MOST}")
-    return value
+def _contexts(spec: RunSpec) -> tuple[int, ...]:
+    longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
+    return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
 
 
 def _ended(job: Job, steps: int) -> Finished:

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rulekeep.commands.options import integer
+from rulekeep.commands.options import within
 from rulekeep.commands.run_options import named_options
-from rulekeep.specs import UsageError
 
 WIDEST = 4096
 
@@ -16,7 +15,7 @@ def check(
     /,
     *,
     mixer_options: dict[str, str] | None = None,
-    width: str = "64",
+    width: Annotated[int, within(1, WIDEST)] = 64,
 ) -> int:
     """Hold a mixer against the contract: each property, and by how much it differs.
 
@@ -29,9 +28,6 @@ def check(
     width
         Channels of its input and output.
     """
-    channels = integer("width", width)
-    if not 1 <= channels <= WIDEST:
-        raise UsageError(f"--width {channels}: must be from 1 to {WIDEST}")
     options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
     from rulekeep.checks.mixers import rows_of
@@ -39,4 +35,4 @@ def check(
     from rulekeep.commands.verdicts import print_rows
     from rulekeep.running.resolving import load_mixer
 
-    return print_rows(mixer, rows_of(load_mixer(mixer), options, width=channels), PROPERTIES)
+    return print_rows(mixer, rows_of(load_mixer(mixer), options, width=width), PROPERTIES)

@@ -1,13 +1,85 @@
-"""Options as a user writes them, read into values; what cannot be is a `UsageError`."""
+"""The types of options that several commands take: cyclopts parses, these say what is allowed.
+
+A parser raises `ValueError` with the fix alone; `cli` puts the option and its value before it.
+"""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter, Token
 
 from rulekeep.records.store import make_folder
 from rulekeep.specs import UsageError
+
+_LARGEST_SEED, _LONGEST = 2**63 - 1, 2**24
+
+
+def within(least: int, most: float = math.inf) -> Parameter:
+    """A number in this range."""
+
+    def check(_: Any, value: int | None) -> None:
+        if value is not None and not least <= value <= most:
+            fix = f"must be {least} or more"
+            raise ValueError(fix if most == math.inf else f"must be from {least} to {most}")
+
+    return Parameter(validator=check)
+
+
+def between_commas(texts: Sequence[str]) -> tuple[int, ...]:
+    """Whole numbers between commas; an option that is given twice adds to them.
+
+    Raises:
+        ValueError: one is none.
+    """
+    try:
+        return tuple(int(part) for text in texts for part in text.split(","))
+    except ValueError:
+        raise ValueError("must be a whole number, or several between commas") from None
+
+
+def _integers(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    return between_commas([token.value for token in tokens])
+
+
+def rising(lengths: Iterable[int]) -> tuple[int, ...]:
+    """Lengths in tokens from the shortest.
+
+    Raises:
+        ValueError: one is none, or stands there twice.
+    """
+    found = tuple(sorted(lengths))
+    if twice := {one for one in found if found.count(one) > 1}:
+        raise ValueError(f"has {min(twice)} twice; name each once")
+    if not all(1 <= one <= _LONGEST for one in found):
+        raise ValueError(f"must be from 1 to {_LONGEST}")
+    return found
+
+
+def _lengths(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    return rising(between_commas([token.value for token in tokens]))
+
+
+def _above_zero(_: Any, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError("must be a number of seconds above 0")
+
+
+def _shown(values: Sequence[object] | None) -> str | None:
+    return None if values is None else ",".join(map(str, values))
+
+
+_SEVERAL = Parameter(n_tokens=1, negative="", show_default=_shown)
+Integers: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_integers)]
+# From the shortest, none twice.
+Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_lengths)]
+Seed: TypeAlias = Annotated[int, within(0, _LARGEST_SEED)]
+Workers: TypeAlias = Annotated[int | None, within(1)]
+Seconds: TypeAlias = Annotated[float | None, Parameter(validator=_above_zero)]
+Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
 
 
 def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
@@ -36,55 +108,3 @@ def opened(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 path.rmdir()
         raise
-
-
-def integers(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers between commas."""
-    return tuple(integer(option, part, of=text) for part in text.split(","))
-
-
-def distinct_integers(option: str, text: str) -> tuple[int, ...]:
-    """As `integers`, none of them twice."""
-    found = integers(option, text)
-    for number in found:
-        if found.count(number) > 1:
-            raise UsageError(f"--{option} {number}: given twice; name each once")
-    return found
-
-
-def seed_number(text: str) -> int:
-    """The seed of a random stream."""
-    seed = integer("seed", text)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: must be from 0 to 2**63 - 1")
-    return seed
-
-
-def integer(option: str, text: str, of: str | None = None) -> int:
-    """A whole number; `of` is the list it stands in."""
-    try:
-        return int(text)
-    except ValueError:
-        fix = "must be a whole number" + ("" if of is None else ", or several between commas")
-        raise UsageError(f"--{option} {(of or text)[:80]!a}: {fix}") from None
-
-
-def worker_count(text: str | None) -> int | None:
-    """Workers to run side by side; None where that is left to the executor."""
-    if text is None:
-        return None
-    workers = integer("workers", text)
-    if workers < 1:
-        raise UsageError(f"--workers {workers}: must be 1 or more")
-    return workers
-
-
-def seconds(option: str, text: str) -> float:
-    """A span of time above zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise UsageError(f"--{option} {text[:80]!a}: must be a number of seconds above 0")
-    return value

@@ -3,19 +3,26 @@
 import shlex
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
-from rulekeep.commands.done_run import done_run, given_contexts, outcome_of
-from rulekeep.commands.options import integer
+from rulekeep.commands.done_run import done_run, outcome_of
+from rulekeep.commands.options import Lengths, within
 from rulekeep.executors import Finished
 from rulekeep.executors.here import executor_for
 from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import RunSpec, UsageError
 
-_MOST = 10**7
+MOST = 10**7
 
 
-def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
+def retest(
+    run: str,
+    /,
+    *,
+    contexts: Lengths,
+    examples: Annotated[int | None, within(1, MOST)] = None,
+) -> int:
     """Test a trained model at other lengths, from its kept weights, and add them to its record.
 
     Nothing is trained. A length that was tested already is tested again only with more examples.
@@ -32,8 +39,8 @@ def retest(run: str, /, *, contexts: str, examples: str | None = None) -> int:
     folder, record, spec = done_run(run)
     job = Job(
         folder=str(folder.path.absolute()),
-        contexts=given_contexts(contexts),
-        examples=None if examples is None else _examples(examples),
+        contexts=contexts,
+        examples=examples,
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
     standing = {row.context for row in record.tests()}
@@ -57,13 +64,6 @@ def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
         return add_tests(job, progress)
     except UsageError as error:
         return Outcome(str(error))
-
-
-def _examples(text: str) -> int:
-    value = integer("examples", text)
-    if not 1 <= value <= _MOST:
-        raise UsageError(f"--examples {value}: must be from 1 to {_MOST}")
-    return value
 
 
 def _ended(job: Job, spec: RunSpec) -> Finished:

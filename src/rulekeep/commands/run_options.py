@@ -3,12 +3,12 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from cyclopts import Parameter
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BeforeValidator, ConfigDict, create_model
 
-from rulekeep.commands.options import integer
+from rulekeep.commands.options import between_commas
 from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
 
 _LARGEST_FILE = 2**20
@@ -19,28 +19,37 @@ _OPTIONS = [
 ]
 
 
+# What a flag takes where it is not what the spec's field holds.
+_KINDS: dict[str, Any] = {
+    "test_contexts": Annotated[tuple[int, ...], BeforeValidator(between_commas)],
+    "precision": Literal["float32", "bfloat16", "bf16"],
+}
+
+
 def _flag(name: str) -> tuple[Any, None]:
     field = RunSpec.model_fields[name]
-    kind = dict[str, Any] if name in _OPTIONS else str
-    default = "" if field.default in ({}, ()) else f" [default: {field.default}]"
-    text = f"{field.description}{default}"
-    return Annotated[kind | None, Parameter(help=text)], None
+    kind: Any = dict[str, Any] if name in _OPTIONS else _KINDS.get(name, field.annotation)
+    shown = field.default is not False and field.default not in ({}, (), None)
+    text = f"{field.description}{f' [default: {field.default}]' if shown else ''}"
+    # What is on without a word can be turned off.
+    negative = None if field.default is True else ""
+    return Annotated[kind | None, Parameter(help=text, negative=negative)], None
 
 
-# The fields of a spec as flags, each as the user wrote it.
+# The fields of a spec as flags; what is left out is None.
 _FIELDS: dict[str, Any] = {name: _flag(name) for name in RunSpec.model_fields}
-Flags: Any = create_model("Flags", **_FIELDS)
+Flags: Any = create_model("Flags", __config__=_FINITE, **_FIELDS)
 
 
 def spec_values(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """What a spec is made of: the file's values, and over them the flags'.
 
     Raises:
-        UsageError: the file cannot be read, or a flag's text is no value of its kind.
+        UsageError: the file cannot be read.
     """
     values = {} if file is None else _from_toml(file)
-    for name, text in flags.items():
-        value = _typed(name, text)
+    for name, given in flags.items():
+        value = dict(named_options(given)) if name in _OPTIONS else given
         below = values.get(name)
         if isinstance(value, dict) and isinstance(below, dict):
             value = {**below, **value}
@@ -75,28 +84,6 @@ def _from_toml(name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: cannot be read ({said}); {fix}") from None
     except RecursionError:
         raise UsageError(f"{name}: is nested too deeply; write name = value") from None
-
-
-def _typed(name: str, text: Any) -> Any:
-    """A flag's text as the value that its field holds."""
-    kind: Any = RunSpec.model_fields[name].annotation
-    option = f"--{name.replace('_', '-')}"
-    if isinstance(text, Mapping):
-        return dict(named_options(text))
-    if name == "precision":
-        # Its short name is known where the spec is made, which checks it.
-        return text
-    if name == "test_contexts":
-        return [integer(name.replace("_", "-"), part, of=text) for part in text.split(",")]
-    try:
-        return TypeAdapter(kind, config=_FINITE).validate_python(text, strict=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"]
-        if first["type"].endswith("_parsing"):
-            # What follows tells of the parser.
-            message = message.partition(",")[0]
-        raise UsageError(f"{option} {text[:80]!a}: {message[0].lower()}{message[1:]}") from None
 
 
 def named_options(options: Mapping[str, Any]) -> Iterator[tuple[str, Option]]:

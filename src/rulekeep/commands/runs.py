@@ -7,20 +7,20 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table, tell
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import run_folder, seconds, worker_count
+from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
 from rulekeep.commands.run_options import Flags, spec_values
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.plugins import failure_line, find_function, limit_trials
 from rulekeep.records.store import results
 from rulekeep.running.resolving import check_device, own_options_first
-from rulekeep.running.trackers import check_tracker
+from rulekeep.running.trackers import TrackerName, check_tracker
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -35,6 +35,7 @@ from rulekeep.sweeps.presets import PRESETS
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
+ExecutorName: TypeAlias = Literal["local", "dask"]
 _MOST_RUNS = 100_000
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
@@ -46,9 +47,9 @@ def run(
     flags: Annotated[Flags | None, Parameter(name="*")] = None,
     predictor: str | None = None,
     out: str | None = None,
-    time_limit: str | None = None,
-    tracker: str = "none",
-    no_weights: Annotated[bool, Parameter(negative="")] = False,
+    time_limit: Seconds = None,
+    tracker: TrackerName = "none",
+    no_weights: Flag = False,
 ) -> int:
     """Train and test one mixer on one task, or score an outside model, and keep the record.
 
@@ -75,9 +76,9 @@ def run(
         kind = PredictorSpec
         values["predictor"] = predictor
     spec = kind.parse_json(values)
-    limit = _checked(time_limit, tracker)
+    _check(time_limit, tracker)
     return carry_out(
-        lambda _: [spec], run_folder("run", out), LocalExecutor(1), limit, tracker,
+        lambda _: [spec], run_folder("run", out), LocalExecutor(1), time_limit, tracker,
         keep_weights=not no_weights,
     )  # fmt: skip
 
@@ -88,14 +89,14 @@ def sweep(
     *,
     mixers: str | None = None,
     out: str | None = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
-    executor: str = "local",
-    workers: str | None = None,
+    dry_run: Flag = False,
+    executor: ExecutorName = "local",
+    workers: Workers = None,
     scheduler: str | None = None,
     resources: str | None = None,
-    time_limit: str | None = None,
-    tracker: str = "none",
-    no_weights: Annotated[bool, Parameter(negative="")] = False,
+    time_limit: Seconds = None,
+    tracker: TrackerName = "none",
+    no_weights: Flag = False,
 ) -> int:
     """Make every run of a grid that is not made yet.
 
@@ -129,7 +130,7 @@ def sweep(
         Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     chosen = _executor(executor, workers, scheduler, resources)
-    limit = _checked(time_limit, tracker)
+    _check(time_limit, tracker)
     # Before a plug-in is loaded: it is tried in a process of the same server.
     chosen.prepare()
     make, chooses = maker(what, mixers)
@@ -139,7 +140,14 @@ def sweep(
     named = [what] if mixers is None else [what, "--mixers", mixers]
     command = sweeps.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
     return carry_out(
-        make, root, chosen, limit, tracker, command, chooses=chooses, keep_weights=not no_weights
+        make,
+        root,
+        chosen,
+        time_limit,
+        tracker,
+        command,
+        chooses=chooses,
+        keep_weights=not no_weights,
     )
 
 
@@ -147,13 +155,13 @@ def resume(
     folder: str,
     /,
     *,
-    executor: str = "local",
-    workers: str | None = None,
+    executor: ExecutorName = "local",
+    workers: Workers = None,
     scheduler: str | None = None,
     resources: str | None = None,
-    time_limit: str | None = None,
-    tracker: str = "none",
-    no_weights: Annotated[bool, Parameter(negative="")] = False,
+    time_limit: Seconds = None,
+    tracker: TrackerName = "none",
+    no_weights: Flag = False,
 ) -> int:
     """Go on with what was planned in a folder: runs that are missing or have failed.
 
@@ -177,18 +185,16 @@ def resume(
         Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     chosen = _executor(executor, workers, scheduler, resources)
-    limit = _checked(time_limit, tracker)
+    _check(time_limit, tracker)
     root = run_folder("", folder, "FOLDER")
-    return carry_out(None, root, chosen, limit, tracker, keep_weights=not no_weights)
+    return carry_out(None, root, chosen, time_limit, tracker, keep_weights=not no_weights)
 
 
-def _checked(time_limit: str | None, tracker: str) -> float | None:
-    """Seconds that a run may take; what a tracker lacks is said before anything is made."""
-    limit = None if time_limit is None else seconds("time-limit", time_limit)
-    limit_trials(math.inf if limit is None else limit)
+def _check(time_limit: float | None, tracker: str) -> None:
+    """What a tracker lacks is said before anything is made."""
+    limit_trials(math.inf if time_limit is None else time_limit)
     if note := check_tracker(tracker):
         say(note)
-    return limit
 
 
 def carry_out(
@@ -372,15 +378,13 @@ def _whole(spec: Any) -> AnySpec:
 
 
 def _executor(
-    name: str, workers: str | None, scheduler: str | None, resources: str | None
+    name: ExecutorName, workers: int | None, scheduler: str | None, resources: str | None
 ) -> Executor:
     if name == "local":
         for option, value in (("scheduler", scheduler), ("resources", resources)):
             if value is not None:
                 raise UsageError(f"--{option} {value!r}: is for --executor dask only")
-        return LocalExecutor(worker_count(workers))
-    if name != "dask":
-        raise UsageError(f"--executor {name!r}: choose from local, dask")
+        return LocalExecutor(workers)
     if workers is not None:
         raise UsageError(f"--workers {workers!r}: a Dask cluster has its own; leave it out")
     if scheduler is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, rich_console, say, tell
-from rulekeep.commands.options import integer, integers, opened, run_folder
+from rulekeep.commands.options import Integers, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
@@ -29,9 +29,9 @@ _THREADS = (1, 2)
 def speed(
     *,
     mixers: str | None = None,
-    contexts: str = "256,1028,4096,16384",
-    repeats: str = "3",
-    tokens: str = "65536",
+    contexts: Integers = (256, 1028, 4096, 16384),
+    repeats: int = 3,
+    tokens: int = 65536,
     out: str | None = None,
 ) -> int:
     """Measure mixers side by side with attention: steps, decoding, memory, operator calls.
@@ -55,9 +55,9 @@ def speed(
     LocalExecutor(1).prepare()
     spec = SpeedSpec.parse(
         mixers=_mixers(mixers),
-        contexts=integers("contexts", contexts),
-        repeats=integer("repeats", repeats),
-        tokens=integer("tokens", tokens),
+        contexts=contexts,
+        repeats=repeats,
+        tokens=tokens,
         threads=tuple(n for n in _THREADS if n <= available_cores()),
     )
     folder = run_folder("speed", out)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
+from rulekeep.commands.options import Workers
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def study(
     /,
     *,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    workers: str | None = None,
+    workers: Workers = None,
 ) -> int:
     """Make the runs of a study, build its tables, figures and claims, or check documents.
 
@@ -67,7 +68,7 @@ def study(
     return EXIT_FAILED if problems else 0
 
 
-def _run(one: "Opened", workers: str | None) -> int:
+def _run(one: "Opened", workers: int | None) -> int:
     from rulekeep.commands.runs import sweep
     from rulekeep.study import RESULTS
     from rulekeep.sweeps.presets import PRESETS

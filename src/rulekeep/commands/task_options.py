@@ -93,14 +93,6 @@ def task_values(
     return values
 
 
-def split_named(text: str) -> Split:
-    """A split by its name."""
-    for split in get_args(Split):
-        if text == split:
-            return split  # type: ignore[no-any-return]
-    raise UsageError(f"--split {text[:80]!a}: choose from {', '.join(get_args(Split))}")
-
-
 def first_look(asked: Asked, split: Split, context: int, seed: int) -> Sample:
     """One example, so that what cannot be drawn is said before anything is written."""
     return next(draw_pieces(asked, split, context, 1, seed, 1))

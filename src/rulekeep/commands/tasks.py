@@ -5,24 +5,23 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, output, say, tell
-from rulekeep.commands.options import distinct_integers, integer, opened, run_folder, seed_number
+from rulekeep.commands.options import Lengths, Seed, opened, run_folder, within
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
     first_look,
     make_task,
-    split_named,
     task_values,
 )
 from rulekeep.plugins import load_task
 from rulekeep.specs import UsageError
 from rulekeep.sweeps.presets import SHORTEST_TESTED
-from rulekeep.tasks import Article, SampledTask
+from rulekeep.tasks import Article, SampledTask, Split
 
 # The lengths that certificates are given at.
 GRID = (64, 256, 1028, 4096)
@@ -31,15 +30,17 @@ MOST_SHOWN = 100
 _LONGEST_NAME = 200
 
 TaskName = Annotated[str, Parameter(name="TASK")]
+# A reader learns from them.
+Examples = Annotated[int, within(100, 2**24)]
 
 
 def certify(
     task: TaskName,
     /,
     *,
-    context: str | None = None,
-    examples: str = "8000",
-    seed: str = "0",
+    context: Lengths | None = None,
+    examples: Examples = 8000,
+    seed: Seed = 0,
     out: str | None = None,
     **options: str,
 ) -> int:
@@ -61,16 +62,15 @@ def certify(
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
     asked = make_task(task, options, ("context", "examples", "seed", "out"))
-    contexts = _contexts(asked, context)
-    count, number = _examples(examples), seed_number(seed)
+    contexts = context or _contexts(asked)
     for length in contexts:
-        first_look(asked, "test", length, number)
+        first_look(asked, "test", length, seed)
     folder = run_folder("certify", out)
     with opened(folder):
         if isinstance(asked.task, Article):
-            _ignored_by_a_table(examples=count != 8000, seed=number != 0)
+            _ignored_by_a_table(examples=examples != 8000, seed=seed != 0)
             return _certify_article(contexts, folder)
-        return _certify_sampled(task, asked.task, contexts, count, number, folder)
+        return _certify_sampled(task, asked.task, contexts, examples, seed, folder)
 
 
 def _ignored_by_a_table(**asked: bool) -> None:
@@ -131,11 +131,11 @@ def data(
     task: TaskName,
     /,
     *,
-    context: str,
-    n: str | None = None,
-    split: str = "test",
-    format: str = "jsonl",  # noqa: A002 - the option's name
-    seed: str = "0",
+    context: int,
+    n: Annotated[int | None, within(1, 2**40)] = None,
+    split: Split = "test",
+    format: Literal["jsonl", "parquet", "npz"] = "jsonl",  # noqa: A002 - the option's name
+    seed: Seed = 0,
     out: str | None = None,
     **options: str,
 ) -> int:
@@ -165,30 +165,26 @@ def data(
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
     is_table = isinstance(asked.task, Article)
-    count = _at_least_1("n", n, most=2**40) if n is not None else Article.size if is_table else 1000
-    part, length, number = split_named(split), integer("context", context), seed_number(seed)
-    known = get_args(export.Format)
-    if format not in known:
-        raise UsageError(f"--format {format[:80]!a}: choose from {', '.join(known)}")
-    export.require(format)  # type: ignore[arg-type]
+    count = n if n is not None else Article.size if is_table else 1000
+    export.require(format)
     if is_table:
-        _ignored_by_a_table(seed=number != 0)
-    first_look(asked, part, length, number)
-    pieces = draw_pieces(asked, part, length, count, number, export.PIECE_TOKENS)
+        _ignored_by_a_table(seed=seed != 0)
+    first_look(asked, split, context, seed)
+    pieces = draw_pieces(asked, split, context, count, seed, export.PIECE_TOKENS)
     about = {
         "task": task, "options": made_with,
-        "split": part, "context": str(length), "seed": str(number),
+        "split": split, "context": str(context), "seed": str(seed),
     }  # fmt: skip
     if out is None:
         if format != "jsonl" and output().isatty():
             raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
-        data_hash = export.export(pieces, output().buffer, format, about)  # type: ignore[arg-type]
+        data_hash = export.export(pieces, output().buffer, format, about)
         output().buffer.flush()
     else:
         from rulekeep.records.store import whole_file
 
         with whole_file(_file("out", out)) as file:
-            data_hash = export.export(pieces, file, format, about)  # type: ignore[arg-type]
+            data_hash = export.export(pieces, file, format, about)
     say(f"{count:,} examples, sha256 of the tokens: {data_hash}")
     return 0
 
@@ -197,10 +193,10 @@ def show(
     task: TaskName,
     /,
     *,
-    context: str = "128",
-    n: str = "3",
-    split: str = "test",
-    seed: str = "0",
+    context: int = 128,
+    n: Annotated[int, within(1, MOST_SHOWN)] = 3,
+    split: Split = "test",
+    seed: Seed = 0,
     html: str | None = None,
     **options: str,
 ) -> int:
@@ -226,17 +222,15 @@ def show(
     from rulekeep.reporting.marked import pieces
 
     asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
-    part, length, number = split_named(split), integer("context", context), seed_number(seed)
-    count = _at_least_1("n", n, most=MOST_SHOWN)
     file = None if html is None else _file("html", html)
-    sample = next(draw_pieces(asked, part, length, count, number, count * max(1, length)))
-    examples = [pieces(sample, row, asked.task.vocabulary) for row in range(count)]
-    title = f"{task} at {length:,} tokens, split {part}"
+    sample = next(draw_pieces(asked, split, context, n, seed, n * max(1, context)))
+    examples = [pieces(sample, row, asked.task.vocabulary) for row in range(n)]
+    title = f"{task} at {context:,} tokens, split {split}"
     if isinstance(asked.task, Article):
         said = ""
-        _ignored_by_a_table(seed=number != 0)
+        _ignored_by_a_table(seed=seed != 0)
     else:
-        said, title = _said(asked.task), f"{title}, seed {number}"
+        said, title = _said(asked.task), f"{title}, seed {seed}"
     if file is None:
         from rulekeep.commands.marks import print_examples
 
@@ -254,9 +248,9 @@ def check_task(
     task: TaskName,
     /,
     *,
-    context: str | None = None,
-    examples: str = "8000",
-    seed: str = "0",
+    context: int | None = None,
+    examples: Examples = 8000,
+    seed: Seed = 0,
     **options: str,
 ) -> int:
     """Hold a task of your own against the contract: each property, and by how much it differs.
@@ -279,20 +273,17 @@ def check_task(
         raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
     own = ("context", "examples", "seed")
     asked = make_task(task, options, own)
-    length = asked.task.shortest_context if context is None else integer("context", context)
-    count, number = _examples(examples), seed_number(seed)
-    first_look(asked, "test", length, number)
+    length = asked.task.shortest_context if context is None else context
+    first_look(asked, "test", length, seed)
     from rulekeep.checks import check_task as rows_of
     from rulekeep.commands.verdicts import print_rows
 
     values = task_values(task, cls, options, own)
-    rows = rows_of(cls, context=length, examples=count, seed=number, **values)
+    rows = rows_of(cls, context=length, examples=examples, seed=seed, **values)
     return print_rows(task, rows, [row.property for row in rows])
 
 
-def _contexts(asked: Asked, text: str | None) -> tuple[int, ...]:
-    if text is not None:
-        return distinct_integers("context", text)
+def _contexts(asked: Asked) -> tuple[int, ...]:
     shortest = asked.task.shortest_context
     # As the presets test it: 64 leaves the tasks with a request next to no body.
     first, *longer = GRID
@@ -304,20 +295,6 @@ def _said(task: SampledTask) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
     )
-
-
-def _examples(text: str) -> int:
-    count = _at_least_1("examples", text, most=2**24)
-    if count < 100:
-        raise UsageError(f"--examples {count}: must be 100 or more: a reader learns from them")
-    return count
-
-
-def _at_least_1(option: str, text: str, most: int) -> int:
-    value = integer(option, text)
-    if not 1 <= value <= most:
-        raise UsageError(f"--{option} {value}: must be from 1 to {most}")
-    return value
 
 
 def _file(option: str, text: str) -> Path:

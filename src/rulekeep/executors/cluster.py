@@ -207,7 +207,7 @@ def _connected(scheduler: str) -> "Iterator[Client]":
         from distributed import Client
     except ImportError:
         raise UsageError(
-            "the cluster executor needs Dask, which is not installed: pip install distributed"
+            "the cluster executor needs Dask, which is not installed: pip install 'rulekeep[dask]'"
         ) from None
     # What Dask logs of a lost scheduler, at length, is told in a line as a failure or an error.
     logger = logging.getLogger("distributed.client")

@@ -76,7 +76,7 @@ class Columns(NamedTuple):
 def require(format: Format) -> None:  # noqa: A002 - the option's own name
     """Raises UsageError when a format needs a library that is not there."""
     if format == "parquet" and find_spec("pyarrow") is None:
-        raise UsageError("--format parquet: needs pyarrow; install it with: pip install pyarrow")
+        raise UsageError("--format parquet: needs pyarrow; pip install 'rulekeep[parquet]'")
 
 
 def export(

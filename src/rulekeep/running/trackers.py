@@ -15,36 +15,35 @@ import json
 import os
 import sys
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, Protocol, TypeAlias, final, get_args
 
 from rulekeep.specs import UsageError
+
+TrackerName: TypeAlias = Literal["none", "tensorboard", "wandb", "trackio"]
+TRACKERS = get_args(TrackerName)
 
 
 class TrackerWarning(UserWarning):
     """A tracker failed: the run goes on without it."""
 
 
-class Tracker(ABC):
+class Callback(Protocol):
     """What hears of one run: `start` once, `log` as it goes, `finish` once."""
 
-    @abstractmethod
     def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
         """The run with this spec, in JSON's types, begins or is taken up again."""
 
-    @abstractmethod
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures after this many steps; steps only grow."""
 
-    @abstractmethod
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """The run has ended with this status and these last figures."""
 
 
-def tracker(name: str, folder: Path) -> Tracker:
+def tracker(name: str, folder: Path) -> Callback:
     """The tracker of this name for the run that keeps its files in `folder`.
 
     Args:
@@ -57,7 +56,9 @@ def tracker(name: str, folder: Path) -> Tracker:
         UsageError: there is none of this name, or what it needs is not installed.
     """
     check_tracker(name)
-    return _Guarded(name, TRACKERS[name](folder))
+    if name == "none":
+        return _Guarded(name, None)
+    return _Guarded(name, _TensorBoard(folder) if name == "tensorboard" else _Wandb(name, folder))
 
 
 def check_tracker(name: str) -> str | None:
@@ -68,8 +69,9 @@ def check_tracker(name: str) -> str | None:
     """
     if name not in TRACKERS:
         raise UsageError(f"--tracker {name[:80]!a}: choose from {', '.join(TRACKERS)}")
-    if name in _FIX and importlib.util.find_spec(name) is None:
-        raise UsageError(f"--tracker {name}: is not installed: {_FIX[name]}")
+    if name != "none" and importlib.util.find_spec(name) is None:
+        package = name if name == "trackio" else f"'rulekeep[{name}]'"
+        raise UsageError(f"--tracker {name}: is not installed: pip install {package}")
     if name == "wandb" and not os.environ.get("WANDB_MODE"):
         return (
             "tracker wandb: kept offline, for `wandb sync` to upload; "
@@ -79,19 +81,7 @@ def check_tracker(name: str) -> str | None:
 
 
 @final
-class _Silent(Tracker):
-    def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
-        pass
-
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        pass
-
-    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
-        pass
-
-
-@final
-class _TensorBoard(Tracker):
+class _TensorBoard:
     """Event files: a scalar a figure over steps; the spec, the status and the end as text."""
 
     def __init__(self, folder: Path) -> None:
@@ -128,7 +118,7 @@ class _TensorBoard(Tracker):
 
 
 @final
-class _Wandb(Tracker):
+class _Wandb:
     """A run of wandb, or of a package with the same `init`, `log` and `finish`."""
 
     def __init__(self, module: str, folder: Path) -> None:
@@ -156,32 +146,30 @@ class _Wandb(Tracker):
 
 
 @final
-class _Guarded(Tracker):
-    """Another tracker, which must never fail a run."""
+class _Guarded:
+    """Another callback, which must never fail a run; None hears nothing."""
 
-    def __init__(self, name: str, inner: Tracker) -> None:
-        self._name = name
-        self._inner = inner
-        self._broken = False
+    def __init__(self, name: str, inner: Callback | None) -> None:
+        self._name, self._inner = name, inner
 
     def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
-        self._try(lambda: self._inner.start(run_id, spec))
+        self._tell(lambda one: one.start(run_id, spec))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._try(lambda: self._inner.log(step, figures))
+        self._tell(lambda one: one.log(step, figures))
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
-        self._try(lambda: self._inner.finish(status, summary))
+        self._tell(lambda one: one.finish(status, summary))
 
-    def _try(self, call: Callable[[], None]) -> None:
-        if self._broken:
+    def _tell(self, call: Callable[[Callback], None]) -> None:
+        if self._inner is None:
             return
         try:
             # Standard output is for what a command prints.
             with redirect_stdout(sys.stderr):
-                call()
+                call(self._inner)
         except Exception as error:
-            self._broken = True
+            self._inner = None
             said = " ".join(f"{type(error).__name__}: {error}".split())
             line = f"tracker {self._name} failed and is left out from here on: {said}"
             warnings.warn(line, TrackerWarning, stacklevel=4)
@@ -190,16 +178,3 @@ class _Guarded(Tracker):
 def _indented(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, indent=1, default=str)
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-TRACKERS: dict[str, Callable[[Path], Tracker]] = {
-    "none": lambda _: _Silent(),
-    "tensorboard": _TensorBoard,
-    "wandb": lambda folder: _Wandb("wandb", folder),
-    "trackio": lambda folder: _Wandb("trackio", folder),
-}
-_FIX = {
-    "tensorboard": "pip install tensorboard",
-    "wandb": "pip install wandb",
-    "trackio": "pip install trackio",
-}
