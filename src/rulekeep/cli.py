@@ -58,6 +58,10 @@ COMMANDS = {
         "Train and test one mixer on one task, or score an outside model, and keep the record.",
     ),
     "sweep": ("runs:sweep", "Make every run of a grid that is not made yet."),
+    "demo": (
+        "demo:demo",
+        "Train three mixers on one task in about two minutes; show a table and open a report.",
+    ),
     "resume": (
         "runs:resume",
         "Go on with what was planned in a folder: runs that are missing or have failed.",
@@ -250,24 +254,27 @@ def _said_of_value(error: CoercionError | ValidationError) -> str | None:
             fix = fix.partition(",")[0]
         value = ",".join(value) if isinstance(value, list) else value
         return f"{option} {_written(value)}: {fix[0].lower()}{fix[1:]}"
-    if argument is None or not argument.tokens:
+    if argument is None:
         return None
     option, kinds = argument.name, str(argument.hint)
-    if isinstance(error, CoercionError) and error.token is None and "dict" in kinds:
-        # A name in a name, where the option takes one.
-        if "[" in option:
-            # Where a task's options stand by themselves.
-            return "a task's own options are --NAME VALUE here, as in --rules 8"
-        return f"{option}: takes {option}.NAME VALUE, one name without another in it"
-    value = ",".join(token.value for token in argument.tokens)
-    fix = str(cause)
-    if isinstance(error, CoercionError) and not isinstance(cause, ValueError):
-        choices = get_args(argument.hint)
-        if get_origin(argument.hint) is Literal:
-            fix = f"choose from {', '.join(map(str, choices))}"
-        else:
-            words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-            fix = f"must be {next((w for k, w in words.items() if k in kinds), kinds)}"
+    if "[" in option:
+        # Where a task's options stand by themselves.
+        return "a task's own options are --NAME VALUE here, as in --rules 8"
+    token = getattr(error, "token", None)
+    value = ",".join(one.value for one in argument.tokens or filter(None, [token]))
+    if "dict" in kinds:
+        # A name in a name, where the option takes one; or no name at all.
+        return (
+            f"{option} {_written(value)}: write {option}.NAME VALUE"
+            if token is not None
+            else f"{option}: takes {option}.NAME VALUE, one name without another in it"
+        )
+    if isinstance(cause, ValueError):
+        fix = str(cause)
+    elif get_origin(argument.hint) is Literal:
+        fix = f"choose from {', '.join(map(str, get_args(argument.hint)))}"
+    else:
+        fix = "must be true or false" if "bool" in kinds else "must be a number"
     return f"{option} {_written(value)}: {fix}"
 
 

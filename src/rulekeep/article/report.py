@@ -2,12 +2,15 @@
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.analysis import plots
+from rulekeep.analysis.baselines import BASELINES, baseline, baselines
 from rulekeep.analysis.summary import paired_difference, summarise_scores
+from rulekeep.analysis.variants import is_of_task
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.article.records import device_label, published_history, scores
@@ -17,7 +20,62 @@ from rulekeep.specs import ArticleCell, ArticleDecoys
 
 Rows = dict[ArticleCell, Record]
 
+# A task without the leak, and the lengths trained and tested at in the runs that ship.
+_CLEAN_TASK, _CLEAN_TRAINED, _CLEAN_CONTEXT = "recite", 256, 1028
 _SHORT = {"val_loss": "loss", "token_accuracy": "token", "rule_accuracy": "rule"}
+
+
+def shown(rows: Rows) -> str:
+    """Ours with the published figures in brackets, a line a cell: what a terminal has room for."""
+    body = []
+    for cell, record in rows.items():
+        found, published = scores(record), published_figures(cell)
+        line = [str(cell.context), _name(cell), str(cell.seed)]
+        for name in _SHORT:
+            ours = "diverged" if found is None else f"{found[name]:.3f}"
+            line.append(ours if published is None else f"{ours} ({getattr(published, name):.3f})")
+        body.append(line)
+    return markdown_table(["context", "model", "seed", *_SHORT.values()], body)
+
+
+def conclusion(rows: Rows, folder: Path) -> list[str]:
+    """Five lines: as published or not, what the data leaks, what holds elsewhere, what is next."""
+    compared = sum(published_figures(cell) is not None for cell in rows)
+    failed = comparison(rows).failures
+    verdict = "no cell here has a published figure"
+    if failed:
+        verdict = f"NO, {len(failed)} of {len(rows)} cells are out of tolerance"
+    elif compared:
+        verdict = f"yes, all {compared} published cells come out within tolerance"
+    last = next(reversed(rows))
+    reader = leak_scores(last.context, decoys=last.decoys).retention
+    kept = [
+        f"{name} {statistics.fmean(found):.3f}"
+        for name in BASELINES
+        if (found := _without_leak(name))
+    ]
+    return [
+        f"As published: {verdict}.",
+        f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
+        f"right at {last.context:,} tokens.",
+        f"Where nothing leaks ({_CLEAN_TASK}, {_CLEAN_CONTEXT:,} tokens, committed runs): "
+        f"retention {'; '.join(kept)}.",
+        f"Picture: {folder / 'overview.png'}; every figure: {folder / 'report.md'}",
+        "Next: rulekeep demo (two minutes), or rulekeep check FILE.py:Class for your own layer.",
+    ]
+
+
+def _without_leak(name: str) -> list[float]:
+    """Retention of the committed runs of a baseline, a seed each."""
+    return [
+        row.figures["retention"]
+        for one in baselines()
+        if baseline(one) == name
+        and one.spec.context == _CLEAN_TRAINED
+        and is_of_task(one, _CLEAN_TASK, placement="early")
+        for row in one.tests()
+        if row.context == _CLEAN_CONTEXT
+    ]
 
 
 class Comparison(NamedTuple):

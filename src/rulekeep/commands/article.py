@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import Flag, Integers, Workers, run_folder
+from rulekeep.commands.options import Flag, Integers, Whole, Workers, run_folder
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record
 from rulekeep.running.resolving import article_mixer
@@ -32,7 +32,7 @@ def article(
     contexts: Integers = PUBLISHED_CONTEXTS,
     models: str = ",".join(ARTICLE_MODELS),
     seeds: Integers = (PUBLISHED_SEED,),
-    steps: int = PUBLISHED_STEPS,
+    steps: Whole = PUBLISHED_STEPS,
     serial: Flag = False,
     decoys: ArticleDecoys = "published",
     leak: Flag = False,
@@ -140,14 +140,11 @@ def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[st
 
     # Files first: what cannot be printed any more is not lost.
     report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), made)
-    table, failures = report.comparison(rows)
-    tell(f"\n{table}\n\n{report.details(rows)}\n")
+    tell(f"\n{report.shown(rows)}\n")
     if len({cell.seed for cell in rows}) > 1:
         tell(f"{report.over_seeds(rows)}\n")
         if paired := report.against_attention(rows):
             tell(f"{paired}\n")
-    tell(f"plot:    {folder / 'overview.png'} (and .svg)")
-    tell(f"report:  {folder / 'report.md'}")
-    tell(f"figures: {folder / 'history.json'}, predictions.json")
-    tell(f"records: {folder / article_runs.RUNS}, a folder for rulekeep report")
-    return failures
+    for line in report.conclusion(rows, folder):
+        tell(line)
+    return report.comparison(rows).failures

@@ -1,13 +1,20 @@
-"""What a sweep looks like while it goes: a live table on a terminal, plain lines elsewhere."""
+"""What a sweep looks like while it goes: a live table on a terminal, plain lines elsewhere.
 
+Where there is no terminal, a line every 30 s says how far it is: the first run may take minutes.
+"""
+
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rulekeep.commands.console import plain_line, rich_console, score_text
+from rulekeep.commands.console import plain_line, rich_console, say, score_text
 from rulekeep.printable import printable
 from rulekeep.sweeps.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
+
+SECONDS_APART = 30.0
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
@@ -15,16 +22,19 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
     console = rich_console(errors=True)
     started = time.monotonic()
     steps = dict.fromkeys((job.id for job in jobs), 0)
-    done = failed = 0
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or not jobs,
-    ) as progress:
+    done = failed = finished_steps = 0
+    with (
+        Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal or not jobs,
+        ) as progress,
+        ExitStack() as stack,
+    ):
         whole = progress.add_task("", total=sum(job.steps for job in jobs))
         bars = {
             job.id: progress.add_task(printable(job.label), total=job.steps, visible=False)
@@ -35,8 +45,16 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
             running = sum(n > 0 for n in steps.values())
             return f"{done} of {len(jobs)} done, {running} running, {failed} failed"
 
+        def far() -> str:
+            made = finished_steps + sum(steps.values())
+            total = sum(job.steps for job in jobs)
+            seconds = time.monotonic() - started
+            left = f", about {seconds * (total - made) / made / 60:.0f} min left" if made else ""
+            return f"step {made:,} of {total:,}, {counted()}{left}"
+
         progress.update(whole, description=counted())
-        finished_steps = 0
+        if jobs and not console.is_terminal:
+            stack.enter_context(_saying(far))
         for event in events:
             if isinstance(event, JobAdvanced):
                 if event.job.id in steps:
@@ -64,6 +82,24 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
             progress.update(
                 whole, description=counted(), completed=finished_steps + sum(steps.values())
             )
+
+
+@contextmanager
+def _saying(line: Callable[[], str]) -> Iterator[None]:
+    """Says the line every 30 s, from a thread of its own: no event may come for as long."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(SECONDS_APART):
+            say(line())
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _outcome(event: JobFinished) -> str:

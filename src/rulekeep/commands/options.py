@@ -18,6 +18,17 @@ from rulekeep.specs import UsageError
 _LARGEST_SEED, _LONGEST = 2**63 - 1, 2**24
 
 
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+# Not as cyclopts reads one: it would make 64 of 64.5.
+Whole: TypeAlias = Annotated[int, Parameter(converter=_whole)]
+
+
 def within(least: int, most: float = math.inf) -> Parameter:
     """A number in this range."""
 
@@ -26,7 +37,7 @@ def within(least: int, most: float = math.inf) -> Parameter:
             fix = f"must be {least} or more"
             raise ValueError(fix if most == math.inf else f"must be from {least} to {most}")
 
-    return Parameter(validator=check)
+    return Parameter(converter=_whole, validator=check)
 
 
 def between_commas(texts: Sequence[str]) -> tuple[int, ...]:

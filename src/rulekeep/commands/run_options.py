@@ -11,12 +11,34 @@ from pydantic import BeforeValidator, ConfigDict, create_model
 from rulekeep.commands.options import between_commas
 from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
 
-_LARGEST_FILE = 2**20
+_LARGEST_FILE, _LONGEST = 2**20, 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)
 # The fields that hold options of a task or a mixer, by name.
 _OPTIONS = [
     name for name, field in RunSpec.model_fields.items() if get_origin(field.annotation) is dict
 ]
+
+
+# The protocol of the committed baselines. A spec's own defaults are another matter: ids are made
+# of what differs from them, so they stay.
+_DEFAULTS = {"context": 256, "steps": 1000, "length_growth": 0.65, "dev_examples": 128}
+_LENGTHS = {256: (256, 1028, 4096)}
+_TOLD = {
+    "test_contexts": "Lengths to test at, between commas; 1, 4 and 16 times the context if left "
+    "out.",
+    "device": "cpu, cuda or cuda:N. No GPU has run this yet.",
+}
+
+
+def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """A run's values, and for what is left out 1,000 steps to 256 tokens, tested up to 16 times."""
+    values = {**_DEFAULTS, **values}
+    context = values["context"]
+    if "test_contexts" not in values and isinstance(context, int) and context < _LONGEST:
+        learned = values.get("added_positions") == "learned"
+        longer = (context, 4 * context, 16 * context)
+        values["test_contexts"] = (context,) if learned else _LENGTHS.get(context, longer)
+    return values
 
 
 # What a flag takes where it is not what the spec's field holds.
@@ -29,8 +51,10 @@ _KINDS: dict[str, Any] = {
 def _flag(name: str) -> tuple[Any, None]:
     field = RunSpec.model_fields[name]
     kind: Any = dict[str, Any] if name in _OPTIONS else _KINDS.get(name, field.annotation)
-    shown = field.default is not False and field.default not in ({}, (), None)
-    text = f"{field.description}{f' [default: {field.default}]' if shown else ''}"
+    default = _DEFAULTS.get(name, field.default)
+    shown = default is not False and default not in ({}, (), None)
+    told = _TOLD.get(name, field.description)
+    text = f"{told}{f' [default: {default}]' if shown else ''}"
     # What is on without a word can be turned off.
     negative = None if field.default is True else ""
     return Annotated[kind | None, Parameter(help=text, negative=negative)], None

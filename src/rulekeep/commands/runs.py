@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter
 from pydantic import ValidationError
 
+from rulekeep.commands import beside
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
-from rulekeep.commands.run_options import Flags, spec_values
+from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.plugins import failure_line, find_function, limit_trials
 from rulekeep.records.store import results
@@ -75,6 +76,8 @@ def run(
     if predictor is not None:
         kind = PredictorSpec
         values["predictor"] = predictor
+    else:
+        values = with_defaults(values)
     spec = kind.parse_json(values)
     _check(time_limit, tracker)
     return carry_out(
@@ -201,8 +204,8 @@ def carry_out(
     make: _Make | None,
     root: Path,
     executor: Executor,
-    limit: float | None,
-    tracker: str,
+    limit: float | None = None,
+    tracker: str = "none",
     command: sweeps.Command | None = None,
     *,
     chooses: bool = False,
@@ -210,10 +213,8 @@ def carry_out(
 ) -> int:
     """Makes the runs; what is chosen by records is asked for by the command, until it adds none."""
     executor.prepare()
-    if make is None:
-        planned = sweeps.plan_again(root)
-    else:
-        planned = _planned(make(root), root, executor, command)
+    specs = make(root) if make else []
+    planned = _planned(specs, root, executor, command) if make else sweeps.plan_again(root)
     if command and not chooses:
         command.kept(root).unlink(missing_ok=True)
     lost = len(planned.lost)
@@ -223,6 +224,8 @@ def carry_out(
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
         say(f"{len(planned.jobs)} runs to make in {root}")
+    if len(specs) == len(planned.jobs) == 1 and (said := beside.minutes(specs[0])):
+        say(said)
     records = {record.id: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:
@@ -262,7 +265,10 @@ def carry_out(
     for asked in sweeps.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(records) == 1:
-        tell(scores_table(records.values()))
+        (record,) = records.values()
+        tell(scores_table([record]))
+        if isinstance(executor, LocalExecutor) and record.spec.is_trained and record.tests():
+            beside.show(record)
     finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
     tell(f"records: {root} ({finished})")
     tell(f"report:  rulekeep report {shlex.quote(str(root))}")

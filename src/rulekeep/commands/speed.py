@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, rich_console, say, tell
-from rulekeep.commands.options import Integers, opened, run_folder
+from rulekeep.commands.options import Integers, Whole, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
@@ -30,8 +30,8 @@ def speed(
     *,
     mixers: str | None = None,
     contexts: Integers = (256, 1028, 4096, 16384),
-    repeats: int = 3,
-    tokens: int = 65536,
+    repeats: Whole = 3,
+    tokens: Whole = 65536,
     out: str | None = None,
 ) -> int:
     """Measure mixers side by side with attention: steps, decoding, memory, operator calls.

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, output, say, tell
-from rulekeep.commands.options import Lengths, Seed, opened, run_folder, within
+from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
@@ -131,7 +131,7 @@ def data(
     task: TaskName,
     /,
     *,
-    context: int,
+    context: Whole,
     n: Annotated[int | None, within(1, 2**40)] = None,
     split: Split = "test",
     format: Literal["jsonl", "parquet", "npz"] = "jsonl",  # noqa: A002 - the option's name
@@ -193,7 +193,7 @@ def show(
     task: TaskName,
     /,
     *,
-    context: int = 128,
+    context: Whole = 128,
     n: Annotated[int, within(1, MOST_SHOWN)] = 3,
     split: Split = "test",
     seed: Seed = 0,
@@ -248,7 +248,7 @@ def check_task(
     task: TaskName,
     /,
     *,
-    context: int | None = None,
+    context: Whole | None = None,
     examples: Examples = 8000,
     seed: Seed = 0,
     **options: str,

@@ -1,0 +1,112 @@
+"""A run beside the committed baselines of its protocol: a small chart in the terminal.
+
+A baseline that has no committed run of this protocol is named, and none other stands in for it.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich.table import Table
+
+from rulekeep.analysis.baselines import BASELINES, baseline, baselines
+from rulekeep.commands.console import rich_console, tell
+from rulekeep.printable import printable
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec, RunSpec, UsageError, written
+
+# What a variant has of its own, what tells seeds apart, and what no score depends on.
+_OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}
+_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
+_HOW = {"device", "precision", "threads", "evaluate_every", "dev_examples", "stop_when_solved"}
+_BAR = 6
+
+
+class Line(NamedTuple):
+    """Retention by length, a figure a seed."""
+
+    name: str
+    by_length: Mapping[int, Sequence[float]]
+
+
+def chart(lines: Sequence[Line]) -> None:
+    """Mean retention of each line at each length, as a number and a bar; the last is the run."""
+    lengths = sorted({length for line in lines for length in line.by_length})
+    table = Table(box=None, pad_edge=False, show_header=True)
+    table.add_column("retention, tokens:", no_wrap=len(lengths) < 4)
+    for length in lengths:
+        table.add_column(f"{length:,}", no_wrap=True)
+    for line in lines:
+        cells = []
+        for length in lengths:
+            found = line.by_length.get(length)
+            if found is None:
+                cells.append("–")
+                continue
+            mean = statistics.fmean(found)
+            cells.append(f"{mean:.3f} {'█' * round(_BAR * mean)}")
+        table.add_row(printable(line.name), *cells, style="bold" if line is lines[-1] else None)
+    rich_console().print(table)
+
+
+def line_of(record: Record) -> Line:
+    """A run by its mixer with the options that it was given."""
+    given = {key: one for key, one in record.spec.mixer_options.items() if key in record.given}
+    lengths = {row.context for row in record.tests()}
+    return Line(f"this run: {written(record.spec.mixer, given)}", _by_length([record], lengths))
+
+
+def show(record: Record) -> None:
+    """A run that is done beside the baselines of its protocol."""
+    lengths = {row.context for row in record.tests()}
+    lines, missing = list[Line](), list[str]()
+    same = [one for one in baselines() if _protocol(one) == _protocol(record)]
+    for name in BASELINES:
+        of_name = [one for one in same if baseline(one) == name]
+        by_length = _by_length(of_name, lengths)
+        if by_length:
+            lines.append(Line(f"{name}, {len(of_name)} seeds", by_length))
+        else:
+            missing.append(name)
+    lines.append(line_of(record))
+    chart(lines)
+    if missing:
+        tell(f"no committed run of this protocol at these lengths: {'; '.join(missing)}")
+
+
+def minutes(spec: AnySpec) -> str | None:
+    """About how long training takes on one core, by committed runs; None for less than one."""
+    if not isinstance(spec, RunSpec):
+        return None
+    of_mixer = [one for one in baselines() if one.spec.mixer == spec.mixer]
+    seconds = []
+    for one in of_mixer or baselines():
+        made = one.spec.parsed()
+        if isinstance(made, RunSpec) and one.costs.get("train_seconds"):
+            seconds.append(one.costs["train_seconds"] * _work(spec) / _work(made))
+    found = round(statistics.median(seconds) / 60) if seconds else 0
+    if not found:
+        return None
+    like = "" if of_mixer else ", if it is as fast as the baselines"
+    return f"training takes about {found} minute{'s' * (found > 1)} on one core{like}"
+
+
+def _work(spec: RunSpec) -> float:
+    return spec.steps * spec.batch_size * spec.context * spec.width * spec.layers
+
+
+def _protocol(record: Record) -> object:
+    try:
+        spec = record.spec.parsed()
+    except UsageError:
+        return None
+    return spec.model_dump(exclude=_OWN | _TESTED | _HOW) if isinstance(spec, RunSpec) else None
+
+
+def _by_length(records: Sequence[Record], lengths: set[int]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for record in records:
+        for row in record.tests():
+            if row.context in lengths and "retention" in row.figures:
+                found.setdefault(row.context, []).append(row.figures["retention"])
+    return dict(sorted(found.items()))
