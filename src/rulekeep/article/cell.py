@@ -65,12 +65,16 @@ def run_cell(
     streams = replay(cell)
     spec = cell.training
     answer = streams.train.answers.shape[1]
-    train_tokens = torch.from_numpy(streams.train.tokens)
+    model = streams.model.to(cell.device)
+    train_tokens = torch.from_numpy(streams.train.tokens).to(cell.device)
 
     def answer_logits(tokens: Tensor) -> Tensor:
         # The last token predicts nothing that is supervised.
-        logits: Tensor = streams.model(tokens[:, :-1], last=answer)
+        logits: Tensor = model(tokens[:, :-1], last=answer)
         return logits
+
+    def scored_logits(tokens: Tensor) -> Tensor:
+        return answer_logits(tokens.to(cell.device)).cpu()
 
     def batch_loss(rows: list[int]) -> Tensor:
         batch = train_tokens[rows]
@@ -81,11 +85,11 @@ def run_cell(
     evaluation: Evaluation | None = None
     status, reason = "done", None
     try:
-        for last in train(streams.model, batch_loss, streams.batches, spec):
+        for last in train(model, batch_loss, streams.batches, spec):
             progress(last.number)
             if last.number in (1, cell.steps) or last.number % EVALUATE_EVERY == 0:
-                with answering(streams.model):
-                    evaluation = evaluate(answer_logits, streams.validation, spec.batch_size)
+                with answering(model):
+                    evaluation = evaluate(scored_logits, streams.validation, spec.batch_size)
                 history.append(
                     {
                         "step": last.number,
@@ -101,10 +105,11 @@ def run_cell(
         status, reason, evaluation = "diverged", str(error), None
     if cell.challenger is not None and evaluation is not None:
         # One batch, as it was scored: a mixer from elsewhere may see what follows.
-        batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size])
-        _check_causality(cell, streams.model, batch, answer_logits)
+        batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size]).to(cell.device)
+        _check_causality(cell, model, batch, answer_logits)
     with torch.no_grad():
-        states = streams.model.states(torch.from_numpy(streams.validation.tokens[:1]))
+        first = torch.from_numpy(streams.validation.tokens[:1]).to(cell.device)
+        states = model.states(first)
     tokens = last.number * spec.batch_size * cell.context if last else 0
     return {
         "status": status,
@@ -118,14 +123,14 @@ def run_cell(
             "steps": last.number if last else 0,
             "tokens_per_second": tokens / last.train_seconds if last else None,
             "state_bytes": {str(cell.context): state_bytes(states)},
-            "parameters": sum(parameter.numel() for parameter in streams.model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "peak_memory_bytes": peak_memory_bytes(),
         },
         "predictions": _shown(
             streams.validation.tokens, streams.validation.answer_start, evaluation
         ),
-        "environment": environment(),
-        "notes": training_notes(streams.model, cell.steps),
+        "environment": {**environment(), "device": cell.device},
+        "notes": training_notes(model, cell.steps),
     }
 
 

@@ -39,7 +39,7 @@ class Gaps:
         if not is_number(expected):
             # Flags have no difference, and that of two bytes is none that a byte holds.
             found, expected = found.double(), expected.double()
-        off = (found.to(expected.dtype) - expected).abs()
+        off = (found.to(expected) - expected).abs()
         if not off.isfinite().all():
             return self._keep(
                 math.inf, f"{int((~off.isfinite()).sum())} not finite ({name}, {where})"

@@ -23,6 +23,11 @@ _BEFORE = 16
 HORIZON = 4095
 
 
+def device_of(mixer: Mixer) -> torch.device:
+    """Where its weights are."""
+    return next(mixer.parameters(), torch.empty(0)).device
+
+
 class StateSize(NamedTuple):
     """Bytes of one sequence's state after so many tokens, counted from its tensors.
 
@@ -38,10 +43,11 @@ class StateSize(NamedTuple):
 def state_sizes(mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT) -> Iterator[StateSize]:
     """The size of a state after each of these lengths, in rising order."""
     stream, state, length, held = torch.Generator().manual_seed(0), None, 0, 0
+    device = device_of(mixer)
     for goal in tokens:
         while length < goal:
             time = min(_PIECE, goal - length)
-            _, state = mixer(torch.randn(1, time, width, generator=stream), state)
+            _, state = mixer(torch.randn(1, time, width, generator=stream).to(device), state)
             length += time
             held = max(held, _held(state))
         yield StateSize(goal, state_bytes([state]), held)
@@ -61,9 +67,10 @@ def trace_half_life(mixer: Mixer, width: int) -> float | None:
     there is no trace.
     """
     stream = torch.Generator().manual_seed(0)
-    x = torch.randn(8, _BEFORE + 1 + HORIZON, width, generator=stream)
+    device = device_of(mixer)
+    x = torch.randn(8, _BEFORE + 1 + HORIZON, width, generator=stream).to(device)
     other = x.clone()
-    other[:, _BEFORE] = torch.randn(8, width, generator=stream)
+    other[:, _BEFORE] = torch.randn(8, width, generator=stream).to(device)
 
     def go_on(pair: Sequence[Any], start: int, stop: int) -> list[Any]:
         both = zip((x, other), pair, strict=True)

@@ -27,6 +27,7 @@ def check_mixer(
     *,
     width: int = 64,
     lengths: Sequence[int] = LENGTHS,
+    device: str = "cpu",
 ) -> list[Row]:
     """The properties of a mixer made with these options.
 
@@ -35,7 +36,7 @@ def check_mixer(
     Raises:
         UsageError: the options cannot be, or the constructor fails.
     """
-    return list(rows_of(cls, options, width=width, lengths=lengths))
+    return list(rows_of(cls, options, width=width, lengths=lengths, device=device))
 
 
 def rows_of(
@@ -44,6 +45,7 @@ def rows_of(
     *,
     width: int = 64,
     lengths: Sequence[int] = LENGTHS,
+    device: str = "cpu",
 ) -> Iterator[Row]:
     """As `check_mixer`, each row when it is known: a loop over tokens takes its time."""
     name = cls.__name__
@@ -51,7 +53,7 @@ def rows_of(
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
-    subject = Subject(make, make_loop, width, lengths, [])
+    subject = Subject(make, make_loop, width, lengths, [], device)
     first: Verdict | None = None
     for what, holds in PROPERTIES.items():
         held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)

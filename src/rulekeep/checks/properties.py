@@ -66,6 +66,7 @@ class Subject(NamedTuple):
     lengths: Sequence[int]
     # Batch, tokens and width of every call so far: what an exception does not say itself.
     calls: list[list[int]]
+    device: str = "cpu"
 
     def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
         """The mixer, always with the same weights; complex ones with parts of this precision.
@@ -80,11 +81,15 @@ class Subject(NamedTuple):
         assert make is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            mixer = runs.in_precision(make(), dtype)
+            mixer = runs.in_precision(make().to(self.device), dtype)
         part_of(mixer).register_forward_pre_hook(
             lambda _, given: self.calls.append(list(getattr(given[0], "shape", [])))
         )
         return mixer
+
+    def drawn(self, batch: int, time: int, seed: int = 0) -> Tensor:
+        """As `runs.drawn`, on the device."""
+        return runs.drawn(batch, time, self.width, seed).to(self.device)
 
     def sizes(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
         """Batches and lengths."""
@@ -103,7 +108,7 @@ def form(subject: Subject) -> Verdict:
     if said := said_of_call(mixer):
         return False, said
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         result = part_of(mixer)(x, None)
         said = said_of_result(result) or said_of_state(mixer.init_state(batch), batch)
         said = said or said_of_state(result[1], batch) or said_of_output(result[0], x)
@@ -117,7 +122,7 @@ def initial_state(subject: Subject) -> Verdict:
     """Without a state it starts from its initial one."""
     gaps, mixer = Gaps(0.0), subject.made()
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         with torch.no_grad():
             found, expected = mixer(x), mixer(x, mixer.init_state(batch))
         gaps.add(runs.named(*found), runs.named(*expected), f"{length} tokens, batch {batch}")
@@ -130,7 +135,7 @@ def causal(subject: Subject) -> Verdict:
     long = ((1, length) for length in (ROUND, LONG, FURTHEST))
     answers = ((3, length) for length in ANSWERS)
     for batch, length in (*subject.sizes(shortest=2), *long, *answers):
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         with torch.no_grad():
             for make in (subject.made, subject.as_it_starts):
                 mixer = make()
@@ -142,7 +147,7 @@ def causal(subject: Subject) -> Verdict:
             # Of a long text no half: there may be an edge of every chunk, with nothing across it.
             cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
             for cut, later in later_texts(
-                x, cuts, lambda shape: runs.drawn(shape[0], shape[1], shape[2], seed=9)
+                x, cuts, lambda shape: subject.drawn(shape[0], shape[1], seed=9)
             ):
                 found = mixer(later, state)[0]
                 where = f"others from token {cut} of {length} on, batch {batch}"
@@ -182,7 +187,7 @@ def _pieces(
 ) -> Verdict:
     gaps, mixer = Gaps(ALLOWED), subject.made()
     for batch, length in sizes:
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         state = runs.left_over(mixer, batch, subject.width)
         whole = runs.run(mixer, x, state, [length])
         for name, split in cuts(length).items():
@@ -198,7 +203,7 @@ def loop(subject: Subject) -> Verdict:
     gaps, fast, slow = Gaps(ALLOWED), subject.made(), subject.made(loop=True)
     slow.load_state_dict(fast.state_dict())
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         past = 0 if batch == 1 else runs.PAST
         state = runs.left_over(fast, batch, subject.width, past)
         found, expected = (runs.run(mixer, x, state, [length]) for mixer in (fast, slow))
@@ -212,7 +217,7 @@ def tail(subject: Subject) -> Verdict:
         return None, "skipped: it has no tail of its own"
     gaps, mixer = Gaps(ALLOWED), subject.made()
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         for last in sorted({1, (length + 1) // 2, length}):
             whole = runs.gradients(mixer, x, partial(_end, mixer, last))
             found = runs.gradients(mixer, x, partial(mixer.tail, last=last))
@@ -231,7 +236,7 @@ def slopes(subject: Subject) -> Verdict:
     if _surrogate(mixer):
         return None, "skipped: it says that its gradient is a surrogate, and no slope"
     for length in (1, 17, 65):
-        x = runs.drawn(2, length, subject.width)
+        x = subject.drawn(2, length)
         # Without a state too: what it starts from may be learned.
         for past in (runs.PAST, 0):
             state = runs.left_over(mixer, 2, subject.width, past) if past else None
@@ -248,13 +253,13 @@ def rows(subject: Subject) -> Verdict:
     """Other sequences in the batch change nothing."""
     gaps, mixer = Gaps(ALLOWED), subject.made()
     for batch, length in (*((3, length) for length in subject.lengths), (MANY, 65)):
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         with torch.no_grad():
             state = runs.left_over(mixer, batch, subject.width)
             y, after = mixer(x, state)
             whole = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
             others = x.clone()
-            others[0] = 10 * runs.drawn(1, length, subject.width, seed=9)[0]
+            others[0] = 10 * subject.drawn(1, length, seed=9)[0]
             y, after = mixer(others, state)
             found = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
             gaps.add(found, whole, f"{length} tokens, the first of {batch} sequences another")
@@ -269,7 +274,7 @@ def deterministic(subject: Subject) -> Verdict:
     one, other = subject.made(torch.float32), subject.made(torch.float32)
     calls = []
     for batch, length in subject.sizes(shortest=max(subject.lengths)):
-        x = runs.drawn(batch, length, subject.width).float()
+        x = subject.drawn(batch, length).float()
         given = x, runs.left_over(one, batch, subject.width), [length]
         calls.append((f"{length} tokens, batch {batch}", given, runs.run(one, *given)))
     for mixer, how in ((one, "called again"), (other, "made again with the same seed")):
@@ -286,7 +291,7 @@ def no_draw(subject: Subject) -> Verdict:
     mixer = subject.made(torch.float32)
     before = runs.global_streams()
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width).float()
+        x = subject.drawn(batch, length).float()
         runs.run(mixer, x, mixer.init_state(batch), [length])
     after = runs.global_streams()
     moved = [name for name in before if before[name] != after[name]]
@@ -298,7 +303,7 @@ def untouched(subject: Subject) -> Verdict:
     """Neither input nor state is written to."""
     gaps, mixer = Gaps(0.0), subject.made()
     for batch, length in subject.sizes():
-        x = runs.drawn(batch, length, subject.width)
+        x = subject.drawn(batch, length)
         for learns in (False, True):
             with torch.set_grad_enabled(learns):
                 state = runs.left_over(mixer, batch, subject.width)
@@ -320,11 +325,12 @@ def initialisation(subject: Subject) -> Verdict:
     model = LanguageModel(
         8, [subject.make], width=subject.width, hidden=8, added_positions="none", context=32, seed=1
     )
+    model.to(subject.device)
     block: Any = model.blocks[0]
     gaps = Gaps(0.0)
     gaps.add(block.mixer.state_dict(), alone, "in a model")
     with torch.no_grad():
-        model(torch.arange(32).view(1, 32) % 8)
+        model(torch.arange(32, device=subject.device).view(1, 32) % 8)
     if said := said_of_names(alone, block.mixer.state_dict()):
         return False, said
     gaps.add(
@@ -339,7 +345,7 @@ def reach(subject: Subject) -> Verdict:
     """The last output's gradient at the first token is the slope there, and not cut."""
     gaps, mixer, lengths = Gaps(ALLOWED_OF_SLOPES), subject.made(), list[int]()
     for length in (n for n in subject.lengths if n > 1):
-        x = runs.drawn(2, length, subject.width)
+        x = subject.drawn(2, length)
         said, measured = runs.slopes_at_first(mixer, x)
         if not _surrogate(mixer):
             gaps.add(
@@ -358,7 +364,7 @@ def precision(subject: Subject) -> Verdict:
     """float32 on what is hard: finite, and near float64 where nothing is large."""
     gaps = Gaps(ALLOWED_IN_FLOAT32)
     rough, exact = subject.as_it_starts(torch.float32), subject.as_it_starts()
-    text = runs.drawn(1, HARD, subject.width)
+    text = subject.drawn(1, HARD)
     same = text[:, :1].expand(1, 8 * HARD, -1)
     cases = {"random tokens": text, "the same token": same, "values of 1e3": 1e3 * text}
     for name, x in cases.items():
@@ -377,7 +383,7 @@ def precision(subject: Subject) -> Verdict:
 def follows(subject: Subject) -> Verdict:
     """Precision and device are those of the input and the weights, not torch's defaults."""
     for dtype, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
-        mixer, x = subject.made(dtype), runs.drawn(2, 33, subject.width).to(dtype)
+        mixer, x = subject.made(dtype), subject.drawn(2, 33).to(dtype)
         for device in ("cpu", "meta"):
             with runs.other_defaults(device, other):
                 try:
@@ -404,7 +410,7 @@ def follows(subject: Subject) -> Verdict:
 
 
 def _rounds_inside(subject: Subject) -> bool:
-    mixer, x = subject.made(), runs.drawn(2, 33, subject.width)
+    mixer, x = subject.made(), subject.drawn(2, 33)
     with torch.no_grad():
         y, near, further = (mixer(x * (1 + by))[0] for by in (0.0, _NEAR, 1e-3))
     moved = y != further

@@ -98,7 +98,7 @@ def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict
         if not leaf.requires_grad:
             continue
         shape = _DIRECTIONS, *leaf.shape
-        directions = torch.randn(shape, generator=stream, dtype=leaf.dtype)
+        directions = torch.randn(shape, generator=stream, dtype=leaf.dtype).to(leaf.device)
         along = real(directions) * real(found[f"gradient of {name}"])
         said[f"slope along {name}"] = along.flatten(1).sum(1)
         differences = [
@@ -124,7 +124,7 @@ def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         for _ in range(_DIRECTIONS):
             step = torch.zeros_like(x)
-            step[:, 0] = torch.randn(x[:, 0].shape, generator=stream)
+            step[:, 0] = torch.randn(x[:, 0].shape, generator=stream).to(x.device)
             said.append((gradient * step).sum())
             measured.append((last(x + _STEP * step) - last(x - _STEP * step)) / (2 * _STEP))
     return torch.stack(said), torch.stack(measured)

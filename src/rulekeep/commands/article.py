@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import Flag, Integers, Whole, Workers, run_folder
+from rulekeep.commands.options import Device, Flag, Integers, Whole, Workers, run_folder
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record
-from rulekeep.running.resolving import article_mixer
+from rulekeep.running.resolving import article_mixer, check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_CONTEXTS,
@@ -36,6 +36,7 @@ def article(
     serial: Flag = False,
     decoys: ArticleDecoys = "published",
     leak: Flag = False,
+    device: Device = "cpu",
     workers: Workers = None,
     out: str | None = None,
 ) -> int:
@@ -59,10 +60,12 @@ def article(
         so that the last tokens give nothing away.
     leak
         Train nothing: show what a reader of the last 6 prefix tokens scores.
+    device
+        cpu, cuda or cuda:N. No GPU has run this yet.
     workers
         Cells to run side by side, one thread each; as many as there are cores if left out.
     out
-        Folder for the results, runs/article-<time> if left out. A folder with finished
+        Folder for the results, runs/article-TIME if left out. A folder with finished
         cells in it is taken over: only the others are run.
     """
     spec = ArticleSpec.parse(
@@ -72,6 +75,7 @@ def article(
         steps=steps,
         serial=serial,
         decoys=decoys,
+        device=device,
     )
     executor = LocalExecutor(workers)
     # Tables and plots bring libraries that take a second to load: only who needs them waits.
@@ -89,6 +93,7 @@ def article(
         )
         return 0
     executor.prepare()
+    check_device(device)
     cells = spec.cells()
     # What cannot be is said before there is a folder: a mixer is the same in all its cells.
     for cell in {cell.model: cell for cell in cells if cell.challenger}.values():

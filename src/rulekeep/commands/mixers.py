@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rulekeep.commands.options import within
+from rulekeep.commands.options import Device, within
 from rulekeep.commands.run_options import named_options
 
 WIDEST = 4096
@@ -16,6 +16,7 @@ def check(
     *,
     mixer_options: dict[str, str] | None = None,
     width: Annotated[int, within(1, WIDEST)] = 64,
+    device: Device = "cpu",
 ) -> int:
     """Hold a mixer against the contract: each property, and by how much it differs.
 
@@ -27,12 +28,16 @@ def check(
         The mixer's own options, as in --mixer-options.heads 8.
     width
         Channels of its input and output.
+    device
+        cpu, cuda or cuda:N. No GPU has run this yet.
     """
     options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
     from rulekeep.checks.mixers import rows_of
     from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.verdicts import print_rows
-    from rulekeep.running.resolving import load_mixer
+    from rulekeep.running.resolving import check_device, load_mixer
 
-    return print_rows(mixer, rows_of(load_mixer(mixer), options, width=width), PROPERTIES)
+    check_device(device)
+    rows = rows_of(load_mixer(mixer), options, width=width, device=device)
+    return print_rows(mixer, rows, PROPERTIES)

@@ -4,6 +4,7 @@ A parser raises `ValueError` with the fix alone; `cli` puts the option and its v
 """
 
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from typing import Annotated, Any, TypeAlias
 from cyclopts import Parameter, Token
 
 from rulekeep.records.store import make_folder
-from rulekeep.specs import UsageError
+from rulekeep.specs import DEVICES, UsageError
 
 _LARGEST_SEED, _LONGEST = 2**63 - 1, 2**24
 
@@ -79,6 +80,11 @@ def _above_zero(_: Any, value: float | None) -> None:
         raise ValueError("must be a number of seconds above 0")
 
 
+def _on_device(_: Any, device: str) -> None:
+    if not re.fullmatch(DEVICES, device):
+        raise ValueError("must be cpu, cuda or cuda:N")
+
+
 def _shown(values: Sequence[object] | None) -> str | None:
     return None if values is None else ",".join(map(str, values))
 
@@ -90,6 +96,7 @@ Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_l
 Seed: TypeAlias = Annotated[int, within(0, _LARGEST_SEED)]
 Workers: TypeAlias = Annotated[int | None, within(1)]
 Seconds: TypeAlias = Annotated[float | None, Parameter(validator=_above_zero)]
+Device: TypeAlias = Annotated[str, Parameter(validator=_on_device)]
 Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
 
 

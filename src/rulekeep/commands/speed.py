@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, rich_console, say, tell
-from rulekeep.commands.options import Integers, Whole, opened, run_folder
+from rulekeep.commands.options import Device, Integers, Whole, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import printable
-from rulekeep.running.resolving import own_options_first
+from rulekeep.running.resolving import check_device, own_options_first
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, contestants
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
@@ -32,6 +32,7 @@ def speed(
     contexts: Integers = (256, 1028, 4096, 16384),
     repeats: Whole = 3,
     tokens: Whole = 65536,
+    device: Device = "cpu",
     out: str | None = None,
 ) -> int:
     """Measure mixers side by side with attention: steps, decoding, memory, operator calls.
@@ -47,8 +48,10 @@ def speed(
         Timed steps of each mixer; medians and quartiles are of so many.
     tokens
         Tokens a step, whatever the context.
+    device
+        cpu, cuda or cuda:N. No GPU has run this yet.
     out
-        Folder for the record, runs/speed-<time> if left out. What stands there is not measured
+        Folder for the record, runs/speed-TIME if left out. What stands there is not measured
         again.
     """
     # Before a plug-in is loaded: it is tried in a process of the same server.
@@ -58,8 +61,10 @@ def speed(
         contexts=contexts,
         repeats=repeats,
         tokens=tokens,
+        device=device,
         threads=tuple(n for n in _THREADS if n <= available_cores()),
     )
+    check_device(device)
     folder = run_folder("speed", out)
     path, failed = folder / RECORD, list[str]()
     try:

@@ -57,8 +57,10 @@ def state_bytes(states: Iterable[Any]) -> int:
     )
 
 
-def peak_memory_bytes() -> int:
-    """The most resident memory that this process has had."""
+def peak_memory_bytes(device: str = "cpu") -> int:
+    """The most memory that this process has had, resident or on a GPU."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: on Linux its figure is carried over from the process before `exec`.

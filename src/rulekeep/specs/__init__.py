@@ -13,7 +13,7 @@ from rulekeep.specs.article import (
     ArticleDecoys,
     ArticleSpec,
 )
-from rulekeep.specs.base import Spec, UsageError, validation_line
+from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
 from rulekeep.specs.contestant import (
     Contestant,
     contestants,
@@ -29,6 +29,7 @@ from rulekeep.specs.speed import SpeedMixer, SpeedSpec
 
 __all__ = [
     "ARTICLE_MODELS",
+    "DEVICES",
     "HYBRID",
     "KINDS",
     "PUBLISHED_BATCH_SIZE",

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import field_validator
 
-from rulekeep.specs.base import Spec, UsageError, each_once
+from rulekeep.specs.base import Device, Spec, UsageError, each_once
 from rulekeep.specs.contestant import Contestant, contestants
 from rulekeep.specs.run import TrainingSpec
 
@@ -40,6 +40,7 @@ class ArticleCell(Spec):
     steps: int = PUBLISHED_STEPS
     serial: bool = False
     decoys: ArticleDecoys = "published"
+    device: Device = "cpu"
 
     @property
     def label(self) -> str:
@@ -91,6 +92,7 @@ class ArticleSpec(Spec):
     steps: int = PUBLISHED_STEPS
     serial: bool = False
     decoys: ArticleDecoys = "published"
+    device: Device = "cpu"
 
     @field_validator("contexts")
     @classmethod
@@ -142,6 +144,7 @@ class ArticleSpec(Spec):
                     # Attention has one form only, so `--serial` leaves its cells as they are.
                     "serial": self.serial and model == "compressed",
                     "decoys": self.decoys,
+                    "device": self.device,
                 }
             )
             for seed in self.seeds

@@ -5,11 +5,12 @@ Unknown keys are errors, and a message names the value received and the fix.
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 _T = TypeVar("_T")
 
@@ -54,6 +55,20 @@ class Spec(BaseModel):
     def as_recorded(self) -> dict[str, Any]:
         """What a record says of it."""
         return self.model_dump(mode="json")
+
+
+DEVICES = r"cpu|cuda(:[0-9]{1,3})?"
+
+
+def known_device(device: str) -> str:
+    """The name of a device, unchanged."""
+    if not re.fullmatch(DEVICES, device):
+        raise ValueError(f"device {device!r}: must be cpu, cuda or cuda:N")
+    return device
+
+
+# Where a command computes.
+Device: TypeAlias = Annotated[str, AfterValidator(known_device)]
 
 
 def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:

@@ -1,11 +1,10 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
-import re
 from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.base import Device, Spec, each_once
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -119,7 +118,7 @@ class RunSpec(Spec):
         default=256, ge=1, le=10**7, description="Test examples at a longer context."
     )
     stop_when_solved: bool = Field(default=False, description="Stop when dev exact reaches 0.995.")
-    device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
+    device: Device = Field(default="cpu", description="cpu, cuda or cuda:N.")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="float32, or bfloat16 (bf16) by autocast."
     )
@@ -134,13 +133,6 @@ class RunSpec(Spec):
     @classmethod
     def _precision_by_its_short_name(cls, precision: object) -> object:
         return "bfloat16" if precision == "bf16" else precision
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_known(cls, device: str) -> str:
-        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
-            raise ValueError(f"device {device!r}: must be cpu, cuda or cuda:N")
-        return device
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:

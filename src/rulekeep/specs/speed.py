@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.base import Device, Spec, each_once
 from rulekeep.specs.contestant import written
 from rulekeep.specs.run import Option
 
@@ -34,6 +34,7 @@ class SpeedSpec(Spec):
     threads: tuple[int, ...] = (1, 2)
     width: int = 64
     layers: int = 2
+    device: Device = "cpu"
 
     @field_validator("mixers")
     @classmethod

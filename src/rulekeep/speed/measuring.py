@@ -85,8 +85,10 @@ def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
     Raises:
         UsageError: there is no such mixer or option.
     """
-    values = {"mixer": mixer.name, "mixer_options": mixer.options}
-    return resolve(RunSpec.parse_json({**values, "width": spec.width, "layers": spec.layers}))
+    model = {"width": spec.width, "layers": spec.layers, "device": spec.device}
+    return resolve(
+        RunSpec.parse_json({"mixer": mixer.name, "mixer_options": mixer.options, **model})
+    )
 
 
 def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
@@ -117,6 +119,7 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
         for label in list(steps) if turn % 2 == 0 else reversed(list(steps)):
             start = time.perf_counter()
             steps[label]()
+            wait_for(spec.device)
             seconds[label].append((time.perf_counter() - start) / layers[label])
             done += 1
             progress(done)
@@ -137,8 +140,8 @@ def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
 
 
 def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
-    model = build(made)
-    tokens = torch.randint(len(made.task.vocabulary), (batch, context))
+    model = build(made).to(made.spec.device)
+    tokens = torch.randint(len(made.task.vocabulary), (batch, context)).to(made.spec.device)
 
     def step() -> None:
         model.zero_grad()
@@ -152,8 +155,9 @@ def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
 
 
 def _mixer_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
-    mixers = [make() for make in _kinds(made).values()]
-    x = torch.randn(batch, context, made.spec.width, requires_grad=True)
+    device = made.spec.device
+    mixers = [make().to(device) for make in _kinds(made).values()]
+    x = torch.randn(batch, context, made.spec.width).to(device).requires_grad_()
     gradient = torch.randn_like(x)
 
     def step() -> None:
@@ -191,16 +195,16 @@ def _peak(made: Resolved, point: Point) -> Peak:
     step = _model_step(made, 1, point.context)
     # The libraries' own pages are touched by a step of whatever length.
     _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
-    start = costs.peak_memory_bytes()
+    start = costs.peak_memory_bytes(made.spec.device)
     step()
-    return Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes())
+    return Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
 
 
 @torch.no_grad()
 def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
     """One token after another from the states that random tokens have left."""
-    model = build(made)
-    tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1]))
+    model = build(made).to(spec.device)
+    tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1])).to(spec.device)
     states = {at: model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
     sizes = {at: costs.state_bytes(state.layers) for at, state in states.items()}
     ms: dict[int, list[float]] = {at: [] for at in states}
@@ -210,6 +214,7 @@ def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
             state, start = states[at], time.perf_counter()
             for token in following:
                 _, state = model(token, state)
+            wait_for(spec.device)
             # The first round warms up.
             if turn:
                 times.append(1000 * (time.perf_counter() - start) / len(following))
@@ -220,6 +225,12 @@ def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
             for at, times in ms.items()
         )
     )
+
+
+def wait_for(device: str) -> None:
+    """Waits until a GPU has done what it was given: only then has a step taken its time."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def _seconds_elsewhere() -> float | None:
