@@ -162,16 +162,19 @@ def run(
     `out` is a folder of runs, runs/run-TIME if left out. A run that stands there is not made
     again, and one that was interrupted goes on. `values` are the other fields of `RunSpec`, such as
     `context` (longest training length in tokens), `test_contexts` (tokens), `steps` and `seed`.
+    What is left out is as in `rulekeep run`: 1,000 steps to 256 tokens, tested up to 4,096.
 
     Raises:
         UsageError: a name is unknown, or a value cannot be.
         RunFailedError: it left no result. One that diverged did: see `record.status`.
     """
+    from rulekeep.commands.run_options import with_defaults
     from rulekeep.sweeps.sweep import identity
 
     names = _name(task, TASKS, "task"), _name(mixer, MIXERS, "mixer")
     own = {"task_options": {**(task_options or {})}, "mixer_options": {**(mixer_options or {})}}
-    spec = RunSpec.parse_json({"task": names[0], "mixer": names[1], **own, **values})
+    given = with_defaults({"task": names[0], "mixer": names[1], **own, **values})
+    spec = RunSpec.parse_json(given)
     root = run_folder("run", None if out is None else os.fspath(out))
     _make(lambda _: [spec], root, names, 1, keep_weights=keep_weights)
     (made,) = _runs(root, {identity(spec)})

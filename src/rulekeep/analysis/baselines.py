@@ -12,6 +12,8 @@ from rulekeep.specs import contestants
 
 BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
+    "attention, rotary, convolution, earliness": "attention[positions=rotary,conv_size=4,"
+    "added_positions=earliness]",
     "delta": "delta",
     "sparse_delta, earliness": "sparse_delta[hidden=240,added_positions=earliness]",
 }

@@ -28,6 +28,7 @@ from rulekeep.mixers.base import Outside, part_of
 from rulekeep.plugins import failure_line
 from rulekeep.running.causality import later_texts
 from rulekeep.running.model import LanguageModel
+from rulekeep.running.resolving import adapter
 from rulekeep.seeds import named_seed
 
 # Around the edges of chunks of 16 and 64.
@@ -102,8 +103,8 @@ def form(subject: Subject) -> Verdict:
     mixer, parts = subject.as_it_starts(), list[list[int]]()
     if not callable(getattr(part_of(mixer), "init_state", None)):
         return False, (
-            "it has no init_state: a layer that only maps [batch, time, width] to the same goes "
-            "behind rulekeep.mixers.Stateless"
+            "it has no init_state: a layer without a state goes behind rulekeep.Stateless, "
+            f"{adapter(type(part_of(mixer)).__name__)}"
         )
     if said := said_of_call(mixer):
         return False, said

@@ -12,6 +12,7 @@ from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import results
 from rulekeep.specs import RunSpec
+from rulekeep.sweeps.sweep import identity
 
 # The same task, steps and batch for each: short texts, so that two cores need two minutes.
 _TASK = {
@@ -19,7 +20,7 @@ _TASK = {
     "context": 96,
     "length_growth": 0.65,
     "test_contexts": (96, 384, 1536),
-    "steps": 500,
+    "steps": 600,
     "evaluate_every": 50,
     "dev_examples": 128,
     "test_examples": 256,
@@ -27,10 +28,12 @@ _TASK = {
 }
 _MIXERS: dict[str, dict[str, Any]] = {
     "attention, rotary": {"mixer": "attention", "mixer_options": {"positions": "rotary"}},
-    "delta": {"mixer": "delta", "learning_rate": 0.01},
+    "attention, rotary, convolution": {
+        "mixer": "attention",
+        "mixer_options": {"positions": "rotary", "conv_size": 4},
+    },
     "sparse_delta, earliness": {
         "mixer": "sparse_delta",
-        "mixer_options": {"toll": 0.0},
         "added_positions": "earliness",
         "learning_rate": 0.01,
     },
@@ -58,8 +61,8 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     code = carry_out(lambda _: list(specs.values()), root, LocalExecutor(workers))
     if code:
         return code
-    by_mixer = {record.spec.mixer: record for record in results(root)}
-    chart([Line(name, line_of(by_mixer[spec.mixer]).by_length) for name, spec in specs.items()])
+    made = {record.id: record for record in results(root)}
+    chart([Line(name, line_of(made[identity(spec)]).by_length) for name, spec in specs.items()])
     tell(
         "Retention is the share of rules that are right where the answer first needs them.\n"
         "One seed and short training: a lead, not a result. The results: README.md, docs."

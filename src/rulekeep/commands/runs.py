@@ -267,7 +267,7 @@ def carry_out(
     if len(records) == 1:
         (record,) = records.values()
         tell(scores_table([record]))
-        if isinstance(executor, LocalExecutor) and record.spec.is_trained and record.tests():
+        if record.spec.is_trained and record.tests():
             beside.show(record)
     finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
     tell(f"records: {root} ({finished})")

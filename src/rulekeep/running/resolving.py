@@ -344,9 +344,17 @@ def load_mixer(name: str) -> type[Any]:
     if missing:
         raise UsageError(
             f"mixer {name!r}: define {' and '.join(missing)}, as rulekeep.mixers.base; "
-            "a layer without a state goes behind rulekeep.mixers.Stateless"
+            f"a layer without a state goes behind rulekeep.Stateless, {adapter(found.__name__)}"
         )
     return found
+
+
+def adapter(name: str) -> str:
+    """A line that makes a mixer of a layer without a state."""
+    return (
+        f"as in `class {name}Mixer(rulekeep.Stateless): "
+        f"__init__ = lambda self, width: rulekeep.Stateless.__init__(self, {name}(width))`"
+    )
 
 
 def makers_of(spec: RunSpec) -> "tuple[Callable[[], Mixer], ...]":
