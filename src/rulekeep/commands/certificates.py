@@ -16,12 +16,10 @@ from typing import Any
 from rulekeep.analysis.metrics import Scores
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.records import provenance as sources
-from rulekeep.tasks import Article, SampledTask, Task, TaskOptions
+from rulekeep.tasks import SampledTask, Task, TaskOptions
 
 # Who scores what is shown of the article: no reader of as much can do better.
 LEAK_READER = "last 6, best of all readers (exact enumeration)"
-# What enumerates the readers of the article.
-LEAK = "rulekeep.article.leak"
 _VERDICTS = {True: "yes", False: "NO", None: "need not"}
 
 
@@ -165,10 +163,7 @@ def _made_by(task: type[Task]) -> dict[str, Any]:
 
 
 def _source(task: type[Task]) -> str:
-    """A hash of the code that a certificate comes out of: readers, tasks and the task's own."""
-    modules, files = ["rulekeep.checks.certificate"], list[Path]()
-    if task.__module__.partition(".")[0] == "rulekeep":
-        modules.append(LEAK if task is Article else task.__module__)
-    elif (own := inspect.getsourcefile(task)) is not None:
-        files.append(Path(own))
-    return sources.digest(modules, files)[:12]
+    """A hash of the code that a certificate comes out of: this package and the task's own file."""
+    is_own = task.__module__.partition(".")[0] == "rulekeep"
+    file = None if is_own else inspect.getsourcefile(task)
+    return sources.digest([Path(file)] if file else [])[:12]

@@ -1,13 +1,9 @@
-"""The source code that a figure comes out of, as one digest.
+"""The source code that a figure comes out of, as one digest: provenance, and part of no id.
 
-The code of a module is its file and, in turn, every file of this package that it imports at
-its top: what is added beside it changes nothing. What only finds, checks or keeps things is
-left out, and so is what a function imports when it is called: it makes a choice, and the choice
-stands in the spec. A plug-in counts with its own file and all that it imports at its top, but
-for what is installed. Comments and docstrings do not count: no figure comes out of them.
+It is of every file of this package, as it was when the process began, and of the plug-ins.
 
-    >>> digest(("rulekeep.running.training",), ())      # doctest: +SKIP
-    '5d1c…'
+The version of a plug-in that declares none is another matter: a hash of its own file and of all
+that it imports at its top, but for what is installed. Comments and docstrings do not count there.
 """
 
 import ast
@@ -27,15 +23,6 @@ from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGE = _ROOT.name
-# They carry values into a run and records out of it, and no figure comes out of them.
-_CARRIERS = (
-    "specs",
-    "records",
-    "plugins",
-    "kernels.shapes",
-    "running.resolving",
-    "running.checkpoints",
-)
 _INSTALLED = {"site-packages", "dist-packages"}
 _FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 # What a class may use of the module that it stands in.
@@ -43,22 +30,25 @@ _PLAIN, _DEFINED = (bool, int, float, str, tuple), (FunctionType, type)
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
-def digest(modules: Iterable[str], files: Iterable[Path], texts: Iterable[str] = ()) -> str:
-    """A hash of these modules, of all that they import from this package, and of these plug-ins.
+def _of_package() -> str:
+    total = hashlib.sha256()
+    for path in sorted(_ROOT.rglob("*.py")):
+        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
-    `texts` are those of classes that stand in no file (`class_text`).
 
-    Provenance: it says whether two runs were made by the very same code, and is part of no id.
+# As it is loaded: what changes under a long-lived process is not what it runs.
+PACKAGE = _of_package()
+
+
+def digest(files: Iterable[Path] = (), texts: Iterable[str] = ()) -> str:
+    """A hash of this package, of these plug-ins, and of the texts of classes in no file.
 
     Raises:
         OSError: a file cannot be read.
     """
-    total = hashlib.sha256()
-    plugged, used = plugin_closure(files)
-    for path in sorted(closure((*modules, *used))):
-        code = _code(_content(path))
-        total.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + code + b"\0")
-    for path in plugged:
+    total = hashlib.sha256(PACKAGE.encode())
+    for path in plugin_closure(files):
         # As it is now: the process that makes the run imports it anew.
         total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
     for text in texts:
@@ -131,8 +121,7 @@ def content_digest(file: Path) -> str:
         OSError: a file cannot be read.
     """
     total = hashlib.sha256()
-    own, _ = plugin_closure([file])
-    for path in own:
+    for path in plugin_closure([file]):
         total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
     return total.hexdigest()[:12]
 
@@ -147,38 +136,21 @@ def code_of_file(path: Path) -> str:
     return hashlib.sha256(_code(path.read_bytes())).hexdigest()[:12]
 
 
-@cache
-def closure(modules: tuple[str, ...]) -> frozenset[Path]:
-    """The files of these modules and of all that they import from this package."""
-    found: set[Path] = set()
-    waiting = list(modules)
-    while waiting:
-        path = _file(waiting.pop())
-        if path is not None and path not in found:
-            found.add(path)
-            waiting += _imports(_content(path))
-    return frozenset(found)
-
-
-def plugin_closure(files: Iterable[Path]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Plug-ins with the files that they import from no package, and what they use of this one.
+def plugin_closure(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Plug-ins with the files that they import from no package.
 
     They have been imported: what their names stand for is looked up among what is loaded.
     """
     found: dict[Path, None] = {}
-    used: dict[str, None] = {}
     waiting = list(files)
     while waiting:
         path = waiting.pop(0)
-        if path in found:
-            continue
-        found[path] = None
-        for name in _imports(path.read_bytes(), _package_of(path)):
-            if name.partition(".")[0] == _PACKAGE:
-                used[name] = None
-                continue
-            waiting += _own_files(name)
-    return tuple(found), tuple(used)
+        if path not in found:
+            found[path] = None
+            for name in _imports(path.read_bytes(), _package_of(path)):
+                if name.partition(".")[0] != _PACKAGE:
+                    waiting += _own_files(name)
+    return tuple(found)
 
 
 def _own_files(name: str) -> Iterator[Path]:
@@ -195,19 +167,6 @@ def _own_files(name: str) -> Iterator[Path]:
 def is_installed(path: Path) -> bool:
     """Whether a package manager has put it there."""
     return not _INSTALLED.isdisjoint(path.parts)
-
-
-def _file(module: str) -> Path | None:
-    if module.partition(".")[0] != _PACKAGE:
-        return None
-    parts = module.split(".")[1:]
-    if not parts or parts[0] in _CARRIERS or ".".join(parts[:2]) in _CARRIERS:
-        return None
-    place = _ROOT.joinpath(*parts)
-    for path in (place.with_suffix(".py"), place / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
 
 
 @cache
@@ -291,19 +250,3 @@ def _string_rows(tree: ast.Module) -> frozenset[int]:
         ):
             found.update(range(node.lineno, node.end_lineno or node.lineno))
     return frozenset(found)
-
-
-@cache
-def _content(path: Path) -> bytes:
-    # Read once: what a long-lived process has imported is what it found at its start.
-    return path.read_bytes()
-
-
-def _remember() -> None:
-    # Before anything else is imported of the package: what a process says of its code later is
-    # what it has loaded, and a fork server's processes say what the server has.
-    for path in _ROOT.rglob("*.py"):
-        _content(path)
-
-
-_remember()

@@ -55,13 +55,6 @@ if TYPE_CHECKING:
     from rulekeep.tasks.sampled import SampledTask
 
 # The code of a run beside its task and its mixers.
-_SCORING = ("rulekeep.running.predicting", "rulekeep.running.evaluation")
-_RUNNING = (
-    "rulekeep.running.run",
-    "rulekeep.running.training",
-    "rulekeep.running.evaluation",
-    "rulekeep.running.model",
-)
 
 
 def options_of(kind: type[Any]) -> type[Spec]:
@@ -189,7 +182,9 @@ def resolve(spec: RunSpec) -> Resolved:
     versions: dict[str, int | str] = {PROTOCOL: spec.version}
     versions[spec.task] = _version(spec.task, type(task))
     versions |= {name: _version(name, kinds[name]) for name in spec.mixers}
-    return Resolved(filled, _asked(bare), versions, _source(spec.task, spec.mixers), task, mixers)
+    return Resolved(
+        filled, _asked(bare), versions, _source((spec.task, *spec.mixers)), task, mixers
+    )
 
 
 def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
@@ -211,7 +206,7 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
         spec.predictor: _version(spec.predictor, kind),
     }
     asked = _asked(spec.model_copy(update={"task_options": options}))
-    source = _source(spec.task, (), spec.predictor)
+    source = _source((spec.task, spec.predictor))
     return ResolvedPredictor(filled, asked, versions, source, task, kind)
 
 
@@ -222,14 +217,12 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
         UsageError: there is no such mixer, or its options cannot be.
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
-    modules, files, make = cell.code, tuple[Path, ...](), None
+    names, make = list[str](), None
     if challenger := cell.challenger:
         make = article_mixer(cell)
-        own, files = _catalogued([(challenger.mixer, _mixer_catalogue())])
-        modules += own
+        names.append(challenger.mixer)
         versions[challenger.mixer] = _version(challenger.mixer, load_mixer(challenger.mixer))
-    source = sources.digest(modules, files)
-    return ResolvedCell(cell, _asked(cell), versions, source, make)
+    return ResolvedCell(cell, _asked(cell), versions, _source(names), make)
 
 
 def _asked(spec: AnySpec) -> dict[str, Any]:
@@ -536,39 +529,18 @@ def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> No
                 )
 
 
-def _source(task: str, mixers: tuple[str, ...], predictor: str | None = None) -> str:
-    """A digest of the code of a run."""
-    from rulekeep.tasks import TASKS
-
-    places: list[tuple[str, Mapping[str, type[Any]]]] = [(task, TASKS)]
-    places += [(name, _mixer_catalogue()) for name in mixers]
-    places += [] if predictor is None else [(predictor, {})]
-    modules, files = _catalogued(places)
-    texts = [_text_of(name, kind) for name, _ in places if (kind := held_class(name))]
-    own = _RUNNING if predictor is None else _SCORING
-    return sources.digest((*own, *modules), files, texts)
+def _source(names: Iterable[str]) -> str:
+    """A digest of this package and of what of these names is outside it."""
+    files, texts = dict[Path, None](), list[str]()
+    for name in names:
+        if (kind := held_class(name)) is not None:
+            texts.append(_text_of(name, kind))
+        elif (path := plugin_file(name)) is not None:
+            files[path] = None
+    return sources.digest(files, texts)
 
 
 def _mixer_catalogue() -> Mapping[str, type[Any]]:
     from rulekeep.mixers import MIXERS
 
     return MIXERS
-
-
-def _catalogued(
-    places: Iterable[tuple[str, Mapping[str, type[Any]]]],
-) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """The modules of what stands in a catalogue, and the files of what does not.
-
-    What this process alone has is neither.
-    """
-    modules, files = list[str](), list[Path]()
-    for name, catalogue in places:
-        if held_class(name) is not None:
-            continue
-        path = plugin_file(name)
-        if path is None:
-            modules.append(catalogue[name].__module__)
-        elif path not in files:
-            files.append(path)
-    return tuple(modules), tuple(files)

@@ -32,7 +32,6 @@ class ArticleCell(Spec):
     kind: ClassVar[str] = "article"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
-    code: ClassVar[tuple[str, ...]] = ("rulekeep.article.cell",)
 
     context: int
     model: str
