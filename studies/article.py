@@ -16,8 +16,7 @@ from rulekeep.analysis.rows import Rows
 from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
 from rulekeep.article.leak import leak_scores
 from rulekeep.article.published import published_figures
-from rulekeep.article.records import cell_of
-from rulekeep.article.report import by_seed
+from rulekeep.article.report import by_seed, cell_of
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, ArticleSpec

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rulekeep.article.report import scores
 
 from rulekeep.article import cell as cells
-from rulekeep.article.records import flaw, scores
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell
@@ -60,7 +60,6 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    assert flaw(read(record), CELL) is None
     found, last = scores(read(record)), record["history"][-1]
     assert found is not None
     assert last["step"] == 3
@@ -101,7 +100,6 @@ def test_a_cell_that_diverges_keeps_what_it_saw(
     assert (record["evaluations"], record["predictions"]) == ([], [])
     assert [row["step"] for row in record["history"]] == ([1] if after else [])
     assert record["costs"]["steps"] == after
-    assert flaw(read(record), CELL) is None
 
 
 def test_settings_go_back_to_the_cell_and_are_named_as_a_runs() -> None:

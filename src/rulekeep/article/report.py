@@ -3,9 +3,10 @@
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rulekeep.analysis import plots
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
@@ -13,10 +14,9 @@ from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.analysis.variants import is_of_task
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import TOLERANCES, published_figures
-from rulekeep.article.records import device_label, published_history, scores
 from rulekeep.printable import markdown_table
 from rulekeep.records.store import Record, write_bytes, write_text
-from rulekeep.specs import ArticleCell, ArticleDecoys
+from rulekeep.specs import ArticleCell, ArticleDecoys, UsageError
 
 Rows = dict[ArticleCell, Record]
 
@@ -78,6 +78,66 @@ def _without_leak(name: str) -> list[float]:
     ]
 
 
+def cell_of(record: Record) -> ArticleCell:
+    """The cell that a record is of.
+
+    Raises:
+        UsageError: it is of none.
+    """
+    found = record.spec.parsed()
+    if not isinstance(found, ArticleCell):
+        raise UsageError(f"run {record.id}: is no cell of rulekeep article")
+    return found
+
+
+def scores(record: Record) -> Mapping[str, float] | None:
+    """Loss and scores on the published validation examples; None for a cell that diverged."""
+    return _or_nan(record.evaluations[0].figures) if record.evaluations else None
+
+
+def _or_nan(figures: Mapping[str, float]) -> Mapping[str, float]:
+    """What a record lacks is no number, and so out of every tolerance."""
+    return defaultdict(lambda: math.nan, figures)
+
+
+def published_history(
+    cell: ArticleCell, record: Record, *, with_seed: bool
+) -> list[dict[str, Any]]:
+    """A cell's evaluations under the keys of the published `history.json`.
+
+    The seed is added where a run has several, since the published file has one only.
+    """
+    return [
+        {
+            "benchmark": f"ctx{cell.context}",
+            "model": cell.model,
+            "step": int(row["step"]),
+            "train_loss": row["train_loss"],
+            "val_loss": row["val_loss"],
+            "val_acc": row["token_accuracy"],
+            "rule_acc": row["rule_accuracy"],
+            "item_acc": row["item_accuracy"],
+            "elapsed_sec": row["elapsed_seconds"],
+            **({"seed": cell.seed} if with_seed else {}),
+        }
+        for row in map(_or_nan, record.history)
+    ]
+
+
+def _said_of(record: Record) -> Mapping[str, str]:
+    return defaultdict(lambda: "unknown", record.environment)
+
+
+def device_label(records: Iterable[Record]) -> str:
+    """What the records were made on, in a few words."""
+    labels = set()
+    for record in records:
+        made = _said_of(record)
+        processor = made["cpu"].replace("(R)", "").replace("(TM)", "")
+        labels.add(f"{made['device'].upper()}: {processor}, {made['threads']} thread a cell")
+    return "; ".join(sorted(labels))
+
+
 class Comparison(NamedTuple):
     """The table of ours beside published, and the cells that are out of tolerance."""
 
@@ -125,9 +185,9 @@ def details(rows: Rows) -> str:
     ]  # fmt: skip
     body = []
     for cell, record in rows.items():
-        found, costs = scores(record), record.costs
+        found, costs = scores(record), _or_nan(record.costs)
         names = ("retention", "second_mention_accuracy", "item_accuracy", "exact")
-        rate = costs.get("tokens_per_second")
+        rate = record.costs.get("tokens_per_second")
         body.append(
             [
                 str(cell.context),
@@ -136,7 +196,7 @@ def details(rows: Rows) -> str:
                 *("–" if found is None else f"{found[name]:.3f}" for name in names),
                 f"{costs['train_seconds']:.1f}",
                 "–" if rate is None else f"{rate:,.0f}",
-                f"{record.state_bytes[cell.context]:,.0f}",
+                f"{record.state_bytes.get(cell.context, math.nan):,.0f}",
                 f"{costs['peak_memory_bytes'] / 2**20:,.0f}",
                 f"{costs['parameters']:,.0f}",
             ]
@@ -294,7 +354,7 @@ def _environment(rows: Rows) -> str:
     versions = {
         f"rulekeep {made['rulekeep']}, Python {made['python']}, torch {made['torch']} "
         f"({made['cpu_capability']})"
-        for made in (record.environment for record in rows.values())
+        for made in map(_said_of, rows.values())
     }
     return "; ".join(sorted(versions)) + "."
 
@@ -304,7 +364,7 @@ def _name(cell: ArticleCell) -> str:
 
 
 def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
-    history = record.history
+    history = [_or_nan(row) for row in record.history]
     return {
         "context": cell.context,
         "model": _name(cell),
@@ -313,7 +373,7 @@ def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
         "val_loss": [row["val_loss"] for row in history],
         "token_accuracy": [row["token_accuracy"] for row in history],
         "rule_accuracy": [row["rule_accuracy"] for row in history],
-        "train_seconds": record.costs["train_seconds"],
+        "train_seconds": record.costs.get("train_seconds", math.nan),
     }
 
 

@@ -3,15 +3,12 @@
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
-from rulekeep.commands.live import shown
 from rulekeep.commands.options import Device, Flag, Integers, Whole, Workers, run_folder
+from rulekeep.commands.runs import make_runs
 from rulekeep.executors import LocalExecutor
-from rulekeep.records.store import Record
-from rulekeep.running.resolving import article_mixer, check_device
+from rulekeep.running.resolving import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_CONTEXTS,
@@ -22,8 +19,8 @@ from rulekeep.specs import (
     ArticleSpec,
     split_names,
 )
-from rulekeep.sweeps import article_runs, sweep
 
+RUNS = "runs"
 _DEFAULTS = ArticleSpec().model_dump()
 
 
@@ -77,7 +74,6 @@ def article(
         decoys=decoys,
         device=device,
     )
-    executor = LocalExecutor(workers)
     # Tables and plots bring libraries that take a second to load: only who needs them waits.
     from rulekeep.article import report
 
@@ -92,64 +88,38 @@ def article(
             f"{report.leak_meaning(spec.decoys)}\n\n{report.leak_table(spec.contexts, spec.decoys)}"
         )
         return 0
-    executor.prepare()
+    executor = LocalExecutor(workers)
     check_device(device)
-    cells = spec.cells()
-    # What cannot be is said before there is a folder: a mixer is the same in all its cells.
-    for cell in {cell.model: cell for cell in cells if cell.challenger}.values():
-        article_mixer(cell)
-    folder = run_folder("article", out)
-    article_runs.open_folder(folder)
-    records: list[Record] = []
-    try:
-        return _run(cells, folder, executor, records)
-    except KeyboardInterrupt:
-        done = sum(record.is_result for record in records)
-        say(
-            f"interrupted: {done} of {len(cells)} cells are finished and stand in "
-            f"{folder}; run the same command with --out {shlex.quote(str(folder))} for the rest"
-        )
-        return EXIT_INTERRUPTED
-
-
-def _run(
-    cells: Sequence[ArticleCell], folder: Path, executor: LocalExecutor, records: list[Record]
-) -> int:
-    """Runs what is not finished yet, adding to `records` as it comes, and reports."""
-    planned = article_runs.plan(cells, folder)
-    records += planned.finished
-    for note in planned.notes:
-        say(note)
-    if planned.finished:
-        say(f"{len(planned.finished)} of {len(cells)} cells stand finished in {folder}")
-    failures = []
+    folder, cells = run_folder("article", out), spec.cells()
     started = time.monotonic()
-    for job, record in shown(sweep.execute(planned, executor), planned.jobs):
-        records.append(record)
-        if not record.is_result:
-            log = folder / article_runs.RUNS / job.id / "log.txt"
-            where = f" (see {log})" if log.exists() else ""
-            failures.append(f"{job.label}: {record.status}: {record.reason}{where}")
-    finished = [record for record in records if record.is_result]
-    if finished:
-        rows = article_runs.in_order(cells, finished)
-        made = f"{len(rows) - len(planned.finished)} cells in {time.monotonic() - started:.0f} s"
-        failures += _report(rows, folder, f"{made} by {executor.workers} workers")
-    for failure in failures:
-        say(failure)
-    return EXIT_FAILED if failures or planned.lost else 0
+    made = make_runs(
+        lambda _: sorted(cells, key=_length, reverse=True), folder / RUNS, executor,
+        keep_weights=False,
+        rest=f"the same command with --out {shlex.quote(str(folder))}",
+    )  # fmt: skip
+    if made.interrupted:
+        return EXIT_INTERRUPTED
+    found = {report.cell_of(one): one for one in made.records.values() if one.is_result}
+    rows = {cell: found[cell] for cell in cells if cell in found}
+    failures: list[str] = []
+    if rows:
+        took = f"{time.monotonic() - started:.0f} s by {executor.workers} workers"
+        # Files first: what cannot be printed any more is not lost.
+        report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), took)
+        tell(f"\n{report.shown(rows)}\n")
+        if len(spec.seeds) > 1:
+            tell(f"{report.over_seeds(rows)}\n")
+            if paired := report.against_attention(rows):
+                tell(f"{paired}\n")
+        for line in report.conclusion(rows, folder):
+            tell(line)
+        failures = report.comparison(rows).failures
+        for failure in failures:
+            say(failure)
+    return made.say_failed(folder / RUNS) or (EXIT_FAILED if failures else 0)
 
 
-def _report(rows: dict[ArticleCell, Record], folder: Path, made: str) -> list[str]:
-    from rulekeep.article import report
-
-    # Files first: what cannot be printed any more is not lost.
-    report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), made)
-    tell(f"\n{report.shown(rows)}\n")
-    if len({cell.seed for cell in rows}) > 1:
-        tell(f"{report.over_seeds(rows)}\n")
-        if paired := report.against_attention(rows):
-            tell(f"{paired}\n")
-    for line in report.conclusion(rows, folder):
-        tell(line)
-    return report.comparison(rows).failures
+def _length(cell: ArticleCell) -> float:
+    # Relative seconds, good enough to start the longest first.
+    per_token = 1 + cell.context / 500 if cell.model == "attention" else 1.3
+    return cell.steps * cell.context * per_token * (20 if cell.serial else 1)

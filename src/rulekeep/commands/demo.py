@@ -6,11 +6,10 @@ import webbrowser
 from typing import Any
 
 from rulekeep.commands.beside import Line, chart, line_of
-from rulekeep.commands.console import output, say, tell
+from rulekeep.commands.console import EXIT_INTERRUPTED, output, say, tell
 from rulekeep.commands.options import Workers, run_folder
-from rulekeep.commands.runs import carry_out
+from rulekeep.commands.runs import make_runs
 from rulekeep.executors import LocalExecutor
-from rulekeep.records.store import results
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps.sweep import identity
 
@@ -58,11 +57,13 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
         "That takes about two minutes on two cores.",
         flush=True,
     )
-    code = carry_out(lambda _: list(specs.values()), root, LocalExecutor(workers))
-    if code:
+    made = make_runs(lambda _: list(specs.values()), root, LocalExecutor(workers))
+    if made.interrupted:
+        return EXIT_INTERRUPTED
+    if code := made.say_failed(root):
         return code
-    made = {record.id: record for record in results(root)}
-    chart([Line(name, line_of(made[identity(spec)]).by_length) for name, spec in specs.items()])
+    records = {name: made.records[identity(spec)] for name, spec in specs.items()}
+    chart([Line(name, line_of(record).by_length) for name, record in records.items()])
     tell(
         "Retention is the share of rules that are right where the answer first needs them.\n"
         "One seed and short training: a lead, not a result. The results: README.md, docs."

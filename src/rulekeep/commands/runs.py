@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from cyclopts import Parameter
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
 from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import Executor, LocalExecutor
 from rulekeep.plugins import failure_line, find_function, limit_trials
+from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.running.resolving import check_device, own_options_first
 from rulekeep.running.trackers import TrackerName, check_tracker
@@ -200,6 +201,23 @@ def _check(time_limit: float | None, tracker: str) -> None:
         say(note)
 
 
+class Made(NamedTuple):
+    """Records by id, how many runs of the folder are lost, and whether Ctrl-C came."""
+
+    records: dict[str, Record]
+    lost: int
+    interrupted: bool = False
+
+    def say_failed(self, root: Path) -> int:
+        """Names each run without a result; the exit code that they come to."""
+        failed = [record for record in self.records.values() if not record.is_result]
+        for record in failed:
+            log = root / record.id / "log.txt"
+            where = f" (see {log})" if log.exists() else ""
+            say(f"run {record.id}: {record.status}: {record.reason}{where}")
+        return EXIT_FAILED if failed or self.lost else 0
+
+
 def carry_out(
     make: _Make | None,
     root: Path,
@@ -211,7 +229,41 @@ def carry_out(
     chooses: bool = False,
     keep_weights: bool = True,
 ) -> int:
-    """Makes the runs; what is chosen by records is asked for by the command, until it adds none."""
+    """Makes the runs, and says what came of them."""
+    made = make_runs(
+        make, root, executor, limit, tracker, command, chooses=chooses, keep_weights=keep_weights
+    )
+    if made.interrupted:
+        return EXIT_INTERRUPTED
+    for asked in sweeps.unfinished(root) if make is None else ():
+        say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
+    if len(made.records) == 1:
+        (record,) = made.records.values()
+        tell(scores_table([record]))
+        if record.spec.kind == RunSpec.kind and record.tests():
+            beside.show(record)
+    done = sum(record.is_result for record in made.records.values())
+    tell(f"records: {root} ({done} of {len(made.records) + made.lost} runs finished)")
+    tell(f"report:  rulekeep report {shlex.quote(str(root))}")
+    return made.say_failed(root)
+
+
+def make_runs(
+    make: _Make | None,
+    root: Path,
+    executor: Executor,
+    limit: float | None = None,
+    tracker: str = "none",
+    command: sweeps.Command | None = None,
+    *,
+    chooses: bool = False,
+    keep_weights: bool = True,
+    rest: str | None = None,
+) -> Made:
+    """Makes the runs; what is chosen by records is asked for by the command, until it adds none.
+
+    `rest` is what to type after an interruption, if it is not `rulekeep resume`.
+    """
     executor.prepare()
     specs = make(root) if make else []
     planned = _planned(specs, root, executor, command) if make else sweeps.plan_again(root)
@@ -254,29 +306,14 @@ def carry_out(
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
         done = sum(record.id in wanted for record in results(root))
-        rest = f"rulekeep resume {shlex.quote(str(root))}"
+        rest = rest or f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
         if not isinstance(executor, LocalExecutor):
             rest += " with the same --executor and --scheduler (without them, on this machine)"
         say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
-        return EXIT_INTERRUPTED
-    failed = [record for record in records.values() if not record.is_result]
-    for asked in sweeps.unfinished(root) if make is None else ():
-        say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
-    if len(records) == 1:
-        (record,) = records.values()
-        tell(scores_table([record]))
-        if record.spec.is_trained and record.tests():
-            beside.show(record)
-    finished = f"{len(records) - len(failed)} of {len(records) + lost} runs finished"
-    tell(f"records: {root} ({finished})")
-    tell(f"report:  rulekeep report {shlex.quote(str(root))}")
-    for record in failed:
-        log = root / record.id / "log.txt"
-        where = f" (see {log})" if log.exists() else ""
-        say(f"run {record.id}: {record.status}: {record.reason}{where}")
-    return EXIT_FAILED if failed or lost else 0
+        return Made(records, lost, interrupted=True)
+    return Made(records, lost)
 
 
 def _listed(make: _Make, root: Path) -> int:
