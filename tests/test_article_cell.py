@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rulekeep.article.report import scores
 
 from rulekeep.article import cell as cells
+from rulekeep.article.report import scores
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from report_records import asked
 from report_records import record as made_up
-from rulekeep.article.records import cell_of, scores
 from scripts import script
 
 from rulekeep.analysis import reading
 from rulekeep.analysis.cells import contests
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
+from rulekeep.article.report import cell_of, scores
 from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record
 from rulekeep.reporting import merged
