@@ -392,9 +392,9 @@ MUTATIONS = [
     Mutation(
         "model: the biases of a mixer start at zero",
         "running/model.py",
-        "                mixer = make()\n",
-        "                mixer = make()\n"
-        "                for name, part in mixer.named_parameters():\n"
+        "                own = make()\n",
+        "                own = make()\n"
+        "                for name, part in own.named_parameters():\n"
         "                    if name.endswith('bias'):\n"
         "                        nn.init.zeros_(part)\n",
         ("tests/test_model.py::test_a_mixers_own_initialisation_survives",),
@@ -582,11 +582,9 @@ MUTATIONS = [
     Mutation(
         "identity: the source text is part of the id",
         "running/resolving.py",
-        "    return Resolved(filled, _asked(bare), versions, _source(spec.task, spec.mixers), "
-        "task, mixers)",
-        "    source = _source(spec.task, spec.mixers)\n"
-        "    versions[PROTOCOL] = source\n"
-        "    return Resolved(filled, _asked(bare), versions, source, task, mixers)",
+        "    versions |= {name: _version(name, kinds[name]) for name in spec.mixers}\n",
+        "    versions |= {name: _version(name, kinds[name]) for name in spec.mixers}\n"
+        "    versions[PROTOCOL] = _source((spec.task, *spec.mixers))\n",
         held("identity", "source_text_is_kept_and_changes_no_id"),
     ),
     Mutation(
