@@ -517,16 +517,16 @@ MUTATIONS = [
     Mutation(
         "report: mixers are compared where one alone was tested",
         "analysis/cells.py",
-        "max(several or tested, default=0)",
+        "max(most or several or tested, default=0)",
         "max(tested, default=0)",
-        held("report", "mixers_are_compared_no_further_than_two_of_them_were_tested"),
+        held("report_figures", "mixers_are_compared_no_further_than_half_of_them_were_tested"),
     ),
     Mutation(
         "report: points have no intervals",
-        "reporting/figures.py",
-        "hover, summary.low, summary.high, summary.few)",
-        "hover, None, None, summary.few)",
-        held("report", "retention_is_drawn_with_its_mean_interval_seeds_and_chance"),
+        "analysis/panels.py",
+        "summary.low, summary.high, summary.seeds)",
+        "None, None, summary.seeds)",
+        held("report_figures", "retention_is_drawn_with_its_mean_interval_seeds_and_chance"),
     ),
     Mutation(
         "model: a hybrid's layers are in the other order",

@@ -506,8 +506,6 @@ STUDY = Study(
         **{f"every-{at}": every(at) for at in (TRAINED, MIDDLE, LONG, FAR)},
         "taps": with_taps,
     },
-    figures={
-        **{f"opening.{kind}": opening(kind) for kind in ("png", "svg")},
-    },
+    figures={f"opening.{kind}": opening(kind) for kind in ("png", "svg")},
     claims=CLAIMS,
 )

@@ -77,9 +77,9 @@ def _own_streams() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without its pictures, nearly all of its time: for tests of what it says alone."""
-    from rulekeep.reporting import drawing
+    from rulekeep.analysis import panels
 
-    monkeypatch.setattr(drawing, "files", lambda chart: {})
+    monkeypatch.setattr(panels, "draw", lambda chart: panels.Picture((), {}))
 
 
 @pytest.fixture

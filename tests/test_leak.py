@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.reporting.sentences import LEAK
+from rulekeep.reporting.figures import LEAK
 
 
 @pytest.mark.parametrize("context", [20, 21, 22, 64, 256, 1028])

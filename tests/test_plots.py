@@ -5,7 +5,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import Curve, article_overview, as_bytes, shown
-from rulekeep.reporting.charts import legend_names
 
 
 def curve(model: str, context: int, seed: int) -> Curve:
@@ -94,18 +93,3 @@ def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:
         axes.imshow([[shade]])
         found.append(shown(figure))
     assert len(set(found)) == 3
-
-
-def test_a_legend_says_what_tells_two_mixers_apart_and_cuts_it_off_nowhere() -> None:
-    labels = [
-        f"attention, added_positions {added}, positions {positions}"
-        for added in ("none", "earliness")
-        for positions in ("none", "rotary")
-    ]
-    names = legend_names([*labels, "a, b, c", labels[0], "delta, window none", "delta"])
-    assert list(names.values()) == [
-        "attention, no positions", "attention, rotary positions",
-        "attention, no positions, earliness", "attention, rotary positions, earliness",
-        # A name of the user's own stays; two that would be said alike are not.
-        "a, b, c", "delta, window none", "delta",
-    ]  # fmt: skip

@@ -135,7 +135,7 @@ def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, bro
         text = (tmp_path / file).read_text().replace("\\", "")
         assert "not whole, left out" in text
         assert "1 of 2 tasks and contexts are certified" in text
-        assert "<img" not in text.split("window.Plotly")[0].split("<style>")[0]
+        assert "<img" not in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -144,7 +144,7 @@ def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path
     html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     readings = html.split('id="table-readings"')[1].split("</table>")[0]
     assert readings.count("<tr>") == 3
-    assert ">need not<" in readings
+    assert ">need not" in readings
     assert "Every reader" not in text
     assert "| recite, placement early | 64 | passes | last 1, bag |" in text
 

@@ -1,7 +1,6 @@
 """`rulekeep speed`: what is timed, paired, kept, judged and shown. 8 s."""
 
 import csv
-import json
 import pickle
 import sys
 import time
@@ -19,7 +18,8 @@ from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.plugins import find_class
 from rulekeep.records.store import read_record, write_record
-from rulekeep.reporting import drawing, write_report
+from rulekeep.reporting import speed as speed_report
+from rulekeep.reporting import write_report
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
@@ -437,9 +437,7 @@ def full(*mixers: str) -> Any:
     return speed_record(asked, *made)
 
 
-def test_the_report_shows_shares_aims_and_costs(tmp_path: Path, monkeypatch) -> None:
-    draw = drawing.files
-    monkeypatch.setattr(drawing, "files", lambda one: draw(one) if one.key == "speed" else {})
+def test_the_report_shows_shares_aims_and_costs(tmp_path: Path) -> None:
     written = write_report(typed([record()]), tmp_path, "c", speed=full("delta", "slots"))
     files = {path.name: path for path in written}
     html, markdown = files["report.html"].read_text(), files["report.md"].read_text()
@@ -449,20 +447,20 @@ def test_the_report_shows_shares_aims_and_costs(tmp_path: Path, monkeypatch) -> 
             "What a longer context costs", "Decoding", "Scores on the test split",
         ):  # fmt: skip
             assert title in text
-    drawn = json.loads(html.split('id="figures"')[1].split(">", 1)[1].split("</script>")[0])
-    panels = {panel["layout"]["title"]["text"]: panel for panel in drawn["speed"]}
+    shown = speed_report.chart(full("delta", "slots"))
+    panels = {panel.title: panel for panel in shown.panels}
     assert list(panels) == [
         f"{part}, {threads}" for threads in ("1 thread", "2 threads")
         for part in ("whole model", "mixer alone")
     ]  # fmt: skip
     first = panels["whole model, 1 thread"]
-    assert (first["layout"]["xaxis"]["type"], first["layout"]["yaxis"]["type"]) == ("log", "log")
-    lines = {trace["name"]: trace for trace in first["data"]}
+    assert (first.x_log, first.y_log) == (True, True)
+    lines = {one.label: one for one in first.series}
     assert list(lines) == ["attention", "delta", "slots", "aim: slots", "aim: delta"]
-    assert lines["aim: slots"]["y"] == [0.9, 0.5]
-    assert lines["delta"]["y"] == [1, 1]
-    assert lines["slots"]["error_y"]["array"] == [1.0, 1.0]
-    assert "aim: delta" not in {trace["name"] for trace in panels["mixer alone, 1 thread"]["data"]}
+    assert [point.y for point in lines["aim: slots"].points] == [0.9, 0.5]
+    assert [point.y for point in lines["delta"].points] == [1, 1]
+    assert [(point.y, point.high) for point in lines["slots"].points] == [(1.0, 2.0), (1.0, 2.0)]
+    assert "aim: delta" not in {one.label for one in panels["mixer alone, 1 thread"].series}
     rows = list(csv.DictReader(files["speed.csv"].read_text().splitlines()))
     (row,) = [
         row for row in rows

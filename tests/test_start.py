@@ -24,7 +24,7 @@ from rulekeep.mixers import MIXERS, Delta
 from rulekeep.tasks import TASKS, Recite
 
 COMMAND = [sys.executable, "-m", "rulekeep"]
-HEAVY = ("torch", "scipy", "sklearn", "matplotlib", "plotly")
+HEAVY = ("torch", "scipy", "sklearn", "matplotlib")
 # What needs neither a model nor figures.
 LIGHT = {
     "help": ["--help"],

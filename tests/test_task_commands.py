@@ -151,7 +151,7 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
 def test_none_of_the_task_commands_loads_torch() -> None:
     code = (
         "import sys; from rulekeep.cli import app\n"
-        "import rulekeep.checks, rulekeep.reporting.export, rulekeep.reporting.examples\n"
+        "import rulekeep.checks, rulekeep.reporting.export, rulekeep.reporting.page\n"
         "import rulekeep.commands.certificates, rulekeep.article.sample, rulekeep.article.leak\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -155,10 +155,10 @@ def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
 ) -> None:
     root = tmp_path / "runs"
     finished(root)
-    from rulekeep.reporting import drawing
+    from rulekeep.analysis import panels
 
-    drawn = {"a figure.svg": b"<svg/>", "another.png": b""}
-    monkeypatch.setattr(drawing, "files", lambda chart: drawn)
+    drawn = panels.Picture((), {"a figure.svg": b"<svg/>", "another.png": b""})
+    monkeypatch.setattr(panels, "draw", lambda chart: drawn)
     folder = tmp_path / "report"
     write_report(typed([made_up()]), folder, "c")
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}

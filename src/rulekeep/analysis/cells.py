@@ -27,6 +27,9 @@ from rulekeep.analysis.summary import (
 )
 from rulekeep.records.record import SCORES, Evaluation
 
+# What two groups must have in common to be compared, beside task and length.
+_ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -49,6 +52,23 @@ class Group:
             for evaluation in run.evaluations:
                 if evaluation.split == "test":
                     self._tests[seed, evaluation.context] = evaluation
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the mixer is a plug-in: what the user of a report looks for first."""
+        return ":" in self.mixer
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is attention, which others are measured against."""
+        return self.mixer == BASELINE
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether it is attention whose queries, keys and values see the tokens before."""
+        (run, *_) = self.runs.values()
+        size = run.settings.get("conv_size", "none")
+        return self.is_attention and size not in ("none", "0", "1")
 
     @property
     def trained_at(self) -> int | None:
@@ -185,15 +205,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class Contest:
-    """One task: its groups, the rates they were chosen from, and what is compared with.
-
-    `baselines` has the attention of each training length that has one: of several, dev's best.
-    """
+    """One task: its groups, and the rates they were chosen from."""
 
     task: str
     groups: tuple[Group, ...]
     rates: tuple[Rates, ...]
-    baselines: Mapping[int, str]
 
     @property
     def contexts(self) -> tuple[int, ...]:
@@ -204,22 +220,44 @@ class Contest:
         """The groups trained at this length."""
         return [group for group in self.groups if group.context == context]
 
-    def against_baseline(self, group: Group, figure: str, test: int) -> PairedDifference | None:
-        """The group's figure minus the baseline's, by seed; None without a seed in common."""
-        baseline = self.baselines.get(group.context)
-        for other in self.at(group.context):
-            if other.label == baseline and group.label != baseline:
-                ours, theirs = group.by_seed(figure, test), other.by_seed(figure, test)
-                if ours.keys() & theirs.keys():
-                    return paired_difference(ours, theirs)
-        return None
+    def against_attention(
+        self, group: Group, figure: str, test: int
+    ) -> tuple[Group, PairedDifference] | None:
+        """The strongest attention beside a group, and the group's figure minus its, by seed.
+
+        The strongest is the one with the highest test figure there, which favours attention; it is
+        trained as the group is, and shares a seed with it. None where there is no other.
+        """
+        ours = group.by_seed(figure, test)
+        rivals = [
+            other
+            for other in self.at(group.context)
+            if other.is_attention
+            and trained_alike(other, group)
+            and ours.keys() & other.finite(figure, test).keys()
+        ]
+        best = max(rivals, key=lambda one: mean_of(one.finite(figure, test)), default=group)
+        if best is group:
+            return None
+        return best, paired_difference(ours, best.by_seed(figure, test))
+
+
+def mean_of(by_seed: Mapping[int, float]) -> float:
+    """The mean over at least one seed."""
+    return sum(by_seed.values()) / len(by_seed)
+
+
+def trained_alike(one: Group, other: Group) -> bool:
+    """Whether two groups are of one protocol, as far as their records say."""
+    first, second = (next(iter(group.runs.values())).settings for group in (one, other))
+    return all(first.get(key, second.get(key)) == second.get(key, first.get(key)) for key in _ALIKE)
 
 
 def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
-    """The longest context that two mixers or more were tested at; of one mixer, its longest; or 0.
+    """The longest context at which half of the mixers, and two at least, were tested; or 0.
 
-    Where one of several was tested further than the others, it would stand there alone. With one
-    of them named, of the contexts that it was tested at.
+    Where few were tested further than the others, they would stand there alone. Of one mixer its
+    longest. With one of them named, of the contexts that it was tested at.
     """
     tested: dict[int, set[str]] = {}
     for group in groups:
@@ -229,8 +267,10 @@ def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
                 tested.setdefault(context, set()).add(group.label)
     if own is not None:
         tested = {context: labels for context, labels in tested.items() if own.label in labels}
+    every = {label for labels in tested.values() for label in labels}
     several = [context for context, labels in tested.items() if len(labels) > 1]
-    return max(several or tested, default=0)
+    most = [context for context in several if 2 * len(tested[context]) >= len(every)]
+    return max(most or several or tested, default=0)
 
 
 def contests(runs: Sequence[Run]) -> list[Contest]:
@@ -246,7 +286,7 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
             tried = _rates(task, label, context, mine)
             rates.append(tried)
             groups.append(_group(tried, mine))
-        found.append(Contest(task, tuple(groups), tuple(rates), _baselines(groups)))
+        found.append(Contest(task, tuple(groups), tuple(rates)))
     return _with_origins(found)
 
 
@@ -283,36 +323,6 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates
     origin = origins[0]
     at = "" if origin.context == rates.context else f", trained at {origin.context}"
     return replace(rates, reused_from=origin.task + at)
-
-
-def spoken(label: str) -> str:
-    """As one says it: "attention, rotary positions, earliness", "attention, no positions".
-
-    A name with a comma in it that is none of ours stays as it is.
-    """
-    label, told_apart, code = label.partition(", code ")
-    if told_apart:
-        return f"{spoken(label)}{told_apart}{code}"
-    name, *parts = label.split(", ")
-    if any(" " not in part for part in parts):
-        return label
-    options = dict(part.rsplit(" ", 1) for part in parts)
-    # Earliness says how early a token is, which is not where: it stands beside positions.
-    early = options.get("added_positions") == "earliness"
-    said = [
-        f"{value} {key.removeprefix('added_')}"
-        for key, value in options.items()
-        if value not in ("none", "earliness")
-    ]
-    if options.get("positions") == "none" and options.get("added_positions") != LEARNED:
-        said.insert(0, "no positions")
-    return ", ".join([name, *said, *["earliness"] * early])
-
-
-def labels(found: Iterable[Contest]) -> list[str]:
-    """Every mixer of the report once, the baseline first: its place gives its colour."""
-    every = {group.label: group.mixer for contest in found for group in contest.groups}
-    return sorted(every, key=lambda label: (every[label] != BASELINE, label))
 
 
 def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
@@ -380,21 +390,3 @@ def _group(rates: Rates, runs: Sequence[Run]) -> Group:
         rate = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
     by_seed = {run.seed: run for run in runs if run.rate == rate}
     return Group(rates.task, rates.label, runs[0].mixer, rates.context, rate, by_seed)
-
-
-def _baselines(groups: Sequence[Group]) -> dict[int, str]:
-    variants: dict[int, list[Group]] = {}
-    for group in groups:
-        if group.mixer == BASELINE:
-            variants.setdefault(group.context, []).append(group)
-    return {context: _best_on_dev(same) for context, same in variants.items()}
-
-
-def _best_on_dev(groups: Sequence[Group]) -> str:
-    losses = dev_losses(run for group in groups for run in group.runs.values())
-    ranked = []
-    for group in groups:
-        mean = sum(losses[run.id] for run in group.runs.values()) / len(group.runs)
-        # A variant with a diverged run, or without any dev loss, comes last.
-        ranked.append((mean if math.isfinite(mean) else math.inf, len(group.label), group.label))
-    return min(ranked)[-1]

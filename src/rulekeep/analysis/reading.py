@@ -6,12 +6,15 @@ each output to escape.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NamedTuple
+from functools import cache, cached_property
+from typing import NamedTuple, TypeAlias
 
+from rulekeep.analysis.variants import default_options
+from rulekeep.mixers import MIXERS
 from rulekeep.printable import one_line
 from rulekeep.records import Asked, Evaluation, Record
 from rulekeep.records.record import PARTS, SCORES, name
+from rulekeep.specs import HYBRID
 
 BASELINE = "attention"
 LEARNED = "learned"
@@ -25,6 +28,9 @@ _HOW_TRAINED = {
     "mixed_lengths", "length_growth", "steps", "batch_size", "warmup_steps", "final_share",
     "weight_decay", "max_gradient_norm", "stop_when_solved", "device", "precision",
 }  # fmt: skip
+
+# Options with their values, by name.
+_Parts: TypeAlias = tuple[tuple[str, str], ...]
 
 __all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "read_runs"]
 
@@ -285,18 +291,85 @@ def _labelled(runs: list[Run]) -> list[Run]:
         for key, values in options.get(run.task, {}).items():
             values.add(run.difficulty.get(key, "none"))
     runs = _beside_trained([_with_difficulty(run, options.get(run.task, {})) for run in runs])
-    # A setting is part of the label where it varies: what makes the model, among all runs of the
-    # mixer, so that it has one name; how it was trained, among those on one task at one length.
-    mixers: dict[str, list[Run]] = {}
-    kinds: dict[tuple[str, str, int], list[Run]] = {}
-    for run in runs:
-        mixers.setdefault(run.mixer, []).append(run)
-        kinds.setdefault((run.task, run.mixer, run.context), []).append(run)
-    models = {mixer: _varying(same) - _HOW_TRAINED for mixer, same in mixers.items()}
-    trained: dict[tuple[str, str], set[str]] = {}
-    for (task, mixer, _), same in kinds.items():
-        trained.setdefault((task, mixer), set()).update(_varying(same))
-    return [_with_label(run, models[run.mixer] | trained[run.task, run.mixer]) for run in runs]
+    # Named by what differs from its mixer's defaults; where that tells two models apart not yet, by
+    # what else varies: of the model among all runs of that name, so that it has one everywhere; of
+    # how it was trained, among those on one task at one length.
+    named = [(run, _own(run, runs)) for run in runs]
+    models: dict[tuple[str, _Parts], list[Run]] = {}
+    kinds: dict[tuple[str, str, int, _Parts], list[Run]] = {}
+    for run, own in named:
+        models.setdefault((run.mixer, own), []).append(run)
+        kinds.setdefault((run.task, run.mixer, run.context, own), []).append(run)
+    of_model = {key: _varying(same) - _HOW_TRAINED for key, same in models.items()}
+    trained: dict[tuple[str, str, _Parts], set[str]] = {}
+    for (task, mixer, _, own), same in kinds.items():
+        trained.setdefault((task, mixer, own), set()).update(_varying(same))
+    parts = []
+    for run, own in named:
+        keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
+        more = sorted(keys - {key for key, _ in own})
+        parts.append((*own, *((key, run.settings.get(key, "none")) for key in more)))
+    labels = _distinct([(run.mixer, one) for run, one in zip(runs, parts, strict=True)])
+    return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _own(run: Run, runs: Sequence[Run]) -> "_Parts":
+    """The options of its mixer that are not the default, and the signal added to its input."""
+    own = {**run.later, **_named(run.record.spec.mixer_options)}
+    defaults = _defaults(run.mixer)
+    if defaults is None:
+        # Of a mixer from elsewhere: those that vary.
+        among = [one for one in runs if one.mixer == run.mixer]
+        varying = _varying(among) - _HOW_TRAINED
+        found = {key: value for key, value in run.settings.items() if key in varying}
+    else:
+        # Attention is named by its positions everywhere: a baseline says what it is.
+        always = {"positions"} if run.mixer == BASELINE else set[str]()
+        found = {
+            key: value
+            for key, value in own.items()
+            if key in always or value != defaults.get(key, "none")
+        }
+    added = run.settings.get("added_positions", "none")
+    if added != "none":
+        found["added_positions"] = added
+    return tuple(sorted(found.items()))
+
+
+@cache
+def _defaults(mixer: str) -> Mapping[str, str] | None:
+    """A mixer's options at their defaults; None of one that is not in the catalogue."""
+    if not all(part in MIXERS for part in mixer.split(HYBRID)):
+        return None
+    return _named(default_options(mixer))
+
+
+def _distinct(named: Sequence[tuple[str, "_Parts"]]) -> list[str]:
+    """A label each, as one says it; where two would be said alike, with every option's name."""
+    said: dict[str, set[tuple[str, _Parts]]] = {}
+    for one in named:
+        said.setdefault(spoken(*one), set()).add(one)
+    return [
+        spoken(*one)
+        if len(said[spoken(*one)]) == 1
+        else ", ".join([one[0], *(f"{key} {value}" for key, value in one[1])])
+        for one in named
+    ]
+
+
+def spoken(mixer: str, parts: "_Parts") -> str:
+    """As one says it: "attention, rotary, earliness", "delta, heads 2, short convolution"."""
+    options = dict(parts)
+    added, said = options.pop("added_positions", "none"), []
+    if (own := options.pop("positions", None)) is not None and (own, added) != ("none", LEARNED):
+        said.append("no positions" if own == "none" else own)
+    if added not in ("none", "earliness"):
+        said.append(f"{added} positions")
+    for key, value in options.items():
+        named = key.replace("_", " ").replace(".", " ")
+        said.append({"True": named, "False": f"no {named}"}.get(value, f"{named} {value}"))
+    # Earliness says how early a token is, which is not where: it stands beside positions.
+    return ", ".join([mixer, *said, *["earliness"] * (added == "earliness")])
 
 
 def _with_later(runs: list[Run]) -> list[Run]:
@@ -338,10 +411,7 @@ def _beside_trained(runs: list[Run]) -> list[Run]:
 
 def _with_difficulty(run: Run, options: Mapping[str, set[str]]) -> Run:
     several = [key for key, values in sorted(options.items()) if len(values) > 1]
-    parts = [f"{key} {run.difficulty.get(key, 'none')}" for key in several]
+    # Where rules stand is said by itself: early or marked.
+    named = {key: "" if key == "placement" else f"{key} " for key in several}
+    parts = [f"{named[key]}{run.difficulty.get(key, 'none')}" for key in several]
     return replace(run, task=", ".join([run.task, *parts]))
-
-
-def _with_label(run: Run, keys: set[str]) -> Run:
-    parts = [f"{key} {run.settings.get(key, 'none')}" for key in sorted(keys)]
-    return replace(run, label=", ".join([run.mixer, *parts]))

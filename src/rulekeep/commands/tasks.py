@@ -237,9 +237,10 @@ def show(
         print_examples(title, said, examples)
         return 0
     from rulekeep.records.store import write_text
-    from rulekeep.reporting.examples import page
+    from rulekeep.reporting.page import render_examples
 
-    write_text(file, page(title, said, examples, shlex.join(["rulekeep", *sys.argv[1:]])))
+    command = shlex.join(["rulekeep", *sys.argv[1:]])
+    write_text(file, render_examples(title, said, examples, command))
     tell(f"page: {file}")
     return 0
 

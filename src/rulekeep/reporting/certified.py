@@ -122,7 +122,6 @@ def certificates(
             "data", "code",
         ),
         rows=tuple(rows),
-        empty="No run yet.",
     )  # fmt: skip
     every = Table(
         key="readings",
@@ -133,7 +132,6 @@ def certificates(
             "passes",
         ),
         rows=tuple(readings),
-        empty="No certificate yet.",
     )  # fmt: skip
     return table, every, notes
 

@@ -6,7 +6,6 @@ Means over the seeds that ended training; `tables.csv` has the same unrounded, w
 from collections.abc import Iterable, Mapping, Sequence
 
 from rulekeep.analysis.cells import Contest, Group
-from rulekeep.analysis.summary import ENOUGH_SEEDS
 from rulekeep.records.record import PARTS, Part
 from rulekeep.reporting.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
 
@@ -18,7 +17,7 @@ SHOWN = (
     ("item_accuracy", "item"),
     ("token_accuracy", "token"),
 )
-_PLACE = ("task", "mixer", "trained at", "tested at")
+_PLACE = ("task", "variant", "trained at", "tested at")
 # More are in the CSV: K may be 64.
 _MOST_PARTS = 8
 
@@ -26,11 +25,8 @@ _MOST_PARTS = 8
 def corrected(found: Sequence[Contest]) -> Table:
     """Every score of every cell, 0 at chance and 1 where all is right."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for group, test in _cells(found):
         by_seed = group.corrected("retention", test)
-        if len(by_seed) < ENOUGH_SEEDS:
-            few.add(len(rows))
         scores = [_corrected(group, figure, test) for figure, _ in SHOWN]
         rows.append((*place_cells(group, test), *scores, seeds_cell(by_seed)))
     return Table(
@@ -41,21 +37,17 @@ def corrected(found: Sequence[Contest]) -> Table:
         "which every first use of a rule is right.",
         header=(*_PLACE, *(title for _, title in SHOWN), "seeds"),
         rows=tuple(rows),
-        few=frozenset(few),
     )
 
 
 def parts(found: Sequence[Contest]) -> Table:
     """Retention of every cell by output step, by rule position and by kind of rule."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for group, test in _cells(found):
         kept = {part: means(group, part, test) for part in PARTS}
         if not any(kept.values()):
             continue
         by_seed = group.finite("retention", test)
-        if len(by_seed) < ENOUGH_SEEDS:
-            few.add(len(rows))
         rows.append(
             (
                 *place_cells(group, test),
@@ -72,8 +64,6 @@ def parts(found: Sequence[Contest]) -> Table:
         "is what an attribute shows without a rule.",
         header=(*_PLACE, "by output step", "by rule position", "by kind", "seeds"),
         rows=tuple(rows),
-        few=frozenset(few),
-        empty="No run yet that tells first uses of rules apart.",
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from rulekeep.analysis.panels import Chart, Panel, Point, Series, capped, styles
 from rulekeep.analysis.reading import Run
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.reporting.tables import MISSING, Cell, Table
 from rulekeep.reporting.text import csv_lines
 
@@ -28,7 +28,7 @@ _NAMES = {"capture": "capture", "body": "body", "readout": "read-out"}
 _RULE = "rule"
 # From this ratio on a log axis has several ticks.
 _WIDE = 8
-_PLACE = ("task", "mixer", "trained at", "seed")
+_PLACE = ("task", "variant", "trained at", "seed")
 
 
 class Explained(NamedTuple):
@@ -140,7 +140,6 @@ def _lost(found: Sequence[Explained]) -> Table:
             "chance", "lost: capture", "lost: body", "lost: read-out",
         ),
         rows=tuple(rows),
-        empty="No run is explained: rulekeep explain RUN.",
     )  # fmt: skip
 
 
@@ -171,7 +170,6 @@ def _writes(found: Sequence[Explained]) -> Table:
             *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros", "of one gate",
         ),
         rows=tuple(rows),
-        empty="No run is explained: rulekeep explain RUN.",
     )  # fmt: skip
 
 
@@ -184,17 +182,19 @@ def _probes(found: Sequence[Explained]) -> Chart:
         for probed in one.explanation.probes:
             style = look[str(probed.context)]
             points = [
-                _point(f"probe, {place.tokens:,.0f} of {probed.context:,} tokens read",
-                       place.share, place.found, place.by_rule)
+                Point(place.share, place.found.mean, place.found.low, place.found.high)
                 for place in probed.places
-            ]  # fmt: skip
+            ]
             series.append(
                 Series(label=f"probe, {probed.context:,} tokens", style=style, points=points)
             )
-            said = f"said by the model, {probed.context:,} tokens"
-            own = _point(said, 1.08, probed.said, probed.said_by_rule)
-            crossed = style._replace(marker="cross")
-            series.append(Series(label=said, style=crossed, points=[own], joined=False))
+            own = Point(1.08, probed.said.mean, probed.said.low, probed.said.high)
+            series.append(
+                Series(
+                    label=f"said by the model, {probed.context:,} tokens",
+                    style=style._replace(marker="P"), points=[own], joined=False,
+                )
+            )  # fmt: skip
         level = one.explanation.probes[0].chance
         panels.append(
             Panel(
@@ -214,7 +214,6 @@ def _probes(found: Sequence[Explained]) -> Chart:
         "says; 95 % intervals over examples. Below 1 at 0: not captured. A fall: lost in the body. "
         "The step to the cross: not read out.",
         panels=panels,
-        empty="No run is explained: rulekeep explain RUN.",
     )
 
 
@@ -260,22 +259,14 @@ def _traces(found: Sequence[Explained]) -> Chart:
         "(|S| + |S before|), and write gates where a mixer has them: means over tokens of a kind, "
         "by position. Rules are black.",
         panels=panels,
-        empty="No run is explained: rulekeep explain RUN.",
     )
 
 
 def _bins(trace: Trace) -> Iterator[Point]:
     for one in trace.bins:
-        text = f"{name(trace.kind, '(no name)')}, tokens {one.first + 1:,} to {one.last + 1:,}"
         # In the middle of the bin on a log axis.
         x = ((one.first + 1) * (one.last + 1)) ** 0.5
-        yield Point(x, one.mean, f"{text}\n{one.mean:.4g}, of {one.n:,} tokens")
-
-
-def _point(what: str, x: float, share: Share, by_rule: Sequence[float | None]) -> Point:
-    each = ", ".join("–" if value is None else f"{value:.2f}" for value in by_rule[:16])
-    hover = f"{what}\n{_share(share).text}\nby rule: {each}"
-    return Point(x, share.mean, hover, share.low, share.high)
+        yield Point(x, one.mean)
 
 
 def _way(probes: Sequence[Probed]) -> str:

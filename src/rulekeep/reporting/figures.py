@@ -1,74 +1,139 @@
-"""The report's figures, made from cells: what goes where, for `drawing` and `interactive`."""
+"""The report's figures as values, made from cells and their ranking; `analysis.panels` draws them.
+
+Each shows at most eight variants: the user's own, two of attention, and the best three others.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from textwrap import fill
 
-from rulekeep.analysis.cells import Contest, Group, compared_at, labels
-from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary, summarise
-from rulekeep.reporting.charts import (
+from rulekeep.analysis.cells import Contest, Group
+from rulekeep.analysis.panels import (
+    GREY,
     MOST_PANELS,
     Chart,
-    Heat,
     Panel,
     Point,
     Series,
     Style,
     capped,
-    legend_names,
     pareto_front,
     styles,
 )
-from rulekeep.reporting.sentences import LEAK
+from rulekeep.analysis.ranking import Ranked, Ranking
+from rulekeep.analysis.summary import summarise, summarise_scores
+
+ARTICLE = "article"
+# What `rulekeep article --leak` shows, from 20 tokens of context up.
+LEAK = (
+    "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
+    "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."
+)
+_OPEN = "Black: attention. Open markers: fewer than 5 seeds. Dotted: chance."
+_LOG = "context (tokens, log scale)"
+# Small multiples of the variants that the first figure does not show.
+_MOST_SMALL = 48
 
 Styles = Mapping[str, Style]
-ARTICLE = "article"
-# In characters: beside a heat map on a phone as well.
-_ROW_WIDTH = 22
-_OPEN = "Black: attention, the variant best on dev; open markers: fewer than 5 seeds."
 
 
-def charts(found: Sequence[Contest]) -> list[Chart]:
-    """All figures in the order of the report; one without rows has no panel."""
-    every = labels(found)
-    baselines = [label for label in every if any(label in c.baselines.values() for c in found)]
-    look = styles(every, baselines)
+def charts(found: Sequence[Contest], ranking: Ranking | None) -> list[Chart]:
+    """All figures that have something to show, the first one first."""
+    if ranking is None:
+        return []
+    look = _looks(ranking)
     made = [
-        _retention(found, look),
-        _overview(found, look),
+        _answer(ranking, look),
+        _settings(found, look),
+        _variants(ranking, look),
         _trade_off(
-            found, look, "state", "Retention against state bytes", "state of one sequence (bytes)",
-            lambda group, test: group.state_bytes(test),
+            ranking, look, "state", "Retention against state bytes",
+            "state of one sequence (bytes)", lambda row: row.state_bytes,
         ),
         _trade_off(
-            found, look, "seconds", "Retention against training seconds", "training (s)",
-            lambda group, _: group.cost("train_seconds"),
+            ranking, look, "seconds", "Retention against training seconds", "training (s)",
+            lambda row: row.train_seconds,
         ),
-        _training(found, look),
-        _lengths(found),
-        _context_costs(found, look),
+        _training(ranking, look),
+        _costs(ranking, look),
     ]  # fmt: skip
-    return [capped(chart) for chart in made]
+    return [capped(one, _MOST_SMALL if one.small else MOST_PANELS) for one in made if one.panels]
 
 
-def _retention(found: Sequence[Contest], look: Styles) -> Chart:
+def _looks(ranking: Ranking) -> dict[str, Style]:
+    """A style for each variant shown: attention black, the user's own broad and in front."""
+    shown, own = ranking.shown, {row.label for row in ranking.own}
+    black = [row.label for row in ranking.rows if row.is_attention]
+    # In the order shown, so that the strongest attention has the whole line.
+    found = styles(shown, [label for label in shown if label in black])
+    return {
+        label: style._replace(width=3.0, order=20) if label in own else style
+        for label, style in found.items()
+    }
+
+
+def _answer(ranking: Ranking, look: Styles) -> Chart:
+    series = []
+    for place, label in enumerate(ranking.shown):
+        apart = 1.02 ** (place - (len(ranking.shown) - 1) / 2)
+        by_length = ranking.over(label)
+        points = [
+            Point.of(at * apart, summary)
+            for at, by_seed in by_length.items()
+            if (summary := summarise_scores(list(by_seed.values()))).mean is not None
+        ]
+        seeds = [
+            [(at * apart, value)]
+            for at, by_seed in by_length.items()
+            for value in by_seed.values()
+            if math.isfinite(value)
+        ]
+        if points:
+            series.append(Series(label=label, style=look[label], points=points, seeds=seeds))
+    tests = sorted({at for label in ranking.shown for at in ranking.over(label)})
+    tasks = [setting.task for setting in ranking.settings]
+    several = len(tasks) > 1
+    what = f"the mean of {len(tasks)} task settings" if several else tasks[0]
+    trained = sorted({setting.context for setting in ranking.settings})
+    at = " or ".join(f"{one:,}" for one in trained)
+    caption = (
+        "Share of rules right where the answer first needs them. Mean and 95 % interval over "
+        f"seeds, every seed a small point. {_OPEN}"
+    )
+    is_article = any(task.split(",")[0] == ARTICLE for task in tasks)
+    panel = Panel(
+        title=f"{what}, trained at {at} tokens",
+        x_label=_LOG,
+        y_label="retention",
+        series=series,
+        x_log=True,
+        score=True,
+        x_ticks=tests,
+        chance=[(at, level) for at in tests if (level := ranking.chance(at)) is not None],
+    )
+    return Chart(
+        key="retention",
+        title="Retention over context length",
+        caption=f"{caption} {LEAK}" if is_article else caption,
+        panels=[panel] if series else [],
+        direct=True,
+    )
+
+
+def _settings(found: Sequence[Contest], look: Styles) -> Chart:
+    """A panel a task setting and training length."""
     panels = []
     for contest in found:
-        for context in _shown(contest, found, 1):
-            groups = contest.at(context)
-            series = [
-                _over_contexts(group, look[group.label], place - (len(groups) - 1) / 2)
-                for place, group in enumerate(groups)
-            ]
-            series = [one for one in series if one.points]
+        for context in contest.contexts:
+            groups = [group for group in contest.at(context) if group.label in look]
+            series = [one for g in groups if (one := _over_contexts(g, look[g.label])).points]
             if not series:
                 continue
-            tests = sorted({test for group in groups for test in group.test_contexts})
+            tests = sorted({at for group in groups for at in group.test_contexts})
             levels = {t: c for g in groups for t in tests if (c := g.chance("retention", t))}
             panels.append(
                 Panel(
-                    title=f"{contest.task}, trained at {context}",
-                    x_label="context (tokens, log scale)",
+                    title=f"{contest.task}, trained at {context:,}",
+                    x_label=_LOG,
                     y_label="retention",
                     series=series,
                     x_log=True,
@@ -78,339 +143,195 @@ def _retention(found: Sequence[Contest], look: Styles) -> Chart:
                 )
             )
     return Chart(
-        key="retention",
-        title="Retention over context length",
-        caption="Mean and 95 % interval over seeds (Student t), every seed as a small point; "
-        "lengths are set apart a little so that intervals do not overlap. "
-        f"{_OPEN}{_kept(found, 1)}",
-        panels=panels,
-        empty="No test retention yet.",
+        key="settings",
+        title="Retention by task setting",
+        caption=f"Mean and 95 % interval over seeds, every seed a small point. {_OPEN}",
+        # One panel is what the first figure shows.
+        panels=panels if len(panels) > 1 else [],
     )
 
 
-def _over_contexts(group: Group, style: Style, place: float) -> Series:
-    points, seeds = [], []
-    apart = 1.025**place
+def _over_contexts(group: Group, style: Style) -> Series:
+    points, seeds = list[Point](), list[list[tuple[float, float]]]()
     for test in group.test_contexts:
         summary = group.summary("retention", test)
         if summary is None or summary.mean is None:
             continue
-        hover = f"{group.label}\n{test} tokens: {summary.text()}"
-        points.append(_point(test * apart, summary, hover))
-        seeds += [
-            Point(test * apart, value, f"{group.label}\n{test} tokens, seed {seed}: {value:.3f}")
-            for seed, value in group.finite("retention", test).items()
-        ]
-    return Series(label=group.label, style=style, points=points, seeds=[[s] for s in seeds])
+        points.append(Point.of(test, summary))
+        seeds += [[(test, value)] for value in group.finite("retention", test).values()]
+    return Series(label=group.label, style=style, points=points, seeds=seeds)
 
 
-def _overview(found: Sequence[Contest], look: Styles) -> Chart:
-    panels: list[Panel] = []
-    for contest in found:
-        if contest.task != ARTICLE:
+def _variants(ranking: Ranking, look: Styles) -> Chart:
+    """A small panel for each variant that the first figure leaves out, beside the baseline."""
+    base = _small(ranking, ranking.baseline, Style(GREY, width=1.2)) if ranking.baseline else None
+    panels = []
+    for row in ranking.rows:
+        if row.label in look or row.place is None:
             continue
-        panels += _seconds_over_length(contest, look)
-        for figure, title in (
-            ("val_loss", "validation loss (nats)"),
-            ("token_accuracy", "token accuracy"),
-            ("rule_accuracy", "rule accuracy"),
-        ):
-            for context in _shown(contest, [contest], 4):
-                panels += _curves(contest, context, figure, title, look)
+        own = _small(ranking, row.label, Style("#0072B2", width=1.4, order=1))
+        tests = sorted(ranking.over(row.label))
+        if own is not None:
+            panels.append(
+                Panel(
+                    title=row.label,
+                    x_label="",
+                    y_label="",
+                    series=[one for one in (base, own) if one is not None],
+                    x_log=True,
+                    score=True,
+                    x_ticks=tests,
+                )
+            )
+    beside = "" if ranking.baseline is None else f" Grey: {ranking.baseline}."
     return Chart(
-        key="overview",
-        title="The article's overview",
-        caption="Loss, token and rule accuracy over training steps, and training seconds, of the "
-        f"runs on the article's own task. {LEAK} {_OPEN}",
+        key="variants",
+        title="Retention of the other variants",
+        caption="As the first figure, a panel a variant, those that keep most first: retention "
+        f"over context in tokens.{beside}",
         panels=panels,
-        empty="No run on the task “article” yet.",
+        small=True,
     )
 
 
-def _seconds_over_length(contest: Contest, look: Styles) -> list[Panel]:
-    series = _cost_lines(
-        contest.groups, look, lambda group: {group.context: group.cost("train_seconds")}, "s"
-    )
-    if not series:
-        return []
-    return [
-        Panel(
-            title=f"{contest.task}: training seconds",
-            x_label="trained at (tokens, log scale)",
-            y_label="training (s, log)",
-            series=series,
-            x_log=True,
-            y_log=True,
-            x_ticks=contest.contexts,
-        )
+def _small(ranking: Ranking, label: str, style: Style) -> Series | None:
+    points = [
+        Point.of(at, summary)
+        for at, by_seed in ranking.over(label).items()
+        if (summary := summarise_scores(list(by_seed.values()))).mean is not None
     ]
+    return Series(label=label, style=style, points=points) if points else None
 
 
 def _trade_off(
-    found: Sequence[Contest],
+    ranking: Ranking,
     look: Styles,
     key: str,
     title: str,
     x_label: str,
-    cost_of: Callable[[Group, int], Mapping[int, float]],
+    cost_of: Callable[[Ranked], float | None],
 ) -> Chart:
-    panels = []
-    for contest in found:
-        test = compared_at(contest.groups)
-        by_label: dict[str, tuple[list[Point], list[Point]]] = {}
-        for group in contest.groups:
-            summary = group.summary("retention", test)
-            costs = {s: cost for s, cost in cost_of(group, test).items() if cost > 0}
-            if summary is None or summary.mean is None or not costs:
-                continue
-            cost = sum(costs.values()) / len(costs)
-            points, seeds = by_label.setdefault(group.label, ([], []))
-            hover = (
-                f"{group.label}, {group.trained}\n{x_label}: {cost:,.6g}\n"
-                f"retention at {test} tokens: {summary.text()}"
-            )
-            points.append(_point(cost, summary, hover))
-            for seed, value in group.finite("retention", test).items():
-                if seed in costs:
-                    hover = f"{group.label}, {group.trained}, seed {seed}: {value:.3f}"
-                    seeds.append(Point(costs[seed], value, hover))
-        if not by_label:
+    series = []
+    for row in ranking.rows:
+        cost = cost_of(row)
+        if row.place is None or row.kept.mean is None or not cost or cost <= 0:
             continue
-        means = [(point.x, point.y) for points, _ in by_label.values() for point in points]
-        costs_seen = [x for x, _ in means]
-        levels = [c for g in contest.groups if (c := g.chance("retention", test)) is not None]
-        panels.append(
-            Panel(
-                title=f"{contest.task}, tested at {test}",
-                x_label=f"{x_label}, log scale",
-                y_label="retention",
-                series=[
-                    Series(
-                        label=label, style=look[label], points=points,
-                        seeds=[[seed] for seed in seeds], joined=False,
-                    )
-                    for label, (points, seeds) in by_label.items()
-                ],
-                x_log=True,
-                score=True,
-                chance=[(at, c) for c in levels[:1] for at in (min(costs_seen), max(costs_seen))],
-                front=pareto_front(means, end=max(costs_seen)),
-            )
-        )  # fmt: skip
+        style = look.get(row.label, Style(GREY))
+        point = Point.of(cost, row.kept)
+        series.append(Series(label=row.label, style=style, points=[point], joined=False))
+    means = [(one.points[0].x, one.points[0].y) for one in series]
+    costs = [x for x, _ in means]
+    levels = [c for one in ranking.settings[:1] if (c := ranking.chance(one.test)) is not None]
+    panel = Panel(
+        title=f"tested at {ranking.at}",
+        x_label=f"{x_label}, log scale",
+        y_label="retention",
+        series=series,
+        x_log=True,
+        score=True,
+        chance=[(at, c) for c in levels for at in (min(costs), max(costs))] if costs else (),
+        front=pareto_front(means, end=max(costs)) if costs else (),
+    )
+    others = " Grey points: the other variants." if len(series) > len(look) else ""
     return Chart(
         key=key,
         title=title,
-        caption="At the longest context that several mixers were tested at, a point a mixer and "
-        "training length with its 95 % interval, every seed small. Grey steps: the Pareto front, "
-        f"what no cheaper one reaches. {_OPEN}",
-        panels=panels,
-        empty="No run has both figures yet.",
+        caption="A point a variant with its 95 % interval. Grey steps: what no cheaper one "
+        f"reaches.{others} {_OPEN}",
+        panels=[panel] if series else [],
     )
 
 
-def _training(found: Sequence[Contest], look: Styles) -> Chart:
+def _training(ranking: Ranking, look: Styles) -> Chart:
     panels: list[Panel] = []
-    for contest in found:
-        for context in _shown(contest, found, 2):
-            # The article has no dev split.
-            split = "validation" if contest.task == ARTICLE else "dev"
-            panels += _curves(contest, context, "val_loss", f"{split} loss (nats)", look)
-            panels += _curves(contest, context, "retention", f"{split} retention", look)
+    for setting in ranking.settings:
+        groups = [one for label, one in setting.groups.items() if label in look]
+        is_article = setting.task.split(",")[0] == ARTICLE
+        figures = {"val_loss": "validation loss (nats)", "retention": "validation retention"}
+        if is_article:
+            figures |= {"token_accuracy": "token accuracy", "rule_accuracy": "rule accuracy"}
+        panels += [
+            one
+            for figure, title in figures.items()
+            if (one := _curves(setting.task, groups, figure, title, look)) is not None
+        ]
     return Chart(
         key="training",
         title="Training curves",
         caption="Mean over the seeds that reached a step, and a thin line for every seed, at the "
-        f"chosen learning rate. {_OPEN}{_kept(found, 2)}",
+        f"chosen learning rate. {_OPEN}",
         panels=panels,
-        empty="No run has a history yet.",
     )
 
 
-def _curves(contest: Contest, context: int, figure: str, title: str, look: Styles) -> list[Panel]:
+def _curves(
+    task: str, groups: Sequence[Group], figure: str, title: str, look: Styles
+) -> Panel | None:
     series = []
-    for group in contest.at(context):
+    for group in groups:
         steps: dict[float, list[float]] = {}
         seeds = []
-        for seed, run in group.runs.items():
+        for run in group.runs.values():
             line = [
                 (row["step"], row[figure])
                 for row in run.history
                 if math.isfinite(row.get("step", math.nan))
                 and math.isfinite(row.get(figure, math.nan))
             ]
-            seeds.append([Point(x, y, f"{group.label}, seed {seed}") for x, y in line])
+            seeds.append(line)
             for x, y in line:
                 steps.setdefault(x, []).append(y)
-        points = [
-            Point(
-                x, sum(ys) / len(ys), few=len(ys) < ENOUGH_SEEDS,
-                hover=f"{group.label}\nstep {x:.0f}: {sum(ys) / len(ys):.3f} ({len(ys)} seeds)",
-            )
-            for x, ys in sorted(steps.items())
-        ]  # fmt: skip
+        points = [Point(x, sum(ys) / len(ys), seeds=len(ys)) for x, ys in sorted(steps.items())]
         if points:
             drawn = [line for line in seeds if line] if len(group.runs) > 1 else []
             style = look[group.label]
             series.append(Series(label=group.label, style=style, points=points, seeds=drawn))
     if not series:
-        return []
-    return [
-        Panel(
-            title=f"{contest.task}, trained at {context}",
-            x_label="training step",
-            y_label=title,
-            series=series,
-            score=figure != "val_loss",
-        )
-    ]
+        return None
+    return Panel(
+        title=task, x_label="training step", y_label=title, series=series,
+        score=figure != "val_loss",
+    )  # fmt: skip
 
 
-def _lengths(found: Sequence[Contest]) -> Chart:
-    heats = []
-    for contest in found:
-        tests = sorted({test for group in contest.groups for test in group.test_contexts})
-        names = legend_names(group.label for group in contest.groups)
-        values: list[list[float | None]] = []
-        texts, hovers, rows = [], [], []
-        for group in contest.groups:
-            summaries = [group.summary("retention", test) for test in tests]
-            if not any(s is not None and s.mean is not None for s in summaries):
-                continue
-            at = "" if group.trained_at is None else f" @ {group.trained_at}"
-            rows.append(fill(f"{names[group.label]}{at}", _ROW_WIDTH))
-            values.append([s.mean if s else None for s in summaries])
-            texts.append([_heat_text(s) for s in summaries])
-            hovers.append(
-                [
-                    f"{group.label}, {group.trained}\n{test} tokens: "
-                    f"{s.text() if s else 'not measured'}{_by_seed(group, test)}"
-                    for test, s in zip(tests, summaries, strict=True)
-                ]
-            )
-        if rows:
-            heats.append(
-                Heat(
-                    title=contest.task,
-                    x_label="tested at (tokens)",
-                    columns=[str(test) for test in tests],
-                    rows=rows,
-                    values=values,
-                    texts=texts,
-                    hovers=hovers,
-                )
-            )
-    return Chart(
-        key="lengths",
-        title="Training length by test length",
-        caption="Mean retention; a row a mixer @ the length it was trained at. "
-        "*: fewer than 5 seeds.",
-        panels=heats,
-        empty="No test retention yet.",
-    )
-
-
-def _context_costs(found: Sequence[Contest], look: Styles) -> Chart:
+def _costs(ranking: Ranking, look: Styles) -> Chart:
+    (setting, *_) = ranking.settings
+    groups = [one for label, one in setting.groups.items() if label in look]
     panels = []
-    for contest in found:
-        for y_label, unit, figure in (
-            ("decode (ms a token, log)", "ms", Group.decode_ms),
-            ("state (bytes, log)", "bytes", Group.state_bytes),
-        ):
-            groups = contest.at(max(contest.contexts))
-
-            def by_context(
-                group: Group, figure: Callable[[Group, int], dict[int, float]] = figure
-            ) -> dict[int, dict[int, float]]:
-                lengths = {length for r in group.runs.values() for length in r.state_bytes}
-                lengths |= {length for r in group.runs.values() for length in r.decode_ms}
-                return {length: figure(group, length) for length in sorted(lengths)}
-
-            series = _cost_lines(groups, look, by_context, unit)
-            if series:
-                ticks = sorted({int(point.x) for one in series for point in one.points})
-                panels.append(
-                    Panel(
-                        title=contest.task,
-                        x_label="context (tokens, log scale)",
-                        y_label=y_label,
-                        series=series,
-                        x_log=True,
-                        y_log=True,
-                        x_ticks=ticks,
-                    )
+    for y_label, figure in (
+        ("decode (ms a token, log)", Group.decode_ms),
+        ("state (bytes, log)", Group.state_bytes),
+    ):
+        series = [one for g in groups if (one := _cost_line(g, look[g.label], figure)).points]
+        if series:
+            ticks = sorted({int(point.x) for one in series for point in one.points})
+            panels.append(
+                Panel(
+                    title=setting.task, x_label=_LOG, y_label=y_label, series=series,
+                    x_log=True, y_log=True, x_ticks=ticks,
                 )
+            )  # fmt: skip
     return Chart(
         key="costs",
         title="Decode time and state over context",
-        caption=f"Mean and 95 % interval over seeds, every seed as a small point. {_OPEN}",
+        caption=f"Mean and 95 % interval over seeds, every seed a small point. {_OPEN}",
         panels=panels,
-        empty="No run has measured either yet.",
     )
 
 
-def _cost_lines(
-    groups: Sequence[Group],
-    look: Styles,
-    costs: Callable[[Group], Mapping[int, Mapping[int, float]]],
-    unit: str,
-) -> list[Series]:
-    gathered: dict[str, tuple[list[Point], list[Point]]] = {}
-    for group in groups:
-        for context, by_seed in costs(group).items():
-            values = {s: v for s, v in by_seed.items() if v > 0 and math.isfinite(v)}
-            if not values:
-                continue
-            points, seeds = gathered.setdefault(group.label, ([], []))
-            summary = summarise(list(values.values()))
-            # The axis is a log scale: an interval that reaches zero is cut at half the lowest seed.
-            if summary.low is not None:
-                summary = summary._replace(low=max(summary.low, min(values.values()) / 2))
-            mean = summary.mean or 0.0
-            shown = _cost(mean, unit)
-            hover = f"{group.label}\n{context} tokens: {shown} ({_seeds(summary)})"
-            points.append(_point(float(context), summary, hover))
-            seeds += [
-                Point(float(context), value, f"{group.label}, seed {s}: {_cost(value, unit)}")
-                for s, value in values.items()
-            ]
-    return [
-        Series(label=label, style=look[label], points=points, seeds=[[s] for s in seeds])
-        for label, (points, seeds) in gathered.items()
-    ]
-
-
-def _shown(contest: Contest, found: Sequence[Contest], each: int) -> tuple[int, ...]:
-    # Every task has its share of the panels: the longest lengths trained at.
-    share = max(1, MOST_PANELS // (each * len(found)))
-    return contest.contexts[-share:]
-
-
-def _kept(found: Sequence[Contest], each: int) -> str:
-    if all(_shown(contest, found, each) == contest.contexts for contest in found):
-        return ""
-    return " Of each task the longest training lengths; all are in the tables."
-
-
-def _point(x: float, summary: Summary, hover: str) -> Point:
-    return Point(x, summary.mean or 0.0, hover, summary.low, summary.high, summary.few)
-
-
-def _cost(value: float, unit: str) -> str:
-    return f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.4g} {unit}"
-
-
-def _seeds(summary: Summary) -> str:
-    return f"{summary.seeds} seed{'' if summary.seeds == 1 else 's'}"
-
-
-def _by_seed(group: Group, test: int) -> str:
-    kept = group.finite("retention", test)
-    return "".join(f"\nseed {seed}: {value:.3f}" for seed, value in sorted(kept.items()))
-
-
-def _heat_text(summary: Summary | None) -> str:
-    if summary is None:
-        return ""
-    if summary.mean is None:
-        return "diverged"
-    return f"{summary.mean:.2f}{'*' if summary.few else ''}"
+def _cost_line(
+    group: Group, style: Style, figure: Callable[[Group, int], Mapping[int, float]]
+) -> Series:
+    points, seeds = list[Point](), list[list[tuple[float, float]]]()
+    lengths = {at for run in group.runs.values() for at in (*run.state_bytes, *run.decode_ms)}
+    for at in sorted(lengths):
+        values = [v for v in figure(group, at).values() if v > 0 and math.isfinite(v)]
+        if not values:
+            continue
+        summary = summarise(values)
+        # The axis is a log scale: an interval that reaches zero is cut at half the lowest seed.
+        if summary.low is not None:
+            summary = summary._replace(low=max(summary.low, min(values) / 2))
+        points.append(Point.of(at, summary))
+        seeds += [[(at, value)] for value in values]
+    return Series(label=group.label, style=style, points=points, seeds=seeds)

@@ -1,73 +1,140 @@
-"""The page: one HTML file that asks nothing of the network, under a strict content policy.
+"""The pages: HTML files that ask nothing of the network, under a strict content policy.
 
-Scripts run by a nonce drawn for each page; data is JSON in a script that the browser does not
-run. Names reach the page through Jinja2's autoescape or as JSON, nowhere else.
+One script, allowed by its hash, sorts and filters tables. Names reach a page through Jinja2's
+autoescape; figures as SVG of which `analysis.panels` has written every element.
 """
 
-import json
-import secrets
+import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from rulekeep.reporting import interactive
-from rulekeep.reporting.charts import Chart
-from rulekeep.reporting.drawn import Drawn, marks_of
-from rulekeep.reporting.marked import MARKS
-from rulekeep.reporting.tables import Table
-from rulekeep.reporting.templating import environment, style_of, template_file
+from rulekeep.reporting.marked import MARKS, Kind, Mark, Piece, legend
 
-# Tables of many rows, which are opened by a click.
-FOLDED = ("readings", "writes", "runs")
+if TYPE_CHECKING:
+    # Only a report draws: a page of examples waits for no plotting.
+    from rulekeep.analysis.panels import Chart, Picture
+    from rulekeep.reporting.drawn import Drawn
+    from rulekeep.reporting.tables import Cell, Table
+
+# A column of longer texts is broken into lines.
+_WRAPPED = 34
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+")
+_MOST_COLUMNS = 40
+
+
+class Figure(NamedTuple):
+    """A chart, its SVGs, and the values that it shows."""
+
+    chart: "Chart"
+    picture: "Picture"
+    values: "Table"
 
 
 def render(
     *,
     summary: Sequence[str],
-    charts: Sequence[Chart],
-    tables: Mapping[str, Table],
-    examples: Sequence[Drawn],
+    figures: Sequence[Figure],
+    tables: Sequence["Table"],
+    examples: Sequence["Drawn"],
+    marks: Mapping[Kind, Mark],
     notes: Sequence[str],
     command: str,
 ) -> str:
-    """The whole page as text."""
-    figures = {chart.key: interactive.figures(chart) for chart in charts}
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            summary=summary,
-            charts=charts,
-            heights={key: [f["height"] for f in made] for key, made in figures.items()},
-            tables=tables,
-            folded_keys=FOLDED,
-            examples=examples,
-            marks=MARKS,
-            legend=marks_of(examples),
-            notes=notes,
-            command=command,
-            nonce=secrets.token_urlsafe(18),
-            data=script_json(figures),
-            style=style_of("report.css", "marks.css"),
-            script=Markup(template_file("report.js")),
-            plotly=Markup(_plotly()),
-        )
+    """The report as text: the first table and the first figure stand open, the rest is folded."""
+    script = _file("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _template("report.html").render(
+        summary=summary,
+        figures=[(one, [Markup(svg) for svg in one.picture.panels]) for one in figures],
+        tables=tables,
+        examples=examples,
+        marks=MARKS,
+        legend=marks,
+        notes=notes,
+        command=command,
+        digest=digest,
+        style=Markup(_file("report.css") + _file("marks.css") + _columns()),
+        script=Markup(script),
     )
 
 
-def script_json(value: Any) -> Markup:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+def render_examples(
+    title: str, options: str, examples: Sequence[Sequence[Piece]], command: str
+) -> str:
+    """Examples of a task as text, with a legend of the marks that stand in them; no script."""
+    return _template("examples.html").render(
+        title=title,
+        options=options,
+        examples=examples,
+        marks=MARKS,
+        legend=legend(examples),
+        command=command,
+        style=Markup(_file("marks.css")),
+    )
+
+
+def classes(table: "Table") -> str:
+    """What its columns are: n numbers, w long texts, v the variant's name."""
+    found = []
+    for column, is_number in enumerate(table.numbers()[:_MOST_COLUMNS]):
+        longest = max(len(row[column].text) for row in table.rows)
+        found += [f"n{column}"] * is_number
+        found += [f"w{column}"] * (not is_number and longest > _WRAPPED)
+        found += [f"v{column}"] * (table.header[column] == "variant")
+    return " ".join(found)
+
+
+def value(cell: "Cell") -> str:
+    """The number that a cell sorts by, where its text does not begin with it; else nothing."""
+    if cell.value is None:
+        return ""
+    said = _NUMBER.match(cell.text)
+    if said is not None:
+        digits = len(said[0].partition(".")[2])
+        if abs(float(said[0].replace(",", "")) - cell.value) <= 0.51 * 10.0**-digits:
+            return ""
+    return f"{cell.value:.6g}"
+
+
+def _columns() -> str:
+    """A class for each column costs a table less than one for each of its cells."""
+    numbers, wide, named = (
+        ",".join(f".{kind}{n} td:nth-child({n + 1}),.{kind}{n} th:nth-child({n + 1})" for n in
+                 range(_MOST_COLUMNS))
+        for kind in "nwv"
+    )  # fmt: skip
+    sticky = "position:sticky;left:0;z-index:1;border-right:1px solid var(--line)"
+    return (
+        f"{numbers}{{text-align:right}}{wide}{{white-space:normal;min-width:14rem}}"
+        f"@media (max-width:640px){{{named}{{{sticky};min-width:8rem;max-width:10rem;"
+        "white-space:normal;overflow-wrap:anywhere}}"
+    )
 
 
 @cache
-def _plotly() -> str:
-    source = str(get_plotlyjs())
-    assert "</script" not in source.lower()
-    return source
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("rulekeep.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"classes": classes, "sorts_by": value}
+    return made
+
+
+def _template(name: str) -> Template:
+    return _environment().get_template(name)
+
+
+def _file(name: str) -> str:
+    """A file of ours beside the templates."""
+    return files("rulekeep.reporting").joinpath("templates", name).read_text(encoding="utf-8")

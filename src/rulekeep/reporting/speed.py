@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting.charts import Chart, Panel, Point, Series, Style, styles
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
 from rulekeep.reporting.text import csv_lines
 from rulekeep.specs.speed import BASELINE
@@ -13,7 +13,7 @@ from rulekeep.speed.figures import Spread, StepTime
 from rulekeep.speed.record import Part, SpeedRecord, points
 
 _AIM_LOOK = ("#888888", "#555555", "#BBBBBB")
-_AIM_MARKS = ("triangle-down", "diamond", "square")
+_AIM_MARKS = ("v", "D", "s")
 _PARTS: Mapping[Part, str] = {"model": "whole model", "mixer": "mixer alone"}
 CSV_HEADER = (
     "part", "threads", "context", "mixer", "figure", "median", "low_quartile", "high_quartile",
@@ -45,7 +45,6 @@ def chart(record: SpeedRecord) -> Chart:
         "attention’s of the same; one step is of as many tokens at every context. Attention is "
         "black. Grey marks: at most this share is the aim.",
         panels=panels,
-        empty="No step was measured.",
     )
 
 
@@ -194,11 +193,7 @@ def _panel(
     for step in figures.step_times(record, part, threads):
         if step.share is not None:
             label = name(step.mixer, "(no name)")
-            hover = (
-                f"{label} at {step.context:,} tokens\nshare {step.share.text(3)}\n"
-                f"{step.seconds.text(3)} s a step"
-            )
-            point = Point(step.context, step.share.median, hover, *step.share[1:3])
+            point = Point(step.context, step.share.median, *step.share[1:3])
             lines.setdefault(label, []).append(point)
     if not lines:
         return None
@@ -223,13 +218,13 @@ def _aims(record: SpeedRecord) -> Iterator[Series]:
     for place, (mixers, shares) in enumerate(figures.AIMS.items()):
         told = [mixer for mixer in mixers if mixer in measured]
         points = [
-            Point(context, share, f"aim of {', '.join(mixers)}: at most {share:g}")
+            Point(context, share)
             for context, share in zip(figures.AIM_CONTEXTS, shares, strict=True)
             if context in record.spec.contexts
         ]
         if told and points:
             more = f" and {len(told) - 1} more" if len(told) > 1 else ""
-            style = Style(_AIM_LOOK[place], _AIM_MARKS[place], "dot", 1.0)
+            style = Style(_AIM_LOOK[place], _AIM_MARKS[place], 2, 1.0)
             yield Series(label=f"aim: {told[0]}{more}", style=style, points=points, joined=False)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rulekeep.analysis.cells import Contest, Group, Rates
+from rulekeep.analysis.panels import Chart
+from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.reading import Run
 from rulekeep.analysis.summary import (
     ENOUGH_SEEDS,
-    PairedDifference,
     Summary,
     learned_share,
     summarise,
@@ -18,6 +19,9 @@ from rulekeep.analysis.summary import (
 
 MISSING = "–"
 UNDEFINED = "not defined"
+_FEW = " few"
+# More task settings have no column of their own.
+_MOST_TASKS = 8
 # Of the environment, which has some 15 keys.
 _MOST_COLUMNS = 30
 
@@ -29,17 +33,27 @@ class Cell(NamedTuple):
     value: float | None = None
 
 
+MISSING_CELL = Cell(MISSING)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: `few` names the rows that rest on fewer than 5 seeds."""
+    """A table; rows with fewer than 5 seeds say so in a cell that ends in "few"."""
 
     key: str
     title: str
     meaning: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    few: frozenset[int] = frozenset()
-    empty: str = "No rows yet."
+    # Rows of the user's own mixer, which are marked.
+    own: frozenset[int] = frozenset()
+
+    @property
+    def few(self) -> frozenset[int]:
+        """The rows that rest on fewer than 5 seeds."""
+        return frozenset(
+            n for n, row in enumerate(self.rows) if any(c.text.endswith(_FEW) for c in row)
+        )
 
     def numbers(self) -> list[bool]:
         """For each column, whether it holds numbers, which stand to the right."""
@@ -50,27 +64,137 @@ class Table:
         return found
 
 
+def ranked(ranking: Ranking | None) -> Table:
+    """The answer: every variant, the user's own first, then by what it keeps."""
+    rows, tasks, missing = list[tuple[Cell, ...]](), list[str](), list[str]()
+    if ranking is not None:
+        tasks = [one.task for one in ranking.settings]
+        missing = _untested(ranking)
+    shown_tasks = tasks if 1 < len(tasks) <= _MOST_TASKS else []
+    for row in () if ranking is None else ranking.rows:
+        lowest = Cell("diverged", -math.inf) if math.isnan(row.lowest) else number_cell(row.lowest)
+        by_task = (row.by_task.get(task) for task in shown_tasks)
+        kept = _summary(row.kept) if row.place else Cell(_partly(row, tasks), row.kept.mean)
+        rows.append(
+            (
+                Cell(MISSING) if row.place is None else _count(row.place),
+                Cell(f"{row.label} (yours)" if row.is_own else row.label),
+                number_cell(row.state_bytes, 0),
+                kept,
+                lowest,
+                _signed(row.difference),
+                number_cell(row.train_seconds, 1),
+                number_cell(row.decode_ms, 3),
+                number_cell(row.parameters, 0),
+                _seed_count(row.kept.seeds),
+                *(number_cell(mean) for mean in by_task),
+            )
+        )
+    baseline = "attention" if ranking is None or not ranking.baseline else ranking.baseline
+    at = "" if ranking is None else f" at {ranking.at}"
+    return Table(
+        key="ranking",
+        title=f"What each variant keeps{at}",
+        meaning=_ranking_meaning(ranking, missing),
+        header=(
+            "#", "variant", "state (bytes)", "retention", "lowest seed", f"against {baseline}",
+            "training (s)", "decode (ms/token)", "parameters", "seeds", *shown_tasks,
+        ),
+        rows=tuple(rows),
+        own=frozenset(n for n, row in enumerate(ranking.rows if ranking else ()) if row.is_own),
+    )  # fmt: skip
+
+
+def _ranking_meaning(ranking: Ranking | None, missing: Sequence[str]) -> str:
+    if ranking is None:
+        return ""
+    said = ["Retention: the share of rules right where the answer first needs them."]
+    if len(ranking.settings) > 1:
+        said.append(
+            f"Mean over {len(ranking.settings)} task settings, seed by seed; “lowest seed” is that "
+            "of any setting."
+        )
+    if ranking.left:
+        said.append(f"Not in the mean, as few variants ran it: {'; '.join(ranking.left)}.")
+    if ranking.baseline:
+        said.append(
+            f"{ranking.baseline} is the attention that keeps most here on the test set; "
+            "differences are paired by seed."
+        )
+    if missing:
+        said.append(f"Not tested at this length: {'; '.join(missing)}.")
+    said.append("In brackets: the 95 % interval over seeds (Student t).")
+    return " ".join(said)
+
+
+def _untested(ranking: Ranking) -> list[str]:
+    """Variants that ran beside the others, and have no figure at the length compared."""
+    known = {row.label for row in ranking.rows}
+    ran = (g.label for one in ranking.settings for g in one.contest.at(one.context))
+    return [label for label in dict.fromkeys(ran) if label not in known]
+
+
+def _partly(row: Ranked, tasks: Sequence[str]) -> str:
+    return f"{row.kept.mean or 0:.3f} ({len(row.by_task)} of {len(tasks)} settings)"
+
+
+def drawn(chart: Chart) -> Table:
+    """The values that a figure draws, a row a point."""
+    panels = dict.fromkeys(panel.title for panel in chart.panels)
+    names = list(dict.fromkeys(panel.y_label for panel in chart.panels if panel.y_label))
+    several = len(panels) > 1 or len(names) > 1
+    x_label = next((p.x_label for p in chart.panels if p.x_label), "context (tokens)")
+    rows = []
+    for panel in chart.panels:
+        place = f"{panel.title}, {panel.y_label}" if len(names) > 1 else panel.title
+        for series in panel.series:
+            for point in series.points:
+                ends = (point.y, point.low, point.high)
+                rows.append(
+                    (
+                        *([Cell(place)] if several else []),
+                        Cell(series.label),
+                        _shown_number(round(point.x) if panel.x_ticks else point.x),
+                        *(MISSING_CELL if end is None else _shown_number(end) for end in ends),
+                        MISSING_CELL if point.seeds is None else _seed_count(point.seeds),
+                    )
+                )
+    (y_label,) = names if len(names) == 1 else ("value",)
+    return Table(
+        key=f"values-{chart.key}",
+        title=f"Values of the figure: {chart.title}",
+        meaning="",
+        header=(
+            *(["panel"] if several else []), "variant", x_label.removesuffix(", log scale"),
+            y_label, "low", "high", "seeds",
+        ),
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _shown_number(value: float) -> Cell:
+    return Cell(f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}", value)
+
+
 def scores(found: Sequence[Contest]) -> Table:
     """Every cell: its scores with intervals, and the difference to the baseline."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for contest in found:
         for group in contest.groups:
             for test in group.test_contexts:
                 retentions = group.by_seed("retention", test)
                 finite = group.finite("retention", test)
                 summary = group.summary("retention", test)
-                difference = contest.against_baseline(group, "retention", test)
+                rival = contest.against_attention(group, "retention", test)
                 undefined = group.is_undefined(test)
-                if len(finite) < ENOUGH_SEEDS and not undefined:
-                    few.add(len(rows))
                 rows.append(
                     (
                         *place_cells(group, test),
                         _summary(summary) if not undefined else Cell(UNDEFINED),
                         number_cell(group.chance("retention", test)),
                         _learned(list(retentions.values())),
-                        _difference(difference),
+                        Cell(MISSING) if rival is None else _signed(rival[1].summary),
+                        Cell(MISSING) if rival is None else Cell(rival[0].label),
                         _summary(group.summary("exact", test)),
                         *(
                             _summary(group.summary(figure, test), brief=True)
@@ -84,24 +208,24 @@ def scores(found: Sequence[Contest]) -> Table:
         key="scores",
         title="Scores on the test split",
         meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
-        "seeds with retention of at least 0.9, with the Wilson interval of their share. "
-        "“Against baseline”: retention minus attention’s, paired by seed. “Intrusions”: of the "
+        "seeds with retention of at least 0.9, with the Wilson interval of their share. “Against "
+        "attention”: retention minus that of the attention that keeps most there, named beside it, "
+        "paired by seed. “Intrusions”: of the "
         "wrong answers for a rule, the share that name a decoy, beside its own chance level. “Not "
         "defined”: learned positions end at the length trained on. What has no interval here "
         "has one in tables.csv.",
         header=(
-            "task", "mixer", "trained at", "tested at", "retention", "chance", "learned",
-            "against baseline", "exact", "rule", "item", "loss (nats)", "intrusions", "seeds",
+            "task", "variant", "trained at", "tested at", "retention", "chance", "learned",
+            "against attention", "which", "exact", "rule", "item", "loss (nats)", "intrusions",
+            "seeds",
         ),
         rows=tuple(rows),
-        few=frozenset(few),
     )  # fmt: skip
 
 
 def distances(found: Sequence[Contest]) -> Table:
     """The half distance of every mixer and training length."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for contest in found:
         for group in contest.groups:
             distance = group.half_distance()
@@ -111,32 +235,26 @@ def distances(found: Sequence[Contest]) -> Table:
             else:
                 shown = Cell(distance.text(), distance.median.tokens)
                 each = ", ".join(one.text() for one in distance.by_seed.values())
-                if distance.few:
-                    few.add(len(rows))
-            rows.append((*_place(group), shown, Cell(each), _count(len(group.runs))))
+            rows.append((*_place(group), shown, Cell(each), _seed_count(len(group.runs))))
     return Table(
         key="half-distances",
         title="Half distances",
         meaning="The context in tokens at which chance-corrected retention first falls below a "
         "half, interpolated in log length; the median over seeds. “≥”: it never fell up to the "
         "longest length tested; “≤”: it was down at the shortest.",
-        header=("task", "mixer", "trained at", "half distance (tokens)", "each seed", "seeds"),
+        header=("task", "variant", "trained at", "half distance (tokens)", "each seed", "seeds"),
         rows=tuple(rows),
-        few=frozenset(few),
     )
 
 
 def costs(found: Sequence[Contest]) -> Table:
     """What a mixer costs: time, memory, state."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for contest in found:
         for group in contest.groups:
             defined = (test for test in group.test_contexts if not group.is_undefined(test))
             longest = max(defined, default=group.context)
             seconds = group.cost("train_seconds")
-            if len(seconds) < ENOUGH_SEEDS:
-                few.add(len(rows))
             rows.append(
                 (
                     *_place(group),
@@ -161,26 +279,22 @@ def costs(found: Sequence[Contest]) -> Table:
         "forgets by itself before any training, as it states, one a layer where they differ; state "
         "bytes and decode time are those of one sequence at “context”, the longest tested.",
         header=(
-            "task", "mixer", "trained at", "training (s)", "steps to solve", "tokens/s",
+            "task", "variant", "trained at", "training (s)", "steps to solve", "tokens/s",
             "peak (MiB)", "parameters", "half-life (tokens)",
             "context", "state (bytes)", "decode (ms/token)", "seeds",
         ),
         rows=tuple(rows),
-        few=frozenset(few),
     )  # fmt: skip
 
 
 def learning_rates(found: Sequence[Contest]) -> Table:
     """The whole grid of learning rates of every mixer, a line a rate."""
     rows: list[tuple[Cell, ...]] = []
-    few: set[int] = set()
     for contest in found:
         for rates in contest.rates:
             means = _grid(rates)
             for rate, runs in rates.runs.items():
                 losses, mean = means.get(rate, ((), None))
-                if rates.seeds < ENOUGH_SEEDS:
-                    few.add(len(rows))
                 diverged = sum(not math.isfinite(loss) for loss in losses)
                 loss = f"{diverged} of {len(losses)} diverged" if losses and mean is None else ""
                 rows.append(
@@ -202,11 +316,10 @@ def learning_rates(found: Sequence[Contest]) -> Table:
         "the lengths and seeds that every rate of the grid has. A rate with a diverged run never "
         "wins.",
         header=(
-            "task", "mixer", "trained at", "rate", "mean dev loss", "seeds compared", "runs",
+            "task", "variant", "trained at", "rate", "mean dev loss", "seeds compared", "runs",
             "choice",
         ),
         rows=tuple(rows),
-        few=frozenset(few),
     )  # fmt: skip
 
 
@@ -230,9 +343,8 @@ def failures(runs: Sequence[Run]) -> Table:
         key="failures",
         title="Runs that diverged or failed",
         meaning="A diverged run is a result and counts in its cell; any other is in no cell.",
-        header=("status", "task", "mixer", "trained at", "seed", "rate", "reason", "run"),
+        header=("status", "task", "variant", "trained at", "seed", "rate", "reason", "run"),
         rows=tuple(rows),
-        empty="None: every run ended.",
     )
 
 
@@ -245,7 +357,7 @@ def every_run(runs: Sequence[Run]) -> Table:
         "which is not trained, at the longest that others were trained on. Versions make the id; "
         "source is a digest of the code, and no part of it.",
         header=(
-            "task", "mixer", "trained at", "seed", "rate", "status", "retention", "training (s)",
+            "task", "variant", "trained at", "seed", "rate", "status", "retention", "training (s)",
             "versions", "source", "run",
         ),
         rows=tuple(
@@ -387,11 +499,10 @@ def _half_lives(group: Group) -> Cell:
     return Cell(", ".join(shown), min(stated[0]))
 
 
-def _difference(difference: PairedDifference | None) -> Cell:
+def _signed(difference: Summary | None) -> Cell:
     if difference is None:
         return Cell(MISSING)
-    cell = _summary(difference.summary)
-    mean = difference.summary.mean
+    cell, mean = _summary(difference), difference.mean
     return cell._replace(text=f"+{cell.text}") if mean is not None and mean >= 0 else cell
 
 
@@ -405,7 +516,7 @@ def _learned(retentions: Sequence[float]) -> Cell:
 
 
 def _seed_count(seeds: int) -> Cell:
-    return Cell(f"{seeds} few" if seeds < ENOUGH_SEEDS else str(seeds), float(seeds))
+    return Cell(f"{seeds}{_FEW}" if seeds < ENOUGH_SEEDS else str(seeds), float(seeds))
 
 
 def _retention(run: Run) -> float | None:

@@ -38,9 +38,7 @@ def code_block(text: str) -> str:
 
 def markdown(table: Table) -> str:
     """A table with its title and meaning; rows with fewer than 5 seeds say "few" themselves."""
-    head = f"## {table.title}\n\n{table.meaning}\n\n"
-    if not table.rows:
-        return head + table.empty
+    head = f"## {escaped(table.title)}\n\n{escaped(table.meaning)}\n\n"
     lines = [
         " | ".join(escaped(title) for title in table.header),
         "|".join("--:" if right else "---" for right in table.numbers()),
@@ -75,11 +73,9 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                     if summary is not None:
                         yield ["scores", *here, figure, *_statistics(summary), ""]
                 yield from ([table, *here, *line] for table, line in _beside_chance(group, test))
-                difference = contest.against_baseline(group, "retention", test)
-                if difference is not None:
-                    baseline = contest.baselines[group.context]
-                    note = f"retention minus that of {baseline}, paired by seed"
-                    values = _statistics(difference.summary)
+                if (rival := contest.against_attention(group, "retention", test)) is not None:
+                    note = f"retention minus that of {rival[0].label}, paired by seed"
+                    values = _statistics(rival[1].summary)
                     yield ["differences", *here, "retention", *values, note]
                 for figure, by_seed in (
                     ("state_bytes", group.state_bytes(test)),

@@ -2,33 +2,34 @@
 
     write_report(records, folder, command="rulekeep report runs")
 
-Read this first: records are read into runs, gathered into cells, and cells become tables, figures
-and three sentences, which the page, the Markdown and the CSV all show.
+Read this first: records are read into runs, gathered into cells, and cells are ranked; both become
+tables, figures and three sentences, which the page, the Markdown and the CSV all show.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rulekeep.analysis import panels
 from rulekeep.analysis.cells import contests
+from rulekeep.analysis.panels import Chart
+from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.reading import read_runs
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
-from rulekeep.reporting import chances, drawing, page, tables, text
+from rulekeep.reporting import chances, drawn, page, tables, text
 from rulekeep.reporting import explained as explaining
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
-from rulekeep.reporting.charts import Chart
-from rulekeep.reporting.drawn import Drawn
-from rulekeep.reporting.drawn import drawn as drawn_examples
-from rulekeep.reporting.drawn import markdown as examples_markdown
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.sentences import sentences
 from rulekeep.speed.record import SpeedRecord
 
 FIGURES = "figures"
+# Tables of many rows, which the Markdown leaves to the page.
+_LONG = ("readings", "writes", "runs")
 
 
 def write_report(
@@ -55,12 +56,14 @@ def write_report(
     reading = read_runs(records)
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
-    examples = drawn_examples(reading.runs)
-    summary, drawn, made = list[str](), list[Chart](), list[tables.Table]()
+    examples = drawn.drawn(reading.runs)
+    summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     if records or speed is None:
-        summary += sentences(reading.runs, found)
-        drawn += charts(found)
-        made += [
+        ranking = ranked(found)
+        summary += sentences(reading.runs, found, ranking)
+        made += charts(found, ranking)
+        shown += [
+            tables.ranked(ranking),
             tables.scores(found),
             chances.corrected(found),
             chances.parts(found),
@@ -70,34 +73,33 @@ def write_report(
             certified,
             tables.failures(reading.runs),
             tables.environments(reading.runs),
-            readings,
-            tables.every_run(reading.runs),
         ]
-    files = {}
+    files = {"tables.csv": text.csv_text(found)}
     explained, unplaced = explaining.explained(reading.runs, explanations)
     if explained:
-        drawn += explaining.charts(explained)
-        made += explaining.tables(explained)
+        made += explaining.charts(explained)
+        shown += explaining.tables(explained)
         files["explain.csv"] = explaining.csv_text(explained)
     if speed is not None:
         summary += speed_report.sentences(speed) if not records else []
-        drawn.append(speed_report.chart(speed))
-        made += speed_report.tables(speed)
+        made.append(speed_report.chart(speed))
+        shown += speed_report.tables(speed)
         files["speed.csv"] = speed_report.csv_text(speed)
-    shown = {table.key: table for table in made}
+    if records:
+        shown += [readings, tables.every_run(reading.runs)]
+    # What is empty is left out.
+    shown = [table for table in shown if table.rows]
+    figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
     said = [one_line(note) for note in (*notes, *reading.notes, *left_out, *unplaced)]
     command = one_line(command, 4000)
+    files["report.html"] = page.render(
+        summary=summary, figures=figures, tables=shown, examples=examples,
+        marks=drawn.marks_of(examples), notes=said, command=command,
+    )  # fmt: skip
+    files["report.md"] = _markdown(summary, figures, shown, examples, said, command)
     images = {
-        f"{FIGURES}/{name}": image
-        for chart in drawn
-        for name, image in drawing.files(chart).items()
+        f"{FIGURES}/{name}": image for one in figures for name, image in one.picture.files.items()
     }
-    html = page.render(
-        summary=summary, charts=drawn, tables=shown, examples=examples, notes=said, command=command
-    )
-    files["report.html"] = html
-    files["report.md"] = _markdown(summary, drawn, shown, examples, said, command)
-    files["tables.csv"] = text.csv_text(found)
     texts = {name: text_bytes(content) for name, content in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
     return write_files(folder, images | texts)
@@ -105,22 +107,23 @@ def write_report(
 
 def _markdown(
     summary: Sequence[str],
-    drawn: Sequence[Chart],
-    shown: Mapping[str, tables.Table],
-    examples: Sequence[Drawn],
+    figures: Sequence[page.Figure],
+    shown: Sequence[tables.Table],
+    examples: Sequence[drawn.Drawn],
     notes: Sequence[str],
     command: str,
 ) -> str:
     parts = ["# Which rules survive, for how long, at what cost"]
-    parts.append(" ".join(text.escaped(sentence) for sentence in summary))
-    parts.append(text.code_block(command))
-    for chart in drawn:
-        image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if chart.panels else chart.empty
+    parts += ["\n\n".join(text.escaped(sentence) for sentence in summary)]
+    parts += [text.markdown(table) for table in shown[:1]]
+    for chart, picture, _ in figures:
+        image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if picture.files else ""
         parts.append(f"## {chart.title}\n\n{image}\n\n{text.escaped(chart.caption)}")
-    parts += [text.markdown(table) for key, table in shown.items() if key not in page.FOLDED]
+    parts += [text.markdown(table) for table in shown[1:] if table.key not in _LONG]
     if examples:
-        parts.append(examples_markdown(examples))
+        parts.append(drawn.markdown(examples))
     if notes:
         lines = "\n".join(f"- {text.escaped(note)}" for note in notes)
         parts.append(f"## Set aside and left out\n\n{lines}")
+    parts.append(f"## Made by\n\n{text.code_block(command)}")
     return "\n\n".join(parts) + "\n"

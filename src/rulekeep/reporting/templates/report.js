@@ -1,34 +1,17 @@
 "use strict";
-// Draws the figures, sorts the tables, and redraws the figures at paper width for print.
+// Sorts a table by the column that is clicked, and shows the rows with the words that are typed.
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
-  const panels = [...document.querySelectorAll(".panel")];
-  const PRINT = { autosize: false, width: 500, height: 285 };
-
-  const draw = (panel) => {
-    const { data, layout } = figures[panel.dataset.figure][Number(panel.dataset.panel)];
-    const height = Number(panel.dataset.height);
-    const config = {
-      responsive: true,
-      displaylogo: false,
-      // On a narrow page the buttons would stand on the title.
-      displayModeBar: window.innerWidth > 700 ? "hover" : false,
-      showSendToCloud: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    };
-    return Plotly.newPlot(panel, data, { ...layout, height }, config);
-  };
-
-  const key = (row, column) => {
+  const key = (row, column, numeric) => {
     const cell = row.cells[column];
-    const value = cell.dataset.value;
-    if (value === undefined) return cell.textContent;
-    return value === "-inf" ? -Infinity : value === "inf" ? Infinity : Number(value);
+    if (!numeric) return cell.textContent;
+    const said = cell.dataset.v ?? (/^[-+]?[\d,]*\.?\d+/.exec(cell.textContent) ?? [""])[0];
+    if (said.endsWith("inf")) return said === "-inf" ? -Infinity : Infinity;
+    return said === "" ? null : Number(said.replaceAll(",", ""));
   };
 
-  // Numbers before text, so that what was not measured stands last either way.
+  // What was not measured stands last either way.
   const compare = (a, b, sign) => {
-    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    if (a === null || b === null) return (a === null) - (b === null);
     if (typeof a === "number") return a === b ? 0 : sign * (a < b ? -1 : 1);
     return sign * a.localeCompare(b);
   };
@@ -37,37 +20,40 @@
     const table = heading.closest("table");
     const body = table.tBodies[0];
     const column = heading.cellIndex;
+    const numeric = table.classList.contains(`n${column}`);
     const descending = heading.getAttribute("aria-sort") === "ascending";
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const rows = [...body.rows].map((row) => [key(row, column), row]);
+    const rows = [...body.rows].map((row) => [key(row, column, numeric), row]);
     rows.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
     body.append(...rows.map(([, row]) => row));
   };
 
-  for (const button of document.querySelectorAll("th button")) {
-    button.addEventListener("click", () => sort(button.closest("th")));
+  const addFilter = (table) => {
+    const input = document.createElement("input");
+    input.type = "search";
+    input.placeholder = "Show rows with these words";
+    input.setAttribute("aria-label", `${input.placeholder}: ${table.parentElement.ariaLabel}`);
+    input.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/);
+      for (const row of table.tBodies[0].rows) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+      }
+    });
+    table.parentElement.before(input);
+  };
+
+  for (const table of document.querySelectorAll("table")) {
+    table.tHead.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) sort(button.closest("th"));
+    });
+    if (table.tBodies[0].rows.length > 12) addFilter(table);
   }
 
+  // Paper has no fold to open.
   window.addEventListener("beforeprint", () => {
-    // A heat map keeps its height: its rows would not fit a lower one.
-    for (const panel of panels.filter((one) => one.data)) {
-      const height = panel.dataset.figure === "lengths" ? Number(panel.dataset.height) : PRINT.height;
-      Plotly.relayout(panel, { ...PRINT, height });
-    }
+    for (const fold of document.querySelectorAll("details:not(.values)")) fold.open = true;
   });
-  window.addEventListener("afterprint", () => {
-    for (const panel of panels.filter((one) => one.data)) {
-      Plotly.relayout(panel, { autosize: true, width: null, height: Number(panel.dataset.height) });
-    }
-  });
-
-  // One after the other, so that the page answers while it draws.
-  (async () => {
-    for (const panel of panels) {
-      await draw(panel);
-      await new Promise((resolve) => setTimeout(resolve, 0));
-    }
-    document.documentElement.dataset.drawn = String(panels.length);
-  })();
 })();

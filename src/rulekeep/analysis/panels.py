@@ -1,0 +1,511 @@
+"""Panels of lines and points, as values and as pictures: an SVG a panel, and files of all.
+
+    picture = draw(chart)       # picture.panels go into a page, picture.files beside it
+
+Each panel is a small figure of its own, so that a page can set them in as many columns as fit.
+"""
+
+import hashlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from textwrap import fill
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from rulekeep.analysis.plots import COLOURS, shown
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
+
+MOST_PANELS = 16
+GREY = "#8a8a8a"
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES: Any = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
+_DPI = 150
+# Of a panel, in inches: its width and height, and the room around its axes.
+_SIZES = {"normal": (3.75, 2.75), "wide": (7.6, 3.9), "narrow": (3.75, 3.9), "small": (2.3, 1.75)}
+_LEFT, _BOTTOM, _RIGHT, _LINE = 0.58, 0.46, 0.12, 0.15
+_QUIET: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "font.size": 8.5,
+    "svg.hashsalt": "rulekeep",
+    "svg.fonttype": "none",
+}
+_SVG = "http://www.w3.org/2000/svg"
+
+
+class Style(NamedTuple):
+    """How a line looks, the same in every figure; `order` is its place from back to front."""
+
+    colour: str
+    marker: str = "o"
+    dash: int = 0
+    width: float = 1.8
+    order: int = 0
+
+
+class Point(NamedTuple):
+    """A place in a panel with its interval, and how many seeds it rests on, where seeds count."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+
+    @property
+    def few(self) -> bool:
+        """Fewer than 5 seeds: drawn open."""
+        return self.seeds is not None and self.seeds < ENOUGH_SEEDS
+
+    @classmethod
+    def of(cls, x: float, summary: Summary) -> "Point":
+        """The mean of some seeds."""
+        return cls(x, summary.mean or 0.0, summary.low, summary.high, summary.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A line: its means with intervals, and a thin line or a point, as (x, y), for every seed."""
+
+    label: str
+    style: Style
+    points: Sequence[Point]
+    seeds: Sequence[Sequence[tuple[float, float]]] = ()
+    joined: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One pair of axes. `chance` and `front` are lines of (x, y)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    x_log: bool = False
+    y_log: bool = False
+    score: bool = False
+    x_ticks: Sequence[int] = ()
+    chance: Sequence[tuple[float, float]] = ()
+    front: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure: its file name and what it shows.
+
+    `direct` writes names beside the lines, in a figure of one panel, and not into a legend. `small`
+    panels have no legend: each is named by its title.
+    """
+
+    key: str
+    title: str
+    caption: str
+    panels: Sequence[Panel]
+    direct: bool = False
+    small: bool = False
+
+    @property
+    def legend(self) -> dict[str, Style]:
+        """The lines that a legend names; none where their names stand beside them."""
+        if self.direct or self.small:
+            return {}
+        return {one.label: one.style for panel in self.panels for one in panel.series}
+
+
+class Picture(NamedTuple):
+    """A drawn chart: an SVG a panel, and the files of the whole, by name.
+
+    The panel of a direct chart is there twice: wide, and narrow for a phone.
+    """
+
+    panels: tuple[str, ...]
+    files: Mapping[str, bytes]
+
+
+def styles(labels: Sequence[str], black: Iterable[str] = ()) -> dict[str, Style]:
+    """A style a label: those of `black` black, the others in the palette, then with dashes."""
+    dark = [label for label in labels if label in {*black}]
+    found = {label: Style("#000000", dash=n, width=2.2) for n, label in enumerate(dark)}
+    for place, label in enumerate(one for one in labels if one not in found):
+        turn = place // len(COLOURS)
+        marker = _MARKERS[(place + 1 + 2 * turn) % len(_MARKERS)]
+        dash = turn % len(_DASHES)
+        found[label] = Style(COLOURS[place % len(COLOURS)], marker, dash, order=1 + place)
+    return found
+
+
+def capped(chart: Chart, most: int = MOST_PANELS) -> Chart:
+    """At most so many panels, and a caption that says what was left out."""
+    left = chart.panels[most:]
+    if not left:
+        return chart
+    names = ", ".join(dict.fromkeys(panel.title for panel in left))
+    caption = f"{chart.caption} The first {most} panels; {len(left)} more are not drawn: {names}."
+    return replace(chart, caption=caption, panels=chart.panels[:most])
+
+
+def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks of a log axis: over two decades or less 1, 2 and 5, else at most about 8 powers.
+
+    Where not two of those lie between the values, more of them: one tick is no scale.
+    """
+    if not values:
+        return []
+    low, high = math.log10(min(values)), math.log10(max(values))
+    near = high - low <= 2
+    decades = range(
+        math.floor(low), math.ceil(high) + 1, 1 if near else math.ceil((high - low) / 8)
+    )
+    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)) if near else ((1,),):
+        ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
+        if sum(low <= math.log10(tick) <= high for tick in ticks) > 1:
+            break
+    return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
+
+
+def pareto_front(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """Of (cost, score) the points that no cheaper or equal one reaches, in rising cost.
+
+    It goes on from the last to the cost `end`.
+    """
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    if front and front[-1][0] < end:
+        front.append((end, front[-1][1]))
+    return front
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is: no formula, and no label hidden by its first letter."""
+    shown_as = text.replace("$", r"\$")
+    return f" {shown_as}" if shown_as.startswith("_") else shown_as
+
+
+def draw(chart: Chart) -> Picture:
+    """A chart of at least one panel, drawn; a letter without a glyph is drawn as a box."""
+    with warnings.catch_warnings(), mpl.rc_context(_QUIET):
+        warnings.filterwarnings("ignore", message="Glyph")
+        size = "wide" if chart.direct else "small" if chart.small else "normal"
+        figures = [figure(panel, size, direct=chart.direct) for panel in chart.panels]
+        svgs = [_svg(one, f"{chart.key}-{n}") for n, one in enumerate(figures)]
+        columns = {"wide": 1, "small": 6}.get(size, 2 if len(figures) in (2, 4) else 3)
+        columns = min(columns, len(figures))
+        width = max(7.0, columns * _SIZES[size][0])
+        head = _head(chart, width)
+        foot = _foot(chart, width)
+        rows = [
+            [head],
+            *(figures[n : n + columns] for n in range(0, len(figures), columns)),
+            [foot],
+        ]
+        drawn = [_svg(head, f"{chart.key}-head"), *svgs, _svg(foot, f"{chart.key}-foot")]
+        narrow = [figure(one, "narrow", direct=True) for one in chart.panels if chart.direct]
+        return Picture(
+            (*svgs, *(_svg(one, f"{chart.key}-narrow") for one in narrow)),
+            {f"{chart.key}.png": _png(rows), f"{chart.key}.svg": _whole(rows, drawn)},
+        )
+
+
+def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figure:
+    """One panel as a figure."""
+    width, height = _SIZES[size]
+    wrapped = fill(panel.title, int((width - 0.3) * 13.5))
+    made = Figure(figsize=(width, height))
+    longest = max((len(one.label) for one in panel.series), default=0)
+    right = _RIGHT + (min(0.42 * width, 0.3 + 0.075 * longest) if direct else 0)
+    top = 0.1 + _LINE * len(wrapped.splitlines())
+    bottom = _BOTTOM - (0.16 if size == "small" else 0)
+    axes = made.add_axes((
+        _LEFT / width, bottom / height, (width - _LEFT - right) / width,
+        (height - bottom - top) / height,
+    ))  # fmt: skip
+    _fill(axes, panel, small=size == "small")
+    made.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
+    if direct:
+        _name_lines(axes, panel, int(right * 10.5), (height - bottom - top) / _LINE)
+    return made
+
+
+def _fill(axes: Axes, panel: Panel, *, small: bool) -> None:
+    every = [p for one in panel.series for p in one.points]
+    singles = [xy for one in panel.series for line in one.seeds for xy in line]
+    if panel.x_log:
+        axes.set_xscale("log")
+        axes.set_xlim(*_log_axis(axes.xaxis, [p.x for p in every] + [x for x, _ in singles]))
+    if panel.y_log:
+        axes.set_yscale("log")
+        ends = [end for p in every for end in (p.low, p.high) if end is not None]
+        values = [p.y for p in every] + ends + [y for _, y in singles]
+        axes.set_ylim(*_log_axis(axes.yaxis, values))
+    if panel.front:
+        xs, ys = zip(*panel.front, strict=True)
+        axes.step(xs, ys, where="post", color=GREY, linewidth=1.2, zorder=1)
+    for series in sorted(panel.series, key=lambda one: one.style.order):
+        _series(axes, series, small=small)
+    if panel.chance:
+        xs, ys = zip(*panel.chance, strict=True)
+        style: Any = {"color": "#777777", "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
+        if len(xs) == 1:
+            axes.axhline(ys[0], **style)
+        else:
+            axes.plot(xs, ys, **style)
+    axes.set_ylabel("" if small else plain(panel.y_label))
+    axes.set_xlabel("" if small else plain(panel.x_label))
+    axes.grid(alpha=0.25, linewidth=0.6)
+    if panel.score:
+        axes.set_ylim(-0.03, 1.03)
+    if panel.x_ticks and panel.x_log:
+        _fixed_ticks(axes.xaxis, [(tick, _short(tick)) for tick in panel.x_ticks])
+        if len(panel.x_ticks) > (3 if small else 6):
+            axes.tick_params(axis="x", labelsize=6.5)
+    if small and panel.score:
+        _fixed_ticks(axes.yaxis, [(tick, f"{tick:g}") for tick in (0, 0.5, 1)])
+    axes.tick_params(length=2.5, pad=2)
+
+
+def _log_axis(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
+    _fixed_ticks(axis, log_ticks(values))
+    # Limits of one's own: matplotlib's margins are none where all values are equal.
+    low, high = min(values), max(values)
+    margin = max(1.15, (high / low) ** 0.06)
+    return low / margin, high * margin
+
+
+def _fixed_ticks(axis: Axis, ticks: Sequence[tuple[float, str]]) -> None:
+    axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
+    axis.set_major_formatter(FixedFormatter([text for _, text in ticks]))
+    axis.set_minor_locator(NullLocator())
+
+
+def _short(value: float) -> str:
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size and value == float(f"{value:.2g}"):
+            return f"{value / size:g}{prefix}" if prefix != "k" else f"{value / 1000:g}k"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+
+def _series(axes: Axes, series: Series, *, small: bool) -> None:
+    style, points = series.style, series.points
+    top = 3 + style.order / 10
+    singles = [line[0] for line in series.seeds if len(line) == 1]
+    if singles:
+        axes.plot(
+            *zip(*singles, strict=True), ".", color=style.colour, alpha=0.35, markersize=4,
+            markeredgewidth=0, zorder=2,
+        )  # fmt: skip
+    # One artist for all seeds: a gap between two of them.
+    gap = (math.nan, math.nan)
+    joined = [end for line in series.seeds if len(line) > 1 for end in (*line, gap)]
+    if joined:
+        axes.plot(*zip(*joined, strict=True), color=style.colour, alpha=0.3, lw=0.7, zorder=2)
+    if series.joined:
+        axes.plot(
+            [p.x for p in points], [p.y for p in points], color=style.colour,
+            linestyle=_DASHES[style.dash], linewidth=style.width, zorder=top,
+        )  # fmt: skip
+    spans = [(p.x, p.y, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    if spans:
+        axes.vlines(
+            [x for x, *_ in spans], [low for *_, low, _ in spans], [high for *_, high in spans],
+            color=style.colour, linewidth=1.1, alpha=0.75, zorder=top,
+        )  # fmt: skip
+    if small and style.colour == GREY:
+        return
+    size = 3 if small or len(points) > 12 else 5.5
+    for few in (False, True):
+        chosen = [p for p in points if p.few is few]
+        if chosen:
+            axes.plot(
+                [p.x for p in chosen], [p.y for p in chosen], style.marker, markersize=size,
+                markerfacecolor="white" if few else style.colour, markeredgecolor=style.colour,
+                linestyle="none", zorder=top,
+            )  # fmt: skip
+
+
+def _name_lines(axes: Axes, panel: Panel, letters: int, lines: float) -> None:
+    """The name of each line beside its end, none over another; `lines` of text fit the height."""
+    ends = [(one, max(one.points, key=lambda p: p.x)) for one in panel.series if one.points]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    found = []
+    for series, end in ends:
+        text = fill(series.label, letters, max_lines=2, placeholder="…")
+        at = float(to_axes.transform((end.x, end.y))[1])
+        found.append((at, 1.1 * len(text.splitlines()) / lines, text, series, end))
+    found.sort(key=lambda one: -one[0])
+    places: list[float] = []
+    for n, (at, tall, *_) in enumerate(found):
+        places.append(min(at, places[-1] - (tall + found[n - 1][1]) / 2) if n else at)
+    # What was pushed below the axes is pushed up again, and what stands there with it.
+    floor = 0.0
+    for n in reversed(range(len(places))):
+        half = found[n][1] / 2
+        places[n] = max(places[n], floor + half if n < len(places) - 1 else half - 0.05)
+        floor = places[n] + half
+    for place, (_, _, text, series, end) in zip(places, found, strict=True):
+        axes.annotate(
+            plain(text), (end.x, end.y), (1.05, place), textcoords="axes fraction", va="center",
+            color=series.style.colour, fontsize=8, annotation_clip=False,
+            weight="bold" if series.style.width > 2.4 else "normal",
+            arrowprops={"arrowstyle": "-", "color": series.style.colour, "lw": 0.6, "alpha": 0.5},
+        )  # fmt: skip
+
+
+def _head(chart: Chart, width: float) -> Figure:
+    made = Figure(figsize=(width, 0.36))
+    made.text(0.1 / width, 0.5, plain(chart.title), va="center", weight="bold", fontsize=12)
+    return made
+
+
+def _foot(chart: Chart, width: float) -> Figure:
+    """The legend and the caption."""
+    caption = fill(chart.caption, int(width * 15.5))
+    names, columns = chart.legend, max(1, int(width / 2.6))
+    rows = math.ceil(len(names) / columns)
+    height = 0.14 * len(caption.splitlines()) + 0.2 * rows + 0.2
+    made = Figure(figsize=(width, height))
+    made.text(
+        0.1 / width, 1 - (0.2 * rows + 0.1) / height, plain(caption), va="top", fontsize=7.5,
+        color="#555555", linespacing=1.3,
+    )  # fmt: skip
+    for place, (name, style) in enumerate(names.items()):
+        x = (0.1 + 2.6 * (place % columns)) / width
+        y = 1 - (0.1 + 0.2 * (place // columns)) / height
+        made.add_artist(
+            Line2D(
+                [x, x + 0.28 / width], [y, y], color=style.colour, linewidth=style.width,
+                linestyle=_DASHES[style.dash], marker=style.marker, markersize=4,
+            )
+        )  # fmt: skip
+        made.text(x + 0.36 / width, y, plain(_cut(name)), va="center", fontsize=8)
+    return made
+
+
+def _cut(label: str, length: int = 38) -> str:
+    return label if len(label) <= length else f"{label[: length - 1]}…"
+
+
+def _png(rows: Sequence[Sequence[Figure]]) -> bytes:
+    """All figures on one sheet, described by what they show."""
+    pixels = []
+    for row in rows:
+        images = [_raster(one) for one in row]
+        tall = max(one.shape[0] for one in images)
+        padded = [_white(one, tall, one.shape[1]) for one in images]
+        pixels.append(np.concatenate(padded, axis=1))
+    wide = max(one.shape[1] for one in pixels)
+    sheet = np.concatenate([_white(one, one.shape[0], wide) for one in pixels])
+    told = PngInfo()
+    told.add_text("Description", _digest(rows))
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "png", dpi=(_DPI, _DPI), pnginfo=told)
+    return buffer.getvalue()
+
+
+def _raster(one: Figure) -> "np.ndarray[Any, Any]":
+    one.set_dpi(_DPI)
+    canvas: Any = FigureCanvasAgg(one)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def _white(image: "np.ndarray[Any, Any]", tall: int, wide: int) -> "np.ndarray[Any, Any]":
+    made = np.full((tall, wide, 3), 255, dtype=np.uint8)
+    made[: image.shape[0], : image.shape[1]] = image
+    return made
+
+
+def _digest(rows: Sequence[Sequence[Figure]]) -> str:
+    """Of all that the figures show, and of the texts beside their axes."""
+    digest = hashlib.sha256()
+    for one in (one for row in rows for one in row):
+        said = "\n".join(text.get_text() for text in one.texts)
+        digest.update(f"{shown(one)}\n{said}\n".encode())
+    return digest.hexdigest()
+
+
+def _whole(rows: Sequence[Sequence[Figure]], svgs: Sequence[str]) -> bytes:
+    """The panels as one SVG."""
+    placed, y, wide, each = [], 0.0, 0.0, iter(svgs)
+    for row in rows:
+        x = 0.0
+        for one in row:
+            place = f'<svg x="{x:g}" y="{y:g}" '
+            placed.append(next(each).replace("<svg ", place, 1))
+            x += 72 * one.get_figwidth()
+        wide, y = max(wide, x), y + 72 * max(one.get_figheight() for one in row)
+    head = (
+        f'<svg xmlns="{_SVG}" width="{wide:g}pt" height="{y:g}pt" viewBox="0 0 {wide:g} {y:g}" '
+        f'font-family="sans-serif"><desc>{_digest(rows)}</desc>'
+        f'<rect width="{wide:g}" height="{y:g}" fill="#ffffff"/>'
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{"".join(placed)}</svg>\n'.encode()
+
+
+def _svg(one: Figure, prefix: str) -> str:
+    """A figure as an element that stands in a page: short, its ids its own, no style sheet."""
+    buffer = io.BytesIO()
+    one.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    width, height = (72 * side for side in one.get_size_inches())
+    body = "".join(_written(child, prefix) for child in root)
+    box = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    return f"<svg {box}>{body}</svg>"
+
+
+def _written(element: ElementTree.Element, prefix: str) -> str:
+    tag = element.tag.rpartition("}")[2]
+    if tag in ("metadata", "style", "title"):
+        return ""
+    body = escape(element.text or "") if tag in ("text", "tspan") else ""
+    body += "".join(_written(child, prefix) for child in element)
+    # A group that says nothing of how it looks is there for editors alone.
+    if tag == "g" and not {*element.keys()} - {"id"}:
+        return body
+    said = ""
+    for key, value in element.items():
+        name = key.rpartition("}")[2]
+        if name == "id":
+            if tag == "g":
+                continue
+            value = f"{prefix}-{value}"
+        elif name == "href":
+            value = f"#{prefix}-{value[1:]}"
+        elif name == "clip-path":
+            value = value.replace("#", f"#{prefix}-")
+        elif name == "style":
+            value = _FONT.sub(r"font:\1 sans-serif", value).replace("; ", ";").replace(": ", ":")
+        if name in ("d", "x", "y", "transform", "style"):
+            value = _LONG.sub(r"\1", value)
+        said += f" {name}={quoteattr(value)}"
+    if tag == "g" and not body:
+        return ""
+    return f"<{tag}{said}>{body}</{tag}>" if body else f"<{tag}{said}/>"
+
+
+_FONT = re.compile(r"font: ([^';]*px) [^;]*")
+_LONG = re.compile(r"(\.\d\d)\d+")

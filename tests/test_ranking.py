@@ -1,0 +1,199 @@
+"""The report's answer: who keeps most, beside which attention, and when a gain may be said."""
+
+from typing import Any
+
+import pytest
+from report_records import Values, read_runs, record
+
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.ranking import Ranking, ranked
+from rulekeep.analysis.reading import spoken
+from rulekeep.reporting.sentences import sentences
+from rulekeep.reporting.tables import ranked as table_of
+
+SEEDS = (1, 2, 3, 4, 5)
+ROTARY, CONVOLVED = {"positions": "rotary"}, {"positions": "rotary", "conv_size": 4}
+
+
+def attention(kept: float, options: dict[str, Any], **more: Any) -> list[Values]:
+    # Seeds differ a little, so that an interval has a width.
+    return [
+        record("attention", s, {64: kept + s / 1000}, mixer_options=options, **more) for s in SEEDS
+    ]
+
+
+def own(kept: float, seeds: tuple[int, ...] = SEEDS, **more: Any) -> list[Values]:
+    return [record("mine.py:Mine", s, {64: kept + s / 500}, **more) for s in seeds]
+
+
+def ranking(records: list[Values]) -> Ranking:
+    found = ranked(contests(read_runs(records).runs))
+    assert found is not None
+    return found
+
+
+def said(records: list[Values]) -> str:
+    runs = read_runs(records).runs
+    found = contests(runs)
+    return " ".join(sentences(runs, found, ranked(found)))
+
+
+def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
+    found = ranking([*attention(0.9, ROTARY), *own(0.2)])
+    assert [(row.label, row.place, row.is_own) for row in found.rows] == [
+        ("mine.py:Mine", 2, True), ("attention, rotary", 1, False),
+    ]  # fmt: skip
+    table = table_of(found)
+    assert table.own == {0}
+    row = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
+    assert row["lowest seed"] == "0.202"
+    assert row["against attention, rotary"].startswith("-0.697 (-0.6")
+
+
+def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
+    records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
+    found = ranking(records)
+    assert found.baseline == "attention, rotary, conv size 4"
+    (mine,) = found.own
+    assert mine.difference is not None
+    assert mine.difference.mean == pytest.approx(-0.157)
+    assert "gain" not in said(records)
+    assert "behind" in said(records) or "below" in said(records)
+
+
+def test_a_gain_is_said_only_over_a_strong_attention_on_five_seeds() -> None:
+    strong = [*attention(0.1, ROTARY), *attention(0.5, CONVOLVED)]
+    assert "gains on attention, rotary, conv size 4" in said([*strong, *own(0.8)])
+    # Not over rotary alone, nor on one seed or four, nor where the interval has zero in it.
+    assert "no win over attention" in said([*attention(0.1, ROTARY), *own(0.8)])
+    for records in (
+        [*attention(0.1, ROTARY), *own(0.8)],
+        [*strong, *own(0.8, (1,))],
+        [*strong, *own(0.8, (1, 2, 3, 4))],
+        [*strong, *[record("mine.py:Mine", s, {64: 0.5 + 0.4 * (s % 2)}) for s in SEEDS]],
+    ):
+        assert "gain" not in said(records)
+    assert "a lead of" in said([*strong, *own(0.8, (1,))])
+
+
+def test_attention_of_another_protocol_is_no_baseline() -> None:
+    records = [*attention(0.1, CONVOLVED, steps=100), *own(0.8, steps=5000)]
+    found = ranking(records)
+    assert found.baseline is None
+    assert found.own[0].difference is None
+    assert "gain" not in said(records)
+    # One of the same protocol is, also where another keeps more.
+    both = [*records, *attention(0.05, ROTARY, steps=5000)]
+    assert ranking(both).baseline == "attention, rotary"
+
+
+def test_more_parameters_than_attentions_are_said() -> None:
+    records = [*attention(0.1, CONVOLVED), *own(0.8)]
+    for one in records[5:]:
+        one["costs"]["parameters"] = 2 * 12345
+    assert "gain" not in said(records)
+    assert "+100% parameters" in said(records)
+
+
+def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
+    records = []
+    for task, rotary, mine in (("apply", 0.2, 0.9), ("recite", 0.4, 0.3)):
+        records += attention(rotary, ROTARY, task=task) + own(mine, task=task)
+    # Few ran this one: it is in no mean.
+    records += attention(0.9, ROTARY, task="recall")
+    found = ranking(records)
+    assert ([one.task for one in found.settings], found.left) == (["apply", "recite"], ("recall",))
+    (mine,) = found.own
+    assert mine.kept.mean == pytest.approx(0.6 + 0.006)
+    assert mine.lowest == pytest.approx(0.302)
+    assert mine.difference is not None
+    assert mine.difference.mean == pytest.approx(0.3 + 0.003)
+    assert mine.difference.seeds == 5
+    assert dict(mine.by_task) == {"apply": pytest.approx(0.906), "recite": pytest.approx(0.306)}
+
+
+def test_a_diverged_seed_is_the_lowest() -> None:
+    records = [*attention(0.1, ROTARY), *own(0.8, (1, 2, 3, 4))]
+    records.append(record("mine.py:Mine", 5, {64: 0.9}, status="diverged"))
+    found = ranking(records)
+    assert (found.own[0].kept.seeds, found.own[0].kept.diverged) == (4, 1)
+    row = dict(zip(table_of(found).header, table_of(found).rows[0], strict=True))
+    assert row["lowest seed"].text == "diverged"
+
+
+def test_the_users_own_is_compared_at_its_own_training_length() -> None:
+    records = [*attention(0.5, ROTARY), *own(0.9), *attention(0.99, ROTARY, context=128)]
+    found = ranking(records)
+    assert [one.context for one in found.settings] == [64]
+    assert found.own[0].difference is not None
+    assert found.own[0].difference.mean == pytest.approx(0.403)
+
+
+def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None:
+    outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
+    outside["spec"]["predictor"] = "mine.py:Read"
+    found = ranking([*attention(0.5, ROTARY), outside])
+    assert (found.rows[0].label, found.rows[0].kept.mean) == ("mine.py:Read", 0.8)
+    assert found.settings[0].test == 64
+
+
+def test_nothing_is_compared_where_nothing_was_tested() -> None:
+    assert ranked(contests(read_runs([record(status="failed")]).runs)) is None
+    assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
+
+
+def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
+    records = []
+    for seed in SEEDS:
+        for positions, near, far in (("rotary", 0.9, 0.1), ("none", 0.5, 0.4)):
+            kept = {64: near, 256: far}
+            records.append(record("attention", seed, kept, mixer_options={"positions": positions}))
+        records.append(record("delta", seed, {64: 0.8, 256: 0.7}))
+    (contest,) = contests(read_runs(records).runs)
+    (ours,) = (group for group in contest.groups if group.mixer == "delta")
+    for test, name, mean in (
+        (64, "attention, rotary", -0.1),
+        (256, "attention, no positions", 0.3),
+    ):
+        found = contest.against_attention(ours, "retention", test)
+        assert found is not None
+        assert (found[0].label, found[1].summary.mean) == (name, pytest.approx(mean))
+
+
+@pytest.mark.parametrize(
+    ("mixer", "options", "more", "said_as"),
+    [
+        ("attention", {"positions": "rotary"}, {}, "attention, rotary"),
+        ("attention", {"positions": "none"}, {}, "attention, no positions"),
+        ("attention", {"positions": "none"}, {"added_positions": "learned"},
+         "attention, learned positions"),
+        ("attention", {"positions": "rotary"}, {"added_positions": "earliness"},
+         "attention, rotary, earliness"),
+        ("delta", {"heads": 8, "key_width": None}, {}, "delta, heads 8"),
+        ("delta", {"short_convolution": True}, {}, "delta, short convolution"),
+    ],
+)  # fmt: skip
+def test_a_variant_is_named_by_what_differs_from_its_mixers_defaults(
+    mixer: str, options: dict[str, Any], more: dict[str, Any], said_as: str
+) -> None:
+    (run,) = read_runs([record(mixer, mixer_options=options, **more)]).runs
+    assert run.label == said_as
+
+
+def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> None:
+    records = [
+        record("delta", task=task, context=at, mixer_options={"heads": heads}, steps=steps)
+        for task, at, heads, steps in (
+            ("recite", 64, 4, 100), ("recite", 128, 8, 200), ("apply", 64, 4, 100)
+        )
+    ]  # fmt: skip
+    # Steps that go with the length say nothing of the model.
+    assert {(run.task, run.context, run.label) for run in read_runs(records).runs} == {
+        ("recite", 64, "delta"), ("recite", 128, "delta, heads 8"), ("apply", 64, "delta"),
+    }  # fmt: skip
+    # Nor do two that would be said alike become one.
+    records = [record("attention", mixer_options=ROTARY), record("attention, rotary")]
+    assert len({run.label for run in read_runs(records).runs}) == 2
+    records = [record("odd", width=width, layers=layers) for width, layers in ((64, 2), (64, 4))]
+    assert {run.label for run in read_runs(records).runs} == {"odd, layers 2", "odd, layers 4"}
+    assert spoken("a", (("b", "False"), ("c_d", "True"))) == "a, no b, c d"

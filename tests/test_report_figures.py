@@ -1,0 +1,359 @@
+"""What the report's figures show: every value where it was counted by hand, and drawn there."""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.text import Text
+from report_records import Values, read_runs, record, study, typed
+
+from rulekeep.analysis.cells import compared_at, contests
+from rulekeep.analysis.panels import (
+    GREY,
+    Chart,
+    Panel,
+    Point,
+    Series,
+    Style,
+    draw,
+    figure,
+    log_ticks,
+    pareto_front,
+)
+from rulekeep.analysis.ranking import ranked
+from rulekeep.reporting import write_report
+from rulekeep.reporting.figures import charts
+from rulekeep.reporting.tables import drawn
+
+KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
+
+
+def values(points: Any) -> list[tuple[Any, ...]]:
+    """What is drawn of each point."""
+    return [
+        (
+            p.x,
+            p.y,
+            *(pytest.approx(end, abs=1e-4) if end else end for end in (p.low, p.high)),
+            p.few,
+        )
+        for p in points
+    ]
+
+
+def two(task: str = "recite") -> list[Values]:
+    """Five seeds of attention and two of slots, whose curves, costs and scores all differ.
+
+    Scores 0.9, 0.7, 0.8, 0.9 and 0.7: mean 0.8, half width 2.7764 * 0.1 / sqrt(5) = 0.12417.
+    Scores 0.35 and 0.37: mean 0.36, half width 12.7062 * 0.014142 / sqrt(2) = 0.12706.
+    """
+    records = []
+    for mixer, kept in (("attention", [0.9, 0.7, 0.8, 0.9, 0.7]), ("slots", [0.35, 0.37])):
+        for seed, value in enumerate(kept, 1):
+            made = record(mixer, seed, {64: value, 256: value / 2}, task=task)
+            more = (mixer == "slots") + seed / 10
+            # Told apart by figure, step, mixer and seed.
+            for row in made["history"]:
+                step = row["step"] / 1000
+                row |= {
+                    "val_loss": 2 + more - step, "token_accuracy": 0.1 * more + step / 2,
+                    "rule_accuracy": 0.1 * more + step, "retention": 0.1 * more + step / 4,
+                }  # fmt: skip
+            made["costs"]["train_seconds"] = 10 * (1 + more)
+            made["costs"]["state_bytes"] = {"64": 1000 * (1 + more), "256": 4000 * (1 + more)}
+            made["costs"]["decode_ms_per_token"] = {"64": 1 + more, "256": 2 + more}
+            records.append(made)
+    return records
+
+
+def made(records: list[Values]) -> dict[str, Chart]:
+    found = contests(read_runs(records).runs)
+    return {chart.key: chart for chart in charts(found, ranked(found))}
+
+
+def lines(records: list[Values], key: str) -> list[dict[str, Series]]:
+    return [{one.label: one for one in panel.series} for panel in made(records)[key].panels]
+
+
+def test_retention_is_drawn_with_its_mean_interval_seeds_and_chance() -> None:
+    (panel,) = made(two())["retention"].panels
+    # Lengths are set apart a little, by the place among those shown.
+    places = {one.label: 1.02 ** (n - 0.5) for n, one in enumerate(panel.series)}
+    of = {one.label: one for one in panel.series}
+    at = places["attention"]
+    assert values(of["attention"].points) == [
+        (64 * at, pytest.approx(0.8), 0.8 - 0.12417, 0.8 + 0.12417, False),
+        (256 * at, pytest.approx(0.4), 0.4 - 0.06208, 0.4 + 0.06208, False),
+    ]
+    at = places["slots"]
+    assert values(of["slots"].points) == [
+        (64 * at, pytest.approx(0.36), 0.36 - 0.12706, 0.36 + 0.12706, True),
+        (256 * at, pytest.approx(0.18), 0.18 - 0.06353, 0.18 + 0.06353, True),
+    ]
+    assert [list(line) for line in of["slots"].seeds] == [
+        [(64 * at, 0.35)], [(64 * at, 0.37)], [(256 * at, 0.175)], [(256 * at, 0.185)],
+    ]  # fmt: skip
+    assert panel.chance == [(64, 0.04), (256, 0.04)]
+    assert panel.x_ticks == [64, 256]
+
+
+def test_each_task_setting_has_a_panel_and_the_first_figure_their_mean() -> None:
+    records = [
+        record(mixer, seed, {64: kept, 256: kept / 2}, task=task)
+        for mixer, task, kept in (
+            ("attention", "apply", 0.2), ("attention", "recite", 0.6), ("slots", "recite", 0.9),
+            ("slots", "apply", 0.8),
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    apply, recite = lines(records, "settings")
+    assert [p.y for p in apply["attention"].points] == [0.2, 0.1]
+    assert [p.y for p in recite["slots"].points] == [0.9, 0.45]
+    (mean,) = lines(records, "retention")
+    assert [p.y for p in mean["attention"].points] == pytest.approx([0.4, 0.2])
+    assert [p.y for p in mean["slots"].points] == pytest.approx([0.85, 0.425])
+
+
+def test_the_first_figure_has_at_most_eight_lines_and_small_panels_the_rest() -> None:
+    records = [record("mine.py:Mine", 1, {64: 0.5})]
+    records += [record(f"mixer-{n}", 1, {64: n / 10}) for n in range(9)]
+    records += [
+        record("attention", 1, {64: kept}, mixer_options={"positions": own})
+        for own, kept in (("none", 0.6), ("rotary", 0.1), ("alibi", 0.35))
+    ]
+    first = made(records)["retention"].panels[0]
+    assert [one.label for one in first.series] == [
+        "mine.py:Mine", "attention, no positions", "attention, rotary",
+        "mixer-8", "mixer-7", "mixer-6",
+    ]  # fmt: skip
+    small = made(records)["variants"].panels
+    assert [panel.title for panel in small] == [
+        *(f"mixer-{n}" for n in (5, 4)), "attention, alibi", *(f"mixer-{n}" for n in (3, 2, 1, 0)),
+    ]  # fmt: skip
+    base, own = small[0].series
+    assert (base.style.colour, base.points[0].y, own.points[0].y) == (GREY, 0.6, 0.5)
+
+
+def test_curves_are_the_mean_of_the_seeds_and_a_line_for_each() -> None:
+    loss, retention = made(two())["training"].panels
+    assert (loss.y_label, retention.y_label) == ("validation loss (nats)", "validation retention")
+    for panel, first, slope in ((loss, 2.0, -1.0), (retention, 0.0, 0.25)):
+        for series, mean, seeds in zip(panel.series, (0.3, 1.15), (5, 2), strict=True):
+            times = 1 if panel is loss else 0.1
+            expected = [
+                first + times * mean + slope * step / 1000 for step in (25, 50, 100, 200, 300, 400)
+            ]
+            assert [p.x for p in series.points] == [25, 50, 100, 200, 300, 400]
+            assert [p.y for p in series.points] == pytest.approx(expected)
+            assert {p.few for p in series.points} == {seeds < 5}
+            assert len(series.seeds) == seeds
+            base = 1.0 if series.label == "slots" else 0.0
+            for seed, line in enumerate(series.seeds, 1):
+                assert line[-1] == (
+                    400, pytest.approx(first + times * (base + seed / 10) + slope * 0.4)
+                )  # fmt: skip
+
+
+def test_curves_of_the_article_have_each_figure_under_its_own_name() -> None:
+    last = {
+        panel.y_label: [series.points[-1].y for series in panel.series]
+        for panel in made(two("article"))["training"].panels
+    }
+    assert last == {
+        "validation loss (nats)": [pytest.approx(1.9), pytest.approx(2.75)],
+        "validation retention": [pytest.approx(0.13), pytest.approx(0.215)],
+        "token accuracy": [pytest.approx(0.23), pytest.approx(0.315)],
+        "rule accuracy": [pytest.approx(0.43), pytest.approx(0.515)],
+    }
+
+
+@pytest.mark.parametrize(("key", "costs"), [("state", (5200, 8600)), ("seconds", (13, 21.5))])
+def test_a_trade_off_sets_retention_over_the_mean_cost(
+    key: str, costs: tuple[float, float]
+) -> None:
+    (panel,) = made(two())[key].panels
+    of = {one.label: one for one in panel.series}
+    assert values(of["attention"].points) == [
+        (costs[0], pytest.approx(0.4), 0.4 - 0.06208, 0.4 + 0.06208, False)
+    ]
+    assert values(of["slots"].points) == [
+        (costs[1], pytest.approx(0.18), 0.18 - 0.06353, 0.18 + 0.06353, True)
+    ]
+    assert list(panel.front) == [(costs[0], pytest.approx(0.4)), (costs[1], pytest.approx(0.4))]
+    assert panel.chance == [(costs[0], 0.04), (costs[1], 0.04)]
+
+
+def test_costs_over_context_are_drawn_with_their_mean_interval_and_seeds() -> None:
+    decode, state = made(two())["costs"].panels
+    assert (decode.y_label, state.y_label) == ("decode (ms a token, log)", "state (bytes, log)")
+    for panel, at_64, at_256, scale in (
+        (decode, 1.0, 2.0, 1.0), (state, 1000.0, 4000.0, None),
+    ):  # fmt: skip
+        attention, slots = panel.series
+        for place, (x, base) in enumerate(((64, at_64), (256, at_256))):
+            by = scale or base
+            # Attention's seeds are 0.1 to 0.5 above, of half width 0.19632; slots' two 1.1 and 1.2
+            # above, of half width 0.63531.
+            (point,) = values(attention.points[place : place + 1])
+            assert point == (
+                x, pytest.approx(base + 0.3 * by), pytest.approx(base + 0.10368 * by, rel=1e-4),
+                pytest.approx(base + 0.49632 * by, rel=1e-4), False,
+            )  # fmt: skip
+            (point,) = values(slots.points[place : place + 1])
+            assert point[1:] == (
+                pytest.approx(base + 1.15 * by), pytest.approx(base + 0.51469 * by, rel=1e-4),
+                pytest.approx(base + 1.78531 * by, rel=1e-4), True,
+            )  # fmt: skip
+        assert [line[0][1] for line in slots.seeds[:2]] == pytest.approx(
+            [at_64 + share * (scale or at_64) for share in (1.1, 1.2)]
+        )
+
+
+def test_an_interval_that_reaches_zero_is_cut_where_a_log_axis_still_shows_it() -> None:
+    records = [record("slots", seed, {64: 0.9}) for seed in (1, 2)]
+    for one, ms in zip(records, (10, 30), strict=True):
+        one["costs"]["decode_ms_per_token"] = {"64": ms}
+    series = lines(records, "costs")[0]["slots"]
+    # 12.7062 * 14.1421 / sqrt(2) around 20; half the lowest seed is 5.
+    assert values(series.points) == [(64, 20, 5, 20 + 127.06205, True)]
+
+
+def test_mixers_are_compared_no_further_than_half_of_them_were_tested() -> None:
+    records = [record("attention", s, {64: 0.9, 256: 0.5}, seconds=10) for s in range(1, 6)]
+    records += [record("slots", s, {64: 0.9, 256: 0.6}, seconds=20) for s in range(1, 6)]
+    # Alone at 1,024 tokens, where it would be the best of one.
+    further = {64: 0.9, 256: 0.4, 1024: 0.9}
+    records += [record("delta", s, further, seconds=30) for s in range(1, 6)]
+    for key, costs in (("state", [1024 * 256] * 3), ("seconds", [20, 10, 30])):
+        (panel,) = made(records)[key].panels
+        assert panel.title == "tested at 256 tokens"
+        assert [(s.label, s.points[0].x, s.points[0].y) for s in panel.series] == [
+            (label, x, y)
+            for label, x, y in zip(
+                ("slots", "attention", "delta"), costs, (0.6, 0.5, 0.4), strict=True
+            )
+        ]
+    # Of one mixer it is its longest.
+    (alone,) = contests(read_runs(records[10:]).runs)
+    assert compared_at(alone.groups) == 1024
+
+
+def test_a_picture_has_every_point_interval_seed_and_level_where_it_is() -> None:
+    style = Style("#123456", "o")
+    points = [Point(64, 0.8, 0.7, 0.85, 5), Point(256, 0.4, 0.1, 0.6, 2)]
+    seeds = [[(64.0, 0.75)], [(256.0, 0.45)], [(1.0, 0.2), (2.0, 0.3)]]
+    series = Series(label="a", style=style, points=points, seeds=seeds)
+    panel = Panel(
+        title="t", x_label="x", y_label="y", series=[series], chance=[(64.0, 0.04), (256.0, 0.05)],
+        front=[(64.0, 0.5), (256.0, 0.6)],
+    )  # fmt: skip
+    (axes,) = figure(panel).axes
+    found = [
+        ([float(x) for x in line.get_xdata()], [float(y) for y in line.get_ydata()])
+        for line in axes.lines
+    ]
+    expected = {
+        "front": ([64, 256], [0.5, 0.6]), "single seeds": ([64, 256], [0.75, 0.45]),
+        "means": ([64, 256], [0.8, 0.4]), "of enough seeds": ([64], [0.8]),
+        "of few": ([256], [0.4]), "chance": ([64, 256], [0.04, 0.05]),
+    }  # fmt: skip
+    for what, line in expected.items():
+        assert found.count(line) == 1, what
+    # A seed's line, and a gap after it.
+    assert ([1, 2], [0.2, 0.3]) in [(xs[:-1], ys[:-1]) for xs, ys in found]
+    face = {tuple(line.get_xdata()): line.get_markerfacecolor() for line in axes.lines[-3:-1]}
+    assert face == {(64,): "#123456", (256,): "white"}
+    (bars,) = (one for one in axes.collections if len(one.get_segments()) == 2)
+    spans = [[float(end) for end in segment[:, 1]] for segment in bars.get_segments()]
+    assert spans == [pytest.approx([0.7, 0.85]), pytest.approx([0.1, 0.6])]
+
+
+def test_a_figures_table_has_every_value_that_it_draws() -> None:
+    for chart in made(two("article")).values():
+        points = sum(len(one.points) for panel in chart.panels for one in panel.series)
+        table = drawn(chart)
+        assert len(table.rows) == points
+        assert all(len(row) == len(table.header) for row in table.rows)
+    table = drawn(made(two())["seconds"])
+    row = dict(zip(table.header, table.rows[-1], strict=True))
+    assert row["variant"].text == "slots"
+    assert (row["training (s)"].value, row["seeds"].text) == (21.5, "2 few")
+    assert row["retention"].value == pytest.approx(0.18)
+
+
+def test_lines_that_end_together_have_names_apart() -> None:
+    series = [
+        Series(label=f"variant {n}", style=Style("#123456"), points=[Point(1, 0.5), Point(2, y)])
+        for n, y in enumerate((1.0, 0.999, 0.998, 0.01, 0.0, 0.5, 0.5, 0.0))
+    ]
+    panel = Panel(title="t", x_label="x", y_label="y", series=series, score=True)
+    for size in ("wide", "narrow"):
+        made_up = figure(panel, size, direct=True)
+        made_up.draw_without_rendering()
+        boxes = sorted(
+            # Without the line that leads to it.
+            (Text.get_window_extent(text) for text in made_up.axes[0].texts),
+            key=lambda box: box.y0,
+        )
+        assert len(boxes) == len(series)
+        assert all(one.y1 <= other.y0 + 3 for one, other in itertools.pairwise(boxes))
+        assert all(box.y0 >= 0 and box.x1 <= made_up.bbox.x1 for box in boxes)
+
+
+@pytest.mark.slow
+def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
+    records = study(seeds=2)
+    assert [*made(records)] == [key for key in KEYS if key != "variants"]
+    first, second = tmp_path / "a", tmp_path / "b"
+    write_report(typed(records), first, "c")
+    write_report(typed(reversed(records)), second, "c")
+    for path in (first / "figures").iterdir():
+        assert path.read_bytes() == (second / "figures" / path.name).read_bytes(), path.name
+    for name in ("tables.csv", "report.html"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_svgs_of_one_page_share_no_id_and_name_none_that_is_not_there() -> None:
+    picture = draw(made(two())["training"])
+    assert len(picture.panels) == 2
+    ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in picture.panels]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    for svg, own in zip(picture.panels, ids, strict=True):
+        assert {*re.findall(r'(?:url\(|href=")#([^")]*)', svg)} <= own
+        assert "<style" not in svg
+
+
+def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
+    points = [(3, 0.9), (1, 0.5), (2, 0.4), (2, 0.7), (4, 0.9), (1, 0.2)]
+    assert pareto_front(points, end=3) == [(1, 0.5), (2, 0.7), (3, 0.9)]
+    # Where the cheapest is the best, that is seen: the front is a line from there.
+    assert pareto_front([(1, 0.9), (2, 0.5)], end=2) == [(1, 0.9), (2, 0.9)]
+
+
+def test_log_ticks_are_few_and_around_the_values() -> None:
+    assert [text for _, text in log_ticks([8, 60])] == ["5", "10", "20", "50", "100"]
+    assert [text for _, text in log_ticks([10, 1e5])] == ["10", "100", "1,000", "10k", "100k"]
+    # Between two neighbours of 1, 2 and 5 there would be one tick, or none.
+    for low, high, texts in (
+        (110, 340, ["150", "200", "300"]), (0.6, 1.2, ["0.7", "1"]), (210, 340, ["300"]),
+    ):  # fmt: skip
+        ticks = log_ticks([low, high])
+        assert [text for at, text in ticks if low <= at <= high] == texts
+        assert 4 <= len(ticks) <= 8
+    assert len(log_ticks([1e-300, 1e300])) <= 10
+    assert log_ticks([]) == []
+
+
+def test_a_long_title_stays_in_its_panel() -> None:
+    title = "sparse_delta, seed 4: override, placement marked, rules 8, trained at 1,028, and on"
+    for size in ("normal", "small"):
+        one = figure(Panel(title=title, x_label="x", y_label="y", series=()), size)
+        one.draw_without_rendering()
+        (text,) = one.texts
+        box = text.get_window_extent()
+        assert text.get_text().split() == title.split()
+        assert box.x1 <= one.bbox.x1
+        assert box.y0 >= one.axes[0].get_window_extent().y1 - 3
