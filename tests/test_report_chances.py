@@ -146,9 +146,9 @@ def test_learned_positions_are_not_defined_beyond_the_length_trained_on() -> Non
         record("slots", 1, {64: 0.9, 256: 0.5}),
     ]
     found = {(row["variant"], row["tested at"]): row for row in cells(records, scores)}
-    assert found["attention", "256"]["retention"] == "not defined"
-    assert found["attention", "256"]["seeds"] == "–"
-    assert found["attention", "64"]["retention"].startswith("0.900")
+    assert found["attention, learned positions", "256"]["retention"] == "not defined"
+    assert found["attention, learned positions", "256"]["seeds"] == "–"
+    assert found["attention, learned positions", "64"]["retention"].startswith("0.900")
     assert found["slots", "256"]["retention"].startswith("0.500")
 
 

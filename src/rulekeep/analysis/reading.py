@@ -9,12 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import NamedTuple, TypeAlias
 
-from rulekeep.analysis.variants import default_options
-from rulekeep.mixers import MIXERS
+from rulekeep.analysis.variants import known_options
 from rulekeep.printable import one_line
 from rulekeep.records import Asked, Evaluation, Record
 from rulekeep.records.record import PARTS, SCORES, name
-from rulekeep.specs import HYBRID
 
 BASELINE = "attention"
 LEARNED = "learned"
@@ -339,9 +337,8 @@ def _own(run: Run, runs: Sequence[Run]) -> "_Parts":
 @cache
 def _defaults(mixer: str) -> Mapping[str, str] | None:
     """A mixer's options at their defaults; None of one that is not in the catalogue."""
-    if not all(part in MIXERS for part in mixer.split(HYBRID)):
-        return None
-    return _named(default_options(mixer))
+    found = known_options(mixer)
+    return None if found is None else _named(found)
 
 
 def _distinct(named: Sequence[tuple[str, "_Parts"]]) -> list[str]:

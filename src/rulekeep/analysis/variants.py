@@ -77,6 +77,12 @@ def default_options(mixer: str) -> dict[str, Option]:
     return found
 
 
+def known_options(mixer: str) -> dict[str, Option] | None:
+    """As `default_options`, of the catalogue alone: no file that a record names is opened."""
+    parts = mixer.split(HYBRID)
+    return default_options(mixer) if all(part in MIXERS for part in parts) else None
+
+
 def _of_file(name: str) -> dict[str, Option] | None:
     place, _, kind = name.rpartition(":")
     try:
