@@ -522,6 +522,27 @@ MUTATIONS = [
         held("report_figures", "mixers_are_compared_no_further_than_half_of_them_were_tested"),
     ),
     Mutation(
+        "report: the weakest attention is the baseline",
+        "analysis/ranking.py",
+        "return max(finite, key=lambda label: finite[label], default=None)",
+        "return min(finite, key=lambda label: finite[label], default=None)",
+        held("ranking", "the_strongest_attention_is_the_baseline_and_not_the_weakest"),
+    ),
+    Mutation(
+        "report: a gain over rotary attention alone is a win",
+        "reporting/sentences.py",
+        "    if not ranking.has_strong:\n",
+        "    if False:\n",
+        held("ranking", "a_gain_is_said_only_over_a_strong_attention_on_five_seeds"),
+    ),
+    Mutation(
+        "report: attention that was trained otherwise is the baseline",
+        "analysis/ranking.py",
+        "if trained_alike(_any(settings, one), mine)]",
+        "]",
+        held("ranking", "attention_of_another_protocol_is_no_baseline"),
+    ),
+    Mutation(
         "report: points have no intervals",
         "analysis/panels.py",
         "summary.low, summary.high, summary.seeds)",
