@@ -28,9 +28,10 @@ KINDS = {
     "core": """
         adapter article_cell article_data article_models article_streams caches catalogue causality
         certificate check_mixer contestants contract feed_forward formulas goldens identity leak
-        metrics mixed_recall mixers model packing plots predicting protocol ranking recurrent_layers report
-        report_chances report_figures report_tasks sample_form screening sliding_window slot_memories sources
-        sparse_delta specs split_deal store summary task_options tasks testing training
+        metrics mixed_recall mixers model packing plots predicting protocol ranking
+        recurrent_layers report report_chances report_figures report_tasks sample_form screening
+        sliding_window slot_memories sources sparse_delta specs split_deal store summary
+        task_options tasks testing training
     """,
     "docs": """
         drawn_docs house literature mixers_table planted_bugs results study
