@@ -21,14 +21,11 @@ from rulekeep.records.store import Record, read_runs, write_record
 from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
-from rulekeep.speed.figures import decode_times, memories, slopes, step_times
-from rulekeep.speed.record import read_speed
 from rulekeep.sweeps.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 # What a study fills in stands between marks; a sentence is read without them.
 MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
-SPEED = ROOT / "docs" / "speed.md"
 RUN_FOLDERS = (
     "exam",
     "exam-quick",
@@ -164,26 +161,6 @@ def test_the_quick_exam_takes_less_than_ten_minutes() -> None:
     record = json.loads((ROOT / "results" / "exam_quick.json").read_text())
     (row,) = [row for row in record["rows"] if row["mixer"] == "delta"]
     assert row["seconds"] < 600
-
-
-def test_every_mechanisms_speed_is_stated_and_how_many_aims_are_missed() -> None:
-    table = script("speed_table")
-    assert table.page(table.RECORD, table.LATER) in SPEED.read_text()
-    assert table.details(table.RECORD, table.LATER) in SPEED.read_text()
-    record = read_speed(table.RECORD)
-    judged = [row for row in step_times(record, "model", 1) if row.aim is not None]
-    over = [row.share.median / row.aim for row in judged if row.met is False]
-    assert f"{len(judged) - len(over)} of {len(judged)} aims are met" in unwrapped(SPEED)
-    assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
-    assert {row.mixer for row in slopes(record) if row.met is False} == {"lstm", "gru"}
-    assert [row.mixer for row in memories(record) if row.met is not True] == []
-    assert [record.spec.batch(context) for context in (1028, 16384)] == [64, 4]
-
-
-def test_the_page_on_speed_says_how_long_attention_decodes() -> None:
-    table = script("speed_table")
-    later = {row.mixer: row for row in decode_times(read_speed(table.LATER))}
-    assert f"takes {later['attention'].ms[65536].median:.2f} ms there" in unwrapped(SPEED)
 
 
 @pytest.mark.parametrize("folder", RUN_FOLDERS)
