@@ -474,7 +474,6 @@ def test_verify_checks_certificates_as_it_checks_runs(
 
 
 def test_the_committed_certificates_pass_but_for_the_article() -> None:
-    folder = ROOT / "results" / "certificates"
     held = set()
     for record in CERTIFICATES:
         assert record["passed"] is (record["task"] != "article")
