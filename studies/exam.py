@@ -3,7 +3,7 @@
     rulekeep study exam run|build|check
 
 Four tasks, early and marked rules, trained at 256 tokens at most. Beside the runs stand the tasks'
-certificates: what readers without memory score on them. Fills docs/exam.md, README and
+certificates: what readers without memory score on them. Fills docs/results.md, README and
 results/certificates/README.md.
 """
 

@@ -34,7 +34,7 @@ KINDS = {
         task_options tasks testing training
     """,
     "docs": """
-        drawn_docs house literature mixers_table planted_bugs results study
+        drawn_docs house literature mixers_table planted_bugs results site study
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing speed

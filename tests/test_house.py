@@ -23,7 +23,7 @@ from rulekeep.tasks import TASKS
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
-DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "notes" / "log.md"]
 
 
 @pytest.mark.process
