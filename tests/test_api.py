@@ -17,6 +17,7 @@ from rulekeep.api import RunValues
 from rulekeep.records.provenance import class_text, text_digest
 
 SMALL = {key: value for key, value in tiny.TINY.items() if key != "mixer"}
+SMALL["test_contexts"] = [64]
 FADING = """
 DECAY = 0.5
 
@@ -70,8 +71,9 @@ def test_a_run_takes_every_field_of_a_spec() -> None:
 
 def test_the_function_and_the_command_make_the_same_run(tmp_path: Path) -> None:
     run = rk.run(mixer="gru", out=tmp_path / "ours", **SMALL)
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()
-             if key != "task_options"]  # fmt: skip
+    plain = {**SMALL, "test_contexts": 64}
+    del plain["task_options"]
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in plain.items()]
     done = tiny.rulekeep(
         "run", "--mixer=gru", "--task-options.rules=2", *flags, "--out=theirs", cwd=tmp_path
     )
@@ -174,7 +176,7 @@ def test_a_sweep_makes_what_the_folder_lacks(
 
 
 def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
-    run = rk.run(mixer="gru", out=tmp_path / "runs", test_contexts=[64, 96], **SMALL)
+    run = rk.run(mixer="gru", out=tmp_path / "runs", **{**SMALL, "test_contexts": [64, 96]})
     rows = rk.load_records(tmp_path / "runs", run)
     assert rows == rk.load_records(run.folder) == run.rows()
     assert [(row["split"], row["tokens"]) for row in rows] == [
