@@ -27,18 +27,18 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 KINDS = {
     "core": """
         adapter article_cell article_data article_models article_streams caches catalogue causality
-        certificate check_mixer contestants contract feed_forward formulas goldens identity leak
-        metrics mixed_recall mixers model packing plots predicting protocol ranking
-        recurrent_layers report report_chances report_figures report_tasks sample_form screening
-        sliding_window slot_memories sources sparse_delta specs split_deal store summary
-        task_options tasks testing training
+        certificate check_mixer contestants contract feed_forward formulas goldens identity
+        language leak metrics mixed_recall mixers model packing plots predicting protocol
+        ranking recurrent_layers report report_chances report_figures report_tasks
+        sample_form screening sliding_window slot_memories sources sparse_delta specs
+        split_deal store summary task_options tasks testing training
     """,
     "docs": """
-        drawn_docs house literature mixers_table notebooks planted_bugs results site study
+        drawn_docs house literature mixers_table planted_bugs results study
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing speed
-        api start task_commands terminal unreadable
+        start task_commands terminal unreadable
     """,
     "process": """
         article_reproduction cluster costs executors faults live runs sweep trackers trial

@@ -94,6 +94,13 @@ COMMANDS = {
         "study:study",
         "Make the runs of a study, build its tables, figures and claims, or check documents.",
     ),
+    "language": (
+        "language:language",
+        "Measure which rules in words a language model follows when its cache is compressed.\n\n"
+        "Each prompt states several rules, then comes chat, then a request for each rule. A rule "
+        "counts as followed where the model finds the right reply likeliest among those of its "
+        "family. Families that the model cannot follow without chat are left out, and named.",
+    ),
     "check": (
         "mixers:check",
         "Hold a mixer against the contract: each property, and by how much it differs.",

@@ -17,7 +17,7 @@ import numpy as np
 
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.plugins import is_outside
-from rulekeep.running.resolving import AnyResolved, Resolved, ResolvedCell
+from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
 
@@ -39,7 +39,7 @@ _DRAWN = 3
 _ALLOWED = 1e-4
 
 
-def screen(resolved: AnyResolved) -> None:
+def screen(resolved: object) -> None:
     """Tries what of a run is not of the catalogue: its mixers, on the run's device, and its task.
 
     Raises:
@@ -51,6 +51,8 @@ def screen(resolved: AnyResolved) -> None:
         if cell.challenger is not None and resolved.make is not None:
             makers = {cell.challenger.mixer: resolved.make}
             _try_all(makers, PUBLISHED_WIDTH, sizes_of([cell.context], _PIECE, cell.seed), "cpu")
+        return
+    if not isinstance(resolved, Resolved | ResolvedPredictor):
         return
     task, spec = resolved.task, resolved.spec
     if is_outside(spec.task):

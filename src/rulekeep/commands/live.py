@@ -106,6 +106,8 @@ def _outcome(event: JobFinished) -> str:
     record = event.record
     if record.status != "done":
         return f"{record.status}: {record.reason}"
+    if record.choices:
+        return f"{record.costs.get('seconds', 0.0):.1f} s for its prompts"
     kept = [
         f"{score_text(row.figures.get('retention'))} at {row.context}" for row in record.tests()
     ]

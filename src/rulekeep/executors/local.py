@@ -53,7 +53,9 @@ PRELOADED = [
     "torch._dynamo",
     "rulekeep.executors.worker",
     "rulekeep.sweeps.sweep",
-    "rulekeep.sweeps.runners",
+    "rulekeep.running.run",
+    "rulekeep.running.predicting",
+    "rulekeep.article.cell",
     *map(MIXERS.module, MIXERS),
     *map(TASKS.module, TASKS),
 ]

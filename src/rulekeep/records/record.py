@@ -30,7 +30,7 @@ PARTS = ("step", "position", "kind")
 TESTED = frozenset({"test_contexts", "test_examples", "long_test_examples"})
 _TYPED = frozenset(
     {"task", "task_options", "mixer", "mixer_options", "context", "seed", "learning_rate",
-     "test_contexts"}
+     "test_contexts", "compress", "families"}
 )  # fmt: skip
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
@@ -57,6 +57,22 @@ class Prediction(NamedTuple):
     prefix: str
     target: str
     prediction: str
+
+
+class Choice(NamedTuple):
+    """A rule in words after one compression: the log-likelihood of each option, in nats.
+
+    `rank` is the rule's among those of its prompt, `option` the right one. `split` is "dev" for
+    prompts that only say what an option scores on average.
+    """
+
+    compress: str
+    split: str
+    prompt: int
+    family: str
+    rank: int
+    option: int
+    scores: tuple[float, ...]
 
 
 class Asked(NamedTuple):
@@ -98,6 +114,8 @@ class RecordedSpec(_Frozen):
     seed: int
     learning_rate: float | None = None
     test_contexts: tuple[int, ...] = ()
+    compress: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
     task_options: dict[str, Option] = {}
     mixer_options: dict[str, Option] = {}
     rest: dict[str, Option] = {}
@@ -116,7 +134,9 @@ class RecordedSpec(_Frozen):
     def values(self) -> dict[str, Any]:
         """All of it by name, as JSON has it."""
         typed = self.model_dump(mode="json", exclude={"kind", "rest"})
-        return {**typed, **self.rest}
+        # Of rules in words alone.
+        left_out = {key for key in ("compress", "families") if not typed[key]}
+        return {**{key: typed[key] for key in typed.keys() - left_out}, **self.rest}
 
     def parsed(self) -> AnySpec:
         """The spec of the run.
@@ -164,9 +184,12 @@ class Record(_Frozen):
     history: tuple[dict[str, float], ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    choices: tuple[Choice, ...] = ()
     costs: dict[str, float] = {}
     state_bytes: dict[int, float] = {}
     decode_ms: dict[int, float] = {}
+    # Bytes of the cache after each compression, of the last prompt.
+    cache_bytes: dict[str, float] = {}
     # Tokens until half of the state is left at the start, a layer each that states it.
     half_lives: tuple[float, ...] = ()
     environment: dict[str, str] = {}
@@ -242,9 +265,11 @@ class Record(_Frozen):
             history=tuple(figures(row) for row in _sequence(values.get("history"))),
             evaluations=_evaluations(values.get("evaluations"), identity, said),
             predictions=_predictions(values.get("predictions")),
+            choices=_choices(values.get("choices")),
             costs=figures(costs),
             state_bytes=_by_context(costs.get("state_bytes")),
             decode_ms=_by_context(costs.get("decode_ms_per_token")),
+            cache_bytes=_cache_bytes(costs.get("cache_bytes")),
             half_lives=_half_lives(costs.get("memory_half_life_tokens")),
             environment={
                 name(key, "?"): one_line(value, 120) for key, value in environment.items()
@@ -316,6 +341,8 @@ def _spec(values: Mapping[Any, Any], kind: str) -> RecordedSpec | None:
         seed=seed,
         learning_rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
         test_contexts=tuple(sorted(_lengths(values.get("test_contexts")))),
+        compress=_names(values.get("compress")),
+        families=_names(values.get("families")),
         task_options=_options(values.get("task_options")),
         mixer_options=_options(values.get("mixer_options")),
         rest={str(key): _option(value) for key, value in rest.items()},
@@ -404,6 +431,29 @@ def _parts(fields: Mapping[Any, Any]) -> dict[str, dict[str, Part]]:
 def _predictions(value: object) -> tuple[Prediction, ...]:
     rows = (_mapping(one) for one in _sequence(value))
     return tuple(Prediction(*(_text(row.get(key)) for key in Prediction._fields)) for row in rows)
+
+
+def _choices(value: object) -> tuple[Choice, ...]:
+    found = []
+    for row in map(_mapping, _sequence(value)):
+        prompt, rank, option = (whole(row.get(key)) for key in ("prompt", "rank", "option"))
+        scores = tuple(map(number, _sequence(row.get("scores"))))
+        known = tuple(score for score in scores if score is not None and math.isfinite(score))
+        if prompt is None or rank is None or option is None or len(known) < len(scores):
+            continue
+        if 0 <= option < len(known):
+            texts = (one_line(row.get(key), 60) for key in ("compress", "split", "family"))
+            compress, split, family = texts
+            found.append(Choice(compress, split, prompt, family, rank, option, known))
+    return tuple(found)
+
+
+def _cache_bytes(value: object) -> dict[str, float]:
+    return {one_line(key, 60): size for key, size in figures(value).items() if size >= 0}
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(one_line(one, 60) for one in _sequence(value))
 
 
 def _by_context(value: object) -> dict[int, float]:

@@ -13,7 +13,6 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
-    TypeAlias,
     Union,
     get_args,
     get_origin,
@@ -139,20 +138,6 @@ class ResolvedCell(NamedTuple):
         return identify(self.spec.kind, self.asked, self.versions)
 
 
-AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell
-
-
-def resolve_any(spec: AnySpec) -> AnyResolved:
-    """A spec of any kind made whole.
-
-    Raises:
-        UsageError: a name is unknown, or a value cannot be.
-    """
-    if isinstance(spec, RunSpec):
-        return resolve(spec)
-    return resolve_predictor(spec) if isinstance(spec, PredictorSpec) else resolve_cell(spec)
-
-
 def resolve(spec: RunSpec) -> Resolved:
     """Finds the task and the mixers of a spec, and fills in their options.
 
@@ -266,7 +251,7 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
 
 
-def notes_on_training(resolved: AnyResolved) -> list[str]:
+def notes_on_training(resolved: object) -> list[str]:
     """What a user should know of the mixers of a run before it trains them."""
     if isinstance(resolved, Resolved):
         makers = resolved.mixers

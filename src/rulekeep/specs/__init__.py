@@ -23,6 +23,7 @@ from rulekeep.specs.contestant import (
     written,
 )
 from rulekeep.specs.kinds import KINDS, AnySpec
+from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
 from rulekeep.specs.speed import SpeedMixer, SpeedSpec
@@ -44,6 +45,7 @@ __all__ = [
     "ArticleDecoys",
     "ArticleSpec",
     "Contestant",
+    "LanguageSpec",
     "Option",
     "Positions",
     "PredictorSpec",

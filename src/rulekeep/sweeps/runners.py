@@ -1,17 +1,41 @@
-"""What makes a run of each kind. It loads torch: only the process that makes runs needs it.
+"""How a spec of each kind is resolved, and what makes its run.
 
-record = runner_of(resolved)(resolved, folder, progress, log)
+    resolved = resolve_any(spec)
+    values = runner_of(resolved)(resolved, folder, progress, log)
+
+torch is loaded by what makes a run: only the process that makes it needs it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from rulekeep.article import cell
+from rulekeep.language.resolving import ResolvedLanguage, resolve_language
 from rulekeep.records.store import RunFolder, Values
-from rulekeep.running import predicting, run
-from rulekeep.running.resolving import AnyResolved, Resolved, ResolvedCell, ResolvedPredictor
+from rulekeep.running.resolving import (
+    Resolved,
+    ResolvedCell,
+    ResolvedPredictor,
+    resolve,
+    resolve_cell,
+    resolve_predictor,
+)
+from rulekeep.specs import AnySpec, ArticleCell, PredictorSpec, RunSpec
 
+AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage
 _Resolved = TypeVar("_Resolved", contravariant=True)
+
+
+def resolve_any(spec: AnySpec) -> AnyResolved:
+    """A spec of any kind made whole.
+
+    Raises:
+        UsageError: a name is unknown, or a value cannot be.
+    """
+    if isinstance(spec, RunSpec):
+        return resolve(spec)
+    if isinstance(spec, PredictorSpec):
+        return resolve_predictor(spec)
+    return resolve_cell(spec) if isinstance(spec, ArticleCell) else resolve_language(spec)
 
 
 class Runner(Protocol[_Resolved]):
@@ -33,18 +57,21 @@ class Runner(Protocol[_Resolved]):
         ...
 
 
-# Each by its own name, so that what it takes is checked by type.
-_TRAINED: Runner[Resolved] = run.run
-_SCORED: Runner[ResolvedPredictor] = predicting.run
-_PUBLISHED: Runner[ResolvedCell] = cell.run_cell
-
-RUNNERS: Mapping[type[AnyResolved], Runner[Any]] = {
-    Resolved: _TRAINED,
-    ResolvedPredictor: _SCORED,
-    ResolvedCell: _PUBLISHED,
-}
-
-
 def runner_of(resolved: AnyResolved) -> Runner[Any]:
     """What makes this run."""
-    return RUNNERS[type(resolved)]
+    from rulekeep.article import cell
+    from rulekeep.language import run as language
+    from rulekeep.running import predicting, run
+
+    # Each by its own name, so that what it takes is checked by type.
+    trained: Runner[Resolved] = run.run
+    scored: Runner[ResolvedPredictor] = predicting.run
+    published: Runner[ResolvedCell] = cell.run_cell
+    in_words: Runner[ResolvedLanguage] = language.run
+    runners: Mapping[type[AnyResolved], Runner[Any]] = {
+        Resolved: trained,
+        ResolvedPredictor: scored,
+        ResolvedCell: published,
+        ResolvedLanguage: in_words,
+    }
+    return runners[type(resolved)]

@@ -38,9 +38,10 @@ from rulekeep.records.store import (
     write_record,
     write_text,
 )
-from rulekeep.running.resolving import AnyResolved, notes_on_training, resolve_any
+from rulekeep.running.resolving import notes_on_training
 from rulekeep.running.trackers import tracker
 from rulekeep.specs import KINDS, AnySpec, UsageError
+from rulekeep.sweeps.runners import AnyResolved, resolve_any, runner_of
 from rulekeep.tasks import FewCombinationsWarning
 
 _BUSY = "busy"
@@ -352,9 +353,6 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
         raise RuntimeError(f"{_other_versions(found, resolved)}: give the command that planned it")
     # Here and not where it is planned: what hangs or crashes takes no more than its own run.
     screen(resolved)
-    # Here, since only the process that makes a run loads what makes it.
-    from rulekeep.sweeps.runners import runner_of
-
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
     try:

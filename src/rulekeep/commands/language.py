@@ -1,0 +1,130 @@
+"""`rulekeep language`: which rules in words a model follows when its cache is compressed."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rulekeep.commands.console import say, tell
+from rulekeep.commands.options import run_folder
+from rulekeep.commands.runs import carry_out
+from rulekeep.executors import LocalExecutor
+from rulekeep.records import Record
+from rulekeep.records.store import results
+from rulekeep.specs import AnySpec, LanguageSpec, UsageError
+from rulekeep.sweeps import sweep as sweeps
+
+# Prompts without chat that say which families a model can follow at all: some 17 a family.
+ADMISSION_PROMPTS = 120
+
+
+def language(
+    *,
+    model: str,
+    rules: str = "",
+    distances: str = "0,512,2048",
+    placement: str = "start",
+    mentions: str = "none,word",
+    control: str = "none",
+    compress: str = "none",
+    rules_at_once: int = 4,
+    prompts: int = 100,
+    seed: int = 1,
+    device: str = "cpu",
+    out: str | None = None,
+    workers: int | None = None,
+) -> int:
+    """Measure which rules in words a language model follows when its cache is compressed.
+
+    Each prompt states several rules, then comes chat, then a request for each rule. A rule counts
+    as followed where the model finds the right reply likeliest among those of its family. Families
+    that the model cannot follow without chat are left out, and named.
+
+    Parameters
+    ----------
+    model
+        A folder that transformers can load, or a GGUF file. Nothing is downloaded.
+    rules
+        A TOML file of families of rules; the shipped ones if left out.
+    distances
+        Tokens of chat between the rules and the requests, between commas.
+    placement
+        Where the rules stand, between commas: start (the system prompt), middle (a user's turn).
+    mentions
+        How rivals of each rule are mentioned, between commas: none, word, instruction.
+    control
+        none, no_rules (must score chance), swapped (another option in the text), between commas.
+    compress
+        What is done to the cache, between commas: none, an eviction with the share it keeps as in
+        snapkv@0.25, rounding as in kivi@4bit.
+    rules_at_once
+        Rules in each prompt.
+    prompts
+        Test prompts in each cell; 40 more say what an option scores on average.
+    seed
+        Conversations are drawn from it.
+    device
+        cpu, cuda or cuda:1. No GPU has run this yet.
+    out
+        Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again.
+    workers
+        Cells side by side on this machine; one if left out.
+    """
+    base = {
+        "model": model, "rules": rules, "rules_at_once": rules_at_once, "seed": seed,
+        "device": device,
+    }  # fmt: skip
+    first = LanguageSpec.parse(**base, distance=0, prompts=1, calibration_prompts=ADMISSION_PROMPTS)
+    cells = [
+        LanguageSpec.parse(
+            **base, distance=distance, placement=place, mentions=kind, control=checked,
+            compress=tuple(_parts(compress)), prompts=prompts,
+        )
+        for distance in _lengths(distances)
+        for place in _parts(placement)
+        for kind in _parts(mentions)
+        for checked in _parts(control)
+    ]  # fmt: skip
+    root = run_folder("language", out)
+
+    def make(folder: Path) -> Sequence[AnySpec]:
+        from rulekeep.language.figures import admitted
+
+        wanted = sweeps.identity(first)
+        known = next((one for one in _records(folder) if one.id == wanted), None)
+        if known is None:
+            return [first]
+        kept, left_out = admitted(known)
+        if len(kept) < rules_at_once:
+            raise UsageError(
+                f"--model {model}: follows {len(kept)} families of rules without chat, and "
+                f"{rules_at_once} are asked for at once; name a stronger model"
+            )
+        if left_out:
+            say(f"left out, since the model fails them without chat: {', '.join(left_out)}")
+        return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
+
+    command = sweeps.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
+    code = carry_out(make, root, LocalExecutor(workers or 1), None, "none", command, chooses=True)
+    if found := [one for one in _records(root) if one.spec.families]:
+        from rulekeep.reporting.language import table
+
+        tell(table(found))
+    return code
+
+
+def _records(folder: Path) -> list[Record]:
+    if not folder.is_dir():
+        return []
+    return [one for one in results(folder) if one.spec.kind == LanguageSpec.kind]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in _parts(text)]
+    except ValueError:
+        raise UsageError(f"--distances {text!r}: must be whole numbers between commas") from None

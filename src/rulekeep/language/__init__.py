@@ -1,0 +1,1 @@
+"""Rules in words: which ones a language model still follows when its cache is compressed."""

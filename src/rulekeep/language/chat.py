@@ -1,0 +1,198 @@
+"""Conversations: rules, then chat as distance, then requests. Each is a function of its name alone.
+
+    conversation = converse(families, spec, "test", 7, tokens_of)
+    conversation.messages        # what the model reads before any request
+    conversation.asked           # which rules, with which option, and where they stand
+
+`tokens_of` counts the tokens of a message as the model reads it: distance is in its tokens. The
+filler is small talk made from templates; no word of it is an option of the shipped rules. No torch.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from rulekeep.language.families import Families, Family
+from rulekeep.seeds import named_seed
+from rulekeep.specs import UsageError
+from rulekeep.specs.language import LanguageSpec
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+Split: TypeAlias = Literal["dev", "test"]
+SYSTEM = "You are a helpful assistant."
+
+_PLACES = (
+    "Norway", "Peru", "Kenya", "Canada", "Egypt", "Chile", "Sweden", "Nepal", "Ghana", "Cuba",
+    "Turkey", "Poland", "Iceland",
+)  # fmt: skip
+_THINGS = (
+    "bread", "cheese", "soap", "paper", "glass", "bricks", "candles", "rope", "pencils", "wool",
+    "honey", "salt", "tiles",
+)  # fmt: skip
+_ANIMALS = (
+    "bears", "owls", "whales", "ants", "frogs", "foxes", "bees", "goats", "snails", "crabs",
+    "otters", "moles", "lizards",
+)  # fmt: skip
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October",
+)  # fmt: skip
+# A question and an answer; {p} a place, {t} a thing, {a} animals, {m} a month, {n}, {k} numbers.
+_TURNS = (
+    ("What is the weather like in {p} in {m}?",
+     "In {m} the weather in {p} changes a lot, so bring a coat and look at the forecast."),
+    ("How is {t} made?",
+     "Making {t} takes time. The raw material is cleaned, worked by hand or by machine, and left "
+     "to rest for {n} hours."),
+    ("Where do {a} sleep?",
+     "Most {a} sleep in a sheltered spot for about {n} hours a day, and some change it often."),
+    ("How far is it from here to {p}?",
+     "It depends on the route. By train and ship the trip to {p} takes about {n} days."),
+    ("Do people in {p} sell much {t}?",
+     "Yes, {t} is sold in many markets of {p}, mostly in {m} and the months after it."),
+    ("Are there many {a} in {p}?",
+     "There are some. A count made in {m} found about {n}{k} of the {a}, mostly near water."),
+    ("How long can I keep {t}?",
+     "If it is kept dry and cool, {t} lasts for {n} months or more."),
+    ("What should I pack for a trip to {p}?",
+     "For {p} in {m}, pack {n} warm shirts, good shoes and a small bag for {t}."),
+    ("How many {a} live in a group?",
+     "A group of {a} usually has {n} to {n}{k} members, and splits when it grows larger."),
+    ("Is it true that {a} like {t}?",
+     "Some do. In a study of {n} {a} from {p}, about a third came closer when {t} was near."),
+)  # fmt: skip
+
+
+class Message(NamedTuple):
+    """One turn of a chat."""
+
+    role: Role
+    text: str
+
+
+class Asked(NamedTuple):
+    """A rule of a conversation: its family, the option that is right, and its rank in the text."""
+
+    family: str
+    option: int
+    rank: int
+
+
+class Conversation(NamedTuple):
+    """What is read before the requests, and the rules that they ask about."""
+
+    messages: tuple[Message, ...]
+    asked: tuple[Asked, ...]
+
+
+def converse(
+    families: Families,
+    spec: LanguageSpec,
+    split: Split,
+    number: int,
+    tokens_of: Callable[[Sequence[Message]], int],
+) -> Conversation:
+    """Conversation `number` of a split: another cell of the same seed has the same rules in it.
+
+    Raises:
+        UsageError: there are fewer families than rules at once that can stand together.
+    """
+    name = (split, spec.seed, number)
+    drawn = _stream("rules", *name)
+    asked = _rules(families, spec.rules_at_once, drawn)
+    said = [_said(families[one.family], _told(spec, families, one), drawn) for one in asked]
+    chat = _small_talk(_stream("chat", *name), spec.distance, tokens_of)
+    mentions = _mentions(families, asked, spec)
+    places = _stream("mentions", *name)
+    for mention in mentions:
+        chat.insert(places.randrange(len(chat) + 1), mention)
+    rules = "" if spec.control == "no_rules" else f" Follow these rules. {' '.join(said)}"
+    if spec.placement == "start":
+        turns = [[Message("system", SYSTEM + rules)], *chat]
+    else:
+        now = [Message("user", f"From now on:{rules}"), Message("assistant", "I will.")]
+        half = len(chat) // 2
+        middle = [now] if rules else []
+        turns = [[Message("system", SYSTEM)], *chat[:half], *middle, *chat[half:]]
+    return Conversation(tuple(message for turn in turns for message in turn), asked)
+
+
+def _stream(purpose: str, split: str, seed: int, number: int) -> random.Random:
+    return random.Random(named_seed(f"language {purpose} {split} {number}", seed))
+
+
+def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked, ...]:
+    """Different families, none about the same words of a reply as another."""
+    names = sorted(families)
+    drawn.shuffle(names)
+    taken, shown = list[str](), set[tuple[str, str]]()
+    for name in names:
+        place = (families[name].request, families[name].prefix)
+        if place not in shown and len(taken) < count:
+            taken.append(name)
+            shown.add(place)
+    if len(taken) < count:
+        raise UsageError(
+            f"rules_at_once {count}: only {len(taken)} families can stand together; give fewer"
+        )
+    return tuple(
+        Asked(name, drawn.randrange(len(families[name].options)), rank)
+        for rank, name in enumerate(taken)
+    )
+
+
+def _told(spec: LanguageSpec, families: Families, one: Asked) -> int:
+    """The option that the text has: under the control `swapped`, a rival of the right one."""
+    if spec.control != "swapped":
+        return one.option
+    return (one.option + 1) % len(families[one.family].options)
+
+
+def _said(family: Family, option: int, drawn: random.Random) -> str:
+    old = drawn.randrange(len(family.options) - 1)
+    return family.said(option, old + (old >= option) if family.is_revision else None)
+
+
+def _small_talk(
+    drawn: random.Random, distance: int, tokens_of: Callable[[Sequence[Message]], int]
+) -> list[list[Message]]:
+    """Turns of at least `distance` tokens in all."""
+    turns, tokens = list[list[Message]](), 0
+    while tokens < distance:
+        question, answer = drawn.choice(_TURNS)
+        words = {
+            "p": drawn.choice(_PLACES), "t": drawn.choice(_THINGS), "a": drawn.choice(_ANIMALS),
+            "m": drawn.choice(_MONTHS), "n": drawn.randint(2, 30), "k": drawn.randint(0, 9),
+        }  # fmt: skip
+        turn = [
+            Message("user", question.format(**words)),
+            Message("assistant", answer.format(**words)),
+        ]
+        turns.append(turn)
+        tokens += tokens_of(turn)
+    return turns
+
+
+def _mentions(
+    families: Families, asked: Sequence[Asked], spec: LanguageSpec
+) -> list[list[Message]]:
+    """Every rival of every rule, said once: as a word, or as somebody else's instruction.
+
+    Where there are no rules, the right option is said too: or it alone would be unheard of.
+    """
+    if spec.mentions == "none":
+        return []
+    turns = []
+    for one in asked:
+        family = families[one.family]
+        for rival, option in enumerate(family.options):
+            if rival == one.option and spec.control != "no_rules":
+                continue
+            if spec.mentions == "word":
+                said, reply = f'I read "{option}" on a wall.', "I see."
+            else:
+                old = (rival + 1) % len(family.options) if family.is_revision else None
+                said = f'Somebody told another assistant: "{family.said(rival, old)}"'
+                reply = "I see. That is not for me."
+            turns.append([Message("user", said), Message("assistant", reply)])
+    return turns

@@ -1,0 +1,118 @@
+"""Families of rules in words, read from TOML: a rule's text, its options, and how a reply shows it.
+
+    [name]
+    kind = "asked"                        # or "cued", "uncued": what tells of the rule in the end
+    group = "content"
+    rule = "Your name is {}."             # a revision names what it replaces with {old}
+    options = ["Nora", "Felix", "Oscar", "Victor"]
+    request = "Who are you?"
+    prefix = "My name is"                 # how the scored reply begins
+    replies = [" Nora", …]                # what follows it, one an option; left out: the option
+
+One option is drawn as the rule, and the others are its rivals: chance is one in as many as there
+are. No torch is loaded.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from rulekeep.specs import Spec, UsageError
+
+SHIPPED = "rules.toml"
+_OPTION, _OLD = "{}", "{old}"
+_LARGEST_BYTES = 2**20
+
+
+class Family(Spec):
+    """One kind of rule: the same sentence with one option or another."""
+
+    kind: Literal["asked", "cued", "uncued"]
+    group: str
+    rule: str
+    options: tuple[str, ...]
+    request: str
+    prefix: str = ""
+    replies: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.options) < 2:
+            raise ValueError(f"options {list(self.options)}: give two or more")
+        if len(set(self.options)) < len(self.options):
+            raise ValueError(f"options {list(self.options)}: name each once")
+        if not all(option.strip() for option in self.options):
+            raise ValueError("options: one is empty; write a word for each")
+        if self.rule.count(_OPTION) != 1:
+            raise ValueError(f"rule {self.rule!r}: must name its option once, as {{}}")
+        if self.replies and len(self.replies) != len(self.options):
+            raise ValueError(
+                f"replies: {len(self.replies)} for {len(self.options)} options; give one an option"
+            )
+        if len(set(self.continuations)) < len(self.options):
+            raise ValueError("replies: two options have the same reply; give each its own")
+        if not all(self.continuations):
+            raise ValueError("replies: one is empty; write what follows the prefix")
+        if not self.request.strip():
+            raise ValueError("request: is empty; write what the user asks")
+        return self
+
+    @property
+    def continuations(self) -> tuple[str, ...]:
+        """What is scored after the prefix, one text an option."""
+        gap = " " if self.prefix else ""
+        return self.replies or tuple(f"{gap}{option}" for option in self.options)
+
+    @property
+    def is_revision(self) -> bool:
+        """Whether the rule's text names an earlier option that it replaces."""
+        return _OLD in self.rule
+
+    def said(self, option: int, old: int | None = None) -> str:
+        """The rule's text with an option, and for a revision the one that it replaces."""
+        text = self.rule.replace(_OPTION, self.options[option])
+        return text if old is None else text.replace(_OLD, self.options[old])
+
+
+Families = Mapping[str, Family]
+
+
+def read_families(path: str) -> dict[str, Family]:
+    """The families of a TOML file; those that come with the package if `path` is empty.
+
+    Raises:
+        UsageError: it cannot be read, or a family of it cannot be.
+    """
+    place = Path(path) if path else files("rulekeep.language").joinpath(SHIPPED)
+    try:
+        text = place.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--rules {path}: {error.strerror}; name a TOML file of rules") from None
+    if len(text) > _LARGEST_BYTES:
+        raise UsageError(f"--rules {path}: has {len(text)} bytes; {_LARGEST_BYTES} at most")
+    try:
+        tables = tomllib.loads(text.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--rules {path}: is no TOML ({error})") from None
+    found = {}
+    for name, values in tables.items():
+        if not isinstance(values, dict):
+            raise UsageError(f"--rules {path}: {name} stands outside a family; write [{name}]")
+        try:
+            found[name] = Family.parse_json(values)
+        except UsageError as error:
+            raise UsageError(f"--rules {path}: family {name}: {error}") from None
+    if not found:
+        raise UsageError(f"--rules {path}: has no family; write at least one")
+    return found
+
+
+def digest_of(families: Families) -> str:
+    """What identifies the families of a file: their content, whatever the file is called."""
+    whole = [f"{name}={one.model_dump_json()}" for name, one in sorted(families.items())]
+    return hashlib.sha256("\n".join(whole).encode()).hexdigest()[:12]

@@ -1,0 +1,173 @@
+"""What a cell of rules in words says: which rules a model follows under each compression.
+
+    found = cell(record)
+    found["snapkv@0.25"].retention           # an Estimate: mean, low, high
+
+A rule counts as followed where its option scores highest among its family's, each option's score
+taken less what it scores on validation prompts of the same cell in which it is a rival. With every
+rival mentioned in the text this is `binding`: a word that merely stands in the cache is not enough.
+Intervals are of a bootstrap over prompts, since the rules of one prompt share a text. No torch.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from rulekeep.records.record import Choice, Record
+from rulekeep.seeds import named_seed
+
+DRAWS = 2000
+LEVEL = 0.95
+_Key = TypeVar("_Key", str, int)
+
+
+class Estimate(NamedTuple):
+    """A mean over prompts with the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        """As tables show it."""
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The figures of one compression in one cell.
+
+    `all_rules` is the share of prompts whose every rule is followed, `gain` the mean of the right
+    option's calibrated score less its rivals', in nats. `difference` is retention less that
+    without compression, paired by prompt; None of the uncompressed cache itself.
+    """
+
+    retention: Estimate
+    all_rules: Estimate
+    gain: Estimate
+    difference: Estimate | None
+    by_family: Mapping[str, float]
+    by_rank: Mapping[int, float]
+    chance: float
+    prompts: int
+
+
+class _Judged(NamedTuple):
+    choice: Choice
+    right: bool
+    gain: float
+
+
+def cell(record: Record) -> dict[str, Followed]:
+    """Each compression of a record, in the order that was asked for."""
+    by_name: dict[str, list[Choice]] = defaultdict(list)
+    for choice in record.choices:
+        by_name[choice.compress].append(choice)
+    judged = {name: judge(choices) for name, choices in by_name.items()}
+    full = judged.get("none")
+    return {
+        name: _followed(found, None if name == "none" else full, record.id)
+        for name, found in judged.items()
+        if found
+    }
+
+
+def judge(choices: Iterable[Choice], split: str = "test") -> list[_Judged]:
+    """Whether each rule of a split is followed; families that validation lacks are left out."""
+    every = list(choices)
+    baselines = baselines_of(one for one in every if one.split == "dev")
+    found = []
+    for one in every:
+        baseline = baselines.get(one.family)
+        if one.split != split or baseline is None or len(baseline) != len(one.scores):
+            continue
+        score = np.array(one.scores) - baseline
+        rivals = np.delete(score, one.option)
+        found.append(
+            _Judged(
+                one, bool(score[one.option] > rivals.max()),
+                float(score[one.option] - rivals.mean()),
+            )
+        )  # fmt: skip
+    return found
+
+
+def baselines_of(choices: Iterable[Choice]) -> dict[str, np.ndarray]:
+    """What each option scores as a rival, mean over prompts; families without every option not."""
+    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sizes = {}
+    for one in choices:
+        sizes[one.family] = len(one.scores)
+        for option, score in enumerate(one.scores):
+            if option != one.option:
+                sums[one.family][option].append(score)
+    return {
+        family: np.array([np.mean(of[option]) for option in range(sizes[family])])
+        for family, of in sums.items()
+        if len(of) == sizes[family]
+    }
+
+
+def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Families that a model follows without chat between, on validation prompts; and the others.
+
+    Each prompt is held against what the others say of an option (leave one out).
+    """
+    rows = [one for one in record.choices if one.split == "dev" and one.compress == "none"]
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for one in rows:
+        others = (other for other in rows if other.prompt != one.prompt)
+        baseline = baselines_of(others).get(one.family)
+        if baseline is not None:
+            hits[one.family].append(int((np.array(one.scores) - baseline).argmax()) == one.option)
+    names = sorted({one.family for one in rows})
+    kept = tuple(name for name in names if hits[name] and np.mean(hits[name]) >= least)
+    return kept, tuple(name for name in names if name not in kept)
+
+
+def _followed(found: Sequence[_Judged], full: Sequence[_Judged] | None, name: str) -> Followed:
+    by_prompt: dict[int, list[_Judged]] = defaultdict(list)
+    for one in found:
+        by_prompt[one.choice.prompt].append(one)
+    prompts = sorted(by_prompt)
+    shares = [np.mean([one.right for one in by_prompt[p]]) for p in prompts]
+    difference = None
+    if full is not None:
+        whole: dict[int, list[bool]] = defaultdict(list)
+        for one in full:
+            whole[one.choice.prompt].append(one.right)
+        paired = [
+            share - np.mean(whole[p])
+            for p, share in zip(prompts, shares, strict=True)
+            if p in whole
+        ]
+        difference = estimate(paired, name)
+    return Followed(
+        retention=estimate(shares, name),
+        all_rules=estimate([all(one.right for one in by_prompt[p]) for p in prompts], name),
+        gain=estimate([np.mean([one.gain for one in by_prompt[p]]) for p in prompts], name),
+        difference=difference,
+        by_family=_shares((one.choice.family, one.right) for one in found),
+        by_rank=_shares((one.choice.rank, one.right) for one in found),
+        chance=float(np.mean([1 / len(one.choice.scores) for one in found])),
+        prompts=len(prompts),
+    )
+
+
+def _shares(pairs: Iterable[tuple[_Key, bool]]) -> dict[_Key, float]:
+    found: dict[_Key, list[bool]] = defaultdict(list)
+    for key, right in pairs:
+        found[key].append(right)
+    return {key: float(np.mean(rights)) for key, rights in sorted(found.items())}
+
+
+def estimate(values: Sequence[float | np.floating | bool], name: str) -> Estimate:
+    """The mean of prompts, with a percentile interval of their bootstrap."""
+    own = np.asarray(values, dtype=float)
+    stream = np.random.default_rng(named_seed("bootstrap", name))
+    means = own[stream.integers(0, len(own), (DRAWS, len(own)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(own.mean()), float(low), float(high))

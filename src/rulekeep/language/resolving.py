@@ -1,0 +1,84 @@
+"""A cell of rules in words made whole: its families and its model found, its versions declared.
+
+No torch is loaded, and no model.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rulekeep.language.chat import converse
+from rulekeep.language.families import Families, digest_of, read_families
+from rulekeep.records import provenance
+from rulekeep.records.identity import PROTOCOL, Versions, identify
+from rulekeep.specs import UsageError
+from rulekeep.specs.language import LanguageSpec
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+_READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
+# Enough to tell models apart, without reading gigabytes.
+_READ_BYTES = 2**20
+
+
+class ResolvedLanguage(NamedTuple):
+    """A cell that can be run: its spec, its families, and what makes its id.
+
+    A model and a file of rules count by their content, wherever they stand.
+    """
+
+    spec: LanguageSpec
+    asked: dict[str, Any]
+    versions: Versions
+    source: str
+    families: Families
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return identify(self.spec.kind, self.asked, self.versions)
+
+
+def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
+    """Finds the families and the model of a spec; the model is not loaded.
+
+    Raises:
+        UsageError: one of them is not there, or cannot be.
+    """
+    families = read_families(spec.rules)
+    if unknown := set(spec.families) - set(families):
+        place = spec.rules or "the shipped rules"
+        raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
+    chosen = {name: families[name] for name in spec.families or families}
+    # Before hours of reading: whether so many can stand together.
+    converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len)
+    asked = spec.model_dump(
+        mode="json", exclude_defaults=True, exclude={"model", "rules", "families"}
+    )
+    versions: dict[str, int | str] = {
+        PROTOCOL: spec.version,
+        "rules": digest_of(chosen),
+        "model": model_digest(Path(spec.model)),
+    }
+    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen)
+
+
+def model_digest(place: Path) -> str:
+    """What identifies a model: its configuration, and the sizes and ends of its weights.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not place.exists():
+        raise UsageError(f"--model {place}: there is no such folder or file; nothing is downloaded")
+    listed = sorted(place.iterdir()) if place.is_dir() else [place]
+    found = [path for path in listed if path.suffix in _READ and path.is_file()]
+    if not any(path.suffix in _WEIGHTS for path in found):
+        raise UsageError(f"--model {place}: has no weights; name a folder that has some, or a GGUF")
+    total = hashlib.sha256()
+    for path in found:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            total.update(f"{path.suffix} {size}\n".encode() + file.read(_READ_BYTES))
+            file.seek(max(0, size - _READ_BYTES))
+            total.update(file.read(_READ_BYTES))
+    return total.hexdigest()[:12]

@@ -1,0 +1,143 @@
+"""One cell of rules in words, one record: conversations read once, then scored under each cache.
+
+    for prompt in validation prompts, test prompts:
+        read the conversation ─ observe what evictions need
+        for each compression: cut or round the cache ─ score every option of every rule
+
+What is kept are log-likelihoods, of every option in every prompt: shares are made of them later
+(`rulekeep.language.figures`). A run that is stopped goes on after the last prompt it has saved.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rulekeep.language.chat import Split, converse
+from rulekeep.language.evictions import evicted, kept_bytes, rounded
+from rulekeep.language.models import ChatModel, Probe, Read, load_model
+from rulekeep.language.resolving import ResolvedLanguage
+from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
+from rulekeep.running import costs
+from rulekeep.specs.language import Compression, LanguageSpec
+
+CHECKPOINT_SECONDS = 20.0
+_DIGITS = 4
+
+
+def run(
+    resolved: ResolvedLanguage,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Values:
+    """Reads and scores every prompt of a cell, from its checkpoint if there is one."""
+    del log
+    costs.prepare_process()
+    spec = resolved.spec
+    if spec.device != "cpu":
+        from rulekeep.running.resolving import check_device
+
+        check_device(spec.device)
+    known = _load(folder.checkpoint)
+    model = load_model(spec.model, spec.device)
+    saved = time.monotonic()
+    done = len(known["tokens"])
+    for place, (split, number) in enumerate(_prompts(spec)):
+        if place < done:
+            continue
+        began = time.perf_counter()
+        rows, read, sizes = _scored(model, resolved, split, number)
+        known["choices"] += rows
+        known["tokens"].append(read.tokens)
+        known["bytes"] = sizes
+        known["seconds"] += time.perf_counter() - began
+        progress(place + 1)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
+            saved = time.monotonic()
+    return {
+        "status": "done",
+        "reason": None,
+        "spec": {
+            **spec.model_dump(mode="json"),
+            "task": "language",
+            "mixer": Path(spec.model).name,
+            "context": max(1, spec.distance),
+        },
+        "source": resolved.source,
+        "history": [],
+        "evaluations": [],
+        "choices": known["choices"],
+        "costs": {
+            "seconds": known["seconds"],
+            "tokens_per_prompt": sum(known["tokens"]) / len(known["tokens"]),
+            "peak_memory_bytes": costs.peak_memory_bytes(),
+            "cache_bytes": known["bytes"],
+        },
+        "environment": {**costs.environment(), "device": spec.device, **_libraries()},
+        "notes": [],
+    }
+
+
+def _prompts(spec: LanguageSpec) -> Iterator[tuple[Split, int]]:
+    yield from (("dev", number) for number in range(spec.calibration_prompts))
+    yield from (("test", number) for number in range(spec.prompts))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What was scored before a stop; nothing where that cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {"choices": [], "tokens": [], "bytes": {}, "seconds": 0.0}
+
+
+def _scored(
+    model: ChatModel, resolved: ResolvedLanguage, split: Split, number: int
+) -> tuple[list[dict[str, Any]], Read, dict[str, int]]:
+    """A row for each rule under each compression: the log-likelihoods of its options in nats."""
+    spec, families = resolved.spec, resolved.families
+    conversation = converse(families, spec, split, number, model.tokens_of)
+    needed = [one.name for one in spec.compressions if one.is_eviction]
+    read = model.read(conversation.messages, list(dict.fromkeys(needed)))
+    probes = [
+        Probe(families[one.family].request, families[one.family].prefix, reply)
+        for one in conversation.asked
+        for reply in families[one.family].continuations
+    ]
+    rows, sizes = list[dict[str, Any]](), dict[str, int]()
+    for text, one in zip(spec.compress, spec.compressions, strict=True):
+        cache = compressed(read, one)
+        sizes[text] = kept_bytes(cache, one.name, int(one.amount))
+        found = iter(model.scores(cache, read.tokens, conversation.messages, probes))
+        rows += [
+            {
+                "compress": text,
+                "split": split,
+                "prompt": number,
+                "family": asked.family,
+                "rank": asked.rank,
+                "option": asked.option,
+                "scores": [
+                    round(next(found), _DIGITS) for _ in families[asked.family].continuations
+                ],
+            }
+            for asked in conversation.asked
+        ]
+    return rows, read, sizes
+
+
+def compressed(read: Read, one: Compression) -> Any:
+    """The cache of a conversation under a compression; the one that was read stays as it is."""
+    if one.is_eviction:
+        return evicted(read.cache, read.scores[one.name], one.amount)
+    return read.cache if one.name == "none" else rounded(read.cache, one.name, int(one.amount))
+
+
+def _libraries() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"transformers": version("transformers")}

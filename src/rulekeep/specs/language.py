@@ -1,0 +1,103 @@
+"""Rules in words, put to a language model whose context is compressed."""
+
+import re
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
+
+from pydantic import Field, field_validator
+
+from rulekeep.specs.base import Spec, each_once
+
+Placement: TypeAlias = Literal["start", "middle"]
+Mentions: TypeAlias = Literal["none", "word", "instruction"]
+Control: TypeAlias = Literal["none", "no_rules", "swapped"]
+
+EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
+ROUNDINGS = ("kivi", "per_token")
+NO_COMPRESSION = "none"
+_WRITTEN = re.compile(r"([a-z0-9_]+)@([\d.]+)(bit)?")
+
+
+class Compression(NamedTuple):
+    """What is done to a cache: `none`, an eviction that keeps a share, or rounding to bits."""
+
+    name: str
+    amount: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Compression":
+        """`none`, `snapkv@0.25` or `kivi@4bit`.
+
+        Raises:
+            ValueError: it is none of them, or its amount cannot be.
+        """
+        if text == NO_COMPRESSION:
+            return cls(text)
+        written = _WRITTEN.fullmatch(text)
+        name, amount, bits = written.groups() if written else (text.partition("@")[0], "", None)
+        if name not in (*EVICTIONS, *ROUNDINGS):
+            known = ", ".join((NO_COMPRESSION, *EVICTIONS, *ROUNDINGS))
+            raise ValueError(f"compress {text!r}: there is no {name!r}; choose from {known}")
+        try:
+            value = float(amount)
+        except ValueError:
+            value = 0.0
+        if name in ROUNDINGS and (not bits or value not in (2, 4, 8)):
+            raise ValueError(f"compress {text!r}: write the bits, 2, 4 or 8, as in {name}@4bit")
+        if name in EVICTIONS and (bits or not 0 < value <= 1):
+            raise ValueError(f"compress {text!r}: write the share kept, as in {name}@0.25")
+        return cls(name, value)
+
+    @property
+    def is_eviction(self) -> bool:
+        """Whether it drops tokens, and keeps the others as they are."""
+        return self.name in EVICTIONS
+
+
+class LanguageSpec(Spec):
+    """One cell: rules at a distance from the requests, the same prompts under every compression."""
+
+    kind: ClassVar[str] = "language"
+    # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
+    version: ClassVar[int] = 1
+
+    model: str = Field(description="A folder that transformers can load, or its GGUF file.")
+    rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
+    # Those that are asked for, of the file's: a family that fails without chat is left out.
+    families: tuple[str, ...] = ()
+    rules_at_once: int = Field(default=4, ge=1, le=64)
+    distance: int = Field(
+        default=512, ge=0, le=2**20, description="Tokens of chat after the rules."
+    )
+    placement: Placement = "start"
+    mentions: Mentions = "none"
+    control: Control = "none"
+    compress: tuple[str, ...] = Field(default=(NO_COMPRESSION,))
+    prompts: int = Field(default=100, ge=1, le=10**6)
+    # Prompts that only say what each option scores on average; their scores are not results.
+    calibration_prompts: int = Field(default=40, ge=2, le=10**6)
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    device: str = "cpu"
+
+    @field_validator("compress")
+    @classmethod
+    def _compressions(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            Compression.parse(text)
+        return each_once("compress", texts)
+
+    @property
+    def compressions(self) -> tuple[Compression, ...]:
+        """What is done to the cache of each prompt, one after another."""
+        return tuple(Compression.parse(text) for text in self.compress)
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        said = {"mentions": self.mentions, "control": self.control}
+        extra = "".join(f" {key} {value}" for key, value in said.items() if value != "none")
+        return f"{self.rules_at_once} rules at the {self.placement}, {self.distance} tokens{extra}"
+
+    @property
+    def steps(self) -> int:
+        """Prompts to be read: what its progress counts."""
+        return self.calibration_prompts + self.prompts

@@ -1,0 +1,469 @@
+"""Rules in words: families, conversations, scores, caches that are cut, and what is said of it."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_chat
+import torch
+
+from rulekeep.executors import LocalExecutor
+from rulekeep.kernels import rounding
+from rulekeep.language import chat, evictions, figures
+from rulekeep.language.chat import Message, converse
+from rulekeep.language.families import digest_of, read_families
+from rulekeep.language.models import ChatModel, Probe, load_model
+from rulekeep.language.resolving import resolve_language
+from rulekeep.records.record import Choice, Record
+from rulekeep.records.store import read_runs
+from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.sweeps import sweep
+
+SHIPPED = read_families("")
+CHAT = (Message("system", "Be kind. Your name is Nora."), Message("user", "Hello there, friend."))
+PROBES = [
+    Probe("Who are you?", "My name is", " Nora"),
+    Probe("Who are you?", "My name is", " Felix"),
+    Probe("Say it.", "", "Great, here it is."),
+]
+
+
+def words(messages: Any) -> int:
+    """A tokenizer that needs no model: a word is a token."""
+    return sum(len(message.text.split()) for message in messages)
+
+
+def spec(**values: Any) -> LanguageSpec:
+    return LanguageSpec.parse(**{"model": "none", **values})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> ChatModel:
+    made = load_model(str(folder))
+    made.model.float()
+    return made
+
+
+# Families
+
+
+def test_the_shipped_families_are_of_every_kind_and_group() -> None:
+    assert len(SHIPPED) >= 24
+    assert {one.kind for one in SHIPPED.values()} == {"asked", "cued", "uncued"}
+    groups = {one.group for one in SHIPPED.values()}
+    assert groups >= {"content", "format", "tone", "prohibition", "constraint", "revision"}
+
+
+def test_the_filler_says_no_option_of_a_shipped_family() -> None:
+    options = {option.lower() for one in SHIPPED.values() for option in one.options}
+    talk = chat._small_talk(chat._stream("chat", "test", 1, 0), 20_000, words)
+    said = " ".join(message.text for turn in talk for message in turn).lower()
+    assert not [option for option in options if f" {option}" in said]
+
+
+FAMILY = """
+[name]
+kind = "asked"
+group = "content"
+rule = "Your name is {}."
+options = ["Nora", "Felix"]
+request = "Who are you?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('["Nora", "Felix"]', '["Nora"]', "give two or more"),
+        ('["Nora", "Felix"]', '["Nora", "Nora"]', "name each once"),
+        ('["Nora", "Felix"]', '["Nora", " "]', "one is empty"),
+        ("is {}.", "is secret.", "must name its option once"),
+        ("request =", 'replies = ["a"]\nrequest =', "1 for 2 options"),
+        ("request =", 'replies = ["a", "a"]\nrequest =', "the same reply"),
+        ('"Who are you?"', '" "', "what the user asks"),
+        ('"asked"', '"heard"', "heard"),
+        ("request", "requests", "request"),
+        ("[name]", "name = 1\n[other]", "outside a family"),
+        ("[name]", "[name", "no TOML"),
+        (FAMILY, "", "no family"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert before in FAMILY
+    path = tmp_path / "rules.toml"
+    path.write_text(FAMILY.replace(before, after, 1))
+    with pytest.raises(UsageError, match=r"^--rules") as caught:
+        read_families(str(path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_families_count_by_content_and_not_by_file(tmp_path: Path) -> None:
+    found = []
+    for name, text in (("a", FAMILY), ("b", f"# a comment\n{FAMILY}")):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        found.append(digest_of(read_families(str(path))))
+    assert found[0] == found[1] != digest_of(SHIPPED)
+
+
+# Conversations
+
+
+def test_a_conversation_is_a_function_of_its_name() -> None:
+    one = spec(distance=300)
+    again = [converse(SHIPPED, one, "test", number, words) for number in (3, 0, 3)]
+    assert again[0] == again[2] != again[1]
+    assert again[0] != converse(SHIPPED, one, "dev", 3, words)
+
+
+def test_cells_of_one_seed_ask_for_the_same_rules() -> None:
+    near, far = (converse(SHIPPED, spec(distance=at), "test", 5, words) for at in (0, 900))
+    assert near.asked == far.asked
+    assert words(far.messages) - words(near.messages) >= 900
+    assert near.messages[0] == far.messages[0]
+
+
+def test_rules_of_one_prompt_show_in_different_words() -> None:
+    for number in range(50):
+        asked = converse(SHIPPED, spec(rules_at_once=8), "test", number, words).asked
+        shown = {(SHIPPED[one.family].request, SHIPPED[one.family].prefix) for one in asked}
+        assert len(shown) == 8
+
+
+@pytest.mark.parametrize("placement", ["start", "middle"])
+@pytest.mark.parametrize("mentions", ["none", "word", "instruction"])
+def test_rivals_are_mentioned_once_and_the_rule_is_said_once(placement: str, mentions: str) -> None:
+    one = spec(distance=200, placement=placement, mentions=mentions)
+    found = converse(SHIPPED, one, "test", 2, words)
+    texts = [message.text for message in found.messages]
+    for asked in found.asked:
+        family = SHIPPED[asked.family]
+        rules = [text for text in texts if "Follow these rules" in text]
+        assert len(rules) == 1
+        if not family.is_revision:
+            assert family.said(asked.option) in rules[0]
+        for option in range(len(family.options)):
+            said = [
+                text for text in texts if text not in rules and family.options[option] in text
+                and ("wall" in text or "another assistant" in text)
+            ]  # fmt: skip
+            if not family.is_revision:
+                assert len(said) >= (mentions != "none" and option != asked.option)
+
+
+def test_without_rules_no_option_stands_out() -> None:
+    one = spec(distance=100, mentions="word", control="no_rules")
+    found = converse(SHIPPED, one, "test", 2, words)
+    said = " ".join(message.text for message in found.messages)
+    assert "Follow these rules" not in said
+    for asked in found.asked:
+        assert all(f'"{option}"' in said for option in SHIPPED[asked.family].options)
+
+
+def test_the_swapped_control_says_a_rival() -> None:
+    plain, swapped = (
+        converse(SHIPPED, spec(distance=0, control=control), "test", 1, words)
+        for control in ("none", "swapped")
+    )
+    assert plain.asked == swapped.asked
+    assert plain.messages != swapped.messages
+
+
+def test_too_many_rules_at_once_are_refused() -> None:
+    with pytest.raises(UsageError, match="rules_at_once 60: only"):
+        converse(SHIPPED, spec(rules_at_once=60), "test", 0, words)
+
+
+# Scores
+
+
+def directly(model: ChatModel, probe: Probe, hidden: torch.Tensor | None = None) -> float:
+    """The log-likelihood of a reply, from one pass over the whole text without a cache."""
+    asked = model.text([*CHAT, Message("user", probe.request)], reply=True) + probe.prefix
+    before, whole = model.tokens(asked), model.tokens(asked + probe.reply)
+    mask = torch.full((len(whole), len(whole)), -math.inf).triu(1)
+    if hidden is not None:
+        read = len(model.tokens(model.text(CHAT)))
+        mask[read:, :read] = torch.where(hidden, -math.inf, 0.0)
+    with torch.no_grad():
+        out = model.model(torch.tensor([whole]), attention_mask=mask[None, None], use_cache=False)
+    found = out.logits[0].log_softmax(-1)
+    return sum(float(found[i - 1, whole[i]]) for i in range(len(before), len(whole)))
+
+
+def test_scores_from_a_cache_are_those_of_the_whole_text(model: ChatModel) -> None:
+    read = model.read(CHAT)
+    found = model.scores(read.cache, read.tokens, CHAT, PROBES)
+    assert found == pytest.approx([directly(model, probe) for probe in PROBES], abs=1e-3)
+    # Scoring has left the cache as it was.
+    assert model.scores(read.cache, read.tokens, CHAT, PROBES) == found
+
+
+def test_a_cut_cache_scores_as_a_mask_over_what_is_gone(model: ChatModel) -> None:
+    read = model.read(CHAT, ["streaming_llm"])
+    cut = evictions.evicted(read.cache, read.scores["streaming_llm"], 0.5)
+    kept = int(read.tokens * 0.5)
+    gone = torch.ones(read.tokens, dtype=torch.bool)
+    gone[: evictions.SINKS] = False
+    gone[read.tokens - kept + evictions.SINKS :] = False
+    assert cut.get_seq_length() == kept
+    found = model.scores(cut, read.tokens, CHAT, PROBES)
+    assert found == pytest.approx([directly(model, one, gone) for one in PROBES], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", evictions.EVICTIONS)
+def test_an_eviction_that_keeps_all_changes_nothing(model: ChatModel, name: str) -> None:
+    read = model.read(CHAT, [name])
+    whole = evictions.evicted(read.cache, read.scores[name], 1.0)
+    for before, after in zip(read.cache.layers, whole.layers, strict=True):
+        assert torch.equal(before.keys, after.keys)
+        assert torch.equal(before.values, after.values)
+
+
+def test_evictions_score_what_their_formulas_say(model: ChatModel) -> None:
+    names = list(evictions.EVICTIONS)
+    read = model.read(CHAT, names)
+    ids = torch.tensor([model.tokens(model.text(CHAT))])
+    with torch.no_grad():
+        out = model.model(ids, output_attentions=True, output_hidden_states=True)
+    n, window = ids.shape[1], evictions.WINDOW
+    for at, attention in enumerate(out.attentions):
+        keys, values = read.cache.layers[at].keys[0], read.cache.layers[at].values[0]
+        score = {name: read.scores[name][at][0] for name in names}
+        for head in range(2):
+            own = attention[0, 2 * head : 2 * head + 2].double()
+            for token in range(n):
+                norm = -math.sqrt(sum(float(x) ** 2 for x in keys[head, token]))
+                assert float(score["knorm"][head, token]) == pytest.approx(norm, abs=1e-4)
+                seen = [own[:, later, token].mean() for later in range(n)]
+                heavy = float(sum(seen)) / (n - token)
+                assert float(score["h2o"][head, token]) == pytest.approx(heavy, abs=1e-5)
+                if token < n - 1:
+                    last = float(attention[0, :, -1, token].mean())
+                    assert float(score["tova"][head, token]) == pytest.approx(last, abs=1e-5)
+                if token < n - window:
+                    near = [t for t in range(token - 2, token + 3) if 0 <= t < n - window]
+                    pooled = sum(float(own[:, -window:, t].mean()) for t in near) / 5
+                    assert float(score["snapkv"][head, token]) == pytest.approx(pooled, abs=1e-5)
+        layer = model.model.model.layers[at].self_attn
+        hidden = model.model.model.layers[at].input_layernorm(out.hidden_states[at])
+        expected = expected_attention(layer, hidden[0], keys, values, model.model.model.rotary_emb)
+        found = score["expected_attention"][:, evictions.SINKS :]
+        assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-6)
+
+
+def expected_attention(
+    layer: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotary: Any
+) -> torch.Tensor:
+    """The score, a future query and a key at a time: mean logit and half its variance."""
+    n, skip, future = len(hidden), evictions.SINKS, evictions.FUTURE
+    with torch.no_grad():
+        queries = layer.q_proj(hidden[skip:]).unflatten(-1, (4, -1)).double()
+        cos, sin = rotary(hidden[None], torch.arange(n, n + future)[None])
+    d = queries.shape[-1]
+    turn = torch.zeros(d, d, dtype=torch.float64)
+    for step in range(future):
+        for i in range(d):
+            turn[i, i] += cos[0, step, i] / future
+            # rotate_half: (x1, x2) to (−x2, x1)
+            j, sign = (i + d // 2, -1.0) if i < d // 2 else (i - d // 2, 1.0)
+            turn[i, j] += sign * sin[0, step, i] / future
+    rows = []
+    for head in range(2):
+        shares = []
+        for query in (2 * head, 2 * head + 1):
+            own = queries[:, query]
+            mean = own.mean(0)
+            spread = sum(torch.outer(q - mean, q - mean) for q in own) / len(own)
+            mean, spread = turn @ mean, turn @ spread @ turn.T
+            logits = [
+                float(k @ mean) / math.sqrt(d) + float(k @ spread @ k) / d / 2
+                for k in keys[head, skip:].double()
+            ]
+            shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
+        norms = values[head, skip:].double().norm(dim=-1)
+        rows.append(sum(shares) / 2 * norms)
+    return torch.stack(rows)
+
+
+def test_rounding_is_that_of_the_small_models(model: ChatModel) -> None:
+    read = model.read(CHAT)
+    coarse = evictions.rounded(read.cache, "per_token", 2)
+    for before, after in zip(read.cache.layers, coarse.layers, strict=True):
+        assert torch.equal(after.values, rounding.rounded(before.values, 2, dim=3))
+        levels = [len(set(row)) for row in after.keys.flatten(0, 2).tolist()]
+        assert max(levels) <= 4
+    sizes = [evictions.kept_bytes(read.cache, "kivi", bits) for bits in (2, 4)]
+    assert 0 < sizes[0] < sizes[1] < evictions.kept_bytes(read.cache)
+
+
+# What is said of it
+
+
+def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[Choice]:
+    """Rules of families with three options, scored by a function of (prompt, right option)."""
+    draw = np.random.default_rng(0)
+    for split in ("dev", "test"):
+        for prompt in range(prompts):
+            for rank in range(4):
+                option = int(draw.integers(3))
+                family = f"family-{(prompt + rank) % 6}"
+                scores = tuple(score(option, draw))
+                yield Choice(compress, split, prompt, family, rank, option, scores)
+
+
+def record(found: Any) -> Record:
+    rows = [one._asdict() for one in found]
+    values = {
+        "id": "0" * 16, "kind": "language", "status": "done",
+        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1}, "choices": rows,
+    }  # fmt: skip
+    read = Record.read(json.loads(json.dumps(values)))
+    assert read is not None
+    return read
+
+
+# An option is likelier than the others by far, whether it is the rule or not.
+LIKELY = np.array([-2.0, -9.0, -30.0])
+
+
+def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> None:
+    found = figures.cell(record(choices(lambda option, _: LIKELY + 0.5 * (np.arange(3) == option))))
+    assert found["none"].retention == (1.0, 1.0, 1.0)
+    assert found["none"].all_rules.mean == 1.0
+    assert found["none"].gain.mean == pytest.approx(0.5)
+    assert found["none"].chance == pytest.approx(1 / 3)
+
+
+def test_a_reader_of_nothing_scores_chance() -> None:
+    found = figures.cell(record(choices(lambda _, draw: LIKELY + draw.normal(size=3), 300)))
+    low, high = found["none"].retention[1:]
+    assert low < 1 / 3 < high
+
+
+def test_a_difference_is_paired_by_prompt() -> None:
+    whole = choices(lambda option, _: LIKELY + (np.arange(3) == option))
+    worse = choices(lambda option, draw: LIKELY + (np.arange(3) == option) * draw.integers(2),
+                    compress="knorm@0.5")  # fmt: skip
+    found = figures.cell(record([*whole, *worse]))
+    assert found["none"].difference is None
+    difference = found["knorm@0.5"].difference
+    assert difference is not None
+    assert difference.mean == pytest.approx(found["knorm@0.5"].retention.mean - 1)
+
+
+def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
+    def score(option: int, draw: Any) -> Any:
+        return LIKELY + 5.0 * (np.arange(3) == option)
+
+    rows = [
+        one._replace(scores=(0.0, 0.0, -1.0 * (one.prompt % 3)))
+        if one.family == "family-2"
+        else one
+        for one in choices(score)
+    ]  # fmt: skip
+    kept, left_out = figures.admitted(record(rows))
+    assert left_out == ("family-2",)
+    assert len(kept) == 5
+
+
+# Runs
+
+
+def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
+    one = spec(
+        model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,
+        compress=("none", "knorm@0.5", "kivi@4bit"),
+    )  # fmt: skip
+    planned = sweep.plan([one], tmp_path / "runs")
+    events = sweep.execute(planned, LocalExecutor(1))
+    (event,) = [event for event in events if isinstance(event, sweep.JobFinished)]
+    assert event.record.status == "done", event.record.reason
+    (found,) = read_runs(tmp_path / "runs").records
+    assert len(found.choices) == 3 * (3 + 2) * 2
+    assert found.cache_bytes["knorm@0.5"] < found.cache_bytes["none"]
+    assert found.spec.parsed() == one
+    assert sweep.plan([one], tmp_path / "runs").jobs == []
+
+
+def test_a_stopped_cell_goes_on_after_its_last_prompt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rulekeep.language import run
+    from rulekeep.records.store import RunFolder
+
+    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    one = spec(model=str(folder), distance=0, prompts=3, calibration_prompts=2, rules_at_once=1)
+    resolved = resolve_language(one)
+
+    def until(stop: int) -> Any:
+        def progress(step: int) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = run.run(resolved, RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(resolved, RunFolder(tmp_path / "b"), until(4), lambda *_: None)
+    steps: list[int] = []
+    parts = run.run(resolved, RunFolder(tmp_path / "b"), steps.append, lambda *_: None)
+    assert parts["choices"] == whole["choices"]
+    assert steps[0] == 4
+
+
+def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in folder.iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    ids = [resolve_language(spec(model=str(place))).id for place in (folder, moved)]
+    assert ids[0] == ids[1]
+    (moved / "config.json").write_text((moved / "config.json").read_text() + " ")
+    assert resolve_language(spec(model=str(moved))).id != ids[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--model nowhere", "there is no such folder"),
+        ("--model {} --compress snap@0.5", "choose from none"),
+        ("--model {} --compress snapkv", "write the share kept"),
+        ("--model {} --compress snapkv@2", "write the share kept"),
+        ("--model {} --compress kivi@0.5", "write the bits"),
+        ("--model {} --compress none,none", "name each once"),
+        ("--model {} --distances far", "must be whole numbers"),
+        ("--model {} --mentions twice", "mentions"),
+        ("--model {} --rules nowhere.toml", "name a TOML file"),
+        ("--model {} --rules-at-once 60", "can stand together"),
+        ("--model .", "has no weights"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_2(
+    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    options: str, said: str,
+) -> None:  # fmt: skip
+    code, _, error = run("language", *options.format(folder).split(), "--out", "runs")
+    assert (code, error.count("\n")) == (2, 1), error
+    assert said in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_text_beyond_the_positions_of_a_model_is_refused(tmp_path: Path) -> None:
+    short = load_model(str(tiny_chat.saved(tmp_path / "short", positions=32)))
+    with pytest.raises(UsageError, match="the model 32 positions"):
+        short.read(CHAT)
