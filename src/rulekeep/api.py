@@ -244,7 +244,9 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
 
 
 def report(
-    *runs: Place,
+    runs: Place,
+    /,
+    *more: Place,
     certificates: str | os.PathLike[str] | None = None,
     speed: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -259,14 +261,14 @@ def report(
     """
     from rulekeep.commands.records import report as command
 
-    first, *more = dict.fromkeys(_path(one, whole=True) for one in runs)
+    first, *others = dict.fromkeys(_path(one, whole=True) for one in (runs, *more))
     given = {"certificates": certificates, "speed": speed, "out": out}
     texts = {key: None if value is None else os.fspath(value) for key, value in given.items()}
-    command(first, *more, **texts)
+    command(first, *others, **texts)
     return Path(first, "report") / "report.html" if out is None else Path(out, "report.html")
 
 
-def load_records(*runs: Place) -> list[dict[str, Value]]:
+def load_records(runs: Place, /, *more: Place) -> list[dict[str, Value]]:
     """Folders of runs as flat rows, a row a tested length: `pandas.DataFrame(rows)`.
 
     Every row has every column. `split` is test or dev, `tokens` the tested length, `retention` and
@@ -279,7 +281,7 @@ def load_records(*runs: Place) -> list[dict[str, Value]]:
     from rulekeep.analysis.merging import merged
 
     records: list[Record] = []
-    for one in runs:
+    for one in (runs, *more):
         records += [one.record] if isinstance(one, Run) else _records(Path(one))
     return flat(merged(records))
 

@@ -17,7 +17,8 @@ from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
 from rulekeep.commands.run_options import Flags, spec_values, with_defaults
-from rulekeep.executors import Executor, LocalExecutor
+from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
+from rulekeep.executors.here import ThisProcess
 from rulekeep.plugins import failure_line, find_function, limit_trials
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -309,7 +310,9 @@ def make_runs(
         rest = rest or f"rulekeep resume {shlex.quote(str(root))}"
         if command and chooses:
             rest = command.again(root)
-        if not isinstance(executor, LocalExecutor):
+        if isinstance(executor, ThisProcess):
+            rest = "the same call again"
+        if isinstance(executor, DaskExecutor):
             rest += " with the same --executor and --scheduler (without them, on this machine)"
         say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
         return Made(records, lost, interrupted=True)
@@ -345,7 +348,7 @@ def _planned(
     specs: Sequence[AnySpec], root: Path, executor: Executor, command: sweeps.Command | None
 ) -> sweeps.Plan:
     # A cluster's workers may have what this machine has not.
-    for spec in specs if isinstance(executor, LocalExecutor) else ():
+    for spec in () if isinstance(executor, DaskExecutor) else specs:
         if isinstance(spec, RunSpec):
             check_device(spec.device)
     return sweeps.plan(specs, root, command)
@@ -432,8 +435,6 @@ def _executor(
         raise UsageError(f"--workers {workers!r}: a Dask cluster has its own; leave it out")
     if scheduler is None:
         raise UsageError("--executor dask: needs --scheduler ADDRESS, as in tcp://10.0.0.1:8786")
-    from rulekeep.executors.cluster import DaskExecutor
-
     return DaskExecutor(scheduler, _resources(resources))
 
 
