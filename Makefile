@@ -1,11 +1,11 @@
-# The commands a newcomer needs: `make run`, `make check` and `make test`. Each makes its own
-# environment in .venv first. PYTHON=… names another interpreter than python3.
+# The commands a newcomer needs: `make run`, `make check`, `make test` and `make docs`. Each makes its
+# own environment in .venv first. PYTHON=… names another interpreter than python3.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run check test clean
+.PHONY: run check test docs clean
 
 # The published experiment, and the project's own memory in it.
 run: $(VENV)/.installed
@@ -23,8 +23,12 @@ check: $(VENV)/.installed-test
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# The site, into site/: open site/index.html. A link that leads nowhere is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A stamp, not the interpreter: an environment that was interrupted is made again.
 $(VENV)/.made:
@@ -41,4 +45,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.made
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@ $(VENV)/.installed

@@ -2,17 +2,23 @@
 
     rulekeep study exam run|build|check
 
-Four tasks, early and marked rules, trained at 256 tokens at most. Fills docs/exam.md and README.
+Four tasks, early and marked rules, trained at 256 tokens at most. Beside the runs stand the tasks'
+certificates: what readers without memory score on them. Fills docs/results.md, README and
+results/certificates/README.md.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rulekeep.analysis.plots import Look, as_bytes, marked_words
 from rulekeep.analysis.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.commands.records import certificates
+from rulekeep.printable import markdown_table
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.tasks import Recite
+from rulekeep.tasks import TASKS, Recite, SampledTask
 
 LENGTHS = SHORT, MIDDLE, LONG = 256, 1028, 4096
 SETTINGS = [
@@ -47,6 +53,60 @@ def retention(length: int) -> Callable[[Rows], str]:
 
     return table
 
+
+# --- certificates --------------------------------------------------------------------------------
+
+CERTIFICATES = Path(__file__).parent.parent / "results" / "certificates"
+HEAD = ["task", "placement", "context", "test examples", "chance", "worst local reader", "excess"]
+HEAD += ["bound", "whole, bag: excess", "whole, nearest: excess", "passes"]
+WHOLE = ("whole context, bag", "whole context, nearest example")
+
+
+def certified(*, default: bool) -> Callable[[Rows], str]:
+    """A line a task, placement and context, of default options or of others.
+
+    It has the reader without memory that comes nearest to the bound, and what two readers of the
+    whole context score.
+    """
+
+    def table(_: Rows) -> str:
+        found: list[tuple[tuple[Any, ...], list[str]]] = []
+        for record in certificates(CERTIFICATES)[0]:
+            task, options = record["task"], record["options"]
+            # The article is certified by exact enumeration: a table of its own.
+            if not issubclass(TASKS[task], SampledTask):
+                continue
+            defaults = TASKS[task].options_type().model_dump()
+            changed = [
+                f"{value} {key.replace('_', ' ')}"
+                for key, value in options.items()
+                if key not in ("placement", "layout") and value != defaults[key]
+            ]
+            if bool(changed) == default:
+                continue
+            zoology = options.get("layout") == "zoology"
+            title = ", ".join([task + " zoology" * zoology, *changed])
+            order = ([*TASKS].index(task), zoology, changed, options["placement"])
+            found += [
+                ((*order, one["context"]), [title, options["placement"], *reading(one)])
+                for one in record["contexts"]
+            ]
+        return markdown_table(HEAD, [line for _, line in sorted(found)])
+
+    return table
+
+
+def reading(one: Mapping[str, Any]) -> list[str]:
+    """The figures of a certificate at one context."""
+    worst = max((row for row in one["readings"] if row["local"]), key=lambda row: row["bound"])
+    excess = {row["reader"]: row["excess"] for row in one["readings"]}
+    counts = [f"{one['context']:,}", f"{one['examples']:,}", f"{worst['chance']:.3f}"]
+    bound = [worst["reader"], f"{worst['excess']:+.4f}", f"{worst['bound']:.4f}"]
+    beside = [f"{excess[name]:+.3f}" for name in WHOLE]
+    return [*counts, *bound, *beside, "yes" if one["passed"] else "NO"]
+
+
+# --- the example of README -----------------------------------------------------------------------
 
 # What the words of an example are, as they are drawn.
 LOOKS = {
@@ -126,7 +186,11 @@ STUDY = Study(
     settings=SETTINGS,
     context=SHORT,
     sweeps={"exam": Sweep("exam")},
-    tables={f"retention-{length}": retention(length) for length in LENGTHS},
+    tables={
+        **{f"retention-{length}": retention(length) for length in LENGTHS},
+        "certificates": certified(default=True),
+        "certificates-rules": certified(default=False),
+    },
     figures={f"example.{kind}": example(kind) for kind in ("png", "svg")},
     claims=CLAIMS,
 )

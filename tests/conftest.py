@@ -34,11 +34,11 @@ KINDS = {
         split_deal store summary task_options tasks testing training
     """,
     "docs": """
-        drawn_docs house literature mixers_table planted_bugs results study
+        drawn_docs house literature mixers_table notebooks planted_bugs results site study
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing speed
-        start task_commands terminal unreadable
+        api start task_commands terminal unreadable
     """,
     "process": """
         article_reproduction cluster costs executors faults live runs sweep trackers trial

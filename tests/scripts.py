@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ and tools/ as modules: they are files, and no package."""
+"""The scripts of tools/ and studies/ as modules: they are files, and no package."""
 
 import importlib.util
 import sys
@@ -7,10 +7,10 @@ from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 # Where a script finds the others, as it does when it is run.
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "tools"))
 
 
-def script(name: str, folder: str = "benchmarks") -> ModuleType:
+def script(name: str, folder: str = "tools") -> ModuleType:
     """A script, loaded anew."""
     spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None

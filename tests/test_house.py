@@ -23,7 +23,7 @@ from rulekeep.tasks import TASKS
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
-DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "notes" / "log.md"]
 
 
 @pytest.mark.process
@@ -81,7 +81,7 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 
 
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
-    tree = script("tree", folder="tools")
+    tree = script("tree")
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
 
 
@@ -121,7 +121,7 @@ def commands() -> list[str]:
 
 def test_the_readme_is_short_and_plain() -> None:
     text = (ROOT / "README.md").read_text()
-    prose = script("prose", folder="tools")
+    prose = script("prose")
     found = prose.counted(text)
     assert len(text.splitlines()) <= 150
     assert found.words <= 900
@@ -130,7 +130,7 @@ def test_the_readme_is_short_and_plain() -> None:
 
 
 def test_prose_is_counted_as_it_is_read() -> None:
-    prose = script("prose", folder="tools")
+    prose = script("prose")
     text = (
         "# Of 3 things\n\nTwo `a b` words, 1.5 numbers. [It](x.md#1) is 2.\n\n"
         "| 7 | 8 |\n\n```sh\nmake 9\n```\n- one <!-- 4 -->\n- *Two* and\n  three. ![5](6.svg)\n"
@@ -161,8 +161,8 @@ def test_commands_in_documents_exist(line: str) -> None:
         assert (ROOT / words[1]).exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
-def test_the_scripts_behind_our_figures_can_be_loaded(path: Path) -> None:
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda p: p.stem)
+def test_every_tool_can_be_loaded(path: Path) -> None:
     assert script(path.stem).__doc__
 
 

@@ -14,13 +14,13 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    return script("mixers_table")
+    return script("mixers")
 
 
 def test_the_committed_page_is_the_one_that_the_code_makes(table: ModuleType) -> None:
     made = table.page().splitlines()
     kept = (ROOT / "docs/mixers.md").read_text().splitlines()
-    assert made == kept, "python benchmarks/mixers_table.py > docs/mixers.md"
+    assert made == kept, "python tools/mixers.py > docs/mixers.md"
 
 
 def test_a_mixer_whose_file_does_not_say_what_it_cannot_do_is_named(

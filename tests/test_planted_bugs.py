@@ -1,6 +1,6 @@
-"""Every planted bug of benchmarks/mutations.py can be planted, and its tests are there.
+"""Every planted bug of tools/mutations.py can be planted, and its tests are there.
 
-It plants none of them: `python benchmarks/mutations.py` does, and takes minutes.
+It plants none of them: `python tools/mutations.py` does, and takes minutes.
 """
 
 import ast

@@ -176,7 +176,11 @@ def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
 def test_a_variant_is_named_by_what_differs_from_its_mixers_defaults(
     mixer: str, options: dict[str, Any], more: dict[str, Any], said_as: str
 ) -> None:
-    (run,) = read_runs([record(mixer, mixer_options=options, **more)]).runs
+    made = record(mixer, mixer_options=options, **more)
+    (run,) = read_runs([made]).runs
+    assert run.label == said_as
+    # A record that says what was asked has all else at its defaults.
+    (run,) = read_runs([{**made, "asked": {"mixer_options": options, **more}}]).runs
     assert run.label == said_as
 
 

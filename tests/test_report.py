@@ -267,7 +267,7 @@ def test_four_times_the_records_take_no_six_times_as_long(tmp_path: Path) -> Non
     write_report(typed(several[0]), tmp_path, "c")
     took: list[list[float]] = [[], []]
     # Seconds of this process, the least of three: what else the machine does must not fail it. How
-    # long a report takes by the clock is held by benchmarks/report_speed.py.
+    # long a report takes by the clock is held by tools/timings.py.
     for seconds, records in [*zip(took, several, strict=True)] * 3:
         start = time.process_time()
         write_report(typed(records), tmp_path, "c")

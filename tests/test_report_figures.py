@@ -347,6 +347,14 @@ def test_log_ticks_are_few_and_around_the_values() -> None:
     assert log_ticks([]) == []
 
 
+def test_a_title_of_any_length_leaves_room_for_its_panel() -> None:
+    point = Series(label="a", style=Style("#123456"), points=[Point(1, 0.5, 0.4, 0.6)])
+    panel = Panel(title="a title of words " * 50, x_label="x", y_label="y", series=[point])
+    for size in ("normal", "small", "wide", "narrow"):
+        axes = figure(panel, size).axes[0]
+        assert axes.get_window_extent().height > 20
+
+
 def test_a_long_title_stays_in_its_panel() -> None:
     title = "sparse_delta, seed 4: override, placement marked, rules 8, trained at 1,028, and on"
     for size in ("normal", "small"):

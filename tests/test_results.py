@@ -21,14 +21,11 @@ from rulekeep.records.store import Record, read_runs, write_record
 from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, contestants
-from rulekeep.speed.figures import decode_times, memories, slopes, step_times
-from rulekeep.speed.record import read_speed
 from rulekeep.sweeps.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 # What a study fills in stands between marks; a sentence is read without them.
 MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
-SPEED = ROOT / "docs" / "speed.md"
 RUN_FOLDERS = (
     "exam",
     "exam-quick",
@@ -119,26 +116,15 @@ def test_other_seeds_give_what_the_authors_script_gives(cell: tuple, expected: f
     assert figure(row, "rule_accuracy") == pytest.approx(expected, abs=0.0105)
 
 
-def test_the_docs_state_what_was_measured_of_sweeps_and_reports() -> None:
-    rows = json.loads((ROOT / "results" / "sweep_overhead.json").read_text())["rows"]
-    said = unwrapped(ROOT / "docs" / "runs.md")
-    long, short = (f"{100 * row['loss']:.1f} %" for row in rows)
-    assert (
-        f"a sweep of 8 runs of 20 s takes {long} longer than its runs, "
-        f"and one of 8 runs of 2 s {short}" in said
-    )
-    assert rows[0]["loss"] <= 0.15
-    report = json.loads((ROOT / "results" / "report_speed.json").read_text())
-    seconds = statistics.median(report["seconds"])
-    assert f"A report of {report['records']:,} records takes {seconds:.1f} s" in said
-    assert seconds <= 20
-    smoke = json.loads((ROOT / "results" / "smoke.json").read_text())["rows"]
-    slowest = max(row["seconds"] for row in smoke)
-    assert f"the preset `smoke` {slowest:.0f} s at most" in said
-    assert slowest < 60
-    rounds = json.loads((ROOT / "results" / "soak.json").read_text())["rounds"]
-    same = sum(one["same"] for one in rounds)
-    assert f"{same} of {len(rounds)} sweeps killed at a random moment" in said
+def test_what_is_timed_is_under_its_limit() -> None:
+    def rows(name: str) -> list[dict]:
+        return json.loads((ROOT / "results" / "timings" / f"{name}.json").read_text())["rows"]
+
+    assert max(row["seconds"] for row in rows("smoke")) < 60
+    assert max(row["seconds"] for row in rows("quick")) < 600
+    assert rows("overhead")[0]["loss"] <= 0.15
+    assert statistics.median(rows("report")[0]["seconds"]) <= 20
+    assert min(statistics.median(row["tokens_per_second"]) for row in rows("tasks")) >= 5e6
 
 
 def test_every_planted_bug_is_caught_by_the_record() -> None:
@@ -149,41 +135,6 @@ def test_every_planted_bug_is_caught_by_the_record() -> None:
         (bug.name, bug.file, bug.tests) for bug in planted
     ]
     assert all(one["caught"] for one in found)
-
-
-def test_the_tasks_are_drawn_as_fast_as_their_document_says() -> None:
-    record = json.loads((ROOT / "results" / "tasks_speed.json").read_text())
-    rates = [statistics.median(row["tokens_per_second"]) / 1e6 for row in record["rows"]]
-    assert {row["context"] for row in record["rows"]} >= {64, 96, 1028, 65536}
-    assert min(rates) >= 5
-    text = (ROOT / "docs" / "tasks.md").read_text()
-    assert f"{min(rates):.0f} to {max(rates):.0f} million tokens a second on one core" in text
-
-
-def test_the_quick_exam_takes_less_than_ten_minutes() -> None:
-    record = json.loads((ROOT / "results" / "exam_quick.json").read_text())
-    (row,) = [row for row in record["rows"] if row["mixer"] == "delta"]
-    assert row["seconds"] < 600
-
-
-def test_every_mechanisms_speed_is_stated_and_how_many_aims_are_missed() -> None:
-    table = script("speed_table")
-    assert table.page(table.RECORD, table.LATER) in SPEED.read_text()
-    assert table.details(table.RECORD, table.LATER) in SPEED.read_text()
-    record = read_speed(table.RECORD)
-    judged = [row for row in step_times(record, "model", 1) if row.aim is not None]
-    over = [row.share.median / row.aim for row in judged if row.met is False]
-    assert f"{len(judged) - len(over)} of {len(judged)} aims are met" in unwrapped(SPEED)
-    assert (round(min(over), 2), round(max(over), 2)) == (1.01, 1.09)
-    assert {row.mixer for row in slopes(record) if row.met is False} == {"lstm", "gru"}
-    assert [row.mixer for row in memories(record) if row.met is not True] == []
-    assert [record.spec.batch(context) for context in (1028, 16384)] == [64, 4]
-
-
-def test_the_page_on_speed_says_how_long_attention_decodes() -> None:
-    table = script("speed_table")
-    later = {row.mixer: row for row in decode_times(read_speed(table.LATER))}
-    assert f"takes {later['attention'].ms[65536].median:.2f} ms there" in unwrapped(SPEED)
 
 
 @pytest.mark.parametrize("folder", RUN_FOLDERS)

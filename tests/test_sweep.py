@@ -371,7 +371,7 @@ def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: 
 
 @ON_LINUX
 def test_a_short_soak_ends_as_an_uninterrupted_sweep(tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "benchmarks" / "soak.py"
+    script = Path(__file__).parent.parent / "tools" / "soak.py"
     out = tmp_path / "soak.json"
     done = subprocess.run(
         [sys.executable, script, "--rounds", "2", "--runs", "4", "--seed", "1", "--out", out],

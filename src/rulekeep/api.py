@@ -21,7 +21,7 @@ from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
-from rulekeep.records.store import RunFolder, read_runs
+from rulekeep.records.store import RunFolder, packed_results, read_runs
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, contestants, written
 from rulekeep.tasks import TASKS
 
@@ -294,6 +294,12 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     """
     from rulekeep.commands.done_run import done_run
 
+    path = Path(folder)
+    if not path.exists() and path.parent.is_dir():
+        # One that is packed is read where it stands.
+        packed = packed_results(path.parent).get(path.name)
+        if packed is not None:
+            return Run(path, packed)
     found, record, _ = done_run(os.fspath(folder))
     return Run(found.path, record)
 

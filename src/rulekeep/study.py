@@ -141,9 +141,9 @@ class Opened(NamedTuple):
 
 
 def documents(root: Path) -> list[Path]:
-    """What may have marks to fill: README.md and docs/*.md, as far as they are there."""
-    every = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    return [path for path in every if path.is_file()]
+    """What may have marks to fill: README.md, docs/*.md and results/*/README.md."""
+    kinds = ("README.md", "docs/*.md", f"{RESULTS}/*/README.md")
+    return [path for kind in kinds for path in sorted(root.glob(kind))]
 
 
 def opened(name: str) -> Opened:

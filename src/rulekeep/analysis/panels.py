@@ -234,7 +234,9 @@ def draw(chart: Chart) -> Picture:
 def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figure:
     """One panel as a figure."""
     width, height = _SIZES[size]
-    wrapped = fill(panel.title, int((width - 0.3) * 13.5))
+    # At most half of a panel is its title.
+    most = int(0.45 * height / _LINE)
+    wrapped = fill(panel.title, int((width - 0.3) * 13.5), max_lines=most, placeholder="…")
     made = Figure(figsize=(width, height))
     longest = max((len(one.label) for one in panel.series), default=0)
     right = _RIGHT + (min(0.42 * width, 0.3 + 0.075 * longest) if direct else 0)

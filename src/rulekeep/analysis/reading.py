@@ -313,8 +313,7 @@ def _labelled(runs: list[Run]) -> list[Run]:
 
 def _own(run: Run, runs: Sequence[Run]) -> "_Parts":
     """The options of its mixer that are not the default, and the signal added to its input."""
-    own = {**run.later, **_named(run.record.spec.mixer_options)}
-    defaults = _defaults(run.mixer)
+    own, defaults = _named(run.record.spec.mixer_options), _defaults(run.mixer)
     if defaults is None:
         # Of a mixer from elsewhere: those that vary.
         among = [one for one in runs if one.mixer == run.mixer]

@@ -396,7 +396,7 @@ def _recall_run(
         "context": 384,
         "test_contexts": (256,),
         # Short texts all along, as published, and few at a step: at 64 in a batch and lengths in
-        # order, no mixer but attention with a convolution found the look-up (docs/log.md).
+        # order, no mixer but attention with a convolution found the look-up (notes/log.md).
         "length_growth": 0.5,
         # The published models have no feed-forward layer: the least that ours can have.
         "hidden": 1,

@@ -1,8 +1,8 @@
 """Planted bugs: each is one edit of the source, and the tests named beside it must fail.
 
-    python benchmarks/mutations.py                    all of them, into results/mutations.json
-    python benchmarks/mutations.py "rotary offset"    those whose name holds this, into no file
-    python benchmarks/mutations.py --new              those it lacks or that survived, added to it
+    python tools/mutations.py                    all of them, into results/mutations.json
+    python tools/mutations.py "rotary offset"    those whose name holds this, into no file
+    python tools/mutations.py --new              those it lacks or that survived, added to it
 
 Edits are made in copies of `src`, two at once. The tests must first pass without one. Exit code 1
 if a bug survives. What is added stands under the command and the environment of its run.

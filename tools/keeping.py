@@ -1,8 +1,7 @@
-"""How the scripts here write what they measured, as JSON or as a table; itself no script."""
+"""How the tools here write what they measured; itself no tool."""
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rulekeep.records.store import write_text
@@ -15,10 +14,3 @@ def keep(path: Path, **figures: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # What is given comes later, and may say more of the environment.
     write_text(path, json.dumps(said | figures, indent=1) + "\n")
-
-
-def plain_table(cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    first, *others = cells
-    lines = [first, ["---"] * len(first), *others]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,6 +1,6 @@
 """Sweeps killed at random moments and resumed: their records must be an uninterrupted sweep's.
 
-    python benchmarks/soak.py --rounds 30 --out results/soak.json
+    python tools/soak.py --rounds 30 --out results/soak.json
 
 A round starts a sweep of short runs, sends `kill -9` to the driver or to a worker at a random
 moment, and resumes. Then every record must be what the uninterrupted sweep left, figures of the

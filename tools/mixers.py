@@ -1,6 +1,6 @@
 """docs/mixers.md, out of the code: what each mixer does, and what it measures at.
 
-    python benchmarks/mixers_table.py > docs/mixers.md
+    python tools/mixers.py > docs/mixers.md
 
 A mixer's docstring opens with its name and, in brackets, its source; then stand its formula and a
 sentence "It cannot …". All else is measured, on the CPU, at a width of 64.
@@ -13,7 +13,6 @@ import sys
 from typing import get_args
 
 import torch
-from keeping import plain_table
 
 from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.mixers import MIXERS, Mixer
@@ -24,7 +23,7 @@ SIZES = (64, 1028, 16384)
 
 HEAD = """# The mixers
 
-Made by `python benchmarks/mixers_table.py > docs/mixers.md` out of the code, held to it by a test.
+Made by `python tools/mixers.py > docs/mixers.md` out of the code, held to it by a test.
 `rulekeep check MIXER` measures the state and the half-lives of one of yours the same way.
 
 ## What each does
@@ -54,6 +53,13 @@ A state is counted from its tensors. After a text read at once those of the matr
 views of what its last piece left (130 to 270 times as much), until the next token is read.
 
 """
+
+
+def plain_table(cells: list[list[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    first, *others = cells
+    lines = [first, ["---"] * len(first), *others]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def described(name: str, kind: type[Mixer]) -> list[str]:
