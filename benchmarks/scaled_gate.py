@@ -18,12 +18,12 @@ from rulekeep.mixers.sparse_delta import SparseDelta
 
 
 class ScaledGate(SparseDelta):
-    """`sparse_delta` with a gate of one token, without toll, that writes first."""
+    """`sparse_delta` with a gate of one token, without a penalty, that writes first."""
 
     version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, scale: float = 8.0) -> None:
-        super().__init__(width, gate_taps=1, read_first=False, toll=0.0)
+        super().__init__(width, gate_kernel=1, read_first=False, gate_penalty=0.0)
         self.scale = scale
         with torch.no_grad():
             self.write.weight /= scale

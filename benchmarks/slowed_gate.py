@@ -16,12 +16,12 @@ from rulekeep.mixers.sparse_delta import SparseDelta
 
 
 class SlowedGate(SparseDelta):
-    """`sparse_delta` with a slow gate of eight tokens, without toll, that writes first."""
+    """`sparse_delta` with a slow gate of eight tokens, without a penalty, that writes first."""
 
     version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, slowness: float = 8.0) -> None:
-        super().__init__(width, gate_taps=8, read_first=False, toll=0.0)
+        super().__init__(width, gate_kernel=8, read_first=False, gate_penalty=0.0)
         self.slowness = slowness
         with torch.no_grad():
             # Those of the tokens before start at zero.

@@ -25,7 +25,11 @@ from rulekeep.study import Claim, Study, Sweep, not_shown
 SPEED = Path(__file__).parent.parent / "results" / "timings" / "article.json"
 CONTEXTS = SHORT, MIDDLE, LONG = (64, 256, 1028)
 SEEDS = (1, 2, 3, 4, 5)
-ATTENTION, SLOTS, OURS = ("attention", "compressed", "sparse_delta[heads=2,gate_taps=2,toll=0]")
+ATTENTION, SLOTS, OURS = (
+    "attention",
+    "compressed",
+    "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0]",
+)
 NEAR_ENOUGH = 0.05
 
 

@@ -42,7 +42,7 @@ from rulekeep.records import Record
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import BEYOND_ATTENTION_TESTS, SEEDS
-from rulekeep.sweeps.presets import exam as exam_protocol
+from rulekeep.sweeps.presets import standard as protocol
 
 TRAINED, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 FIGURES = ("retention", "exact")
@@ -139,7 +139,7 @@ def _of_setting(setting: TaskSetting, rate: float, seeds: Sequence[int]) -> list
 
 
 def _with_taps(records: Sequence[Record]) -> list[RunSpec]:
-    specs = exam_protocol(records, mixers=contestants(TAPS))
+    specs = protocol(records, mixers=contestants(TAPS))
     return [spec for spec in specs if isinstance(spec, RunSpec)]
 
 

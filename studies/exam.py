@@ -185,7 +185,7 @@ STUDY = Study(
     variants=VARIANTS,
     settings=SETTINGS,
     context=SHORT,
-    sweeps={"exam": Sweep("exam")},
+    sweeps={"exam": Sweep("standard")},
     tables={
         **{f"retention-{length}": retention(length) for length in LENGTHS},
         "certificates": certified(default=True),

@@ -21,7 +21,6 @@ from matplotlib.lines import Line2D
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.reading import Run
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
-from rulekeep.mixed_recall import PAIRS, steps_of
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, contestants, written
@@ -33,6 +32,7 @@ from rulekeep.sweeps.presets import (
     LITERATURE_TASK,
     literature,
 )
+from rulekeep.tasks.mixed_recall import PAIRS, steps_of
 
 SETTING = TaskSetting(LITERATURE_TASK, "early", 64)
 CONTEXT, TESTED, WIDTHS = 384, 256, (16, 32, 64)

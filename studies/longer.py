@@ -2,7 +2,7 @@
 
     rulekeep study longer run|build|check
 
-`recite` by the protocol `exam-long` in a quarter of its steps, tested up to 4,096 tokens. Beside
+`recite` by the protocol `long` in a quarter of its steps, tested up to 4,096 tokens. Beside
 our memory stands the attention that learns marked rules in the fewest steps: a convolution over
 eight tokens, and earliness (studies/beyond.py). Fills docs/evidence.md and README.
 """
@@ -16,7 +16,7 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, RunSpec, contestants
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.sweeps.presets import exam_long as protocol
+from rulekeep.sweeps.presets import long as protocol
 
 SHORT, TRAINED, LONG = 256, 1028, 4096
 STEPS = 1000

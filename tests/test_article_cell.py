@@ -69,14 +69,14 @@ def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cell_whose_toll_begins_too_late_says_so(tmp_path: Path) -> None:
-    cell = CELL.model_copy(update={"model": "sparse_delta[toll_after=3]"})
+def test_a_cell_whose_penalty_begins_too_late_says_so(tmp_path: Path) -> None:
+    cell = CELL.model_copy(update={"model": "sparse_delta[penalty_start=3]"})
     record = cells.run_cell(
         resolve_cell(cell), RunFolder(tmp_path), lambda _: None, lambda *_: None
     )
     assert record["notes"] == [
-        "SparseDelta: toll_after 3: training ends after 3 steps, so there is no toll; give a "
-        "toll_after below 3, or toll=0 if none is wanted"
+        "SparseDelta: penalty_start 3: training ends after 3 steps, so the gate penalty "
+        "never starts; give a penalty_start below 3, or gate_penalty=0"
     ]
 
 

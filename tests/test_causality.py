@@ -274,7 +274,7 @@ def run_of(folder: Path, name: str) -> RunSpec:
     (folder / "mine.py").write_text(PLUGIN)
     return RunSpec.parse(
         mixer=f"{folder / 'mine.py'}:{name}", width=16, layers=1, context=64, steps=4,
-        warmup_steps=0, batch_size=4, dev_examples=64, test_examples=64,
+        warmup_steps=0, batch_size=4, validation_examples=64, test_examples=64,
         task_options={"rules": 8},
     )  # fmt: skip
 

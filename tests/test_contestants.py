@@ -20,16 +20,16 @@ from rulekeep.sweeps.presets import (
     BEYOND,
     CATALOGUE,
     CATALOGUE_16_KIB,
-    EXAM_MIXERS,
     LADDER,
     LADDER_ASIDE,
     PRESETS,
     SEEDS,
+    STANDARD_MIXERS,
     STATE_BYTES,
     beyond,
     catalogue,
-    exam,
-    exam_quick,
+    quick,
+    standard,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +133,7 @@ def test_what_a_sweep_varies_is_no_contestants_to_set(setting: str) -> None:
     (one,) = contestants(f"delta[{setting}]")
     name = setting.partition("=")[0]
     with pytest.raises(UsageError, match=f"delta: {name} is for the sweep to say"):
-        exam_quick(mixers=[one])
+        quick(mixers=[one])
 
 
 def test_what_is_said_of_one_mixer_of_a_hybrid_holds_in_any_order() -> None:
@@ -153,7 +153,7 @@ def test_an_option_given_twice_is_said() -> None:
 
 def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
     (one,) = contestants("delta[learning_rate=0.01]")
-    assert {spec.learning_rate for spec in exam_quick(mixers=[one])} == {0.01}
+    assert {spec.learning_rate for spec in quick(mixers=[one])} == {0.01}
     with pytest.raises(UsageError, match="delta: learning_rate is chosen on dev here"):
         catalogue([], mixers=[one])
 
@@ -206,7 +206,8 @@ def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_g
 
 
 @pytest.mark.parametrize(
-    "other", [{"test_contexts": [256, 512]}, {"dev_examples": 64}, {"seed": 2}, {"steps": 700}]
+    "other",
+    [{"test_contexts": [256, 512]}, {"validation_examples": 64}, {"seed": 2}, {"steps": 700}],
 )
 def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: dict) -> None:
     (one,) = contestants("delta")
@@ -287,21 +288,21 @@ def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task()
     def best(spec: RunSpec) -> float:
         return 1e-3 if (spec.mixer, spec.task) == ("slots", "recall") else 3e-3
 
-    specs, records = exam([]), []
-    assert len(specs) == 4 * 3 * len(EXAM_MIXERS)
+    specs, records = standard([]), []
+    assert len(specs) == 4 * 3 * len(STANDARD_MIXERS)
     assert all(spec.task_options == {"placement": "marked"} for spec in specs)
     while len(specs) > len(records):
         records += [
             made(spec, abs(spec.learning_rate - best(spec))) for spec in specs[len(records) :]
         ]
-        known, specs = specs, exam(records)
+        known, specs = specs, standard(records)
         specs = [*known, *(spec for spec in specs if spec not in known)]
     runs: dict[str, list[RunSpec]] = {}
     for spec in specs:
         runs.setdefault(f"{spec.mixer} {spec.mixer_options} {spec.added_positions}", []).append(
             spec
         )
-    assert len(runs) == len(EXAM_MIXERS)
+    assert len(runs) == len(STANDARD_MIXERS)
     for mine in runs.values():
         early = [spec for spec in mine if spec.task_options == {"placement": "early"}]
         assert len(early) == 4 * len(SEEDS)
@@ -358,7 +359,9 @@ def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_le
     mixers = PRESETS["rule-counts"].__kwdefaults__["mixers"]
     asked = [spec.model_dump(mode="json") for spec in PRESETS["rule-counts"]([])]
     usual = [
-        spec.model_dump(mode="json") for spec in exam([], mixers=mixers) if spec.task != "recall"
+        spec.model_dump(mode="json")
+        for spec in standard([], mixers=mixers)
+        if spec.task != "recall"
     ]
     counts = [one["task_options"].pop("rules") for one in asked]
     assert sorted(counts) == [2] * len(usual) + [8] * len(usual)
@@ -372,15 +375,18 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     assert made[-1] == ("sparse_delta", {}, {"hidden": 240, "added_positions": "earliness"})
     assert LADDER[-1] in BEYOND
     undone = [set(options) for mixer, options, _ in made if mixer == "sparse_delta"]
-    # Without a toll nothing has a margin, nor waits for it.
-    undone = [one | {"margin", "toll_after"} if "toll" in one else one for one in undone]
+    # Without a penalty its other two options do nothing.
+    undone = [
+        one | {"penalty_margin", "penalty_start"} if "gate_penalty" in one else one
+        for one in undone
+    ]
     assert [len(a ^ b) for a, b in pairwise([*undone[:6], undone[-1]])] == [1, 1, 1, 1, 1, 1]
     assert undone[-2] == undone[-1], "without the signal"
 
 
 def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
     (one,), beside = LADDER_ASIDE, LADDER[6]
-    zeros = {"slack": 0, "straight_through": False}
+    zeros = {"gate_stretch": 0, "straight_through": False}
     assert one == beside._replace(options={**beside.options, **zeros})
     assert one.settings == beside.settings
 

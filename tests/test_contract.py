@@ -30,15 +30,23 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "routed_slots convolved": ("routed_slots", {"short_convolution": True}),
     "sparse_delta with its slopes": (
         "sparse_delta",
-        {"straight_through": False, "slack": 0.25, "zero_taps": False, "toll": 0},
+        {
+            "straight_through": False,
+            "gate_stretch": 0.25,
+            "zero_init_kernel": False,
+            "gate_penalty": 0,
+        },
     ),
     "sparse_delta convolved": ("sparse_delta", {"short_convolution": True, "read_first": False}),
-    "sparse_delta with a toll": (
+    "sparse_delta with a penalty": (
         "sparse_delta",
-        {"straight_through": False, "toll": 0.01, "toll_after": 0},
+        {"straight_through": False, "gate_penalty": 0.01, "penalty_start": 0},
     ),
-    "sparse_delta with drawn taps": ("sparse_delta", {"zero_taps": False}),
-    "sparse_delta, the sigmoid's own": ("sparse_delta", {"slack": 0.0, "gate_taps": 1, "toll": 0}),
+    "sparse_delta with drawn taps": ("sparse_delta", {"zero_init_kernel": False}),
+    "sparse_delta, the sigmoid's own": (
+        "sparse_delta",
+        {"gate_stretch": 0.0, "gate_kernel": 1, "gate_penalty": 0},
+    ),
 }
 # The largest difference at inputs of a thousand, as a share of the largest value.
 OF_A_THOUSAND = 1e-2
@@ -67,7 +75,7 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
         {"gradients are slopes"}
         if name == "sparse_delta"
         and options.get("straight_through", True)
-        and options.get("slack", 0.1)
+        and options.get("gate_stretch", 0.1)
         else set()
     )
     assert skipped <= {

@@ -321,7 +321,7 @@ def test_a_mixer_that_notes_rules_alone_changes_at_rules_alone() -> None:
 def test_a_tensor_of_the_state_without_room_is_not_traced() -> None:
     def parts(taps: int) -> set[str]:
         model = LanguageModel(
-            30, [lambda: SparseDelta(16, gate_taps=taps)], width=16, hidden=8,
+            30, [lambda: SparseDelta(16, gate_kernel=taps)], width=16, hidden=8,
             added_positions="none", context=CONTEXT, seed=1,
         )  # fmt: skip
         changes, _ = follow(model, torch.randint(0, 30, (3, 20)).numpy())
@@ -368,7 +368,7 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
 
 
 # A run that is done, in its folder, made once.
-SPEC = tiny.tiny(dev_examples=10)
+SPEC = tiny.tiny(validation_examples=10)
 
 
 @pytest.fixture(scope="module")

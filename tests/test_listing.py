@@ -71,7 +71,7 @@ def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert sweep("exam", mixers="delta", dry_run=True, out="runs") == 0
+    assert sweep("standard", mixers="delta", dry_run=True, out="runs") == 0
     *runs, last = capsys.readouterr().out.splitlines()
     # Three rates for each of four tasks.
     assert len(set(runs)) == 12

@@ -78,7 +78,7 @@ def test_a_run_has_20_core_minutes_and_all_have_six_hours() -> None:
     for spec in all_specs():
         tokens = spec.batch_size * sum(islice(lengths(spec, 16), spec.steps))
         assert tokens == pytest.approx(33.1e6 * spec.steps / LITERATURE_STEPS, rel=0.015)
-        looks = 2 + spec.steps / spec.evaluate_every + spec.test_examples / spec.dev_examples
+        looks = 2 + spec.steps / spec.evaluate_every + spec.test_examples / spec.validation_examples
         seconds = tokens / SPEEDS[spec.width][spec.mixer] + LOOK_SECONDS * looks
         assert seconds <= 20 * 60
         total += seconds

@@ -45,7 +45,7 @@ from rulekeep.specs import RunSpec
 
 
 def sweep():
-    small = dict(width=16, context=64, dev_examples=32, test_examples=32, warmup_steps=0)
+    small = dict(width=16, context=64, validation_examples=32, test_examples=32, warmup_steps=0)
     mixers = ("{NAME}:Kept", "{NAME}:Failing")
     return [RunSpec(mixer=mixer, steps=STEPS, **small) for mixer in mixers]
 """

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.mixed_recall import FEWEST, PAIRS, TOGETHER, MixedRecall, MixedRecallOptions, steps_of
 from rulekeep.plugins import load_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample
+from rulekeep.tasks.mixed_recall import (
+    FEWEST,
+    PAIRS,
+    TOGETHER,
+    MixedRecall,
+    MixedRecallOptions,
+    steps_of,
+)
 
 TASK = MixedRecall()
 
@@ -24,7 +31,7 @@ def same(one: Sample, other: Sample) -> bool:
 
 
 def test_it_is_found_by_its_name() -> None:
-    assert load_task("rulekeep.mixed_recall:MixedRecall") is MixedRecall
+    assert load_task("rulekeep.tasks.mixed_recall:MixedRecall") is MixedRecall
     assert len(TASK.vocabulary) == 256
     assert TASK.shortest_context == 16
 

@@ -100,7 +100,7 @@ def test_a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its
     monkeypatch.setattr(Recite, "sample", spied)
     changes: dict[str, Any] = {"context": 96, "seed": 3}
     made(
-        tmp_path, **changes, test_contexts=[64, 1028, 1029], dev_examples=3, test_examples=5,
+        tmp_path, **changes, test_contexts=[64, 1028, 1029], validation_examples=3, test_examples=5,
         long_test_examples=2,
     )  # fmt: skip
     drawn_lengths = [int(length) for length in drawn(12, **changes)]

@@ -153,7 +153,7 @@ def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
         "attention[positions=rotary],delta,gated_delta,"
         "sparse_delta[hidden=240,added_positions=earliness]"
     )
-    specs = PRESETS["exam-quick"](mixers=beside)
+    specs = PRESETS["quick"](mixers=beside)
     made = [resolve(spec) for spec in specs]
     assert found == {json.dumps(one.spec.model_dump(mode="json"), sort_keys=True) for one in made}
     # By the versions that are declared now, where a record declares any.

@@ -18,7 +18,9 @@ SPECS = [
         for mixer, seed in (("attention", 1), ("slots", 1), ("delta+gru", 2))
     ),
     # Charged from its tenth step on: from another one it would be other bits.
-    tiny.tiny(mixer="sparse_delta", mixer_options={"toll": 0.5, "toll_after": 9, "heads": 2}),
+    tiny.tiny(
+        mixer="sparse_delta", mixer_options={"gate_penalty": 0.5, "penalty_start": 9, "heads": 2}
+    ),
 ]
 # Another value of every field of a spec: a field without one here is an error.
 OTHER_VALUES = {
@@ -43,7 +45,7 @@ OTHER_VALUES = {
     "weight_decay": 0.1,
     "max_gradient_norm": 0.5,
     "evaluate_every": 5,
-    "dev_examples": 5,
+    "validation_examples": 5,
     "test_examples": 5,
     "long_test_examples": 64,
     "stop_when_solved": True,
@@ -163,13 +165,15 @@ def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
     assert sweep.identity(first) != before
 
 
-def test_a_run_that_ends_before_its_toll_begins_says_so_once(tmp_path: Path) -> None:
+def test_a_run_that_ends_before_its_penalty_begins_says_so_once(tmp_path: Path) -> None:
     said = (
-        "SparseDelta: toll_after 12: training ends after 12 steps, so there is no toll; give a "
-        "toll_after below 12, or toll=0 if none is wanted"
+        "SparseDelta: penalty_start 12: training ends after 12 steps, so the gate penalty "
+        "never starts; give a penalty_start below 12, or gate_penalty=0"
     )
     late, due = (
-        tiny.tiny(mixer="sparse_delta+delta", mixer_options={"toll_after": n}, layers=4, seed=seed)
+        tiny.tiny(
+            mixer="sparse_delta+delta", mixer_options={"penalty_start": n}, layers=4, seed=seed
+        )
         for n, seed in ((12, 1), (11, 3))
     )
     planned = sweep.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
@@ -182,20 +186,21 @@ def test_a_run_that_ends_before_its_toll_begins_says_so_once(tmp_path: Path) -> 
         assert record["notes"] == notes
 
 
-@pytest.mark.parametrize(("toll_after", "steps_alike"), [(0, 1), (3, 4), (11, 12)])
-def test_the_first_step_with_a_toll_comes_right_after_the_free_ones(
-    tmp_path: Path, toll_after: int, steps_alike: int
+@pytest.mark.parametrize(("penalty_start", "steps_alike"), [(0, 1), (3, 4), (11, 12)])
+def test_the_first_step_with_a_penalty_comes_right_after_the_free_ones(
+    tmp_path: Path, penalty_start: int, steps_alike: int
 ) -> None:
-    tolled, free = (
+    penalised, free = (
         tiny.tiny(
-            mixer="sparse_delta", mixer_options={"toll": toll, "toll_after": toll_after},
+            mixer="sparse_delta",
+            mixer_options={"gate_penalty": penalty, "penalty_start": penalty_start},
             evaluate_every=1,
         )
-        for toll in (0.5, 0.0)
+        for penalty in (0.5, 0.0)
     )  # fmt: skip
     losses = [
         [row["train_loss"] for row in here(spec, tmp_path / name)["history"]]
-        for name, spec in (("tolled", tolled), ("free", free))
+        for name, spec in (("penalised", penalised), ("free", free))
     ]
     alike = [one == other for one, other in zip(*losses, strict=True)]
     # The loss of a step is before its update, and the task's alone.

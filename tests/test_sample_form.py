@@ -9,10 +9,10 @@ from reading import SAMPLED
 from rulekeep.checks import check_task
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.screening import screen
-from rulekeep.mixed_recall import MixedRecall
 from rulekeep.running.resolving import resolve_any
 from rulekeep.sweeps import presets
 from rulekeep.tasks import Recall
+from rulekeep.tasks.mixed_recall import MixedRecall
 
 ZOOLOGY = Recall.options_type.parse(layout="zoology")
 TASKS = {

@@ -372,7 +372,7 @@ def test_a_hybrids_part_is_tried_too_and_nothing_of_the_catalogue_is(file: str) 
 def test_a_run_of_one_that_leaks_fails_with_the_reason_and_the_others_go_on(
     file: str, tmp_path: Path
 ) -> None:
-    values = {"steps": 2, "warmup_steps": 0, "batch_size": 2, "dev_examples": 2}
+    values = {"steps": 2, "warmup_steps": 0, "batch_size": 2, "validation_examples": 2}
     specs = [spec(f"{file}:{name}", test_examples=2, **values) for name in ("Peeks", "Honest")]
     events = list(execute(plan(specs, tmp_path / "runs"), LocalExecutor(1)))
     records = [event.record for event in events if isinstance(event, JobFinished)]
@@ -402,7 +402,7 @@ def test_a_leak_that_opens_in_training_is_seen_in_the_answers(file: str, tmp_pat
     """As it starts nothing is wrong with it: its scores would be those of a perfect memory."""
     values = {
         "steps": 150, "warmup_steps": 10, "batch_size": 16, "learning_rate": 0.03, "layers": 1,
-        "test_examples": 64, "dev_examples": 8, "width": 32,
+        "test_examples": 64, "validation_examples": 8, "width": 32,
     }  # fmt: skip
     specs = [spec(f"{file}:{name}", **values) for name in ("PeeksOnceTrained", "Honest")]
     # Trained in bfloat16 it answers in float32 too.

@@ -34,7 +34,9 @@ def shut(mixer: SparseDelta, bias: float = -5.0) -> SparseDelta:
 
 @pytest.mark.parametrize("taps", [1, 2, 8])
 def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, gate_taps=taps, zero_taps=False, toll=0).double()
+    mixer = SparseDelta(
+        WIDTH, heads=2, gate_kernel=taps, zero_init_kernel=False, gate_penalty=0
+    ).double()
     weights = [mixer.write.weight, mixer.write.bias]
     weights += [mixer.write_before.weight] if taps > 1 else []
     for time in (1, 5, 11):
@@ -49,7 +51,7 @@ def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int
 
 @pytest.mark.parametrize("serial", [True, False])
 def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
-    mixer = SparseDelta(WIDTH, heads=1, zero_taps=False, serial=serial).double()
+    mixer = SparseDelta(WIDTH, heads=1, zero_init_kernel=False, serial=serial).double()
     x = drawn(40)
     memory, outputs, gates = torch.zeros(8, 8).double(), [], []
     taps = [mixer.write.weight, *mixer.write_before.weight.split(1)]
@@ -74,7 +76,7 @@ def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
 
 
 def test_with_every_change_undone_it_is_the_delta_rule() -> None:
-    options = {"slack": 0.0, "gate_taps": 1, "read_first": False, "toll": 0}
+    options = {"gate_stretch": 0.0, "gate_kernel": 1, "read_first": False, "gate_penalty": 0}
     mixer, delta = SparseDelta(WIDTH, heads=2, **options).double(), Delta(WIDTH, heads=2).double()
     mixer.load_state_dict(delta.state_dict())
     x = drawn(70)
@@ -84,7 +86,7 @@ def test_with_every_change_undone_it_is_the_delta_rule() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit(dtype: torch.dtype) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False).to(dtype)
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=False).to(dtype)
     _, state = mixer(drawn(30).to(dtype))
     assert state.memory.abs().max() > 0.1
     _, later = shut(mixer)(drawn(1000, seed=2).to(dtype), state)
@@ -97,7 +99,9 @@ def test_a_shut_gate_leaves_the_memory_as_it_was_bit_for_bit(dtype: torch.dtype)
 @pytest.mark.parametrize("straight_through", [True, False])
 def test_a_shut_gate_still_learns_unless_the_clip_stops_it(straight_through: bool) -> None:
     mixer = shut(
-        SparseDelta(WIDTH, heads=2, zero_taps=False, straight_through=straight_through).double()
+        SparseDelta(
+            WIDTH, heads=2, zero_init_kernel=False, straight_through=straight_through
+        ).double()
     )
     y, _ = mixer(drawn(40))
     (y * drawn(40, seed=3)).sum().backward()
@@ -105,7 +109,9 @@ def test_a_shut_gate_still_learns_unless_the_clip_stops_it(straight_through: boo
 
 
 def test_backward_is_that_of_the_gate_without_its_clip() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, gate_taps=2, zero_taps=False, toll=0).double()
+    mixer = SparseDelta(
+        WIDTH, heads=2, gate_kernel=2, zero_init_kernel=False, gate_penalty=0
+    ).double()
     x = drawn(40).mul_(4).requires_grad_()
     gate = mixer.write_strength(x)
     assert {0.0, 1.0} < set(gate.flatten().tolist())
@@ -135,14 +141,14 @@ def test_a_cue_opens_the_gate_of_a_token_after_it_across_pieces_too(tap: int) ->
         assert bool(state.memory.abs().max() > 0) == (t >= 4 + tap)
 
 
-@pytest.mark.parametrize("zero_taps", [True, False])
+@pytest.mark.parametrize("zero_init_kernel", [True, False])
 def test_at_first_a_gate_sees_its_own_token_alone_unless_its_taps_are_drawn(
-    zero_taps: bool,
+    zero_init_kernel: bool,
 ) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=zero_taps).double()
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=zero_init_kernel).double()
     x = drawn(40)
     alone = mixer.write_strength(x.transpose(0, 1)).transpose(0, 1)
-    assert torch.equal(mixer.write_strength(x), alone) == zero_taps
+    assert torch.equal(mixer.write_strength(x), alone) == zero_init_kernel
     mixer.write_strength(x).sum().backward()
     assert mixer.write_before.weight.grad.abs().min() > 0
 
@@ -154,20 +160,20 @@ def test_a_token_reads_what_stood_before_it() -> None:
     assert state.memory.abs().max() > 0
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.8])
+@pytest.mark.parametrize("penalty_margin", [0.0, 0.8])
 @pytest.mark.parametrize("straight_through", [True, False])
-def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
+def test_a_penalty_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     straight_through: bool, margin: float
 ) -> None:
     options = {
         "heads": 2,
-        "zero_taps": False,
+        "zero_init_kernel": False,
         "straight_through": straight_through,
-        "margin": margin,
+        "penalty_margin": margin,
     }
-    plain = SparseDelta(WIDTH, toll=0, **options).double()
-    tolled = SparseDelta(WIDTH, toll=0.01, toll_after=0, **options).double()
-    tolled.load_state_dict(plain.state_dict())
+    plain = SparseDelta(WIDTH, gate_penalty=0, **options).double()
+    penalised = SparseDelta(WIDTH, gate_penalty=0.01, penalty_start=0, **options).double()
+    penalised.load_state_dict(plain.state_dict())
     x = torch.cat([drawn(40), drawn(40, seed=2), drawn(40, seed=3)]).mul_(3)
     z = plain._gate_sums(x, None)[0]
     # What is clipped to give the gate: 1.2 sigmoid(z) - 0.1. It is 1 at z = log(11), where its
@@ -179,19 +185,19 @@ def test_a_toll_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     paying = unclipped > -0.1 * margin
     assert not paying.all()
     assert (unclipped[paying] > 0).all() == (margin == 0)
-    toll = 0.01 * charged[paying].sum() / len(x)
+    penalty = 0.01 * charged[paying].sum() / len(x)
     outputs = []
-    for mixer in (plain, tolled):
+    for mixer in (plain, penalised):
         outputs.append(mixer(x)[0])
-        term = toll if mixer is plain else mixer.auxiliary_loss(1)
+        term = penalty if mixer is plain else mixer.auxiliary_loss(1)
         (outputs[-1].square().sum() + term).backward()
     assert torch.equal(*outputs)
-    for mine, expected in zip(tolled.parameters(), plain.parameters(), strict=True):
+    for mine, expected in zip(penalised.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine.grad, expected.grad, rtol=0, atol=1e-12)
 
 
-def test_a_toll_shuts_a_head_that_has_come_to_write_every_token() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+def test_a_penalty_shuts_a_head_that_has_come_to_write_every_token() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double()
     with torch.no_grad():
         mixer.write.bias[0] = 40.0
     optimizer = torch.optim.SGD([mixer.write.bias], lr=1000.0)
@@ -216,8 +222,8 @@ def bias_gradient(mixer: SparseDelta, loss: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def test_a_toll_is_its_own_slope() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+def test_a_penalty_is_its_own_slope() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=False, penalty_start=0).double()
     x = drawn(12).mul_(3).requires_grad_()
 
     def penalty(x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
@@ -226,8 +232,8 @@ def test_a_toll_is_its_own_slope() -> None:
     assert torch.autograd.gradcheck(penalty, (x, mixer.write.weight, mixer.write.bias))
 
 
-def test_a_toll_is_a_mean_over_the_batch_and_a_sum_over_tokens() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+def test_a_penalty_is_a_mean_over_the_batch_and_a_sum_over_tokens() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=False, penalty_start=0).double()
     one, other = drawn(40), drawn(40, seed=2)
     both = taught(mixer, torch.cat([one, other])).item()
     assert both == pytest.approx((taught(mixer, one) + taught(mixer, other)).item() / 2)
@@ -236,7 +242,7 @@ def test_a_toll_is_a_mean_over_the_batch_and_a_sum_over_tokens() -> None:
 
 @pytest.mark.parametrize("pieces", [[40], [1] * 40, [17, 20, 3]])
 def test_a_text_that_is_read_in_pieces_pays_as_the_whole_does(pieces: list[int]) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=False, penalty_start=0).double()
     whole = taught(mixer, drawn(40))
     expected, state = bias_gradient(mixer, whole), None
     for piece in drawn(40).split(pieces, dim=1):
@@ -247,7 +253,7 @@ def test_a_text_that_is_read_in_pieces_pays_as_the_whole_does(pieces: list[int])
 
 
 def test_a_text_that_another_one_is_read_after_pays_no_more() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double()
     expected = taught(mixer, drawn(40)).item()
     _, state = mixer(drawn(30, seed=2))
     assert taught(mixer, drawn(40)).item() == expected
@@ -256,26 +262,26 @@ def test_a_text_that_another_one_is_read_after_pays_no_more() -> None:
     assert taught(mixer, drawn(9), state=cut).item() < expected
 
 
-def test_the_first_steps_are_free_of_toll() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=3).double()
+def test_the_first_steps_are_free_of_penalty() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=3).double()
     mixer(drawn(40))
     assert [mixer.auxiliary_loss(step) is None for step in range(1, 6)] == [True] * 3 + [False] * 2
 
 
-def test_without_a_toll_there_is_no_auxiliary_loss() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll=0, toll_after=0).double()
+def test_without_a_penalty_there_is_no_auxiliary_loss() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, gate_penalty=0, penalty_start=0).double()
     mixer(drawn(40))
     assert mixer.auxiliary_loss(1) is None
 
 
-def test_the_output_alone_has_no_toll_in_its_gradient() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double()
+def test_the_output_alone_has_no_penalty_in_its_gradient() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double()
     (0 * mixer(drawn(40))[0].sum()).backward()
     assert mixer.write.bias.grad.abs().max() == 0
 
 
-def test_there_is_no_toll_in_evaluation_and_none_without_gradients() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=0).double().eval()
+def test_there_is_no_penalty_in_evaluation_and_none_without_gradients() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double().eval()
     (0 * mixer(drawn(40))[0].sum()).backward()
     assert mixer.write.bias.grad.abs().max() == 0
     assert mixer.auxiliary_loss(1) is None
@@ -285,15 +291,15 @@ def test_there_is_no_toll_in_evaluation_and_none_without_gradients() -> None:
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_gradient_accumulation_does_not_multiply_the_toll(parts: int) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0).double()
+def test_gradient_accumulation_does_not_multiply_the_penalty(parts: int) -> None:
+    mixer = SparseDelta(WIDTH, heads=2, zero_init_kernel=False, penalty_start=0).double()
     x = torch.cat([drawn(40, seed=seed) for seed in range(4)])
 
     def loss(x: torch.Tensor) -> torch.Tensor:
         y, _ = mixer(x)
         penalty = mixer.auxiliary_loss(1)
         assert penalty is not None
-        # Small, so that the toll counts.
+        # Small, so that the penalty counts.
         return 1e-3 * y.square().sum() / len(x) + penalty
 
     expected = bias_gradient(mixer, loss(x))
@@ -301,27 +307,27 @@ def test_gradient_accumulation_does_not_multiply_the_toll(parts: int) -> None:
     assert torch.allclose(found, expected, rtol=1e-12, atol=0)
 
 
-def test_a_scaled_loss_scales_the_toll_with_it() -> None:
-    mixer, scale = SparseDelta(WIDTH, heads=2, toll_after=0).double(), 2.0**16
+def test_a_scaled_loss_scales_the_penalty_with_it() -> None:
+    mixer, scale = SparseDelta(WIDTH, heads=2, penalty_start=0).double(), 2.0**16
     plain = bias_gradient(mixer, taught(mixer, drawn(40)))
     scaled = bias_gradient(mixer, scale * taught(mixer, drawn(40)))
     assert torch.equal(scaled / scale, plain)
     assert plain.abs().min() > 0
 
 
-def test_a_toll_set_on_a_mixer_that_was_made_without_one_is_charged() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll=0, toll_after=2).double()
-    mixer.toll = 1e-3
-    made_with = SparseDelta(WIDTH, heads=2, toll=1e-3, toll_after=2).double()
+def test_a_penalty_set_on_a_mixer_that_was_made_without_one_is_charged() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, gate_penalty=0, penalty_start=2).double()
+    mixer.gate_penalty = 1e-3
+    made_with = SparseDelta(WIDTH, heads=2, gate_penalty=1e-3, penalty_start=2).double()
     made_with.load_state_dict(mixer.state_dict())
     assert torch.equal(taught(mixer, drawn(40), step=3), taught(made_with, drawn(40), step=3))
-    mixer.toll = 0
+    mixer.gate_penalty = 0
     mixer(drawn(40))
     assert mixer.auxiliary_loss(3) is None
 
 
-def test_weights_load_whatever_the_toll_and_from_before_it_was_explicit() -> None:
-    made = [SparseDelta(WIDTH, heads=2, **{"toll": toll}) for toll in (0, 1e-3)]
+def test_weights_load_whatever_the_penalty_and_from_before_it_was_explicit() -> None:
+    made = [SparseDelta(WIDTH, heads=2, **{"gate_penalty": penalty}) for penalty in (0, 1e-3)]
     first, second = (mixer.state_dict() for mixer in made)
     assert first.keys() == second.keys() == dict(made[0].named_parameters()).keys()
     made[0].load_state_dict(second)
@@ -335,14 +341,14 @@ def test_weights_load_whatever_the_toll_and_from_before_it_was_explicit() -> Non
         made[1].load_state_dict({**second, "others": torch.tensor(7)})
 
 
-def test_a_frozen_bias_does_not_keep_the_toll_from_beginning() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll=0.5, toll_after=2)
+def test_a_frozen_bias_does_not_keep_the_penalty_from_beginning() -> None:
+    mixer = SparseDelta(WIDTH, heads=2, gate_penalty=0.5, penalty_start=2)
     mixer.write.bias.requires_grad_(False)
     spec = TrainingSpec(
         steps=4, batch_size=1, learning_rate=0.1, weight_decay=0.0, max_gradient_norm=1.0
     )
     before, moved = mixer.write.weight.detach().clone(), []
-    # Nothing but the toll has a gradient.
+    # Nothing but the penalty has a gradient.
     batches = iter([drawn(40).float()] * 5)
     for _ in train(mixer, lambda x: 0 * mixer(x)[0].sum(), batches, spec):
         moved.append(not torch.equal(mixer.write.weight, before))
@@ -351,7 +357,9 @@ def test_a_frozen_bias_does_not_keep_the_toll_from_beginning() -> None:
 
 @pytest.mark.parametrize("serial", [True, False])
 def test_functional_calls_and_transforms_give_the_gradients_of_autograd(serial: bool) -> None:
-    mixer = SparseDelta(WIDTH, heads=2, zero_taps=False, toll_after=0, serial=serial).double()
+    mixer = SparseDelta(
+        WIDTH, heads=2, zero_init_kernel=False, penalty_start=0, serial=serial
+    ).double()
     parameters, x = dict(mixer.named_parameters()), drawn(40)
 
     def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -367,7 +375,7 @@ def test_functional_calls_and_transforms_give_the_gradients_of_autograd(serial: 
 
 
 def test_a_mixer_can_be_copied_after_a_forward_pass() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, toll_after=0)
+    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0)
     mixer(drawn(40).float())
     other = copy.deepcopy(mixer)
     assert other.auxiliary_loss(1) is None
@@ -376,7 +384,7 @@ def test_a_mixer_can_be_copied_after_a_forward_pass() -> None:
 
 
 def test_a_penalty_that_nobody_asks_for_keeps_one_forward_pass_alive() -> None:
-    mixer, seen = SparseDelta(WIDTH, heads=2, toll_after=0), []
+    mixer, seen = SparseDelta(WIDTH, heads=2, penalty_start=0), []
     for seed in range(5):
         x = drawn(40, seed=seed).float().requires_grad_()
         y, _ = mixer(x * 1)
@@ -386,39 +394,39 @@ def test_a_penalty_that_nobody_asks_for_keeps_one_forward_pass_alive() -> None:
     assert [one() is not None for one in seen] == [False] * 4 + [True]
 
 
-def test_a_training_that_ends_before_there_is_a_toll_says_so() -> None:
-    mixer = SparseDelta(WIDTH, toll_after=30)
+def test_a_training_that_ends_before_there_is_a_penalty_says_so() -> None:
+    mixer = SparseDelta(WIDTH, penalty_start=30)
     assert mixer.training_note(31) is None
     assert mixer.training_note(30) == (
-        "toll_after 30: training ends after 30 steps, so there is no toll; give a toll_after "
-        "below 30, or toll=0 if none is wanted"
+        "penalty_start 30: training ends after 30 steps, so the gate penalty never "
+        "starts; give a penalty_start below 30, or gate_penalty=0"
     )
-    assert SparseDelta(WIDTH, toll=0, toll_after=30).training_note(30) is None
+    assert SparseDelta(WIDTH, gate_penalty=0, penalty_start=30).training_note(30) is None
 
 
-def test_a_toll_that_begins_before_the_start_is_named() -> None:
-    with pytest.raises(ValueError, match="toll_after -1: must be at least 0"):
-        SparseDelta(WIDTH, toll_after=-1)
+def test_a_penalty_that_begins_before_the_start_is_named() -> None:
+    with pytest.raises(ValueError, match="penalty_start -1: must be at least 0"):
+        SparseDelta(WIDTH, penalty_start=-1)
 
 
-@pytest.mark.parametrize("margin", [-0.1, 1.0])
+@pytest.mark.parametrize("penalty_margin", [-0.1, 1.0])
 def test_a_margin_out_of_its_range_is_named(margin: float) -> None:
-    with pytest.raises(ValueError, match=rf"margin {margin}: must be from 0"):
-        SparseDelta(WIDTH, margin=margin)
+    with pytest.raises(ValueError, match=rf"penalty_margin {margin}: must be at least 0"):
+        SparseDelta(WIDTH, penalty_margin=margin)
 
 
-@pytest.mark.parametrize("toll", [-0.1, 1.5])
-def test_a_toll_out_of_its_range_is_named(toll: float) -> None:
-    with pytest.raises(ValueError, match=rf"toll {toll}: must be from 0"):
-        SparseDelta(WIDTH, toll=toll)
+@pytest.mark.parametrize("penalty", [-0.1, 1.5])
+def test_a_penalty_out_of_its_range_is_named(penalty: float) -> None:
+    with pytest.raises(ValueError, match=rf"gate_penalty {penalty}: must be from 0"):
+        SparseDelta(WIDTH, gate_penalty=penalty)
 
 
 @pytest.mark.parametrize("taps", [0, 65])
-def test_taps_out_of_their_range_are_named(taps: int) -> None:
-    with pytest.raises(ValueError, match=rf"gate_taps {taps}: must be from 1"):
-        SparseDelta(WIDTH, gate_taps=taps)
+def test_a_gate_kernel_out_of_its_range_is_named(taps: int) -> None:
+    with pytest.raises(ValueError, match=rf"gate_kernel {taps}: must be from 1"):
+        SparseDelta(WIDTH, gate_kernel=taps)
 
 
-def test_a_slack_out_of_its_range_is_named() -> None:
-    with pytest.raises(ValueError, match=r"slack -0.1: must be from 0"):
-        SparseDelta(WIDTH, slack=-0.1)
+def test_a_gate_stretch_out_of_its_range_is_named() -> None:
+    with pytest.raises(ValueError, match=r"gate_stretch -0.1: must be from 0"):
+        SparseDelta(WIDTH, gate_stretch=-0.1)

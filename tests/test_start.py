@@ -31,7 +31,7 @@ LIGHT = {
     "version": ["--version"],
     "list": ["list"],
     "list a task": ["list", "recite"],
-    "list a preset": ["list", "exam"],
+    "list a preset": ["list", "standard"],
     "verify": ["verify", "runs"],
     "help of a command": ["sweep", "--help"],
     "unknown command": ["swep"],

@@ -61,7 +61,7 @@ def mean(rows):
 def sweep():
     return [
         RunSpec(mixer="gru", width=8, layers=1, context=64, steps=2, warmup_steps=1, batch_size=2,
-                evaluate_every=2, dev_examples=2, test_examples=2)
+                evaluate_every=2, validation_examples=2, test_examples=2)
     ]
 
 

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "warmup_steps": 2,
     "batch_size": 4,
     "evaluate_every": 4,
-    "dev_examples": 4,
+    "validation_examples": 4,
     "test_examples": 4,
 }
 # Figures of the clock and of the machine's state: all else must be the same bits.

@@ -36,7 +36,7 @@ def sweep():
     return [
         RunSpec(
             task_options={{"rules": 2}}, mixer={mixer!r} + ":Kept", width=16, context=64, steps=20,
-            warmup_steps=2, batch_size=4, evaluate_every=5, dev_examples=4, test_examples=4,
+            warmup_steps=2, batch_size=4, evaluate_every=5, validation_examples=4, test_examples=4,
             seed=seed,
         )
         for seed in range(1, {runs} + 1)

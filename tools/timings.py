@@ -4,7 +4,7 @@
     python tools/timings.py smoke report     # some
 
     smoke       the preset `smoke`, three times: under a minute
-    quick       the preset `exam-quick`, a mixer at a time: under ten minutes each
+    quick       the preset `quick`, a mixer at a time: under ten minutes each
     overhead    a sweep of runs of a fixed time, over its runs: at most 15 % where a run takes 20 s
     report      `rulekeep report` on 2,000 records, made of one tiny run: at most 20 s
     tasks       tokens a second that each task draws on one core: 5 million at least
@@ -70,7 +70,7 @@ def smoke() -> tuple[Rows, bool]:
 def quick() -> tuple[Rows, bool]:
     """The preset, a mixer at a time."""
     mixers = [one.mixer for one in QUICK_MIXERS]
-    rows = [{"mixer": one, **sweep("exam-quick", "--mixers", one)} for one in mixers]
+    rows = [{"mixer": one, **sweep("quick", "--mixers", one)} for one in mixers]
     return rows, all(row["seconds"] < 600 for row in rows)
 
 
@@ -83,7 +83,7 @@ def sweep():
         RunSpec(
             task_options={{"rules": 2}}, mixer="busy.py:Busy",
             mixer_options={{"seconds": {seconds}}}, width=8, layers=1, context=64,
-            steps=4, warmup_steps=1, batch_size=4, dev_examples=4, test_examples=4, seed=seed,
+            steps=4, warmup_steps=1, batch_size=4, validation_examples=4, test_examples=4, seed=seed,
         )
         for seed in range({runs})
     ]
@@ -134,7 +134,7 @@ warmup_steps = 1
 width = 8
 layers = 1
 batch_size = 4
-dev_examples = 4
+validation_examples = 4
 test_examples = 4
 long_test_examples = 4
 context = 96

@@ -60,7 +60,7 @@ class RunValues(TypedDict, total=False):
     weight_decay: float
     max_gradient_norm: float
     evaluate_every: int
-    dev_examples: int
+    validation_examples: int
     test_examples: int
     long_test_examples: int
     stop_when_solved: bool

@@ -30,6 +30,7 @@ from pydantic import ValidationError
 
 from rulekeep.records.provenance import is_installed
 from rulekeep.specs import Spec, UsageError
+from rulekeep.specs.renamed import tell_task
 
 if TYPE_CHECKING:
     from rulekeep.catalogue import Catalogue
@@ -121,6 +122,7 @@ def load_task(name: str) -> "type[Task]":
     """
     from rulekeep.tasks import TASKS, SampledTask, TaskOptions
 
+    name = tell_task(name)
     if name in TASKS:
         return TASKS[name]
     # An abstract class: mypy takes none for a type, but any subclass of it will do.
@@ -298,7 +300,7 @@ def find_function(name: str, catalogue: Mapping[str, object], default: str) -> C
     if isinstance(found, type):
         raise UsageError(
             f"{default} {name!r}: is a class; of one of your own: "
-            f"rulekeep sweep exam-quick --mixers {name}"
+            f"rulekeep sweep quick --mixers {name}"
         )
     function: Callable[..., Any] = found
     return function

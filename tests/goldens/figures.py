@@ -38,7 +38,7 @@ BATCH, LENGTH, CUT, TAIL = 2, 147, 70, 5
 STEPS, EXAMPLES = 6, 16
 RULES, CONTEXTS = (2, 4, 8), (64, 256, 1028)
 FIRST, SEED = 6, 1
-OUTSIDE_TASKS = ("rulekeep.mixed_recall:MixedRecall",)
+OUTSIDE_TASKS = ("rulekeep.tasks.mixed_recall:MixedRecall",)
 SPECS = (RunSpec, PredictorSpec, ArticleCell)
 # One case each of what no record has, or what few have: on top of the cases of records.
 EXTRA: dict[str, dict[str, Any]] = {
@@ -56,7 +56,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     # The gate penalty starts after two updates, inside the six steps.
     "penalty starts": {
         "mixer": "sparse_delta",
-        "mixer_options": {"toll_after": 2, "toll": 1.0, "margin": 0.0},
+        "mixer_options": {"penalty_start": 2, "gate_penalty": 1.0, "penalty_margin": 0.0},
     },
 }
 
@@ -67,7 +67,7 @@ EXTRA: dict[str, dict[str, Any]] = {
 def with_penalty(mixer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
     """Outputs, state, and what the loss gets on top, with the penalty of training in force."""
     y, state = mixer(x, state)
-    return y, state, mixer.auxiliary_loss(mixer.toll_after + 1)
+    return y, state, mixer.auxiliary_loss(mixer.penalty_start + 1)
 
 
 def without_penalty(mixer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
@@ -77,7 +77,7 @@ def without_penalty(mixer: Any, x: Tensor, state: Any = None) -> tuple[Tensor, A
 
 def has_penalty(mixer: Any) -> bool:
     """Whether training with this mixer has a penalty."""
-    return bool(getattr(mixer, "toll", 0))
+    return bool(getattr(mixer, "gate_penalty", 0))
 
 
 def first_steps(spec: RunSpec, steps: int) -> tuple[list[float], dict[str, Any]]:

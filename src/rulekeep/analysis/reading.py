@@ -19,7 +19,7 @@ LEARNED = "learned"
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
     "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
-    "evaluate_every", "dev_examples", "test_examples", "long_test_examples", "threads",
+    "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
 # Of a run's settings, those that are no part of the model.
 _HOW_TRAINED = {

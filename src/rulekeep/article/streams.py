@@ -33,6 +33,7 @@ from rulekeep.specs import (
     PUBLISHED_STEPS,
     ArticleCell,
 )
+from rulekeep.specs.renamed import former
 from rulekeep.tasks.article import Article
 from rulekeep.tasks.base import Examples
 
@@ -93,7 +94,9 @@ def _decoys(cell: ArticleCell, split: str) -> np.random.Generator | None:
 
 def _joining(cell: ArticleCell) -> ArticleModel:
     make = article_mixer(cell)
-    torch.manual_seed(named_seed("article model", cell.model, cell.seed))
+    # Streams keep the names that ids have.
+    model = former({"model": cell.model})["model"]
+    torch.manual_seed(named_seed("article model", model, cell.seed))
     return ArticleModel(lambda: memory_blocks(make), cell.context)
 
 

@@ -18,7 +18,14 @@ from rulekeep.specs import AnySpec, RunSpec, UsageError, written
 # What a variant has of its own, what tells seeds apart, and what no score depends on.
 _OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}
 _TESTED = {"test_contexts", "test_examples", "long_test_examples"}
-_HOW = {"device", "precision", "threads", "evaluate_every", "dev_examples", "stop_when_solved"}
+_HOW = {
+    "device",
+    "precision",
+    "threads",
+    "evaluate_every",
+    "validation_examples",
+    "stop_when_solved",
+}
 _BAR = 6
 
 

@@ -21,7 +21,7 @@ _TASK = {
     "test_contexts": (96, 384, 1536),
     "steps": 600,
     "evaluate_every": 50,
-    "dev_examples": 128,
+    "validation_examples": 128,
     "test_examples": 256,
     "long_test_examples": 64,
 }

@@ -278,9 +278,11 @@ def _about(name: str) -> str:
     """What one is, in its own words, and what it can be told."""
     from rulekeep.mixers import MIXERS
     from rulekeep.plugins import choose
+    from rulekeep.specs.renamed import tell_preset
     from rulekeep.sweeps.presets import PRESETS
     from rulekeep.tasks import TASKS
 
+    name = tell_preset(name)
     if name in PRESETS:
         return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
     if name in TASKS:

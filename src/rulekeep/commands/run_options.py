@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, create_model
 
 from rulekeep.commands.options import between_commas
 from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
+from rulekeep.specs.renamed import FIELDS, tell_field
 
 _LARGEST_FILE, _LONGEST = 2**20, 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -21,7 +22,7 @@ _OPTIONS = [
 
 # The protocol of the committed baselines. A spec's own defaults are another matter: ids are made
 # of what differs from them, so they stay.
-_DEFAULTS = {"context": 256, "steps": 1000, "length_growth": 0.65, "dev_examples": 128}
+_DEFAULTS = {"context": 256, "steps": 1000, "length_growth": 0.65, "validation_examples": 128}
 _LENGTHS = {256: (256, 1028, 4096)}
 _TOLD = {
     "test_contexts": "Lengths to test at, between commas; 1, 4 and 16 times the context if left "
@@ -32,7 +33,7 @@ _TOLD = {
 
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """A run's values, and for what is left out 1,000 steps to 256 tokens, tested up to 16 times."""
-    values = {**_DEFAULTS, **values}
+    values = _DEFAULTS | {tell_field(name): value for name, value in values.items()}
     context = values["context"]
     if "test_contexts" not in values and isinstance(context, int) and context < _LONGEST:
         learned = values.get("added_positions") == "learned"
@@ -62,6 +63,9 @@ def _flag(name: str) -> tuple[Any, None]:
 
 # The fields of a spec as flags; what is left out is None.
 _FIELDS: dict[str, Any] = {name: _flag(name) for name in RunSpec.model_fields}
+_FIELDS |= {
+    old: (Annotated[_FIELDS[new][0], Parameter(show=False)], None) for old, new in FIELDS.items()
+}
 Flags: Any = create_model("Flags", __config__=_FINITE, **_FIELDS)
 
 
@@ -72,7 +76,8 @@ def spec_values(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: the file cannot be read.
     """
     values = {} if file is None else _from_toml(file)
-    for name, given in flags.items():
+    for typed, given in flags.items():
+        name = tell_field(typed)
         value = dict(named_options(given)) if name in _OPTIONS else given
         below = values.get(name)
         if isinstance(value, dict) and isinstance(below, dict):

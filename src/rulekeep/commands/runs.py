@@ -33,6 +33,7 @@ from rulekeep.specs import (
     contestants,
     validation_line,
 )
+from rulekeep.specs.renamed import tell_preset
 from rulekeep.sweeps import sweep as sweeps
 from rulekeep.sweeps.presets import PRESETS
 
@@ -359,6 +360,7 @@ def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
 
     Its specs are checked as they come.
     """
+    what = tell_preset(what)
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
     )

@@ -1,4 +1,4 @@
-"""Sparse delta memory (rulekeep 2026): most tokens write nothing at all, and all read first.
+"""Sparse delta memory (rulekeep 2026): the delta rule with a write gate that is often exactly 0.
 
     q, k = silu(W x) / |silu(W x)|                            per head
     z = b + sum_{j < 8} w_j · x_{t−j}                         per head
@@ -6,32 +6,34 @@
     o = norm(Sᵀ q)                                            per head, RMS norm, S before the write
     S ← S + β k (v − Sᵀ k)ᵀ
 
-It cannot hold more keys than a key has channels, and what it never writes it cannot be asked for.
+It cannot hold more keys than a key has channels, and it cannot answer about what it never wrote.
 
-Changes to the delta rule, each an option that can be undone. *Exact zeros*: a write gate that is
-only small still erases: at 0.005, in 140 tokens, half of what stands under a key they share; one
-clipped at 0 leaves the memory as it was, bit for bit, however many tokens pass. Backward, the clip
-is left out (straight-through, Bengio et al. 2013, arXiv 1308.3432): a gate that is shut still
-learns, so that it opens where it should, and is pushed further from opening where it should not; a
-clip's own gradient stops at the edge. *Gate taps*: the gate sees the tokens before as well, for
-there stands the cue that opens it; where it cannot see the cue it learns what else stands there,
-and leaks wherever that comes by chance. Those taps start at zero: drawn at random, each adds noise
-to every z, which training quiets where it meets it and nowhere else. *Read first*: a token reads
-what stood before it wrote, its own content being in the residual stream already: so the layer after
-learns which rule came before this one.
+Each change to the delta rule is an option.
 
-*Toll*: a penalty in training on what is clipped, toll times its height above 0, summed over tokens
-and heads, averaged over the batch, and not stopped by the clip. `auxiliary_loss(step)` returns it,
-and the training loop adds it to its loss. A leak too small to cost anything at the lengths trained
-on costs everything at many times them; the toll closes it. Beyond where the clip at 1 begins it
-goes on rising with z as steeply as there: the sigmoid is flat, and a head that had come to write
-every token would never be shut again.
-*Margin*: a gate that has only just shut opens for what it was not trained on. So a shut one pays as
-well: the height is counted from a share `margin` of the way from 0 down to −s. Too high a toll and
-no gate ever opens (at four times the default, in one training of 700 steps of an earlier form); in
-a training of some hundred steps less is better.
-*Toll after*: what takes two layers pays nothing until both write, and a toll from the start can
-keep it from ever being learned; so the first `toll_after` steps of a training are free of it.
+`gate_stretch` is s: the sigmoid is stretched by s on both sides and clipped to 0 and 1. A gate that
+is only small still erases: at 0.005 it erases half of what shares a key in 140 tokens. A gate of
+exactly 0 leaves the memory unchanged, however many tokens pass. `straight_through` leaves the clip
+out of the gradient (Bengio et al. 2013, arXiv 1308.3432), so that a closed gate still learns.
+
+`gate_kernel` is how many tokens the gate sees: its own and those before. The cue that should open
+the gate often stands before the token to be written. `zero_init_kernel` starts the weights of the
+earlier tokens at zero. Drawn at random they add noise to every z.
+
+`read_first`: a token reads the memory before it writes. Its own content is in the residual stream
+already. So the next layer can learn which rule came before this one.
+
+`gate_penalty` is a penalty in training on open gates: the height of the unclipped gate above 0,
+summed over tokens and heads, averaged over the batch. `auxiliary_loss(step)` returns it, and the
+training loop adds it to its loss. A small leak costs nothing at the lengths trained on, and
+everything at many times them. Above the clip at 1 the penalty keeps growing with z at the slope it
+has there: without that, a head that writes every token would never be closed again.
+
+`penalty_margin`: a gate just below 0 opens on inputs it was not trained on. The height is counted
+from this share of the way from 0 down to −s. Four times the default penalty kept every gate closed
+in one training of 700 steps.
+
+`penalty_start`: the first steps of a training have no penalty. A penalty from the start can keep
+what needs two layers from ever being learned.
 
 Nothing fades. `short_convolution` and `output_gate` are options as in `delta`, off by default.
 """
@@ -53,14 +55,14 @@ class SparseDeltaState(NamedTuple):
     """What each head has written, and what the last tokens add to the z of the next ones."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch taps-1 heads"]
+    pending: Float[Tensor, "batch kernel-1 heads"]
 
 
 class ConvolvedSparseDeltaState(NamedTuple):
     """The same, and the last inputs of the short convolution."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch taps-1 heads"]
+    pending: Float[Tensor, "batch kernel-1 heads"]
     recent: Float[Tensor, "batch 3 channels"]
 
 
@@ -75,14 +77,14 @@ class SparseDelta(DeltaMixer):
         *,
         heads: int = 4,
         key_width: int | None = None,
-        slack: float = 0.1,
+        gate_stretch: float = 0.1,
         straight_through: bool = True,
-        gate_taps: int = 8,
-        zero_taps: bool = True,
+        gate_kernel: int = 8,
+        zero_init_kernel: bool = True,
         read_first: bool = True,
-        toll: float = 1e-3,
-        margin: float = 0.8,
-        toll_after: int = 500,
+        gate_penalty: float = 1e-3,
+        penalty_margin: float = 0.8,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -95,25 +97,27 @@ class SparseDelta(DeltaMixer):
             short_convolution=short_convolution,
             serial=serial,
         )
-        if not 0 <= slack <= 10:
-            raise ValueError(f"slack {slack}: must be from 0 (a sigmoid) to 10")
-        if not 1 <= gate_taps <= 64:
-            raise ValueError(f"gate_taps {gate_taps}: must be from 1 (its own token) to 64")
-        if not 0 <= toll <= 1:
-            raise ValueError(f"toll {toll}: must be from 0 (none) to 1")
-        if not 0 <= margin < 1:
-            raise ValueError(f"margin {margin}: must be from 0 (open gates only) to below 1")
-        if toll_after < 0:
-            raise ValueError(f"toll_after {toll_after}: must be at least 0 (a toll from the start)")
-        self.slack, self.straight_through, self.read_first = slack, straight_through, read_first
-        self.toll, self.margin, self.toll_after = toll, margin, toll_after
-        self._charged: _Charged | None = None
+        if not 0 <= gate_stretch <= 10:
+            raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
+        if not 1 <= gate_kernel <= 64:
+            raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
+        if not 0 <= gate_penalty <= 1:
+            raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
+        if not 0 <= penalty_margin < 1:
+            raise ValueError(f"penalty_margin {penalty_margin}: must be at least 0 and below 1")
+        if penalty_start < 0:
+            raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
+        self.gate_stretch, self.straight_through = gate_stretch, straight_through
+        self.read_first = read_first
+        self.gate_penalty, self.penalty_margin = gate_penalty, penalty_margin
+        self.penalty_start = penalty_start
+        self._penalty: _Penalty | None = None
         # `rulekeep check` would find that backward is not the slope of forward.
-        self.surrogate_gradient = straight_through and slack > 0
-        self.gate_taps = gate_taps
-        if gate_taps > 1:
-            self.write_before = nn.Linear(width, (gate_taps - 1) * heads, bias=False)
-            if zero_taps:
+        self.surrogate_gradient = straight_through and gate_stretch > 0
+        self.gate_kernel = gate_kernel
+        if gate_kernel > 1:
+            self.write_before = nn.Linear(width, (gate_kernel - 1) * heads, bias=False)
+            if zero_init_kernel:
                 nn.init.zeros_(self.write_before.weight)
         nn.init.zeros_(self.write.bias)
 
@@ -123,40 +127,40 @@ class SparseDelta(DeltaMixer):
         """Outputs at every position, and the state after the last token."""
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
-        before, self._charged = self._charged, None
-        if not self.toll:
+        before, self._penalty = self._penalty, None
+        if not self.gate_penalty:
             return super().forward(x, state)
         if state is None:
             state = self.init_state(len(x))
         memory, pending, *recent = state
         goes_on = before is not None and before.memory is memory
-        due = before.due if before is not None and goes_on else memory.new_zeros(())
-        # What is due is carried from piece to piece as the memory is, and is no part of a state.
+        due = before.total if before is not None and goes_on else memory.new_zeros(())
+        # The penalty is carried from piece to piece beside the memory; it is no part of the state.
         y, memory, pending, due, *recent = self._run(x, memory, pending, due, *recent)
-        self._charged = _Charged(memory, due)
+        self._penalty = _Penalty(memory, due)
         return y, type(state)(memory, pending, *recent)
 
     def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
-        """The toll of the last forward pass in training; None without one, or while it is free."""
-        if self._charged is None or step <= self.toll_after:
+        """The penalty of the last forward pass in training; None if there is none at this step."""
+        if self._penalty is None or step <= self.penalty_start:
             return None
-        return self._charged.due
+        return self._penalty.total
 
     def training_note(self, steps: int) -> str | None:
-        """That a training of so many steps ends before there is a toll."""
-        if not self.toll or steps > self.toll_after:
+        """A note that training ends before the penalty starts; None if it does not."""
+        if not self.gate_penalty or steps > self.penalty_start:
             return None
         return (
-            f"toll_after {self.toll_after}: training ends after {steps} steps, so there is no "
-            f"toll; give a toll_after below {steps}, or toll=0 if none is wanted"
+            f"penalty_start {self.penalty_start}: training ends after {steps} steps, so the gate "
+            f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the graph of the last forward pass, which torch can neither copy nor write."""
-        return {**self.__dict__, "_charged": None}
+        """Everything but the graph of the last forward pass, which torch cannot copy or write."""
+        return {**self.__dict__, "_penalty": None}
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        # Formerly the updates of the weights were counted here.
+        # Earlier versions kept a count of updates here.
         state_dict.pop(f"{prefix}updates", None)
         super()._load_from_state_dict(state_dict, prefix, *others)
 
@@ -168,7 +172,7 @@ class SparseDelta(DeltaMixer):
         return self._gate(z)
 
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
-        soft: Tensor = (1 + 2 * self.slack) * z.sigmoid() - self.slack
+        soft: Tensor = (1 + 2 * self.gate_stretch) * z.sigmoid() - self.gate_stretch
         gate = soft.clamp(0, 1)
         if self.straight_through:
             # The clip's value with the gradient of what is clipped: a zero is added, so that a
@@ -178,14 +182,14 @@ class SparseDelta(DeltaMixer):
 
     def _gate_sums(
         self, x: Float[Tensor, "batch time width"], pending: Tensor | None
-    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch taps-1 heads"]]:
-        """Every z, and what these tokens add to the z of those after them."""
-        after, time = self.gate_taps - 1, x.shape[1]
+    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
+        """Every z, and what these tokens add to the z of later tokens."""
+        after, time = self.gate_kernel - 1, x.shape[1]
         if not after:
             z = self.write(x)
             return z, z[:, :0]
         weight = torch.cat([self.write.weight, self.write_before.weight])
-        parts = functional.linear(x, weight).unflatten(-1, (self.gate_taps, self.heads))
+        parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
         sums = _later(parts)
         if pending is not None:
             sums = sums + functional.pad(pending, (0, 0, 0, time))
@@ -195,7 +199,7 @@ class SparseDelta(DeltaMixer):
     def _empty(self, batch_size: int) -> SparseDeltaState:
         (memory,) = super()._empty(batch_size)
         return SparseDeltaState(
-            memory, memory.new_zeros(batch_size, self.gate_taps - 1, self.heads)
+            memory, memory.new_zeros(batch_size, self.gate_kernel - 1, self.heads)
         )
 
     def _read(
@@ -204,12 +208,13 @@ class SparseDelta(DeltaMixer):
         memory, pending, *due = state
         z, pending = self._gate_sums(x, pending)
         if due:
-            terms = self.toll / len(z), self.slack, -self.margin * self.slack
+            stretch = self.gate_stretch
+            terms = self.gate_penalty / len(z), stretch, -self.penalty_margin * stretch
             if transformed():
-                tolls = _tolls(z, *terms)
+                total = _penalty_sum(z, *terms)
             else:
-                z, tolls = _Tolled.apply(z, *terms)  # type: ignore[no-untyped-call]
-            due = [due[0] + tolls]
+                z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
+            due = [due[0] + total]
         strength = self._gate(z)
         first = None
         if self.read_first:
@@ -223,46 +228,46 @@ class SparseDelta(DeltaMixer):
         return read, *(after, pending, *due)
 
 
-class _Charged(NamedTuple):
-    """What a forward pass in training owes, and its last memory: a pass on that adds to it."""
+class _Penalty(NamedTuple):
+    """The penalty of a forward pass in training; a pass that goes on from its memory adds to it."""
 
     memory: Tensor
-    due: Float[Tensor, ""]
+    total: Float[Tensor, ""]
 
 
-def _tolls(z: Tensor, toll: float, slack: float, free: float) -> Tensor:
-    """The sum of what each z pays."""
-    steepness = 1 + 2 * slack
-    lowest, highest = (free + slack) / steepness, (1 + slack) / steepness
+def _penalty_sum(z: Tensor, rate: float, stretch: float, free: float) -> Tensor:
+    """The gate penalty of every z, summed; heights are counted from `free`, at most 0."""
+    steepness = 1 + 2 * stretch
+    lowest, highest = (free + stretch) / steepness, (1 + stretch) / steepness
     heights = (z.sigmoid().clamp(lowest, highest) - lowest) * steepness
-    if slack > 0:
-        # Of what is clipped at 1 already, the slope where it came to be.
-        beyond = (z - math.log((1 + slack) / slack)).clamp(min=0)
+    if stretch > 0:
+        # Above the clip at 1 the slope stays what it is at the clip.
+        beyond = (z - math.log((1 + stretch) / stretch)).clamp(min=0)
         heights = heights.add(beyond, alpha=steepness * highest * (1 - highest))
-    return heights.sum() * toll
+    return heights.sum() * rate
 
 
-class _Tolled(torch.autograd.Function):
-    """z itself, and the sum of what each z pays."""
+class _Penalised(torch.autograd.Function):
+    """z itself, and the sum of its gate penalties."""
 
     # One function, so that z gets both gradients in one addition.
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, toll: float, slack: float, free: float
+        ctx: Any, z: Tensor, rate: float, stretch: float, free: float
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(z)
-        ctx.toll, ctx.slack, ctx.free = toll, slack, free
-        return z.view_as(z), _tolls(z, toll, slack, free)
+        ctx.rate, ctx.stretch, ctx.free = rate, stretch, free
+        return z.view_as(z), _penalty_sum(z, rate, stretch, free)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (z,) = ctx.saved_tensors
-        steepness = 1 + 2 * ctx.slack
+        steepness = 1 + 2 * ctx.stretch
         share = z.sigmoid()
-        paying = share > (ctx.free + ctx.slack) / steepness
-        share.clamp_(max=(1 + ctx.slack) / steepness)
-        slope = share.sub_(share * share).mul_(paying).mul_(grads[1])
-        return torch.add(grads[0], slope, alpha=ctx.toll * steepness), None, None, None
+        penalised = share > (ctx.free + ctx.stretch) / steepness
+        share.clamp_(max=(1 + ctx.stretch) / steepness)
+        slope = share.sub_(share * share).mul_(penalised).mul_(grads[1])
+        return torch.add(grads[0], slope, alpha=ctx.rate * steepness), None, None, None
 
 
 def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:

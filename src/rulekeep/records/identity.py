@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from rulekeep.specs.renamed import former, former_versions
+
 # By name, the protocol first: a declared number, or a digest of a plug-in's own files.
 Versions: TypeAlias = Mapping[str, int | str]
 PROTOCOL = "protocol"
@@ -21,5 +23,6 @@ _DIGITS = 16
 
 def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
     """The id of a run; `asked` is its spec as JSON has it, without default values."""
-    whole = {"kind": kind, "spec": asked, "versions": versions}
+    # Under former names: what was renamed keeps its id, and is not run again.
+    whole = {"kind": kind, "spec": former(asked), "versions": former_versions(versions)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rulekeep.printable import one_line
 from rulekeep.specs import KINDS, AnySpec, ArticleCell, Option, PredictorSpec, RunSpec, UsageError
+from rulekeep.specs.renamed import current, current_versions
 
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "diverged")
@@ -244,7 +245,7 @@ class Record(_Frozen):
             said.append(f"record {place}: {one_line(type(values).__name__, 40)}, not a record")
             return None
         identity = name(values.get("id"), f"record-{place}")
-        spec = _spec(_mapping(values.get("spec")), _text(values.get("kind")))
+        spec = _spec(current(_mapping(values.get("spec"))), _text(values.get("kind")))
         if spec is None:
             said.append(f"run {identity}: its spec has no context or no seed, left out")
             return None
@@ -256,12 +257,12 @@ class Record(_Frozen):
             former_id=former or None,
             tested_later=_tested_later(values.get("tested_later")),
             weights=_text(values.get("weights")) or None,
-            versions=_versions(values.get("versions")),
+            versions=current_versions(_versions(values.get("versions"))),
             source=_text(values.get("source")),
             status=_text(values.get("status")) or "no status",
             reason=_text(values.get("reason")),
             spec=spec,
-            asked=dict(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
+            asked=current(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
             history=tuple(figures(row) for row in _sequence(values.get("history"))),
             evaluations=_evaluations(values.get("evaluations"), identity, said),
             predictions=_predictions(values.get("predictions")),

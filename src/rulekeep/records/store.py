@@ -33,6 +33,7 @@ from rulekeep.records import Record as Record
 from rulekeep.records.pack import PACKED, checksum, unpacked
 from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
+from rulekeep.specs.renamed import current
 
 _SpecType = TypeVar("_SpecType", bound=Spec)
 # What a file holds, as JSON has it; a `Record` is what is read of a run's.
@@ -303,7 +304,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _
         CorruptRecordError: they are none of these.
     """
     try:
-        return kind.parse_json(values)
+        return kind.parse_json(current(values))
     except UsageError as error:
         raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None
 

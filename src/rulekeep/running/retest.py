@@ -116,7 +116,7 @@ def _rows(
     """What a run has of a tested length: a row of test, and of validation where it is short."""
     spec = resolved.spec
     if is_validated(spec, context):
-        yield row_of(model, resolved, "dev", context, spec.dev_examples)
+        yield row_of(model, resolved, "dev", context, spec.validation_examples)
     yield row_of(model, resolved, "test", context, examples)
 
 

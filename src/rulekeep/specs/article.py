@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from rulekeep.specs.base import Device, Spec, UsageError, each_once
 from rulekeep.specs.contestant import Contestant, contestants
+from rulekeep.specs.renamed import told, variant
 from rulekeep.specs.run import TrainingSpec
 
 PUBLISHED_CONTEXTS = (64, 256, 1028)
@@ -40,6 +41,11 @@ class ArticleCell(Spec):
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_present_names(cls, values: Any) -> Any:
+        return told(values)
 
     @property
     def label(self) -> str:
@@ -112,7 +118,7 @@ class ArticleSpec(Spec):
         for model in models:
             if model not in ARTICLE_MODELS:
                 _challenger(model)
-        return each_once("model", models)
+        return each_once("model", tuple(variant(model) for model in models))
 
     @field_validator("seeds")
     @classmethod

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rulekeep.specs.base import UsageError
+from rulekeep.specs.renamed import tell_field, tell_option
 from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
@@ -61,6 +62,7 @@ def contestants(text: str) -> tuple[Contestant, ...]:
             if not equals:
                 raise UsageError(f"mixer {part!r}: {pair!r} must be option=value")
             name = option_name(key.strip())
+            name = tell_field(tell_option(match[1].strip(), name))
             if name in options:
                 raise UsageError(f"mixer {part!r}: {name} is given twice; give it once")
             options[name] = scalar(value.strip())

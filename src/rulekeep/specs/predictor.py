@@ -1,10 +1,11 @@
 """An outside model scored on a task as it is."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rulekeep.specs.base import Spec
+from rulekeep.specs.renamed import told
 from rulekeep.specs.run import Option, in_order
 
 
@@ -18,10 +19,16 @@ class PredictorSpec(Spec):
     predictor: str = Field(description="file.py:Class or module:Class.")
     task: str = "recite"
     task_options: dict[str, Option] = Field(default={})
-    test_contexts: tuple[int, ...] = Field(default=(256,))
+    # A list as well, as JSON has it.
+    test_contexts: tuple[int, ...] = Field(default=(256,), strict=False)
     seed: int = Field(default=1, ge=0, lt=2**63)
     test_examples: int = Field(default=1000, ge=1, le=10**7)
     long_test_examples: int = Field(default=256, ge=1, le=10**7)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_present_names(cls, values: Any) -> Any:
+        return told(values)
 
     @field_validator("test_contexts")
     @classmethod

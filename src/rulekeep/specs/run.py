@@ -1,10 +1,11 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from rulekeep.specs.base import Device, Spec, each_once
+from rulekeep.specs.renamed import told
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -97,7 +98,7 @@ class RunSpec(Spec):
         default=0.1,
         ge=0,
         le=1,
-        description="The cosine ends at this share of the rate; 1 keeps it constant.",
+        description="Final learning rate as a fraction of the peak; 1 keeps it constant.",
     )
     weight_decay: float = Field(
         default=0.0, ge=0, le=10, description="On weights of linear layers only."
@@ -108,8 +109,8 @@ class RunSpec(Spec):
     evaluate_every: int = Field(
         default=25, ge=1, le=10**9, description="Steps between looks at the dev split."
     )
-    dev_examples: int = Field(
-        default=256, ge=1, le=10**7, description="Examples of the dev split at a look."
+    validation_examples: int = Field(
+        default=256, ge=1, le=10**7, description="Validation examples per evaluation."
     )
     test_examples: int = Field(
         default=1000, ge=1, le=10**7, description="Test examples at a context up to 1028."
@@ -123,6 +124,11 @@ class RunSpec(Spec):
         default="float32", description="float32, or bfloat16 (bf16) by autocast."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_present_names(cls, values: Any) -> Any:
+        return told(values)
 
     @field_validator("test_contexts")
     @classmethod

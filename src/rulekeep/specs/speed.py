@@ -1,9 +1,10 @@
 """What `rulekeep speed` measures: mixers side by side, at several contexts."""
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from rulekeep.specs.base import Device, Spec, each_once
 from rulekeep.specs.contestant import written
+from rulekeep.specs.renamed import option
 from rulekeep.specs.run import Option
 
 # Every share is one of its time: with its default options, whatever else is measured.
@@ -17,6 +18,13 @@ class SpeedMixer(Spec):
 
     name: str
     options: dict[str, Option] = Field(default={})
+
+    @field_validator("options")
+    @classmethod
+    def _under_present_names(
+        cls, options: dict[str, Option], info: ValidationInfo
+    ) -> dict[str, Option]:
+        return {option(info.data.get("name", ""), key): value for key, value in options.items()}
 
     @property
     def label(self) -> str:

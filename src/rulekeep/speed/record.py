@@ -8,10 +8,11 @@ a value a repeat: medians and shares come out of `figures`.
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec, SpeedSpec
+from rulekeep.specs.renamed import variant
 
 RECORD = "speed.json"
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
@@ -30,6 +31,11 @@ class Point(Spec):
     threads: int = 1
     context: int | None = None
     mixer: str | None = None
+
+    @field_validator("mixer")
+    @classmethod
+    def _under_present_names(cls, mixer: str | None) -> str | None:
+        return mixer and variant(mixer)
 
     @property
     def label(self) -> str:
@@ -90,6 +96,11 @@ class Measured(Spec):
     rows: dict[str, Row]
     seconds: float
     other_cores: float | None
+
+    @field_validator("rows")
+    @classmethod
+    def _under_present_names(cls, rows: dict[str, Row]) -> dict[str, Row]:
+        return {variant(mixer): row for mixer, row in rows.items()}
 
 
 class SpeedRecord(Spec):

@@ -15,7 +15,7 @@ from rulekeep.specs import AnySpec, ArticleSpec, Contestant, RunSpec, contestant
 from rulekeep.sweeps.contestants import chosen_rate, rate_runs
 
 SEEDS = (1, 2, 3, 4, 5)
-EXAM_MIXERS = contestants(
+STANDARD_MIXERS = contestants(
     "attention[positions=rotary],attention[positions=none],attention[added_positions=learned],slots"
 )
 QUICK_MIXERS = contestants("delta")
@@ -90,18 +90,18 @@ BEYOND_ATTENTION_TESTS = 64
 # From the article's memory to that one, a change a rung; the last but one without the signal.
 LADDER = contestants(
     "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
-    "sparse_delta[hidden=248,straight_through=false,gate_taps=1,read_first=false,toll=0,"
-    "added_positions=earliness],sparse_delta[hidden=248,gate_taps=1,read_first=false,toll=0,"
+    "sparse_delta[hidden=248,straight_through=false,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "added_positions=earliness],sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
     "added_positions=earliness],"
-    "sparse_delta[hidden=240,read_first=false,toll=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,toll=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,margin=0,toll_after=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,toll_after=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,read_first=false,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,penalty_margin=0,penalty_start=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,penalty_start=0,added_positions=earliness],"
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # The rung that sees eight tokens with a sigmoid instead of the clip: what do exact zeros add there?
 LADDER_ASIDE = contestants(
-    "sparse_delta[hidden=240,slack=0,straight_through=false,read_first=false,toll=0,"
+    "sparse_delta[hidden=240,gate_stretch=0,straight_through=false,read_first=false,gate_penalty=0,"
     "added_positions=earliness]"
 )
 # The exam has 4 rules. Fewer and more are for our memory and the attention that dev scores best in
@@ -129,7 +129,7 @@ LITERATURE = contestants(
     )
 )
 LITERATURE_SEEDS = (1, 2)
-LITERATURE_TASK = "rulekeep.mixed_recall:MixedRecall"
+LITERATURE_TASK = "rulekeep.tasks.mixed_recall:MixedRecall"
 LITERATURE_STEPS, LITERATURE_GRID_STEPS = 14400, 5760
 _TASKS = ("recite", "apply", "override", "recall")
 _PLACEMENTS = ("early", "marked")
@@ -161,11 +161,11 @@ class _Length(NamedTuple):
     steps: int
 
 
-_EXAM = _Length(256, (256, 1028, 4096), 2000)
-_EXAM_LONG = _Length(1028, (256, 1028, 4096, 16384), 4000)
+_STANDARD = _Length(256, (256, 1028, 4096), 2000)
+_LONG = _Length(1028, (256, 1028, 4096, 16384), 4000)
 # Half the exam's steps: five seeds of all are some 25 core-hours so.
-_CATALOGUE = _EXAM._replace(steps=1000)
-_BEYOND = _EXAM._replace(tested=(*_EXAM.tested, 16384))
+_CATALOGUE = _STANDARD._replace(steps=1000)
+_BEYOND = _STANDARD._replace(tested=(*_STANDARD.tested, 16384))
 _LADDER = _CATALOGUE._replace(tested=_BEYOND.tested)
 
 
@@ -174,7 +174,8 @@ def smoke() -> Sequence[AnySpec]:
     return [
         RunSpec(
             mixer=mixer, context=96, test_contexts=(96, 256), seed=seed, steps=150,
-            task_options={"rules": 2}, test_examples=200, long_test_examples=64, dev_examples=64,
+            task_options={"rules": 2}, test_examples=200, long_test_examples=64,
+            validation_examples=64,
         )
         for seed in (1, 2)
         for mixer in ("attention", "slots", "delta")
@@ -186,14 +187,14 @@ def article() -> Sequence[AnySpec]:
     return ArticleSpec().cells()
 
 
-def exam(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = EXAM_MIXERS
+def standard(
+    records: Sequence[Record], *, mixers: Sequence[Contestant] = STANDARD_MIXERS
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
-    return _exam(records, mixers, _EXAM, _EVERY_TASK)
+    return _protocol(records, mixers, _STANDARD, _EVERY_TASK)
 
 
-def exam_quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
+def quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
     """One mixer, every task, trained up to 128, 1 seed: under ten minutes on two cores."""
     return [
         one.spec(**_cell(task, placement, 128, (128, 512), 1000), seed=1)
@@ -203,37 +204,37 @@ def exam_quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySp
     ]
 
 
-def exam_long(
+def long(
     records: Sequence[Record],
     *,
-    mixers: Sequence[Contestant] = EXAM_MIXERS,
-    steps: int = _EXAM_LONG.steps,
-    furthest: int = max(_EXAM_LONG.tested),
+    mixers: Sequence[Contestant] = STANDARD_MIXERS,
+    steps: int = _LONG.steps,
+    furthest: int = max(_LONG.tested),
 ) -> Sequence[AnySpec]:
-    """As the exam, trained up to 1028 and tested up to 16,384: meant for a cluster."""
-    tested = tuple(at for at in _EXAM_LONG.tested if at <= furthest)
-    return _exam(records, mixers, _EXAM_LONG._replace(steps=steps, tested=tested), _EVERY_TASK)
+    """As `standard`, trained up to 1028 and tested up to 16,384: meant for a cluster."""
+    tested = tuple(at for at in _LONG.tested if at <= furthest)
+    return _protocol(records, mixers, _LONG._replace(steps=steps, tested=tested), _EVERY_TASK)
 
 
 def catalogue(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE
 ) -> Sequence[AnySpec]:
     """Every published mixer at attention's parameters: recite early and override marked."""
-    return _exam(records, mixers, _CATALOGUE, _TWO_CELLS)
+    return _protocol(records, mixers, _CATALOGUE, _TWO_CELLS)
 
 
 def catalogue_16_kib(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE_16_KIB
 ) -> Sequence[AnySpec]:
     """The catalogue at 16 KiB of state a layer too, but for those that cannot be so large."""
-    return _exam(records, mixers, _CATALOGUE, _TWO_CELLS)
+    return _protocol(records, mixers, _CATALOGUE, _TWO_CELLS)
 
 
 def state_bytes(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = STATE_BYTES
 ) -> Sequence[AnySpec]:
     """Four mixers at 1, 4, 16 and 64 KiB of state a layer: recite early."""
-    return _exam(records, mixers, _CATALOGUE, _ONE_CELL)
+    return _protocol(records, mixers, _CATALOGUE, _ONE_CELL)
 
 
 def beyond(
@@ -245,14 +246,14 @@ def beyond(
     specs: list[AnySpec] = []
     for one in mixers:
         as_exam = one.mixer == "attention"
-        length, cells = (_EXAM, _RECITE_AND_APPLY) if as_exam else (_BEYOND, _WITHOUT_RECALL)
-        specs += _exam(records, [one], length, cells)
+        length, cells = (_STANDARD, _RECITE_AND_APPLY) if as_exam else (_BEYOND, _WITHOUT_RECALL)
+        specs += _protocol(records, [one], length, cells)
     return specs
 
 
 def beyond_attention(*, mixers: Sequence[Contestant] = BEYOND_ATTENTION) -> Sequence[AnySpec]:
     """What attention without positions keeps of early rules at 16,384 tokens: recite and apply."""
-    length = _EXAM._replace(tested=(max(_BEYOND.tested),))
+    length = _STANDARD._replace(tested=(max(_BEYOND.tested),))
     return [
         one.spec(
             **_cell(task, "early", *length),
@@ -271,24 +272,26 @@ def ladder(
 ) -> Sequence[AnySpec]:
     """From the article's slots to our memory, one change a rung: recite, early and marked."""
     # Gates that leak are seen at 16,384 tokens, and no state here grows.
-    return _exam(records, mixers, _LADDER, _BOTH_PLACEMENTS)
+    return _protocol(records, mixers, _LADDER, _BOTH_PLACEMENTS)
 
 
 def rule_counts(
     records: Sequence[Record], *, mixers: Sequence[Contestant] = RULE_COUNT_MIXERS
 ) -> Sequence[AnySpec]:
     """Rotary attention and our memory with 2 and 8 rules: the exam but recall, to 256 tokens."""
-    length = _EXAM._replace(tested=(_EXAM.context,))
+    length = _STANDARD._replace(tested=(_STANDARD.context,))
     return [
         spec
         for rules in RULE_COUNTS
-        for spec in _exam(records, mixers, length, _WITHOUT_RECALL, task_options={"rules": rules})
+        for spec in _protocol(
+            records, mixers, length, _WITHOUT_RECALL, task_options={"rules": rules}
+        )
     ]
 
 
 def wide(records: Sequence[Record], *, mixers: Sequence[Contestant] = WIDE) -> Sequence[AnySpec]:
     """Rotary attention and our memory at width 128 and 4 layers: recite marked, 3 seeds."""
-    return _exam(records, mixers, _CATALOGUE, _MARKED, WIDE_SEEDS)
+    return _protocol(records, mixers, _CATALOGUE, _MARKED, WIDE_SEEDS)
 
 
 def literature(
@@ -328,9 +331,9 @@ def literature(
 PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
     "smoke": smoke,
     "article": article,
-    "exam-quick": exam_quick,
-    "exam": exam,
-    "exam-long": exam_long,
+    "quick": quick,
+    "standard": standard,
+    "long": long,
     "catalogue": catalogue,
     "catalogue-16-kib": catalogue_16_kib,
     "state-bytes": state_bytes,
@@ -343,7 +346,7 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
 }
 
 
-def _exam(
+def _protocol(
     records: Sequence[Record],
     mixers: Sequence[Contestant],
     length: _Length,
@@ -383,7 +386,7 @@ def _cell(
         # Short sequences first: what is learned at all is learned on them.
         "length_growth": 0.65,
         # A look costs as much as two steps of training.
-        "dev_examples": 128,
+        "validation_examples": 128,
     }
 
 
@@ -407,7 +410,7 @@ def _recall_run(
         "batch_size": 16,
         "stop_when_solved": stops,
         "evaluate_every": steps // looks,
-        "dev_examples": 256,
+        "validation_examples": 256,
         "test_examples": tested,
         "seed": seed,
     }

@@ -41,6 +41,7 @@ from rulekeep.records.store import (
 from rulekeep.running.resolving import notes_on_training
 from rulekeep.running.trackers import tracker
 from rulekeep.specs import KINDS, AnySpec, UsageError
+from rulekeep.specs.renamed import current, current_versions
 from rulekeep.sweeps.runners import AnyResolved, resolve_any, runner_of
 from rulekeep.tasks import FewCombinationsWarning
 
@@ -528,6 +529,7 @@ def _other_versions(found: Values, resolved: AnyResolved) -> str:
     planned = found.get("versions")
     if not isinstance(planned, dict):
         return "it was planned before versions were declared"
+    planned = current_versions(planned)
     parts = [
         f"{name} {planned.get(name, 'none')} (here {version})"
         for name, version in resolved.versions.items()
@@ -559,5 +561,5 @@ def _spec(found: Values) -> AnySpec:
     kind = KINDS.get(found.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {found.get('kind')!r}: choose from {', '.join(KINDS)}")
-    spec: AnySpec = kind.parse_json(found["spec"])
+    spec: AnySpec = kind.parse_json(current(found["spec"]))
     return spec

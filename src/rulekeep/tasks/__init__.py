@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply, ApplyOptions
     from rulekeep.tasks.article import Article
     from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.mixed_recall import MixedRecall, MixedRecallOptions
     from rulekeep.tasks.override import Override, OverrideOptions
     from rulekeep.tasks.recall import Recall, RecallOptions
     from rulekeep.tasks.recite import Recite, ReciteOptions
@@ -37,6 +38,8 @@ _OTHERS = {
     "ApplyOptions": "apply",
     "Examples": "base",
     "FewCombinationsWarning": "sampled",
+    "MixedRecall": "mixed_recall",
+    "MixedRecallOptions": "mixed_recall",
     "OverrideOptions": "override",
     "RecallOptions": "recall",
     "ReciteOptions": "recite",
@@ -56,6 +59,8 @@ __all__ = [
     "Article",
     "Examples",
     "FewCombinationsWarning",
+    "MixedRecall",
+    "MixedRecallOptions",
     "Override",
     "OverrideOptions",
     "Recall",

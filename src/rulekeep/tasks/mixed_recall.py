@@ -1,6 +1,6 @@
 """Associative recall with 4 to 64 pairs in one training, as the literature trains and tests it.
 
-    rulekeep run --task rulekeep.mixed_recall:MixedRecall --mixer attention --context 256 --out RUNS
+    rulekeep run --task rulekeep.tasks.mixed_recall:MixedRecall --context 256 --out RUNS
 
 It is `recall` in the `zoology` layout, but for the number of pairs, which is 4, 8, 16 … up to
 `rules`, as far as a context has room for 4 tokens a pair. In training 64 examples at a time have

@@ -1,0 +1,180 @@
+"""Former names of options, tasks and presets, and what each is called now.
+
+    current(values)      # a spec as JSON has it, under present names: for what is read from disk
+    told(values)         # the same for what a user gave: a warning says each present name
+    former(asked)        # back again: an id is hashed under former names, so that it stays
+
+A former name is read everywhere and written nowhere.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+# Of a run's spec.
+FIELDS = {"dev_examples": "validation_examples"}
+TASKS = {"rulekeep.mixed_recall:MixedRecall": "rulekeep.tasks.mixed_recall:MixedRecall"}
+PRESETS = {"exam-quick": "quick", "exam": "standard", "exam-long": "long"}
+# Of a mixer, by its name.
+OPTIONS = {
+    "sparse_delta": {
+        "slack": "gate_stretch",
+        "gate_taps": "gate_kernel",
+        "zero_taps": "zero_init_kernel",
+        "toll": "gate_penalty",
+        "margin": "penalty_margin",
+        "toll_after": "penalty_start",
+    }
+}
+_VARIANT = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
+
+
+class RenamedWarning(UserWarning):
+    """A former name was given: it is understood, and the message says the present one."""
+
+
+class _Names(NamedTuple):
+    """A table of names, in one direction."""
+
+    fields: Mapping[str, str]
+    tasks: Mapping[str, str]
+    options: Mapping[str, Mapping[str, str]]
+
+
+def _turned(names: Mapping[str, str]) -> dict[str, str]:
+    return {new: old for old, new in names.items()}
+
+
+_TO_PRESENT = _Names(FIELDS, TASKS, OPTIONS)
+_TO_FORMER = _Names(
+    _turned(FIELDS), _turned(TASKS), {mixer: _turned(names) for mixer, names in OPTIONS.items()}
+)
+
+
+def current(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a spec under present names; nothing is said."""
+    return dict(_renamed(values, _TO_PRESENT))
+
+
+def former(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a spec under former names, as ids are hashed."""
+    return dict(_renamed(values, _TO_FORMER))
+
+
+def current_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared versions by present names."""
+    return {_got(TASKS, name): version for name, version in versions.items()}
+
+
+def former_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared versions by former names, as ids are hashed."""
+    return {_got(_TO_FORMER.tasks, name): version for name, version in versions.items()}
+
+
+def told(values: Any) -> Any:
+    """What a user gave for a spec under present names, with a warning for each former one.
+
+    Raises:
+        ValueError: an option is given under both of its names.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    found = current(values)
+    mixer, options = values.get("mixer"), values.get("mixer_options")
+    _tell([key for key in values if isinstance(key, str)], FIELDS)
+    _tell([values.get("task")], TASKS, "task ")
+    if isinstance(options, Mapping):
+        for key in options:
+            tell_option(str(mixer), key, options)
+    text = values.get("model")
+    if text != found.get("model"):
+        warnings.warn(f"model {text!r} is now {found['model']!r}", RenamedWarning, stacklevel=3)
+    return found
+
+
+def tell_option(mixer: str, key: str, given: Iterable[str] = ()) -> str:
+    """The present name of a mixer's option; a warning says it where a former one was given.
+
+    Raises:
+        ValueError: both names are among those `given`.
+    """
+    name = option(mixer, key)
+    if name != key:
+        if name in given:
+            raise ValueError(f"option {key!r} is now {name!r}, and both are given; give {name!r}")
+        line = f"option {key!r} of {mixer} is now {name!r}"
+        warnings.warn(line, RenamedWarning, stacklevel=4)
+    return name
+
+
+def tell_field(name: str) -> str:
+    """The present name of a value of a run's spec; a warning says it where a former was given."""
+    _tell([name], FIELDS)
+    return FIELDS.get(name, name)
+
+
+def tell_task(name: str) -> str:
+    """The present name of a task; a warning says it where a former one was given."""
+    _tell([name], TASKS, "task ")
+    return TASKS.get(name, name)
+
+
+def tell_preset(name: str) -> str:
+    """The present name of a preset; a warning says it where a former one was given."""
+    _tell([name], PRESETS, "preset ")
+    return PRESETS.get(name, name)
+
+
+def option(mixer: str, key: str) -> str:
+    """The present name of a mixer's option; of a hybrid `a.key`, or `key` for each that has it."""
+    return str(_option(mixer, key, OPTIONS))
+
+
+def variant(text: str) -> str:
+    """A mixer with its options as text, `sparse_delta[toll=0]`, under present names."""
+    return _variant(text, OPTIONS)
+
+
+def _tell(given: Iterable[Any], names: Mapping[str, str], what: str = "") -> None:
+    for name in given:
+        if _got(names, name) != name:
+            line = f"{what}{name!r} is now {names[name]!r}"
+            warnings.warn(line, RenamedWarning, stacklevel=4)
+
+
+def _renamed(values: Mapping[str, Any], names: _Names) -> Iterator[tuple[str, Any]]:
+    mixer = values.get("mixer")
+    for key, value in values.items():
+        if key == "task":
+            yield key, _got(names.tasks, value)
+        elif key == "model" and isinstance(value, str):
+            yield key, _variant(value, names.options)
+        elif key == "mixer_options" and isinstance(value, Mapping) and isinstance(mixer, str):
+            options = {_option(mixer, one, names.options): given for one, given in value.items()}
+            yield key, options
+        else:
+            yield _got(names.fields, key), value
+
+
+def _got(names: Mapping[str, str], name: Any) -> Any:
+    return names.get(name, name) if isinstance(name, str) else name
+
+
+def _option(mixer: str, key: Any, options: Mapping[str, Mapping[str, str]]) -> Any:
+    of, dot, name = str(key).rpartition(".")
+    for one in [of] if dot else mixer.split("+"):
+        if name in options.get(one, {}):
+            return f"{of}{dot}{options[one][name]}"
+    return key
+
+
+def _variant(text: str, options: Mapping[str, Mapping[str, str]]) -> str:
+    match = _VARIANT.fullmatch(text)
+    if match is None:
+        return text
+    mixer, pairs = match[1].strip(), []
+    for pair in match[2].split(","):
+        key, equals, value = pair.partition("=")
+        pairs.append(_option(mixer, key.strip(), options) + equals + value)
+    return f"{match[1]}[{','.join(pairs)}]"

@@ -1,0 +1,177 @@
+"""Former names: read in specs, records, flags and files, said once, and kept inside ids."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rulekeep.commands.run_options import spec_values
+from rulekeep.plugins import load_task
+from rulekeep.records import Record
+from rulekeep.records.identity import identify
+from rulekeep.records.store import read_runs
+from rulekeep.running.resolving import resolve, resolve_any
+from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, contestants, renamed
+from rulekeep.specs.renamed import RenamedWarning
+from rulekeep.speed.record import read_speed
+from rulekeep.sweeps.presets import PRESETS
+from rulekeep.tasks import FewCombinationsWarning
+
+RESULTS = Path(__file__).parents[1] / "results"
+FOLDERS = sorted(path.parent.name for path in RESULTS.glob("*/records.jsonl"))
+FORMER = {
+    "task": "rulekeep.mixed_recall:MixedRecall",
+    "mixer": "sparse_delta",
+    "mixer_options": {"toll": 0, "gate_taps": 1, "margin": 0, "toll_after": 0, "slack": 0},
+    "dev_examples": 64,
+    "context": 256,
+}
+PRESENT = {
+    "task": "rulekeep.tasks.mixed_recall:MixedRecall",
+    "mixer": "sparse_delta",
+    "mixer_options": {
+        "gate_penalty": 0,
+        "gate_kernel": 1,
+        "penalty_margin": 0,
+        "penalty_start": 0,
+        "gate_stretch": 0,
+    },
+    "validation_examples": 64,
+    "context": 256,
+}
+
+
+def records() -> Iterator[Record]:
+    for folder in FOLDERS:
+        yield from read_runs(RESULTS / folder).records
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
+    for record in read_runs(RESULTS / folder).records:
+        assert record.asked is not None
+        assert identify(record.spec.kind, record.asked, record.versions) == record.id
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewCombinationsWarning)
+            assert resolve_any(record.spec.parsed()).id == record.id
+
+
+def test_records_are_read_under_present_names_alone() -> None:
+    former = {*renamed.FIELDS, *renamed.TASKS, *renamed.OPTIONS["sparse_delta"]}
+    for record in records():
+        spec = record.spec
+        if spec.mixer == "sparse_delta":
+            assert not former & spec.mixer_options.keys()
+        assert not former & {spec.task, *spec.rest, *(record.asked or {}), *record.versions}
+        assert renamed.variant(str(spec.rest.get("model"))) == str(spec.rest.get("model"))
+
+
+def test_a_spec_under_former_names_is_that_under_present_ones() -> None:
+    with pytest.warns(RenamedWarning) as caught:
+        former = RunSpec(**FORMER)
+    assert former == RunSpec(**PRESENT)
+    assert resolve(former).id == resolve(RunSpec(**PRESENT)).id
+    said = [str(one.message) for one in caught]
+    assert len(said) == 7
+    assert "option 'toll' of sparse_delta is now 'gate_penalty'" in said
+    assert "'dev_examples' is now 'validation_examples'" in said
+    assert not [one for one in said if "\n" in one]
+
+
+@pytest.mark.filterwarnings("ignore::rulekeep.specs.renamed.RenamedWarning")
+@pytest.mark.parametrize(
+    "options", [{"read_first": False, "toll": 0}, {"read_first": False, "gate_penalty": 0}]
+)
+@pytest.mark.parametrize("examples", ["dev_examples", "validation_examples"])
+def test_a_run_of_results_has_its_id_by_either_name(
+    options: dict[str, object], examples: str
+) -> None:
+    asked = {
+        "task_options": {"placement": "marked"},
+        "mixer": "sparse_delta",
+        "mixer_options": options,
+        "hidden": 240,
+        "added_positions": "earliness",
+        "context": 256,
+        "length_growth": 0.65,
+        "test_contexts": [64, 256, 1028, 4096, 16384],
+        "seed": 3,
+        "steps": 1000,
+        examples: 128,
+    }
+    found = resolve(RunSpec.parse_json(asked)).id
+    assert found in {record.id for record in read_runs(RESULTS / "catalogue").records}
+
+
+def test_both_names_of_an_option_are_too_many() -> None:
+    given = {"toll": 0, "gate_penalty": 1}
+    with pytest.raises(UsageError, match="'toll' is now 'gate_penalty', and both are given"):
+        RunSpec.parse(mixer="sparse_delta", mixer_options=given)
+
+
+def test_an_option_of_another_mixer_keeps_its_name() -> None:
+    asked = {"mixer": "mine.py:Mine", "mixer_options": {"toll": 1, "margin": 2}}
+    assert renamed.current(asked) == asked
+    assert renamed.option("attention+mine.py:Mine", "mine.py:Mine.toll") == "mine.py:Mine.toll"
+    hybrid = {"sparse_delta.toll": 0, "slack": 1}
+    assert renamed.current({"mixer": "delta+sparse_delta", "mixer_options": hybrid}) == {
+        "mixer": "delta+sparse_delta",
+        "mixer_options": {"sparse_delta.gate_penalty": 0, "gate_stretch": 1},
+    }
+
+
+def test_what_is_turned_there_and_back_is_what_it_was() -> None:
+    for asked in (PRESENT, {"model": "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0]"}):
+        former = renamed.former(asked)
+        assert former != asked
+        assert renamed.current(former) == asked
+
+
+@pytest.mark.parametrize("values", [{}, {"mixer": 3, "mixer_options": {"toll": 0}}, {"task": []}])
+def test_values_of_any_type_are_read(values: dict[str, object]) -> None:
+    assert renamed.current(values) == values
+
+
+def test_a_variant_as_a_user_writes_it_may_have_former_names() -> None:
+    with pytest.warns(RenamedWarning) as caught:
+        (one,) = contestants("sparse_delta[toll-after=0,hidden=240,dev-examples=8]")
+    assert len(caught) == 2
+    assert one.options == {"penalty_start": 0}
+    assert one.settings == {"hidden": 240, "validation_examples": 8}
+
+
+def test_an_article_cell_may_have_former_names() -> None:
+    text = "sparse_delta[heads=2,gate_taps=2,toll=0]"
+    with pytest.warns(RenamedWarning, match="is now 'sparse_delta"):
+        cell = ArticleCell(context=64, model=text)
+    with pytest.warns(RenamedWarning) as caught:
+        cells = ArticleSpec.parse(models=(text,), contexts=(64,)).cells()
+    assert cell.model == "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0]"
+    assert cells == [cell]
+    assert len(caught) == 2
+
+
+def test_a_flag_may_have_its_former_name() -> None:
+    with pytest.warns(RenamedWarning, match="'dev_examples' is now 'validation_examples'"):
+        assert spec_values(None, {"dev_examples": "8"}) == {"validation_examples": 8}
+
+
+def test_a_task_may_have_its_former_name() -> None:
+    with pytest.warns(RenamedWarning, match="is now 'rulekeep.tasks.mixed_recall:MixedRecall'"):
+        found = load_task("rulekeep.mixed_recall:MixedRecall")
+    assert found is load_task("rulekeep.tasks.mixed_recall:MixedRecall")
+
+
+@pytest.mark.parametrize("name", renamed.PRESETS)
+def test_a_preset_may_have_its_former_name(name: str) -> None:
+    with pytest.warns(RenamedWarning, match=f"preset '{name}' is now"):
+        assert renamed.tell_preset(name) in PRESETS
+    assert name not in PRESETS
+
+
+def test_a_measurement_of_speed_is_read_under_present_names() -> None:
+    record = read_speed(RESULTS / "speed-sparse-delta" / "speed.json")
+    assert record.spec.mixers[1].label == "sparse_delta[penalty_start=0]"
+    assert not record.missing
+    assert all("toll" not in name for one in record.measured for name in one.rows)
