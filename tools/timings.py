@@ -83,7 +83,8 @@ def sweep():
         RunSpec(
             task_options={{"rules": 2}}, mixer="busy.py:Busy",
             mixer_options={{"seconds": {seconds}}}, width=8, layers=1, context=64,
-            steps=4, warmup_steps=1, batch_size=4, validation_examples=4, test_examples=4, seed=seed,
+            steps=4, warmup_steps=1, batch_size=4,
+            validation_examples=4, test_examples=4, seed=seed,
         )
         for seed in range({runs})
     ]
