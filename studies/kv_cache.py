@@ -220,12 +220,20 @@ def cut_panel(axes: Axes, found: Scores, cell: Cell) -> None:
     dressed(axes, f"{cell.name} rules", BUDGETS, label)
 
 
-def drawn_cuts(rows: Rows, variants: Sequence[str] = (*VARIANTS,)) -> Figure:
+def drawn_small(rows: Rows) -> Figure:
+    """README's: attention as it is used most, early rules, small enough for a narrow page."""
+    figure = Figure(figsize=(5.2, 3.5), layout="constrained")
+    axes = figure.subplots()
+    cut_panel(axes, scores(rows, CUT), Cell("rotary", SETTINGS[0], SHORT))
+    return named(figure, axes, 3)
+
+
+def drawn_cuts(rows: Rows) -> Figure:
     """A panel a cell at the length trained on."""
     found = scores(rows, CUT)
-    figure = Figure(figsize=(9, 0.8 + 2.85 * len(variants)), layout="constrained")
-    panels = figure.subplots(len(variants), 2, sharex=True, sharey=True, squeeze=False).flat
-    for axes, (variant, setting) in zip(panels, product(variants, SETTINGS), strict=True):
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
+    for axes, (variant, setting) in zip(panels, product(VARIANTS, SETTINGS), strict=True):
         cut_panel(axes, found, Cell(variant, setting, SHORT))
     return named(figure, figure.axes[0], 4)
 
@@ -253,8 +261,7 @@ def drawn_bits(rows: Rows) -> Figure:
 
 
 FIGURES: dict[str, Callable[[Rows], Figure]] = {
-    # For README: attention as it is used most.
-    "kv_cache": lambda rows: drawn_cuts(rows, ["rotary"]),
+    "kv_cache": drawn_small,
     "evictions": drawn_cuts,
     "bits": drawn_bits,
 }
