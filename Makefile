@@ -25,6 +25,7 @@ test: $(VENV)/.installed-test
 
 # The site, into site/: open site/index.html. A link that leads nowhere is an error.
 docs: $(VENV)/.installed-docs
+	$(BIN)/python tools/board.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:

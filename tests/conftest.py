@@ -34,7 +34,7 @@ KINDS = {
         split_deal store summary task_options tasks testing training
     """,
     "docs": """
-        drawn_docs house literature mixers_table notebooks planted_bugs results site study
+        drawn_docs house literature mixers_table notebooks planted_bugs results site study submit
     """,
     "cli": """
         article_report article_store bad_inputs check_command cli explain listing speed

@@ -90,6 +90,12 @@ COMMANDS = {
         "Write a finished folder as one file, records.jsonl: a line a record, with its checksum."
         "\n\nEvery command that reads a folder reads the file as well. Weights are not packed.",
     ),
+    "submit": (
+        "submit:submit",
+        "Check a folder of runs, and write the one file that a pull request adds to the board.\n\n"
+        "Needed: every run of `standard` or `quick-five`, whole, five seeds, causal, with its "
+        "code.",
+    ),
     "study": (
         "study:study",
         "Make the runs of a study, build its tables, figures and claims, or check documents.",

@@ -1,0 +1,96 @@
+"""`rulekeep submit` and the board: what a submission needs, and the page that shows it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+from scripts import script
+
+from rulekeep.records.store import read_runs
+from rulekeep.specs import Contestant, RunSpec
+from rulekeep.sweeps import submitting
+from rulekeep.sweeps.submitting import submitted
+
+Command = Callable[..., tuple[int, bytes, str]]
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def protocol(_: object, one: Contestant) -> list[RunSpec]:
+    values = {key: value for key, value in tiny.TINY.items() if key != "mixer"}
+    return [one.spec(**{**values, "steps": 4, "seed": seed}) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five runs of a plug-in."""
+    folder = tmp_path_factory.mktemp("submit")
+    mixer = tiny.plugin(folder, "mine")
+    specs = protocol(None, Contestant(mixer, {}, {}))
+    file = tiny.sweep_file(folder, specs)
+    done = tiny.rulekeep("sweep", file, "--out", "runs", "--no-weights", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of them, with their protocol as the one that is submitted."""
+    monkeypatch.setattr(submitting, "PROTOCOLS", {"tiny": protocol})
+    for path in (made / "runs").glob("*/record.json"):
+        copied = tmp_path / "runs" / path.parent.name / path.name
+        copied.parent.mkdir(parents=True)
+        copied.write_bytes(path.read_bytes())
+    return tmp_path / "runs"
+
+
+def test_a_whole_folder_becomes_one_file(runs: Path, run: Command) -> None:
+    code, output, errors = run("submit", "runs", "--name", "mine")
+    assert (code, errors) == (0, "")
+    path = runs.parent / "submissions" / "mine.jsonl"
+    assert str(path.relative_to(runs.parent)) in output.decode()
+    found = submitted(path)
+    assert (found.name, found.protocol) == ("mine", "tiny")
+    assert {one.id: one for one in found.records} == {
+        one.id: one for one in read_runs(runs).records
+    }
+    (text,) = found.code.values()
+    assert "class Mixer(nn.Module)" in text
+
+
+def test_each_thing_that_it_lacks_is_one_line(runs: Path, run: Command) -> None:
+    first, second, *_ = sorted(runs.iterdir())
+    (first / "record.json").unlink()
+    (second / "record.json").write_text("{}")
+    code, _, errors = run("submit", "runs")
+    assert code == 2
+    requirements = [line.partition(":")[0] for line in errors.splitlines()]
+    assert requirements == ["verified", "protocol tiny", "five seeds"]
+    assert not (runs.parent / "submissions").exists()
+
+
+def test_runs_of_other_code_are_not_submitted(runs: Path, run: Command, made: Path) -> None:
+    plugin = made / "mine.py"
+    before = plugin.read_text()
+    plugin.write_text(before.replace("self.linear(x)", "2 * self.linear(x)"))
+    try:
+        code, _, errors = run("submit", "runs")
+    finally:
+        plugin.write_text(before)
+    assert code == 2
+    (line,) = errors.splitlines()
+    assert "has no run of tiny by the code at hand" in line
+
+
+def test_a_folder_without_a_record_is_said(tmp_path: Path, run: Command) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("submit", "empty")[0] == 2
+    assert run("submit", "none")[0] == 2
+    assert run("submit", "empty", "--name", "../x")[0] == 2
+
+
+def test_the_board_is_that_of_the_records() -> None:
+    board = script("board", folder="tools")
+    assert board.PAGE.read_text() == board.page(), "python tools/board.py"
+    text = board.page()
+    assert text.index("`sparse_delta[added_positions=earliness]`") < text.index("`slots`")
