@@ -1,8 +1,10 @@
 """The commands as functions: `import rulekeep as rk`."""
 
+import inspect
 import linecache
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -244,16 +246,23 @@ def test_a_language_model_says_what_is_wrong() -> None:
 
 
 def test_our_memory_trains_by_its_recipe() -> None:
-    """A loop of one's own: its loss, its penalty, and gates that can be read."""
-    model = rk.LanguageModel(30, "sparse_delta", added_positions="earliness")
-    tokens = torch.randint(30, (2, 20))
-    model(tokens)
+    """The loop that its docstring shows, as it stands there: the loss falls, and gates are read."""
+    text = inspect.getdoc(rk.mixers.SparseDelta)
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    tokens = torch.randint(30, (4, 21))
+    batches = [(tokens[:, :-1], tokens[:, 1:])] * 8
+    known = {"rulekeep": rk, "torch": torch, "nn": nn, "functional": nn.functional}
+    names = {**known, "vocabulary": 30, "batches": batches}
+    exec(textwrap.dedent("\n".join(lines)), names)
+    model, x, y = names["model"], *batches[0]
+    started = rk.LanguageModel(30, "sparse_delta", added_positions="earliness")
+    before, after = (nn.functional.cross_entropy(one(x)[0].mT, y) for one in (started, model))
+    assert after < before
     assert rk.auxiliary_loss(model, step=1) is None
-    penalty = rk.auxiliary_loss(model, step=501)
-    assert penalty > 0
-    gates = rk.write_gates(model, tokens)
+    assert rk.auxiliary_loss(model, step=501) > 0
+    gates = rk.write_gates(model, x)
     assert {layer: gate.shape for layer, gate in gates.items()} == {
-        1: (2, 20, 4), 2: (2, 20, 4),
+        1: (4, 20, 4), 2: (4, 20, 4),
     }  # fmt: skip
     assert all(gate.min() >= 0 and gate.max() <= 1 for gate in gates.values())
-    assert rk.write_gates(rk.LanguageModel(30, "attention"), tokens) == {}
+    assert rk.write_gates(rk.LanguageModel(30, "attention"), x) == {}

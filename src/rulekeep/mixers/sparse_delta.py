@@ -67,7 +67,23 @@ class ConvolvedSparseDeltaState(NamedTuple):
 
 
 class SparseDelta(DeltaMixer):
-    """The delta rule with a write gate of exact zeros and ones, read before it is written."""
+    """The delta rule with a write gate of exact zeros and ones, read before it is written.
+
+    How our results train it: AdamW at a learning rate of 3e-3 (1e-2 for `recite`), warmed up over
+    50 steps, falling by a cosine. The norm of the gradient is clipped to 1. The model adds how
+    early each token is, and the loss has the penalty, which starts after `penalty_start` steps.
+
+        model = rulekeep.LanguageModel(vocabulary, "sparse_delta", added_positions="earliness")
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+        for step, (x, y) in enumerate(batches, start=1):
+            loss = functional.cross_entropy(model(x)[0].mT, y)
+            penalty = rulekeep.auxiliary_loss(model, step)
+            (loss if penalty is None else loss + penalty).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        rulekeep.write_gates(model, x)      # by layer: [batch, time, heads], from 0 to 1
+    """
 
     convolved_state: ClassVar[Any] = ConvolvedSparseDeltaState
 
