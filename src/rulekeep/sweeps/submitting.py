@@ -18,6 +18,7 @@ from rulekeep.checks.screening import screen
 from rulekeep.plugins import is_outside, plugin_file
 from rulekeep.records import Record
 from rulekeep.records.pack import packed, unpacked
+from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
 from rulekeep.specs import AnySpec, Contestant, Option, RunSpec, UsageError, written
@@ -111,7 +112,8 @@ def _of_one(
     resolved = next(iter(wanted[name].values()))
     for mixer in resolved.spec.mixers:
         if is_outside(mixer) and (file := plugin_file(mixer)):
-            code[mixer] = file.read_text(encoding="utf-8")
+            own, _ = plugin_closure([file])
+            code[mixer] = "\n\n".join(f"# {one.name}\n{one.read_text('utf-8')}" for one in own)
     if len(missing) == len(wanted[name]):
         known = " or ".join(PROTOCOLS)
         return [
