@@ -23,13 +23,13 @@ SIZES = (64, 1028, 16384)
 
 HEAD = """# The mixers
 
-Made by `python tools/mixers.py > docs/mixers.md` out of the code, and held to it by a test. `rulekeep check MIXER`
-measures one of yours the same way.
+Made by `python tools/mixers.py > docs/mixers.md` out of the code, and held to it by a test.
+`rulekeep check MIXER` measures one of yours the same way.
 
 ## What each does
 
-`S` is a matrix memory, and `k`, `v`, `q` are a token's key, value and query. `←` is done once a token. The other letters, and
-what differs from the paper, stand in each mixer's own file.
+`S` is a matrix memory, and `k`, `v`, `q` are a token's key, value and query. `←` is done once a
+token. The other letters, and what differs from the paper, stand in each mixer's own file.
 
 """
 BETWEEN = f"""
@@ -38,16 +38,20 @@ BETWEEN = f"""
 One layer, {WIDTH} channels, its default options, as it is made before any training.
 
 - **State**: bytes that one sequence carries to the next token, after so many tokens (float32).
-- **Cost**: thousands of floating-point operations a token, of matrix products alone. In a text of 64 and of 1,028 tokens
-  read at once, and for one token after 1,028. Causal attention counts as if it were full.
-- **Half-life by itself**: tokens after which half is left without new input, of what lives longest. `∞`: nothing fades.
-- **Half-life in text**: tokens of random text after which half of one token's trace is left in the state. `∞`: more than
-  {HORIZON:,}.
-- **Positions**: whether the last output depends on the order of 64 tokens before, and what an option adds. Any model can
-  have learned positions, or how early a token is (`--added-positions learned`, `earliness`).
+- **Cost**: thousands of floating-point operations a token, of matrix products alone. In a text
+  of 64 and of 1,028 tokens read at once, and for one token after 1,028. Causal attention counts
+  as if it were full.
+- **Half-life by itself**: tokens after which half is left without new input, of what lives
+  longest. `∞`: nothing fades.
+- **Half-life in text**: tokens of random text after which half of one token's trace is left in
+  the state. `∞`: more than {HORIZON:,}.
+- **Positions**: whether the last output depends on the order of 64 tokens before, and what an
+  option adds. Any model can have learned positions, or how early a token is (`--added-positions
+  learned`, `earliness`).
 
-A state is counted from its tensors. After a text read at once, those of the matrix memories are views of what its last
-piece left, until the next token is read. That is 130 to 270 times as much.
+A state is counted from its tensors. After a text read at once, those of the matrix memories are
+views of what its last piece left, until the next token is read. That is 130 to 270 times as
+much.
 
 """
 
