@@ -198,6 +198,10 @@ def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> Non
     # Nor do two that would be said alike become one.
     records = [record("attention", mixer_options=ROTARY), record("attention, rotary")]
     assert len({run.label for run in read_runs(records).runs}) == 2
+    # A file is named without its folders, as long as no other is named so.
+    files = [record(f"/home/{who}/mixers/mine.py:Mine", seed) for seed, who in ((1, "a"), (2, "b"))]
+    assert read_runs(files[:1]).runs[0].label == "mine.py:Mine"
+    assert len({run.label for run in read_runs(files).runs}) == 2
     records = [record("odd", width=width, layers=layers) for width, layers in ((64, 2), (64, 4))]
     assert {run.label for run in read_runs(records).runs} == {"odd, layers 2", "odd, layers 4"}
     assert spoken("a", (("b", "False"), ("c_d", "True"))) == "a, no b, c d"

@@ -4,6 +4,7 @@ Every text that a page shows is one printable line here; what markup does with t
 each output to escape.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -27,6 +28,7 @@ _HOW_TRAINED = {
     "weight_decay", "max_gradient_norm", "stop_when_solved", "device", "precision",
 }  # fmt: skip
 
+_IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
 # Options with their values, by name.
 _Parts: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -307,7 +309,9 @@ def _labelled(runs: list[Run]) -> list[Run]:
         keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
         more = sorted(keys - {key for key, _ in own})
         parts.append((*own, *((key, run.settings.get(key, "none")) for key in more)))
-    labels = _distinct([(run.mixer, one) for run, one in zip(runs, parts, strict=True)])
+    labels = _distinct(
+        [(_short(run), run.mixer, one) for run, one in zip(runs, parts, strict=True)]
+    )
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
@@ -340,16 +344,22 @@ def _defaults(mixer: str) -> Mapping[str, str] | None:
     return None if found is None else _named(found)
 
 
-def _distinct(named: Sequence[tuple[str, "_Parts"]]) -> list[str]:
+def _short(run: Run) -> str:
+    """A mixer's name; of one in a file the file without its folders."""
+    found = _IN_FILE.fullmatch(run.record.spec.mixer)
+    return run.mixer if found is None else name(found[1], "")
+
+
+def _distinct(named: Sequence[tuple[str, str, "_Parts"]]) -> list[str]:
     """A label each, as one says it; where two would be said alike, with every option's name."""
     said: dict[str, set[tuple[str, _Parts]]] = {}
-    for one in named:
-        said.setdefault(spoken(*one), set()).add(one)
+    for short, mixer, parts in named:
+        said.setdefault(spoken(short, parts), set()).add((mixer, parts))
     return [
-        spoken(*one)
-        if len(said[spoken(*one)]) == 1
-        else ", ".join([one[0], *(f"{key} {value}" for key, value in one[1])])
-        for one in named
+        spoken(short, parts)
+        if len(said[spoken(short, parts)]) == 1
+        else ", ".join([mixer, *(f"{key} {value}" for key, value in parts)])
+        for short, mixer, parts in named
     ]
 
 
