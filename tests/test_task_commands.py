@@ -25,9 +25,9 @@ from rulekeep.commands.task_options import make_task
 from rulekeep.commands.tasks import _contexts as default_contexts
 from rulekeep.plugins import load_task
 from rulekeep.records.store import packed_values, read_record, write_record
-from rulekeep.reporting.export import PIECE_TOKENS, columns, export
 from rulekeep.sweeps.presets import RULE_COUNTS
 from rulekeep.tasks import TASKS, Apply, Article, Recite
+from rulekeep.tasks.export import PIECE_TOKENS, columns, export
 
 ROOT = Path(__file__).parent.parent
 CERTIFICATES = packed_values(ROOT / "results" / "certificates", [])
@@ -150,7 +150,7 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
 def test_none_of_the_task_commands_loads_torch() -> None:
     code = (
         "import sys; from rulekeep.cli import app\n"
-        "import rulekeep.checks, rulekeep.reporting.export, rulekeep.reporting.page\n"
+        "import rulekeep.checks, rulekeep.tasks.export, rulekeep.reporting.page\n"
         "import rulekeep.commands.certificates, rulekeep.article.sample, rulekeep.article.leak\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -368,7 +368,7 @@ def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -
         raise OSError(28, "No space left on device")
 
     (tmp_path / "x.jsonl").write_text("kept")
-    monkeypatch.setattr("rulekeep.reporting.export.export", full)
+    monkeypatch.setattr("rulekeep.tasks.export.export", full)
     code, _, errors = run(*DATA, "--out", "x.jsonl")
     assert code == 1
     assert "No space left" in errors
@@ -387,7 +387,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 def test_parquet_without_its_library_says_what_to_install(run, monkeypatch) -> None:
-    monkeypatch.setattr("rulekeep.reporting.export.find_spec", lambda name: None)
+    monkeypatch.setattr("rulekeep.tasks.export.find_spec", lambda name: None)
     code, output, errors = run(*DATA, "--format", "parquet")
     assert (code, output) == (2, b"")
     assert "pip install 'rulekeep[parquet]'" in errors

@@ -160,7 +160,7 @@ def data(
     options
         Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
-    from rulekeep.reporting import export
+    from rulekeep.tasks import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
     made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
