@@ -112,7 +112,7 @@ def _of_one(
     resolved = next(iter(wanted[name].values()))
     for mixer in resolved.spec.mixers:
         if is_outside(mixer) and (file := plugin_file(mixer)):
-            own, _ = plugin_closure([file])
+            own = plugin_closure([file])
             code[mixer] = "\n\n".join(f"# {one.name}\n{one.read_text('utf-8')}" for one in own)
     if len(missing) == len(wanted[name]):
         known = " or ".join(PROTOCOLS)
