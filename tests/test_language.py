@@ -13,7 +13,7 @@ import torch
 
 from rulekeep.executors import LocalExecutor
 from rulekeep.kernels import rounding
-from rulekeep.language import chat, evictions, figures
+from rulekeep.language import chat, evictions, figures, texts
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.families import digest_of, read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
@@ -21,6 +21,7 @@ from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import read_runs
 from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.specs.language import Compression
 from rulekeep.sweeps import sweep
 
 SHIPPED = read_families("")
@@ -309,6 +310,96 @@ def test_rounding_is_that_of_the_small_models(model: ChatModel) -> None:
     assert 0 < sizes[0] < sizes[1] < evictions.kept_bytes(read.cache)
 
 
+# Text that is shortened
+
+
+def shortened(model: Any, name: str, share: float, messages: Any = None) -> texts.Shorter:
+    messages = messages or converse(SHIPPED, spec(distance=200), "test", 0, words).messages
+    return texts.compact(messages, Compression.parse(f"{name}@{share}"), model)
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract", "summary"])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_compactor_keeps_to_its_budget(model: ChatModel, name: str, share: float) -> None:
+    messages = converse(SHIPPED, spec(distance=60), "test", 0, words).messages
+    whole = len(model.tokens(texts.transcript(messages)))
+    found = shortened(model, name, share, messages)
+    assert len(model.tokens(found.text)) <= whole * share
+    assert found.messages[0].text.startswith(chat.SYSTEM)
+    assert len(found.messages) == 1
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract"])
+def test_a_compactor_that_keeps_all_is_no_compression(model: ChatModel, name: str) -> None:
+    messages = (Message("system", "Be kind."), Message("user", "Hello."))
+    assert shortened(model, name, 1.0, messages).messages == messages
+
+
+def test_ours_keep_the_end_or_both_ends(model: ChatModel) -> None:
+    messages = converse(SHIPPED, spec(distance=200), "test", 0, words).messages
+    lines = texts.transcript(messages).split("\n")
+    last = shortened(model, "keep_last", 0.2, messages).text.split("\n")
+    assert last == lines[-len(last) :]
+    assert len(last) < len(lines)
+    ends = shortened(model, "keep_ends", 0.6, messages).text.split("\n")
+    assert (ends[0], ends[-1]) == (lines[0], lines[-1])
+    assert set(ends) < set(lines)
+
+
+def test_a_rule_is_stored_where_its_option_stands_as_a_word() -> None:
+    assert texts.is_stored("Your name is Nora.", "nora")
+    assert not texts.is_stored("Your name is Honora.", "Nora")
+
+
+OUTSIDE = """
+import time
+def verbatim(text, budget): return text
+def first(text, budget): return text[:budget]
+def nothing(text, budget): return ""
+def number(text, budget): return 3
+def fails(text, budget): raise RuntimeError("no")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("outside.py:verbatim", "shorten what it returns"),
+        ("outside.py:number", "return the text"),
+        ("outside.py:fails", "RuntimeError: no"),
+        ("outside.py:other", "has no function other"),
+        ("./gone", "cannot be run"),
+        ("./fails", "exit code 3: broken"),
+        ("./hangs", "make it end"),
+        ("./repeats", "shorten what it returns"),
+    ],
+)
+def test_a_compactor_from_outside_that_fails_is_named(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(texts, "LIMIT_SECONDS", 1.0)
+    (tmp_path / "outside.py").write_text(OUTSIDE)
+    scripts = {"fails": "echo broken >&2; exit 3", "hangs": "sleep 60", "repeats": "cat; echo more"}
+    for script, line in scripts.items():
+        (tmp_path / script).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / script).chmod(0o755)
+    with pytest.raises(UsageError, match=said):
+        shortened(model, name, 0.5)
+
+
+def test_compactors_from_outside_shorten_the_text(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outside.py").write_text(OUTSIDE)
+    (tmp_path / "mine").write_text('#!/bin/sh\nhead -c "$RULEKEEP_BUDGET"\n')
+    (tmp_path / "mine").chmod(0o755)
+    texts_left = [shortened(model, name, 0.5).text for name in ("outside.py:first", "./mine")]
+    assert texts_left[0] == texts_left[1] != ""
+    assert shortened(model, "outside.py:nothing", 0.5).messages == (Message("system", chat.SYSTEM),)
+
+
 # What is said of it
 
 
@@ -385,14 +476,16 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
 def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     one = spec(
         model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,
-        compress=("none", "knorm@0.5", "kivi@4bit"),
+        compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
     planned = sweep.plan([one], tmp_path / "runs")
     events = sweep.execute(planned, LocalExecutor(1))
     (event,) = [event for event in events if isinstance(event, sweep.JobFinished)]
     assert event.record.status == "done", event.record.reason
     (found,) = read_runs(tmp_path / "runs").records
-    assert len(found.choices) == 3 * (3 + 2) * 2
+    assert len(found.choices) == 4 * (3 + 2) * 2 * 2
+    assert {one.stored for one in found.choices if one.compress != "keep_last@0.5"} == {None}
+    assert {one.stored for one in found.choices if one.compress == "keep_last@0.5"} <= {False, True}
     assert found.cache_bytes["knorm@0.5"] < found.cache_bytes["none"]
     assert found.spec.parsed() == one
     assert sweep.plan([one], tmp_path / "runs").jobs == []
@@ -442,6 +535,7 @@ def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path
     [
         ("--model nowhere", "there is no such folder"),
         ("--model {} --compress snap@0.5", "choose from none"),
+        ("--model {} --compress ./nowhere@0.5", "cannot be run"),
         ("--model {} --compress snapkv", "write the share kept"),
         ("--model {} --compress snapkv@2", "write the share kept"),
         ("--model {} --compress kivi@0.5", "write the bits"),

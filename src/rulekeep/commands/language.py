@@ -55,8 +55,9 @@ def language(
     control
         none, no_rules (must score chance), swapped (another option in the text), between commas.
     compress
-        What is done to the cache, between commas: none, an eviction with the share it keeps as in
-        snapkv@0.25, rounding as in kivi@4bit.
+        What is done before the requests, between commas. To the cache: none, an eviction with the
+        share it keeps as in snapkv@0.25, rounding as in kivi@4bit. To the text: keep_last@0.25,
+        keep_ends, extract, summary, or your own compactor, file.py:function@0.25 or ./command@0.25.
     rules_at_once
         Rules in each prompt.
     prompts
@@ -86,6 +87,9 @@ def language(
         for checked in _parts(control)
     ]  # fmt: skip
     root = run_folder("language", out)
+    # Before the first cell is run: what cannot be is said at once.
+    for cell in cells:
+        sweeps.identity(cell)
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted

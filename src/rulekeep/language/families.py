@@ -69,6 +69,14 @@ class Family(Spec):
         return self.replies or tuple(f"{gap}{option}" for option in self.options)
 
     @property
+    def recalled(self) -> tuple[str, tuple[str, ...]]:
+        """The rule itself as a reply: how it begins, and what follows, one text an option."""
+        sentence = next(part for part in self.rule.split(". ") if _OPTION in part)
+        before, _, _ = sentence.partition(_OPTION)
+        gap = " " if before.endswith(" ") else ""
+        return before.rstrip(), tuple(f"{gap}{option}" for option in self.options)
+
+    @property
     def is_revision(self) -> bool:
         """Whether the rule's text names an earlier option that it replaces."""
         return _OLD in self.rule

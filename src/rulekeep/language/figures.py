@@ -42,13 +42,17 @@ class Followed:
 
     `all_rules` is the share of prompts whose every rule is followed, `gain` the mean of the right
     option's calibrated score less its rivals', in nats. `difference` is retention less that
-    without compression, paired by prompt; None of the uncompressed cache itself.
+    without compression, paired by prompt; None of the uncompressed cache itself. `said` is the
+    share of rules given back where they are asked for, `stored` the share whose option is left in
+    shortened text; None where that was not measured.
     """
 
     retention: Estimate
     all_rules: Estimate
     gain: Estimate
     difference: Estimate | None
+    said: Estimate | None
+    stored: Estimate | None
     by_family: Mapping[str, float]
     by_rank: Mapping[int, float]
     chance: float
@@ -63,15 +67,17 @@ class _Judged(NamedTuple):
 
 def cell(record: Record) -> dict[str, Followed]:
     """Each compression of a record, in the order that was asked for."""
-    by_name: dict[str, list[Choice]] = defaultdict(list)
+    by_name: dict[tuple[str, str], list[Choice]] = defaultdict(list)
     for choice in record.choices:
-        by_name[choice.compress].append(choice)
-    judged = {name: judge(choices) for name, choices in by_name.items()}
-    full = judged.get("none")
+        by_name[choice.compress, choice.how].append(choice)
+    judged = {key: judge(choices) for key, choices in by_name.items()}
+    full = judged.get(("none", "obeyed"))
     return {
-        name: _followed(found, None if name == "none" else full, record.id)
-        for name, found in judged.items()
-        if found
+        name: _followed(
+            found, None if name == "none" else full, judged.get((name, "said"), []), record.id
+        )
+        for (name, how), found in judged.items()
+        if found and how == "obeyed"
     }
 
 
@@ -116,7 +122,11 @@ def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple
 
     Each prompt is held against what the others say of an option (leave one out).
     """
-    rows = [one for one in record.choices if one.split == "dev" and one.compress == "none"]
+    rows = [
+        one
+        for one in record.choices
+        if one.split == "dev" and one.compress == "none" and one.how == "obeyed"
+    ]
     hits: dict[str, list[bool]] = defaultdict(list)
     for one in rows:
         others = (other for other in rows if other.prompt != one.prompt)
@@ -128,25 +138,21 @@ def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple
     return kept, tuple(name for name in names if name not in kept)
 
 
-def _followed(found: Sequence[_Judged], full: Sequence[_Judged] | None, name: str) -> Followed:
-    by_prompt: dict[int, list[_Judged]] = defaultdict(list)
-    for one in found:
-        by_prompt[one.choice.prompt].append(one)
+def _followed(
+    found: Sequence[_Judged], full: Sequence[_Judged] | None, said: Sequence[_Judged], name: str
+) -> Followed:
+    by_prompt = _by_prompt(found)
     prompts = sorted(by_prompt)
-    shares = [np.mean([one.right for one in by_prompt[p]]) for p in prompts]
+    shares = [_share(by_prompt[p]) for p in prompts]
     difference = None
     if full is not None:
-        whole: dict[int, list[bool]] = defaultdict(list)
-        for one in full:
-            whole[one.choice.prompt].append(one.right)
-        paired = [
-            share - np.mean(whole[p])
-            for p, share in zip(prompts, shares, strict=True)
-            if p in whole
-        ]
+        whole = {p: _share(of) for p, of in _by_prompt(full).items()}
+        paired = [share - whole[p] for p, share in zip(prompts, shares, strict=True) if p in whole]
         difference = estimate(paired, name)
     return Followed(
         retention=estimate(shares, name),
+        said=estimate([_share(of) for of in _by_prompt(said).values()], name) if said else None,
+        stored=_stored(by_prompt.values(), name),
         all_rules=estimate([all(one.right for one in by_prompt[p]) for p in prompts], name),
         gain=estimate([np.mean([one.gain for one in by_prompt[p]]) for p in prompts], name),
         difference=difference,
@@ -155,6 +161,26 @@ def _followed(found: Sequence[_Judged], full: Sequence[_Judged] | None, name: st
         chance=float(np.mean([1 / len(one.choice.scores) for one in found])),
         prompts=len(prompts),
     )
+
+
+def _by_prompt(found: Iterable[_Judged]) -> dict[int, list[_Judged]]:
+    by_prompt: dict[int, list[_Judged]] = defaultdict(list)
+    for one in found:
+        by_prompt[one.choice.prompt].append(one)
+    return dict(sorted(by_prompt.items()))
+
+
+def _share(found: Sequence[_Judged]) -> float:
+    return float(np.mean([one.right for one in found]))
+
+
+def _stored(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:
+    shares = []
+    for found in prompts:
+        known = [one.choice.stored for one in found if one.choice.stored is not None]
+        if known:
+            shares.append(float(np.mean(known)))
+    return estimate(shares, name) if shares else None
 
 
 def _shares(pairs: Iterable[tuple[_Key, bool]]) -> dict[_Key, float]:

@@ -95,6 +95,17 @@ class ChatModel:
         return Read(out.past_key_values, len(ids), scores)
 
     @torch.inference_mode()
+    def written(self, messages: Sequence[Message], tokens: int) -> str:
+        """What it replies, greedily, in so many tokens at most."""
+        ids = torch.tensor([self.tokens(self.text(messages, reply=True))], device=self.model.device)
+        made = self.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
+            pad_token_id=self.tokenizer.eos_token_id,
+        )  # fmt: skip
+        found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+        return found
+
+    @torch.inference_mode()
     def scores(
         self, cache: Any, tokens: int, messages: Sequence[Message], probes: Sequence[Probe]
     ) -> list[float]:

@@ -4,15 +4,18 @@ No torch is loaded, and no model.
 """
 
 import hashlib
+import os
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rulekeep.language.chat import converse
 from rulekeep.language.families import Families, digest_of, read_families
+from rulekeep.plugins import find_function
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Versions, identify
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import LanguageSpec
+from rulekeep.specs.language import COMPACTORS, LanguageSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 _READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
@@ -59,7 +62,25 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         "rules": digest_of(chosen),
         "model": model_digest(Path(spec.model)),
     }
+    for one in spec.compressions:
+        if one.is_of_text and one.name not in COMPACTORS:
+            versions[one.name] = _outside(one.name)
     return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen)
+
+
+def _outside(name: str) -> str:
+    """What identifies a compactor from outside: the content of its file.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if ".py:" in name:
+        find_function(name, {}, "compact")
+        return provenance.content_digest(Path(name.rpartition(":")[0]))
+    program = Path(shlex.split(name)[0])
+    if not os.access(program, os.X_OK) or not program.is_file():
+        raise UsageError(f"compress {name}: {program} cannot be run; name a file that can")
+    return hashlib.sha256(program.read_bytes()).hexdigest()[:12]
 
 
 def model_digest(place: Path) -> str:

@@ -2,7 +2,8 @@
 
     for prompt in validation prompts, test prompts:
         read the conversation ─ observe what evictions need
-        for each compression: cut or round the cache ─ score every option of every rule
+        for each compression: cut or round the cache, or shorten the text and read it anew
+                              ─ score every option of every rule, obeyed and said
 
 What is kept are log-likelihoods, of every option in every prompt: shares are made of them later
 (`rulekeep.language.figures`). A run that is stopped goes on after the last prompt it has saved.
@@ -16,14 +17,17 @@ from typing import Any
 
 from rulekeep.language.chat import Split, converse
 from rulekeep.language.evictions import evicted, kept_bytes, rounded
+from rulekeep.language.families import Family
 from rulekeep.language.models import ChatModel, Probe, Read, load_model
 from rulekeep.language.resolving import ResolvedLanguage
+from rulekeep.language.texts import compact, is_stored
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
 from rulekeep.specs.language import Compression, LanguageSpec
 
 CHECKPOINT_SECONDS = 20.0
 _DIGITS = 4
+RECALL = "Which rules do you follow? Repeat them word for word."
 
 
 def run(
@@ -103,31 +107,38 @@ def _scored(
     conversation = converse(families, spec, split, number, model.tokens_of)
     needed = [one.name for one in spec.compressions if one.is_eviction]
     read = model.read(conversation.messages, list(dict.fromkeys(needed)))
-    probes = [
-        Probe(families[one.family].request, families[one.family].prefix, reply)
-        for one in conversation.asked
-        for reply in families[one.family].continuations
-    ]
+    asked = [(one, how) for one in conversation.asked for how in ("obeyed", "said")]
+    probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
     rows, sizes = list[dict[str, Any]](), dict[str, int]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
-        cache = compressed(read, one)
+        messages, stored, cache, tokens = conversation.messages, None, None, read.tokens
+        if one.is_of_text:
+            messages, stored = compact(messages, one, model)
+            anew = model.read(messages)
+            cache, tokens = anew.cache, anew.tokens
+        else:
+            cache = compressed(read, one)
         sizes[text] = kept_bytes(cache, one.name, int(one.amount))
-        found = iter(model.scores(cache, read.tokens, conversation.messages, probes))
-        rows += [
-            {
-                "compress": text,
-                "split": split,
-                "prompt": number,
-                "family": asked.family,
-                "rank": asked.rank,
-                "option": asked.option,
-                "scores": [
-                    round(next(found), _DIGITS) for _ in families[asked.family].continuations
-                ],
-            }
-            for asked in conversation.asked
-        ]
+        found = iter(model.scores(cache, tokens, messages, probes))
+        for rule, how in asked:
+            family = families[rule.family]
+            row = {
+                "compress": text, "split": split, "prompt": number, "family": rule.family,
+                "rank": rule.rank, "option": rule.option, "how": how,
+                "scores": [round(next(found), _DIGITS) for _ in family.options],
+            }  # fmt: skip
+            if stored is not None:
+                row["stored"] = is_stored(stored, family.options[rule.option])
+            rows.append(row)
     return rows, read, sizes
+
+
+def _probes(family: Family, how: str) -> list[Probe]:
+    """What is scored of a rule: the reply that needs it, or the rule itself, asked for."""
+    if how == "obeyed":
+        return [Probe(family.request, family.prefix, reply) for reply in family.continuations]
+    before, options = family.recalled
+    return [Probe(RECALL, before, option) for option in options]
 
 
 def compressed(read: Read, one: Compression) -> Any:

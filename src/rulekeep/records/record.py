@@ -64,7 +64,9 @@ class Choice(NamedTuple):
     """A rule in words after one compression: the log-likelihood of each option, in nats.
 
     `rank` is the rule's among those of its prompt, `option` the right one. `split` is "dev" for
-    prompts that only say what an option scores on average.
+    prompts that only say what an option scores on average. `how` is "obeyed" for the request that
+    needs the rule, "said" where the rule itself is asked for. `stored` says of shortened text
+    whether the right option is in it; None of a cache.
     """
 
     compress: str
@@ -74,6 +76,8 @@ class Choice(NamedTuple):
     rank: int
     option: int
     scores: tuple[float, ...]
+    how: str = "obeyed"
+    stored: bool | None = None
 
 
 class Asked(NamedTuple):
@@ -445,7 +449,14 @@ def _choices(value: object) -> tuple[Choice, ...]:
         if 0 <= option < len(known):
             texts = (one_line(row.get(key), 60) for key in ("compress", "split", "family"))
             compress, split, family = texts
-            found.append(Choice(compress, split, prompt, family, rank, option, known))
+            how = one_line(row.get("how", "obeyed"), 20)
+            stored = row.get("stored")
+            found.append(
+                Choice(
+                    compress, split, prompt, family, rank, option, known, how,
+                    stored if isinstance(stored, bool) else None,
+                )
+            )  # fmt: skip
     return tuple(found)
 
 

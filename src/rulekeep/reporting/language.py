@@ -8,7 +8,7 @@ from rulekeep.records import Record
 
 _HEADER = (
     "distance", "rules at", "mentions", "control", "cache", "KiB", "retention", "all rules",
-    "gain, nats", "minus whole cache",
+    "gain, nats", "minus whole cache", "said", "stored",
 )  # fmt: skip
 
 
@@ -43,5 +43,8 @@ def _figures(record: Record, name: str, one: Followed) -> list[str]:
         one.retention.text(),
         f"{one.all_rules.mean:.3f}",
         f"{one.gain.mean:+.2f}",
-        "–" if one.difference is None else one.difference.text(),
+        *(
+            "–" if of is None else of.text() if of is one.difference else f"{of.mean:.3f}"
+            for of in (one.difference, one.said, one.stored)
+        ),
     ]

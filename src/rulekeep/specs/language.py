@@ -13,19 +13,24 @@ Control: TypeAlias = Literal["none", "no_rules", "swapped"]
 
 EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
 ROUNDINGS = ("kivi", "per_token")
+COMPACTORS = ("keep_last", "keep_ends", "extract", "summary")
 NO_COMPRESSION = "none"
-_WRITTEN = re.compile(r"([a-z0-9_]+)@([\d.]+)(bit)?")
+_WRITTEN = re.compile(r"(.+)@([\d.]+)(bit)?")
 
 
 class Compression(NamedTuple):
-    """What is done to a cache: `none`, an eviction that keeps a share, or rounding to bits."""
+    """What is done before the requests: `none`, or something to the cache or to the text.
+
+    An eviction keeps a share of the cache, a rounding so many bits a number. A compactor shortens
+    the text to a share of its tokens: one of ours, file.py:function, or a command with a / in it.
+    """
 
     name: str
     amount: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> "Compression":
-        """`none`, `snapkv@0.25` or `kivi@4bit`.
+        """`none`, `snapkv@0.25`, `kivi@4bit`, `summary@0.25` or `./mine@0.25`.
 
         Raises:
             ValueError: it is none of them, or its amount cannot be.
@@ -33,24 +38,37 @@ class Compression(NamedTuple):
         if text == NO_COMPRESSION:
             return cls(text)
         written = _WRITTEN.fullmatch(text)
-        name, amount, bits = written.groups() if written else (text.partition("@")[0], "", None)
-        if name not in (*EVICTIONS, *ROUNDINGS):
-            known = ", ".join((NO_COMPRESSION, *EVICTIONS, *ROUNDINGS))
-            raise ValueError(f"compress {text!r}: there is no {name!r}; choose from {known}")
+        name, amount, bits = written.groups() if written else (text, "", None)
+        known = (*EVICTIONS, *ROUNDINGS, *COMPACTORS)
+        if name not in known and not _is_outside(name):
+            listed = ", ".join((NO_COMPRESSION, *known))
+            raise ValueError(
+                f"compress {text!r}: there is no {name!r}; choose from {listed}, "
+                "file.py:function or a command such as ./mine"
+            )
         try:
             value = float(amount)
         except ValueError:
             value = 0.0
         if name in ROUNDINGS and (not bits or value not in (2, 4, 8)):
             raise ValueError(f"compress {text!r}: write the bits, 2, 4 or 8, as in {name}@4bit")
-        if name in EVICTIONS and (bits or not 0 < value <= 1):
+        if name not in ROUNDINGS and (bits or not 0 < value <= 1):
             raise ValueError(f"compress {text!r}: write the share kept, as in {name}@0.25")
         return cls(name, value)
 
     @property
     def is_eviction(self) -> bool:
-        """Whether it drops tokens, and keeps the others as they are."""
+        """Whether it drops tokens of the cache, and keeps the others as they are."""
         return self.name in EVICTIONS
+
+    @property
+    def is_of_text(self) -> bool:
+        """Whether it shortens the text, which is then read anew."""
+        return self.name in COMPACTORS or _is_outside(self.name)
+
+
+def _is_outside(name: str) -> bool:
+    return "/" in name or ".py:" in name
 
 
 class LanguageSpec(Spec):

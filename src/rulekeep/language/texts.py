@@ -1,0 +1,184 @@
+"""A conversation shortened as text, and put to the model anew: what compaction does to rules.
+
+    shorter = compact(messages, Compression.parse("keep_ends@0.25"), model)
+    shorter.messages                # what the model reads instead
+    shorter.text                    # what is left, to see whether a rule is still in it
+
+A compactor gets the transcript and a budget of tokens. Ours:
+
+    keep_last    the last turns that fit
+    keep_ends    half the budget from the beginning, half from the end: the middle is cut
+    extract      the sentences nearest to the centroid of all, by words (Radev et al. 2004)
+    summary      what the model itself writes when it is asked for a summary
+
+`file.py:function` is called as `function(text, budget)` and returns text. A command reads the
+transcript from its standard input, and the budget from the variable RULEKEEP_BUDGET.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from rulekeep.language.chat import SYSTEM, Message
+from rulekeep.plugins import find_function
+from rulekeep.specs import UsageError
+from rulekeep.specs.language import Compression
+
+LIMIT_SECONDS = 120.0
+_LEFT = "\nThe conversation so far, shortened:\n"
+_SUMMARY = (
+    "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
+)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+class Model(Protocol):
+    """What a compactor needs of a model."""
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+    def written(self, messages: Sequence[Message], tokens: int) -> str:
+        """What the model replies, greedily, in so many tokens at most."""
+        ...
+
+
+class Shorter(NamedTuple):
+    """What is left of a conversation: as the model reads it, and as text."""
+
+    messages: tuple[Message, ...]
+    text: str
+
+
+def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shorter:
+    """Shortens a conversation to a share of its tokens.
+
+    What is left as it was is read as it was; anything else stands in the system prompt.
+
+    Raises:
+        UsageError: a compactor from outside fails, takes too long, or returns too much.
+    """
+    whole = transcript(messages)
+    budget = max(1, int(len(model.tokens(whole)) * one.amount))
+    text = _shortened(one.name)(messages, budget, model).strip()
+    tokens = len(model.tokens(text))
+    if tokens > budget:
+        raise UsageError(
+            f"compress {one.name}: returned {tokens} tokens where {budget} are allowed; "
+            "shorten what it returns"
+        )
+    if text == whole.strip():
+        return Shorter(tuple(messages), text)
+    return Shorter((Message("system", f"{SYSTEM}{_LEFT if text else ''}{text}"),), text)
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A conversation as text, a turn a line."""
+    return "\n".join(f"{one.role}: {one.text}" for one in messages)
+
+
+def is_stored(text: str, option: str) -> bool:
+    """Whether an option stands in a text, as a word of its own."""
+    return re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+_Shorten = Callable[[Sequence[Message], int, Model], str]
+
+
+def _shortened(name: str) -> _Shorten:
+    """What shortens a text to a budget of tokens."""
+    ours: dict[str, _Shorten] = {
+        "keep_last": _keep_last,
+        "keep_ends": _keep_ends,
+        "extract": _extract,
+        "summary": _summary,
+    }
+    if name in ours:
+        return ours[name]
+    if ".py:" in name:
+        function = find_function(name, {}, "compact")
+        return lambda messages, budget, _: _called(name, function, transcript(messages), budget)
+    return lambda messages, budget, _: _run(name, transcript(messages), budget)
+
+
+def _lines(messages: Sequence[Message]) -> list[str]:
+    return transcript(messages).split("\n")
+
+
+def _fitting(parts: Sequence[str], budget: int, model: Model) -> list[str]:
+    """The first parts that fit together."""
+    taken, tokens = list[str](), 0
+    for part in parts:
+        # The line break is a token of its own.
+        tokens += len(model.tokens(part)) + 1
+        if tokens > budget + 1:
+            break
+        taken.append(part)
+    return taken
+
+
+def _keep_last(messages: Sequence[Message], budget: int, model: Model) -> str:
+    return "\n".join(reversed(_fitting(_lines(messages)[::-1], budget, model)))
+
+
+def _keep_ends(messages: Sequence[Message], budget: int, model: Model) -> str:
+    lines = _lines(messages)
+    if len(_fitting(lines, budget, model)) == len(lines):
+        return "\n".join(lines)
+    first = _fitting(lines, budget // 2, model)
+    last = _fitting(lines[len(first) :][::-1], budget - budget // 2, model)
+    return "\n".join([*first, *reversed(last)])
+
+
+def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    sentences = [one for one in _SENTENCE.split(transcript(messages)) if one.strip()]
+    words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
+    near = (words @ words.mean(axis=0).T).A1
+    order = sorted(range(len(sentences)), key=lambda i: -near[i])
+    taken, tokens = list[int](), 0
+    for i in order:
+        tokens += len(model.tokens(sentences[i])) + 1
+        if tokens <= budget + 1:
+            taken.append(i)
+    return "\n".join(sentences[i] for i in sorted(taken))
+
+
+def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
+    # A word is a token and a third in English.
+    asked = Message("user", _SUMMARY.format(words=max(1, budget * 3 // 4)))
+    text = model.written([*messages, asked], budget)
+    while len(model.tokens(text)) > budget:
+        text = text.rpartition(" ")[0]
+    return text
+
+
+def _called(name: str, function: Callable[[str, int], str], text: str, budget: int) -> str:
+    try:
+        found = function(text, budget)
+    except Exception as error:
+        raise UsageError(f"compress {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, str):
+        raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
+    return found
+
+
+def _run(name: str, text: str, budget: int) -> str:
+    try:
+        done = subprocess.run(
+            shlex.split(name), input=text, capture_output=True, text=True, check=False,
+            timeout=LIMIT_SECONDS, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"compress {name}: took over {LIMIT_SECONDS:g} s; make it end") from None
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"compress {name}: cannot be run ({error})") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
+        raise UsageError(f"compress {name}: failed with exit code {done.returncode}: {last}")
+    return done.stdout
