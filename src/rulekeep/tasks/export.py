@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from rulekeep.specs import UsageError
-from rulekeep.tasks.base import Sample
+from rulekeep.tasks.sampled import Sample
 
 Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
 
