@@ -6,8 +6,8 @@ import pytest
 from report_records import Values, read_runs, record
 
 from rulekeep.analysis.cells import contests
+from rulekeep.analysis.naming import spoken
 from rulekeep.analysis.ranking import Ranking, ranked
-from rulekeep.analysis.reading import spoken
 from rulekeep.reporting.sentences import sentences
 from rulekeep.reporting.tables import ranked as table_of
 

@@ -4,33 +4,21 @@ Every text that a page shows is one printable line here; what markup does with t
 each output to escape.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import NamedTuple, TypeAlias
+from functools import cached_property
+from typing import NamedTuple
 
-from rulekeep.analysis.variants import known_options
+from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named
 from rulekeep.printable import one_line
 from rulekeep.records import Asked, Evaluation, Record
 from rulekeep.records.record import PARTS, SCORES, name
 
-BASELINE = "attention"
-LEARNED = "learned"
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
     "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
     "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
-# Of a run's settings, those that are no part of the model.
-_HOW_TRAINED = {
-    "mixed_lengths", "length_growth", "steps", "batch_size", "warmup_steps", "final_share",
-    "weight_decay", "max_gradient_norm", "stop_when_solved", "device", "precision",
-}  # fmt: skip
-
-_IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
-# Options with their values, by name.
-_Parts: TypeAlias = tuple[tuple[str, str], ...]
 
 __all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "read_runs"]
 
@@ -151,14 +139,14 @@ class Run:
     def settings(self) -> Mapping[str, str]:
         """A mixer's own options beside what the spec says of the model; its names come first."""
         spec = self.record.spec
-        own, found = _named(spec.mixer_options), _named(_unplaced(spec.rest))
-        named = {f"mixer {k}" if k in found else k: v for k, v in own.items()}
-        return {**self.later, **found, **named}
+        own, found = named(spec.mixer_options), named(_unplaced(spec.rest))
+        apart = {f"mixer {k}" if k in found else k: v for k, v in own.items()}
+        return {**self.later, **found, **apart}
 
     @cached_property
     def difficulty(self) -> Mapping[str, str]:
         """The task's options."""
-        return _named(self.record.spec.task_options)
+        return named(self.record.spec.task_options)
 
     @property
     def asked(self) -> Asked:
@@ -277,10 +265,6 @@ def _unplaced(values: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in values.items() if key not in _PLACED}
 
 
-def _named(values: Mapping[str, object]) -> dict[str, str]:
-    return {name(key, "?"): name(value, "none") for key, value in values.items()}
-
-
 def _labelled(runs: list[Run]) -> list[Run]:
     # A difficulty is part of the task's name where a task was run at several.
     options: dict[str, dict[str, set[str]]] = {}
@@ -291,91 +275,8 @@ def _labelled(runs: list[Run]) -> list[Run]:
         for key, values in options.get(run.task, {}).items():
             values.add(run.difficulty.get(key, "none"))
     runs = _beside_trained([_with_difficulty(run, options.get(run.task, {})) for run in runs])
-    # Named by what differs from its mixer's defaults; where that tells two models apart not yet, by
-    # what else varies: of the model among all runs of that name, so that it has one everywhere; of
-    # how it was trained, among those on one task at one length.
-    named = [(run, _own(run, runs)) for run in runs]
-    models: dict[tuple[str, _Parts], list[Run]] = {}
-    kinds: dict[tuple[str, str, int, _Parts], list[Run]] = {}
-    for run, own in named:
-        models.setdefault((run.mixer, own), []).append(run)
-        kinds.setdefault((run.task, run.mixer, run.context, own), []).append(run)
-    of_model = {key: _varying(same) - _HOW_TRAINED for key, same in models.items()}
-    trained: dict[tuple[str, str, _Parts], set[str]] = {}
-    for (task, mixer, _, own), same in kinds.items():
-        trained.setdefault((task, mixer, own), set()).update(_varying(same))
-    parts = []
-    for run, own in named:
-        keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
-        more = sorted(keys - {key for key, _ in own})
-        parts.append((*own, *((key, run.settings.get(key, "none")) for key in more)))
-    labels = _distinct(
-        [(_short(run), run.mixer, one) for run, one in zip(runs, parts, strict=True)]
-    )
+    labels = labelled(runs)
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
-
-
-def _own(run: Run, runs: Sequence[Run]) -> "_Parts":
-    """The options of its mixer that are not the default, and the signal added to its input."""
-    own, defaults = _named(run.record.spec.mixer_options), _defaults(run.mixer)
-    if defaults is None:
-        # Of a mixer from elsewhere: those that vary.
-        among = [one for one in runs if one.mixer == run.mixer]
-        varying = _varying(among) - _HOW_TRAINED
-        found = {key: value for key, value in run.settings.items() if key in varying}
-    else:
-        # Attention is named by its positions everywhere: a baseline says what it is.
-        always = {"positions"} if run.mixer == BASELINE else set[str]()
-        found = {
-            key: value
-            for key, value in own.items()
-            if key in always or value != defaults.get(key, "none")
-        }
-    added = run.settings.get("added_positions", "none")
-    if added != "none":
-        found["added_positions"] = added
-    return tuple(sorted(found.items()))
-
-
-@cache
-def _defaults(mixer: str) -> Mapping[str, str] | None:
-    """A mixer's options at their defaults; None of one that is not in the catalogue."""
-    found = known_options(mixer)
-    return None if found is None else _named(found)
-
-
-def _short(run: Run) -> str:
-    """A mixer's name; of one in a file the file without its folders."""
-    found = _IN_FILE.fullmatch(run.record.spec.mixer)
-    return run.mixer if found is None else name(found[1], "")
-
-
-def _distinct(named: Sequence[tuple[str, str, "_Parts"]]) -> list[str]:
-    """A label each, as one says it; where two would be said alike, with every option's name."""
-    said: dict[str, set[tuple[str, _Parts]]] = {}
-    for short, mixer, parts in named:
-        said.setdefault(spoken(short, parts), set()).add((mixer, parts))
-    return [
-        spoken(short, parts)
-        if len(said[spoken(short, parts)]) == 1
-        else ", ".join([mixer, *(f"{key} {value}" for key, value in parts)])
-        for short, mixer, parts in named
-    ]
-
-
-def spoken(mixer: str, parts: "_Parts") -> str:
-    """As one says it: "attention, rotary, earliness", "delta, heads 2, short convolution"."""
-    options = dict(parts)
-    added, said = options.pop("added_positions", "none"), []
-    if (own := options.pop("positions", None)) is not None and (own, added) != ("none", LEARNED):
-        said.append("no positions" if own == "none" else own)
-    if added not in ("none", "earliness"):
-        said.append(f"{added} positions")
-    for key, value in options.items():
-        named = key.replace("_", " ").replace(".", " ")
-        said.append({"True": named, "False": f"no {named}"}.get(value, f"{named} {value}"))
-    # Earliness says how early a token is, which is not where: it stands beside positions.
-    return ", ".join([mixer, *said, *["earliness"] * (added == "earliness")])
 
 
 def _with_later(runs: list[Run]) -> list[Run]:
@@ -388,12 +289,6 @@ def _with_later(runs: list[Run]) -> list[Run]:
     return [
         run if run.record.asked is None else replace(run, later=defaults[run.mixer]) for run in runs
     ]
-
-
-def _varying(runs: Sequence[Run]) -> set[str]:
-    """The settings that are not the same for all."""
-    keys = set().union(*(run.settings for run in runs))
-    return {key for key in keys if len({run.settings.get(key) for run in runs}) > 1}
 
 
 def _beside_trained(runs: list[Run]) -> list[Run]:
