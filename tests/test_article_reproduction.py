@@ -1,13 +1,11 @@
 """The published figures themselves, through the command: the test that this project stands on."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tiny import rulekeep
 
-COMMAND = Path(sys.executable).with_name("rulekeep")
 # A few of the published evaluations on the way: (step, val_loss, token, rule accuracy).
 ON_THE_WAY = {
     "attention": [(1, 3.4998, 0.1083, 0.0667), (50, 0.9800, 0.6964, 0.4729)],
@@ -16,10 +14,7 @@ ON_THE_WAY = {
 
 
 def test_context_64_gives_the_published_figures(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [COMMAND, "article", "--contexts", "64", "--out", tmp_path / "run"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = rulekeep("article", "--contexts", "64", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| ok ") == 2
     history = json.loads((tmp_path / "run" / "history.json").read_text())
@@ -33,10 +28,7 @@ def test_context_64_gives_the_published_figures(tmp_path: Path) -> None:
 
 
 def test_context_1028_starts_as_published(tmp_path: Path) -> None:
-    subprocess.run(
-        [COMMAND, "article", "--contexts", "1028", "--steps", "1", "--out", tmp_path / "run"],
-        capture_output=True, check=True,
-    )  # fmt: skip
+    rulekeep("article", "--contexts", "1028", "--steps", "1", "--out", "run", cwd=tmp_path)
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     figures = {row["model"]: row for row in history}
     assert figures["attention"]["train_loss"] == pytest.approx(3.8187, abs=0.001)

@@ -13,8 +13,8 @@ from article_runs import (
     copied,
     quick_run,
     record_path,
-    rulekeep,
 )
+from tiny import rulekeep
 
 from rulekeep.article import report
 from rulekeep.article.cell import CHANCE

@@ -6,15 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import leaks
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import Tensor, nn
 
 from rulekeep.article.cell import run_cell
 from rulekeep.article.models import published_model
 from rulekeep.checks.screening import screen
-from rulekeep.executors import LocalExecutor
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.records.store import RunFolder
@@ -35,7 +36,6 @@ from rulekeep.running.predicting import check
 from rulekeep.running.predicting import run as score
 from rulekeep.running.resolving import resolve_any, resolve_cell
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
-from rulekeep.sweeps.sweep import JobFinished, execute, plan
 from rulekeep.tasks import Recall, Recite
 from rulekeep.tasks.article import Article
 
@@ -140,45 +140,14 @@ def test_an_outside_model_of_low_precision_is_scored(scale: float) -> None:
     assert row["n"] == 500
 
 
-class Sums(nn.Module):
-    """Running sums, of which a subclass may show more than there is."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.write = nn.Linear(width, width)
-
-    def init_state(self, batch_size: int) -> tuple[Tensor, ...]:
-        return (self.write.weight.new_zeros(batch_size, self.write.in_features),)
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        (before,) = self.init_state(len(x)) if state is None else state
-        y = before[:, None] + self.write(x).cumsum(1)
-        return y, (y[:, -1],)
-
-
-class SeesFromTheFifth(Sums):
-    """From the fifth token of a call on it sees the next one."""
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        y, after = super().forward(x, state)
-        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
-        ahead[:, :4] = 0
-        return y + 30 * ahead, after
-
-
-class SeesInLargeBatches(SeesFromTheFifth):
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return (super() if len(x) > 32 else super(SeesFromTheFifth, self)).forward(x, state)
-
-
 def model(make: Callable[[], Mixer], words: int = WORDS) -> LanguageModel:
     return LanguageModel(
         words, [make] * 2, width=16, hidden=24, added_positions="none", context=128, seed=1
     )
 
 
-@pytest.mark.parametrize("mixer", [SeesFromTheFifth, SeesInLargeBatches])
-def test_a_model_that_sees_the_end_of_an_answer_is_not_scored(mixer: type[Sums]) -> None:
+@pytest.mark.parametrize("mixer", [leaks.SeesFromTheFifth, leaks.SeesInLargeBatches])
+def test_a_model_that_sees_the_end_of_an_answer_is_not_scored(mixer: type[leaks.Honest]) -> None:
     """It errs before it sees, so its own answers tell nothing: those along true tokens do."""
     task = Recite(Recite.options_type.parse(rules=8))
     sees = ModelPredictor(model(lambda: Outside(mixer(16)), len(task.vocabulary)))
@@ -209,106 +178,32 @@ def test_every_mixer_is_scored_and_the_check_changes_no_figure(name: str, task: 
     assert answers.fault() is None
 
 
-PLUGIN = """
-import torch
-from torch import nn
-
-
-class Sums(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.write = nn.Linear(width, width)
-
-    def init_state(self, batch_size):
-        return (self.write.weight.new_zeros(batch_size, self.write.in_features),)
-
-    def forward(self, x, state=None):
-        (before,) = self.init_state(len(x)) if state is None else state
-        y = before[:, None] + self.write(x).cumsum(1)
-        return y, (y[:, -1],)
-
-
-class SeesFromTheFifth(Sums):
-    # Not at lengths that are often tried.
-    def forward(self, x, state=None):
-        y, after = super().forward(x, state)
-        if x.shape[1] not in (9,):
-            return y, after
-        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
-        ahead[:, :4] = 0
-        return y + 30 * ahead, after
-
-
-class SeesInLargeBatches(Sums):
-    def forward(self, x, state=None):
-        y, after = super().forward(x, state)
-        if len(x) <= 8 or x.shape[1] != 9:
-            return y, after
-        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
-        ahead[:, :4] = 0
-        return y + 30 * ahead, after
-
-
-class SeesInWholeBatches(Sums):
-    def forward(self, x, state=None):
-        y, after = super().forward(x, state)
-        ahead = torch.cat([x[:, 1:], 0 * x[:, -1:]], 1)
-        return y + 30 * ahead * (len(x) > 8), after
-
-
-class Drops(Sums):
-    # Of a stream of its own: a run asks for that.
-    def __init__(self, width):
-        super().__init__(width)
-        self.stream = torch.Generator().manual_seed(1)
-
-    def forward(self, x, state=None):
-        y, after = super().forward(x, state)
-        if self.training:
-            y = 2 * y * (torch.rand(y.shape, generator=self.stream) < 0.5)
-        return y, after
-"""
-
-
-def run_of(folder: Path, name: str) -> RunSpec:
-    (folder / "mine.py").write_text(PLUGIN)
+def run_of(name: str) -> RunSpec:
     return RunSpec.parse(
-        mixer=f"{folder / 'mine.py'}:{name}", width=16, layers=1, context=64, steps=4,
+        mixer=f"{leaks.__file__}:{name}", width=16, layers=1, context=64, steps=4,
         warmup_steps=0, batch_size=4, validation_examples=64, test_examples=64,
         task_options={"rules": 8},
     )  # fmt: skip
 
 
-def record_of(spec: RunSpec, folder: Path) -> dict[str, Any]:
-    (record,) = (
-        event.record
-        for event in execute(plan([spec], folder / "runs"), LocalExecutor(1))
-        if isinstance(event, JobFinished)
-    )
-    return record
-
-
-def test_a_leak_at_the_length_of_an_answer_is_found_before_the_run(tmp_path: Path) -> None:
+def test_a_leak_at_the_length_of_an_answer_is_found_before_the_run() -> None:
     with pytest.raises(MixerError, match="it sees what follows"):
-        screen(resolve_any(run_of(tmp_path, "SeesFromTheFifth")))
+        screen(resolve_any(run_of("SeesFromTheFifthOfNine")))
 
 
 @pytest.mark.process
 def test_a_leak_that_the_screen_does_not_meet_ends_the_run_at_its_first_look(
     tmp_path: Path,
 ) -> None:
-    spec = run_of(tmp_path, "SeesInLargeBatches")
+    spec = run_of("SeesOfNineInLargeBatches")
     screen(resolve_any(spec))
-    record = record_of(spec, tmp_path)
+    (record,) = tiny.made([spec], tmp_path / "runs")
     assert record.status == "failed"
     assert re.search(r"MixerError: Causality check failed at 64 tokens: \d+ of", record.reason)
 
 
 def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(PLUGIN)
-    spec = ArticleCell(
-        context=64, model=f"{tmp_path / 'mine.py'}:SeesInWholeBatches", seed=7, steps=1
-    )
+    spec = ArticleCell(context=64, model=f"{leaks.__file__}:SeesInWholeBatches", seed=7, steps=1)
     resolved = resolve_cell(spec)
     screen(resolved)
     with pytest.raises(MixerError, match="Causality check failed at 64 tokens: 64 of 64"):
@@ -317,18 +212,12 @@ def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path:
 
 @pytest.mark.process
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
-    record = record_of(run_of(tmp_path, "Drops"), tmp_path)
+    (record,) = tiny.made([run_of("Drops")], tmp_path / "runs")
     assert record.status == "done", record.reason
 
 
-class Drops(Sums):
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        y, after = super().forward(x, state)
-        return nn.functional.dropout(y, training=self.training), after
-
-
 def test_each_part_of_a_model_is_left_in_the_mode_that_it_was_in() -> None:
-    made = model(lambda: Outside(Drops(16)))
+    made = model(lambda: Outside(leaks.Drops(16)))
     made.blocks[1].eval()
     modes = [module.training for module in made.modules()]
     assert len(set(modes)) == 2
@@ -356,7 +245,7 @@ def test_of_the_catalogue_and_the_article_no_model_answers_otherwise_for_eval() 
     """The golden of that: figures of committed records are those of training mode too."""
     tokens = torch.from_numpy(TASK.sample("dev", 64, 4, seed=1).tokens)
     made = {name: model(partial(kind, 16)) for name, kind in MIXERS.items()}
-    made["one with dropout"] = model(lambda: Outside(Drops(16)))
+    made["one with dropout"] = model(lambda: Outside(leaks.Drops(16)))
     changed = [name for name, one in made.items() if changed_by_eval(one, tokens)]
     words = tokens % len(Article.vocabulary)
     for name in ("attention", "compressed"):

@@ -1,8 +1,9 @@
-"""The `rulekeep` command through its entry point, in processes of its own."""
+"""The `rulekeep` command through its entry point."""
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +14,13 @@ import pytest
 import tiny
 from article_runs import (
     ATTENTION,
-    COMMAND,
     COMPRESSED,
     QUICK,
     Quick,
     quick_run,
     record_path,
-    rulekeep,
 )
+from tiny import COMMAND, rulekeep
 
 from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
@@ -139,11 +139,11 @@ def test_predictions_are_the_first_five_examples_of_each_cell(quick: Quick) -> N
     assert [row["target"] for row in shown[:5]] == [row["target"] for row in shown[5:]]
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full", "| true", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [">/dev/full", "| true", ">&- 2>&-"])
 def test_closed_or_full_output_loses_no_file_and_gives_no_traceback(
     quick: Quick, tmp_path: Path, closed: str
 ) -> None:
-    subprocess.run(["cp", "-r", quick[0] / "run" / "runs", tmp_path / "runs"], check=True)
+    shutil.copytree(quick.folder / "run" / "runs", tmp_path / "runs")
     done = subprocess.run(
         f"{COMMAND} article {' '.join(QUICK)} --out . {closed}",
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -153,7 +153,7 @@ def test_closed_or_full_output_loses_no_file_and_gives_no_traceback(
 
 
 def test_a_terminal_without_our_letters_still_gets_the_table(quick: Quick, tmp_path: Path) -> None:
-    subprocess.run(["cp", "-r", quick[0] / "run" / "runs", tmp_path / "runs"], check=True)
+    shutil.copytree(quick.folder / "run" / "runs", tmp_path / "runs")
     done = subprocess.run(
         [COMMAND, "article", *QUICK, "--out", "."], cwd=tmp_path, capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False,
@@ -162,7 +162,7 @@ def test_a_terminal_without_our_letters_still_gets_the_table(quick: Quick, tmp_p
     assert b"| attention  |" in done.stdout
 
 
-@pytest.mark.parametrize("after", [0.0, 0.3, 0.7, 1.2])
+@pytest.mark.parametrize("after", [0.0, 0.7])
 def test_ctrl_c_at_start_up_is_one_line(tmp_path: Path, after: float) -> None:
     arguments = ["article", "--contexts", "64", "--steps", "500", "--out", "run"]
     with tiny.started(*arguments, cwd=tmp_path) as driver:

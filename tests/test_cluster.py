@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import tiny
 import torch
 from cluster_jobs import job
 from distributed import Client
+from tiny import alive, until
 
 import rulekeep
 from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
@@ -88,20 +88,6 @@ def address(shared: str) -> str:
     return shared
 
 
-def until(found):
-    deadline = time.monotonic() + tiny.WAIT_SECONDS
-    while not (value := found()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return value
-
-
-def alive(pid: int) -> bool:
-    with suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    return False
-
-
 def pids(folder: Path, kind: str) -> list[int]:
     return [int(path.name.removeprefix(f"{kind}-")) for path in folder.glob(f"{kind}-*")]
 
@@ -166,7 +152,7 @@ def test_a_killed_driver_leaves_no_run_behind_and_resume_makes_them(
     (tmp_path / "flag").touch()
     there = ["--executor", "dask", "--scheduler", address]
     driver = tiny.start(*words, *there, cwd=tmp_path)
-    begun = tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
+    begun = until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
     tiny.kill([driver.pid])
     driver.communicate()
 
@@ -290,7 +276,7 @@ def test_the_command_records_every_run_as_killed_when_the_scheduler_is_lost(
     with cluster(tmp_path, ("--no-nanny",)) as running:
         there = ["--executor", "dask", "--scheduler", running.address]
         with tiny.started(*words, *there, cwd=tmp_path) as driver:
-            tiny.until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
+            until(lambda: list(tmp_path.glob("runs/*/attempts")), driver)
             running.scheduler.kill()
             _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 1, errors

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from tiny import plugin, rulekeep, sweep_file
+from tiny import made, plugin, rulekeep, sweep_file
 
-from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
 from rulekeep.reporting import write_report
 from rulekeep.specs import RunSpec, UsageError
@@ -64,15 +63,6 @@ MISBEHAVING = {
         "loss not finite at step 1; ",
     ),
 }  # fmt: skip
-
-
-def made(specs: list[RunSpec], root: Path, limit: float | None = None) -> list[Record]:
-    """Plans and runs; the records in the order of the specs."""
-    planned = sweep.plan(specs, root)
-    events = sweep.execute(planned, LocalExecutor(2), limit)
-    found = {event.job.id: event.record for event in events if hasattr(event, "record")}
-    found |= {record.id: record for record in planned.finished}
-    return [found[sweep.identity(spec)] for spec in specs]
 
 
 def spoilt(folder: Path, name: str) -> RunSpec:
@@ -366,7 +356,7 @@ def test_a_clock_set_back_changes_nothing(
     spec = tiny.tiny(mixer=plugin(tmp_path, "late", back))
     clock = iter(range(2 * 10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    (record,) = made([spec], tmp_path / "runs", limit=60)
+    (record,) = made([spec], tmp_path / "runs", limit=600)
     assert record.status == "done"
     assert record.costs["train_seconds"] > 0
     assert [row["train_seconds"] for row in record.history] == sorted(

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import tiny
 
-from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import run as running
 from rulekeep.running.resolving import resolve
@@ -73,9 +72,7 @@ def here(spec: RunSpec, folder: Path, stop_after: int | None = None) -> Values:
 
 def swept(specs: list[RunSpec], root: Path, workers: int) -> list[Values]:
     """Runs in processes of their own; their records in the order of the specs."""
-    planned = sweep.plan(specs, root)
-    for event in sweep.execute(planned, LocalExecutor(workers)):
-        assert not hasattr(event, "record") or event.record.status == "done"
+    assert {record.status for record in tiny.made(specs, root, workers)} == {"done"}
     found = tiny.timeless_records(root)
     records = [found[sweep.identity(spec)] for spec in specs]
     for record in records:
@@ -153,9 +150,8 @@ def test_the_same_run_said_in_other_words_is_the_same_run() -> None:
 def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path) -> None:
     short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
     assert sweep.identity(short) == sweep.identity(long) != sweep.identity(tiny.tiny(mixer="delta"))
-    list(sweep.execute(sweep.plan([short], tmp_path), LocalExecutor(1)))
-    (record,) = tiny.records(tmp_path).values()
-    assert [record["status"], record["spec"]["precision"]] == ["done", "bfloat16"]
+    (record,) = tiny.made([short], tmp_path)
+    assert [record.status, record.spec.precision] == ["done", "bfloat16"]
 
 
 def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def started(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.8])
 def test_ctrl_c_as_a_command_starts_is_one_line(tmp_path: Path, after: float) -> None:
     file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
     with started("sweep", file, cwd=tmp_path) as process:
@@ -177,7 +177,7 @@ def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None
         assert done.stderr == "rulekeep: interrupted\n", moment
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.001, 0.02])
+@pytest.mark.parametrize("apart", [0.0, 0.02])
 def test_six_quick_ones_print_no_traceback(tmp_path: Path, apart: float) -> None:
     file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
     with started("sweep", file, "--out", "runs", cwd=tmp_path) as process:

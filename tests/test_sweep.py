@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 import tiny
 from report_records import record
-from tiny import kill, plugin, rulekeep, start, sweep_file, until, workers
+from tiny import kill, made, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep.commands import runs
-from rulekeep.executors import LocalExecutor
+from rulekeep.executors import Executor, Failure, Finished, LocalExecutor
 from rulekeep.mixers import GRU
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs, write_record
 from rulekeep.specs import UsageError
@@ -37,15 +37,6 @@ IN_A_WORKER = (
     "import multiprocessing\n"
     "from rulekeep.records import store\nfrom rulekeep.sweeps import sweep\n"
 )
-
-
-def made(specs: list, root: Path, workers: int = 2, **options) -> dict[str, Record]:
-    """Plans and runs; the records as they came."""
-    planned = sweep.plan(specs, root)
-    events = sweep.execute(planned, LocalExecutor(workers), **options)
-    found = [event for event in events if isinstance(event, sweep.JobFinished)]
-    assert len(found) == len(planned.jobs)
-    return {event.job.id: event.record for event in found}
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +249,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
         f"if multiprocessing.parent_process() and not flag.exists():\n    flag.touch()\n{body}"
     )
     spec = tiny.tiny(mixer=plugin(tmp_path, "kills", top))
-    (record,) = made([spec], tmp_path / "runs", keep_weights=False).values()
+    (record,) = made([spec], tmp_path / "runs", keep_weights=False)
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     if moment == "after its name":
         assert record.status == "done"
@@ -266,7 +257,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     else:
         assert record.status == "killed"
         assert list(folder.glob(".record.json.tmp-*"))
-        (record,) = made([spec], tmp_path / "runs", keep_weights=False).values()
+        (record,) = made([spec], tmp_path / "runs", keep_weights=False)
         assert [record.status, record.attempt] == ["done", 2]
     assert RunFolder(folder).load() == record
     assert not list(folder.glob(".record.json.tmp-*"))
@@ -322,15 +313,6 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
 ) -> None:
     planned = sweep.plan(GRID[:1], tmp_path)
     folder = RunFolder(tmp_path / planned.jobs[0].id)
-    holding = (
-        "import sys; from pathlib import Path; from rulekeep.records.store import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); sys.stdin.readline()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", holding, folder.path],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert other.stdout.readline() == "\n"
     waited, slept, wait = [], [], sweep._wait
 
     def and_note(job: sweep.Job, *more: object) -> Record | None:
@@ -349,7 +331,8 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
 
     monkeypatch.setattr(sweep, "_wait", and_note)
     monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep))
-    events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
+    with tiny.held(folder) as other:
+        events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
     assert (waited, slept) == ([folder.id], [sweep._WAIT_SECONDS] * 3)
     assert [event.record.status for event in events] == ["done"]
     assert attempts(tmp_path) == {folder.id: 1}
@@ -361,11 +344,11 @@ def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: 
         mixer=plugin(tmp_path, "nan", forward="y = y / 0 * 0 if torch.is_grad_enabled() else y")
     )
     root = tmp_path / "runs"
-    records = made([failing, nan], root)
-    assert records[sweep.identity(failing)].status == "failed"
-    assert records[sweep.identity(failing)].reason.startswith("ValueError: told to (")
+    failed, diverged = made([failing, nan], root)
+    assert failed.status == "failed"
+    assert failed.reason.startswith("ValueError: told to (")
     assert "Traceback" in (root / sweep.identity(failing) / "log.txt").read_text()
-    assert records[sweep.identity(nan)].status == "diverged"
+    assert diverged.status == "diverged"
     assert [job.id for job in sweep.plan_again(root).jobs] == [sweep.identity(failing)]
 
 
@@ -479,3 +462,62 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     # Asked for in full, it leaves no word of itself.
     assert said not in rulekeep("resume", "runs", cwd=tmp_path).stderr
     assert not list((tmp_path / "runs").glob("*.pending"))
+
+
+# Runs whose process is lost, or that another process holds.
+
+KILLED = Failure("killed", "lost with its scheduler", "")
+
+
+class Fake(Executor):
+    """Ends every job so, and says how often it was asked."""
+
+    def __init__(self, result: object, failure: Failure | None) -> None:
+        self.result, self.failure, self.asked = result, failure, 0
+
+    def run(self, function, jobs, time_limit=None):
+        self.asked += 1
+        assert self.asked < 5, "started again and again"
+        for number in range(len(jobs)):
+            yield Finished(number, self.result, self.failure)
+
+
+@ON_LINUX
+def test_a_run_that_kills_its_fork_server_is_recorded_after_three_starts(tmp_path: Path) -> None:
+    mixer = tiny.plugin(tmp_path, "kills", forward="os.kill(os.getppid(), 9)\ntime.sleep(600)")
+    specs = [tiny.tiny(mixer=mixer), tiny.tiny()]
+    killed, done = made(specs, tmp_path / "runs", workers=1, limit=600)
+    assert [killed.status, killed.attempt, done.status] == ["killed", 3, "done"]
+    assert killed.reason.startswith("it took its fork server along each of the 3 times")
+
+
+def test_a_lost_run_that_is_held_for_a_while_is_recorded_and_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.3)
+    planned = sweep.plan([tiny.tiny()], tmp_path)
+    executor = Fake(None, KILLED)
+    with tiny.held(RunFolder(tmp_path / planned.jobs[0].id)) as other:
+        events = sweep.execute(planned, executor)
+        assert isinstance(next(events), sweep.JobAwaited)
+        other.communicate("\n")
+        (ended,) = events
+    assert [ended.record.status, ended.record.reason] == ["killed", KILLED.reason]
+    assert RunFolder(tmp_path / planned.jobs[0].id).load() == ended.record
+    assert executor.asked == 1
+
+
+def test_a_run_that_another_process_holds_past_the_limit_is_waited_for_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.1)
+    planned = sweep.plan([tiny.tiny()], tmp_path)
+    folder = RunFolder(tmp_path / planned.jobs[0].id)
+    with tiny.held(folder):
+        awaited, ended = sweep.execute(planned, Fake("busy", None), time_limit=0.5)
+    assert isinstance(awaited, sweep.JobAwaited)
+    assert ended.record.status == "timeout"
+    assert ended.record.reason == ("another process has held it for longer than the limit of 0.5 s")
+    # It is that process's to record.
+    assert folder.load() is None

@@ -13,7 +13,7 @@ import torch
 from report_records import record as made_up
 from report_records import typed
 from safetensors.torch import load_file, save_file
-from test_faults import Hostile, made, saved
+from test_faults import Hostile, saved
 from torch import nn
 
 from rulekeep.analysis.merging import merged
@@ -83,18 +83,14 @@ def test_an_ordinary_model_takes_less_than_a_megabyte(tmp_path: Path) -> None:
 def test_weights_do_not_depend_on_how_a_run_came_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_once: Path
 ) -> None:
-    planned = sweep.plan([SPEC], tmp_path / "runs")
-    list(sweep.execute(planned, LocalExecutor(1)))
-    (record,) = tiny.records(tmp_path / "runs").values()
-    assert record["weights"] == read_record(made_once / "record.json")["weights"]
-    assert (tmp_path / "runs" / record["id"] / "weights.safetensors").exists()
+    (record,) = tiny.made([SPEC], tmp_path / "runs")
+    assert record.weights == read_record(made_once / "record.json")["weights"]
+    assert (tmp_path / "runs" / record.id / "weights.safetensors").exists()
 
 
 def test_a_run_that_is_told_to_keeps_no_weights(tmp_path: Path) -> None:
-    planned = sweep.plan([SPEC], tmp_path / "runs")
-    list(sweep.execute(planned, LocalExecutor(1), keep_weights=False))
-    (record,) = tiny.records(tmp_path / "runs").values()
-    assert record["weights"] is None
+    (record,) = tiny.made([SPEC], tmp_path / "runs", keep_weights=False)
+    assert record.weights is None
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -427,8 +423,7 @@ def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
 
 
 def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Path) -> None:
-    planned = sweep.plan([SPEC], tmp_path / "runs")
-    list(sweep.execute(planned, LocalExecutor(1)))
+    tiny.made([SPEC], tmp_path / "runs")
     done = tiny.rulekeep("test", "runs", "--contexts", "80,96", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "          96 " in done.stdout
@@ -483,7 +478,7 @@ def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so
 ) -> None:
     # Some 150 KB of weights.
     spec = tiny.filling(tmp_path, small_disk, left, width=64)
-    (record,) = made([spec], small_disk / "runs")
+    (record,) = tiny.made([spec], small_disk / "runs")
     assert record.status == "done"
     assert record.notes == ("its weights were not kept: No space left on device",)
     assert record.weights is None

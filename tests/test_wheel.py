@@ -29,7 +29,7 @@ def needed(requirements: list[str], extras: set[str], found: dict[str, Distribut
         needed(found[one.name].requires or [], one.extras, found)
 
 
-def test_the_wheel_has_every_file_and_reproduces_with_its_dependencies_alone(
+def test_the_wheel_has_every_file_and_trains_with_its_dependencies_alone(
     tmp_path: Path,
 ) -> None:
     subprocess.run(
@@ -66,9 +66,9 @@ def test_the_wheel_has_every_file_and_reproduces_with_its_dependencies_alone(
     )  # fmt: skip
     assert place.stdout.strip() == str(packages / "rulekeep" / "__init__.py")
     done = subprocess.run(
-        [python.with_name("rulekeep"), "article", "--contexts", "64"],
+        [python.with_name("rulekeep"), "article", "--contexts", "64", "--steps", "2"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| ok ") == 2
+    assert "| verdict |" in done.stdout
     assert list(tmp_path.glob("runs/article-*/report.md"))

@@ -3,6 +3,7 @@
 A sweep file is written beside the plug-ins, so that workers find both as a user's would.
 """
 
+import io
 import json
 import os
 import signal
@@ -11,12 +12,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
-from rulekeep.records.store import Values, read_record
+from rulekeep import cli
+from rulekeep.executors import LocalExecutor
+from rulekeep.records.store import Record, RunFolder, Values, read_record
 from rulekeep.specs import RunSpec
+from rulekeep.sweeps import sweep
 
 # Only what hangs takes so long.
 WAIT_SECONDS = 600
@@ -121,6 +126,35 @@ def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> st
     return str(path)
 
 
+def made(
+    specs: Iterable[RunSpec], root: Path, workers: int = 2, limit: float | None = None, **options
+) -> list[Record]:
+    """Plans and makes these runs; their records in the order of the specs, those that stood too."""
+    planned = sweep.plan(specs := list(specs), root)
+    events = sweep.execute(planned, LocalExecutor(workers), limit, **options)
+    found = {event.job.id: event.record for event in events if hasattr(event, "record")}
+    found |= {record.id: record for record in planned.finished}
+    return [found[sweep.identity(spec)] for spec in specs]
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[subprocess.Popen]:
+    """Another process has the run until it reads a line."""
+    code = (
+        "import sys; from pathlib import Path; from rulekeep.records.store import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print(flush=True); sys.stdin.readline()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, folder.path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "\n"
+        yield other
+        other.stdin.close()
+
+
 def start(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen:
     """The command in a process group of its own, hearing Ctrl-C as from a terminal."""
     return subprocess.Popen(
@@ -142,11 +176,31 @@ def started(*arguments: str, cwd: Path, **options: Any) -> Iterator[subprocess.P
                 os.killpg(driver.pid, signal.SIGKILL)
 
 
-def rulekeep(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess:
-    """The command, to its end."""
+def process(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess:
+    """The command in a process of its own, to its end."""
     driver = start(*arguments, cwd=cwd, **options)
     out, errors = driver.communicate(timeout=WAIT_SECONDS)
     return subprocess.CompletedProcess(driver.args, driver.returncode, out, errors)
+
+
+def rulekeep(*arguments: str | bytes, cwd: Path) -> subprocess.CompletedProcess:
+    """The command in this process, with its code and fork server loaded already, to its end."""
+    words, out, errors = [os.fsdecode(one) for one in arguments], _stream(), _stream()
+    given, term = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["rulekeep", *words]
+    try:
+        with chdir(cwd), redirect_stdout(out), redirect_stderr(errors), catch_warnings():
+            cli.main()
+    except SystemExit as end:
+        said = [part.buffer.getvalue().decode() for part in (out, errors) if not part.flush()]
+        return subprocess.CompletedProcess(words, end.code, *said)
+    finally:
+        sys.argv = given
+        signal.signal(signal.SIGTERM, term)
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
 
 
 def until(found: Callable[[], Any], driver: subprocess.Popen | None = None) -> Any:
@@ -211,6 +265,13 @@ def workers(driver: subprocess.Popen) -> list[int]:
         if b"multiprocessing.forkserver" in command_line(server):
             found += [pid for pid in descendants(server) if command_line(pid)]
     return [pid for pid in found if b"multiprocessing.forkserver" in command_line(pid)]
+
+
+def alive(pid: int) -> bool:
+    """Whether this process still runs (Linux)."""
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    return False
 
 
 def command_line(pid: int) -> bytes:
