@@ -1,5 +1,6 @@
 """Shared by all tests: their markers, one thread, unchanged global streams, the command."""
 
+import os
 import random
 import shutil
 import signal
@@ -16,6 +17,8 @@ from rulekeep.executors import trial
 from rulekeep.executors.local import PRELOADED
 
 torch.set_num_threads(1)
+# What tests start imports the code that they import, from whatever folder.
+os.environ["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
 # A process of tests has one fork server: whoever starts it, it has loaded all that a run needs.
 trial._LIGHT = PRELOADED
 # A shell has what it starts in the background ignore Ctrl-C, and children inherit that: tests of

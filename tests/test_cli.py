@@ -200,9 +200,9 @@ def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path:
 def test_ctrl_c_keeps_finished_cells_and_says_so(tmp_path: Path) -> None:
     arguments = [
         "article", "--contexts", "16,1028", "--models", "attention", "--workers", "2",
-        "--steps", "300", "--out", "run",
+        "--steps", "60", "--out", "run",
     ]  # fmt: skip
-    cell = record_path(tmp_path / "run", ArticleCell(context=16, model="attention", steps=300))
+    cell = record_path(tmp_path / "run", ArticleCell(context=16, model="attention", steps=60))
     with tiny.started(*arguments, cwd=tmp_path) as driver:
         assert driver.stderr is not None
         assert driver.stderr.readline().startswith("2 runs to make in ")
