@@ -8,10 +8,10 @@ attention that test scores best at that very length, the difference paired by se
 so large a one is by chance (paired t-test), corrected for the rows of its column (Holm).
 
 A marked rule is told from a decoy by the cue before it, which attention without positions hardly
-sees and the gate of our memory does. So attention gets a convolution over eight tokens as well
-(benchmarks/convolved_attention.py), and the signal of how early a token is. The validation set's
-first seed alone chooses the rate: where that seed keeps more with another one at 4,096 tokens, or
-others do not learn with it, the other rate is run as well, in attention's favour (rate 2).
+sees and the gate of our memory does. So attention gets a convolution over eight tokens as well, and
+the signal of how early a token is. The validation set's first seed alone chooses the rate: where
+that seed keeps more with another one at 4,096 tokens, or others do not learn with it, the other
+rate is run as well, in attention's favour (rate 2).
 """
 
 import math
@@ -55,7 +55,7 @@ SETTINGS = [
     APPLY_EARLY, APPLY_MARKED, OVERRIDE_EARLY, OVERRIDE_MARKED, RECITE_EARLY, RECITE_MARKED
 ) = SETTINGS  # fmt: skip
 OURS, SIGNAL = "sparse_delta", "added_positions=earliness"
-TAPS = f"benchmarks/convolved_attention.py:ConvolvedAttention[{SIGNAL}]"
+TAPS = f"attention[conv_size=8,{SIGNAL}]"
 # One that the validation set did not choose, for each task setting with taps.
 ASIDE_RATES = {
     RECITE_EARLY: 3e-3, RECITE_MARKED: 3e-3, APPLY_EARLY: 1e-2, APPLY_MARKED: 1e-2,

@@ -80,9 +80,7 @@ OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
 # its two rates, in its favour.
 STRONG = "attention with a convolution"
 STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
-CONVOLVED_ATTENTION = (
-    "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]"
-)
+CONVOLVED_ATTENTION = "attention[conv_size=8,added_positions=earliness]"
 # README's board. Layers that lack parts of the published ones are marked.
 BOARD = {
     OURS: "`sparse_delta`, earliness",

@@ -32,8 +32,8 @@ RATE = 1e-2
 # Our memory as the ladder has it, by its name there.
 CHANGES = {"6": LADDER[5], "7": LADDER[6]}
 CONTROLS = {
-    "scaled": "benchmarks/scaled_gate.py:ScaledGate[hidden=248,added_positions=earliness]",
-    "slowed": "benchmarks/slowed_gate.py:SlowedGate[hidden=240,added_positions=earliness]",
+    "scaled": "studies/controls/gates.py:ScaledGate[hidden=248,added_positions=earliness]",
+    "slowed": "studies/controls/gates.py:SlowedGate[hidden=240,added_positions=earliness]",
 }
 # Tokens that a gate sees, and how far a step moves it.
 GATES = {"6": ("1", "1"), "scaled": ("1", "8"), "slowed": ("8", "1"), "7": ("8", "8")}

@@ -39,7 +39,7 @@ WORK = Path("runs") / "kv_cache"
 EXAMPLES = {256: 1000, 1028: 256}
 SHORT, LONG = EXAMPLES
 SETTINGS = EARLY, MARKED = (TaskSetting("recite", "early"), TaskSetting("recite", "marked"))
-CONVOLVED = "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]"
+CONVOLVED = "attention[conv_size=8,added_positions=earliness]"
 VARIANTS = {
     "rotary": Variant("attention[positions=rotary]", "rotary positions"),
     "convolved": Variant(CONVOLVED, "convolution"),

@@ -74,10 +74,7 @@ class Published(NamedTuple):
 
 AT_LEAST_99 = Published(99, at_least=True)
 CONVOLVED = contestants(
-    ",".join(
-        f"benchmarks/convolved_attention.py:ConvolvedAttention[width={width},heads=1,taps=4]"
-        for width in WIDTHS
-    )
+    ",".join(f"attention[width={width},heads=1,conv_size=4]" for width in WIDTHS)
 )
 LARGER = contestants("ssd[width=64,heads=8,key_width=32,output_gate=true,short_convolution=true]")
 NAMES = {

@@ -25,7 +25,7 @@ ASKED = [("retention", SHORT), ("retention", TRAINED), ("retention", LONG)]
 ASKED += [("exact", TRAINED), ("exact", LONG)]
 VARIANTS = {
     "attention": Variant(
-        "benchmarks/convolved_attention.py:ConvolvedAttention[added_positions=earliness]",
+        "attention[conv_size=8,added_positions=earliness]",
         "attention, convolution, earliness",
     ),
     "ours": Variant("sparse_delta[hidden=240,added_positions=earliness]", "sparse_delta"),

@@ -11,11 +11,12 @@ from rulekeep.plugins import load_task
 from rulekeep.records import Record
 from rulekeep.records.identity import identify
 from rulekeep.records.store import read_runs
-from rulekeep.running.resolving import resolve, resolve_any
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, contestants, renamed
 from rulekeep.specs.renamed import RenamedWarning
 from rulekeep.speed.record import read_speed
 from rulekeep.sweeps.presets import PRESETS
+from rulekeep.sweeps.runners import resolve_any
 from rulekeep.tasks import FewCombinationsWarning
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -102,6 +103,22 @@ def test_a_run_of_results_has_its_id_by_either_name(
     }
     found = resolve(RunSpec.parse_json(asked)).id
     assert found in {record.id for record in read_runs(RESULTS / "catalogue").records}
+
+
+def test_attention_with_a_convolution_is_what_its_records_name_by_a_file() -> None:
+    name = "benchmarks/convolved_attention.py:ConvolvedAttention"
+    for options, former in (({"conv_size": 8}, {}), ({"conv_size": 4, "heads": 1}, {"taps": 4})):
+        asked = {"mixer": "attention", "mixer_options": options}
+        former |= {key: value for key, value in options.items() if key == "heads"}
+        found = {"mixer": name} | ({"mixer_options": former} if former else {})
+        assert (renamed.former(asked), renamed.current(found)) == (found, asked)
+    for options in ({}, {"heads": 8}, {"conv_size": 8, "positions": "rotary"}):
+        asked = {"mixer": "attention", "mixer_options": options}
+        assert renamed.former(asked) == asked
+        assert renamed.former_versions({"attention": 1}, asked) == {"attention": 1}
+    assert renamed.current({"mixer": name, "mixer_options": 3})["mixer"] == "attention"
+    with pytest.warns(RenamedWarning, match="is now 'attention'"):
+        assert RunSpec(mixer=name).mixer_options == {"conv_size": 8}
 
 
 def test_both_names_of_an_option_are_too_many() -> None:

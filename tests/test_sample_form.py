@@ -9,8 +9,8 @@ from reading import SAMPLED
 from rulekeep.checks import check_task
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.screening import screen
-from rulekeep.running.resolving import resolve_any
 from rulekeep.sweeps import presets
+from rulekeep.sweeps.runners import resolve_any
 from rulekeep.tasks import Recall
 from rulekeep.tasks.mixed_recall import MixedRecall
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
-FOLDERS = ("src/rulekeep", "studies", "benchmarks", "examples", "tools")
+FOLDERS = ("src/rulekeep", "studies", "examples", "tools")
 _BLOCK = re.compile(r"(<!-- tree -->\n```text\n).*?(```\n<!-- end -->)", re.DOTALL)
 _WIDTH = 92
 

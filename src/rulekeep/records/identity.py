@@ -24,5 +24,5 @@ _DIGITS = 16
 def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
     """The id of a run; `asked` is its spec as JSON has it, without default values."""
     # Under former names: what was renamed keeps its id, and is not run again.
-    whole = {"kind": kind, "spec": former(asked), "versions": former_versions(versions)}
+    whole = {"kind": kind, "spec": former(asked), "versions": former_versions(versions, asked)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]

@@ -266,7 +266,7 @@ class Record(_Frozen):
             status=_text(values.get("status")) or "no status",
             reason=_text(values.get("reason")),
             spec=spec,
-            asked=current(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
+            asked=_asked(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
             history=tuple(figures(row) for row in _sequence(values.get("history"))),
             evaluations=_evaluations(values.get("evaluations"), identity, said),
             predictions=_predictions(values.get("predictions")),
@@ -352,6 +352,14 @@ def _spec(values: Mapping[Any, Any], kind: str) -> RecordedSpec | None:
         mixer_options=_options(values.get("mixer_options")),
         rest={str(key): _option(value) for key, value in rest.items()},
     )
+
+
+def _asked(values: Mapping[str, Any]) -> dict[str, object]:
+    """Under present names; one that has become the default is left out as any default is."""
+    found = current(values)
+    if found.get("mixer") == RunSpec.model_fields["mixer"].default:
+        del found["mixer"]
+    return found
 
 
 def _options(value: object) -> dict[str, Option]:

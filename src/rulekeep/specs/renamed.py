@@ -27,6 +27,32 @@ OPTIONS = {
         "toll_after": "penalty_start",
     }
 }
+
+
+class Moved(NamedTuple):
+    """A mixer's present name, its options by their former names, and those it had unasked.
+
+    `others` are the options that both have under one name.
+    """
+
+    name: str
+    options: Mapping[str, str] = {}
+    unasked: Mapping[str, Any] = {}
+    others: frozenset[str] = frozenset()
+
+
+# Mixers of files that have moved, or have become options of another.
+MIXERS = {
+    "benchmarks/convolved_attention.py:ConvolvedAttention": Moved(
+        "attention", {"taps": "conv_size"}, {"conv_size": 8}, frozenset({"heads"})
+    ),
+    "benchmarks/scaled_gate.py:ScaledGate": Moved(
+        "studies/controls/gates.py:ScaledGate", others=frozenset({"scale"})
+    ),
+    "benchmarks/slowed_gate.py:SlowedGate": Moved(
+        "studies/controls/gates.py:SlowedGate", others=frozenset({"slowness"})
+    ),
+}
 _VARIANT = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 
 
@@ -54,22 +80,65 @@ _TO_FORMER = _Names(
 
 def current(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a spec under present names; nothing is said."""
+    moved = MIXERS.get(str(values.get("mixer")))
+    if moved is not None:
+        given = _given(values)
+        options = {moved.options.get(name, name): value for name, value in given.items()}
+        values = _with_mixer(values, moved.name, {**moved.unasked, **options})
     return dict(_renamed(values, _TO_PRESENT))
 
 
 def former(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a spec under former names, as ids are hashed."""
+    name = _former_mixer(values)
+    if name is not None:
+        moved = MIXERS[name]
+        back, given = _turned(moved.options), _given(values)
+        options = {
+            back.get(one, one): value
+            for one, value in given.items()
+            if moved.unasked.get(one) != value
+        }
+        values = _with_mixer(values, name, options)
     return dict(_renamed(values, _TO_FORMER))
 
 
 def current_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
     """Declared versions by present names."""
-    return {_got(TASKS, name): version for name, version in versions.items()}
+    names = {**TASKS, **{former: moved.name for former, moved in MIXERS.items()}}
+    return {_got(names, name): version for name, version in versions.items()}
 
 
-def former_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
-    """Declared versions by former names, as ids are hashed."""
-    return {_got(_TO_FORMER.tasks, name): version for name, version in versions.items()}
+def former_versions(versions: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared versions of what was asked for by former names, as ids are hashed."""
+    name = _former_mixer(asked)
+    names = _TO_FORMER.tasks if name is None else {**_TO_FORMER.tasks, MIXERS[name].name: name}
+    return {_got(names, name): version for name, version in versions.items()}
+
+
+def _given(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of a mixer; none where a record has something else there."""
+    found = values.get("mixer_options")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _with_mixer(
+    values: Mapping[str, Any], mixer: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The same values with another mixer; no options are left out, as where a default is."""
+    others = {key: value for key, value in values.items() if key != "mixer_options"}
+    return {**others, "mixer": mixer, **({"mixer_options": options} if options else {})}
+
+
+def _former_mixer(asked: Mapping[str, Any]) -> str | None:
+    """The former name of the mixer with these options; None where it had none."""
+    given = _given(asked).keys()
+    for name, moved in MIXERS.items():
+        own = moved.unasked.keys()
+        # What was asked for without a name was attention.
+        if asked.get("mixer", "attention") == moved.name and own <= given <= own | moved.others:
+            return name
+    return None
 
 
 def told(values: Any) -> Any:
@@ -84,6 +153,7 @@ def told(values: Any) -> Any:
     mixer, options = values.get("mixer"), values.get("mixer_options")
     _tell([key for key in values if isinstance(key, str)], FIELDS)
     _tell([values.get("task")], TASKS, "task ")
+    _tell([mixer], {former: moved.name for former, moved in MIXERS.items()}, "mixer ")
     if isinstance(options, Mapping):
         for key in options:
             tell_option(str(mixer), key, options)

@@ -1,0 +1,56 @@
+"""Controls for the study of gates: one sees a token and moves fast, one sees eight and is slow.
+
+    rulekeep run --mixer studies/controls/gates.py:ScaledGate --out RUNS …
+
+The z of a gate that sees eight tokens is a sum over them. What they have in common, how early they
+are for one, moves it eight times as far a step of training as it moves the z of a gate that sees
+its own token. All else is as variants 6 and 7 of the ladder have it.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rulekeep.mixers.sparse_delta import SparseDelta
+
+
+class ScaledGate(SparseDelta):
+    """`sparse_delta` with a gate of one token that moves as far as one of eight.
+
+    Its weights are a `scale`-th at the start and count `scale` times. There is no penalty, and a
+    token writes first.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, width: int, *, scale: float = 8.0) -> None:
+        super().__init__(width, gate_kernel=1, read_first=False, gate_penalty=0.0)
+        self.scale = scale
+        with torch.no_grad():
+            self.write.weight /= scale
+
+    def _gate_sums(self, x: Tensor, pending: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - one token in sight leaves nothing pending
+        z = functional.linear(x, self.scale * self.write.weight, self.write.bias)
+        return z, z[:, :0]
+
+
+class SlowedGate(SparseDelta):
+    """`sparse_delta` with a gate of eight tokens that moves no farther than one of a token.
+
+    Its weights are `slowness` times as large at the start and count for as little. There is no
+    penalty, and a token writes first.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, width: int, *, slowness: float = 8.0) -> None:
+        super().__init__(width, gate_kernel=8, read_first=False, gate_penalty=0.0)
+        self.slowness = slowness
+        with torch.no_grad():
+            # Those of the tokens before start at zero.
+            self.write.weight *= slowness
+
+    def _gate_sums(self, x: Tensor, pending: Any) -> tuple[Tensor, Tensor]:
+        return super()._gate_sums(x / self.slowness, pending)
