@@ -1,13 +1,17 @@
 """The report's answer: who keeps most, beside which attention, and when a gain may be said."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import Values, read_runs, record
+from report_records import Values, asked, read_runs, record, typed
 
+from rulekeep.analysis.baselines import rivals
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.naming import spoken
 from rulekeep.analysis.ranking import Ranking, ranked
+from rulekeep.records.pack import PACKED, packed
+from rulekeep.records.store import packed_values
 from rulekeep.reporting.sentences import sentences
 from rulekeep.reporting.tables import ranked as table_of
 
@@ -205,3 +209,25 @@ def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> Non
     records = [record("odd", width=width, layers=layers) for width, layers in ((64, 2), (64, 4))]
     assert {run.label for run in read_runs(records).runs} == {"odd, layers 2", "odd, layers 4"}
     assert spoken("a", (("b", "False"), ("c_d", "True"))) == "a, no b, c d"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
+    run: Any, tmp_path: Path
+) -> None:
+    every = packed_values(Path(__file__).parents[1] / "results" / "exam-quick", [])
+    mine = [
+        one for one in every if (one["spec"]["mixer"], one["spec"]["task"]) == ("delta", "apply")
+    ]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / PACKED).write_bytes(packed(mine))
+    code, output, _ = run("report", "runs")
+    assert (code, output.split()[0]) == (0, b"2")
+    text = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert "| against attention, rotary |" in text
+    assert "committed runs of attention" in text
+    # Attention of another protocol is none of them.
+    (one, *_) = typed(mine)
+    assert [row.spec.task for row in rivals([one])] == ["apply"]
+    assert rivals([asked(one, steps=1)]) == []
+    assert rivals([one, *rivals([one])]) == []

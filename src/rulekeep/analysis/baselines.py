@@ -3,12 +3,14 @@
 `tools/baselines.py` makes them from `results`: the records as they are, without their history.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from rulekeep.analysis.naming import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
 from rulekeep.records.store import results
-from rulekeep.specs import contestants
+from rulekeep.specs import RunSpec, UsageError, contestants
 
 BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
@@ -17,6 +19,12 @@ BASELINES = {
     "delta": "delta",
     "sparse_delta, earliness": "sparse_delta[hidden=240,added_positions=earliness]",
 }
+# What a variant has of its own, what tells seeds apart, and what no score depends on.
+_OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}
+_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
+_HOW = {
+    "device", "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
+}  # fmt: skip
 SHIPPED = Path(__file__).parents[1] / "baselines"
 
 
@@ -29,3 +37,25 @@ def baseline(record: Record) -> str | None:
     """Which baseline a record is of."""
     found = (name for name, one in BASELINES.items() if is_variant(record, *contestants(one)))
     return next(found, None)
+
+
+def protocol(record: Record) -> str | None:
+    """Equal for runs on one task that were trained alike; None of what was not trained."""
+    try:
+        spec = record.spec.parsed()
+    except UsageError:
+        return None
+    if not isinstance(spec, RunSpec):
+        return None
+    return repr(spec.model_dump(mode="json", exclude=_OWN | _TESTED | _HOW))
+
+
+def rivals(records: Sequence[Record]) -> list[Record]:
+    """The shipped attention that was trained as any of these runs was, and is not among them."""
+    given = {record.id for record in records}
+    known = {protocol(record) for record in records if record.is_result} - {None}
+    return [
+        one
+        for one in baselines()
+        if one.spec.mixer == BASELINE and one.id not in given and protocol(one) in known
+    ]

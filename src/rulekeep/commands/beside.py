@@ -9,23 +9,12 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from rulekeep.analysis.baselines import BASELINES, baseline, baselines
+from rulekeep.analysis.baselines import BASELINES, baseline, baselines, protocol
 from rulekeep.commands.console import rich_console, tell
 from rulekeep.printable import printable
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, UsageError, written
+from rulekeep.specs import AnySpec, RunSpec, written
 
-# What a variant has of its own, what tells seeds apart, and what no score depends on.
-_OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}
-_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
-_HOW = {
-    "device",
-    "precision",
-    "threads",
-    "evaluate_every",
-    "validation_examples",
-    "stop_when_solved",
-}
 _BAR = 6
 
 
@@ -67,7 +56,7 @@ def show(record: Record) -> None:
     """A run that is done beside the baselines of its protocol."""
     lengths = {row.context for row in record.tests()}
     lines, missing = list[Line](), list[str]()
-    same = [one for one in baselines() if _protocol(one) == _protocol(record)]
+    same = [one for one in baselines() if protocol(one) == protocol(record)]
     for name in BASELINES:
         of_name = [one for one in same if baseline(one) == name]
         by_length = _by_length(of_name, lengths)
@@ -100,14 +89,6 @@ def minutes(spec: AnySpec) -> str | None:
 
 def _work(spec: RunSpec) -> float:
     return spec.steps * spec.batch_size * spec.context * spec.width * spec.layers
-
-
-def _protocol(record: Record) -> object:
-    try:
-        spec = record.spec.parsed()
-    except UsageError:
-        return None
-    return spec.model_dump(exclude=_OWN | _TESTED | _HOW) if isinstance(spec, RunSpec) else None
 
 
 def _by_length(records: Sequence[Record], lengths: set[int]) -> dict[int, list[float]]:

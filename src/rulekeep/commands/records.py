@@ -179,19 +179,24 @@ def report(
         command += ["--certificates", certificates]
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
+    from rulekeep.analysis.baselines import rivals
     from rulekeep.reporting import merged, trained_apart, write_report
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]
     started = time.monotonic()
-    found = merged(records)
+    # Without them a report could claim a win over the weakest attention.
+    beside = rivals(records)
+    found = merged([*records, *beside])
     notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *notes]
+    if beside:
+        notes.append(f"{len(beside)} committed runs of attention, trained alike, stand beside them")
     with opened(target):
         write_report(
             found, target, shlex.join(command), notes,
             certificates=proofs, speed=measured, explanations=losses, runs=folder,
         )  # fmt: skip
-    count = len(found) + (measured is not None)
+    count = len(merged(records)) + (measured is not None)
     tell(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
     tell(f"page:     {target / 'report.html'}")
     tell(f"the same: {target / 'report.md'}, tables.csv, figures/")
