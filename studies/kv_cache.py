@@ -21,10 +21,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, text_of
 from rulekeep.analysis.summary import paired_difference, summarise_scores
@@ -90,20 +88,15 @@ def measured(kind: str) -> list[Values]:
     return [*files, *packed_values(root, [])]
 
 
-def cell_of(rows: Rows, variant: str, setting: TaskSetting) -> Group:
-    """All runs of an attention on a task setting."""
-    found = rows.cell(variant, setting)
-    assert found is not None, (variant, setting)
-    return found
-
-
 def runs(rows: Rows) -> dict[str, tuple[str, TaskSetting, Record]]:
     """The runs that are compressed, by id: each attention at the rate that validation chose."""
-    return {
-        run.record.id: (variant, setting, run.record)
-        for setting, variant in product(SETTINGS, VARIANTS)
-        for run in cell_of(rows, variant, setting).runs.values()
-    }
+    found = {}
+    for setting, variant in product(SETTINGS, VARIANTS):
+        cell = rows.cell(variant, setting)
+        assert cell is not None, (variant, setting)
+        for run in cell.runs.values():
+            found[run.record.id] = variant, setting, run.record
+    return found
 
 
 @cache
@@ -179,91 +172,81 @@ def sizes(_: Rows) -> str:
     return markdown_table(["a layer", *COLUMNS[BITTEN]], body)
 
 
-def line(
-    axes: Axes, x: Sequence[float], each: Sequence[Mapping[int, float]], name: str, at: int
-) -> None:
-    """A line through the means, a point a seed."""
-    for place, seeds in zip(x, each, strict=True):
-        axes.plot([place] * len(seeds), [*seeds.values()], ".", color=COLOURS[at], alpha=0.3)
-    means = [statistics.mean(seeds.values()) for seeds in each]
-    axes.plot(x, means, color=COLOURS[at], label=name)
+class Panel(NamedTuple):
+    """Its title, lines by name with their x and the seeds at each, and levels by name and style."""
+
+    title: str
+    lines: Sequence[tuple[str, Sequence[float], Sequence[Mapping[int, float]]]]
+    levels: Sequence[tuple[str, str, float]]
 
 
-def dressed(axes: Axes, title: str, ticks: Sequence[int], label: str) -> None:
-    """Titles, ticks and limits of a panel."""
-    axes.set_title(title, fontsize=10)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_ylim(-0.02, 1.02)
-    axes.grid(alpha=0.3)
-    axes.set_xlabel(label, fontsize=9)
-    axes.set_ylabel("retention", fontsize=9)
-    axes.label_outer()
-
-
-def named(figure: Figure, axes: Axes, columns: int) -> Figure:
-    """The figure with the names of a panel's lines."""
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize=8
-    )
+def drawn(
+    panels: Sequence[Panel], size: tuple[float, float], ticks: Sequence[int], label: str
+) -> Figure:
+    """Retention on a logarithm: a line through the means and a point a seed, two panels a row."""
+    figure = Figure(figsize=size, layout="constrained")
+    across = min(2, len(panels))
+    every = figure.subplots(
+        len(panels) // across, across, sharex=True, sharey=True, squeeze=False
+    ).flat
+    for axes, panel in zip(every, panels, strict=True):
+        for (name, x, each), colour in zip(panel.lines, COLOURS, strict=False):
+            for place, seeds in zip(x, each, strict=True):
+                axes.plot([place] * len(seeds), [*seeds.values()], ".", color=colour, alpha=0.3)
+            means = [statistics.mean(seeds.values()) for seeds in each]
+            axes.plot(x, means, color=colour, label=name)
+        for name, style, level in panel.levels:
+            axes.axhline(level, color="black", linestyle=style, linewidth=1, label=name)
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel(label, fontsize=9)
+        axes.set_ylabel("retention", fontsize=9)
+        axes.label_outer()
+    names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=across + 2, fontsize=8)
     return figure
 
 
-def cut_panel(axes: Axes, found: Scores, cell: Cell) -> None:
+def cuts(rows: Rows, cells: Sequence[Cell], size: tuple[float, float] = (9, 6.5)) -> Figure:
     """Retention against tokens left: a line an eviction."""
-    for at, (name, compressions) in enumerate(CUTS):
-        line(axes, BUDGETS, [kept(found, cell, by) for by in compressions], name, at)
-    for by, style, name in ((WHOLE, "--", "the whole cache"), (FIRST, ":", "the first token")):
-        level = statistics.mean(kept(found, cell, by).values())
-        axes.axhline(level, color="black", linestyle=style, linewidth=1, label=name)
-    label = f"tokens a layer that are left of {cell.context}"
-    dressed(axes, f"{cell.name} rules", BUDGETS, label)
+    found, panels = scores(rows, CUT), []
+    for cell in cells:
+        lines = [(name, BUDGETS, [kept(found, cell, by) for by in each]) for name, each in CUTS]
+        levels = [("the whole cache", "--", WHOLE), ("the first token", ":", FIRST)]
+        panels.append(
+            Panel(
+                f"{cell.name} rules",
+                lines,
+                [(name, style, mean(found, cell, by)) for name, style, by in levels],
+            )
+        )
+    return drawn(panels, size, BUDGETS, f"tokens a layer that are left of {SHORT}")
 
 
-def drawn_small(rows: Rows) -> Figure:
-    """README's: attention as it is used most, early rules, small enough for a narrow page."""
-    figure = Figure(figsize=(5.2, 3.5), layout="constrained")
-    axes = figure.subplots()
-    cut_panel(axes, scores(rows, CUT), Cell("rotary", SETTINGS[0], SHORT))
-    return named(figure, axes, 3)
-
-
-def drawn_cuts(rows: Rows) -> Figure:
-    """A panel a cell at the length trained on."""
-    found = scores(rows, CUT)
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
-    for axes, (variant, setting) in zip(panels, product(VARIANTS, SETTINGS), strict=True):
-        cut_panel(axes, found, Cell(variant, setting, SHORT))
-    return named(figure, figure.axes[0], 4)
-
-
-def drawn_bits(rows: Rows) -> Figure:
-    """Retention against KiB a layer, by form, beside the tokens in half precision that H2O keeps.
-
-    One panel a cell at the length trained on.
-    """
-    found, cuts = scores(rows, BITTEN), scores(rows, CUT)
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
-    for axes, cell in zip(panels, (one for one in found if one.context == SHORT), strict=True):
-        for at, (name, compressions) in enumerate(ROUNDINGS):
-            x = [kib(by, SHORT) for by in compressions]
-            line(axes, x, [kept(found, cell, by) for by in compressions], name, at)
-        x = [cut_kib(budget) for budget in BUDGETS]
-        each = [kept(cuts, cell, ("H2O", budget)) for budget in BUDGETS]
-        line(axes, x, each, "H2O, half precision", len(FORMS))
-        level = statistics.mean(kept(found, cell, WHOLE).values())
-        axes.axhline(level, color="black", linestyle="--", linewidth=1, label="the whole cache")
-        label = f"KiB a layer, of {kib(HALF, SHORT):.1f} in half precision"
-        dressed(axes, f"{cell.name} rules", (2, 4, 8, 16, 32, 64), label)
-    return named(figure, figure.axes[0], 4)
+def bits(rows: Rows) -> Figure:
+    """Retention against KiB a layer, by form, beside the tokens that H2O keeps in half precision."""
+    found, panels = scores(rows, BITTEN), []
+    for cell in SHORT_CELLS:
+        lines = [
+            (name, [kib(by, SHORT) for by in each], [kept(found, cell, by) for by in each])
+            for name, each in ROUNDINGS
+        ]
+        left = [kept(scores(rows, CUT), cell, ("H2O", budget)) for budget in BUDGETS]
+        lines.append(("H2O, half precision", [cut_kib(budget) for budget in BUDGETS], left))
+        levels = [("the whole cache", "--", mean(found, cell, WHOLE))]
+        panels.append(Panel(f"{cell.name} rules", lines, levels))
+    label = f"KiB a layer, of {kib(HALF, SHORT):.1f} in half precision"
+    return drawn(panels, (9, 6.5), (2, 4, 8, 16, 32, 64), label)
 
 
 FIGURES: dict[str, Callable[[Rows], Figure]] = {
-    "kv_cache": drawn_small,
-    "evictions": drawn_cuts,
-    "bits": drawn_bits,
+    # README's: attention as it is used most, early rules, small enough for a narrow page.
+    "kv_cache": lambda rows: cuts(rows, SHORT_CELLS[:1], (5.2, 3.5)),
+    "evictions": lambda rows: cuts(rows, SHORT_CELLS),
+    "bits": bits,
 }
 
 

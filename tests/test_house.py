@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")]
 DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "notes" / "log.md"]
+DOCUMENTS += sorted(ROOT.glob("results/*/README.md"))
 
 
 @pytest.mark.process
@@ -70,7 +71,7 @@ def test_anchors_are_githubs() -> None:
     assert anchors(text) == {"of-a_b-twice", "twice", "twice-1", "its--so"}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_in_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)", document.read_text()):
         if not target.startswith(("http://", "https://")):
