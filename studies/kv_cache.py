@@ -227,7 +227,7 @@ def cuts(rows: Rows, cells: Sequence[Cell], size: tuple[float, float] = (9, 6.5)
 
 
 def bits(rows: Rows) -> Figure:
-    """Retention against KiB a layer, by form, beside the tokens that H2O keeps in half precision."""
+    """Retention against KiB a layer, by form, beside the tokens in half precision of H2O."""
     found, panels = scores(rows, BITTEN), []
     for cell in SHORT_CELLS:
         lines = [
