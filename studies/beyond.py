@@ -39,7 +39,7 @@ from rulekeep.analysis.summary import (
 )
 from rulekeep.article.report import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, contestants
+from rulekeep.specs import AnySpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import BEYOND_ATTENTION_TESTS, SEEDS
 from rulekeep.sweeps.presets import standard as protocol
@@ -139,7 +139,7 @@ def _of_setting(setting: TaskSetting, rate: float, seeds: Sequence[int]) -> list
 
 
 def _with_taps(records: Sequence[Record]) -> list[RunSpec]:
-    specs = protocol(records, mixers=contestants(TAPS))
+    specs = protocol(records, mixers=mixer_specs(TAPS))
     return [spec for spec in specs if isinstance(spec, RunSpec)]
 
 

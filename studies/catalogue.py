@@ -25,7 +25,7 @@ from rulekeep.analysis.rows import (
 from rulekeep.analysis.summary import Summary
 from rulekeep.article.report import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, Contestant, written
+from rulekeep.specs import AnySpec, MixerSpec, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import (
     CATALOGUE,
@@ -47,7 +47,7 @@ SIZING = ("heads", "key_width", "slots", "window")
 SIZES = (1, 4, 16, 64)
 
 
-def name_of(one: Contestant, *, sized: bool = True) -> str:
+def name_of(one: MixerSpec, *, sized: bool = True) -> str:
     """As a user asks for it, but for the feed-forward layers, which make parameters equal.
 
     Without what gives its state a size, if not `sized`.
@@ -59,7 +59,7 @@ def name_of(one: Contestant, *, sized: bool = True) -> str:
     return written(one.mixer, kept)
 
 
-def variants(mixers: Sequence[Contestant]) -> dict[str, Variant]:
+def variants(mixers: Sequence[MixerSpec]) -> dict[str, Variant]:
     """Each by its name."""
     return {
         name_of(one): Variant(written(one.mixer, {**one.options, **one.settings}), name_of(one))

@@ -19,7 +19,7 @@ from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import read_runs
-from rulekeep.specs import AnySpec, RunSpec, contestants, written
+from rulekeep.specs import AnySpec, RunSpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import LADDER, SEEDS
 from rulekeep.sweeps.presets import ladder as protocol
@@ -62,7 +62,7 @@ def controls() -> Sequence[AnySpec]:
     """The two controls on early rules, as the ladder runs its variants."""
     return [
         spec.model_copy(update={"seed": seed})
-        for spec in protocol([], mixers=contestants(",".join(CONTROLS.values())))
+        for spec in protocol([], mixers=mixer_specs(",".join(CONTROLS.values())))
         if isinstance(spec, RunSpec)
         and (spec.task_options["placement"], spec.learning_rate) == ("early", RATE)
         for seed in SEEDS

@@ -16,7 +16,7 @@ from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, fl
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, contestants, written
+from rulekeep.specs import AnySpec, RunSpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
 from rulekeep.sweeps.presets import ladder as protocol
@@ -104,7 +104,7 @@ def _grid(key: str, placement: str, rate: float) -> list[RunSpec]:
     # Without records: the grid alone, with its one seed, which the ladder has run.
     return [
         spec
-        for spec in protocol([], mixers=contestants(mixer(key)))
+        for spec in protocol([], mixers=mixer_specs(mixer(key)))
         if isinstance(spec, RunSpec)
         and (spec.task_options["placement"], spec.learning_rate) == (placement, rate)
     ]

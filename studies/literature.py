@@ -23,7 +23,7 @@ from rulekeep.analysis.reading import Run
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, contestants, written
+from rulekeep.specs import AnySpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import (
     LITERATURE,
@@ -73,10 +73,10 @@ class Published(NamedTuple):
 
 
 AT_LEAST_99 = Published(99, at_least=True)
-CONVOLVED = contestants(
+CONVOLVED = mixer_specs(
     ",".join(f"attention[width={width},heads=1,conv_size=4]" for width in WIDTHS)
 )
-LARGER = contestants("ssd[width=64,heads=8,key_width=32,output_gate=true,short_convolution=true]")
+LARGER = mixer_specs("ssd[width=64,heads=8,key_width=32,output_gate=true,short_convolution=true]")
 NAMES = {
     "ssd": "Mamba-2 (`ssd`)",
     "larger": "Mamba-2, 32 key channels",

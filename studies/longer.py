@@ -14,7 +14,7 @@ from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, contestants
+from rulekeep.specs import AnySpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import long as protocol
 
@@ -34,7 +34,7 @@ VARIANTS = {
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     """Marked rules first: they are the harder."""
-    mixers = contestants(",".join(VARIANTS[key].mixer for key in ("ours", "attention")))
+    mixers = mixer_specs(",".join(VARIANTS[key].mixer for key in ("ours", "attention")))
     specs = protocol(records, mixers=mixers, steps=STEPS, furthest=LONG)
     kept = [spec for spec in specs if isinstance(spec, RunSpec) and spec.task == "recite"]
     return sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")

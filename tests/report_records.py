@@ -8,7 +8,7 @@ from typing import Any
 from rulekeep.analysis import reading
 from rulekeep.records import Record, RecordedSpec
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import Contestant
+from rulekeep.specs import MixerSpec
 
 # A record as JSON has it.
 Values = dict[str, Any]
@@ -47,7 +47,7 @@ def asked(record: Record, **fields: Any) -> Record:
     return record.model_copy(update={"spec": spec, "asked": also})
 
 
-def asked_of(record: Record, one: Contestant) -> Record:
+def asked_of(record: Record, one: MixerSpec) -> Record:
     """The same record, as if it were of this variant."""
     spec = resolve(one.spec()).spec
     model = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")

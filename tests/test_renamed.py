@@ -12,7 +12,7 @@ from rulekeep.records import Record
 from rulekeep.records.identity import identify
 from rulekeep.records.store import read_runs
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, contestants, renamed
+from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, mixer_specs, renamed
 from rulekeep.specs.renamed import RenamedWarning
 from rulekeep.speed.record import read_speed
 from rulekeep.sweeps.presets import PRESETS
@@ -152,7 +152,7 @@ def test_values_of_any_type_are_read(values: dict[str, object]) -> None:
 
 def test_a_variant_as_a_user_writes_it_may_have_former_names() -> None:
     with pytest.warns(RenamedWarning) as caught:
-        (one,) = contestants("sparse_delta[toll-after=0,hidden=240,dev-examples=8]")
+        (one,) = mixer_specs("sparse_delta[toll-after=0,hidden=240,dev-examples=8]")
     assert len(caught) == 2
     assert one.options == {"penalty_start": 0}
     assert one.settings == {"hidden": 240, "validation_examples": 8}

@@ -20,7 +20,7 @@ from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record
 from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import ArticleCell, contestants
+from rulekeep.specs import ArticleCell, mixer_specs
 from rulekeep.sweeps.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
@@ -149,7 +149,7 @@ def test_no_committed_run_sees_what_follows(folder: str) -> None:
 
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
     found = {json.dumps(one.spec.values, sort_keys=True) for one in QUICK_RUNS}
-    beside = contestants(
+    beside = mixer_specs(
         "attention[positions=rotary],delta,gated_delta,"
         "sparse_delta[hidden=240,added_positions=earliness]"
     )

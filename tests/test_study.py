@@ -20,7 +20,7 @@ from rulekeep.mixers import MIXERS
 from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.resolving import options_of
-from rulekeep.specs import contestants
+from rulekeep.specs import mixer_specs
 from rulekeep.study import Claim, Study
 from rulekeep.sweeps.sweep import identity
 
@@ -373,16 +373,16 @@ def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
 
 
 def test_a_hybrids_options_are_each_mixers_own() -> None:
-    (one,) = contestants("delta+sliding_window[sliding_window.positions=rotary,heads=2]")
+    (one,) = mixer_specs("delta+sliding_window[sliding_window.positions=rotary,heads=2]")
     (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={
         "sliding_window.positions": "rotary", "delta.heads": 2, "sliding_window.heads": 2,
     })])  # fmt: skip
     assert is_variant(found, one)
-    assert not is_variant(found, contestants("delta+sliding_window")[0])
+    assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
 
 
 def test_of_a_mixer_that_cannot_be_read_what_was_asked_for_decides() -> None:
-    (one, other) = contestants("gone.py:Mine[heads=2],gone.py:Mine[heads=4]")
+    (one, other) = mixer_specs("gone.py:Mine[heads=2],gone.py:Mine[heads=4]")
     (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={"heads": 2, "depth": 3})])
     assert is_variant(found, one)
     assert not is_variant(found, other)

@@ -8,7 +8,7 @@ import tiny
 from scripts import script
 
 from rulekeep.records.store import read_runs
-from rulekeep.specs import Contestant, RunSpec
+from rulekeep.specs import MixerSpec, RunSpec
 from rulekeep.sweeps import submitting
 from rulekeep.sweeps.submitting import submitted
 
@@ -16,7 +16,7 @@ Command = Callable[..., tuple[int, bytes, str]]
 SEEDS = (1, 2, 3, 4, 5)
 
 
-def protocol(_: object, one: Contestant) -> list[RunSpec]:
+def protocol(_: object, one: MixerSpec) -> list[RunSpec]:
     values = {key: value for key, value in tiny.TINY.items() if key != "mixer"}
     return [one.spec(**{**values, "steps": 4, "seed": seed}) for seed in SEEDS]
 
@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five runs of a plug-in."""
     folder = tmp_path_factory.mktemp("submit")
     mixer = tiny.plugin(folder, "mine")
-    specs = protocol(None, Contestant(mixer, {}, {}))
+    specs = protocol(None, MixerSpec(mixer, {}, {}))
     file = tiny.sweep_file(folder, specs)
     done = tiny.rulekeep("sweep", file, "--out", "runs", "--no-weights", cwd=folder)
     assert done.returncode == 0, done.stderr

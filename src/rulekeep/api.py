@@ -22,7 +22,7 @@ from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, packed_results, read_runs
-from rulekeep.specs import Option, Positions, RunSpec, UsageError, contestants, written
+from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
 from rulekeep.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def _written(given: Optioned) -> str:
 
 
 def _mixers_of(text: str) -> tuple[str, ...]:
-    return tuple(one.mixer for one in contestants(text))
+    return tuple(one.mixer for one in mixer_specs(text))
 
 
 def _make(

@@ -12,7 +12,7 @@ from typing import Any
 from goldens.figures import defaults_of
 from rulekeep.mixers import MIXERS
 from rulekeep.specs import ArticleCell, RunSpec
-from rulekeep.specs.contestant import written
+from rulekeep.specs.mixer import written
 from rulekeep.specs.renamed import current
 from rulekeep.tasks import TASKS, Article
 
@@ -63,10 +63,10 @@ def collect(results: Path) -> dict[str, dict[str, Any]]:
         for name, options in _single(spec["mixer"], spec["mixer_options"]):
             _add_mixer(mixers, name, options, spec["width"])
     for case in article.values():
-        challenger = ArticleCell(context=64, model=case["model"]).challenger
-        if challenger:
-            options = {**_defaults(challenger.mixer), **challenger.options}
-            _add_mixer(mixers, challenger.mixer, options, 64)
+        joining_mixer = ArticleCell(context=64, model=case["model"]).joining_mixer
+        if joining_mixer:
+            options = {**_defaults(joining_mixer.mixer), **joining_mixer.options}
+            _add_mixer(mixers, joining_mixer.mixer, options, 64)
     return {
         "mixers": dict(sorted(mixers.items())),
         "training": dict(sorted(_training(runs).items())),

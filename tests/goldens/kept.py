@@ -79,7 +79,7 @@ def _training_versions(name: str) -> dict[str, int]:
 def _article_versions(name: str) -> dict[str, int]:
     cell = figures.ArticleCell(context=64, **cases()["article"][name])
     known = {"attention": "attention", "compressed": "slots"}
-    mixer = cell.challenger.mixer if cell.challenger else known[cell.model]
+    mixer = cell.joining_mixer.mixer if cell.joining_mixer else known[cell.model]
     return {
         "protocol": figures.protocol(), **_task_versions("article"), **_mixer_versions(mixer)
     }  # fmt: skip

@@ -10,7 +10,7 @@ from rulekeep.analysis.naming import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
 from rulekeep.records.store import results
-from rulekeep.specs import RunSpec, UsageError, contestants
+from rulekeep.specs import RunSpec, UsageError, mixer_specs
 
 BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
@@ -35,7 +35,7 @@ def baselines() -> list[Record]:
 
 def baseline(record: Record) -> str | None:
     """Which baseline a record is of."""
-    found = (name for name, one in BASELINES.items() if is_variant(record, *contestants(one)))
+    found = (name for name, one in BASELINES.items() if is_variant(record, *mixer_specs(one)))
     return next(found, None)
 
 

@@ -18,7 +18,7 @@ from rulekeep.analysis.summary import PairedDifference, Summary, paired_differen
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import Contestant, contestants
+from rulekeep.specs import MixerSpec, mixer_specs
 
 NOT_RUN, NOT_DEFINED = "not run", "not defined"
 
@@ -34,9 +34,9 @@ class Variant(NamedTuple):
     only: Callable[[Record], bool] | None = None
 
     @property
-    def one(self) -> Contestant:
+    def one(self) -> MixerSpec:
         """The mixer with its options."""
-        (found,) = contestants(self.mixer)
+        (found,) = mixer_specs(self.mixer)
         return found
 
 

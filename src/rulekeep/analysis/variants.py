@@ -1,6 +1,6 @@
 """Which records are of a variant: a mixer with its options. No mixer is imported, nor torch.
 
-    is_variant(record, one)        # one: a Contestant, as `contestants` reads it
+    is_variant(record, one)        # one: a MixerSpec, as `mixer_specs` reads it
     is_of_task(record, "recite", placement="early")
 
 Records are chosen by what was asked for, every option filled in, never by the name a table shows.
@@ -14,13 +14,13 @@ from pathlib import Path
 from rulekeep.catalogue import keyword_defaults
 from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
-from rulekeep.specs import HYBRID, Contestant, Option, RunSpec
+from rulekeep.specs import HYBRID, MixerSpec, Option, RunSpec
 
 # What makes a model beside its mixer.
 _MODEL = ("width", "layers", "hidden", "added_positions")
 
 
-def is_variant(record: Record, one: Contestant, **settings: Option) -> bool:
+def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
     """Whether a record is of this mixer with these options; how it was trained may differ.
 
     `settings` are those of the model that all runs of its study have, where they are no defaults.
@@ -48,7 +48,7 @@ def is_variant(record: Record, one: Contestant, **settings: Option) -> bool:
     } and all(spec.rest.get(name) == value for name, value in wanted.items())
 
 
-def are_variant(records: Iterable[Record], one: Contestant) -> bool:
+def are_variant(records: Iterable[Record], one: MixerSpec) -> bool:
     """Whether all of them are."""
     return all(is_variant(record, one) for record in records)
 

@@ -103,7 +103,7 @@ def run_cell(
                 log(last.number, history[-1])
     except DivergedError as error:
         status, reason, evaluation = "diverged", str(error), None
-    if cell.challenger is not None and evaluation is not None:
+    if cell.joining_mixer is not None and evaluation is not None:
         # One batch, as it was scored: a mixer from elsewhere may see what follows.
         batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size]).to(cell.device)
         _check_causality(cell, model, batch, answer_logits)

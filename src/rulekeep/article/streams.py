@@ -60,7 +60,7 @@ def replay(cell: ArticleCell) -> CellStreams:
     if cell.context not in contexts:
         contexts.append(cell.context)
     task = Article()
-    same_as = "attention" if cell.challenger else cell.model
+    same_as = "attention" if cell.joining_mixer else cell.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         for context in contexts:
@@ -72,7 +72,7 @@ def replay(cell: ArticleCell) -> CellStreams:
             for name in ARTICLE_MODELS:
                 if (context, name) == (cell.context, same_as):
                     return CellStreams(
-                        _joining(cell) if cell.challenger else models[name],
+                        _joining(cell) if cell.joining_mixer else models[name],
                         task.examples("train", context, decoys=_decoys(cell, "train")).take(
                             train_rows
                         ),

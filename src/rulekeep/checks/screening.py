@@ -48,8 +48,8 @@ def screen(resolved: object) -> None:
     """
     if isinstance(resolved, ResolvedCell):
         cell = resolved.spec
-        if cell.challenger is not None and resolved.make is not None:
-            makers = {cell.challenger.mixer: resolved.make}
+        if cell.joining_mixer is not None and resolved.make is not None:
+            makers = {cell.joining_mixer.mixer: resolved.make}
             _try_all(makers, PUBLISHED_WIDTH, sizes_of([cell.context], _PIECE, cell.seed), "cpu")
         return
     if not isinstance(resolved, Resolved | ResolvedPredictor):

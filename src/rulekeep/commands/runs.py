@@ -30,7 +30,7 @@ from rulekeep.specs import (
     PredictorSpec,
     RunSpec,
     UsageError,
-    contestants,
+    mixer_specs,
     validation_line,
 )
 from rulekeep.specs.renamed import tell_preset
@@ -374,7 +374,7 @@ def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
     if mixers is not None:
         if "mixers" not in parameters:
             raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
-        given["mixers"] = tuple(own_options_first(one) for one in contestants(mixers))
+        given["mixers"] = tuple(own_options_first(one) for one in mixer_specs(mixers))
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )

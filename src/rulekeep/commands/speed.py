@@ -15,7 +15,7 @@ from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import printable
 from rulekeep.running.resolving import check_device, own_options_first
-from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, contestants
+from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
 
@@ -89,7 +89,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
         from rulekeep.mixers import MIXERS
 
         return tuple(SpeedMixer(name=name) for name in MIXERS)
-    found = [own_options_first(one) for one in contestants(text)]
+    found = [own_options_first(one) for one in mixer_specs(text)]
     for one in found:
         if one.mixer.count(HYBRID) > 1:
             raise UsageError(

@@ -58,8 +58,8 @@ class BusyError(RuntimeError):
     """Somebody else is running this run."""
 
 
-class Kept(NamedTuple):
-    """Records found in a folder of runs, and a line for each file that is not whole."""
+class LoadedRecords(NamedTuple):
+    """The records of a folder of runs, and a note on each file that could not be read."""
 
     records: list[Record]
     notes: list[str]
@@ -197,14 +197,14 @@ def unreadable(path: Path, error: OSError) -> str:
     return f"{path.name}: cannot be read ({error.strerror or error})"
 
 
-def read_runs(root: Path) -> Kept:
+def read_runs(root: Path) -> LoadedRecords:
     """Every whole record of a folder of runs, and a line for each that is not; nothing is changed.
 
     What cannot be read is left out, and so is a run that stands in the folder of another.
     """
     folders = run_folders(root)
     notes: list[str] = []
-    kept = Kept(_packed_runs(root, {folder.id for folder in folders}, notes), notes)
+    kept = LoadedRecords(_packed_runs(root, {folder.id for folder in folders}, notes), notes)
     for folder in folders:
         record = None
         try:

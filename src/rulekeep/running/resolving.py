@@ -40,7 +40,7 @@ from rulekeep.specs import (
     PUBLISHED_WIDTH,
     AnySpec,
     ArticleCell,
-    Contestant,
+    MixerSpec,
     Option,
     PredictorSpec,
     RunSpec,
@@ -196,17 +196,19 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
 
 
 def resolve_cell(cell: ArticleCell) -> ResolvedCell:
-    """A cell of the article's experiment, with what makes its challenger.
+    """A cell of the article's experiment, with what makes its joining_mixer.
 
     Raises:
         UsageError: there is no such mixer, or its options cannot be.
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
     names, make = list[str](), None
-    if challenger := cell.challenger:
+    if joining_mixer := cell.joining_mixer:
         make = article_mixer(cell)
-        names.append(challenger.mixer)
-        versions[challenger.mixer] = _version(challenger.mixer, load_mixer(challenger.mixer))
+        names.append(joining_mixer.mixer)
+        versions[joining_mixer.mixer] = _version(
+            joining_mixer.mixer, load_mixer(joining_mixer.mixer)
+        )
     return ResolvedCell(cell, _asked(cell), versions, _source(names), make)
 
 
@@ -244,10 +246,10 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     Raises:
         UsageError: there is no such mixer, or its options cannot be.
     """
-    challenger = cell.challenger
-    assert challenger is not None, cell
-    name, kind = challenger.mixer, load_mixer(challenger.mixer)
-    options = mixer_options(name, kind, challenger.options)
+    joining_mixer = cell.joining_mixer
+    assert joining_mixer is not None, cell
+    name, kind = joining_mixer.mixer, load_mixer(joining_mixer.mixer)
+    options = mixer_options(name, kind, joining_mixer.options)
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
 
 
@@ -269,10 +271,10 @@ def notes_on_training(resolved: object) -> list[str]:
 
 
 def check_device(device: str) -> None:
-    """Whether this machine has it.
+    """Raise if the device is unavailable.
 
     Raises:
-        UsageError: it has not.
+        UsageError: this machine has no such device.
     """
     if device == "cpu":
         return
@@ -398,7 +400,7 @@ def _mixers(spec: RunSpec) -> _Mixers:
     )
 
 
-def own_options_first(one: Contestant) -> Contestant:
+def own_options_first(one: MixerSpec) -> MixerSpec:
     """What stands in its brackets as the mixer's own wherever its class has such an option.
 
     Only the class can say so: `steps` may be a run's, and a mixer's own.

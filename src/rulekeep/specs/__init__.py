@@ -14,16 +14,16 @@ from rulekeep.specs.article import (
     ArticleSpec,
 )
 from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
-from rulekeep.specs.contestant import (
-    Contestant,
-    contestants,
+from rulekeep.specs.kinds import KINDS, AnySpec
+from rulekeep.specs.language import LanguageSpec
+from rulekeep.specs.mixer import (
+    MixerSpec,
+    mixer_specs,
     option_name,
     scalar,
     split_names,
     written,
 )
-from rulekeep.specs.kinds import KINDS, AnySpec
-from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
 from rulekeep.specs.speed import SpeedMixer, SpeedSpec
@@ -44,8 +44,8 @@ __all__ = [
     "ArticleCell",
     "ArticleDecoys",
     "ArticleSpec",
-    "Contestant",
     "LanguageSpec",
+    "MixerSpec",
     "Option",
     "Positions",
     "PredictorSpec",
@@ -55,7 +55,7 @@ __all__ = [
     "SpeedSpec",
     "TrainingSpec",
     "UsageError",
-    "contestants",
+    "mixer_specs",
     "option_name",
     "scalar",
     "split_names",

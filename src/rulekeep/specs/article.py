@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from pydantic import field_validator, model_validator
 
 from rulekeep.specs.base import Device, Spec, UsageError, each_once
-from rulekeep.specs.contestant import Contestant, contestants
+from rulekeep.specs.mixer import MixerSpec, mixer_specs
 from rulekeep.specs.renamed import told, variant
 from rulekeep.specs.run import TrainingSpec
 
@@ -27,7 +27,7 @@ MOST_ARTICLE_STEPS = 10**6
 class ArticleCell(Spec):
     """One model of the article trained once: the unit that runs, records and resumes.
 
-    `model` is one of the two published, or a mixer as a contestant is written, delta[heads=8].
+    `model` is one of the two published, or a mixer with its options, delta[heads=8].
     """
 
     kind: ClassVar[str] = "article"
@@ -55,9 +55,9 @@ class ArticleCell(Spec):
         return f"ctx{self.context}-{self.model}-seed{self.seed}-steps{self.steps}{serial}{decoys}"
 
     @property
-    def challenger(self) -> Contestant | None:
+    def joining_mixer(self) -> MixerSpec | None:
         """The mixer that joins the contest; None for the published models."""
-        return None if self.model in ARTICLE_MODELS else _challenger(self.model)
+        return None if self.model in ARTICLE_MODELS else _joining_mixer(self.model)
 
     @property
     def training(self) -> TrainingSpec:
@@ -73,12 +73,12 @@ class ArticleCell(Spec):
     @property
     def as_recorded(self) -> dict[str, Any]:
         """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
-        challenger = self.challenger
+        joining_mixer = self.joining_mixer
         return {
             **self.model_dump(mode="json"),
             "task": "article",
-            "mixer": challenger.mixer if challenger else self.model,
-            **({"mixer_options": dict(challenger.options)} if challenger else {}),
+            "mixer": joining_mixer.mixer if joining_mixer else self.model,
+            **({"mixer_options": dict(joining_mixer.options)} if joining_mixer else {}),
             "test_contexts": [self.context],
             "width": PUBLISHED_WIDTH,
             "hidden": PUBLISHED_HIDDEN,
@@ -117,7 +117,7 @@ class ArticleSpec(Spec):
     def _models_are_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         for model in models:
             if model not in ARTICLE_MODELS:
-                _challenger(model)
+                _joining_mixer(model)
         return each_once("model", tuple(variant(model) for model in models))
 
     @field_validator("seeds")
@@ -158,12 +158,12 @@ class ArticleSpec(Spec):
         ]
 
 
-def _challenger(model: str) -> Contestant:
+def _joining_mixer(model: str) -> MixerSpec:
     if not model:
         raise UsageError(
             f"model {model!r}: choose from {', '.join(ARTICLE_MODELS)}, or name a mixer"
         )
-    (one,) = contestants(model)
+    (one,) = mixer_specs(model)
     for name in one.settings:
         raise UsageError(f"model {model!r}: {name} is as the article has it; leave it out")
     return one

@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationInfo, field_validator
 
 from rulekeep.specs.base import Device, Spec, each_once
-from rulekeep.specs.contestant import written
+from rulekeep.specs.mixer import written
 from rulekeep.specs.renamed import option
 from rulekeep.specs.run import Option
 

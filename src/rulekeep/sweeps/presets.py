@@ -11,19 +11,19 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, ArticleSpec, Contestant, RunSpec, contestants
-from rulekeep.sweeps.contestants import chosen_rate, rate_runs
+from rulekeep.specs import AnySpec, ArticleSpec, MixerSpec, RunSpec, mixer_specs
+from rulekeep.sweeps.rates import chosen_rate, rate_runs
 
 SEEDS = (1, 2, 3, 4, 5)
-STANDARD_MIXERS = contestants(
+STANDARD_MIXERS = mixer_specs(
     "attention[positions=rotary],attention[positions=none],attention[added_positions=learned],slots"
 )
-QUICK_MIXERS = contestants("delta")
+QUICK_MIXERS = mixer_specs("delta")
 # As many parameters as attention's model, within one per cent: the feed-forward layers give.
 # Gates on the output as published. The four that are published with a short convolution have it,
 # and stand without it too: with it they see the tokens before, as our memory's gate does, and at
 # this size it helps with one task and hurts with another.
-CATALOGUE = contestants(
+CATALOGUE = mixer_specs(
     "attention[positions=rotary],sliding_window[positions=rotary],lstm[hidden=128],"
     "gru[hidden=192],slots[hidden=224],linear_attention,retnet[output_gate=true,hidden=224],"
     "ssd[output_gate=true,short_convolution=true,hidden=264],ssd[hidden=304],"
@@ -36,7 +36,7 @@ CATALOGUE = contestants(
 )
 # 16 KiB of state a layer as well, within five per cent; two heads, where a head's keys give the
 # width. The gates of lstm and gru cannot be had so wide for so few parameters.
-CATALOGUE_16_KIB = contestants(
+CATALOGUE_16_KIB = mixer_specs(
     "sliding_window[positions=rotary,window=28],slots[slots=64,hidden=224],"
     "linear_attention[heads=2,key_width=62,hidden=200],"
     "retnet[heads=2,key_width=64,output_gate=true,hidden=160],"
@@ -57,7 +57,7 @@ CATALOGUE_16_KIB = contestants(
 )
 # From 1 to 64 KiB of state a layer, within five per cent of attention's parameters; a head more or
 # less where they would not fit. Those of 4 and 16 KiB are the catalogue's too.
-STATE_BYTES = contestants(
+STATE_BYTES = mixer_specs(
     "sliding_window[positions=rotary,window=1,sinks=1],"
     "sliding_window[positions=rotary,window=4],"
     "sliding_window[positions=rotary,window=28],"
@@ -73,7 +73,7 @@ STATE_BYTES = contestants(
 )
 # A memory of fixed size beyond the lengths it was trained on, and attention with the same signal of
 # how early a token is; of attention without it, what the exam has not.
-BEYOND = contestants(
+BEYOND = mixer_specs(
     "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
     "attention[positions=none,added_positions=earliness],"
     "attention[positions=alibi,added_positions=earliness],"
@@ -82,13 +82,13 @@ BEYOND = contestants(
 # The attention that keeps early rules longest of those without a convolution, at the rate that
 # its grids in `exam` and `beyond` chose. 256 tests of 16,384 tokens would take it more than twice
 # its training, so they are fewer, and it is not all of attention's.
-BEYOND_ATTENTION = contestants(
+BEYOND_ATTENTION = mixer_specs(
     "attention[positions=none,added_positions=earliness],attention[positions=none]"
 )
 BEYOND_ATTENTION_RATE = 3e-3
 BEYOND_ATTENTION_TESTS = 64
 # From the article's memory to that one, a change a rung; the last but one without the signal.
-LADDER = contestants(
+LADDER = mixer_specs(
     "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
     "sparse_delta[hidden=248,straight_through=false,gate_kernel=1,read_first=false,gate_penalty=0,"
     "added_positions=earliness],sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
@@ -100,18 +100,18 @@ LADDER = contestants(
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # The rung that sees eight tokens with a sigmoid instead of the clip: what do exact zeros add there?
-LADDER_ASIDE = contestants(
+LADDER_ASIDE = mixer_specs(
     "sparse_delta[hidden=240,gate_stretch=0,straight_through=false,read_first=false,gate_penalty=0,"
     "added_positions=earliness]"
 )
 # The exam has 4 rules. Fewer and more are for our memory and the attention that dev scores best in
 # most cells: some 7 core-hours.
 RULE_COUNTS = (2, 8)
-RULE_COUNT_MIXERS = contestants(
+RULE_COUNT_MIXERS = mixer_specs(
     "attention[positions=rotary],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # Seven times the parameters, to see that nothing hangs on the exam's small model.
-WIDE = contestants(
+WIDE = mixer_specs(
     "attention[positions=rotary,width=128,layers=4],"
     "sparse_delta[width=128,layers=4,added_positions=earliness]"
 )
@@ -119,7 +119,7 @@ WIDE_SEEDS = SEEDS[:3]
 # What docs/literature.md compares: heads and key widths where the literature states them, or has
 # them by default; short convolutions and gates as published. Mamba-2 has heads of 8: their steps
 # start spread over 0.001 to 0.1, and a sole head's at the least of it.
-LITERATURE = contestants(
+LITERATURE = mixer_specs(
     ",".join(
         f"attention[width={width},heads=1,positions=rotary],"
         f"ssd[width={width},heads={width // 8},key_width=16,output_gate=true,"
@@ -188,23 +188,23 @@ def article() -> Sequence[AnySpec]:
 
 
 def standard(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = STANDARD_MIXERS
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = STANDARD_MIXERS
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
     return _protocol(records, mixers, _STANDARD, _EVERY_TASK)
 
 
-def quick(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
+def quick(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpec]:
     """One mixer, every task, trained up to 128, 1 seed: under ten minutes on two cores."""
     return _quick(mixers, SEEDS[:1])
 
 
-def quick_five(*, mixers: Sequence[Contestant] = QUICK_MIXERS) -> Sequence[AnySpec]:
+def quick_five(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpec]:
     """As `quick`, five seeds: what `rulekeep submit` takes."""
     return _quick(mixers, SEEDS)
 
 
-def _quick(mixers: Sequence[Contestant], seeds: Sequence[int]) -> Sequence[AnySpec]:
+def _quick(mixers: Sequence[MixerSpec], seeds: Sequence[int]) -> Sequence[AnySpec]:
     return [
         one.spec(**_cell(task, placement, 128, (128, 512), 1000), seed=seed)
         for one in mixers
@@ -217,7 +217,7 @@ def _quick(mixers: Sequence[Contestant], seeds: Sequence[int]) -> Sequence[AnySp
 def long(
     records: Sequence[Record],
     *,
-    mixers: Sequence[Contestant] = STANDARD_MIXERS,
+    mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
     steps: int = _LONG.steps,
     furthest: int = max(_LONG.tested),
 ) -> Sequence[AnySpec]:
@@ -227,29 +227,27 @@ def long(
 
 
 def catalogue(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = CATALOGUE
 ) -> Sequence[AnySpec]:
     """Every published mixer at attention's parameters: recite early and override marked."""
     return _protocol(records, mixers, _CATALOGUE, _TWO_CELLS)
 
 
 def catalogue_16_kib(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = CATALOGUE_16_KIB
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = CATALOGUE_16_KIB
 ) -> Sequence[AnySpec]:
     """The catalogue at 16 KiB of state a layer too, but for those that cannot be so large."""
     return _protocol(records, mixers, _CATALOGUE, _TWO_CELLS)
 
 
 def state_bytes(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = STATE_BYTES
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = STATE_BYTES
 ) -> Sequence[AnySpec]:
     """Four mixers at 1, 4, 16 and 64 KiB of state a layer: recite early."""
     return _protocol(records, mixers, _CATALOGUE, _ONE_CELL)
 
 
-def beyond(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = BEYOND
-) -> Sequence[AnySpec]:
+def beyond(records: Sequence[Record], *, mixers: Sequence[MixerSpec] = BEYOND) -> Sequence[AnySpec]:
     """Our memory on the exam but for recall, to 16,384 tokens; attention with its signal."""
     # Attention at 16,384 tokens takes longer to test than to train: it ends where the exam does.
     # On override the exam's own attention is within a hundredth of all that there is.
@@ -261,7 +259,7 @@ def beyond(
     return specs
 
 
-def beyond_attention(*, mixers: Sequence[Contestant] = BEYOND_ATTENTION) -> Sequence[AnySpec]:
+def beyond_attention(*, mixers: Sequence[MixerSpec] = BEYOND_ATTENTION) -> Sequence[AnySpec]:
     """What attention without positions keeps of early rules at 16,384 tokens: recite and apply."""
     length = _STANDARD._replace(tested=(max(_BEYOND.tested),))
     return [
@@ -278,7 +276,7 @@ def beyond_attention(*, mixers: Sequence[Contestant] = BEYOND_ATTENTION) -> Sequ
 
 
 def ladder(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = (*LADDER, *LADDER_ASIDE)
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = (*LADDER, *LADDER_ASIDE)
 ) -> Sequence[AnySpec]:
     """From the article's slots to our memory, one change a rung: recite, early and marked."""
     # Gates that leak are seen at 16,384 tokens, and no state here grows.
@@ -286,7 +284,7 @@ def ladder(
 
 
 def rule_counts(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = RULE_COUNT_MIXERS
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = RULE_COUNT_MIXERS
 ) -> Sequence[AnySpec]:
     """Rotary attention and our memory with 2 and 8 rules: the exam but recall, to 256 tokens."""
     length = _STANDARD._replace(tested=(_STANDARD.context,))
@@ -299,13 +297,13 @@ def rule_counts(
     ]
 
 
-def wide(records: Sequence[Record], *, mixers: Sequence[Contestant] = WIDE) -> Sequence[AnySpec]:
+def wide(records: Sequence[Record], *, mixers: Sequence[MixerSpec] = WIDE) -> Sequence[AnySpec]:
     """Rotary attention and our memory at width 128 and 4 layers: recite marked, 3 seeds."""
     return _protocol(records, mixers, _CATALOGUE, _MARKED, WIDE_SEEDS)
 
 
 def literature(
-    records: Sequence[Record], *, mixers: Sequence[Contestant] = LITERATURE
+    records: Sequence[Record], *, mixers: Sequence[MixerSpec] = LITERATURE
 ) -> Sequence[AnySpec]:
     """Associative recall at 256 tokens, against published figures: docs/literature.md, 2 seeds.
 
@@ -359,7 +357,7 @@ PRESETS: dict[str, Callable[..., Sequence[AnySpec]]] = {
 
 def _protocol(
     records: Sequence[Record],
-    mixers: Sequence[Contestant],
+    mixers: Sequence[MixerSpec],
     length: _Length,
     cells: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
     seeds: Sequence[int] = SEEDS,

@@ -21,7 +21,7 @@ from rulekeep.records.pack import packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
-from rulekeep.specs import AnySpec, Contestant, Option, RunSpec, UsageError, written
+from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError, written
 from rulekeep.sweeps.presets import SEEDS, quick_five, standard
 from rulekeep.tasks import FewCombinationsWarning
 
@@ -29,7 +29,7 @@ KIND = "submission"
 # What makes a model beside its mixer: part of what competes, and not of the protocol.
 _MODEL = ("width", "layers", "hidden", "added_positions")
 # What may be submitted: the runs of one competitor, given the records so far.
-PROTOCOLS: Mapping[str, Callable[[Sequence[Record], Contestant], Sequence[AnySpec]]] = {
+PROTOCOLS: Mapping[str, Callable[[Sequence[Record], MixerSpec], Sequence[AnySpec]]] = {
     "standard": lambda records, one: standard(records, mixers=(one,)),
     "quick-five": lambda _, one: quick_five(mixers=(one,)),
 }
@@ -97,7 +97,7 @@ def submitted(path: Path) -> Submitted:
 
 
 def _of_one(
-    one: Contestant, records: Sequence[Record], protocols: set[str], code: dict[str, str]
+    one: MixerSpec, records: Sequence[Record], protocols: set[str], code: dict[str, str]
 ) -> list[str]:
     """What one competitor lacks; its protocol and its code are noted.
 
@@ -147,9 +147,9 @@ def _wanted(specs: Iterable[AnySpec]) -> dict[str, Resolved]:
         return {resolved.id: resolved for resolved in every}
 
 
-def _competing(records: Iterable[Record]) -> tuple[list[Contestant], list[Record]]:
+def _competing(records: Iterable[Record]) -> tuple[list[MixerSpec], list[Record]]:
     """Every mixer with its options and the settings of its model, and records of none."""
-    found, other = dict[str, Contestant](), list[Record]()
+    found, other = dict[str, MixerSpec](), list[Record]()
     for record in records:
         if record.asked is None or not isinstance(spec := record.spec.parsed(), RunSpec):
             other.append(record)
@@ -158,7 +158,7 @@ def _competing(records: Iterable[Record]) -> tuple[list[Contestant], list[Record
             key: value for key, value in spec.mixer_options.items() if key in record.given
         }
         settings = {key: getattr(spec, key) for key in _MODEL if key in record.given}
-        one = Contestant(spec.mixer, options, settings)
+        one = MixerSpec(spec.mixer, options, settings)
         found.setdefault(repr(one), one)
     return [*found.values()], other
 

@@ -14,8 +14,7 @@ from rulekeep.records.store import Record, read_runs
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import options_of, own_options_first, resolve
-from rulekeep.specs import Contestant, RunSpec, UsageError, contestants, written
-from rulekeep.sweeps.contestants import RATES, chosen_rate, rate_runs
+from rulekeep.specs import MixerSpec, RunSpec, UsageError, mixer_specs, written
 from rulekeep.sweeps.presets import (
     BEYOND,
     CATALOGUE,
@@ -31,6 +30,7 @@ from rulekeep.sweeps.presets import (
     quick,
     standard,
 )
+from rulekeep.sweeps.rates import RATES, chosen_rate, rate_runs
 
 ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
@@ -50,17 +50,17 @@ def made(spec: RunSpec, *dev_losses: float, test_loss: float = -99.0) -> Record:
 
 
 def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
-    one, two = contestants(
+    one, two = mixer_specs(
         "delta[heads=8,added_positions=earliness], my.py:M[on=true,a=null,b=none]"
     )
-    assert one == Contestant("delta", {"heads": 8}, {"added_positions": "earliness"})
-    assert two == Contestant("my.py:M", {"on": True, "a": None, "b": "none"}, {})
+    assert one == MixerSpec("delta", {"heads": 8}, {"added_positions": "earliness"})
+    assert two == MixerSpec("my.py:M", {"on": True, "a": None, "b": "none"}, {})
     assert one.spec(seed=3).mixer_options == {"heads": 8}
 
 
 def test_an_option_may_be_written_with_hyphens_and_a_files_name_keeps_its_own() -> None:
     typed = {"half-life": "8", "my-file.py:M.half-life": "8", "sliding-window.sinks": "1"}
-    (one,) = contestants(f"a+b[{','.join(f'{key}={value}' for key, value in typed.items())}]")
+    (one,) = mixer_specs(f"a+b[{','.join(f'{key}={value}' for key, value in typed.items())}]")
     assert [*one.options] == ["half_life", "my-file.py:M.half_life", "sliding_window.sinks"]
     nested = {
         "half-life": "8",
@@ -78,22 +78,22 @@ def test_a_text_that_looks_like_a_number_is_refused_with_its_fix(tmp_path: Path)
         "    def init_state(self, batch_size): return ()\n"
         "    def forward(self, x, state=None): return x, ()\n"
     )
-    (one,) = contestants(f"{path}:M[mode=1e3]")
+    (one,) = mixer_specs(f"{path}:M[mode=1e3]")
     with pytest.raises(UsageError, match=r"mode 1000\.0: .* in double quotes$"):
         resolve(one.spec())
-    (one,) = contestants(f'{path}:M[mode="1e3"]')
+    (one,) = mixer_specs(f'{path}:M[mode="1e3"]')
     assert resolve(one.spec()).spec.mixer_options == {"mode": "1e3"}
 
 
-def test_a_contestant_is_written_as_it_is_read() -> None:
-    others = contestants(
+def test_a_variant_is_written_as_it_is_read() -> None:
+    others = mixer_specs(
         'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g=NaN]'
     )
     assert [*others[0].options.values()] == [
         True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
     ]  # fmt: skip
     for one in (*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES, *LADDER, *others):
-        assert contestants(written(one.mixer, {**one.options, **one.settings})) == (one,)
+        assert mixer_specs(written(one.mixer, {**one.options, **one.settings})) == (one,)
 
 
 def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_name(
@@ -107,7 +107,7 @@ def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_na
         "    def forward(self, x, state=None): return x, ()\n"
     )
     text = f"{path}:M[steps=1,width=32],attention+{path}:M[steps=3],delta[steps=60]"
-    own, hybrid, other = map(own_options_first, contestants(text))
+    own, hybrid, other = map(own_options_first, mixer_specs(text))
     assert (own.options, own.settings) == ({"steps": 1}, {"width": 32})
     assert (hybrid.options, hybrid.settings) == ({"steps": 3}, {})
     assert (other.options, other.settings) == ({}, {"steps": 60})
@@ -121,16 +121,16 @@ def test_no_mixer_of_the_catalogue_has_an_option_named_like_a_runs_setting() -> 
 
 
 @pytest.mark.parametrize("text", ["", "delta[", "delta[heads]", "a]b", "delta[heads=8]]"])
-def test_what_is_no_contestant_is_said(text: str) -> None:
+def test_what_is_no_variant_is_said(text: str) -> None:
     with pytest.raises(UsageError):
-        contestants(text)
+        mixer_specs(text)
 
 
 @pytest.mark.parametrize(
     "setting", ["seed=3", "task=recite", "mixer=slots", "task_options=1", "mixer_options=1"]
 )
-def test_what_a_sweep_varies_is_no_contestants_to_set(setting: str) -> None:
-    (one,) = contestants(f"delta[{setting}]")
+def test_what_a_sweep_varies_is_no_variants_to_set(setting: str) -> None:
+    (one,) = mixer_specs(f"delta[{setting}]")
     name = setting.partition("=")[0]
     with pytest.raises(UsageError, match=f"delta: {name} is for the sweep to say"):
         quick(mixers=[one])
@@ -148,18 +148,18 @@ def test_what_is_said_of_one_mixer_of_a_hybrid_holds_in_any_order() -> None:
 
 def test_an_option_given_twice_is_said() -> None:
     with pytest.raises(UsageError, match="heads is given twice"):
-        contestants("delta[heads=8,heads=4]")
+        mixer_specs("delta[heads=8,heads=4]")
 
 
 def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
-    (one,) = contestants("delta[learning_rate=0.01]")
+    (one,) = mixer_specs("delta[learning_rate=0.01]")
     assert {spec.learning_rate for spec in quick(mixers=[one])} == {0.01}
     with pytest.raises(UsageError, match="delta: learning_rate is chosen on dev here"):
         catalogue([], mixers=[one])
 
 
 def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     # At either length alone, by its better or its worse length another rate would be chosen.
     losses = dict(zip(RATES, ((0.0, 7.0), (1.0, 5.0), (4.0, 4.0)), strict=True))
     # On test the lowest rate is by far the best, alone and beside dev.
@@ -174,7 +174,7 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
 
 
 def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
     extended = rate_runs(one, records, BASE)
     assert [spec.learning_rate for spec in extended] == [*RATES, 0.000333333]
@@ -185,7 +185,7 @@ def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
 
 
 def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_grid() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     near, far = (
         {**BASE, "context": 256, "test_contexts": at} for at in ([64, 256], [64, 256, 512])
     )
@@ -210,7 +210,7 @@ def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_g
     [{"test_contexts": [256, 512]}, {"validation_examples": 64}, {"seed": 2}, {"steps": 700}],
 )
 def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: dict) -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     base = {**BASE, "context": 256, "test_contexts": [64, 256]}
     records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], {**base, **other})]
     assert [spec.learning_rate for spec in rate_runs(one, records, base)] == [*RATES]
@@ -218,7 +218,7 @@ def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: 
 
 
 def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
     asked = rate_runs(one, records, BASE)
     placed = {"context": 64, "seed": 1}
@@ -228,7 +228,7 @@ def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
 
 
 def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate() -> None:
-    (one,) = contestants("delta[short_convolution=true]")
+    (one,) = mixer_specs("delta[short_convolution=true]")
     records = []
     for spec in rate_runs(one, [], BASE):
         record = made(spec, abs(spec.learning_rate - 3e-3))
@@ -244,7 +244,7 @@ def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate()
 
 
 def test_a_rate_outside_the_grid_competes_with_nothing() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     losses = dict(zip(RATES, (1.0, 0.8, 0.9), strict=True))
     specs = rate_runs(one, [], BASE)
     records = [made(spec, losses[spec.learning_rate]) for spec in specs]
@@ -254,7 +254,7 @@ def test_a_rate_outside_the_grid_competes_with_nothing() -> None:
 
 
 def test_a_rate_that_diverged_never_wins() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))
     records = [made(spec, losses[spec.learning_rate]) for spec in rate_runs(one, [], BASE)]
     records += [made(spec, 4.0) for spec in rate_runs(one, records, BASE)[3:]]
@@ -271,8 +271,8 @@ def test_a_rate_that_diverged_never_wins() -> None:
         ("delta", "delta[added_positions=earliness]"),
     ],
 )
-def test_contestants_do_not_take_each_others_records(taker: str, other: str) -> None:
-    (one,), (two,) = contestants(taker), contestants(other)
+def test_variants_do_not_take_each_others_records(taker: str, other: str) -> None:
+    (one,), (two,) = mixer_specs(taker), mixer_specs(other)
     records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in rate_runs(two, [], BASE)]
     assert chosen_rate(two, records, BASE) == 3e-3
     assert chosen_rate(one, records, BASE) is None
@@ -314,7 +314,7 @@ def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task()
 
 
 def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_chosen_rate() -> None:
-    (one,) = contestants("delta")
+    (one,) = mixer_specs("delta")
     specs = catalogue([], mixers=[one])
     records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in specs]
     runs = {spec.model_dump_json(): spec for spec in catalogue(records, mixers=[one])}.values()
@@ -406,9 +406,9 @@ def test_every_preset_can_be_made(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", [*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES], ids=str)
-def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: Contestant) -> None:
-    def parameters(contestant: Contestant) -> int:
-        model = build(resolve(contestant.spec(context=256)))
+def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: MixerSpec) -> None:
+    def parameters(one: MixerSpec) -> int:
+        model = build(resolve(one.spec(context=256)))
         return sum(parameter.numel() for parameter in model.parameters())
 
     share = parameters(one) / parameters(CATALOGUE[0])
@@ -421,7 +421,7 @@ _SIZES += [(one, (1, 4, 16, 64)[i % 4]) for i, one in enumerate(STATE_BYTES)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("one", "kib"), _SIZES, ids=str)
-def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: Contestant, kib: int) -> None:
+def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: MixerSpec, kib: int) -> None:
     model = build(resolve(one.spec(context=256)))
     with torch.no_grad():
         for tokens in (300, 600):

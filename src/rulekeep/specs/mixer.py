@@ -1,9 +1,9 @@
-"""What competes, as a user writes it: a mixer with its options.
+"""A mixer with its options, as a user writes it.
 
     attention[positions=rotary], delta[heads=8], my_file.py:MyMixer
 
-An option that is a field of a run's spec (as `added_positions` or `width`) goes there, any
-other to the mixer.
+An option that is a field of a run's spec, such as `width`, goes to the run. Any other goes to the
+mixer.
 """
 
 import json
@@ -18,40 +18,38 @@ from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")
-# What a sweep varies: with one value for all its runs, several would be one.
+# What a sweep varies itself.
 _OF_THE_SWEEP = ("task", "task_options", "mixer", "mixer_options", "seed")
 
 
-class Contestant(NamedTuple):
-    """A mixer, its own options, and what else its runs are given."""
+class MixerSpec(NamedTuple):
+    """A mixer, its own options, and the settings of its runs."""
 
     mixer: str
     options: Mapping[str, Option]
     settings: Mapping[str, Option]
 
     def spec(self, **values: Any) -> RunSpec:
-        """A run of it.
+        """The spec of a run with this mixer.
 
         Raises:
-            UsageError: its settings cannot be a run's, or say what the sweep varies.
+            UsageError: a setting is no valid value of a run, or is one that the sweep varies.
         """
         for name in _OF_THE_SWEEP:
             if name in self.settings:
-                raise UsageError(
-                    f"mixer {self.mixer}: {name} is for the sweep to say; leave it out"
-                )
+                raise UsageError(f"mixer {self.mixer}: the sweep sets {name}; leave it out")
         return RunSpec.parse_json(
             {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
         )
 
 
-def contestants(text: str) -> tuple[Contestant, ...]:
-    """The contestants that a text names.
+def mixer_specs(text: str) -> tuple[MixerSpec, ...]:
+    """The mixers that a text names.
 
     Raises:
-        UsageError: it is written in another way.
+        UsageError: the text is written in another way.
     """
-    found: list[Contestant] = []
+    found: list[MixerSpec] = []
     for part in split_names(text):
         match = _ONE.fullmatch(part)
         if match is None:
@@ -67,7 +65,7 @@ def contestants(text: str) -> tuple[Contestant, ...]:
                 raise UsageError(f"mixer {part!r}: {name} is given twice; give it once")
             options[name] = scalar(value.strip())
         settings = {key: options.pop(key) for key in list(options) if key in RunSpec.model_fields}
-        one = Contestant(match[1].strip(), options, settings)
+        one = MixerSpec(match[1].strip(), options, settings)
         if one in found:
             raise UsageError(f"mixer {part!r}: given twice; name each once")
         found.append(one)
@@ -75,14 +73,14 @@ def contestants(text: str) -> tuple[Contestant, ...]:
 
 
 def option_name(text: str) -> str:
-    """An option that is typed as `half-life`, by its name; a file's name keeps its hyphens."""
+    """The name of an option typed with hyphens (`half-life`); a file's name keeps its hyphens."""
     of, dot, name = text.rpartition(".")
     of = of if ":" in of else of.replace("-", "_")
     return of + dot + name.replace("-", "_")
 
 
 def written(mixer: str, options: Mapping[str, Option]) -> str:
-    """A mixer with its options as `contestants` reads them; no text has a comma or a bracket."""
+    """A mixer with its options, as `mixer_specs` reads them."""
     pairs = [f"{key}={_typed(value)}" for key, value in options.items()]
     return f"{mixer}[{','.join(pairs)}]" if pairs else mixer
 
@@ -108,5 +106,5 @@ def scalar(text: str) -> Option:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """What stands between the commas of a list of contestants, brackets kept whole."""
+    """The parts of a list between its commas; brackets stay whole."""
     return tuple(part.strip() for part in _BETWEEN.split(text))
