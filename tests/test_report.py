@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import HOSTILE, Values, read_runs, record, study, typed
+from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.merging import joined, merged, trained_apart
@@ -250,29 +250,6 @@ def test_long_names_that_begin_alike_stay_two() -> None:
 def test_the_report_loads_no_torch() -> None:
     code = "import sys, rulekeep.reporting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
-def test_four_times_the_records_take_no_six_times_as_long(tmp_path: Path) -> None:
-    several = [
-        study(
-            tasks=("article", "recite", "apply", "override")[:tasks],
-            mixers=("attention", "slots", "delta", "gla", "mamba"),
-            contexts=(64, 256), rates=(0.003, 0.01), seeds=5,
-        )
-        for tasks in (1, 4)
-    ]  # fmt: skip
-    assert [len(records) for records in several] == [104, 404]
-    write_report(typed(several[0]), tmp_path, "c")
-    took: list[list[float]] = [[], []]
-    # Seconds of this process, the least of three: what else the machine does must not fail it. How
-    # long a report takes by the clock is held by tools/timings.py.
-    for seconds, records in [*zip(took, several, strict=True)] * 3:
-        start = time.process_time()
-        write_report(typed(records), tmp_path, "c")
-        seconds.append(time.process_time() - start)
-    assert min(took[1]) < 6 * min(took[0]), took
 
 
 def test_difficulties_of_a_task_are_contests_of_their_own() -> None:
