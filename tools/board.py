@@ -76,7 +76,7 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
         shown = {key: value for key, value in model.items() if key != "hidden"}
         if one.spec.mixer == "attention":
             # A baseline is named for what it is.
-            shown = {"positions": one.spec.mixer_options["positions"], **shown}
+            shown = {"positions": one.spec.mixer_options.get("positions", "none"), **shown}
         found[text] = Variant(text, written(one.spec.mixer, {**shown, **given}))
     return found
 
