@@ -2,13 +2,19 @@
 
 A page of `docs` links to figures, records, code and notes by their place in the repository. The
 same link leads somewhere on the site: the file is copied to `repository/`, a Markdown file among
-them becomes a page, and CONTRIBUTING.md is a page of its own.
+them becomes a page, and CONTRIBUTING.md is a page of its own. The table of how the documents read
+is made as the site is built.
 """
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from prose import table
 
 ROOT = Path(__file__).parent.parent
 _LINK = re.compile(r"(\]\()([^)\s#]+)")
@@ -91,6 +97,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links as they lead on the site."""
     uri = page.file.src_uri
+    markdown = markdown.replace("<!-- prose -->", f"\n{table()}\n")
     elsewhere = {site: place for place, site in PAGES.items()}
     source = elsewhere.get(uri) or (
         uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
