@@ -101,7 +101,6 @@ VARIANTS = {
     "ours": Variant(f"sparse_delta[hidden=240,{SIGNAL}]", OURS),
 }
 ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours")]
-WITHOUT_TAPS = [key for key in ATTENTION if not key.startswith("taps")]
 
 
 # --- what makes the runs with taps ---------------------------------------------------------------

@@ -40,8 +40,6 @@ SHORT, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 LENGTHS = (SHORT, MIDDLE, LONG)
 RECITE, OVERRIDE = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
 KIB, NEAR_ENOUGH = 16, 0.05
-# Their gates cannot be had so wide for so few parameters: shown there as they are.
-UNSIZED = ("lstm", "gru")
 # What gives a state its size.
 SIZING = ("heads", "key_width", "slots", "window")
 SIZES = (1, 4, 16, 64)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.analysis.plots import Look, as_bytes, marked_words
-from rulekeep.analysis.rows import Row, Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, pivot
 from rulekeep.commands.records import certificates
 from rulekeep.printable import markdown_table
 from rulekeep.reporting.marked import pieces
@@ -26,16 +26,14 @@ SETTINGS = [
     for task in ("apply", "override", "recall", "recite")
     for placement in ("early", "marked")
 ]
-OVERRIDE = [one for one in SETTINGS if one.task == "override"]
 OTHERS = [one for one in SETTINGS if one.task != "override"]
-EARLY, MARKED = ([s for s in OTHERS if s.placement == at] for at in ("early", "marked"))
+MARKED = [one for one in OTHERS if one.placement == "marked"]
 VARIANTS = {
     "learned": Variant("attention[added_positions=learned]", "attention, learned positions"),
     "none": Variant("attention[positions=none]", "attention, no positions"),
     "rotary": Variant("attention[positions=rotary]", "attention, rotary positions"),
     "slots": Variant("slots", "slots"),
 }
-LEARNED = 0.85
 
 
 def retention(length: int) -> Callable[[Rows], str]:
@@ -142,42 +140,12 @@ def kept(variant: str, settings: Sequence[TaskSetting], length: int) -> Callable
     )
 
 
-def mean(variant: str, task: str, placement: str, length: int) -> Callable[[Rows], float]:
-    """What a variant keeps of one task setting."""
-    return lambda rows: of(rows, variant, task, placement, length).mean
-
-
-def of(rows: Rows, variant: str, task: str, placement: str, length: int) -> Row:
-    """A row of retention."""
-    return rows.known(variant, TaskSetting(task, placement), "retention", length)
-
-
-def exact_seeds(rows: Rows) -> list[float]:
-    """Answers wholly right of `recite`, marked, with rotary positions: by seed, in rising order."""
-    row = rows.known("rotary", TaskSetting("recite", "marked"), "exact", SHORT)
-    return sorted(row.seeds.values())
-
-
 CLAIMS = {
     "rotary_short": Claim(
         lambda rows: floored(kept("rotary", SETTINGS, SHORT)(rows).low, 2), 2, 0.98
     ),
     "rotary_middle": Claim(kept("rotary", SETTINGS, MIDDLE), 2, maximum=0.53),
-    "none_early_middle": Claim(
-        lambda rows: floored(kept("none", EARLY, MIDDLE)(rows).low, 2), 2, 0.97
-    ),
-    "none_early_long": Claim(kept("none", EARLY, LONG), 2, 0.79),
-    "none_override_middle": Claim(mean("none", "override", "early", MIDDLE), 2),
-    "none_override_long": Claim(mean("none", "override", "early", LONG), 2),
     "none_marked_short": Claim(kept("none", MARKED, SHORT), 2, maximum=0.49),
-    "none_override_marked": Claim(mean("none", "override", "marked", SHORT), 2),
-    "none_recall_long": Claim(mean("none", "recall", "early", LONG), 3),
-    "slots_apply_short": Claim(mean("slots", "apply", "early", SHORT), 2),
-    "slots_apply_middle": Claim(mean("slots", "apply", "early", MIDDLE), 2),
-    "slots_apply_long": Claim(mean("slots", "apply", "early", LONG), 2),
-    "exact_best": Claim(lambda rows: exact_seeds(rows)[-1], 2, LEARNED),
-    "exact_second": Claim(lambda rows: exact_seeds(rows)[-2], 2, LEARNED),
-    "exact_others": Claim(lambda rows: Span.of(exact_seeds(rows)[:-2]), 2, maximum=0.5),
 }
 
 STUDY = Study(

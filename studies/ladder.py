@@ -8,7 +8,6 @@ seed. Beside the ladder stand the changes at equal rates. Fills docs/evidence.md
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import Strip, as_bytes, strips
@@ -21,7 +20,6 @@ from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
 from rulekeep.sweeps.presets import ladder as protocol
 
-RESULTS = Path(__file__).parent.parent / "results"
 SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
 EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
 # What each variant of the preset changes, in its order.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from rulekeep.analysis.best import steps_to_learn
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
-from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, RunSpec, mixer_specs
@@ -56,11 +55,6 @@ def table(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def more(rows: Rows, length: int) -> Summary:
-    """What our memory keeps more of marked rules."""
-    return rows.more("ours", "attention", MARKED, "retention", length)
-
-
 STUDY = Study(
     question="Is what attention loses beyond the trained length what it was not trained at?",
     variants=VARIANTS,
@@ -70,11 +64,8 @@ STUDY = Study(
     tables={"kept": table},
     claims={
         "attention_marked": Claim(lambda rows: rows.known("attention", MARKED, *ASKED[2]).mean),
-        "attention_early": Claim(lambda rows: rows.known("attention", EARLY, *ASKED[2]).mean),
-        "ours_marked": Claim(lambda rows: rows.known("ours", MARKED, *ASKED[2]).mean),
-        "more": Claim(lambda rows: more(rows, LONG), minimum=0),
-        "more_trained": Claim(
-            lambda rows: more(rows, TRAINED), holds=lambda rows: more(rows, TRAINED).low < 0
+        "more": Claim(
+            lambda rows: rows.more("ours", "attention", MARKED, "retention", LONG), minimum=0
         ),
     },
 )

@@ -8,9 +8,8 @@ much more our memory keeps, paired by seed. Fills a part of docs/evidence.md.
 
 from collections.abc import Callable
 
-from rulekeep.analysis.best import learned_at
 from rulekeep.analysis.cells import Group
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, difference, state_kib
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant, difference, state_kib
 from rulekeep.article.report import markdown_table
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import WIDE_SEEDS
@@ -67,23 +66,6 @@ def at_chance(rows: Rows) -> bool:
     return summary.low <= cell(rows, "theirs").chance("retention", LONG) <= summary.high
 
 
-def steps(key: str) -> Callable[[Rows], str]:
-    """Steps to 0.9 of retention on the validation set, by seed."""
-
-    def listed(rows: Rows) -> str:
-        *first, last = (
-            f"{at:.0f}" for _, at in sorted(learned_at(cell(rows, key), "retention").items())
-        )
-        return f"{', '.join(first)} and {last}"
-
-    return listed
-
-
-def seconds(key: str) -> Claim:
-    """How long the runs train."""
-    return Claim(lambda rows: Span.of(cell(rows, key).cost("train_seconds").values()), 0)
-
-
 STUDY = Study(
     question="Does what small models show hold at seven times the parameters?",
     variants=VARIANTS | SMALL,
@@ -95,18 +77,12 @@ STUDY = Study(
     tables={"kept": table},
     claims={
         "ours": Claim(mean("ours", LONG), minimum=0.99),
-        "loses": Claim(lambda rows: mean("ours", SHORT)(rows) - mean("ours", LONG)(rows)),
         "theirs": Claim(mean("theirs", LONG), holds=at_chance),
-        "kib": Claim(lambda rows: state_kib(cell(rows, "ours"), MIDDLE), 1),
         "times": Claim(
             lambda rows: parameters(cell(rows, "theirs")) / parameters(cell(rows, "small")),
             0,
             minimum=6.5,
             maximum=7.5,
         ),
-        "ours_steps": Claim(steps("ours")),
-        "theirs_steps": Claim(steps("theirs")),
-        "ours_seconds": seconds("ours"),
-        "theirs_seconds": seconds("theirs"),
     },
 )
