@@ -20,6 +20,7 @@ from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import read_runs
+from rulekeep.reporting import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.specs.language import Compression
 from rulekeep.sweeps import sweep
@@ -415,11 +416,12 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
                 yield Choice(compress, split, prompt, family, rank, option, scores)
 
 
-def record(found: Any) -> Record:
+def record(found: Any, **asked: Any) -> Record:
     rows = [one._asdict() for one in found]
     values = {
         "id": "0" * 16, "kind": "language", "status": "done",
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1}, "choices": rows,
+        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
+        "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}},
     }  # fmt: skip
     read = Record.read(json.loads(json.dumps(values)))
     assert read is not None
@@ -468,6 +470,28 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     kept, left_out = figures.admitted(record(rows))
     assert left_out == ("family-2",)
     assert len(kept) == 5
+
+
+def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
+    def score(option: int, _: Any) -> Any:
+        return LIKELY + (np.arange(3) == option)
+
+    cells = [
+        record(
+            [*choices(score), *choices(lambda *_: LIKELY, compress="knorm@0.5")],
+            distance=distance, mentions=mentions, placement="start", control="none",
+            families=["family-1"],
+        )
+        for distance in (0, 512)
+        for mentions in ("none", "word")
+    ]  # fmt: skip
+    write_report(cells, tmp_path, command="rulekeep report")
+    text = (tmp_path / "report.md").read_text()
+    rows = [line for line in text.splitlines() if "KiB" not in line and "start | " in line]
+    assert len(rows) == 8
+    assert sum("1.000 \\(1.000 to 1.000\\)" in row for row in rows) == 4
+    assert "figures/language.png" in text
+    assert (tmp_path / "figures" / "language.svg").exists()
 
 
 # Runs
@@ -561,3 +585,33 @@ def test_a_text_beyond_the_positions_of_a_model_is_refused(tmp_path: Path) -> No
     short = load_model(str(tiny_chat.saved(tmp_path / "short", positions=32)))
     with pytest.raises(UsageError, match="the model 32 positions"):
         short.read(CHAT)
+
+
+@pytest.mark.slow
+def test_a_cut_cache_is_that_of_kvpress(model: ChatModel) -> None:
+    kvpress = pytest.importorskip("kvpress", reason="needs pip install kvpress")
+    from transformers import DynamicCache
+
+    messages = [Message(one.role, one.text * 6) for one in CHAT]
+    read = model.read(messages, list(evictions.EVICTIONS))
+    ids = torch.tensor([model.tokens(model.text(messages))])
+    for share in (0.5, 0.25):
+        presses = {
+            "streaming_llm": kvpress.StreamingLLMPress(1 - share, n_sink=evictions.SINKS),
+            "snapkv": kvpress.SnapKVPress(1 - share, window_size=evictions.WINDOW),
+            "tova": kvpress.TOVAPress(1 - share),
+            "knorm": kvpress.KnormPress(1 - share),
+            "h2o": kvpress.ObservedAttentionPress(1 - share),
+            "expected_attention": kvpress.ExpectedAttentionPress(
+                1 - share, n_future_positions=evictions.FUTURE
+            ),
+        }
+        for name, press in presses.items():
+            theirs = DynamicCache()
+            with torch.inference_mode(), press(model.model):
+                model.model.model(ids, past_key_values=theirs, use_cache=True)
+            ours = evictions.evicted(read.cache, read.scores[name], share)
+            found, wanted = (
+                model.scores(cache, read.tokens, messages, PROBES) for cache in (ours, theirs)
+            )
+            assert found == pytest.approx(wanted, abs=1e-4), name

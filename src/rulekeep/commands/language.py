@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.commands.console import say, tell
+from rulekeep.commands.console import say
 from rulekeep.commands.options import run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
@@ -110,10 +110,11 @@ def language(
 
     command = sweeps.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
     code = carry_out(make, root, LocalExecutor(workers or 1), None, "none", command, chooses=True)
-    if found := [one for one in _records(root) if one.spec.families]:
-        from rulekeep.reporting.language import table
+    from rulekeep.commands.printed import print_tables
+    from rulekeep.reporting.language import cells as cells_of
+    from rulekeep.reporting.language import tables
 
-        tell(table(found))
+    print_tables(tables(cells_of(_records(root)))[:1])
     return code
 
 

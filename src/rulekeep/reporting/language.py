@@ -1,50 +1,196 @@
-"""Rules in words: what each compression keeps, as tables. Records in, text out; no torch."""
+"""Rules in words: what each compression keeps. Records in, tables and figures out; no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from rulekeep.language.figures import Followed, cell
-from rulekeep.printable import markdown_table
+from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
+from rulekeep.language.figures import Estimate, Followed, cell
 from rulekeep.records import Record
+from rulekeep.records.record import name
+from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
+from rulekeep.specs import LanguageSpec
 
+_WHOLE = "none"
+_MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
-    "distance", "rules at", "mentions", "control", "cache", "KiB", "retention", "all rules",
-    "gain, nats", "minus whole cache", "said", "stored",
+    "model", "distance", "rules at", "mentions", "control", "cache", "KiB", "retention",
+    "all rules", "gain, nats", "minus whole", "said", "stored",
 )  # fmt: skip
 
 
-def table(records: Sequence[Record]) -> str:
-    """A line for each cell and compression, chance first."""
-    found = sorted(records, key=_place)
-    body, chances = list[list[str]](), set[str]()
-    for record in found:
-        for name, one in cell(record).items():
-            body.append([*_place_text(record), name, *_figures(record, name, one)])
-            chances.add(f"{one.chance:.3f}")
-    said = f"Chance: {', '.join(sorted(chances))}. Intervals: bootstrap over prompts, 95 %."
-    return f"{markdown_table(_HEADER, body)}\n\n{said}\n"
+class Place(NamedTuple):
+    """A cell: where the rules stand, how far, what else is in the text."""
+
+    model: str
+    control: str
+    mentions: str
+    placement: str
+    distance: int
+
+    @classmethod
+    def of(cls, record: Record) -> "Place":
+        """The cell of a record."""
+        rest = record.spec.rest
+        control, mentions, placement = (
+            name(rest.get(key), "?") for key in ("control", "mentions", "placement")
+        )
+        distance = rest.get("distance")
+        tokens = distance if isinstance(distance, int) else record.spec.context
+        return cls(name(record.spec.mixer, "?"), control, mentions, placement, tokens)
 
 
-def _place(record: Record) -> tuple[str, str, str, int]:
-    rest = record.spec.rest
-    asked = (str(rest.get(key, "")) for key in ("placement", "mentions", "control"))
-    placement, mentions, control = asked
-    return control, mentions, placement, int(float(str(rest.get("distance", 0))))
+Cells = Mapping[Place, tuple[Record, Mapping[str, Followed]]]
 
 
-def _place_text(record: Record) -> list[str]:
-    control, mentions, placement, distance = _place(record)
-    return [str(distance), placement, mentions, control]
+def is_in_words(record: Record) -> bool:
+    """Whether a record is of rules in words."""
+    return record.spec.kind == LanguageSpec.kind
 
 
-def _figures(record: Record, name: str, one: Followed) -> list[str]:
-    size = record.cache_bytes.get(name)
-    return [
-        "–" if size is None else f"{size / 1024:,.0f}",
-        one.retention.text(),
-        f"{one.all_rules.mean:.3f}",
-        f"{one.gain.mean:+.2f}",
-        *(
-            "–" if of is None else of.text() if of is one.difference else f"{of.mean:.3f}"
-            for of in (one.difference, one.said, one.stored)
-        ),
+def cells(records: Sequence[Record]) -> Cells:
+    """What each compression keeps in each cell; the one that admits families is left out."""
+    found = {
+        Place.of(record): (record, cell(record))
+        for record in records
+        if is_in_words(record) and record.choices and record.spec.families
+    }
+    return dict(sorted(found.items()))
+
+
+def tables(found: Cells) -> list[Table]:
+    """Every cell and compression, and what each family keeps."""
+    return [_cells(found), _families(found)] if found else []
+
+
+def charts(found: Cells) -> list[Chart]:
+    """Retention over distance, and over the bytes of the cache."""
+    panels = [*_over_distance(found), *_over_bytes(found)]
+    if not panels:
+        return []
+    caption = (
+        "Rules that a model follows; bars are 95 % intervals of a bootstrap over prompts. Where "
+        "rivals are mentioned too, this is binding. The dotted line is chance."
+    )
+    return [Chart(key="language", title="Rules in words", caption=caption, panels=panels)]
+
+
+def _cells(found: Cells) -> Table:
+    rows = []
+    for place, (record, kept) in found.items():
+        for compression, one in kept.items():
+            size = record.cache_bytes.get(compression)
+            rows.append(
+                (
+                    Cell(place.model),
+                    Cell(f"{place.distance:,}", place.distance),
+                    *map(Cell, (place.placement, place.mentions, place.control, compression)),
+                    number_cell(None if size is None else size / 1024, 0),
+                    _interval(one.retention),
+                    number_cell(one.all_rules.mean),
+                    number_cell(one.gain.mean, 2),
+                    _interval(one.difference),
+                    *(
+                        number_cell(None if of is None else of.mean)
+                        for of in (one.said, one.stored)
+                    ),
+                )
+            )
+    chances = sorted({f"{one.chance:.3f}" for _, kept in found.values() for one in kept.values()})
+    meaning = (
+        "Retention: share of rules followed, their likeliest option being the right one. All "
+        "rules: prompts whose every rule is followed. Minus whole: against the uncompressed cache, "
+        "paired by prompt. Said: rules given back when asked for. Stored: options left in the "
+        f"text. Chance: {', '.join(chances)}. Intervals: bootstrap over prompts, 95 %."
+    )
+    return Table(
+        key="language", title="Rules in words", meaning=meaning, header=_HEADER, rows=tuple(rows)
+    )
+
+
+def _families(found: Cells) -> Table:
+    """A line a family, a column a cell without compression."""
+    whole = {place: kept[_WHOLE] for place, (_, kept) in found.items() if _WHOLE in kept}
+    names = sorted({family for one in whole.values() for family in one.by_family})
+    header = ("family", *(f"{at.distance:,} {_said(at)}" for at in whole))
+    rows = [
+        (Cell(family), *(number_cell(one.by_family.get(family), 2) for one in whole.values()))
+        for family in names
     ]
+    meaning = "Retention without compression, by family of rules."
+    return Table(
+        key="families",
+        title="Rules in words, by family",
+        meaning=meaning,
+        header=header,
+        rows=tuple(rows),
+    )
+
+
+def _said(place: Place) -> str:
+    parts = (place.placement, place.mentions, place.control)
+    return ", ".join(one for one in parts if one not in ("start", "none")) or "start"
+
+
+def _over_distance(found: Cells) -> Iterator[Panel]:
+    """A panel a model and placement, a line a kind of mention."""
+    look = styles([*_MENTIONS.values()])
+    for model, placement in sorted({(at.model, at.placement) for at in found}):
+        lines = []
+        for mentions, label in _MENTIONS.items():
+            points = [
+                _point(at.distance, kept[_WHOLE].retention)
+                for at, (_, kept) in found.items()
+                if _WHOLE in kept
+                and at._replace(distance=0) == Place(model, "none", mentions, placement, 0)
+            ]
+            if len(points) > 1:
+                lines.append(Series(label=label, style=look[label], points=points))
+        if lines:
+            yield Panel(
+                title=f"{model}, rules at the {placement}", x_label="tokens of chat",
+                y_label="rules followed", series=lines, score=True, chance=_chance(lines, found),
+            )  # fmt: skip
+
+
+def _over_bytes(found: Cells) -> Iterator[Panel]:
+    """A panel a cell with several compressions: retention over the bytes of its cache."""
+    labels = {
+        compression.partition("@")[0]
+        for _, kept in found.values()
+        for compression in kept
+    }  # fmt: skip
+    look = styles(sorted(labels), [_WHOLE])
+    for at, (record, kept) in found.items():
+        lines = []
+        for label in look:
+            points = sorted(
+                _point(record.cache_bytes[compression] / 1024, one.retention)
+                for compression, one in kept.items()
+                if compression.partition("@")[0] == label and record.cache_bytes.get(compression)
+            )
+            if points:
+                lines.append(Series(label=label, style=look[label], points=points))
+        if len(lines) > 1:
+            yield Panel(
+                title=f"{at.distance:,} tokens, {_MENTIONS.get(at.mentions, at.mentions)}",
+                x_label="KiB of cache", y_label="rules followed", series=lines, x_log=True,
+                score=True, chance=_chance(lines, found),
+            )  # fmt: skip
+
+
+def _point(x: float, one: Estimate) -> Point:
+    return Point(x, one.mean, one.low, one.high)
+
+
+def _chance(lines: Sequence[Series], found: Cells) -> list[tuple[float, float]]:
+    at = [point.x for line in lines for point in line.points]
+    level = next(one.chance for _, kept in found.values() for one in kept.values())
+    return [(min(at), level), (max(at), level)]
+
+
+def _mean(one: Estimate | None) -> Cell:
+    return number_cell(None if one is None else one.mean)
+
+
+def _interval(one: Estimate | None) -> Cell:
+    return MISSING_CELL if one is None else Cell(one.text(), one.mean)

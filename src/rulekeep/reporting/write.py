@@ -19,7 +19,7 @@ from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
-from rulekeep.reporting import chances, drawn, page, tables, text
+from rulekeep.reporting import chances, drawn, language, page, tables, text
 from rulekeep.reporting import explained as explaining
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
@@ -53,12 +53,14 @@ def write_report(
     Raises:
         OSError: the folder cannot be written; then it is as it was.
     """
+    in_words = language.cells(records)
+    records = [record for record in records if not language.is_in_words(record)]
     reading = read_runs(records)
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
     examples = drawn.drawn(reading.runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
-    if records or speed is None:
+    if records or (speed is None and not in_words):
         ranking = ranked(found)
         summary += sentences(reading.runs, found, ranking)
         made += charts(found, ranking)
@@ -85,6 +87,8 @@ def write_report(
         made.append(speed_report.chart(speed))
         shown += speed_report.tables(speed)
         files["speed.csv"] = speed_report.csv_text(speed)
+    made += language.charts(in_words)
+    shown += language.tables(in_words)
     if records:
         shown += [readings, tables.every_run(reading.runs)]
     # What is empty is left out.
