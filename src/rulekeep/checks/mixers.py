@@ -12,7 +12,10 @@ the comparison with its own loop; the rows say so.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from rulekeep.checks.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
 from rulekeep.checks.rows import SEE_FIRST, Row
@@ -56,9 +59,22 @@ def rows_of(
     subject = Subject(make, make_loop, width, lengths, [], device)
     first: Verdict | None = None
     for what, holds in PROPERTIES.items():
-        held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)
+        with _one_thread():
+            held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)
         first = first or held
         yield Row(what, *held)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Tensors here are small: threads that wait for each other take 30 times as long when cores
+    # are busy.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
