@@ -249,7 +249,7 @@ def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figur
     _fill(axes, panel, small=size == "small")
     made.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
     if direct:
-        _name_lines(axes, panel, int(right * 10.5), (height - bottom - top) / _LINE)
+        _name_lines(axes, panel, int((right - 0.3) * 13.5), (height - bottom - top) / _LINE)
     return made
 
 
