@@ -154,7 +154,7 @@ def test_an_option_given_twice_is_said() -> None:
 def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
     (one,) = mixer_specs("delta[learning_rate=0.01]")
     assert {spec.learning_rate for spec in quick(mixers=[one])} == {0.01}
-    with pytest.raises(UsageError, match="delta: learning_rate is chosen on dev here"):
+    with pytest.raises(UsageError, match="delta: the preset chooses learning_rate"):
         catalogue([], mixers=[one])
 
 
