@@ -1,12 +1,12 @@
-"""A catalogue: names to classes that are imported when they are asked for.
+"""A catalogue: names to classes, which are imported when they are asked for.
 
     MIXERS = Catalogue("rulekeep.mixers", {"delta": "Delta"})
     MIXERS["delta"]                # imports rulekeep.mixers.delta
     "delta" in MIXERS, [*MIXERS]   # imports nothing
-    MIXERS.about("delta")          # the module's docstring, read and not run
-    MIXERS.defaults("delta")       # its options and their default values, likewise
+    MIXERS.about("delta")          # the module's docstring; the module is not run
+    MIXERS.defaults("delta")       # its options and their default values; likewise
 
-A name is that of the module its class stands in.
+A name is the name of the module in which its class is defined.
 """
 
 import ast
@@ -40,7 +40,7 @@ class Catalogue(Mapping[str, type[_T]]):
         return name in self._classes
 
     def module(self, name: str) -> str:
-        """The module of a name, which is not imported.
+        """The module of a name; it is not imported.
 
         Raises:
             KeyError: there is no such name.
@@ -50,7 +50,7 @@ class Catalogue(Mapping[str, type[_T]]):
         return f"{self._package}.{name}"
 
     def about(self, name: str) -> str:
-        """The docstring of a name's module, which is not imported."""
+        """The docstring of a name's module; it is not imported."""
         return ast.get_docstring(self._source(name)) or ""
 
     def defaults(self, name: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Text from elsewhere as it may be shown: nothing in it steers a terminal or reorders a line.
+"""Text from elsewhere, made safe to show: it cannot steer a terminal or reorder a line.
 
-Exceptions, records, file names and plug-ins may hold escape codes (ESC, OSC), a bell, or the
-characters that turn the direction of text around. Every such text passes here before it is printed.
-Tables in Markdown are made here too.
+Exceptions, records, file names and plug-ins may hold escape codes, a bell, or characters that turn
+the direction of text around. Such text passes here before it is printed. Markdown tables are made
+here too.
 """
 
 import unicodedata
@@ -22,7 +22,9 @@ def printable_lines(text: str) -> str:
 
 
 def one_line(value: object, length: int = 300) -> str:
-    """A value as one line for tables: no control character, white space is one space, cut."""
+    """A value as one line for tables: no control characters, white space as one space, cut to
+    length.
+    """
     text = value if isinstance(value, str) else "" if value is None else str(value)
     text = " ".join(text[: 4 * length].split())
     shown = _without_control(text, lambda _: _REPLACEMENT)

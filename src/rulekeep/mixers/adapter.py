@@ -3,10 +3,11 @@
     y_t = layer(x_1 … x_T)_t
 
 Such a layer has no state to hand on. Here the state is the whole input so far, and every call runs
-the layer over all of it: decoding works and costs what that costs, and `state_bytes` counts what is
-really kept, which grows with the text. So a state, a split into pieces and a decode step measured
-through this class say nothing about the mechanism inside: `rulekeep check` leaves them out and says
-so, and in a record they are what they are of this class. The layer must be causal by itself.
+the layer over all of it. Decoding works, and costs that much. `state_bytes` counts the whole input,
+so it grows with the text.
+
+A state, a text in pieces and a decode step say nothing about the layer inside. `rulekeep check`
+skips these properties and says so. The layer itself must be causal.
 
     class MyLayer(Stateless):
         def __init__(self, width: int, *, heads: int = 4) -> None:
@@ -23,13 +24,15 @@ from rulekeep.mixers.base import Mixer
 
 
 class InputSoFar(NamedTuple):
-    """Everything the layer was given; no token yet has a width of 0."""
+    """All inputs of the layer so far; its width is 0 before the first token."""
 
     inputs: Float[Tensor, "batch past width"]
 
 
 class Stateless(Mixer):
-    """Runs `layer` over the whole input each time; of a tuple it takes the first element."""
+    """Runs `layer` over the whole input at each call; if it returns a tuple, the first element
+    counts.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Stateless(Mixer):
     def forward(
         self, x: Float[Tensor, "batch time width"], state: InputSoFar | None = None
     ) -> tuple[Float[Tensor, "batch time width"], InputSoFar]:
-        """Outputs at the positions of `x`, and the input so far with `x` in it."""
+        """Outputs at the positions of `x`, and the input so far including `x`."""
         inputs = x
         if state is not None and state.inputs.shape[1]:
             inputs = torch.cat([state.inputs.to(x.dtype), x], dim=1)

@@ -29,14 +29,14 @@ from rulekeep.mixers.base import Mixer
 
 
 class KVCache(NamedTuple):
-    """Keys and values of every token so far; the keys are turned, if positions are rotary."""
+    """Keys and values of every token so far; keys are rotated if positions are rotary."""
 
     keys: Float[Tensor, "batch heads past head_width"]
     values: Float[Tensor, "batch heads past head_width"]
 
 
 class ConvolvedKVCache(NamedTuple):
-    """The same, and the last inputs of the convolution."""
+    """The cache, and the last inputs of the convolution."""
 
     keys: Float[Tensor, "batch heads past head_width"]
     values: Float[Tensor, "batch heads past head_width"]
@@ -44,7 +44,7 @@ class ConvolvedKVCache(NamedTuple):
 
 
 class Attention(Mixer):
-    """Multi-head causal attention; learned positions, if any, are in `x` already."""
+    """Multi-head causal attention; the model adds learned positions to `x` before."""
 
     def __init__(
         self,
@@ -182,9 +182,9 @@ def alibi_attention(
     keys: Float[Tensor, "batch heads total k"],
     values: Float[Tensor, "batch heads total k"],
 ) -> Float[Tensor, "batch heads time k"]:
-    """The same with ALiBi's biases, a block of queries at a time.
+    """Attention with ALiBi's biases, a block of queries at a time.
 
-    The biases of a block are gone before the next, and made again in the backward pass.
+    The biases of a block are freed before the next block, and made again in the backward pass.
     """
     (heads, time), total = queries.shape[1:3], keys.shape[2]
     block = max(16, _BIASES_AT_ONCE // (heads * max(1, total)))
@@ -222,8 +222,7 @@ def causal_attention_loop(
 ) -> Float[Tensor, "batch heads time k"]:
     """The formula, a position at a time: the reference of the functions above.
 
-    With `rotary_base`, keys and queries come as they were projected, and every key is turned by
-    its distance alone.
+    With `rotary_base`, keys and queries come unrotated, and every key is rotated by its distance.
     """
     (heads, time), total = queries.shape[1:3], keys.shape[2]
     outputs = []

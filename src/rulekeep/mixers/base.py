@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 
 class MixerError(RuntimeError):
-    """A mixer breaks its contract: one line that says how."""
+    """A mixer breaks its contract; the message says how in one line."""
 
 
 class Mixer(nn.Module, ABC):
     """Maps `[batch, time, width]` to the same shape, causally, carrying a state.
 
-    A state is a NamedTuple of tensors whose first dimension is the batch. What it holds
-    is what the mechanism remembers: its bytes are counted from these tensors.
+    A state is a NamedTuple of tensors whose first dimension is the batch. It holds everything that
+    the mixer remembers: its bytes are counted from these tensors.
     """
 
     # It goes up where the mixer gives other figures, or an option another default.
@@ -30,9 +30,9 @@ class Mixer(nn.Module, ABC):
 
     @property
     def memory_half_life_tokens(self) -> float | None:
-        """Tokens after which half of what was written is left; None where that means nothing.
+        """Tokens after which half of what was written is left; None if that has no meaning.
 
-        Read at initialisation, for inputs of zero, of the part that keeps longest.
+        Read at initialisation with inputs of zero, for the part that keeps longest.
         """
         return None
 
@@ -54,8 +54,8 @@ class Mixer(nn.Module, ABC):
     ) -> Float[Tensor, "batch last width"]:
         """Outputs at the last positions of a whole sequence only.
 
-        The same values as `forward(x)[0][:, -last:]`, for 1 <= last <= time. A mixer overrides
-        it where that spares work: the last layer is needed only where the loss looks.
+        The same values as `forward(x)[0][:, -last:]`, for 1 <= last <= time. A mixer overrides this
+        if it saves work: the loss needs only these outputs of the last layer.
         """
         y, _ = self.forward(x)
         check_shape(self, y, x.shape)
@@ -64,15 +64,15 @@ class Mixer(nn.Module, ABC):
     def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
         """A penalty of its own that training adds to the loss; None if there is none.
 
-        It is of the last forward pass in training mode with gradients, a mean over the batch as
-        the loss is. A pass that goes on from the state of the one before counts with it. `step`
-        is the update of the weights that is about to be made, counted from 1: a penalty may begin
-        late. Mixers inside this one are asked for themselves.
+        It belongs to the last forward pass in training mode with gradients, and is a mean over the
+        batch like the loss. A pass that goes on from the state of the previous one includes its
+        penalty. `step` is the next update of the weights, counted from 1. Mixers inside this one
+        are asked separately.
         """
         return None
 
     def training_note(self, steps: int) -> str | None:
-        """What a user should know before a training of so many steps; None if nothing."""
+        """What a user should know before a training of this many steps; None if nothing."""
         return None
 
 
@@ -85,24 +85,24 @@ class Outside(Mixer):
         self.module = module
 
     def init_state(self, batch_size: int) -> Any:
-        """The module's own."""
+        """The module's own state."""
         return self.module.init_state(batch_size)  # type: ignore[operator]
 
     def forward(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> tuple[Float[Tensor, "batch time width"], Any]:
-        """The module's own."""
+        """The module's own output."""
         y, after = self.module(x, state)
         return y, after
 
     def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
-        """The module's own, if it has one."""
+        """The module's own penalty, if it has one."""
         own = getattr(self.module, "auxiliary_loss", None)
         return None if own is None else own(step)
 
 
 def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
-    """The penalties of all mixers of a model, summed: what its training loop adds to the loss.
+    """The penalties of all mixers of a model, summed. The training loop adds them to its loss.
 
     >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
     >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
@@ -113,22 +113,22 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
 
 
 def training_notes(model: nn.Module, steps: int) -> list[str]:
-    """What the mixers of a model have to say of a training of so many steps, each line once."""
+    """What the mixers of a model note about a training of this many steps, each line once."""
     mixers = [module for module in model.modules() if isinstance(module, Mixer)]
     said = [(name_of(mixer), mixer.training_note(steps)) for mixer in mixers]
     return list(dict.fromkeys(f"{name}: {note}" for name, note in said if note))
 
 
 def name_of(mixer: Mixer) -> str:
-    """What to call it to a user: the class that was asked for."""
+    """The name of a mixer in messages: the class that the user asked for."""
     return type(mixer.module if isinstance(mixer, Outside) else mixer).__name__
 
 
 def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:
-    """Whether what a mixer returned is a tensor of this shape.
+    """Raise if a mixer returned anything but a tensor of this shape.
 
     Raises:
-        MixerError: it is not.
+        MixerError: the shape is another one.
     """
     if not isinstance(y, Tensor) or y.shape != shape:
         got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -138,10 +138,10 @@ def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:
 
 
 def real(part: Tensor) -> Tensor:
-    """Complex numbers as two real ones each."""
+    """The same numbers; a complex one as two real ones."""
     return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
 def part_of(mixer: Mixer) -> nn.Module:
-    """The module that a user wrote, in what we put around it."""
+    """The user's own module inside our wrapper."""
     return mixer.module if isinstance(mixer, Outside) else mixer

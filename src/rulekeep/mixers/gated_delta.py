@@ -23,7 +23,7 @@ from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
 
 
 class GatedDelta(DeltaMixer):
-    """The delta rule in a memory that fades as the token says."""
+    """The delta rule in a memory with a decay that depends on the token."""
 
     def __init__(
         self,

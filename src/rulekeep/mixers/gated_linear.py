@@ -23,7 +23,7 @@ _RANK = 16
 
 
 class GatedLinear(MatrixMixer):
-    """Sums of keys times values; each key channel fades as the token says.
+    """Sums of keys times values; each key channel has a decay that depends on the token.
 
     `half_life_tokens=None` keeps everything.
     """

@@ -24,7 +24,7 @@ _ROOT = 8
 
 
 class GatedSlots(SlotMixer):
-    """Slots that each fade, and take in, as the token says; read by softmax."""
+    """Slots with a gate each that depends on the token; read by softmax."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from rulekeep.mixers.base import Mixer
 
 
 class GRUState(NamedTuple):
-    """What the layer said last."""
+    """The layer's last output."""
 
     hidden: Float[Tensor, "batch width"]
 
@@ -53,7 +53,7 @@ class GRU(Mixer):
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """Of the channel with the highest z, while x and h are 0."""
+        """The half-life of the channel with the highest z, while x and h are 0."""
         bias_x, bias_hidden = self._keep_biases()
         return (-math.log(2) / F.logsigmoid(bias_x + bias_hidden).max()).item()
 

@@ -24,7 +24,7 @@ from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
 
 
 class KDA(DeltaMixer):
-    """The delta rule in a memory whose key channels each fade as the token says."""
+    """The delta rule in a memory whose key channels each have a decay that depends on the token."""
 
     def __init__(
         self,

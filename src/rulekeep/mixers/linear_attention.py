@@ -31,7 +31,7 @@ class NormalisedState(NamedTuple):
 
 
 class ConvolvedNormalisedState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
+    """The same sums, and the last inputs of the short convolution."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
     normaliser: Float[Tensor, "batch heads key_width"]

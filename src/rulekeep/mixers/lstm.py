@@ -21,7 +21,7 @@ from rulekeep.mixers.base import Mixer
 
 
 class LSTMState(NamedTuple):
-    """What the layer said last, and its cells."""
+    """The layer's last output, and its cells."""
 
     hidden: Float[Tensor, "batch width"]
     cell: Float[Tensor, "batch width"]
@@ -54,7 +54,7 @@ class LSTM(Mixer):
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """Of the cell with the highest forget gate, while x and h are 0."""
+        """The half-life of the cell with the highest forget gate, while x and h are 0."""
         bias_x, bias_hidden = self._forget_biases()
         return (-math.log(2) / F.logsigmoid(bias_x + bias_hidden).max()).item()
 

@@ -1,14 +1,14 @@
-"""What the matrix memories share: projections, heads, chunks or loop, and the norm on what is read.
+"""What the matrix memories share: projections, heads, chunks or loop, and the norm of what is read.
 
     parts = W x  (queries and keys, values, gate)
-    read  = what the mechanism makes of them                  per head
+    read  = the mixer's own `_read`                           per head
     y     = W' (norm(read) · silu(gate))                      RMS norm per head; gate optional
 
 `short_convolution=True` sends queries, keys and values through silu(sum_{j < 4} w_j · parts_{t−j})
-first, a filter a channel, as most of these layers are published; the state has its last 3 inputs.
+first, a filter a channel, as most of these layers are published. The state has its last 3 inputs.
 
-A mechanism is its `_read` and, where it forgets, its `_log_decay`: see `delta.py` for the
-shortest one.
+A mixer of this kind is its `_read` and, if it forgets, its `_log_decay`. `delta.py` is the shortest
+one.
 """
 
 import math
@@ -28,27 +28,27 @@ from rulekeep.mixers.base import Mixer
 
 
 class MatrixState(NamedTuple):
-    """What each head has written: read with a query, it gives values."""
+    """The matrix that each head has written: read with a query, it gives values."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
 class ConvolvedMatrixState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
+    """The same matrices, and the last inputs of the short convolution."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
     recent: Float[Tensor, "batch 3 channels"]
 
 
-_TAPS = 4
+_KERNEL = 4
 
 
 class MatrixMixer(Mixer):
-    """Heads that write to a matrix each, and read it: one matrix projection, then `_read`.
+    """Heads that each write to a matrix and read it: one projection, then `_read`.
 
-    x is projected to queries, keys and values; what is read is normalised per head (RMS),
-    multiplied by silu(gate) if there is an output gate, and projected back.
-    `serial=True` runs the loop over tokens, else chunks of them (`rulekeep.kernels.chunks`).
+    x is projected to queries, keys and values. What is read is normalised per head (RMS),
+    multiplied by silu(gate) if there is an output gate, and projected back. `serial=True` runs the
+    loop over tokens; otherwise chunks of tokens run in parallel (`rulekeep.kernels.chunks`).
     """
 
     chunk = 32
@@ -90,8 +90,8 @@ class MatrixMixer(Mixer):
         self.convolution = None
         if short_convolution:
             # As torch draws a depthwise convolution.
-            reach = 1 / math.sqrt(_TAPS)
-            filters = torch.empty(_TAPS, 2 * keys + width).uniform_(-reach, reach)
+            reach = 1 / math.sqrt(_KERNEL)
+            filters = torch.empty(_KERNEL, 2 * keys + width).uniform_(-reach, reach)
             self.convolution = nn.Parameter(filters)
 
     @abstractmethod
@@ -108,12 +108,12 @@ class MatrixMixer(Mixer):
         self,
         x: Float[Tensor, "batch time width"],
     ) -> Float[Tensor, "batch time heads k"] | None:
-        """The logarithm of what a token leaves of the memory, at most 0; None leaves all of it."""
+        """The logarithm of what a token leaves of the memory, at most 0; None if it leaves all."""
         return None
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """Tokens after which half is left, for inputs of zero: of the longest-lived channel."""
+        """Tokens after which half is left in the longest-lived channel, for inputs of zero."""
         with torch.no_grad():
             decay = self._log_decay(self.in_projection.weight.new_zeros(1, 1, self._parts[1]))
         return math.inf if decay is None else -math.log(2) / decay.max().item()
@@ -123,7 +123,7 @@ class MatrixMixer(Mixer):
         empty = self._empty(batch_size)
         if self.convolution is None:
             return empty
-        recent = self.convolution.new_zeros(batch_size, _TAPS - 1, self.convolution.shape[1])
+        recent = self.convolution.new_zeros(batch_size, _KERNEL - 1, self.convolution.shape[1])
         return self.convolved_state(*empty, recent)
 
     def _empty(self, batch_size: int) -> Any:
@@ -140,7 +140,7 @@ class MatrixMixer(Mixer):
         return y, type(state)(*after)
 
     def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Outputs and the state's tensors, a piece of time after another."""
+        """Outputs and the state's tensors, one piece of time after another."""
         if self.serial:
             return self._advance(x, *state)
         return in_pieces(self, self._advance, x, state, multiple=self.chunk)
@@ -167,7 +167,7 @@ class MatrixMixer(Mixer):
                 *state,
             )
         if recent:
-            after.append(torch.cat([part[:, 1 - _TAPS :] for part in recent], dim=-1))
+            after.append(torch.cat([part[:, 1 - _KERNEL :] for part in recent], dim=-1))
         weight = self.out_projection.weight
         if self.normalised:
             read = unit(read, eps=1e-5)
@@ -179,23 +179,23 @@ class MatrixMixer(Mixer):
         return functional.linear(read, weight, self.out_projection.bias).to(x.dtype), *after
 
     def _activated(self, x: Tensor) -> Tensor:
-        """silu(x), which the short convolution ends with already."""
+        """silu(x), unless the short convolution has applied it already."""
         return functional.silu(x) if self.convolution is None else x
 
 
 def _convolved(
-    x: Float[Tensor, "batch 3+time channels"], filters: Float[Tensor, "taps channels"]
+    x: Float[Tensor, "batch 3+time channels"], filters: Float[Tensor, "kernel channels"]
 ) -> Float[Tensor, "batch time channels"]:
     time = x.shape[1] - len(filters) + 1
     # Passes over whole rows: torch's depthwise convolution wants time last, and takes longer.
     y = x[:, :time] * filters[0]
-    for tap in range(1, len(filters)):
-        y = torch.addcmul(y, x[:, tap : tap + time], filters[tap])
+    for place in range(1, len(filters)):
+        y = torch.addcmul(y, x[:, place : place + time], filters[place])
     return functional.silu(y)
 
 
 class DeltaMixer(MatrixMixer):
-    """A memory written by the delta rule, faded first by `_log_decay` where there is one."""
+    """A memory written by the delta rule, after `_log_decay` if there is one."""
 
     chunk = 16
 
@@ -239,7 +239,7 @@ class DeltaMixer(MatrixMixer):
         memory: Tensor,
         x: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """What is read and the memory after it, in the form that runs."""
+        """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
         in_turn = self.serial or transformed()
         if self.convolution is None and not in_turn:
@@ -253,7 +253,7 @@ class DeltaMixer(MatrixMixer):
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:
-    """−ln of the decay a token that leaves half after so many."""
+    """The decay rate, −ln of the decay per token, that leaves half after this many tokens."""
     if not half_life_tokens > 0:
         raise ValueError(
             f"half_life_tokens {half_life_tokens}: must be above 0, or None for no decay"

@@ -19,7 +19,7 @@ from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 
 
 class RetNet(MatrixMixer):
-    """Sums of keys times values that fade at a pace of their own in each head.
+    """Sums of keys times values; each head has a fixed decay.
 
     `half_life_tokens=None` keeps everything: linear attention with φ(x) = x and a norm.
     """

@@ -26,7 +26,7 @@ from rulekeep.mixers.slot_memory import SlotMixer
 
 
 class RoutedSlots(SlotMixer):
-    """Slots of which each token changes `top_k` and leaves the rest exactly as they are."""
+    """Slots of which each token changes `top_k`, and leaves the others exactly as they are."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class RoutedSlots(SlotMixer):
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """Of a slot that is routed as often as any other."""
+        """The half-life of a slot that is routed as often as any other."""
         with torch.no_grad():
             rate = (self.log_rate.exp() * F.softplus(self.step.bias)).min()
         return math.log(2) * self.slots / rate.item()

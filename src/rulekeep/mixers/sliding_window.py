@@ -30,7 +30,7 @@ from rulekeep.mixers.base import Mixer
 class WindowCache(NamedTuple):
     """Keys and values of the first tokens and of the last ones, in the order of the text.
 
-    Until it is full it holds every token so far; so its length says what it holds.
+    Until it is full it holds every token so far.
     """
 
     keys: Float[Tensor, "batch heads cached head_width"]
@@ -77,7 +77,7 @@ class SlidingWindow(Mixer):
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """The window: what is in it is whole, and then gone."""
+        """The window: a token in it is kept whole, and afterwards it is gone."""
         return float(self.window)
 
     def init_state(self, batch_size: int) -> WindowCache:
@@ -102,7 +102,7 @@ class SlidingWindow(Mixer):
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
     ) -> Float[Tensor, "batch last width"]:
-        """From the tokens in the cache before the last ones, and from these."""
+        """Outputs at the last positions, computed from the cache before them and from them."""
         start = x.shape[1] - last
         if start <= self.sinks + self.window:
             return super().tail(x, last)
@@ -211,7 +211,7 @@ def window_loop(
     sinks: int,
     rotary_base: float | None,
 ) -> tuple[Float[Tensor, "batch heads time k"], WindowCache]:
-    """As published, a token at a time: append, evict, turn by places in the cache, attend."""
+    """As published, a token at a time: append, evict, rotate by the place in the cache, attend."""
     cached = list(zip(cache.keys.unbind(2), cache.values.unbind(2), strict=True))
     outputs = []
     for t in range(queries.shape[2]):

@@ -4,7 +4,7 @@
     K_i ← α_i K_i + (1 − α_i) k,   V_i ← α_i V_i + (1 − α_i) v       for every slot i
     o = norm(sum_i softmax_i(K_i · q / sqrt(key width)) V_i)         per head, RMS norm
 
-A mechanism is its `_log_decay`: the logarithm of α for every slot of every head.
+A mixer of this kind is its `_log_decay`: the logarithm of α for every slot of every head.
 """
 
 import math
@@ -27,7 +27,7 @@ class SlotMemoryState(NamedTuple):
 
 
 class ConvolvedSlotMemoryState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
+    """The same slots, and the last inputs of the short convolution."""
 
     keys: Float[Tensor, "batch heads slots key_width"]
     values: Float[Tensor, "batch heads slots value_width"]
@@ -35,7 +35,7 @@ class ConvolvedSlotMemoryState(NamedTuple):
 
 
 class SlotMixer(MatrixMixer):
-    """Slots that keep α of what they hold at each token and take 1 − α of the new."""
+    """Slots that keep α of their content at each token, and take 1 − α of the new."""
 
     chunk = 16
     convolved_state = ConvolvedSlotMemoryState

@@ -31,13 +31,13 @@ from rulekeep.mixers.base import Mixer
 
 
 class SlotState(NamedTuple):
-    """The slots, the one written longest ago first."""
+    """The slots, the oldest write first."""
 
     slots: Float[Tensor, "batch slots width"]
 
 
 class Slots(Mixer):
-    """The published slot memory; `serial=True` runs it as the loop over tokens it is."""
+    """The published slot memory; `serial=True` runs it as the published loop over tokens."""
 
     def __init__(self, width: int, *, slots: int = 8, serial: bool = False) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Slots(Mixer):
 
     @property
     def memory_half_life_tokens(self) -> float:
-        """A slot keeps 1 − gate of what it holds, once in as many tokens as there are slots."""
+        """The half-life of a slot, which keeps 1 − gate of its content at each of its turns."""
         gate_logits = self.in_projection.bias[: self.mix.weight.shape[0]]
         return (-math.log(2) * self.slots / F.logsigmoid(-gate_logits).max()).item()
 
@@ -125,10 +125,10 @@ _ROWS_AT_ONCE = 4096
 
 
 class _SlotMemory(torch.autograd.Function):
-    """The mixer, a cache-sized piece of a few rounds at a time.
+    """The mixer, computed in pieces of a few rounds that fit into the cache.
 
-    Inside, a sequence is `[round, batch, place, width]`: the rows of a piece are contiguous.
-    `windows` holds what the tokens of each round see: the 8 states of the round before, then
+    Inside, a sequence is `[round, batch, place, width]`, so the rows of a piece are contiguous.
+    `windows` holds the states that the tokens of each round see: the 8 of the previous round, then
     the 8 of their own.
     """
 
@@ -256,7 +256,7 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class _Plan:
-    """How a sequence is cut into rounds, and these into pieces."""
+    """How a sequence is cut into rounds, and the rounds into pieces."""
 
     def __init__(self, batch: int, time: int, last: int, count: int) -> None:
         self.time = time
@@ -286,8 +286,8 @@ def _in_rounds(x: Tensor, count: int) -> Tensor:
 
 
 def _unseen(weights: Tensor) -> Float[Tensor, "place window"]:
-    """Added to scores: a token sees the states of its round up to its own, which stands in
-    its place, and in the other places those of the round before.
+    """Added to scores: a token sees the states of its round up to its own. In the other places it
+    sees those of the previous round.
     """
     count, window = weights.shape[-2:]
     seen = weights.new_ones(count, window, dtype=torch.bool).triu(1).tril(count)

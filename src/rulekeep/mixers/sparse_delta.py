@@ -52,7 +52,7 @@ from rulekeep.mixers.matrix import DeltaMixer
 
 
 class SparseDeltaState(NamedTuple):
-    """What each head has written, and what the last tokens add to the z of the next ones."""
+    """The matrix that each head has written, and what the last tokens add to the next z."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
     pending: Float[Tensor, "batch kernel-1 heads"]
@@ -67,11 +67,11 @@ class ConvolvedSparseDeltaState(NamedTuple):
 
 
 class SparseDelta(DeltaMixer):
-    """The delta rule with a write gate of exact zeros and ones, read before it is written.
+    """The delta rule with a write gate of exact zeros and ones; it is read before it is written.
 
-    How our results train it: AdamW at a learning rate of 3e-3 (1e-2 for `recite`), warmed up over
-    50 steps, falling by a cosine. The norm of the gradient is clipped to 1. The model adds how
-    early each token is, and the loss has the penalty, which starts after `penalty_start` steps.
+    Our results train it with AdamW at a learning rate of 3e-3 (1e-2 for `recite`), 50 steps of
+    warm-up and a cosine. The gradient norm is clipped to 1. The model adds how early each token is.
+    The loss includes the gate penalty, which starts after `penalty_start` steps.
 
         model = rulekeep.LanguageModel(vocabulary, "sparse_delta", added_positions="earliness")
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
@@ -287,7 +287,9 @@ class _Penalised(torch.autograd.Function):
 
 
 def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
-    """Sums of parts, part j of a token j places later: [batch, time + parts − 1, heads]."""
+    """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
+    heads].
+    """
     if transformed():
         last = parts.shape[2] - 1
         moved = [functional.pad(parts[:, :, j], (0, 0, j, last - j)) for j in range(last + 1)]
@@ -314,7 +316,9 @@ class _Later(torch.autograd.Function):
 # The two below as slices and concatenations copy everything several times over, forward and more
 # so backward. Here each is one copy.
 def _earlier(x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
-    """The first `heads` of every token one place earlier, zeros at the last; the others stay."""
+    """The first `heads` of every token moved one place earlier, zeros at the last place; the others
+    stay.
+    """
     if transformed():
         moved = functional.pad(x[:, 1:, :heads], (0, 0, 0, 0, 0, 1))
         return torch.cat([moved, x[:, :, heads:]], dim=2)
@@ -343,7 +347,7 @@ class _Earlier(torch.autograd.Function):
 
 
 def _after(first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
-    """The first, and all but the last of `rest` after it."""
+    """`first`, followed by all but the last of `rest`."""
     if transformed():
         return torch.cat([first, rest[:, :-1]], dim=1)
     found: Tensor = _After.apply(first, rest)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The published experiment: its grid, its cells, and what the article fixed."""
+"""The published experiment: its grid, its cells, and the settings that the article fixed."""
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -56,12 +56,12 @@ class ArticleCell(Spec):
 
     @property
     def joining_mixer(self) -> MixerSpec | None:
-        """The mixer that joins the contest; None for the published models."""
+        """The mixer that joins the comparison; None for the published models."""
         return None if self.model in ARTICLE_MODELS else _joining_mixer(self.model)
 
     @property
     def training(self) -> TrainingSpec:
-        """How it is trained: as published, at a constant rate."""
+        """How it is trained: as published, at a constant learning rate."""
         return TrainingSpec(
             steps=self.steps,
             batch_size=PUBLISHED_BATCH_SIZE,
@@ -72,7 +72,7 @@ class ArticleCell(Spec):
 
     @property
     def as_recorded(self) -> dict[str, Any]:
-        """What a record says of it: what the article fixed too, under the names of a `RunSpec`."""
+        """The cell as records keep it, with what the article fixed, named as in `RunSpec`."""
         joining_mixer = self.joining_mixer
         return {
             **self.model_dump(mode="json"),
@@ -165,5 +165,5 @@ def _joining_mixer(model: str) -> MixerSpec:
         )
     (one,) = mixer_specs(model)
     for name in one.settings:
-        raise UsageError(f"model {model!r}: {name} is as the article has it; leave it out")
+        raise UsageError(f"model {model!r}: the article fixes {name}; leave it out")
     return one

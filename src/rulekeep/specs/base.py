@@ -1,6 +1,6 @@
-"""What every spec is: validated once, frozen, and the same after a JSON round trip.
+"""The base of every spec: validated once, frozen, and unchanged by a JSON round trip.
 
-Unknown keys are errors, and a message names the value received and the fix.
+Unknown keys are errors. A message names the value received and the fix.
 """
 
 import difflib
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class UsageError(ValueError):
-    """What a user asked for cannot be: one line that names the value and the fix."""
+    """A user asked for something impossible; the message names the value and the fix."""
 
 
 class Spec(BaseModel):
@@ -38,7 +38,7 @@ class Spec(BaseModel):
 
     @classmethod
     def parse_json(cls, values: Mapping[str, Any]) -> Self:
-        """A spec from values as JSON or TOML has them: a list stands for a tuple.
+        """A spec from values as JSON or TOML gives them: a list counts as a tuple.
 
         Raises:
             UsageError: a value is wrong.
@@ -53,7 +53,7 @@ class Spec(BaseModel):
 
     @property
     def as_recorded(self) -> dict[str, Any]:
-        """What a record says of it."""
+        """The spec as records keep it."""
         return self.model_dump(mode="json")
 
 
@@ -72,7 +72,7 @@ Device: TypeAlias = Annotated[str, AfterValidator(known_device)]
 
 
 def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
-    """The values, of which there must be one at least and none twice."""
+    """The values, if there is at least one and none is repeated."""
     if not values:
         raise ValueError(f"no {what} given: name at least one")
     for value, count in Counter(values).items():
@@ -82,7 +82,7 @@ def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
-    """The first thing that is wrong with a spec of this type, and its fix."""
+    """The first error in a spec of this type, and its fix."""
     # A name that is not there is often why another is missing.
     found = error.errors(include_url=False)
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])

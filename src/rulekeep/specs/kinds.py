@@ -1,4 +1,4 @@
-"""The kinds of spec that a record can be of, by name."""
+"""The kinds of spec that a record can have, by name."""
 
 from typing import TypeAlias
 

@@ -1,4 +1,4 @@
-"""Rules in words, put to a language model whose context is compressed."""
+"""Rules in words, given to a language model whose context is compressed."""
 
 import re
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
@@ -19,10 +19,11 @@ _WRITTEN = re.compile(r"(.+)@([\d.]+)(bit)?")
 
 
 class Compression(NamedTuple):
-    """What is done before the requests: `none`, or something to the cache or to the text.
+    """What is done before the requests: `none`, or a compression of the cache or of the text.
 
-    An eviction keeps a share of the cache, a rounding so many bits a number. A compactor shortens
-    the text to a share of its tokens: one of ours, file.py:function, or a command with a / in it.
+    An eviction keeps a share of the cache; a rounding keeps some bits per number. A compactor
+    shortens the text to a share of its tokens: one of ours, file.py:function, or a command with a /
+    in it.
     """
 
     name: str
@@ -58,12 +59,12 @@ class Compression(NamedTuple):
 
     @property
     def is_eviction(self) -> bool:
-        """Whether it drops tokens of the cache, and keeps the others as they are."""
+        """Whether it drops tokens of the cache and leaves the others unchanged."""
         return self.name in EVICTIONS
 
     @property
     def is_of_text(self) -> bool:
-        """Whether it shortens the text, which is then read anew."""
+        """Whether it shortens the text, which the model then reads again."""
         return self.name in COMPACTORS or _is_outside(self.name)
 
 

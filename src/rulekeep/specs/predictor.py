@@ -1,4 +1,4 @@
-"""An outside model scored on a task as it is."""
+"""An outside model scored on a task."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from rulekeep.specs.run import Option, in_order
 
 
 class PredictorSpec(Spec):
-    """An outside model scored on a task, as it is: nothing is trained."""
+    """An outside model scored on a task; nothing is trained."""
 
     kind: ClassVar[str] = "predictor"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
@@ -37,10 +37,10 @@ class PredictorSpec(Spec):
 
     @property
     def label(self) -> str:
-        """What to call it while it runs."""
+        """The name shown while it runs."""
         return f"{self.task} {self.predictor} seed {self.seed}"
 
     @property
     def steps(self) -> int:
-        """Contexts to be read: what its progress counts."""
+        """The number of contexts to read, by which progress is counted."""
         return len(self.test_contexts)

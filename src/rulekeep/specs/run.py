@@ -13,7 +13,7 @@ HYBRID = "+"
 
 
 def in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
-    """Contexts to test, from the shortest, none of them twice."""
+    """Test contexts, shortest first, each once."""
     for context in contexts:
         if not 1 <= context <= 2**24:
             raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
@@ -21,9 +21,10 @@ def in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class TrainingSpec(Spec):
-    """AdamW, the gradient's norm clipped; the rate warms up linearly and falls by a cosine.
+    """AdamW with a clipped gradient norm; the learning rate warms up linearly and falls by a
+    cosine.
 
-    `final_share` is what the last step has of `learning_rate`: 1 keeps it constant.
+    `final_share` is the final learning rate as a fraction of the peak: 1 keeps it constant.
     """
 
     steps: int
@@ -77,7 +78,10 @@ class RunSpec(Spec):
         description="Train at lengths up to the context, log-uniform; or at the context only.",
     )
     length_growth: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the steps in which the longest length grows."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Fraction of the steps during which the longest training length grows.",
     )
     test_contexts: tuple[int, ...] = Field(
         default=(),
@@ -86,12 +90,12 @@ class RunSpec(Spec):
         description="Lengths to test at, between commas; the training length if left out.",
     )
     seed: int = Field(
-        default=1, ge=0, lt=2**63, description="Data, lengths and initialisation are drawn from it."
+        default=1, ge=0, lt=2**63, description="Seed of data, lengths and initialisation."
     )
     steps: int = Field(default=600, ge=1, le=10**9, description="Training steps.")
     batch_size: int = Field(default=64, ge=1, le=2**20, description="Sequences a step.")
     learning_rate: float = Field(
-        default=3e-3, gt=0, le=10, description="The highest learning rate, of AdamW."
+        default=3e-3, gt=0, le=10, description="Peak learning rate of AdamW."
     )
     warmup_steps: int = Field(default=50, ge=0, le=10**9, description="Steps of linear warm-up.")
     final_share: float = Field(
@@ -101,13 +105,13 @@ class RunSpec(Spec):
         description="Final learning rate as a fraction of the peak; 1 keeps it constant.",
     )
     weight_decay: float = Field(
-        default=0.0, ge=0, le=10, description="On weights of linear layers only."
+        default=0.0, ge=0, le=10, description="Weight decay, on weights of linear layers only."
     )
     max_gradient_norm: float = Field(
         default=1.0, gt=0, le=10**9, description="The gradient is clipped to this norm."
     )
     evaluate_every: int = Field(
-        default=25, ge=1, le=10**9, description="Steps between looks at the dev split."
+        default=25, ge=1, le=10**9, description="Steps between evaluations on the validation set."
     )
     validation_examples: int = Field(
         default=256, ge=1, le=10**7, description="Validation examples per evaluation."
@@ -118,7 +122,9 @@ class RunSpec(Spec):
     long_test_examples: int = Field(
         default=256, ge=1, le=10**7, description="Test examples at a longer context."
     )
-    stop_when_solved: bool = Field(default=False, description="Stop when dev exact reaches 0.995.")
+    stop_when_solved: bool = Field(
+        default=False, description="Stop when `exact` on the validation set reaches 0.995."
+    )
     device: Device = Field(default="cpu", description="cpu, cuda or cuda:N.")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="float32, or bfloat16 (bf16) by autocast."
@@ -163,18 +169,18 @@ class RunSpec(Spec):
 
     @property
     def mixers(self) -> tuple[str, ...]:
-        """The mixer's name in each layer: a hybrid's names in turn."""
+        """The mixer of each layer: a hybrid's mixers take turns."""
         names = self.mixer.split(HYBRID)
         return tuple(names[i % len(names)] for i in range(self.layers))
 
     @property
     def tested(self) -> tuple[int, ...]:
-        """The contexts that are tested."""
+        """The contexts to test."""
         return self.test_contexts or (self.context,)
 
     @property
     def label(self) -> str:
-        """What to call it while it runs."""
+        """The name shown while it runs."""
         what = f"{self.task} {self.mixer} context {self.context}"
         return f"{what} seed {self.seed} rate {self.learning_rate:g}"
 

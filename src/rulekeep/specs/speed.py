@@ -28,12 +28,12 @@ class SpeedMixer(Spec):
 
     @property
     def label(self) -> str:
-        """What rows call it."""
+        """Its name in tables."""
         return written(self.name, self.options)
 
 
 class SpeedSpec(Spec):
-    """Mixers in the same small model; a step is of about `tokens` tokens at every context."""
+    """Mixers in the same small model; a step has about `tokens` tokens at every context."""
 
     mixers: tuple[SpeedMixer, ...]
     contexts: tuple[int, ...] = (256, 1028, 4096, 16384)

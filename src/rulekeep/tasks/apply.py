@@ -1,11 +1,11 @@
-"""Obey the rules, do not recite them: each item is followed by what the rules demand of it.
+"""Obey the rules instead of reciting them: after each item stands what the rules demand of it.
 
     <bos> filler-3 rule-5 filler-1 filler-2 rule-8 … | filler-4 rule-2 … <ask> item-6 item-3 <go>
     | item-6 shows-8 item-3 shows-5
 
-There are as many attributes as rules. Rule word r sets attribute r modulo K, and demands the
-token `shows-r`, on items of the kind that the attribute concerns (see `requests.py`). The
-rules stand in any order; the answer has them in the order of attributes.
+There are as many attributes as rules. Rule word r sets attribute r modulo K. It demands the token
+`shows-r` on items of the kind that the attribute concerns (`requests.py`). The rules stand in any
+order; the answer has them in the order of attributes.
 """
 
 import math
@@ -27,7 +27,7 @@ from rulekeep.tasks.sampled import (
 
 
 class ApplyOptions(TaskOptions):
-    """`outputs` is N, the items requested; `kinds` of items, each with attributes of its own."""
+    """`outputs` is N, the number of requested items; each of the `kinds` has its own attributes."""
 
     outputs: int = 4
     kinds: int = 2
@@ -41,7 +41,7 @@ class ApplyOptions(TaskOptions):
         return FEWEST_ITEMS * max(1, self.kinds)
 
     def check(self) -> None:
-        """Outputs and kinds."""
+        """Check outputs and kinds."""
         within("outputs", self.outputs, 1, 64)
         within("kinds", self.kinds, 1, 64)
 
@@ -78,7 +78,7 @@ class Apply(SampledTask):
 
     @property
     def options(self) -> ApplyOptions:
-        """What the task was made with."""
+        """The options of this task."""
         return self._options
 
     @property

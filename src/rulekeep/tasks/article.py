@@ -1,14 +1,14 @@
 """The data of the article "An experiment with attention" (wop, May 2026), as published.
 
-A sequence opens with two rules A and B and an item I in one of three templates, goes on
-with a cycle of six distractors, and ends with a target of 7 tokens that needs the rules:
+A sequence opens with two rules A and B and an item I in one of three templates. Then a cycle of six
+distractors follows, and last a target of 7 tokens that needs the rules:
 
     <bos> A B I please make add show test | 0-cycle ... | A B I A B I <eos>
 
-The cycle holds a decoy rule and a decoy item. Both are a fixed shift of A and of I, so
-the published data can be solved from its last six tokens: see `rulekeep article --leak`.
-Given a stream, both are drawn from it instead, out of all rules and items, and tell nothing.
-Its published validation set is its test split; it has no dev split.
+The cycle holds a decoy rule and a decoy item. Both are a fixed shift of A and of I, so the
+published data can be solved from its last six tokens (`rulekeep article --leak`). With a stream,
+both are drawn from all rules and items instead, and reveal nothing. The published validation set is
+the test split here; there is no validation split.
 
     >>> Article().examples("test", 64).tokens.shape
     (1944, 64)

@@ -1,6 +1,6 @@
-"""What every task gives: tables of tokens, and which answer positions mean what.
+"""What every task gives: tables of tokens, and what each answer position means.
 
-A task is pure numpy: no torch, so that data can be made and inspected without it.
+A task is pure numpy: data can be made and inspected without torch.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ Split: TypeAlias = Literal["train", "dev", "test"]
 
 
 class Role(IntEnum):
-    """What a token of a sequence is."""
+    """The role of a token in a sequence."""
 
     PLAIN = 0
     CUE = 1
@@ -28,9 +28,9 @@ class Role(IntEnum):
 class Examples(NamedTuple):
     """Sequences of one task, split and context; the answer is the last tokens of each.
 
-    `tokens` is `[n, context]`; the masks are `[n, answer]`, aligned with
-    `tokens[:, answer_start:]`. `first_mention` marks the rule tokens that cannot be
-    copied from earlier in the answer: the ones that `retention` is measured on.
+    `tokens` is `[n, context]`. The masks are `[n, answer]`, aligned with `tokens[:,
+    answer_start:]`. `first_mention` marks the rule tokens that cannot be copied from earlier in the
+    answer: `retention` is measured on these.
     """
 
     tokens: TokenTable
@@ -56,7 +56,7 @@ class Examples(NamedTuple):
 
 
 class Task(ABC):
-    """One kind of sequence, at any context from `shortest_context` up."""
+    """One kind of sequence, at any context of at least `shortest_context`."""
 
     name: ClassVar[str]
     # It goes up where the task gives other examples, or an option another default.
@@ -66,9 +66,9 @@ class Task(ABC):
 
     @abstractmethod
     def examples(self, split: Split, context: int) -> Examples:
-        """Examples of a split at a context, in the task's own fixed order.
+        """Examples of a split at a context, in the task's fixed order.
 
-        A task that is a table gives every one; a sampled task as many as it is asked for.
+        A task that is a table gives all of them; a sampled task gives as many as were asked for.
 
         Raises:
             ValueError: the task has no such split, or the context is too short.

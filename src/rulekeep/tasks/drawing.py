@@ -1,7 +1,7 @@
-"""What sampled tasks draw with: named streams, distinct words, places, bodies and splits.
+"""What sampled tasks draw: named streams, distinct words, places, bodies and splits.
 
-Everything is vectorised over the rows of a block. Which rows a block holds, and so every
-example, is a function of its stream's name alone: no call changes what another one draws.
+Everything is vectorised over the rows of a block. The rows of a block, and so every example, depend
+on its stream's name alone: no call changes what another one draws.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ FEWEST_ITEMS = 4
 
 
 class Streams:
-    """A family of random streams: one for each purpose, none depends on another."""
+    """A family of random streams, one for each purpose; none depends on another."""
 
     def __init__(self, *name: object) -> None:
         self._name = name
@@ -39,18 +39,18 @@ class Words(NamedTuple):
     size: int
 
     def draw(self, stream: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Words drawn with replacement, each as likely."""
+        """Words drawn with replacement, each equally likely."""
         return self.first + stream.integers(0, self.size, shape)
 
 
 class Prefix(NamedTuple):
-    """All tokens before the answer and what each of them is, `[n, prefix]` both."""
+    """All tokens before the answer and the role of each, `[n, prefix]` both."""
 
     tokens: np.ndarray
     roles: np.ndarray
 
     def put(self, at: Rows, words: "Rows | int", role: Role) -> None:
-        """Words in their places, `[n, k]` each (or one word for all), with one role."""
+        """Put words into their places, `[n, k]` each (or one word for all), with one role."""
         np.put_along_axis(self.tokens, at, words, axis=1)
         np.put_along_axis(self.roles, at, role, axis=1)
 
@@ -58,7 +58,7 @@ class Prefix(NamedTuple):
 def distinct(stream: np.random.Generator, n: int, k: int, size: int) -> tuple[Rows, Rows]:
     """K of the numbers below `size`, drawn without replacement, `[n, k]`; and the others.
 
-    The others, `[n, size - k]`, come in no order to rely on. By k steps of Fisher and Yates.
+    The others, `[n, size - k]`, have no reliable order. The draw takes k steps of Fisher and Yates.
     """
     rows = np.arange(n)
     # Narrow numbers: at short contexts most of the time goes into copying the pool.
@@ -72,7 +72,7 @@ def distinct(stream: np.random.Generator, n: int, k: int, size: int) -> tuple[Ro
 def places(
     stream: np.random.Generator, n: int, count: int, width: int, first: int, end: int
 ) -> Rows:
-    """Where `count` pieces of `width` tokens start: in order, apart, inside first to end - 1."""
+    """Starts of `count` pieces of `width` tokens: in order, apart, from first to end - 1."""
     slack = end - first - count * width
     assert slack >= 0, "the shortest context leaves room for every piece"
     gaps = np.sort(stream.integers(0, slack + 1, (n, count)), axis=1)
@@ -83,9 +83,9 @@ def body(
     streams: Streams, shape: tuple[int, int], decoy_rate: float, fillers: Words,
     rules: Words, items: Words,
 ) -> Prefix:  # fmt: skip
-    """Fillers and decoys, each token by itself; a decoy is a rule word or an item word.
+    """Fillers and decoys, each token drawn separately; a decoy is a rule word or an item word.
 
-    The two are as likely, and each is drawn with replacement from all the words of its kind.
+    Both are equally likely, and each is drawn with replacement from all the words of its kind.
     """
     tokens = fillers.draw(streams("fillers"), shape)
     roles = np.zeros(shape, dtype=np.int8)
@@ -101,9 +101,9 @@ def body(
 def split_mask(split: Split, rules: Rows, rank: np.ndarray) -> Bool[np.ndarray, " n"]:
     """Which combinations of rules (in order) and item (by its rank) belong to a split.
 
-    The items of one tuple of rules are dealt to the splits from a hashed start. So with four
-    items or more every tuple, and every rule word, is in every split; the rules are drawn
-    alike in each, and chance on them is exactly the same; and no combination is in two.
+    The items of each tuple of rules are dealt to the splits from a hashed start. With four items or
+    more, every tuple and every rule word is in every split. The rules are drawn alike in each
+    split, so chance on them is the same. No combination is in two splits.
     """
     dealt = (_hash(rules) + rank.astype(np.uint64)) % np.uint64(4)
     return np.isin(dealt, np.array(_RESIDUES[split], dtype=np.uint64))
@@ -112,7 +112,7 @@ def split_mask(split: Split, rules: Rows, rank: np.ndarray) -> Bool[np.ndarray, 
 def draw_ranks(
     stream: np.random.Generator, split: Split, rules: Rows, sizes: "int | np.ndarray"
 ) -> Int[np.ndarray, " n"]:
-    """Ranks of items below `sizes`, uniform among those that put the combination in a split."""
+    """Ranks of items below `sizes`, uniform among those whose combination is in a split."""
     start = (_hash(rules) % np.uint64(4)).astype(np.int64)
     residues = (np.array(_RESIDUES[split]) - start[:, None]) % 4
     # Ranks of one residue below a size; the ranks of all residues count as one row of choices.
@@ -125,7 +125,7 @@ def draw_ranks(
 
 
 def _hash(columns: Rows) -> UInt64[np.ndarray, " n"]:
-    """A 64-bit hash of each row, order and all: the splitmix64 finisher, column by column."""
+    """A 64-bit hash of each row, order included: the splitmix64 finisher, column by column."""
     state = np.full(len(columns), 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in columns.astype(np.uint64).T:
         state = (state ^ column) + np.uint64(0x9E3779B97F4A7C15)

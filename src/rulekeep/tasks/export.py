@@ -50,7 +50,7 @@ _LISTS = (
 
 
 class Ragged(NamedTuple):
-    """Lists of an example each, one after the other, and how long each is."""
+    """A list for each example, one after another, and the length of each."""
 
     values: np.ndarray
     lengths: np.ndarray
@@ -74,7 +74,7 @@ class Columns(NamedTuple):
 
 
 def require(format: Format) -> None:  # noqa: A002 - the option's own name
-    """Raises UsageError when a format needs a library that is not there."""
+    """Raise UsageError if a format needs a library that is not installed."""
     if format == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("--format parquet: needs pyarrow; pip install 'rulekeep[parquet]'")
 
@@ -181,7 +181,7 @@ def _write_npz(pieces: Iterator[Columns], file: BinaryIO) -> None:
 
 
 class _Counted:
-    """A stream that knows how much was written to it: a pipe cannot tell."""
+    """A stream that counts the bytes written to it, which a pipe cannot tell."""
 
     closed = False
 
@@ -201,7 +201,7 @@ class _Counted:
         self._file.flush()
 
     def close(self) -> None:
-        """The stream is its opener's to close."""
+        """Left to the opener of the stream."""
 
 
 def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: dict[str, str]) -> None:

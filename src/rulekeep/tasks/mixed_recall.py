@@ -2,19 +2,23 @@
 
     rulekeep run --task rulekeep.tasks.mixed_recall:MixedRecall --context 256 --out RUNS
 
-It is `recall` in the `zoology` layout, but for the number of pairs, which is 4, 8, 16 … up to
-`rules`, as far as a context has room for 4 tokens a pair. In training 64 examples at a time have
-one number, each as likely: batches of one number are what is published, and a loss over both
-would hear little of few pairs, where the look-up is found first. In dev and test the numbers take
-turns, and of each example 4 pairs are asked for, drawn at random: so the mean over answers is the
-mean over the numbers of pairs, as published. All queries and values stand in the text as ever.
+This is `recall` in the `zoology` layout with several numbers of pairs: 4, 8, 16 … up to `rules`, if
+the context has room for 4 tokens a pair.
 
-Queries of k pairs are steps k − 4 to 2 k − 5 of the output: `retention_by_step` of a record has
-the accuracy on each number of pairs (`steps_of`).
+In training, 64 examples in a row have the same number of pairs, drawn uniformly. The published
+training has such batches too. A loss over mixed batches would hardly see few pairs, and with few
+pairs the look-up is learned first.
 
-Published (HazyResearch/zoology, the mixture of `original_mqar_configs.py`): 4 pairs in 64 tokens
-and 8 in 128 make up two thirds of the examples; 16, 32 and 64 in 256 share the rest. Here every
-number stands in every context that has room, which `length_growth` of a run makes short first.
+In validation and test the numbers take turns, and 4 random pairs of each example are asked for. So
+the mean over answers is the mean over the numbers of pairs, as published. The text still holds all
+queries and values.
+
+Queries of k pairs are steps k − 4 to 2 k − 5 of the output. So `retention_by_step` of a record
+holds the accuracy on each number of pairs (`steps_of`).
+
+The published mixture (HazyResearch/zoology, `original_mqar_configs.py`) differs: 4 pairs in 64
+tokens and 8 in 128 make two thirds of the examples, and 16, 32 and 64 in 256 share the rest. Here
+every number of pairs stands in every context that has room; `length_growth` starts with short ones.
 """
 
 from typing import Any, ClassVar, Literal
@@ -40,7 +44,7 @@ _ROWS = ("tokens", "roles", *_NOTHING)
 
 
 class MixedRecallOptions(RecallOptions):
-    """`rules` is the most pairs of an example: 4, 8, 16, 32 or 64."""
+    """`rules` is the largest number of pairs in an example: 4, 8, 16, 32 or 64."""
 
     rules: int = 64
     rule_words: int = 128
@@ -48,7 +52,7 @@ class MixedRecallOptions(RecallOptions):
     layout: Literal["exam", "zoology"] = "zoology"
 
     def check(self) -> None:
-        """One of the numbers of pairs, in the one layout."""
+        """Check the number of pairs and the layout."""
         super().check()
         if self.rules not in PAIRS:
             raise ValueError(f"rules {self.rules}: choose from {', '.join(map(str, PAIRS))}")
@@ -57,7 +61,7 @@ class MixedRecallOptions(RecallOptions):
 
 
 class MixedRecall(Recall):
-    """4 to `rules` pairs of key and value, queries at distances that follow a power law."""
+    """4 to `rules` pairs of key and value; distances of queries follow a power law."""
 
     name: ClassVar[str] = "mixed_recall"
     version: ClassVar[int] = 1
@@ -89,7 +93,7 @@ class MixedRecall(Recall):
         return parts[0]._replace(**tables)
 
     def _of(self, pairs: int, context: int, n: int, streams: Streams) -> Sample:
-        """Rows of one number of pairs, the answer counted from where that of the fewest starts."""
+        """Rows with one number of pairs; the answer starts where that of the fewest pairs does."""
         key_words, value_words = self._starts["key"], self._starts["value"]
         keys, others = distinct(streams("keys"), n, pairs, key_words.size)
         values, _ = distinct(streams("values"), n, pairs, value_words.size)
@@ -107,7 +111,7 @@ class MixedRecall(Recall):
 
 
 class _Part(Streams):
-    """The streams of one number of pairs among those of a block."""
+    """The streams of one number of pairs within those of a block."""
 
     def __init__(self, streams: Streams, pairs: int) -> None:
         self._streams, self._pairs = streams, pairs
@@ -117,12 +121,12 @@ class _Part(Streams):
 
 
 def steps_of(pairs: int) -> range:
-    """The steps of the output that are queries of so many pairs."""
+    """The steps of the output at which examples with this many pairs have queries."""
     return range(pairs - FEWEST, 2 * pairs - FEWEST)
 
 
 def _asked(sample: Sample, streams: Streams) -> Sample:
-    """The same rows, 4 of the pairs of each asked for: the other values are given."""
+    """The same rows with 4 pairs of each asked for; the other values are given."""
     lots = np.where(sample.supervised, streams("asked").random(sample.supervised.shape), 2.0)
     last = np.partition(lots, FEWEST - 1, axis=1)[:, FEWEST - 1 : FEWEST]
     asked = sample.supervised & (lots <= last)

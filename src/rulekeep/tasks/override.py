@@ -1,17 +1,17 @@
-"""Keep the rules and update them: as `apply`, with defaults, prohibitions and revisions.
+"""Keep the rules and update them: `apply` with defaults, prohibitions and revisions.
 
     <bos> filler-3 rule-7 rule-2 … | rule-4 … <revise> rule-13 … <ask> item-6 item-3 <go>
     | item-6 default-0 shows-8 item-3 shows-13 <none>
 
-There are half as many attributes again as rules (M). Rule words 0 to M - 1 are prohibitions,
-one for each attribute: it shows `<none>`. A later rule word r is a requirement: attribute r
-modulo M shows `shows-r`. An attribute without a rule shows its default. A word after
-`<revise>` replaces the rule of its attribute; the same word without the cue is a decoy.
+There are M attributes, half as many again as rules. Rule words 0 to M - 1 are prohibitions, one for
+each attribute: it shows `<none>`. A later rule word r is a requirement: attribute r modulo M shows
+`shows-r`. An attribute without a rule shows its default. A word after `<revise>` replaces the rule
+of its attribute; the same word without the cue is a decoy.
 
-A rule in force is a prohibition half of the time, on its own account, revised or not; else a
-requirement, each as likely. So the best guess without memory, `<none>`, is right on exactly
-half of the first uses, and never on requirements: of the two kinds, scored apart, whoever
-has no memory has a mean of at most a half.
+A rule in force is a prohibition with probability one half, revised or not. Otherwise it is a
+requirement, each equally likely. So the best guess without memory is `<none>`. It is right on
+exactly half of the first uses, and never on requirements. Averaged over both kinds, a reader
+without memory scores at most one half.
 """
 
 import math
@@ -33,7 +33,7 @@ from rulekeep.tasks.sampled import (
 
 
 class OverrideOptions(TaskOptions):
-    """As for `apply`; an example has 0 to `revisions` revisions, each number as likely."""
+    """As for `apply`; an example has 0 to `revisions` revisions, each number equally likely."""
 
     outputs: int = 4
     kinds: int = 2
@@ -53,7 +53,7 @@ class OverrideOptions(TaskOptions):
         return FEWEST_ITEMS * max(1, self.kinds)
 
     def check(self) -> None:
-        """Outputs, kinds and revisions."""
+        """Check outputs, kinds and revisions."""
         within("outputs", self.outputs, 1, 64)
         within("kinds", self.kinds, 1, 64)
         within("revisions", self.revisions, 0, 64)
@@ -97,7 +97,7 @@ class Override(SampledTask):
 
     @property
     def options(self) -> OverrideOptions:
-        """What the task was made with."""
+        """The options of this task."""
         return self._options
 
     @property
@@ -132,10 +132,11 @@ class Override(SampledTask):
     def _write(
         self, streams: Streams, prefix: Prefix, rules: Rows, at: Rows, cues_at: Rows
     ) -> Rows:
-        """Writes rules and revisions so that `rules` are in force; where these stand, `[n, k]`.
+        """Writes rules and revisions so that `rules` are in force at the end; their places, `[n,
+        k]`.
 
-        Drawn from the last revision back: what it replaced is drawn given what it put, so the
-        rules in force are as they would be without revisions.
+        The last revision is drawn first: the word that it replaced is drawn given the word that it
+        set. So the rules in force have the same distribution as without revisions.
         """
         n, places = cues_at.shape
         count = streams("revisions").integers(0, places + 1, (n, 1))
@@ -159,7 +160,7 @@ class Override(SampledTask):
         return in_force_at
 
     def _another(self, stream: np.random.Generator, word: np.ndarray) -> np.ndarray:
-        """Another word of the same attribute, drawn as rules are, given that it is another."""
+        """Another word of the same attribute, drawn as rules are, but not the same word."""
         m = self._options.attributes
         attribute, rank = word % m, word // m
         others = self._sizes[attribute] - 1 - (rank > 0)

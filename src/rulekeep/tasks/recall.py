@@ -4,23 +4,25 @@
               <go> | key-7 value-2 key-3 value-9
     zoology:  key-3 value-9 key-7 value-2 | value-4 key-7 value-2 key-1 … key-3 value-9 …
 
-A rule is a pair: K different keys with K different values. Keys are this task's items: so
-`items` is the number of keys and `rule_words` that of values. No filler is a key of its
-context. Every pair is queried once; queries are given, and values alone are supervised.
+A rule is a pair: K different keys have K different values. Keys are the items of this task, so
+`items` is the number of keys and `rule_words` the number of values. No filler is a key of its
+context. Every pair is queried once. Queries are given, and only values are supervised.
 
-`zoology` is the published layout: pairs first, then queries at even distances that follow
-their power law (a = 0.01), and random words between. It departs from the published code
-(HazyResearch/zoology, `multiquery_ar`) in three things. A query's value stands after it; there
-the label alone has it, at the query, and a random word follows. So values given before can be
-ruled out here, and chance rises from query to query. No random word is a key of the context;
-there any word of the vocabulary may come up. And the vocabulary is small unless asked for:
-there it has 8,192 words, keys 1 to 4,095 and values from 4,096 on, with word 0 for blanks.
-Here values are numbered first and there is no word 0: `items=4095, rule_words=4096` are as many
-keys and values. Random words are the published default; the published configuration of the
-Zoology paper's Figure 2 has blanks in their place (`random_non_queries=False`).
+`zoology` is the published layout: pairs first, then queries at even distances that follow the
+published power law (a = 0.01), and random words between. It differs from the published code
+(HazyResearch/zoology, `multiquery_ar`) in three ways:
 
-`fillers`, `decoy_rate` and `placement` concern `exam` only. Splits differ by their random
-streams: every example draws its pairs afresh.
+- The value of a query stands after it. In the published code the label alone has it, and a random
+  word follows. So here values given before can be ruled out, and chance rises from query to query.
+- No random word is a key of the context. There, any word of the vocabulary may be.
+- The vocabulary is small by default. There it has 8,192 words, keys from 1, values from 4,096, and
+  word 0 for blanks. `items=4095, rule_words=4096` gives as many keys and values here.
+
+Random words are the published default. Figure 2 of the paper has blanks in their place
+(`random_non_queries=False`).
+
+`fillers`, `decoy_rate` and `placement` concern `exam` only. Splits differ by their random streams:
+every example draws its own pairs.
 """
 
 from functools import lru_cache
@@ -36,7 +38,7 @@ _POWER = 0.01
 
 
 class RecallOptions(TaskOptions):
-    """`rules` pairs of `items` keys and `rule_words` values, in one of two layouts."""
+    """`rules` pairs out of `items` keys and `rule_words` values, in one of two layouts."""
 
     items: int = 32
     layout: Literal["exam", "zoology"] = "exam"
@@ -50,7 +52,7 @@ class RecallOptions(TaskOptions):
         return self.rules
 
     def check(self) -> None:
-        """The published layout has its pairs first."""
+        """Check that the published layout has its pairs early."""
         if self.layout == "zoology" and self.placement != "early":
             raise ValueError(
                 f"placement {self.placement!r}: the zoology layout has its pairs 'early' only"
@@ -80,12 +82,12 @@ class Recall(SampledTask):
 
     @property
     def options(self) -> RecallOptions:
-        """What the task was made with."""
+        """The options of this task."""
         return self._options
 
     @property
     def answer_length(self) -> int:
-        """Queries and values; the zoology layout has no fixed one: all that follows the pairs."""
+        """Queries and values; the zoology layout has no fixed length: all after the pairs."""
         return 2 * self._options.rules
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
@@ -159,7 +161,7 @@ class Recall(SampledTask):
     def _sample(
         self, tokens: np.ndarray, roles: np.ndarray, start: int, value_at: Rows, source: Rows
     ) -> Sample:
-        """All of it, from where the values stand in the answer and in the pairs, in order."""
+        """A sample, from the places of the values in the answer and in the pairs."""
         shape = (len(tokens), tokens.shape[1] - start)
         is_value = np.zeros(shape, dtype=bool)
         np.put_along_axis(is_value, value_at, True, axis=1)
@@ -186,6 +188,6 @@ class Recall(SampledTask):
 
 @lru_cache(maxsize=8)
 def _slowness(space: int) -> np.ndarray:
-    """The power law's weights, inverted: mean waits of the clocks of gaps 1 to `space`."""
+    """The power law's weights, inverted: mean waiting times of the gaps 1 to `space`."""
     waits: np.ndarray = np.arange(1, space + 1) ** (1 - _POWER)
     return waits

@@ -3,8 +3,8 @@
     <bos> filler-3 rule-7 filler-1 item-2 rule-5 filler-9 | filler-4 rule-7 item-8 … <go>
     | rule-7 rule-5 item-2
 
-K distinct rules and one item stand in a head among fillers (`early`), or anywhere after a
-cue (`marked`). The body repeats words of both kinds, those in force included, as decoys.
+K distinct rules and one item stand among fillers in a head (`early`), or anywhere after a cue
+(`marked`). The body repeats words of both kinds as decoys, those in force included.
 """
 
 from typing import ClassVar
@@ -17,7 +17,7 @@ from rulekeep.tasks.sampled import RuleWords, Sample, SampledTask, TaskOptions
 
 
 class ReciteOptions(TaskOptions):
-    """Nothing beside what every sampled task has."""
+    """The options that every sampled task has, and no others."""
 
 
 class Recite(SampledTask):
@@ -43,7 +43,7 @@ class Recite(SampledTask):
 
     @property
     def options(self) -> ReciteOptions:
-        """What the task was made with."""
+        """The options of this task."""
         return self._options
 
     @property

@@ -1,10 +1,11 @@
 """The request for items at the end, and the answer that shows each item with its attributes.
 
-Attribute a concerns the items of one kind, a modulo the kinds; item i is of kind i modulo the
-kinds. The kinds of the requested items are fixed in number and free in order, so that
-answers are equally long, and the first item that a rule concerns comes early or late.
-The answer gives each item, then one token for each attribute that concerns it, in the order
-of the attributes. Only the first token that an attribute shows cannot be read off the answer.
+Attribute a concerns the items of one kind: a modulo the number of kinds. Item i is of kind i modulo
+the same number. Each kind has a fixed number of requested items, in any order. So answers have
+equal lengths, and the first item that a rule concerns comes early or late.
+
+The answer gives each item, then one token for each attribute that concerns it, in the order of the
+attributes. Only the first token that an attribute shows cannot be copied from the answer.
 """
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class Shown(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """The shape of a task's requests: N items, of kinds, that attributes concern."""
+    """The shape of a task's requests: N items of several kinds, and the attributes of each."""
 
     outputs: int
     kinds: int

@@ -35,15 +35,15 @@ _BLOCK_ROWS = 256
 
 
 class FewCombinationsWarning(UserWarning):
-    """So few combinations of rules and item that a model may learn them by heart."""
+    """There are so few combinations of rules and item that a model may memorise them."""
 
 
 class TaskOptions(Spec):
-    """The difficulty that every sampled task has; context comes with each sample.
+    """The difficulty that every sampled task has; the context is given with each sample.
 
-    `rules` is K; `rule_words`, `items` and `fillers` are the sizes of vocabularies;
-    `decoy_rate` is the share of body tokens that are rule or item words without being
-    instructions; rules stand in the head (`early`) or anywhere after a cue (`marked`).
+    `rules` is K. `rule_words`, `items` and `fillers` are sizes of vocabularies. `decoy_rate` is the
+    fraction of body tokens that are rule or item words without being instructions. Rules stand in
+    the head (`early`), or anywhere after a cue (`marked`).
     """
 
     rules: int = 4
@@ -77,16 +77,16 @@ class TaskOptions(Spec):
         return FEWEST_ITEMS
 
     def check(self) -> None:
-        """Holds the task's own options against their ranges; raises ValueError."""
+        """Check the task's own options; raises ValueError."""
 
 
 class RuleWords(NamedTuple):
-    """What a task's rule words demand, `[words]` each; the same in every example.
+    """What the rule words of a task demand, `[words]` each; the same in every example.
 
-    `tokens` are the words themselves, as instructions and decoys have them; `answers` the token
-    that each demands; `groups` numbers what a word can be mistaken for: where a rule is
-    answered for the first time, the possible rules are those of its group that no earlier
-    first mention has used. Words of one group demand different answers.
+    `tokens` are the words themselves. `answers` has the token that each word demands. `groups`
+    numbers the words that can be mistaken for each other: at the first answer to a rule, the
+    candidates are the rules of its group that no earlier first mention has used. Words of one group
+    demand different answers.
     """
 
     tokens: np.ndarray
@@ -101,18 +101,20 @@ class RuleWords(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Examples and all that is known about them.
+    """Examples, and everything that is known about them.
 
     Masks and tables over the answer are `[n, answer]`, aligned with `tokens[:, answer_start:]`.
-    `supervised` says what is predicted: the rest is given. `prohibition` marks answers to a
-    prohibition, among `rule`. `chance` is the exact probability that the best guess of one
-    who knows the task, the answer so far and what kind of answer stands here (a first use of
-    a rule, a later one, an item, none), but not the context, is right; it is over the whole
-    task, and for rules over each split as well, as long as no item is answered before them: what
-    one gives away then is in docs/tasks.md. `source` is the position of the instruction
-    in force that an answer follows, -1 where there is none; `step` numbers the steps of the
-    output. `roles` (`[n, context]`) holds a `Role` for each token. `rule_words` is the task's;
-    without it no wrong answer can be told for a decoy.
+    `supervised` says what is predicted; the rest is given. `prohibition` marks answers to a
+    prohibition, among `rule`.
+
+    `chance` is the exact probability that the best guess without the context is right. The guesser
+    knows the task, the answer so far, and the kind of answer here: a first use of a rule, a later
+    use, an item, or none. It holds over the whole task. For rules it holds in each split too, as
+    long as no item is answered before them (docs/tasks.md).
+
+    `source` is the position of the instruction that an answer follows, or -1. `step` numbers the
+    steps of the output. `roles` (`[n, context]`) holds a `Role` for each token. `rule_words` is the
+    task's; without it a wrong answer cannot be recognised as a decoy.
     """
 
     tokens: TokenTable
@@ -130,7 +132,7 @@ class Sample(NamedTuple):
 
     @property
     def examples(self) -> Examples:
-        """What a metric needs of it."""
+        """The part that a metric needs."""
         return Examples(self.tokens, self.answer_start, self.rule, self.first_mention, self.item)
 
     @property
@@ -140,12 +142,12 @@ class Sample(NamedTuple):
 
     @property
     def instructions(self) -> np.ndarray:
-        """Where rules in force, rules since revised and the item stand, `[n, context]`."""
+        """Where the item, the rules in force and revised rules stand, `[n, context]`."""
         return np.isin(self.roles, (Role.RULE, Role.ITEM))
 
     @property
     def decoys(self) -> np.ndarray:
-        """Where rule and item words stand that are no instructions, `[n, context]`."""
+        """Where rule and item words stand without being instructions, `[n, context]`."""
         return np.isin(self.roles, (Role.DECOY_RULE, Role.DECOY_ITEM))
 
 
@@ -170,12 +172,12 @@ class SampledTask(Task):
     @property
     @abstractmethod
     def options(self) -> TaskOptions:
-        """What the task was made with."""
+        """The options of this task."""
 
     @property
     @abstractmethod
     def answer_length(self) -> int:
-        """Tokens of the answer: the same in every example."""
+        """Tokens of the answer; the same in every example."""
 
     @abstractmethod
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...
@@ -215,7 +217,7 @@ class SampledTask(Task):
     def examples(
         self, split: Split, context: int, n: int = 1000, *, seed: int = 0, start: int = 0
     ) -> Examples:
-        """As `sample`, only what a metric needs."""
+        """As `sample`, but only what a metric needs."""
         return self.sample(split, context, n, seed=seed, start=start).examples
 
     def _count(self, combinations: int) -> None:
@@ -237,9 +239,9 @@ class SampledTask(Task):
         self, streams: Streams, n: int, length: int, instructions: int, *, width: int = 1,
         tail: int = 1, later: int = 0, items: Words | None = None,
     ) -> tuple[Prefix, Rows, Rows]:  # fmt: skip
-        """A body without its instructions, where they start, and where later cues may stand.
+        """A body without its instructions, their starts, and where later cues may stand.
 
-        Early, the instructions stand among fillers in a head of fixed length; marked, anywhere
+        Early instructions stand among fillers in a head of fixed length. Marked ones stand anywhere
         before the tail, each after a cue. The tail holds the request and ends with `<go>`.
         """
         words = self._starts
@@ -263,6 +265,6 @@ class SampledTask(Task):
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
-    """Raises ValueError, naming the value and the range, unless low <= value <= high."""
+    """Raise ValueError, with value and range, unless low <= value <= high."""
     if not (low <= value <= high and math.isfinite(value)):
         raise ValueError(f"{name} {value}: must be from {low} to {high}")
