@@ -137,8 +137,8 @@ def page() -> str:
     for one in PROTOCOLS:
         seeds = "one seed" if len(one.seeds) == 1 else f"{len(one.seeds)} seeds"
         parts.append(
-            f"## {one.name.capitalize()}\n\nTrained to {one.context} tokens, retention at "
-            f"{one.shown:,} tokens, {seeds}."
+            f"## {one.name.capitalize()}\n\nTrained to {one.context} tokens, {seeds}. Retention is "
+            f"at {one.shown:,} tokens."
         )
         head = ["variant", "mean", *(f"`{s.task}`, {s.placement}" for s in SETTINGS)]
         head += ["KiB a layer", "records", "code", "tasks"]

@@ -134,8 +134,13 @@ def check(
 ) -> Checks:
     """Hold a mixer against the contract, in seconds: each property, and by how much it differs.
 
-    An exception of the mixer's own is a row that fails. `width` are the channels of its input and
-    output, `[batch, time, width]`. Print what is returned, or ask its `passed`.
+    An exception of the mixer's own is a row that fails. Print what is returned, or ask its
+    `passed`.
+
+    Args:
+        mixer: A class, or a name: of the catalogue, `file.py:Class` or `module:Class`.
+        mixer_options: The mixer's own options, by name.
+        width: Channels of its input and output, `[batch, time, width]`.
 
     Raises:
         UsageError: there is no such mixer, its options cannot be, or its constructor fails.
@@ -159,10 +164,16 @@ def run(
 ) -> Run:
     """Train and test one mixer on one task, and keep the record.
 
-    `out` is a folder of runs, runs/run-TIME if left out. A run that stands there is not made
-    again, and one that was interrupted goes on. `values` are the other fields of `RunSpec`, such as
-    `context` (longest training length in tokens), `test_contexts` (tokens), `steps` and `seed`.
-    What is left out is as in `rulekeep run`: 1,000 steps to 256 tokens, tested up to 4,096.
+    Args:
+        task: A class, or a name: of the catalogue, `file.py:Class` or `module:Class`.
+        mixer: The same of a mixer; `a+b` for layers in turn.
+        task_options: The task's own options, as in `{"rules": 8}`.
+        mixer_options: The mixer's own options, as in `{"heads": 8}`.
+        out: Folder of runs, runs/run-TIME if left out. A run that stands there is not made again.
+            One that was interrupted goes on.
+        keep_weights: Keep the trained weights beside the record: `test` needs them.
+        **values: The other fields of `RunSpec`. `context` is the longest training length in tokens,
+            `test_contexts` the tested ones. What is left out is as in `rulekeep run`.
 
     Raises:
         UsageError: a name is unknown, or a value cannot be.
@@ -191,13 +202,17 @@ def sweep(
     workers: int | None = None,
     keep_weights: bool = True,
 ) -> list[Run]:
-    """Make every run of a grid that a folder lacks, and return the runs of the folder.
+    """Make every run of a grid that a folder lacks, and return all runs of the folder.
 
-    `what` is a preset (`rulekeep list`), FILE.py or FILE.py:function, or specs. `mixers` go to
-    presets that compare mixers: names or classes, each alone or with options, as in
-    `["delta", "delta[heads=8]", (MyMixer, {"heads": 8})]`. `out` is a folder of runs,
-    runs/sweep-TIME if left out; `workers` run side by side, one a core if left out. A run that
-    failed is returned as well: see `record.status`.
+    A run that failed is returned as well: see its `record.status`.
+
+    Args:
+        what: A preset (`rulekeep list`), FILE.py, FILE.py:function, or a list of `RunSpec`.
+        mixers: For presets that compare mixers, names or classes, each alone or with options:
+            `["delta", "delta[heads=8]", (MyMixer, {"heads": 8})]`.
+        out: Folder of runs, runs/sweep-TIME if left out.
+        workers: Runs side by side; as many as there are cores if left out.
+        keep_weights: Keep the trained weights beside each record.
 
     Raises:
         UsageError: a name is unknown, or a value cannot be.
@@ -220,10 +235,13 @@ def sweep(
 
 
 def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) -> Run:
-    """Test a trained model at other lengths in tokens, and add them to its record.
+    """Test a trained model at other lengths, and add them to its record. Nothing is trained.
 
-    Nothing is trained: the kept weights are read. A length that was tested already is tested again
-    only with more `examples`; they are as many as in the run's own tests if left out.
+    Args:
+        run: A run, or its folder RUNS/ID.
+        contexts: Lengths in tokens.
+        examples: Test examples at each length, as many as in the run's own tests if left out. A
+            length that was tested already is tested again only with more.
 
     Raises:
         UsageError: there is no such run, it kept no weights, or cannot read such a length.
@@ -253,8 +271,12 @@ def report(
 ) -> Path:
     """Write a page, Markdown, a CSV and figures about folders of runs; the path of the page.
 
-    Several folders are shown as if all stood in one. `out` is the report's folder, FOLDER/report
-    if left out. `certificates` and `speed` are as the command's.
+    Args:
+        runs: A folder of runs, or a run for the folder that it stands in.
+        *more: Others, shown as if all stood in one folder.
+        certificates: Another folder of certificates, the --out of `rulekeep certify`.
+        speed: Another record of `rulekeep speed`.
+        out: Folder for the report, FOLDER/report if left out.
 
     Raises:
         UsageError: there is no such folder, or nothing in it to report on.
@@ -269,11 +291,15 @@ def report(
 
 
 def load_records(runs: Place, /, *more: Place) -> list[dict[str, Value]]:
-    """Folders of runs as flat rows, a row a tested length: `pandas.DataFrame(rows)`.
+    """Folders of runs as flat rows, one for each tested length: `pandas.DataFrame(rows)`.
 
-    Every row has every column. `split` is test or dev, `tokens` the tested length, `retention` and
-    `exact` are shares from 0 to 1, and `variant` is the mixer with its options. A run that stands
-    in two folders is one.
+    Every row has every column. `split` is test or dev, the validation set. `tokens` is the tested
+    length. Scores such as `retention` are shares from 0 to 1. `variant` is the mixer with its
+    options. A run that stands in two folders is one.
+
+    Args:
+        runs: A folder of runs, or a run.
+        *more: Others.
 
     Raises:
         UsageError: there is no such folder, or no record in it.
@@ -307,8 +333,11 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 def write_gates(model: "LanguageModel", tokens: "Tensor") -> dict[int, "Tensor"]:
     """How open each write gate is at each token, `[batch, time, gates]` from 0 to 1, by layer.
 
-    `tokens` are `[batch, time]` from the start of a text. Layers count from 1; one whose mixer has
-    no write gate (no method `write_strength`) is left out. No gradient is kept.
+    Layers count from 1. One whose mixer has no method `write_strength` is left out.
+
+    Args:
+        model: A model, in training or not; no gradient is kept.
+        tokens: `[batch, time]`, from the start of a text.
     """
     from rulekeep.explain.traces import write_gates as opened
 

@@ -2,10 +2,10 @@
 
     submission(Path("runs/mine"), "mine")    # the file's bytes, or a line for each fault
 
-A submission is a mixer, or several, run by a protocol to its end: every run whole, none missing,
-five seeds, code at hand that gives the same ids and passes the causality screen. The file is a
-packed folder (`rulekeep.records.pack`) whose first record says what it is, the code of plug-ins
-included.
+A submission is a mixer, or several, run by a protocol to its end, with five seeds. Every run is
+whole and none is missing. The code at hand gives the same ids and passes the causality screen. The
+file is a packed folder (`rulekeep.records.pack`). Its first record says what it is, and has the
+code of plug-ins.
 """
 
 import warnings
