@@ -26,7 +26,7 @@ from rulekeep.checks.screening import (
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of
 from rulekeep.plugins import failure_line
-from rulekeep.running.causality import later_texts
+from rulekeep.running.causality import changes
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.resolving import adapter
 from rulekeep.seeds import named_seed
@@ -92,6 +92,10 @@ class Subject(NamedTuple):
         """As `runs.drawn`, on the device."""
         return runs.drawn(batch, time, self.width, seed).to(self.device)
 
+    def other(self, shape: torch.Size) -> Tensor:
+        """Another text of this form."""
+        return self.drawn(shape[0], shape[1], seed=9)
+
     def sizes(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
         """Batches and lengths."""
         for batch in BATCHES:
@@ -137,23 +141,25 @@ def causal(subject: Subject) -> Verdict:
     answers = ((3, length) for length in ANSWERS)
     for batch, length in (*subject.sizes(shortest=2), *long, *answers):
         x = subject.drawn(batch, length)
+        # Of a long text no half: there may be an edge of every chunk, with nothing across it.
+        cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
         with torch.no_grad():
             for make in (subject.made, subject.as_it_starts):
                 mixer = make()
                 state = runs.left_over(mixer, batch, subject.width)
-                before = mixer(x, state)[0]
+                found = [*changes(partial(_read, mixer, state), x, cuts, subject.other)]
                 # Weights that are drawn may grow out of all numbers on a long text.
-                if before.isfinite().all():
+                if found[0][1].isfinite().all():
                     break
-            # Of a long text no half: there may be an edge of every chunk, with nothing across it.
-            cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
-            for cut, later in later_texts(
-                x, cuts, lambda shape: subject.drawn(shape[0], shape[1], seed=9)
-            ):
-                found = mixer(later, state)[0]
-                where = f"others from token {cut} of {length} on, batch {batch}"
-                gaps.add({"output": found[:, :cut]}, {"output": before[:, :cut]}, where)
+        for cut, before, after in found:
+            where = f"others from token {cut} of {length} on, batch {batch}"
+            gaps.add({"output": after[:, :cut]}, {"output": before[:, :cut]}, where)
     return gaps.verdict
+
+
+def _read(mixer: Mixer, state: Any, x: Tensor) -> Tensor:
+    y: Tensor = mixer(x, state)[0]
+    return y
 
 
 def splits(subject: Subject) -> Verdict:

@@ -11,21 +11,21 @@ evaluation of the trained model: see `rulekeep.running.causality`.
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from rulekeep.checks.sample_form import said_of_sample
+from rulekeep.mixers.base import Mixer, MixerError, part_of
 from rulekeep.plugins import is_outside
+from rulekeep.running.causality import LEAST_SCALE, changes, in_pieces, largest_of
 from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rulekeep.mixers.base import Mixer
-    from rulekeep.tasks.sampled import SampledTask
+from rulekeep.tasks.sampled import SampledTask
 
 # A block of a task's draws is no cheaper to draw in part.
 _LOOKED_AT = 64
@@ -67,7 +67,7 @@ def screen(resolved: object) -> None:
 
 
 def _try_all(
-    makers: "Mapping[str, Callable[[], Mixer]]", width: int, sizes: "list[Size]", device: str
+    makers: Mapping[str, Callable[[], Mixer]], width: int, sizes: "list[Size]", device: str
 ) -> None:
     for name, make in makers.items():
         if is_outside(name):
@@ -97,15 +97,12 @@ def sizes_of(longest: Iterable[int], answer: int, seed: int) -> list[Size]:
     ]
 
 
-def randomize_zero_parameters(mixer: "Mixer") -> "Mixer":
+def randomize_zero_parameters(mixer: Mixer) -> Mixer:
     """The mixer with small numbers drawn for the trained parameters that are 0 as it starts.
 
     What a gate or a projection that starts at 0 lets through after training is compared so too. A
     parameter that is 0 in places alone may be a mask, and stays.
     """
-    import torch
-    from torch.nn.parameter import is_lazy
-
     stream = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for part in mixer.parameters():
@@ -114,10 +111,8 @@ def randomize_zero_parameters(mixer: "Mixer") -> "Mixer":
     return mixer
 
 
-def said_of_call(mixer: "Mixer") -> str | None:
+def said_of_call(mixer: Mixer) -> str | None:
     """How `forward` cannot be called as the contract calls it; None where it can."""
-    from rulekeep.mixers.base import part_of
-
     forward = part_of(mixer).forward
     try:
         signature = inspect.signature(forward)
@@ -137,8 +132,6 @@ def said_of_result(result: object) -> str | None:
 
 def said_of_state(state: object, batch: int) -> str | None:
     """What is wrong with the form of a state; None where nothing is."""
-    from torch import Tensor
-
     if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
         kind = type(state).__name__
         if isinstance(state, tuple):
@@ -150,10 +143,8 @@ def said_of_state(state: object, batch: int) -> str | None:
     return None
 
 
-def said_of_output(y: object, x: "Tensor") -> str | None:
+def said_of_output(y: object, x: Tensor) -> str | None:
     """What is wrong with the form of the outputs; None where nothing is."""
-    from torch import Tensor
-
     if isinstance(y, Tensor) and y.shape == x.shape:
         return None
     got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
@@ -167,13 +158,13 @@ def said_of_names(before: Collection[str], after: Collection[str]) -> str | None
     return f"its first call makes {made}: {fix} and no weight is trained" if made else None
 
 
-def said_of_numbers(y: "Tensor") -> str | None:
+def said_of_numbers(y: Tensor) -> str | None:
     """How many outputs of a mixer as it starts are no numbers; None where all are."""
     odd = int((~y.isfinite()).sum())
     return f"{odd} of {y.numel()} outputs are not finite as it starts" if odd else None
 
 
-def _try_task(name: str, task: "SampledTask", context: int, seed: int) -> None:
+def _try_task(name: str, task: SampledTask, context: int, seed: int) -> None:
     """A look at a few examples: a task that fails at it fails its run with its own traceback."""
     sample = task.sample("train", context, _LOOKED_AT, seed=seed)
     said = said_of_sample(task, sample, _LOOKED_AT, context)
@@ -185,80 +176,83 @@ class _UnableError(Exception):
     """A mixer's own exception: the run's to record, with its traceback."""
 
 
+class _BrokenError(Exception):
+    """What a mixer does that the contract has otherwise, in one line."""
+
+
 def _try(
-    name: str, make: "Callable[[], Mixer]", width: int, sizes: Sequence[Size], device: str
+    name: str, make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str
 ) -> None:
-    import torch
-
-    from rulekeep.mixers.base import MixerError
-
     with torch.random.fork_rng(), torch.no_grad():
-        try:
-            said = _fault(make, width, sizes, device)
-        except _UnableError:
-            return
+        said = _fault(make, width, sizes, device)
     if said is not None:
         raise MixerError(f"mixer {name!r}: {said}; all of the contract: rulekeep check {name}")
 
 
-def _fault(
-    make: "Callable[[], Mixer]", width: int, sizes: Sequence[Size], device: str
-) -> str | None:
-    import torch
+def _fault(make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str) -> str | None:
+    """What is wrong with a mixer; None where nothing is, and where it fails by itself."""
+    try:
+        _hold(make, width, sizes, device)
+    except _BrokenError as error:
+        return str(error)
+    except _UnableError:
+        pass
+    return None
 
-    from rulekeep.running.causality import later_texts
 
-    def made() -> "Mixer":
+def _hold(make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str) -> None:
+    draws = torch.Generator().manual_seed(2)
+
+    def text(batch: int, length: int) -> Tensor:
+        return torch.randn(batch, length, width, generator=draws).to(device)
+
+    def started() -> Mixer:
         # Anew for each call, so that what counts its calls or draws by itself does the same.
         torch.manual_seed(1)
         mixer: Mixer = _own(lambda: make().to(device))
         return mixer
 
-    mixer = made()
+    def made() -> Mixer:
+        return randomize_zero_parameters(started())
+
+    mixer = started()
     names = set(mixer.state_dict())
-    if said := said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3):
-        return said
-    draws = torch.Generator().manual_seed(2)
+    _refuse(said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3))
     for batch, length, past in sizes:
-        x = torch.randn(batch, past + length, width, generator=draws).to(device)
-        cuts = [past + cut for cut in (length, *sorted({1, length // 2, length - 1} - {0}))]
-        before: Tensor | None = None
-        for cut, text in later_texts(x, cuts, partial(torch.randn, generator=draws)):
-            y, said = _outputs(randomize_zero_parameters(made()), text, past)
-            if y is None:
-                return said
-            before = y if before is None else before
-            if said := _change(before, y, cut - past):
-                return said
-    x = torch.randn(3, 2 * _PIECE, width, generator=draws).to(device)
-    started, said = _outputs(mixer, x, 0)
-    if started is None:
-        return said
-    said = said_of_names(names, mixer.state_dict()) or said_of_numbers(started)
-    said = said or _otherwise(randomize_zero_parameters(made()), x)
-    continued = {size.length: size for size in sizes if size.past}
-    for batch, length, past in continued.values():
-        x = torch.randn(batch, past + min(length, _ODD), width, generator=draws).to(device)
-        said = said or _by_token(randomize_zero_parameters(made()), x, past)
-    return said
+        cuts = [past + cut for cut in sorted({1, length // 2, length - 1} - {0})]
+        whole = text(batch, past + length)
+        for cut, before, found in changes(
+            lambda x, past=past: _outputs(made(), x, past), whole, cuts,  # type: ignore[misc]
+            partial(torch.randn, generator=draws),
+        ):  # fmt: skip
+            _unchanged(before[:, past:], found[:, past:], cut - past)
+    x = text(3, 2 * _PIECE)
+    y = _outputs(mixer, x, 0)
+    _refuse(said_of_names(names, mixer.state_dict()) or said_of_numbers(y))
+    _same_from_a_state(made(), x)
+    for batch, length, past in {size.length: size for size in sizes if size.past}.values():
+        _same_by_token(made(), text(batch, past + min(length, _ODD)), past)
 
 
-def _outputs(mixer: "Mixer", x: "Tensor", past: int) -> "tuple[Tensor | None, str | None]":
-    """Outputs of what stands after `past` tokens; or what is wrong with their form."""
-    from rulekeep.mixers.base import part_of
+def _refuse(said: str | None) -> None:
+    if said is not None:
+        raise _BrokenError(said)
 
-    state: Any = None
-    y: Tensor | None = None
-    for piece in (x[:, :past], x[:, past:]) if past else (x,):
+
+def _outputs(mixer: Mixer, x: Tensor, past: int) -> Tensor:
+    """Outputs of a text whose first tokens are read in a call before, held to their form."""
+
+    def read(piece: Tensor, state: Any) -> Any:
         result = _own(partial(part_of(mixer), piece, state))
         said = said_of_result(result) or said_of_state(result[1], len(x))
-        if said := said or said_of_output(result[0], piece):
-            return None, said
-        y, state = result
-        if y.dtype != piece.dtype:
-            return None, f"the output is {y.dtype} for an input of {x.dtype}: return y.to(x.dtype)"
-    assert y is not None
-    return y, None
+        _refuse(said or said_of_output(result[0], piece))
+        if result[0].dtype != piece.dtype:
+            _refuse(
+                f"the output is {result[0].dtype} for an input of {x.dtype}: return y.to(x.dtype)"
+            )
+        return result
+
+    return in_pieces(read, x, [past, x.shape[1] - past] if past else [x.shape[1]])[0]
 
 
 def _own(call: Callable[[], Any]) -> Any:
@@ -269,87 +263,69 @@ def _own(call: Callable[[], Any]) -> Any:
         raise _UnableError from error
 
 
-def _change(before: "Tensor", after: "Tensor", cut: int) -> str | None:
-    """Where outputs before a cut differ, as they may only if they see what follows."""
-    from rulekeep.running.causality import largest_of
-
+def _unchanged(before: Tensor, after: Tensor, cut: int) -> None:
+    """Outputs before a cut differ only if they see what follows."""
     # What rounds by the largest of a whole text, as an FFT, is let be.
     largest = max(largest_of(before), largest_of(after))
     off, most = _gaps(before[:, :cut], after[:, :cut], largest)
-    if not most:
-        return None
-    place = int(off.amax((0, 2)).argmax())
-    return (
-        f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are others: "
-        "it sees what follows, and would be scored for that"
-    )
+    if most:
+        place = int(off.amax((0, 2)).argmax())
+        _refuse(
+            f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are "
+            "others: it sees what follows, and would be scored for that"
+        )
 
 
-def _otherwise(mixer: "Mixer", x: "Tensor") -> str | None:
-    """How outputs differ after a state, after it once more, and without the rows beside."""
-    from rulekeep.mixers.base import part_of
+def _reader(mixer: Mixer) -> Callable[[Tensor, Any], Any]:
+    def read(x: Tensor, state: Any) -> Any:
+        return _own(partial(part_of(mixer), x, state))
 
-    def read(text: "Tensor", state: Any = None) -> Any:
-        return _own(partial(part_of(mixer), text, state))
+    return read
 
+
+def _same_from_a_state(mixer: Mixer, x: Tensor) -> None:
+    """Outputs after a state, after it once more, and without the rows beside."""
+    read = _reader(mixer)
     first, later = x[:, :_PIECE], x[:, _PIECE:]
-    (whole, _), (again, _) = read(x), read(x)
+    whole, again = read(x, None)[0], read(x, None)[0]
     # What is other each time anyway can be compared with nothing.
     if _gaps(whole, again)[1]:
-        return None
-    _, state = read(first)
+        return
+    state = read(first, None)[1]
     # An answer that is told and the model's own go on from one state.
-    after, _ = read(later, state)
+    after = read(later, state)[0]
     # Another text between them: a memory beside the state holds that.
-    read(-x)
-    once_more, _ = read(later, state)
-    if most := _gaps(whole[:, _PIECE:], after)[1]:
-        return (
-            f"its output after a state differs by {most:.2g} from that of the whole at once: "
-            f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"
-        )
-    if most := _gaps(after, once_more)[1]:
-        return (
-            f"its output after a state differs by {most:.2g} when it goes on from that state once "
-            "more: forward may not write to the state it is given, nor remember anything beside it"
-        )
-    alone, _ = read(x[:1])
-    if most := _gaps(whole[:1], alone)[1]:
-        return (
-            f"its output differs by {most:.2g} without the other sequences of the batch: each "
-            "must be apart from the others"
-        )
-    return None
+    read(-x, None)
+    once_more, alone = read(later, state)[0], read(x[:1], None)[0]
+    for expected, found, when, fix in (
+        (whole[:, _PIECE:], after, "after a state differs by {} from that of the whole at once",
+         f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"),
+        (after, once_more, "after a state differs by {} when it goes on from that state once more",
+         "forward may not write to the state it is given, nor remember anything beside it"),
+        (whole[:1], alone, "differs by {} without the other sequences of the batch",
+         "each must be apart from the others"),
+    ):  # fmt: skip
+        if most := _gaps(expected, found)[1]:
+            _refuse(f"its output {when.format(f'{most:.2g}')}: {fix}")
 
 
-def _by_token(mixer: "Mixer", x: "Tensor", past: int) -> str | None:
-    """How an answer at once differs from the same one token by token, from one state."""
-    from rulekeep.mixers.base import part_of
-    from rulekeep.running.causality import in_pieces
-
-    def read(text: "Tensor", state: Any) -> Any:
-        return _own(partial(part_of(mixer), text, state))
-
+def _same_by_token(mixer: Mixer, x: Tensor, past: int) -> None:
+    """An answer at once, and the same one token by token, from one state."""
     length = x.shape[1] - past
-    (whole, _), (again, _) = (in_pieces(read, x, [past, length]) for _ in range(2))
-    # As in `_otherwise`.
-    if _gaps(whole, again)[1]:
-        return None
-    steps, _ = in_pieces(read, x, [past, *[1] * length])
-    if most := _gaps(whole, steps)[1]:
-        return (
+    whole, again, steps = (
+        in_pieces(_reader(mixer), x, [past, *split])[0]
+        for split in ([length], [length], [1] * length)
+    )
+    # As in `_same_from_a_state`.
+    if not _gaps(whole, again)[1] and (most := _gaps(whole, steps)[1]):
+        _refuse(
             f"its output of {length} tokens differs by {most:.2g} from that of the same tokens one "
             f"by one, after {past} others: it sees what follows, or its state does not hold all"
         )
-    return None
 
 
-def _gaps(one: "Tensor", other: "Tensor", largest: float | None = None) -> "tuple[Tensor, float]":
+def _gaps(one: Tensor, other: Tensor, largest: float | None = None) -> tuple[Tensor, float]:
     """How far outputs are apart, and the most of it; 0 where no more than rounding."""
-    import torch
-
-    from rulekeep.running.causality import LEAST_SCALE, largest_of
-
     # What is the same and not a number is the divergence of a run, and nothing to be found here.
     same = (one == other) | (one.isnan() & other.isnan())
     off = torch.where(same, 0.0, (one - other).abs().nan_to_num(nan=torch.inf))

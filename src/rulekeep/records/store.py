@@ -223,16 +223,7 @@ def read_runs(root: Path) -> LoadedRecords:
 
 def results(root: Path) -> list[Record]:
     """The results in a folder of runs, if there is one; what is broken or unreadable is not."""
-    if not root.is_dir():
-        return []
-    folders = run_folders(root)
-    found = _packed_runs(root, {folder.id for folder in folders}, [])
-    for folder in folders:
-        with suppress(CorruptRecordError, OSError):
-            record = folder.load()
-            if record is not None:
-                found.append(record)
-    return [record for record in found if record.is_result]
+    return [one for one in read_runs(root).records if one.is_result] if root.is_dir() else []
 
 
 def packed_results(root: Path) -> dict[str, Record]:

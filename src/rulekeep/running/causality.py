@@ -6,7 +6,7 @@
 A causal model gives both the same, up to rounding. One that sees later tokens does not: where a
 token is not there yet, it cannot be seen. So nothing is asked of the model itself, and no place
 of an answer is trusted: `AnswerCheck` compares the very answers that are scored. Of a mixer alone,
-`later_texts` and `in_pieces` make what its outputs are compared on, before a run (`screening`) and
+`changes` and `in_pieces` make what its outputs are compared on, before a run (`screening`) and
 in `rulekeep check` (`testing.properties`).
 """
 
@@ -125,17 +125,19 @@ def moved(
     return (most > _MOVED) | ((true[0] - true[1]).abs() > _MOVED_NATS)
 
 
-def later_texts(
+def changes(
+    call: Callable[[Float[Tensor, "batch time width"]], Float[Tensor, "batch time width"]],
     x: Float[Tensor, "batch time width"],
     cuts: Sequence[int],
     draw: Callable[[torch.Size], Tensor],
-) -> Iterator[tuple[int, Float[Tensor, "batch time width"]]]:
-    """The same text with others from each of these tokens on: nothing before may change."""
+) -> Iterator[tuple[int, Float[Tensor, "batch time width"], Float[Tensor, "batch time width"]]]:
+    """Outputs of a text, and of it with others from each cut on: nothing before one may change."""
+    before = call(x.clone())
     for cut in cuts:
         later = x.clone()
         # Larger than the text's own, so that what looks at the largest of all is seen.
         later[:, cut:] = 3 * draw(later[:, cut:].shape)
-        yield cut, later
+        yield cut, before, call(later)
 
 
 def in_pieces(

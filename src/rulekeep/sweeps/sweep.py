@@ -20,7 +20,6 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rulekeep.checks.screening import screen
 from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.printable import one_line
 from rulekeep.records import Record
@@ -352,7 +351,10 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     resolved = resolve_any(spec)
     if resolved.id != folder.id:
         raise RuntimeError(f"{_other_versions(found, resolved)}: give the command that planned it")
-    # Here and not where it is planned: what hangs or crashes takes no more than its own run.
+    # Only the process that makes a run loads torch.
+    from rulekeep.checks.screening import screen
+
+    # Not where it is planned: what hangs or crashes takes no more than its own run.
     screen(resolved)
     follow = tracker(tracked, folder.path)
     follow.start(folder.id, found["spec"])
