@@ -29,11 +29,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # What the tests of each file need. A test says otherwise with a marker of its own.
 KINDS = {
     "core": """
-        adapter article_cell article_data article_models article_streams caches catalogue causality
-        certificate check_mixer contract feed_forward formulas goldens identity
-        language leak metrics mixed_recall mixers model packing plots predicting presets protocol
-        ranking recurrent_layers renamed report report_chances report_figures report_tasks
-        sample_form screening sliding_window slot_memories sources sparse_delta specs
+        adapter article_cell article_data article_models article_streams baselines caches
+        catalogue causality certificate check_mixer contract feed_forward formulas goldens
+        identity language leak metrics mixed_recall mixers model packing plots predicting presets
+        protocol ranking recurrent_layers renamed report report_chances report_figures
+        report_tasks sample_form screening sliding_window slot_memories sources sparse_delta specs
         split_deal store summary task_options tasks testing training
     """,
     "docs": """
