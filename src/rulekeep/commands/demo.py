@@ -27,9 +27,10 @@ _TASK = {
 }
 _MIXERS: dict[str, dict[str, Any]] = {
     "attention, rotary": {"mixer": "attention", "mixer_options": {"positions": "rotary"}},
-    "attention, rotary, convolution": {
+    "attention, convolution, earliness": {
         "mixer": "attention",
-        "mixer_options": {"positions": "rotary", "conv_size": 4},
+        "mixer_options": {"conv_size": 4},
+        "added_positions": "earliness",
     },
     "sparse_delta, earliness": {
         "mixer": "sparse_delta",
