@@ -34,8 +34,9 @@ from rulekeep.running.evaluation import (
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.predicting import check
 from rulekeep.running.predicting import run as score
-from rulekeep.running.resolving import resolve_any, resolve_cell
+from rulekeep.running.resolving import resolve_cell
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
+from rulekeep.sweeps.runners import resolve_any
 from rulekeep.tasks import Recall, Recite
 from rulekeep.tasks.article import Article
 

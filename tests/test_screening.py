@@ -11,8 +11,9 @@ from rulekeep.checks import screening
 from rulekeep.checks.screening import LONGEST, screen, sizes_of
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import MixerError
-from rulekeep.running.resolving import resolve, resolve_any
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, RunSpec
+from rulekeep.sweeps.runners import resolve_any
 
 FILE = leaks.__file__
 
