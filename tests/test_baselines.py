@@ -8,7 +8,7 @@ import pytest
 from scripts import ROOT, script
 from tiny import tiny
 
-from rulekeep.analysis.baselines import BASELINES, SHIPPED, baseline, baselines
+from rulekeep.analysis.baselines import BASELINES, SHIPPED, baseline, baselines, protocol
 from rulekeep.commands import beside, demo, live
 from rulekeep.commands.run_options import with_defaults
 from rulekeep.records import Record
@@ -91,13 +91,13 @@ def test_a_run_takes_the_baselines_protocol_where_nothing_is_said(
 
 
 def test_the_protocol_is_that_of_the_catalogue() -> None:
-    spec = RunSpec.parse_json(with_defaults({"mixer": "lstm"}))
-    values = {**lstm("recite").spec.values, **spec.model_dump(exclude={"task_options"})}
-    made = lstm("recite").spec.parsed()
-    assert isinstance(made, RunSpec)
-    own = beside._OWN | beside._TESTED | beside._HOW | {"task_options"}
-    assert made.model_dump(exclude=own) == spec.model_dump(exclude=own)
-    assert values["context"] == 256
+    made = lstm("recite")
+    spec = RunSpec.parse_json(
+        with_defaults({"mixer": "lstm", "task_options": made.spec.task_options})
+    )
+    mine = Record.read({"id": "mine", "kind": "run", "spec": spec.model_dump(mode="json")})
+    assert mine is not None
+    assert protocol(made) == protocol(mine)
 
 
 def test_where_there_is_no_terminal_a_line_says_how_far_it_is(
