@@ -164,7 +164,6 @@ def test_a_sweep_makes_what_the_folder_lacks(
     assert {run.id for run in first} < {run.id for run in again}
     file = tmp_path / "grid.py"
     file.write_text(
-        "from rulekeep.specs import mixer_specs\n"
         "def sweep(*, mixers=()):\n"
         f"    return [one.spec(**{SMALL!r}) for one in mixers]\n"
     )

@@ -80,18 +80,21 @@ _PLACES = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """A public name, loaded when it is asked for; the version too, which takes time to read."""
-    from importlib import import_module
+# Unseen by a type checker, so that a name that is not there is an error.
+if not TYPE_CHECKING:
 
-    if name == "__version__":
-        return import_module("importlib.metadata").version(__name__)
-    if name in ("mixers", "tasks"):
-        return import_module(f"{__name__}.{name}")
-    for place, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{place}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """A public name, loaded when it is asked for; the version too, which takes time to read."""
+        from importlib import import_module
+
+        if name == "__version__":
+            return import_module("importlib.metadata").version(__name__)
+        if name in ("mixers", "tasks"):
+            return import_module(f"{__name__}.{name}")
+        for place, names in _PLACES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{place}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
