@@ -164,8 +164,7 @@ def test_a_sweep_makes_what_the_folder_lacks(
     assert {run.id for run in first} < {run.id for run in again}
     file = tmp_path / "grid.py"
     file.write_text(
-        "def sweep(*, mixers=()):\n"
-        f"    return [one.spec(**{SMALL!r}) for one in mixers]\n"
+        f"def sweep(*, mixers=()):\n    return [one.spec(**{SMALL!r}) for one in mixers]\n"
     )
     kind = cell(monkeypatch)
     mixers = ["gru", (kind, {"sign": 2.0}), (rk.mixers.Delta, {"heads": 2})]
