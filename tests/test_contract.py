@@ -12,7 +12,7 @@ from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.properties import BATCHES, HARD, LENGTHS, PROPERTIES, Subject
 from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS, Attention
-from rulekeep.running.resolving import mixer_maker, mixer_options
+from rulekeep.running.mixers import mixer_maker, mixer_options
 
 # Options that change what a mixer computes: each such mixer meets the contract as well.
 VARIANTS: dict[str, tuple[str, dict]] = {

@@ -12,8 +12,9 @@ from rulekeep.commands.run_options import named_options
 from rulekeep.mixers import MIXERS
 from rulekeep.records.store import Record, read_runs
 from rulekeep.running.costs import state_bytes
+from rulekeep.running.mixers import options_of, own_options_first
 from rulekeep.running.model_training import build
-from rulekeep.running.resolving import options_of, own_options_first, resolve
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import MixerSpec, RunSpec, UsageError, mixer_specs, written
 from rulekeep.sweeps.presets import (
     BEYOND,

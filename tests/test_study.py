@@ -19,7 +19,7 @@ from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, write_record
-from rulekeep.running.resolving import options_of
+from rulekeep.running.mixers import options_of
 from rulekeep.specs import mixer_specs
 from rulekeep.study import Claim, Study
 from rulekeep.sweeps.sweep import identity

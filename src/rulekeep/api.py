@@ -146,7 +146,7 @@ def check(
         UsageError: there is no such mixer, its options cannot be, or its constructor fails.
     """
     from rulekeep.checks.mixers import check_mixer
-    from rulekeep.running.resolving import load_mixer
+    from rulekeep.running.mixers import load_mixer
 
     kind = load_mixer(mixer) if isinstance(mixer, str) else _class(mixer, "mixer")
     return Checks(check_mixer(kind, mixer_options, width=width))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from goldens import figures
 from goldens.cases import HERE, cases
 from rulekeep.plugins import load_task
-from rulekeep.running.resolving import load_mixer
+from rulekeep.running.mixers import load_mixer
 
 WRITE = "python tests/goldens/write.py"
 # Of float64 on any machine: a share of the sum of magnitudes, and what is rounding alone.

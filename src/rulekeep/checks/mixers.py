@@ -21,7 +21,7 @@ from rulekeep.checks.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, 
 from rulekeep.checks.rows import SEE_FIRST, Row
 from rulekeep.mixers import Stateless
 from rulekeep.plugins import failure_line
-from rulekeep.running.resolving import mixer_maker, mixer_options
+from rulekeep.running.mixers import mixer_maker, mixer_options
 
 
 def check_mixer(

@@ -27,8 +27,8 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of
 from rulekeep.plugins import failure_line
 from rulekeep.running.causality import changes
+from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.resolving import adapter
 from rulekeep.seeds import named_seed
 
 # Around the edges of chunks of 16 and 64.

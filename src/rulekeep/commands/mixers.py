@@ -36,7 +36,8 @@ def check(
     from rulekeep.checks.mixers import rows_of
     from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.verdicts import print_rows
-    from rulekeep.running.resolving import check_device, load_mixer
+    from rulekeep.running.mixers import load_mixer
+    from rulekeep.running.resolving import check_device
 
     check_device(device)
     rows = rows_of(load_mixer(mixer), options, width=width, device=device)

@@ -294,7 +294,7 @@ def _about(name: str) -> str:
         fields: Mapping[str, "FieldInfo"] = getattr(TASKS[name], "options_type", Spec).model_fields
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
-        from rulekeep.running.resolving import load_mixer, options_of_mixer
+        from rulekeep.running.mixers import load_mixer, options_of_mixer
 
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
         fields = options_of_mixer(name, kind).model_fields

@@ -22,7 +22,8 @@ from rulekeep.executors.here import ThisProcess
 from rulekeep.plugins import failure_line, find_function, limit_trials
 from rulekeep.records import Record
 from rulekeep.records.store import results
-from rulekeep.running.resolving import check_device, own_options_first
+from rulekeep.running.mixers import own_options_first
+from rulekeep.running.resolving import check_device
 from rulekeep.running.trackers import TrackerName, check_tracker
 from rulekeep.specs import (
     KINDS,

@@ -14,7 +14,8 @@ from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import printable
-from rulekeep.running.resolving import check_device, own_options_first
+from rulekeep.running.mixers import own_options_first
+from rulekeep.running.resolving import check_device
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed

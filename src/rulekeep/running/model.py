@@ -26,7 +26,7 @@ from rulekeep.kernels.feed_forward import feed_forward
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
 from rulekeep.plugins import name_of_class
-from rulekeep.running.resolving import makers_of
+from rulekeep.running.mixers import makers_of
 from rulekeep.seeds import named_seed
 from rulekeep.specs import Option, Positions, RunSpec, UsageError
 

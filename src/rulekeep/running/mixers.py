@@ -1,0 +1,278 @@
+"""A mixer that a spec names, found and made: its class, its options, its constructor tried once.
+
+Options are the keyword-only parameters of its class: the signature is the specification.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+)
+
+from pydantic import create_model
+
+from rulekeep.plugins import (
+    choose,
+    construct_first,
+    expect,
+    failure_line,
+    find_class,
+    takes_by_place,
+)
+from rulekeep.specs import (
+    HYBRID,
+    MixerSpec,
+    Option,
+    RunSpec,
+    Spec,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    # Only who asks for a mixer loads torch.
+    from rulekeep.mixers.base import Mixer
+
+
+def options_of(kind: type[Any]) -> type[Spec]:
+    """A class's options as a spec: the keyword-only parameters of its constructor.
+
+    The signature is the specification: a name that is not in it is an error, and so is a value
+    of another type. `serial`, which chooses a form and not a mechanism, is left out.
+    """
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(kind.__init__, eval_str=True).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "serial":
+            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            if hasattr(Spec, parameter.name):
+                raise ValueError(f"{parameter.name!r} is a name that specs use; give it another")
+            if not _can_be_given(annotation):
+                raise ValueError(
+                    f"{parameter.name}: {annotation}, must be a bool, a number, a text or None"
+                )
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (annotation, default)
+    return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
+
+
+def _can_be_given(annotation: Any) -> bool:
+    """Whether a value of this type can be written in a command line, or handed over as it is."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return all(_can_be_given(part) for part in parts)
+    kind = parts[0] if origin is Annotated else annotation
+    simple = isinstance(kind, type) and issubclass(kind, bool | int | float | str | NoneType)
+    return simple or kind in (Any, None) or origin in (Literal, Callable)
+
+
+def load_mixer(name: str) -> type[Any]:
+    """A mixer of the catalogue, or any `nn.Module` from outside that meets the contract.
+
+    Raises:
+        UsageError: there is no such mixer, or it cannot be loaded.
+    """
+    expect(name, torch=True)
+    from torch import nn
+
+    from rulekeep.mixers import MIXERS
+
+    bare, _, options = name.partition("[")
+    option, equals, value = options.rstrip("]").partition(",")[0].partition("=")
+    if equals:
+        raise UsageError(
+            f"mixer {name!r}: brackets are for the mixers of a sweep; write {bare!r} and "
+            f"--mixer-options.{option.strip()} {value.strip()!r}"
+        )
+    found = find_class(name, MIXERS, nn.Module, "mixer")
+    parts = ("forward", "init_state")
+    missing = [part for part in parts if getattr(found, part, None) in (None, nn.Module.forward)]
+    if missing:
+        raise UsageError(
+            f"mixer {name!r}: define {' and '.join(missing)}, as rulekeep.mixers.base; "
+            f"a layer without a state goes behind rulekeep.Stateless, {adapter(found.__name__)}"
+        )
+    return found
+
+
+def adapter(name: str) -> str:
+    """A line that makes a mixer of a layer without a state."""
+    return (
+        f"as in `class {name}Mixer(rulekeep.Stateless): "
+        f"__init__ = lambda self, width: rulekeep.Stateless.__init__(self, {name}(width))`"
+    )
+
+
+def makers_of(spec: RunSpec) -> "tuple[Callable[[], Mixer], ...]":
+    """What makes the mixer of each layer of a spec, each tried out once.
+
+    Raises:
+        UsageError: there is no such mixer, or its options cannot be.
+    """
+    return mixers_of(spec).makers
+
+
+class Mixers(NamedTuple):
+    """What makes each layer's mixer, all options and those that differ from their defaults."""
+
+    makers: "tuple[Callable[[], Mixer], ...]"
+    options: dict[str, Option]
+    given: dict[str, Option]
+    kinds: dict[str, type[Any]]
+
+
+def mixers_of(spec: RunSpec) -> Mixers:
+    names = list(dict.fromkeys(spec.mixers))
+    several = len(names) > 1
+    given: dict[str, dict[str, Option]] = {name: {} for name in names}
+    kinds = {name: load_mixer(name) for name in names}
+    allowed = {name: options_of_mixer(name, kind) for name, kind in kinds.items()}
+    # What is said of one mixer holds over what is said of all, wherever it stands.
+    for key, value in sorted(spec.mixer_options.items(), key=lambda pair: "." in pair[0]):
+        one, dot, option = key.rpartition(".")
+        takers = [name for name in names if option in allowed[name].model_fields]
+        if dot:
+            takers = [one]
+        if not several and not dot:
+            takers = names
+        if not takers or any(name not in given for name in takers):
+            known = {
+                f"{n}.{o}" if several else o: 0 for n in names for o in allowed[n].model_fields
+            }
+            hint = next(filter(None, (_hint(kinds[name], option) for name in names)), None)
+            raise UsageError(
+                f"mixer option {key!r}: there is no such option; {hint or choose(key, known)}"
+            )
+        for name in takers:
+            given[name][option] = value
+    filled = {name: _filled(name, allowed[name], given[name], kinds[name]) for name in names}
+    makers = {
+        name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
+        for name in names
+    }
+
+    def named(*, exclude_defaults: bool) -> dict[str, Option]:
+        return {
+            f"{name}.{option}" if several else option: value
+            for name in names
+            for option, value in filled[name].model_dump(exclude_defaults=exclude_defaults).items()
+        }
+
+    return Mixers(
+        tuple(makers[name] for name in spec.mixers),
+        named(exclude_defaults=False),
+        named(exclude_defaults=True),
+        kinds,
+    )
+
+
+def own_options_first(one: MixerSpec) -> MixerSpec:
+    """What stands in its brackets as the mixer's own wherever its class has such an option.
+
+    Only the class can say so: `steps` may be a run's, and a mixer's own.
+
+    Raises:
+        UsageError: there is no such mixer.
+    """
+    own = [
+        options_of_mixer(name, load_mixer(name)).model_fields for name in one.mixer.split(HYBRID)
+    ]
+    moved = {key: one.settings[key] for key in one.settings if any(key in of for of in own)}
+    kept = {key: value for key, value in one.settings.items() if key not in moved}
+    return one._replace(options={**one.options, **moved}, settings=kept)
+
+
+def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
+    """Every option of a mixer's class, the given ones checked.
+
+    Raises:
+        UsageError: there is no such option, or a value cannot be.
+    """
+    return _filled(name, options_of_mixer(name, kind), given, kind).model_dump()
+
+
+def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
+    """A mixer's options as a spec.
+
+    Raises:
+        UsageError: they are of no type that can be given, or its constructor asks for more.
+    """
+    if not takes_by_place(kind):
+        raise UsageError(f"mixer {name!r}: its constructor must take the width: (self, width)")
+    try:
+        found = options_of(kind)
+    except Exception as error:
+        raise UsageError(f"mixer {name!r}: its options cannot be: {failure_line(error)}") from None
+    for parameter in _positional(kind):
+        if parameter.default is parameter.empty:
+            raise UsageError(f"mixer {name!r}: {_keyword_only(parameter.name)}")
+    return found
+
+
+def _positional(kind: type[Any]) -> list[inspect.Parameter]:
+    """What a constructor takes by its place beside `self` and the width."""
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    return [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][2:]
+
+
+def _hint(kind: type[Any], option: str) -> str | None:
+    """What hides an option from us in its constructor, if something does."""
+    if any(parameter.name == option for parameter in _positional(kind)):
+        return _keyword_only(option)
+    parameters = inspect.signature(kind.__init__).parameters
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and option not in parameters:
+            return f"**{parameter.name} names no option; name it: (self, width, *, {option})"
+    return None
+
+
+def _keyword_only(name: str) -> str:
+    return f"its constructor takes {name} by its place; put a * before it: (self, width, *, {name})"
+
+
+def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option], kind: type[Any]) -> Spec:
+    try:
+        return allowed.parse_json(given)
+    except UsageError as error:
+        hint = next(filter(None, (_hint(kind, key) for key in given)), None)
+        raise UsageError(f"mixer {name!r}: {hint or error}") from None
+
+
+def mixer_maker(
+    name: str, kind: type[Any], width: int, options: Mapping[str, Any]
+) -> "Callable[[], Mixer]":
+    """What makes a mixer of this class, tried out once.
+
+    Raises:
+        UsageError: its constructor fails.
+    """
+
+    def make() -> "Mixer":
+        from rulekeep.mixers.base import Mixer, Outside
+
+        made = kind(width, **options)
+        return made if isinstance(made, Mixer) else Outside(made)
+
+    import torch
+
+    if construct_first(f"mixer {name!r}", kind, _make_again, name, width, dict(options)):
+        return make
+    try:
+        with torch.random.fork_rng(devices=[]):
+            make()
+    except ValueError as error:
+        raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
+    return make
+
+
+def _make_again(argument: tuple[str, str, int, dict[str, Any]]) -> None:
+    found, name, width, options = argument
+    mixer_maker(name, load_mixer(found), width, options)
