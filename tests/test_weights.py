@@ -239,7 +239,7 @@ def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> 
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     start = digest(weights_of(one))
     sha256 = save_weights(tmp_path / "w", other, run="a", step=1)
-    with pytest.raises(WeightsError, match="other weights than those that the record is of"):
+    with pytest.raises(WeightsError, match="its hash is not the one in the record"):
         load_weights(tmp_path / "w", one, run="a", step=1, sha256=start)
     assert digest(weights_of(one)) == start
     with pytest.raises(WeightsError, match="of another model"):
@@ -354,7 +354,7 @@ def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     changed(finished, history=[*record["history"][:-1], {**last, "val_loss": 9.0}])
     outcome = add_lengths(finished, 72)
     assert "give val_loss" in str(outcome.refused)
-    assert "where the record has 9.0: the code is another than then" in str(outcome.refused)
+    assert "where the record has 9.0: the code has changed" in str(outcome.refused)
 
 
 @pytest.mark.parametrize(

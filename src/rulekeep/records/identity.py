@@ -1,11 +1,11 @@
-"""The id of a run: a hash of what was asked for and of the declared versions that it ran with.
+"""The id of a run: a hash of what was asked for and of the declared versions.
 
     id = hash(kind, spec without default values, {protocol, task, mixers: version})
 
-A version is a class variable of a task or a mixer, and one number of each kind of spec, its
-protocol. It goes up where figures change, which tests/goldens hold. A plug-in that declares none
-counts by the content of its own files. Source text, commit, torch and processor are provenance:
-kept in the record, and no part of the id.
+A version is a class variable of a task or a mixer; each kind of spec has one too, its protocol. It
+goes up when figures change, which tests/goldens detect. A plug-in that declares none counts by the
+content of its own files. Source text, commit, torch and processor are provenance: the record keeps
+them, and they are no part of the id.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
-"""A finished folder of records as one file: a line a record, each with its checksum.
+"""A finished folder of records as one file: one line per record, each with its checksum.
 
     RUNS/records.jsonl
         {"shared": {"a1": {"rulekeep": "0.1.0", "cpu": …}, …}}      written once
         {"id": "3f0c…", "spec": …, "environment": {"=": "a1"}, …, "checksum": "69ea…"}
 
-Packing loses nothing: a line read again is the file that it was made of, its checksum included.
-Rows with the same keys become columns, {"columns": {"step": [1, 25], "train_loss": [4.9, 4.1]}},
-and what several records have in common stands in the first line and is named where it belongs.
+Packing loses nothing: a line gives back its file, checksum included. Rows with the same keys become
+columns, {"columns": {"step": [1, 25], "train_loss": [4.9, 4.1]}}. Values that several records share
+stand in the first line, and each record names them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _WORTH_SHARING = 40
 
 
 class CorruptRecordError(ValueError):
-    """A file that is not a whole record: its message says why in one line."""
+    """A file is no whole record; the message says why."""
 
 
 def checksum(values: dict[str, Any]) -> str:
@@ -53,7 +53,7 @@ def packed(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """The records of a packed file, none of its checksum; a line of what is broken is noted."""
+    """The records of a packed file, without their checksums; broken lines are noted."""
     shared: dict[str, Any] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -98,7 +98,7 @@ def _in_columns(value: Any) -> Any:
 
 
 def _parts(value: Any) -> Iterator[str]:
-    """Every value in a value that is worth a name, as text."""
+    """Every part of a value that is long enough to be shared, as text."""
     if isinstance(value, (dict, list)):
         text = _text(value)
         if len(text) >= _WORTH_SHARING:
@@ -109,7 +109,7 @@ def _parts(value: Any) -> Iterator[str]:
 
 
 def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict[str, Any]) -> Any:
-    """A value with what others have too replaced by its name."""
+    """A value with its shared parts replaced by their names."""
     if not isinstance(value, (dict, list)):
         return value
     text = _text(value)
@@ -141,6 +141,6 @@ def _whole(value: Any, shared: dict[str, Any]) -> Any:
         columns = {key: _whole(one, shared) for key, one in value[_COLUMNS].items()}
         length = {len(one) for one in columns.values()}
         if len(length) != 1:
-            raise CorruptRecordError("columns of unlike lengths")
+            raise CorruptRecordError("columns of different lengths")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {key: _whole(one, shared) for key, one in value.items()}

@@ -1,9 +1,9 @@
-"""The source code that a figure comes out of, as one digest: provenance, and part of no id.
+"""One digest of the source code behind a figure. It is provenance, and part of no id.
 
-It is of every file of this package, as it was when the process began, and of the plug-ins.
+It covers every file of this package, as it was when the process began, and the plug-ins.
 
-The version of a plug-in that declares none is another matter: a hash of its own file and of all
-that it imports at its top, but for what is installed. Comments and docstrings do not count there.
+The version of a plug-in that declares none is another hash: of its own file and of all that it
+imports at its top, except installed packages. Comments and docstrings do not count there.
 """
 
 import ast
@@ -42,7 +42,7 @@ PACKAGE = _of_package()
 
 
 def digest(files: Iterable[Path] = (), texts: Iterable[str] = ()) -> str:
-    """A hash of this package, of these plug-ins, and of the texts of classes in no file.
+    """A hash of this package, of these plug-ins, and of classes without a file.
 
     Raises:
         OSError: a file cannot be read.
@@ -57,18 +57,17 @@ def digest(files: Iterable[Path] = (), texts: Iterable[str] = ()) -> str:
 
 
 def text_digest(text: str) -> str:
-    """A hash of Python code alone: the version of a class in no file that declares none."""
+    """A hash of Python code alone: the version of a class without a file that declares none."""
     return hashlib.sha256(_code(text.encode())).hexdigest()[:12]
 
 
 def class_text(kind: type[Any]) -> str:
     """The source text of a class, and of what it uses that is defined beside it.
 
-    That is what a notebook has defined: bases, functions and classes as text, numbers and texts
-    as values.
+    For a notebook these are bases, functions and classes as text, and numbers and texts as values.
 
     Raises:
-        OSError: there is no text, as for what was typed at a prompt.
+        OSError: there is no text, for example because it was typed at a prompt.
     """
     beside = vars(sys.modules[kind.__module__])
     texts: dict[str, str] = {}
@@ -115,7 +114,7 @@ def _codes(one: Any) -> Iterator[CodeType]:
 
 
 def content_digest(file: Path) -> str:
-    """A hash of a plug-in's own files: its version, where it declares none.
+    """A hash of the files of a plug-in: its version, if it declares none.
 
     Raises:
         OSError: a file cannot be read.
@@ -127,7 +126,7 @@ def content_digest(file: Path) -> str:
 
 
 def code_of_file(path: Path) -> str:
-    """A hash of one file's code alone, without what it imports: read, and not run.
+    """A hash of the code of one file, without its imports; the file is not run.
 
     Raises:
         OSError: it cannot be read.
@@ -139,7 +138,7 @@ def code_of_file(path: Path) -> str:
 def plugin_closure(files: Iterable[Path]) -> tuple[Path, ...]:
     """Plug-ins with the files that they import from no package.
 
-    They have been imported: what their names stand for is looked up among what is loaded.
+    They are imported already: their names are looked up among loaded modules.
     """
     found: dict[Path, None] = {}
     waiting = list(files)
@@ -154,7 +153,7 @@ def plugin_closure(files: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _own_files(name: str) -> Iterator[Path]:
-    """The file of an imported module and those of the packages it stands in, none installed."""
+    """The file of an imported module and those of its packages, installed ones excluded."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         origin = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
@@ -165,13 +164,13 @@ def _own_files(name: str) -> Iterator[Path]:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a package manager has put it there."""
+    """Whether a package manager has installed it."""
     return not _INSTALLED.isdisjoint(path.parts)
 
 
 @cache
 def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
-    """What a module imports at its top; from beside it, where it is of a package that is known."""
+    """What a module imports at its top; relative imports count if its package is known."""
     names = []
     for node in _run_at_import(ast.parse(content).body):
         if isinstance(node, ast.Import):
@@ -183,7 +182,7 @@ def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
 
 
 def _run_at_import(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Statements that run as a module is imported, those inside `try`, `if` and the like too."""
+    """Statements that run when a module is imported, including those in `try` and `if`."""
     for node in body:
         yield node
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -196,7 +195,7 @@ def _run_at_import(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _package_of(path: Path) -> str | None:
-    """The package of a module that has been imported; none of a file on its own."""
+    """The package of an imported module; none for a single file."""
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) == str(path):
             return module.__package__ or None
@@ -207,7 +206,7 @@ def _package_of(path: Path) -> str | None:
 def _code(content: bytes) -> bytes:
     """A file without its comments, docstrings and blank lines.
 
-    Cut out of the text, not printed from its tree: every version of Python gives the same.
+    They are cut from the text, so every version of Python gives the same.
     """
     # As Python reads it: some editors write a mark first, and some files say what they are in.
     encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
@@ -229,7 +228,7 @@ def _code(content: bytes) -> bytes:
 
 
 def _docstring_rows(tree: ast.Module) -> Iterator[int]:
-    """Lines of docstrings; one that shares a line with code counts as code."""
+    """Lines of docstrings; a line shared with code counts as code."""
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
@@ -242,7 +241,7 @@ def _docstring_rows(tree: ast.Module) -> Iterator[int]:
 
 
 def _string_rows(tree: ast.Module) -> frozenset[int]:
-    """Lines that end inside a string: what is blank there is part of a value."""
+    """Lines that end inside a string: blank ones belong to a value."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr) or (

@@ -1,11 +1,11 @@
-"""The record of a run, typed: what everything downstream reads, made in one place.
+"""The record of a run, typed: everything downstream reads it, and it is made in one place.
 
     record = Record.read(values)        # values: a dictionary, as JSON has it
     record.spec.mixer, record.evaluations[0].figures["retention"]
 
 A record from elsewhere may lack any value, or hold NaN, a wrong type or hostile text. `read` keeps
-what can be relied on: a number becomes a float or is dropped, a score outside 0 to 1 is dropped
-and noted. Text stays as it is: what shows it makes it one printable line (`one_line`, `name`).
+what is reliable: a number becomes a float or is dropped, and a score outside 0 to 1 is dropped and
+noted. Text stays as it is. Whatever shows it makes it one printable line (`one_line`, `name`).
 """
 
 import hashlib
@@ -42,9 +42,9 @@ class _Frozen(BaseModel):
 
 
 class Part(NamedTuple):
-    """Retention on some of the first uses of rules, its chance level, and how many uses there are.
+    """Retention on some first uses of rules, its chance level, and the number of uses.
 
-    `n` is 0 where a record does not say it.
+    `n` is 0 if the record does not say it.
     """
 
     retention: float
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """An example of the article's validation set as words, and what the model said."""
+    """An example of the article's validation set as words, and the model's answer."""
 
     prefix: str
     target: str
@@ -81,17 +81,18 @@ class Choice(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A task with its options as they were asked for, in the order of their names."""
+    """A task with the options that were asked for, sorted by name."""
 
     task: str
     options: tuple[tuple[str, Option], ...]
 
 
 class Evaluation(_Frozen):
-    """A trained model's figures on one split at one context length in tokens.
+    """The figures of a trained model on one split at one context length in tokens.
 
-    `figures` are scores and losses by name. `parts` holds retention by `step` of the output and
-    `position` of the rule, each counted from 0, and by `kind` of rule.
+    `split` is "dev" for the validation set: this key stays in records, and people read
+    "validation". `figures` are scores and losses by name. `parts` holds retention by `step` of the
+    output and `position` of the rule, each counted from 0, and by `kind` of rule.
     """
 
     split: str
@@ -102,14 +103,14 @@ class Evaluation(_Frozen):
 
     @property
     def examples(self) -> float:
-        """How many examples were read; 0 where it is not said."""
+        """The number of examples; 0 if it is not recorded."""
         return self.figures.get("n", 0.0)
 
 
 class RecordedSpec(_Frozen):
-    """What a run was asked for, as far as it can be read; `rest` holds all that has no field.
+    """What a run was asked for, as far as it can be read; `rest` holds values without a field.
 
-    `mixer` is the predictor's name for an outside model, and its `context` the longest tested.
+    For an outside model `mixer` is its name, and `context` the longest tested length.
     """
 
     kind: str
@@ -127,7 +128,7 @@ class RecordedSpec(_Frozen):
 
     @property
     def is_trained(self) -> bool:
-        """An outside model is scored as it is."""
+        """Whether a model was trained; an outside model is only scored."""
         return self.kind != PredictorSpec.kind
 
     @property
@@ -137,7 +138,7 @@ class RecordedSpec(_Frozen):
 
     @property
     def values(self) -> dict[str, Any]:
-        """All of it by name, as JSON has it."""
+        """All values by name, as JSON has them."""
         typed = self.model_dump(mode="json", exclude={"kind", "rest"})
         # Of rules in words alone.
         left_out = {key for key in ("compress", "families") if not typed[key]}
@@ -159,18 +160,18 @@ class RecordedSpec(_Frozen):
         return kind.parse_json({key: values[key] for key in kind.model_fields if key in values})
 
     def trained(self) -> str:
-        """What makes a trained model of these values: all but what is tested, as one text."""
+        """The values that determine the trained model, without those of its tests, as text."""
         left_out = TESTED if self.is_trained else TESTED | {"context"}
         kept = {key: value for key, value in self.values.items() if key not in left_out}
         return repr(sorted(kept.items(), key=lambda pair: pair[0]))
 
 
 class Record(_Frozen):
-    """One run: what was asked for, how it went, what it scored, and what it ran on.
+    """One run: what was asked for, how it went, its scores, and the machine.
 
-    `versions` are those that its id is made of, `source` a digest of the code: provenance, as
-    `environment` is. `former_id` is the id it had before versions were declared. `twins` are ids
-    of the same training, tested otherwise, that a report has merged into this record.
+    `versions` are part of its id. `source` is a digest of the code: provenance, like `environment`.
+    `former_id` is its id before versions were declared. `twins` are ids of the same training with
+    other tests, which a report has merged into this record.
     """
 
     id: str
@@ -203,25 +204,25 @@ class Record(_Frozen):
 
     @classmethod
     def failed(cls, identity: str, status: str, reason: str) -> Self:
-        """A run of which nothing else is known, its plan included."""
+        """A run of which nothing else is known, not even its plan."""
         spec = RecordedSpec(kind="", task="", mixer="", context=1, seed=0)
         return cls(id=identity, status=status, reason=reason, spec=spec)
 
     @property
     def is_result(self) -> bool:
-        """It trained to its end or diverged; anything else says nothing about the mixer."""
+        """Whether it trained to its end or diverged; other runs say nothing about the mixer."""
         return self.status in RESULTS
 
     @property
     def code(self) -> str:
-        """What code made it: its versions, or of a record that declares none its source."""
+        """The code that made it: its versions, or its source digest if it declares none."""
         if self.versions:
             return ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"source {self.source}" if self.source else "none named"
 
     @property
     def training(self) -> str:
-        """Equal for runs of one training: the same spec but for what is tested, the same code."""
+        """Equal for runs of one training: the same spec except its tests, and the same code."""
         if self.asked is None:
             return f"{self.code}\n{self.spec.trained()}"
         # What came with a default after a record was made is no difference.
@@ -240,7 +241,7 @@ class Record(_Frozen):
 
     @classmethod
     def read(cls, values: object, notes: list[str] | None = None, place: int = 1) -> Self | None:
-        """A record out of what JSON has; None, and a note, where it can be placed nowhere.
+        """A record from values as JSON has them; None, with a note, if it is unusable.
 
         `place` names a record without an id, counted from 1.
         """
@@ -285,7 +286,7 @@ class Record(_Frozen):
 
 
 def name(value: object, missing: str) -> str:
-    """A short name; a long one keeps both ends and a hash, so that two never become one."""
+    """A short name; a long one keeps both ends and a hash, so that two names stay distinct."""
     whole = value if isinstance(value, str) else "" if value is None else str(value)
     text = one_line(whole, len(whole) + 1)
     if len(text) > _NAME_LENGTH or "\ufffd" in text:
@@ -318,13 +319,13 @@ def whole(value: object) -> int | None:
 
 
 def figures(value: object) -> dict[str, float]:
-    """The numbers of a table of values by name; what is none is left out."""
+    """The numbers of a table of values by name; other values are left out."""
     read = {key: number(v) for key, v in _mapping(value).items() if isinstance(key, str)}
     return {key: v for key, v in read.items() if v is not None}
 
 
 def asked_of(task: object, options: object) -> Asked:
-    """What was asked for of a task; a value that is no option's is left out."""
+    """The task and options that were asked for; a value of another type is left out."""
     return Asked(_text(task), tuple(sorted(_options(options).items())))
 
 

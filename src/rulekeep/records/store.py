@@ -1,17 +1,17 @@
 """Records on disk: one checksummed JSON file each, written whole or not at all.
 
-It is written to a temporary file, flushed to the disk, renamed over its name, and the folder
-flushed too: a reader sees the whole record or none. A finished folder may be packed into one file
-(`rulekeep.records.pack`), which is read as the folder was.
+A record is written to a temporary file, flushed, renamed over its name, and the folder is flushed:
+a reader sees the whole record or none. A finished folder may be packed into one file
+(`rulekeep.records.pack`), which is read like the folder.
 
 A folder of runs holds a folder for each, named by its id:
 
-    RUNS/3f0c…/plan.json       what it is: written before it runs
-               attempts        how often it has been started
-               checkpoint      where it can go on
+    RUNS/3f0c…/plan.json       its spec, written before it runs
+               attempts        how often it was started
+               checkpoint      from which it can continue
                log.txt         the traceback of its last failure
-               record.json     what came of it
-               weights.safetensors    the trained model's, unless it was told to keep none
+               record.json     its record
+               weights.safetensors    its trained model, unless told to keep none
 """
 
 import errno
@@ -55,7 +55,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class BusyError(RuntimeError):
-    """Somebody else is running this run."""
+    """Another process is running this run."""
 
 
 class LoadedRecords(NamedTuple):
@@ -67,7 +67,7 @@ class LoadedRecords(NamedTuple):
 
 @final
 class RunFolder:
-    """What stands on disk of one run."""
+    """The files of one run."""
 
     def __init__(self, path: Path, *, keeps_weights: bool = True) -> None:
         self.path = path
@@ -80,7 +80,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the run; the lock goes with the process that holds it, however it ends.
+        """Hold the lock of the run; it is released when its process ends, however it ends.
 
         Raises:
             BusyError: another process holds it.
@@ -100,7 +100,7 @@ class RunFolder:
                 os.close(descriptor)
 
     def start(self) -> int:
-        """Counts one more attempt, clears what a killed one left half-written; its number."""
+        """Count one more attempt, and delete what a killed one left half-written; its number."""
         for left in self.path.glob(".*.tmp-*"):
             # A plan may be in writing right now, by another driver: it holds no lock for it.
             if not left.name.startswith(f".{self.plan.name}."):
@@ -111,24 +111,24 @@ class RunFolder:
 
     @property
     def attempt(self) -> int:
-        """How often it has been started, as far as that can be read."""
+        """How often it was started, as far as that can be read."""
         text = self.attempts.read_text(errors="replace") if self.attempts.exists() else ""
         return int(text) if text.strip().isdecimal() and len(text) < 9 else 0
 
     @property
     def aside(self) -> list[Path]:
-        """What was set aside as corrupt, as far as that can be read."""
+        """Files that were set aside as corrupt."""
         try:
             return sorted(self.path.glob("*.corrupt-*"))
         except OSError:
             return []
 
     def load(self, notes: list[str] | None = None) -> Record | None:
-        """The record, if there is one; what of it cannot be relied on is noted.
+        """The record, if there is one; unreliable values are noted.
 
         Raises:
-            CorruptRecordError: it is not whole, or not this run's.
-            OSError: the disk does not give it.
+            CorruptRecordError: it is not whole, or of another run.
+            OSError: it cannot be read.
         """
         try:
             values = read_record(self.record)
@@ -137,10 +137,10 @@ class RunFolder:
         return _as_run(self.record.name, values, self.id, notes)
 
     def read(self, notes: list[str]) -> Record | None:
-        """As `load`; a corrupt record is set aside, and noted: for who makes runs.
+        """As `load`, but a corrupt record is set aside and noted: for whoever makes runs.
 
         Raises:
-            OSError: the disk does not give it; it may be whole, and is left as it is.
+            OSError: it cannot be read; it may be whole, and stays.
         """
         try:
             return self.load(notes)
@@ -150,7 +150,7 @@ class RunFolder:
 
 
 def make_folder(path: Path, named: str = "") -> None:
-    """Makes a folder, and sees that a file can be written there; `named` is what asks for it.
+    """Make a folder, and check that a file can be written there; `named` is the option that asks.
 
     Raises:
         UsageError: it cannot be made or written, or is no path.
@@ -168,7 +168,7 @@ def make_folder(path: Path, named: str = "") -> None:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """The runs of a folder, in the order of their names; lost or broken ones are among them."""
+    """The runs of a folder by name, including lost and broken ones."""
     return [RunFolder(path) for path in sorted(root.iterdir()) if _is_run(path)]
 
 
@@ -182,7 +182,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _stands(path: Path) -> bool:
-    """Whether there is something of this name, also what cannot be read."""
+    """Whether something of this name exists, even if it cannot be read."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -193,14 +193,14 @@ def _stands(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: OSError) -> str:
-    """What to say of a file that the disk does not give."""
+    """The message for a file that cannot be read."""
     return f"{path.name}: cannot be read ({error.strerror or error})"
 
 
 def read_runs(root: Path) -> LoadedRecords:
-    """Every whole record of a folder of runs, and a line for each that is not; nothing is changed.
+    """Every whole record of a folder of runs, and a note for each other; nothing is changed.
 
-    What cannot be read is left out, and so is a run that stands in the folder of another.
+    A file that cannot be read is left out, and so is a run in the folder of another.
     """
     folders = run_folders(root)
     notes: list[str] = []
@@ -222,18 +222,18 @@ def read_runs(root: Path) -> LoadedRecords:
 
 
 def results(root: Path) -> list[Record]:
-    """The results in a folder of runs, if there is one; what is broken or unreadable is not."""
+    """The results in a folder of runs, if there is one; broken or unreadable ones are left out."""
     return [one for one in read_runs(root).records if one.is_result] if root.is_dir() else []
 
 
 def packed_results(root: Path) -> dict[str, Record]:
-    """The results that are packed in a folder, by id, but for those that stand there unpacked."""
+    """The packed results of a folder by id, except those that also stand unpacked."""
     live = {folder.id for folder in run_folders(root)}
     return {one.id: one for one in _packed_runs(root, live, []) if one.is_result}
 
 
 def packed_values(root: Path, notes: list[str]) -> tuple[Values, ...]:
-    """What the packed file of a folder holds, as it stood in its files; not to be changed."""
+    """The content of the packed file of a folder; do not change it."""
     path = root / PACKED
     try:
         about = path.stat()
@@ -255,7 +255,7 @@ def _unpacked(path: Path, _changed: int, _size: int) -> tuple[tuple[Values, ...]
 
 
 def unpack_run(root: Path, identity: str) -> "RunFolder | None":
-    """The folder of a packed run, made so that it can be gone on with; None if there is none."""
+    """The folder of a packed run, made so that the run can continue; None if there is none."""
     for values in packed_values(root, []):
         if identity in (values.get("id"), values.get("former_id")):
             folder = RunFolder(root / str(values["id"]))
@@ -266,7 +266,7 @@ def unpack_run(root: Path, identity: str) -> "RunFolder | None":
 
 
 def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Record]:
-    """The packed records of a folder, but for those that stand in a folder of their own."""
+    """The packed records of a folder, except those with a folder of their own."""
     found = []
     for values in packed_values(root, notes):
         identity = values.get("id")
@@ -279,20 +279,20 @@ def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Re
 
 
 def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
-    """What a command wrote, as the spec that it is; none of its checksum.
+    """A file that a command wrote, as its spec without checksum.
 
     Raises:
-        CorruptRecordError: it is damaged, or none of these.
+        CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
     return as_spec(path.name, read_record(path), kind, command)
 
 
 def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _SpecType:
-    """Values of a file as the spec that a command wrote there.
+    """Values of a file as the spec that a command wrote.
 
     Raises:
-        CorruptRecordError: they are none of these.
+        CorruptRecordError: they are of another kind.
     """
     try:
         return kind.parse_json(current(values))
@@ -304,7 +304,7 @@ def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = 
     """The record of a run.
 
     Raises:
-        CorruptRecordError: it is none, or another run's.
+        CorruptRecordError: it is no record, or of another run.
     """
     shape = {"id": str, "status": str, "spec": dict, "history": list, "evaluations": list,
              "costs": dict, "environment": dict, "attempt": int}  # fmt: skip
@@ -327,19 +327,19 @@ def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = 
 
 
 def write_record(path: Path, values: Values) -> None:
-    """Writes values with their checksum inside, atomically."""
+    """Write values with their checksum inside, atomically."""
     body = {**values, "checksum": checksum(values)}
     # In ASCII: a message may hold half a character, which no other encoding takes.
     write_text(path, json.dumps(body, indent=1) + "\n")
 
 
 def read_record(path: Path) -> Values:
-    """What `write_record` wrote, without its checksum.
+    """Read what `write_record` wrote, without its checksum.
 
     Raises:
-        CorruptRecordError: it is truncated, altered or no record at all.
+        CorruptRecordError: it is truncated, altered or no record.
         FileNotFoundError: there is no such file.
-        OSError: the disk does not give it.
+        OSError: it cannot be read.
     """
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
@@ -362,7 +362,7 @@ def read_record(path: Path) -> Values:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a corrupt file to the first free `….corrupt-N` and returns that name."""
+    """Rename a corrupt file to the first free `….corrupt-N`; that name."""
     number = 1
     while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
         number += 1
@@ -371,7 +371,7 @@ def set_aside(path: Path) -> Path:
 
 
 def said_aside(path: Path) -> str:
-    """As `set_aside`, said in words, also where it cannot be done."""
+    """As `set_aside`, as a message, also if it fails."""
     try:
         return f"set aside as {set_aside(path).name}"
     except FileNotFoundError:
@@ -386,19 +386,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def text_bytes(text: str) -> bytes:
-    """A text as it stands in a file; half a letter, which no file takes, is written out."""
+    """A text as bytes of a file; half a surrogate pair is written as an escape."""
     return text.encode(errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically and durably: nothing is ever seen half-written."""
+    """Write a file atomically and durably: nobody sees it half-written."""
     with _finishing(), whole_file(path) as file:
         file.write(content)
 
 
 @contextmanager
 def _finishing() -> Iterator[None]:
-    """Lets a request to end, SIGTERM, wait for the end of the block."""
+    """Delay SIGTERM until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -413,10 +413,10 @@ def _finishing() -> Iterator[None]:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Writes files that belong together, by their paths in a folder: all of them or none.
+    """Write files that belong together, by their paths in a folder: all of them or none.
 
     Raises:
-        OSError: one cannot be written, as on a full disk; the folder is as it was.
+        OSError: one cannot be written, for example on a full disk; the folder is as before.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
         for name, content in contents.items():
@@ -446,7 +446,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write piece by piece, which takes its name only when the block ends well."""
+    """A file to write piece by piece; it gets its name only if the block ends well."""
     # What a link points to is written, and the link stays.
     path = path.resolve()
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")

@@ -1,1 +1,1 @@
-"""One spec made into one record: `run.py` tells it whole. torch is loaded by what computes."""
+"""One spec made into one record: `run.py` shows the whole run. Only what computes loads torch."""

@@ -1,13 +1,13 @@
-"""The causality rule: an answer told at once is the answer read token by token.
+"""The causality rule: teacher-forced answers equal the same answers read token by token.
 
-    told at once        p(a_i | text, a_1 … a_{i-1}), all places in one call
-    token by token      the same, from a call that has not been given a_i and what follows it
+    teacher-forced      p(a_i | text, a_1 … a_{i-1}), all places in one call
+    token by token      the same, from a call that was not given a_i and later tokens
 
-A causal model gives both the same, up to rounding. One that sees later tokens does not: where a
-token is not there yet, it cannot be seen. So nothing is asked of the model itself, and no place
-of an answer is trusted: `AnswerCheck` compares the very answers that are scored. Of a mixer alone,
-`changes` and `in_pieces` make what its outputs are compared on, before a run (`screening`) and
-in `rulekeep check` (`testing.properties`).
+A causal model gives the same both ways, up to rounding. A model that sees later tokens does not: a
+token that is not given cannot be seen. The model itself is asked nothing, and no place of an answer
+is trusted: `AnswerCheck` compares the answers that are scored. For a mixer alone, `changes` and
+`in_pieces` make the inputs to compare, before a run (`checks.screening`) and in `rulekeep check`
+(`checks.properties`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ LEAST_SCALE = 1e-3
 
 
 class _Count(NamedTuple):
-    """Answers that were compared, and how many of them were others, better or worse at once."""
+    """How many answers were compared, differed, and were right in only one of the two readings."""
 
     answers: int = 0
     others: int = 0
@@ -50,21 +50,22 @@ class _Count(NamedTuple):
 
 
 class AnswerCheck:
-    """Compares what an evaluation scores with the same answers, read token by token.
+    """Compares what an evaluation scores with the same answers read token by token.
 
-    `exact` is for models that compute in float32, where another word is another answer. Elsewhere
-    rounding may turn a word; then probabilities count, and whether more answers are right at once.
+    `exact` is for models that compute in float32: there, another word is another answer. Elsewhere
+    rounding may change a word. Then probabilities count, and whether teacher forcing gets more
+    right.
     """
 
     def __init__(self, *names: object, exact: bool) -> None:
-        """`names` name the stream that rows are drawn from."""
+        """`names` name the random stream from which rows are drawn."""
         self._exact = exact
         self._stream = np.random.default_rng(named_seed("causality", *names))
         # Compared up to the first mistake; compared at every place.
         self._counts = {"part": _Count(), "whole": _Count()}
 
     def rows(self, unread: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " rows"]:
-        """Which answers of a batch to read once more, of those that were not read to the end."""
+        """Which answers of a batch to read again, among those that were not read to the end."""
         most = max(_LEAST_ROWS, len(unread) // _SHARE)
         every = np.flatnonzero(unread)
         return every if len(every) <= most else np.sort(self._stream.permutation(every)[:most])
@@ -78,9 +79,9 @@ class AnswerCheck:
         *,
         whole: bool,
     ) -> None:
-        """Logits of answers told at once and token by token, and where both saw the same tokens.
+        """Add logits of both readings, and where both saw the same tokens.
 
-        `whole` says that these were read along the true tokens, to the end.
+        `whole` says that the answers were read along the true tokens, to the end.
         """
         one, other = told.float(), read.float()
         words = one.argmax(-1), other.argmax(-1)
@@ -96,7 +97,7 @@ class AnswerCheck:
         self._counts[key] = _Count(*(a + b for a, b in pairs))
 
     def fault(self) -> str | None:
-        """How many of how many answers differ, where that is too many; None where it is not."""
+        """How many answers differ, if too many do; otherwise None."""
         for count in self._counts.values():
             if count.failed:
                 differ = max(count.others, count.better)
@@ -112,9 +113,9 @@ def moved(
     other: Float[Tensor, "n answer vocabulary"],
     answers: Int[Tensor, "n answer"],
 ) -> Bool[Tensor, "n answer"]:
-    """Where words have other probabilities, or the right one another loss, beyond rounding.
+    """Where probabilities of words differ, or the loss of the right word, beyond rounding.
 
-    Probabilities and no logits: a mask may be any large number.
+    Probabilities are compared, not logits: a mask may be any large number.
     """
     before, after = one.softmax(-1), other.softmax(-1)
     most = (before - after).abs().amax(-1)
@@ -131,7 +132,7 @@ def changes(
     cuts: Sequence[int],
     draw: Callable[[torch.Size], Tensor],
 ) -> Iterator[tuple[int, Float[Tensor, "batch time width"], Float[Tensor, "batch time width"]]]:
-    """Outputs of a text, and of it with others from each cut on: nothing before one may change."""
+    """Outputs of a text, and of the same text with other tokens from each cut on."""
     before = call(x.clone())
     for cut in cuts:
         later = x.clone()
@@ -146,7 +147,7 @@ def in_pieces(
     split: Sequence[int],
     state: Any = None,
 ) -> tuple[Float[Tensor, "batch time width"], Any]:
-    """A text in pieces of these lengths, each with the state of the one before."""
+    """A text in pieces of these lengths; each piece starts from the state of the previous one."""
     outputs = []
     for piece in x.split(list(split), dim=1):
         y, state = call(piece, state)
@@ -155,6 +156,6 @@ def in_pieces(
 
 
 def largest_of(y: Tensor) -> float:
-    """The largest finite value of a tensor, its sign left out; 0 where there is none."""
+    """The largest absolute value among the finite ones; 0 if there is none."""
     finite = y[y.isfinite()]
     return finite.abs().max().item() if finite.numel() else 0.0

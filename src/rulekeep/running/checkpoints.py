@@ -1,7 +1,7 @@
-"""Where a run can go on: weights, optimiser and history after a step, in one file.
+"""Checkpoints: weights, optimiser and history after a step, in one file.
 
-The file is a SHA-256 in hexadecimal, then what `torch.save` wrote. What does not match its
-hash, or holds anything but tensors and plain values, is set aside and never executed.
+The file is a SHA-256 in hexadecimal, then the output of `torch.save`. A file that does not match
+its hash, or holds anything but tensors and plain values, is set aside and never executed.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     notes: list[str],
 ) -> None:
-    """Writes a checkpoint, whole or not at all; a disk that is full costs the checkpoint only."""
+    """Write a checkpoint, whole or not at all; a full disk costs only the checkpoint."""
     content = tensors_as_bytes(
         {
             "about": json.dumps(checkpoint),
@@ -53,7 +53,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer, notes: list[str]
 ) -> Checkpoint:
-    """Brings model and optimiser to the last checkpoint, if there is a whole one."""
+    """Restore model and optimiser from the last checkpoint, if there is a whole one."""
     start = Checkpoint(None, [], None)
     if not folder.checkpoint.exists():
         return start
@@ -75,7 +75,7 @@ def load_checkpoint(
 
 
 def tensors_as_bytes(values: dict[str, Any]) -> bytes:
-    """Tensors and plain values as a file has them, their hash in front."""
+    """Tensors and plain values as bytes, preceded by their hash."""
     content = io.BytesIO()
     torch.save(values, content)
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
@@ -83,10 +83,10 @@ def tensors_as_bytes(values: dict[str, Any]) -> bytes:
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """What `tensors_as_bytes` made; nothing in the file is executed.
+    """Read what `tensors_as_bytes` made; nothing in the file is executed.
 
     Raises:
-        ValueError: it is damaged, or no such file.
+        ValueError: the file is damaged, or of another kind.
     """
     # A named pipe would be waited for in vain.
     if not path.is_file():

@@ -28,7 +28,7 @@ from rulekeep.tasks.sampled import SampledTask
 
 
 class Compression(NamedTuple):
-    """What is done to a cache, and how much is left: tokens, or bits of a number."""
+    """What is done to a cache, and how much is left: tokens, or bits per number."""
 
     name: str
     amount: int
@@ -38,7 +38,7 @@ WHOLE = Compression("none", 0)
 
 
 class Reading(NamedTuple):
-    """Texts that were read: how many were before them, and what came of it."""
+    """Texts that were read: how many came before them, and the result."""
 
     number: int
     state: ModelState
@@ -46,7 +46,7 @@ class Reading(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a model scores at one length with one compression."""
+    """The scores of a model at one length under one compression."""
 
     context: int
     name: str
@@ -56,7 +56,7 @@ class Score(NamedTuple):
 
 
 class Compressing(ABC):
-    """A model whose caches are compressed by `by` once the text is read."""
+    """A model whose caches `by` compresses once the text is read."""
 
     def __init__(self, model: LanguageModel, seed: int) -> None:
         self.model, self.head, self.seed = model, model.head, seed
@@ -70,7 +70,7 @@ class Compressing(ABC):
         return result
 
     def modules(self) -> Iterator[nn.Module]:
-        """Those of the model: `ModelPredictor` turns off what is for training alone."""
+        """The modules of the model: `ModelPredictor` switches them to eval mode."""
         return self.model.modules()
 
     def advance(self, text: Tensor) -> tuple[None, ModelState]:
@@ -113,7 +113,7 @@ class Rounding(Compressing):
 
 
 class Evicting(Compressing):
-    """A model whose caches are cut once the text is read."""
+    """A model whose caches lose tokens once the text is read."""
 
     def _after(self, text: Tensor) -> tuple[ModelState, list[dict[str, Tensor]]]:
         with _Watching() as watching:
@@ -138,7 +138,7 @@ def _rotary_base(mixer: object) -> float | None:
 
 
 class _Watching(TorchFunctionMode):
-    """Sees what every attention inside the `with` block attends to, layer by layer."""
+    """Records what every attention inside the `with` block attends to, layer by layer."""
 
     def __init__(self) -> None:
         super().__init__()

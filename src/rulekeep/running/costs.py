@@ -1,6 +1,6 @@
-"""What a run costs: time under a clock, peak memory, bytes of a state; and on what machine.
+"""What a run costs: time, peak memory, bytes of a state; and the machine it ran on.
 
-Only training steps are under the clock: warm-up, evaluation, data and logging are not.
+Only training steps are timed: warm-up, evaluation, data and logging are not.
 """
 
 import os
@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def prepare_process(threads: int = 1) -> None:
-    """The settings that every measured process has, whichever mechanism it runs.
+    """The settings of every measured process, whichever mixer it runs.
 
-    Gradients that come back through hundreds of gates decay into denormal numbers, which a
-    CPU multiplies many times slower: they are flushed to zero.
+    Gradients through hundreds of gates become denormal numbers, which a CPU multiplies many times
+    more slowly. So denormals are flushed to zero.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -39,7 +39,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Counts the time of the block."""
+        """Time the block."""
         start = time.perf_counter()
         try:
             yield
@@ -48,7 +48,7 @@ class Clock:
 
 
 def state_bytes(states: Iterable[Any]) -> int:
-    """Bytes of the tensors in these states: counted from the tensors, never from a formula."""
+    """Bytes of the tensors in these states, counted from the tensors and not by a formula."""
     return sum(
         tensor.numel() * tensor.element_size()
         for state in states
@@ -58,7 +58,7 @@ def state_bytes(states: Iterable[Any]) -> int:
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:
-    """The most memory that this process has had, resident or on a GPU."""
+    """The peak memory of this process, resident or on a GPU."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
@@ -72,7 +72,7 @@ def peak_memory_bytes(device: str = "cpu") -> int:
 
 
 class Decoding(NamedTuple):
-    """What going on after a context costs: one sequence, one token at a time."""
+    """What decoding after a context costs: one sequence, one token at a time."""
 
     state_bytes: int
     ms_per_token: float
@@ -98,7 +98,7 @@ def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: in
 def flops(forward: Callable[[], object]) -> int:
     """Floating-point operations of a forward pass, matrix products only, as torch counts them.
 
-    So causal attention counts the products of every query with every key.
+    Causal attention therefore counts the products of every query with every key.
     """
     # torch knows what its attention kernels cost, but for the one on a CPU; and of an LSTM only
     # the products that it is made of without oneDNN.
@@ -134,7 +134,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit that this package's source is at, and whether it differs from it."""
+    """The commit of this package's source, and whether the source differs from it."""
     here = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str | None:

@@ -1,10 +1,11 @@
-"""A predictor on examples of a task: its loss, its answers and their scores.
+"""Evaluates a predictor on examples of a task: its loss, its answers and their scores.
 
-What is scored is a trained tiny model (`ModelPredictor`), or anything from outside that turns token
-ids into logits (`LogitsPredictor`) or into answers (`GeneratingPredictor`, or `Predictor` itself).
-A predictor is never given the answers that it is asked for, and nothing that it could write to
-what it is scored by: it is fed by our own side, a `Reader`. Every evaluation compares what it
-scores with the same answers read token by token: see `rulekeep.running.causality`.
+A predictor is a trained small model (`ModelPredictor`), or an outside one that turns token ids into
+logits (`LogitsPredictor`) or into answers (`GeneratingPredictor`, or `Predictor` itself).
+
+A predictor never gets the answers that it is asked for, and cannot write to what it is scored by: a
+`Reader` on our side feeds it. Every evaluation compares the scored answers with the same answers
+read token by token (`rulekeep.running.causality`).
 
     >>> evaluate_samples(predictor, task, "test", 1028, 1000, seed=1)      # doctest: +SKIP
 """
@@ -36,10 +37,10 @@ _NO_WORD = -1
 
 
 class Reading(NamedTuple):
-    """What is scored of examples; None for what cannot be had.
+    """What is scored of examples; None where a predictor cannot give it.
 
-    `loss` is summed over supervised tokens, in nats. `predictions` are teacher-forced, each
-    from the true tokens before it; `generated` is greedy, each from the predictor's own.
+    `loss` is summed over supervised tokens, in nats. `predictions` are teacher-forced: each follows
+    the true tokens. `generated` is greedy: each follows the predictor's own tokens.
     """
 
     loss: float | None
@@ -53,9 +54,9 @@ class PredictorError(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """What a predictor is asked: prompts to answer, and what of each answer is given.
+    """What a predictor is asked: prompts to answer, and the given tokens of each answer.
 
-    Answers are not in it: where a token is asked for, `given` is 0. Arrays are read-only copies.
+    It holds no answers: where a token is asked for, `given` is 0. Arrays are read-only copies.
     """
 
     prompts: Int[np.ndarray, "batch time"]
@@ -82,15 +83,15 @@ class Question:
 
 
 class Predictor(ABC):
-    """An outside model that is scored on a task. It is never given the answers asked for."""
+    """An outside model to score on a task. It never gets the answers that it is asked for."""
 
     @abstractmethod
     def read(self, question: Question) -> Int[np.ndarray, "batch answer"]:
-        """Answers to prompts, as token ids; -1 is no word of the task."""
+        """Answers to prompts, as token ids; -1 stands for no word of the task."""
 
 
 class LogitsPredictor(Predictor):
-    """An outside model that gives next-token logits; generation reads everything anew."""
+    """An outside model that gives next-token logits; generation reads the whole text again."""
 
     @abstractmethod
     def logits(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocabulary"]:
@@ -108,7 +109,7 @@ class LogitsPredictor(Predictor):
 
 
 class GeneratingPredictor(Predictor):
-    """An outside model that only generates: it has no loss, and all is scored on its own text."""
+    """An outside model that only generates: it has no loss, and its own text is scored."""
 
     @abstractmethod
     def generate(
@@ -125,18 +126,18 @@ class GeneratingPredictor(Predictor):
 
 
 class Reader(ABC):
-    """Our own side of an evaluation: it has the true answers, and feeds a model what it may see."""
+    """Our side of an evaluation: it has the true answers, and feeds a model what it may see."""
 
     # Whether rounding is so small that another word is another answer.
     exact: ClassVar[bool]
 
     @abstractmethod
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """Reads whole examples; `check` compares what is told at once with it token by token."""
+        """Read whole examples; `check` compares teacher forcing with reading token by token."""
 
     @abstractmethod
     def error(self, said: str) -> Exception:
-        """What to raise where causality does not hold."""
+        """The exception to raise if causality does not hold."""
 
 
 @final
@@ -149,11 +150,13 @@ class ModelPredictor(Reader):
         self._model = model
 
     def error(self, said: str) -> MixerError:
-        """The mixer's fault."""
+        """The exception blames the mixer."""
         return causality_error(said)
 
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """The context is read once; the answer goes on from its state, generated and told."""
+        """The context is read once; the answer follows from its state, generated and teacher-
+        forced.
+        """
         device = self._model.head.weight.device
         tokens = torch.from_numpy(sample.tokens).to(device)
         supervised = torch.from_numpy(sample.supervised).to(device)
@@ -186,7 +189,7 @@ class ModelPredictor(Reader):
         return Reading(loss, logits.argmax(dim=-1).cpu().numpy(), own.cpu().numpy())
 
     def _along(self, told: Tensor, start: ModelState, rows: Tensor) -> Tensor:
-        """Logits of some examples from their state before, one true token at a time."""
+        """Logits of examples from their state before the answer, one true token at a time."""
         state = ModelState(start.tokens, tuple(_rows_of(layer, rows) for layer in start.layers))
         steps = list[Tensor]()
         for token in told.split(1, dim=1):
@@ -196,7 +199,7 @@ class ModelPredictor(Reader):
 
 
 def causality_error(said: str) -> MixerError:
-    """What a model's mixer has done where its answers at once differ from those token by token."""
+    """The error for a mixer whose teacher-forced answers differ from those token by token."""
     return MixerError(
         f"Causality check failed {said}. The mixer is non-causal, inconsistent with its state, or "
         "random; run `rulekeep check`"
@@ -209,17 +212,17 @@ def _rows_of(state: Any, rows: Tensor) -> Any:
 
 @final
 class OutsideReader(Reader):
-    """An outside model: it is fed copies, and what it gives is held to its form."""
+    """An outside model: it gets copies, and the form of its output is checked."""
 
     # Its logits may be in bfloat16, or be those of a kernel that depends on the batch.
     exact = False
 
     def __init__(self, predictor: Predictor, words: int | None = None) -> None:
-        """`words` is how many a task has."""
+        """`words` is the number of words of the task."""
         self._predictor, self._words = predictor, words
 
     def error(self, said: str) -> PredictorError:
-        """The predictor's fault."""
+        """The exception blames the predictor."""
         return PredictorError(
             f"{type(self._predictor).__name__}: causality check failed {said}. Its logits see "
             "later tokens or are random; what looks at a whole prompt is a GeneratingPredictor"
@@ -272,12 +275,12 @@ class OutsideReader(Reader):
 
 
 def _gives_logits(predictor: Predictor) -> TypeGuard[LogitsPredictor]:
-    """Whether it is read by its logits, and not by a `read` of its own."""
+    """Whether it is read by its logits, and has no `read` of its own."""
     return isinstance(predictor, LogitsPredictor) and (type(predictor).read is LogitsPredictor.read)
 
 
 class _Read(NamedTuple):
-    """Logits of some examples read token by token, and where they have read the true tokens."""
+    """Logits of examples read token by token, and where they have read the true tokens."""
 
     rows: Tensor | slice
     logits: Tensor
@@ -289,10 +292,10 @@ def _by_token(
     check: AnswerCheck, steps: Tensor, own: Tensor, answer: Tensor, supervised: Tensor,
     along: Callable[[Tensor], Tensor],
 ) -> list[_Read]:  # fmt: skip
-    """What is read token by token along the true tokens, to hold answers at once against.
+    """Answers read token by token along the true tokens, to compare with teacher forcing.
 
-    Up to and with the first mistake that is generation itself. Of the rows that have one before
-    their end, some are read once more.
+    Up to the first mistake this is the generation itself. Of the rows with a mistake before their
+    end, some are read again.
     """
     missed = ((own != answer) & supervised).int()
     same_before = missed.cumsum(1) - missed == 0
@@ -313,7 +316,7 @@ def _compare(check: AnswerCheck | None, told: Tensor, answer: Tensor, reads: lis
 
 @contextmanager
 def answering(model: nn.Module) -> Iterator[None]:
-    """A model as it answers: what is for training alone, as dropout, is off meanwhile."""
+    """A model in eval mode: parts for training alone, such as dropout, are off inside the block."""
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
         module.training = False
@@ -327,14 +330,14 @@ def answering(model: nn.Module) -> Iterator[None]:
 def _next_logits(
     predictor: LogitsPredictor, tokens: Tensor, place: int, words: int | None = None
 ) -> Tensor:
-    """Logits of the token at a place, from those before it alone."""
+    """Logits of the token at a place, from the tokens before it alone."""
     return _logits(predictor, tokens[:, :place], place - 1, words)[:, 0]
 
 
 def _logits(
     predictor: LogitsPredictor, tokens: Tensor, start: int, words: int | None = None
 ) -> Tensor:
-    """Logits from a place on; raises PredictorError where they have another form."""
+    """Logits from a place on; raises PredictorError if their form is wrong."""
     with torch.no_grad():
         # A copy: what is written into it is written nowhere else.
         made = predictor.logits(tokens.clone())
@@ -356,7 +359,7 @@ def _logits(
 
 
 def _said_of_answers(own: object, sample: Sample, words: int | None) -> str | None:
-    """What is wrong with the form of answers; None where nothing is."""
+    """What is wrong with the form of answers; None if nothing is."""
     if isinstance(own, Reading):
         return (
             "read gave a Reading: give the answers alone, token ids; a loss and teacher-forced "
@@ -382,10 +385,10 @@ def evaluate_samples(
     predictor: Reader | Predictor, task: SampledTask, split: Split, context: int, examples: int,
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """One row of a record: split, context, loss in nats a supervised token, scores and chance.
+    """One row of a record: split, context, loss in nats per supervised token, scores and chance.
 
     Raises:
-        MixerError, PredictorError: answers told at once are not those read token by token.
+        MixerError, PredictorError: teacher-forced answers differ from those token by token.
     """
     words = len(task.vocabulary)
     reader = predictor if isinstance(predictor, Reader) else OutsideReader(predictor, words)
@@ -416,7 +419,7 @@ def evaluate_samples(
 
 
 class Evaluation(NamedTuple):
-    """Loss in nats a supervised token (the mean of the batches' means), answers, scores."""
+    """Loss in nats per supervised token (the mean over batches), answers, scores."""
 
     loss: float
     predictions: AnswerTable

@@ -1,12 +1,12 @@
-"""One tiny language model for every mixer: embeddings, (mixer, feed-forward) blocks, a head.
+"""One small language model for every mixer: embeddings, (mixer, feed-forward) blocks, a head.
 
     x = E[token] + P[position]
     x = x + mixer(norm(x))
     x = x + W2 gelu(W1 norm(x) + b1) + b2          each in turn, `layers` times (pre-norm)
     logits = W norm(x)
 
-Every part draws its initial weights from a stream of its own: at equal seed all mixers start
-from the same embeddings, feed-forward layers and head. A mixer's own initialisation stands.
+Every part draws its initial weights from its own stream: with equal seeds, all mixers start from
+the same embeddings, feed-forward layers and head. A mixer keeps its own initialisation.
 
     >>> model = LanguageModel(vocabulary=100, mixer="sparse_delta", added_positions="earliness")
     >>> logits, state = model(tokens)               # doctest: +SKIP
@@ -36,7 +36,7 @@ _EARLY_TOKENS = 64
 
 
 class ModelState(NamedTuple):
-    """What the model carries: tokens read so far, and each layer's own state."""
+    """The number of tokens read so far, and the state of each layer."""
 
     tokens: int
     layers: tuple[Any, ...]
@@ -77,9 +77,7 @@ class Block(nn.Module):
     def _check(self, normed: Tensor, version: int, y: Any, shape: torch.Size) -> None:
         check_shape(self.mixer, y, shape)
         if normed._version != version:
-            raise MixerError(
-                f"{name_of(self.mixer)} changed its input in place: it must leave it as it is"
-            )
+            raise MixerError(f"{name_of(self.mixer)} changed its input in place; work on a copy")
 
 
 class LanguageModel(nn.Module):
@@ -117,7 +115,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.added_positions = added_positions
         if added_positions == "learned" and context is None:
-            raise UsageError("context None: learned positions need it, the longest text in tokens")
+            raise UsageError(
+                "context None: learned positions need it; give the longest text in tokens"
+            )
         self.context = context
         if isinstance(mixer, str | type):
             mixer = _makers(mixer, mixer_options or {}, layers, width)
@@ -150,7 +150,7 @@ class LanguageModel(nn.Module):
     def advance(
         self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
     ) -> tuple[Float[Tensor, "batch time width"], ModelState]:
-        """As `forward`, without the head: what a long prefix needs."""
+        """As `forward`, without the head: enough for a long prefix."""
         before = state or ModelState(0, (None,) * len(self.blocks))
         x, after = self._embed(tokens, before.tokens), []
         for block, own in zip(self.blocks, before.layers, strict=True):
@@ -161,7 +161,7 @@ class LanguageModel(nn.Module):
     def last_logits(
         self, tokens: Int[Tensor, "batch time"], last: int
     ) -> Float[Tensor, "batch last vocabulary"]:
-        """Logits at the last positions of whole sequences: the last layer does no more."""
+        """Logits at the last positions of whole sequences; the last layer computes only these."""
         x = self._embed(tokens, 0)
         *early, final = self.blocks
         for block in early:
@@ -175,7 +175,9 @@ class LanguageModel(nn.Module):
         end = start + tokens.shape[1]
         if self.added_positions == "learned":
             if self.context is not None and end > self.context:
-                raise ValueError(f"{end} tokens: learned positions end at {self.context}")
+                raise ValueError(
+                    f"{end} tokens: learned positions end at {self.context}; give a shorter text; give a shorter text"
+                )
             x = x + self.position_embedding.weight[start:end]
         elif self.added_positions == "earliness":
             x = x + self.earliness(earliness(start, end, x))
@@ -185,8 +187,8 @@ class LanguageModel(nn.Module):
 def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]:
     """How early each position is: Gaussian bumps evenly spaced in log-time.
 
-    Position t stands at u = log(1 + t) / log(1 + 64), no further than 1: all that comes after
-    64 tokens looks alike, whatever the length. Bump i of 16 is exp(−((u − i/15) · 15)² / 2).
+    Position t stands at u = log(1 + t) / log(1 + 64), at most 1: all positions after 64 tokens look
+    alike, whatever the length. Bump i of 16 is exp(−((u − i/15) · 15)² / 2).
     """
     t = torch.arange(start, end, dtype=like.dtype, device=like.device)
     u = (torch.log1p(t) / math.log1p(_EARLY_TOKENS)).clamp(max=1)
@@ -204,7 +206,7 @@ def _makers(
 
 @contextmanager
 def _stream(*names: object) -> Iterator[None]:
-    """What is drawn inside comes from a stream of this name; the global one is left as it was."""
+    """Draws inside the block come from the stream of this name; the global one stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(named_seed("initialisation", *names))
         yield

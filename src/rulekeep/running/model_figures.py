@@ -1,7 +1,7 @@
-"""What a run's record says of its model: scores on the validation and test splits, and costs.
+"""What a record says of its model: scores on the validation and test splits, and costs.
 
-Example i of a split is a function of its name alone, so a figure of the first 1,000 examples is
-the same whenever it is asked for: in the run, or later from its kept weights.
+Example i of a split depends on its name alone. So the figure of the first 1,000 examples is the
+same in the run and later, from its kept weights.
 """
 
 from collections.abc import Iterable
@@ -22,14 +22,14 @@ _VALIDATED = ("val_loss", "token_accuracy", "rule_accuracy", "item_accuracy", "r
 
 
 def validate(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
-    """The figures of a look at the validation split, at the training length."""
+    """The figures of an evaluation on the validation split, at the training length."""
     spec = resolved.spec
     row = row_of(model, resolved, "dev", spec.context, spec.validation_examples)
     return {name: row[name] for name in _VALIDATED}
 
 
 def history_row(step: Step, look: dict[str, Any]) -> dict[str, Any]:
-    """A step and the look after it, as a row of a record's history."""
+    """A step and the evaluation after it, as a row of a record's history."""
     return {
         "step": step.number, "train_loss": step.loss, **look, "train_seconds": step.train_seconds,
     }  # fmt: skip
@@ -54,17 +54,17 @@ def row_of(
 
 
 def test_examples(spec: RunSpec, context: int) -> int:
-    """How many examples a run tests at a length."""
+    """The number of test examples of a run at a length."""
     return spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
 
 
 def is_defined(spec: RunSpec, context: int) -> bool:
-    """Whether a model has an output at a length: learned positions end."""
+    """Whether a model has outputs at a length: learned positions end."""
     return spec.added_positions != "learned" or context <= spec.context
 
 
 def is_validated(spec: RunSpec, context: int) -> bool:
-    """Whether a tested length is looked at on the validation split too."""
+    """Whether a tested length is evaluated on the validation split too."""
     return context <= spec.context
 
 

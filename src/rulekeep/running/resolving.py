@@ -1,4 +1,4 @@
-"""A spec made whole: its task and mixers found, every option filled in, its versions declared."""
+"""Resolves a spec: finds task and mixers, fills in every option, declares the versions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 
 class Resolved(NamedTuple):
-    """A run that can be made: its spec with every option filled in, and what it is made of.
+    """A run that can be made: its spec with every option filled in, and its parts.
 
-    `asked` is the spec as JSON has it without default values, `versions` are the declared ones:
-    both make the id. `source` is a digest of the code.
+    `asked` is the spec as JSON has it, without default values. `versions` are the declared ones.
+    Both make the id. `source` is a digest of the code.
     """
 
     spec: RunSpec
@@ -56,7 +56,7 @@ class Resolved(NamedTuple):
 
 
 class ResolvedPredictor(NamedTuple):
-    """An outside model that can be scored: its spec filled in, its class, and the task."""
+    """An outside model that can be scored: its full spec, its class, and the task."""
 
     spec: PredictorSpec
     asked: dict[str, Any]
@@ -72,7 +72,7 @@ class ResolvedPredictor(NamedTuple):
 
 
 class ResolvedCell(NamedTuple):
-    """A cell of the article's experiment; `make` makes the mixer that joins its contest."""
+    """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
 
     spec: ArticleCell
     asked: dict[str, Any]
@@ -87,10 +87,10 @@ class ResolvedCell(NamedTuple):
 
 
 def resolve(spec: RunSpec) -> Resolved:
-    """Finds the task and the mixers of a spec, and fills in their options.
+    """Find the task and the mixers of a spec, and fill in their options.
 
     Raises:
-        UsageError: a name is unknown, or a value cannot be.
+        UsageError: a name is unknown, or a value is impossible.
     """
     task = _task(spec.task, spec.task_options)
     _long_enough(spec.task, task, context=(spec.context,), test_contexts=spec.tested)
@@ -121,10 +121,10 @@ def resolve(spec: RunSpec) -> Resolved:
 
 
 def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
-    """Finds an outside model and the task.
+    """Find an outside model and its task.
 
     Raises:
-        UsageError: a name is unknown, or a value cannot be.
+        UsageError: a name is unknown, or a value is impossible.
     """
     from rulekeep.running.evaluation import Predictor
 
@@ -144,10 +144,10 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
 
 
 def resolve_cell(cell: ArticleCell) -> ResolvedCell:
-    """A cell of the article's experiment, with what makes its joining_mixer.
+    """Resolve a cell of the article's experiment, with the mixer that joins it, if one does.
 
     Raises:
-        UsageError: there is no such mixer, or its options cannot be.
+        UsageError: there is no such mixer, or an option is impossible.
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
     names, make = list[str](), None
@@ -165,7 +165,7 @@ def _asked(spec: AnySpec) -> dict[str, Any]:
 
 
 def _version(name: str, kind: type[Any]) -> int | str:
-    """What a class declares; of a plug-in that declares nothing, a digest of its own files."""
+    """The declared version of a class; for a plug-in without one, a digest of its own files."""
     declared = vars(kind).get("version") if is_outside(name) else kind.version
     if isinstance(declared, int) and not isinstance(declared, bool):
         return declared
@@ -189,10 +189,10 @@ def _text_of(name: str, kind: type[Any]) -> str:
 
 
 def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
-    """What makes the mixer that joins the article's contest in a cell.
+    """What makes the mixer that joins the article's experiment in a cell.
 
     Raises:
-        UsageError: there is no such mixer, or its options cannot be.
+        UsageError: there is no such mixer, or an option is impossible.
     """
     joining_mixer = cell.joining_mixer
     assert joining_mixer is not None, cell
@@ -202,7 +202,7 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
 
 
 def notes_on_training(resolved: object) -> list[str]:
-    """What a user should know of the mixers of a run before it trains them."""
+    """What a user should know about the mixers of a run before training."""
     if isinstance(resolved, Resolved):
         makers = resolved.mixers
     elif isinstance(resolved, ResolvedCell) and resolved.make:
@@ -259,7 +259,7 @@ def _long_enough(name: str, task: "SampledTask", **given: tuple[int, ...]) -> No
 
 
 def _source(names: Iterable[str]) -> str:
-    """A digest of this package and of what of these names is outside it."""
+    """A digest of this package, and of the parts of these names that are outside it."""
     files, texts = dict[Path, None](), list[str]()
     for name in names:
         if (kind := held_class(name)) is not None:

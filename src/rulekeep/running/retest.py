@@ -1,9 +1,9 @@
 """Tests a kept model at lengths that its run was not asked for, and adds them to its record.
 
-    record ─ kept weights ─ a look at validation: is it the record's model? ─ each length ─ record
+    record ─ kept weights ─ one evaluation: is it the record's model? ─ each length ─ record
 
-Examples have the names that they have in a run, so the figures are those of a run that had been
-asked for the length at once, to the bit. The record says which lengths came later (`tested_later`).
+Examples have the same names as in a run. So the figures are the same, to the bit, as those of a run
+that was asked for the length at once. The record says which lengths came later (`tested_later`).
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ _OF_ONE_MODEL = 1e-3
 
 
 def add_tests(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Tests a run that is done and writes its record anew after each length.
+    """Test a finished run, and write its record again after each length.
 
     Raises:
         UsageError: it has no such model, or cannot be tested at such a length.
@@ -79,7 +79,7 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
 
 
 def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dict[int, int]]:
-    """A line for each length that stands already, and the examples of each that does not."""
+    """A line for each length that is tested already, and the examples of each that is not."""
     notes, wanted = [], {}
     for context in job.contexts:
         examples = job.examples or test_examples(spec, context)
@@ -104,7 +104,7 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
         if far:
             raise UsageError(
                 f"{folder.path}: its kept weights give {name} {now}, where the record has "
-                f"{before}: the code is another than then; test it with the rulekeep of its "
+                f"{before}: the code has changed; test it with the rulekeep of its "
                 "record, or make the run again"
             )
     return made
@@ -113,7 +113,7 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
 def _rows(
     model: LanguageModel, resolved: Resolved, context: int, examples: int
 ) -> Iterable[dict[str, Any]]:
-    """What a run has of a tested length: a row of test, and of validation where it is short."""
+    """The rows of a tested length: test, and validation if it is short."""
     spec = resolved.spec
     if is_validated(spec, context):
         yield row_of(model, resolved, "dev", context, spec.validation_examples)
@@ -121,14 +121,14 @@ def _rows(
 
 
 def _examples(record: Record, context: int) -> int:
-    """On how many examples a length was tested already."""
+    """The number of examples on which a length was tested already."""
     return max((int(one.examples) for one in record.tests() if one.context == context), default=0)
 
 
 def _with_rows(
     values: Values, rows: Iterable[dict[str, Any]], there: dict[str, dict[str, Any]]
 ) -> Values:
-    """A record with these rows and costs, in the order in which a run has them."""
+    """A record with these rows and costs, in the order that a run gives them."""
     every = {(one["split"], one["context"]): one for one in (*values["evaluations"], *rows)}
     by_length = {
         name: dict(sorted({**values["costs"].get(name, {}), **found}.items(), key=_tokens))
@@ -148,7 +148,7 @@ def _tokens(cost: tuple[str, Any]) -> int:
 def _said_later(
     values: Values, job: Job, context: int, spec: RunSpec, differences: Differences
 ) -> Values:
-    """A record that says of a length that it was tested after the run, by what and where."""
+    """A record that says which length was tested after the run, by what and where."""
     entry = {
         "context": context,
         "command": job.command,

@@ -1,13 +1,13 @@
-"""What a process is handed to test a run later, and what it hands back. No torch."""
+"""What a process gets to test a run later, and what it returns. No torch."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Job(NamedTuple):
-    """A run's folder, as an absolute path, and the lengths to test it at.
+    """The folder of a run, as an absolute path, and the lengths to test it at.
 
-    `examples` are those of each length; None for as many as the run's spec says.
+    `examples` are the number at each length; None takes the number in the spec of the run.
     """
 
     folder: str
@@ -17,7 +17,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Why nothing was tested, if so; the lengths that were; and lines to say."""
+    """Why nothing was tested, if so; the tested lengths; and lines to print."""
 
     refused: str | None
     tested: tuple[int, ...] = ()
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 def no_weights(folder: Path) -> str:
-    """That a run has no weights, and what to do."""
+    """The message for a run without weights, and its fix."""
     return f"{folder}: no weights were kept; {trained_anew(folder)}"
 
 

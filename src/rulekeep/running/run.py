@@ -3,7 +3,7 @@
     resolve ─ build ─ train ─┬─ every 25 steps: validation ─ history
                              └─ at the end: validation and test, once ─ evaluations, weights
 
-What a step is stands in `model_training`, what is scored and measured in `model_figures`.
+`model_training` has a training step, `model_figures` has what is scored and measured.
 """
 
 import time
@@ -35,9 +35,9 @@ _Log = Callable[[int, Mapping[str, float]], None]
 def run(
     resolved: Resolved, folder: RunFolder, progress: Callable[[int], None], log: _Log
 ) -> Values:
-    """Runs a spec from its last checkpoint, if there is one.
+    """Run a spec, from its last checkpoint if there is one.
 
-    `progress` hears of every step, `log` of the figures of every look at the validation split.
+    `progress` is called with every step, `log` with the figures of every evaluation.
 
     Raises:
         MixerError: the mixer breaks its contract.
@@ -80,7 +80,7 @@ def _train(
     model: LanguageModel, resolved: Resolved, folder: RunFolder, notes: list[str],
     progress: Callable[[int], None], log: _Log,
 ) -> tuple[Checkpoint, str | None]:  # fmt: skip
-    """What is known at the end of training, and why it diverged, if it did."""
+    """The state at the end of training, and why it diverged, if it did."""
     spec = resolved.spec
     optimizer = optimizer_of(model, spec.training)
     known = load_checkpoint(folder, model, optimizer, notes)
@@ -106,7 +106,7 @@ def _train(
 
 
 def _keep(model: LanguageModel, folder: RunFolder, step: int, notes: list[str]) -> str | None:
-    """Keeps the weights in the run's folder, unless told not to; their hash, if they are kept."""
+    """Keep the weights in the run's folder, unless told not to; their hash, if they are kept."""
     if not folder.keeps_weights:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Optional callbacks: a run's figures go, as they come, to TensorBoard or to a wandb-like service.
+"""Optional callbacks: send the figures of a run to TensorBoard or to a wandb-like service.
 
-Off by default. A record never depends on one: it is written the same with any tracker or none,
-and a tracker that fails is left alone for the rest of the run, with one warning.
+Off by default. A record never depends on a tracker: it is the same with any tracker or none. A
+tracker that fails is ignored for the rest of the run, after one warning.
 
     >>> follow = tracker("tensorboard", Path("runs/x"))               # doctest: +SKIP
     >>> follow.start("x", {"mixer": "delta", "seed": 1})              # doctest: +SKIP
@@ -27,20 +27,20 @@ TRACKERS = get_args(TrackerName)
 
 
 class TrackerWarning(UserWarning):
-    """A tracker failed: the run goes on without it."""
+    """A tracker failed; the run continues without it."""
 
 
 class Callback(Protocol):
-    """What hears of one run: `start` once, `log` as it goes, `finish` once."""
+    """Receives one run: `start` once, `log` as it goes, `finish` once."""
 
     def start(self, run_id: str, spec: Mapping[str, Any]) -> None:
-        """The run with this spec, in JSON's types, begins or is taken up again."""
+        """The run with this spec, in JSON types, begins or resumes."""
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures after this many steps; steps only grow."""
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
-        """The run has ended with this status and these last figures."""
+        """The run has ended with this status and these final figures."""
 
 
 def tracker(name: str, folder: Path) -> Callback:
@@ -147,7 +147,7 @@ class _Wandb:
 
 @final
 class _Guarded:
-    """Another callback, which must never fail a run; None hears nothing."""
+    """Another callback that must never fail a run; None receives nothing."""
 
     def __init__(self, name: str, inner: Callback | None) -> None:
         self._name, self._inner = name, inner

@@ -1,7 +1,7 @@
-"""The trained model of a run that is done: from its kept weights, or trained again.
+"""The trained model of a finished run: from its kept weights, or trained again.
 
-What comes is held against the record's last look at the validation split, figure by figure: other
-code, another processor or another version of torch may give other bits, and then a line says so.
+Its figures are compared with the last evaluation in the record. Other code, another processor or
+another torch may give other bits; then a line says so.
 """
 
 import os
@@ -26,7 +26,7 @@ Differences: TypeAlias = dict[str, tuple[float | None, float | None]]
 
 
 class Trained(NamedTuple):
-    """A run's model after as many steps as the run had; what its record says otherwise; notes."""
+    """The model of a finished run; figures that differ from its record; notes."""
 
     model: LanguageModel
     step: int
@@ -35,10 +35,10 @@ class Trained(NamedTuple):
 
 
 def resolve_done(folder: RunFolder, record: Record) -> Resolved:
-    """What a run is made of, in the folder and the process settings in which it was made.
+    """The parts of a finished run, in the folder and process settings in which it was made.
 
     Raises:
-        UsageError: it cannot be had here.
+        UsageError: they cannot be had here.
     """
     _go_where_it_was_planned(folder)
     with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
 
 
 def check_length(resolved: Resolved, context: int) -> None:
-    """Whether a run's model can read texts of a length, in tokens.
+    """Raise if the model of a run cannot read texts of this length, in tokens.
 
     Raises:
         UsageError: it cannot.
@@ -71,9 +71,9 @@ def check_length(resolved: Resolved, context: int) -> None:
 def trained_model(
     folder: RunFolder, record: Record, resolved: Resolved, progress: Callable[[int], None]
 ) -> Trained:
-    """The model of a run that is done; if it is trained again, its weights are kept.
+    """The model of a finished run; if it is trained again, its weights are kept.
 
-    `progress` hears of every step of training, if there is any.
+    `progress` is called with every training step, if there is any.
 
     Raises:
         DivergedError: it diverged this time.
@@ -98,7 +98,7 @@ def kept_model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained
 
     Raises:
         FileNotFoundError: none were kept.
-        WeightsError: they are damaged, or not the run's.
+        WeightsError: they are damaged, or of another run.
     """
     step = _last_step(record)
     model = build(resolved)
@@ -168,7 +168,7 @@ def _number(value: float | None) -> str:
 
 
 def _go_where_it_was_planned(folder: RunFolder) -> None:
-    """A plug-in is named from the folder in which its run was planned."""
+    """Change to the folder in which the run was planned: plug-ins are named from there."""
     try:
         place = Path(read_record(folder.plan)["working_folder"])
     except (OSError, CorruptRecordError, KeyError):

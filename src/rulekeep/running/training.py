@@ -19,7 +19,7 @@ Batch = TypeVar("Batch")
 
 
 class Step(NamedTuple):
-    """One finished step: its number from 1, the loss before it, and all steps' seconds."""
+    """One finished step: its number from 1, the loss before it, and the seconds of all steps."""
 
     number: int
     loss: float
@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 class DivergedError(RuntimeError):
-    """A loss or a gradient is not finite: which, at what step, and the last finite loss."""
+    """A loss or a gradient is not finite: which one, at what step, and the last finite loss."""
 
     def __init__(self, what: str, step: int, last_finite_loss: float | None) -> None:
         last = "no loss was finite before"
@@ -38,7 +38,7 @@ class DivergedError(RuntimeError):
 
 
 def adamw(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
-    """AdamW on every parameter, all of them decaying alike."""
+    """AdamW on every parameter, all with the same weight decay."""
     return torch.optim.AdamW(
         model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
     )
@@ -53,13 +53,13 @@ def train(
     optimizer: torch.optim.Optimizer | None = None,
     after: Step | None = None,
 ) -> Iterator[Step]:
-    """Trains `model` in place, yielding after every step; goes on `after` a step if given one.
+    """Train `model` in place, yielding after every step; continues `after` a step if one is given.
 
-    One forward and backward pass goes first, uncounted and without an update, so that the
-    clock sees a process that is warm. It draws nothing and changes no weight.
+    One forward and backward pass comes first, without an update and without timing, to warm up the
+    process. It draws nothing and changes no weight.
 
-    What is back-propagated is the loss and the auxiliary losses of the mixers in `model`; the
-    loss that a step tells is the task's alone.
+    Gradients are those of the loss and of the auxiliary losses of the mixers in `model`. The loss
+    of a `Step` is the task's alone.
 
     Raises:
         DivergedError: a loss or a gradient is not finite.

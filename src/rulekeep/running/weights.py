@@ -1,10 +1,10 @@
-"""The weights of a trained model beside its record, in safetensors: numbers, and nothing to run.
+"""The weights of a trained model beside its record, in safetensors: numbers, and no code.
 
     saved = save_weights(folder.weights, model, run=folder.id, step=600)      # their SHA-256
     load_weights(folder.weights, model, run=folder.id, step=600, sha256=saved)
 
-The hash is of names, types, shapes and numbers, not of the file: the same weights have the same
-hash, whatever else a file says. It stands in the file and in the record of the run.
+The hash covers names, types, shapes and numbers. The same weights have the same hash, whatever else
+the file holds. It stands in the file and in the record of the run.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from rulekeep.records.store import write_bytes
 
 
 class WeightsError(ValueError):
-    """Weights that are not those asked for, or that cannot be kept: one line that says why."""
+    """Weights that are not those asked for, or that cannot be kept; the message says why."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that a model's state dictionary holds.
+    """A copy of everything in the state dictionary of a model.
 
     Raises:
         WeightsError: something in it is no tensor.
@@ -39,11 +39,11 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, model: nn.Module, *, run: str, step: int) -> str:
-    """Writes a model's weights, whole or not at all; returns their SHA-256.
+    """Write the weights of a model, whole or not at all; their SHA-256.
 
     Raises:
         OSError: they cannot be written.
-        WeightsError: they are of a kind that a file cannot hold.
+        WeightsError: a file cannot hold them.
     """
     weights = weights_of(model)
     sha256 = digest(weights)
@@ -59,11 +59,11 @@ def save_weights(path: Path, model: nn.Module, *, run: str, step: int) -> str:
 def load_weights(
     path: Path, model: nn.Module, *, run: str, step: int, sha256: str | None = None
 ) -> None:
-    """Brings a model to the weights of a run after a step; `sha256` is what its record says.
+    """Load the weights of a run after a step into a model; `sha256` is the one in its record.
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: they are damaged, or of another run or model; the model is as it was.
+        WeightsError: they are damaged, or of another run or model; the model stays as it was.
     """
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
@@ -77,7 +77,7 @@ def load_weights(
                 of = f"run {said.get('run', 'unknown')[:40]!a} after {said.get('step', '?')[:20]!a}"
                 raise WeightsError(f"{path.name}: of {of} steps, not of {run!a} after {step}")
             if shapes != {name: tuple(value.shape) for name, value in own.items()}:
-                raise WeightsError(f"{path.name}: of another model than the run's spec says")
+                raise WeightsError(f"{path.name}: does not fit the model in the run's spec")
             weights = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OverflowError, ValueError) as error:
         if isinstance(error, WeightsError):
@@ -87,7 +87,7 @@ def load_weights(
     if found != said.get("sha256"):
         raise WeightsError(f"{path.name}: damaged (its hash does not match its content)")
     if sha256 is not None and found != sha256:
-        raise WeightsError(f"{path.name}: other weights than those that the record is of")
+        raise WeightsError(f"{path.name}: its hash is not the one in the record")
     model.load_state_dict(weights)
 
 

@@ -1,9 +1,9 @@
-"""The sweeps that come with the package: functions that return specs.
+"""The presets: sweeps that come with the package, as functions that return specs.
 
-A sweep of your own is the same thing in a file: `rulekeep sweep my_sweep.py --out RUNS` calls
-its `sweep()`, or `rulekeep sweep my_sweep.py:other` its `other()`. One that takes an argument
-gets the results in the folder so far, and is asked again until it adds nothing: so the exam chooses
-its learning rates on the dev split before it runs the rest.
+A sweep of your own is such a function in a file: `rulekeep sweep my_sweep.py --out RUNS` calls its
+`sweep()`, and `rulekeep sweep my_sweep.py:other` its `other()`. A function with an argument gets
+the results in the folder so far, and is called again until it adds nothing. So `standard` chooses
+its learning rates on the validation set before it runs the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -154,7 +154,7 @@ SHORTEST_TESTED = {"apply": 96, "override": 96}
 
 
 class _Length(NamedTuple):
-    """How long: training and test contexts in tokens, and steps."""
+    """Training and test contexts in tokens, and steps."""
 
     context: int
     tested: tuple[int, ...]
@@ -170,7 +170,7 @@ _LADDER = _CATALOGUE._replace(tested=_BEYOND.tested)
 
 
 def smoke() -> Sequence[AnySpec]:
-    """Does everything work: three mixers on a short task, under a minute on two cores."""
+    """Check that everything works: three mixers on a short task, under a minute on two cores."""
     return [
         RunSpec(
             mixer=mixer, context=96, test_contexts=(96, 256), seed=seed, steps=150,
@@ -236,7 +236,7 @@ def catalogue(
 def catalogue_16_kib(
     records: Sequence[Record], *, mixers: Sequence[MixerSpec] = CATALOGUE_16_KIB
 ) -> Sequence[AnySpec]:
-    """The catalogue at 16 KiB of state a layer too, but for those that cannot be so large."""
+    """The catalogue at 16 KiB of state a layer, except mixers that cannot be so large."""
     return _protocol(records, mixers, _CATALOGUE, _TWO_CELLS)
 
 
@@ -248,7 +248,7 @@ def state_bytes(
 
 
 def beyond(records: Sequence[Record], *, mixers: Sequence[MixerSpec] = BEYOND) -> Sequence[AnySpec]:
-    """Our memory on the exam but for recall, to 16,384 tokens; attention with its signal."""
+    """Our memory on `standard` except recall, to 16,384 tokens; attention with its signal."""
     # Attention at 16,384 tokens takes longer to test than to train: it ends where the exam does.
     # On override the exam's own attention is within a hundredth of all that there is.
     specs: list[AnySpec] = []
@@ -260,7 +260,7 @@ def beyond(records: Sequence[Record], *, mixers: Sequence[MixerSpec] = BEYOND) -
 
 
 def beyond_attention(*, mixers: Sequence[MixerSpec] = BEYOND_ATTENTION) -> Sequence[AnySpec]:
-    """What attention without positions keeps of early rules at 16,384 tokens: recite and apply."""
+    """Attention without positions at 16,384 tokens, early rules: recite and apply."""
     length = _STANDARD._replace(tested=(max(_BEYOND.tested),))
     return [
         one.spec(
@@ -278,7 +278,7 @@ def beyond_attention(*, mixers: Sequence[MixerSpec] = BEYOND_ATTENTION) -> Seque
 def ladder(
     records: Sequence[Record], *, mixers: Sequence[MixerSpec] = (*LADDER, *LADDER_ASIDE)
 ) -> Sequence[AnySpec]:
-    """From the article's slots to our memory, one change a rung: recite, early and marked."""
+    """From the article's slots to our memory, one change at a time: recite, early and marked."""
     # Gates that leak are seen at 16,384 tokens, and no state here grows.
     return _protocol(records, mixers, _LADDER, _BOTH_PLACEMENTS)
 
@@ -286,7 +286,7 @@ def ladder(
 def rule_counts(
     records: Sequence[Record], *, mixers: Sequence[MixerSpec] = RULE_COUNT_MIXERS
 ) -> Sequence[AnySpec]:
-    """Rotary attention and our memory with 2 and 8 rules: the exam but recall, to 256 tokens."""
+    """Rotary attention and our memory with 2 and 8 rules: `standard` except recall, 256 tokens."""
     length = _STANDARD._replace(tested=(_STANDARD.context,))
     return [
         spec
@@ -308,16 +308,16 @@ def literature(
     """Associative recall at 256 tokens, against published figures: docs/literature.md, 2 seeds.
 
     14,400 steps of 16 sequences, up to 384 tokens long: 33 million tokens, or until it is solved.
-    The rate is chosen on runs of 5,760 steps, seed 1, by the rule of every preset. Thousands of
-    tokens a CPU second in training, on a core with such a run beside it:
+    Each learning rate is chosen on runs of 5,760 steps with seed 1. Thousands of tokens trained per
+    CPU second, on a core with another such run beside it:
 
         width   attention   ssd   gated_delta
            16         205   112            95
            32         183    81            82
            64         112    48            48
 
-    So a run takes 3 to 12 minutes, and 1 more for its looks at dev and its test: at most 20.
-    All 18 take 2.2 core-hours; the rates 1.4, and 0.5 more if every grid is extended.
+    A run takes 3 to 12 minutes, and 1 more for its evaluations: 20 at most. All 18 take 2.2 core-
+    hours. The grids take 1.4, and 0.5 more if every grid is extended.
     """
     specs: list[AnySpec] = []
     for one in mixers:

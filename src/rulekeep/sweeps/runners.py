@@ -3,7 +3,7 @@
     resolved = resolve_any(spec)
     values = runner_of(resolved)(resolved, folder, progress, log)
 
-torch is loaded by what makes a run: only the process that makes it needs it.
+Only what makes a run loads torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ _Resolved = TypeVar("_Resolved", contravariant=True)
 
 
 def resolve_any(spec: AnySpec) -> AnyResolved:
-    """A spec of any kind made whole.
+    """Resolve a spec of any kind.
 
     Raises:
-        UsageError: a name is unknown, or a value cannot be.
+        UsageError: a name is unknown, or a value is impossible.
     """
     if isinstance(spec, RunSpec):
         return resolve(spec)
@@ -41,8 +41,8 @@ def resolve_any(spec: AnySpec) -> AnyResolved:
 class Runner(Protocol[_Resolved]):
     """Makes a run: trains, tests, and returns its record without id, attempt and checksum.
 
-    `folder` is where it may keep a checkpoint and weights; `progress` hears of every step, `log`
-    of the figures of every look at the validation split.
+    `folder` may hold a checkpoint and weights. `progress` is called with every step, `log` with the
+    figures of every evaluation on the validation split.
     """
 
     def __call__(
@@ -53,7 +53,7 @@ class Runner(Protocol[_Resolved]):
         log: Callable[[int, Mapping[str, float]], None],
         /,
     ) -> Values:
-        """The record of what came of it."""
+        """The record of the run."""
         ...
 
 

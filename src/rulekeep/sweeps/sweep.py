@@ -1,9 +1,9 @@
-"""A grid of runs: plan what a folder lacks, hand it to an executor, keep what comes.
+"""A grid of runs: plan what a folder lacks, give it to an executor, keep the results.
 
 Each run has a folder named by its id: a hash of its validated spec and of the versions of its
-protocol, task and mixers (`rulekeep.records.identity`). What stands there as `done` or `diverged`
-is a result and not run again; anything else is. Two drivers may share a folder: a run's lock is
-held by the process that runs it, so each run happens once.
+protocol, task and mixers (`rulekeep.records.identity`). A run that is `done` or `diverged` is a
+result and not run again; any other is. Two drivers may share a folder: the process that runs a run
+holds its lock, so each run happens once.
 
     >>> planned = plan(specs, Path("runs/mine"))                         # doctest: +SKIP
     >>> for event in execute(planned, LocalExecutor()): ...              # doctest: +SKIP
@@ -52,7 +52,7 @@ _LONGEST_WARNING = 2000
 
 
 class Job(NamedTuple):
-    """One run to be made: what a process is handed, and a name to show."""
+    """One run to make: what a process gets, and a name to show."""
 
     root: str
     id: str
@@ -61,10 +61,9 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Records that stand finished, jobs to run, and a line for all that was found amiss.
+    """Finished records, jobs to run, and a note for each problem.
 
-    `lost` are the runs that have neither a record nor a plan to make one by, or whose files the
-    disk does not give.
+    `lost` are the runs that have neither a record nor a plan, or whose files cannot be read.
     """
 
     finished: list[Record]
@@ -88,7 +87,7 @@ class JobFinished(NamedTuple):
 
 
 class JobAwaited(NamedTuple):
-    """Another process is making this run: its record is waited for."""
+    """Another process is making this run; its record is awaited."""
 
     job: Job
 
@@ -97,18 +96,18 @@ Event: TypeAlias = JobAdvanced | JobAwaited | JobFinished
 
 
 class Command(NamedTuple):
-    """What a sweep makes, as it was given: it may ask for runs that no plan says."""
+    """The command of a sweep as it was given: it may ask for runs that no plan has."""
 
     text: str
     working_folder: str
 
     def kept(self, root: Path) -> Path:
-        """Where it stands in a folder of runs until all its runs are planned."""
+        """Its file in a folder of runs until all its runs are planned."""
         name = hashlib.sha256("\0".join(self).encode()).hexdigest()[:8]
         return root / f"sweep-{name}.pending"
 
     def again(self, root: Path) -> str:
-        """What to type, wherever the folder is by now."""
+        """The command line to continue, wherever the folder is now."""
         here, there = str(Path.cwd()), self.working_folder
         out = root if here == there else root.absolute()
         go = "" if here == there else f"cd {shlex.quote(there)} && "
@@ -125,14 +124,14 @@ def unfinished(root: Path) -> list[Command]:
 
 
 def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -> Plan:
-    """Writes down each run in its folder, and says which are still to be made.
+    """Write each run into its folder, and say which are still to be made.
 
-    Every spec is resolved before anything is written, and what cannot be written in full is
-    taken back. The command that asks for them stands in the folder from the first plan on, since
-    a kill may come before the last: who gave it removes it (`Command.kept`).
+    Every spec is resolved before anything is written. What cannot be written in full is removed
+    again. The command stands in the folder from the first plan on, because a kill may come before
+    the last; whoever gave it removes it (`Command.kept`).
 
     Raises:
-        UsageError: a spec cannot be, or the folder cannot be written.
+        UsageError: a spec is impossible, or the folder cannot be written.
     """
     plans: dict[str, tuple[AnySpec, AnyResolved]] = {}
     for spec in specs:
@@ -204,16 +203,16 @@ def _take_back(folder: RunFolder) -> None:
 
 
 def identity(spec: AnySpec) -> str:
-    """The id of a spec's run: the name of its folder.
+    """The id of a run, which is the name of its folder.
 
     Raises:
-        UsageError: the spec cannot be.
+        UsageError: the spec is impossible.
     """
     return resolve_any(spec).id
 
 
 def plan_again(root: Path) -> Plan:
-    """The plan of all that was ever planned in a folder; what is lost of it is noted.
+    """The plan of everything that was planned in a folder; lost runs are noted.
 
     Raises:
         UsageError: there is no such folder, or nothing was planned in it.
@@ -271,11 +270,11 @@ def execute(
     *,
     keep_weights: bool = True,
 ) -> Iterator[Event]:
-    """Runs the jobs of a plan and yields what happens; each leaves its record on disk.
+    """Run the jobs of a plan and yield what happens; each leaves its record on disk.
 
-    `tracked` names the tracker that hears of each run as it goes. A run that trains a model
-    leaves its weights beside its record, unless `keep_weights` is false.
-    A job that another driver is running is waited for, and run here if it is left undone.
+    `tracked` names the tracker of each run. A run that trains a model leaves its weights beside its
+    record, unless `keep_weights` is false. A job that another driver runs is awaited, and run here
+    if that driver leaves no result.
     """
     jobs = list(planned.jobs)
     while jobs:
@@ -304,10 +303,10 @@ def execute(
 
 
 def check_folder(root: Path) -> None:
-    """Whether a folder of runs is one, or could be made; what is only read may be read-only.
+    """Raise unless this is a folder, or can become one; it may be read-only.
 
     Raises:
-        UsageError: something else stands there.
+        UsageError: something else has this name.
     """
     there = next(path for path in (root, *root.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
@@ -315,7 +314,7 @@ def check_folder(root: Path) -> None:
 
 
 class _Task:
-    """What a worker runs; a class, so that it can be sent to other processes by name."""
+    """What a worker runs; a class, so that other processes can import it."""
 
     def __init__(self, tracker: str, keep_weights: bool) -> None:
         self.tracker, self.keep_weights = tracker, keep_weights
@@ -374,7 +373,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
 
 
 def _write_result(folder: RunFolder, values: Values) -> None:
-    """Writes a record; where the disk has no room for both, the weights make way."""
+    """Write a record; if the disk has no room for both, the weights are deleted."""
     try:
         write_record(folder.record, values)
     except OSError as error:
@@ -386,7 +385,7 @@ def _write_result(folder: RunFolder, values: Values) -> None:
 
 
 def _environment(spec: AnySpec) -> Values:
-    """What a run without a result was made on, as far as that is known before it begins."""
+    """The machine of a run without a result, as far as it is known before the run."""
     # Here, since only what trains may load torch.
     from rulekeep.running.costs import environment
 
@@ -399,7 +398,7 @@ def _set_aside(folder: RunFolder) -> list[str]:
 
 
 def _record(job: Job, failure: Failure | None) -> Record | None:
-    """The record of a run that has ended; None if another driver has begun it again."""
+    """The record of a run that has ended; None if another driver has started it again."""
     folder = RunFolder(Path(job.root) / job.id)
     notes: list[str] = []
     # What was killed may hold it a little longer, on another machine above all.
@@ -423,9 +422,9 @@ def _record(job: Job, failure: Failure | None) -> Record | None:
 
 
 def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record:
-    """The record of a run that has no result; on a full disk it is only said, not kept.
+    """The record of a run without a result; on a full disk it is reported and not kept.
 
-    Nor is it `kept` where another process has the run.
+    It is not `kept` either if another process has the run.
     """
     try:
         found = read_record(folder.plan)
@@ -475,10 +474,10 @@ def _as_failed(folder: RunFolder, failure: Failure, values: Values) -> Record:
 
 
 def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) -> Record | None:
-    """The record that another driver's process writes; None if it leaves none.
+    """The record that another process writes; None if it leaves none.
 
-    A run that has failed here is not made again: without a result this failure is its record.
-    What is held for longer than the limit is not waited for, and its record is not touched.
+    A run that has failed here is not made again: its failure becomes its record. A run that is held
+    for longer than the limit is not awaited, and its record is not touched.
     """
     folder = RunFolder(Path(job.root) / job.id)
     waited = 0.0
@@ -501,7 +500,7 @@ def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) 
 
 
 def _is_planned(folder: RunFolder, wanted: Values, notes: list[str]) -> bool:
-    """Whether its plan stands; not so where it is corrupt, or was planned in another folder."""
+    """Whether its plan stands, whole and planned in this folder."""
     try:
         return read_record(folder.plan) == wanted
     except FileNotFoundError:
@@ -512,10 +511,10 @@ def _is_planned(folder: RunFolder, wanted: Values, notes: list[str]) -> bool:
 
 
 def _check_versions(folder: RunFolder, spec: AnySpec, found: Values) -> None:
-    """Whether a plan is of the versions that are here: known before a process starts.
+    """Raise if a plan is of other versions, before a process starts.
 
     Raises:
-        UsageError: it is of others, or what it names is gone.
+        UsageError: the versions differ, or a name is gone.
     """
     try:
         with chdir(found["working_folder"]):
@@ -550,7 +549,7 @@ def _sort_in(folder: RunFolder, spec: AnySpec, record: Record | None, result: Pl
 
 
 def _planned(resolved: AnyResolved) -> Values:
-    """What is written down of a run before it is made."""
+    """The plan of a run, written before it is made."""
     return {
         "kind": resolved.spec.kind,
         "spec": resolved.spec.model_dump(mode="json"),
