@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 
 def options_of(kind: type[Any]) -> type[Spec]:
-    """A class's options as a spec: the keyword-only parameters of its constructor.
+    """The options of a class as a spec: the keyword-only parameters of its constructor.
 
-    The signature is the specification: a name that is not in it is an error, and so is a value
-    of another type. `serial`, which chooses a form and not a mechanism, is left out.
+    The signature is the specification: another name is an error, and so is a value of another type.
+    `serial` is left out: it chooses how to compute, not what.
     """
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(kind.__init__, eval_str=True).parameters.values():
@@ -63,7 +63,7 @@ def options_of(kind: type[Any]) -> type[Spec]:
 
 
 def _can_be_given(annotation: Any) -> bool:
-    """Whether a value of this type can be written in a command line, or handed over as it is."""
+    """Whether a value of this type can be written on a command line, or passed as it is."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return all(_can_be_given(part) for part in parts)
@@ -110,10 +110,10 @@ def adapter(name: str) -> str:
 
 
 def makers_of(spec: RunSpec) -> "tuple[Callable[[], Mixer], ...]":
-    """What makes the mixer of each layer of a spec, each tried out once.
+    """What makes the mixer of each layer of a spec; each is tried once.
 
     Raises:
-        UsageError: there is no such mixer, or its options cannot be.
+        UsageError: there is no such mixer, or an option is impossible.
     """
     return mixers_of(spec).makers
 
@@ -173,9 +173,9 @@ def mixers_of(spec: RunSpec) -> Mixers:
 
 
 def own_options_first(one: MixerSpec) -> MixerSpec:
-    """What stands in its brackets as the mixer's own wherever its class has such an option.
+    """A mixer whose settings become its own options wherever its class has such an option.
 
-    Only the class can say so: `steps` may be a run's, and a mixer's own.
+    Only the class can tell: `steps` may belong to the run or to the mixer.
 
     Raises:
         UsageError: there is no such mixer.
@@ -189,19 +189,19 @@ def own_options_first(one: MixerSpec) -> MixerSpec:
 
 
 def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
-    """Every option of a mixer's class, the given ones checked.
+    """Every option of a mixer class; the given ones are checked.
 
     Raises:
-        UsageError: there is no such option, or a value cannot be.
+        UsageError: there is no such option, or a value is impossible.
     """
     return _filled(name, options_of_mixer(name, kind), given, kind).model_dump()
 
 
 def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
-    """A mixer's options as a spec.
+    """The options of a mixer as a spec.
 
     Raises:
-        UsageError: they are of no type that can be given, or its constructor asks for more.
+        UsageError: a type cannot be given, or the constructor asks for more.
     """
     if not takes_by_place(kind):
         raise UsageError(f"mixer {name!r}: its constructor must take the width: (self, width)")
@@ -216,13 +216,13 @@ def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
 
 
 def _positional(kind: type[Any]) -> list[inspect.Parameter]:
-    """What a constructor takes by its place beside `self` and the width."""
+    """Positional parameters of a constructor besides `self` and the width."""
     parameters = inspect.signature(kind.__init__).parameters.values()
     return [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][2:]
 
 
 def _hint(kind: type[Any], option: str) -> str | None:
-    """What hides an option from us in its constructor, if something does."""
+    """Why an option of this name is not found in its constructor, if the constructor hides it."""
     if any(parameter.name == option for parameter in _positional(kind)):
         return _keyword_only(option)
     parameters = inspect.signature(kind.__init__).parameters
@@ -247,7 +247,7 @@ def _filled(name: str, allowed: type[Spec], given: Mapping[str, Option], kind: t
 def mixer_maker(
     name: str, kind: type[Any], width: int, options: Mapping[str, Any]
 ) -> "Callable[[], Mixer]":
-    """What makes a mixer of this class, tried out once.
+    """What makes a mixer of this class; it is tried once.
 
     Raises:
         UsageError: its constructor fails.

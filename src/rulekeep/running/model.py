@@ -176,7 +176,7 @@ class LanguageModel(nn.Module):
         if self.added_positions == "learned":
             if self.context is not None and end > self.context:
                 raise ValueError(
-                    f"{end} tokens: learned positions end at {self.context}; give a shorter text; give a shorter text"
+                    f"{end} tokens: learned positions end at {self.context}; give a shorter text"
                 )
             x = x + self.position_embedding.weight[start:end]
         elif self.added_positions == "earliness":
