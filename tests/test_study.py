@@ -21,7 +21,7 @@ from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.mixers import options_of
 from rulekeep.specs import mixer_specs
-from rulekeep.study import Claim, Study
+from rulekeep.study import Claim, Study, not_shown
 from rulekeep.sweeps.sweep import identity
 
 ROOT = Path(__file__).parent.parent
@@ -416,6 +416,21 @@ def test_a_claim_states_values_as_documents_do_and_is_bounded_at_both_ends() -> 
         assert claim.text(value) == text
         found = claim.failure(value, none)
         assert found is failure or failure in found
+
+
+def test_a_difference_is_not_shown_as_long_as_its_interval_holds_0() -> None:
+    for values, holds in (([0.5, -0.4, 0.1], True), ([0.5], True), ([0.5, 0.6, 0.55], False)):
+        found = summarise(values)
+        claim = not_shown(lambda _, found=found: found)
+        assert (claim.failure(found, rows()) is None) == holds
+
+
+def test_what_one_variant_has_more_than_another_is_paired_by_seed() -> None:
+    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
+    found = rows(*RECORDS[:3], made_up("slots", 2, 0.25), **both)
+    assert found.more("ours", "theirs", EARLY, "retention", 256) == summarise([0.25, 0.5])
+    with pytest.raises(ValueError, match="ours, recite, early, retention at 512: not run"):
+        found.more("ours", "theirs", EARLY, "retention", 512)
 
 
 def test_a_key_that_no_mark_can_name_is_refused() -> None:
