@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 from bad_files import bring
 
 from rulekeep.executors import LocalExecutor, trial
@@ -513,9 +514,7 @@ def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
     ("line", "message"),
     [
         ("run --mixer raises.py:M", "ValueError: no luck"),
-        ("sweep endless.py", "more than 100000"),
         ("resume $'\\x1b[31m'", r"\x1b[31m"),
-        ("verify broken/a", "name the --out of a sweep"),
         ("data recite --context 64 --n -1", "-1"),
     ],
 )
@@ -536,11 +535,14 @@ def test_a_process_of_its_own_says_the_same_one_line(
 
 def test_what_is_only_doubtful_is_one_line_said_once(tmp_path: Path) -> None:
     options = [f"--task-options.{pair}" for pair in ("rules=1", "rule-words=40")]
-    small = ["--width=16", "--steps=1", "--warmup-steps=0", "--context=64", "--dev-examples=9"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rulekeep", "run", *options, *small, "--test-examples=9"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    small = [
+        "--width=16",
+        "--steps=1",
+        "--warmup-steps=0",
+        "--context=64",
+        "--validation-examples=9",
+    ]
+    done = tiny.process("run", *options, *small, "--test-examples=9", cwd=tmp_path)
     doubt, ended = done.stderr.splitlines()
     assert doubt.startswith("rulekeep: recite with ReciteOptions(rules=1, rule_words=40")
     assert "640 combinations" in doubt
