@@ -160,7 +160,7 @@ def test_a_token_reads_what_stood_before_it() -> None:
     assert state.memory.abs().max() > 0
 
 
-@pytest.mark.parametrize("penalty_margin", [0.0, 0.8])
+@pytest.mark.parametrize("margin", [0.0, 0.8])
 @pytest.mark.parametrize("straight_through", [True, False])
 def test_a_penalty_is_the_gradient_of_the_sum_of_the_gates_down_to_the_margin(
     straight_through: bool, margin: float
@@ -409,7 +409,7 @@ def test_a_penalty_that_begins_before_the_start_is_named() -> None:
         SparseDelta(WIDTH, penalty_start=-1)
 
 
-@pytest.mark.parametrize("penalty_margin", [-0.1, 1.0])
+@pytest.mark.parametrize("margin", [-0.1, 1.0])
 def test_a_margin_out_of_its_range_is_named(margin: float) -> None:
     with pytest.raises(ValueError, match=rf"penalty_margin {margin}: must be at least 0"):
         SparseDelta(WIDTH, penalty_margin=margin)
