@@ -2,9 +2,9 @@
 
     rulekeep study article run|build|check
 
-Attention, the article's memory and ours on the published data, then with decoys that are drawn
-independently of the rules: rule accuracy and retention, five seeds, 80 steps. Beside them stands a
-reader of the last 6 tokens, which remembers nothing. Fills docs/article.md and README.
+Attention, the article's memory and ours train on the published data for 80 steps, five seeds. Then
+they do so with decoys that are drawn independently of the rules. Beside them stands a reader of the
+last 6 tokens, which remembers nothing. Fills docs/article.md and README.
 """
 
 import json

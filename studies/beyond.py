@@ -3,15 +3,14 @@
     rulekeep study beyond run|build|check
 
 At the longest length trained on: retention, `exact` and steps beside the attention that the
-validation set scores best there. Beyond it: both figures at every length tested, beside the
-attention that test scores best at that very length, the difference paired by seed, and how probable
-so large a one is by chance (paired t-test), corrected for the rows of its column (Holm).
+validation set scores best there. Beyond it: both figures beside the attention that test scores best
+at that length, and the difference, paired by seed. How probable so large a one is by chance is
+corrected for the rows of its column (paired t-test, Holm).
 
-A marked rule is told from a decoy by the cue before it, which attention without positions hardly
-sees and the gate of our memory does. So attention gets a convolution over eight tokens as well, and
-the signal of how early a token is. The validation set's first seed alone chooses the rate: where
-that seed keeps more with another one at 4,096 tokens, or others do not learn with it, the other
-rate is run as well, in attention's favour (rate 2).
+A marked rule is told from a decoy by the cue before it. Attention without positions hardly sees
+that, and the gate of our memory does. So attention gets a convolution over eight tokens, and the
+signal of how early a token is. One seed chooses each rate. In attention's favour a second one is
+run, where that seed keeps more at 4,096 tokens or other seeds learn only with it (rate 2).
 """
 
 import math
@@ -55,30 +54,30 @@ SETTINGS = [
     APPLY_EARLY, APPLY_MARKED, OVERRIDE_EARLY, OVERRIDE_MARKED, RECITE_EARLY, RECITE_MARKED
 ) = SETTINGS  # fmt: skip
 OURS, SIGNAL = "sparse_delta", "added_positions=earliness"
-TAPS = f"attention[conv_size=8,{SIGNAL}]"
-# One that the validation set did not choose, for each task setting with taps.
-ASIDE_RATES = {
+CONVOLVED = f"attention[conv_size=8,{SIGNAL}]"
+# Rate 2 of attention with a convolution: one that the validation set did not choose.
+SECOND_RATES = {
     RECITE_EARLY: 3e-3, RECITE_MARKED: 3e-3, APPLY_EARLY: 1e-2, APPLY_MARKED: 1e-2,
     OVERRIDE_EARLY: 1e-2, OVERRIDE_MARKED: 1e-2,
 }  # fmt: skip
 # What is tested at 16,384 tokens as well, and at what rates: early rules at those that every seed
 # learns with, marked ones at the one that keeps more at 4,096.
-FAR_RATES = {one: (rate,) for one, rate in ASIDE_RATES.items() if one.task != "override"}
-FAR_RATES[RECITE_EARLY] = (1e-3, ASIDE_RATES[RECITE_EARLY])
+FAR_RATES = {one: (rate,) for one, rate in SECOND_RATES.items() if one.task != "override"}
+FAR_RATES[RECITE_EARLY] = (1e-3, SECOND_RATES[RECITE_EARLY])
 
 
-def is_aside(record: Record) -> bool:
-    """Whether a run is at the rate that its task setting has aside."""
+def is_second(record: Record) -> bool:
+    """Whether a run is at rate 2 of its task setting."""
     spec = record.spec
     setting = TaskSetting(spec.task, str(spec.task_options["placement"]))
-    return ASIDE_RATES.get(setting) == spec.learning_rate
+    return SECOND_RATES.get(setting) == spec.learning_rate
 
 
 def is_of_grid(record: Record) -> bool:
     """Whether a run is the grid's, or at the rate that the grid has chosen."""
     spec = record.spec
     chooses = spec.task_options["placement"] == "marked" and spec.seed == SEEDS[0]
-    return chooses or not is_aside(record)
+    return chooses or not is_second(record)
 
 
 VARIANTS = {
@@ -91,8 +90,8 @@ VARIANTS = {
     "rotary_early": Variant(
         f"attention[positions=rotary,{SIGNAL}]", "attention, rotary positions, earliness"
     ),
-    "taps": Variant(TAPS, "attention, convolution, earliness", is_of_grid),
-    "taps_2": Variant(TAPS, "attention, convolution at rate 2, earliness", is_aside),
+    "convolved": Variant(CONVOLVED, "attention, convolution, earliness", is_of_grid),
+    "second": Variant(CONVOLVED, "attention, convolution at rate 2, earliness", is_second),
     "learned": Variant("attention[added_positions=learned]", "attention, learned positions"),
     "alibi": Variant("attention[positions=alibi]", "attention, alibi positions"),
     "none": Variant("attention[positions=none]", "attention, no positions"),
@@ -103,19 +102,19 @@ VARIANTS = {
 ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours")]
 
 
-# --- what makes the runs with taps ---------------------------------------------------------------
+# --- what makes the runs with a convolution ------------------------------------------------------
 
 
 def neighbours(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """The exam but for `recall`, with taps: marked rules first, where attention keeps least."""
-    kept = [one for one in _with_taps(records) if one.task != "recall"]
+    """With a convolution all but `recall`: marked rules first, where attention keeps least."""
+    kept = [one for one in _convolved(records) if one.task != "recall"]
     return sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")
 
 
-def aside() -> Sequence[AnySpec]:
-    """What the grid lacks of five seeds at a rate that was not chosen, and 16,384 tokens."""
+def second_rates() -> Sequence[AnySpec]:
+    """What the grid lacks of five seeds at rate 2, and 16,384 tokens."""
     specs = list[RunSpec]()
-    for setting, rate in ASIDE_RATES.items():
+    for setting, rate in SECOND_RATES.items():
         seeds = SEEDS[1:] if setting.placement == "marked" else SEEDS
         specs += _of_setting(setting, rate, seeds)
     for setting, rates in FAR_RATES.items():
@@ -131,14 +130,14 @@ def _of_setting(setting: TaskSetting, rate: float, seeds: Sequence[int]) -> list
     options = {"placement": setting.placement}
     return [
         spec.model_copy(update={"task_options": {**spec.task_options, **options}, "seed": seed})
-        for spec in _with_taps([])
+        for spec in _convolved([])
         if (spec.task, spec.learning_rate) == (setting.task, rate)
         for seed in seeds
     ]
 
 
-def _with_taps(records: Sequence[Record]) -> list[RunSpec]:
-    specs = protocol(records, mixers=mixer_specs(TAPS))
+def _convolved(records: Sequence[Record]) -> list[RunSpec]:
+    specs = protocol(records, mixers=mixer_specs(CONVOLVED))
     return [spec for spec in specs if isinstance(spec, RunSpec)]
 
 
@@ -311,13 +310,13 @@ def every(length: int) -> Callable[[Rows], str]:
     return table
 
 
-def with_taps(rows: Rows) -> str:
-    """Attention with taps at both rates, our memory, and the difference to each."""
+def both_rates(rows: Rows) -> str:
+    """Attention with a convolution at both rates, our memory, and the difference to each."""
     asked = [("retention", at) for at in (TRAINED, MIDDLE, LONG)]
     asked += [("exact", at) for at in (TRAINED, LONG)]
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in asked)]
     head.append(f"seeds 1 to 5 at {LONG}")
-    names = {"taps": "attention, convolution", "taps_2": "the same, rate 2", "ours": OURS}
+    names = {"convolved": "attention, convolution", "second": "the same, rate 2", "ours": OURS}
     body = []
     for setting in (*SETTINGS[4:], *SETTINGS[:4]):
         cells = {key: rows.cell(key, setting) for key in names}
@@ -326,7 +325,7 @@ def with_taps(rows: Rows) -> str:
             seeds = sorted(rows.known(key, setting, "retention", LONG).seeds.items())
             said = ", ".join(f"{kept:.3f}" for _, kept in seeds)
             body.append([setting.name, name, f"{cells[key].rate:.3g}", *texts, said])
-        for key in ("taps", "taps_2"):
+        for key in ("convolved", "second"):
             mine, theirs = cells["ours"], cells[key]
             found = [difference(mine, theirs, *one).summary.text() for one in asked[:3]]
             rate = f"to {theirs.rate:.3g}"
@@ -411,7 +410,7 @@ def unlearned(setting: TaskSetting) -> Callable[[Rows], str]:
     return lambda rows: WORDS[
         sum(
             kept < LEARNED_RETENTION
-            for kept in rows.known("taps", setting, "retention", TRAINED).seeds.values()
+            for kept in rows.known("convolved", setting, "retention", TRAINED).seeds.values()
         )
     ]
 
@@ -464,12 +463,13 @@ CLAIMS = {
     "best_long": Claim(
         lambda rows: min(best_kept(rows, one, LONG) for one in SETTINGS),
         holds=lambda rows: all(
-            best_there(rows, one, "retention", LONG).label in ("taps", "taps_2") for one in SETTINGS
+            best_there(rows, one, "retention", LONG).label in ("convolved", "second")
+            for one in SETTINGS
         ),
     ),
-    "taps_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
-    "taps_unlearned_early": Claim(unlearned(APPLY_EARLY)),
-    "taps_unlearned_marked": Claim(unlearned(APPLY_MARKED)),
+    "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
+    "unlearned_early": Claim(unlearned(APPLY_EARLY)),
+    "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
     # What our memory keeps more than the best attention.
     "stands_long": stands(RECITE_EARLY, LONG),
     "stands_far": stands(RECITE_MARKED, FAR),
@@ -480,7 +480,7 @@ CLAIMS = {
         ),
     ),
     "chosen_recite_early_far": not_shown(
-        lambda rows: rows.more("ours", "taps", RECITE_EARLY, "retention", FAR)
+        lambda rows: rows.more("ours", "convolved", RECITE_EARLY, "retention", FAR)
     ),
 }
 
@@ -494,7 +494,7 @@ STUDY = Study(
         "beyond": Sweep("beyond"),
         "beyond-attention": Sweep("beyond-attention"),
         "attention-controls": Sweep("neighbours"),
-        "attention-controls-aside": Sweep("aside"),
+        "attention-controls-aside": Sweep("second_rates"),
     },
     tables={
         "headline": headline,
@@ -503,7 +503,7 @@ STUDY = Study(
         "more": more,
         "chances": chances,
         **{f"every-{at}": every(at) for at in (TRAINED, MIDDLE, LONG, FAR)},
-        "taps": with_taps,
+        "convolved": both_rates,
     },
     figures={f"opening.{kind}": opening(kind) for kind in ("png", "svg")},
     claims=CLAIMS,

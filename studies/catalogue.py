@@ -2,9 +2,9 @@
 
     rulekeep study catalogue run|build|check
 
-Retention of `recite` with early rules and of `override` with marked ones, trained at 256 tokens at
-most for 1,000 steps, each mixer at the rate that the validation set chose on the first, with seed
-1. And four mixers from 1 to 64 KiB of state a layer. Fills README and docs/evidence.md.
+Retention of `recite` with early rules and of `override` with marked ones. Training takes 1,000
+steps at 256 tokens at most, at the rate that the validation set chose on the first, with seed 1.
+Then four mixers with 1 to 64 KiB of state a layer. Fills README and docs/evidence.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence

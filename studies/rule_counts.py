@@ -3,8 +3,8 @@
     rulekeep study rule_counts run|build|check
 
 Our memory beside attention with rotary positions on three tasks, trained and tested at 256 tokens
-at most, each at the rate that the validation set chose with its first seed. On eight rules of
-`apply` that rate gives few seeds of our memory whole answers: the next lower one is run as well.
+at most. The validation set chose each rate, with its first seed. On eight rules of `apply` that
+rate gives few seeds of our memory whole answers: the next lower one is run as well.
 Fills docs/evidence.md and README.
 """
 

@@ -2,9 +2,9 @@
 
     rulekeep run --mixer studies/controls/gates.py:ScaledGate --out RUNS …
 
-The z of a gate that sees eight tokens is a sum over them. What they have in common, how early they
-are for one, moves it eight times as far a step of training as it moves the z of a gate that sees
-its own token. All else is as variants 6 and 7 of the ladder have it.
+The z of a gate that sees eight tokens is a sum over them. So a step of training moves it eight
+times as far by what they have in common, such as how early they are. All else is as variants 6 and
+7 of the ladder have it.
 """
 
 from typing import Any, ClassVar
