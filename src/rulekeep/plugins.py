@@ -1,13 +1,13 @@
-"""A name to a class: from a catalogue, from a module, or from a file of the user's own.
+"""A name to a class: from a catalogue, from a module, or from a file of a user.
 
     load_task("recite")                 a name of the catalogue
     load_task("my_package.tasks:Mine")  a class of a module that Python finds
     load_task("my_task.py:Mine")        a class of a file
 
-A class that no other process can import, as one of a notebook, is held here under a name
-(`name_of_class`) and found by it in this process alone.
+A class that no other process can import, such as one of a notebook, gets a name here
+(`name_of_class`), by which this process alone finds it.
 
-What cannot be loaded is a `UsageError` of one line that says what there is instead.
+A class that cannot be loaded is a `UsageError` of one line that says what there is instead.
 Catalogues are imported only when asked for: this module loads no torch.
 """
 
@@ -49,7 +49,7 @@ _HELD: dict[str, type[Any]] = {}
 
 
 class Attempt(NamedTuple):
-    """What a user's code is to do, for another process to try; `named` is what messages say."""
+    """A call of a user's code for another process to try; messages call it `named`."""
 
     named: str
     part: Literal["import", "constructor"]
@@ -58,18 +58,18 @@ class Attempt(NamedTuple):
 
 
 class Trier(Protocol):
-    """What tries a user's code before this process runs it, each time within the limit."""
+    """Tries a user's code before this process runs it, each time within the limit."""
 
     limit: float
 
     def prepare(self, *, torch: bool) -> None:
-        """Starts what the first attempt needs."""
+        """Start what the first attempt needs."""
 
     def __call__(self, attempt: Attempt) -> bool:
-        """Whether it was tried, and came out well.
+        """Whether it was tried and succeeded.
 
         Raises:
-            UsageError: it did not.
+            UsageError: it failed.
         """
 
 
@@ -80,7 +80,7 @@ _trier: Trier | None = None
 
 @contextmanager
 def tried_first(trier: Trier) -> Iterator[None]:
-    """Has what is loaded from outside inside the block tried before."""
+    """Inside the block, code from outside is tried before it is loaded."""
     global _trier
     before, _trier = _trier, trier
     try:
@@ -90,13 +90,13 @@ def tried_first(trier: Trier) -> Iterator[None]:
 
 
 def limit_trials(seconds: float) -> None:
-    """Gives each trial no longer than this."""
+    """Limit each trial to this many seconds."""
     if _trier is not None:
         _trier.limit = min(_trier.limit, seconds)
 
 
 def expect(name: str, *, torch: bool) -> None:
-    """Starts what a trial needs, if one of this name is to come."""
+    """Start what a trial needs, if a class of this name will need one."""
     if _trier is not None and (":" in name or name.endswith(".py")):
         _trier.prepare(torch=torch)
 
@@ -104,7 +104,7 @@ def expect(name: str, *, torch: bool) -> None:
 def construct_first(
     named: str, kind: type[object], function: Callable[[Any], object], *values: Any
 ) -> bool:
-    """Has a class from outside made elsewhere: `function((name, *values))`; whether it was.
+    """Construct a class from outside in a trial: `function((name, *values))`; whether it was tried.
 
     Raises:
         UsageError: it fails, hangs, or ends its process.
@@ -135,10 +135,10 @@ def load_task(name: str) -> "type[Task]":
 
 
 def build_task(name: str, kind: type[_T], options: object) -> _T:
-    """A task of this class; what its own code raises is said in one line.
+    """A task of this class; an exception of its code becomes one line.
 
     Raises:
-        UsageError: it cannot be made, or lacks what a task has.
+        UsageError: it cannot be made, or lacks a part of a task.
     """
     if not takes_by_place(kind):
         raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
@@ -178,7 +178,8 @@ def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
 def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:
     """The name by which a spec can ask for a class, and `find_class` finds it.
 
-    One that another process cannot import, as of a notebook or `__main__`, is held in this one.
+    A class that another process cannot import, for example of a notebook or `__main__`, is held in
+    this one.
     """
     module, name = kind.__module__, kind.__qualname__
     for known in catalogue:
@@ -194,7 +195,7 @@ def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:
 
 
 def held_class(name: str) -> type[Any] | None:
-    """The class of this name that this process alone has; None where any process can import it."""
+    """The class of this name that only this process has; None if any process can import it."""
     place, _, kind = name.rpartition(":")
     if place == "__main__" and name not in _HELD:
         found = getattr(sys.modules[place], kind, None)
@@ -208,7 +209,7 @@ def is_outside(name: str) -> bool:
 
 
 def takes_by_place(kind: type[Any]) -> bool:
-    """Whether a constructor takes anything by its place."""
+    """Whether a constructor has a positional parameter."""
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     return any(p.kind <= p.VAR_POSITIONAL for p in parameters)
 
@@ -257,7 +258,7 @@ def find_class(
 
 
 def _classes(module: ModuleType, base: type[object]) -> dict[str, type[object]]:
-    """What a module defines that would do."""
+    """The classes of a module that fit."""
     return {
         key: value
         for key, value in vars(module).items()
@@ -273,7 +274,7 @@ def _as_in(place: str, classes: Mapping[str, object], public: str) -> str:
 
 
 def _other_kind(found: object) -> str:
-    """Which command takes what was given to one for something else."""
+    """The command for what the user has given, if it is of another kind."""
     bases = {f"{one.__module__}.{one.__name__}" for one in getattr(found, "__mro__", ())}
     if "rulekeep.tasks.sampled.SampledTask" in bases:
         return "; a task goes to --task or rulekeep check-task"
@@ -283,7 +284,7 @@ def _other_kind(found: object) -> str:
 
 
 def find_function(name: str, catalogue: Mapping[str, object], default: str) -> Callable[..., Any]:
-    """The function that `FILE.py` (its function `default`) or `FILE.py:function` stands for.
+    """The function of `FILE.py` (named `default`) or `FILE.py:function`.
 
     Raises:
         UsageError: there is none.
@@ -322,13 +323,13 @@ def plugin_file(name: str) -> Path | None:
 
 
 def nearest(name: str, names: Mapping[str, object] | list[str]) -> str | None:
-    """The likeliest of the known names, if one is like it."""
+    """The most similar of the known names, if one is similar."""
     close = get_close_matches(name, list(names), n=1, cutoff=0.5)
     return close[0] if close else None
 
 
 def failure_line(error: BaseException) -> str:
-    """The last line of an exception, and where in the user's code it came from."""
+    """The last line of an exception, and its place in the user's code."""
     last = traceback.format_exception_only(error)[-1]
     if isinstance(error, ValidationError):
         # Its last line is the address of a page about it.
@@ -339,7 +340,7 @@ def failure_line(error: BaseException) -> str:
 
 
 def failure_place(error: BaseException) -> str:
-    """Where in the user's code an exception came from, in brackets; nothing if in ours."""
+    """The place in the user's code that an exception came from, in brackets; nothing if in ours."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({Path(error.filename).name}, line {error.lineno})"
     every = traceback.extract_tb(error.__traceback__)
@@ -351,14 +352,14 @@ def failure_place(error: BaseException) -> str:
 
 
 def _is_foreign(file: str) -> bool:
-    """Inside Python's import system, torch or pydantic: what a user wrote has called it."""
+    """Whether a file is of Python's import system, torch or pydantic, called by a user's code."""
     path = Path(file)
     called = not {"torch", "pydantic"}.isdisjoint(path.parts) and is_installed(path)
     return file.startswith("<frozen") or called
 
 
 def choose(name: str, names: Mapping[str, object]) -> str:
-    """What to say beside an unknown name: the likeliest, and all there are."""
+    """The hint for an unknown name: the most similar one, and all there are."""
     near = nearest(name, names)
     known = f"choose from {', '.join(names)}"
     return f"did you mean {near}? {known}" if near else known
@@ -421,7 +422,7 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
 
 
 def _beside(path: Path, error: BaseException) -> str:
-    """How a file finds what stands beside it, where that is what it misses."""
+    """How a file can import what stands beside it, if that is missing."""
     if not isinstance(error, ImportError):
         return ""
     if "relative import" in str(error):

@@ -1,6 +1,6 @@
-"""Holds a plug-in against its contract: `check_task` for a task, `check_mixer` for a mixer.
+"""Checks a plug-in against its contract: `check_task` for a task, `check_mixer` for a mixer.
 
-The causality checks of a run, and the certificates of tasks, are here too.
+The causality screen of a run and the certificates of tasks are here too.
 """
 
 from importlib import import_module

@@ -1,26 +1,27 @@
-"""Certificates: readers that remember nothing must stay at chance on first uses of rules.
+"""Certificates: readers without memory must stay at chance on first uses of rules.
 
-A local reader sees the last k tokens before the answer and the answer so far (in a task whose
-answers stand apart, as in `recall` as published: the last k tokens before each, and the values
-so far; answers whose pair stands in that window are left out). It is scikit-learn's, trained
-on train and scored on test, in three forms, so that a leak in a place, in a bag of words and
-in a conjunction that a tree finds is seen: naive Bayes on columns and on word counts, a tree;
-and the widest window as a look-up of the nearest training example by word counts. Each gives the
-commonest answer instead where that does better on a quarter of train held out. Beside them stand
-k = 0 (the answer so far only), a look-up of the same answer so far, and the prior of the answer.
+A local reader sees the last k tokens before the answer, and the answer so far. In a task whose
+answers stand apart (`recall` in the published layout) it sees the last k tokens before each answer,
+and the values so far. Answers whose pair stands in that window are left out.
 
-Two readers carry the whole context, as a bag of words and as a look-up of the nearest bag. They
-are no shortcut: they are shown beside chance, on as many examples as fit, and need not pass.
+The readers are scikit-learn's, trained on the train split and scored on the test split. There are
+three kinds, to find a leak in a place, in a bag of words, or in a conjunction: naive Bayes on
+columns and on word counts, and a tree. The widest window also has a look-up of the nearest training
+example by word counts. A reader gives the commonest answer instead if that is better on a quarter
+of train held out. Three more readers are k = 0 (the answer so far only), a look-up of the same
+answer so far, and the prior of the answer.
 
-With d_i the right answers of example i less their chance, and c_i their number, the excess is
-Σd / Σc, and its simultaneous one-sided upper bound over m readers (Bonferroni) is
+Two readers see the whole context, as a bag of words and as a look-up of the nearest bag. They are
+no shortcut. They are shown beside chance, on as many examples as fit, and need not pass.
+
+Let d_i be the right answers of example i less their chance, and c_i their number. The excess is Σd
+/ Σc. Its simultaneous one-sided upper bound over m readers (Bonferroni) is
 
     excess + z(1 - 0.05 / m) · √n · sd(d_i - excess · c_i) / Σc
 
-The examples are the units, since answers of one example are not independent. A task passes at
-a context when the bound of every local reader is at most 0.02 (m counts these only). Where no
-reader of the answer so far comes within 0.02 of chance, that is said: one that is stated too high
-hides a leak.
+Examples are the units, because answers of one example are not independent. A task passes at a
+context if the bound of every local reader is at most 0.02; m counts these only. A note says if no
+reader of the answer so far comes within 0.02 of chance: a chance stated too high hides a leak.
 
     >>> certify(Recite(), 256).passed
     True
@@ -54,10 +55,10 @@ _DENSE_COLUMNS = 1024
 
 
 class Cell(NamedTuple):
-    """One place of the answer in many examples: what is seen there, and what is right.
+    """One place of the answer in many examples: what is seen there, and the right answers.
 
-    `window` is `[rows, k]`, `so_far` `[rows, any]`; `rows` numbers the examples. `whole` counts
-    the words of all that stands before, `[rows, words]`; for a local reader it has no columns.
+    `window` is `[rows, k]`, `so_far` `[rows, any]`; `rows` numbers the examples. `whole` counts the
+    words of everything before, `[rows, words]`; for a local reader it has no columns.
     """
 
     rows: np.ndarray
@@ -69,7 +70,7 @@ class Cell(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """All that readers may see of a split: cells by place, in the answer or in turn.
+    """Everything that readers may see of a split: cells by place in the answer, or in turn.
 
     `cells` is for local readers, `whole_cells` for those of the whole context.
     """
@@ -82,7 +83,7 @@ class Seen(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one reader scored; `bound` is the upper bound of its excess over chance."""
+    """The score of one reader; `bound` is the upper bound of its excess over chance."""
 
     reader: str
     local: bool
@@ -98,7 +99,7 @@ class Reading(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """The readings at one context; `passed` when every local reader's bound is small enough."""
+    """The readings at one context; `passed` if every local reader's bound is small enough."""
 
     readings: tuple[Reading, ...]
     examples: int
@@ -106,25 +107,26 @@ class Certificate(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether no local reader may be above chance by more than the most allowed."""
+        """Whether no local reader may be above chance by more than the limit."""
         return all(reading.passed is not False for reading in self.readings)
 
     @property
     def so_far(self) -> Reading:
-        """The reader of the answer so far that is right most often."""
+        """The most accurate reader of the answer so far."""
         return max((r for r in self.readings if r.reader in SO_FAR), key=lambda r: r.excess)
 
     @property
     def is_chance_out_of_reach(self) -> bool:
-        """Whether nobody who knows the answer so far comes near the chance that is stated.
+        """Whether no reader of the answer so far comes near the stated chance.
 
-        It may be too high, or follow from what these readers do not learn: which words are used up.
+        The chance may be too high, or need what these readers do not learn: which words are used
+        up.
         """
         return self.so_far.bound < -MOST_EXCESS
 
     @property
     def too_few(self) -> bool:
-        """Whether an honest task may fail: a bound is further off than all that is allowed."""
+        """Whether an honest task may fail because the bound is wider than the limit."""
         worst = max((r for r in self.readings if r.local), key=lambda r: r.bound)
         return worst.bound - worst.excess > MOST_EXCESS
 
@@ -133,7 +135,7 @@ Predict = Callable[[Cell, Cell], np.ndarray]
 
 
 class _Reader(NamedTuple):
-    """The last `k` tokens it sees (all of the context if None), and how it answers."""
+    """The last `k` tokens that it sees (all of the context if None), and how it answers."""
 
     k: int | None
     predict: Predict
@@ -143,11 +145,11 @@ def certify(
     task: SampledTask, context: int, *, examples: int = ENOUGH, seed: int = 0,
     windows: Sequence[int] = WINDOWS,
 ) -> Certificate:  # fmt: skip
-    """Trains every local reader on `examples` of train and scores it on as many of test.
+    """Train every local reader on `examples` of train, and score it on as many of test.
 
     Raises:
-        UsageError: at this context every answer's source stands in a local reader's window.
-        SampleError: the task draws what is no sample.
+        UsageError: at this context the source of every answer stands in a local reader's window.
+        SampleError: the task draws something that is no sample.
     """
     widest = max(windows)
     train, test = (
@@ -163,7 +165,7 @@ def certify(
 
 
 def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certificate:
-    """The readings of every reader on what was seen: the local ones, then the two others."""
+    """The readings of every reader: the local ones, then the two others."""
     words = train.words
     readers = {
         name: _Reader(0, predict)
@@ -185,7 +187,7 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
     """Examples in pieces that fit in memory at any context.
 
     Raises:
-        SampleError: the task's own code fails, or draws what is no sample.
+        SampleError: the code of the task fails, or draws something that is no sample.
     """
     # Two at least: one alone does not tell where the answers of the others stand.
     step, named = max(2, _CHUNK_TOKENS // context), f"task {task.name!r}, split {split}"
@@ -193,7 +195,7 @@ def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> It
 
 
 def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
-    """What stands before each first use of a rule: in the window, in all, in the answer so far."""
+    """What stands before each first use of a rule: in the window, in the context, in the answer."""
     parts: defaultdict[int, list[Cell]] = defaultdict(list)
     whole_parts: defaultdict[int, list[Cell]] = defaultdict(list)
     digest, first_row = hashlib.sha256(), 0
@@ -228,9 +230,9 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
 
 
 def in_one_piece(sample: Sample) -> bool:
-    """Whether answers stand together, and not among other words, in other places in each row.
+    """Whether answers stand together, and not among other words at places that vary by row.
 
-    What of an answer is given, or ends it early, makes no pieces of it.
+    Given tokens of an answer, and an early end, do not count as gaps.
     """
     asked = sample.supervised
     if (asked == asked[0]).all():
@@ -320,9 +322,9 @@ def _read(name: str, train: Seen, test: Seen, reader: _Reader, level: float) -> 
 
 
 def _predict(predict: Predict, train: Cell, test: Cell) -> np.ndarray:
-    """What a reader answers, or the commonest answer if that does better on held-out train.
+    """The answers of a reader, or the commonest answer if that is better on held-out train.
 
-    Without it a reader that overfits falls below chance, and a leak of that size would hide.
+    Without this, an overfitting reader falls below chance, and could hide a leak of that size.
     """
     # By chance, not by number: what is tied to a row's number must be on both sides.
     held_out = np.random.default_rng(0).random(len(train.rows)) < 0.25
@@ -375,7 +377,7 @@ def _by_columns(words: int) -> Predict:
 
 
 def _bag(cell: Cell, words: int) -> sparse.csr_array:
-    """Word counts of the window, of the answer so far, and of the whole context, apart."""
+    """Word counts of the window, of the answer so far, and of the whole context, separately."""
     told = np.concatenate([cell.window, cell.so_far + words], axis=1)
     row = np.repeat(np.arange(len(told)), told.shape[1])
     ones = np.ones(told.size)
@@ -393,7 +395,7 @@ def _by_bag(words: int) -> Predict:
 
 
 def _by_nearest(words: int) -> Predict:
-    """The answer of the training example whose bag is the nearest, by Euclid."""
+    """The answer of the training example with the nearest bag, in Euclidean distance."""
 
     def predict(train: Cell, test: Cell) -> np.ndarray:
         learn: Any = _bag(train, words)
@@ -425,7 +427,7 @@ def _by_tree(train: Cell, test: Cell) -> np.ndarray:
 
 
 def _by_look_up(train: Cell, test: Cell) -> np.ndarray:
-    """The most frequent answer in train after the same answer so far; else of all."""
+    """The most frequent training answer after the same answer so far; otherwise of all."""
     found: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
     for so_far, right in zip(np.ascontiguousarray(train.so_far), train.right, strict=True):
         found[so_far.tobytes()][int(right)] += 1

@@ -1,6 +1,6 @@
-"""Differences between tensors that should be the same: the largest is kept, with its place.
+"""Differences between tensors that should be equal: the largest is kept, with its place.
 
-A difference counts as a share of the largest value of its tensor (of 1e-3, if all are smaller):
+A difference is a fraction of the largest value of its tensor (or of 1e-3, if all are smaller):
 gradients of weights are sums over all tokens, outputs are not.
 """
 
@@ -15,14 +15,14 @@ from rulekeep.running.causality import LEAST_SCALE
 
 
 class Gaps:
-    """Collects differences; `allowed` is the largest share that passes."""
+    """Collects differences; `allowed` is the largest fraction that passes."""
 
     def __init__(self, allowed: float) -> None:
         self.allowed = allowed
         self._tensors, self._share, self._said = 0, -1.0, "nothing was compared"
 
     def add(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
-        """Tensors by their names, such as `output` or `gradient of x`, and where they come from."""
+        """Add tensors by name, such as `output` or `gradient of x`, and where they come from."""
         for name, tensor in expected.items():
             if name in found:
                 self._add(name, found[name].detach(), tensor.detach(), where)
@@ -55,7 +55,7 @@ class Gaps:
 
     @property
     def verdict(self) -> tuple[bool, str]:
-        """Whether all of it is within what is allowed, and the largest difference in words."""
+        """Whether every difference is allowed, and the largest one in words."""
         if not self._share:
             return True, f"no difference in {self._tensors:,} tensors"
         allowed = f"{self.allowed:.0e} allowed" if self.allowed else "none allowed"
@@ -63,7 +63,7 @@ class Gaps:
 
 
 def _token(name: str, off: Tensor) -> str:
-    """Of what has a place in the text, the token with the largest difference."""
+    """The token with the largest difference, if the tensor has places in the text."""
     if name not in ("output", "gradient of x"):
         return ""
     return f" at token {int(torch.argmax(off.flatten(2).amax((0, 2))))}"

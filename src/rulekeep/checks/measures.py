@@ -1,9 +1,9 @@
-"""What is read off a mixer as it starts: bytes of its state, and how long a token leaves a trace.
+"""What is measured of a mixer at initialisation: bytes of its state, and how long a trace lasts.
 
     for size in state_sizes(mixer, 64, (64, 1028)):
     trace_half_life(mixer, 64)
 
-Both feed standard normal vectors, which is what a block's norm makes of a text.
+Both feed standard normal vectors, as the norm of a block makes them.
 """
 
 import math
@@ -24,14 +24,14 @@ HORIZON = 4095
 
 
 def device_of(mixer: Mixer) -> torch.device:
-    """Where its weights are."""
+    """The device of its weights."""
     return next(mixer.parameters(), torch.empty(0)).device
 
 
 class StateSize(NamedTuple):
-    """Bytes of one sequence's state after so many tokens, counted from its tensors.
+    """Bytes of the state of one sequence after this many tokens, counted from its tensors.
 
-    `held` is the most that these have kept in memory so far: a view keeps all that it is one of.
+    `held` is the most memory that these tensors have kept so far: a view keeps its whole base.
     """
 
     tokens: int
@@ -62,9 +62,9 @@ def _held(state: Any) -> int:
 def trace_half_life(mixer: Mixer, width: int) -> float | None:
     """Tokens of random text after which half of one token's trace in the state is left.
 
-    Two texts that differ in one token: the trace is the norm of the difference of their states,
-    whole just after that token. Infinite if more than half is left after 4,095 tokens; None if
-    there is no trace.
+    Two texts differ in one token. The trace is the norm of the difference of their states, whole
+    right after that token. Infinite if more than half is left after 4,095 tokens; None without a
+    trace.
     """
     stream = torch.Generator().manual_seed(0)
     device = device_of(mixer)

@@ -1,13 +1,13 @@
-"""Holds a mixer against the contract: each property, and by how much it differs.
+"""Checks a mixer against the contract: each property, and by how much it differs.
 
     for row in check_mixer(MyMixer, {"heads": 2}):
         print(row.passed, row.property, row.compared)
 
-The same rows come from `rulekeep check my_mixer.py:MyMixer --mixer-options.heads 2`. Values are
-compared in float64, at lengths on and off the grids that chunked forms have, for one sequence and
-for three, going on from a state that another text has left. A layer without a state
-(`rulekeep.mixers.Stateless`) skips what is about states, and a mixer without the option `serial`
-the comparison with its own loop; the rows say so.
+`rulekeep check my_mixer.py:MyMixer --mixer-options.heads 2` gives the same rows. Values are
+compared in float64, at lengths on and off the grids of chunked forms, for one sequence and for
+three, and from a state that another text has left. A layer without a state
+(`rulekeep.mixers.Stateless`) skips the properties of states. A mixer without the option `serial`
+skips the comparison with its loop. The rows say so.
 """
 
 import inspect
@@ -32,12 +32,12 @@ def check_mixer(
     lengths: Sequence[int] = LENGTHS,
     device: str = "cpu",
 ) -> list[Row]:
-    """The properties of a mixer made with these options.
+    """The properties of a mixer with these options.
 
-    An exception of the mixer's own is a row that fails, not an exception here.
+    If the mixer raises an exception, the row fails; nothing is raised here.
 
     Raises:
-        UsageError: the options cannot be, or the constructor fails.
+        UsageError: an option is impossible, or the constructor fails.
     """
     return list(rows_of(cls, options, width=width, lengths=lengths, device=device))
 
@@ -50,7 +50,7 @@ def rows_of(
     lengths: Sequence[int] = LENGTHS,
     device: str = "cpu",
 ) -> Iterator[Row]:
-    """As `check_mixer`, each row when it is known: a loop over tokens takes its time."""
+    """As `check_mixer`, but yields each row when it is known: a loop over tokens is slow."""
     name = cls.__name__
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None

@@ -58,7 +58,7 @@ Verdict: TypeAlias = tuple[bool | None, str]
 
 
 class Subject(NamedTuple):
-    """A mixer to be held against the contract, and the sizes to do it at."""
+    """A mixer to check against the contract, and the sizes to check it at."""
 
     make: Callable[[], Mixer]
     # The same as a loop over tokens, if it has one.
@@ -72,7 +72,8 @@ class Subject(NamedTuple):
     def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
         """The mixer, always with the same weights; complex ones with parts of this precision.
 
-        Trained weights that start at 0 are drawn: nothing could be compared of what they shut.
+        Trained weights that start at 0 are drawn at random: otherwise what they shut could not be
+        compared.
         """
         return randomize_zero_parameters(self.as_it_starts(dtype, loop=loop))
 

@@ -1,4 +1,4 @@
-"""What a check says: a row a property."""
+"""The result of a check: one row per property."""
 
 from typing import NamedTuple
 

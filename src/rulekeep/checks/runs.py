@@ -1,6 +1,6 @@
-"""A mixer run for comparison: outputs, state and every gradient, by names, from fixed inputs.
+"""Runs a mixer for comparison: outputs, state and every gradient by name, from fixed inputs.
 
-Outputs and states are weighted by fixed random numbers and summed: the gradients are of that sum.
+Outputs and states are weighted by fixed random numbers and summed; gradients are of that sum.
 """
 
 import random
@@ -23,7 +23,7 @@ _DIRECTIONS = 4
 
 
 def drawn(batch: int, time: int, width: int, seed: int = 0) -> Tensor:
-    """Standard normal inputs in float64, from a stream of their own."""
+    """Standard normal inputs in float64, from their own stream."""
     stream = torch.Generator().manual_seed(1000 * batch + time + 100_000 * seed)
     return torch.randn(batch, time, width, generator=stream, dtype=torch.float64)
 
@@ -34,12 +34,12 @@ def is_number(part: Tensor) -> bool:
 
 
 def dtype_of(part: Tensor, precision: torch.dtype) -> torch.dtype:
-    """What numbers are in this precision: a complex one has two parts of it."""
+    """The dtype of numbers in this precision: a complex one has two parts of it."""
     return precision.to_complex() if part.is_complex() else precision
 
 
 def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
-    """The mixer with numbers of this precision; `Module.to` would drop imaginary parts."""
+    """The mixer in this precision; `Module.to` would drop imaginary parts."""
 
     def converted(part: Tensor) -> Tensor:
         return part.to(dtype_of(part, dtype)) if is_number(part) else part
@@ -50,7 +50,7 @@ def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
 
 
 def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
-    """The state that a text of so many tokens leaves; of none, the initial one."""
+    """The state after a text of this many tokens; after none, the initial one."""
     if not past:
         return mixer.init_state(batch)
     like = next(mixer.parameters(), torch.empty(0, dtype=torch.float64))
@@ -60,12 +60,12 @@ def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
 
 
 def like(state: Any, parts: Sequence[Tensor]) -> Any:
-    """A state of the same kind that holds these tensors; None is none."""
+    """A state of the same kind with these tensors; None stays None."""
     return None if state is None else getattr(state, "_make", tuple)(parts)
 
 
 def of_state(state: Any) -> dict[str, Tensor]:
-    """The tensors of a state, by names; of None there are none."""
+    """The tensors of a state by name; none for None."""
     state = () if state is None else state
     names = getattr(state, "_fields", range(len(state)))
     return {f"state {name}": part for name, part in zip(names, state, strict=True)}
@@ -77,19 +77,19 @@ def named(y: Tensor, state: Any) -> dict[str, Tensor]:
 
 
 def run(mixer: Mixer, x: Tensor, state: Any, split: Sequence[int]) -> dict[str, Tensor]:
-    """Of `x` in pieces after one another: outputs, the last state, and every gradient."""
+    """Run `x` in successive pieces: outputs, the last state, and every gradient."""
     leaves = _leaves(mixer, x, state)
     return _with_gradients(_joined(mixer, leaves, state, split), leaves)
 
 
 def gradients(mixer: Mixer, x: Tensor, function: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Of what a function of `x` gives: it, and its gradients."""
+    """The value of a function of `x`, and its gradients."""
     leaves = _leaves(mixer, x, ())
     return _with_gradients({"output": function(leaves["x"])}, leaves)
 
 
 def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Along random directions of each input: the gradient's share, and central differences."""
+    """Along random directions of each input: the gradient's slope, and central differences."""
     leaves = _leaves(mixer, x, state)
     found = _with_gradients(_joined(mixer, leaves, state, [x.shape[1]]), leaves)
     said, measured = {}, {}
@@ -111,7 +111,7 @@ def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict
 
 
 def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the last output along directions of the first token: by gradient, by differences."""
+    """The slope of the last output along directions of the first token, both ways."""
     stream = torch.Generator().manual_seed(3)
     x, weight = x.clone().requires_grad_(), torch.randn(x[:, -1].shape, generator=stream).to(x)
 
@@ -141,7 +141,7 @@ def _moved(mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, name: str, by
 
 
 def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:
-    """What gradients are taken of: the input, the state before, the parameters."""
+    """The tensors that get gradients: the input, the state before, the parameters."""
     inputs = {"x": x, **of_state(state)}
     fresh = {
         name: part.detach().clone().requires_grad_(is_number(part)) for name, part in inputs.items()
@@ -180,7 +180,7 @@ def _weighted(outputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def global_streams() -> dict[str, bytes]:
-    """Where the global random streams stand."""
+    """The states of the global random streams."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": repr(np.random.get_state(legacy=False)).encode(),
@@ -190,7 +190,7 @@ def global_streams() -> dict[str, bytes]:
 
 @contextmanager
 def other_defaults(device: str, dtype: torch.dtype) -> Iterator[None]:
-    """What names no device or precision of its own is made on this one, and in that."""
+    """Inside the block, torch has this default device and precision."""
     kept = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

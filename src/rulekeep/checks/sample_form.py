@@ -1,7 +1,7 @@
-"""What a drawn sample must be before anything reads it: aligned tables, tokens of the vocabulary.
+"""The form of a drawn sample: aligned tables, and tokens of the vocabulary.
 
-A task of a user's own may draw anything. What is wrong with it is said here once, in one line,
-instead of by whatever trips over it first.
+A task of a user may draw anything. An error is reported here once, in one line, before other code
+fails on it.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from rulekeep.tasks import Role, Sample, SampledTask, Split
 
 
 class SampleError(UsageError):
-    """What a task draws is no sample, or its own code fails."""
+    """A task draws something that is no sample, or its code fails."""
 
 
 # Of a sample, what has a row for each example.
@@ -31,10 +31,11 @@ _KINDS: dict[str, tuple[str, type[np.generic]]] = {
 
 
 def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
-    """Which tables have another shape than theirs, or hold another kind of values.
+    """Which tables have a wrong shape, or values of a wrong kind.
 
-    Those of answers reach from where the answer starts to the end. That is more than the task's
-    `answer_length` where answers stand among other words, as in `recall` of the layout `zoology`.
+    Tables of answers reach from the start of the answer to the end. That is more than the
+    `answer_length` of the task if answers stand among other words, as in `recall`'s layout
+    `zoology`.
     """
     start, found = sample.answer_start, list[str]()
     if not 1 <= start < context:
@@ -51,7 +52,7 @@ def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
 
 
 def said_of_tokens(sample: Sample, words: int) -> str | None:
-    """That tokens are not of the vocabulary, with the least and the largest."""
+    """The message for tokens outside the vocabulary, with the least and the largest."""
     low, high = int(sample.tokens.min()), int(sample.tokens.max())
     if low < 0 or high >= words:
         return f"tokens: {low} to {high}, the vocabulary has 0 to {words - 1}"
@@ -59,7 +60,7 @@ def said_of_tokens(sample: Sample, words: int) -> str | None:
 
 
 def said_of_roles(sample: Sample) -> str | None:
-    """That roles are none, or say of what stands before the answer that it is one."""
+    """The message for unknown roles, or for an answer before the answer starts."""
     unknown = np.setdiff1d(sample.roles, [*Role])
     if unknown.size:
         return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
@@ -69,7 +70,7 @@ def said_of_roles(sample: Sample) -> str | None:
 
 
 def said_of_rule_words(sample: Sample) -> str | None:
-    """That rules or their decoys are words which the task's `rule_words` lack."""
+    """The message for rules or decoys that are not among the task's `rule_words`."""
     if sample.rule_words is None:
         return None
     row, place = np.nonzero(sample.first_mention)
@@ -84,7 +85,7 @@ def said_of_rule_words(sample: Sample) -> str | None:
 
 
 def said_of_first_uses(sample: Sample) -> str | None:
-    """That first uses are no answers, or of nothing that stands before; or chance is no chance."""
+    """The message for impossible first uses, sources or chances."""
     off = ~((sample.chance > 0) & (sample.chance <= 1)) & sample.supervised
     if off.any():
         return f"chance: {sample.chance[off][0]}, must be above 0 and at most 1"
@@ -100,7 +101,7 @@ def said_of_first_uses(sample: Sample) -> str | None:
 
 
 def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
-    """What is wrong with the form of `n` examples; None where nothing is."""
+    """What is wrong with the form of `n` examples; None if nothing is."""
     if found := said_of_tables(sample, n, context):
         return ", ".join(found)
     said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
@@ -110,7 +111,7 @@ def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> s
 def whole_samples(
     named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, step: int
 ) -> Iterator[Sample]:
-    """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, of `n` below 1 too."""
+    """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, and for `n` below 1."""
     for start in range(0, max(1, n), step):
         count = min(step, n - start)
         yield whole_sample(named, task, split, context, count, seed=seed, start=start)
@@ -119,11 +120,11 @@ def whole_samples(
 def whole_sample(
     named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, start: int
 ) -> Sample:
-    """What `task.sample` gives, once its form is looked at; `named` is what messages call it.
+    """The sample of `task.sample`, after a check of its form; messages call the task `named`.
 
     Raises:
         UsageError: a value is out of its range.
-        SampleError: the task's own code fails, or draws what is no sample.
+        SampleError: the code of the task fails, or draws something that is no sample.
     """
     try:
         sample = task.sample(split, context, n, seed=seed, start=start)

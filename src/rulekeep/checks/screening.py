@@ -1,11 +1,11 @@
-"""A mixer that sees what follows would win: it is tried before its run.
+"""The causality screen of a run, before it trains.
 
     screen(resolved)
 
-It is quick and saves the training: texts that differ from a place on, whose outputs have to be the
-same before it, and a text in pieces, which has to give what it gives at once. Lengths are those of
-the run, of its answers, and some drawn from its seed. What counts is looked at later, in every
-evaluation of the trained model: see `rulekeep.running.causality`.
+A mixer that sees later tokens would win unfairly. The screen is quick and saves the training. Texts
+that differ from one place on must have the same outputs before it. A text in pieces must give the
+same outputs as the whole. Lengths are those of the run, of its answers, and some drawn from its
+seed. Every evaluation of the trained model checks causality again (`rulekeep.running.causality`).
 """
 
 import inspect
@@ -40,11 +40,11 @@ _ALLOWED = 1e-4
 
 
 def screen(resolved: object) -> None:
-    """Tries what of a run is not of the catalogue: its mixers, on the run's device, and its task.
+    """Try the mixers and the task of a run that come from outside, on the run's device.
 
     Raises:
-        MixerError: it has another form than the contract's, or sees later tokens.
-        UsageError: the task's tables have another form.
+        MixerError: a mixer breaks the contract, or sees later tokens.
+        UsageError: the tables of the task have a wrong form.
     """
     if isinstance(resolved, ResolvedCell):
         cell = resolved.spec
@@ -75,7 +75,7 @@ def _try_all(
 
 
 class Size(NamedTuple):
-    """Sequences, their tokens, and how many tokens were read in a call before."""
+    """Sequences, their tokens, and how many tokens an earlier call has read."""
 
     batch: int
     length: int
@@ -83,7 +83,7 @@ class Size(NamedTuple):
 
 
 def sizes_of(longest: Iterable[int], answer: int, seed: int) -> list[Size]:
-    """What a mixer is tried at: texts and answers of the run's lengths, and some that are drawn."""
+    """The sizes to try: texts and answers of the lengths of the run, and some that are drawn."""
     longest = sorted({_ODD, *(min(LONGEST, length) for length in longest)})
     stream = np.random.default_rng(named_seed("screen", seed))
     drawn = np.exp(stream.uniform(np.log(2), np.log(longest[-1]), (_DRAWN, 2))).astype(int)
@@ -98,10 +98,10 @@ def sizes_of(longest: Iterable[int], answer: int, seed: int) -> list[Size]:
 
 
 def randomize_zero_parameters(mixer: Mixer) -> Mixer:
-    """The mixer with small numbers drawn for the trained parameters that are 0 as it starts.
+    """The mixer with small random numbers in trained parameters that start at 0.
 
-    What a gate or a projection that starts at 0 lets through after training is compared so too. A
-    parameter that is 0 in places alone may be a mask, and stays.
+    A gate or projection that starts at 0 hides what it lets through after training. A parameter
+    that is 0 only in places may be a mask, and stays.
     """
     stream = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def randomize_zero_parameters(mixer: Mixer) -> Mixer:
 
 
 def said_of_call(mixer: Mixer) -> str | None:
-    """How `forward` cannot be called as the contract calls it; None where it can."""
+    """Why `forward` cannot be called as the contract says; None if it can."""
     forward = part_of(mixer).forward
     try:
         signature = inspect.signature(forward)
@@ -123,7 +123,7 @@ def said_of_call(mixer: Mixer) -> str | None:
 
 
 def said_of_result(result: object) -> str | None:
-    """What is wrong with the form of what `forward` returned; None where nothing is."""
+    """What is wrong with the form of the result of `forward`; None if nothing is."""
     if isinstance(result, tuple) and len(result) == 2:
         return None
     of = f" of {len(result)}" if isinstance(result, tuple) else ""
@@ -131,7 +131,7 @@ def said_of_result(result: object) -> str | None:
 
 
 def said_of_state(state: object, batch: int) -> str | None:
-    """What is wrong with the form of a state; None where nothing is."""
+    """What is wrong with the form of a state; None if nothing is."""
     if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
         kind = type(state).__name__
         if isinstance(state, tuple):
@@ -144,7 +144,7 @@ def said_of_state(state: object, batch: int) -> str | None:
 
 
 def said_of_output(y: object, x: Tensor) -> str | None:
-    """What is wrong with the form of the outputs; None where nothing is."""
+    """What is wrong with the form of the outputs; None if nothing is."""
     if isinstance(y, Tensor) and y.shape == x.shape:
         return None
     got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
@@ -152,20 +152,20 @@ def said_of_output(y: object, x: Tensor) -> str | None:
 
 
 def said_of_names(before: Collection[str], after: Collection[str]) -> str | None:
-    """What a call has added to the names of a model's parts; None where it has added none."""
+    """Which parts a call has added to the model; None if none."""
     made = ", ".join(sorted(set(after) - set(before)))
     fix = "make it in the constructor (a buffer with persistent=False), or no checkpoint fits"
     return f"its first call makes {made}: {fix} and no weight is trained" if made else None
 
 
 def said_of_numbers(y: Tensor) -> str | None:
-    """How many outputs of a mixer as it starts are no numbers; None where all are."""
+    """How many outputs of a new mixer are not finite; None if all are."""
     odd = int((~y.isfinite()).sum())
     return f"{odd} of {y.numel()} outputs are not finite as it starts" if odd else None
 
 
 def _try_task(name: str, task: SampledTask, context: int, seed: int) -> None:
-    """A look at a few examples: a task that fails at it fails its run with its own traceback."""
+    """Draw a few examples; a failing task fails its run with its own traceback."""
     sample = task.sample("train", context, _LOOKED_AT, seed=seed)
     said = said_of_sample(task, sample, _LOOKED_AT, context)
     if said is not None:
@@ -173,7 +173,7 @@ def _try_task(name: str, task: SampledTask, context: int, seed: int) -> None:
 
 
 class _UnableError(Exception):
-    """A mixer's own exception: the run's to record, with its traceback."""
+    """An exception of the mixer itself, which the run records with its traceback."""
 
 
 class _BrokenError(Exception):
@@ -240,7 +240,7 @@ def _refuse(said: str | None) -> None:
 
 
 def _outputs(mixer: Mixer, x: Tensor, past: int) -> Tensor:
-    """Outputs of a text whose first tokens are read in a call before, held to their form."""
+    """Outputs of the tokens after the first `past`; or what is wrong with their form."""
 
     def read(piece: Tensor, state: Any) -> Any:
         result = _own(partial(part_of(mixer), piece, state))
@@ -256,7 +256,7 @@ def _outputs(mixer: Mixer, x: Tensor, past: int) -> Tensor:
 
 
 def _own(call: Callable[[], Any]) -> Any:
-    """What a user's code gives."""
+    """The result of a user's code."""
     try:
         return call()
     except Exception as error:
@@ -325,7 +325,7 @@ def _same_by_token(mixer: Mixer, x: Tensor, past: int) -> None:
 
 
 def _gaps(one: Tensor, other: Tensor, largest: float | None = None) -> tuple[Tensor, float]:
-    """How far outputs are apart, and the most of it; 0 where no more than rounding."""
+    """The differences of outputs, and the largest; 0 within rounding."""
     # What is the same and not a number is the divergence of a run, and nothing to be found here.
     same = (one == other) | (one.isnan() & other.isnan())
     off = torch.where(same, 0.0, (one - other).abs().nan_to_num(nan=torch.inf))

@@ -1,17 +1,17 @@
-"""Holds a task against the contract: each property, and by how much it differs.
+"""Checks a task against the contract: each property, and by how much it differs.
 
     for row in check_task(MyTask, rules=2):
         print(row.passed, row.property, row.compared)
 
-The same rows come from `rulekeep check-task my_task.py:MyTask`. What is held:
+`rulekeep check-task my_task.py:MyTask` gives the same rows. The properties are:
 
-- determinism: the same call twice, in pieces and at once, are the same to the bit; seeds differ;
+- determinism: two equal calls, and pieces and the whole, are the same to the bit; seeds differ;
 - split disjointness: no combination stands in two splits (see `_disjoint`);
-- chance: on first uses, whoever knows only the answer so far is right as often as stated;
-- masks: aligned with the answer, `supervised` holds every first use, sources come before;
-- sources: what stands there decides what the answer shows; none in the last 33 tokens, but where
-  answers stand among other words;
-- decoys: a word is as often a decoy where it is a rule as in the text beside it;
+- chance: on first uses, a reader of the answer so far is right as often as stated;
+- masks: aligned with the answer, `supervised` includes every first use, sources come before;
+- sources: they decide what the answer shows; none stands in the last 33 tokens, unless answers
+  stand among other words;
+- decoys: a word is as often a decoy in its own example as in others;
 - the certificate: readers without memory stay at chance (`rulekeep.checks.certificate`).
 """
 
@@ -59,12 +59,12 @@ def check_task(
     seed: int = 0,
     **options: Any,
 ) -> list[Row]:
-    """The properties of a task made with these options, at its shortest context if none is given.
+    """The properties of a task with these options, at its shortest context by default.
 
-    An exception of the task's own is a row that fails, not an exception here.
+    If the task raises an exception, the row fails; nothing is raised here.
 
     Raises:
-        UsageError: the options or the context cannot be.
+        UsageError: an option or the context is impossible.
     """
     task = _made(cls, options)
     length = task.shortest_context if context is None else context
@@ -171,7 +171,7 @@ def _none(what: str, wrong: np.ndarray, said: str) -> Row:
 
 
 def _nothing(what: str, said: str | None, held: str = "all are") -> Row:
-    """Holds where nothing is said against it."""
+    """Passes if there is no objection."""
     return Row(what, said is None, said or held)
 
 
@@ -197,9 +197,9 @@ def _sources(sample: Sample) -> Iterator[Row]:
 
 
 def _apart(sample: Sample) -> Row:
-    """A rule word that is no rule is as often a rule of its own example as of another's.
+    """A rule word used as a decoy is as often a rule of its own example as of another.
 
-    Compared by share of an example's decoys: one with more rules has less room for them.
+    Compared as fractions of the decoys of an example: more rules leave less room for decoys.
     """
     what = "decoys say nothing of the rules"
     n, size = len(sample.tokens), int(sample.tokens.max()) + 1
@@ -232,8 +232,8 @@ def _disjoint(
 ) -> Row:
     """No combination stands in two splits, in a small variant of the task if it has one.
 
-    A combination is the words of the instructions in their order and the first item of the
-    answer. Examples with revised rules, which have more instructions, are left out.
+    A combination is the words of the instructions in order and the first item of the answer.
+    Examples with revised rules, which have more instructions, are left out.
     """
     what = "no two splits share a combination"
     if task.combinations is None:
@@ -288,7 +288,7 @@ def _combinations(sample: Sample) -> set[bytes]:
 
 
 def _chance(made: Certificate) -> Row:
-    """Whoever knows the answer so far alone is right as often as stated, not more and not less."""
+    """A reader of the answer so far alone is right as often as stated."""
     best = made.so_far
     # Twice the bound's distance: seldom more by luck, with examples as few as are asked for.
     room = max(min(MOST_EXCESS, _OFF * best.chance), 2 * (best.bound - best.excess))

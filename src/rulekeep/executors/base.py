@@ -1,4 +1,4 @@
-"""Where runs happen: jobs go in, outcomes come out as they are finished, in any order."""
+"""Where runs happen: jobs go in, and outcomes come out as they finish, in any order."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ class Failure(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A job has ended: with a result, or with the failure that left none."""
+    """A job has ended, with a result or with a failure."""
 
     job: int
     result: Any
@@ -37,15 +37,14 @@ class Executor(ABC):
     """Runs jobs that do not depend on each other."""
 
     def prepare(self) -> None:  # noqa: B027
-        """Begins what takes a while before the first job can run; may be left out."""
+        """Start what takes a while before the first job can run; optional."""
 
     @abstractmethod
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
-        """Starts the jobs in this order and yields what happens, one `Finished` a job.
+        """Start the jobs in this order and yield what happens, one `Finished` per job.
 
-        A job that fails, whose process dies, or that takes longer than `time_limit` seconds
-        ends alone. Closing the iterator, or an exception in its consumer, stops what still
-        runs.
+        A job that fails, whose process dies, or that takes longer than `time_limit` seconds ends
+        alone. Closing the iterator, or an exception in its consumer, stops the jobs that still run.
         """

@@ -1,9 +1,9 @@
-"""Runs on a Dask cluster, and so wherever Dask deploys workers: Slurm, PBS, Kubernetes.
+"""Runs on a Dask cluster, wherever Dask deploys workers: Slurm, PBS, Kubernetes.
 
-Each job is a Dask task. The worker that gets it has it run by a host process beside it, in a
-fresh process (see `host`), so that a job hangs, leaks or dies alone, with the environment and
-the bits of a local run. Dask gives the jobs of a lost worker to another one. Needs the package
-`distributed`, in the workers' environment too; `docs/cluster.md` shows a cluster set up.
+Each job is a Dask task. A host process beside the worker runs it in a fresh process (see `host`).
+So a job hangs, leaks or dies alone, with the environment and the bits of a local run. Dask gives
+the jobs of a lost worker to another one. The package `distributed` is needed, on the workers too;
+`docs/cluster.md` shows a cluster.
 """
 
 import logging
@@ -38,7 +38,7 @@ _News: TypeAlias = int | Mapping[str, Any]
 
 
 class ClusterWarning(UserWarning):
-    """Something about the cluster that a reader of the results should know."""
+    """A condition of the cluster that a reader of the results should know."""
 
 
 @final
@@ -47,7 +47,7 @@ class DaskExecutor(Executor):
 
     Args:
         scheduler: its address, as `tcp://10.0.0.1:8786`.
-        resources: what each job takes of what its worker offers, as `{"GPU": 1}`.
+        resources: what each job takes of the resources of its worker, as `{"GPU": 1}`.
 
     Raises:
         UsageError: Dask is not installed, or no scheduler answers there.
@@ -65,10 +65,10 @@ class DaskExecutor(Executor):
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
-        """As in `Executor.run`; relative paths mean what they mean to the driver.
+        """As in `Executor.run`; relative paths are relative to the driver's folder.
 
-        A job whose worker is lost starts again elsewhere, a few times at most. If the
-        scheduler is lost, every job without a result ends as killed.
+        A job whose worker is lost starts again elsewhere, a few times at most. If the scheduler is
+        lost, every job without a result ends as killed.
         """
         if not jobs:
             return

@@ -1,8 +1,7 @@
-"""What the fork server loads first: it must end with the driver that started it.
+"""The first module of the fork server, which must end with the driver that started it.
 
-Only ever imported there, as the first of its preloaded modules. Its children each hold an
-end of the pipe by which it would notice that the driver is gone, so it would wait for them:
-the kernel tells it instead, and it takes its children along (see `local`).
+It is imported only there. The server would notice a lost driver by a pipe, but each of its children
+holds an end of that pipe. So the kernel tells it, and it ends its children too (see `local`).
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Runs in this very process, one after another: what no other process can import needs it.
+"""Runs jobs in this process, one after another: for classes that no other process can import.
 
-    executor_for(names, workers)    # apart wherever that can be
+    executor_for(names, workers)    # other processes wherever possible
 
-A class of a notebook stands in the notebook's process alone. What a job sets there, threads and
-folder above all, is set back after it.
+A class of a notebook exists in the process of the notebook alone. Threads, folder and other
+settings that a job changes are restored after it.
 """
 
 import sys
@@ -24,19 +24,19 @@ _SAID_SECONDS = 30.0
 
 
 def executor_for(names: Collection[str], workers: int | None = None) -> Executor:
-    """Processes of their own, or this one where a class of these names is held here alone."""
+    """An executor with its own processes, or this process if only it has one of these classes."""
     held = [name for name in names if held_class(name) is not None]
     return ThisProcess() if held else LocalExecutor(workers)
 
 
 @final
 class ThisProcess(Executor):
-    """Jobs in the process that asks: Ctrl-C ends one here, and no time limit can."""
+    """Runs jobs in the calling process: Ctrl-C ends one, and no time limit can."""
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
-        """As in `Executor.run`; steps are said on standard error, since they cannot be yielded.
+        """As in `Executor.run`; steps are printed on standard error, since they cannot be yielded.
 
         Raises:
             UsageError: there is a time limit.
@@ -57,7 +57,7 @@ class ThisProcess(Executor):
 
 
 class _Said:
-    """Says a step every 30 seconds: an event could not be yielded while a job is made."""
+    """Prints a step every 30 seconds: events cannot be yielded while a job runs."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _SAID_SECONDS
@@ -70,7 +70,7 @@ class _Said:
 
 @contextmanager
 def set_back() -> Iterator[None]:
-    """What a run sets of its process is as it was after the block."""
+    """Restore the settings of the process after the block."""
     # What trains has loaded it by now.
     import torch
 

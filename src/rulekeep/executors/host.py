@@ -1,11 +1,11 @@
 """A process beside a Dask worker that runs one job after another, each in a fresh process.
 
-A Dask worker is a daemon by default and may have no children of its own making, and a job
-must not take the worker along: so the worker starts this as a plain program, and talks to it
-through a socket. It has a fork server with torch loaded (see `local`), which is kept from job
-to job. It ends when its worker does, however that comes about, and takes its job along.
+A Dask worker is a daemon by default and may have no children, and a job must not end the worker. So
+the worker starts this as a plain program and talks to it through a socket. It has a fork server
+with torch loaded (see `local`), which serves one job after another. It ends with its worker, and
+ends its job too.
 
-The worker never unpickles a job or a result: a plug-in's code runs in the job's process only.
+The worker never unpickles a job or a result: plug-in code runs only in the process of the job.
 """
 
 import os
@@ -31,7 +31,7 @@ _UNWANTED = "MALLOC_TRIM_THRESHOLD_"
 
 
 class Order(NamedTuple):
-    """A job as it travels: the pickled function and job, where to run it, and for how long."""
+    """A job to send: the pickled function and job, where to run it, and for how long."""
 
     content: bytes
     folder: str
@@ -39,7 +39,7 @@ class Order(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a job ended: its pickled result, or the failure that left none."""
+    """How a job ended: its pickled result, or its failure."""
 
     content: bytes | None
     failure: Failure | None
@@ -47,7 +47,7 @@ class Ended(NamedTuple):
 
 @final
 class Host:
-    """A host process as its worker holds it, for one job at a time."""
+    """A worker's handle on its host process, for one job at a time."""
 
     def __init__(self) -> None:
         self.connection, other = Pipe()
@@ -68,7 +68,7 @@ class Host:
         return self.process.poll() is None and recent
 
     def send(self, order: Order) -> None:
-        """Starts a job; how it goes is then asked for by `receive`."""
+        """Start a job; `receive` then tells how it goes."""
         self.connection.send(order)
 
     def receive(self, timeout: float) -> int | Ended | None:
@@ -86,7 +86,7 @@ class Host:
         return news
 
     def stop(self) -> None:
-        """Ends the process, and the job that it runs."""
+        """End the process, and its job."""
         # The job goes when the fork server goes, and that when this goes: see `local`.
         if not self.connection.closed:
             self.connection.close()
@@ -99,7 +99,7 @@ _PROGRAM = "import sys; from rulekeep.executors.host import serve; serve(int(sys
 
 
 def serve(descriptor: int) -> None:
-    """The host process: runs what the worker sends until it has sent nothing for a while."""
+    """The host process: run what the worker sends, until it has sent nothing for a while."""
     executor = LocalExecutor(1)
     executor.prepare()
     orders = _Orders(Connection(descriptor))

@@ -1,8 +1,8 @@
-"""Runs on this machine: one fresh process a job, as many at once as there are cores.
+"""Runs on this machine: one fresh process per job, as many at once as there are cores.
 
-Processes come from a fork server that has loaded torch and started no thread, so that one
-costs little. They do not hear Ctrl-C, which is for the driver, and end when the driver does.
-Each has a pipe of its own and nothing is shared: one that is killed takes nothing along.
+Processes come from a fork server that has loaded torch and started no thread, so one costs little.
+They do not get Ctrl-C, which is for the driver, and end when the driver does. Each has its own pipe
+and shares nothing: a killed one harms no other.
 """
 
 import multiprocessing
@@ -73,7 +73,7 @@ _SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 class LocalExecutor(Executor):
     """Fresh processes here, `workers` at a time.
 
-    `preloaded` are the modules that their fork server loads, if this one starts it.
+    `preloaded` are the modules that the fork server loads, if this executor starts it.
     """
 
     def __init__(self, workers: int | None = None, preloaded: Sequence[str] = PRELOADED) -> None:
@@ -81,7 +81,7 @@ class LocalExecutor(Executor):
         self._preloaded = list(preloaded)
 
     def prepare(self) -> None:
-        """Starts the fork server, which loads torch while the caller does something else.
+        """Start the fork server, which loads torch while the caller does something else.
 
         Raises:
             UsageError: no folder for temporary files can hold its socket.
@@ -97,8 +97,8 @@ class LocalExecutor(Executor):
     ) -> Iterator[Advanced | Finished]:
         """As in `Executor.run`.
 
-        A fork server that is lost takes along what runs: these jobs start again, one at a time,
-        so that the one that it is lost by is known, and given up after a few starts.
+        If the fork server is lost, its running jobs are lost too. They start again one at a time,
+        to find the one that kills it; that one is given up after a few starts.
         """
         if not jobs:
             return
@@ -152,7 +152,7 @@ def _start(
     work: tuple[JobFunction, Any],
     time_limit: float | None,
 ) -> Failure | None:
-    """Adds a worker to those that run; why not, if it cannot be started."""
+    """Add a worker to the running ones; why not, if it cannot be started."""
     try:
         content = pickle.dumps(work)
     except Exception as error:
@@ -173,10 +173,10 @@ def _start(
 
 
 def _make_socket_folder() -> None:
-    """Has multiprocessing make its folder where the name of a socket in it is short enough.
+    """Have multiprocessing make its folder at a path short enough for the name of a socket.
 
     Raises:
-        UsageError: there is no such place.
+        UsageError: there is no such path.
     """
     before = tempfile.tempdir
     wanted = tempfile.gettempdir()

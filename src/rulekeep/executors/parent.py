@@ -1,4 +1,4 @@
-"""Asks the kernel to end this process when its parent ends, however that comes about."""
+"""Asks the kernel to end this process when its parent ends, for whatever reason."""
 
 import ctypes
 import signal
@@ -8,6 +8,6 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """On Linux, kills this process when its parent dies; elsewhere it does nothing."""
+    """On Linux, kill this process when its parent dies; elsewhere do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

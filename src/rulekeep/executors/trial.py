@@ -1,7 +1,7 @@
-"""A user's code tried in a process of its own, before the command runs it in its own process.
+"""Tries the code of a user in a process of its own, before the command runs it in its own process.
 
-What hangs, exits or crashes while it is imported or made would take the command along. Here it
-ends a process of its own, and the command says so in one line.
+Code that hangs, exits or crashes when imported or constructed would end the command. Here it ends
+only the trial, and the command reports it in one line.
 """
 
 import os
@@ -38,11 +38,11 @@ class Trial:
         self._passed: set[bytes] = set()
 
     def prepare(self, *, torch: bool) -> None:
-        """Starts what the first attempt needs, while the command does something else."""
+        """Start what the first attempt needs, while the command does something else."""
         _executor(torch=torch).prepare()
 
     def __call__(self, attempt: Attempt) -> bool:
-        """Whether it was tried, and came out well; not if it cannot be sent to a process.
+        """Whether it was tried and succeeded; false if it cannot be sent to a process.
 
         Raises:
             UsageError: it fails, hangs, or ends its process.

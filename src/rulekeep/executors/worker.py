@@ -1,8 +1,8 @@
-"""One job in one process: what the driver holds of it, and what the process does.
+"""One job in one process: the driver's handle on it, and what the process does.
 
-They are joined by a pipe. Numbers of steps come through it, each a short write that the pipe
-takes whole or not at all (where it is full the news is dropped: it is for a progress bar
-only), and at the end the length of the outcome, as a negative number, and the outcome.
+A pipe joins them. Numbers of steps come through it, each a short write that the pipe takes whole or
+not at all; a full pipe drops them, because they are for a progress bar only. At the end come the
+length of the outcome, as a negative number, and the outcome.
 """
 
 import math
@@ -34,7 +34,7 @@ _UNKNOWN = 255
 
 @final
 class Worker:
-    """A job that runs, as its driver holds it."""
+    """A driver's handle on a running job."""
 
     def __init__(
         self, context: ForkServerContext, number: int, work: bytes, time_limit: float | None
@@ -57,7 +57,7 @@ class Worker:
 
     @staticmethod
     def wait(workers: "Sequence[Worker]") -> None:
-        """Until something has happened in one of them, or one is over its limit."""
+        """Wait until something has happened in one of them, or one exceeds its limit."""
         if workers:
             nearest = min(worker._deadline for worker in workers)
             # Asked again once a day: the system takes no more than 24 of them.
@@ -67,7 +67,7 @@ class Worker:
 
     @staticmethod
     def stop(workers: "Sequence[Worker]") -> None:
-        """Ends them: what is being written is finished, for a while."""
+        """End them; what they are writing may finish for a while."""
         for worker in workers:
             worker._process.terminate()
         until = time.monotonic() + GRACE_SECONDS
@@ -95,7 +95,7 @@ class Worker:
                 yield number
 
     def has_ended(self) -> bool:
-        """Whether it is over; what is over its limit is ended."""
+        """Whether it has ended; one over its limit is ended."""
         if self._process.exitcode is not None:
             return True
         if time.monotonic() >= self._deadline:
@@ -146,7 +146,7 @@ class Worker:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An exception as a failure, with its place where it comes from a user's code."""
+    """An exception as a failure, with its place if it comes from a user's code."""
     try:
         said = str(error).strip().splitlines()
     # A plug-in's own exception may be broken as well.
@@ -162,7 +162,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _out_of_memory_kills() -> int:
-    """How many processes the kernel has ended for want of memory, where it counts them."""
+    """How many processes the kernel has ended for lack of memory, if it counts them."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             name, _, value = line.partition(" ")
@@ -172,7 +172,7 @@ def _out_of_memory_kills() -> int:
 
 
 def _work(writer: Connection, work: bytes) -> None:
-    """What the process does."""
+    """The work of the process."""
     die_with_parent()
     driver = multiprocessing.parent_process()
     if driver is None or not driver.is_alive():

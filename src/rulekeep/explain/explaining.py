@@ -7,10 +7,10 @@
 A rule is lost at one of three steps:
 
     capture   it is not in the state right after it was stated: never written
-    body      it was, and is no more just before the answer: erased, or drowned
-    readout   it still is, and the model says something else
+    body      it was in the state, and is gone just before the answer: erased or drowned
+    readout   it is still in the state, and the model answers something else
 
-"In the state" means: a linear probe, trained on other examples, tells the rule from it.
+"In the state" means that a linear probe, trained on other examples, finds the rule there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ _LOOKED_AT = 32
 
 
 def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
-    """Explains a run into `explain.json` in its folder; returns lines to say.
+    """Explain a run into `explain.json` in its folder; lines to print.
 
     Raises:
         UsageError: the run cannot be explained, or not with these settings.
@@ -115,7 +115,7 @@ def probed(
 ) -> Probed:
     """Probes at one context; `train` and `scored` are a seed and a number of examples each.
 
-    Probes learn from the train split and are scored, as the model is, on dev.
+    Probes learn from the train split, and are scored, like the model, on the validation split.
     """
     learnt = drawn(task.name, samples(task, "train", context, *train))
     judged = drawn(task.name, samples(task, "dev", context, *scored))
@@ -162,7 +162,7 @@ def _probe_at(
     read: Read, learnt: Drawn, judged: Drawn, states: np.ndarray, scored: np.ndarray,
     right: np.ndarray,
 ) -> float:  # fmt: skip
-    """Fills in which of a place's rules its probe tells right; returns the penalty chosen."""
+    """Fill in which rules of a place its probe finds; the chosen penalty."""
     rules, n = list(read.rules), len(learnt.prefixes)
     learns, judges = read.after[:n] > 0, read.after[n:] > 0
     words = judged.rules.words[judges][:, rules]
@@ -185,7 +185,7 @@ def _commonest(learnt: Drawn, judged: Drawn) -> np.ndarray:
 
 
 def _said(model: LanguageModel, every: Iterable[Sample], judged: Drawn) -> tuple[np.ndarray, float]:
-    """Which rules the model says right where each is first used, and the mean chance there."""
+    """Which rules the model answers at their first use, and the mean chance there."""
     predictor, right, chance = ModelPredictor(model), list[np.ndarray](), list[np.ndarray]()
     for sample in every:
         predictions = predictor.read(sample).predictions
@@ -239,7 +239,7 @@ def _share(right: np.ndarray) -> Share:
 
 
 def _means(right: np.ndarray) -> np.ndarray:
-    """The share of its rules that is right in each example; NaN where it asks for none."""
+    """The fraction of right rules in each example; NaN if it asks for none."""
     asked = ~np.isnan(right)
     counts = asked.sum(axis=1)
     sums = np.where(asked, right, 0.0).sum(axis=1)
@@ -262,7 +262,7 @@ def _tokens_read(planned: Sequence[Read], share: float) -> float:
 
 
 def _check(model: LanguageModel, resolved: Resolved, context: int, examples: int) -> None:
-    """Whether a model like this can be explained at a context.
+    """Raise if a model like this cannot be explained at a context.
 
     Raises:
         UsageError: it cannot.

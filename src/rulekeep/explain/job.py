@@ -1,10 +1,10 @@
-"""What a process is handed to explain a run, and what it hands back. No torch."""
+"""What a process gets to explain a run, and what it returns. No torch."""
 
 from typing import NamedTuple
 
 
 class Job(NamedTuple):
-    """A run's folder, as an absolute path, and how it is to be explained.
+    """The folder of a run, as an absolute path, and how to explain it.
 
     `examples` train the probes; a quarter as many are scored.
     """
@@ -17,7 +17,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Why nothing could be explained, if so; else `explain.json` is written. And lines to say."""
+    """Why nothing could be explained, if so (else `explain.json` is written); lines to print."""
 
     refused: str | None
     notes: tuple[str, ...]

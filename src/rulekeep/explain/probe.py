@@ -1,11 +1,11 @@
 """A linear probe: which word each rule has, from the state alone.
 
     Z  = (X − mean) / deviation                            standardised states, [n, floats]
-    W  = argmin |Z W − Y|² + penalty · floats · |W|²       Y: one column a rule and word, 0 or 1
+    W  = argmin |Z W − Y|² + penalty · floats · |W|²       Y: one column per rule and word, 0 or 1
     rule j has the word w whose column of z W is the highest, of those of rule j
 
-That is a ridge classifier, in closed form through the products of all states with each other:
-n is smaller than the state. The penalty is chosen on the last fifth of the training examples.
+This is a ridge classifier in closed form, through the products of all states with each other: n is
+smaller than the state. The penalty is chosen on the last fifth of the training examples.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _FAINT = 1e-6
 
 
 class Guesses(NamedTuple):
-    """The word of each rule of each scored example, and the penalty that was chosen."""
+    """The word of each rule of each scored example, and the chosen penalty."""
 
     words: Int[np.ndarray, "scored rules"]
     penalty: float
@@ -34,9 +34,9 @@ def probe(
     words: Int[np.ndarray, "n rules"],
     scored: Float[np.ndarray, "scored floats"],
 ) -> Guesses:
-    """Learns rules' words from states and guesses those of the scored ones.
+    """Learn the words of rules from states, and guess those of the scored states.
 
-    Words are numbers from 0 up, -1 where an example has no such rule.
+    Words are numbers from 0 up; -1 if an example has no such rule.
     """
     z, others = _standardised(states, scored)
     own, cross = _products(z, z), _products(others, z)
@@ -56,7 +56,7 @@ def probe(
 
 
 def _standardised(states: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both by the mean and deviation of the first; what does not vary or is not finite goes."""
+    """Both arrays by mean and deviation of the first, without constant or non-finite columns."""
     with np.errstate(all="ignore"):
         mean = states.mean(axis=0, dtype=np.float64)
         deviation = states.std(axis=0, dtype=np.float64)

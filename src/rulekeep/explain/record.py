@@ -20,7 +20,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0)]
 
 
 class Share(Spec):
-    """A share of rules with its 95 % interval (Wilson, the examples as its trials)."""
+    """A fraction of rules with its 95 % interval (Wilson; the examples are the trials)."""
 
     mean: Unit
     low: Unit
@@ -34,7 +34,7 @@ class Share(Spec):
 
 
 class Difference(Spec):
-    """A mean over examples with its 95 % interval, in shares of what there is above chance."""
+    """A mean over examples with its 95 % interval, as a fraction of what is above chance."""
 
     mean: float
     low: float
@@ -45,8 +45,8 @@ class Place(Spec):
     """What a linear probe finds of the rules at one place.
 
     `share` is how far the place is on the way from the rules (0) to the answer (1), `tokens` the
-    mean number read there. `by_rule` is the probe's accuracy on each rule, None where no
-    example asks for it. `penalties` are the ridge's, one a probe, chosen on held-out examples.
+    mean number of tokens read there. `by_rule` is the accuracy on each rule, None if no example
+    asks for it. `penalties` are those of the ridge, one per probe, chosen on held-out examples.
     """
 
     share: Unit
@@ -57,11 +57,12 @@ class Place(Spec):
 
 
 class Lost(Spec):
-    """What is lost at each step, of all that is above chance: their sum is all that is not said.
+    """What is lost at each step, as fractions of what is above chance; they sum to all that is
+    lost.
 
-    `capture`: not in the state right after the rules. `body`: there, and no more before the
-    answer. `readout`: in the state before the answer, and not said; below 0 where the model says
-    more than a linear probe finds.
+    `capture`: not in the state right after the rules. `body`: there, but gone before the answer.
+    `readout`: in the state before the answer, but not answered; below 0 if the model answers more
+    than a linear probe finds.
     """
 
     capture: Difference
@@ -72,9 +73,9 @@ class Lost(Spec):
 class Probed(Spec):
     """Probes at one context, and the model's own retention on the same examples.
 
-    `after` says what the first place stands behind: `all rules`, where they stand in a head, or
-    `each rule`, probed by itself. `chance` is what the commonest training word of each rule
-    scores, `said_chance` that of retention.
+    `after` says what precedes the first place: `all rules`, if they stand in a head, or `each
+    rule`, probed separately. `chance` is the score of the commonest training word of each rule,
+    `said_chance` the chance of retention.
     """
 
     context: Annotated[int, Field(ge=1)]
@@ -100,10 +101,10 @@ class Bin(Spec):
 
 
 class Trace(Spec):
-    """What one kind of token does to one layer: the mean, and the share of exact zeros.
+    """What one kind of token does to one layer: the mean, and the fraction of exact zeros.
 
-    `part` is a tensor of the state, or `write gate`; layers count from 1. Of write gates both are
-    given for each gate (a head, say) as well: one that leaks is nothing in a mean over many.
+    `part` is a tensor of the state, or `write gate`; layers count from 1. For write gates both are
+    also given for each gate (a head, for example): a mean over many hides one that leaks.
     """
 
     layer: Annotated[int, Field(ge=1)]
@@ -129,8 +130,8 @@ class Traced(Spec):
 class Explanation(Spec):
     """Where one run loses its rules.
 
-    `differences` holds each figure of the last look at the validation split that is not the
-    recorded one: what is recorded, and what came.
+    `differences` holds each figure of the last evaluation that differs from the record: the
+    recorded value, and the new one.
     """
 
     kind: Literal["explain"] = "explain"
@@ -148,16 +149,16 @@ def read_explanation(path: Path) -> Explanation:
     """The explanation in a file.
 
     Raises:
-        CorruptRecordError: it is damaged, or none of these.
+        CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
     return read_spec(path, Explanation, "explain")
 
 
 def as_explanation(file: str, values: Values) -> Explanation:
-    """The explanation that the values of a packed file are.
+    """The explanation in values of a packed file.
 
     Raises:
-        CorruptRecordError: they are none.
+        CorruptRecordError: they are of another kind.
     """
     return as_spec(file, values, Explanation, "explain")

@@ -1,13 +1,13 @@
-"""What is probed: which rules an example has, where its state is read, and the state there.
+"""What is probed: the rules of an example, where its state is read, and the state there.
 
-Rules are found from the answer back: where one is first used stands the position of the
-instruction in force (`Sample.source`). Where the task has one group of rule words (`recite`), rule
-j is the j-th that the answer asks for, which is the j-th in the text; where words fall into groups
-(`apply`, `override`: attributes), rule j is the one of group j.
+Rules are found from the answer back: at the first use of a rule stands the position of its
+instruction (`Sample.source`). If the task has one group of rule words (`recite`), rule j is the
+j-th that the answer asks for, and the j-th in the text. If words fall into groups (`apply`,
+`override`: attributes), rule j is the one of group j.
 
-Where all rules stand in the first quarter of every prefix, all are probed at one place right
-after the last of them, and at shares of what is left to the answer. Elsewhere each rule is probed
-by itself right after it was stated, and all of them before the answer.
+If all rules stand in the first quarter of every prefix, all are probed at one place right after the
+last, and at fractions of the way to the answer. Otherwise each rule is probed separately right
+after it was stated, and all of them before the answer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,10 +33,10 @@ _TOKENS_AT_ONCE = 2**16
 
 
 class Rules(NamedTuple):
-    """Each example's rules: -1 in all three where it is not asked for one.
+    """The rules of each example: -1 in all three if it is not asked for one.
 
-    `words` numbers a rule's word among the task's, `at` is where it stands in the text, and
-    `columns` where in the answer it is first used.
+    `words` numbers the word of a rule among those of the task, `at` is its place in the text, and
+    `columns` the place of its first use in the answer.
     """
 
     words: Int[np.ndarray, "n rules"]
@@ -52,7 +52,7 @@ class Drawn(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A place to probe: which rules there, after how many tokens of each example (0: not read)."""
+    """A place to probe: which rules, and after how many tokens of each example (0: not read)."""
 
     share: float
     rules: tuple[int, ...]
@@ -60,17 +60,17 @@ class Read(NamedTuple):
 
 
 def samples(task: SampledTask, split: Split, context: int, seed: int, n: int) -> Iterator[Sample]:
-    """Examples 0 to n - 1, so many at once as fit."""
+    """Examples 0 to n - 1, as many at once as fit."""
     rows = max(1, _TOKENS_AT_ONCE // context)
     for start in range(0, n, rows):
         yield task.sample(split, context, min(rows, n - start), seed=seed, start=start)
 
 
 def drawn(name: str, every: Iterable[Sample]) -> Drawn:
-    """The examples of a task of this name, all that a probe needs of them.
+    """The examples of a task, with what a probe needs of them.
 
     Raises:
-        UsageError: the task's rules have no words of their own to be told apart.
+        UsageError: the rules of the task have no words of their own.
     """
     prefixes, rules = [], []
     for sample in every:
@@ -121,7 +121,7 @@ def _rules(name: str, sample: Sample) -> Rules:
 
 
 def reads(at: Int[np.ndarray, "n rules"], end: int) -> tuple[int | None, list[Read]]:
-    """Where the head with all rules ends (None: there is none), and the places to read.
+    """The end of the head with all rules (None: there is none), and the places to read.
 
     `end` is the number of tokens before the answer.
     """
@@ -140,7 +140,7 @@ def reads(at: Int[np.ndarray, "n rules"], end: int) -> tuple[int | None, list[Re
 def states_at(
     model: LanguageModel, prefixes: Int[np.ndarray, "n prefix"], after: Int[np.ndarray, "n reads"]
 ) -> list[np.ndarray]:
-    """The states of all layers after so many tokens of each example, `[n, floats]` a read.
+    """The states of all layers after this many tokens of each example, `[n, floats]` per read.
 
     Rows that are not read (0) are zero.
 
@@ -180,6 +180,6 @@ def flat(state: ModelState) -> np.ndarray:
 
 @torch.no_grad()
 def state_floats(model: LanguageModel, tokens: Tensor) -> int:
-    """Numbers in the state after these tokens, `[1, time]`."""
+    """The number of values in the state after these tokens, `[1, time]`."""
     _, state = model.advance(tokens)
     return int(flat(state).shape[1])

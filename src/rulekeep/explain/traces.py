@@ -2,9 +2,9 @@
 
     change_t = |S_t − S_{t−1}| / (|S_t| + |S_{t−1}|)        for each tensor of each layer's state
 
-0: the token leaves the state as it is, bit for bit; 1: it writes the first thing there, or
-replaces all. It never divides by a vanished state, unlike a change relative to S_t alone. Where a
-mixer has write gates (`WriteGated`) they are traced beside it.
+0: the token leaves the state unchanged, bit for bit. 1: it writes first, or replaces everything.
+Unlike a change relative to S_t alone, this never divides by a vanished state. If a mixer has write
+gates (`WriteGated`), they are traced too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,15 +42,15 @@ class WriteGated(Protocol):
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any
     ) -> Float[Tensor, "batch time gates"]:
-        """From 0, nothing is written, to 1, for each gate (a head, say): `state` is before `x`."""
+        """From 0 (nothing is written) to 1, for each gate; `state` is before `x`."""
         ...
 
 
 class Series(NamedTuple):
-    """Values of one part of one layer at every token, and the share of exact zeros in each.
+    """Values of one part of one layer at every token, and the fraction of exact zeros in each.
 
-    NaN where there is no value: a state that grew at this token has no change. Write gates stand
-    one by one as well.
+    NaN if there is no value: a state that grew at this token has no change. Write gates are also
+    kept one by one.
     """
 
     layer: int
@@ -63,7 +63,7 @@ class Series(NamedTuple):
 def traced(
     model: LanguageModel, task: SampledTask, context: int, seed: int, examples: int = EXAMPLES
 ) -> Traced:
-    """Traces of examples of the dev split, up to the answer."""
+    """Traces of validation examples, up to the answer."""
     sample = task.sample("dev", context, examples, seed=seed)
     kinds = token_kinds(sample, task.vocabulary)
     changes, gates = follow(model, sample.tokens[:, : sample.answer_start])
@@ -76,7 +76,7 @@ def traced(
 
 
 def token_kinds(sample: Sample, vocabulary: Sequence[str]) -> np.ndarray:
-    """What each token before the answer is, `[n, prefix]` names; marks such as `<go>` by name."""
+    """The kind of each token before the answer, `[n, prefix]`; marks such as `<go>` by name."""
     tokens = sample.tokens[:, : sample.answer_start]
     roles = sample.roles[:, : sample.answer_start]
     words = np.array(vocabulary, dtype=object)[tokens]
