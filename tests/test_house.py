@@ -157,6 +157,11 @@ def test_commands_in_documents_exist(line: str) -> None:
         app.parse_args(words[1:], exit_on_error=False, print_error=False)
     elif words[0] == "source":
         assert words[1].startswith(".venv/")
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert words[2] == "." or words[2] in {
+            f"rulekeep[{extra}]" for extra in extras["optional-dependencies"]
+        }
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()
