@@ -187,9 +187,9 @@ def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:
             return known
     if kind in _FOUND:
         return _FOUND[kind]
-    named = f"{module}:{name}"
-    importable = module != "__main__" and getattr(sys.modules.get(module), name, None) is kind
-    if not importable:
+    named, stands_in = f"{module}:{name}", sys.modules.get(module)
+    of_file = module != "__main__" and getattr(stands_in, "__file__", None) is not None
+    if not (of_file and getattr(stands_in, name, None) is kind):
         _HELD[named] = kind
     return named
 
