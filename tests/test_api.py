@@ -50,7 +50,7 @@ def cell(
     """A class as a notebook has it: of a module without a file, its text in `linecache` alone."""
     module = ModuleType("a_notebook")
     vars(module).update(torch=torch, nn=nn)
-    file = f"<cell {hash(text)}>"
+    file = f"<cell {hash(text)}>" if kept else "<prompt>"
     if kept:
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     monkeypatch.setitem(sys.modules, module.__name__, module)
