@@ -70,7 +70,10 @@ def test_a_gain_is_said_only_over_a_strong_attention_on_five_seeds() -> None:
     assert "gains on attention, rotary, conv size 4" in said([*strong, *own(0.8)])
     # Not over rotary alone, nor on one seed or four, nor where the interval has zero in it.
     assert "no win over attention" in said([*attention(0.1, ROTARY), *own(0.8)])
+    diverged = record("mine.py:Mine", 6, {64: 0.9}, status="diverged")
+    sixth = record("attention", 6, {64: 0.5}, mixer_options=CONVOLVED)
     for records in (
+        [*strong, *own(0.8), sixth, diverged],
         [*attention(0.1, ROTARY), *own(0.8)],
         [*strong, *own(0.8, (1,))],
         [*strong, *own(0.8, (1, 2, 3, 4))],

@@ -444,7 +444,7 @@ def test_the_report_shows_shares_aims_and_costs(tmp_path: Path) -> None:
     for text in (html, markdown):
         for title in (
             "Share of attention’s time", "Speed beside attention, 2 threads",
-            "What a longer context costs", "Decoding", "Scores on the test split",
+            "What a longer context costs", "Decoding", "Scores on the test set",
         ):  # fmt: skip
             assert title in text
     shown = speed_report.chart(full("delta", "slots"))
@@ -478,7 +478,7 @@ def test_a_report_of_speed_alone_has_nothing_else(tmp_path: Path) -> None:
     assert {"speed.png", "speed.svg", "speed.csv"} <= files.keys()
     assert "retention.png" not in files
     html = files["report.html"].read_text()
-    assert "Scores on the test split" not in html
+    assert "Scores on the test set" not in html
     assert "Decoding within 10%, whatever the context: met by 0 of 2" in html
     assert ", aim 0.9 to 1.1)" in html
 

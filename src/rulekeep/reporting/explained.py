@@ -128,7 +128,7 @@ def _lost(found: Sequence[Explained]) -> Table:
         title="At which step rules are lost",
         meaning="“After the rules” and “before the answer”: what a linear probe, trained on other "
         "examples, finds of the rules in the state (Wilson interval over examples): at least so "
-        "much is there. “Said”: the model’s own retention on the same examples of dev. Lost: of "
+        "much is there. “Said”: the model’s own retention on the same examples of validation. Lost: of "
         "all above chance, what is not found right after the rules (capture), what is found "
         "then and no more before the answer (body), and what is found there and not said "
         "(read-out; below 0 where the model says more than the probe finds); paired by example. "

@@ -87,7 +87,7 @@ def classes(table: "Table") -> str:
         longest = max(len(row[column].text) for row in table.rows)
         found += [f"n{column}"] * is_number
         found += [f"w{column}"] * (not is_number and longest > _WRAPPED)
-        found += [f"v{column}"] * (table.header[column] == "variant")
+        found += [f"v{column}"] * (table.header[column] in ("variant", "mixer"))
     return " ".join(found)
 
 

@@ -49,8 +49,10 @@ def _against(row: Ranked, ranking: Ranking) -> str:
     name, weak = ranking.baseline, ""
     if not ranking.has_strong:
         weak = "; no attention with a convolution was run, so this is no win over attention"
-    unequal = _unequal(row, ranking)
-    return f"{_verdict(row.difference, name, bool(weak or unequal))}{weak}{unequal}."
+    lost = row.difference.diverged
+    diverged = f"; {lost} seed{'s' * (lost > 1)} diverged" if lost else ""
+    open_ends = f"{weak}{_unequal(row, ranking)}{diverged}"
+    return f"{_verdict(row.difference, name, bool(open_ends))}{open_ends}."
 
 
 def _verdict(difference: Summary, name: str, is_open: bool) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rulekeep.analysis.cells import Contest, Group, Rates
@@ -54,6 +54,14 @@ class Table:
         return frozenset(
             n for n, row in enumerate(self.rows) if any(c.text.endswith(_FEW) for c in row)
         )
+
+    def filled(self) -> "Table":
+        """Without the columns that have no value."""
+        kept = [
+            n for n in range(len(self.header)) if any(row[n].text != MISSING for row in self.rows)
+        ]
+        rows = tuple(tuple(row[n] for n in kept) for row in self.rows)
+        return replace(self, header=tuple(self.header[n] for n in kept), rows=rows)
 
     def numbers(self) -> list[bool]:
         """For each column, whether it holds numbers, which stand to the right."""
@@ -206,7 +214,7 @@ def scores(found: Sequence[Contest]) -> Table:
                 )
     return Table(
         key="scores",
-        title="Scores on the test split",
+        title="Scores on the test set",
         meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
         "seeds with retention of at least 0.9, with the Wilson interval of their share. “Against "
         "attention”: retention minus that of the attention that keeps most there, named beside it, "
@@ -274,7 +282,7 @@ def costs(found: Sequence[Contest]) -> Table:
         key="costs",
         title="Costs",
         meaning="Means over the seeds that ended training. Training seconds leave out warm-up and "
-        "evaluation; “steps to solve” is the first look at dev with 0.995 of the answers wholly "
+        "evaluation; “steps to solve” is the first look at validation with 0.995 of the answers wholly "
         "right, over the seeds that had one, and how many these are; “half-life”: what a memory "
         "forgets by itself before any training, as it states, one a layer where they differ; state "
         "bytes and decode time are those of one sequence at “context”, the longest tested.",
@@ -311,12 +319,12 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                 )
     return Table(
         key="learning-rates",
-        title="Learning rates, chosen on the dev split",
-        meaning="Lowest mean dev loss (nats a token) at the lengths up to that trained on, over "
+        title="Learning rates, chosen on the validation set",
+        meaning="Lowest mean validation loss (nats a token) at the lengths up to that trained on, over "
         "the lengths and seeds that every rate of the grid has. A rate with a diverged run never "
         "wins.",
         header=(
-            "task", "variant", "trained at", "rate", "mean dev loss", "seeds compared", "runs",
+            "task", "variant", "trained at", "rate", "mean validation loss", "seeds compared", "runs",
             "choice",
         ),
         rows=tuple(rows),

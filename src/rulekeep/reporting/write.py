@@ -92,7 +92,7 @@ def write_report(
     if records:
         shown += [readings, tables.every_run(reading.runs)]
     # What is empty is left out.
-    shown = [table for table in shown if table.rows]
+    shown = [table.filled() for table in shown if table.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
     said = [one_line(note) for note in (*notes, *reading.notes, *left_out, *unplaced)]
     command = one_line(command, 4000)
