@@ -58,7 +58,7 @@ def test_every_tested_context_is_certified_or_says_by_which_command_it_would_be(
         assert row[2] == f"no certificate: {command}"
     _, bound, _ = APP.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
     assert bound.kwargs | {} == {
-        "context": "64,256", "out": "my runs", "placement": "marked", "rules": "8",
+        "context": (64, 256), "out": "my runs", "placement": "marked", "rules": "8",
     }  # fmt: skip
 
 

@@ -112,11 +112,9 @@ def certificates(
         key="certificates",
         title="Certificates: can it be done without memory?",
         meaning=f"{certified} of {len(rows)} tasks and contexts are certified: readers that "
-        "remember nothing, trained on train and scored on test, stay at chance on first uses of "
-        "rules. “Excess”: how far the worst of them is above chance; its upper bound (95 % for all "
-        "readers together) must be at most 0.02. “Data” and “code” are hashes of the examples and "
-        "of what drew and judged them. Where a certificate is missing or fails, "
-        "retention may not mean that anything was kept.",
+        "remember nothing stay at chance there. “Excess”: how far the worst of them is above "
+        "chance. Its upper bound (95 % for all readers together) must be at most 0.02. Where a "
+        "certificate is missing or fails, retention may not mean that anything was kept.",
         header=(
             "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
             "data", "code",

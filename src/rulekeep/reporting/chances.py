@@ -33,8 +33,8 @@ def corrected(found: Sequence[Contest]) -> Table:
         key="corrected",
         title="Scores corrected for chance",
         meaning="(score − chance) / (1 − chance): 0 is the best guess without the context, 1 is "
-        "perfect, and the chance level stands in brackets. “All rules”: the share of examples in "
-        "which every first use of a rule is right.",
+        "perfect. The chance level is in brackets. “All rules”: examples in which every first"
+        " use of a rule is right.",
         header=(*_PLACE, *(title for _, title in SHOWN), "seeds"),
         rows=tuple(rows),
     )
@@ -58,10 +58,9 @@ def parts(found: Sequence[Contest]) -> Table:
     return Table(
         key="parts",
         title="Retention by output step, rule position and kind",
-        meaning="Mean over seeds, its chance level in brackets; steps of the output and places of "
-        "the rules in the context are counted from 0. A prohibition and a requirement are equally "
-        "likely, and whoever has no memory has a mean of at most a half over the two; a default "
-        "is what an attribute shows without a rule.",
+        meaning="Mean over seeds, the chance level in brackets. Steps and places count from 0. "
+        "Without memory, prohibitions and requirements have a mean of at most a half. A "
+        "default is what an attribute shows without a rule.",
         header=(*_PLACE, "by output step", "by rule position", "by kind", "seeds"),
         rows=tuple(rows),
     )

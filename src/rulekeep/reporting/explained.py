@@ -126,15 +126,11 @@ def _lost(found: Sequence[Explained]) -> Table:
     return Table(
         key="lost",
         title="At which step rules are lost",
-        meaning="“After the rules” and “before the answer”: what a linear probe, trained on other "
-        "examples, finds of the rules in the state (Wilson interval over examples): at least so "
-        "much is there. “Said”: the model’s own retention on the same examples of validation. Lost: of "
-        "all above chance, what is not found right after the rules (capture), what is found "
-        "then and no more before the answer (body), and what is found there and not said "
-        "(read-out; below 0 where the model says more than the probe finds); paired by example. "
-        "Rules in a head are probed right after the last of them, others each right after itself. "
-        "“Chance”: of the probe, and of what is said. “Most lost at”: "
-        "the step that loses most, if any does beyond its interval.",
+        meaning="A linear probe finds at least so many rules in the state, right after them and "
+        "before the answer. “Said”: the model’s own retention on the same validation "
+        "examples. “Lost” has three steps: never in the state (capture), lost later (body), "
+        "found but not said (read-out). Each is a share of all above chance, paired by "
+        "example. “Most lost at”: the worst step, if its interval is above zero.",
         header=(
             *_PLACE, "read at", "most lost at", "after the rules", "before the answer", "said",
             "chance", "lost: capture", "lost: body", "lost: read-out",
@@ -161,11 +157,10 @@ def _writes(found: Sequence[Explained]) -> Table:
     return Table(
         key="writes",
         title="Changes and write gates by kind of token",
-        meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, token by "
-        "token: 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of itself, "
-        "0 to 1. “Zeros”: the share that is exactly 0; beside it that of the one gate (a head, "
-        "say) that opens most often. A kind’s mean depends on where its tokens stand: the figure "
-        "has it by position.",
+        meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, for one "
+        "token. 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of "
+        "itself, 0 to 1. “Zeros”: the share that is exactly 0. “Of one gate”: that share of "
+        "the gate that opens most often.",
         header=(
             *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros", "of one gate",
         ),
@@ -209,10 +204,10 @@ def _probes(found: Sequence[Explained]) -> Chart:
     return Chart(
         key="lost-rules",
         title="Where rules are lost",
-        caption="What a linear probe of the state finds of the rules from the place right after "
-        "them (0) to the place before the answer (1), and, as crosses to the right, what the model "
-        "says; 95 % intervals over examples. Below 1 at 0: not captured. A fall: lost in the body. "
-        "The step to the cross: not read out.",
+        caption="Share of rules that a linear probe finds in the state, from right after them "
+        "(0) to right before the answer (1). Crosses: what the model says. 95 % intervals over "
+        "examples. Below 1 at 0: never captured. A fall: lost in the body. A step down to the "
+        "cross: not read out.",
         panels=panels,
     )
 
@@ -255,9 +250,9 @@ def _traces(found: Sequence[Explained]) -> Chart:
     return Chart(
         key="token-writes",
         title="What each kind of token writes",
-        caption="Relative change of each tensor of the state by one token, |S − S before| / "
-        "(|S| + |S before|), and write gates where a mixer has them: means over tokens of a kind, "
-        "by position. Rules are black.",
+        caption="What one token changes in each tensor of the state, |S − S before| / (|S| + |S "
+        "before|), and how far write gates open. Means over tokens of a kind, by position. "
+        "Rules are black.",
         panels=panels,
     )
 

@@ -41,9 +41,9 @@ def chart(record: SpeedRecord) -> Chart:
     return Chart(
         key="speed",
         title="Share of attention’s time",
-        caption="Forward and backward, median of the repeats with quartiles, each repeat against "
-        "attention’s of the same; one step is of as many tokens at every context. Attention is "
-        "black. Grey marks: at most this share is the aim.",
+        caption="Forward and backward, as a share of attention’s time in the same repeat. Median "
+        "and quartiles. A step has as many tokens at every context. Attention is black. Grey "
+        "marks: the aim, at most this share.",
         panels=panels,
     )
 

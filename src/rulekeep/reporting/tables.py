@@ -215,13 +215,11 @@ def scores(found: Sequence[Contest]) -> Table:
     return Table(
         key="scores",
         title="Scores on the test set",
-        meaning="Mean over seeds with its 95 % interval (Student t, clipped to 0 to 1). “Learned”: "
-        "seeds with retention of at least 0.9, with the Wilson interval of their share. “Against "
-        "attention”: retention minus that of the attention that keeps most there, named beside it, "
-        "paired by seed. “Intrusions”: of the "
-        "wrong answers for a rule, the share that name a decoy, beside its own chance level. “Not "
-        "defined”: learned positions end at the length trained on. What has no interval here "
-        "has one in tables.csv.",
+        meaning="Mean over seeds with its 95 % interval (Student t). “Learned”: seeds with "
+        "retention of at least 0.9, and the Wilson interval of their share. “Against "
+        "attention”: retention minus that of the attention that keeps most there, paired by "
+        "seed. “Intrusions”: the share of wrong rules that are decoys. “Not defined”: learned "
+        "positions end at the length trained on. tables.csv has every interval.",
         header=(
             "task", "variant", "trained at", "tested at", "retention", "chance", "learned",
             "against attention", "which", "exact", "rule", "item", "loss (nats)", "intrusions",
@@ -247,9 +245,9 @@ def distances(found: Sequence[Contest]) -> Table:
     return Table(
         key="half-distances",
         title="Half distances",
-        meaning="The context in tokens at which chance-corrected retention first falls below a "
-        "half, interpolated in log length; the median over seeds. “≥”: it never fell up to the "
-        "longest length tested; “≤”: it was down at the shortest.",
+        meaning="The context at which retention, corrected for chance, first falls below a half. "
+        "The median over seeds. “≥”: it never fell. “≤”: it was down at the shortest length "
+        "tested.",
         header=("task", "variant", "trained at", "half distance (tokens)", "each seed", "seeds"),
         rows=tuple(rows),
     )
@@ -281,11 +279,11 @@ def costs(found: Sequence[Contest]) -> Table:
     return Table(
         key="costs",
         title="Costs",
-        meaning="Means over the seeds that ended training. Training seconds leave out warm-up and "
-        "evaluation; “steps to solve” is the first look at validation with 0.995 of the answers wholly "
-        "right, over the seeds that had one, and how many these are; “half-life”: what a memory "
-        "forgets by itself before any training, as it states, one a layer where they differ; state "
-        "bytes and decode time are those of one sequence at “context”, the longest tested.",
+        meaning="Means over the seeds that ended training. Training seconds are without warm-up "
+        "and evaluation. “Steps to solve”: the first evaluation with 0.995 of the answers "
+        "wholly right, and how many seeds had one. “Half-life”: what a mixer forgets before "
+        "any training, by its own word. State and decode time are at “context”, the longest "
+        "tested.",
         header=(
             "task", "variant", "trained at", "training (s)", "steps to solve", "tokens/s",
             "peak (MiB)", "parameters", "half-life (tokens)",
@@ -320,12 +318,12 @@ def learning_rates(found: Sequence[Contest]) -> Table:
     return Table(
         key="learning-rates",
         title="Learning rates, chosen on the validation set",
-        meaning="Lowest mean validation loss (nats a token) at the lengths up to that trained on, over "
-        "the lengths and seeds that every rate of the grid has. A rate with a diverged run never "
-        "wins.",
+        meaning="The rate with the lowest mean validation loss (nats a token) is chosen. The "
+        "mean is over the lengths and seeds that all rates have. A rate with a diverged run "
+        "never wins.",
         header=(
-            "task", "variant", "trained at", "rate", "mean validation loss", "seeds compared", "runs",
-            "choice",
+            "task", "variant", "trained at", "rate", "mean validation loss", "seeds compared",
+            "runs", "choice",
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -361,9 +359,8 @@ def every_run(runs: Sequence[Run]) -> Table:
     return Table(
         key="runs",
         title="Every run",
-        meaning="Retention is of the test split at the length trained on; of an outside model, "
-        "which is not trained, at the longest that others were trained on. Versions make the id; "
-        "source is a digest of the code, and no part of it.",
+        meaning="Retention is on the test set, at the length trained on. A model from outside "
+        "stands at the longest of the others. Versions make the id; the source digest does not.",
         header=(
             "task", "variant", "trained at", "seed", "rate", "status", "retention", "training (s)",
             "versions", "source", "run",
