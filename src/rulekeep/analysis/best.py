@@ -1,6 +1,6 @@
-"""Of several groups the best, and how soon a group learns.
+"""The best of several groups, and how soon a group learns.
 
-What is best is chosen on the validation set, or on the test set where that favours the others.
+The best is chosen on the validation set, or on the test set where that favours the others.
 """
 
 import math
@@ -32,7 +32,7 @@ def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Gr
 
 
 def best_on_test(groups: Iterable[Group], figure: str, context: int, seeds: int) -> Group | None:
-    """The group with the highest test mean there; None where none was tested with so many seeds."""
+    """The group with the highest test mean there; None if none was tested with so many seeds."""
 
     def scored(group: Group) -> float:
         each = group.by_seed(figure, context).values()
@@ -43,7 +43,7 @@ def best_on_test(groups: Iterable[Group], figure: str, context: int, seeds: int)
 
 
 def steps_to_learn(group: Group, figure: str) -> float:
-    """Median over the seeds of the first step with 0.9 of a figure; infinite where none has it."""
+    """The median over the seeds of the first step with 0.9 of a figure; infinite without one."""
     return statistics.median(learned_at(group, figure).values())
 
 

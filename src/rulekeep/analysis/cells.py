@@ -1,8 +1,8 @@
-"""Runs gathered into what is compared: tasks, mixers at their chosen rate, cells over seeds.
+"""Groups runs for comparison: tasks, mixers at their chosen learning rate, cells over seeds.
 
-A cell is a task, a mixer, a training length and a test length; its figures are one a seed, NaN
-for a seed that diverged. Runs that failed, timed out or were killed are no result and are in no
-cell. The learning rate is chosen on the dev split; only test figures are shown.
+A cell is a task, a mixer, a training length and a test length. It has one figure per seed, NaN for
+a seed that diverged. Runs that failed, timed out or were killed are no results and are in no cell.
+The learning rate is chosen on the validation set; only test figures are shown.
 """
 
 import math
@@ -33,9 +33,9 @@ _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "lay
 
 @dataclass(frozen=True)
 class Group:
-    """A mixer trained on one task at one length with one learning rate: a run a seed.
+    """A mixer trained on one task at one length with one learning rate: one run per seed.
 
-    An outside model is not trained, and stands at the longest length that others were trained at.
+    An outside model is not trained, and is shown at the longest training length of the others.
     """
 
     task: str
@@ -55,17 +55,17 @@ class Group:
 
     @property
     def is_own(self) -> bool:
-        """Whether the mixer is a plug-in: what the user of a report looks for first."""
+        """Whether the mixer is a plug-in: the user of a report looks for it first."""
         return ":" in self.mixer
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is attention, which others are measured against."""
+        """Whether it is attention, with which others are compared."""
         return self.mixer == BASELINE
 
     @property
     def is_strong(self) -> bool:
-        """Whether it is attention whose queries, keys and values see the tokens before."""
+        """Whether it is attention with a convolution on queries, keys and values."""
         (run, *_) = self.runs.values()
         size = run.settings.get("conv_size", "none")
         return self.is_attention and size not in ("none", "0", "1")
@@ -77,7 +77,7 @@ class Group:
 
     @property
     def trained(self) -> str:
-        """The same, as one says it."""
+        """The training length in words."""
         return "not trained" if self.trained_at is None else f"trained at {self.trained_at}"
 
     @cached_property
@@ -87,7 +87,7 @@ class Group:
         return tuple(sorted(asked | {context for _, context in self._tests}))
 
     def by_seed(self, figure: str, context: int) -> dict[int, float]:
-        """A figure of the test split for each seed; NaN if it diverged, none if not measured."""
+        """A test figure for each seed; NaN if it diverged, absent if not measured."""
         found = {}
         for seed, run in self.runs.items():
             if run.status == "diverged":
@@ -112,7 +112,7 @@ class Group:
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
     def chance(self, figure: str, context: int) -> float | None:
-        """What guessing scores, as the evaluations say."""
+        """The chance level in the evaluations."""
         levels = [
             test.chance[figure]
             for (_, tested), test in self._tests.items()
@@ -125,7 +125,7 @@ class Group:
         return {seed: test for (seed, tested), test in self._tests.items() if tested == context}
 
     def corrected(self, figure: str, context: int) -> dict[int, float]:
-        """A score of the test split with its chance taken out, for each seed that has both."""
+        """A test score corrected for chance, for each seed that has both."""
         return {
             seed: chance_corrected(test.figures[figure], test.chance[figure])
             for seed, test in self.tests(context).items()
@@ -133,7 +133,7 @@ class Group:
         }
 
     def is_undefined(self, context: int) -> bool:
-        """Learned positions end at the length trained on: there is nothing to test beyond."""
+        """Whether learned positions end before this length."""
         learned = any(run.settings.get("added_positions") == LEARNED for run in self.runs.values())
         return learned and context > self.context
 
@@ -168,7 +168,7 @@ class Group:
         return [(seed, run) for seed, run in self.runs.items() if run.status == "done"]
 
     def half_distance(self) -> HalfDistances | str:
-        """Half distance of chance-corrected retention, or why there is none."""
+        """The half distance of chance-corrected retention, or why there is none."""
         curves: dict[int, dict[int, float]] = {}
         # At whatever length: a model that diverged keeps nothing.
         lost = {seed: math.nan for seed, run in self.runs.items() if run.status == "diverged"}
@@ -187,10 +187,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates tried for a mixer on a task at a training length; which, or why none.
+    """The learning rates tried for a mixer on a task at a training length; the chosen one, or why
+    none.
 
-    `runs` counts those of each rate; `seeds` are how many seeds all rates have, in the order of
-    their losses. Where one rate only was run, `reused_from` says whose grid chose it, if one did.
+    `runs` counts the runs of each rate. `seeds` are those that all rates have, in the order of
+    their losses. If only one rate was run, `reused_from` names the grid that chose it, if one did.
     """
 
     task: str
@@ -205,7 +206,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Contest:
-    """One task: its groups, and the rates they were chosen from."""
+    """One task: its groups, and the rates that they were chosen from."""
 
     task: str
     groups: tuple[Group, ...]
@@ -223,10 +224,10 @@ class Contest:
     def against_attention(
         self, group: Group, figure: str, test: int
     ) -> tuple[Group, PairedDifference] | None:
-        """The strongest attention beside a group, and the group's figure minus its, by seed.
+        """The strongest attention for a group, and the group's figure minus its figure, by seed.
 
-        The strongest is the one with the highest test figure there, which favours attention; it is
-        trained as the group is, and shares a seed with it. None where there is no other.
+        The strongest has the highest test figure, which favours attention. It is trained like the
+        group, and shares a seed with it. None if there is no other.
         """
         ours = group.by_seed(figure, test)
         rivals = [
@@ -256,8 +257,8 @@ def trained_alike(one: Group, other: Group) -> bool:
 def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
     """The longest context at which half of the mixers, and two at least, were tested; or 0.
 
-    Where few were tested further than the others, they would stand there alone. Of one mixer its
-    longest. With one of them named, of the contexts that it was tested at.
+    At longer contexts few mixers would stand alone. For one mixer, its longest. If one is named,
+    only contexts at which it was tested count.
     """
     tested: dict[int, set[str]] = {}
     for group in groups:
@@ -274,7 +275,7 @@ def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
 
 
 def contests(runs: Sequence[Run]) -> list[Contest]:
-    """The runs that are results, a contest a task."""
+    """The runs that are results, grouped by task."""
     found = []
     results = [run for run in runs if run.is_result]
     for task, same_task in groupby(results, key=lambda run: run.task):
@@ -291,7 +292,7 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
 
 
 def _with_origins(found: list[Contest]) -> list[Contest]:
-    """Says of each rate that was not chosen on its own task and length on which it was."""
+    """Notes for each rate that was chosen on another task or length."""
     chosen: dict[tuple[str, float], list[Rates]] = {}
     for contest in found:
         for rates in contest.rates:
@@ -326,10 +327,10 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates
 
 
 def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
-    """Mean dev loss (nats a token) of each by its id; NaN of one that diverged or has none.
+    """Mean validation loss (nats a token) of each run by its id; NaN if it diverged or has none.
 
-    It is of the lengths trained on at which all were looked at: others would weigh one run's
-    losses otherwise than another's.
+    It is over the training lengths at which all runs were validated: others would give runs unequal
+    weights.
     """
     looks = {run.id: _dev_looks(run) for run in runs}
     shared = set[int]()

@@ -1,8 +1,8 @@
-"""Records as flat rows, a row a tested length: what pandas and polars take as they are.
+"""Records as flat rows, one per tested length, for pandas and polars.
 
     pandas.DataFrame(flat(records))
 
-Every row has every column; what a run has not is None. Scores are shares from 0 to 1.
+Every row has every column; a missing value is None. Scores are fractions from 0 to 1.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _SCORES = ("retention", "exact", "token_accuracy", "rule_accuracy", "item_accura
 def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
     """A row for each length that each run was tested at, on the test and the validation split.
 
-    A run without a result has one row, whose scores are None.
+    A run without a result has one row, with None for its scores.
     """
     return [
         {**_asked(record), **_scored(record, one), **_made(record)}

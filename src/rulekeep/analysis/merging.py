@@ -1,4 +1,4 @@
-"""Records of several folders as one: a model trained twice, for other tests, is one run."""
+"""Merges records of several folders: a model trained twice, for other tests, is one run."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -7,15 +7,15 @@ from rulekeep.records import Record
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
-    """Each trained model once: of records that differ in what they test alone, the first.
+    """Each trained model once: among records that differ only in their tests, the first.
 
-    It has what the others have more. A run without a result stands for itself.
+    It gets the tests of the others. A run without a result is not merged.
     """
     return [reduce(joined, same) for same in _by_training(records)]
 
 
 def trained_apart(records: Iterable[Record]) -> list[str]:
-    """A line for those that are merged into a record whose training came out otherwise, if any."""
+    """A note on merged records whose training gave different figures, if any."""
     pairs = [
         f"{first.id} and {other.id}"
         for first, *others in _by_training(records)
@@ -33,10 +33,10 @@ def trained_apart(records: Iterable[Record]) -> list[str]:
 
 
 def joined(first: Record, other: Record) -> Record:
-    """The first, with the evaluations, and the costs by length, that only the other has.
+    """The first record, with the evaluations and costs by length that only the other has.
 
-    Where both were tested, and training gave the same, the evaluation of more examples; then the
-    other's id is one of its `twins`, and what is known of the one holds of the other.
+    If both were tested and trained to the same figures, the evaluation with more examples counts.
+    The other id becomes one of its `twins`.
     """
     tested = {(one.split, one.context): one for one in first.evaluations}
     same = _trained(first) == _trained(other)
@@ -67,7 +67,7 @@ def _by_training(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def _trained(record: Record) -> list[dict[str, float]]:
-    """What training gave, look by look, without its seconds."""
+    """The result of training, evaluation by evaluation, without its seconds."""
     return [
         {key: value for key, value in look.items() if key != "train_seconds"}
         for look in record.history

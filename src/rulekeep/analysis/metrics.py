@@ -1,7 +1,7 @@
 """Metrics as pure functions of predicted tokens: no model, no torch.
 
-`score` is the article's, on `Examples`. `score_samples` is the exam's, on `Sample`s that come
-in chunks, so that long contexts need not be held at once:
+`score` is the article's, on `Examples`. `score_samples` takes `Sample`s in chunks, so that
+long contexts need not be held at once:
 
     >>> sample = task.sample("test", 256, 100)
     >>> score_samples([(sample, predictions, generated)]).as_dict()
@@ -27,12 +27,12 @@ from rulekeep.tasks.sampled import RuleWords, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Shares of right tokens, pooled over examples, each from 0 to 1.
+    """Fractions of right tokens, pooled over examples, each from 0 to 1.
 
-    `rule_accuracy` is the article's: every rule token. `retention` counts only a rule's
-    first mention; the other ones, `second_mention_accuracy`, can be copied from three tokens
-    before. `exact` is the share of whole answers that are right: since every token before
-    the first mistake is then the model's own, it is also what greedy generation scores.
+    `rule_accuracy` is the article's: every rule token. `retention` counts only the first mention of
+    a rule; the others, `second_mention_accuracy`, can be copied from three tokens before. `exact`
+    is the fraction of whole answers that are right. Every token before the first mistake is the
+    model's own, so greedy generation scores the same.
     """
 
     token_accuracy: float
@@ -67,31 +67,31 @@ def _share(right: np.ndarray, where: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleScores:
-    """Scores of the exam over `n` examples, each from 0 to 1; None where nothing counts.
+    """Scores over `n` examples, each from 0 to 1; None if nothing counts.
 
-    Only supervised positions count, anywhere.
+    Only supervised positions count.
 
-    `token_accuracy`, `item_accuracy` and `rule_accuracy` are over all positions, those of
-    items and those of rules. `retention` is over first mentions of rules alone: what cannot
-    be read off the answer. `joint` is the share of the examples with a first mention in which
-    every one is right. `exact` is the share of whole generated answers that are right, None
-    when none were generated; `exact_teacher_forced` the same of predictions.
+    `token_accuracy`, `item_accuracy` and `rule_accuracy` are over all positions, those of items and
+    those of rules. `retention` is over first mentions of rules, which cannot be copied from the
+    answer. `joint` is the fraction of examples with a first mention in which every one is right.
+    `exact` is the fraction of whole generated answers that are right, None if none were generated;
+    `exact_teacher_forced` is the same for predictions.
 
-    Of the wrong answers at first mentions, `intrusion_rate` is the share that name a decoy
-    that stands before them. `intrusion_chance` is the mean, over the same answers, of the
-    share of wrong rules (those possible there, without the right one) that stand as decoys.
+    Of the wrong answers at first mentions, `intrusion_rate` is the fraction that name a decoy from
+    before. `intrusion_chance` is the mean fraction of wrong rules, possible there, that stand as
+    decoys.
 
-    `retention_by_step` is by step of the output; `retention_by_position` by the rank from 0,
-    in the context, of the instruction among those that the answer follows; `retention_by_kind` by
-    `requirement`, `prohibition` and `default` (the first time that an attribute shows one),
-    in tasks with prohibitions. Each entry has `n` answers, `retention` and `chance`.
+    `retention_by_step` is by step of the output. `retention_by_position` is by the rank of the
+    instruction in the context, from 0. `retention_by_kind` is by `requirement`, `prohibition` and
+    `default` (the first time that an attribute shows one), in tasks with prohibitions. Each entry
+    has `n` answers, `retention` and `chance`.
 
-    `chance` is the level of the best guess without the context (see `Sample`); that of `exact`
-    and `joint` is the mean over examples of the product over positions. For `joint` this is
-    exact. For `exact` it is so where chance at a position does not depend on the answer before
-    it; with several kinds of items it does, and the product then errs by less than 0.003.
-    The guesser of `chance` is told whether a rule stands at a position, hence 1 for defaults;
-    not which kind of rule. `corrected` are scores with their chance taken out.
+    `chance` is the level of the best guess without the context (see `Sample`). For `exact` and
+    `joint` it is the mean over examples of the product over positions. For `joint` this is exact.
+    For `exact` it is exact if chance at a position does not depend on earlier answers. With several
+    kinds of items it does, and the product errs by less than 0.003. The guesser knows whether a
+    rule stands at a position, so chance is 1 for defaults, but not which kind of rule. `corrected`
+    are scores corrected for chance.
     """
 
     n: int
@@ -117,9 +117,9 @@ class SampleScores:
 
 @dataclass
 class _Tally:
-    """How many answers are right, of how many, and how often each chance level was met.
+    """The number of right answers, of all answers, and of answers at each chance level.
 
-    Levels are counted, not summed: so the mean has the same bits however examples are chunked.
+    Levels are counted, not summed. So the mean has the same bits however examples are chunked.
     """
 
     n: int = 0
@@ -155,11 +155,11 @@ def score_samples(
 ) -> SampleScores:
     """Scores of predicted and generated answers, pooled over chunks of examples.
 
-    Each part is a chunk, its teacher-forced predictions and its generated answers, both
-    `[n, answer]` token ids. How examples are chunked changes no figure.
+    Each part is a chunk, its teacher-forced predictions and its generated answers, both `[n,
+    answer]` token ids. The chunking changes no figure.
 
     Raises:
-        ValueError: a shape is not that of the answers; some chunks alone were generated.
+        ValueError: a shape is not that of the answers, or only some chunks were generated.
     """
     tallies: _Tallies = defaultdict(_Tally)
     n = generations = 0
@@ -246,7 +246,7 @@ def _count(
 
 
 def _first_defaults(sample: Sample) -> AnswerMask:
-    """Answers that are neither rule nor item, each token the first time an answer has it."""
+    """Answers that are neither rule nor item, each token the first time in an answer."""
     row, column = np.nonzero(sample.supervised & ~sample.rule & ~sample.item)
     token = sample.answers[row, column]
     # In order of rows and columns, so the first index of a pair is its first use.

@@ -1,8 +1,8 @@
-"""What the runs of a report are called: the mixer, and what differs from its defaults.
+"""The names of runs in a report: the mixer, and the options that differ from its defaults.
 
     labelled(runs)      # "attention, rotary", "delta, heads 2, short convolution", "mine.py:Mine"
 
-Two models never share a name, and one has the same everywhere.
+Two models never share a name, and one model has the same name everywhere.
 """
 
 import re
@@ -27,7 +27,7 @@ Parts: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Named(Protocol):
-    """What of a run its name is made of."""
+    """The parts of a run that its name is made of."""
 
     @property
     def record(self) -> Record: ...
@@ -42,11 +42,11 @@ class Named(Protocol):
 
 
 def labelled(runs: Sequence[Named]) -> list[str]:
-    """A label for each run, in their order.
+    """A label for each run, in order.
 
-    By what differs from the mixer's defaults; where that tells two models apart not yet, by what
-    else varies: of the model among all runs of that name, so that it has one everywhere; of how it
-    was trained, among those on one task at one length.
+    A label names options that are not defaults. If two models would share it, it names more:
+    settings of the model that vary among all runs of that name, then settings of training that vary
+    on one task.
     """
     owned = [(run, _own(run, runs)) for run in runs]
     models: dict[tuple[str, Parts], list[Named]] = {}
@@ -96,13 +96,13 @@ def _defaults(mixer: str) -> Mapping[str, str] | None:
 
 
 def _short(run: Named) -> str:
-    """A mixer's name; of one in a file the file without its folders."""
+    """The name of a mixer; for one in a file, without folders."""
     found = _IN_FILE.fullmatch(run.record.spec.mixer)
     return run.mixer if found is None else name(found[1], "")
 
 
 def _distinct(every: Sequence[tuple[str, str, Parts]]) -> list[str]:
-    """A label each, as one says it; where two would be said alike, with every option's name."""
+    """A spoken label each; if two would be equal, with the name of every option."""
     said: dict[str, set[tuple[str, Parts]]] = {}
     for short, mixer, parts in every:
         said.setdefault(spoken(short, parts), set()).add((mixer, parts))
@@ -115,7 +115,7 @@ def _distinct(every: Sequence[tuple[str, str, Parts]]) -> list[str]:
 
 
 def spoken(mixer: str, parts: Parts) -> str:
-    """As one says it: "attention, rotary, earliness", "delta, heads 2, short convolution"."""
+    """A label in words: "attention, rotary, earliness", "delta, heads 2, short convolution"."""
     options = dict(parts)
     added, said = options.pop("added_positions", "none"), []
     if (own := options.pop("positions", None)) is not None and (own, added) != ("none", LEARNED):
@@ -135,6 +135,6 @@ def named(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def varying(runs: Sequence[Named]) -> set[str]:
-    """The settings that are not the same for all."""
+    """The settings that differ between runs."""
     keys = set[str]().union(*(run.settings for run in runs))
     return {key for key in keys if len({run.settings.get(key) for run in runs}) > 1}

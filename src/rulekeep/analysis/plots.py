@@ -62,7 +62,7 @@ def article_overview(curves: Sequence[Curve], device: str) -> Figure:
 
 
 def as_bytes(figure: Figure, file_format: str) -> bytes:
-    """A figure as PNG or SVG, the same bytes for the same rows, described by what it shows."""
+    """A figure as PNG or SVG: the same bytes for the same rows, with a digest of what it shows."""
     buffer = io.BytesIO()
     metadata = {"Description": shown(figure)} | ({"Date": None} if file_format == "svg" else {})
     with mpl.rc_context({"svg.hashsalt": "rulekeep", "svg.fonttype": "none"}):
@@ -71,9 +71,9 @@ def as_bytes(figure: Figure, file_format: str) -> bytes:
 
 
 def shown(figure: Figure) -> str:
-    """A digest of the values, labels and titles in a figure, however they are laid out.
+    """A digest of the values, labels and titles in a figure, independent of the layout.
 
-    It stands in a figure's files: so a committed one is told from what its records give by now.
+    It stands in the file of a figure, to compare a committed one with what its records give now.
     """
     digest = hashlib.sha256()
     for axes in figure.axes:
@@ -188,7 +188,7 @@ def labelled_lines(
 
 
 class Look(NamedTuple):
-    """How words of a kind are drawn: fill, edge and colour of the text."""
+    """How words of a kind are drawn: fill, edge and text colour."""
 
     face: str = "none"
     edge: str = "none"

@@ -1,10 +1,10 @@
-"""Which variant keeps most at the longest length compared, beside the strongest attention.
+"""Ranks variants by what they keep at the longest length compared, beside the strongest attention.
 
     ranking = ranked(contests(runs))
     ranking.rows[0].label, ranking.baseline, ranking.rows[0].difference
 
-A variant that was run on several task settings is ranked by its mean over them, seed by seed. The
-baseline is the attention that keeps most there on the test set: who beats it beats all that ran.
+A variant with several task settings is ranked by its mean over them, seed by seed. The baseline is
+the attention that keeps most there on the test set.
 """
 
 import math
@@ -21,7 +21,7 @@ _USUAL = "attention, rotary"
 
 
 class Setting(NamedTuple):
-    """A task setting as it is compared: its variants trained at one length, tested at another."""
+    """A task setting for comparison: its variants trained at one length, tested at another."""
 
     contest: Contest
     context: int
@@ -37,9 +37,9 @@ class Setting(NamedTuple):
 class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
-    `place` counts from 1; None of one that was not run on all of them. `lowest` is the lowest seed
-    of any setting, NaN if one diverged. `difference` is to the baseline, paired by seed; None
-    where there is none that was trained alike on the same seeds.
+    `place` counts from 1; None if it was not run on all settings. `lowest` is the lowest seed of
+    any setting, NaN if one diverged. `difference` is to the baseline, paired by seed; None if no
+    baseline was trained alike on the same seeds.
     """
 
     label: str
@@ -59,10 +59,10 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """All variants: the user's own first, then by what they keep.
+    """All variants: those of the user first, then by what they keep.
 
-    `settings` are those that the means are over, `left` the names of the others. `baseline` is the
-    strongest attention, and `has_strong` says whether any that ran has a convolution.
+    The means are over `settings`; `left` names the others. `baseline` is the strongest attention.
+    `has_strong` says whether any attention has a convolution.
     """
 
     settings: tuple[Setting, ...]
@@ -78,7 +78,7 @@ class Ranking:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """At most eight labels for a figure: own, baselines, and the best of three other mixers."""
+        """At most eight labels for a figure: the user's own, baselines, and three others."""
         ranked = [row for row in self.rows if row.place is not None and row.kept.mean is not None]
         own = [row.label for row in ranked if row.is_own]
         usual = [row.label for row in ranked if row.label == _USUAL]

@@ -1,7 +1,6 @@
-"""Records as the rest of the report relies on them: each named by what tells it from others.
+"""Runs as a report uses them: each with a name that distinguishes it.
 
-Every text that a page shows is one printable line here; what markup does with that line is for
-each output to escape.
+Every text that a page shows is one printable line here. Escaping for markup is left to each output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,9 @@ __all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "read_run
 class Run:
     """One record as a report shows it.
 
-    `task` has its difficulty where a task was run at several, `label` is the mixer and what tells
-    it from its variants, and `context` is where an outside model stands beside trained ones.
+    `task` includes its difficulty if the task was run at several. `label` is the mixer and what
+    distinguishes the variant. For an outside model `context` is where it stands beside trained
+    ones.
     """
 
     record: Record
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def history(self) -> tuple[Mapping[str, float], ...]:
-        """The looks at dev while it was trained."""
+        """The evaluations during training."""
         return self.record.history
 
     @property
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def half_lives(self) -> tuple[float, ...]:
-        """Of the state at the start, in tokens, a layer each that states one."""
+        """Half-lives of the state at initialisation, in tokens, for each layer that states one."""
         return self.record.half_lives
 
     @cached_property
@@ -155,12 +155,12 @@ class Run:
 
     @property
     def is_trained(self) -> bool:
-        """An outside model is scored as it is: its context is the one that it stands beside."""
+        """Whether a model was trained; an outside one is only scored."""
         return self.record.spec.is_trained
 
     @property
     def is_result(self) -> bool:
-        """It trained to its end or diverged; anything else says nothing about the mixer."""
+        """Whether it trained to its end or diverged; other runs say nothing about the mixer."""
         return self.record.is_result
 
     @property
@@ -170,7 +170,7 @@ class Run:
 
 
 class Reading(NamedTuple):
-    """The runs that can be placed, and a line for everything that was left out."""
+    """The runs that can be shown, and a note for everything left out."""
 
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
@@ -201,7 +201,7 @@ def read_runs(records: Sequence[Record]) -> Reading:
 
 
 def _later(records: Sequence[Record]) -> list[str]:
-    """A line about the lengths that were tested after training."""
+    """A note on lengths that were tested after training."""
     added = [set(one.tested_later) for one in records if one.tested_later]
     if not added:
         return []
@@ -226,9 +226,9 @@ def _repeated(runs: Sequence[Run]) -> list[str]:
 
 
 def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Versions of a mixer's code apart, and a line for each cell that has several.
+    """Runs of a mixer with different code, kept apart, and a note for each such cell.
 
-    Figures of a mixer before and after it was changed are no seeds of one.
+    Figures from before and after a change of the code are no seeds of one variant.
     """
     made: dict[tuple[str, str], dict[str, set[int]]] = {}
     for run in runs:
@@ -280,7 +280,7 @@ def _labelled(runs: list[Run]) -> list[Run]:
 
 
 def _with_later(runs: list[Run]) -> list[Run]:
-    """Each with the options of its mixer that came after it: it was made with their defaults."""
+    """Runs with options that came after them: they were made with the defaults."""
     defaults: dict[str, dict[str, str]] = {}
     for run in runs:
         if run.record.asked is not None:
@@ -292,9 +292,9 @@ def _with_later(runs: list[Run]) -> list[Run]:
 
 
 def _beside_trained(runs: list[Run]) -> list[Run]:
-    """What was not trained stands beside what was trained longest on its task.
+    """Outside models stand at the longest training length of their task.
 
-    Where nothing was, all of it at the longest length that any was tested at.
+    If nothing was trained, they stand at the longest length that any was tested at.
     """
     longest: dict[tuple[str, bool], int] = {}
     for run in runs:

@@ -1,9 +1,9 @@
-"""Typed rows: a variant, a task setting, a figure and a test length, with the value of each seed.
+"""Typed rows: a variant, a task setting, a figure and a test length, with a value per seed.
 
     rows = Rows(records, variants, settings, context=256, seeds=(1, 2, 3, 4, 5))
     rows.known("ours", TaskSetting("recite"), "retention", 4096).mean
 
-What tables, figures and claims of a study are functions of. A `cell` is the report's `Group`: all
+Tables, figures and claims of a study are functions of these. A `cell` is the report's `Group`: all
 runs of a variant on a task setting.
 """
 
@@ -26,7 +26,7 @@ NOT_RUN, NOT_DEFINED = "not run", "not defined"
 class Variant(NamedTuple):
     """A mixer with its options, as `rulekeep sweep --mixers` reads it, and its name in tables.
 
-    `only` says which of its records count; all, if left out.
+    `only` says which of its records count; by default all do.
     """
 
     mixer: str
@@ -54,7 +54,7 @@ class TaskSetting(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The least and the most of several figures."""
+    """The lowest and the highest of several figures."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class Span(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A figure on the test set at one length: a value a seed, NaN of a seed that diverged."""
+    """A test figure at one length: a value per seed, NaN for a seed that diverged."""
 
     variant: str
     setting: TaskSetting
@@ -92,9 +92,9 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """Records by variant and task setting: a cell each, at the rate that the validation set chose.
+    """Records by variant and task setting: one cell each, at the rate chosen on the validation set.
 
-    A cell counts where all `seeds` are run, trained at `context` tokens at most.
+    A cell counts if all `seeds` are run, trained at `context` tokens at most.
     """
 
     def __init__(
@@ -132,21 +132,21 @@ class Rows:
         }
 
     def cell(self, variant: str, setting: TaskSetting) -> Group | None:
-        """The runs of a variant on a task setting; None where it is not run in full."""
+        """The runs of a variant on a task setting; None if they are incomplete."""
         return self._cells.get((variant, setting))
 
     def tried(self, variant: str, setting: TaskSetting) -> list[Run]:
-        """Every run of a variant on a task setting, at whatever rate, by seed."""
+        """Every run of a variant on a task setting, at any rate, by seed."""
         place = str([*self.settings].index(setting))
         return [run for run in self._runs if (run.label, run.task) == (variant, place)]
 
     def cells(self, setting: TaskSetting, variants: Iterable[str] | None = None) -> list[Group]:
-        """Those of several variants, in their order; what is not run is left out."""
+        """The cells of several variants, in order; missing ones are left out."""
         found = (self.cell(one, setting) for one in variants or self.variants)
         return [one for one in found if one is not None]
 
     def row(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row | None:
-        """One figure; None where it is not run in full, or was not tested there."""
+        """One figure; None if runs are missing, or it was not tested there."""
         group = self.cell(variant, setting)
         summary = None if group is None else group.summary(figure, length)
         if group is None or summary is None:
@@ -154,7 +154,7 @@ class Rows:
         return Row(variant, setting, figure, length, group.by_seed(figure, length), summary)
 
     def known(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row:
-        """The same, where it must be.
+        """One figure, which must exist.
 
         Raises:
             ValueError: it is not run.
@@ -183,7 +183,7 @@ class Rows:
         return paired_difference(*both).summary
 
     def chance(self, setting: TaskSetting, figure: str, length: int) -> str:
-        """What guessing scores there, as a cell of a table."""
+        """The chance level there, as a cell of a table."""
         levels = (one.chance(figure, length) for one in self.contests[setting].groups)
         return next((f"{level:.3f}" for level in levels if level is not None), "–")
 
@@ -211,7 +211,7 @@ def pivot(
 
 
 def floored(value: float, digits: int = 3) -> float:
-    """Rounded down, for "so much or more": nothing is below it."""
+    """Rounded down, for "at least": nothing is below it."""
     return math.floor(value * 10.0**digits) / 10.0**digits
 
 

@@ -136,10 +136,10 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
 
 
 class PairedDifference(NamedTuple):
-    """What a mechanism scores above its baseline (negative: below), paired by seed.
+    """The score of a mixer minus that of its baseline, paired by seed.
 
-    `by_seed` has the seeds with a finite figure on both sides, and `summary` is over them; it
-    counts those that diverged on either side as diverged.
+    `by_seed` has the seeds with a finite figure on both sides, and `summary` is over them. It
+    counts seeds that diverged on either side as diverged.
     """
 
     summary: Summary
@@ -172,7 +172,7 @@ Edge = Literal["lowest", "highest", "only"]
 
 
 class TriedRate(NamedTuple):
-    """A learning rate of a grid, its dev losses in nats, and their mean (None: diverged)."""
+    """A learning rate of a grid, its validation losses in nats, and their mean (None: diverged)."""
 
     rate: float
     losses: tuple[float, ...]
@@ -181,11 +181,11 @@ class TriedRate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RateChoice:
-    """The learning rate chosen and, in rising order, the whole grid it was chosen from.
+    """The chosen learning rate, and the whole grid in rising order.
 
-    `rate` is None when every rate diverged. `edge` is the end of the grid the choice lies on
-    ("only": a grid of one rate), `extension` the rate to run next, None when there is no need
-    or the grid has had its one: a choice with an `edge` and no `extension` may not be the best.
+    `rate` is None if every rate diverged. `edge` is the end of the grid at which the choice lies
+    ("only": a grid of one rate). `extension` is the rate to run next, or None. A choice with an
+    `edge` and no `extension` may not be the best.
     """
 
     rate: float | None
@@ -197,24 +197,25 @@ class RateChoice:
 def choose_learning_rate(
     dev_losses: Mapping[float, Sequence[float]], *, extended: bool
 ) -> RateChoice:
-    """Rate with the lowest mean dev loss; of equals, the lowest rate.
+    """The rate with the lowest mean validation loss; of equals, the lowest rate.
 
-    A rate with one non-finite loss has diverged and never wins, whatever its other seeds did.
-    When all have, the grid lies too high and is extended downwards.
-    Takes the dev losses (nats a token) of each rate, over the same seeds and training lengths.
-    `extended` says that the grid holds its extension already: there is no second one.
+    Takes the validation losses (nats a token) of each rate, over the same seeds and training
+    lengths. A rate with one non-finite loss has diverged and never wins. If all have diverged, the
+    grid is extended downwards. `extended` says that the grid holds its extension already; there is
+    no second one.
 
     Raises:
-        ValueError: no rate, one that is not a positive number or has no loss, or unequal
-            numbers of losses: their means would not compare.
+        ValueError: no rate, an invalid rate, one without a loss, or unequal numbers of losses.
     """
     if not dev_losses:
-        raise ValueError("no learning rate to choose from; give each rate its dev losses")
+        raise ValueError("no learning rate to choose from; give each rate its validation losses")
     grid = tuple(_tried(rate, dev_losses[rate]) for rate in sorted(dev_losses))
     stable = [(tried.mean, tried.rate) for tried in grid if tried.mean is not None]
     counts = {tried.rate: len(tried.losses) for tried in grid if tried.mean is not None}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"unequal numbers of dev losses {counts}: run all on the same seeds")
+        raise ValueError(
+            f"unequal numbers of validation losses {counts}: run all on the same seeds"
+        )
     rates = [tried.rate for tried in grid]
     best = min(stable)[1] if stable else None
     edge: Edge | None = None

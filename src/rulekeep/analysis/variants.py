@@ -1,9 +1,9 @@
-"""Which records are of a variant: a mixer with its options. No mixer is imported, nor torch.
+"""Which records are of a variant: a mixer with its options. Neither mixers nor torch are imported.
 
     is_variant(record, one)        # one: a MixerSpec, as `mixer_specs` reads it
     is_of_task(record, "recite", placement="early")
 
-Records are chosen by what was asked for, every option filled in, never by the name a table shows.
+Records are chosen by what was asked for, with every option filled in, never by a displayed name.
 """
 
 import ast
@@ -21,9 +21,9 @@ _MODEL = ("width", "layers", "hidden", "added_positions")
 
 
 def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
-    """Whether a record is of this mixer with these options; how it was trained may differ.
+    """Whether a record is of this mixer with these options; its training may differ.
 
-    `settings` are those of the model that all runs of its study have, where they are no defaults.
+    `settings` are settings of the model that all runs of a study share and that are not defaults.
     """
     spec = record.spec
     if spec.mixer != one.mixer:
@@ -54,7 +54,7 @@ def are_variant(records: Iterable[Record], one: MixerSpec) -> bool:
 
 
 def is_of_task(record: Record, task: str, **options: object) -> bool:
-    """Whether a record is of this task with these options, whatever its others are."""
+    """Whether a record is of this task with these options; other options may differ."""
     spec = record.spec
     return spec.task == task and options.items() <= spec.task_options.items()
 
@@ -64,7 +64,7 @@ _UNKNOWN: dict[str, Option] = {}
 
 @cache
 def default_options(mixer: str) -> dict[str, Option]:
-    """A mixer's options at their defaults, read from its source text; of a hybrid those of each."""
+    """The default options of a mixer, read from its source; for a hybrid those of each."""
     several = HYBRID in mixer
     found: dict[str, Option] = {}
     for name in mixer.split(HYBRID):
@@ -78,7 +78,7 @@ def default_options(mixer: str) -> dict[str, Option]:
 
 
 def known_options(mixer: str) -> dict[str, Option] | None:
-    """As `default_options`, of the catalogue alone: no file that a record names is opened."""
+    """As `default_options`, for catalogue mixers alone: no file that a record names is opened."""
     parts = mixer.split(HYBRID)
     return default_options(mixer) if all(part in MIXERS for part in parts) else None
 

@@ -3,7 +3,7 @@
     spec ─ replay ─ model ─ train ─ every 25 steps: validation ─ history
                                   └ at the end: the same, as the test split ─ evaluations
 
-The article looks at one set of examples only: it is both what the curves show and the test.
+The article evaluates on one set of examples only: for its curves and as its test.
 """
 
 import time
@@ -54,11 +54,11 @@ def run_cell(
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
 ) -> Values:
-    """Runs a cell and returns its record.
+    """Run a cell; its record.
 
-    `progress` hears of every step, `log` of the figures at every look at validation.
+    `progress` is called with every step, `log` with the figures of every evaluation.
 
-    Its folder stays as it is: a cell takes a minute, and is begun anew when it is interrupted.
+    The folder stays unchanged: a cell takes a minute, and starts again if it is interrupted.
     """
     prepare_process()
     start, cell = time.perf_counter(), resolved.spec
@@ -137,7 +137,7 @@ def run_cell(
 def _check_causality(
     cell: ArticleCell, model: ArticleModel, batch: Tensor, answer_logits: Callable[[Tensor], Tensor]
 ) -> None:
-    """Holds answers told at once against those of ever longer texts.
+    """Compare teacher-forced answers with those of ever longer texts.
 
     Raises:
         MixerError: they differ.

@@ -1,11 +1,11 @@
 """The leak of the published data, by exact enumeration: no model, no training, no memory.
 
-A reader sees only the last 6 tokens of the prefix and the target so far. Over all 1944
-validation examples, grouped by what it sees, the best it can do is to answer with the most
-frequent next token of each group: what it scores needs no memory of the rules at all.
+A reader sees only the last 6 tokens of the prefix and the target so far. The 1944 validation
+examples are grouped by what it sees. Its best answer is the most frequent next token of each group.
+This score needs no memory of the rules.
 
-Decoys that are drawn independently of the rules tell nothing: there the reader is not shown them.
-Shown 1944 examples of them it could only learn those by heart.
+Decoys that are drawn independently of the rules reveal nothing, so the reader does not see them:
+with 1944 examples it could only memorise them.
 """
 
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ WINDOW = 6
 def leak_scores(
     context: int, window: int = WINDOW, *, decoys: ArticleDecoys = "published"
 ) -> Scores:
-    """What the best reader of the last `window` prefix tokens scores at a context."""
+    """The score of the best reader of the last `window` prefix tokens at a context."""
     examples = Article().examples("test", context)
     answers = examples.answers
     shown = examples.tokens

@@ -6,7 +6,7 @@
 `attention` is what `torch.nn.TransformerEncoder` computes (post-norm, GELU, both layers
 starting as copies of one); `compressed` is a block around the slot memory. Modules are
 created in the published order, so that the same seed draws the same weights. Any other mixer
-joins the contest in the block of the slot memory.
+joins in the block of the slot memory.
 """
 
 import copy
@@ -30,7 +30,7 @@ HEADS = 4
 
 
 class Block(nn.Module, ABC):
-    """A mixer and what the article puts around it."""
+    """A mixer, and the layers that the article puts around it."""
 
     mixer: Mixer
 
@@ -115,7 +115,7 @@ class ArticleModel(nn.Module):
         return logits
 
     def states(self, tokens: Int[Tensor, "batch time"]) -> list[Any]:
-        """What each block carries after these tokens: a KV cache, or slots."""
+        """The state of each block after these tokens: a KV cache, or slots."""
         x, states = self._embed(tokens), []
         for block in self.blocks:
             x, state = block(x)

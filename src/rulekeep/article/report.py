@@ -1,4 +1,4 @@
-"""What an article run says: the comparison with the published figures, as tables and files."""
+"""The report of an article run: the comparison with the published figures, as tables and files."""
 
 import json
 import math
@@ -79,7 +79,7 @@ def _without_leak(name: str) -> list[float]:
 
 
 def cell_of(record: Record) -> ArticleCell:
-    """The cell that a record is of.
+    """The cell of a record.
 
     Raises:
         UsageError: it is of none.
@@ -96,7 +96,7 @@ def scores(record: Record) -> Mapping[str, float] | None:
 
 
 def _or_nan(figures: Mapping[str, float]) -> Mapping[str, float]:
-    """What a record lacks is no number, and so out of every tolerance."""
+    """The number; NaN if a record lacks it, so that it is out of every tolerance."""
     return defaultdict(lambda: math.nan, figures)
 
 
@@ -139,7 +139,7 @@ def device_label(records: Iterable[Record]) -> str:
 
 
 class Comparison(NamedTuple):
-    """The table of ours beside published, and the cells that are out of tolerance."""
+    """The table of ours beside published, and the cells out of tolerance."""
 
     table: str
     failures: list[str]
@@ -178,7 +178,7 @@ def comparison(rows: Rows) -> Comparison:
 
 
 def details(rows: Rows) -> str:
-    """What the article does not show: first mentions, whole answers, and what a cell costs."""
+    """What the article does not show: first mentions, whole answers, and the cost of a cell."""
     header = [
         "context", "model", "seed", "retention", "second mentions", "item", "exact",
         "train s", "tokens/s", "state bytes", "peak MiB", "parameters",
@@ -252,7 +252,7 @@ def by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
 
 
 def leak_table(contexts: Sequence[int], decoys: ArticleDecoys = "published") -> str:
-    """What the reader of the last prefix tokens scores, a line a context."""
+    """Scores of the reader of the last prefix tokens, a line per context."""
     header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
     body = []
     for context in contexts:

@@ -40,7 +40,7 @@ Memory: TypeAlias = Float[Tensor, "batch heads k v"]
 
 
 class Read(NamedTuple):
-    """What was read at every token, and the memory after the last."""
+    """What is read at every token, and the memory after the last."""
 
     outputs: Tokens
     memory: Memory
@@ -55,10 +55,10 @@ def linear_chunks(
     log_decay: Tokens | None = None,
     chunk: int,
 ) -> Read:
-    """Writes u_t = v_t. `log_decay` has one channel a head or one a key channel.
+    """Writes u_t = v_t. `log_decay` has one channel per head or one per key channel.
 
-    A log-decay of a single row and time is that of every token. Queries and keys of a single
-    head are those of every head, if the decays are scalars.
+    A log-decay with one row and one time applies to every token. Queries and keys of one head apply
+    to every head, if the decays are scalars.
     """
     chunk = _fitting(chunk, queries.shape[1])
     q, k, v = (_to_chunks(x, chunk) for x in (queries, keys, values))

@@ -1,15 +1,15 @@
-"""What surrounds a mixer in a block, a cache-sized piece of its rows at a time.
+"""The layers around a mixer in a block, computed in cache-sized pieces of rows.
 
     z = x + mixed
     y = norm_out(r + W2 gelu(W1 norm_mixed(z) + b1) + b2)        (exact GELU)
 
-with r = norm_mixed(z), as in `torch.nn.TransformerEncoderLayer`, or r = z. Without `norm_out`
-and with r = z it is the pre-norm block of today's language models.
+with r = norm_mixed(z), as in `torch.nn.TransformerEncoderLayer`, or r = z. Without `norm_out` and
+with r = z it is the pre-norm block of today's language models.
 
-The hidden layer of a long batch is its largest tensor by far: storing it and reading it
-again costs a CPU more than computing it. So it is never kept: each piece of rows goes all
-the way through while it is in the cache, and the backward pass computes it once more.
-The parameters are those of the `torch.nn` modules it is built from.
+The hidden layer of a long batch is by far its largest tensor. On a CPU, storing and reading it
+costs more than computing it. So it is never kept: each piece of rows passes through while it is in
+the cache, and the backward pass computes it again. The parameters are those of the `torch.nn`
+modules that it is built from.
 """
 
 from collections.abc import Iterator, Sequence
@@ -106,7 +106,7 @@ _gelu_backward = torch.ops.aten.gelu_backward.grad_input
 
 
 class _Norm:
-    """LayerNorm of a piece of rows, computed once more to go backward through it."""
+    """LayerNorm of a piece of rows, computed again in the backward pass."""
 
     def __init__(self, x: Tensor, parameters: Sequence[Tensor], eps: float) -> None:
         self.x, self.parameters = x, parameters
@@ -125,7 +125,7 @@ class _Norm:
 
 
 def _room(x: Tensor, expand: Tensor) -> Tensor:
-    """Room for the hidden layer of one piece, used again for every piece."""
+    """A buffer for the hidden layer of one piece, shared by all pieces."""
     return x.new_empty(min(_ROWS_AT_ONCE, len(x)), len(expand))
 
 

@@ -1,10 +1,10 @@
-"""A recurrent layer, a cache-sized piece of time at a time.
+"""A recurrent layer, one cache-sized piece of time at a time.
 
     y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
 
-What a piece computes is gone before the next begins, while it is still in a core's cache: only
-`x` and the state before each piece are kept, and the backward pass computes a piece once more.
-Memory is that of one piece; a long sequence costs its input and a state every few thousand rows.
+The intermediate values of a piece are freed before the next begins. Only `x` and the state before
+each piece are kept, and the backward pass computes each piece again. Memory is that of one piece,
+plus the input and a state every few thousand rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ def in_pieces(
     *,
     multiple: int,
 ) -> tuple[Tensor, ...]:
-    """`y, *state = advance(x, *state)`, cache-sized pieces of time after one another.
+    """`y, *state = advance(x, *state)`, in successive cache-sized pieces of time.
 
-    Only `x` and the state before each piece are kept: the backward pass computes a piece once
-    more. `advance` is a method of `module` and uses no other tensors with gradients.
+    Only `x` and the state before each piece are kept: the backward pass computes a piece again.
+    `advance` is a method of `module` and uses no other tensors with gradients.
     """
     batch, time, _ = x.shape
     length = max(1, _ROWS_AT_ONCE // (batch * multiple)) * multiple
@@ -46,7 +46,7 @@ def in_pieces(
 
 
 def _cuts(time: int, length: int, multiple: int) -> list[slice]:
-    """Pieces of whole chunks, and what is left as a last one."""
+    """Pieces of whole chunks, and a last one with the rest."""
     whole = time - time % multiple
     starts = [*range(0, whole, length), *([whole] if whole < time else [])]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], time], strict=True)]

@@ -4,7 +4,7 @@ batch (b)    sequences computed side by side
 time (t)     tokens of one call: a whole sequence, a chunk of it or a single token
 width (d)    channels of an activation
 heads (h)    independent parts of a mixer, each `head_width` (k) channels wide
-slots (s)    vectors a slot memory holds
+slots (s)    vectors of a slot memory
 answer (a)   tokens of the supervised output, the last ones of a sequence
 n            examples of a split
 """

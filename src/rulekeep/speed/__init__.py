@@ -1,1 +1,1 @@
-"""How fast mixers are, side by side with attention. `measuring` takes time, `figures` reads it."""
+"""How fast mixers are beside attention: `measuring` takes times, `figures` reads them."""

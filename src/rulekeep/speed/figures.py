@@ -1,8 +1,8 @@
-"""What a speed record says: medians with quartiles, shares of attention's time, aims.
+"""The figures of a speed record: medians with quartiles, shares of attention's time, aims.
 
-A share is paired: each repeat's time over attention's of the same repeat. The aims are those of
-the whole model's step on one thread, of the time a token takes at 16,384 tokens against 1,028,
-of memory that grows no faster than the text, and of a state that makes late tokens no dearer.
+A share is paired: the time of each repeat over attention's in the same repeat. The aims concern the
+step of the whole model on one thread, the time per token at 16,384 tokens against 1,028, memory
+that grows no faster than the text, and decoding time that does not grow with the text.
 """
 
 import statistics
@@ -47,7 +47,7 @@ class Spread(NamedTuple):
 
 
 class StepTime(NamedTuple):
-    """A mixer's step: `share` is of attention's time, `met` is None where there is no aim."""
+    """The step of a mixer: `share` is of attention's time, `met` is None without an aim."""
 
     context: int
     mixer: str
@@ -70,10 +70,10 @@ class Slope(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes that a step of one sequence takes, by context; how much more over the last two.
+    """Bytes of a step of one sequence, by context, and their growth over the last two.
 
-    `growth` is the ratio of bytes over the ratio of contexts: 1 is linear. None where too little
-    is taken to tell.
+    `growth` is the ratio of bytes over the ratio of contexts: 1 is linear. None if too little is
+    used.
     """
 
     mixer: str
@@ -103,7 +103,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def aim_of(mixer: str, context: int) -> float | None:
-    """The share of attention's time that a mixer is to take at most, if there is such an aim."""
+    """The largest share of attention's time that a mixer should take, if it has an aim."""
     for mixers, shares in AIMS.items():
         if mixer in mixers and context in AIM_CONTEXTS:
             return shares[AIM_CONTEXTS.index(context)]
@@ -130,7 +130,7 @@ def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
 
 
 def slopes(record: SpeedRecord) -> list[Slope]:
-    """Whether a token costs more in a long text: of every mixer, on one thread.
+    """Whether a token costs more in a long text: for every mixer, on one thread.
 
     The two contexts are measured at different times: the spread is over all pairs of repeats.
     """
@@ -176,7 +176,7 @@ def memories(record: SpeedRecord) -> list[Memory]:
 
 
 def decode_times(record: SpeedRecord) -> list[DecodeTime]:
-    """Decoding of every mixer; only a state that is constant is to cost the same everywhere."""
+    """Decoding of every mixer; only a constant state should cost the same everywhere."""
     found = []
     for _, label, row in _rows(record, "decode", Decoding):
         first, last = row.contexts[0], row.contexts[-1]
@@ -205,7 +205,7 @@ def failures(record: SpeedRecord) -> dict[str, str]:
 
 
 def verdicts(record: SpeedRecord) -> list[str]:
-    """Each aim in a sentence: how many meet it, and which do not. Then how quiet it was."""
+    """A sentence per aim: how many mixers meet it, and which do not. Then the machine load."""
     steps, context = step_times(record, "model", 1), record.spec.contexts[-1]
     said = [
         _verdict(

@@ -36,7 +36,7 @@ _Rows: TypeAlias = dict[str, Row]
 
 
 class Job(NamedTuple):
-    """What a process is asked to measure."""
+    """What a process has to measure."""
 
     spec: SpeedSpec
     point: Point
@@ -63,9 +63,9 @@ class CallCounter(TorchDispatchMode):
 
 
 def measure(job: Job, progress: Progress) -> Measured:
-    """Measures a point, in a process that has measured nothing else.
+    """Measure a point, in a process that has measured nothing else.
 
-    A mixer that fails is a row that says why.
+    A mixer that fails gets a row that says why.
     """
     spec, point = job
     costs.prepare_process(point.threads)
@@ -130,7 +130,7 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
 
 
 def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
-    """What a first step dispatches, which warms up."""
+    """The operators that a first step dispatches; it warms up."""
     if not is_counted:
         step()
         return {}
@@ -190,7 +190,7 @@ def _alone(spec: SpeedSpec, point: Point) -> _Rows:
 
 
 def _peak(made: Resolved, point: Point) -> Peak:
-    """What a step of one sequence takes beyond what the process had before."""
+    """The memory of a step of one sequence, beyond what the process had before."""
     assert point.context is not None
     step = _model_step(made, 1, point.context)
     # The libraries' own pages are touched by a step of whatever length.
@@ -228,13 +228,13 @@ def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
 
 
 def wait_for(device: str) -> None:
-    """Waits until a GPU has done what it was given: only then has a step taken its time."""
+    """Wait until a GPU has finished: only then is a step complete."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
 
 def _seconds_elsewhere() -> float | None:
-    """Processor seconds of all that is not this process, where the system counts them."""
+    """Processor seconds of all other processes, if the system counts them."""
     try:
         line, *_ = Path("/proc/stat").read_text().splitlines()
         # user, nice, system, idle, waiting for disks, two kinds of interrupts, other machines

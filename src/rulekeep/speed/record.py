@@ -1,8 +1,8 @@
-"""The record of `rulekeep speed`: what is measured in which process, and what came of it.
+"""The record of `rulekeep speed`: what is measured in which process, and the results.
 
-A `Point` is what one fresh process measures. The record grows by one at a time, so that an
-interrupted measurement goes on where it was. What a step or a token took is kept as measured,
-a value a repeat: medians and shares come out of `figures`.
+A `Point` is what one fresh process measures. The record grows by one point at a time, so an
+interrupted measurement can continue. Times of steps and tokens are kept as measured, a value per
+repeat; `figures` makes medians and shares.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ class Point(Spec):
 
     @property
     def label(self) -> str:
-        """What to call it while it is measured."""
+        """The name shown while it is measured."""
         what = {
             "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
         }[self.part]  # fmt: skip
@@ -49,9 +49,9 @@ class Point(Spec):
 
 
 class Timing(Spec):
-    """Seconds of every step, in turn; of whole models on one thread what a step dispatches.
+    """Seconds of every step, in turn; for whole models on one thread also operator calls.
 
-    `launches` are operator calls without views, which a GPU would launch no kernel for.
+    `launches` are operator calls without views, which would launch no kernel on a GPU.
     """
 
     seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -60,7 +60,7 @@ class Timing(Spec):
 
 
 class Peak(Spec):
-    """Resident memory of a process before a step, and at most in it."""
+    """Resident memory of a process before a step, and its peak during it."""
 
     start_bytes: Count
     peak_bytes: Count
@@ -90,7 +90,7 @@ Row: TypeAlias = Timing | Peak | Decoding | Failed
 
 
 class Measured(Spec):
-    """What a process measured, by mixer; `other_cores` is what all others used meanwhile."""
+    """What a process measured, by mixer; `other_cores` is the load of all others meanwhile."""
 
     point: Point
     rows: dict[str, Row]
@@ -104,7 +104,7 @@ class Measured(Spec):
 
 
 class SpeedRecord(Spec):
-    """All that was measured so far, of what, with which code, on which machine."""
+    """All measurements so far, with their spec, code and machine."""
 
     kind: Literal["speed"] = "speed"
     spec: SpeedSpec

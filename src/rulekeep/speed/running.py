@@ -1,4 +1,4 @@
-"""Measures what a record lacks, a fresh process a point, and keeps each as it comes."""
+"""Measures the missing points of a record, each in a fresh process, and keeps each at once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ class Ended(NamedTuple):
 
 
 def begin(spec: SpeedSpec, path: Path, command: str) -> tuple[SpeedRecord, list[str]]:
-    """The record to go on with: the one that stands there, or an empty one; and notes.
+    """The record to continue: the existing one, or an empty one; and notes.
 
     Raises:
-        UsageError: a mixer cannot be, or what stands there was measured otherwise.
+        UsageError: a mixer is impossible, or the existing record was measured differently.
     """
     # Threads are those of each point.
     machine = {key: value for key, value in costs.environment().items() if key != "threads"}
@@ -63,7 +63,7 @@ def begin(spec: SpeedSpec, path: Path, command: str) -> tuple[SpeedRecord, list[
 
 
 def measure_missing(record: SpeedRecord, path: Path, executor: Executor) -> Iterator[Step | Ended]:
-    """Measures every point that the record lacks; each is on disk before the next begins."""
+    """Measure every missing point of the record; each is on disk before the next starts."""
     missing = record.missing
     for event in executor.run(measure, [Job(record.spec, point) for point in missing]):
         point = missing[event.job]
