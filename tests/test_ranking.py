@@ -57,7 +57,7 @@ def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
 def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
     records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
     found = ranking(records)
-    assert found.baseline == "attention, rotary, conv size 4"
+    assert found.baseline == "attention, rotary, convolution"
     (mine,) = found.own
     assert mine.difference is not None
     assert mine.difference.mean == pytest.approx(-0.157)
@@ -67,7 +67,7 @@ def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
 
 def test_a_gain_is_said_only_over_a_strong_attention_on_five_seeds() -> None:
     strong = [*attention(0.1, ROTARY), *attention(0.5, CONVOLVED)]
-    assert "gains on attention, rotary, conv size 4" in said([*strong, *own(0.8)])
+    assert "gains on attention, rotary, convolution" in said([*strong, *own(0.8)])
     # Not over rotary alone, nor on one seed or four, nor where the interval has zero in it.
     assert "no win over attention" in said([*attention(0.1, ROTARY), *own(0.8)])
     diverged = record("mine.py:Mine", 6, {64: 0.9}, status="diverged")
@@ -176,6 +176,8 @@ def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
          "attention, learned positions"),
         ("attention", {"positions": "rotary"}, {"added_positions": "earliness"},
          "attention, rotary, earliness"),
+        ("attention", CONVOLVED, {"added_positions": "earliness"},
+         "attention, rotary, convolution, earliness"),
         ("delta", {"heads": 8, "key_width": None}, {}, "delta, heads 8"),
         ("delta", {"short_convolution": True}, {}, "delta, short convolution"),
     ],

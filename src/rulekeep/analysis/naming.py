@@ -122,6 +122,8 @@ def spoken(mixer: str, parts: Parts) -> str:
         said.append("no positions" if own == "none" else own)
     if added not in ("none", "earliness"):
         said.append(f"{added} positions")
+    if (size := options.pop("conv_size", "none")) != "none":
+        said.append("convolution" if size == "4" else f"convolution {size}")
     for key, value in options.items():
         words = key.replace("_", " ").replace(".", " ")
         said.append({"True": words, "False": f"no {words}"}.get(value, f"{words} {value}"))
