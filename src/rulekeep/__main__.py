@@ -1,8 +1,8 @@
-"""`python -m rulekeep` and the `rulekeep` command: what hears Ctrl-C from the first line on.
+"""`python -m rulekeep` and the `rulekeep` command: handles Ctrl-C from the first line on.
 
 Nothing is imported here but the command itself. While it loads, Ctrl-C ends the process at once,
-since nothing has begun that must be cleared up. While it runs, Ctrl-C is `KeyboardInterrupt` as
-usual. Once it ends, Ctrl-C says nothing more.
+because there is nothing to clean up. While it runs, Ctrl-C is `KeyboardInterrupt` as usual. Once it
+ends, Ctrl-C does nothing more.
 """
 
 import os
@@ -31,7 +31,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 def _listen() -> None:
-    """Ctrl-C from now on is an exception."""
+    """From now on, Ctrl-C is an exception."""
     if signal.getsignal(signal.SIGINT) is _leave:
         from rulekeep.cli import interrupt, unraisable
 

@@ -132,7 +132,7 @@ class Run:
 def check(
     mixer: Named, mixer_options: Mapping[str, Option] | None = None, *, width: int = 64
 ) -> Checks:
-    """Hold a mixer against the contract, in seconds: each property, and by how much it differs.
+    """Check a mixer against the contract, in seconds: each property, and by how much it differs.
 
     An exception of the mixer's own is a row that fails. Print what is returned, or ask its
     `passed`.

@@ -1,9 +1,9 @@
-"""The `rulekeep` command: names the commands, and turns how one ends into an exit code.
+"""The `rulekeep` command: names the commands, and turns their ends into exit codes.
 
-A command's module is imported when the command is given: `rulekeep --help` needs none of them.
+The module of a command is imported when the command is given: `rulekeep --help` imports none.
 
-Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage,
-130 interrupted, 141 standard output closed early.
+Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage, 130 interrupted,
+141 standard output closed early.
 """
 
 import errno
@@ -57,14 +57,14 @@ COMMANDS = {
         "runs:run",
         "Train and test one mixer on one task, or score an outside model, and keep the record.",
     ),
-    "sweep": ("runs:sweep", "Make every run of a grid that is not made yet."),
+    "sweep": ("runs:sweep", "Make every missing run of a grid."),
     "demo": (
         "demo:demo",
         "Train three mixers on one task in about two minutes; show a table and open a report.",
     ),
     "resume": (
         "runs:resume",
-        "Go on with what was planned in a folder: runs that are missing or have failed.",
+        "Continue a folder of runs: make those that are missing or have failed.",
     ),
     "verify": (
         "records:verify",
@@ -109,7 +109,7 @@ COMMANDS = {
     ),
     "check": (
         "mixers:check",
-        "Hold a mixer against the contract: each property, and by how much it differs.",
+        "Check a mixer against the contract: each property, and by how much it differs.",
     ),
     "speed": (
         "speed:speed",
@@ -123,7 +123,7 @@ COMMANDS = {
     ),
     "check-task": (
         "tasks:check_task",
-        "Hold a task of your own against the contract: each property, and by how much it differs.",
+        "Check a task of your own against the contract: each property, and by how much it differs.",
     ),
     "list": (
         "records:list_",
@@ -140,7 +140,7 @@ _ended = False
 
 
 def interrupt(number: int, *_: object) -> None:
-    """Ctrl-C and SIGTERM: an exception while a command runs; once it has ended, nothing to say."""
+    """Ctrl-C and SIGTERM: raise an exception while a command runs; do nothing once it has ended."""
     if not _ended:
         raise KeyboardInterrupt
     if number == signal.SIGTERM:
@@ -148,7 +148,7 @@ def interrupt(number: int, *_: object) -> None:
 
 
 def unraisable(lost: "UnraisableHookArgs") -> None:
-    """An exception that nothing can catch; Ctrl-C there is said nowhere, and comes again."""
+    """An exception that nothing can catch; a Ctrl-C lost this way is sent again."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
     elif not _ended:
@@ -160,7 +160,7 @@ def unraisable(lost: "UnraisableHookArgs") -> None:
 
 
 def main(listen: Callable[[], None] | None = None) -> NoReturn:
-    """Carries out the command that was given; `listen` is called once its code is loaded."""
+    """Carry out the given command; `listen` is called once its code is loaded."""
     global _ended
     # Every branch below begins with its end: the next Ctrl-C may come at once.
     _ended = False
@@ -250,7 +250,7 @@ def _said(error: CycloptsError) -> str:
 
 
 def _said_of_value(error: CoercionError | ValidationError) -> str | None:
-    """An option with the value that it cannot have, and what it may have."""
+    """The message for an option with an impossible value, and what is possible."""
     import pydantic
 
     cause, argument = error.__cause__, error.argument
@@ -292,7 +292,7 @@ def _said_of_value(error: CoercionError | ValidationError) -> str | None:
 
 
 def _written(value: object) -> str:
-    """A value as the user wrote it, in quotes where it is no number."""
+    """A value as the user wrote it, in quotes unless it is a number."""
     text = str(value)
     plain = text.removeprefix("-").isdecimal() and text.isascii()
     return text if plain else ascii(text[:80])

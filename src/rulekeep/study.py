@@ -1,12 +1,12 @@
-"""A study in one file: what is compared, what makes its runs, its tables, figures and claims.
+"""A study in one file: its question, variants, runs, tables, figures and claims.
 
     STUDY = Study(question=…, variants=…, settings=…, sweeps=…, tables=…, claims=…)
 
-    rulekeep study NAME run        # studies/NAME.py, or a FILE.py: makes what the records lack
+    rulekeep study NAME run        # studies/NAME.py, or a FILE.py: makes missing runs
     rulekeep study NAME build      # writes results/NAME, and fills the marks of documents
-    rulekeep study NAME check      # a line for each text that is not what the records give
+    rulekeep study NAME check      # a line for each text that differs from the records
 
-A table, a figure and a claim are plain functions of `Rows`. A document marks what is filled in:
+A table, a figure and a claim are plain functions of `Rows`. A document has marks to fill:
 `claim:NAME.KEY` or `table:NAME.KEY` in an HTML comment, closed by `/claim` or `/table`.
 """
 
@@ -35,9 +35,9 @@ _SHOWN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 class Sweep(NamedTuple):
-    """What makes the runs of a folder: a preset, or a function in the study's own file.
+    """What makes the runs of a folder: a preset, or a function in the file of the study.
 
-    `mixers` are the variants that a preset is given, by key; its own mixers if left out.
+    `mixers` are the keys of variants for the preset; by default it runs its own mixers.
     """
 
     what: str
@@ -49,9 +49,9 @@ Value: TypeAlias = float | Summary | Span | str
 
 @dataclass(frozen=True)
 class Claim:
-    """A statistic that a document states, and what must hold for its sentence to stand.
+    """A statistic that a document states, and the condition under which its sentence stands.
 
-    `minimum` and `maximum` bound the value: of a summary its interval, of a span both ends.
+    `minimum` and `maximum` bound the value: for a summary its interval, for a span both ends.
     """
 
     value: Callable[[Rows], Value]
@@ -82,15 +82,15 @@ class Claim:
 
 
 def not_shown(value: Callable[[Rows], Summary]) -> Claim:
-    """A difference that is not shown: its interval holds 0."""
+    """A difference that is not shown: its interval includes 0."""
     return Claim(value, holds=lambda rows: (value(rows).low or 0) <= 0 <= (value(rows).high or 0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is asked, what is compared, and what is published of it.
+    """A question, what is compared, and what is published.
 
-    `context` is the longest training length in tokens. A cell counts where all `seeds` are run.
+    `context` is the longest training length in tokens. A cell counts if all `seeds` are run.
     `sweeps` make each folder of results; `reads` are folders of other studies, read first.
     """
 
@@ -121,7 +121,7 @@ class Opened(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where its tables, figures and claims are written."""
+        """The folder of its tables, figures and claims."""
         return self.root / RESULTS / self.name
 
     def rows(self) -> Rows:
@@ -141,7 +141,7 @@ class Opened(NamedTuple):
 
 
 def documents(root: Path) -> list[Path]:
-    """What may have marks to fill: README.md, docs/*.md and results/*/README.md."""
+    """Files that may have marks to fill: README.md, docs/*.md and results/*/README.md."""
     kinds = ("README.md", "docs/*.md", f"{RESULTS}/*/README.md")
     return [path for kind in kinds for path in sorted(root.glob(kind))]
 
@@ -149,7 +149,7 @@ def documents(root: Path) -> list[Path]:
 def opened(name: str) -> Opened:
     """The study of a name, studies/NAME.py, or of a file.
 
-    Documents and results are beside the folder `studies`, or beside a file that stands elsewhere.
+    Documents and results are beside the folder `studies`, or beside a file elsewhere.
 
     Raises:
         UsageError: there is none, or its file fails.
@@ -175,7 +175,7 @@ def opened(name: str) -> Opened:
 
 
 class Made(NamedTuple):
-    """What the records give: files by path, texts by mark, and a line for each claim that fails."""
+    """What the records give: files by path, texts by mark, and a line for each failing claim."""
 
     files: dict[Path, bytes]
     marks: dict[str, str]
@@ -183,7 +183,7 @@ class Made(NamedTuple):
 
 
 def made(one: Opened) -> Made:
-    """Computes all of a study, and writes nothing.
+    """Compute a study without writing.
 
     Raises:
         UsageError: records are missing, or a function of the study fails.
@@ -216,7 +216,7 @@ def made(one: Opened) -> Made:
 
 
 def build(one: Opened) -> list[str]:
-    """Writes what the records give; returns a line for each claim or mark that fails."""
+    """Write what the records give; a line for each claim or mark that fails."""
     found = made(one)
     for path, content in found.files.items():
         if not _same(path, content):
@@ -235,7 +235,7 @@ def build(one: Opened) -> list[str]:
 
 
 def check(one: Opened) -> list[str]:
-    """A line for each claim, file or document that is not what the records give."""
+    """A line for each claim, file or document that differs from the records."""
     found = made(one)
     fix = f"run rulekeep study {one.name} build"
     problems = list(found.failures)
@@ -258,7 +258,7 @@ def check(one: Opened) -> list[str]:
 
 
 def stray(root: Path, names: Iterable[str]) -> list[str]:
-    """A line for each mark in the documents of a folder that is of none of these studies."""
+    """A line for each mark in the documents of a folder that belongs to none of these studies."""
     known = {*names}
     return [
         f"{path.relative_to(root)}: {kind}:{name}.{key}: there is no study {name}"
@@ -269,7 +269,7 @@ def stray(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def _lost(path: Path, text: str, one: Opened, found: Made) -> Iterator[str]:
-    """A line for each mark of the study that has no such key, or is not closed."""
+    """A line for each mark of the study without such a key, or not closed."""
     closed = {mark.start() for mark in _MARK.finditer(text)}
     for mark in _OPENED.finditer(text):
         said = f"{path.relative_to(one.root)}: {mark[1]}:{mark[2]}.{mark[3]}"
@@ -286,13 +286,13 @@ def _name(mark: re.Match[str]) -> str:
 
 
 def _left_over(one: Opened, found: Made) -> list[Path]:
-    """Files among its tables and figures that it does not make."""
+    """Files among its tables and figures that it no longer makes."""
     standing = [*(one.folder / "tables").glob("*"), *(one.folder / "figures").glob("*")]
     return sorted(path for path in standing if path not in found.files)
 
 
 def _same(path: Path, content: bytes) -> bool:
-    """Whether a file is what it must be; of a figure, whether it shows the same."""
+    """Whether a file is as it must be; for a figure, whether it shows the same."""
     if not path.is_file():
         return False
     stands = path.read_bytes()

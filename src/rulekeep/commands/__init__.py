@@ -1,1 +1,1 @@
-"""The commands, a file for each group: parse, call, print. torch is loaded only by what trains."""
+"""The commands, a file for each group: parse, call, print. Only what trains loads torch."""

@@ -1,6 +1,6 @@
 """A run beside the committed baselines of its protocol: a small chart in the terminal.
 
-A baseline that has no committed run of this protocol is named, and none other stands in for it.
+A baseline without a committed run of this protocol is named as missing; no other replaces it.
 """
 
 import statistics
@@ -19,7 +19,7 @@ _BAR = 6
 
 
 class Line(NamedTuple):
-    """Retention by length, a figure a seed."""
+    """Retention by length, a figure per seed."""
 
     name: str
     by_length: Mapping[int, Sequence[float]]
@@ -53,7 +53,7 @@ def line_of(record: Record) -> Line:
 
 
 def show(record: Record) -> None:
-    """A run that is done beside the baselines of its protocol."""
+    """Show a finished run beside the baselines of its protocol."""
     lengths = {row.context for row in record.tests()}
     lines, missing = list[Line](), list[str]()
     same = [one for one in baselines() if protocol(one) == protocol(record)]
@@ -71,7 +71,7 @@ def show(record: Record) -> None:
 
 
 def minutes(spec: AnySpec) -> str | None:
-    """About how long training takes on one core, by committed runs; None for less than one."""
+    """Roughly how long training takes on one core, from committed runs; None below one minute."""
     if not isinstance(spec, RunSpec):
         return None
     of_mixer = [one for one in baselines() if one.spec.mixer == spec.mixer]

@@ -1,4 +1,4 @@
-"""Certificates as `rulekeep certify` shows and keeps them: a table a context, one record a run."""
+"""Certificates as `rulekeep certify` shows and keeps them: a table per context, a record per run."""
 
 import hashlib
 import inspect
@@ -39,7 +39,7 @@ def table(made: Certificate) -> str:
 
 
 def verdict(made: Certificate) -> str:
-    """One line: whether it passes, and by which reader it does not."""
+    """One line: whether it passes, and which reader it fails by."""
     if made.passed:
         said, best = f"passes: every local reader's bound is at most {MOST_EXCESS}", made.so_far
         if made.is_chance_out_of_reach:
@@ -121,7 +121,7 @@ def leak_record(
 
 
 def file_name(record: Mapping[str, Any]) -> str:
-    """A readable name, another one for every other question asked."""
+    """A readable name that differs for different questions."""
     asked = [
         record["named"], record["options"], record.get("seed"),
         [(one["context"], one.get("examples")) for one in record["contexts"]],
@@ -134,7 +134,7 @@ def file_name(record: Mapping[str, Any]) -> str:
 
 
 def of_file(name: str) -> dict[str, str]:
-    """A task's own file and its code, so that a report can tell when that has changed."""
+    """The file and code of a task, so that a report can tell when they have changed."""
     place = Path(name.rpartition(":")[0])
     if place.suffix != ".py":
         return {}
@@ -142,7 +142,7 @@ def of_file(name: str) -> dict[str, str]:
 
 
 def _plain(options: TaskOptions) -> dict[str, Any]:
-    """As JSON has them; a set in an order that is the same again, since the name hangs on it."""
+    """Values as JSON has them; a set in a fixed order, because the name depends on it."""
     return {
         name: sorted(value, key=str) if isinstance(getattr(options, name), AbstractSet) else value
         for name, value in options.model_dump(mode="json").items()
@@ -163,7 +163,7 @@ def _made_by(task: type[Task]) -> dict[str, Any]:
 
 
 def _source(task: type[Task]) -> str:
-    """A hash of the code that a certificate comes out of: this package and the task's own file."""
+    """A hash of the code behind a certificate: this package and the file of the task."""
     is_own = task.__module__.partition(".")[0] == "rulekeep"
     file = None if is_own else inspect.getsourcefile(task)
     return sources.digest([Path(file)] if file else [])[:12]

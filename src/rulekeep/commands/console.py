@@ -1,7 +1,7 @@
-"""What every command says, and how it ends.
+"""The output of every command, and its end.
 
-`tell` is the command's output and `say` a line beside it. Both take text from anywhere, records
-and plug-ins included: what would steer a terminal is replaced (`printable`).
+`tell` prints output of the command, and `say` a line beside it. Both take text from anywhere,
+records and plug-ins included: characters that would steer a terminal are replaced (`printable`).
 """
 
 import os
@@ -27,7 +27,7 @@ _own_output: TextIO | None = None
 
 
 def open_streams() -> None:
-    """Output that is closed goes nowhere; what a terminal has no letters for is replaced."""
+    """Closed streams become /dev/null; characters that a terminal lacks are replaced."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             # Kept open until the process ends.
@@ -36,10 +36,10 @@ def open_streams() -> None:
 
 
 def keep_output() -> None:
-    """Keeps standard output for the command alone.
+    """Keep standard output for the command alone.
 
-    What anything else prints, a plug-in here or in a worker above all, goes to standard error: who
-    reads the output through a pipe gets what the command says and no more.
+    Anything else that prints, such as a plug-in here or in a worker, prints to standard error. So
+    whoever reads the output through a pipe gets only the output of the command.
     """
     global _own_output
     open_streams()
@@ -60,7 +60,7 @@ def keep_output() -> None:
 
 
 def output() -> TextIO:
-    """The stream that the command's output goes to."""
+    """The stream for the output of the command."""
     return sys.stdout if _own_output is None else _own_output
 
 
@@ -70,12 +70,12 @@ def tell(text: str = "", *, flush: bool = False) -> None:
 
 
 def say(line: str) -> None:
-    """A line for the user, beside the command's output: one line, whatever stands in it."""
+    """Print a line for the user beside the output; it is always one line."""
     print(plain_line(line), file=sys.stderr, flush=True)
 
 
 def plain_line(text: str) -> str:
-    """A text as one line that may be printed, the middle of a long one left out."""
+    """A text as one printable line; the middle of a long one is left out."""
     line = " ".join(text.split())
     if len(line) > _LONGEST_LINE:
         # What is wrong opens a line, and the fix ends it.
@@ -84,7 +84,7 @@ def plain_line(text: str) -> str:
 
 
 def rich_console(*, errors: bool = False) -> "Console":
-    """For tables, colours and progress; what it is given has to be `printable` already."""
+    """A console for tables, colours and progress; its input must be `printable` already."""
     from rich.console import Console
 
     if errors:
@@ -93,12 +93,12 @@ def rich_console(*, errors: bool = False) -> "Console":
 
 
 def score_text(score: float | None) -> str:
-    """A score as a table has it; none where nothing was asked that it counts."""
+    """A score as tables show it; a dash if nothing counts."""
     return "–" if score is None else f"{score:.3f}"
 
 
 def scores_table(records: "Iterable[Record]") -> str:
-    """What runs score on the test split, a line a length."""
+    """The test scores of runs, a line per length."""
     lines = []
     for record in records:
         if record.status == "diverged":

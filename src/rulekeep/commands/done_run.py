@@ -1,4 +1,4 @@
-"""One run that is done, as a user names it: its folder, its record and its spec."""
+"""One finished run, as a user names it: its folder, its record and its spec."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 
 
 def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
-    """The run of a folder, or the only one that is done of a folder of runs.
+    """The run of a folder, or the only finished one in a folder of runs.
 
     Raises:
         UsageError: there is none, it is not done, or it trained no mixer.
@@ -21,7 +21,7 @@ def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
 
 
 def outcome_of(job: Finished) -> Any:
-    """What a job on the run handed back, its notes said; None if its process failed, said too.
+    """The result of a job on the run, with its notes printed; None if its process failed.
 
     Raises:
         UsageError: the job was refused.
@@ -103,5 +103,5 @@ def _spec(record: Record, named: str) -> RunSpec:
         raise UsageError(f"{named}: its spec cannot be read here: {error}") from None
     assert isinstance(spec, RunSpec), spec
     if not record.history:
-        raise UsageError(f"{named}: its record has no history to hold a model against")
+        raise UsageError(f"{named}: its record has no history to compare a model with")
     return spec

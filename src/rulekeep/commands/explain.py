@@ -44,7 +44,7 @@ def explain(
     examples
         Examples that train the probes; a quarter as many are scored.
     seed
-        The probes' training examples are drawn from it.
+        Seed of the probes' training examples.
     """
     folder, record, spec = done_run(run)
     job = Job(

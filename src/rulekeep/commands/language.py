@@ -63,7 +63,7 @@ def language(
     prompts
         Test prompts in each cell; 40 more say what an option scores on average.
     seed
-        Conversations are drawn from it.
+        Seed of the conversations.
     device
         cpu, cuda or cuda:1. No GPU has run this yet.
     out

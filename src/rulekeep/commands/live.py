@@ -1,6 +1,6 @@
-"""What a sweep looks like while it goes: a live table on a terminal, plain lines elsewhere.
+"""The display of a running sweep: a live table on a terminal, plain lines elsewhere.
 
-Where there is no terminal, a line every 30 s says how far it is: the first run may take minutes.
+Without a terminal, a line every 30 s shows the progress: the first run may take minutes.
 """
 
 import threading
@@ -86,7 +86,7 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
 
 @contextmanager
 def _saying(line: Callable[[], str]) -> Iterator[None]:
-    """Says the line every 30 s, from a thread of its own: no event may come for as long."""
+    """Print the line every 30 s from its own thread: there may be no event for as long."""
     ended = threading.Event()
 
     def repeat() -> None:

@@ -10,7 +10,7 @@ from rulekeep.reporting.marked import MARKS, Piece, legend
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
-    """Prints the examples and a legend of the marks that stand in them.
+    """Print the examples, and a legend of their marks.
 
     Without a terminal, or with NO_COLOR, a mark is a letter before brackets: `R[rule-7]`.
     """

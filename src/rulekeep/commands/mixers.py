@@ -18,7 +18,7 @@ def check(
     width: Annotated[int, within(1, WIDEST)] = 64,
     device: Device = "cpu",
 ) -> int:
-    """Hold a mixer against the contract: each property, and by how much it differs.
+    """Check a mixer against the contract: each property, and by how much it differs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The types of options that several commands take: cyclopts parses, these say what is allowed.
+"""The types of options that several commands take: cyclopts parses, these restrict values.
 
 A parser raises `ValueError` with the fix alone; `cli` puts the option and its value before it.
 """
@@ -42,10 +42,10 @@ def within(least: int, most: float = math.inf) -> Parameter:
 
 
 def between_commas(texts: Sequence[str]) -> tuple[int, ...]:
-    """Whole numbers between commas; an option that is given twice adds to them.
+    """Whole numbers between commas; a repeated option adds to them.
 
     Raises:
-        ValueError: one is none.
+        ValueError: one is no whole number.
     """
     try:
         return tuple(int(part) for text in texts for part in text.split(","))
@@ -58,10 +58,10 @@ def _integers(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
 
 
 def rising(lengths: Iterable[int]) -> tuple[int, ...]:
-    """Lengths in tokens from the shortest.
+    """Lengths in tokens, shortest first.
 
     Raises:
-        ValueError: one is none, or stands there twice.
+        ValueError: one is no length, or is repeated.
     """
     found = tuple(sorted(lengths))
     if twice := {one for one in found if found.count(one) > 1}:
@@ -101,7 +101,7 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
 
 
 def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
-    """The folder that `--out` names; without it, one named after the kind of run and the time."""
+    """The folder that `--out` names; by default one named after the kind of run and the time."""
     if out is None:
         return Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
     if not out.strip() or not out.isprintable():
@@ -111,7 +111,7 @@ def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[None]:
-    """Makes a folder of records; what is interrupted leaves no empty folder.
+    """Make a folder of records; an interruption leaves no empty folder.
 
     Raises:
         UsageError: it cannot be made or written.

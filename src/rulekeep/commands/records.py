@@ -1,4 +1,4 @@
-"""`rulekeep verify`, `report` and `list`: what stands on disk, and what there is to choose from."""
+"""`rulekeep verify`, `report` and `list`: what is on disk, and what can be chosen."""
 
 import inspect
 import math
@@ -95,7 +95,7 @@ def verify(folder: str, /) -> int:
 
 
 def _provenance(records: Sequence[Record]) -> list[str]:
-    """What records were made of and on: each with how many there are."""
+    """The code and machines of records, with the number of records each."""
     if not records:
         return []
     found: dict[str, Counter[str]] = {}
@@ -233,7 +233,7 @@ def list_(name: str | None = None, /) -> int:
 
 
 def _about_run(identity: str) -> str:
-    """What is kept of a run, under its id or the id it had before versions were declared."""
+    """The record of a run, by its id or its former id."""
     found = []
     for place in (Path(), Path("runs"), Path("results")):
         if not place.is_dir():
@@ -280,7 +280,7 @@ def _said_of_run(root: Path, record: Record) -> str:
 
 
 def _about(name: str) -> str:
-    """What one is, in its own words, and what it can be told."""
+    """The description of a task, mixer or preset, and its options."""
     from rulekeep.mixers import MIXERS
     from rulekeep.plugins import choose
     from rulekeep.specs.renamed import tell_preset
@@ -324,7 +324,7 @@ def _no_runs(root: Path) -> UsageError:
 
 
 def certificates(folder: Path) -> tuple[list[Values], list[str]]:
-    """The certificates of a folder, and a line for each file that is not whole."""
+    """The certificates of a folder, and a note for each broken file."""
     found, notes = [], []
     for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED, folder / CLAIMS}):
         try:
@@ -340,7 +340,7 @@ def certificates(folder: Path) -> tuple[list[Values], list[str]]:
 
 
 def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | None":
-    """The record of speed that is named, or the one of the folder if there is one."""
+    """The named record of speed, or that of the folder if there is one."""
     path = root / _SPEED if named is None else Path(named)
     if named is None and not os.path.lexists(path):
         return None
@@ -363,7 +363,7 @@ _certified = certificates
 
 
 def explanations(root: Path, notes: list[str]) -> list["Explanation"]:
-    """What `rulekeep explain` wrote beside the records of a folder of runs."""
+    """The files that `rulekeep explain` wrote beside the records of a folder of runs."""
     found = []
     for run in run_folders(root):
         path = run.path / _EXPLAINED

@@ -56,7 +56,7 @@ def retest(
 
 
 def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Tests a run; `progress` hears of each length as it begins, counted from 1."""
+    """Test a run; `progress` is called with each length as it begins, counted from 1."""
     # Only the process of the job loads torch.
     from rulekeep.running.retest import add_tests
 

@@ -1,4 +1,4 @@
-"""A run's spec as a user writes it: a TOML file, and flags that go before it."""
+"""The spec of a run as a user writes it: a TOML file, and flags that override it."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ _TOLD = {
 
 
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """A run's values, and for what is left out 1,000 steps to 256 tokens, tested up to 16 times."""
+    """The values of a run; missing ones give 1,000 steps to 256 tokens, tested up to 16 times."""
     values = _DEFAULTS | {tell_field(name): value for name, value in values.items()}
     context = values["context"]
     if "test_contexts" not in values and isinstance(context, int) and context < _LONGEST:
@@ -70,7 +70,7 @@ Flags: Any = create_model("Flags", __config__=_FINITE, **_FIELDS)
 
 
 def spec_values(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """What a spec is made of: the file's values, and over them the flags'.
+    """The values of a spec: those of the file, overridden by the flags.
 
     Raises:
         UsageError: the file cannot be read.
@@ -116,7 +116,7 @@ def _from_toml(name: str) -> dict[str, Any]:
 
 
 def named_options(options: Mapping[str, Any]) -> Iterator[tuple[str, Option]]:
-    """Options that are typed as text, by name."""
+    """Options typed as text, by name."""
     for name, text in _by_name(options):
         yield option_name(name), scalar(text)
 
@@ -131,7 +131,7 @@ def _flattened(key: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_name(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Options with their values: those of a hybrid's mixer, `delta.heads`, come in its own."""
+    """Options with their values; a hybrid's `delta.heads` comes from a nested table."""
     for key, value in options.items():
         if isinstance(value, Mapping) and value:
             yield from _by_name(value, f"{before}{key}.")

@@ -1,4 +1,4 @@
-"""`rulekeep run`, `sweep` and `resume`: runs are planned, made, kept and shown as they come."""
+"""`rulekeep run`, `sweep` and `resume`: plan runs, make them, keep and show them as they finish."""
 
 import inspect
 import math
@@ -65,7 +65,7 @@ def run(
     flags
         The spec's values.
     predictor
-        An outside model to score as it is, file.py:Class or module:Class: nothing is trained.
+        An outside model to score, file.py:Class or module:Class; nothing is trained.
     out
         Folder of runs, runs/run-TIME if left out. A run that stands there is not made again.
     time_limit
@@ -105,18 +105,18 @@ def sweep(
     tracker: TrackerName = "none",
     no_weights: Flag = False,
 ) -> int:
-    """Make every run of a grid that is not made yet.
+    """Make every missing run of a grid.
 
     Parameters
     ----------
     what
         A preset (see `rulekeep list`), or FILE.py with a function `sweep` that returns specs,
-        or FILE.py:function. One that takes an argument gets the results of the folder so far,
-        and is asked again until it adds nothing.
+        or FILE.py:function. A function with an argument gets the results of the folder
+        so far, and is called again until it adds nothing.
     mixers
         For presets that compare mixers, the ones to run instead of the preset's own, between
         commas: names, file.py:Class, each with options in brackets, as in delta[heads=8]. What
-        is no option of the mixer's own is a value of its runs, as in delta[hidden=248].
+        is no option of the mixer is a setting of its runs, as in delta[hidden=248].
     out
         Folder of runs, runs/sweep-TIME if left out. Runs that stand there are not made again.
     dry_run
@@ -170,7 +170,7 @@ def resume(
     tracker: TrackerName = "none",
     no_weights: Flag = False,
 ) -> int:
-    """Go on with what was planned in a folder: runs that are missing or have failed.
+    """Continue a folder of runs: make those that are missing or have failed.
 
     Parameters
     ----------
@@ -198,21 +198,21 @@ def resume(
 
 
 def _check(time_limit: float | None, tracker: str) -> None:
-    """What a tracker lacks is said before anything is made."""
+    """Report what a tracker lacks before anything is made."""
     limit_trials(math.inf if time_limit is None else time_limit)
     if note := check_tracker(tracker):
         say(note)
 
 
 class Made(NamedTuple):
-    """Records by id, how many runs of the folder are lost, and whether Ctrl-C came."""
+    """Records by id, the number of lost runs in the folder, and whether Ctrl-C came."""
 
     records: dict[str, Record]
     lost: int
     interrupted: bool = False
 
     def say_failed(self, root: Path) -> int:
-        """Names each run without a result; the exit code that they come to."""
+        """Name each run without a result; the exit code."""
         failed = [record for record in self.records.values() if not record.is_result]
         for record in failed:
             log = root / record.id / "log.txt"
@@ -232,7 +232,7 @@ def carry_out(
     chooses: bool = False,
     keep_weights: bool = True,
 ) -> int:
-    """Makes the runs, and says what came of them."""
+    """Make the runs, and print the result."""
     made = make_runs(
         make, root, executor, limit, tracker, command, chooses=chooses, keep_weights=keep_weights
     )
@@ -263,7 +263,7 @@ def make_runs(
     keep_weights: bool = True,
     rest: str | None = None,
 ) -> Made:
-    """Makes the runs; what is chosen by records is asked for by the command, until it adds none.
+    """Make the runs; a sweep that chooses by records is called until it adds none.
 
     `rest` is what to type after an interruption, if it is not `rulekeep resume`.
     """
@@ -322,7 +322,7 @@ def make_runs(
 
 
 def _listed(make: _Make, root: Path) -> int:
-    """What a sweep begins with where some runs are made already, a line a run."""
+    """The runs that a sweep begins with if some are made already, a line each."""
     sweeps.check_folder(root)
     labels = {sweeps.identity(spec): _said(spec) for spec in make(root)}
     for record in results(root):
@@ -337,7 +337,7 @@ def _listed(make: _Make, root: Path) -> int:
 
 
 def _said(spec: AnySpec) -> str:
-    """A run's name, and what else it was given."""
+    """The name of a run, and its other settings."""
     if not isinstance(spec, RunSpec):
         return spec.label
     settings = {"width", "layers", "hidden", "added_positions"}
@@ -357,7 +357,7 @@ def _planned(
 
 
 def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
-    """The function that a sweep's name stands for, and whether it chooses by its records.
+    """The function of a sweep, and whether it chooses by its records.
 
     Its specs are checked as they come.
     """
@@ -415,7 +415,7 @@ def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
 
 
 def _whole(spec: Any) -> AnySpec:
-    """A sweep's spec, checked: a copy with other values is made without a look at them."""
+    """A spec of a sweep, checked: a copy with other values is made without validation."""
     if not isinstance(spec, AnySpec):
         raise UsageError(f"it returned a {type(spec).__name__}; return a list of RunSpec")
     try:

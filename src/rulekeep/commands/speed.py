@@ -105,7 +105,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
 
 
 def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
-    """Measures what the record lacks, and says what comes on standard error."""
+    """Measure what the record lacks, and print progress on standard error."""
     executor = LocalExecutor(1)
     executor.prepare()
     from rulekeep.speed.running import Ended, begin, measure_missing

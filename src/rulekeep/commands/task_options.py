@@ -1,4 +1,4 @@
-"""A task as a user names it, with its options, made; examples of it, in pieces.
+"""A task that a user names, with its options; and its examples, in pieces.
 
 The options of a task are the fields of its `options_type`: `--decoy-rate 0.5` is `decoy_rate`.
 """
@@ -28,14 +28,14 @@ AnyTask: TypeAlias = SampledTask | Article
 
 
 class Asked(NamedTuple):
-    """A task by the name it was asked for."""
+    """A task with the name that the user gave."""
 
     name: str
     task: AnyTask
 
 
 def make_task(name: str, options: Mapping[str, str], own: Sequence[str]) -> Asked:
-    """The task of a name, with options as strings; `own` are the command's other options.
+    """The task of a name, with options as strings; `own` are the other options of the command.
 
     Raises:
         UsageError: there is no such task or option, or a value is out of its range.
@@ -48,7 +48,7 @@ def make_task(name: str, options: Mapping[str, str], own: Sequence[str]) -> Aske
 
 
 def build(name: str, cls: Any, values: Mapping[str, Any]) -> SampledTask:
-    """An instance; what its own code raises is said in one line."""
+    """An instance; an exception of its code becomes one line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FewCombinationsWarning)
         task: SampledTask = build_task(name, cls, cls.options_type.parse(**values))
@@ -60,7 +60,7 @@ def build(name: str, cls: Any, values: Mapping[str, Any]) -> SampledTask:
 def task_values(
     name: str, cls: type[Task], options: Mapping[str, str], own: Sequence[str]
 ) -> dict[str, Any]:
-    """Strings into the values that a task's options take."""
+    """Strings as the values that the options of a task take."""
     kind: type[TaskOptions] | None = getattr(cls, "options_type", None)
     fields = {} if kind is None else kind.model_fields
     if hidden := sorted(fields.keys() & set(own)):
@@ -94,17 +94,17 @@ def task_values(
 
 
 def first_look(asked: Asked, split: Split, context: int, seed: int) -> Sample:
-    """One example, so that what cannot be drawn is said before anything is written."""
+    """One example, so that a failing task is reported before anything is written."""
     return next(draw_pieces(asked, split, context, 1, seed, 1))
 
 
 def draw_pieces(
     asked: Asked, split: Split, context: int, n: int, seed: int, piece_tokens: int
 ) -> Iterator[Sample]:
-    """Examples 0 to n - 1, in pieces of about so many tokens.
+    """Examples 0 to n - 1, in pieces of roughly this many tokens.
 
     Raises:
-        UsageError: a value is out of its range, or the task's own code fails.
+        UsageError: a value is out of its range, or the code of the task fails.
     """
     task = asked.task
     if isinstance(task, Article):

@@ -150,7 +150,7 @@ def data(
     n
         How many examples; 1000 if left out (article: all of its 1944).
     split
-        train, dev or test.
+        train, dev (validation) or test.
     format
         jsonl, parquet or npz.
     seed
@@ -211,7 +211,7 @@ def show(
     n
         How many examples.
     split
-        train, dev or test.
+        train, dev (validation) or test.
     seed
         Seed of the examples.
     html
@@ -254,7 +254,7 @@ def check_task(
     seed: Seed = 0,
     **options: str,
 ) -> int:
-    """Hold a task of your own against the contract: each property, and by how much it differs.
+    """Check a task of your own against the contract: each property, and by how much it differs.
 
     Parameters
     ----------

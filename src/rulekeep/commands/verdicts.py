@@ -1,4 +1,4 @@
-"""The rows of a check on a terminal, and the exit code that they come to."""
+"""The rows of a check on a terminal, and their exit code."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ _MARKS = {True: "pass", False: "FAIL", None: "skip"}
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
-    """The rows of a check that is done, a line a property."""
+    """The rows of a finished check, a line per property."""
     width = max((len(row.property) for row in rows), default=0)
     return [line(row, width) for row in rows if row.compared != SEE_FIRST]
 
@@ -20,7 +20,7 @@ def line(row: Row, width: int) -> str:
 
 
 def print_rows(name: str, rows: Iterable[Row], properties: Iterable[str]) -> int:
-    """A line a property as it comes, and one for all of them."""
+    """Print each property as it comes, and a verdict for all."""
     width, found = max(map(len, properties)), list[bool | None]()
     for row in rows:
         found.append(row.passed)
