@@ -526,7 +526,7 @@ def test_examples_that_take_too_much_memory_are_refused(
         ("two", "two: has 2 runs; name one of them, as in two/a"),
         ("damaged/made-up", "make the run again: rulekeep resume damaged"),
         ("failed/made-up", "the run is failed, so there is no trained model; name one"),
-        ("outside/made-up", "scored an outside model, whose state is its own affair"),
+        ("outside/made-up", "scored an outside model, which trained nothing"),
         ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
         ("whole/made-up --contexts 64,64", "--contexts 64: given twice; name each once"),
         ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),

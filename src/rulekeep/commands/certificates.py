@@ -1,4 +1,4 @@
-"""Certificates as `rulekeep certify` shows and keeps them: a table per context, a record per run."""
+"""Certificates of `rulekeep certify`: a table per context to show, a record per run to keep."""
 
 import hashlib
 import inspect

@@ -89,8 +89,7 @@ def _record(folder: RunFolder, named: str) -> Record:
 def _spec(record: Record, named: str) -> RunSpec:
     if record.spec.kind == PredictorSpec.kind:
         raise UsageError(
-            f"{named}: scored an outside model, whose state is its own affair; name a run of "
-            "a mixer"
+            f"{named}: scored an outside model, which trained nothing; name a run of a mixer"
         )
     if record.spec.kind == ArticleCell.kind:
         raise UsageError(
