@@ -178,6 +178,7 @@ def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
          "attention, rotary, earliness"),
         ("attention", CONVOLVED, {"added_positions": "earliness"},
          "attention, rotary, convolution, earliness"),
+        ("attention", {"conv_size": 8}, {}, "attention, no positions, convolution 8"),
         ("delta", {"heads": 8, "key_width": None}, {}, "delta, heads 8"),
         ("delta", {"short_convolution": True}, {}, "delta, short convolution"),
     ],

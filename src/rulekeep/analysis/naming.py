@@ -76,7 +76,8 @@ def _own(run: Named, runs: Sequence[Named]) -> Parts:
         found = {key: value for key, value in run.settings.items() if key in differing}
     else:
         # Attention is named by its positions everywhere: a baseline says what it is.
-        always = {"positions"} if run.mixer == BASELINE else set[str]()
+        always = {"positions"} if run.mixer == BASELINE and own else set[str]()
+        own = {key: defaults[key] for key in always} | own
         found = {
             key: value
             for key, value in own.items()
