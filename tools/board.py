@@ -77,7 +77,9 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
         if one.spec.mixer == "attention":
             # A baseline is named for what it is.
             shown = {"positions": one.spec.mixer_options.get("positions", "none"), **shown}
-        found[text] = Variant(text, written(one.spec.mixer, {**shown, **given}))
+        # Of a plug-in its class: the link beside it leads to its file.
+        short = HYBRID.join(name.rpartition(":")[2] for name in one.spec.mixer.split(HYBRID))
+        found[text] = Variant(text, written(short, {**shown, **given}))
     return found
 
 
@@ -94,7 +96,7 @@ def lines(protocol: Protocol) -> list[list[str]]:
                 mean = math.fsum(one.mean for one in kept if one) / len(kept)
                 found.append((mean, [
                     f"`{variant.name}`", f"{mean:.3f}", *(said(one) for one in kept if one),
-                    kib(rows, key, protocol.shown), *links(variant, source),
+                    kib(rows, key, protocol.shown), links(variant, source),
                 ]))  # fmt: skip
     return [line for _, line in sorted(found, key=lambda pair: -pair[0])]
 
@@ -111,11 +113,11 @@ def kib(rows: Rows, key: str, length: int) -> str:
     return "–" if group is None else f"{state_kib(group, length):,.0f}"
 
 
-def links(variant: Variant, source: Source) -> list[str]:
+def links(variant: Variant, source: Source) -> str:
     """Where its records, its code and the certificates of its tasks are."""
     mixer = variant.one.mixer
     code = ", ".join(f"[code]({code_of(name, source)})" for name in mixer.split(HYBRID))
-    return [f"[records]({source.link})", code, f"[certificate]({CERTIFICATES})"]
+    return f"[records]({source.link}), {code}, [certificates]({CERTIFICATES})"
 
 
 def code_of(mixer: str, source: Source) -> str:
@@ -141,7 +143,7 @@ def page() -> str:
             f"at {one.shown:,} tokens."
         )
         head = ["variant", "mean", *(f"`{s.task}`, {s.placement}" for s in SETTINGS)]
-        head += ["KiB a layer", "records", "code", "tasks"]
+        head += ["KiB a layer", "behind it"]
         parts.append(markdown_table(head, lines(one)))
         for source in sources(one):
             for mixer, text in source.code.items():
