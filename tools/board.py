@@ -85,11 +85,13 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
 
 def lines(protocol: Protocol) -> list[list[str]]:
     """The rows of a table, the best first; what lacks a task setting is left out."""
-    found = []
+    found, chances = [], ["–"] * len(SETTINGS)
     for source in sources(protocol):
         records = [one for one in source.records if one.spec.rest.get("steps") == protocol.steps]
         every = variants(records)
         rows = Rows(records, every, SETTINGS, protocol.context, source.seeds)
+        if {*SETTINGS} <= rows.contests.keys():
+            chances = [rows.chance(one, "retention", protocol.shown) for one in SETTINGS]
         for key, variant in every.items():
             kept = [rows.row(key, one, "retention", protocol.shown) for one in SETTINGS]
             if all(kept):
@@ -98,7 +100,8 @@ def lines(protocol: Protocol) -> list[list[str]]:
                     f"`{variant.name}`", f"{mean:.3f}", *(said(one) for one in kept if one),
                     kib(rows, key, protocol.shown), links(variant, source),
                 ]))  # fmt: skip
-    return [line for _, line in sorted(found, key=lambda pair: -pair[0])]
+    ranked = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
+    return [*ranked, ["guessing", "–", *chances, "–", "–"]]
 
 
 def said(row: Row) -> str:
