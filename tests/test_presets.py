@@ -37,15 +37,15 @@ ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
-def made(spec: RunSpec, *dev_losses: float, test_loss: float = -99.0) -> Record:
+def made(spec: RunSpec, *validation_losses: float, test_loss: float = -99.0) -> Record:
     """A run that was looked at on dev so often; one that diverged, a NaN, has no evaluations."""
     found = resolve(spec)
     rows = [
         {"split": split, "context": spec.context, "val_loss": loss}
-        for split, loss in (*(("dev", loss) for loss in dev_losses), ("test", test_loss))
+        for split, loss in (*(("dev", loss) for loss in validation_losses), ("test", test_loss))
     ]
     values = {"spec": found.spec.model_dump(mode="json"), "versions": found.versions}
-    ended = all(loss == loss for loss in dev_losses)
+    ended = all(loss == loss for loss in validation_losses)
     (one,) = typed([{**values, "evaluations": rows if ended else []}])
     return one
 

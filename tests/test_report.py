@@ -335,10 +335,10 @@ def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
         for rate, at in ((0.001, 64), (0.003, 256))
     ]
     (contest,) = contests(read_runs(nowhere).runs)
-    assert contest.rates[0].problem == "no dev loss recorded at a length that all have"
+    assert contest.rates[0].problem == "no validation loss recorded at a length that all have"
     nowhere.append(record("delta", 1, context=256, rate=0.01, status="diverged"))
     (contest,) = contests(read_runs(nowhere).runs)
-    assert contest.rates[0].problem == "no dev loss recorded at a length that all have"
+    assert contest.rates[0].problem == "no validation loss recorded at a length that all have"
 
 
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:

@@ -326,13 +326,13 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates
     return replace(rates, reused_from=origin.task + at)
 
 
-def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
+def validation_losses(runs: Iterable[Run]) -> dict[str, float]:
     """Mean validation loss (nats a token) of each run by its id; NaN if it diverged or has none.
 
     It is over the training lengths at which all runs were validated: others would give runs unequal
     weights.
     """
-    looks = {run.id: _dev_looks(run) for run in runs}
+    looks = {run.id: _validation_losses(run) for run in runs}
     shared = set[int]()
     if measured := [set(one) for one in looks.values() if one]:
         shared = set.intersection(*measured)
@@ -342,7 +342,7 @@ def dev_losses(runs: Iterable[Run]) -> dict[str, float]:
     }
 
 
-def _dev_looks(run: Run) -> dict[int, float]:
+def _validation_losses(run: Run) -> dict[int, float]:
     if run.status == "diverged":
         return {}
     looks = {
@@ -373,14 +373,14 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     if not common:
         return replace(found, problem="the rates share no seed")
     compared = [by_seed[seed] for by_seed in tried.values() for seed in common]
-    of_run = dev_losses(compared)
+    of_run = validation_losses(compared)
     losses = {
         rate: [of_run[by_seed[seed].id] for seed in common] for rate, by_seed in tried.items()
     }
     found = replace(found, seeds=len(common))
     measured = any(map(math.isfinite, of_run.values()))
     if not measured and any(run.status == "done" for run in compared):
-        return replace(found, problem="no dev loss recorded at a length that all have")
+        return replace(found, problem="no validation loss recorded at a length that all have")
     return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
 
 

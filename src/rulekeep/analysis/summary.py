@@ -195,7 +195,7 @@ class RateChoice:
 
 
 def choose_learning_rate(
-    dev_losses: Mapping[float, Sequence[float]], *, extended: bool
+    validation_losses: Mapping[float, Sequence[float]], *, extended: bool
 ) -> RateChoice:
     """The rate with the lowest mean validation loss; of equals, the lowest rate.
 
@@ -207,9 +207,9 @@ def choose_learning_rate(
     Raises:
         ValueError: no rate, an invalid rate, one without a loss, or unequal numbers of losses.
     """
-    if not dev_losses:
+    if not validation_losses:
         raise ValueError("no learning rate to choose from; give each rate its validation losses")
-    grid = tuple(_tried(rate, dev_losses[rate]) for rate in sorted(dev_losses))
+    grid = tuple(_tried(rate, validation_losses[rate]) for rate in sorted(validation_losses))
     stable = [(tried.mean, tried.rate) for tried in grid if tried.mean is not None]
     counts = {tried.rate: len(tried.losses) for tried in grid if tried.mean is not None}
     if len(set(counts.values())) > 1:

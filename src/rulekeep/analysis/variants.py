@@ -71,7 +71,7 @@ def default_options(mixer: str) -> dict[str, Option]:
         own = MIXERS.defaults(name) if name in MIXERS else _of_file(name)
         if own is None:
             return _UNKNOWN
-        # `serial` chooses a form and not a mechanism: no record has it.
+        # `serial` chooses how to compute, not what: no record has it.
         own.pop("serial", None)
         found |= {f"{name}.{key}" if several else key: value for key, value in own.items()}
     return found

@@ -1,4 +1,4 @@
-"""The published sequences with what each token is and what chance is, as drawn tasks have it.
+"""The published sequences with the role of each token and its chance, as sampled tasks have them.
 
 >>> article_sample("test", 64).tokens.shape
 (1944, 64)
@@ -12,10 +12,10 @@ from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
 
 
 def article_sample(split: Split, context: int) -> Sample:
-    """All 1944 examples, in the table's order.
+    """All 1944 examples, in the order of the table.
 
-    Chance is that of one who knows the answer so far and what kind of token stands here: one
-    rule of 9, then one of the 8 others, and one item of 9; what was said already is sure.
+    Chance is that of a reader who knows the answer so far and the kind of token here. It is one
+    rule of 9, then one of the 8 others, and one item of 9. What was said before is certain.
 
     Raises:
         ValueError: the article has no such split, or the context is too short.

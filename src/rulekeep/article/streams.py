@@ -1,19 +1,19 @@
 """The published random streams, replayed: any cell can be run alone, or beside the others.
 
-The published script seeds Python's and torch's global streams once and then, for contexts
-64, 256, 1028 in order: shuffles the training and the validation examples, constructs both
-models, and trains attention, then compressed, sampling 80 batches each. Shuffles and
-samples alone use Python's stream, construction alone uses torch's, and training uses
-neither. So the streams of a cell are had by drawing all that came before it, unused.
+The published script seeds Python's and torch's global streams once. Then, for each context in
+order, it shuffles the training and validation examples, constructs both models, and trains
+attention, then compressed, on 80 batches each. Shuffles and batches use only Python's stream,
+construction only torch's, and training neither. So the streams of a cell follow after all earlier
+draws, unused.
 
-Decoys that are drawn independently of the rules have streams of their own, one a split and
-seed, so that the examples are otherwise the published ones, in the same order.
+Decoys that are independent of the rules have their own streams, one per split and seed. So the
+examples are otherwise the published ones, in the same order.
 
-Another mixer that joins has the examples and the batches of attention, and weights from a
-stream named after it and the seed.
+Another mixer that joins gets the examples and batches of attention, and weights from a stream named
+after it and the seed.
 
-A context that is not published counts as appended after 1028, on its own; more steps
-than 80 go on with the cell's own stream. What is asked for beside a cell changes nothing.
+An unpublished context counts as appended after the last one, on its own. More steps than 80
+continue the cell's own stream. Other cells change nothing.
 """
 
 import random
@@ -53,7 +53,7 @@ class CellStreams(NamedTuple):
 def replay(cell: ArticleCell) -> CellStreams:
     """The model, data and batches of a cell, whatever else is run.
 
-    The global random streams of Python and torch are left as they were.
+    The global random streams of Python and torch stay as they were.
     """
     stream = random.Random(cell.seed)
     contexts = list(PUBLISHED_CONTEXTS)

@@ -1,7 +1,7 @@
 """Differences between tensors that should be equal: the largest is kept, with its place.
 
-A difference is a fraction of the largest value of its tensor (or of 1e-3, if all are smaller):
-gradients of weights are sums over all tokens, outputs are not.
+A difference is a fraction of the largest value of its tensor, or of 1e-3 if all are smaller. The
+reason: gradients of weights are sums over all tokens, outputs are not.
 """
 
 import math

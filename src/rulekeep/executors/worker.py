@@ -1,8 +1,8 @@
 """One job in one process: the driver's handle on it, and what the process does.
 
-A pipe joins them. Numbers of steps come through it, each a short write that the pipe takes whole or
-not at all; a full pipe drops them, because they are for a progress bar only. At the end come the
-length of the outcome, as a negative number, and the outcome.
+A pipe joins them. Numbers of steps come through it in short writes that the pipe takes whole or not
+at all. A full pipe drops them: they are for a progress bar only. At the end come the length of the
+outcome, as a negative number, and the outcome.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The mixers: how context is carried. One file each; `MIXERS` is the catalogue.
 
-A file's docstring opens with the mixer's name and, in brackets, its source; then stand its formula
-and a sentence "It cannot …". docs/mixers.md is made of these and of what is measured.
+The docstring of a file opens with the name of the mixer and, in brackets, its source. Then come its
+formula and a sentence "It cannot …". docs/mixers.md is made of these and of measurements.
 
 Importing this package loads no torch: a mixer is imported when its class is asked for.
 

@@ -2,8 +2,8 @@
 
     y, state = mixer(x, state)
 
-One call serves a whole sequence, a chunk of it or a single token: feeding the pieces one
-after another, each with the state of the one before, gives what the whole gives.
+One call serves a whole sequence, a chunk of it or a single token. Feeding the pieces one after
+another, each with the state of the previous one, gives the same as the whole.
 """
 
 from abc import ABC, abstractmethod

@@ -8,9 +8,9 @@
 
 It cannot let one key fade and keep another: a head fades as a whole.
 
-b starts at 0, and A where g gives the half-life asked for (published code: e^A uniform in 0 to 16,
-steps as in Mamba-2: from 0.4 tokens upwards). The silu gate on the output is an option, off by
-default. Deviations: values pass as they are (published: silu); the short convolution is an option.
+b starts at 0, and A where g gives the requested half-life. (In the published code e^A is uniform in
+0 to 16, with steps as in Mamba-2.) The silu gate on the output is an option, off by default.
+Deviations: values pass as they are (published: silu); the short convolution is an option.
 """
 
 import math

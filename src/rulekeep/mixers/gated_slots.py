@@ -6,8 +6,8 @@
 
 It cannot leave a slot exactly as it is: every token writes a little to every slot.
 
-b starts where α has the half-life asked for. The published layer has no b: sigmoid(0)^(1/8) leaves
-half after 8 tokens, which at the contexts of this benchmark is no memory of the start.
+b starts where α has the requested half-life. The published layer has no b. Its sigmoid(0)^(1/8)
+leaves half after 8 tokens, so at the contexts here nothing of the start would be left.
 The gate on the output is an option, off by default. Deviations: values pass as they are
 (published: silu), and no silu before the norm.
 """

@@ -4,8 +4,8 @@
     n = tanh(W_n x + b_n + r ⊙ (U_n h + d_n))
     h ← (1 − z) ⊙ n + z ⊙ h
 
-It cannot run in parallel over tokens: the gates need the h before. torch starts with z of about a
-half, which keeps half of h for one token; `half_life_tokens` starts it higher.
+It cannot run in parallel over tokens: the gates need the previous h. torch starts with z of about a
+half, which keeps half of h for one token. `half_life_tokens` starts it higher.
 Deviation, torch's: r multiplies U_n h + d_n (published: r multiplies h before U_n).
 """
 

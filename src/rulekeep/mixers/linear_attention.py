@@ -6,10 +6,10 @@
 
 It cannot take a write back: what was written under a key stays, and later reads blur.
 
-The state is S and the normaliser z, which here is one more column of S while it is computed.
-`output_gate` is an addition of ours, off by default. elu(x) + 1 is computed as published: in
-float32 it has no digits left below −17, where exp(x) would have; a channel there weighs next to
-nothing, unless all of a token do.
+The state is S and the normaliser z, which is one more column of S during the computation. We added
+`output_gate`, off by default. elu(x) + 1 is computed as published: in float32 it has no digits
+below −17, where exp(x) would have some. Such a channel weighs almost nothing, unless all channels
+of a token are there.
 """
 
 from typing import NamedTuple

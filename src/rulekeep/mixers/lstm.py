@@ -4,9 +4,9 @@
     c ← f ⊙ c + i ⊙ g
     h ← o ⊙ tanh(c)
 
-It cannot run in parallel over tokens: the gates need the h before. torch starts with a forget
-gate of about a half, which keeps half of a cell for one token; `half_life_tokens` starts it higher
-(a forget bias, Jozefowicz et al. 2015).
+It cannot run in parallel over tokens: the gates need the previous h. torch starts with a forget
+gate of about a half, which keeps half of a cell for one token. A forget bias starts it higher
+(`half_life_tokens`; Jozefowicz et al. 2015).
 """
 
 import math

@@ -7,12 +7,11 @@
 
 It cannot learn from slots that it does not choose: only those of the k largest get a gradient.
 
-A slot that is not routed has α = 1 exactly: it is kept, bit for bit, for as long as nothing is
-routed to it (in the loop; the chunks agree with the loop to rounding). b starts at 0, and A where a
-slot has the half-life asked for if every slot is routed equally often: a slot that is written to
-at every token fades `slots` / k times as fast, one that is not routed does not fade.
-The gate on the output is an option, off by default. Deviations: no norm of queries and keys, no
-noise on the routes in training.
+A slot that is not routed has α = 1 exactly. It stays the same, bit for bit, while nothing is routed
+to it (in the loop; the chunks agree with the loop up to rounding). b starts at 0. A starts where a
+slot has the requested half-life if all slots are routed equally often. A slot that every token
+writes to fades `slots` / k times as fast. The gate on the output is an option, off by default.
+Deviations: no norm of queries and keys, no noise on the routes in training.
 """
 
 import math

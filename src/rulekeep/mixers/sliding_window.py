@@ -3,12 +3,12 @@
     cache of token t: the first S tokens, and the last W up to t
     o_t = sum_i softmax_i(q_t · k_i / sqrt(head width)) v_i        over the cache, per head
 
-Whatever falls out of the window is gone, but for the sinks. With `positions="rotary"` queries and
-keys are turned by their places in the cache, not in the text, as published: within the window a
-distance is the true one, and a sink is never further away than the cache is long. The cache holds
-keys as they were projected, S + W tokens at most.
+Whatever leaves the window is gone, except the sinks. With `positions="rotary"` queries and keys are
+rotated by their places in the cache, not in the text, as published. So distances within the window
+are true, and a sink is never further away than the cache is long. The cache holds unrotated keys of
+at most S + W tokens.
 
-It cannot read what has left the window, but for the sinks.
+It cannot read what has left the window, except the sinks.
 
 In parallel a block of queries meets its own keys, the W before it and the sinks: time and memory
 are linear in the text.

@@ -7,15 +7,15 @@
 
 It cannot choose a slot nor leave one alone: each is written in its turn, whatever the token says.
 
-Why it runs in parallel: a slot is a linear recurrence whose gate and write come from the
-current token alone. Call h_t what the write of token t leaves in its slot; then
-h_t = (1 − gate_t) h_{t−8} + gate_t write_t, and the 8 slots that token t reads are
-h_{t−7} … h_t: a window over the sequence of h. So a round of 8 tokens is computed at
-once, for every sequence, and its reads are products with the 16 states of its round and
-the one before. Nothing is divided, so gates at exactly 0 and 1 are as good as any.
+It runs in parallel: a slot is a linear recurrence whose gate and write depend on the current token
+alone. Let h_t be the slot after the write of token t:
+h_t = (1 − gate_t) h_{t−8} + gate_t write_t. The 8 slots that token t reads are h_{t−7} … h_t, a
+window over the sequence of h. So a round of 8 tokens is computed at once. Its reads are products
+with the 16 states of its round and the previous one. Nothing is divided, so gates of exactly 0 or 1
+work.
 
-The state keeps the slots in the order in which they were written, the oldest first: the
-next token overwrites the first one, and no counter is needed.
+The state keeps the slots in the order of their writes, oldest first. The next token overwrites the
+first one, so no counter is needed.
 """
 
 import math

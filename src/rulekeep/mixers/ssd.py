@@ -9,8 +9,8 @@ It cannot replace what a key holds, nor keep one key longer than another: a head
 B and C (the keys and queries) are shared by all heads, as published; x are the values. Steps
 start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so that every head
 has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: the
-short convolution, and with it a silu before the state, and the gate are options, off by default;
-the norm stands before the gate and is of each head (published: after it, over all channels).
+short convolution (with a silu before the state) and the gate are options, off by default. The norm
+stands before the gate and is per head (published: after it, over all channels).
 """
 
 import math

@@ -2,8 +2,8 @@
 
 It covers every file of this package, as it was when the process began, and the plug-ins.
 
-The version of a plug-in that declares none is another hash: of its own file and of all that it
-imports at its top, except installed packages. Comments and docstrings do not count there.
+A plug-in that declares no version gets another hash as its version. It covers its own file and all
+that it imports at its top, except installed packages. Comments and docstrings do not count there.
 """
 
 import ast

@@ -3,9 +3,9 @@
 A predictor is a trained small model (`ModelPredictor`), or an outside one that turns token ids into
 logits (`LogitsPredictor`) or into answers (`GeneratingPredictor`, or `Predictor` itself).
 
-A predictor never gets the answers that it is asked for, and cannot write to what it is scored by: a
-`Reader` on our side feeds it. Every evaluation compares the scored answers with the same answers
-read token by token (`rulekeep.running.causality`).
+A predictor never gets the answers that it is asked for. A `Reader` on our side feeds it, so it
+cannot write to what it is scored by. Every evaluation compares the scored answers with the same
+answers read token by token (`rulekeep.running.causality`).
 
     >>> evaluate_samples(predictor, task, "test", 1028, 1000, seed=1)      # doctest: +SKIP
 """

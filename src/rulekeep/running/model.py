@@ -83,20 +83,22 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """Next-token logits from tokens, through one mixer a layer.
 
-    `mixer` is a name of the catalogue (`rulekeep.mixers`), `a+b` for layers in turn,
-    `file.py:Class`, or a class that takes its width; or a list with what makes each layer's mixer.
-    `mixer_options` are the mixer's own. `width` are the channels between layers, `hidden` those
-    inside a feed-forward layer, 4 x width if left out. `added_positions` are added to the
-    embeddings: none, learned (of the first `context` tokens alone), or how early each token is
-    (earliness). All weights are drawn from `seed`, whatever torch's global stream is.
+    `mixer` is a name of the catalogue (`rulekeep.mixers`), `file.py:Class`, or a class that takes
+    its width. `a+b` lets two mixers take turns over the layers. A list has what makes the mixer of
+    each layer. `mixer_options` are the mixer's own.
+
+    `width` is the number of channels between layers. `hidden` is that inside a feed-forward layer,
+    by default 4 x width. `added_positions` are added to the embeddings: none, learned (for the
+    first `context` tokens only), or how early each token is (earliness). All weights are drawn from
+    `seed`, whatever torch's global stream is.
 
     >>> model = LanguageModel(100, "delta", mixer_options={"heads": 2}, layers=4, width=128)
     >>> loss = functional.cross_entropy(model(x)[0].mT, y)           # doctest: +SKIP
     >>> penalty = auxiliary_loss(model, step)                        # doctest: +SKIP
 
     Raises:
-        UsageError: there is no such mixer, or its options cannot be.
-        MixerError: a mixer returns another shape than it was given, or changes its input.
+        UsageError: there is no such mixer, or an option is impossible.
+        MixerError: a mixer changes the shape of its input, or the input itself.
     """
 
     def __init__(

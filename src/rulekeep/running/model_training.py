@@ -2,11 +2,11 @@
 
     model = build(resolved)
     for step in train_model(resolved, model):
-        ...     # evaluate, log, save, stop: none of it is under the clock
+        ...     # evaluate, log, save, stop: none of it is timed
 
-Nothing here depends on which other runs happen: every random consumer has a stream named after
-the seed and what it is for, and example i of a batch is a function of its name alone. So the same
-spec gives the same weights, to the bit, wherever it is trained again on the same machine.
+Nothing here depends on other runs. Every random consumer has a stream named after the seed and its
+purpose, and example i of a batch depends on its name alone. So the same spec gives the same
+weights, to the bit, whenever it is trained on the same machine.
 """
 
 import random
@@ -47,9 +47,10 @@ def train_model(
     optimizer: torch.optim.Optimizer | None = None,
     after: Step | None = None,
 ) -> Iterator[Step]:
-    """Trains a run's model in place, yielding after every step; goes on `after` a step if given.
+    """Train the model of a run in place, yielding after every step; continues `after` a step if
+    given.
 
-    `optimizer` is that of `optimizer_of`; who saves checkpoints holds it.
+    `optimizer` is that of `optimizer_of`; a caller that saves checkpoints holds it.
 
     Raises:
         DivergedError: a loss or a gradient is not finite.
@@ -63,7 +64,7 @@ def train_model(
 
 
 def optimizer_of(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
-    """AdamW: weights of linear layers decay, and nothing that a mixer initialises itself."""
+    """AdamW with weight decay on weights of linear layers, but not on those a mixer initialises."""
     decaying = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [
@@ -76,8 +77,9 @@ def optimizer_of(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
 def lengths(spec: RunSpec, shortest: int) -> Iterator[int]:
     """The length of each training batch, in order: log-uniform up to the longest, or fixed.
 
-    The longest is the context. Over a first share of the steps, `length_growth`, it grows from the
-    shortest, by equal factors: a rule is found sooner in a short text, and then kept in a long one.
+    The longest is the context. Over the first fraction `length_growth` of the steps it grows from
+    the shortest, by equal factors. A rule is found sooner in a short text, and then kept in a long
+    one.
     """
     stream = np.random.default_rng(named_seed("training lengths", spec.seed))
     low = min(max(_SHORTEST_LENGTH, shortest), spec.context)
@@ -89,7 +91,7 @@ def lengths(spec: RunSpec, shortest: int) -> Iterator[int]:
 
 
 def tokens_per_second(resolved: Resolved, last: Step) -> float:
-    """Tokens of all batches so far, over the seconds that steps have taken."""
+    """Tokens of all batches so far, divided by the seconds of their steps."""
     spec = resolved.spec
     drawn = lengths(spec, resolved.task.shortest_context)
     tokens = sum(spec.batch_size * next(drawn) for _ in range(last.number))

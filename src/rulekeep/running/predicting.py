@@ -1,10 +1,11 @@
 """An outside model on a task, one record: what `rulekeep run --predictor` runs.
 
-The class is made with the task, whose `vocabulary` and `words` turn tokens into text, and
-scored as it is on the test split: see `Predictor` and its two simpler forms. Two examples of each
-length go first, so that what cannot be scored is told before hours of reading. While it is
-scored it is held to its form, since what is no answer would be scored as a wrong one, and to
-causality: a model whose logits know what follows would score 1 without having kept anything.
+The class is made with the task, whose `vocabulary` and `words` turn tokens into text. It is scored
+on the test split (`Predictor` and its two simpler forms). Two examples of each length come first,
+so that a failure is reported before hours of reading.
+
+Its form is checked while it is scored: malformed answers would count as wrong ones. Causality is
+checked too: a model whose logits use later tokens would score 1 without keeping anything.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,10 +35,10 @@ def run(
     progress: Callable[[int], None],
     log: Callable[[int, Mapping[str, float]], None],
 ) -> Values:
-    """Scores an outside model at each context; `progress` hears of every one.
+    """Score an outside model at each context; `progress` is called with each.
 
     Raises:
-        PredictorError: its logits or its answers cannot be scored, or know what follows.
+        PredictorError: its logits or answers cannot be scored, or use later tokens.
     """
     del folder, log
     costs.prepare_process()
@@ -74,10 +75,10 @@ def run(
 
 
 def check(predictor: Predictor, task: SampledTask, context: int, seed: int) -> None:
-    """Tries a predictor on two examples, or on one where two are too long.
+    """Try a predictor on two examples, or on one if two are too long.
 
     Raises:
-        PredictorError: what it gives has another form, or depends on later tokens.
+        PredictorError: its output has a wrong form, or depends on later tokens.
     """
     rows = min(2, max(1, _TOKENS_AT_ONCE // context))
     sample = task.sample("test", context, rows, seed=seed)

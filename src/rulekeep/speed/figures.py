@@ -1,8 +1,8 @@
 """The figures of a speed record: medians with quartiles, shares of attention's time, aims.
 
-A share is paired: the time of each repeat over attention's in the same repeat. The aims concern the
-step of the whole model on one thread, the time per token at 16,384 tokens against 1,028, memory
-that grows no faster than the text, and decoding time that does not grow with the text.
+A share is paired: the time of each repeat over attention's in the same repeat. There are four aims:
+the step of the whole model on one thread, the time per token in a long text against a short one,
+memory that grows no faster than the text, and decoding that does not slow down with the text.
 """
 
 import statistics

@@ -2,10 +2,12 @@
 
     measure(Job(spec, Point(part="model", threads=1, context=1028)), progress)
 
-A step is a forward and a backward pass, with no optimizer: of the whole model (embeddings,
-mixers, feed-forward layers, the head and a cross-entropy at every position), or of one layer's
-mixer alone, of a hybrid the mean over its mixers, with a gradient given to all outputs. All
-mixers' repeats are interleaved, every second round backwards, after a step of each to warm up.
+A step is a forward and a backward pass without an optimiser. It is of the whole model (embeddings,
+mixers, feed-forward layers, head, and a cross-entropy at every position), or of one mixer alone
+with a gradient on all outputs. For a hybrid the latter is the mean over its mixers.
+
+The repeats of all mixers are interleaved, every second round in reverse order. One step of each
+warms up.
 """
 
 import os

@@ -72,16 +72,16 @@ STATE_BYTES = mixer_specs(
     "sparse_delta[heads=1,key_width=256,hidden=64,added_positions=earliness]"
 )
 # A memory of fixed size beyond the lengths it was trained on, and attention with the same signal of
-# how early a token is; of attention without it, what the exam has not.
+# how early a token is; of attention without it, what `standard` lacks.
 BEYOND = mixer_specs(
     "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
     "attention[positions=none,added_positions=earliness],"
     "attention[positions=alibi,added_positions=earliness],"
     "sparse_delta[hidden=240,added_positions=earliness]"
 )
-# The attention that keeps early rules longest of those without a convolution, at the rate that
-# its grids in `exam` and `beyond` chose. 256 tests of 16,384 tokens would take it more than twice
-# its training, so they are fewer, and it is not all of attention's.
+# The attention without a convolution that keeps early rules longest, at the rate that its grids in
+# `standard` and `beyond` chose. 256 tests of 16,384 tokens would take more than twice its training,
+# so there are fewer, and not all forms of attention are tested there.
 BEYOND_ATTENTION = mixer_specs(
     "attention[positions=none,added_positions=earliness],attention[positions=none]"
 )
@@ -104,13 +104,13 @@ LADDER_ASIDE = mixer_specs(
     "sparse_delta[hidden=240,gate_stretch=0,straight_through=false,read_first=false,gate_penalty=0,"
     "added_positions=earliness]"
 )
-# The exam has 4 rules. Fewer and more are for our memory and the attention that dev scores best in
-# most cells: some 7 core-hours.
+# `standard` has 4 rules. Fewer and more are run for our memory and the attention that is best on
+# the validation set in most cells: some 7 core-hours.
 RULE_COUNTS = (2, 8)
 RULE_COUNT_MIXERS = mixer_specs(
     "attention[positions=rotary],sparse_delta[hidden=240,added_positions=earliness]"
 )
-# Seven times the parameters, to see that nothing hangs on the exam's small model.
+# Seven times the parameters, to see whether results depend on the small model.
 WIDE = mixer_specs(
     "attention[positions=rotary,width=128,layers=4],"
     "sparse_delta[width=128,layers=4,added_positions=earliness]"
@@ -133,7 +133,7 @@ LITERATURE_TASK = "rulekeep.tasks.mixed_recall:MixedRecall"
 LITERATURE_STEPS, LITERATURE_GRID_STEPS = 14400, 5760
 _TASKS = ("recite", "apply", "override", "recall")
 _PLACEMENTS = ("early", "marked")
-# The cell that a rate is chosen on, and those that take it. The exam's grid is on the harder
+# The cell that a rate is chosen on, and those that take it. The grid of `standard` is on the harder
 # placement: the best rate of a mixer differs between tasks more than between placements.
 _EVERY_TASK = {
     (task, "marked"): [(task, placement) for placement in _PLACEMENTS] for task in _TASKS
@@ -163,7 +163,7 @@ class _Length(NamedTuple):
 
 _STANDARD = _Length(256, (256, 1028, 4096), 2000)
 _LONG = _Length(1028, (256, 1028, 4096, 16384), 4000)
-# Half the exam's steps: five seeds of all are some 25 core-hours so.
+# Half the steps of `standard`: five seeds of all are some 25 core-hours so.
 _CATALOGUE = _STANDARD._replace(steps=1000)
 _BEYOND = _STANDARD._replace(tested=(*_STANDARD.tested, 16384))
 _LADDER = _CATALOGUE._replace(tested=_BEYOND.tested)
@@ -249,8 +249,8 @@ def state_bytes(
 
 def beyond(records: Sequence[Record], *, mixers: Sequence[MixerSpec] = BEYOND) -> Sequence[AnySpec]:
     """Our memory on `standard` except recall, to 16,384 tokens; attention with its signal."""
-    # Attention at 16,384 tokens takes longer to test than to train: it ends where the exam does.
-    # On override the exam's own attention is within a hundredth of all that there is.
+    # Attention at 16,384 tokens takes longer to test than to train: it ends where `standard` does.
+    # On override the attention of `standard` is within a hundredth of all that there is.
     specs: list[AnySpec] = []
     for one in mixers:
         as_exam = one.mixer == "attention"

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
 
+# "dev" is the validation split: records keep this key, and people read "validation".
 Split: TypeAlias = Literal["train", "dev", "test"]
 
 
