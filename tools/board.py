@@ -79,8 +79,17 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
             shown = {"positions": one.spec.mixer_options.get("positions", "none"), **shown}
         # Of a plug-in its class: the link beside it leads to its file.
         short = HYBRID.join(name.rpartition(":")[2] for name in one.spec.mixer.split(HYBRID))
-        found[text] = Variant(text, written(short, {**shown, **given}))
+        found[text] = Variant(text, ", ".join([short, *words({**shown, **given})]))
     return found
+
+
+def words(options: dict[str, object]) -> Iterator[str]:
+    """Options as a name has them."""
+    for key, value in options.items():
+        if key.endswith("positions"):
+            yield "no positions" if value == "none" else str(value)
+        else:
+            yield f"{key} {value}"
 
 
 def lines(protocol: Protocol) -> list[list[str]]:
@@ -97,7 +106,7 @@ def lines(protocol: Protocol) -> list[list[str]]:
             if all(kept):
                 mean = math.fsum(one.mean for one in kept if one) / len(kept)
                 found.append((mean, [
-                    f"`{variant.name}`", f"{mean:.3f}", *(said(one) for one in kept if one),
+                    variant.name, f"{mean:.3f}", *(said(one) for one in kept if one),
                     kib(rows, key, protocol.shown), links(variant, source),
                 ]))  # fmt: skip
     ranked = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
