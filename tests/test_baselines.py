@@ -28,7 +28,7 @@ def test_the_records_that_ship_are_those_of_the_results() -> None:
     made = packed(script("baselines", "tools").chosen())
     assert (SHIPPED / PACKED).read_bytes() == made, "python tools/baselines.py"
     assert len(made) < 1_000_000
-    committed = {one.id: one for folder in ("catalogue", "exam-quick")
+    committed = {one.id: one for folder in ("catalogue", "quick")
                  for one in results(ROOT / "results" / folder)}  # fmt: skip
     for one in baselines():
         assert one.evaluations == committed[one.id].evaluations

@@ -221,7 +221,7 @@ def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> Non
 def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
     run: Any, tmp_path: Path
 ) -> None:
-    every = packed_values(Path(__file__).parents[1] / "results" / "exam-quick", [])
+    every = packed_values(Path(__file__).parents[1] / "results" / "quick", [])
     mine = [
         one for one in every if (one["spec"]["mixer"], one["spec"]["task"]) == ("delta", "apply")
     ]

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
 RUN_FOLDERS = (
     "exam",
-    "exam-quick",
+    "quick",
     "beyond",
     "beyond-attention",
     "catalogue",
@@ -42,7 +42,7 @@ RUN_FOLDERS = (
     "rule-counts-aside",
     "wide",
 )
-QUICK_RUNS = read_runs(ROOT / "results" / "exam-quick").records
+QUICK_RUNS = read_runs(ROOT / "results" / "quick").records
 
 # The author's own script with other seeds, contexts 64 then 256: rule accuracy.
 AUTHORS_SCRIPT = {

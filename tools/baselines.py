@@ -15,7 +15,7 @@ from rulekeep.records.store import packed_values
 
 ROOT = Path(__file__).parents[1]
 # Folders of results, with the seeds that a variant has at its chosen rate.
-FOLDERS = {"catalogue": 5, "exam-quick": 1}
+FOLDERS = {"catalogue": 5, "quick": 1}
 
 
 def chosen(root: Path = ROOT) -> list[dict[str, object]]:

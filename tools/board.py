@@ -41,7 +41,7 @@ class Protocol(NamedTuple):
 PROTOCOLS = [
     Protocol("standard", 256, 2000, SEEDS, 4096,
              ("exam", "beyond", "attention-controls")),
-    Protocol("quick", 128, 1000, (1,), 512, ("exam-quick",)),
+    Protocol("quick", 128, 1000, (1,), 512, ("quick",)),
 ]  # fmt: skip
 
 
