@@ -148,14 +148,13 @@ def test_no_committed_run_sees_what_follows(folder: str) -> None:
 
 
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
-    found = {json.dumps(one.spec.values, sort_keys=True) for one in QUICK_RUNS}
     beside = mixer_specs(
         "attention[positions=rotary],delta,gated_delta,"
         "sparse_delta[hidden=240,added_positions=earliness]"
     )
     specs = PRESETS["quick"](mixers=beside)
     made = [resolve(spec) for spec in specs]
-    assert found == {json.dumps(one.spec.model_dump(mode="json"), sort_keys=True) for one in made}
+    assert {one.id for one in QUICK_RUNS} == {one.id for one in made}
     # By the versions that are declared now, where a record declares any.
     assert all(one.versions in [run.versions for run in made] for one in QUICK_RUNS if one.versions)
     assert {one.status for one in QUICK_RUNS} == {"done"}
