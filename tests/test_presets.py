@@ -10,6 +10,7 @@ from report_records import asked, typed
 
 from rulekeep.commands.run_options import named_options
 from rulekeep.mixers import MIXERS
+from rulekeep.records.record import TESTED
 from rulekeep.records.store import Record, read_runs
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.mixers import options_of, own_options_first
@@ -133,7 +134,7 @@ def test_what_is_no_variant_is_said(text: str) -> None:
 def test_what_a_sweep_varies_is_no_variants_to_set(setting: str) -> None:
     (one,) = mixer_specs(f"delta[{setting}]")
     name = setting.partition("=")[0]
-    with pytest.raises(UsageError, match=f"delta: {name} is for the sweep to say"):
+    with pytest.raises(UsageError, match=f"delta: the sweep sets {name}; leave it out"):
         quick(mixers=[one])
 
 
@@ -342,14 +343,18 @@ def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
 
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
     """At the rate that stands there: nothing differs but what is tested."""
-    stood = {
-        record.spec.trained()
+
+    def trained(asked: dict[str, object] | None) -> dict[str, object]:
+        return {key: value for key, value in (asked or {}).items() if key not in TESTED}
+
+    stood = [
+        trained(record.asked)
         for folder in ("exam", "beyond")
         for record in read_runs(ROOT / "results" / folder).records
-    }
+    ]
     for spec in PRESETS["beyond-attention"]():
         assert max(spec.test_contexts) == 16384
-        assert made(spec).spec.trained() in stood
+        assert trained(resolve(spec).asked) in stood
 
 
 # `apply` with 2 rules has few: planning says so, and so does each record.

@@ -171,7 +171,7 @@ def test_an_article_cell_may_have_former_names() -> None:
 
 def test_a_flag_may_have_its_former_name() -> None:
     with pytest.warns(RenamedWarning, match="'dev_examples' is now 'validation_examples'"):
-        assert spec_values(None, {"dev_examples": "8"}) == {"validation_examples": 8}
+        assert spec_values(None, {"dev_examples": 8}) == {"validation_examples": 8}
 
 
 def test_a_task_may_have_its_former_name() -> None:

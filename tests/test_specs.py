@@ -47,7 +47,7 @@ def test_labels_tell_every_cell_apart() -> None:
         ({"contexts": ()}, "no context given: name at least one"),
         ({"contexts": (64, 64)}, "context 64 given 2 times: name each once"),
         ({"models": ("",)}, "model '': choose from attention, compressed, or name a mixer"),
-        ({"models": ("delta[width=32]",)}, "model 'delta[width=32]': width is as the article has"),
+        ({"models": ("delta[width=32]",)}, "model 'delta[width=32]': the article fixes width"),
         ({"seeds": (-1,)}, "seed -1: must be from 0"),
         ({"steps": 0}, "steps 0: must be 1 or more"),
         ({"steps": "80"}, "steps '80': input should be a valid integer"),
