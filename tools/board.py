@@ -166,8 +166,8 @@ def page() -> str:
 HEAD = """# The board
 
 Which variants keep rules beyond the length they were trained on. A cell is the mean retention over
-seeds, and the lowest seed in brackets. `mean` is over the four task settings, and orders the rows. On
-the site a click on a heading sorts by its column.
+seeds, and the lowest seed in brackets. `mean` is over the four task settings, and orders the rows.
+On the site a click on a heading sorts by its column.
 
 Add your own: `rulekeep sweep standard --mixers FILE.py:CLASS --out RUNS`, then
 `rulekeep submit RUNS`. It checks the runs and writes one file for a pull request.
