@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from article_runs import Quick, quick_run
 
 from rulekeep import cli
 from rulekeep.executors import trial
@@ -96,6 +97,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small file system cannot be mounted: needs root")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """Two steps of both models of the article at context 16."""
+    return quick_run(tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture

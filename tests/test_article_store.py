@@ -11,7 +11,6 @@ from article_runs import (
     QUICK,
     Quick,
     copied,
-    quick_run,
     record_path,
 )
 from tiny import rulekeep
@@ -23,12 +22,6 @@ from rulekeep.records import Record
 from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
 from rulekeep.sweeps.sweep import identity, plan
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """Two steps of both models at context 16."""
-    return quick_run(tmp_path_factory.mktemp("quick"))
 
 
 def test_records_report_scores_and_costs(quick: Quick) -> None:

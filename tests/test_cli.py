@@ -17,7 +17,6 @@ from article_runs import (
     COMPRESSED,
     QUICK,
     Quick,
-    quick_run,
     record_path,
 )
 from tiny import COMMAND, rulekeep
@@ -25,13 +24,6 @@ from tiny import COMMAND, rulekeep
 from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
 from rulekeep.sweeps.sweep import identity
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """Two steps of both models at context 16."""
-    return quick_run(tmp_path_factory.mktemp("quick"))
-
 
 # What else is bad usage stands in test_bad_inputs.py, in this process.
 BAD = {

@@ -151,7 +151,7 @@ def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path
     short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
     assert sweep.identity(short) == sweep.identity(long) != sweep.identity(tiny.tiny(mixer="delta"))
     (record,) = tiny.made([short], tmp_path)
-    assert [record.status, record.spec.precision] == ["done", "bfloat16"]
+    assert [record.status, record.spec.rest["precision"]] == ["done", "bfloat16"]
 
 
 def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
