@@ -1,5 +1,7 @@
 """The house's own rules: style, types, layers, and documents that stay true."""
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
@@ -8,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 
 import pytest
@@ -15,6 +18,7 @@ from conftest import KIND_OF, KINDS
 from cyclopts import App
 from scripts import script
 
+import rulekeep
 from rulekeep import __version__, mixers, tasks
 from rulekeep.cli import app
 from rulekeep.mixers import MIXERS
@@ -170,6 +174,17 @@ def test_commands_in_documents_exist(line: str) -> None:
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_calls_of_the_package_in_documents_can_be_made(document: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):
+        for call in ast.walk(ast.parse(dedent(block))):
+            if not isinstance(call, ast.Call) or not ast.unparse(call.func).startswith("rk."):
+                continue
+            function = getattr(rulekeep, ast.unparse(call.func).removeprefix("rk."))
+            named = {one.arg: one for one in call.keywords if one.arg}
+            inspect.signature(function).bind(*call.args, **named)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda p: p.stem)
