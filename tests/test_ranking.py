@@ -54,6 +54,12 @@ def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
     assert row["against attention, rotary"].startswith("-0.697 (-0.6")
 
 
+def test_a_plugin_of_a_long_name_is_the_users_own() -> None:
+    place = "/home/someone/with/a/long/path/to/mine.py:" + "FadingMemory" * 5
+    found = ranking([*attention(0.9, ROTARY), record(place, 1, {64: 0.5})])
+    assert [row.is_own for row in found.rows] == [True, False]
+
+
 def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
     records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
     found = ranking(records)

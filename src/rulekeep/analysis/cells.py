@@ -56,7 +56,9 @@ class Group:
     @property
     def is_own(self) -> bool:
         """Whether the mixer is a plug-in: the user of a report looks for it first."""
-        return ":" in self.mixer
+        (run, *_) = self.runs.values()
+        # As it was asked for: the name that is shown may be shortened.
+        return ":" in run.record.spec.mixer
 
     @property
     def is_attention(self) -> bool:

@@ -246,14 +246,15 @@ def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figur
         _LEFT / width, bottom / height, (width - _LEFT - right) / width,
         (height - bottom - top) / height,
     ))  # fmt: skip
-    _fill(axes, panel, small=size == "small")
+    _fill(axes, panel, width - _LEFT - right, small=size == "small")
     made.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
     if direct:
         _name_lines(axes, panel, int((right - 0.3) * 13.5), (height - bottom - top) / _LINE)
     return made
 
 
-def _fill(axes: Axes, panel: Panel, *, small: bool) -> None:
+def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
+    """Everything inside the axes, which are so many inches wide."""
     every = [p for one in panel.series for p in one.points]
     singles = [xy for one in panel.series for line in one.seeds for xy in line]
     if panel.x_log:
@@ -283,8 +284,8 @@ def _fill(axes: Axes, panel: Panel, *, small: bool) -> None:
         axes.set_ylim(-0.03, 1.03)
     if panel.x_ticks and panel.x_log:
         _fixed_ticks(axes.xaxis, [(tick, _short(tick)) for tick in panel.x_ticks])
-        if len(panel.x_ticks) > (3 if small else 6):
-            axes.tick_params(axis="x", labelsize=6.5)
+        if len(panel.x_ticks) > 2.2 * inches:
+            axes.tick_params(axis="x", labelsize=6.5, rotation=30)
     if small and panel.score:
         _fixed_ticks(axes.yaxis, [(tick, f"{tick:g}") for tick in (0, 0.5, 1)])
     axes.tick_params(length=2.5, pad=2)
@@ -373,7 +374,10 @@ def _name_lines(axes: Axes, panel: Panel, letters: int, lines: float) -> None:
             plain(text), (end.x, end.y), (1.05, place), textcoords="axes fraction", va="center",
             color=series.style.colour, fontsize=8, annotation_clip=False,
             weight="bold" if series.style.width > 2.4 else "normal",
-            arrowprops={"arrowstyle": "-", "color": series.style.colour, "lw": 0.6, "alpha": 0.5},
+            arrowprops={
+                "arrowstyle": "-", "color": series.style.colour, "lw": 0.6, "alpha": 0.5,
+                "relpos": (0, 0.5),
+            },
         )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from rulekeep.analysis.reading import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
 from rulekeep.printable import one_line
 
-_OWN_SAID = 3
 # The field's fairness: parameters within so much of each other.
 _ALIKE = 0.05
 
@@ -22,11 +21,12 @@ def sentences(runs: Sequence[Run], found: Sequence[Contest], ranking: Ranking | 
     """What is best, or what the user's own keeps; its distance to attention; how many runs."""
     if ranking is None:
         return ["No run has a test retention yet: nothing is compared.", _trust(runs, found)]
-    rows = [row for row in ranking.own if row.place is not None][:_OWN_SAID]
-    others = [row for row in ranking.rows if row.place is not None and not row.is_attention]
-    rows = rows or others[:1] or list(ranking.rows[:1])
-    said = [text for row in rows for text in (_kept(row, ranking), _against(row, ranking))]
-    return [one_line(text, 600) for text in (*said, _trust(runs, found))]
+    placed = [row for row in ranking.rows if row.place is not None]
+    # Of several mixers of the user's own the best: they stand first.
+    others = [row for row in placed if not row.is_attention]
+    (row, *_) = others or placed or ranking.rows
+    said = (_kept(row, ranking), _against(row, ranking), _trust(runs, found))
+    return [one_line(text, 600) for text in said]
 
 
 def _kept(row: Ranked, ranking: Ranking) -> str:
@@ -60,6 +60,8 @@ def _verdict(difference: Summary, name: str, is_open: bool) -> str:
     on = f"on {difference.seeds} seed{'s' * (difference.seeds > 1)}"
     if difference.seeds < ENOUGH_SEEDS or low is None or high is None:
         lead = f"It has a lead of {mean:.3f} over {name}"
+        if round(abs(mean), 3) == 0:
+            return f"It keeps as much as {name} {on}"
         return f"{lead} {on}" if mean > 0 else f"It is {-mean:.3f} behind {name} {on}"
     span = f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) {on}"
     if low > 0:
