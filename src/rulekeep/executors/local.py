@@ -161,7 +161,7 @@ def _start(
     while True:
         try:
             # Ctrl-C waits meanwhile: no worker is started and then not known.
-            with _starting():
+            with _starting(hides_script=b"__main__" not in content):
                 running.append(Worker(context, number, content, time_limit))
             return None
         except (OSError, EOFError) as error:
@@ -205,14 +205,16 @@ def available_cores() -> int:
 
 
 @contextmanager
-def _starting() -> Iterator[None]:
+def _starting(*, hides_script: bool = True) -> Iterator[None]:
     # What is started inside inherits this, the fork server above all, which is started again
     # if it was killed. Neither it nor a worker hears Ctrl-C. The resource tracker goes first:
     # its start unblocks the signal.
     multiprocessing.resource_tracker.ensure_running()
-    # Nor does it run the user's script once more: it would ask for the same runs.
+    # Nor does it run the user's script once more, which would ask for the same runs; but for a job
+    # that is defined there.
     script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    if hides_script:
+        sys.modules["__main__"] = ModuleType("__main__")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     found = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ.update(WORKER_ENVIRONMENT)
