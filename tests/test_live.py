@@ -107,6 +107,8 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
     assert "\x1b" not in done.stderr
     begun, *lines = done.stderr.splitlines()
     assert begun == "2 runs to make in runs"
+    # A slow machine says how far it is.
+    lines = [line for line in lines if not line.startswith("step ")]
     assert [line[:6] for line in lines[:2]] == ["[1/2] ", "[2/2] "]
     assert any(f"{LABEL} rate 0.003: retention" in line for line in lines)
     assert len(lines) == 3
