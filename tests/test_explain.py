@@ -528,7 +528,7 @@ def test_examples_that_take_too_much_memory_are_refused(
         ("failed/made-up", "the run is failed, so there is no trained model; name one"),
         ("outside/made-up", "scored an outside model, which trained nothing"),
         ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
-        ("whole/made-up --contexts 64,64", "--contexts 64: given twice; name each once"),
+        ("whole/made-up --contexts 64,64", "has 64 twice; name each once"),
         ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),
         ("whole/made-up --contexts=-1", "--contexts -1: must be from 1"),
         ("whole/made-up --examples 3", "--examples 3: must be from 40 to 1000000"),
@@ -585,10 +585,10 @@ def test_an_example_that_asks_for_no_rule_is_no_trial() -> None:
 
 def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:
     tested = [64, 96, 1028, 4096]
-    assert default_contexts(None, tiny.tiny(test_contexts=tested)) == (64, 96, 1028)
+    assert default_contexts(tiny.tiny(test_contexts=tested)) == (64, 96, 1028)
     learned = tiny.tiny(test_contexts=tested, added_positions="learned")
-    assert default_contexts(None, learned) == (64,)
-    assert default_contexts(None, tiny.tiny(test_contexts=[4096])) == (64,)
+    assert default_contexts(learned) == (64,)
+    assert default_contexts(tiny.tiny(test_contexts=[4096])) == (64,)
 
 
 def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(

@@ -455,7 +455,7 @@ def test_certificates_start_where_the_presets_test_a_task(
     task: str, options: dict[str, str], first: int
 ) -> None:
     rest = tuple(context for context in (256, 1028, 4096) if context > first)
-    assert default_contexts(make_task(task, options, ()), None) == (first, *rest)
+    assert default_contexts(make_task(task, options, ())) == (first, *rest)
 
 
 def test_verify_checks_certificates_as_it_checks_runs(
