@@ -524,7 +524,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (RoundsInFloat32, "finite in float32, near float64", r"[23]\.\de-03 of .*\(output at"),
     (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),
     (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
-    (nn.Identity, "output and state have their form", r"no init_state: .*mixers\.Stateless"),
+    (nn.Identity, "output and state have their form", r"no init_state: .*rulekeep\.Stateless"),
     (WithALoop, "the form that runs is its own loop", r"at most 1\.0e-06, .*\(output"),
     (WithATail, "the tail is the end of the whole", r"the last 1 of 2 tokens|the last 1 of 17"),
     (

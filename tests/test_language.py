@@ -497,6 +497,7 @@ def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
 # Runs
 
 
+@pytest.mark.slow
 def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     one = spec(
         model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,

@@ -78,10 +78,13 @@ def _own(run: Named, runs: Sequence[Named]) -> Parts:
         # Attention is named by its positions everywhere: a baseline says what it is.
         always = {"positions"} if run.mixer == BASELINE and own else set[str]()
         own = {key: defaults[key] for key in always} | own
+        # An option of a later release that nobody asked for is at its default there.
+        asked = run.record.given if run.record.asked is not None else own.keys()
         found = {
             key: value
             for key, value in own.items()
-            if key in always or value != defaults.get(key, "none")
+            if key in always
+            or (value != defaults.get(key, "none") and (key in defaults or key in asked))
         }
     added = run.settings.get("added_positions", "none")
     if added != "none":
