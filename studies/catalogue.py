@@ -79,6 +79,8 @@ OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
 STRONG = "attention with a convolution"
 STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
 CONVOLVED_ATTENTION = "attention[conv_size=8,added_positions=earliness]"
+# With the start that every other mixer has which decays.
+LSTM, GRU = "lstm[half_life_tokens=1024]", "gru[half_life_tokens=1024]"
 # README's board. Layers that lack parts of the published ones are marked.
 BOARD = {
     OURS: "`sparse_delta`, earliness",
@@ -88,9 +90,9 @@ BOARD = {
     "gated_slots": "`gated_slots` †",
     "delta[short_convolution=true]": "`delta`, convolution",
     "gated_delta": "`gated_delta` †",
-    "kda": "`kda` †",
     "ssd": "`ssd` †",
-    "routed_slots": "`routed_slots` †",
+    LSTM: "`lstm`, half-life 1,024",
+    GRU: "`gru`, half-life 1,024",
 }
 
 
@@ -156,7 +158,8 @@ def board(rows: Rows) -> str:
     for name in found:
         kept = (rows.known(name, setting, "retention", LONG) for setting in SETTINGS)
         cells = [f"{one.mean:.3f} (lowest {one.lowest:.3f})" for one in kept]
-        body.append([BOARD[name], f"{kib(rows.cell(name, RECITE)):,.0f}", *cells])
+        size = kib(rows.cell(name, RECITE))
+        body.append([BOARD[name], f"{size:,.0f}" if size >= 1 else f"{size:.2f}", *cells])
     return markdown_table(head, body)
 
 

@@ -10,6 +10,7 @@ from rulekeep.records.store import (
     CLAIMS,
     Values,
     make_folder,
+    packed_values,
     read_record,
     run_folders,
     write_bytes,
@@ -20,7 +21,8 @@ from rulekeep.specs import UsageError
 def pack(folder: str, /, *, out: str) -> int:
     """Write a finished folder as one file, records.jsonl: a line a record, with its checksum.
 
-    Every command that reads a folder reads the file as well. Weights are not packed.
+    Every command that reads a folder reads the file as well. Weights are not packed. Records that
+    the folder has packed already are kept.
 
     Parameters
     ----------
@@ -35,13 +37,23 @@ def pack(folder: str, /, *, out: str) -> int:
     target = run_folder("pack", out)
     if (target / PACKED).exists():
         raise UsageError(f"{target / PACKED}: stands there already; name another --out")
-    records = [*_of_runs(root, folder), *_certificates(root)]
+    records = [*_packed(root), *_of_runs(root, folder), *_certificates(root)]
     if not records:
         raise UsageError(f"{folder}: has no record; name the --out of a sweep")
     make_folder(target, f"--out {out}")
     write_bytes(target / PACKED, packed(records))
     tell(f"{len(records)} records: {target / PACKED}")
     return 0
+
+
+def _packed(root: Path) -> list[Values]:
+    """What the folder has packed already, except for runs that also stand unpacked."""
+    notes = list[str]()
+    live = {folder.id for folder in run_folders(root)}
+    found = [one for one in packed_values(root, notes) if one.get("id") not in live]
+    if notes:
+        raise UsageError(f"{notes[0]}; mend or remove the file first")
+    return found
 
 
 def _of_runs(root: Path, named: str) -> list[Values]:

@@ -32,6 +32,7 @@ CATALOGUE = mixer_specs(
     "kda[output_gate=true,short_convolution=true,hidden=200],kda[hidden=240],"
     "gated_slots[hidden=224],routed_slots[hidden=224],"
     "delta+sliding_window[sliding_window.positions=rotary],"
+    "lstm[hidden=128,half_life_tokens=1024],gru[hidden=192,half_life_tokens=1024],"
     "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
 )
 # 16 KiB of state a layer as well, within five per cent; two heads, where a head's keys give the
