@@ -88,8 +88,8 @@ COMMANDS = {
     "pack": (
         "pack:pack",
         "Write a finished folder as one file, records.jsonl: a line a record, with its checksum."
-        "\n\nEvery command that reads a folder reads the file as well. Weights are not packed. Records "
-        "that the folder has packed already are kept.",
+        "\n\nEvery command that reads a folder reads the file as well. Weights are not packed. "
+        "Records that the folder has packed already are kept.",
     ),
     "submit": (
         "submit:submit",
