@@ -455,7 +455,7 @@ BAD = [
     ("article --out a_file/run", "a_file/run", "a_file/run/runs: cannot be written"),
     ("article --out ''", "''", "--out '': must be the name of a folder"),
     ("article --out $'a\\nb'", r"'a\nb'", r"--out 'a\nb': must be the name of a folder"),
-    ("article --out /proc/run", "/proc/run", "--out /proc/run: cannot be written"),
+    ("article --out /proc/run", "/proc/run", "cannot be written"),
     ("article --colour", "--colour", "--help"),
     ("article attention", "'attention'", "--help"),
 ]

@@ -33,7 +33,9 @@ _TOLD = {
 
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a run; missing ones give 1,000 steps to 256 tokens, tested up to 16 times."""
-    values = _DEFAULTS | {tell_field(name): value for name, value in values.items()}
+    # What was given comes first: an error shows the beginning of all values.
+    given = {tell_field(name): value for name, value in values.items()}
+    values = given | {name: value for name, value in _DEFAULTS.items() if name not in given}
     context = values["context"]
     if "test_contexts" not in values and isinstance(context, int) and context < _LONGEST:
         learned = values.get("added_positions") == "learned"
