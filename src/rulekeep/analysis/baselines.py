@@ -14,7 +14,7 @@ from rulekeep.specs import RunSpec, UsageError, mixer_specs
 
 BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
-    "attention, convolution, earliness": "attention[conv_size=4,added_positions=earliness]",
+    "attention, convolution, earliness": "attention[conv_size=8,added_positions=earliness]",
     "delta": "delta",
     "sparse_delta, earliness": "sparse_delta[hidden=240,added_positions=earliness]",
 }

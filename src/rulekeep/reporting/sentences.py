@@ -94,5 +94,15 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     return (
         f"{len(runs):,} run{plural}: {statuses['done']:,} ended, {statuses['diverged']:,} "
         f"diverged, {len(runs) - ended:,} failed; {few:,} of {len(cells):,} figures rest on "
-        f"fewer than {ENOUGH_SEEDS} seeds."
+        f"fewer than {ENOUGH_SEEDS} seeds.{_not_alike(runs)}"
     )
+
+
+def _not_alike(runs: Sequence[Run]) -> str:
+    """That runs were trained for different numbers of steps, if they were."""
+    steps = sorted(
+        {found for run in runs if isinstance(found := run.record.spec.rest.get("steps"), int)}
+    )
+    if len(steps) < 2:
+        return ""
+    return f" They were trained for {steps[0]:,} to {steps[-1]:,} steps, so not alike."
