@@ -203,7 +203,8 @@ def test_memory_is_read_before_and_after_a_step_that_follows_one_to_warm_up(
 
         return and_note
 
-    def read() -> int:
+    def read(device: str) -> int:
+        assert device == "cpu"
         done.append("read")
         return 1000 * len(done)
 
