@@ -63,7 +63,7 @@ BAD = {
     "short context": (["certify", "recite", "--context", "48"], "context 48: must be from 49"),
     "negative context": (["show", "recite", "--context=-1"], "context -1: must be from 49"),
     "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
-    "context twice": (["certify", "recite", "--context", "64,64"], "--context 64: given twice"),
+    "context twice": (["certify", "recite", "--context", "64,64"], "has 64 twice"),
     "few examples": (["certify", "recite", "--examples", "9"], "--examples 9: must be from 100"),
     "bad seed": (["certify", "recite", "--seed=-1"], "--seed -1: must be from 0"),
     "folder is a file": (["certify", "recite", "--out", "own.py"], "--out own.py: cannot be"),
