@@ -200,7 +200,9 @@ def test_show_says_no_seed_of_a_table(run) -> None:
     assert b"seed 5" not in output
 
 
-def test_the_source_of_a_certificate_is_the_code_of_the_package_and_of_the_task(tmp_path: Path) -> None:
+def test_the_source_of_a_certificate_is_the_package_and_the_code_of_its_task(
+    tmp_path: Path,
+) -> None:
     text = "from rulekeep.tasks import Recite\nclass Own(Recite):\n    '{}'\n    K = {}\n"
     found = {}
     for said, number in (("one", 1), ("two", 1), ("two", 2)):
