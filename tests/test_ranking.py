@@ -100,6 +100,12 @@ def test_attention_of_another_protocol_is_no_baseline() -> None:
     assert ranking(both).baseline == "attention, rotary"
 
 
+def test_unequal_training_is_said() -> None:
+    unlike = [*attention(0.1, CONVOLVED, steps=1000), *own(0.8, steps=60)]
+    assert "trained for 60 to 1,000 steps, so not alike" in said(unlike)
+    assert "alike" not in said([*attention(0.1, CONVOLVED, steps=60), *own(0.8, steps=60)])
+
+
 def test_more_parameters_than_attentions_are_said() -> None:
     records = [*attention(0.1, CONVOLVED), *own(0.8)]
     for one in records[5:]:
