@@ -242,10 +242,10 @@ def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
     code, output, _ = run("report", "runs")
     assert (code, output.split()[0]) == (0, b"2")
     text = (tmp_path / "runs" / "report" / "report.md").read_text()
-    assert "| against attention, rotary |" in text
+    assert "| against attention, no positions, convolution 8, earliness |" in text
     assert "committed runs of attention" in text
     # Attention of another protocol is none of them.
     (one, *_) = typed(mine)
-    assert [row.spec.task for row in rivals([one])] == ["apply"]
+    assert {row.spec.task for row in rivals([one])} == {"apply"}
     assert rivals([asked(one, steps=1)]) == []
     assert rivals([one, *rivals([one])]) == []

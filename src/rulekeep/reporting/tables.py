@@ -123,7 +123,9 @@ def _ranking_meaning(ranking: Ranking | None, missing: Sequence[str]) -> str:
             "of any setting."
         )
     if ranking.left:
-        said.append(f"Not in the mean, since not every variant ran them: {'; '.join(ranking.left)}.")
+        said.append(
+            f"Not in the mean, since not every variant ran them: {'; '.join(ranking.left)}."
+        )
     if ranking.baseline:
         said.append(
             f"{ranking.baseline} is the attention that keeps most here on the test set; "
