@@ -88,13 +88,11 @@ def language(
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
-    for cell in cells:
-        sweeps.identity(cell)
+    wanted, *_ = [sweeps.identity(one) for one in (first, *cells)]
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
 
-        wanted = sweeps.identity(first)
         known = next((one for one in _records(folder) if one.id == wanted), None)
         if known is None:
             return [first]
@@ -109,12 +107,11 @@ def language(
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
     command = sweeps.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
-    code = carry_out(make, root, LocalExecutor(workers or 1), None, "none", command, chooses=True)
+    code = carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
     from rulekeep.commands.printed import print_tables
-    from rulekeep.reporting.language import cells as cells_of
-    from rulekeep.reporting.language import tables
+    from rulekeep.reporting import language as shown
 
-    print_tables(tables(cells_of(_records(root)))[:1])
+    print_tables(shown.tables(shown.cells(_records(root)))[:1])
     return code
 
 

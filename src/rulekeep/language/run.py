@@ -23,7 +23,7 @@ from rulekeep.language.resolving import ResolvedLanguage
 from rulekeep.language.texts import compact, is_stored
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
-from rulekeep.specs.language import Compression, LanguageSpec
+from rulekeep.specs.language import NO_COMPRESSION, Compression, LanguageSpec
 
 CHECKPOINT_SECONDS = 20.0
 _DIGITS = 4
@@ -145,7 +145,9 @@ def compressed(read: Read, one: Compression) -> Any:
     """The cache of a conversation under a compression; the one that was read stays as it is."""
     if one.is_eviction:
         return evicted(read.cache, read.scores[one.name], one.amount)
-    return read.cache if one.name == "none" else rounded(read.cache, one.name, int(one.amount))
+    return (
+        read.cache if one.name == NO_COMPRESSION else rounded(read.cache, one.name, int(one.amount))
+    )
 
 
 def _libraries() -> dict[str, str]:

@@ -9,8 +9,9 @@ from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
 from rulekeep.specs import LanguageSpec
+from rulekeep.specs.language import NO_COMPRESSION
 
-_WHOLE = "none"
+_WHOLE = NO_COMPRESSION
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
     "model", "distance", "rules at", "mentions", "control", "cache", "KiB", "retention",
