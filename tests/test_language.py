@@ -565,7 +565,7 @@ def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path
         ("--model {} --compress snapkv@2", "write the share kept"),
         ("--model {} --compress kivi@0.5", "write the bits"),
         ("--model {} --compress none,none", "name each once"),
-        ("--model {} --distances far", "must be whole numbers"),
+        ("--model {} --distances far", "must be a whole number"),
         ("--model {} --mentions twice", "mentions"),
         ("--model {} --rules nowhere.toml", "name a TOML file"),
         ("--model {} --rules-at-once 60", "can stand together"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rulekeep.commands.console import say
-from rulekeep.commands.options import run_folder
+from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
 from rulekeep.records import Record
@@ -22,17 +22,17 @@ def language(
     *,
     model: str,
     rules: str = "",
-    distances: str = "0,512,2048",
-    placement: str = "start",
-    mentions: str = "none,word",
-    control: str = "none",
-    compress: str = "none",
-    rules_at_once: int = 4,
-    prompts: int = 100,
-    seed: int = 1,
-    device: str = "cpu",
+    distances: Integers = (0, 512, 2048),
+    placement: Texts = ("start",),
+    mentions: Texts = ("none", "word"),
+    control: Texts = ("none",),
+    compress: Texts = ("none",),
+    rules_at_once: Whole = 4,
+    prompts: Whole = 100,
+    seed: Seed = 1,
+    device: Device = "cpu",
     out: str | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> int:
     """Measure which rules in words a language model follows when its cache is compressed.
 
@@ -65,7 +65,7 @@ def language(
     seed
         Seed of the conversations.
     device
-        cpu, cuda or cuda:1. No GPU has run this yet.
+        cpu, cuda or cuda:N. No GPU has run this yet.
     out
         Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again.
     workers
@@ -79,12 +79,12 @@ def language(
     cells = [
         LanguageSpec.parse(
             **base, distance=distance, placement=place, mentions=kind, control=checked,
-            compress=tuple(_parts(compress)), prompts=prompts,
+            compress=compress, prompts=prompts,
         )
-        for distance in _lengths(distances)
-        for place in _parts(placement)
-        for kind in _parts(mentions)
-        for checked in _parts(control)
+        for distance in distances
+        for place in placement
+        for kind in mentions
+        for checked in control
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
@@ -119,14 +119,3 @@ def _records(folder: Path) -> list[Record]:
     if not folder.is_dir():
         return []
     return [one for one in results(folder) if one.spec.kind == LanguageSpec.kind]
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-def _lengths(text: str) -> list[int]:
-    try:
-        return [int(part) for part in _parts(text)]
-    except ValueError:
-        raise UsageError(f"--distances {text!r}: must be whole numbers between commas") from None

@@ -57,6 +57,10 @@ def _integers(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return between_commas([token.value for token in tokens])
 
 
+def _texts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(part.strip() for token in tokens for part in token.value.split(","))
+
+
 def rising(lengths: Iterable[int]) -> tuple[int, ...]:
     """Lengths in tokens, shortest first.
 
@@ -91,6 +95,7 @@ def _shown(values: Sequence[object] | None) -> str | None:
 
 _SEVERAL = Parameter(n_tokens=1, negative="", show_default=_shown)
 Integers: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_integers)]
+Texts: TypeAlias = Annotated[tuple[str, ...], _SEVERAL, Parameter(converter=_texts)]
 # From the shortest, none twice.
 Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_lengths)]
 Seed: TypeAlias = Annotated[int, within(0, _LARGEST_SEED)]
