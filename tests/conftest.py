@@ -33,7 +33,7 @@ KINDS = {
         adapter article_cell article_data article_models article_streams baselines caches
         catalogue causality certificate check_mixer contract feed_forward formulas goldens
         identity language leak metrics mixed_recall mixers model packing plots predicting presets
-        protocol ranking recurrent_layers renamed report report_chances report_figures
+        protocol ranking recurrent_layers renamed replies report report_chances report_figures
         report_tasks sample_form screening sliding_window slot_memories sources sparse_delta specs
         split_deal store summary task_options tasks testing training
     """,

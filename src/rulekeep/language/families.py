@@ -8,12 +8,14 @@
     request = "Who are you?"
     prefix = "My name is"                 # how the scored reply begins
     replies = [" Nora", …]                # what follows it, one an option; left out: the option
+    check = "I am {}"                     # what a written reply must match; left out: the option
 
 One option is drawn as the rule, and the others are its rivals: chance is one in as many as there
 are. No torch is loaded.
 """
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -26,6 +28,8 @@ from rulekeep.specs import Spec, UsageError
 
 SHIPPED = "rules.toml"
 _OPTION, _OLD = "{}", "{old}"
+# The option as a word, or as words.
+_NAMED = r"(?<!\w){}(?!\w)"
 _LARGEST_BYTES = 2**20
 
 
@@ -39,6 +43,7 @@ class Family(Spec):
     request: str
     prefix: str = ""
     replies: tuple[str, ...] = ()
+    check: str | tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -60,7 +65,49 @@ class Family(Spec):
             raise ValueError("replies: one is empty; write what follows the prefix")
         if not self.request.strip():
             raise ValueError("request: is empty; write what the user asks")
+        if self.check:
+            self._check_is_whole()
         return self
+
+    def _check_is_whole(self) -> None:
+        if isinstance(self.check, str) and _OPTION not in self.check:
+            raise ValueError(f"check {self.check!r}: must hold the option, as {{}}")
+        if not isinstance(self.check, str) and len(self.check) != len(self.options):
+            raise ValueError(
+                f"check: {len(self.check)} for {len(self.options)} options; give one, or one each"
+            )
+        try:
+            self.shown("")
+        except re.error as error:
+            raise ValueError(f"check: is no regular expression ({error})") from None
+        self.check_finds_replies()
+
+    def check_finds_replies(self) -> None:
+        """Raise unless each option's own reply shows it, and no other's.
+
+        Raises:
+            ValueError: written replies cannot be checked.
+        """
+        for at, (option, reply) in enumerate(zip(self.options, self.continuations, strict=True)):
+            if self.shown(self.prefix + reply) != tuple(i == at for i in range(len(self.options))):
+                raise ValueError(
+                    f"check: does not find {option!r} alone in {self.prefix + reply!r}; "
+                    "give the family a check that does"
+                )
+
+    def shown(self, reply: str) -> tuple[bool, ...]:
+        """Which options a written reply shows; a rule is followed where its own is alone."""
+        given = self.check or _NAMED
+        patterns = (
+            [given.replace(_OPTION, re.escape(option)) for option in self.options]
+            if isinstance(given, str)
+            else given
+        )
+        return tuple(re.search(one, reply, re.IGNORECASE) is not None for one in patterns)
+
+    def named(self, reply: str) -> tuple[bool, ...]:
+        """Which options stand in a text as words."""
+        return self.model_copy(update={"check": ()}).shown(reply)
 
     @property
     def continuations(self) -> tuple[str, ...]:
@@ -121,6 +168,17 @@ def read_families(path: str) -> dict[str, Family]:
 
 
 def digest_of(families: Families) -> str:
-    """What identifies the families of a file: their content, whatever the file is called."""
-    whole = [f"{name}={one.model_dump_json()}" for name, one in sorted(families.items())]
+    """What identifies the families of a file: their content, whatever the file is called.
+
+    Checks are left out: they say nothing of a reply that is scored.
+    """
+    whole = [
+        f"{name}={one.model_dump_json(exclude={'check'})}" for name, one in sorted(families.items())
+    ]
     return hashlib.sha256("\n".join(whole).encode()).hexdigest()[:12]
+
+
+def digest_of_checks(families: Families) -> str:
+    """What identifies how written replies are checked."""
+    whole = "\n".join(f"{name}={one.check!r}" for name, one in sorted(families.items()))
+    return hashlib.sha256(whole.encode()).hexdigest()[:12]
