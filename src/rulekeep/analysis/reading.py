@@ -3,7 +3,8 @@
 Every text that a page shows is one printable line here. Escaping for markup is left to each output.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -189,7 +190,7 @@ def read_runs(records: Sequence[Record]) -> Reading:
             notes.append(f"run {run.id}: more than one record, {said} is shown")
             shown = before if stands else run
         found[run.id] = shown
-    notes += _later(records)
+    notes += [*_later(records), *_own_notes(found.values())]
     runs, apart = _by_code(_labelled(_with_later(list(found.values()))))
     order = sorted(
         runs,
@@ -208,6 +209,12 @@ def _later(records: Sequence[Record]) -> list[str]:
     said = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
     count = f"{len(added)} run{'s' * (len(added) > 1)}"
     return [f"{count}: tested at {said} tokens after training, by rulekeep test"]
+
+
+def _own_notes(runs: Iterable[Run]) -> list[str]:
+    """What runs noted of themselves, each line once."""
+    said = Counter(note for run in runs for note in run.record.notes)
+    return [f"{count} run{'s' * (count > 1)}: {note}" for note, count in said.items()]
 
 
 def _repeated(runs: Sequence[Run]) -> list[str]:

@@ -8,6 +8,7 @@ It cannot hold more keys than a key has channels: writes under further keys go o
 
 What is held under a key is replaced by β of the way to the new value; nothing else fades.
 Deviations: values pass as they are (published: silu); the short convolution is an option.
+`gate_penalty` counts β.
 """
 
 from rulekeep.mixers.matrix import DeltaMixer
@@ -22,6 +23,8 @@ class Delta(DeltaMixer):
         *,
         heads: int = 4,
         key_width: int | None = None,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -30,6 +33,8 @@ class Delta(DeltaMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,

@@ -11,6 +11,7 @@ It cannot let one key fade and keep another: a head fades as a whole.
 b starts at 0, and A where g gives the requested half-life. (In the published code e^A is uniform in
 0 to 16, with steps as in Mamba-2.) The silu gate on the output is an option, off by default.
 Deviations: values pass as they are (published: silu); the short convolution is an option.
+`gate_penalty` counts β.
 """
 
 import math
@@ -32,6 +33,8 @@ class GatedDelta(DeltaMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -40,6 +43,8 @@ class GatedDelta(DeltaMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,

@@ -7,22 +7,24 @@
 It cannot replace what a key holds: it can only let channels of it fade, and write on top.
 
 b starts where α has the half-life asked for (published: b = 0 gives 16 tokens). The swish
-gate on the output is an option, off by default.
+gate on the output is an option, off by default. `gate_penalty` counts 1 − α of every key channel:
+there is no other gate, as every token writes at full strength.
 """
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
-from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 
 _ROOT = 16
 _RANK = 16
 
 
-class GatedLinear(MatrixMixer):
+class GatedLinear(GatedMixer):
     """Sums of keys times values; each key channel has a decay that depends on the token.
 
     `half_life_tokens=None` keeps everything.
@@ -37,6 +39,8 @@ class GatedLinear(MatrixMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -45,11 +49,17 @@ class GatedLinear(MatrixMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
         )
         self.decay = None
+        if half_life_tokens is None and gate_penalty:
+            raise ValueError(
+                f"gate_penalty {gate_penalty}: half_life_tokens=None has no gate; give one of them"
+            )
         if half_life_tokens is not None:
             up = nn.Linear(_RANK, heads * self.key_width)
             # sigmoid(b) = exp(−rate)
@@ -66,8 +76,15 @@ class GatedLinear(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
         if self.serial:
-            return linear_loop(queries, keys, values, state[0], log_decay=decay)
-        return linear_chunks(queries, keys, values, state[0], log_decay=decay, chunk=self.chunk)
+            read, memory = linear_loop(queries, keys, values, memory, log_decay=decay)
+        else:
+            read, memory = linear_chunks(
+                queries, keys, values, memory, log_decay=decay, chunk=self.chunk
+            )
+        if decay is not None:
+            due = self._penalised(due, -torch.expm1(decay))
+        return read, *(memory, *due)

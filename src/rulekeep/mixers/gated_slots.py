@@ -9,7 +9,7 @@ It cannot leave a slot exactly as it is: every token writes a little to every sl
 b starts where α has the requested half-life. The published layer has no b. Its sigmoid(0)^(1/8)
 leaves half after 8 tokens, so at the contexts here nothing of the start would be left.
 The gate on the output is an option, off by default. Deviations: values pass as they are
-(published: silu), and no silu before the norm.
+(published: silu), and no silu before the norm. `gate_penalty` counts 1 − α of every slot.
 """
 
 import math
@@ -34,6 +34,8 @@ class GatedSlots(SlotMixer):
         slots: int = 16,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -43,6 +45,8 @@ class GatedSlots(SlotMixer):
             heads=heads,
             slots=slots,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,

@@ -11,7 +11,7 @@ It cannot hold more keys than a key has channels, however slowly they fade.
 W₁ goes to as many channels as a head has. b starts at 0, and A where g gives the half-life
 asked for. The gate on the output is silu(W x) as elsewhere in the catalogue (published: a
 low-rank sigmoid), an option, off by default. Deviations: values pass as they are (published:
-silu); the short convolution is an option.
+silu); the short convolution is an option. `gate_penalty` counts β.
 """
 
 import math
@@ -33,6 +33,8 @@ class KDA(DeltaMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -41,6 +43,8 @@ class KDA(DeltaMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,

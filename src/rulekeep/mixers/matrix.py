@@ -9,11 +9,15 @@ first, a filter a channel, as most of these layers are published. The state has 
 
 A mixer of this kind is its `_read` and, if it forgets, its `_log_decay`. `delta.py` is the shortest
 one.
+
+A mixer with a gate takes `gate_penalty`, a loss term that training adds (`GatedMixer`):
+
+    loss ← loss + gate_penalty · sum of gates over tokens and heads, mean over the batch
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -194,7 +198,103 @@ def _convolved(
     return functional.silu(y)
 
 
-class DeltaMixer(MatrixMixer):
+class GatedMixer(MatrixMixer):
+    """A mixer whose open gates can cost something in training.
+
+    `gate_penalty` is what a gate that is wholly open costs at one token of one head.
+    `auxiliary_loss` gives the sum, and the training loop adds it to its loss. The first
+    `penalty_start` steps are free of it: a penalty from the start can keep what needs two layers
+    from ever being learned.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        key_width: int | None,
+        key_heads: int | None = None,
+        gate_penalty: float,
+        penalty_start: int,
+        output_gate: bool,
+        short_convolution: bool,
+        serial: bool,
+    ) -> None:
+        if not 0 <= gate_penalty <= 1:
+            raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
+        if penalty_start < 0:
+            raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
+        super().__init__(
+            width,
+            heads=heads,
+            key_width=key_width,
+            key_heads=key_heads,
+            output_gate=output_gate,
+            short_convolution=short_convolution,
+            serial=serial,
+        )
+        self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
+        self._penalty: _Penalty | None = None
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """Outputs at every position, and the state after the last token."""
+        if not (self.training and torch.is_grad_enabled()):
+            return super().forward(x, state)
+        before, self._penalty = self._penalty, None
+        if not self.gate_penalty:
+            return super().forward(x, state)
+        if state is None:
+            state = self.init_state(len(x))
+        goes_on = before is not None and before.memory is state[0]
+        due = before.total if before is not None and goes_on else state[0].new_zeros(())
+        # The penalty is carried from piece to piece beside the state; it is no part of it.
+        own = len(state) - (self.convolution is not None)
+        y, *after = self._run(x, *state[:own], due, *state[own:])
+        due = after.pop(own)
+        self._penalty = _Penalty(after[0], due)
+        return y, type(state)(*after)
+
+    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """The penalty of the last forward pass in training; None if there is none at this step."""
+        if self._penalty is None or step <= self.penalty_start:
+            return None
+        return self._penalty.total
+
+    def training_note(self, steps: int) -> str | None:
+        """A note that training ends before the penalty starts; None if it does not."""
+        if not self.gate_penalty or steps > self.penalty_start:
+            return None
+        return never_starts(self.penalty_start, steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the graph of the last forward pass, which torch cannot copy or write."""
+        return {**self.__dict__, "_penalty": None}
+
+    def _penalised(
+        self, due: Sequence[Tensor], gates: Float[Tensor, "batch time ..."]
+    ) -> list[Tensor]:
+        """What is due after these gates; nothing if the pass counts no penalty."""
+        return [total + gates.sum() * (self.gate_penalty / len(gates)) for total in due]
+
+
+class _Penalty(NamedTuple):
+    """The penalty of a forward pass in training; a pass that goes on from its memory adds to it."""
+
+    memory: Tensor
+    total: Float[Tensor, ""]
+
+
+def never_starts(penalty_start: int, steps: int) -> str:
+    """That a training of this many steps has no penalty."""
+    return (
+        f"penalty_start {penalty_start}: training ends after {steps} steps, so the gate "
+        f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
+    )
+
+
+class DeltaMixer(GatedMixer):
     """A memory written by the delta rule, after `_log_decay` if there is one."""
 
     chunk = 16
@@ -205,6 +305,8 @@ class DeltaMixer(MatrixMixer):
         *,
         heads: int,
         key_width: int | None,
+        gate_penalty: float,
+        penalty_start: int,
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
@@ -213,6 +315,8 @@ class DeltaMixer(MatrixMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
@@ -229,7 +333,10 @@ class DeltaMixer(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        return self._written(queries_keys, values, self.write_strength(x), state[0], x)
+        memory, *due = state
+        strength = self.write_strength(x)
+        read, after = self._written(queries_keys, values, strength, memory, x)
+        return read, *(after, *self._penalised(due, strength))
 
     def _written(
         self,

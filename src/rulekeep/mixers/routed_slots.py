@@ -12,6 +12,7 @@ to it (in the loop; the chunks agree with the loop up to rounding). b starts at 
 slot has the requested half-life if all slots are routed equally often. A slot that every token
 writes to fades `slots` / k times as fast. The gate on the output is an option, off by default.
 Deviations: no norm of queries and keys, no noise on the routes in training.
+`gate_penalty` counts 1 − α of every slot.
 """
 
 import math
@@ -36,6 +37,8 @@ class RoutedSlots(SlotMixer):
         top_k: int = 4,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -45,6 +48,8 @@ class RoutedSlots(SlotMixer):
             heads=heads,
             slots=slots,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.matrix import MatrixMixer
+from rulekeep.mixers.matrix import GatedMixer
 
 
 class SlotMemoryState(NamedTuple):
@@ -34,7 +34,7 @@ class ConvolvedSlotMemoryState(NamedTuple):
     recent: Float[Tensor, "batch 3 channels"]
 
 
-class SlotMixer(MatrixMixer):
+class SlotMixer(GatedMixer):
     """Slots that keep α of their content at each token, and take 1 − α of the new."""
 
     chunk = 16
@@ -47,6 +47,8 @@ class SlotMixer(MatrixMixer):
         heads: int,
         slots: int,
         key_width: int | None,
+        gate_penalty: float,
+        penalty_start: int,
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
@@ -57,6 +59,8 @@ class SlotMixer(MatrixMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
@@ -86,7 +90,8 @@ class SlotMixer(MatrixMixer):
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         queries, keys = self._activated(queries_keys).chunk(2, dim=-2)
         queries = queries / math.sqrt(self.key_width)
+        held_keys, held_values, *due = state
         gate = self._log_decay(x)
-        if self.serial:
-            return slot_loop(queries, keys, values, gate, *state)
-        return slot_chunks(queries, keys, values, gate, *state, chunk=self.chunk)
+        slots = queries, keys, values, gate, held_keys, held_values
+        read, *after = slot_loop(*slots) if self.serial else slot_chunks(*slots, chunk=self.chunk)
+        return read, *(*after, *self._penalised(due, -torch.expm1(gate)))

@@ -109,6 +109,8 @@ class SparseDelta(DeltaMixer):
             width,
             heads=heads,
             key_width=key_width,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
@@ -117,17 +119,11 @@ class SparseDelta(DeltaMixer):
             raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
         if not 1 <= gate_kernel <= 64:
             raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
-        if not 0 <= gate_penalty <= 1:
-            raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
         if not 0 <= penalty_margin < 1:
             raise ValueError(f"penalty_margin {penalty_margin}: must be at least 0 and below 1")
-        if penalty_start < 0:
-            raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
         self.gate_stretch, self.straight_through = gate_stretch, straight_through
         self.read_first = read_first
-        self.gate_penalty, self.penalty_margin = gate_penalty, penalty_margin
-        self.penalty_start = penalty_start
-        self._penalty: _Penalty | None = None
+        self.penalty_margin = penalty_margin
         # `rulekeep check` would find that backward is not the slope of forward.
         self.surrogate_gradient = straight_through and gate_stretch > 0
         self.gate_kernel = gate_kernel
@@ -136,44 +132,6 @@ class SparseDelta(DeltaMixer):
             if zero_init_kernel:
                 nn.init.zeros_(self.write_before.weight)
         nn.init.zeros_(self.write.bias)
-
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
-        """Outputs at every position, and the state after the last token."""
-        if not (self.training and torch.is_grad_enabled()):
-            return super().forward(x, state)
-        before, self._penalty = self._penalty, None
-        if not self.gate_penalty:
-            return super().forward(x, state)
-        if state is None:
-            state = self.init_state(len(x))
-        memory, pending, *recent = state
-        goes_on = before is not None and before.memory is memory
-        due = before.total if before is not None and goes_on else memory.new_zeros(())
-        # The penalty is carried from piece to piece beside the memory; it is no part of the state.
-        y, memory, pending, due, *recent = self._run(x, memory, pending, due, *recent)
-        self._penalty = _Penalty(memory, due)
-        return y, type(state)(memory, pending, *recent)
-
-    def auxiliary_loss(self, step: int) -> Float[Tensor, ""] | None:
-        """The penalty of the last forward pass in training; None if there is none at this step."""
-        if self._penalty is None or step <= self.penalty_start:
-            return None
-        return self._penalty.total
-
-    def training_note(self, steps: int) -> str | None:
-        """A note that training ends before the penalty starts; None if it does not."""
-        if not self.gate_penalty or steps > self.penalty_start:
-            return None
-        return (
-            f"penalty_start {self.penalty_start}: training ends after {steps} steps, so the gate "
-            f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the graph of the last forward pass, which torch cannot copy or write."""
-        return {**self.__dict__, "_penalty": None}
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         # Earlier versions kept a count of updates here.
@@ -242,13 +200,6 @@ class SparseDelta(DeltaMixer):
         if first is not None:
             read = _after(first, read)
         return read, *(after, pending, *due)
-
-
-class _Penalty(NamedTuple):
-    """The penalty of a forward pass in training; a pass that goes on from its memory adds to it."""
-
-    memory: Tensor
-    total: Float[Tensor, ""]
 
 
 def _penalty_sum(z: Tensor, rate: float, stretch: float, free: float) -> Tensor:

@@ -11,6 +11,7 @@ start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so tha
 has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: the
 short convolution (with a silu before the state) and the gate are options, off by default. The norm
 stands before the gate and is per head (published: after it, over all channels).
+`gate_penalty` counts Δ.
 """
 
 import math
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
-from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 
 
-class SSD(MatrixMixer):
+class SSD(GatedMixer):
     """Mamba-2's core; `half_life_tokens=None` keeps everything and still scales writes by Δ."""
 
     def __init__(
@@ -33,6 +34,8 @@ class SSD(MatrixMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
@@ -42,6 +45,8 @@ class SSD(MatrixMixer):
             heads=heads,
             key_width=key_width,
             key_heads=1,
+            gate_penalty=gate_penalty,
+            penalty_start=penalty_start,
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
@@ -66,13 +71,15 @@ class SSD(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         step = F.softplus(self.step(x))
         decay, writes = self._decay_of(step), step.unsqueeze(-1) * values
         if self.serial:
-            read, memory = linear_loop(queries, keys, writes, state[0], log_decay=decay)
+            read, memory = linear_loop(queries, keys, writes, memory, log_decay=decay)
         else:
             read, memory = linear_chunks(
-                queries, keys, writes, state[0], log_decay=decay, chunk=self.chunk
+                queries, keys, writes, memory, log_decay=decay, chunk=self.chunk
             )
-        return torch.addcmul(read, self.skip, values), memory
+        read = torch.addcmul(read, self.skip, values)
+        return read, *(memory, *self._penalised(due, step))

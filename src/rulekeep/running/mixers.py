@@ -152,6 +152,8 @@ def mixers_of(spec: RunSpec) -> Mixers:
         for name in takers:
             given[name][option] = value
     filled = {name: _filled(name, allowed[name], given[name], kinds[name]) for name in names}
+    for name in names:
+        _starts_in_time(name, kinds[name], filled[name], spec.steps)
     makers = {
         name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
         for name in names
@@ -170,6 +172,21 @@ def mixers_of(spec: RunSpec) -> Mixers:
         named(exclude_defaults=True),
         kinds,
     )
+
+
+def _starts_in_time(name: str, kind: type[Any], options: Spec, steps: int) -> None:
+    """Raise if a gate penalty was asked for that this training never reaches.
+
+    Raises:
+        UsageError: the penalty starts after the last step.
+    """
+    from rulekeep.mixers.matrix import GatedMixer, never_starts
+
+    asked = options.model_dump(exclude_defaults=True).get("gate_penalty")
+    if asked and issubclass(kind, GatedMixer):
+        start = options.model_dump()["penalty_start"]
+        if steps <= start:
+            raise UsageError(f"mixer {name!r}: {never_starts(start, steps)}")
 
 
 def own_options_first(one: MixerSpec) -> MixerSpec:

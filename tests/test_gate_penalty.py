@@ -1,0 +1,158 @@
+"""The gate penalty of every mixer with a gate: its formula, its gradient, and when it acts."""
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from report_records import read_runs, record
+from torch import Tensor
+
+from rulekeep.kernels import pieces
+from rulekeep.mixers import MIXERS, SparseDelta
+from rulekeep.running.resolving import resolve
+from rulekeep.specs import UsageError
+
+WIDTH, HEADS, LENGTH, BATCH = 16, 2, 40, 3
+# What makes the gate: the penalty moves nothing else.
+GATES: dict[str, set[str]] = {
+    "delta": {"write.weight", "write.bias"},
+    "gated_delta": {"write.weight", "write.bias"},
+    "kda": {"write.weight", "write.bias"},
+    "gated_slots": {"gate.weight", "gate.bias"},
+    "routed_slots": {"router.weight", "step.weight", "step.bias", "log_rate"},
+    "ssd": {"step.weight", "step.bias"},
+    "gated_linear": {"decay.0.weight", "decay.1.weight", "decay.1.bias"},
+    "sparse_delta": {"write.weight", "write.bias", "write_before.weight"},
+}
+NONE = {"attention", "sliding_window", "lstm", "gru", "slots", "linear_attention", "retnet"}
+# A few small, so that a token has several gates.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "gated_slots": {"slots": 6}, "routed_slots": {"slots": 6, "top_k": 2},
+}  # fmt: skip
+
+
+def made(name: str, penalty: float = 0.25, **options: Any) -> Any:
+    torch.manual_seed(1)
+    own = {**OPTIONS.get(name, {}), "gate_penalty": penalty, "penalty_start": 0, **options}
+    mixer: Any = MIXERS[name](WIDTH, heads=HEADS, **own).double()
+    with torch.no_grad():
+        for parameter in mixer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return mixer
+
+
+def drawn(batch: int = BATCH, length: int = LENGTH) -> Tensor:
+    stream = torch.Generator().manual_seed(2)
+    return torch.randn(batch, length, WIDTH, dtype=torch.float64, generator=stream)
+
+
+def penalty_of(mixer: Any, x: Tensor, state: Any = None) -> Tensor:
+    mixer(x, state)
+    found: Tensor = mixer.auxiliary_loss(1)
+    return found
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+def softplus(x: Tensor) -> Tensor:
+    return torch.log1p(torch.exp(x))
+
+
+def affine(layer: Any, x: Tensor) -> Tensor:
+    y = layer.weight @ x
+    return y if layer.bias is None else y + layer.bias
+
+
+def gates(name: str, m: Any, token: Tensor) -> Tensor:
+    """Every gate of a token, from its formula."""
+    if name == "gated_slots":
+        return 1 - sigmoid(affine(m.gate, token)) ** (1 / 8)
+    if name == "gated_linear":
+        return 1 - sigmoid(affine(m.decay[1], affine(m.decay[0], token))) ** (1 / 16)
+    if name == "ssd":
+        return softplus(affine(m.step, token))
+    if name == "routed_slots":
+        chances = sigmoid(affine(m.router, token)).view(HEADS, -1)
+        least = chances.sort(-1, descending=True).values[:, m.top_k - 1 : m.top_k]
+        routed = torch.where(chances >= least, chances, 0)
+        routed = routed / routed.sum(-1, keepdim=True)
+        step = m.log_rate.exp() * softplus(affine(m.step, token))
+        return 1 - torch.exp(-step[:, None] * routed)
+    return sigmoid(affine(m.write, token))
+
+
+def test_every_mixer_of_the_catalogue_has_a_penalty_or_no_gate() -> None:
+    assert GATES.keys() | NONE == set(MIXERS)
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("name", sorted(GATES.keys() - {"sparse_delta"}))
+def test_the_penalty_is_the_sum_of_the_gates(
+    name: str, serial: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several pieces, as in a long text.
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 16 * BATCH)
+    mixer, x = made(name, serial=serial), drawn()
+    expected = x.new_zeros(())
+    for text in x:
+        for token in text:
+            expected = expected + 0.25 * gates(name, mixer, token).sum() / BATCH
+    torch.testing.assert_close(penalty_of(mixer, x), expected, rtol=1e-12, atol=0)
+    parameters = dict(mixer.named_parameters())
+    own = [parameters[key] for key in sorted(GATES[name])]
+    found = torch.autograd.grad(penalty_of(mixer, x), own)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, own), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_the_penalty_moves_the_gate_and_nothing_else(name: str) -> None:
+    mixer = made(name, short_convolution=True)
+    penalty_of(mixer, drawn()).backward()
+    moved = {
+        key for key, p in mixer.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
+    }
+    assert moved == GATES[name]
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_the_penalty_leaves_outputs_states_and_the_gradient_of_the_loss_as_they_are(
+    name: str,
+) -> None:
+    found = []
+    for penalty in (0.0, 0.25):
+        mixer, x = made(name, penalty, short_convolution=True), drawn().requires_grad_()
+        y, state = mixer(x)
+        loss = y.square().sum() + sum(part.square().sum() for part in state)
+        weights = [p for p in mixer.parameters() if p.requires_grad]
+        found.append([y, *state, *torch.autograd.grad(loss, [x, *weights])])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_text_read_in_parts_has_the_penalty_of_the_whole(name: str) -> None:
+    mixer, x, state = made(name, short_convolution=True), drawn(), None
+    whole = penalty_of(mixer, x).item()
+    for part in x.split([17, 20, 3], dim=1):
+        _, state = mixer(part, state)
+    assert mixer.auxiliary_loss(1).item() == pytest.approx(whole, rel=1e-12)
+
+
+def test_without_a_gate_there_is_nothing_to_penalise() -> None:
+    with pytest.raises(ValueError, match=r"gate_penalty 0\.25: half_life_tokens=None has no gate"):
+        made("gated_linear", half_life_tokens=None)
+
+
+def test_a_penalty_that_was_asked_for_and_never_starts_is_refused() -> None:
+    spec = tiny.tiny(mixer="delta", mixer_options={"gate_penalty": 0.01, "penalty_start": 12})
+    with pytest.raises(UsageError, match="mixer 'delta': penalty_start 12: training ends after 12"):
+        resolve(spec)
+    assert resolve(spec.model_copy(update={"steps": 13})).spec.mixer_options["gate_penalty"] == 0.01
+
+
+def test_a_report_says_that_a_penalty_never_started() -> None:
+    note = SparseDelta(WIDTH).training_note(500)
+    records = [{**record("sparse_delta", seed), "notes": [note]} for seed in (1, 2)]
+    assert f"2 runs: {note}" in read_runs(records).notes
