@@ -34,6 +34,7 @@ from rulekeep.kernels import rounding
 Scores: TypeAlias = dict[str, list[Tensor]]
 _Score: TypeAlias = Float[Tensor, "batch heads tokens"]
 SINKS, WINDOW, SMOOTHED, FUTURE = 4, 16, 5, 512
+SERVED_BYTES = 2
 FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
 
 
@@ -44,8 +45,8 @@ class Seen(NamedTuple):
     hidden: Float[Tensor, "batch tokens width"]
     keys: Float[Tensor, "batch heads tokens k"]
     values: Float[Tensor, "batch heads tokens v"]
-    # Of every query head, what each token attends to.
-    attention: Float[Tensor, "batch queries tokens tokens"]
+    # Of every query head, what each token attends to; of eager attention only.
+    attention: Any
 
     def by_head(self, found: Float[Tensor, "batch queries tokens"]) -> _Score:
         """The mean over the query heads that share a head of keys."""
@@ -133,6 +134,14 @@ EVICTIONS: dict[str, Callable[[Seen], _Score]] = {
 }
 
 
+_BY_ATTENTION = frozenset({"tova", "h2o", "snapkv"})
+
+
+def needs_attention(names: Sequence[str]) -> bool:
+    """Whether one of these evictions judges by what tokens attend to."""
+    return not _BY_ATTENTION.isdisjoint(names)
+
+
 @contextmanager
 def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     """Fills a list of scores for each eviction, a layer after another, while the model reads."""
@@ -194,10 +203,13 @@ def rounded(cache: Any, name: str, bits: int) -> Any:
 
 
 def kept_bytes(cache: Any, name: str = "none", bits: int = 0) -> int:
-    """Bytes of a cache's keys and values; of a rounded one with the scales of its groups."""
+    """Bytes of a cache's keys and values, 16 bits each; if rounded, with the scales of its groups.
+
+    A model that is run in float32 for exactness counts as it would be served.
+    """
     if name in FORMS:
         _, heads, text, head = cache.layers[0].keys.shape
         layer = rounding.cache_bytes(FORMS[name], bits, text, width=heads * head, head_width=head)
         return math.ceil(layer * len(cache.layers))
     numbers = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    return int(numbers) * int(cache.layers[0].keys.element_size())
+    return int(numbers) * SERVED_BYTES

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import Message
-from rulekeep.language.evictions import Scores, observed
+from rulekeep.language.evictions import Scores, needs_attention, observed
 from rulekeep.specs import UsageError
 
 INSTALL = "pip install 'rulekeep[language]'"
-# Replies that are scored at once: each has the whole cache beside it.
-_ROWS_AT_ONCE = 16
+# Replies that are scored at once: their tokens stand beside the cache in one row.
+_REPLIES_AT_ONCE = 64
 
 
 class Probe(NamedTuple):
@@ -81,7 +81,8 @@ class ChatModel:
         """Reads a conversation once, and observes what these evictions need of it.
 
         Raises:
-            UsageError: it has more tokens than the model has positions.
+            UsageError: it has more tokens than the model has positions, or the model attends over
+                a sliding window.
         """
         ids = self.tokens(self.text(messages))
         if self.longest is not None and len(ids) > self.longest:
@@ -90,9 +91,14 @@ class ChatModel:
                 "give shorter distances"
             )
         row = torch.tensor([ids], device=self.model.device)
+        # Only eager attention shows what a token attends to; the other one is faster.
+        self.model.set_attn_implementation("eager" if needs_attention(evictions) else "sdpa")
         with observed(self.model, evictions) as scores:
             out = self.model(input_ids=row, use_cache=True, logits_to_keep=1)
-        return Read(out.past_key_values, len(ids), scores)
+        cache = out.past_key_values
+        if any(layer.is_sliding for layer in cache.layers):
+            raise UsageError("model: attends over a sliding window; name one that sees all tokens")
+        return Read(cache, len(ids), scores)
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
@@ -130,42 +136,78 @@ class ChatModel:
                 min(len(before), len(whole)),
             )
             rows.append((whole, shared))
-        # Nothing follows a last token: options of one token share a row.
-        fed = list(dict.fromkeys(tuple(ids[:-1]) for ids, _ in rows))
-        logits = dict[tuple[int, ...], Tensor]()
-        for start in range(0, len(fed), _ROWS_AT_ONCE):
-            part = fed[start : start + _ROWS_AT_ONCE]
-            logits |= zip(part, self._logits(cache, tokens, part), strict=True)
-        return [_likelihood(logits[tuple(ids[:-1])], ids, first) for ids, first in rows]
-
-    def _logits(self, cache: Any, tokens: int, rows: Sequence[tuple[int, ...]]) -> Tensor:
-        """Logits after each token of some rows, all of which go on from the cache."""
-        longest, device = max(map(len, rows)), self.model.device
-        # What stands after a row's end is read by nothing before it.
-        table = [[*ids, *[0] * (longest - len(ids))] for ids in rows]
-        own = copy.deepcopy(cache)
-        own.batch_repeat_interleave(len(rows))
-        kept = own.get_seq_length()
-        places = torch.arange(tokens, tokens + longest, device=device)
-        found: Tensor = self.model(
-            input_ids=torch.tensor(table, device=device),
-            past_key_values=own,
-            position_ids=places.expand(len(rows), -1),
-            attention_mask=torch.ones(len(rows), kept + longest, dtype=torch.long, device=device),
-            use_cache=True,
-        ).logits
+        found = []
+        for start in range(0, len(rows), _REPLIES_AT_ONCE):
+            part = rows[start : start + _REPLIES_AT_ONCE]
+            found += self._likelihoods(cache, tokens, part)
         return found
 
+    def _likelihoods(
+        self, cache: Any, tokens: int, rows: Sequence[tuple[list[int], int]]
+    ) -> list[float]:
+        """Of each row of ids, those from a place on; all rows go on from the cache.
 
-def _likelihood(logits: Tensor, ids: Sequence[int], first: int) -> float:
-    """Of the tokens from `first` on, each from those before it."""
-    said = torch.tensor(ids[first:], device=logits.device)
-    before = logits[first - 1 : len(ids) - 1].float().log_softmax(-1)
-    return float(before.gather(1, said[:, None]).sum())
+        Rows that begin alike share those tokens: they are the branches of a tree, read as one row
+        in which a token sees the cache and what stands before it on its own branch.
+        """
+        # Nothing follows a last token, so it is not read.
+        tree, branches = _tree([ids[:-1] for ids, _ in rows])
+        own, kept = _beside(cache), cache.get_seq_length()
+        device, dtype = self.model.device, self.model.dtype
+        hidden = torch.full((len(tree), len(tree)), torch.finfo(dtype).min, dtype=dtype)
+        for branch in branches:
+            place = torch.tensor(branch)
+            hidden[place[:, None], place] = torch.where(
+                torch.ones(len(branch), len(branch)).tril().bool(), 0, hidden[place[:, None], place]
+            )
+        logits: Tensor = self.model(
+            input_ids=torch.tensor([[node.token for node in tree]], device=device),
+            past_key_values=own,
+            position_ids=torch.tensor([[tokens + node.depth for node in tree]], device=device),
+            attention_mask=torch.nn.functional.pad(hidden, (kept, 0))[None, None].to(device),
+            use_cache=True,
+        ).logits[0]
+        return [
+            _likelihood(logits[branch[first - 1 :]], ids[first:])
+            for (ids, first), branch in zip(rows, branches, strict=True)
+        ]
 
 
-def load_model(place: str, device: str = "cpu") -> ChatModel:
-    """A model and its tokenizer out of a folder, or a GGUF file, in bfloat16.
+class _Node(NamedTuple):
+    token: int
+    depth: int
+
+
+def _tree(rows: Sequence[Sequence[int]]) -> tuple[list[_Node], list[list[int]]]:
+    """The tokens of rows, shared beginnings once; and where the tokens of each row stand."""
+    tree, at = list[_Node](), dict[tuple[int, ...], int]()
+    branches = []
+    for row in rows:
+        branch = []
+        for depth, token in enumerate(row):
+            known = at.setdefault(tuple(row[: depth + 1]), len(tree))
+            if known == len(tree):
+                tree.append(_Node(token, depth))
+            branch.append(known)
+        branches.append(branch)
+    return tree, branches
+
+
+def _beside(cache: Any) -> Any:
+    """A cache that can grow while this one stays: a layer that grows makes new tensors."""
+    own = copy.copy(cache)
+    own.layers = [copy.copy(layer) for layer in cache.layers]
+    return own
+
+
+def _likelihood(logits: Tensor, said: Sequence[int]) -> float:
+    """Of tokens, each from the logits before it."""
+    found = logits.float().log_softmax(-1)
+    return float(found.gather(1, torch.tensor(said, device=logits.device)[:, None]).sum())
+
+
+def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatModel:
+    """A model and its tokenizer out of a folder, or a GGUF file, in a number format of torch.
 
     Raises:
         UsageError: transformers is not installed, or there is no model.
@@ -184,7 +226,7 @@ def load_model(place: str, device: str = "cpu") -> ChatModel:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, attn_implementation="eager", **more
+            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
         said = " ".join(str(error).split())[:200]

@@ -45,7 +45,7 @@ def run(
 
         check_device(spec.device)
     known = _load(folder.checkpoint)
-    model = load_model(spec.model, spec.device)
+    model = load_model(spec.model, spec.device, spec.dtype)
     saved = time.monotonic()
     done = len(known["tokens"])
     for place, (split, number) in enumerate(_prompts(spec)):

@@ -77,7 +77,7 @@ class LanguageSpec(Spec):
 
     kind: ClassVar[str] = "language"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     model: str = Field(description="A folder that transformers can load, or its GGUF file.")
     rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
@@ -96,6 +96,7 @@ class LanguageSpec(Spec):
     calibration_prompts: int = Field(default=40, ge=2, le=10**6)
     seed: int = Field(default=1, ge=0, lt=2**63)
     device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @field_validator("compress")
     @classmethod
