@@ -18,6 +18,10 @@ from rulekeep.running.mixers import mixer_maker, mixer_options
 VARIANTS: dict[str, tuple[str, dict]] = {
     "attention rotary": ("attention", {"positions": "rotary"}),
     "attention alibi": ("attention", {"positions": "alibi"}),
+    "attention ntk": (
+        "attention",
+        {"positions": "rotary", "scaling": "ntk", "trained_length": 50, "conv_size": 4},
+    ),
     "attention convolved": ("attention", {"positions": "rotary", "conv_size": 4}),
     "window": ("sliding_window", {"window": 5, "sinks": 2, "positions": "rotary"}),
     "window without sinks": ("sliding_window", {"window": 50, "sinks": 0}),

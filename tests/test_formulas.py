@@ -59,14 +59,36 @@ def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
     queries, keys, values = (part.view(len(x), HEADS, -1) for part in parts.split(WIDTH, -1))
     width, position = WIDTH // HEADS, options.get("positions", "none")
 
-    def turned(part: Tensor, place: int) -> Tensor:
+    def turned(part: Tensor, place: int, last: int) -> Tensor:
         if position != "rotary":
             return part
         half = width // 2
-        angles = [place * options["rotary_base"] ** (-2 * i / width) for i in range(half)]
+        angles = [place * frequency(2 * i, last) for i in range(half)]
         cos, sin = (x.new_tensor([f(a) for a in angles]) for f in (math.cos, math.sin))
         first, second = part[:half], part[half:]
         return torch.cat([first * cos - second * sin, second * cos + first * sin])
+
+    def stretch(last: int) -> float:
+        own = last // options["trained_length"] + 1 if "trained_length" in options else 1
+        return options.get("scaling_factor", own) if own > 1 else 1
+
+    def frequency(channel: int, last: int) -> float:
+        base, s, by = options["rotary_base"], stretch(last), options.get("scaling")
+        if by == "ntk":
+            base *= s ** (width / (width - 2))
+        plain: float = base ** (-channel / width)
+        if by == "interpolation":
+            return plain / s
+        if by != "yarn":
+            return plain
+        # The channels, counted in pairs, that turn 32 times and once.
+        fast, slow = (
+            width * math.log(options["trained_length"] / turns / 2 / math.pi) / 2 / math.log(base)
+            for turns in (32, 1)
+        )
+        low, high = max(math.floor(fast), 0), min(math.ceil(slow), width - 1)
+        share = min(max((channel / 2 - low) / (high - low), 0), 1)
+        return plain * (1 - share) + plain / s * share
 
     out = torch.empty(len(x), HEADS, width, dtype=torch.float64)
     for t in range(len(x)):
@@ -76,9 +98,11 @@ def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
         # In a window a place is that in the cache.
         places = {i: place if "window" in options else i for place, i in enumerate(seen)}
         for h in range(HEADS):
-            query = turned(queries[t, h], places[t])
-            scores = torch.stack([query @ turned(keys[i, h], places[i]) for i in seen])
+            query = turned(queries[t, h], places[t], t)
+            scores = torch.stack([query @ turned(keys[i, h], places[i], t) for i in seen])
             scores = scores / math.sqrt(width)
+            if options.get("scaling") == "yarn":
+                scores = scores * (0.1 * math.log(stretch(t)) + 1) ** 2
             if position == "alibi":
                 scores -= 2 ** (-8 * (h + 1) / HEADS) * (t - torch.tensor(seen))
             weights = scores.exp() / scores.exp().sum()
@@ -193,6 +217,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "attention rotary": ("attention", ROTARY),
     "attention alibi": ("attention", {"positions": "alibi"}),
+    "attention alibi convolved": ("attention", {"positions": "alibi", "conv_size": 3}),
+    **{
+        f"attention {by}": ("attention", {**ROTARY, "scaling": by, "trained_length": 20})
+        for by in ("interpolation", "ntk", "yarn")
+    },
+    "attention yarn by a factor": (
+        "attention",
+        {**ROTARY, "scaling": "yarn", "trained_length": 9, "scaling_factor": 8.0, "conv_size": 3},
+    ),
     "attention convolved": ("attention", {"conv_size": 3}),
     "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
     "window": ("sliding_window", WINDOW),

@@ -6,12 +6,22 @@ from inspect import signature
 import pytest
 import torch
 
-from rulekeep.kernels.positions import alibi_slopes, rotate
+from rulekeep.kernels.positions import (
+    RotaryScaling,
+    Scaling,
+    alibi_slopes,
+    drawn_places,
+    rotate,
+)
 from rulekeep.mixers import MIXERS, Attention, MatrixMixer, Slots
 from rulekeep.mixers import attention as attention_module
 from rulekeep.mixers import slots as slots_module
 from rulekeep.mixers.attention import alibi_attention, causal_attention, causal_attention_loop
+from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
+
+ROTARY = {"positions": "rotary", "rotary_base": 100.0}
+SCALED = {**ROTARY, "scaling": "ntk", "trained_length": 48}
 
 GATES = ["drawn", "zero", "one", "mixed"]
 
@@ -102,15 +112,24 @@ def test_attention_is_the_loop_whatever_its_positions(
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
+@pytest.mark.parametrize(
+    "positions", ["none", "rotary", "alibi", "interpolation", "ntk", "yarn", "yarn by a factor"]
+)
 def test_the_layer_is_the_loop_between_its_projections(positions: str, batch: int) -> None:
     """Going on from the cache that 9 tokens have left: the loop reads the whole text.
 
     Its cache is compared as well, and gradients are of both: what each token was projected to, its
     key turned by its place.
     """
-    mixer = Attention(16, positions=positions, rotary_base=100.0).double()
-    options = {"rotary_base": 100.0} if positions == "rotary" else {"alibi": positions == "alibi"}
+    own, options = {"positions": positions}, {"alibi": positions == "alibi"}
+    if positions == "rotary":
+        own, options = ROTARY, {"rotary_base": 100.0}
+    elif positions not in ("none", "alibi"):
+        by, _, how = positions.partition(" ")
+        factor = 6.5 if how else None
+        own = {**SCALED, "scaling": by, "scaling_factor": factor}
+        options = {"rotary_base": 100.0, "scaling": RotaryScaling(by, 48, factor)}
+    mixer = Attention(16, **own).double()
 
     def fast(x: torch.Tensor) -> list[torch.Tensor]:
         _, cache = mixer(x[:, :9])
@@ -153,6 +172,74 @@ def test_rotary_scores_depend_on_distance_alone_even_far_into_a_text() -> None:
     assert torch.allclose(torch.stack(scores), scores[0].expand(3), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("by", ["interpolation", "ntk", "yarn"])
+@pytest.mark.parametrize("trained", [256, 4096])
+@pytest.mark.parametrize("k", [16, 64])
+def test_scaled_angles_are_those_of_transformers(k: int, trained: int, by: Scaling) -> None:
+    rope = pytest.importorskip("transformers.modeling_rope_utils")
+    config = pytest.importorskip("transformers").LlamaConfig(
+        hidden_size=4 * k, num_attention_heads=4, max_position_embeddings=trained
+    )
+    ours = RotaryScaling(by, trained)
+    for factor in (2.0, 5.0, 64.0):
+        name = {"interpolation": "linear", "ntk": "dynamic"}.get(by, by)
+        config.rope_parameters = {
+            "rope_type": name, "rope_theta": 1e4, "original_max_position_embeddings": trained,
+            # Theirs grows with the text, by a slope that is ours at 1.
+            "factor": 1.0 if by == "ntk" else factor,
+        }  # fmt: skip
+        seen = {"seq_len": int(factor * trained)} if by == "ntk" else {}
+        expected, sharper = rope.ROPE_INIT_FUNCTIONS[name](config, **seen)
+        found = ours.frequencies(k, 1e4, factor)
+        assert torch.allclose(found.float(), expected, rtol=1e-6, atol=1e-9)
+        # It multiplies queries and keys there, and scores here.
+        assert ours.sharpness(factor) == pytest.approx(sharper**2, abs=1e-9)
+
+
+@pytest.mark.parametrize("by", ["interpolation", "ntk", "yarn"])
+def test_scaling_changes_nothing_within_the_trained_length(by: str) -> None:
+    torch.manual_seed(1)
+    plain = Attention(16, **ROTARY)
+    scaled = Attention(16, **{**SCALED, "scaling": by})
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 60, 16)
+    (before, _), (after, _) = plain(x), scaled(x)
+    assert torch.equal(before[:, :48], after[:, :48])
+    assert not torch.allclose(before[:, 48:], after[:, 48:], rtol=0, atol=1e-4)
+    assert torch.equal(plain(x[:, :48])[0], scaled(x[:, :48])[0])
+
+
+def test_places_are_drawn_anew_at_each_step_of_a_training_and_counted_elsewhere() -> None:
+    torch.manual_seed(1)
+    plain = Attention(16, **ROTARY)
+    drawn = Attention(16, **ROTARY, randomised_positions=500)
+    drawn.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 40, 16)
+    assert torch.equal(plain(x)[0], drawn(x)[0])
+    found = []
+    for step in (1, 2, 1):
+        start_step(drawn, step)
+        found.append(drawn(x)[0])
+        places = drawn_places(40, 500, step)
+        assert (places.diff() > 0).all()
+        assert places[0] >= 0
+        assert places[-1] < 500
+        parts = plain.in_projection(x).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
+        queries, keys = (rotate(part, places, plain.rotary_base) for part in parts[:2])
+        read = causal_attention(queries, keys, parts[2]).transpose(1, 2).flatten(2)
+        assert torch.allclose(found[-1], plain.out_projection(read), rtol=0, atol=1e-6)
+        assert torch.allclose(drawn.tail(x, 5), found[-1][:, -5:], rtol=0, atol=1e-6)
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(plain(x)[0], drawn.eval()(x)[0])
+    # Over many steps each place comes as often as any other.
+    often = torch.stack([drawn_places(40, 80, step) for step in range(2000)]).flatten().bincount()
+    assert often.min() > 880
+    assert often.max() < 1120
+    with pytest.raises(ValueError, match="39: a text of 40 tokens needs as many; raise it"):
+        drawn_places(40, 39, 1)
+
+
 MATRIX = [name for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)]
 DECAYING = [name for name in MATRIX if "half_life_tokens" in signature(MIXERS[name]).parameters]
 
@@ -173,6 +260,16 @@ DECAYING = [name for name in MATRIX if "half_life_tokens" in signature(MIXERS[na
         ),
         ("attention", {"positions": "learned"}, "'learned': choose from none, rotary, alibi"),
         ("attention", {"positions": "rotary", "rotary_base": 1.0}, "1.0: must be above 1"),
+        ("attention", {"scaling": "yarn"}, "'yarn': needs positions 'rotary', not 'none'"),
+        ("attention", {"trained_length": 9}, "trained_length 9: needs scaling"),
+        ("attention", {"scaling_factor": 2.0}, "scaling_factor 2.0: needs scaling"),
+        ("attention", {**ROTARY, "scaling": "yarn"}, "trained_length None: scaling needs"),
+        ("attention", {**SCALED, "scaling": "linear"}, "'linear': choose from none, interpol"),
+        ("attention", {**SCALED, "scaling_factor": 1.0}, "scaling_factor 1.0: must be above 1"),
+        ("attention", {**SCALED, "heads": 8}, "'ntk': heads of 2 channels, must be at least 4"),
+        ("attention", {"randomised_positions": 9}, "9: needs positions 'rotary'"),
+        ("attention", {**ROTARY, "randomised_positions": 0}, "randomised_positions 0: must be"),
+        ("attention", {**SCALED, "randomised_positions": 9}, "9: leaves nothing to scale"),
         ("sliding_window", {"positions": "alibi"}, "'alibi': choose from none, rotary"),
         ("sliding_window", {"window": 0}, "window 0: must be at least 1"),
         ("sliding_window", {"sinks": -1}, "sinks -1: must be 0 or more"),

@@ -6,6 +6,12 @@
 takes m_h (t − i) off every score: see `rulekeep.kernels.positions`. Learned ones are the model's.
 The place of a token is the number of keys in the cache before it.
 
+`scaling` stretches rotary angles for texts beyond `trained_length`: position interpolation, NTK or
+YaRN, by `scaling_factor`, or by as many trained lengths as the text has so far. Within the trained
+length nothing changes. `randomised_positions=n` trains with random places out of n, in order, anew
+at each step (Ruoss et al. 2023, arXiv 2305.16843). Tests count tokens: the paper draws there too,
+but no draw can be known before the text's length is.
+
 `conv_size=n` sends queries, keys and values through sum_{j < n} w_j · x_{t−j} first, a filter a
 channel that starts as the identity. Positions come after it. The state has its last n − 1 inputs.
 
@@ -24,12 +30,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rulekeep.kernels.positions import alibi_slopes, check_rotary, rotate
+from rulekeep.kernels.positions import (
+    RotaryScaling,
+    Scaling,
+    alibi_slopes,
+    check_rotary,
+    drawn_places,
+    frequencies,
+    rotate,
+    turned,
+)
 from rulekeep.mixers.base import Mixer
 
 
 class KVCache(NamedTuple):
-    """Keys and values of every token so far; keys are rotated if positions are rotary."""
+    """Keys and values of every token so far; keys are rotated if positions are rotary.
+
+    Not if angles are scaled: a later token has another factor.
+    """
 
     keys: Float[Tensor, "batch heads past head_width"]
     values: Float[Tensor, "batch heads past head_width"]
@@ -54,6 +72,10 @@ class Attention(Mixer):
         positions: Literal["none", "rotary", "alibi"] = "none",
         rotary_base: float = 10_000.0,
         conv_size: int | None = None,
+        scaling: Scaling = "none",
+        trained_length: int | None = None,
+        scaling_factor: float | None = None,
+        randomised_positions: int | None = None,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -67,6 +89,14 @@ class Attention(Mixer):
         self.positions, self.rotary_base = positions, rotary_base
         if positions == "rotary":
             check_rotary(self.head_width, rotary_base)
+        self.scaling = _checked_scaling(
+            positions, scaling, trained_length, scaling_factor, self.head_width
+        )
+        if randomised_positions is not None:
+            _check_randomised(positions, self.scaling, randomised_positions)
+        self.randomised_positions = randomised_positions
+        # Until a training says so, places count tokens.
+        self._step: int | None = None
         self.out_projection = nn.Linear(width, width)
         self.in_projection = torch.nn.utils.skip_init(nn.Linear, width, 3 * width)
         nn.init.xavier_uniform_(self.in_projection.weight)
@@ -101,7 +131,8 @@ class Attention(Mixer):
             parts, recent = _convolved(seen, self.filters), seen[:, x.shape[1] :]
         queries, keys, values = (self._split(part) for part in parts.chunk(3, -1))
         past = state.keys.shape[2]
-        queries, keys = self._placed(queries, past), self._placed(keys, past)
+        places = self._places(past, x.shape[1], x.device)
+        queries, keys = self._placed(queries, places), self._placed(keys, places)
         if past:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)
@@ -119,7 +150,8 @@ class Attention(Mixer):
         query_bias, other_bias = self.in_projection.bias.tensor_split([x.shape[-1]])
         queries = self._split(F.linear(x[:, -last:], query_rows, query_bias))
         keys, values = map(self._split, F.linear(x, other_rows, other_bias).chunk(2, -1))
-        queries, keys = self._placed(queries, x.shape[1] - last), self._placed(keys, 0)
+        places = self._places(0, x.shape[1], x.device)
+        queries, keys = self._placed(queries, places[-last:]), self._placed(keys, places)
         return self._attend(queries, keys, values)
 
     @property
@@ -127,15 +159,27 @@ class Attention(Mixer):
         """Nothing is forgotten."""
         return math.inf
 
-    def _placed(self, x: Float[Tensor, "batch heads time k"], first: int) -> Tensor:
-        if self.positions != "rotary":
+    def start_step(self, step: int) -> None:
+        """The step that random places are drawn for."""
+        self._step = step
+
+    def _places(self, past: int, time: int, device: torch.device) -> Tensor:
+        # A text that goes on from a cache counts on: where it began, nothing says.
+        if self.training and self._step is not None and self.randomised_positions and not past:
+            return drawn_places(time, self.randomised_positions, self._step).to(device)
+        return torch.arange(past, past + time, device=device)
+
+    def _placed(self, x: Float[Tensor, "batch heads time k"], places: Tensor) -> Tensor:
+        if self.positions != "rotary" or self.scaling:
             return x
-        places = torch.arange(first, first + x.shape[2], device=x.device)
         return rotate(x, places, self.rotary_base)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self.positions == "alibi":
             return self._merge(alibi_attention(queries, keys, values))
+        if self.scaling:
+            read = scaled_attention(queries, keys, values, self.scaling, self.rotary_base)
+            return self._merge(read)
         return self._merge(causal_attention(queries, keys, values))
 
     def _split(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch heads time k"]:
@@ -144,6 +188,37 @@ class Attention(Mixer):
     def _merge(self, x: Float[Tensor, "batch heads time k"]) -> Float[Tensor, "batch time width"]:
         out: Tensor = self.out_projection(x.transpose(1, 2).flatten(-2))
         return out
+
+
+def _checked_scaling(
+    positions: str, by: Scaling, length: int | None, factor: float | None, head_width: int
+) -> RotaryScaling | None:
+    if by == "none":
+        given = {"trained_length": length, "scaling_factor": factor}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} {value}: needs scaling interpolation, ntk or yarn")
+        return None
+    if by not in ("interpolation", "ntk", "yarn"):
+        raise ValueError(f"scaling {by!r}: choose from none, interpolation, ntk, yarn")
+    if positions != "rotary":
+        raise ValueError(f"scaling {by!r}: needs positions 'rotary', not {positions!r}")
+    if length is None or length < 1:
+        raise ValueError(f"trained_length {length}: scaling needs the longest text in training")
+    if factor is not None and not factor > 1:
+        raise ValueError(f"scaling_factor {factor}: must be above 1")
+    if by == "ntk" and head_width < 4:
+        raise ValueError(f"scaling 'ntk': heads of {head_width} channels, must be at least 4")
+    return RotaryScaling(by, length, factor)
+
+
+def _check_randomised(positions: str, scaling: RotaryScaling | None, within: int) -> None:
+    if within < 1:
+        raise ValueError(f"randomised_positions {within}: must be at least 1, or None")
+    if positions != "rotary":
+        raise ValueError(f"randomised_positions {within}: needs positions 'rotary'")
+    if scaling:
+        raise ValueError(f"randomised_positions {within}: leaves nothing to scale; choose one")
 
 
 def _convolved(
@@ -171,6 +246,27 @@ def causal_attention(
     if time > 1:
         mask = torch.ones(time, total, dtype=torch.bool, device=keys.device).tril(total - time)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+
+def scaled_attention(
+    queries: Float[Tensor, "batch heads time k"],
+    keys: Float[Tensor, "batch heads total k"],
+    values: Float[Tensor, "batch heads total k"],
+    scaling: RotaryScaling,
+    base: float,
+) -> Float[Tensor, "batch heads time k"]:
+    """Attention of unrotated queries and keys: all queries of one factor at once."""
+    (time, k), total = queries.shape[2:], keys.shape[2]
+    place = torch.arange(total, device=keys.device)
+    past, outputs = total - time, [queries[:, :, :0]]
+    for start, end, factor in scaling.spans(past, total):
+        by = scaling.frequencies(k, base, factor, keys.device)
+        asking = turned(queries[:, :, start - past : end - past], place[start:end], by)
+        asked = turned(keys[:, :, :end], place[:end], by)
+        sharpness = scaling.sharpness(factor)
+        asking = asking if sharpness == 1 else asking * sharpness
+        outputs.append(causal_attention(asking, asked, values[:, :, :end]))
+    return outputs[1] if len(outputs) == 2 else torch.cat(outputs, dim=2)
 
 
 # Numbers of a block of biases: 16 MB in float32.
@@ -218,6 +314,7 @@ def causal_attention_loop(
     values: Float[Tensor, "batch heads total k"],
     *,
     rotary_base: float | None = None,
+    scaling: RotaryScaling | None = None,
     alibi: bool = False,
 ) -> Float[Tensor, "batch heads time k"]:
     """The formula, a position at a time: the reference of the functions above.
@@ -229,11 +326,16 @@ def causal_attention_loop(
     for t in range(time):
         seen = total - time + t + 1
         distance = torch.arange(seen - 1, -1, -1, device=keys.device)
-        visible = keys[:, :, :seen]
+        visible, sharpness = keys[:, :, :seen], 1.0
         if rotary_base is not None:
-            visible = rotate(visible, -distance, rotary_base)
+            by = frequencies(keys.shape[-1], rotary_base, keys.device)
+            if scaling is not None and seen > scaling.trained_length:
+                factor = scaling.factor or math.ceil(seen / scaling.trained_length)
+                by = scaling.frequencies(keys.shape[-1], rotary_base, factor, keys.device)
+                sharpness = scaling.sharpness(factor)
+            visible = turned(visible, -distance, by)
         scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], visible)
-        scores = scores / math.sqrt(keys.shape[-1])
+        scores = scores / math.sqrt(keys.shape[-1]) * sharpness
         if alibi:
             scores = scores - alibi_slopes(heads, like=scores)[:, None] * distance
         weights = torch.softmax(scores, dim=-1)

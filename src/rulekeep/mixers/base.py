@@ -71,6 +71,12 @@ class Mixer(nn.Module, ABC):
         """
         return None
 
+    def start_step(self, step: int) -> None:
+        """Training begins this step, counted from 1: for what it draws anew at each.
+
+        A draw must follow from the step alone, so that a resumed training has the same.
+        """
+
     def training_note(self, steps: int) -> str | None:
         """What a user should know before a training of this many steps; None if nothing."""
         return None
@@ -100,6 +106,12 @@ class Outside(Mixer):
         own = getattr(self.module, "auxiliary_loss", None)
         return None if own is None else own(step)
 
+    def start_step(self, step: int) -> None:
+        """Tells the module, if it asks."""
+        own = getattr(self.module, "start_step", None)
+        if own is not None:
+            own(step)
+
 
 def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     """The penalties of all mixers of a model, summed. The training loop adds them to its loss.
@@ -110,6 +122,13 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]
     return torch.stack(due).sum() if due else None
+
+
+def start_step(model: nn.Module, step: int) -> None:
+    """Tells all mixers of a model that training begins a step."""
+    for module in model.modules():
+        if isinstance(module, Mixer):
+            module.start_step(step)
 
 
 def training_notes(model: nn.Module, steps: int) -> list[str]:

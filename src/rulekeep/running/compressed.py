@@ -134,6 +134,7 @@ class Evicting(Compressing):
 def _rotary_base(mixer: object) -> float | None:
     assert isinstance(mixer, Attention), mixer
     assert mixer.positions != "alibi", "ALiBi counts distances in the cache"
+    assert mixer.scaling is None, "scaled angles count places in the cache"
     return mixer.rotary_base if mixer.positions == "rotary" else None
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rulekeep.mixers.base import auxiliary_loss
+from rulekeep.mixers.base import auxiliary_loss, start_step
 from rulekeep.running.costs import Clock
 from rulekeep.specs import TrainingSpec
 
@@ -70,6 +70,7 @@ def train(
     clock.seconds = after.train_seconds if after else 0.0
     for number in range(done + 1, spec.steps + 1):
         batch = next(batches)
+        start_step(model, number)
         if number == done + 1:
             _backward(loss_of(batch), model, number)
             model.zero_grad(set_to_none=True)
