@@ -188,7 +188,7 @@ def run_of(name: str) -> RunSpec:
 
 
 def test_a_leak_at_the_length_of_an_answer_is_found_before_the_run() -> None:
-    with pytest.raises(MixerError, match="it sees what follows"):
+    with pytest.raises(MixerError, match="it sees later tokens"):
         screen(resolve_any(run_of("SeesFromTheFifthOfNine")))
 
 

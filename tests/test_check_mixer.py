@@ -462,23 +462,23 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (
         StartsElsewhere,
         "no state is the initial state",
-        r"at most 9\.0e\+01, .*\(state mean, 1 tokens",
+        r"state mean differs by 9\.0e\+01 \(1 tokens",
     ),
-    (Peeks, "causal", r"at token \d+, others from token \d+ of \d+ on, batch [13]"),
-    (PeeksBehindAGate, "causal", r"others from token 1 of 2 on|others from token \d+ of"),
-    (StartsSilentAndPeeks, "causal", r"others from token"),
+    (Peeks, "causal", r"at token \d+ .* batch [13], tokens from \d+ on replaced"),
+    (PeeksBehindAGate, "causal", r"on replaced"),
+    (StartsSilentAndPeeks, "causal", r"on replaced"),
     (MakesItsWeightsLate, "initialisation not overwritten", r"makes module\.gain: make it in the"),
-    (PeeksFar, "causal", r"others from token 341 of 1024 on"),
-    (PeeksFurther, "causal", r"others from token 1 of 4096 on"),
-    (PeeksInItsChunk, "causal", r"others from token 1 of 4096 on"),
-    (PeeksInOtherChunks, "causal", r"others from token 1 of 4096 on"),
+    (PeeksFar, "causal", r"1024 tokens, .* from 341 on"),
+    (PeeksFurther, "causal", r"4096 tokens, .* from 1 on"),
+    (PeeksInItsChunk, "causal", r"4096 tokens, .* from 1 on"),
+    (PeeksInOtherChunks, "causal", r"4096 tokens, .* from 1 on"),
     (
         ForgetsInChunks,
         "any split gives what the whole gives",
         r"1100 tokens, pieces \[76, 1024\]",
     ),
     (MixesManyRows, "rows of a batch are independent", r"of 8 sequences"),
-    (ChangesItsInputInTraining, "input and state not changed", r"\(x, .*in training"),
+    (ChangesItsInputInTraining, "input and state not changed", r"x differs by .*in training"),
     (KeepsTheTextBehindAView, "state bytes, constant or growing", r"constant: 32 .* but they are"),
     (
         ForgetsFar,
@@ -489,22 +489,22 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (TakesNoState, "output and state have their form", r"takes \(x\): must take \(x, state=None\)"),
     (ForgetsAtASplit, "any split gives what the whole gives", r"\(.*the last alone|pieces"),
     (ForgetsAToken, "token by token gives what the whole gives", r"\(.*token by token"),
-    (WrongGradientInChunks, "token by token gives what the whole gives", r"\(gradient of x at"),
+    (WrongGradientInChunks, "token by token gives what the whole gives", r"gradient of x at"),
     (WrongGradientOfTheState, "token by token gives what the whole gives", r"gradient of state m"),
-    (WrongGradient, "gradients are slopes", r"1\.0e-03 of the largest \(slope along x"),
-    (CutsWhatItStartsFrom, "gradients are slopes", r"slope along module.start, \d+ tokens after 0"),
+    (WrongGradient, "gradients are slopes", r"slope along x .* 1\.0e-03 of the largest"),
+    (CutsWhatItStartsFrom, "gradients are slopes", r"slope along module.start .*tokens after 0"),
     (CutsAComplexState, "gradients are slopes", r"slope along state mean"),
     (DropsImaginaryParts, "token by token gives what the whole gives", r"gradient of module.turn"),
-    (WrongGradient, "gradient reaches token 0", r"1\.0e-03 of the largest \(slope along token 0"),
+    (WrongGradient, "gradient reaches token 0", r"slope along token 0 .* 1\.0e-03 of the"),
     (MixesRows, "rows of a batch are independent", r"the first of 3 sequences another"),
-    (LeaksTheBatchIntoTheState, "rows of a batch are independent", r"\(state mean"),
+    (LeaksTheBatchIntoTheState, "rows of a batch are independent", r"state mean"),
     (DrawsFromTorch, "no global random draw", r"torch moved"),
     (DrawsFromNumpy, "no global random draw", r"numpy moved"),
     (DrawsFromPython, "no global random draw", r"random moved"),
-    (Counts, "deterministic", r"at most \d\.\de-0[5-7], .*, called again\); none allowed"),
+    (Counts, "deterministic", r"differs by \d\.\de-0[5-7] \(.*, called again\)"),
     (DrawsWeightsUnseeded, "deterministic", r"made again with the same seed"),
-    (ChangesItsInput, "input and state not changed", r"\(x,"),
-    (ChangesItsState, "input and state not changed", r"\(state mean"),
+    (ChangesItsInput, "input and state not changed", r"x differs by"),
+    (ChangesItsState, "input and state not changed", r"state mean"),
     (CutsTheFirstToken, "gradient reaches token 0", r"1\.0e\+00 of the largest"),
     (CutsTheFirstTokenAndExcusesItself, "gradient reaches token 0", r"never reaches it"),
     (SeesOnlyItself, "gradient reaches token 0", r"never reaches it"),
@@ -518,14 +518,14 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         "dtype and device followed",
         r"device=x.device: .*test_check_mixer",
     ),
-    (SeesTheEndOfAnAnswer, "causal", r"others from token \d of 9 on, batch 3"),
-    (StartsAnew, "initialisation not overwritten", r"at most 2\.2e\+00.*keep, after its use"),
+    (SeesTheEndOfAnAnswer, "causal", r"9 tokens, batch 3, tokens from \d on replaced"),
+    (StartsAnew, "initialisation not overwritten", r"keep differs by 2\.2e\+00 \(after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
-    (RoundsInFloat32, "finite in float32, near float64", r"[23]\.\de-03 of .*\(output at"),
+    (RoundsInFloat32, "finite in float32, near float64", r"output at .* [23]\.\de-03 of"),
     (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),
     (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
     (nn.Identity, "output and state have their form", r"no init_state: .*rulekeep\.Stateless"),
-    (WithALoop, "the form that runs is its own loop", r"at most 1\.0e-06, .*\(output"),
+    (WithALoop, "the form that runs is its own loop", r"output at .* differs by 1\.0e-06"),
     (WithATail, "the tail is the end of the whole", r"the last 1 of 2 tokens|the last 1 of 17"),
     (
         Fails,
@@ -580,7 +580,7 @@ def test_bytes_are_as_far_apart_as_the_numbers_that_they_hold() -> None:
         gaps.add({"state": one}, {"state": other}, "here")
         gaps.add({"state": other}, {"state": one}, "there")
         assert gaps.verdict[0] is False
-        assert f"differs by at most {most - least:.1e}" in gaps.verdict[1]
+        assert f"differs by {most - least:.1e}" in gaps.verdict[1]
 
 
 @pytest.mark.slow
@@ -647,7 +647,7 @@ def test_a_model_that_draws_a_mixers_weights_anew_is_found(monkeypatch) -> None:
     only(monkeypatch, "initialisation not overwritten")
     row = checked(Honest)["initialisation not overwritten"]
     assert row.passed is False
-    assert "weight, in a model" in row.compared
+    assert "weight differs by" in row.compared
 
 
 def test_a_state_that_grows_is_a_fact_and_no_failure() -> None:

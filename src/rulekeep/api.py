@@ -74,7 +74,7 @@ class Checks(list[Row]):
 
     @property
     def passed(self) -> bool:
-        """Whether no property fails; one that was not compared fails not."""
+        """Whether no property fails; a skipped one does not count."""
         return all(row.passed is not False for row in self)
 
     def __repr__(self) -> str:
@@ -134,8 +134,7 @@ def check(
 ) -> Checks:
     """Check a mixer against the contract, in seconds: each property, and by how much it differs.
 
-    An exception of the mixer's own is a row that fails. Print what is returned, or ask its
-    `passed`.
+    Print the rows, or ask for their `passed`. If the mixer raises an exception, that row fails.
 
     Args:
         mixer: A class, or a name: of the catalogue, `file.py:Class` or `module:Class`.

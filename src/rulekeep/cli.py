@@ -20,6 +20,7 @@ from cyclopts import (
     App,
     CoercionError,
     CycloptsError,
+    UnknownCommandError,
     UnknownOptionError,
     ValidationError,
 )
@@ -240,6 +241,11 @@ def _parsed() -> Any:
 def _said(error: CycloptsError) -> str:
     if isinstance(error, (CoercionError, ValidationError)) and (said := _said_of_value(error)):
         return said
+    if isinstance(error, UnknownCommandError):
+        from rulekeep.plugins import choose
+
+        given = sys.argv[1]
+        return f"command {given[:80]!a}: {choose(given, COMMANDS)}"
     own = ""
     if isinstance(error, UnknownOptionError):
         known = {name for argument in error.argument_collection for name in argument.names}

@@ -27,27 +27,27 @@ class Gaps:
             if name in found:
                 self._add(name, found[name].detach(), tensor.detach(), where)
             else:
-                self._keep(math.inf, f"what is not there ({name}, {where})")
+                self._keep(math.inf, f"{name} is missing ({where})")
 
     def _add(self, name: str, found: Tensor, expected: Tensor, where: str) -> None:
         self._tensors += 1
         if found.shape != expected.shape:
-            said = f"shape {list(found.shape)} against {list(expected.shape)}"
-            return self._keep(math.inf, f"{said} ({name}, {where})")
+            shapes = f"{list(found.shape)}, expected {list(expected.shape)}"
+            return self._keep(math.inf, f"{name} has shape {shapes} ({where})")
         if not expected.numel():
-            return self._keep(0.0, "nothing")
+            return self._keep(0.0, "")
         if not is_number(expected):
             # Flags have no difference, and that of two bytes is none that a byte holds.
             found, expected = found.double(), expected.double()
         off = (found.to(expected) - expected).abs()
         if not off.isfinite().all():
-            return self._keep(
-                math.inf, f"{int((~off.isfinite()).sum())} not finite ({name}, {where})"
-            )
+            count = int((~off.isfinite()).sum())
+            return self._keep(math.inf, f"{name} differs in {count} values not finite ({where})")
         most = off.max().item()
         share = most / max(expected.abs().max().item(), LEAST_SCALE)
-        place = f"{name}{_token(name, off)}, {where}"
-        return self._keep(share, f"at most {most:.1e}, {share:.1e} of the largest ({place})")
+        place = f"{name}{_token(name, off)}"
+        said = f"{place} differs by {most:.1e} ({where}): {share:.1e} of the largest value"
+        return self._keep(share, said)
 
     def _keep(self, share: float, said: str) -> None:
         if share > self._share:
@@ -58,8 +58,8 @@ class Gaps:
         """Whether every difference is allowed, and the largest one in words."""
         if not self._share:
             return True, f"no difference in {self._tensors:,} tensors"
-        allowed = f"{self.allowed:.0e} allowed" if self.allowed else "none allowed"
-        return 0 <= self._share <= self.allowed, f"differs by {self._said}; {allowed}"
+        allowed = f"allowed: {self.allowed:.0e}" if self.allowed else "no difference is allowed"
+        return 0 <= self._share <= self.allowed, f"{self._said}; {allowed}"
 
 
 def _token(name: str, off: Tensor) -> str:

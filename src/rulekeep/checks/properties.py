@@ -153,9 +153,10 @@ def causal(subject: Subject) -> Verdict:
                 if found[0][1].isfinite().all():
                     break
         for cut, before, after in found:
-            where = f"others from token {cut} of {length} on, batch {batch}"
+            where = f"{length} tokens, batch {batch}, tokens from {cut} on replaced"
             gaps.add({"output": after[:, :cut]}, {"output": before[:, :cut]}, where)
-    return gaps.verdict
+    holds, said = gaps.verdict
+    return holds, said if holds else f"it sees later tokens: {said}"
 
 
 def _read(mixer: Mixer, state: Any, x: Tensor) -> Tensor:

@@ -271,8 +271,8 @@ def _unchanged(before: Tensor, after: Tensor, cut: int) -> None:
     if most:
         place = int(off.amax((0, 2)).argmax())
         _refuse(
-            f"its output at token {place} changes by {most:.2g} when tokens from {cut} on are "
-            "others: it sees what follows, and would be scored for that"
+            f"it sees later tokens: its output at token {place} changes by {most:.2g} when tokens "
+            f"from {cut} on are replaced"
         )
 
 
@@ -319,8 +319,8 @@ def _same_by_token(mixer: Mixer, x: Tensor, past: int) -> None:
     # As in `_same_from_a_state`.
     if not _gaps(whole, again)[1] and (most := _gaps(whole, steps)[1]):
         _refuse(
-            f"its output of {length} tokens differs by {most:.2g} from that of the same tokens one "
-            f"by one, after {past} others: it sees what follows, or its state does not hold all"
+            f"its output of {length} tokens after {past} others differs by {most:.2g} from that of "
+            "the same tokens one by one: it sees later tokens, or its state does not hold all"
         )
 
 

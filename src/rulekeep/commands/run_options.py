@@ -24,9 +24,11 @@ _OPTIONS = [
 # of what differs from them, so they stay.
 _DEFAULTS = {"context": 256, "steps": 1000, "length_growth": 0.65, "validation_examples": 128}
 _LENGTHS = {256: (256, 1028, 4096)}
+_WARMUP: int = RunSpec.model_fields["warmup_steps"].default
 _TOLD = {
     "test_contexts": "Lengths to test at, between commas; 1, 4 and 16 times the context if left "
     "out.",
+    "warmup_steps": f"Steps of linear warm-up; steps / 10, {_WARMUP} at most, if left out.",
     "device": "cpu, cuda or cuda:N. No GPU has run this yet.",
 }
 
@@ -36,7 +38,9 @@ def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     # What was given comes first: an error shows the beginning of all values.
     given = {tell_field(name): value for name, value in values.items()}
     values = given | {name: value for name, value in _DEFAULTS.items() if name not in given}
-    context = values["context"]
+    context, steps = values["context"], values["steps"]
+    if "warmup_steps" not in values and isinstance(steps, int) and 0 < steps < 10 * _WARMUP:
+        values["warmup_steps"] = steps // 10
     if "test_contexts" not in values and isinstance(context, int) and context < _LONGEST:
         learned = values.get("added_positions") == "learned"
         longer = (context, 4 * context, 16 * context)
@@ -55,8 +59,8 @@ def _flag(name: str) -> tuple[Any, None]:
     field = RunSpec.model_fields[name]
     kind: Any = dict[str, Any] if name in _OPTIONS else _KINDS.get(name, field.annotation)
     default = _DEFAULTS.get(name, field.default)
-    shown = default is not False and default not in ({}, (), None)
-    told = _TOLD.get(name, field.description)
+    told = _TOLD.get(name) or field.description or ""
+    shown = default is not False and default not in ({}, (), None) and "if left out" not in told
     text = f"{told}{f' [default: {default}]' if shown else ''}"
     # What is on without a word can be turned off.
     negative = None if field.default is True else ""
