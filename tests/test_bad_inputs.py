@@ -21,7 +21,7 @@ HUGE, LONG = str(10**30), "x" * 300
 BAD = [
     # No command, or none of the known ones.
     ("swep", "swep", "sweep"),
-    ("lst", "lst", "report, explain; see rulekeep --help"),
+    ("lst", "lst", "did you mean list? choose from article"),
     ("list detla", "detla", "did you mean delta? choose from article"),
     ("--colour", "--colour", "--help"),
     # run: values of a spec.
