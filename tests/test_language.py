@@ -300,6 +300,30 @@ def expected_attention(
     return torch.stack(rows)
 
 
+def test_a_guard_keeps_its_tokens_and_no_more_than_the_share() -> None:
+    score = torch.rand(1, 2, 40, generator=torch.Generator().manual_seed(1))
+    rules = ((3, 4, 5, 6, 7, 8, 9, 10), (20, 21))
+    ways = {"ends": {*range(4), *range(36, 40)}, "rules": {*rules[0], *rules[1]}}
+    for guard, wanted in ways.items():
+        kept = evictions.guarded(score, 20, guard, rules, 0.5).topk(20).indices
+        assert all(wanted <= {*one} for one in kept[0].tolist()), guard
+    fair = evictions.guarded(score, 20, "fair", rules, 0.5).topk(20).indices[0].tolist()
+    for head, kept in enumerate(fair):
+        for places in rules:
+            best = score[0, head, list(places)].argsort(descending=True)[: len(places) // 2]
+            assert {*kept} & {*places} == {places[int(one)] for one in best}
+    assert torch.equal(evictions.guarded(score, 20, "", rules, 0.5), score)
+
+
+def test_a_rule_is_found_in_the_tokens_that_say_it(model: ChatModel) -> None:
+    (found,) = model.places(CHAT, ["Your name is Nora."])
+    ids = model.tokens(model.text(CHAT))
+    said = model.tokenizer.decode([ids[one] for one in found])
+    assert "Your name is Nora." in said
+    assert "Be kind" not in said
+    assert "Hello" not in said
+
+
 def test_rounding_is_that_of_the_small_models(model: ChatModel) -> None:
     read = model.read(CHAT)
     coarse = evictions.rounded(read.cache, "per_token", 2)

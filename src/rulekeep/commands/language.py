@@ -56,8 +56,9 @@ def language(
         none, no_rules (must score chance), swapped (another option in the text), between commas.
     compress
         What is done before the requests, between commas. To the cache: none, an eviction with the
-        share it keeps as in snapkv@0.25, rounding as in kivi@4bit. To the text: keep_last@0.25,
-        keep_ends, extract, summary, or your own compactor, file.py:function@0.25 or ./command@0.25.
+        share it keeps as in snapkv@0.25, with both ends kept as in snapkv+ends@0.25, rounding as in
+        kivi@4bit. To the text: keep_last@0.25, keep_ends, extract, summary, or your own compactor,
+        file.py:function@0.25 or ./command@0.25.
     rules_at_once
         Rules in each prompt.
     prompts

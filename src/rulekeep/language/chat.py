@@ -79,10 +79,14 @@ class Asked(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """What is read before the requests, and the rules that they ask about."""
+    """What is read before the requests, and the rules that they ask about.
+
+    `rules` are their texts in `messages`, in the order of `asked`; none where none is stated.
+    """
 
     messages: tuple[Message, ...]
     asked: tuple[Asked, ...]
+    rules: tuple[str, ...] = ()
 
 
 def converse(
@@ -114,7 +118,8 @@ def converse(
         half = len(chat) // 2
         middle = [now] if rules else []
         turns = [[Message("system", SYSTEM)], *chat[:half], *middle, *chat[half:]]
-    return Conversation(tuple(message for turn in turns for message in turn), asked)
+    messages = tuple(message for turn in turns for message in turn)
+    return Conversation(messages, asked, tuple(said) if rules else ())
 
 
 def _stream(purpose: str, split: str, seed: int, number: int) -> random.Random:

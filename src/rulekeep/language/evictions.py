@@ -169,12 +169,46 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
             hook.remove()
 
 
-def evicted(cache: Any, scores: Sequence[_Score], share: float) -> Any:
-    """A cache with this share of the tokens of each head: those that score highest, in order."""
+def guarded(
+    score: _Score, kept: int, guard: str, rules: Sequence[Sequence[int]], share: float
+) -> _Score:
+    """Scores under which so many tokens are kept, but for what a guard says.
+
+    `ends` keeps a tenth of the tokens at each end, half of what is kept at most. `fair` keeps the
+    same share of each rule, by its highest scores, and `rules` keeps all their tokens (Chen et al.,
+    arXiv 2510.00231); both are told where the rules are.
+    """
+    found = score.clone()
+    if guard == "ends":
+        end = min(score.shape[-1] // 10, kept // 2)
+        found[..., :end] = found[..., score.shape[-1] - end :] = math.inf
+    for places in rules:
+        at = torch.tensor(places, device=score.device)
+        if guard == "rules":
+            found[..., at] = math.inf
+        elif guard == "fair":
+            own = score[..., at]
+            best = own.topk(max(1, int(len(places) * share)), dim=-1).indices
+            found[..., at] = torch.full_like(own, -math.inf).scatter(-1, best, math.inf)
+    return found
+
+
+def evicted(
+    cache: Any,
+    scores: Sequence[_Score],
+    share: float,
+    guard: str = "",
+    rules: Sequence[Sequence[int]] = (),
+) -> Any:
+    """A cache with this share of the tokens of each head: those that score highest, in order.
+
+    `rules` are the places of each rule's tokens, for a guard.
+    """
     own = copy.copy(cache)
     own.layers = []
-    for layer, score in zip(cache.layers, scores, strict=True):
-        kept = max(1, int(score.shape[-1] * share))
+    for layer, plain in zip(cache.layers, scores, strict=True):
+        kept = max(1, int(plain.shape[-1] * share))
+        score = guarded(plain, kept, guard, rules, share)
         at = score.topk(kept, dim=-1).indices.sort(dim=-1).values.unsqueeze(-1)
         part = copy.copy(layer)
         part.keys = layer.keys.gather(2, at.expand(-1, -1, -1, layer.keys.shape[-1]))

@@ -71,6 +71,25 @@ class ChatModel:
         found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return found
 
+    def places(
+        self, messages: Sequence[Message], texts: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
+        """Where the tokens of each text stand in a conversation that has it in it."""
+        whole = self.text(messages)
+        read = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        found = []
+        for text in texts:
+            first = whole.index(text)
+            last = first + len(text)
+            found.append(
+                tuple(
+                    place
+                    for place, (begin, end) in enumerate(read.offset_mapping)
+                    if begin < last and end > first
+                )
+            )
+        return tuple(found)
+
     def tokens_of(self, messages: Sequence[Message]) -> int:
         """How many tokens some turns add to a conversation."""
         head = [Message("system", "."), *messages]

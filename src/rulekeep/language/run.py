@@ -11,7 +11,7 @@ What is kept are log-likelihoods, of every option in every prompt: shares are ma
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ def _scored(
     conversation = converse(families, spec, split, number, model.tokens_of)
     needed = [one.name for one in spec.compressions if one.is_eviction]
     read = model.read(conversation.messages, list(dict.fromkeys(needed)))
+    guards = any(one.guard for one in spec.compressions)
+    places = model.places(conversation.messages, conversation.rules) if guards else ()
     asked = [(one, how) for one in conversation.asked for how in ("obeyed", "said")]
     probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
     rows, sizes = list[dict[str, Any]](), dict[str, int]()
@@ -117,7 +119,7 @@ def _scored(
             anew = model.read(messages)
             cache, tokens = anew.cache, anew.tokens
         else:
-            cache = compressed(read, one)
+            cache = compressed(read, one, places)
         sizes[text] = kept_bytes(cache, one.name, int(one.amount))
         found = iter(model.scores(cache, tokens, messages, probes))
         for rule, how in asked:
@@ -141,10 +143,13 @@ def _probes(family: Family, how: str) -> list[Probe]:
     return [Probe(RECALL, before, option) for option in options]
 
 
-def compressed(read: Read, one: Compression) -> Any:
-    """The cache of a conversation under a compression; the one that was read stays as it is."""
+def compressed(read: Read, one: Compression, rules: Sequence[Sequence[int]] = ()) -> Any:
+    """The cache of a conversation under a compression; the one that was read stays as it is.
+
+    `rules` are the places of each rule's tokens, for an eviction with a guard.
+    """
     if one.is_eviction:
-        return evicted(read.cache, read.scores[one.name], one.amount)
+        return evicted(read.cache, read.scores[one.name], one.amount, one.guard, rules)
     return (
         read.cache if one.name == NO_COMPRESSION else rounded(read.cache, one.name, int(one.amount))
     )

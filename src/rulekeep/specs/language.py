@@ -12,6 +12,8 @@ Mentions: TypeAlias = Literal["none", "word", "instruction"]
 Control: TypeAlias = Literal["none", "no_rules", "swapped"]
 
 EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
+# What an eviction may not drop as it pleases, as in snapkv+ends@0.25.
+GUARDS = ("ends", "fair", "rules")
 ROUNDINGS = ("kivi", "per_token")
 COMPACTORS = ("keep_last", "keep_ends", "extract", "summary")
 NO_COMPRESSION = "none"
@@ -21,17 +23,18 @@ _WRITTEN = re.compile(r"(.+)@([\d.]+)(bit)?")
 class Compression(NamedTuple):
     """What is done before the requests: `none`, or a compression of the cache or of the text.
 
-    An eviction keeps a share of the cache; a rounding keeps some bits per number. A compactor
-    shortens the text to a share of its tokens: one of ours, file.py:function, or a command with a /
-    in it.
+    An eviction keeps a share of the cache, and may have a guard; a rounding keeps some bits per
+    number. A compactor shortens the text to a share of its tokens: one of ours, file.py:function,
+    or a command with a / in it.
     """
 
     name: str
     amount: float = 1.0
+    guard: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Compression":
-        """`none`, `snapkv@0.25`, `kivi@4bit`, `summary@0.25` or `./mine@0.25`.
+        """`none`, `snapkv@0.25`, `snapkv+ends@0.25`, `kivi@4bit`, `summary@0.25` or `./mine@0.25`.
 
         Raises:
             ValueError: it is none of them, or its amount cannot be.
@@ -40,6 +43,12 @@ class Compression(NamedTuple):
             return cls(text)
         written = _WRITTEN.fullmatch(text)
         name, amount, bits = written.groups() if written else (text, "", None)
+        guard = ""
+        if name.partition("+")[0] in EVICTIONS and "+" in name:
+            name, _, guard = name.partition("+")
+            if guard not in GUARDS:
+                listed = ", ".join(f"{name}+{one}" for one in GUARDS)
+                raise ValueError(f"compress {text!r}: there is no guard {guard!r}; write {listed}")
         known = (*EVICTIONS, *ROUNDINGS, *COMPACTORS)
         if name not in known and not _is_outside(name):
             listed = ", ".join((NO_COMPRESSION, *known))
@@ -55,7 +64,7 @@ class Compression(NamedTuple):
             raise ValueError(f"compress {text!r}: write the bits, 2, 4 or 8, as in {name}@4bit")
         if name not in ROUNDINGS and (bits or not 0 < value <= 1):
             raise ValueError(f"compress {text!r}: write the share kept, as in {name}@0.25")
-        return cls(name, value)
+        return cls(name, value, guard)
 
     @property
     def is_eviction(self) -> bool:
