@@ -236,7 +236,7 @@ def _samples(task: SampledTask) -> dict[str, Any]:
 
 
 def _digests(sample: Sample) -> dict[str, str]:
-    fields = {key: getattr(sample, key) for key in Sample._fields if key != "rule_words"}
+    fields = {key: getattr(sample, key) for key in (*sample.tables, "answer_start")}
     return {key: digest(value) for key, value in fields.items()}
 
 

@@ -232,14 +232,15 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
 def in_one_piece(sample: Sample) -> bool:
     """Whether answers stand together, and not among other words at places that vary by row.
 
-    Given tokens of an answer, and an early end, do not count as gaps.
+    Given tokens of an answer, and an early end, do not count as gaps. Between labels they do.
     """
     asked = sample.supervised
-    if (asked == asked[0]).all():
+    if sample.labels is None and (asked == asked[0]).all():
         return True
     after_first = np.logical_or.accumulate(asked, axis=1)
     before_last = np.logical_or.accumulate(asked[:, ::-1], axis=1)[:, ::-1]
-    others = sample.roles[:, sample.answer_start :] != Role.ANSWER
+    is_answer = sample.roles[:, sample.answer_start :] == Role.ANSWER
+    others = ~(is_answer if sample.labels is None else asked)
     return not bool((after_first & before_last & others).any())
 
 
@@ -250,8 +251,9 @@ def _cells_of_one_answer(sample: Sample, widest: int) -> Iterator[tuple[int, Cel
     for place in range(sample.answers.shape[1]):
         rows = np.flatnonzero(sample.first_mention[:, place])
         if len(rows):
+            so_far = sample.tokens[rows, sample.answer_start : sample.answer_start + place]
             cell = Cell(
-                rows, before[rows], sample.answers[rows, :place], _nothing(len(rows)),
+                rows, before[rows], so_far, _nothing(len(rows)),
                 sample.answers[rows, place], sample.chance[rows, place],
             )  # fmt: skip
             yield place, cell, end
@@ -266,7 +268,9 @@ def _cells_of_scattered_answers(
     # The first use of each row, then the second: a row may have fewer than another.
     at = np.full((n, int(count.max(initial=0))), sample.answer_start)
     at[row, np.arange(len(row)) - (np.cumsum(count) - count)[row]] = place + sample.answer_start
-    values = np.take_along_axis(sample.tokens, at, axis=1)
+    values = np.take_along_axis(sample.answers, at - sample.answer_start, axis=1)
+    # Labels are told to nobody.
+    told = values if sample.labels is None else values[:, :0]
     padded = np.pad(sample.tokens, ((0, 0), (widest, 0)))
     for turn in range(at.shape[1]):
         end = at[:, turn]
@@ -275,7 +279,7 @@ def _cells_of_scattered_answers(
         if len(rows):
             window = np.take_along_axis(padded[rows], end[rows, None] + np.arange(widest), axis=1)
             chance = sample.chance[rows, end[rows] - sample.answer_start]
-            so_far, nothing = values[rows, :turn], _nothing(len(rows))
+            so_far, nothing = told[rows, :turn], _nothing(len(rows))
             yield turn, Cell(rows, window, so_far, nothing, values[rows, turn], chance), end
 
 

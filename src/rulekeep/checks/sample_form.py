@@ -17,14 +17,13 @@ class SampleError(UsageError):
     """A task draws something that is no sample, or its code fails."""
 
 
-# Of a sample, what has a row for each example.
-TABLES = [name for name in Sample._fields if name not in ("answer_start", "rule_words")]
 _OF_CONTEXT = ("tokens", "roles")
 _MASKS = ("supervised", "rule", "first_mention", "item", "prohibition")
 # The others hold whole numbers.
 _KINDS: dict[str, tuple[str, type[np.generic]]] = {
     # As torch's losses take them.
     "tokens": ("int64", np.int64),
+    "labels": ("int64", np.int64),
     "chance": ("numbers", np.floating),
     **dict.fromkeys(_MASKS, ("bool", np.bool_)),
 }
@@ -40,7 +39,7 @@ def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
     start, found = sample.answer_start, list[str]()
     if not 1 <= start < context:
         return [f"answer_start: {start}, must be from 1 to {context - 1}"]
-    for name in TABLES:
+    for name in sample.tables:
         table = np.asarray(getattr(sample, name))
         shape = [n, context if name in _OF_CONTEXT else context - start]
         kind, allowed = _KINDS.get(name, ("whole numbers", np.integer))
@@ -52,10 +51,11 @@ def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
 
 
 def said_of_tokens(sample: Sample, words: int) -> str | None:
-    """The message for tokens outside the vocabulary, with the least and the largest."""
-    low, high = int(sample.tokens.min()), int(sample.tokens.max())
-    if low < 0 or high >= words:
-        return f"tokens: {low} to {high}, the vocabulary has 0 to {words - 1}"
+    """The message for tokens or labels outside the vocabulary, with the least and the largest."""
+    for name, table in (("tokens", sample.tokens), ("labels", sample.answers)):
+        low, high = int(table.min()), int(table.max())
+        if low < 0 or high >= words:
+            return f"{name}: {low} to {high}, the vocabulary has 0 to {words - 1}"
     return None
 
 

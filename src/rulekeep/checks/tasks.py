@@ -25,7 +25,6 @@ import numpy as np
 from rulekeep.checks.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
 from rulekeep.checks.rows import Row
 from rulekeep.checks.sample_form import (
-    TABLES,
     SampleError,
     said_of_roles,
     said_of_rule_words,
@@ -107,7 +106,7 @@ def _deterministic(task: SampledTask, context: int, seed: int, sample: Sample) -
         for start, count in ((0, third), (third, 1), (third + 1, n - third - 1))
     ]
     joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in TABLES
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in sample.tables
     }
     whole = sample._replace(**joined)
     yield _same("in pieces and at once are the same examples", sample, whole)
@@ -122,13 +121,13 @@ def _deterministic(task: SampledTask, context: int, seed: int, sample: Sample) -
 
 
 def _same(what: str, one: Sample, other: Sample) -> Row:
-    for name in (*TABLES, "answer_start"):
+    for name in (*one.tables, "answer_start"):
         left, right = np.asarray(getattr(one, name)), np.asarray(getattr(other, name))
         if left.shape != right.shape:
             return Row(what, False, f"{name}: shape {left.shape} against {right.shape}")
         if differ := int(np.count_nonzero(left != right)):
             return Row(what, False, f"{name}: {differ:,} of {left.size:,} values differ")
-    return Row(what, True, f"{len(TABLES)} tables of {len(one.tokens):,} examples, 0 differ")
+    return Row(what, True, f"{len(one.tables)} tables of {len(one.tokens):,} examples, 0 differ")
 
 
 def _share_of_equal_rows(one: Sample, other: Sample) -> float:
@@ -159,8 +158,9 @@ def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
     )
     off = ~((sample.chance > 0) & (sample.chance <= 1))
     yield _none("chance is above 0 and at most 1", off, "are not")
-    supervised = (sample.roles[:, sample.answer_start :] != Role.ANSWER) & sample.supervised
-    yield _none("supervised tokens have the role of an answer", supervised, "have not")
+    if sample.labels is None:
+        supervised = (sample.roles[:, sample.answer_start :] != Role.ANSWER) & sample.supervised
+        yield _none("supervised tokens have the role of an answer", supervised, "have not")
     place = sample.answer_start + np.arange(answer)
     known = (sample.source >= 0) & (sample.source < place)
     yield _none("first uses have a source before them", first & ~known, "have none")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rulekeep.checks.sample_form import TABLES, whole_samples
+from rulekeep.checks.sample_form import whole_samples
 from rulekeep.commands.console import say
 from rulekeep.plugins import build_task, load_task, nearest
 from rulekeep.specs import UsageError, scalar
@@ -116,7 +116,7 @@ def draw_pieces(
             raise UsageError(str(error)) from None
         if not 1 <= n <= Article.size:
             raise UsageError(f"n {n}: must be from 1 to {Article.size} for article, a table")
-        yield every._replace(**{name: getattr(every, name)[:n] for name in TABLES})
+        yield every._replace(**{name: getattr(every, name)[:n] for name in every.tables})
         return
     step = max(1, piece_tokens // context) if context > 0 else 1
     named = f"task {asked.name!r}"

@@ -82,6 +82,11 @@ def _every(sample: Sample, row: int, vocabulary: Sequence[str]) -> Iterator[Piec
         zip(sample.tokens[row].tolist(), sample.roles[row].tolist(), strict=True)
     ):
         yield Piece(vocabulary[token], _kind(sample, row, i, Role(role)))
+        place = i + 1 - sample.answer_start
+        asked = 0 <= place < sample.supervised.shape[1] and sample.supervised[row, place]
+        if sample.labels is not None and asked:
+            kind: Kind = "first" if sample.first_mention[row, place] else "answer"
+            yield Piece(f"→{vocabulary[sample.labels[row, place]]}", kind)
 
 
 def _kind(sample: Sample, row: int, position: int, role: Role) -> Kind:

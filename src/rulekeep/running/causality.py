@@ -70,6 +70,13 @@ class AnswerCheck:
         every = np.flatnonzero(unread)
         return every if len(every) <= most else np.sort(self._stream.permutation(every)[:most])
 
+    def rows_of_labelled(self, n: int) -> int:
+        """How many of `n` texts to read again where no answer is fed back: 16 in an evaluation.
+
+        Elsewhere generation reads all of them token by token; here nothing has to be generated.
+        """
+        return min(n, max(0, _LEAST_ROWS - self._counts["whole"].answers))
+
     def add(
         self,
         told: Float[Tensor, "n answer vocabulary"],

@@ -72,6 +72,15 @@ class Question:
             table.flags.writeable = False
         return cls(*tables)
 
+    @classmethod
+    def of_next(cls, prompts: Int[np.ndarray, "batch time"]) -> Self:
+        """The question for one more token."""
+        one = (len(prompts), 1)
+        tables = [prompts.copy(), np.zeros(one, dtype=np.int64), np.zeros(one, dtype=bool)]
+        for table in tables:
+            table.flags.writeable = False
+        return cls(*tables)
+
     def __getattr__(self, name: str) -> Any:
         told = (
             f"; a predictor is asked without the answers: read question.prompts, .given and "
@@ -157,6 +166,8 @@ class ModelPredictor(Reader):
         """The context is read once; the answer follows from its state, generated and teacher-
         forced.
         """
+        if sample.labels is not None:
+            return self._read_labelled(sample, check)
         device = self._model.head.weight.device
         tokens = torch.from_numpy(sample.tokens).to(device)
         supervised = torch.from_numpy(sample.supervised).to(device)
@@ -187,6 +198,23 @@ class ModelPredictor(Reader):
             ).item()
             _compare(check, logits, answer, reads)
         return Reading(loss, logits.argmax(dim=-1).cpu().numpy(), own.cpu().numpy())
+
+    def _read_labelled(self, sample: Sample, check: AnswerCheck | None) -> Reading:
+        """Nothing is fed back: the text is read once, and what is said there is the answer."""
+        device = self._model.head.weight.device
+        tokens = torch.from_numpy(sample.tokens).to(device)
+        state: ModelState | None = None
+
+        def next_logits(rows: slice, start: int, end: int) -> Tensor:
+            nonlocal state
+            step, state = self._model(tokens[rows, start:end], state)
+            last: Tensor = step[:, -1]
+            return last
+
+        with torch.no_grad(), answering(self._model):
+            reads = _by_label(sample, check, next_logits)
+            logits = self._model.last_logits(tokens[:, :-1], sample.answers.shape[1])
+        return _of_labelled(sample, logits.float(), check, reads)
 
     def _along(self, told: Tensor, start: ModelState, rows: Tensor) -> Tensor:
         """Logits of examples from their state before the answer, one true token at a time."""
@@ -236,15 +264,42 @@ class OutsideReader(Reader):
         """
         try:
             if _gives_logits(self._predictor):
-                return self._read_logits(self._predictor, sample, check)
-            own = self._predictor.read(Question.of(sample))
-            if said := _said_of_answers(own, sample, self._words):
-                raise PredictorError(said)
+                read = self._read_logits if sample.labels is None else self._read_labelled
+                return read(self._predictor, sample, check)
+            if sample.labels is None:
+                own = self._answers(Question.of(sample))
+            else:
+                own = self._labels(sample)
         except PredictorError as error:
             name, length = type(self._predictor).__name__, sample.tokens.shape[1]
             raise PredictorError(f"{name} at {length} tokens: {error}") from None
         # As a plain array: one of a class of its own may be equal to anything.
         return Reading(None, None, np.array(own))
+
+    def _answers(self, question: Question) -> np.ndarray:
+        own = self._predictor.read(question)
+        if said := _said_of_answers(own, ~question.is_given, self._words):
+            raise PredictorError(said)
+        return own
+
+    def _labels(self, sample: Sample) -> np.ndarray:
+        """Answers of a labelled task: each is asked for alone, after the text so far."""
+        own = sample.answers.copy()
+        for place in np.flatnonzero(sample.supervised.any(axis=0)):
+            rows = np.flatnonzero(sample.supervised[:, place])
+            start = sample.answer_start + place
+            own[rows, place] = self._answers(Question.of_next(sample.tokens[rows, :start]))[:, 0]
+        return own
+
+    def _read_labelled(
+        self, predictor: LogitsPredictor, sample: Sample, check: AnswerCheck | None
+    ) -> Reading:
+        tokens, start = torch.from_numpy(sample.tokens), sample.answer_start
+        reads = _by_label(
+            sample, check, lambda rows, _, end: _next_logits(predictor, tokens[rows], end)
+        )
+        logits = _logits(predictor, tokens[:, :-1], start - 1, self._words).float()
+        return _of_labelled(sample, logits, check, reads)
 
     def _read_logits(
         self, predictor: LogitsPredictor, sample: Sample, check: AnswerCheck | None
@@ -272,6 +327,44 @@ class OutsideReader(Reader):
             _compare(check, logits, answers, reads)
         loss = F.cross_entropy(logits[supervised], answers[supervised], reduction="sum").item()
         return Reading(loss, logits.argmax(dim=-1).numpy(), own[:, start:].numpy())
+
+
+def _by_label(
+    sample: Sample, check: AnswerCheck | None, next_logits: Callable[[slice, int, int], Tensor]
+) -> "list[_Read]":
+    """Some labelled texts read in pieces that end where a label is asked for, to compare.
+
+    So no reading there was given a later token. `next_logits` goes on with these rows from a place
+    to another.
+    """
+    rows = 0 if check is None else check.rows_of_labelled(len(sample.tokens))
+    if not rows:
+        return []
+    asked = sample.supervised[:rows]
+    alone: Tensor | None = None
+    done = 0
+    for place in np.flatnonzero(asked.any(axis=0)).tolist():
+        end = sample.answer_start + place
+        logits = next_logits(slice(rows), done, end).float()
+        if alone is None:
+            alone = logits.new_zeros(rows, asked.shape[1], logits.shape[-1])
+        alone[:, place], done = logits, end
+    if alone is None:
+        return []
+    where = torch.from_numpy(asked).to(alone.device)
+    return [_Read(slice(rows), alone, where, whole=True)]
+
+
+def _of_labelled(
+    sample: Sample, logits: Tensor, check: AnswerCheck | None, reads: "list[_Read]"
+) -> Reading:
+    """What a labelled task scores: one reading is teacher-forced and generated alike."""
+    labels = torch.from_numpy(sample.answers).to(logits.device)
+    asked = torch.from_numpy(sample.supervised).to(logits.device)
+    loss = F.cross_entropy(logits[asked], labels[asked], reduction="sum").item()
+    _compare(check, logits, labels, reads)
+    said = logits.argmax(dim=-1).cpu().numpy()
+    return Reading(loss, said, np.where(sample.supervised, said, sample.answers))
 
 
 def _gives_logits(predictor: Predictor) -> TypeGuard[LogitsPredictor]:
@@ -358,7 +451,9 @@ def _logits(
     return made
 
 
-def _said_of_answers(own: object, sample: Sample, words: int | None) -> str | None:
+def _said_of_answers(
+    own: object, asked: Bool[np.ndarray, "batch answer"], words: int | None
+) -> str | None:
     """What is wrong with the form of answers; None if nothing is."""
     if isinstance(own, Reading):
         return (
@@ -368,11 +463,11 @@ def _said_of_answers(own: object, sample: Sample, words: int | None) -> str | No
     if not isinstance(own, np.ndarray) or not np.issubdtype(own.dtype, np.integer):
         kind = own.dtype if isinstance(own, np.ndarray) else f"a {type(own).__name__}"
         return f"its answers are {kind}: give token ids, an array of whole numbers"
-    if own.shape != sample.answers.shape:
-        return f"its answers are {own.shape}: give {sample.answers.shape}"
+    if own.shape != asked.shape:
+        return f"its answers are {own.shape}: give {asked.shape}"
     if words is None:
         return None
-    odd = own[sample.supervised & ((own < _NO_WORD) | (own >= words))]
+    odd = own[asked & ((own < _NO_WORD) | (own >= words))]
     if len(odd):
         return (
             f"its answers have {odd[0]}: give token ids from 0 to {words - 1}, or {_NO_WORD} for "

@@ -110,6 +110,7 @@ def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
     def loss_of(sample: Sample) -> Tensor:
         before = _global_streams()
         tokens = torch.from_numpy(sample.tokens).to(spec.device)
+        answers = torch.from_numpy(sample.answers).to(spec.device)
         supervised = torch.from_numpy(sample.supervised).to(spec.device)
         kind = torch.device(spec.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=spec.precision == "bfloat16"):
@@ -119,7 +120,7 @@ def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
             raise MixerError(
                 f"{spec.mixer} draws from a global random stream: give it a generator of its own"
             )
-        return answer_loss(logits.float(), tokens, supervised)
+        return answer_loss(logits.float(), answers, supervised)
 
     return loss_of
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply, ApplyOptions
     from rulekeep.tasks.article import Article
     from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
     from rulekeep.tasks.mixed_recall import MixedRecall, MixedRecallOptions
+    from rulekeep.tasks.mqar import Mqar, MqarOptions
+    from rulekeep.tasks.noisy_recall import NoisyRecall, NoisyRecallOptions
     from rulekeep.tasks.override import Override, OverrideOptions
     from rulekeep.tasks.recall import Recall, RecallOptions
     from rulekeep.tasks.recite import Recite, ReciteOptions
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         SampledTask,
         TaskOptions,
     )
+    from rulekeep.tasks.selective_copy import SelectiveCopy, SelectiveCopyOptions
 
 TASKS: "Catalogue[Task]" = Catalogue(
     __name__,
@@ -31,6 +35,9 @@ TASKS: "Catalogue[Task]" = Catalogue(
         "apply": "Apply",
         "override": "Override",
         "recall": "Recall",
+        "mqar": "Mqar",
+        "noisy_recall": "NoisyRecall",
+        "selective_copy": "SelectiveCopy",
     },
 )
 # What is public and no task of the catalogue, by its file.
@@ -40,6 +47,10 @@ _OTHERS = {
     "FewCombinationsWarning": "sampled",
     "MixedRecall": "mixed_recall",
     "MixedRecallOptions": "mixed_recall",
+    "LabelledOptions": "labelled",
+    "LabelledTask": "labelled",
+    "MqarOptions": "mqar",
+    "NoisyRecallOptions": "noisy_recall",
     "OverrideOptions": "override",
     "RecallOptions": "recall",
     "ReciteOptions": "recite",
@@ -47,6 +58,7 @@ _OTHERS = {
     "RuleWords": "sampled",
     "Sample": "sampled",
     "SampledTask": "sampled",
+    "SelectiveCopyOptions": "selective_copy",
     "Split": "base",
     "Task": "base",
     "TaskOptions": "sampled",
@@ -59,8 +71,14 @@ __all__ = [
     "Article",
     "Examples",
     "FewCombinationsWarning",
+    "LabelledOptions",
+    "LabelledTask",
     "MixedRecall",
     "MixedRecallOptions",
+    "Mqar",
+    "MqarOptions",
+    "NoisyRecall",
+    "NoisyRecallOptions",
     "Override",
     "OverrideOptions",
     "Recall",
@@ -71,6 +89,8 @@ __all__ = [
     "RuleWords",
     "Sample",
     "SampledTask",
+    "SelectiveCopy",
+    "SelectiveCopyOptions",
     "Split",
     "Task",
     "TaskOptions",

@@ -31,7 +31,7 @@ class Examples(NamedTuple):
 
     `tokens` is `[n, context]`. The masks are `[n, answer]`, aligned with `tokens[:,
     answer_start:]`. `first_mention` marks the rule tokens that cannot be copied from earlier in the
-    answer: `retention` is measured on these.
+    answer: `retention` is measured on these. `labels` are as in a `Sample`.
     """
 
     tokens: TokenTable
@@ -39,11 +39,12 @@ class Examples(NamedTuple):
     rule: AnswerMask
     first_mention: AnswerMask
     item: AnswerMask
+    labels: AnswerTable | None = None
 
     @property
     def answers(self) -> AnswerTable:
         """The supervised tokens, `[n, answer]`."""
-        return self.tokens[:, self.answer_start :]
+        return self.tokens[:, self.answer_start :] if self.labels is None else self.labels
 
     def take(self, rows: list[int]) -> "Examples":
         """The examples at these row numbers, in this order."""
@@ -53,6 +54,7 @@ class Examples(NamedTuple):
             self.rule[rows],
             self.first_mention[rows],
             self.item[rows],
+            None if self.labels is None else self.labels[rows],
         )
 
 

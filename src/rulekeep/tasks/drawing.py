@@ -5,6 +5,7 @@ on its stream's name alone: no call changes what another one draws.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ Rows: TypeAlias = Int[np.ndarray, "n k"]
 # A split holds these residues of (hash of the rules + rank of the item) modulo 4.
 _RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "dev": (2,), "test": (3,)}
 FEWEST_ITEMS = 4
+_POWER = 0.01
 
 
 class Streams:
@@ -77,6 +79,26 @@ def places(
     assert slack >= 0, "the shortest context leaves room for every piece"
     gaps = np.sort(stream.integers(0, slack + 1, (n, count)), axis=1)
     return first + gaps + width * np.arange(count)
+
+
+def power_law_gaps(stream: np.random.Generator, n: int, count: int, space: int) -> Rows:
+    """`count` of the gaps 0 to `space` - 1, each once; gap g has weight (g + 1)^(0.01 - 1).
+
+    So Zoology places its queries (arXiv 2312.04927): most stand near, and some far.
+    """
+    # Drawing without replacement by weight: the earliest of exponential clocks.
+    clocks = stream.standard_exponential((n, space)) * _slowness(space)
+    gap = np.argpartition(clocks, count - 1, axis=1)[:, :count]
+    order = np.take_along_axis(clocks, gap, axis=1).argsort(axis=1)
+    gaps: Rows = np.take_along_axis(gap, order, axis=1)
+    return gaps
+
+
+@lru_cache(maxsize=8)
+def _slowness(space: int) -> np.ndarray:
+    """The power law's weights, inverted: mean waiting times of the gaps 1 to `space`."""
+    waits: np.ndarray = np.arange(1, space + 1) ** (1 - _POWER)
+    return waits
 
 
 def body(

@@ -12,7 +12,9 @@ The columns are those of one line of JSONL:
 - `instruction_positions`: where the rules and the item were stated (and rules since revised);
   `decoy_positions`: rule and item words that are no instruction;
 - `chance_per_position`, for each token of the answer, and `chance`, its mean over first mentions
-  (null or NaN where an example has none).
+  (null or NaN where an example has none);
+- `labels`, of a labelled task alone: what is asked for after each token from `answer_start - 1` on,
+  -100 where nothing is. What stands there in `tokens` is given.
 
 All positions are indices into `tokens`. The hash is SHA-256 of all tokens, row by row, as 64-bit
 little-endian integers: the same in every format, and the same as a certificate's.
@@ -28,6 +30,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,6 +43,8 @@ Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
 # What a piece may hold: a large n needs no large memory.
 PIECE_TOKENS = 2**20
 _COPY_BYTES = 2**20
+# What losses ignore.
+_NO_LABEL = -100
 _LISTS = (
     "rule_positions",
     "first_mention_positions",
@@ -71,6 +76,7 @@ class Columns(NamedTuple):
     chance: np.ndarray
     chance_per_position: np.ndarray
     ragged: dict[str, Ragged]
+    labels: np.ndarray | None
 
 
 def require(format: Format) -> None:  # noqa: A002 - the option's own name
@@ -121,6 +127,9 @@ def columns(sample: Sample) -> Columns:
         chance,
         sample.chance,
         ragged,
+        None
+        if sample.labels is None
+        else np.where(sample.supervised, sample.labels, _NO_LABEL).astype(np.int32),
     )
 
 
@@ -136,6 +145,8 @@ def _write_jsonl(pieces: Iterator[Columns], file: BinaryIO) -> None:
                 "chance": None if np.isnan(chance) else chance,
                 "chance_per_position": piece.chance_per_position[i].tolist(),
             }
+            if piece.labels is not None:
+                line["labels"] = piece.labels[i].tolist()
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
@@ -154,8 +165,9 @@ def _write_npz(pieces: Iterator[Columns], file: BinaryIO) -> None:
 
         ends = dict.fromkeys(_LISTS, 0)
         for piece in pieces:
-            for name in ("tokens", "answer_start", "chance", "chance_per_position"):
-                add(name, getattr(piece, name))
+            for name in ("tokens", "answer_start", "chance", "chance_per_position", "labels"):
+                if (column := getattr(piece, name)) is not None:
+                    add(name, column)
             for name, column in piece.ragged.items():
                 add(name, column.values)
                 if ends[name] == 0 and f"{name}_offsets" not in parts:
@@ -208,6 +220,8 @@ def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: dict[str, s
     import pyarrow as pa
     from pyarrow import parquet
 
+    first = next(pieces)
+    labelled = first.labels is not None
     numbers = pa.list_(pa.int32())
     schema = pa.schema(
         [
@@ -216,6 +230,7 @@ def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: dict[str, s
             *((name, numbers) for name in _LISTS),
             ("chance", pa.float64()),
             ("chance_per_position", pa.list_(pa.float64())),
+            *([("labels", numbers)] if labelled else []),
         ],
         metadata=about,
     )
@@ -228,12 +243,13 @@ def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: dict[str, s
         return lists(values.ravel(), np.full(len(values), values.shape[1]))
 
     with parquet.ParquetWriter(_Counted(file), schema) as writer:
-        for piece in pieces:
+        for piece in chain([first], pieces):
             arrays = [
                 table(piece.tokens),
                 pa.array(piece.answer_start),
                 *(lists(*piece.ragged[name]) for name in _LISTS),
                 pa.array(piece.chance),
                 table(piece.chance_per_position),
+                *([table(piece.labels)] if piece.labels is not None else []),
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

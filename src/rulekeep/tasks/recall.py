@@ -25,16 +25,13 @@ Random words are the published default. Figure 2 of the paper has blanks in thei
 every example draws its own pairs.
 """
 
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from rulekeep.tasks.base import Role, Split
-from rulekeep.tasks.drawing import Rows, Streams, Words, distinct
+from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions
-
-_POWER = 0.01
 
 
 class RecallOptions(TaskOptions):
@@ -143,13 +140,7 @@ class Recall(SampledTask):
         roles = np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8)
         tokens[:, 0:start:2], tokens[:, 1:start:2] = keys, values
         roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
-        # Drawing without replacement by weight: the k earliest of exponential clocks.
-        space = (context - start) // 2
-        clocks = streams("gaps").standard_exponential((n, space)) * _slowness(space)
-        gap = np.argpartition(clocks, k - 1, axis=1)[:, :k]
-        gap = np.take_along_axis(
-            gap, np.take_along_axis(clocks, gap, axis=1).argsort(axis=1), axis=1
-        )
+        gap = power_law_gaps(streams("gaps"), n, k, (context - start) // 2)
         query_at = start + 2 * gap
         for offset, words in ((0, keys), (1, values)):
             np.put_along_axis(tokens, query_at + offset, words, axis=1)
@@ -184,10 +175,3 @@ class Recall(SampledTask):
             step=step,
             roles=roles,
         )
-
-
-@lru_cache(maxsize=8)
-def _slowness(space: int) -> np.ndarray:
-    """The power law's weights, inverted: mean waiting times of the gaps 1 to `space`."""
-    waits: np.ndarray = np.arange(1, space + 1) ** (1 - _POWER)
-    return waits

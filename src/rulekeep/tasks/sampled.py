@@ -115,6 +115,11 @@ class Sample(NamedTuple):
     `source` is the position of the instruction that an answer follows, or -1. `step` numbers the
     steps of the output. `roles` (`[n, context]`) holds a `Role` for each token. `rule_words` is the
     task's; without it a wrong answer cannot be recognised as a decoy.
+
+    `labels` is for a labelled task: a model's answer is never fed back, so it needs to be no next
+    token. Column j is the label of the token before `answer_start + j`; where nothing is asked for,
+    the token of the text stands in. So teacher-forced and generated answers are the same, and
+    nobody is told an answer so far.
     """
 
     tokens: TokenTable
@@ -129,16 +134,25 @@ class Sample(NamedTuple):
     step: AnswerTable
     roles: TokenTable
     rule_words: RuleWords | None = None
+    labels: AnswerTable | None = None
 
     @property
     def examples(self) -> Examples:
         """The part that a metric needs."""
-        return Examples(self.tokens, self.answer_start, self.rule, self.first_mention, self.item)
+        return Examples(
+            self.tokens, self.answer_start, self.rule, self.first_mention, self.item, self.labels
+        )
 
     @property
     def answers(self) -> AnswerTable:
-        """The tokens of the answer, `[n, answer]`."""
-        return self.tokens[:, self.answer_start :]
+        """What is right at each place of the answer, `[n, answer]`."""
+        return self.tokens[:, self.answer_start :] if self.labels is None else self.labels
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The fields that have a row for each example."""
+        none = {"answer_start", "rule_words", *(("labels",) if self.labels is None else ())}
+        return tuple(name for name in self._fields if name not in none)
 
     @property
     def instructions(self) -> np.ndarray:
@@ -155,6 +169,8 @@ class SampledTask(Task):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
     options_type: ClassVar[type[TaskOptions]]
+    # Whether its samples have `labels`.
+    labelled: ClassVar[bool] = False
     # Ordered tuples of rules with an item; None where splits differ by seed only.
     combinations: int | None
     # What a record must say beside the task's scores.
@@ -209,8 +225,7 @@ class SampledTask(Task):
         skip = start - first * rows
         joined: dict[str, Any] = {
             name: np.concatenate([getattr(block, name) for block in blocks])[skip : skip + n]
-            for name in Sample._fields
-            if name not in ("answer_start", "rule_words")
+            for name in blocks[0].tables
         }
         return Sample(answer_start=blocks[0].answer_start, rule_words=self.rule_words, **joined)
 

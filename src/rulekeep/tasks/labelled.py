@@ -1,0 +1,71 @@
+"""What tasks with labels share: answers that no model is fed back, at places of the text.
+
+A label belongs to the token that is read there. Nothing of it is told to a model, and what it says
+changes nothing that it reads. So `retention` is the share of right labels, `exact` the share of
+texts with no wrong one, and generated answers are the teacher-forced ones.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from rulekeep.tasks.base import Split
+from rulekeep.tasks.drawing import Rows, Streams
+from rulekeep.tasks.sampled import Placement, Sample, SampledTask, TaskOptions
+
+
+class LabelledOptions(TaskOptions):
+    """Of a task whose texts have no decoys at a rate, and no placement to choose."""
+
+    def check(self) -> None:
+        """Check that no option is given that says nothing here."""
+        placement: Placement = "early"
+        if self.placement != placement:
+            raise ValueError(f"placement {self.placement!r}: must be {placement!r} for this task")
+
+
+class LabelledTask(SampledTask):
+    """A sampled task with `labels`; splits differ by their random streams."""
+
+    labelled: ClassVar[bool] = True
+    combinations: int | None = None
+
+    @abstractmethod
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...
+
+    def _labelled(
+        self, tokens: np.ndarray, roles: np.ndarray, start: int, asked_at: Rows, labels: Rows, *,
+        source: Rows, chance: float, there: np.ndarray | None = None,
+    ) -> Sample:  # fmt: skip
+        """A sample that asks for `labels` at the tokens `asked_at`, `[n, k]` each.
+
+        The first label that may be asked for is that of the token before `start`. Where `there` is
+        given, only those are asked for. Steps number them in the order of the text.
+        """
+        n, context = tokens.shape
+        there = np.ones(asked_at.shape, dtype=bool) if there is None else there
+        row, turn = np.nonzero(there)
+        place = asked_at[row, turn] + 1 - start
+        shape = (n, context - start)
+        asked = np.zeros(shape, dtype=bool)
+        asked[row, place] = True
+        of_answer = tokens[:, start:].copy()
+        of_answer[row, place] = labels[row, turn]
+        sources = np.full(shape, -1)
+        sources[row, place] = source[row, turn]
+        no = np.zeros(shape, dtype=bool)
+        return Sample(
+            tokens=tokens,
+            answer_start=start,
+            supervised=asked,
+            rule=asked.copy(),
+            first_mention=asked.copy(),
+            item=no,
+            prohibition=no.copy(),
+            chance=np.where(asked, chance, 1.0),
+            source=sources,
+            step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
+            roles=roles,
+            labels=of_answer,
+        )
