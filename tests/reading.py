@@ -20,8 +20,10 @@ from rulekeep.tasks import (
     TaskOptions,
 )
 
-# The sampled tasks of the catalogue.
-SAMPLED = tuple(kind for kind in TASKS.values() if issubclass(kind, SampledTask))
+# The sampled tasks of the catalogue: those whose answers are read, and those that ask for labels.
+_EVERY = tuple(kind for kind in TASKS.values() if issubclass(kind, SampledTask))
+SAMPLED = tuple(kind for kind in _EVERY if not kind.labelled)
+LABELLED = tuple(kind for kind in _EVERY if kind.labelled)
 # Those that `read` reads.
 ALL_BUT_RECALL = tuple(kind for kind in SAMPLED if kind is not Recall)
 

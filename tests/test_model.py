@@ -20,7 +20,11 @@ from rulekeep.running.evaluation import (
 from rulekeep.running.model import LanguageModel, earliness
 from rulekeep.tasks import TASKS, Recall, RecallOptions, Recite, Sample, SampledTask
 
-SAMPLED = {name: kind for name, kind in TASKS.items() if issubclass(kind, SampledTask)}
+SAMPLED = {
+    name: kind
+    for name, kind in TASKS.items()
+    if issubclass(kind, SampledTask) and not kind.labelled
+}
 
 
 def model(name: str = "delta", *, seed: int = 1, positions: str = "none", **sizes: int):

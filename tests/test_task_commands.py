@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 from pyarrow import parquet
-from reading import SAMPLED, make
+from reading import LABELLED, SAMPLED, make
 
 from rulekeep.checks.certificate import certify, draw
 from rulekeep.commands import certificates
@@ -437,7 +437,10 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
-FIRST = {"article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64}
+FIRST = {
+    "article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64,
+    **{kind.name: 64 for kind in LABELLED},
+}  # fmt: skip
 
 
 def test_every_task_has_a_first_context() -> None:

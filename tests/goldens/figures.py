@@ -190,7 +190,7 @@ def task_figures(name: str) -> dict[str, Any]:
             return _article_task()
         kind: Any = load_task(name)
         found = {}
-        for options in _task_options(kind.options_type):
+        for options in _task_options(kind):
             task: SampledTask = kind(kind.options_type(**options))
             said = " ".join(f"{key}={value}" for key, value in options.items())
             found[said] = {
@@ -208,8 +208,12 @@ def task_figures(name: str) -> dict[str, Any]:
         return found
 
 
-def _task_options(kind: type[Any]) -> list[dict[str, Any]]:
+def _task_options(task: type[SampledTask]) -> list[dict[str, Any]]:
+    kind = task.options_type
     layouts = {"layout"} & set(kind.model_fields)
+    if task.labelled:
+        updates: list[dict[str, Any]] = [{"updates": 2}] if "updates" in kind.model_fields else []
+        return [{"rules": 4}, *updates]
     if kind.__name__ == "MixedRecallOptions":
         return [{"rules": rules} for rules in (4, 8, 64)]
     found = [
@@ -273,7 +277,9 @@ def _article_task() -> dict[str, Any]:
                 drawn = None if decoys == "published" else np.random.default_rng(SEED)
                 examples: Any = task.examples(split, context, decoys=drawn)  # type: ignore[call-arg]
                 found[f"{split} {context} {decoys}"] = {
-                    key: digest(value) for key, value in examples._asdict().items()
+                    key: digest(value)
+                    for key, value in examples._asdict().items()
+                    if value is not None
                 }
     return {"task": text_digest([task.vocabulary, task.shortest_context]), **found}
 
