@@ -31,7 +31,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 KINDS = {
     "core": """
         adapter article_cell article_data article_models article_streams baselines caches
-        catalogue causality certificate check_mixer contract feed_forward formulas goldens
+        catalogue causality certificate check_mixer contract endpoint feed_forward formulas goldens
         identity language leak metrics mixed_recall mixers model packing plots predicting presets
         protocol ranking recurrent_layers renamed replies report report_chances report_figures
         report_tasks sample_form screening sliding_window slot_memories sources sparse_delta specs

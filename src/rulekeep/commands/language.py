@@ -12,15 +12,21 @@ from rulekeep.executors import LocalExecutor
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
+from rulekeep.specs.language import Replies
 from rulekeep.sweeps import sweep as sweeps
 
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 ADMISSION_PROMPTS = 120
+# The same of written replies, which cost more and need no average.
+WRITTEN_ADMISSION_PROMPTS = 42
 
 
 def language(
     *,
     model: str,
+    endpoint: str = "",
+    template: str = "",
+    replies: Replies | None = None,
     rules: str = "",
     distances: Integers = (0, 512, 2048),
     placement: Texts = ("start",),
@@ -43,7 +49,16 @@ def language(
     Parameters
     ----------
     model
-        A folder that transformers can load, or a GGUF file. Nothing is downloaded.
+        A folder that transformers can load, or a GGUF file; with an endpoint, the model's name.
+        Nothing is downloaded.
+    endpoint
+        Address of an OpenAI-compatible API, as in http://localhost:8000/v1. The key comes from the
+        variable OPENAI_API_KEY.
+    template
+        Jinja file of the chat template of a model behind an endpoint; for scored replies.
+    replies
+        scored: how likely given replies are. written: the model writes, and each family's check
+        says what it shows. Scored if left out; written with an endpoint.
     rules
         A TOML file of families of rules; the shipped ones if left out.
     distances
@@ -62,7 +77,8 @@ def language(
     rules_at_once
         Rules in each prompt.
     prompts
-        Test prompts in each cell; 40 more say what an option scores on average.
+        Test prompts in each cell; 40 more say what an option scores on average, where replies are
+        scored.
     seed
         Seed of the conversations.
     device
@@ -73,10 +89,14 @@ def language(
         Cells side by side on this machine; one if left out.
     """
     base = {
-        "model": model, "rules": rules, "rules_at_once": rules_at_once, "seed": seed,
-        "device": device,
+        "model": model, "endpoint": endpoint, "template": template,
+        "replies": replies or ("written" if endpoint else "scored"), "rules": rules,
+        "rules_at_once": rules_at_once, "seed": seed, "device": device,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1, calibration_prompts=ADMISSION_PROMPTS)
+    if first.replies == "written":
+        first = first.model_copy(update={"calibration_prompts": WRITTEN_ADMISSION_PROMPTS})
+        base["calibration_prompts"] = 0
     cells = [
         LanguageSpec.parse(
             **base, distance=distance, placement=place, mentions=kind, control=checked,

@@ -13,7 +13,14 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep.commands import beside
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, scores_table, tell
+from rulekeep.commands.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    say,
+    scores_table,
+    tell,
+)
 from rulekeep.commands.live import shown
 from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
 from rulekeep.commands.run_options import Flags, spec_values, with_defaults
@@ -42,6 +49,7 @@ from rulekeep.sweeps.presets import PRESETS
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
 ExecutorName: TypeAlias = Literal["local", "dask"]
 _MOST_RUNS = 100_000
+_USAGE = f"{UsageError.__name__}: "
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
 
@@ -214,7 +222,15 @@ class Made(NamedTuple):
     def say_failed(self, root: Path) -> int:
         """Name each run without a result; the exit code."""
         failed = [record for record in self.records.values() if not record.is_result]
+        # What a user can mend is said once, whatever number of runs it has stopped.
+        usage = [one for one in failed if one.reason.startswith(_USAGE)]
+        for line in dict.fromkeys(one.reason.removeprefix(_USAGE) for one in usage):
+            say(line)
+        if usage and len(usage) == len(failed) + self.lost:
+            return EXIT_USAGE
         for record in failed:
+            if record in usage:
+                continue
             log = root / record.id / "log.txt"
             where = f" (see {log})" if log.exists() else ""
             say(f"run {record.id}: {record.status}: {record.reason}{where}")

@@ -6,6 +6,7 @@
 A rule counts as followed where its option scores highest among its family's, each option's score
 taken less what it scores on validation prompts of the same cell in which it is a rival. With every
 rival mentioned in the text this is `binding`: a word that merely stands in the cache is not enough.
+A written reply follows its rule where it shows the right option alone, with nothing taken off.
 Intervals are of a bootstrap over prompts, since the rules of one prompt share a text. No torch.
 """
 
@@ -21,6 +22,7 @@ from rulekeep.seeds import named_seed
 
 DRAWS = 2000
 LEVEL = 0.95
+WRITTEN = "written"
 _Key = TypeVar("_Key", str, int)
 
 
@@ -41,15 +43,15 @@ class Followed:
     """The figures of one compression in one cell.
 
     `all_rules` is the share of prompts whose every rule is followed, `gain` the mean of the right
-    option's calibrated score less its rivals', in nats. `difference` is retention less that
-    without compression, paired by prompt; None of the uncompressed cache itself. `said` is the
-    share of rules given back where they are asked for, `stored` the share whose option is left in
-    shortened text; None where that was not measured.
+    option's calibrated score less its rivals', in nats; None of written replies. `difference` is
+    retention less that without compression, paired by prompt; None of the cache as it was read.
+    `said` is the share of rules given back where they are asked for, `stored` the share whose
+    option is left in shortened text; None where that was not measured.
     """
 
     retention: Estimate
     all_rules: Estimate
-    gain: Estimate
+    gain: Estimate | None
     difference: Estimate | None
     said: Estimate | None
     stored: Estimate | None
@@ -62,7 +64,7 @@ class Followed:
 class _Judged(NamedTuple):
     choice: Choice
     right: bool
-    gain: float
+    gain: float | None
 
 
 def cell(record: Record) -> dict[str, Followed]:
@@ -87,6 +89,10 @@ def judge(choices: Iterable[Choice], split: str = "test") -> list[_Judged]:
     baselines = baselines_of(one for one in every if one.split == "dev")
     found = []
     for one in every:
+        if one.judged == WRITTEN:
+            if one.split == split:
+                found.append(_Judged(one, shows_right(one), None))
+            continue
         baseline = baselines.get(one.family)
         if one.split != split or baseline is None or len(baseline) != len(one.scores):
             continue
@@ -99,6 +105,11 @@ def judge(choices: Iterable[Choice], split: str = "test") -> list[_Judged]:
             )
         )  # fmt: skip
     return found
+
+
+def shows_right(one: Choice) -> bool:
+    """Whether a written reply shows the right option, and no other."""
+    return sum(one.scores) == one.scores[one.option] == 1
 
 
 def baselines_of(choices: Iterable[Choice]) -> dict[str, np.ndarray]:
@@ -129,6 +140,9 @@ def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple
     ]
     hits: dict[str, list[bool]] = defaultdict(list)
     for one in rows:
+        if one.judged == WRITTEN:
+            hits[one.family].append(shows_right(one))
+            continue
         others = (other for other in rows if other.prompt != one.prompt)
         baseline = baselines_of(others).get(one.family)
         if baseline is not None:
@@ -154,7 +168,7 @@ def _followed(
         said=estimate([_share(of) for of in _by_prompt(said).values()], name) if said else None,
         stored=_stored(by_prompt.values(), name),
         all_rules=estimate([all(one.right for one in by_prompt[p]) for p in prompts], name),
-        gain=estimate([np.mean([one.gain for one in by_prompt[p]]) for p in prompts], name),
+        gain=_gain(by_prompt.values(), name),
         difference=difference,
         by_family=_shares((one.choice.family, one.right) for one in found),
         by_rank=_shares((one.choice.rank, one.right) for one in found),
@@ -172,6 +186,11 @@ def _by_prompt(found: Iterable[_Judged]) -> dict[int, list[_Judged]]:
 
 def _share(found: Sequence[_Judged]) -> float:
     return float(np.mean([one.right for one in found]))
+
+
+def _gain(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:
+    known = [[one.gain for one in found if one.gain is not None] for found in prompts]
+    return estimate([float(np.mean(gains)) for gains in known], name) if all(known) else None
 
 
 def _stored(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:

@@ -11,8 +11,10 @@ tokens that were read, however many of them the cache still holds.
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,20 +22,23 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import Message
-from rulekeep.language.evictions import Scores, needs_attention, observed
+from rulekeep.language.contract import REPLY_TOKENS, Probe
+from rulekeep.language.evictions import (
+    Scores,
+    evicted,
+    kept_bytes,
+    needs_attention,
+    observed,
+    rounded,
+)
 from rulekeep.specs import UsageError
+from rulekeep.specs.language import NO_COMPRESSION, Compression
 
 INSTALL = "pip install 'rulekeep[language]'"
 # Replies that are scored at once: their tokens stand beside the cache in one row.
 _REPLIES_AT_ONCE = 64
-
-
-class Probe(NamedTuple):
-    """A request with the beginning of its reply, and a continuation whose likelihood is asked."""
-
-    request: str
-    prefix: str
-    reply: str
+# Tokens of a request and what is scored after it.
+_ROOM = 128
 
 
 class Read(NamedTuple):
@@ -104,10 +109,10 @@ class ChatModel:
                 a sliding window.
         """
         ids = self.tokens(self.text(messages))
-        if self.longest is not None and len(ids) > self.longest:
+        if self.longest is not None and len(ids) + _ROOM > self.longest:
             raise UsageError(
-                f"a conversation has {len(ids)} tokens, and the model {self.longest} positions; "
-                "give shorter distances"
+                f"a conversation has {len(ids)} tokens and a request up to {_ROOM}, and the model "
+                f"{self.longest} positions; give shorter distances"
             )
         row = torch.tensor([ids], device=self.model.device)
         # Only eager attention shows what a token attends to; the other one is faster.
@@ -129,6 +134,47 @@ class ChatModel:
         )  # fmt: skip
         found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         return found
+
+    def opened(
+        self, messages: Sequence[Message], evictions: Sequence[str] = (), rules: Sequence[str] = ()
+    ) -> "Cached":
+        """A conversation that it has read, as a run asks about it."""
+        return Cached(self, tuple(messages), self.read(messages, evictions), tuple(rules))
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """What runs it, with its version."""
+        return {"transformers": version("transformers")}
+
+    @torch.inference_mode()
+    def reply(self, cache: Any, tokens: int, messages: Sequence[Message], request: str) -> str:
+        """What it replies to a request, greedily, after a cache of so many tokens.
+
+        `messages` are those that the cache was read from; the cache itself stays as it is.
+        """
+        asked = self.text([*messages, Message("user", request)], reply=True)
+        ids, said, own = self.tokens(asked[len(self.text(messages)) :]), [], _beside(cache)
+        device, ends = self.model.device, self._ends()
+        for _ in range(REPLY_TOKENS):
+            found = self.model(
+                input_ids=torch.tensor([ids], device=device),
+                past_key_values=own,
+                position_ids=torch.arange(tokens, tokens + len(ids), device=device)[None],
+                use_cache=True, logits_to_keep=1,
+            ).logits  # fmt: skip
+            tokens += len(ids)
+            ids = [int(found[0, -1].argmax())]
+            if ids[0] in ends or tokens == self.longest:
+                break
+            said += ids
+        text: str = self.tokenizer.decode(said, skip_special_tokens=True)
+        return text
+
+    def _ends(self) -> set[int]:
+        """The tokens that end a reply."""
+        given = self.model.generation_config.eos_token_id
+        listed = given if isinstance(given, list) else [given]
+        return {one for one in (*listed, self.tokenizer.eos_token_id) if one is not None}
 
     @torch.inference_mode()
     def scores(
@@ -223,6 +269,43 @@ def _likelihood(logits: Tensor, said: Sequence[int]) -> float:
     """Of tokens, each from the logits before it."""
     found = logits.float().log_softmax(-1)
     return float(found.gather(1, torch.tensor(said, device=logits.device)[:, None]).sum())
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A conversation that a model has read, from its cache."""
+
+    model: ChatModel
+    messages: tuple[Message, ...]
+    read: Read
+    rules: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were read."""
+        return self.read.tokens
+
+    def under(self, one: Compression) -> "Cached":
+        """The same under a compression; the cache that was read stays as it is."""
+        cache = self.read.cache
+        if one.is_eviction:
+            places = self.model.places(self.messages, self.rules) if one.guard else ()
+            cache = evicted(cache, self.read.scores[one.name], one.amount, one.guard, places)
+        elif one.name != NO_COMPRESSION:
+            cache = rounded(cache, one.name, int(one.amount))
+        return replace(self, read=self.read._replace(cache=cache))
+
+    def kept_bytes(self, one: Compression) -> int:
+        """Bytes of its cache; of a rounded one with the scales of its groups."""
+        return kept_bytes(self.read.cache, one.name, int(one.amount))
+
+    def scores(self, probes: Sequence[Probe]) -> list[float]:
+        """The log-likelihood of each probe's reply, in nats."""
+        return self.model.scores(self.read.cache, self.read.tokens, self.messages, probes)
+
+    def reply(self, request: str) -> str:
+        """What the model replies to a request, greedily."""
+        return self.model.reply(self.read.cache, self.read.tokens, self.messages, request)
 
 
 def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatModel:

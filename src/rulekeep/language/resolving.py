@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rulekeep.language.chat import converse
-from rulekeep.language.families import Families, digest_of, read_families
+from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.plugins import find_function
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Versions, identify
@@ -55,17 +55,42 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     # Before hours of reading: whether so many can stand together.
     converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len)
     asked = spec.model_dump(
-        mode="json", exclude_defaults=True, exclude={"model", "rules", "families"}
+        mode="json", exclude_defaults=True, exclude={"model", "rules", "families", "template"}
     )
     versions: dict[str, int | str] = {
         PROTOCOL: spec.version,
         "rules": digest_of(chosen),
-        "model": model_digest(Path(spec.model)),
+        "model": f"named {spec.model}" if spec.endpoint else model_digest(Path(spec.model)),
     }
+    if spec.replies == "written":
+        versions["checks"] = _checked(chosen)
+    if spec.template:
+        versions["template"] = _template_digest(spec.template)
     for one in spec.compressions:
         if one.is_of_text and one.name not in COMPACTORS:
             versions[one.name] = _outside(one.name)
     return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen)
+
+
+def _checked(families: Families) -> str:
+    """What identifies the checks of written replies.
+
+    Raises:
+        UsageError: a family's own reply does not pass its check.
+    """
+    for name, one in families.items():
+        try:
+            one.check_finds_replies()
+        except ValueError as error:
+            raise UsageError(f"family {name}: {error}") from None
+    return digest_of_checks(families)
+
+
+def _template_digest(place: str) -> str:
+    try:
+        return hashlib.sha256(Path(place).read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise UsageError(f"--template {place}: {error.strerror}; name a Jinja file") from None
 
 
 def _outside(name: str) -> str:

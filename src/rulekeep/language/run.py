@@ -3,10 +3,12 @@
     for prompt in validation prompts, test prompts:
         read the conversation ─ observe what evictions need
         for each compression: cut or round the cache, or shorten the text and read it anew
-                              ─ score every option of every rule, obeyed and said
+                              ─ score every option of every rule, obeyed and said;
+                                or have replies written, and see which options they show
 
-What is kept are log-likelihoods, of every option in every prompt: shares are made of them later
-(`rulekeep.language.figures`). A run that is stopped goes on after the last prompt it has saved.
+What is kept are log-likelihoods, of every option in every prompt, or the written replies: shares
+are made of them later (`rulekeep.language.figures`). A run that is stopped goes on after the last
+prompt it has saved.
 """
 
 import json
@@ -15,15 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.language.chat import Split, converse
-from rulekeep.language.evictions import evicted, kept_bytes, rounded
-from rulekeep.language.families import Family
-from rulekeep.language.models import ChatModel, Probe, Read, load_model
+from rulekeep.language.chat import Asked, Split, converse
+from rulekeep.language.contract import Model, Opened, Probe
+from rulekeep.language.families import Families, Family
 from rulekeep.language.resolving import ResolvedLanguage
 from rulekeep.language.texts import compact, is_stored
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
-from rulekeep.specs.language import NO_COMPRESSION, Compression, LanguageSpec
+from rulekeep.specs import UsageError
+from rulekeep.specs.language import LanguageSpec
 
 CHECKPOINT_SECONDS = 20.0
 _DIGITS = 4
@@ -45,16 +47,21 @@ def run(
 
         check_device(spec.device)
     known = _load(folder.checkpoint)
-    model = load_model(spec.model, spec.device, spec.dtype)
+    model = _model(spec)
     saved = time.monotonic()
     done = len(known["tokens"])
     for place, (split, number) in enumerate(_prompts(spec)):
         if place < done:
             continue
         began = time.perf_counter()
-        rows, read, sizes = _scored(model, resolved, split, number)
+        try:
+            rows, tokens, sizes = _judged(model, resolved, split, number)
+        except UsageError:
+            # What an endpoint or a compactor has done so far may have cost hours.
+            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
+            raise
         known["choices"] += rows
-        known["tokens"].append(read.tokens)
+        known["tokens"].append(tokens)
         known["bytes"] = sizes
         known["seconds"] += time.perf_counter() - began
         progress(place + 1)
@@ -80,7 +87,7 @@ def run(
             "peak_memory_bytes": costs.peak_memory_bytes(),
             "cache_bytes": known["bytes"],
         },
-        "environment": {**costs.environment(), "device": spec.device, **_libraries()},
+        "environment": {**costs.environment(), "device": spec.device, **model.libraries},
         "notes": [],
     }
 
@@ -99,40 +106,71 @@ def _load(path: Path) -> dict[str, Any]:
         return {"choices": [], "tokens": [], "bytes": {}, "seconds": 0.0}
 
 
-def _scored(
-    model: ChatModel, resolved: ResolvedLanguage, split: Split, number: int
-) -> tuple[list[dict[str, Any]], Read, dict[str, int]]:
-    """A row for each rule under each compression: the log-likelihoods of its options in nats."""
+def _model(spec: LanguageSpec) -> Model:
+    if spec.endpoint:
+        from rulekeep.language.endpoint import Endpoint
+
+        template = Path(spec.template).read_text(encoding="utf-8") if spec.template else ""
+        return Endpoint(spec.endpoint, spec.model, template)
+    from rulekeep.language.models import load_model
+
+    return load_model(spec.model, spec.device, spec.dtype)
+
+
+def _judged(
+    model: Model, resolved: ResolvedLanguage, split: Split, number: int
+) -> tuple[list[dict[str, Any]], int, dict[str, int]]:
+    """A row for each rule under each compression, the tokens read, and the bytes of each cache."""
     spec, families = resolved.spec, resolved.families
     conversation = converse(families, spec, split, number, model.tokens_of)
     needed = [one.name for one in spec.compressions if one.is_eviction]
-    read = model.read(conversation.messages, list(dict.fromkeys(needed)))
-    guards = any(one.guard for one in spec.compressions)
-    places = model.places(conversation.messages, conversation.rules) if guards else ()
+    opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
     asked = [(one, how) for one in conversation.asked for how in ("obeyed", "said")]
-    probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
     rows, sizes = list[dict[str, Any]](), dict[str, int]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
-        messages, stored, cache, tokens = conversation.messages, None, None, read.tokens
+        left = None
         if one.is_of_text:
-            messages, stored = compact(messages, one, model)
-            anew = model.read(messages)
-            cache, tokens = anew.cache, anew.tokens
+            shorter = compact(conversation.messages, one, model)
+            left, under = shorter.text, model.opened(shorter.messages)
         else:
-            cache = compressed(read, one, places)
-        sizes[text] = kept_bytes(cache, one.name, int(one.amount))
-        found = iter(model.scores(cache, tokens, messages, probes))
-        for rule, how in asked:
-            family = families[rule.family]
+            under = opened.under(one)
+        if (size := under.kept_bytes(one)) is not None:
+            sizes[text] = size
+        judge = _scored if spec.replies == "scored" else _written
+        for (rule, how), judged in zip(asked, judge(under, families, asked), strict=True):
             row = {
                 "compress": text, "split": split, "prompt": number, "family": rule.family,
-                "rank": rule.rank, "option": rule.option, "how": how,
-                "scores": [round(next(found), _DIGITS) for _ in family.options],
+                "rank": rule.rank, "option": rule.option, "how": how, **judged,
             }  # fmt: skip
-            if stored is not None:
-                row["stored"] = is_stored(stored, family.options[rule.option])
+            if left is not None:
+                row["stored"] = is_stored(left, families[rule.family].options[rule.option])
             rows.append(row)
-    return rows, read, sizes
+    return rows, opened.tokens, sizes
+
+
+def _scored(
+    under: Opened, families: Families, asked: Sequence[tuple[Asked, str]]
+) -> Iterator[dict[str, Any]]:
+    """The log-likelihood of each option's reply."""
+    probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
+    found = iter(under.scores(probes))
+    for one, _ in asked:
+        yield {"scores": [round(next(found), _DIGITS) for _ in families[one.family].options]}
+
+
+def _written(
+    under: Opened, families: Families, asked: Sequence[tuple[Asked, str]]
+) -> Iterator[dict[str, Any]]:
+    """Which options a written reply shows; rules with one request share its reply."""
+    replies = dict[str, str]()
+    for one, how in asked:
+        family = families[one.family]
+        request = family.request if how == "obeyed" else RECALL
+        if request not in replies:
+            replies[request] = under.reply(request)
+        reply = replies[request]
+        shown = family.shown(reply) if how == "obeyed" else family.named(reply)
+        yield {"scores": [float(one) for one in shown], "judged": "written", "reply": reply}
 
 
 def _probes(family: Family, how: str) -> list[Probe]:
@@ -141,21 +179,3 @@ def _probes(family: Family, how: str) -> list[Probe]:
         return [Probe(family.request, family.prefix, reply) for reply in family.continuations]
     before, options = family.recalled
     return [Probe(RECALL, before, option) for option in options]
-
-
-def compressed(read: Read, one: Compression, rules: Sequence[Sequence[int]] = ()) -> Any:
-    """The cache of a conversation under a compression; the one that was read stays as it is.
-
-    `rules` are the places of each rule's tokens, for an eviction with a guard.
-    """
-    if one.is_eviction:
-        return evicted(read.cache, read.scores[one.name], one.amount, one.guard, rules)
-    return (
-        read.cache if one.name == NO_COMPRESSION else rounded(read.cache, one.name, int(one.amount))
-    )
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"transformers": version("transformers")}

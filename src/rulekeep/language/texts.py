@@ -20,9 +20,10 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rulekeep.language.chat import SYSTEM, Message
+from rulekeep.language.contract import Model
 from rulekeep.plugins import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import Compression
@@ -33,18 +34,6 @@ _SUMMARY = (
     "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-
-
-class Model(Protocol):
-    """What a compactor needs of a model."""
-
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of a text."""
-        ...
-
-    def written(self, messages: Sequence[Message], tokens: int) -> str:
-        """What the model replies, greedily, in so many tokens at most."""
-        ...
 
 
 class Shorter(NamedTuple):

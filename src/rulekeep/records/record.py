@@ -66,7 +66,8 @@ class Choice(NamedTuple):
     `rank` is the rule's among those of its prompt, `option` the right one. `split` is "dev" for
     prompts that only say what an option scores on average. `how` is "obeyed" for the request that
     needs the rule, "said" where the rule itself is asked for. `stored` says of shortened text
-    whether the right option is in it; None of a cache.
+    whether the right option is in it; None of a cache. Where `judged` is "written", the model wrote
+    `reply`, and `scores` are 1 for each option that it shows.
     """
 
     compress: str
@@ -78,6 +79,8 @@ class Choice(NamedTuple):
     scores: tuple[float, ...]
     how: str = "obeyed"
     stored: bool | None = None
+    judged: str = "scored"
+    reply: str = ""
 
 
 class Asked(NamedTuple):
@@ -464,6 +467,7 @@ def _choices(value: object) -> tuple[Choice, ...]:
                 Choice(
                     compress, split, prompt, family, rank, option, known, how,
                     stored if isinstance(stored, bool) else None,
+                    one_line(row.get("judged", "scored"), 20), _text(row.get("reply")),
                 )
             )  # fmt: skip
     return tuple(found)

@@ -88,7 +88,7 @@ def _cells(found: Cells) -> Table:
                     number_cell(None if size is None else size / 1024, 0),
                     _interval(one.retention),
                     number_cell(one.all_rules.mean),
-                    number_cell(one.gain.mean, 2),
+                    number_cell(None if one.gain is None else one.gain.mean, 2),
                     _interval(one.difference),
                     *(
                         number_cell(None if of is None else of.mean)

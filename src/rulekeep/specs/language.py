@@ -1,15 +1,17 @@
 """Rules in words, given to a language model whose context is compressed."""
 
 import re
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rulekeep.specs.base import Spec, each_once
 
 Placement: TypeAlias = Literal["start", "middle"]
 Mentions: TypeAlias = Literal["none", "word", "instruction"]
 Control: TypeAlias = Literal["none", "no_rules", "swapped"]
+Replies: TypeAlias = Literal["scored", "written"]
 
 EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
 # What an eviction may not drop as it pleases, as in snapkv+ends@0.25.
@@ -88,7 +90,11 @@ class LanguageSpec(Spec):
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 2
 
-    model: str = Field(description="A folder that transformers can load, or its GGUF file.")
+    model: str = Field(description="A folder or GGUF file that transformers can load, or a name.")
+    endpoint: str = Field(default="", description="Address of the API that has this model.")
+    # Of the model behind an endpoint, where it is scored; a loaded model has its own.
+    template: str = Field(default="", description="Jinja file of its chat template.")
+    replies: Replies = "scored"
     rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
     # Those that are asked for, of the file's: a family that fails without chat is left out.
     families: tuple[str, ...] = ()
@@ -102,7 +108,8 @@ class LanguageSpec(Spec):
     compress: tuple[str, ...] = Field(default=(NO_COMPRESSION,))
     prompts: int = Field(default=100, ge=1, le=10**6)
     # Prompts that only say what each option scores on average; their scores are not results.
-    calibration_prompts: int = Field(default=40, ge=2, le=10**6)
+    # Written replies need none.
+    calibration_prompts: int = Field(default=40, ge=0, le=10**6)
     seed: int = Field(default=1, ge=0, lt=2**63)
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -113,6 +120,36 @@ class LanguageSpec(Spec):
         for text in texts:
             Compression.parse(text)
         return each_once("compress", texts)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        parts = urlsplit(text)
+        if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError(f"endpoint {text!r}: write its address, http://localhost:8000/v1")
+        if "@" in parts.netloc or parts.query:
+            # It would stand in the record.
+            raise ValueError("endpoint: holds a key; leave it out, and set OPENAI_API_KEY")
+        return text
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if self.replies == "scored" and self.calibration_prompts < 2:
+            raise ValueError(f"calibration_prompts {self.calibration_prompts}: give two or more")
+        if not self.endpoint:
+            return self
+        for text, one in zip(self.compress, self.compressions, strict=True):
+            if one.name in (*EVICTIONS, *ROUNDINGS):
+                raise ValueError(
+                    f"compress {text}: an endpoint has no cache to cut or round; "
+                    "compress the text, as in keep_ends@0.25"
+                )
+        if self.replies == "scored" and not self.template:
+            raise ValueError(
+                "replies scored: an endpoint's chat template must be known; "
+                "give template, a file of Jinja, or replies written"
+            )
+        return self
 
     @property
     def compressions(self) -> tuple[Compression, ...]:

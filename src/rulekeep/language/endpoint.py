@@ -1,0 +1,224 @@
+"""A language model behind an OpenAI-compatible endpoint, through the `openai` client.
+
+    model = Endpoint("http://localhost:8000/v1", "my-model", template=chat_template)
+    opened = model.opened(conversation.messages)
+    opened.reply("Who are you?")            # chat completions, temperature 0
+    opened.scores(probes)                   # completions that echo the prompt's log-probabilities
+
+Replies are scored as `rulekeep.language.models` scores them: the sum over the tokens of a reply,
+those of its prompt taken off. A completion takes plain text, so the chat template must be known.
+An endpoint does not say how it cuts a text into tokens: words and marks are counted instead. The
+key comes from OPENAI_API_KEY, and is in no message and no record. No torch.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar
+
+from rulekeep.language.chat import Message
+from rulekeep.language.contract import REPLY_TOKENS, Probe
+from rulekeep.printable import one_line
+from rulekeep.specs import UsageError
+from rulekeep.specs.language import NO_COMPRESSION, Compression
+
+# Of one request; the client waits longer before each new try.
+TIMEOUT_SECONDS = 300.0
+RETRIES = 3
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_AGAIN = "then give the command again: it goes on where it stopped"
+_Answer = TypeVar("_Answer")
+
+
+class _Echo(NamedTuple):
+    """The tokens of a prompt with their log-probabilities, the first one's unknown."""
+
+    tokens: tuple[str, ...]
+    scores: tuple[float | None, ...]
+
+
+class Endpoint:
+    """A model behind an endpoint."""
+
+    def __init__(self, url: str, name: str, template: str = "") -> None:
+        """Takes its address, its name, and its chat template, a text in Jinja.
+
+        Raises:
+            UsageError: the client is not installed, or the template cannot be.
+        """
+        try:
+            self._openai: Any = import_module("openai")
+        except ImportError:
+            raise UsageError("--endpoint needs openai: pip install 'rulekeep[language]'") from None
+        self.url, self.name = url, name
+        self._key = os.environ.get("OPENAI_API_KEY", "")
+        self._client = self._openai.OpenAI(
+            # A server of one's own asks for none, and the client does not start without.
+            base_url=url, api_key=self._key or "none", timeout=TIMEOUT_SECONDS,
+            max_retries=RETRIES,
+        )  # fmt: skip
+        self._template = _compiled(template)
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """The client's version."""
+        return {"openai": self._openai.__version__}
+
+    def tokens(self, text: str) -> list[str]:
+        """Words and marks of a text."""
+        return _TOKEN.findall(text)
+
+    def tokens_of(self, messages: Sequence[Message]) -> int:
+        """Words and marks of some turns."""
+        return sum(len(self.tokens(one.text)) for one in messages)
+
+    def written(self, messages: Sequence[Message], tokens: int) -> str:
+        """What it replies, greedily, in so many tokens at most.
+
+        Raises:
+            UsageError: the endpoint does not answer, or not as it should.
+        """
+        turns = [{"role": one.role, "content": one.text} for one in messages]
+
+        def ask() -> str:
+            made = self._client.chat.completions.create(
+                model=self.name, messages=turns, max_tokens=tokens, temperature=0
+            )
+            return str(made.choices[0].message.content or "")
+
+        return self._answer(ask)
+
+    def opened(
+        self, messages: Sequence[Message], evictions: Sequence[str] = (), rules: Sequence[str] = ()
+    ) -> "Sent":
+        """A conversation, sent anew with each request: an endpoint keeps none."""
+        del rules
+        assert not evictions, "refused by the spec"
+        return Sent(self, tuple(messages))
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """Messages as the model reads them, up to where its reply begins."""
+        turns = [{"role": one.role, "content": one.text} for one in messages]
+        try:
+            return str(
+                self._template.render(
+                    messages=turns, add_generation_prompt=True, bos_token="", eos_token=""
+                )
+            )
+        except Exception as error:
+            raise UsageError(
+                f"--template: {type(error).__name__}: {one_line(error, 120)}"
+            ) from None
+
+    def echoed(self, text: str) -> _Echo:
+        """Log-probabilities of a text.
+
+        Raises:
+            UsageError: the endpoint does not answer, or gives none.
+        """
+
+        def ask() -> _Echo | None:
+            made = self._client.completions.create(
+                model=self.name, prompt=text, max_tokens=1, temperature=0, echo=True, logprobs=1
+            )
+            given = made.choices[0].logprobs
+            if given is None or not given.tokens:
+                return None
+            # What follows the prompt is not asked about, and can be of no token.
+            own = len(given.tokens) - made.usage.completion_tokens
+            return _Echo(tuple(given.tokens[:own]), tuple(given.token_logprobs[:own]))
+
+        found = self._answer(ask)
+        if found is None or len(found.tokens) < 2:
+            raise UsageError(
+                f"--endpoint {self.url}: gives no log-probabilities of a prompt; "
+                "give --replies written"
+            )
+        return found
+
+    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What a request gives, or why it gives nothing, in a line without the key."""
+        api = self._openai
+        try:
+            return ask()
+        except api.APITimeoutError:
+            why = f"took over {TIMEOUT_SECONDS:g} s; give it time or shorter distances, {_AGAIN}"
+        except api.APIConnectionError as error:
+            why = f"cannot be reached ({error.__cause__ or error}); start it, {_AGAIN}"
+        except (api.AuthenticationError, api.PermissionDeniedError) as error:
+            why = f"refuses the key ({error.status_code}); set OPENAI_API_KEY, {_AGAIN}"
+        except api.APIStatusError as error:
+            why = f"answered {error.status_code}: {error.message}"
+        except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
+            why = f"answered what cannot be read ({type(error).__name__}: {error}); name another"
+        if self._key:
+            why = why.replace(self._key, "…")
+        raise UsageError(f"--endpoint {self.url}: {one_line(why, 300)}")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A conversation with a model behind an endpoint."""
+
+    model: Endpoint
+    messages: tuple[Message, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Words and marks of it."""
+        return self.model.tokens_of(self.messages)
+
+    def under(self, one: Compression) -> "Sent":
+        """Itself: an endpoint has no cache to cut or round."""
+        assert one.name == NO_COMPRESSION, "refused by the spec"
+        return self
+
+    def kept_bytes(self, one: Compression) -> int | None:
+        """None: an endpoint does not say."""
+        del one
+        return None
+
+    def reply(self, request: str) -> str:
+        """What the model replies to a request, greedily."""
+        return self.model.written([*self.messages, Message("user", request)], REPLY_TOKENS)
+
+    def scores(self, probes: Sequence[Probe]) -> list[float]:
+        """The log-likelihood of each probe's reply, in nats.
+
+        Raises:
+            UsageError: the endpoint gives none.
+        """
+        found, begun = list[float](), dict[str, _Echo]()
+        for probe in probes:
+            asked = self.model.text([*self.messages, Message("user", probe.request)]) + probe.prefix
+            if asked not in begun:
+                begun[asked] = self.model.echoed(asked)
+            before, whole = begun[asked], self.model.echoed(asked + probe.reply)
+            pairs = zip(before.tokens, whole.tokens, strict=False)
+            # Where the reply joins the last token of the prefix, that token is scored with it.
+            shared = next(
+                (at for at, pair in enumerate(pairs) if pair[0] != pair[1]),
+                min(len(before.tokens), len(whole.tokens)),
+            )
+            found.append(sum(score or 0.0 for score in whole.scores[shared:]))
+        return found
+
+
+def _compiled(template: str) -> Any:
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(said: str) -> None:
+        raise ValueError(said)
+
+    # As transformers compiles them.
+    space = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    space.globals["raise_exception"] = refuse
+    try:
+        return space.from_string(template)
+    except TemplateError as error:
+        raise UsageError(f"--template: is no Jinja ({one_line(error, 120)})") from None

@@ -1,0 +1,116 @@
+"""A tiny OpenAI-compatible server for tests: it obeys the shipped rules, or fails as asked."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from rulekeep.language.families import Family, read_families
+
+SHIPPED = read_families("")
+# Every turn in a line of its own, so that both APIs show the model the same text.
+TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant> "
+
+
+class Server(ThreadingHTTPServer):
+    """How it answers is its `mode`; `asked` are the bodies of the requests so far."""
+
+    daemon_threads = True
+    mode = "right"
+    key = ""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up is no news."""
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def obeying(text: str, request: str) -> str:
+    """The reply to a request by the rules that a text states; "I cannot say." where none does."""
+    replies = [
+        family.prefix + reply
+        for family in SHIPPED.values()
+        for option, reply in enumerate(family.continuations)
+        if family.request == request and _states(text, family, option)
+    ]
+    return "\n".join(replies) or "I cannot say."
+
+
+def _states(text: str, family: Family, option: int) -> bool:
+    return family.rule.rpartition("{old}")[2].replace("{}", family.options[option]) in text
+
+
+def tokens(text: str) -> list[str]:
+    """A word with the space before it is a token."""
+    return re.findall(r"\s*\S+|\s+\Z", text)
+
+
+def likelihoods(text: str) -> list[float | None]:
+    """A word that was said before is likely."""
+    said, found = set[str](), list[float | None]()
+    for token in tokens(text):
+        word = token.strip().strip(".")
+        found.append(-0.5 if word in said else -3.0)
+        said.add(word)
+    return [None, *found[1:]]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+    def do_POST(self) -> None:
+        server = self.server
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.asked.append(asked)
+        if server.mode == "slow":
+            time.sleep(0.6)
+        if server.key and self.headers["Authorization"] != f"Bearer {server.key}":
+            return self.answer({"error": {"message": f"no {self.headers['Authorization']}"}}, 401)
+        if server.mode == "failing":
+            said = {"error": {"message": f"broken for {self.headers['Authorization']}"}}
+            return self.answer(said, 400)
+        if server.mode == "malformed":
+            return self.answer({"choices": []})
+        if server.mode == "no json":
+            return self.answer("<html>")
+        if "messages" in asked:
+            text = "\n".join(one["content"] for one in asked["messages"])
+            reply = obeying(text, asked["messages"][-1]["content"])
+            choice: Any = {"index": 0, "message": {"role": "assistant", "content": reply}}
+        else:
+            text = asked["prompt"]
+            choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}
+            if server.mode != "no logprobs":
+                known = {"tokens": [*tokens(text), "!"], "token_logprobs": [*likelihoods(text), -9]}
+                choice["logprobs"] = known
+        usage = {"prompt_tokens": len(tokens(text)), "completion_tokens": 1, "total_tokens": 1}
+        return self.answer({"id": "1", "choices": [choice], "usage": usage, "model": "m"})
+
+    def answer(self, what: Any, status: int = 200) -> None:
+        body = json.dumps(what).encode() if not isinstance(what, str) else what.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

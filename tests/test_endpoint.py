@@ -1,0 +1,214 @@
+"""A model behind an endpoint: replies, scores, and an endpoint that fails."""
+
+import json
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import SHIPPED, TEMPLATE, Server, likelihoods, serving, tokens
+
+from rulekeep.language import endpoint, figures, run
+from rulekeep.language.chat import Message
+from rulekeep.language.contract import Probe
+from rulekeep.language.endpoint import Endpoint
+from rulekeep.language.resolving import resolve_language
+from rulekeep.records import Record
+from rulekeep.records.store import RunFolder, read_runs
+from rulekeep.specs import LanguageSpec, UsageError
+
+KEY = "sk-very-secret"
+# None shows in a reply's first or last word: one reply can follow several. Three share a request.
+FAMILIES = ("address", "color", "code_language", "home", "sport", "weekday", "employer", "mood")
+CHAT = (Message("system", "Your name is Nora."), Message("user", "Hello."))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    with serving() as one:
+        yield one
+
+
+def spec(server: Server, **values: Any) -> LanguageSpec:
+    asked = {
+        "model": "m", "endpoint": server.url, "replies": "written", "calibration_prompts": 0,
+        "distance": 0, "prompts": 4, "families": FAMILIES, **values,
+    }  # fmt: skip
+    return LanguageSpec.parse(**asked)
+
+
+def rules(folder: Path) -> str:
+    """A file of some of the shipped families."""
+    path = folder / "some.toml"
+    every = files("rulekeep.language").joinpath("rules.toml").read_text().split("\n\n[")
+    path.write_text("".join(f"[{one}\n" for one in every if one.split("]")[0] in FAMILIES))
+    return str(path)
+
+
+def made(one: LanguageSpec, folder: Path) -> Record:
+    """The record of a cell, run in this process."""
+    resolved = resolve_language(one)
+    folder.mkdir(exist_ok=True)
+    values = run.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
+    head = {"id": resolved.id, "kind": one.kind, "versions": resolved.versions}
+    record = Record.read(json.loads(json.dumps({**head, **values})))
+    assert record is not None
+    return record
+
+
+def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:
+    record = made(spec(server, compress=("none", "keep_last@0.1")), tmp_path / "run")
+    found = figures.cell(record)
+    assert found["none"].retention == (1.0, 1.0, 1.0)
+    assert found["none"].gain is None
+    assert found["keep_last@0.1"].retention.mean == found["keep_last@0.1"].all_rules.mean == 0.0
+    assert {one.judged for one in record.choices} == {"written"}
+    assert all(one.reply for one in record.choices)
+    assert "cache" not in record.cache_bytes
+    # One reply serves the rules that share a request.
+    requests = {SHIPPED[one.family].request for one in record.choices if one.prompt == 0}
+    firsts = [one for one in server.asked if one["messages"][-1]["content"] in requests]
+    assert len(firsts) < len(record.choices) / 2
+    assert {one["temperature"] for one in server.asked} == {0}
+
+
+def test_without_rules_no_written_reply_follows_one(server: Server, tmp_path: Path) -> None:
+    record = made(spec(server, control="no_rules"), tmp_path / "run")
+    assert figures.cell(record)["none"].retention.mean == 0.0
+
+
+def test_scores_are_the_sum_over_the_tokens_of_a_reply(server: Server) -> None:
+    model = Endpoint(server.url, "m", TEMPLATE)
+    probes = [Probe("Who are you?", "My name is", f" {name} Smith.") for name in ("Nora", "Felix")]
+    asked = model.text([*CHAT, Message("user", "Who are you?")]) + "My name is"
+    expected = [
+        sum(score or 0 for score in likelihoods(asked + one.reply)[len(tokens(asked)) :])
+        for one in probes
+    ]
+    assert model.opened(CHAT).scores(probes) == expected == [-3.5, -6.0]
+    # The beginning that replies share is asked for once.
+    assert len(server.asked) == 3
+
+
+def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text(TEMPLATE)
+    one = spec(
+        server, replies="scored", template=str(tmp_path / "chat.jinja"), calibration_prompts=6,
+        prompts=2, families=("home", "sport"), rules_at_once=2,
+    )  # fmt: skip
+    found = figures.cell(made(one, tmp_path / "run"))["none"]
+    assert found.retention == (1.0, 1.0, 1.0)
+    assert found.gain is not None
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("slow", "took over 0.2 s"),
+        ("malformed", "cannot be read"),
+        ("no json", "cannot be read"),
+        ("failing", "answered 400: "),
+        ("down", "cannot be reached"),
+        ("no logprobs", "give --replies written"),
+        ("locked", "set OPENAI_API_KEY"),
+    ],
+)
+def test_an_endpoint_that_fails_is_named_in_one_line_without_the_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch, mode: str, said: str
+) -> None:
+    monkeypatch.setattr(endpoint, "TIMEOUT_SECONDS", 0.2 if mode == "slow" else 20.0)
+    server.mode = mode
+    url = "http://127.0.0.1:9/v1" if mode == "down" else server.url
+    if mode == "locked":
+        server.key = "another"
+    opened = Endpoint(url, "m", TEMPLATE).opened(CHAT)
+    asks: list[Callable[[], Any]] = [lambda: opened.scores([Probe("Who?", "I am", " Nora")])]
+    if mode != "no logprobs":
+        asks.append(lambda: opened.reply("Who are you?"))
+    for ask in asks:
+        with pytest.raises(UsageError) as caught:
+            ask()
+        text = str(caught.value)
+        assert text.startswith(f"--endpoint {url}: ")
+        assert said in text
+        assert "\n" not in text
+        assert KEY not in text
+
+
+def test_a_cell_goes_on_where_its_endpoint_failed(server: Server, tmp_path: Path) -> None:
+    one = spec(server)
+    whole = made(one, tmp_path / "whole")
+    count = len(server.asked)
+    answer, server.asked = server.asked.append, []
+
+    class Failing(list):  # type: ignore[type-arg]
+        def append(self, body: Any) -> None:
+            super().append(body)
+            server.mode = "failing" if len(self) == count // 2 else "right"
+
+    server.asked = Failing()
+    del answer
+    with pytest.raises(UsageError, match="answered 400"):
+        made(one, tmp_path / "part")
+    assert made(one, tmp_path / "part").choices == whole.choices
+    # What was kept is not asked again; the prompt that failed is.
+    assert count < len(server.asked) < 2 * count
+
+
+@pytest.mark.slow
+def test_no_key_comes_into_a_record(
+    server: Server, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    server.key = KEY
+    options = f"--model m --endpoint {server.url} --distances 0 --mentions none --prompts 2"
+    options += f" --rules {rules(tmp_path)}"
+    code, shown, error = run("language", *options.split(), "--out", "runs")
+    assert code == 0, error
+    assert b"1.000 (1.000 to 1.000)" in shown
+    kept = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(read_runs(tmp_path / "runs").records) == 2
+    assert not [path for path in kept if KEY.encode() in path.read_bytes()]
+    assert KEY not in error
+    assert KEY.encode() not in shown
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_is_down_ends_the_command_and_the_same_command_goes_on(
+    server: Server, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    options = f"--model m --endpoint {server.url} --distances 0 --mentions none --prompts 2"
+    options += f" --rules {rules(tmp_path)}"
+    command = ("language", *options.split(), "--out", "runs")
+    server.mode = "failing"
+    code, _, error = run(*command)
+    assert code == 2
+    assert error.splitlines()[-1].startswith(f"--endpoint {server.url}: answered 400")
+    server.mode = "right"
+    code, shown, error = run(*command)
+    assert code == 0, error
+    assert b"1.000 (1.000 to 1.000)" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--compress snapkv@0.25", "no cache to cut or round"),
+        ("--compress kivi@4bit", "no cache to cut or round"),
+        ("--replies scored", "chat template must be known"),
+        ("--replies scored --template gone.jinja", "name a Jinja file"),
+        ("--replies guessed", "replies"),
+        ("--endpoint localhost:8000", "write its address"),
+        ("--endpoint http://me:key@localhost/v1", "holds a key"),
+    ],
+)
+def test_what_an_endpoint_cannot_do_is_one_line_and_exit_2(
+    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]], options: str, said: str
+) -> None:
+    given = options if "--endpoint" in options else f"--endpoint http://127.0.0.1:9/v1 {options}"
+    code, _, error = run("language", "--model", "m", *given.split(), "--out", "runs")
+    assert (code, error.count("\n")) == (2, 1), error
+    assert said in error
+    assert not (tmp_path / "runs").exists()
