@@ -13,13 +13,14 @@ import torch
 
 from rulekeep.executors import LocalExecutor
 from rulekeep.kernels import rounding
-from rulekeep.language import chat, evictions, figures, texts
+from rulekeep.language import chat, evictions, figures, models, texts
+from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.families import digest_of, read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
-from rulekeep.records.store import read_runs
+from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.specs.language import Compression
@@ -223,6 +224,28 @@ def test_a_cut_cache_scores_as_a_mask_over_what_is_gone(model: ChatModel) -> Non
     assert cut.get_seq_length() == kept
     found = model.scores(cut, read.tokens, CHAT, PROBES)
     assert found == pytest.approx([directly(model, one, gone) for one in PROBES], abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_reply_is_the_likeliest_token_each_time(
+    model: ChatModel, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(models, "REPLY_TOKENS", 8)
+    opened = model.opened(CHAT, ["streaming_llm"])
+    cut = opened.under(Compression.parse(f"streaming_llm@{share}"))
+    gone = torch.ones(opened.tokens, dtype=torch.bool)
+    gone[: evictions.SINKS] = False
+    gone[opened.tokens - int(opened.tokens * share) + evictions.SINKS :] = False
+    asked = model.text([*CHAT, Message("user", "Say it.")], reply=True)
+    ids = model.tokens(asked)
+    for _ in range(8):
+        mask = torch.full((len(ids), len(ids)), -math.inf).triu(1)
+        mask[opened.tokens :, : opened.tokens] = torch.where(gone, -math.inf, 0.0)
+        with torch.no_grad():
+            out = model.model(torch.tensor([ids]), attention_mask=mask[None, None])
+        ids.append(int(out.logits[0, -1].argmax()))
+    assert cut.reply("Say it.") == model.tokenizer.decode(ids[-8:])
+    assert cut.reply("Say it.") == model.tokenizer.decode(ids[-8:])
 
 
 @pytest.mark.parametrize("name", evictions.EVICTIONS)
@@ -543,10 +566,7 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
 def test_a_stopped_cell_goes_on_after_its_last_prompt(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rulekeep.language import run
-    from rulekeep.records.store import RunFolder
-
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
     one = spec(model=str(folder), distance=0, prompts=3, calibration_prompts=2, rules_at_once=1)
     resolved = resolve_language(one)
 
@@ -559,13 +579,30 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    whole = run.run(resolved, RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None)
+    whole = run_module.run(resolved, RunFolder(tmp_path / "a"), lambda _: None, lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
-        run.run(resolved, RunFolder(tmp_path / "b"), until(4), lambda *_: None)
+        run_module.run(resolved, RunFolder(tmp_path / "b"), until(4), lambda *_: None)
     steps: list[int] = []
-    parts = run.run(resolved, RunFolder(tmp_path / "b"), steps.append, lambda *_: None)
+    parts = run_module.run(resolved, RunFolder(tmp_path / "b"), steps.append, lambda *_: None)
     assert parts["choices"] == whole["choices"]
     assert steps[0] == 4
+
+
+def test_a_loaded_model_writes_replies_from_a_cut_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "REPLY_TOKENS", 4)
+    one = spec(
+        model=str(folder), replies="written", calibration_prompts=0, distance=0, prompts=1,
+        rules_at_once=1, compress=("none", "knorm@0.5"),
+    )  # fmt: skip
+    (tmp_path / "run").mkdir()
+    values = run_module.run(
+        resolve_language(one), RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None
+    )
+    found = record(Choice(**row) for row in values["choices"])
+    assert {one.judged for one in found.choices} == {"written"}
+    assert figures.cell(found)["knorm@0.5"].gain is None
 
 
 def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path) -> None:
