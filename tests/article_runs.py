@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tiny import rulekeep
 
 from rulekeep.specs import ArticleCell
-from rulekeep.sweeps.sweep import identity
+from rulekeep.sweeps.planning import identity
 
 QUICK = ["--contexts", "16", "--steps", "2"]
 ATTENTION = ArticleCell(context=16, model="attention", steps=2)

@@ -21,7 +21,7 @@ from rulekeep.commands.article import _length
 from rulekeep.records import Record
 from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
-from rulekeep.sweeps.sweep import identity, plan
+from rulekeep.sweeps.planning import identity, plan
 
 
 def test_records_report_scores_and_costs(quick: Quick) -> None:

@@ -15,7 +15,7 @@ from rulekeep.records import Record
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import results
 from rulekeep.specs import PredictorSpec, RunSpec
-from rulekeep.sweeps.sweep import identity
+from rulekeep.sweeps.planning import identity
 
 CATALOGUE = results(ROOT / "results" / "catalogue")
 

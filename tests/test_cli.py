@@ -23,7 +23,7 @@ from tiny import COMMAND, rulekeep
 
 from rulekeep.records.store import read_record
 from rulekeep.specs import ArticleCell
-from rulekeep.sweeps.sweep import identity
+from rulekeep.sweeps.planning import identity
 
 # What else is bad usage stands in test_bad_inputs.py, in this process.
 BAD = {

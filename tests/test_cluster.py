@@ -25,7 +25,7 @@ from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished,
 from rulekeep.executors import cluster as cluster_module
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning, sweep
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -111,7 +111,7 @@ def test_results_are_those_of_the_local_executor(address: str, tmp_path: Path) -
 def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path) -> None:
     specs = [tiny.tiny(mixer=mixer, seed=seed) for mixer in ("slots", "delta") for seed in (1, 2)]
     for name, executor in (("there", DaskExecutor(address)), ("here", LocalExecutor(2))):
-        list(sweep.execute(sweep.plan(specs, tmp_path / name), executor))
+        list(sweep.execute(planning.plan(specs, tmp_path / name), executor))
     there = tiny.timeless_records(tmp_path / "there")
     assert there == tiny.timeless_records(tmp_path / "here")
     assert [record["status"] for record in there.values()] == ["done"] * 4
@@ -263,7 +263,7 @@ def test_a_lost_scheduler_ends_every_run_as_killed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     held = "(flag.parent / f'in-{os.getpid()}').touch()\nwhile flag.exists(): time.sleep(0.1)"
-    planned = sweep.plan(flagged(tmp_path, held), tmp_path / "runs")
+    planned = planning.plan(flagged(tmp_path, held), tmp_path / "runs")
     (tmp_path / "flag").touch()
     with cluster(tmp_path, ("--no-nanny",)) as running:
         # It is known to have begun as soon as it waits.

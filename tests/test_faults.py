@@ -20,7 +20,7 @@ from tiny import made, plugin, rulekeep, sweep_file
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
 from rulekeep.reporting import write_report
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
 GLOBAL = "MixerError: {} draws from a global random stream: give it a generator of its own"
@@ -113,7 +113,7 @@ def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path
 def test_a_mixer_that_raises_at_import_is_bad_usage_and_nothing_is_written(tmp_path: Path) -> None:
     spec = tiny.tiny(mixer=plugin(tmp_path, "raises", "raise ValueError('told to')"))
     with pytest.raises(UsageError, match=r"^mixer '.*': ValueError: told to \(raises.py, line 9"):
-        sweep.plan([spec], tmp_path / "runs")
+        planning.plan([spec], tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -147,12 +147,12 @@ def test_a_damaged_record_is_set_aside_made_again_and_said(
     root = tmp_path / "runs"
     shutil.copytree(whole, root)
     spec = tiny.tiny()
-    path = root / sweep.identity(spec) / "record.json"
+    path = root / planning.identity(spec) / "record.json"
     before, content = read_record(path), path.read_bytes()
     broken = DAMAGE[damage](content)
     assert broken != content
     path.write_bytes(broken)
-    planned = sweep.plan([spec, tiny.tiny(seed=2)], root)
+    planned = planning.plan([spec, tiny.tiny(seed=2)], root)
     (note,) = planned.notes
     assert note.startswith(f"run {path.parent.name}: record.json: ")
     assert note.endswith("; set aside as record.json.corrupt-1")
@@ -241,8 +241,8 @@ def test_a_checkpoint_that_cannot_be_used_is_not_executed_and_the_run_begins_ane
     whole: Path, tmp_path: Path, kind: str
 ) -> None:
     spec = tiny.tiny()
-    sweep.plan([spec], tmp_path)
-    folder = RunFolder(tmp_path / sweep.identity(spec))
+    planning.plan([spec], tmp_path)
+    folder = RunFolder(tmp_path / planning.identity(spec))
     content = CHECKPOINTS[kind](tmp_path / "executed")
     folder.checkpoint.write_bytes(content)
     (record,) = made([spec], tmp_path)
@@ -304,7 +304,7 @@ def test_a_disk_that_is_full_as_a_run_fails_loses_its_record_and_log_and_is_said
 
 def test_a_log_that_cannot_be_written_does_not_lose_the_record(tmp_path: Path) -> None:
     spec = tiny.tiny(mixer=plugin(tmp_path, "raises", forward="raise ValueError('told to')"))
-    planned = sweep.plan([spec], tmp_path / "runs")
+    planned = planning.plan([spec], tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
     folder.log.mkdir()
     (record,) = made([spec], tmp_path / "runs")
@@ -318,7 +318,7 @@ def test_a_disk_that_is_full_at_the_plan_leaves_nothing(small_disk: Path) -> Non
     before = set(small_disk.rglob("*"))
     # Each plan takes a page or two.
     with pytest.raises(UsageError, match=r"\(No space left on device\); make room"):
-        sweep.plan([tiny.tiny(seed=seed) for seed in range(400)], small_disk / "runs")
+        planning.plan([tiny.tiny(seed=seed) for seed in range(400)], small_disk / "runs")
     assert set(small_disk.rglob("*")) == before
 
 

@@ -24,7 +24,7 @@ from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.specs.language import Compression
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning, sweep
 
 SHIPPED = read_families("")
 CHAT = (Message("system", "Be kind. Your name is Nora."), Message("user", "Hello there, friend."))
@@ -550,7 +550,7 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
         model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,
         compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
-    planned = sweep.plan([one], tmp_path / "runs")
+    planned = planning.plan([one], tmp_path / "runs")
     events = sweep.execute(planned, LocalExecutor(1))
     (event,) = [event for event in events if isinstance(event, sweep.JobFinished)]
     assert event.record.status == "done", event.record.reason
@@ -560,7 +560,7 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     assert {one.stored for one in found.choices if one.compress == "keep_last@0.5"} <= {False, True}
     assert found.cache_bytes["knorm@0.5"] < found.cache_bytes["none"]
     assert found.spec.parsed() == one
-    assert sweep.plan([one], tmp_path / "runs").jobs == []
+    assert planning.plan([one], tmp_path / "runs").jobs == []
 
 
 def test_a_stopped_cell_goes_on_after_its_last_prompt(

@@ -15,7 +15,8 @@ from report_records import typed
 from rulekeep.commands.console import scores_table
 from rulekeep.commands.live import _outcome, shown
 from rulekeep.records import Record
-from rulekeep.sweeps.sweep import Job, JobFinished
+from rulekeep.sweeps.planning import Job
+from rulekeep.sweeps.sweep import JobFinished
 
 # A name that rich would take for markup, and a terminal for a command.
 NAME = "[bold red]odd.py"

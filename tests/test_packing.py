@@ -17,7 +17,7 @@ from rulekeep.analysis.reading import read_runs as runs_of
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import read_record, read_runs, results, write_record
 from rulekeep.running.resolving import resolve
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning
 
 Command = Callable[..., tuple[int, bytes, str]]
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2)]
@@ -113,7 +113,7 @@ def test_a_packed_folder_is_read_as_the_folder_was(folder: Path) -> None:
 
 
 def test_a_packed_run_is_not_made_again(folder: Path) -> None:
-    planned = sweep.plan(SPECS, folder)
+    planned = planning.plan(SPECS, folder)
     assert ([one.id for one in planned.finished], planned.jobs) == (
         [resolve(spec).id for spec in SPECS], []
     )  # fmt: skip

@@ -9,7 +9,7 @@ from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import run as running
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning
 
 SPECS = [
     *(
@@ -74,7 +74,7 @@ def swept(specs: list[RunSpec], root: Path, workers: int) -> list[Values]:
     """Runs in processes of their own; their records in the order of the specs."""
     assert {record.status for record in tiny.made(specs, root, workers)} == {"done"}
     found = tiny.timeless_records(root)
-    records = [found[sweep.identity(spec)] for spec in specs]
+    records = [found[planning.identity(spec)] for spec in specs]
     for record in records:
         # What a sweep says of a run beside what came of it.
         del record["id"], record["kind"], record["versions"], record["asked"]
@@ -131,34 +131,35 @@ def spy(function, steps):
 def test_another_value_of_any_field_is_another_run() -> None:
     assert OTHER_VALUES.keys() == RunSpec.model_fields.keys()
     base = tiny.tiny().model_dump(mode="json")
-    ids = {sweep.identity(tiny.tiny())}
+    ids = {planning.identity(tiny.tiny())}
     for name, value in OTHER_VALUES.items():
         assert base[name] != value
         changed = {**base, name: value}
         if name == "task":
             changed["task_options"] = {}
-        ids.add(sweep.identity(RunSpec.parse_json(changed)))
+        ids.add(planning.identity(RunSpec.parse_json(changed)))
     assert len(ids) == len(OTHER_VALUES) + 1
 
 
 def test_the_same_run_said_in_other_words_is_the_same_run() -> None:
     said = tiny.tiny(hidden=4 * tiny.TINY["width"], test_contexts=[64])
     options = tiny.tiny(task_options={"fillers": 32, "rules": 2, "placement": "early"})
-    assert sweep.identity(said) == sweep.identity(options) == sweep.identity(tiny.tiny())
+    assert planning.identity(said) == planning.identity(options) == planning.identity(tiny.tiny())
 
 
 def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path) -> None:
     short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
-    assert sweep.identity(short) == sweep.identity(long) != sweep.identity(tiny.tiny(mixer="delta"))
+    float32 = tiny.tiny(mixer="delta")
+    assert planning.identity(short) == planning.identity(long) != planning.identity(float32)
     (record,) = tiny.made([short], tmp_path)
     assert [record.status, record.spec.rest["precision"]] == ["done", "bfloat16"]
 
 
 def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
     first = tiny.tiny(mixer=tiny.plugin(tmp_path, "mine"))
-    before = sweep.identity(first)
+    before = planning.identity(first)
     assert tiny.plugin(tmp_path, "mine", forward="y = 2 * y") == first.mixer
-    assert sweep.identity(first) != before
+    assert planning.identity(first) != before
 
 
 def test_a_run_that_ends_before_its_penalty_begins_says_so_once(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_run_that_ends_before_its_penalty_begins_says_so_once(tmp_path: Path) 
         )
         for n, seed in ((12, 1), (11, 3))
     )
-    planned = sweep.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
+    planned = planning.plan([late, late.model_copy(update={"seed": 2}), due], tmp_path)
     assert planned.notes == [said]
     for spec, notes in ((late, [said]), (due, [])):
         made, folder = resolve(spec), RunFolder(tmp_path / f"run-{spec.seed}", keeps_weights=False)

@@ -22,7 +22,7 @@ from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.mixers import options_of
 from rulekeep.specs import mixer_specs
 from rulekeep.study import Claim, Study, not_shown
-from rulekeep.sweeps.sweep import identity
+from rulekeep.sweeps.planning import identity
 
 ROOT = Path(__file__).parent.parent
 EARLY = TaskSetting("recite")

@@ -20,22 +20,21 @@ from rulekeep.executors import Executor, Failure, Finished, LocalExecutor
 from rulekeep.mixers import GRU
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs, write_record
 from rulekeep.specs import UsageError
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import job, planning, sweep
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 # In a worker: end at a step of the write of the record, or take long for it.
 KILLED_AT = {
     "before its name": "store.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n",
-    "after its name": "write = sweep.write_record\n"
+    "after its name": "write = job.write_record\n"
     "def written(*given):\n"
     "    write(*given)\n"
     "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    "sweep.write_record = written\n",
+    "job.write_record = written\n",
 }
 IN_A_WORKER = (
-    "import multiprocessing\n"
-    "from rulekeep.records import store\nfrom rulekeep.sweeps import sweep\n"
+    "import multiprocessing\nfrom rulekeep.records import store\nfrom rulekeep.sweeps import job\n"
 )
 
 
@@ -52,15 +51,15 @@ def attempts(root: Path) -> dict[str, int]:
 
 def test_a_second_plan_takes_over_what_stands(tmp_path: Path) -> None:
     made(GRID[:2], tmp_path)
-    planned = sweep.plan(GRID[:3], tmp_path)
+    planned = planning.plan(GRID[:3], tmp_path)
     assert [len(planned.finished), len(planned.jobs), planned.notes] == [2, 1, []]
-    assert planned.jobs[0].id == sweep.identity(GRID[2])
+    assert planned.jobs[0].id == planning.identity(GRID[2])
 
 
 def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> None:
     wrong = tiny.tiny(mixer="atention")
     with pytest.raises(UsageError, match="did you mean attention"):
-        sweep.plan([*GRID, wrong], tmp_path / "runs")
+        planning.plan([*GRID, wrong], tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,9 +84,9 @@ def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
         left.pop()
         write_record(path, record)
 
-    monkeypatch.setattr(sweep, "write_record", full)
+    monkeypatch.setattr(planning, "write_record", full)
     with pytest.raises(UsageError if said else type(error), match=f"{re.escape(said)}$"):
-        sweep.plan(GRID, tmp_path / "runs")
+        planning.plan(GRID, tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,27 +94,27 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     root = tmp_path / "runs"
     finished, lost = GRID[0], GRID[1]
     made([finished], root)
-    sweep.plan(GRID, root)
+    planning.plan(GRID, root)
     for spec in (finished, lost):
-        (root / sweep.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
+        (root / planning.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
     for again in ("plan.json: not readable", "its plan is lost"):
-        planned = sweep.plan_again(root)
-        assert [record.id for record in planned.finished] == [sweep.identity(finished)]
-        assert planned.lost == (sweep.identity(lost),)
+        planned = planning.plan_again(root)
+        assert [record.id for record in planned.finished] == [planning.identity(finished)]
+        assert planned.lost == (planning.identity(lost),)
         said = sorted(planned.notes, key=lambda note: "its record stands" in note)
-        assert said[0].startswith(f"run {sweep.identity(lost)}: {again}")
+        assert said[0].startswith(f"run {planning.identity(lost)}: {again}")
         assert "it cannot be planned again from here" in said[0]
-        assert said[1].startswith(f"run {sweep.identity(finished)}: {again}")
-    assert (root / sweep.identity(lost) / "plan.json.corrupt-1").exists()
+        assert said[1].startswith(f"run {planning.identity(finished)}: {again}")
+    assert (root / planning.identity(lost) / "plan.json.corrupt-1").exists()
     assert len(read_runs(root).records) == 1
     # The sweep that planned it brings it back.
-    assert len(sweep.plan(GRID, root).jobs) == 3
-    assert sweep.plan_again(root).lost == ()
+    assert len(planning.plan(GRID, root).jobs) == 3
+    assert planning.plan_again(root).lost == ()
 
 
 def test_what_is_lost_counts_among_the_runs_that_resume_makes(tmp_path: Path) -> None:
     made(GRID[:1], tmp_path / "runs")
-    (lost,) = sweep.plan(GRID[:2], tmp_path / "runs").jobs
+    (lost,) = planning.plan(GRID[:2], tmp_path / "runs").jobs
     (tmp_path / "runs" / lost.id / "plan.json").write_bytes(b"\0" * 50)
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 1
@@ -125,12 +124,12 @@ def test_what_is_lost_counts_among_the_runs_that_resume_makes(tmp_path: Path) ->
 
 def test_a_run_of_other_versions_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:
     root, spec = tmp_path / "runs", GRID[0]
-    sweep.plan([spec], root)
-    folder = root / sweep.identity(spec)
+    planning.plan([spec], root)
+    folder = root / planning.identity(spec)
     other = folder.rename(root / "0123456789abcdef")
     write_record(other / "record.json", {**record(), "id": other.name, "status": "failed"})
     before = (other / "record.json").read_bytes()
-    planned = sweep.plan_again(root)
+    planned = planning.plan_again(root)
     assert (planned.jobs, planned.finished, planned.lost) == ([], [], (other.name,))
     assert "it was planned with other default values" in planned.notes[0]
     assert "give the sweep that planned it once more" in planned.notes[0]
@@ -138,15 +137,15 @@ def test_a_run_of_other_versions_is_left_as_it_ended_with_its_first_reason(tmp_p
     (other / "record.json").unlink()
     plan = read_record(other / "plan.json")
     write_record(other / "plan.json", {**plan, "working_folder": str(tmp_path / "gone")})
-    assert "gone: No such file or directory" in sweep.plan_again(root).notes[0]
+    assert "gone: No such file or directory" in planning.plan_again(root).notes[0]
 
 
 def test_a_plan_of_another_version_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep.plan([tiny.tiny()], tmp_path / "runs")
+    planning.plan([tiny.tiny()], tmp_path / "runs")
     monkeypatch.setattr(GRU, "version", 2)
-    (note,) = sweep.plan_again(tmp_path / "runs").notes
+    (note,) = planning.plan_again(tmp_path / "runs").notes
     assert "it was planned with gru 1 (here 2)" in note
 
 
@@ -154,19 +153,19 @@ def test_a_plan_of_another_version_says_which(
 def test_a_run_that_is_planned_with_other_versions_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,) = sweep.plan([tiny.tiny()], tmp_path / "runs").jobs
+    (planned,) = planning.plan([tiny.tiny()], tmp_path / "runs").jobs
     monkeypatch.setattr(GRU, "version", 2)
     monkeypatch.chdir(tmp_path)
-    folder = RunFolder(tmp_path / "runs" / job.id)
+    folder = RunFolder(tmp_path / "runs" / planned.id)
     with pytest.raises(RuntimeError, match=r"gru 1 \(here 2\): give the command that planned it$"):
-        sweep._make(folder, lambda _: None, "none")
+        job._make(folder, lambda _: None, "none")
     assert not folder.record.exists()
 
 
 def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    sweep.plan(GRID[:2], root)
-    lost = sweep.identity(GRID[0])
+    planning.plan(GRID[:2], root)
+    lost = planning.identity(GRID[0])
     (root / lost / "plan.json").write_text("{")
     done = rulekeep("resume", "runs", cwd=tmp_path)
     assert done.returncode == 1
@@ -226,13 +225,13 @@ def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
         hold.unlink()
     driver.communicate()
     stood = {name: root / name / "record.json" for name in tiny.records(root)}
-    assert list(stood) == [sweep.identity(GRID[0])]
+    assert list(stood) == [planning.identity(GRID[0])]
     written = {name: path.stat().st_mtime_ns for name, path in stood.items()}
     assert rulekeep("resume", "runs", cwd=tmp_path).returncode == 0
     assert {name: path.stat().st_mtime_ns for name, path in stood.items()} == written
     assert {attempts(root)[name] for name in stood} == {1}
     made = tiny.timeless_records(root)
-    assert made.pop(sweep.identity(long))["status"] == "done"
+    assert made.pop(planning.identity(long))["status"] == "done"
     assert made == uninterrupted
 
 
@@ -253,7 +252,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     if moment == "after its name":
         assert record.status == "done"
-        assert sweep.plan([spec], tmp_path / "runs").finished == [record]
+        assert planning.plan([spec], tmp_path / "runs").finished == [record]
     else:
         assert record.status == "killed"
         assert list(folder.glob(".record.json.tmp-*"))
@@ -311,11 +310,11 @@ def test_two_drivers_on_one_folder_make_each_run_once(
 def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned = sweep.plan(GRID[:1], tmp_path)
+    planned = planning.plan(GRID[:1], tmp_path)
     folder = RunFolder(tmp_path / planned.jobs[0].id)
     waited, slept, wait = [], [], sweep._wait
 
-    def and_note(job: sweep.Job, *more: object) -> Record | None:
+    def and_note(job: planning.Job, *more: object) -> Record | None:
         # Come back while it is still held, a driver has not waited: it would go on for ever.
         if waited and other.poll() is None:
             other.communicate("\n")
@@ -347,9 +346,9 @@ def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: 
     failed, diverged = made([failing, nan], root)
     assert failed.status == "failed"
     assert failed.reason.startswith("ValueError: told to (")
-    assert "Traceback" in (root / sweep.identity(failing) / "log.txt").read_text()
+    assert "Traceback" in (root / planning.identity(failing) / "log.txt").read_text()
     assert diverged.status == "diverged"
-    assert [job.id for job in sweep.plan_again(root).jobs] == [sweep.identity(failing)]
+    assert [job.id for job in planning.plan_again(root).jobs] == [planning.identity(failing)]
 
 
 @ON_LINUX
@@ -399,9 +398,9 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
     values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
     (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
     code = (
-        "import os, signal\nfrom rulekeep.sweeps import sweep\nfrom rulekeep.commands import runs\n"
+        "import os, signal\nfrom rulekeep.sweeps import planning\nfrom rulekeep.commands import runs\n"
         # Before it says that all is planned.
-        "sweep._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "planning._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "runs.sweep('plain.py', out='runs')\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
@@ -495,7 +494,7 @@ def test_a_lost_run_that_is_held_for_a_while_is_recorded_and_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.3)
-    planned = sweep.plan([tiny.tiny()], tmp_path)
+    planned = planning.plan([tiny.tiny()], tmp_path)
     executor = Fake(None, KILLED)
     with tiny.held(RunFolder(tmp_path / planned.jobs[0].id)) as other:
         events = sweep.execute(planned, executor)
@@ -512,7 +511,7 @@ def test_a_run_that_another_process_holds_past_the_limit_is_waited_for_no_longer
 ) -> None:
     monkeypatch.setattr(sweep, "_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.1)
-    planned = sweep.plan([tiny.tiny()], tmp_path)
+    planned = planning.plan([tiny.tiny()], tmp_path)
     folder = RunFolder(tmp_path / planned.jobs[0].id)
     with tiny.held(folder):
         awaited, ended = sweep.execute(planned, Fake("busy", None), time_limit=0.5)

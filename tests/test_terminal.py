@@ -21,8 +21,9 @@ from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, write_record
 from rulekeep.reporting.marked import Piece
 from rulekeep.reporting.tables import Cell, Table
-from rulekeep.sweeps import sweep
-from rulekeep.sweeps.sweep import Job, JobAwaited, JobFinished
+from rulekeep.sweeps import planning
+from rulekeep.sweeps.planning import Job
+from rulekeep.sweeps.sweep import JobAwaited, JobFinished
 
 # Clears the screen; sets the title; rings; turns the text around; hides it; is not assigned.
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31m\u202egnp\u2066x\u200e\u00ad\U000e0041\u0378"
@@ -117,7 +118,7 @@ def test_a_dry_run_and_another_drivers_reason_are_plain(tmp_path: Path) -> None:
 
 
 def test_what_a_record_says_is_plain_in_verify(tmp_path: Path, run) -> None:
-    planned = sweep.plan([tiny.tiny()], tmp_path / "runs")
+    planned = planning.plan([tiny.tiny()], tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
     write_record(folder.record, {**planned.jobs[0]._asdict(), "status": HOSTILE})
     _, output, errors = run("verify", "runs")

@@ -14,14 +14,14 @@ from report_records import typed
 from rulekeep.records.store import read_runs, results, write_record
 from rulekeep.reporting import write_report
 from rulekeep.specs import UsageError
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning
 
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2, 3)]
 
 
 def finished(root: Path) -> list[Path]:
     """The records of three runs that were planned, and finished so far as a record says."""
-    planned = sweep.plan(SPECS, root)
+    planned = planning.plan(SPECS, root)
     paths = [root / job.id / "record.json" for job in planned.jobs]
     for path, spec in zip(paths, SPECS, strict=True):
         content = made_up(seed=spec.seed, mixer="gru")
@@ -110,10 +110,10 @@ def test_what_chooses_by_results_gets_the_others(broken) -> None:
 
 def test_a_plan_that_cannot_be_read_is_named_as_runs_are_planned(tmp_path: Path, failing) -> None:
     (tmp_path / "runs").mkdir()
-    planned = sweep.plan(SPECS, tmp_path / "runs")
+    planned = planning.plan(SPECS, tmp_path / "runs")
     lost = planned.jobs[1].id
     failing(tmp_path / "runs" / lost / "plan.json", errno.EIO)
-    for again in (sweep.plan(SPECS, tmp_path / "runs"), sweep.plan_again(tmp_path / "runs")):
+    for again in (planning.plan(SPECS, tmp_path / "runs"), planning.plan_again(tmp_path / "runs")):
         assert len(again.jobs) == 2
         assert again.lost == (lost,)
         (note,) = again.notes
@@ -126,7 +126,7 @@ def test_a_plan_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> 
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=r"plan\.json") as failed:
-        sweep.plan(SPECS, tmp_path / "runs")
+        planning.plan(SPECS, tmp_path / "runs")
     assert not isinstance(failed.value, UsageError)
 
 

@@ -30,7 +30,7 @@ from rulekeep.running.resolving import resolve
 from rulekeep.running.retest_job import Job, Outcome
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning, sweep
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 
@@ -109,7 +109,7 @@ def test_every_command_that_makes_runs_can_be_told_to_keep_no_weights(
 
     monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
     monkeypatch.setattr(sweep, "execute", execute)
-    sweep.plan([SPEC], tmp_path / "planned")
+    planning.plan([SPEC], tmp_path / "planned")
     words = {
         "run": ["run", "--steps", "2", "--warmup-steps", "0", "--out", "out"],
         "sweep": ["sweep", tiny.sweep_file(tmp_path, [SPEC]), "--out", "out"],
@@ -436,7 +436,7 @@ def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Pa
     text = (tmp_path / "runs" / "report" / "report.md").read_text()
     assert "1 run: tested at 80, 96 tokens after training, by rulekeep test" in text
     # It stands finished: nothing is made again for it.
-    assert sweep.plan([SPEC], tmp_path / "runs").jobs == []
+    assert planning.plan([SPEC], tmp_path / "runs").jobs == []
 
 
 # In the report.

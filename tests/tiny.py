@@ -21,7 +21,7 @@ from rulekeep import cli
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record, RunFolder, Values, read_record
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import sweep
+from rulekeep.sweeps import planning, sweep
 
 # Only what hangs takes so long.
 WAIT_SECONDS = 600
@@ -130,11 +130,11 @@ def made(
     specs: Iterable[RunSpec], root: Path, workers: int = 2, limit: float | None = None, **options
 ) -> list[Record]:
     """Plans and makes these runs; their records in the order of the specs, those that stood too."""
-    planned = sweep.plan(specs := list(specs), root)
+    planned = planning.plan(specs := list(specs), root)
     events = sweep.execute(planned, LocalExecutor(workers), limit, **options)
     found = {event.job.id: event.record for event in events if hasattr(event, "record")}
     found |= {record.id: record for record in planned.finished}
-    return [found[sweep.identity(spec)] for spec in specs]
+    return [found[planning.identity(spec)] for spec in specs]
 
 
 @contextmanager

@@ -179,7 +179,7 @@ def run(
         RunFailedError: it left no result. One that diverged did: see `record.status`.
     """
     from rulekeep.commands.run_options import with_defaults
-    from rulekeep.sweeps.sweep import identity
+    from rulekeep.sweeps.planning import identity
 
     names = _name(task, TASKS, "task"), _name(mixer, MIXERS, "mixer")
     own = {"task_options": {**(task_options or {})}, "mixer_options": {**(mixer_options or {})}}

@@ -11,7 +11,7 @@ from rulekeep.commands.options import Workers, run_folder
 from rulekeep.commands.runs import make_runs
 from rulekeep.executors import LocalExecutor
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps.sweep import identity
+from rulekeep.sweeps.planning import identity
 
 # The same task, steps and batch for each: short texts, so that two cores need two minutes.
 _TASK = {

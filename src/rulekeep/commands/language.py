@@ -13,7 +13,7 @@ from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import Replies
-from rulekeep.sweeps import sweep as sweeps
+from rulekeep.sweeps import planning
 
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 ADMISSION_PROMPTS = 120
@@ -109,7 +109,7 @@ def language(
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
-    wanted, *_ = [sweeps.identity(one) for one in (first, *cells)]
+    wanted, *_ = [planning.identity(one) for one in (first, *cells)]
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
@@ -127,7 +127,7 @@ def language(
             say(f"left out, since the model fails them without chat: {', '.join(left_out)}")
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
-    command = sweeps.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
+    command = planning.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
     code = carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
     from rulekeep.commands.printed import print_tables
     from rulekeep.reporting import language as shown

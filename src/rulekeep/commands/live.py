@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rulekeep.commands.console import plain_line, rich_console, say, score_text
 from rulekeep.printable import printable
-from rulekeep.sweeps.sweep import Event, Job, JobAdvanced, JobAwaited, JobFinished
+from rulekeep.sweeps.planning import Job
+from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished
 
 SECONDS_APART = 30.0
 

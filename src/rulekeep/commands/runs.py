@@ -42,6 +42,7 @@ from rulekeep.specs import (
     validation_line,
 )
 from rulekeep.specs.renamed import tell_preset
+from rulekeep.sweeps import planning
 from rulekeep.sweeps import sweep as sweeps
 from rulekeep.sweeps.presets import PRESETS
 
@@ -153,7 +154,7 @@ def sweep(
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
-    command = sweeps.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
+    command = planning.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
     return carry_out(
         make,
         root,
@@ -243,7 +244,7 @@ def carry_out(
     executor: Executor,
     limit: float | None = None,
     tracker: str = "none",
-    command: sweeps.Command | None = None,
+    command: planning.Command | None = None,
     *,
     chooses: bool = False,
     keep_weights: bool = True,
@@ -254,7 +255,7 @@ def carry_out(
     )
     if made.interrupted:
         return EXIT_INTERRUPTED
-    for asked in sweeps.unfinished(root) if make is None else ():
+    for asked in planning.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(made.records) == 1:
         (record,) = made.records.values()
@@ -273,7 +274,7 @@ def make_runs(
     executor: Executor,
     limit: float | None = None,
     tracker: str = "none",
-    command: sweeps.Command | None = None,
+    command: planning.Command | None = None,
     *,
     chooses: bool = False,
     keep_weights: bool = True,
@@ -285,7 +286,7 @@ def make_runs(
     """
     executor.prepare()
     specs = make(root) if make else []
-    planned = _planned(specs, root, executor, command) if make else sweeps.plan_again(root)
+    planned = _planned(specs, root, executor, command) if make else planning.plan_again(root)
     if command and not chooses:
         command.kept(root).unlink(missing_ok=True)
     lost = len(planned.lost)
@@ -339,8 +340,8 @@ def make_runs(
 
 def _listed(make: _Make, root: Path) -> int:
     """The runs that a sweep begins with if some are made already, a line each."""
-    sweeps.check_folder(root)
-    labels = {sweeps.identity(spec): _said(spec) for spec in make(root)}
+    planning.check_folder(root)
+    labels = {planning.identity(spec): _said(spec) for spec in make(root)}
     for record in results(root):
         labels.pop(record.id, None)
     for label in labels.values():
@@ -363,13 +364,13 @@ def _said(spec: AnySpec) -> str:
 
 
 def _planned(
-    specs: Sequence[AnySpec], root: Path, executor: Executor, command: sweeps.Command | None
-) -> sweeps.Plan:
+    specs: Sequence[AnySpec], root: Path, executor: Executor, command: planning.Command | None
+) -> planning.Plan:
     # A cluster's workers may have what this machine has not.
     for spec in () if isinstance(executor, DaskExecutor) else specs:
         if isinstance(spec, RunSpec):
             check_device(spec.device)
-    return sweeps.plan(specs, root, command)
+    return planning.plan(specs, root, command)
 
 
 def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:

@@ -52,7 +52,7 @@ PRELOADED = [
     # The first optimizer loads it: a second and more of every run.
     "torch._dynamo",
     "rulekeep.executors.worker",
-    "rulekeep.sweeps.sweep",
+    "rulekeep.sweeps.job",
     "rulekeep.running.run",
     "rulekeep.running.predicting",
     "rulekeep.article.cell",

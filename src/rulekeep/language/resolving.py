@@ -6,14 +6,14 @@ No torch is loaded, and no model.
 import hashlib
 import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rulekeep.language.chat import converse
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.plugins import find_function
 from rulekeep.records import provenance
-from rulekeep.records.identity import PROTOCOL, Versions, identify
+from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import COMPACTORS, LanguageSpec
 
@@ -23,22 +23,14 @@ _READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
 _READ_BYTES = 2**20
 
 
-class ResolvedLanguage(NamedTuple):
-    """A cell that can be run: its spec, its families, and what makes its id.
+@dataclass(frozen=True)
+class ResolvedLanguage(Identified[LanguageSpec]):
+    """A cell that can be run, with its families.
 
     A model and a file of rules count by their content, wherever they stand.
     """
 
-    spec: LanguageSpec
-    asked: dict[str, Any]
-    versions: Versions
-    source: str
     families: Families
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return identify(self.spec.kind, self.asked, self.versions)
 
 
 def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:

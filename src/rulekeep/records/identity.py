@@ -11,14 +11,36 @@ them, and they are no part of the id.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
 
+from rulekeep.specs import AnySpec
 from rulekeep.specs.renamed import former, former_versions
 
 # By name, the protocol first: a declared number, or a digest of a plug-in's own files.
 Versions: TypeAlias = Mapping[str, int | str]
 PROTOCOL = "protocol"
 _DIGITS = 16
+_Spec = TypeVar("_Spec", bound=AnySpec)
+
+
+@dataclass(frozen=True)
+class Identified(Generic[_Spec]):
+    """A spec that can be run, and what makes its id: what was asked for, and declared versions.
+
+    `spec` has every option filled in. `asked` is the spec as JSON has it, without default values.
+    `source` is a digest of the code. Each kind of spec adds the parts that its run needs.
+    """
+
+    spec: _Spec
+    asked: dict[str, Any]
+    versions: Versions
+    source: str
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return identify(self.spec.kind, self.asked, self.versions)
 
 
 def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:

@@ -1,11 +1,11 @@
 """Resolves a spec: finds task and mixers, fills in every option, declares the versions."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
-    NamedTuple,
 )
 
 from rulekeep.plugins import (
@@ -17,7 +17,7 @@ from rulekeep.plugins import (
     plugin_file,
 )
 from rulekeep.records import provenance as sources
-from rulekeep.records.identity import PROTOCOL, Versions, identify
+from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.running.mixers import load_mixer, mixer_maker, mixer_options, mixers_of
 from rulekeep.specs import (
     PUBLISHED_WIDTH,
@@ -35,55 +35,27 @@ if TYPE_CHECKING:
     from rulekeep.tasks.sampled import SampledTask
 
 
-class Resolved(NamedTuple):
-    """A run that can be made: its spec with every option filled in, and its parts.
+@dataclass(frozen=True)
+class Resolved(Identified[RunSpec]):
+    """A run that can be made: its task, and what makes the mixer of each layer."""
 
-    `asked` is the spec as JSON has it, without default values. `versions` are the declared ones.
-    Both make the id. `source` is a digest of the code.
-    """
-
-    spec: RunSpec
-    asked: dict[str, Any]
-    versions: Versions
-    source: str
     task: "SampledTask"
     mixers: "tuple[Callable[[], Mixer], ...]"
 
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return identify(self.spec.kind, self.asked, self.versions)
 
+@dataclass(frozen=True)
+class ResolvedPredictor(Identified[PredictorSpec]):
+    """An outside model that can be scored: its task and its class."""
 
-class ResolvedPredictor(NamedTuple):
-    """An outside model that can be scored: its full spec, its class, and the task."""
-
-    spec: PredictorSpec
-    asked: dict[str, Any]
-    versions: Versions
-    source: str
     task: "SampledTask"
     kind: type[Any]
 
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return identify(self.spec.kind, self.asked, self.versions)
 
-
-class ResolvedCell(NamedTuple):
+@dataclass(frozen=True)
+class ResolvedCell(Identified[ArticleCell]):
     """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
 
-    spec: ArticleCell
-    asked: dict[str, Any]
-    versions: Versions
-    source: str
     make: "Callable[[], Mixer] | None"
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return identify(self.spec.kind, self.asked, self.versions)
 
 
 def resolve(spec: RunSpec) -> Resolved:
