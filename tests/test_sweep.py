@@ -398,7 +398,8 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
     values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
     (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
     code = (
-        "import os, signal\nfrom rulekeep.sweeps import planning\nfrom rulekeep.commands import runs\n"
+        "import os, signal\nfrom rulekeep.sweeps import planning\n"
+        "from rulekeep.commands import runs\n"
         # Before it says that all is planned.
         "planning._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "runs.sweep('plain.py', out='runs')\n"
