@@ -9,9 +9,11 @@
 It cannot let one key fade and keep another: a head fades as a whole.
 
 b starts at 0, and A where g gives the requested half-life. (In the published code e^A is uniform in
-0 to 16, with steps as in Mamba-2.) The silu gate on the output is an option, off by default.
-Deviations: values pass as they are (published: silu); the short convolution is an option.
-`gate_penalty` counts β.
+0 to 16, with steps as in Mamba-2.)
+
+`published=true`: keys of 0.75 and values of 1.5 times the width, the short convolution, the silu
+gate on the output, and the published start. Deviation: e^A is uniform from 0.0001. `gate_penalty`
+counts β.
 """
 
 import math
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
 
 
 class GatedDelta(DeltaMixer):
@@ -37,6 +40,8 @@ class GatedDelta(DeltaMixer):
         penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -48,11 +53,14 @@ class GatedDelta(DeltaMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["gated_delta"] if published else OURS,
         )
         self.step = nn.Linear(width, heads)
         nn.init.zeros_(self.step.bias)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
+        if starts_as_published(published, decay_start):
+            start_steps(self.step.bias, self.log_rate, slowest=1e-4)
 
     def _log_decay(self, x: Tensor) -> Tensor:
         return -(self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)

@@ -6,9 +6,13 @@
 
 It cannot replace what a key holds: it can only let channels of it fade, and write on top.
 
-b starts where α has the half-life asked for (published: b = 0 gives 16 tokens). The swish
-gate on the output is an option, off by default. `gate_penalty` counts 1 − α of every key channel:
-there is no other gate, as every token writes at full strength.
+b starts where α has the half-life asked for (published: b = 0 gives 16 tokens).
+
+`published=true`: keys of half the width, the silu gate on the output, and b = 0. The published
+layer has no short convolution; its later comparisons add one (`short_convolution=true`).
+
+`gate_penalty` counts 1 − α of every key channel: there is no other gate, as every token writes at
+full strength.
 """
 
 import math
@@ -19,6 +23,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 _ROOT = 16
 _RANK = 16
@@ -43,6 +48,8 @@ class GatedLinear(GatedMixer):
         penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -54,17 +61,23 @@ class GatedLinear(GatedMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["gated_linear"] if published else OURS,
         )
         self.decay = None
-        if half_life_tokens is None and gate_penalty:
+        as_published = starts_as_published(published, decay_start)
+        if not as_published and half_life_tokens is None and gate_penalty:
             raise ValueError(
                 f"gate_penalty {gate_penalty}: half_life_tokens=None has no gate; give one of them"
             )
-        if half_life_tokens is not None:
+        if as_published or half_life_tokens is not None:
             up = nn.Linear(_RANK, heads * self.key_width)
-            # sigmoid(b) = exp(−rate)
-            rate = _ROOT * rate_of_half_life(half_life_tokens)
-            nn.init.constant_(up.bias, -rate - math.log(-math.expm1(-rate)))
+            bias = 0.0
+            if not as_published:
+                assert half_life_tokens is not None
+                # sigmoid(b) = exp(−rate)
+                rate = _ROOT * rate_of_half_life(half_life_tokens)
+                bias = -rate - math.log(-math.expm1(-rate))
+            nn.init.constant_(up.bias, bias)
             self.decay = nn.Sequential(nn.Linear(width, _RANK, bias=False), up)
 
     def _log_decay(self, x: Tensor) -> Tensor | None:

@@ -8,8 +8,10 @@ It cannot leave a slot exactly as it is: every token writes a little to every sl
 
 b starts where α has the requested half-life. The published layer has no b. Its sigmoid(0)^(1/8)
 leaves half after 8 tokens, so at the contexts here nothing of the start would be left.
-The gate on the output is an option, off by default. Deviations: values pass as they are
-(published: silu), and no silu before the norm. `gate_penalty` counts 1 − α of every slot.
+
+`published=true`: no b, scores that no root divides, silu on values and on what is read, and a norm
+over all channels. The published code has as many slots as a key has channels, as here at a width
+of 64; the paper has a quarter of it. `gate_penalty` counts 1 − α of every slot.
 """
 
 import math
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, DecayStart, starts_as_published
 from rulekeep.mixers.slot_memory import SlotMixer
 
 _ROOT = 8
@@ -38,6 +41,8 @@ class GatedSlots(SlotMixer):
         penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -50,11 +55,14 @@ class GatedSlots(SlotMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["gated_slots"] if published else OUR_SLOTS,
         )
-        self.gate = nn.Linear(width, heads * slots)
+        as_published = starts_as_published(published, decay_start)
+        self.gate = nn.Linear(width, heads * slots, bias=not as_published)
         # sigmoid(b) = exp(−rate)
         rate = _ROOT * rate_of_half_life(half_life_tokens)
-        nn.init.constant_(self.gate.bias, -rate - math.log(-math.expm1(-rate)))
+        if not as_published:
+            nn.init.constant_(self.gate.bias, -rate - math.log(-math.expm1(-rate)))
 
     def _log_decay(self, x: Tensor) -> Tensor:
         gate: Tensor = F.logsigmoid(self.gate(x)) / _ROOT

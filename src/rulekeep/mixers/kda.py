@@ -9,9 +9,10 @@
 It cannot hold more keys than a key has channels, however slowly they fade.
 
 W₁ goes to as many channels as a head has. b starts at 0, and A where g gives the half-life
-asked for. The gate on the output is silu(W x) as elsewhere in the catalogue (published: a
-low-rank sigmoid), an option, off by default. Deviations: values pass as they are (published:
-silu); the short convolution is an option. `gate_penalty` counts β.
+asked for. The gate on the output is an option.
+
+`published=true`: the short convolution, the low-rank sigmoid gate on the output, and the published
+start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
 """
 
 import math
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
 
 
 class KDA(DeltaMixer):
@@ -37,6 +39,8 @@ class KDA(DeltaMixer):
         penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -48,12 +52,15 @@ class KDA(DeltaMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["kda"] if published else OURS,
         )
         up = nn.Linear(self.value_width, heads * self.key_width)
         nn.init.zeros_(up.bias)
         self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((heads, 1), math.log(rate)))
+        if starts_as_published(published, decay_start):
+            start_steps(up.bias, self.log_rate, slowest=1.0)
 
     def _log_decay(self, x: Tensor) -> Tensor:
         step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))

@@ -8,7 +8,7 @@
 first, a filter a channel, as most of these layers are published. The state has its last 3 inputs.
 
 A mixer of this kind is its `_read` and, if it forgets, its `_log_decay`. `delta.py` is the shortest
-one.
+one. `published.py` says what else surrounds the memory, here and in the layers as published.
 
 A mixer with a gate takes `gate_penalty`, a loss term that training adds (`GatedMixer`):
 
@@ -29,6 +29,7 @@ from rulekeep.kernels.chunks import delta_chunks, delta_loop, delta_unit, unit
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
 
 class MatrixState(NamedTuple):
@@ -70,6 +71,7 @@ class MatrixMixer(Mixer):
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
+        parts: Parts = OURS,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -77,26 +79,42 @@ class MatrixMixer(Mixer):
         if key_width is not None and key_width < 1:
             raise ValueError(f"key_width {key_width}: must be at least 1")
         self.heads, self.serial = heads, serial
-        self.value_width = width // heads
-        self.key_width = self.value_width if key_width is None else key_width
+        self.parts = parts
+        self.value_width = max(1, round(parts.values * width / heads))
+        if key_width is None:
+            key_width = max(1, round(parts.keys * width / heads))
+        self.key_width = key_width
         self.key_heads = heads if key_heads is None else key_heads
-        keys = self.key_heads * self.key_width
-        self._parts = [2 * keys, width, *([width] if output_gate else [])]
+        keys, values = self.key_heads * self.key_width, heads * self.value_width
+        gated = (output_gate or parts.output_gate) and not parts.low_rank_gate
+        self._parts = [2 * keys, values, *([values] if gated else [])]
         self.in_projection = nn.Linear(width, sum(self._parts), bias=False)
         for part in self.in_projection.weight.split([keys, keys, *self._parts[1:]]):
             nn.init.xavier_uniform_(part)
-        self.out_projection = nn.Linear(width, width)
-        nn.init.zeros_(self.out_projection.bias)
+        self.out_projection = nn.Linear(values, width, bias=parts.biases)
+        if parts.biases:
+            nn.init.zeros_(self.out_projection.bias)
         if self.normalised:
             # Times the root of the width: what is read has a mean square of 1.
-            full = torch.full((heads, self.value_width), math.sqrt(self.value_width))
+            normed = values if parts.norm_all else self.value_width
+            full = torch.full((heads, self.value_width), math.sqrt(normed))
             self.norm_weight = nn.Parameter(full)
-        self.convolution = None
-        if short_convolution:
+            self._eps = 1e-5
+            if parts.norm_of_mean:
+                # Of scores over the root of the key width only ε sees the root.
+                self._eps *= normed * (self.key_width if parts.scaled else 1)
+        self.convolution = self.convolution_bias = None
+        if short_convolution or parts.short_convolution:
             # As torch draws a depthwise convolution.
             reach = 1 / math.sqrt(_KERNEL)
-            filters = torch.empty(_KERNEL, 2 * keys + width).uniform_(-reach, reach)
+            filters = torch.empty(_KERNEL, 2 * keys + values).uniform_(-reach, reach)
             self.convolution = nn.Parameter(filters)
+            if parts.convolution_bias:
+                bias = torch.empty(2 * keys + values).uniform_(-reach, reach)
+                self.convolution_bias = nn.Parameter(bias)
+        self.low_rank_gate = None
+        if parts.low_rank_gate:
+            self.low_rank_gate = low_rank_gate(width, self.value_width, values)
 
     @abstractmethod
     def _read(
@@ -119,7 +137,9 @@ class MatrixMixer(Mixer):
     def memory_half_life_tokens(self) -> float:
         """Tokens after which half is left in the longest-lived channel, for inputs of zero."""
         with torch.no_grad():
-            decay = self._log_decay(self.in_projection.weight.new_zeros(1, 1, self._parts[1]))
+            decay = self._log_decay(
+                self.in_projection.weight.new_zeros(1, 1, self.in_projection.in_features)
+            )
         return math.inf if decay is None else -math.log(2) / decay.max().item()
 
     def init_state(self, batch_size: int) -> Any:
@@ -163,7 +183,12 @@ class MatrixMixer(Mixer):
                 filters = self.convolution.split(self._parts[:2], dim=-1)
                 befores = before.split(self._parts[:2], dim=-1)
                 recent = [torch.cat(pair, 1) for pair in zip(befores, inputs, strict=True)]
-                inputs = [_convolved(*pair) for pair in zip(recent, filters, strict=True)]
+                biases: Any = (None, None)
+                if self.convolution_bias is not None:
+                    biases = self.convolution_bias.split(self._parts[:2], dim=-1)
+                inputs = [_convolved(*each) for each in zip(recent, filters, biases, strict=True)]
+            elif self.parts.silu_values:
+                inputs[1] = functional.silu(inputs[1])
             read, *after = self._read(
                 x.to(kind),
                 inputs[0].unflatten(-1, (2 * self.key_heads, self.key_width)),
@@ -172,15 +197,29 @@ class MatrixMixer(Mixer):
             )
         if recent:
             after.append(torch.cat([part[:, 1 - _KERNEL :] for part in recent], dim=-1))
+        gate = functional.silu(parts[2]) if len(parts) > 2 else None
+        if self.low_rank_gate is not None:
+            gate = self.low_rank_gate(x).sigmoid()
+        return self._projected(read, gate).to(x.dtype), *after
+
+    def _projected(self, read: Tensor, gate: Tensor | None) -> Tensor:
+        """What is read, normalised, gated and projected."""
         weight = self.out_projection.weight
+        if self.parts.silu_read:
+            read = functional.silu(read)
+        if self.parts.norm_all:
+            read = read.flatten(-2)
+        if gate is not None and self.parts.gate_before_norm:
+            read, gate = read * gate, None
         if self.normalised:
-            read = unit(read, eps=1e-5)
+            read = unit(read, eps=self._eps)
             # On the few columns of the projection, not on every row that goes through it.
             weight = weight * self.norm_weight.flatten()
-        read = read.flatten(-2)
-        if len(parts) > 2:
-            read = read * functional.silu(parts[2])
-        return functional.linear(read, weight, self.out_projection.bias).to(x.dtype), *after
+        if not self.parts.norm_all:
+            read = read.flatten(-2)
+        if gate is not None:
+            read = read * gate
+        return functional.linear(read, weight, self.out_projection.bias)
 
     def _activated(self, x: Tensor) -> Tensor:
         """silu(x), unless the short convolution has applied it already."""
@@ -188,14 +227,16 @@ class MatrixMixer(Mixer):
 
 
 def _convolved(
-    x: Float[Tensor, "batch 3+time channels"], filters: Float[Tensor, "kernel channels"]
+    x: Float[Tensor, "batch 3+time channels"],
+    filters: Float[Tensor, "kernel channels"],
+    bias: Float[Tensor, " channels"] | None,
 ) -> Float[Tensor, "batch time channels"]:
     time = x.shape[1] - len(filters) + 1
     # Passes over whole rows: torch's depthwise convolution wants time last, and takes longer.
     y = x[:, :time] * filters[0]
     for place in range(1, len(filters)):
         y = torch.addcmul(y, x[:, place : place + time], filters[place])
-    return functional.silu(y)
+    return functional.silu(y if bias is None else y + bias)
 
 
 class GatedMixer(MatrixMixer):
@@ -219,6 +260,7 @@ class GatedMixer(MatrixMixer):
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
+        parts: Parts = OURS,
     ) -> None:
         if not 0 <= gate_penalty <= 1:
             raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
@@ -232,6 +274,7 @@ class GatedMixer(MatrixMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=parts,
         )
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
@@ -310,6 +353,7 @@ class DeltaMixer(GatedMixer):
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
+        parts: Parts = OURS,
     ) -> None:
         super().__init__(
             width,
@@ -320,8 +364,9 @@ class DeltaMixer(GatedMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=parts,
         )
-        self.write = nn.Linear(width, heads)
+        self.write = nn.Linear(width, heads, bias=parts.biases)
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None

@@ -7,15 +7,21 @@ It cannot choose what to keep: a head fades at its pace, whatever the token says
 
 The paper's γ_h = 1 − 2^(−5−h) has half-lives that double from head to head: 22, 44, 88 and
 177 tokens for 4 heads. Here the longest is given, and each head before it has half the next.
-Deviations: no rotation of queries and keys by position (xPos), and the swish gate on the
-output is an option, off by default.
+
+`published=true`: values of twice the width, queries and keys turned by their place, the gate and
+the paper's γ. Memory is kept turned to the place of the next token, so that no place is counted.
+Deviations: norm weights, where the published norm has none. The published layer divides scores by
+their sums as well, which the norm takes out again.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
+from rulekeep.kernels.positions import rotate
 from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 
 class RetNet(MatrixMixer):
@@ -35,6 +41,8 @@ class RetNet(MatrixMixer):
         half_life_tokens: float | None = 1024.0,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -44,12 +52,18 @@ class RetNet(MatrixMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["retnet"] if published else OURS,
         )
         decays = None
-        if half_life_tokens is not None:
+        if starts_as_published(published, decay_start):
+            decays = torch.log1p(-(2.0 ** -(5 + torch.arange(heads))))
+        elif half_life_tokens is not None:
             pace = 2.0 ** torch.arange(heads - 1, -1, -1)
             decays = -rate_of_half_life(half_life_tokens) * pace
         self.register_buffer("_log_decays", decays)
+        self.rotary = published
+        if self.rotary and self.key_width % 2:
+            raise ValueError(f"key_width {self.key_width}: must be even where keys are turned")
 
     def _log_decay(self, x: Tensor) -> Tensor | None:
         return None if self._log_decays is None else self._log_decays.view(1, 1, self.heads, 1)
@@ -57,8 +71,25 @@ class RetNet(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        if self.rotary:
+            # Places count from the first of these tokens: the memory comes turned to it.
+            queries_keys = self._turned(queries_keys.transpose(1, 2), range(x.shape[1]))
+            queries_keys = queries_keys.transpose(1, 2)
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
         if self.serial:
-            return linear_loop(queries, keys, values, state[0], log_decay=decay)
-        return linear_chunks(queries, keys, values, state[0], log_decay=decay, chunk=self.chunk)
+            found = linear_loop(queries, keys, values, state[0], log_decay=decay)
+        else:
+            found = linear_chunks(
+                queries, keys, values, state[0], log_decay=decay, chunk=self.chunk
+            )
+        if self.rotary:
+            memory = self._turned(found.memory.mT, range(-x.shape[1], 1 - x.shape[1])).mT
+            return found.outputs, memory
+        return found
+
+    def _turned(self, x: Float[Tensor, "... time k"], places: range) -> Tensor:
+        """Turned by the angles of their places: 10,000^(−c / (key width / 2 − 1)) a token."""
+        half = self.key_width // 2
+        base = 10_000.0 ** (half / max(1, half - 1))
+        return rotate(x, torch.arange(places.start, places.stop, device=x.device), base)

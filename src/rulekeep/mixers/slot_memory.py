@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
 from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.published import Parts
 
 
 class SlotMemoryState(NamedTuple):
@@ -52,6 +54,7 @@ class SlotMixer(GatedMixer):
         output_gate: bool,
         short_convolution: bool,
         serial: bool,
+        parts: Parts,
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots {slots}: must be at least 1")
@@ -64,8 +67,13 @@ class SlotMixer(GatedMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=parts,
         )
         self.slots = slots
+        if parts.key_norm:
+            # One for queries, one for keys.
+            full = torch.full((2, 1, self.key_width), math.sqrt(self.key_width))
+            self.key_norm_weight = nn.Parameter(full)
 
     @abstractmethod
     def _log_decay(
@@ -88,10 +96,25 @@ class SlotMixer(GatedMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        return self._written(queries_keys, values, self._log_decay(x), *state)
+
+    def _written(
+        self,
+        queries_keys: Tensor,
+        values: Tensor,
+        gate: Float[Tensor, "batch time heads slots"],
+        *state: Tensor,
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        """What is read, and the slots afterwards."""
         queries, keys = self._activated(queries_keys).chunk(2, dim=-2)
-        queries = queries / math.sqrt(self.key_width)
+        if self.parts.key_norm:
+            normed = [unit(part, eps=1e-5 * self.key_width) for part in (queries, keys)]
+            queries, keys = (
+                part * weight for part, weight in zip(normed, self.key_norm_weight, strict=True)
+            )
+        if self.parts.scaled:
+            queries = queries / math.sqrt(self.key_width)
         held_keys, held_values, *due = state
-        gate = self._log_decay(x)
         slots = queries, keys, values, gate, held_keys, held_values
         read, *after = slot_loop(*slots) if self.serial else slot_chunks(*slots, chunk=self.chunk)
         return read, *(*after, *self._penalised(due, -torch.expm1(gate)))

@@ -7,11 +7,13 @@
 It cannot replace what a key holds, nor keep one key longer than another: a head fades as a whole.
 
 B and C (the keys and queries) are shared by all heads, as published; x are the values. Steps
-start log-spaced from 0.001 to 0.1 over the heads, as published; A starts so that every head
-has the half-life asked for (published: A in [1, 16], 0.4 to 700 tokens). Deviations: the
-short convolution (with a silu before the state) and the gate are options, off by default. The norm
-stands before the gate and is per head (published: after it, over all channels).
-`gate_penalty` counts Δ.
+start log-spaced from 0.001 to 0.1 over the heads; A starts so that every head has the half-life
+asked for (published: A from 1 to 16, half-lives of 0.4 to 700 tokens).
+
+`published=true`: values of twice the width, a convolution with bias, y = norm(silu(W x) · y) over
+all channels, and the published start. Deviations: four heads, and 64 channels of keys at a width
+of 64 where the published layer has 128 at every width: the same two for a channel of a head's
+values. `gate_penalty` counts Δ.
 """
 
 import math
@@ -22,6 +24,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
 
 
 class SSD(GatedMixer):
@@ -38,6 +41,8 @@ class SSD(GatedMixer):
         penalty_start: int = 500,
         output_gate: bool = False,
         short_convolution: bool = False,
+        published: bool = False,
+        decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
         super().__init__(
@@ -50,6 +55,7 @@ class SSD(GatedMixer):
             output_gate=output_gate,
             short_convolution=short_convolution,
             serial=serial,
+            parts=PUBLISHED["ssd"] if published else OURS,
         )
         steps = torch.logspace(-3, -1, heads)
         self.step = nn.Linear(width, heads)
@@ -58,7 +64,10 @@ class SSD(GatedMixer):
             self.step.bias.copy_(steps.expm1().log())
         self.skip = nn.Parameter(torch.ones(heads, 1))
         self.log_rate = None
-        if half_life_tokens is not None:
+        if starts_as_published(published, decay_start):
+            self.log_rate = nn.Parameter(torch.empty(heads))
+            start_steps(self.step.bias, self.log_rate, slowest=1.0)
+        elif half_life_tokens is not None:
             rate = math.log(rate_of_half_life(half_life_tokens))
             self.log_rate = nn.Parameter(rate - steps.log())
 

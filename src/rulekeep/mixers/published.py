@@ -1,0 +1,96 @@
+"""What surrounds a memory: the parts of this package's layers, and of the layers as published.
+
+    mixer[published=true]      # the parts and the start of `PUBLISHED`, with options on top
+
+Parts are in proportion to the width; heads stay as asked for. Sources: Mamba-2 of
+github.com/state-spaces/mamba, RetNet of github.com/microsoft/torchscale, Raven of
+github.com/goombalab/raven, the others of github.com/fla-org/flash-linear-attention.
+
+Deviations of all seven: projections start as elsewhere here, and a head has norm weights of its
+own. The product W' Diag(norm weight) can be the same.
+"""
+
+import math
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+# How decays start: at the half-life asked for, as published, or as `published` says.
+DecayStart: TypeAlias = Literal["half_life", "published"] | None
+
+
+class Parts(NamedTuple):
+    """What surrounds a memory. The defaults are this package's."""
+
+    # Channels over the width: of a key times heads, and of the values of all heads.
+    keys: float = 1.0
+    values: float = 1.0
+    # Scores are divided by the root of the key width; without a norm of the mean, of slots alone.
+    scaled: bool = False
+    output_gate: bool = False
+    # The gate is a sigmoid through as many channels as a head has values, not a silu.
+    low_rank_gate: bool = False
+    gate_before_norm: bool = False
+    short_convolution: bool = False
+    convolution_bias: bool = False
+    # silu of values that no convolution has sent through it, and of what is read.
+    silu_values: bool = False
+    silu_read: bool = False
+    # RMS norm of queries and keys, after their silu.
+    key_norm: bool = False
+    # The norm of what is read is over all channels, not over those of a head.
+    norm_all: bool = False
+    # Its ε is added to the mean of the squares, not to their sum.
+    norm_of_mean: bool = False
+    # A bias on the output, and on the write strength of a delta rule.
+    biases: bool = True
+
+
+OURS = Parts()
+OUR_SLOTS = Parts(scaled=True)
+_PUBLISHED = Parts(norm_of_mean=True, biases=False)
+
+PUBLISHED: dict[str, Parts] = {
+    # Keys, which all heads share, are twice as wide as a head's values: 128 to 64.
+    "ssd": _PUBLISHED._replace(
+        keys=4.0, values=2.0, output_gate=True, gate_before_norm=True, short_convolution=True,
+        convolution_bias=True, norm_all=True,
+    ),
+    "retnet": _PUBLISHED._replace(keys=1.0, values=2.0, scaled=True, output_gate=True),
+    "gated_linear": _PUBLISHED._replace(keys=0.5, scaled=True, output_gate=True),
+    "gated_delta": _PUBLISHED._replace(
+        keys=0.75, values=1.5, scaled=True, output_gate=True, short_convolution=True
+    ),
+    "kda": _PUBLISHED._replace(
+        keys=1.0, scaled=True, output_gate=True, low_rank_gate=True, short_convolution=True
+    ),
+    "gated_slots": _PUBLISHED._replace(silu_values=True, silu_read=True, norm_all=True),
+    "routed_slots": _PUBLISHED._replace(
+        silu_values=True, silu_read=True, key_norm=True, output_gate=True
+    ),
+}  # fmt: skip
+
+
+def starts_as_published(published: bool, decay_start: DecayStart) -> bool:
+    """Whether decays start as published."""
+    if decay_start not in (None, "half_life", "published"):
+        raise ValueError(f"decay_start {decay_start!r}: choose from half_life, published")
+    return published if decay_start is None else decay_start == "published"
+
+
+def start_steps(bias: Tensor, log_rate: Tensor, slowest: float, fastest: float = 16.0) -> None:
+    """The start of Mamba-2's decays: e^A uniform between two rates, steps log-uniform.
+
+    Steps are softplus of the bias: 0.001 to 0.1.
+    """
+    with torch.no_grad():
+        steps = torch.exp(torch.empty_like(bias).uniform_(math.log(1e-3), math.log(0.1)))
+        # The inverse of softplus.
+        bias.copy_(steps.expm1().log())
+        log_rate.copy_(torch.empty_like(log_rate).uniform_(slowest, fastest).log())
+
+
+def low_rank_gate(width: int, rank: int, channels: int) -> nn.Sequential:
+    """The gate of the output from x, before its sigmoid."""
+    return nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, channels))
