@@ -318,6 +318,9 @@ def test_a_start_stands_without_the_other_parts_and_the_parts_without_it() -> No
     assert m.gate.bias is None
     m = MIXERS["gated_slots"](64, published=True, decay_start="half_life")
     assert m.memory_half_life_tokens == pytest.approx(1024, rel=1e-3)
+    m = MIXERS["routed_slots"](64, published=True, decay_start="half_life")
+    assert m.memory_half_life_tokens == pytest.approx(1024, rel=1e-3)
+    assert m.step.bias.max() < -2
     m = MIXERS["retnet"](64, published=True)
     # 1 - 2^-8 of the last of four heads.
     assert m.memory_half_life_tokens == pytest.approx(177.1, rel=1e-3)

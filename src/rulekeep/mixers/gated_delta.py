@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
 class GatedDelta(DeltaMixer):
@@ -60,7 +60,7 @@ class GatedDelta(DeltaMixer):
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
         if starts_as_published(published, decay_start):
-            start_steps(self.step.bias, self.log_rate, slowest=1e-4)
+            start_decays(self.step.bias, self.log_rate, slowest=1e-4)
 
     def _log_decay(self, x: Tensor) -> Tensor:
         return -(self.log_rate.exp() * F.softplus(self.step(x))).unsqueeze(-1)

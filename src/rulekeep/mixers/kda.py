@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
 class KDA(DeltaMixer):
@@ -60,7 +60,7 @@ class KDA(DeltaMixer):
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((heads, 1), math.log(rate)))
         if starts_as_published(published, decay_start):
-            start_steps(up.bias, self.log_rate, slowest=1.0)
+            start_decays(up.bias, self.log_rate, slowest=1.0)
 
     def _log_decay(self, x: Tensor) -> Tensor:
         step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))

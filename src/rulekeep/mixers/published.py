@@ -79,16 +79,20 @@ def starts_as_published(published: bool, decay_start: DecayStart) -> bool:
     return published if decay_start is None else decay_start == "published"
 
 
-def start_steps(bias: Tensor, log_rate: Tensor, slowest: float, fastest: float = 16.0) -> None:
-    """The start of Mamba-2's decays: e^A uniform between two rates, steps log-uniform.
-
-    Steps are softplus of the bias: 0.001 to 0.1.
-    """
+def start_steps(bias: Tensor) -> Tensor:
+    """Steps of Mamba-2 at the start, which are softplus of the bias: log-uniform, 0.001 to 0.1."""
     with torch.no_grad():
         steps = torch.exp(torch.empty_like(bias).uniform_(math.log(1e-3), math.log(0.1)))
         # The inverse of softplus.
         bias.copy_(steps.expm1().log())
-        log_rate.copy_(torch.empty_like(log_rate).uniform_(slowest, fastest).log())
+    return steps
+
+
+def start_decays(bias: Tensor, log_rate: Tensor, slowest: float) -> None:
+    """The start of Mamba-2's decays: steps as above, e^A uniform from `slowest` to 16."""
+    start_steps(bias)
+    with torch.no_grad():
+        log_rate.copy_(torch.empty_like(log_rate).uniform_(slowest, 16.0).log())
 
 
 def low_rank_gate(width: int, rank: int, channels: int) -> nn.Sequential:

@@ -33,6 +33,7 @@ from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,
     DecayStart,
+    start_decays,
     start_steps,
     starts_as_published,
 )
@@ -81,7 +82,12 @@ class RoutedSlots(SlotMixer):
         rate = slots * rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
         if starts_as_published(published, decay_start):
-            start_steps(self.step.bias, self.log_rate, slowest=1e-4)
+            start_decays(self.step.bias, self.log_rate, slowest=1e-4)
+        elif published:
+            # Small steps and a large A: from softplus(0) and a small A a gate hardly opens.
+            steps = start_steps(self.step.bias)
+            with torch.no_grad():
+                self.log_rate.copy_((rate * math.log(2) / steps).log())
         self.published = published
         # Of the noise: another in each layer and for each seed of a run.
         self._stream = int(torch.randint(2**31, ())) if published else None

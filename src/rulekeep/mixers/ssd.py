@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_steps, starts_as_published
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
 class SSD(GatedMixer):
@@ -66,7 +66,7 @@ class SSD(GatedMixer):
         self.log_rate = None
         if starts_as_published(published, decay_start):
             self.log_rate = nn.Parameter(torch.empty(heads))
-            start_steps(self.step.bias, self.log_rate, slowest=1.0)
+            start_decays(self.step.bias, self.log_rate, slowest=1.0)
         elif half_life_tokens is not None:
             rate = math.log(rate_of_half_life(half_life_tokens))
             self.log_rate = nn.Parameter(rate - steps.log())
