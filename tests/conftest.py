@@ -35,7 +35,7 @@ KINDS = {
         identity language leak metrics mixed_recall mixers model packing plots predicting presets
         protocol ranking recurrent_layers renamed replies report report_chances report_figures
         report_tasks sample_form screening sliding_window slot_memories sources sparse_delta specs
-        split_deal store summary task_options tasks testing training
+        labelled split_deal store summary task_options tasks testing training
     """,
     "docs": """
         drawn_docs house literature mixers_table notebooks planted_bugs results site study submit

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import make
+from reading import SAMPLED, make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
@@ -18,7 +18,7 @@ from rulekeep.reporting import write_report
 from rulekeep.reporting.certified import certificates
 from rulekeep.reporting.drawn import drawn
 from rulekeep.reporting.marked import pieces
-from rulekeep.tasks import TASKS, Recite
+from rulekeep.tasks import Article, Recite
 
 APP = cli.app
 RESULTS = Path(__file__).parent.parent / "results" / "certificates"
@@ -166,7 +166,7 @@ def test_each_task_and_placement_is_drawn_and_explained(tmp_path: Path) -> None:
     records = [
         record(task=task, task_options={} if task == "article" else {"placement": placement},
                retention={256: 0.5, 96: 0.7})
-        for task in TASKS
+        for task in (Article.name, *(kind.name for kind in SAMPLED))
         for placement in ("early", "marked")
     ]  # fmt: skip
     write_report(typed(records), tmp_path, "c")

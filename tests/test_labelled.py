@@ -1,0 +1,231 @@
+"""Tasks that ask for labels: the peers' tests, read by their papers' definitions in words alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reading import LABELLED, make
+from torch import Tensor
+
+from rulekeep.checks.certificate import in_one_piece
+from rulekeep.checks.sample_form import said_of_sample
+from rulekeep.reporting.marked import pieces
+from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.evaluation import (
+    GeneratingPredictor,
+    LogitsPredictor,
+    ModelPredictor,
+    PredictorError,
+    evaluate_samples,
+)
+from rulekeep.running.model import LanguageModel
+from rulekeep.specs import UsageError
+from rulekeep.tasks import Mqar, NoisyRecall, SampledTask, SelectiveCopy
+from rulekeep.tasks.export import columns
+
+# Each task in small, and with the options that change what it asks.
+CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
+    *((kind, {}) for kind in LABELLED),
+    (Mqar, {"rules": 6, "updates": 4, "rule_words": 12, "items": 7}),
+    (NoisyRecall, {"rules": 31}),
+    (SelectiveCopy, {"rules": 15, "rule_words": 3}),
+]
+every_case = pytest.mark.parametrize(("kind", "options"), CASES)
+
+
+def _mqar(task: SampledTask, words: list[str]) -> dict[int, str]:
+    options: Any = task.options
+    pairs = options.rules + options.updates
+    value = {words[2 * i]: words[2 * i + 1] for i in range(pairs)}
+    return {i: value[word] for i, word in enumerate(words) if i >= 2 * pairs and word in value}
+
+
+def _noisy_recall(task: SampledTask, words: list[str]) -> dict[int, str]:
+    value: dict[str, str] = {}
+    asked = {}
+    for i, word in enumerate(words):
+        if word.startswith("key-"):
+            if word in value:
+                asked[i] = value[word]
+            value[word] = words[i + 1]
+    return asked
+
+
+def _selective_copy(task: SampledTask, words: list[str]) -> dict[int, str]:
+    copied = [word for word in words if word.startswith("token-")]
+    return {words.index("<copy>") + 1 + turn: word for turn, word in enumerate(copied)}
+
+
+READERS = {"mqar": _mqar, "noisy_recall": _noisy_recall, "selective_copy": _selective_copy}
+
+
+@every_case
+@pytest.mark.parametrize("more", [0, 37, 900])
+def test_a_reader_of_the_definition_finds_every_label(
+    kind: type[SampledTask], options: dict[str, Any], more: int
+) -> None:
+    task = make(kind, **options)
+    context = task.shortest_context + more
+    sample = task.sample("test", context, 20, seed=3)
+    assert said_of_sample(task, sample, 20, context) is None
+    for row, tokens in enumerate(sample.tokens):
+        words = task.words(tokens).split()
+        places = np.flatnonzero(sample.supervised[row])
+        said = {
+            int(sample.answer_start + place - 1): task.vocabulary[sample.answers[row, place]]
+            for place in places
+        }
+        assert said == READERS[task.name](task, words)
+        at = sample.source[row, places]
+        assert np.array_equal(sample.answers[row, places], tokens[at])
+    assert sample.first_mention.any(axis=1).all()
+
+
+@every_case
+def test_examples_hang_on_their_name_alone_and_splits_differ(
+    kind: type[SampledTask], options: dict[str, Any]
+) -> None:
+    task = make(kind, **options)
+    whole, part = (
+        task.sample("dev", 100, n, seed=2, start=start) for n, start in ((9, 250), (3, 254))
+    )
+    for name in whole.tables:
+        assert np.array_equal(getattr(whole, name)[4:7], getattr(part, name)), name
+    for other in (task.sample("test", 100, 9, seed=2), task.sample("dev", 100, 9, seed=3)):
+        assert not np.array_equal(other.tokens, whole.tokens)
+
+
+class _Oracle(LogitsPredictor):
+    """Knows the labels by the text; `offset` makes it say another word."""
+
+    def __init__(self, task: SampledTask, context: int, offset: int = 0) -> None:
+        sample = task.sample("test", context, 12, seed=3)
+        self.words, self.start = len(task.vocabulary), sample.answer_start
+        said = (sample.answers + offset) % self.words
+        self.known = {
+            row[: self.start].tobytes(): one for row, one in zip(sample.tokens, said, strict=True)
+        }
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        out = torch.zeros(*tokens.shape, self.words)
+        for i, row in enumerate(tokens.numpy()):
+            true = torch.from_numpy(self.known[row[: self.start].tobytes()])
+            told = true[: len(row) + 1 - self.start]
+            out[i, self.start - 1 + torch.arange(len(told)), told] = 9.0
+        return out
+
+
+class _Says(GeneratingPredictor):
+    def __init__(self, oracle: _Oracle) -> None:
+        self.oracle, self.asked = oracle, list[tuple[int, ...]]()
+
+    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
+        self.asked.append(given.shape)
+        assert not given.any()
+        assert not is_given.any()
+        known, start = self.oracle.known, self.oracle.start
+        return np.array([[known[row[:start].tobytes()][len(row) - start]] for row in prompts])
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_an_oracle_scores_one_and_a_fool_zero_by_logits_and_by_generating(
+    kind: type[SampledTask],
+) -> None:
+    task = make(kind)
+    for right, oracle in ((1, _Oracle(task, 80)), (0, _Oracle(task, 80, offset=1))):
+        says = _Says(oracle)
+        for predictor in (oracle, says):
+            row = evaluate_samples(predictor, task, "test", 80, 12, seed=3)
+            assert row["retention"] == row["exact"] == row["token_accuracy"] == right
+        # One token at a time: no text after a label is told, as it may hold the answer.
+        assert {shape[1] for shape in says.asked} == {1}
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_who_guesses_words_of_the_kind_scores_chance(kind: type[SampledTask]) -> None:
+    task = make(kind)
+    first, size = task.rule_words.tokens[0], len(task.rule_words.tokens)
+
+    class Guesses(GeneratingPredictor):
+        stream = np.random.default_rng(1)
+
+        def generate(self, prompts: np.ndarray, *_: np.ndarray) -> np.ndarray:
+            return first + self.stream.integers(0, size, (len(prompts), 1))
+
+    row = evaluate_samples(Guesses(), task, "test", 96, 300, seed=3)
+    n = sum(entry["n"] for entry in row["retention_by_step"])
+    chance = row["chance"]["retention"]
+    assert chance == pytest.approx(1 / size)
+    assert row["retention"] == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_a_model_says_at_once_what_it_says_token_by_token(kind: type[SampledTask]) -> None:
+    task = make(kind)
+    sample = task.sample("test", 70, 6, seed=1)
+    model = LanguageModel(len(task.vocabulary), "delta", width=16)
+    reading = ModelPredictor(model).read(sample)
+    state, steps = None, []
+    with torch.no_grad():
+        for token in torch.from_numpy(sample.tokens).split(1, dim=1):
+            logits, state = model(token, state)
+            steps.append(logits.argmax(-1).numpy())
+    # Column j is what is said after the token before `answer_start + j`.
+    anew = np.concatenate(steps, axis=1)[:, sample.answer_start - 1 : -1]
+    asked = sample.supervised
+    assert np.array_equal(reading.predictions[asked], anew[asked])
+    assert np.array_equal(reading.generated[asked], anew[asked])
+    assert np.array_equal(reading.generated[~asked], sample.answers[~asked])
+
+
+def test_who_looks_ahead_is_refused_though_the_answer_is_the_next_word() -> None:
+    task = make(NoisyRecall)
+
+    class LooksAhead(LogitsPredictor):
+        def logits(self, tokens: Tensor) -> Tensor:
+            after = torch.nn.functional.one_hot(tokens.roll(-1, 1), len(task.vocabulary))
+            return 9.0 * after.float()
+
+    with pytest.raises(PredictorError, match="causality check failed"):
+        evaluate_samples(LooksAhead(), task, "test", 80, 40, seed=0)
+
+
+def test_sixteen_texts_of_an_evaluation_are_compared() -> None:
+    task = make(SelectiveCopy)
+    check = AnswerCheck("x", exact=True)
+    predictor = ModelPredictor(LanguageModel(len(task.vocabulary), "delta", width=16))
+    for number in range(3):
+        assert check.rows_of_labelled(10) == (10, 6, 0)[number]
+        predictor.read(task.sample("test", 70, 10, start=10 * number), check)
+    assert check.fault() is None
+
+
+def test_labels_stand_apart_and_are_shown_and_written() -> None:
+    assert [kind.name for kind in LABELLED if in_one_piece(make(kind).sample("test", 64, 50))] == [
+        "selective_copy"
+    ]
+    task = make(SelectiveCopy)
+    sample = task.sample("test", 64, 2)
+    shown = [piece.text for piece in pieces(sample, 0, task.vocabulary) if piece.kind == "first"]
+    assert shown == [f"→{task.vocabulary[token]}" for token in sample.answers[0]]
+    (labels,) = {columns(make(Mqar).sample("test", 96, 1)).labels.shape}
+    assert labels == (1, 96 - 33)
+    mqar = make(Mqar).sample("test", 96, 1)
+    written = columns(mqar).labels
+    assert np.array_equal(written != -100, mqar.supervised)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        (Mqar, {"updates": 17}, "updates 17: must be from 0 to 16"),
+        (NoisyRecall, {"rules": 1}, "rules 1: must be from 2 to 64"),
+        (SelectiveCopy, {"placement": "marked"}, "placement 'marked': must be 'early'"),
+    ],
+)
+def test_impossible_options_are_refused_with_their_range(
+    kind: type[SampledTask], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        make(kind, **options)
