@@ -1,5 +1,6 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
+from collections import Counter
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -38,11 +39,20 @@ ROOT = Path(__file__).parent.parent
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
-def made(spec: RunSpec, *validation_losses: float, test_loss: float = -99.0) -> Record:
-    """A run that was looked at on dev so often; one that diverged, a NaN, has no evaluations."""
+def made(
+    spec: RunSpec,
+    *validation_losses: float,
+    test_loss: float = -99.0,
+    scores: tuple[float, float] | None = None,
+) -> Record:
+    """A run that was looked at on dev so often; one that diverged, a NaN, has no evaluations.
+
+    `scores` are retention and exact on 128 examples.
+    """
     found = resolve(spec)
+    scored = {} if scores is None else {"retention": scores[0], "exact": scores[1], "n": 128}
     rows = [
-        {"split": split, "context": spec.context, "val_loss": loss}
+        {"split": split, "context": spec.context, "val_loss": loss, **scored}
         for split, loss in (*(("dev", loss) for loss in validation_losses), ("test", test_loss))
     ]
     values = {"spec": found.spec.model_dump(mode="json"), "versions": found.versions}
@@ -173,6 +183,44 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
         records.append(made(spec, *losses[rate], test_loss=on_test[rate]))
     assert len(rate_runs(one, records, BASE)) == 3
     assert chosen_rate(one, records, BASE) == 3e-3
+
+
+def test_exact_chooses_where_retention_ties() -> None:
+    (one,) = mixer_specs("delta")
+    exact = dict(zip(RATES, (0.7, 0.95, 0.6), strict=True))
+    records = [
+        made(spec, -spec.learning_rate, scores=(1.0, exact[spec.learning_rate]))
+        for spec in rate_runs(one, [], BASE)
+    ]
+    assert chosen_rate(one, records, BASE) == 3e-3
+
+
+def test_three_seeds_choose_what_one_does_not() -> None:
+    """The rate that is best in seed 1 learns nothing in the next two."""
+    (one,), seeds = mixer_specs("delta"), (1, 2, 3)
+
+    def exact(spec: RunSpec) -> float:
+        return 1.0 if spec.learning_rate == 3e-3 or spec.seed == 1 else 0.1
+
+    def done(specs: list[RunSpec]) -> list[Record]:
+        return [made(spec, -spec.learning_rate, scores=(1.0, exact(spec))) for spec in specs]
+
+    alone = done(rate_runs(one, [], BASE))
+    asked = rate_runs(one, alone, BASE, seeds)
+    assert [(spec.learning_rate, spec.seed) for spec in asked] == [
+        (rate, seed) for rate in RATES for seed in seeds
+    ]
+    assert chosen_rate(one, alone, BASE, seeds) is None
+    by_one = [*alone, *done(rate_runs(one, alone, BASE)[3:])]
+    assert chosen_rate(one, by_one, BASE) > 3e-3
+    assert chosen_rate(one, [*alone, *done(asked)], BASE, seeds) == 3e-3
+
+
+def test_three_seeds_choose_the_rate_of_the_catalogues_attention() -> None:
+    counts = Counter(spec.mixer for spec in catalogue([], mixers=mixer_specs("attention,delta")))
+    assert counts == {"attention": 9, "delta": 3}
+    with pytest.raises(UsageError, match="tuning_seeds 6: must be from 1 to 5"):
+        standard([], tuning_seeds=6)
 
 
 def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:

@@ -126,6 +126,19 @@ def test_more_seeds_at_the_chosen_rate_do_not_bias_the_choice(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_rate_with_most_runs_is_shown_and_the_rules_own_is_named(tmp_path: Path) -> None:
+    """A sweep chose it, whatever it knew; the choice of a record does not change with the rule."""
+    records = five("slots", [0.9] * 5, rate=0.001, dev_loss=1.1)
+    records.append(record("slots", 1, rate=0.003, dev_loss=1.0))
+    files = report(tmp_path, records)
+    row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
+    assert (row["learning_rate"], row["seeds"]) == ("0.001", "5")
+    grid = [row for row in csv_rows(files["tables.csv"]) if row["table"] == "learning_rates"]
+    notes = {row["learning_rate"]: row["note"] for row in grid}
+    assert notes == {"0.001": "shown: most runs", "0.003": "what the rule says of these runs"}
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
     held = [record("slots", seed, {64: 0.9, 256: 0.8}) for seed in range(1, 6)]
     # 0.52 is a half after correction for chance 0.04: the crossing is at 128 = sqrt(64 * 256).

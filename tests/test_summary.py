@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
     HalfDistance,
+    ValidationScores,
     chance_corrected,
     choose_learning_rate,
     half_distance,
@@ -274,6 +275,36 @@ def test_the_chosen_rate_and_the_one_that_is_asked_for(
 ) -> None:
     found = choose_learning_rate(losses, extended=extended)
     assert (found.rate, found.edge, found.extension) == choice
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        # On 256 examples 1.0 is told from 0.98, and not from 0.99.
+        ([(0.98, 0.5), (1.0, 0.5), (0.3, 0.1)], 0.003),
+        ([(0.99, 0.9), (1.0, 0.5), (0.3, 0.1)], 0.001),
+        # Where both tie, the loss decides: it is lowest at the highest rate.
+        ([(0.99, 0.995), (1.0, 0.99), (0.995, 1.0)], 0.009),
+        ([(0.5, 0.0), (0.5, 0.0), (0.3, 0.9)], 0.003),
+        # Without scores of all, the loss alone.
+        ([(0.98, 0.5), (1.0, 0.5), None], 0.009),
+    ],
+)
+def test_retention_chooses_a_rate_and_exact_where_it_ties(
+    scores: list[tuple[float, float] | None], chosen: float
+) -> None:
+    rates = (0.001, 0.003, 0.009)
+    given = {
+        rate: ValidationScores(*own, 256)
+        for rate, own in zip(rates, scores, strict=True)
+        if own is not None
+    }
+    losses = dict(zip(rates, ([3.0], [2.0], [1.0]), strict=True))
+    choice = choose_learning_rate(losses, extended=True, scores=given)
+    assert choice.rate == chosen
+    # A diverged rate needs no scores, and never wins.
+    with_more = {**losses, 0.1: [NAN]}
+    assert choose_learning_rate(with_more, extended=True, scores=given).rate == chosen
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])

@@ -18,9 +18,11 @@ from rulekeep.analysis.summary import (
     PairedDifference,
     RateChoice,
     Summary,
+    ValidationScores,
     chance_corrected,
     choose_learning_rate,
     half_distances,
+    mean_scores,
     paired_difference,
     summarise,
     summarise_scores,
@@ -192,8 +194,10 @@ class Rates:
     """The learning rates tried for a mixer on a task at a training length; the chosen one, or why
     none.
 
-    `runs` counts the runs of each rate. `seeds` are those that all rates have, in the order of
-    their losses. If only one rate was run, `reused_from` names the grid that chose it, if one did.
+    `choice` is what the rule says of these runs. `rate` is the one with most runs: the sweep chose
+    it; the rule's where several have as many. `runs` counts the runs of each rate. `seeds` are
+    those that all rates have, in the order of their losses. If only one rate was run, `reused_from`
+    names the grid that chose it, if one did.
     """
 
     task: str
@@ -203,6 +207,7 @@ class Rates:
     problem: str
     runs: Mapping[float, int]
     seeds: int
+    rate: float | None = None
     reused_from: str | None = None
 
 
@@ -298,8 +303,8 @@ def _with_origins(found: list[Contest]) -> list[Contest]:
     chosen: dict[tuple[str, float], list[Rates]] = {}
     for contest in found:
         for rates in contest.rates:
-            if len(rates.runs) > 1 and rates.choice and rates.choice.rate:
-                chosen.setdefault((rates.label, rates.choice.rate), []).append(rates)
+            if len(rates.runs) > 1 and rates.rate:
+                chosen.setdefault((rates.label, rates.rate), []).append(rates)
     return [
         replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
         for contest in found
@@ -328,35 +333,49 @@ def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates
     return replace(rates, reused_from=origin.task + at)
 
 
-def validation_losses(runs: Iterable[Run]) -> dict[str, float]:
-    """Mean validation loss (nats a token) of each run by its id; NaN if it diverged or has none.
+def _validated(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores | None]]:
+    """Mean validation loss (nats a token) of each run by its id, NaN if it diverged or has none;
+    and its scores.
 
-    It is over the training lengths at which all runs were validated: others would give runs unequal
-    weights.
+    They are over the training lengths at which all runs were validated: others would give runs
+    unequal weights.
     """
-    looks = {run.id: _validation_losses(run) for run in runs}
+    looks = {run.id: _looks(run) for run in runs}
     shared = set[int]()
     if measured := [set(one) for one in looks.values() if one]:
         shared = set.intersection(*measured)
-    return {
-        run: sum(one[at] for at in sorted(shared)) / len(shared) if one and shared else math.nan
-        for run, one in looks.items()
-    }
+    found = dict[str, tuple[float, ValidationScores | None]]()
+    for run, one in looks.items():
+        rows = [one[at] for at in sorted(shared)] if one else []
+        losses = [row.figures["val_loss"] for row in rows]
+        found[run] = (sum(losses) / len(losses) if losses else math.nan, scores_of(rows))
+    return found
 
 
-def _validation_losses(run: Run) -> dict[int, float]:
+def _looks(run: Run) -> dict[int, Evaluation]:
     if run.status == "diverged":
         return {}
     looks = {
-        evaluation.context: evaluation.figures["val_loss"]
+        evaluation.context: evaluation
         for evaluation in run.evaluations
         if evaluation.split == "dev"
         and evaluation.context <= run.context
         and "val_loss" in evaluation.figures
     }
     if not looks and run.history and "val_loss" in run.history[-1]:
-        return {run.context: run.history[-1]["val_loss"]}
+        last = {"val_loss": run.history[-1]["val_loss"]}
+        return {run.context: Evaluation(split="dev", context=run.context, figures=last)}
     return looks
+
+
+def scores_of(looks: Sequence[Evaluation]) -> ValidationScores | None:
+    """Retention and exact over several validation lengths; None where one says nothing of them."""
+    rows = [
+        ValidationScores(row.figures["retention"], row.figures["exact"], int(row.examples))
+        for row in looks
+        if row.examples and {"retention", "exact"} <= row.figures.keys()
+    ]
+    return mean_scores(rows) if rows and len(rows) == len(looks) else None
 
 
 def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
@@ -375,20 +394,31 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     if not common:
         return replace(found, problem="the rates share no seed")
     compared = [by_seed[seed] for by_seed in tried.values() for seed in common]
-    of_run = validation_losses(compared)
-    losses = {
+    of_run = _validated(compared)
+    by_rate = {
         rate: [of_run[by_seed[seed].id] for seed in common] for rate, by_seed in tried.items()
     }
+    losses = {rate: [loss for loss, _ in there] for rate, there in by_rate.items()}
+    scores = {
+        rate: mean_scores([own for _, own in there if own])
+        for rate, there in by_rate.items()
+        if all(own for _, own in there)
+    }
     found = replace(found, seeds=len(common))
-    measured = any(map(math.isfinite, of_run.values()))
+    measured = any(math.isfinite(loss) for loss, _ in of_run.values())
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
-    return replace(found, choice=choose_learning_rate(losses, extended=False), problem="")
+    choice = choose_learning_rate(losses, extended=False, scores=scores)
+    most = max(len(by_seed) for by_seed in tried.values())
+    leading = [rate for rate, by_seed in tried.items() if len(by_seed) == most]
+    # A sweep runs all seeds at the rate that it chose, whatever it knew and by whatever rule.
+    rate = leading[0] if len(leading) == 1 else choice.rate
+    return replace(found, choice=choice, rate=rate, problem="")
 
 
 def _group(rates: Rates, runs: Sequence[Run]) -> Group:
     counts = Counter(run.rate for run in runs)
-    rate = rates.choice.rate if rates.choice else None
+    rate = rates.rate
     if rate is None:
         rate = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
     by_seed = {run.seed: run for run in runs if run.rate == rate}

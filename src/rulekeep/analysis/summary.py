@@ -19,6 +19,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 LEVEL = 0.95
@@ -171,12 +172,40 @@ def paired_difference(
 Edge = Literal["lowest", "highest", "only"]
 
 
+# The rule of the protocol, as reports and the board say it.
+RATE_RULE = (
+    "Validation alone chooses: the rate with the highest retention; of those that tie, the highest "
+    "exact; of those that tie again, the lowest loss, then the lowest rate. A score ties with the "
+    "highest if it is in the Wilson interval that so many validation examples give the highest. "
+    "Means are over the lengths and seeds that all rates have. A rate with a diverged run never "
+    "wins."
+)
+
+
+class ValidationScores(NamedTuple):
+    """Retention and exact of a rate on so many validation examples, means over seeds."""
+
+    retention: float
+    exact: float
+    examples: int
+
+
+def mean_scores(scores: Sequence[ValidationScores]) -> ValidationScores:
+    """Means of runs alike, over the examples of all."""
+    retention, exact = (
+        math.fsum(getattr(one, name) for one in scores) / len(scores)
+        for name in ("retention", "exact")
+    )
+    return ValidationScores(retention, exact, sum(one.examples for one in scores))
+
+
 class TriedRate(NamedTuple):
     """A learning rate of a grid, its validation losses in nats, and their mean (None: diverged)."""
 
     rate: float
     losses: tuple[float, ...]
     mean: float | None
+    scores: ValidationScores | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,29 +224,34 @@ class RateChoice:
 
 
 def choose_learning_rate(
-    validation_losses: Mapping[float, Sequence[float]], *, extended: bool
+    validation_losses: Mapping[float, Sequence[float]],
+    *,
+    extended: bool,
+    scores: Mapping[float, ValidationScores] = MappingProxyType({}),
 ) -> RateChoice:
-    """The rate with the lowest mean validation loss; of equals, the lowest rate.
+    """The best rate on the validation set, by `RATE_RULE`.
 
     Takes the validation losses (nats a token) of each rate, over the same seeds and training
-    lengths. A rate with one non-finite loss has diverged and never wins. If all have diverged, the
-    grid is extended downwards. `extended` says that the grid holds its extension already; there is
-    no second one.
+    lengths. Where a stable rate lacks scores, the loss alone decides. A rate with one non-finite
+    loss has diverged and never wins. If all have diverged, the grid is extended downwards.
+    `extended` says that the grid holds its extension already; there is no second one.
 
     Raises:
         ValueError: no rate, an invalid rate, one without a loss, or unequal numbers of losses.
     """
     if not validation_losses:
         raise ValueError("no learning rate to choose from; give each rate its validation losses")
-    grid = tuple(_tried(rate, validation_losses[rate]) for rate in sorted(validation_losses))
-    stable = [(tried.mean, tried.rate) for tried in grid if tried.mean is not None]
+    grid = tuple(
+        _tried(rate, validation_losses[rate], scores.get(rate))
+        for rate in sorted(validation_losses)
+    )
     counts = {tried.rate: len(tried.losses) for tried in grid if tried.mean is not None}
     if len(set(counts.values())) > 1:
         raise ValueError(
             f"unequal numbers of validation losses {counts}: run all on the same seeds"
         )
     rates = [tried.rate for tried in grid]
-    best = min(stable)[1] if stable else None
+    best = _best(grid)
     edge: Edge | None = None
     extension = None
     if len(rates) == 1:
@@ -229,6 +263,19 @@ def choose_learning_rate(
     # The rate enters a spec and its hash: 0.0003, not 0.00030000000000000003.
     extension = None if extended or extension is None else float(f"{extension:.6g}")
     return RateChoice(rate=best, grid=grid, edge=edge, extension=extension)
+
+
+def _best(grid: Sequence[TriedRate]) -> float | None:
+    stable = [tried for tried in grid if tried.mean is not None]
+    scored = {tried.rate: tried.scores for tried in stable if tried.scores is not None}
+    if len(scored) == len(stable):
+        for figure in ("retention", "exact"):
+            values = {tried.rate: getattr(scored[tried.rate], figure) for tried in stable}
+            top = max(values, key=values.__getitem__, default=math.nan)
+            if len(values) > 1:
+                low, _ = wilson(values[top], scored[top].examples)
+                stable = [tried for tried in stable if values[tried.rate] >= low]
+    return min(((tried.mean or 0.0, tried.rate) for tried in stable), default=(0.0, None))[1]
 
 
 def chance_corrected(score: float, chance: float) -> float:
@@ -335,12 +382,12 @@ def half_distances(curves: Mapping[int, Mapping[int, float]]) -> HalfDistances:
     return HalfDistances(median=median, by_seed=by_seed, diverged=diverged)
 
 
-def _tried(rate: float, losses: Sequence[float]) -> TriedRate:
+def _tried(rate: float, losses: Sequence[float], scores: ValidationScores | None) -> TriedRate:
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"learning rate {rate}: give a positive number")
     finite = _finite(losses)
     mean = statistics.mean(finite) if len(finite) == len(losses) else None
-    return TriedRate(float(rate), tuple(float(loss) for loss in losses), mean)
+    return TriedRate(float(rate), tuple(float(loss) for loss in losses), mean, scores)
 
 
 def _half_width(deviation: float, n: int) -> float:

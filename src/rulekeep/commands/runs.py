@@ -104,6 +104,7 @@ def sweep(
     /,
     *,
     mixers: str | None = None,
+    tuning_seeds: int | None = None,
     out: str | None = None,
     dry_run: Flag = False,
     executor: ExecutorName = "local",
@@ -126,6 +127,8 @@ def sweep(
         For presets that compare mixers, the ones to run instead of the preset's own, between
         commas: names, file.py:Class, each with options in brackets, as in delta[heads=8]. What
         is no option of the mixer is a setting of its runs, as in delta[hidden=248].
+    tuning_seeds
+        For presets that choose learning rates, the number of seeds that choose.
     out
         Folder of runs, runs/sweep-TIME if left out. Runs that stand there are not made again.
     dry_run
@@ -149,11 +152,12 @@ def sweep(
     _check(time_limit, tracker)
     # Before a plug-in is loaded: it is tried in a process of the same server.
     chosen.prepare()
-    make, chooses = maker(what, mixers)
+    make, chooses = maker(what, mixers, tuning_seeds)
     root = run_folder("sweep", out)
     if dry_run:
         return _listed(make, root)
     named = [what] if mixers is None else [what, "--mixers", mixers]
+    named += [] if tuning_seeds is None else ["--tuning-seeds", str(tuning_seeds)]
     command = planning.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
     return carry_out(
         make,
@@ -373,7 +377,7 @@ def _planned(
     return planning.plan(specs, root, command)
 
 
-def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
+def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tuple[_Make, bool]:
     """The function of a sweep, and whether it chooses by its records.
 
     Its specs are checked as they come.
@@ -393,6 +397,10 @@ def maker(what: str, mixers: str | None) -> tuple[_Make, bool]:
         if "mixers" not in parameters:
             raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
         given["mixers"] = tuple(own_options_first(one) for one in mixer_specs(mixers))
+    if tuning_seeds is not None:
+        if "tuning_seeds" not in parameters:
+            raise UsageError(f"--tuning-seeds {tuning_seeds}: {what} takes none; leave it out")
+        given["tuning_seeds"] = tuning_seeds
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )

@@ -82,5 +82,7 @@ def _run(one: "Opened", workers: int | None) -> int:
             what = what if what in PRESETS else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)
-            code = max(code, sweep(what, mixers=mixers, out=out, workers=workers))
+            tuned = made_by.tuning_seeds
+            done = sweep(what, mixers=mixers, tuning_seeds=tuned, out=out, workers=workers)
+            code = max(code, done)
     return code

@@ -12,7 +12,9 @@ from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.reading import Run
 from rulekeep.analysis.summary import (
     ENOUGH_SEEDS,
+    RATE_RULE,
     Summary,
+    TriedRate,
     learned_share,
     summarise,
 )
@@ -300,9 +302,10 @@ def learning_rates(found: Sequence[Contest]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for contest in found:
         for rates in contest.rates:
-            means = _grid(rates)
+            grid = {} if rates.choice is None else {one.rate: one for one in rates.choice.grid}
             for rate, runs in rates.runs.items():
-                losses, mean = means.get(rate, ((), None))
+                tried = grid.get(rate, TriedRate(rate, (), None))
+                losses, mean, scores = tried.losses, tried.mean, tried.scores
                 diverged = sum(not math.isfinite(loss) for loss in losses)
                 loss = f"{diverged} of {len(losses)} diverged" if losses and mean is None else ""
                 rows.append(
@@ -311,6 +314,8 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                         Cell(rates.label),
                         _count(rates.context),
                         Cell(f"{rate:g}", rate),
+                        number_cell(scores.retention if scores else None),
+                        number_cell(scores.exact if scores else None),
                         number_cell(mean) if not loss else Cell(loss, math.inf),
                         _seed_count(rates.seeds),
                         _count(runs),
@@ -320,12 +325,10 @@ def learning_rates(found: Sequence[Contest]) -> Table:
     return Table(
         key="learning-rates",
         title="Learning rates, chosen on the validation set",
-        meaning="The rate with the lowest mean validation loss (nats a token) is chosen. The "
-        "mean is over the lengths and seeds that all rates have. A rate with a diverged run "
-        "never wins.",
+        meaning=f"{RATE_RULE} Shown is the rate with most runs.",
         header=(
-            "task", "variant", "trained at", "rate", "mean validation loss", "seeds compared",
-            "runs", "choice",
+            "task", "variant", "trained at", "rate", "retention", "exact", "loss (nats a token)",
+            "seeds compared", "runs", "choice",
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -411,12 +414,6 @@ def _rate(run: Run) -> Cell:
     return Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING)
 
 
-def _grid(rates: Rates) -> Mapping[float, tuple[tuple[float, ...], float | None]]:
-    if rates.choice is None:
-        return {}
-    return {tried.rate: (tried.losses, tried.mean) for tried in rates.choice.grid}
-
-
 def verdict(rates: Rates, rate: float) -> str:
     """What came of a rate in the choice; nothing for one that was tried and not chosen."""
     choice = rates.choice
@@ -424,6 +421,8 @@ def verdict(rates: Rates, rate: float) -> str:
         return f"not chosen: {rates.problem}"
     if choice.rate is None:
         return "every rate diverged"
+    if rates.rate != choice.rate and rate in (rates.rate, choice.rate):
+        return "shown: most runs" if rate == rates.rate else "what the rule says of these runs"
     if rate != choice.rate:
         return ""
     if choice.edge == "only":

@@ -1,15 +1,21 @@
 """The learning rate of each mixer in a preset, chosen by one rule.
 
-The rule takes the rate with the lowest mean validation loss at training lengths. The grid has three
-rates, and is extended once if the best one is at its edge. A model that another preset trained and
-tested at other lengths counts too: it is not trained again for the grid.
+The rule is `rulekeep.analysis.summary.RATE_RULE`, at training lengths. The grid has three rates,
+and is extended once if the best one is at its edge. A rate counts once all tuning seeds are run. A
+model that another preset trained and tested at other lengths counts too: it is not trained again.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rulekeep.analysis.summary import choose_learning_rate
+from rulekeep.analysis.cells import scores_of
+from rulekeep.analysis.summary import (
+    RateChoice,
+    ValidationScores,
+    choose_learning_rate,
+    mean_scores,
+)
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
 from rulekeep.running.resolving import Resolved, resolve
@@ -18,10 +24,13 @@ from rulekeep.specs import MixerSpec, RunSpec, UsageError
 RATES = (1e-3, 3e-3, 1e-2)
 
 
-def rate_runs(one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any]) -> list[RunSpec]:
+def rate_runs(
+    one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
+) -> list[RunSpec]:
     """The runs of a mixer's grid of learning rates; with its extension once the grid is finished.
 
-    Rates whose runs stand in the records with other tests are left out.
+    `seeds` tune; by default the one of `base`. Runs that stand in the records with other tests are
+    left out.
 
     Raises:
         UsageError: the mixer is given a learning rate.
@@ -30,67 +39,94 @@ def rate_runs(one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any]
         raise UsageError(
             f"mixer {one.mixer}: the preset chooses learning_rate from a grid; leave it out"
         )
-    losses, elsewhere = _validation_losses(one, records, base)
-    asked = [rate for rate in _rates(losses) if rate not in elsewhere]
-    return [one.spec(**base, learning_rate=rate) for rate in asked]
+    seeds = seeds or (base["seed"],)
+    found = _validated(one, records, base, seeds)
+    return [
+        one.spec(**{**base, "seed": seed}, learning_rate=rate)
+        for rate in _rates(found, seeds)
+        for seed in seeds
+        if (rate, seed) not in found or found[rate, seed].is_own
+    ]
 
 
-def chosen_rate(one: MixerSpec, records: Sequence[Record], base: Mapping[str, Any]) -> float | None:
+def chosen_rate(
+    one: MixerSpec, records: Sequence[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
+) -> float | None:
     """The rate that the finished grid chooses; None if it is not finished, or if all diverged."""
-    losses = _validation_losses(one, records, base).losses
-    grid = _rates(losses)
-    if not set(grid) <= losses.keys():
-        return None
+    seeds = seeds or (base["seed"],)
+    found = _validated(one, records, base, seeds)
     # Rates outside the grid do not count.
-    return choose_learning_rate({rate: losses[rate] for rate in grid}, extended=True).rate
+    choice = _choice(found, _rates(found, seeds), seeds, extended=True)
+    return None if choice is None else choice.rate
 
 
-def _rates(losses: Mapping[float, Sequence[float]]) -> list[float]:
+class _Validated(NamedTuple):
+    """What validation says of a run, and whether it was tested as is asked."""
+
+    loss: float
+    scores: ValidationScores | None
+    is_own: bool
+
+
+_Found = Mapping[tuple[float, int], _Validated]
+
+
+def _rates(found: _Found, seeds: Sequence[int]) -> list[float]:
     """The grid, and its extension as soon as the grid is known."""
-    if not set(RATES) <= losses.keys():
+    choice = _choice(found, RATES, seeds, extended=False)
+    if choice is None or choice.extension is None:
         return [*RATES]
-    choice = choose_learning_rate({rate: losses[rate] for rate in RATES}, extended=False)
-    return [*RATES] if choice.extension is None else [*RATES, choice.extension]
+    return [*RATES, choice.extension]
 
 
-class _Losses(NamedTuple):
-    """The validation loss of each rate, and the rates whose runs had other tests."""
+def _choice(
+    found: _Found, rates: Sequence[float], seeds: Sequence[int], *, extended: bool
+) -> RateChoice | None:
+    if any((rate, seed) not in found for rate in rates for seed in seeds):
+        return None
+    by_rate = {rate: [found[rate, seed] for seed in seeds] for rate in rates}
+    losses = {rate: [one.loss for one in runs] for rate, runs in by_rate.items()}
+    scores = {
+        rate: mean_scores([one.scores for one in runs if one.scores])
+        for rate, runs in by_rate.items()
+        if all(one.scores for one in runs)
+    }
+    return choose_learning_rate(losses, extended=extended, scores=scores)
 
-    losses: dict[float, list[float]]
-    elsewhere: set[float]
 
-
-def _validation_losses(
-    one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any]
-) -> _Losses:
+def _validated(
+    one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int]
+) -> _Found:
     # A record counts if it is of the same training: nothing else about it may differ,
     # an option that was left to its default or a version included.
     resolved = resolve(one.spec(**base))
     spec, versions = resolved.spec, dict(resolved.versions)
     wanted = (_trained(spec), _validated_at(spec))
     options = {name: _at_default(resolved, name) for name in ("task_options", "mixer_options")}
-    found: dict[float, list[float]] = {}
-    elsewhere: dict[float, list[float]] = {}
+    found: dict[tuple[float, int], _Validated] = {}
     for record in records:
         # First, because it is cheap and excludes records of other kinds.
         if record.versions != versions:
             continue
         asked = record.spec.parsed()
-        if not isinstance(asked, RunSpec):
+        if not isinstance(asked, RunSpec) or asked.seed not in seeds:
             continue
         own = asked.model_copy(
             update={
                 "learning_rate": spec.learning_rate,
+                "seed": spec.seed,
                 # A record says nothing of an option that came later: it had the default.
                 **{name: {**left, **getattr(asked, name)} for name, left in options.items()},
             }
         )
         if (_trained(own), _validated_at(own)) == wanted:
-            rows = [row.figures.get("val_loss") for row in record.evaluations if row.split == "dev"]
-            known = [loss for loss in rows if loss is not None]
+            looks = [row for row in record.evaluations if row.split == "dev"]
+            known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
             loss = sum(known) / len(known) if known else math.nan
-            (found if own == spec else elsewhere)[asked.learning_rate] = [loss]
-    return _Losses({**elsewhere, **found}, set(elsewhere) - set(found))
+            at = (asked.learning_rate, asked.seed)
+            if at not in found or own == spec:
+                found[at] = _Validated(loss, scores_of(looks), is_own=own == spec)
+    return found
 
 
 def _at_default(resolved: Resolved, name: str) -> dict[str, Any]:
