@@ -156,7 +156,10 @@ STUDY = Study(
     settings=SETTINGS,
     context=LENGTH,
     seeds=SEEDS,
-    sweeps={"rule-counts": Sweep("rule-counts", tuning_seeds=3), "rule-counts-aside": Sweep("aside")},
+    sweeps={
+        "rule-counts": Sweep("rule-counts", tuning_seeds=3),
+        "rule-counts-aside": Sweep("aside"),
+    },
     tables={**{figure: beside(figure) for figure in FIGURES}, "aside": at_another_rate},
     claims={
         "kept": Claim(least("ours", SETTINGS), minimum=0.99),
