@@ -14,7 +14,7 @@ from typing import Any
 
 from rulekeep.analysis.plots import Look, as_bytes, marked_words
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, pivot
-from rulekeep.commands.records import certificates
+from rulekeep.commands.records import read_certificates
 from rulekeep.printable import markdown_table
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
@@ -69,7 +69,7 @@ def certified(*, default: bool) -> Callable[[Rows], str]:
 
     def table(_: Rows) -> str:
         found: list[tuple[tuple[Any, ...], list[str]]] = []
-        for record in certificates(CERTIFICATES)[0]:
+        for record in read_certificates(CERTIFICATES)[0]:
             task, options = record["task"], record["options"]
             # The article is certified by exact enumeration: a table of its own.
             if not issubclass(TASKS[task], SampledTask):

@@ -14,7 +14,7 @@ from pathlib import Path
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
-from rulekeep.commands.records import explanations
+from rulekeep.commands.records import read_explanations
 from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -97,7 +97,7 @@ def of_controls(rows: Rows) -> str:
 
 def explained(folder: str) -> list[tuple[Record, Explanation]]:
     """The runs of a folder that `rulekeep explain` has read."""
-    found = {one.run: one for one in explanations(RESULTS / folder, [])}
+    found = {one.run: one for one in read_explanations(RESULTS / folder, [])}
     runs = read_runs(RESULTS / folder).records
     return [(record, found[record.id]) for record in runs if record.id in found]
 

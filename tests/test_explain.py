@@ -19,7 +19,7 @@ from rulekeep.analysis.reading import read_runs
 from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
-from rulekeep.commands.records import explanations
+from rulekeep.commands.records import read_explanations
 from rulekeep.explain import explaining
 from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.probe import probe
@@ -607,7 +607,7 @@ def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     assert (tmp_path / "runs" / "report" / "explain.csv").read_text().count("\n") > 20
     (folder / RECORD).write_text("{")
     notes: list[str] = []
-    assert explanations(tmp_path / "runs", notes) == []
+    assert read_explanations(tmp_path / "runs", notes) == []
     assert "run done: explain.json: not readable" in notes[0]
 
 

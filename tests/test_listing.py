@@ -8,7 +8,8 @@ import pytest
 from bad_files import TEXTS
 from report_records import record
 
-from rulekeep.commands.records import list_, report
+from rulekeep.commands.listing import list_
+from rulekeep.commands.records import report
 from rulekeep.commands.runs import sweep
 from rulekeep.mixers import MIXERS
 from rulekeep.records.store import write_record

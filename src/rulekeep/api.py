@@ -369,10 +369,10 @@ def _make(
     keep_weights: bool, chooses: bool = False,
 ) -> None:  # fmt: skip
     from rulekeep.commands.console import EXIT_INTERRUPTED
-    from rulekeep.commands.runs import carry_out
+    from rulekeep.commands.runs import How, carry_out
 
     executor = executor_for(names, workers)
-    code = carry_out(make, root, executor, None, "none", chooses=chooses, keep_weights=keep_weights)
+    code = carry_out(make, root, executor, How(no_weights=not keep_weights), chooses=chooses)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
 

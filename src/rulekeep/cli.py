@@ -128,7 +128,7 @@ COMMANDS = {
         "Check a task of your own against the contract: each property, and by how much it differs.",
     ),
     "list": (
-        "records:list_",
+        "listing:list_",
         "List tasks, mixers and presets, a line each; with a name or an id, all about that one.",
     ),
 }

@@ -6,7 +6,7 @@ import time
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.options import Device, Flag, Integers, Whole, Workers, run_folder
-from rulekeep.commands.runs import make_runs
+from rulekeep.commands.runs import How, make_runs
 from rulekeep.executors import LocalExecutor
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import (
@@ -57,8 +57,6 @@ def article(
         so that the last tokens give nothing away.
     leak
         Train nothing: show what a reader of the last 6 prefix tokens scores.
-    device
-        cpu, cuda or cuda:N. No GPU has run this yet.
     workers
         Cells to run side by side, one thread each; as many as there are cores if left out.
     out
@@ -94,7 +92,7 @@ def article(
     started = time.monotonic()
     made = make_runs(
         lambda _: sorted(cells, key=_length, reverse=True), folder / RUNS, executor,
-        keep_weights=False,
+        how=How(no_weights=True),
         rest=f"the same command with --out {shlex.quote(str(folder))}",
     )  # fmt: skip
     if made.interrupted:

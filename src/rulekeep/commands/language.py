@@ -81,8 +81,6 @@ def language(
         scored.
     seed
         Seed of the conversations.
-    device
-        cpu, cuda or cuda:N. No GPU has run this yet.
     out
         Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again.
     workers

@@ -28,8 +28,6 @@ def check(
         The mixer's own options, as in --mixer-options.heads 8.
     width
         Channels of its input and output.
-    device
-        cpu, cuda or cuda:N. No GPU has run this yet.
     """
     options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.

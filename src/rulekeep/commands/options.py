@@ -101,8 +101,9 @@ Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_l
 Seed: TypeAlias = Annotated[int, within(0, _LARGEST_SEED)]
 Workers: TypeAlias = Annotated[int | None, within(1)]
 Seconds: TypeAlias = Annotated[float | None, Parameter(validator=_above_zero)]
-Device: TypeAlias = Annotated[str, Parameter(validator=_on_device)]
-Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
+_DEVICE_HELP = "cpu, cuda or cuda:N. No GPU has run this yet."
+Device: TypeAlias = Annotated[str, Parameter(validator=_on_device, help=_DEVICE_HELP)]
+Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:

@@ -1,16 +1,12 @@
-"""`rulekeep verify`, `report` and `list`: what is on disk, and what can be chosen."""
+"""`rulekeep verify` and `report`: what is on disk, checked and shown."""
 
-import inspect
-import math
 import os
-import re
 import shlex
-import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from typing import TYPE_CHECKING
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import opened, run_folder
@@ -27,18 +23,15 @@ from rulekeep.records.store import (
     run_folders,
     unreadable,
 )
-from rulekeep.specs import Spec, UsageError
+from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
     # A record of each kind is read where there is one: only then its model is made.
     from rulekeep.explain.record import Explanation
     from rulekeep.speed.record import SpeedRecord
 
 _EXPLAINED, _SPEED = "explain.json", "speed.json"
 _MOST_SHOWN = 4
-_ID = re.compile("[0-9a-f]{16}")
 
 
 def verify(folder: str, /) -> int:
@@ -151,10 +144,10 @@ def report(
     records = [record for one in kept for record in one.records]
     proofs, notes, losses = list[Values](), list[str](), list["Explanation"]()
     for one, own in zip(roots, kept, strict=True):
-        certified, said = _certified(one)
+        certified, said = read_certificates(one)
         proofs += certified
         notes += said
-        losses += explanations(one, notes)
+        losses += read_explanations(one, notes)
         # The first may be a mere place for what stands elsewhere.
         may_be_bare = one is root and not (one / "record.json").exists()
         is_packed = (one / PACKED).exists()
@@ -169,7 +162,7 @@ def report(
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
     command = ["rulekeep", "report", folder, *more]
     if certificates is not None:
-        others, said = _certified(_existing(certificates, "--certificates"))
+        others, said = read_certificates(_existing(certificates, "--certificates"))
         if not others:
             raise UsageError(
                 f"--certificates {certificates}: has none; name the --out of rulekeep certify"
@@ -203,127 +196,13 @@ def report(
     return 0
 
 
-def list_(name: str | None = None, /) -> int:
-    """List tasks, mixers and presets, a line each; with a name or an id, all about that one.
-
-    Parameters
-    ----------
-    name
-        A task, a mixer (file.py:Class for one of your own) or a preset: what it does, and its
-        options with their defaults. Or the id of a run, as it is or was: it is looked for in
-        this folder, in runs and in results.
-    """
-    if name is not None:
-        tell(_about_run(name) if _ID.fullmatch(name) else _about(name))
-        return 0
-    from rulekeep.mixers import MIXERS
-    from rulekeep.sweeps.presets import PRESETS
-    from rulekeep.tasks import TASKS
-
-    # The class of a mixer would load torch: what its file says is read, and not run.
-    for group, catalogue in (("tasks", TASKS), ("mixers", MIXERS)):
-        tell(f"{group}:")
-        for name in catalogue:
-            tell(f"  {name:<18} {_first_line(catalogue.about(name))}")
-    tell("presets:")
-    for name, function in PRESETS.items():
-        tell(f"  {name:<18} {_first_line(function.__doc__)}")
-    tell("all about one: rulekeep list NAME")
-    return 0
-
-
-def _about_run(identity: str) -> str:
-    """The record of a run, by its id or its former id."""
-    found = []
-    for place in (Path(), Path("runs"), Path("results")):
-        if not place.is_dir():
-            continue
-        inside = sorted(place.iterdir())
-        for root in (place, *(path for path in inside if path.is_dir())):
-            if (root / PACKED).exists() or run_folders(root):
-                found += [
-                    (root, one) for one in read_runs(root).records if _is_named(one, identity)
-                ]
-    if not found:
-        raise UsageError(f"{identity}: no run of this id stands here, in runs or in results")
-    return "\n\n".join(_said_of_run(root, record) for root, record in found)
-
-
-def _is_named(record: Record, identity: str) -> bool:
-    return identity in (record.id, record.former_id)
-
-
-def _said_of_run(root: Path, record: Record) -> str:
-    spec = record.spec
-    options = {**spec.task_options, **spec.mixer_options}
-    said = {
-        "run": record.id + (f" (formerly {record.former_id})" if record.former_id else ""),
-        "in": root,
-        "status": f"{record.status} {record.reason}".strip(),
-        "task": spec.task,
-        "mixer": spec.mixer,
-        "options": ", ".join(f"{key} {value}" for key, value in options.items()),
-        "trained": f"to {spec.context} tokens, seed {spec.seed}, rate {spec.learning_rate}",
-        "versions": record.code,
-        "source": record.source or "not recorded",
-        "made with": ", ".join(
-            f"{key} {record.environment.get(key, 'unknown')}"
-            for key in ("rulekeep", "torch", "cpu", "threads", "commit", "dirty")
-        ),
-    }
-    lines = [f"{key:<10} {value}" for key, value in said.items()]
-    tests = [
-        f"retention {row.figures.get('retention', math.nan):.3f} at {row.context} tokens"
-        for row in record.tests()
-    ]
-    return "\n".join([*lines, *tests])
-
-
-def _about(name: str) -> str:
-    """The description of a task, mixer or preset, and its options."""
-    from rulekeep.mixers import MIXERS
-    from rulekeep.plugins import choose
-    from rulekeep.specs.renamed import tell_preset
-    from rulekeep.sweeps.presets import PRESETS
-    from rulekeep.tasks import TASKS
-
-    name = tell_preset(name)
-    if name in PRESETS:
-        return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
-    if name in TASKS:
-        fields: Mapping[str, "FieldInfo"] = getattr(TASKS[name], "options_type", Spec).model_fields
-        kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
-    elif name in MIXERS or ":" in name or name.endswith(".py"):
-        from rulekeep.running.mixers import load_mixer, options_of_mixer
-
-        kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
-        fields = options_of_mixer(name, kind).model_fields
-    else:
-        known = dict.fromkeys([*TASKS, *MIXERS, *PRESETS])
-        raise UsageError(f"{name!r}: {choose(name, known)}")
-    lines = [f"  {option}.{key.replace('_', '-')} {_default(one)}" for key, one in fields.items()]
-    # A class without a docstring would show that of its base.
-    own = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or vars(kind).get("__doc__") or "")
-    return "\n".join([own, "", run, *lines])
-
-
-def _default(option: "FieldInfo") -> str:
-    if option.is_required():
-        return "VALUE (must be given)"
-    kind = option.annotation
-    choices = f" ({' or '.join(map(str, get_args(kind)))})" if get_origin(kind) is Literal else ""
-    if type(None) in get_args(kind) and option.default is not None:
-        choices = " (or None)"
-    return f"{option.default}{choices}"
-
-
 def _no_runs(root: Path) -> UsageError:
     if (root / "record.json").exists():
         return UsageError(f"{root}: is the folder of one run; name the one it stands in")
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
-def certificates(folder: Path) -> tuple[list[Values], list[str]]:
+def read_certificates(folder: Path) -> tuple[list[Values], list[str]]:
     """The certificates of a folder, and a note for each broken file."""
     found, notes = [], []
     for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED, folder / CLAIMS}):
@@ -359,10 +238,7 @@ def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | No
     return None
 
 
-_certified = certificates
-
-
-def explanations(root: Path, notes: list[str]) -> list["Explanation"]:
+def read_explanations(root: Path, notes: list[str]) -> list["Explanation"]:
     """The files that `rulekeep explain` wrote beside the records of a folder of runs."""
     found = []
     for run in run_folders(root):
@@ -404,7 +280,3 @@ def _existing(folder: str, option: str = "") -> Path:
             f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"
         )
     return root
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0].rstrip(":.")

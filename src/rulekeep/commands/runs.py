@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
@@ -48,10 +49,80 @@ from rulekeep.sweeps.presets import PRESETS
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
-ExecutorName: TypeAlias = Literal["local", "dask"]
 _MOST_RUNS = 100_000
 _USAGE = f"{UsageError.__name__}: "
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class How:
+    """How runs are made.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds after which a run is stopped.
+    tracker
+        none, tensorboard, wandb or trackio.
+    no_weights
+        Keep no trained weights beside the record: rulekeep test then has nothing to test.
+    """
+
+    time_limit: Seconds = None
+    tracker: TrackerName = "none"
+    no_weights: Flag = False
+
+    def check(self) -> None:
+        """Report what a tracker lacks before anything is made."""
+        limit_trials(math.inf if self.time_limit is None else self.time_limit)
+        if note := check_tracker(self.tracker):
+            say(note)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where runs are made.
+
+    Parameters
+    ----------
+    executor
+        local: processes on this machine; dask: a Dask cluster.
+    workers
+        Runs side by side on this machine; as many as there are cores if left out.
+    scheduler
+        Address of the Dask scheduler, as in tcp://10.0.0.1:8786.
+    resources
+        What a run asks of a Dask worker, as in GPU=1.
+    """
+
+    executor: Literal["local", "dask"] = "local"
+    workers: Workers = None
+    scheduler: str | None = None
+    resources: str | None = None
+
+    def made(self) -> Executor:
+        """The executor.
+
+        Raises:
+            UsageError: an option is of the other one, or impossible.
+        """
+        if self.executor == "local":
+            for option in ("scheduler", "resources"):
+                if (value := getattr(self, option)) is not None:
+                    raise UsageError(f"--{option} {value!r}: is for --executor dask only")
+            return LocalExecutor(self.workers)
+        if self.workers is not None:
+            raise UsageError(f"--workers {self.workers}: a Dask cluster has its own; leave it out")
+        if self.scheduler is None:
+            raise UsageError(
+                "--executor dask: needs --scheduler ADDRESS, as in tcp://10.0.0.1:8786"
+            )
+        return DaskExecutor(self.scheduler, _resources(self.resources))
+
+
+_HOW, _HERE = How(), Where()
 
 
 def run(
@@ -61,9 +132,7 @@ def run(
     flags: Annotated[Flags | None, Parameter(name="*")] = None,
     predictor: str | None = None,
     out: str | None = None,
-    time_limit: Seconds = None,
-    tracker: TrackerName = "none",
-    no_weights: Flag = False,
+    how: How = _HOW,
 ) -> int:
     """Train and test one mixer on one task, or score an outside model, and keep the record.
 
@@ -77,12 +146,6 @@ def run(
         An outside model to score, file.py:Class or module:Class; nothing is trained.
     out
         Folder of runs, runs/run-TIME if left out. A run that stands there is not made again.
-    time_limit
-        Seconds after which the run is stopped.
-    tracker
-        none, tensorboard, wandb or trackio.
-    no_weights
-        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
     values = spec_values(file, {} if flags is None else flags.model_dump(exclude_none=True))
     kind: type[RunSpec] | type[PredictorSpec] = RunSpec
@@ -92,11 +155,8 @@ def run(
     else:
         values = with_defaults(values)
     spec = kind.parse_json(values)
-    _check(time_limit, tracker)
-    return carry_out(
-        lambda _: [spec], run_folder("run", out), LocalExecutor(1), time_limit, tracker,
-        keep_weights=not no_weights,
-    )  # fmt: skip
+    how.check()
+    return carry_out(lambda _: [spec], run_folder("run", out), LocalExecutor(1), how)
 
 
 def sweep(
@@ -107,13 +167,8 @@ def sweep(
     tuning_seeds: int | None = None,
     out: str | None = None,
     dry_run: Flag = False,
-    executor: ExecutorName = "local",
-    workers: Workers = None,
-    scheduler: str | None = None,
-    resources: str | None = None,
-    time_limit: Seconds = None,
-    tracker: TrackerName = "none",
-    no_weights: Flag = False,
+    where: Where = _HERE,
+    how: How = _HOW,
 ) -> int:
     """Make every missing run of a grid.
 
@@ -133,25 +188,11 @@ def sweep(
         Folder of runs, runs/sweep-TIME if left out. Runs that stand there are not made again.
     dry_run
         Name the runs that would be made first, and make none.
-    executor
-        local: processes on this machine; dask: a Dask cluster.
-    workers
-        Runs side by side on this machine; as many as there are cores if left out.
-    scheduler
-        Address of the Dask scheduler, as in tcp://10.0.0.1:8786.
-    resources
-        What a run asks of a Dask worker, as in GPU=1.
-    time_limit
-        Seconds after which a run is stopped.
-    tracker
-        none, tensorboard, wandb or trackio.
-    no_weights
-        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
-    chosen = _executor(executor, workers, scheduler, resources)
-    _check(time_limit, tracker)
+    executor = where.made()
+    how.check()
     # Before a plug-in is loaded: it is tried in a process of the same server.
-    chosen.prepare()
+    executor.prepare()
     make, chooses = maker(what, mixers, tuning_seeds)
     root = run_folder("sweep", out)
     if dry_run:
@@ -159,62 +200,21 @@ def sweep(
     named = [what] if mixers is None else [what, "--mixers", mixers]
     named += [] if tuning_seeds is None else ["--tuning-seeds", str(tuning_seeds)]
     command = planning.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
-    return carry_out(
-        make,
-        root,
-        chosen,
-        time_limit,
-        tracker,
-        command,
-        chooses=chooses,
-        keep_weights=not no_weights,
-    )
+    return carry_out(make, root, executor, how, command, chooses=chooses)
 
 
-def resume(
-    folder: str,
-    /,
-    *,
-    executor: ExecutorName = "local",
-    workers: Workers = None,
-    scheduler: str | None = None,
-    resources: str | None = None,
-    time_limit: Seconds = None,
-    tracker: TrackerName = "none",
-    no_weights: Flag = False,
-) -> int:
+def resume(folder: str, /, *, where: Where = _HERE, how: How = _HOW) -> int:
     """Continue a folder of runs: make those that are missing or have failed.
 
     Parameters
     ----------
     folder
         Folder of runs, the --out of a sweep.
-    executor
-        local: processes on this machine; dask: a Dask cluster.
-    workers
-        Runs side by side on this machine; as many as there are cores if left out.
-    scheduler
-        Address of the Dask scheduler, as in tcp://10.0.0.1:8786.
-    resources
-        What a run asks of a Dask worker, as in GPU=1.
-    time_limit
-        Seconds after which a run is stopped.
-    tracker
-        none, tensorboard, wandb or trackio.
-    no_weights
-        Keep no trained weights beside the record: rulekeep test then has nothing to test.
     """
-    chosen = _executor(executor, workers, scheduler, resources)
-    _check(time_limit, tracker)
+    executor = where.made()
+    how.check()
     root = run_folder("", folder, "FOLDER")
-    return carry_out(None, root, chosen, time_limit, tracker, keep_weights=not no_weights)
-
-
-def _check(time_limit: float | None, tracker: str) -> None:
-    """Report what a tracker lacks before anything is made."""
-    limit_trials(math.inf if time_limit is None else time_limit)
-    if note := check_tracker(tracker):
-        say(note)
+    return carry_out(None, root, executor, how)
 
 
 class Made(NamedTuple):
@@ -246,17 +246,13 @@ def carry_out(
     make: _Make | None,
     root: Path,
     executor: Executor,
-    limit: float | None = None,
-    tracker: str = "none",
+    how: How = _HOW,
     command: planning.Command | None = None,
     *,
     chooses: bool = False,
-    keep_weights: bool = True,
 ) -> int:
     """Make the runs, and print the result."""
-    made = make_runs(
-        make, root, executor, limit, tracker, command, chooses=chooses, keep_weights=keep_weights
-    )
+    made = make_runs(make, root, executor, how, command, chooses=chooses)
     if made.interrupted:
         return EXIT_INTERRUPTED
     for asked in planning.unfinished(root) if make is None else ():
@@ -276,12 +272,10 @@ def make_runs(
     make: _Make | None,
     root: Path,
     executor: Executor,
-    limit: float | None = None,
-    tracker: str = "none",
+    how: How = _HOW,
     command: planning.Command | None = None,
     *,
     chooses: bool = False,
-    keep_weights: bool = True,
     rest: str | None = None,
 ) -> Made:
     """Make the runs; a sweep that chooses by records is called until it adds none.
@@ -310,8 +304,9 @@ def make_runs(
                 say(note)
             jobs = [job for job in planned.jobs if job.id not in records]
             events = sweeps.execute(
-                planned._replace(jobs=jobs), executor, limit, tracker, keep_weights=keep_weights
-            )
+                planned._replace(jobs=jobs), executor, how.time_limit, how.tracker,
+                keep_weights=not how.no_weights,
+            )  # fmt: skip
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
             # What comes next is chosen from what came: not from half of it.
@@ -449,21 +444,6 @@ def _whole(spec: Any) -> AnySpec:
         raise UsageError(f"not a value that a spec can hold: {error}") from None
     # A name that is no field stands in the copy, and in nothing that is made of it.
     return type(spec).parse_json({**vars(spec), **values})
-
-
-def _executor(
-    name: ExecutorName, workers: int | None, scheduler: str | None, resources: str | None
-) -> Executor:
-    if name == "local":
-        for option, value in (("scheduler", scheduler), ("resources", resources)):
-            if value is not None:
-                raise UsageError(f"--{option} {value!r}: is for --executor dask only")
-        return LocalExecutor(workers)
-    if workers is not None:
-        raise UsageError(f"--workers {workers!r}: a Dask cluster has its own; leave it out")
-    if scheduler is None:
-        raise UsageError("--executor dask: needs --scheduler ADDRESS, as in tcp://10.0.0.1:8786")
-    return DaskExecutor(scheduler, _resources(resources))
 
 
 def _resources(text: str | None) -> dict[str, float] | None:

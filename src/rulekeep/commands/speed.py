@@ -49,8 +49,6 @@ def speed(
         Timed steps of each mixer; medians and quartiles are of so many.
     tokens
         Tokens a step, whatever the context.
-    device
-        cpu, cuda or cuda:N. No GPU has run this yet.
     out
         Folder for the record, runs/speed-TIME if left out. What stands there is not measured
         again.

@@ -69,7 +69,7 @@ def study(
 
 
 def _run(one: "Opened", workers: int | None) -> int:
-    from rulekeep.commands.runs import sweep
+    from rulekeep.commands.runs import Where, sweep
     from rulekeep.specs.renamed import tell_preset
     from rulekeep.study import RESULTS
     from rulekeep.sweeps.presets import PRESETS
@@ -82,7 +82,9 @@ def _run(one: "Opened", workers: int | None) -> int:
             what = what if what in PRESETS else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)
-            tuned = made_by.tuning_seeds
-            done = sweep(what, mixers=mixers, tuning_seeds=tuned, out=out, workers=workers)
+            done = sweep(
+                what, mixers=mixers, tuning_seeds=made_by.tuning_seeds, out=out,
+                where=Where(workers=workers),
+            )  # fmt: skip
             code = max(code, done)
     return code

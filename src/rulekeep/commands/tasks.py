@@ -29,7 +29,18 @@ MOST_SHOWN = 100
 # Bytes of a file name, with room for the suffix of one that is being written.
 _LONGEST_NAME = 200
 
-TaskName = Annotated[str, Parameter(name="TASK")]
+TaskName = Annotated[
+    str,
+    Parameter(
+        name="TASK",
+        help="A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.",
+    ),
+]
+ExampleSeed = Annotated[Seed, Parameter(help="Seed of the examples.")]
+OwnOption = Annotated[
+    str,
+    Parameter(help="Options of the task, as in --rules 8 --decoy-rate 0.5 --placement marked."),
+]
 # A reader learns from them.
 Examples = Annotated[int, within(100, 2**24)]
 
@@ -40,26 +51,20 @@ def certify(
     *,
     context: Lengths | None = None,
     examples: Examples = 8000,
-    seed: Seed = 0,
+    seed: ExampleSeed = 0,
     out: str | None = None,
-    **options: str,
+    **options: OwnOption,
 ) -> int:
     """Prove that readers without memory stay at chance on a task.
 
     Parameters
     ----------
-    task
-        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Contexts in tokens, separated by commas: 64 (96 for apply and override), 256, 1028, 4096.
     examples
         Examples of train and of test, for each context.
-    seed
-        Seed of the examples.
     out
         Folder for the record, runs/certify-TIME if left out.
-    options
-        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
     asked = make_task(task, options, ("context", "examples", "seed", "out"))
     contexts = context or _contexts(asked)
@@ -135,16 +140,14 @@ def data(
     n: Annotated[int | None, within(1, 2**40)] = None,
     split: Split = "test",
     format: Literal["jsonl", "parquet", "npz"] = "jsonl",  # noqa: A002 - the option's name
-    seed: Seed = 0,
+    seed: ExampleSeed = 0,
     out: str | None = None,
-    **options: str,
+    **options: OwnOption,
 ) -> int:
     """Write the examples of a task, for another harness to use.
 
     Parameters
     ----------
-    task
-        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Tokens of each example, the answer included.
     n
@@ -153,12 +156,8 @@ def data(
         train, dev (validation) or test.
     format
         jsonl, parquet or npz.
-    seed
-        Seed of the examples.
     out
         File to write, which appears when it is whole; standard output if left out.
-    options
-        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
     from rulekeep.tasks import export
 
@@ -196,28 +195,22 @@ def show(
     context: Whole = 128,
     n: Annotated[int, within(1, MOST_SHOWN)] = 3,
     split: Split = "test",
-    seed: Seed = 0,
+    seed: ExampleSeed = 0,
     html: str | None = None,
-    **options: str,
+    **options: OwnOption,
 ) -> int:
     """Show examples of a task with rules, decoys, item, request and answer marked.
 
     Parameters
     ----------
-    task
-        A task of the catalogue (`rulekeep list`), file.py:Class or module:Class.
     context
         Tokens of each example; long bodies are shown by their ends.
     n
         How many examples.
     split
         train, dev (validation) or test.
-    seed
-        Seed of the examples.
     html
         A file for the same as one offline page.
-    options
-        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
     from rulekeep.reporting.marked import pieces
 
@@ -251,23 +244,17 @@ def check_task(
     *,
     context: Whole | None = None,
     examples: Examples = 8000,
-    seed: Seed = 0,
-    **options: str,
+    seed: ExampleSeed = 0,
+    **options: OwnOption,
 ) -> int:
     """Check a task of your own against the contract: each property, and by how much it differs.
 
     Parameters
     ----------
-    task
-        file.py:Class or module:Class; a name of the catalogue is checked as well.
     context
         Tokens of each example; the shortest that the task allows if left out.
     examples
         Examples of train and of test that the certificate is given on.
-    seed
-        Seed of the examples.
-    options
-        Options of the task, such as --rules 8 --decoy-rate 0.5 --placement marked.
     """
     cls = load_task(task)
     if not issubclass(cls, SampledTask):
