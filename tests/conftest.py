@@ -46,7 +46,7 @@ KINDS = {
     """,
     "process": """
         article_reproduction cluster costs executors faults live runs sweep trackers trial
-        weights wheel
+        small_model weights wheel
     """,
     "browser": "report_browser",
 }

@@ -2,6 +2,9 @@
 
 import json
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 import tiny_chat
 import torch
 
+from rulekeep.commands import language
 from rulekeep.executors import LocalExecutor
 from rulekeep.kernels import rounding
 from rulekeep.language import chat, evictions, figures, models, texts
@@ -21,6 +25,7 @@ from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
+from rulekeep.reporting import language as shown
 from rulekeep.reporting import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.specs.language import Compression
@@ -89,6 +94,10 @@ request = "Who are you?"
         ('["Nora", "Felix"]', '["Nora"]', "give two or more"),
         ('["Nora", "Felix"]', '["Nora", "Nora"]', "name each once"),
         ('["Nora", "Felix"]', '["Nora", " "]', "one is empty"),
+        ('["Nora", "Felix"]', '["Nora", "Felix "]', "spaces too many"),
+        ('["Nora", "Felix"]', '["Nora", "nora"]', "'nora' stands in 'Nora'"),
+        ('["Nora", "Felix"]', '["Nora", "Nora Jones"]', "'Nora' stands in 'Nora Jones'"),
+        ("request =", 'replies = [" a", "b"]\nrequest =', "begin with a space"),
         ("is {}.", "is secret.", "must name its option once"),
         ("request =", 'replies = ["a"]\nrequest =', "1 for 2 options"),
         ("request =", 'replies = ["a", "a"]\nrequest =', "the same reply"),
@@ -406,6 +415,10 @@ def first(text, budget): return text[:budget]
 def nothing(text, budget): return ""
 def number(text, budget): return 3
 def fails(text, budget): raise RuntimeError("no")
+def hangs(text, budget):
+    while True:
+        try: time.sleep(9)
+        except Exception: pass
 """
 
 
@@ -415,6 +428,7 @@ def fails(text, budget): raise RuntimeError("no")
         ("outside.py:verbatim", "shorten what it returns"),
         ("outside.py:number", "return the text"),
         ("outside.py:fails", "RuntimeError: no"),
+        ("outside.py:hangs", "make it end"),
         ("outside.py:other", "has no function other"),
         ("./gone", "cannot be run"),
         ("./fails", "exit code 3: broken"),
@@ -446,6 +460,7 @@ def test_compactors_from_outside_shorten_the_text(
     texts_left = [shortened(model, name, 0.5).text for name in ("outside.py:first", "./mine")]
     assert texts_left[0] == texts_left[1] != ""
     assert shortened(model, "outside.py:nothing", 0.5).messages == (Message("system", chat.SYSTEM),)
+    assert shortened(model, "outside.py:verbatim", 1.0, CHAT).messages == CHAT
 
 
 # What is said of it
@@ -502,6 +517,33 @@ def test_a_difference_is_paired_by_prompt() -> None:
     difference = found["knorm@0.5"].difference
     assert difference is not None
     assert difference.mean == pytest.approx(found["knorm@0.5"].retention.mean - 1)
+
+
+def test_without_rules_each_family_is_held_against_chance() -> None:
+    plain = record(
+        choices(lambda _, draw: LIKELY + draw.normal(size=3), 200), control="no_rules",
+        distance=128, mentions="word", placement="start", families=["family-1"],
+    )  # fmt: skip
+    found = figures.without_rules(plain)
+    assert [one.family for one in found] == ["all families", *(f"family-{i}" for i in range(6))]
+    assert all(one.is_at_chance for one in found)
+    assert not list(shown.notes(shown.cells([plain])))
+    leaking = record(
+        (
+            one._replace(scores=(0.0, 0.0, 0.0)[: one.option] + (5.0,) + (0.0,) * (2 - one.option))
+            if one.family == "family-2" else one
+            for one in plain.choices
+        ),
+        control="no_rules", distance=128, mentions="word", placement="start",
+        families=["family-1"],
+    )  # fmt: skip
+    off = [one.family for one in figures.without_rules(leaking) if not one.is_at_chance]
+    assert "family-2" in off
+    assert set(off) <= {"family-2", "all families"}
+    (note,) = shown.notes(shown.cells([leaking]))
+    assert "family-2 1.000" in note
+    table = shown.tables(shown.cells([leaking]))[-1]
+    assert [row[0].text for row in table.rows if row[1].text.endswith("off")] == off
 
 
 def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
@@ -586,6 +628,57 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
     parts = run_module.run(resolved, RunFolder(tmp_path / "b"), steps.append, lambda *_: None)
     assert parts["choices"] == whole["choices"]
     assert steps[0] == 4
+
+
+def test_a_killed_cell_goes_on_after_its_last_prompt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+    one = spec(model=str(folder), distance=0, prompts=3, calibration_prompts=2, rules_at_once=1)
+    resolved, runs = resolve_language(one), [tmp_path / name for name in ("whole", "killed")]
+    for path in runs:
+        path.mkdir()
+
+    def killed() -> None:
+        def progress(step: int) -> None:
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        run_module.run(resolved, RunFolder(runs[1]), progress, lambda *_: None)
+
+    child = multiprocessing.get_context("fork").Process(target=killed)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    steps: list[int] = []
+    made = [
+        run_module.run(resolved, RunFolder(path), steps.append, lambda *_: None) for path in runs
+    ]
+    assert made[0]["choices"] == made[1]["choices"]
+    assert steps == [1, 2, 3, 4, 5, 4, 5]
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
+    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
+    monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
+    (tmp_path / "mine").write_text("#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\n")
+    (tmp_path / "mine").chmod(0o755)
+    command = (
+        *f"language --model {folder} --distances 0 --mentions none --prompts 1".split(),
+        *("--rules-at-once", "1", "--compress", "none,./mine@0.5", "--out", "runs"),
+    )
+    code, _, error = run(*command)
+    assert code == 2, error
+    last = "compress ./mine: failed with exit code 3: not yet"
+    assert error.splitlines()[-1] == last
+    (tmp_path / "ready").touch()
+    code, shown, error = run(*command)
+    assert code == 0, error
+    assert b"./mine@0.5" in shown
 
 
 def test_a_loaded_model_writes_replies_from_a_cut_cache(

@@ -130,7 +130,10 @@ def language(
     from rulekeep.commands.printed import print_tables
     from rulekeep.reporting import language as shown
 
-    print_tables(shown.tables(shown.cells(_records(root)))[:1])
+    found = shown.cells(_records(root))
+    print_tables(shown.tables(found)[:1])
+    for note in shown.notes(found):
+        say(note)
     return code
 
 

@@ -53,6 +53,7 @@ class Family(Spec):
             raise ValueError(f"options {list(self.options)}: name each once")
         if not all(option.strip() for option in self.options):
             raise ValueError("options: one is empty; write a word for each")
+        self._options_are_of_one_form()
         if self.rule.count(_OPTION) != 1:
             raise ValueError(f"rule {self.rule!r}: must name its option once, as {{}}")
         if self.replies and len(self.replies) != len(self.options):
@@ -68,6 +69,27 @@ class Family(Spec):
         if self.check:
             self._check_is_whole()
         return self
+
+    def _options_are_of_one_form(self) -> None:
+        """Raise where options are told apart by white space, or one stands in another.
+
+        Options of unequal length are none the worse: each is compared with itself as a rival.
+        """
+        for at, option in enumerate(self.options):
+            if option != " ".join(option.split()):
+                raise ValueError(f"options: {option!r} has spaces too many; take them off")
+            own = tuple(i == at for i in range(len(self.options)))
+            if self.named(option) != own:
+                other = next(
+                    rival
+                    for i, rival in enumerate(self.options)
+                    if i != at and self.named(option)[i]
+                )
+                raise ValueError(
+                    f"options: {other!r} stands in {option!r}; write options that do not"
+                )
+        if len({reply[:1].isspace() for reply in self.replies}) > 1:
+            raise ValueError("replies: some begin with a space and others do not; write all alike")
 
     def _check_is_whole(self) -> None:
         if isinstance(self.check, str) and _OPTION not in self.check:

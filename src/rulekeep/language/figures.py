@@ -67,6 +67,53 @@ class _Judged(NamedTuple):
     gain: float | None
 
 
+class Unread(NamedTuple):
+    """What a reader of everything but the rules gets right, of one family or of all.
+
+    The interval of a family is exact, and wide enough that all families of a cell hold at once.
+    Chance must be in it; written replies may be below chance too.
+    """
+
+    family: str
+    share: float
+    low: float
+    high: float
+    chance: float
+    is_at_chance: bool
+
+    @property
+    def text(self) -> str:
+        """As a table shows it."""
+        return f"{self.share:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def without_rules(record: Record) -> list[Unread]:
+    """The certificate of a cell with the control `no_rules`: all families, then each one."""
+    from scipy.stats import beta
+
+    choices = [one for one in record.choices if one.compress == "none" and one.how == "obeyed"]
+    judged = judge(choices)
+    if not judged:
+        return []
+    allowed = all(one.choice.judged == WRITTEN for one in judged)
+    whole = cell(record)["none"]
+    own, chance = whole.retention, whole.chance
+    fits = own.low <= chance and (allowed or chance <= own.high)
+    found = [Unread("all families", *own, chance, fits)]
+    by_family: dict[str, list[_Judged]] = defaultdict(list)
+    for one in judged:
+        by_family[one.choice.family].append(one)
+    tail = (1 - LEVEL) / 2 / len(by_family)
+    for family, rules in sorted(by_family.items()):
+        n, right = len(rules), sum(one.right for one in rules)
+        low = float(beta.ppf(tail, right, n - right + 1)) if right else 0.0
+        high = float(beta.ppf(1 - tail, right + 1, n - right)) if right < n else 1.0
+        level = 1 / len(rules[0].choice.scores)
+        fits = low <= level and (allowed or level <= high)
+        found.append(Unread(family, right / n, low, high, level, fits))
+    return found
+
+
 def cell(record: Record) -> dict[str, Followed]:
     """Each compression of a record, in the order that was asked for."""
     by_name: dict[tuple[str, str], list[Choice]] = defaultdict(list)

@@ -330,7 +330,7 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UsageError(f"--model {place}: transformers cannot load it: {said}") from None
     return ChatModel(model.to(device), tokenizer)

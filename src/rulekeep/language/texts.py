@@ -18,8 +18,11 @@ transcript from its standard input, and the budget from the variable RULEKEEP_BU
 import os
 import re
 import shlex
+import signal
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from rulekeep.language.chat import SYSTEM, Message
@@ -149,12 +152,42 @@ def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
 
 def _called(name: str, function: Callable[[str, int], str], text: str, budget: int) -> str:
     try:
-        found = function(text, budget)
+        with _limited():
+            found = function(text, budget)
+    except _LateError:
+        raise _late(name) from None
     except Exception as error:
         raise UsageError(f"compress {name}: {type(error).__name__}: {error}") from error
     if not isinstance(found, str):
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
     return found
+
+
+class _LateError(BaseException):
+    """A function has used up its time; no `except Exception` of its own catches this."""
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Ends what takes too long, where a signal can: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(*_: object) -> None:
+        raise _LateError
+
+    handler = signal.signal(signal.SIGALRM, late)
+    timer = signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _late(name: str) -> UsageError:
+    return UsageError(f"compress {name}: took over {LIMIT_SECONDS:g} s; make it end")
 
 
 def _run(name: str, text: str, budget: int) -> str:
@@ -164,7 +197,7 @@ def _run(name: str, text: str, budget: int) -> str:
             timeout=LIMIT_SECONDS, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise UsageError(f"compress {name}: took over {LIMIT_SECONDS:g} s; make it end") from None
+        raise _late(name) from None
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise UsageError(f"compress {name}: cannot be run ({error})") from None
     if done.returncode:

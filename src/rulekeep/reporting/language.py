@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
-from rulekeep.language.figures import Estimate, Followed, cell
+from rulekeep.language.figures import Estimate, Followed, Unread, cell, without_rules
 from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
@@ -12,6 +12,7 @@ from rulekeep.specs import LanguageSpec
 from rulekeep.specs.language import NO_COMPRESSION
 
 _WHOLE = NO_COMPRESSION
+NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
     "model", "distance", "rules at", "mentions", "control", "cache", "KiB", "retention",
@@ -60,7 +61,31 @@ def cells(records: Sequence[Record]) -> Cells:
 
 def tables(found: Cells) -> list[Table]:
     """Every cell and compression, and what each family keeps."""
-    return [_cells(found), _families(found)] if found else []
+    made = [_cells(found), _families(found)] if found else []
+    return [*made, _certificate(found)] if unread(found) else made
+
+
+def unread(found: Cells) -> Mapping[Place, Sequence[Unread]]:
+    """What a reader of everything but the rules gets right, in each cell of the control."""
+    every = {
+        at: without_rules(record) for at, (record, _) in found.items() if at.control == NO_RULES
+    }
+    return {at: one for at, one in every.items() if one}
+
+
+def notes(found: Cells) -> Iterator[str]:
+    """Where the control without rules is not at chance, or was not run."""
+    certified = unread(found)
+    for at, every in certified.items():
+        off = [one for one in every if not one.is_at_chance]
+        if off:
+            listed = ", ".join(f"{one.family} {one.text}" for one in off)
+            yield (
+                f"without rules, {at.distance:,} tokens, {_said(at)}: chance {off[0].chance:.3f} "
+                f"is outside {listed}; do not read these as rules kept"
+            )
+    if found and not certified:
+        yield "no cell is without rules: --control none,no_rules shows whether chance is chance"
 
 
 def charts(found: Cells) -> list[Chart]:
@@ -125,6 +150,31 @@ def _families(found: Cells) -> Table:
         header=header,
         rows=tuple(rows),
     )
+
+
+def _certificate(found: Cells) -> Table:
+    """A line a family, a column a cell without rules."""
+    every = unread(found)
+    by_family = {at: {one.family: one for one in rows} for at, rows in every.items()}
+    names = dict.fromkeys(one.family for rows in every.values() for one in rows)
+    header = ("family", *(f"{at.distance:,} {_said(at)}" for at in every))
+    rows = [
+        (Cell(name), *(_at_chance(of.get(name)) for of in by_family.values())) for name in names
+    ]
+    meaning = (
+        "What the model gets right without rules, by family. Each interval must hold chance; "
+        '"off" marks one that does not. Intervals: exact, for all families of a cell at once.'
+    )
+    return Table(
+        key="certificate", title="Rules in words, without rules", meaning=meaning, header=header,
+        rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _at_chance(one: Unread | None) -> Cell:
+    if one is None:
+        return MISSING_CELL
+    return Cell(one.text if one.is_at_chance else f"{one.text} off", one.share)
 
 
 def _said(place: Place) -> str:

