@@ -11,7 +11,7 @@ The paper's γ_h = 1 − 2^(−5−h) has half-lives that double from head to he
 `published=true`: values of twice the width, queries and keys turned by their place, the gate and
 the paper's γ. Memory is kept turned to the place of the next token, so that no place is counted.
 Deviations: norm weights, where the published norm has none. The published layer divides scores by
-their sums as well, which the norm takes out again.
+their sums as well, which the norm takes out again but for its ε (3e-4 of the output).
 """
 
 import torch
