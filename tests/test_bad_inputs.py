@@ -515,7 +515,6 @@ def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
     [
         ("run --mixer raises.py:M", "ValueError: no luck"),
         ("resume $'\\x1b[31m'", r"\x1b[31m"),
-        ("data recite --context 64 --n -1", "-1"),
     ],
 )
 def test_a_process_of_its_own_says_the_same_one_line(

@@ -112,7 +112,9 @@ def test_where_there_is_no_terminal_a_line_says_how_far_it_is(
 
 
 @pytest.mark.process
-def test_the_demo_ends_in_a_table_and_a_report(run, tmp_path: Path, monkeypatch) -> None:
+def test_the_demo_ends_in_a_table_and_a_report(
+    run, tmp_path: Path, monkeypatch, undrawn: None
+) -> None:
     short = {"steps": 2, "warmup_steps": 0, "test_examples": 8, "long_test_examples": 8,
              "validation_examples": 8, "test_contexts": (96,)}  # fmt: skip
     monkeypatch.setattr(demo, "_TASK", {**demo._TASK, **short})

@@ -30,6 +30,10 @@ pytestmark = pytest.mark.slow
 Change = Callable[[Sample, Split], Sample]
 
 
+# Of the windows the ones that tests speak of.
+FEW = (4, 32)
+
+
 def planted(change: Change, task: SampledTask, context: int = 96) -> Certificate:
     train, test = (
         look(
@@ -39,7 +43,7 @@ def planted(change: Change, task: SampledTask, context: int = 96) -> Certificate
         )
         for split in ("train", "test")
     )
-    return judge(train, test)
+    return judge(train, test, windows=FEW)
 
 
 def worst(certificate: Certificate) -> str:
@@ -48,10 +52,9 @@ def worst(certificate: Certificate) -> str:
 
 
 @pytest.mark.parametrize("task", SAMPLED)
-@pytest.mark.parametrize("placement", ["early", "marked"])
-def test_the_tasks_pass(task: type[SampledTask], placement: str) -> None:
-    # At longer contexts stand the certificates in results.
-    certificate = certify(make(task, placement=placement), 96)
+def test_the_tasks_pass(task: type[SampledTask]) -> None:
+    # With early rules, with every window and at longer contexts stand the certificates in results.
+    certificate = certify(make(task, placement="marked"), 96, windows=FEW)
     assert certificate.passed, certificate
     # Every reader has been there: prior knowledge alone gets within reach of chance.
     assert max(reading.excess for reading in certificate.readings) > -0.01
@@ -63,7 +66,7 @@ def test_the_tasks_pass(task: type[SampledTask], placement: str) -> None:
 
 @pytest.mark.parametrize("context", [64, 512])
 def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight(context: int) -> None:
-    certificate = certify(make(Recall, layout="zoology"), context)
+    certificate = certify(make(Recall, layout="zoology"), context, windows=FEW)
     assert certificate.passed, certificate
 
 

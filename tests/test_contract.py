@@ -1,15 +1,17 @@
 """Every mixer of the catalogue against the contract and against its own loop.
 
-The lengths and batches are those of `check_mixer`; a mixer without an option `serial` is compared
-with its loop elsewhere: attention in `test_mixers.py`.
+Lengths stand on, before and after the edges of chunks. A mixer without an option `serial` is
+compared with its loop elsewhere: attention in `test_mixers.py`.
 """
+
+from functools import partial
 
 import pytest
 import torch
 
-from rulekeep.checks import check_mixer, runs
+from rulekeep.checks import check_mixer, measures, properties, runs
 from rulekeep.checks.gaps import Gaps
-from rulekeep.checks.properties import BATCHES, HARD, LENGTHS, PROPERTIES, Subject
+from rulekeep.checks.properties import HARD, LENGTHS, PROPERTIES, Subject
 from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS, Attention
 from rulekeep.running.mixers import mixer_maker, mixer_options
@@ -57,9 +59,13 @@ OF_A_THOUSAND = 1e-2
 EVERY = {**{name: (name, {}) for name in MIXERS}, **VARIANTS}
 
 
-def test_the_lengths_stand_around_the_edges_of_chunks() -> None:
-    assert LENGTHS == (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
-    assert BATCHES == (1, 3)
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mixer's variants the long texts are shorter: several chunks, as before."""
+    for name, tokens in {"ROUND": 128, "LONG": 140, "FURTHEST": 256, "HARD": 64}.items():
+        monkeypatch.setattr(properties, name, tokens)
+    monkeypatch.setattr(measures, "HORIZON", 255)
+    sizes = partial(measures.state_sizes, tokens=(64, 256, 1028))
+    monkeypatch.setattr(properties, "state_sizes", sizes)
 
 
 @pytest.mark.slow
@@ -69,7 +75,9 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
     name, options = EVERY[case]
     kind = MIXERS[name]
-    lengths = LENGTHS if case in MIXERS else (1, 2, 17, 65)
+    if case in VARIANTS:
+        shorter(monkeypatch)
+    lengths = (1, 2, 17, 65) if case in VARIANTS else (1, 2, 16, 64, 65, 130)
     rows = check_mixer(kind, options, width=16, lengths=lengths)
     assert not [row for row in rows if row.passed is False]
     assert [row.property for row in rows] == list(PROPERTIES)

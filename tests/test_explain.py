@@ -591,6 +591,7 @@ def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:
     assert default_contexts(tiny.tiny(test_contexts=[4096])) == (64,)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     tmp_path: Path,
 ) -> None:

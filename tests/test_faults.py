@@ -166,6 +166,7 @@ def test_a_damaged_record_is_set_aside_made_again_and_said(
     assert said.endswith("record.json.corrupt-1 was set aside as corrupt, and the run made again")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_says_what_is_broken_and_renames_nothing(whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     shutil.copytree(whole, root)
@@ -322,6 +323,7 @@ def test_a_disk_that_is_full_at_the_plan_leaves_nothing(small_disk: Path) -> Non
     assert set(small_disk.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
     whole: Path, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -364,16 +366,12 @@ def test_a_clock_set_back_changes_nothing(
     )
 
 
-@pytest.mark.parametrize("closed", ["| head -n 0", ">&- 2>&-", "<&-"])
-def test_a_sweep_without_a_terminal_or_a_reader_keeps_its_records(
-    tmp_path: Path, closed: str
-) -> None:
+def test_a_sweep_without_a_terminal_or_a_reader_keeps_its_records(tmp_path: Path) -> None:
     file = sweep_file(tmp_path, [tiny.tiny()])
     done = subprocess.run(
-        f"{tiny.COMMAND} sweep {file} --out runs {closed}",
+        f"{tiny.COMMAND} sweep {file} --out runs <&- 2>&- | head -n 0",
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert tiny.statuses(tmp_path / "runs") == ["done"]
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "\x1b" not in done.stderr
+    assert done.stdout + done.stderr == ""
     assert json.loads(next((tmp_path / "runs").glob("*/record.json")).read_text())["checksum"]

@@ -82,7 +82,7 @@ def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
 
 
 def test_several_folders_are_one_report_and_what_stands_in_two_is_one_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], undrawn: None
 ) -> None:
     cell = [record(mixer, seed) for mixer in ("attention", "slots") for seed in (1, 2)]
     for place, run in enumerate(cell):

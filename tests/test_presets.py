@@ -338,21 +338,22 @@ def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task()
     def best(spec: RunSpec) -> float:
         return 1e-3 if (spec.mixer, spec.task) == ("slots", "recall") else 3e-3
 
-    specs, records = standard([]), []
-    assert len(specs) == 4 * 3 * len(STANDARD_MIXERS)
+    assert len(standard([])) == 4 * 3 * len(STANDARD_MIXERS)
+    mixers = [STANDARD_MIXERS[0], STANDARD_MIXERS[-1]]
+    specs, records = standard([], mixers=mixers), []
     assert all(spec.task_options == {"placement": "marked"} for spec in specs)
     while len(specs) > len(records):
         records += [
             made(spec, abs(spec.learning_rate - best(spec))) for spec in specs[len(records) :]
         ]
-        known, specs = specs, standard(records)
+        known, specs = specs, standard(records, mixers=mixers)
         specs = [*known, *(spec for spec in specs if spec not in known)]
     runs: dict[str, list[RunSpec]] = {}
     for spec in specs:
         runs.setdefault(f"{spec.mixer} {spec.mixer_options} {spec.added_positions}", []).append(
             spec
         )
-    assert len(runs) == len(STANDARD_MIXERS)
+    assert len(runs) == len(mixers)
     for mine in runs.values():
         early = [spec for spec in mine if spec.task_options == {"placement": "early"}]
         assert len(early) == 4 * len(SEEDS)
@@ -453,9 +454,11 @@ def test_every_preset_can_be_made(name: str) -> None:
     function = PRESETS[name]
     specs = function([]) if "records" in signature(function).parameters else function()
     assert specs
-    for spec in specs:
-        if isinstance(spec, RunSpec):
-            resolve(spec)
+    # Of those that differ in no more than seed and rate the first.
+    asked = [spec for spec in specs if isinstance(spec, RunSpec)]
+    first = {spec.model_dump_json(exclude={"seed", "learning_rate"}): spec for spec in asked}
+    for spec in first.values():
+        resolve(spec)
 
 
 @pytest.mark.slow
@@ -478,14 +481,13 @@ _SIZES += [(one, (1, 4, 16, 64)[i % 4]) for i, one in enumerate(STATE_BYTES)]
 def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: MixerSpec, kib: int) -> None:
     model = build(resolve(one.spec(context=256)))
     with torch.no_grad():
-        for tokens in (300, 600):
-            _, state = model(torch.zeros(1, tokens, dtype=torch.long))
-            # What sparse_delta's gate has pending is 28 bytes a head more than its memory.
-            pending = 28 * one.options.get("heads", 4) if one.mixer == "sparse_delta" else 0
-            held = state_bytes(state.layers) / 2
-            # A short convolution's last inputs come in steps of a key's width.
-            most = 1.02 if one.options.get("short_convolution") else 1
-            assert 0.99 * kib * 2**10 <= held <= most * kib * 2**10 + pending
+        _, state = model(torch.zeros(1, 300, dtype=torch.long))
+    # What sparse_delta's gate has pending is 28 bytes a head more than its memory.
+    pending = 28 * one.options.get("heads", 4) if one.mixer == "sparse_delta" else 0
+    held = state_bytes(state.layers) / 2
+    # A short convolution's last inputs come in steps of a key's width.
+    most = 1.02 if one.options.get("short_convolution") else 1
+    assert 0.99 * kib * 2**10 <= held <= most * kib * 2**10 + pending
 
 
 @pytest.mark.slow

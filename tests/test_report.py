@@ -156,17 +156,11 @@ def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
     "hostile",
     [
         HOSTILE,
-        "<b>bold</b>",
-        "a|b\n| c `x` [y](http://z)",
-        "$\\frac{1}$ and $",
-        "_hidden",
-        "=cmd|' /C calc'!A0",
-        "{{ 7 * 7 }}{% raw %}",
-        "%{x} \u202e\x00\ud800 注意",
-        "]]> --> <!--",
-        "x" * 5000,
+        "=cmd|' /C calc'!A0 $\\frac{1}$ and $",
+        "_<b>bold</b> {{ 7 * 7 }}{% raw %} ]]> --> <!--",
+        "a|b\n| c `x` [y](http://z) %{x} \u202e\x00\ud800 注意" + "x" * 5000,
     ],
-    ids=range(10),
+    ids=range(4),
 )
 def test_a_hostile_name_stays_text_everywhere(tmp_path: Path, hostile: str) -> None:
     records = [record(hostile, s, task=hostile, other=hostile) for s in (1, 2)]

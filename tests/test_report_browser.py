@@ -184,7 +184,7 @@ def test_on_a_phone_the_variant_of_a_row_stays_in_sight(browser: Any, page_file:
 
 
 def test_print_fits_the_paper_and_every_page_of_a_table_names_its_columns(
-    browser: Any, tmp_path: Path
+    browser: Any, tmp_path: Path, undrawn: None
 ) -> None:
     from pypdf import PdfReader
 

@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from reading import SAMPLED, make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
+from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
 from rulekeep.reporting import write_report
@@ -222,7 +224,11 @@ def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_certify_into_the_folder_of_runs_is_all_it_takes(run, tmp_path: Path) -> None:
+def test_certify_into_the_folder_of_runs_is_all_it_takes(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = partial(certificate.certify, windows=(4,))
+    monkeypatch.setattr(certificate, "certify", quick)
     runs(tmp_path / "runs", [record(retention={64: 0.5})])
     run("report", "runs")
     markdown = tmp_path / "runs" / "report" / "report.md"

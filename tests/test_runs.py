@@ -90,8 +90,7 @@ def test_the_same_bits_in_this_process_again(tmp_path: Path, expected: list[Valu
     assert [here(spec, tmp_path) for spec in SPECS] == expected
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("turn", [1, -1], ids=["in order", "in reverse"])
+@pytest.mark.parametrize(("workers", "turn"), [(1, 1), (3, -1)], ids=["in order", "in reverse"])
 def test_the_same_bits_by_any_number_of_workers_in_any_order(
     tmp_path: Path, expected: list[Values], workers: int, turn: int
 ) -> None:

@@ -490,6 +490,7 @@ def test_hostile_names_stay_text_in_the_report_of_speed(tmp_path: Path) -> None:
     assert "<img" not in files["report.md"].read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_path: Path) -> None:
     for place in ("runs", "other", "empty"):
         (tmp_path / place).mkdir()

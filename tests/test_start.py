@@ -47,19 +47,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments", LIGHT.values(), ids=LIGHT)
-def test_what_trains_and_draws_nothing_loads_no_library_for_it(
-    folder: Path, arguments: list[str]
-) -> None:
+def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> None:
     code = (
         "import sys\n"
-        f"sys.argv = ['rulekeep', *{arguments!r}]\n"
         "from rulekeep.__main__ import main\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        f"    found = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "    sys.exit(f'loaded: {found}' if found else 0)\n"
+        f"for given in {[*LIGHT.values()]!r}:\n"
+        "    sys.argv = ['rulekeep', *given]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit:\n"
+        f"        found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "        assert not found, (given, found)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
@@ -67,7 +65,7 @@ def test_what_trains_and_draws_nothing_loads_no_library_for_it(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["help", "version", "list", "verify"])
+@pytest.mark.parametrize("name", ["help", "verify"])
 def test_it_takes_little_of_the_processor(folder: Path, name: str) -> None:
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -143,7 +141,7 @@ def started(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.8])
+@pytest.mark.parametrize("after", [0.0, 0.3])
 def test_ctrl_c_as_a_command_starts_is_one_line(tmp_path: Path, after: float) -> None:
     file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
     with started("sweep", file, cwd=tmp_path) as process:
@@ -177,14 +175,13 @@ def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None
         assert done.stderr == "rulekeep: interrupted\n", moment
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.02])
-def test_six_quick_ones_print_no_traceback(tmp_path: Path, apart: float) -> None:
+def test_six_quick_ones_print_no_traceback(tmp_path: Path) -> None:
     file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
     with started("sweep", file, "--out", "runs", cwd=tmp_path) as process:
         # A second into it, workers run.
         while not list(tmp_path.glob("runs/*/attempts")):
             time.sleep(0.02)
-        for _ in range(6):
+        for apart in (0.0, 0.02) * 3:
             process.send_signal(signal.SIGINT)
             time.sleep(apart)
         _, errors = process.communicate(timeout=tiny.WAIT_SECONDS)

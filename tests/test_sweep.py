@@ -356,12 +356,12 @@ def test_a_short_soak_ends_as_an_uninterrupted_sweep(tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "tools" / "soak.py"
     out = tmp_path / "soak.json"
     done = subprocess.run(
-        [sys.executable, script, "--rounds", "2", "--runs", "4", "--seed", "1", "--out", out],
+        [sys.executable, script, "--rounds", "1", "--runs", "3", "--seed", "1", "--out", out],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads(out.read_text())
-    assert [one["same"] for one in record["rounds"]] == [True, True]
+    assert [one["same"] for one in record["rounds"]] == [True]
     assert shutil.which("git") is None or record["environment"]["commit"]
 
 

@@ -159,7 +159,7 @@ def test_none_of_the_task_commands_loads_torch() -> None:
 
 def test_certify_prints_a_table_and_writes_the_record(run, tmp_path: Path) -> None:
     arguments = ["certify", "recite", "--context", "64,96", "--placement", "marked", "--out", "c"]
-    code, output, _ = run(*arguments)
+    code, output, _ = run(*arguments, "--examples", "4000")
     text = output.decode()
     assert code == 0
     assert text.count("passes: every local reader") == 2
@@ -169,7 +169,7 @@ def test_certify_prints_a_table_and_writes_the_record(run, tmp_path: Path) -> No
     assert record["passed"]
     assert record["options"]["placement"] == "marked"
     assert [one["context"] for one in record["contexts"]] == [64, 96]
-    made = certify(make(Recite, placement="marked"), 64)
+    made = certify(make(Recite, placement="marked"), 64, examples=4000)
     assert record["contexts"][0]["data_hash"] == made.data_hash
     assert record["contexts"][0]["readings"][0]["bound"] == made.readings[0].bound
     assert set(record["environment"]) >= {"numpy", "scipy", "scikit-learn"}

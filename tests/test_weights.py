@@ -422,6 +422,7 @@ def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
     assert message in errors
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Path) -> None:
     tiny.made([SPEC], tmp_path / "runs")
     done = tiny.rulekeep("test", "runs", "--contexts", "80,96", cwd=tmp_path)

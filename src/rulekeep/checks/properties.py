@@ -170,7 +170,7 @@ def splits(subject: Subject) -> Verdict:
     def cuts(length: int) -> dict[str, list[int]]:
         if length == LONG:
             # What chunks of 512 and of 1,024 divide goes on from a state.
-            return {f"pieces {split}": split for split in ([588, 512], [length - ROUND, ROUND])}
+            return {f"pieces {[length - n, n]}": [length - n, n] for n in (ROUND // 2, ROUND)}
         stream = torch.Generator().manual_seed(length)
         drawn, rest = list[int](), length
         while rest:
