@@ -21,7 +21,7 @@ def test_a_notebook_runs_in_a_kernel(path: Path, tmp_path: Path) -> None:
     copied = tmp_path / "notebooks" / path.name
     copied.parent.mkdir()
     # Shorter training: what it trains to is not looked at.
-    short = re.sub(r'\\"(steps|evaluate_every)\\": 400', r'\\"\1\\": 20', path.read_text())
+    short = re.sub(r'\\"(steps|evaluate_every)\\": 400', r'\\"\1\\": 60', path.read_text())
     copied.write_text(short)
     (tmp_path / "results").symlink_to(ROOT / "results")
     done = subprocess.run(

@@ -1,9 +1,7 @@
 """Every figure that README states comes out of the committed records."""
 
 import json
-import re
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,6 @@ from rulekeep.specs import ArticleCell, mixer_specs
 from rulekeep.sweeps.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
-# What a study fills in stands between marks; a sentence is read without them.
-MARKS = re.compile(r"<!-- /?(?:claim|table)\b.*?-->")
 RUN_FOLDERS = (
     "exam",
     "quick",
@@ -42,7 +38,6 @@ RUN_FOLDERS = (
     "rule-counts-aside",
     "wide",
 )
-QUICK_RUNS = read_runs(ROOT / "results" / "quick").records
 
 # The author's own script with other seeds, contexts 64 then 256: rule accuracy.
 AUTHORS_SCRIPT = {
@@ -59,17 +54,6 @@ AUTHORS_SCRIPT = {
     (3, 256, "attention"): 0.508,
     (3, 256, "compressed"): 0.412,
 }
-
-
-def unwrapped(path: Path) -> str:
-    """A document with its lines run together, so that a sentence is found wherever it breaks."""
-    return " ".join(MARKS.sub("", path.read_text()).split())
-
-
-def span(values: Iterable[float]) -> str:
-    """The least and the most of some scores."""
-    values = list(values)
-    return f"{min(values):.3f} to {max(values):.3f}"
 
 
 def records(folder: str) -> dict[ArticleCell, Record]:
@@ -136,16 +120,6 @@ def test_every_planted_bug_is_caught_by_the_record() -> None:
     assert all(one["caught"] for one in found)
 
 
-@pytest.mark.parametrize("folder", RUN_FOLDERS)
-def test_no_committed_run_sees_what_follows(folder: str) -> None:
-    """Told the true answer so far, each says what it says by itself until it errs; but for ties."""
-    for record in read_runs(ROOT / "results" / folder).records:
-        for row in record.evaluations:
-            found = row.figures
-            other = abs(found["exact"] - found["exact_teacher_forced"]) * found["n"]
-            assert other < 1.5, (record.id, row.split, row.context)
-
-
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
     beside = mixer_specs(
         "attention[positions=rotary],attention[conv_size=8,added_positions=earliness],delta,"
@@ -153,10 +127,11 @@ def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
     )
     specs = PRESETS["quick"](mixers=beside)
     made = [resolve(spec) for spec in specs]
-    assert {one.id for one in QUICK_RUNS} == {one.id for one in made}
+    runs = read_runs(ROOT / "results" / "quick").records
+    assert {one.id for one in runs} == {one.id for one in made}
     # By the versions that are declared now, where a record declares any.
-    assert all(one.versions in [run.versions for run in made] for one in QUICK_RUNS if one.versions)
-    assert {one.status for one in QUICK_RUNS} == {"done"}
+    assert all(one.versions in [run.versions for run in made] for one in runs if one.versions)
+    assert {one.status for one in runs} == {"done"}
 
 
 def test_a_result_that_stands_twice_is_one_and_what_has_failed_stands_for_itself() -> None:
@@ -197,12 +172,17 @@ def test_the_committed_records_are_whole(folder: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("folder", RUN_FOLDERS)
-def test_the_committed_records_are_all_read(folder: str) -> None:
-    root = ROOT / "results" / folder
-    kept = read_runs(root)
+def test_the_committed_records_are_all_read_and_none_sees_what_follows(folder: str) -> None:
+    kept = read_runs(ROOT / "results" / folder)
     assert kept.notes == []
     ids = [one.id for one in kept.records]
     assert len(ids) == len(set(ids)) > 0
     # A former id finds its run, where it has one.
     former = [one.former_id for one in kept.records if one.former_id]
     assert len(set(former)) == len(former)
+    # Told the true answer so far, each says what it says by itself until it errs; but for ties.
+    for record in kept.records:
+        for row in record.evaluations:
+            found = row.figures
+            other = abs(found["exact"] - found["exact_teacher_forced"]) * found["n"]
+            assert other < 1.5, (record.id, row.split, row.context)
