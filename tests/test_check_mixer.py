@@ -617,6 +617,10 @@ def test_a_broken_mixer_fails_in_the_row_of_what_is_broken(
     mixer: type[Any], named: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, named)
+    if "1024" not in said and "4096" not in said:
+        # What shorter texts show needs none of the long ones.
+        for name, tokens in {"ROUND": 128, "LONG": 140, "FURTHEST": 256}.items():
+            monkeypatch.setattr(properties, name, tokens)
     row = checked(mixer)[named]
     assert row.passed is False
     assert re.search(said, row.compared), row.compared

@@ -55,12 +55,13 @@ def test_the_wheel_has_every_file_and_trains_with_its_dependencies_alone(
     assert names == {
         path.relative_to(source).as_posix() for path in files if "__pycache__" not in path.parts
     }
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     # From the wheel, and not from the checkout.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    pip = [sys.executable, "-m", "pip", "--python", python]
     options = ["--quiet", "--no-deps", "--no-index"]
-    subprocess.run([python, "-m", "pip", "install", *options, wheel], check=True, env=environment)
+    subprocess.run([*pip, "install", *options, wheel], check=True, env=environment)
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     found: dict[str, Distribution] = {}
     prefix = "Requires-Dist: "
