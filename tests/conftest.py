@@ -50,6 +50,8 @@ KINDS = {
     """,
     "browser": "report_browser",
 }
+# What the tests of these files share is made once, by one process.
+TOGETHER = {f"test_{name}" for name in ("article_streams", "faults", "language", "runs", "sweep")}
 KIND_OF = {f"test_{name}": kind for kind, names in KINDS.items() for name in names.split()}
 
 
@@ -68,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = KIND_OF.get(item.path.stem)
         if kind and not KINDS.keys() & {mark.name for mark in item.iter_markers()}:
             item.add_marker(kind)
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)

@@ -388,14 +388,10 @@ def test_a_run_that_another_process_is_at_is_left_alone(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("nowhere --contexts 64", "there is no such folder; name that of a run, RUNS/ID"),
-        ("empty --contexts 64", "has no record.json; name the folder of a run that is done"),
         ("failed --contexts 64", "the run is failed, so there is no trained model"),
         ("outside --contexts 64", "scored an outside model"),
-        ("runs/done", "requires an argument"),
         ("runs/done --contexts 64,x", "must be a whole number, or several between commas"),
         ("runs/done --contexts 0", "--contexts 0: must be from 1"),
-        ("runs/done --contexts 96 --examples 0", "--examples 0: must be from 1"),
     ],
 )
 def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
@@ -408,7 +404,6 @@ def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
     monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a process was started"))
-    (tmp_path / "empty").mkdir()
     for name, values in (
         ("failed", {"status": "failed"}),
         ("outside", {"spec": {"predictor": "a.py:A", "context": 64, "seed": 1}}),

@@ -150,7 +150,27 @@ def _training(runs: list[dict[str, Any]]) -> dict[str, Any]:
             found[f"{task} attention, setting {number + 1}"] = {
                 "task": task, "mixer": "attention", "task_options": json.loads(options)
             }  # fmt: skip
-    return found
+    return _spanning(found)
+
+
+def _spanning(found: dict[str, Any]) -> dict[str, Any]:
+    """Of these cases, in their order, those that show what none before them shows.
+
+    That is a mixer's options, a setting of a task, a pair of task and mixer, another size or rate.
+    """
+    seen, kept = set[str](), dict[str, Any]()
+    for name, case in found.items():
+        shown = [
+            (case["mixer"], case.get("mixer_options")),
+            (case["task"], case.get("task_options")),
+            (case["task"], case["mixer"]),
+            *((key, case.get(key)) for key in _OF_A_RECORD if key != "hidden"),
+        ]
+        new = {json.dumps(one, sort_keys=True) for one in shown} - seen
+        if new:
+            kept[name] = case
+            seen |= new
+    return kept
 
 
 def _said(case: dict[str, Any]) -> str:
