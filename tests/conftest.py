@@ -27,16 +27,10 @@ trial._LIGHT = PRELOADED
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What the tests of each file need. A test says otherwise with a marker of its own.
+# What the tests of each file need: those of the rest are of the core. A test says otherwise with a
+# marker of its own.
 KINDS = {
-    "core": """
-        adapter article_cell article_data article_models article_streams baselines caches
-        catalogue causality certificate check_mixer contract endpoint feed_forward formulas goldens
-        identity language leak metrics mixed_recall mixers model packing plots predicting presets
-        protocol ranking recurrent_layers renamed replies report report_chances report_figures
-        report_tasks sample_form screening sliding_window slot_memories sources sparse_delta specs
-        labelled split_deal store summary task_options tasks testing training
-    """,
+    "core": "",
     "docs": """
         drawn_docs house literature mixers_table notebooks planted_bugs results site study submit
     """,
@@ -67,8 +61,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each test the kind of its file, unless it has one of its own."""
     for item in items:
-        kind = KIND_OF.get(item.path.stem)
-        if kind and not KINDS.keys() & {mark.name for mark in item.iter_markers()}:
+        kind = KIND_OF.get(item.path.stem, "core")
+        if not KINDS.keys() & {mark.name for mark in item.iter_markers()}:
             item.add_marker(kind)
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

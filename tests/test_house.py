@@ -114,7 +114,7 @@ def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
 def test_every_test_has_one_kind(request: pytest.FixtureRequest) -> None:
     files = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
     assert sum(len(names.split()) for names in KINDS.values()) == len(KIND_OF)
-    assert files == KIND_OF.keys(), "name each file once in KINDS of tests/conftest.py"
+    assert KIND_OF.keys() <= files, "KINDS of tests/conftest.py names a file that is not there"
     for test in request.session.items:
         kinds = [mark.name for mark in test.iter_markers() if mark.name in KINDS]
         assert len(kinds) == 1, f"{test.nodeid}: {kinds}; give it one of {', '.join(KINDS)}"

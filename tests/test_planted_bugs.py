@@ -27,7 +27,7 @@ def is_core(function: Any) -> bool:
     """Whether `pytest -m core` runs it."""
     kinds = {mark.name for mark in getattr(function, "pytestmark", ())} & KINDS.keys()
     name = getattr(function, "__module__", function.__name__)
-    return (kinds or {KIND_OF[name]}) == {"core"}
+    return (kinds or {KIND_OF.get(name, "core")}) == {"core"}
 
 
 def cases(function: Any) -> list[str]:
