@@ -14,11 +14,13 @@ run, where that seed keeps more at 4,096 tokens or other seeds learn only with i
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from matplotlib.figure import Figure
 
 from rulekeep.analysis.best import best_on_test, best_on_validation, steps_to_learn
 from rulekeep.analysis.cells import Group
-from rulekeep.analysis.plots import as_bytes, labelled_lines
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import (
     Rows,
     Span,
@@ -336,6 +338,45 @@ def both_rates(rows: Rows) -> str:
 LENGTHS = (TRAINED, MIDDLE, LONG, FAR)
 # Where the name of a line stands in README's figure.
 NAMED_AT = {"attention, rotary": (1700, 0.36), "best attention": (4300, 0.64), OURS: (2048, 1.05)}
+
+
+# The least first, what is drawn over the others last.
+LINE_COLOURS = ("#8a8a8a", "#0072B2", "#D55E00")
+
+
+def labelled_lines(
+    lines: Mapping[str, Mapping[int, tuple[float, float, float]]],
+    label_at: Mapping[str, tuple[int, float]],
+    chance: float,
+) -> Figure:
+    """Retention over context, a line each with its name beside it: few lines, small enough to read.
+
+    A point is a mean with the ends of its interval. The last line is drawn over those before.
+    `label_at` has where a name stands: length, height.
+    Dotted: the chance level.
+    """
+    figure = Figure(figsize=(5.6, 3.3), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), colour in zip(lines.items(), LINE_COLOURS, strict=True):
+        lengths = sorted(points)
+        kept = [points[at][0] for at in lengths]
+        axes.plot(lengths, kept, "o-", color=colour, linewidth=2.4, markersize=5)
+        for at in lengths:
+            axes.plot([at, at], points[at][1:], color=colour, linewidth=1.2)
+        x, y = label_at[name]
+        axes.text(x, y, name, color=colour, fontsize=11, weight="bold", ha="center", va="center")
+    every = sorted({at for points in lines.values() for at in points})
+    axes.axhline(chance, color="0.45", linestyle=":", zorder=0)
+    axes.text(every[-1], chance + 0.02, "guessing", color="0.35", fontsize=9, ha="right")
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(every[0] / 1.2, every[-1] * 1.35)
+    axes.set_xticks(every, [f"{at:,}" for at in every])
+    axes.minorticks_off()
+    axes.set_ylim(-0.03, 1.08)
+    axes.set(xlabel="tokens of context (trained on at most 256)", ylabel="share of rules kept")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    return figure
 
 
 def opening(file_format: str) -> Callable[[Rows], bytes]:

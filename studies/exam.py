@@ -10,9 +10,11 @@ results/certificates/README.md.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rulekeep.analysis.plots import Look, as_bytes, marked_words
+from matplotlib.figure import Figure
+
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, pivot
 from rulekeep.commands.records import read_certificates
 from rulekeep.printable import markdown_table
@@ -105,6 +107,51 @@ def reading(one: Mapping[str, Any]) -> list[str]:
 
 
 # --- the example of README -----------------------------------------------------------------------
+
+
+class Look(NamedTuple):
+    """How words of a kind are drawn: fill, edge and text colour."""
+
+    face: str = "none"
+    edge: str = "none"
+    text: str = "#6a6a6a"
+
+
+# In characters, and of one its width in inches.
+_LINE_WIDTH, _CHARACTER, _LINE_HEIGHT = 62, 0.0785, 0.27
+
+
+def marked_words(blocks: Sequence[Sequence[tuple[str, str]]], looks: Mapping[str, Look]) -> Figure:
+    """Words of a text, each with the look of its kind; a block begins a line. Below, the kinds."""
+    named = [(kind, kind) for kind, look in looks.items() if look.edge != "none"]
+    lines: list[list[tuple[str, str, int]]] = []
+    for block in [*blocks, named]:
+        lines.append([])
+        at = 0
+        for word, kind in block:
+            if at + len(word) > _LINE_WIDTH:
+                lines.append([])
+                at = 0
+            lines[-1].append((word, kind, at))
+            at += len(word) + 2
+    height = _LINE_HEIGHT * (len(lines) + 0.4)
+    width = _CHARACTER * (_LINE_WIDTH + 2)
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-1, _LINE_WIDTH + 1), ylim=(len(lines) - 0.3, -0.7))
+    axes.axis("off")
+    for y, line in enumerate(lines):
+        # What the kinds are stands a little apart.
+        lower = y + (0.25 if y == len(lines) - 1 else 0)
+        for word, kind, at in line:
+            look = looks[kind]
+            box = {"boxstyle": "round,pad=0.18", "facecolor": look.face, "edgecolor": look.edge}
+            axes.text(
+                at + len(word) / 2, lower, word, ha="center", va="center", color=look.text,
+                fontsize=9, family="DejaVu Sans Mono", bbox=box,
+            )  # fmt: skip
+    return figure
+
 
 # What the words of an example are, as they are drawn.
 LOOKS = {

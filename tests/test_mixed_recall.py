@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.plugins import load_task
+from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample
 from rulekeep.tasks.mixed_recall import (

@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.plots import Curve, article_overview, as_bytes, shown
+from rulekeep.analysis.plots import as_bytes, shown
+from rulekeep.article.overview import Curve, article_overview
 
 
 def curve(model: str, context: int, seed: int) -> Curve:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rulekeep.commands.run_options import spec_values
-from rulekeep.plugins import load_task
 from rulekeep.records import Record
 from rulekeep.records.identity import identify
 from rulekeep.records.store import read_runs
 from rulekeep.running.resolving import resolve
+from rulekeep.running.tasks import load_task
 from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, mixer_specs, renamed
 from rulekeep.specs.renamed import RenamedWarning
 from rulekeep.speed.record import read_speed

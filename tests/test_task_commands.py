@@ -23,8 +23,8 @@ from rulekeep.commands import certificates
 from rulekeep.commands.records import verify
 from rulekeep.commands.task_options import make_task
 from rulekeep.commands.tasks import _contexts as default_contexts
-from rulekeep.plugins import load_task
 from rulekeep.records.store import packed_values, read_record, write_record
+from rulekeep.running.tasks import load_task
 from rulekeep.sweeps.presets import RULE_COUNTS
 from rulekeep.tasks import TASKS, Apply, Article, Recite
 from rulekeep.tasks.export import PIECE_TOKENS, columns, export

@@ -10,8 +10,9 @@ import tiny
 from tiny import plugin
 
 from rulekeep.executors.trial import Trial
-from rulekeep.plugins import find_function, limit_trials, load_task, tried_first
+from rulekeep.plugins import find_function, limit_trials, tried_first
 from rulekeep.running.mixers import load_mixer, mixer_maker
+from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
 
 # What a constructor does, where it is the constructor that does it.

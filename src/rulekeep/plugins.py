@@ -1,8 +1,10 @@
 """A name to a class: from a catalogue, from a module, or from a file of a user.
 
-    load_task("recite")                 a name of the catalogue
-    load_task("my_package.tasks:Mine")  a class of a module that Python finds
-    load_task("my_task.py:Mine")        a class of a file
+    find_class("recite", TASKS, SampledTask, "task")    a name of the catalogue
+    find_class("my_package.tasks:Mine", …)              a class of a module that Python finds
+    find_class("my_task.py:Mine", …)                    a class of a file
+
+`running.mixers` and `running.tasks` find mixers and tasks with it.
 
 A class that no other process can import, such as one of a notebook, gets a name here
 (`name_of_class`), by which this process alone finds it.
@@ -21,7 +23,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
@@ -29,17 +30,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 from pydantic import ValidationError
 
 from rulekeep.records.provenance import is_installed
-from rulekeep.specs import Spec, UsageError
-from rulekeep.specs.renamed import tell_task
+from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
     from rulekeep.catalogue import Catalogue
-    from rulekeep.tasks import Task
 
 _T = TypeVar("_T")
 _ROOT = Path(__file__).parent
-# What a task has beside what its class has to define.
-_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
 # Where a user imports from what is defined elsewhere.
 _PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rulekeep.tasks"}
 # Under which name a class from outside was found, whatever this process is in by then.
@@ -112,67 +109,6 @@ def construct_first(
     if _trier is None or kind not in _FOUND:
         return False
     return _trier(Attempt(named, "constructor", function, (_FOUND[kind], *values)))
-
-
-def load_task(name: str) -> "type[Task]":
-    """A task of the catalogue, or a class from outside that is a `SampledTask`.
-
-    Raises:
-        UsageError: there is no such task, or it cannot be loaded.
-    """
-    from rulekeep.tasks import TASKS, SampledTask, TaskOptions
-
-    name = tell_task(name)
-    if name in TASKS:
-        return TASKS[name]
-    # An abstract class: mypy takes none for a type, but any subclass of it will do.
-    base: type[Task] = SampledTask  # type: ignore[type-abstract]
-    found = find_class(name, TASKS, base, "task")
-    options = getattr(found, "options_type", None)
-    if not (isinstance(options, type) and issubclass(options, TaskOptions)):
-        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
-    return found
-
-
-def build_task(name: str, kind: type[_T], options: object) -> _T:
-    """A task of this class; an exception of its code becomes one line.
-
-    Raises:
-        UsageError: it cannot be made, or lacks a part of a task.
-    """
-    if not takes_by_place(kind):
-        raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
-    if isinstance(options, Spec):
-        construct_first(f"task {name!r}", kind, _build_again, name, options.model_dump())
-    try:
-        made = kind(options)  # type: ignore[call-arg]
-        lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
-    if lacking:
-        raise UsageError(
-            f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
-            "examples/outside_task.py"
-        )
-    found: Any = made
-    if not isinstance(found.name, str):
-        raise UsageError(f"task {name!r}: its name is {found.name!r}, must be text")
-    if not isinstance(found.shortest_context, Integral):
-        said = repr(found.shortest_context)
-        raise UsageError(f"task {name!r}: its shortest_context is {said}, must be a whole number")
-    words = found.vocabulary
-    is_list = isinstance(words, (list, tuple)) and words
-    if not (is_list and all(isinstance(word, str) for word in words)):
-        raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
-    return made
-
-
-def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
-    found, name, values = argument
-    kind: Any = load_task(found)
-    build_task(name, kind, kind.options_type.parse(**values))
 
 
 def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from goldens import figures
 from goldens.cases import HERE, cases
-from rulekeep.plugins import load_task
 from rulekeep.running.mixers import load_mixer
+from rulekeep.running.tasks import load_task
 
 WRITE = "python tests/goldens/write.py"
 # Of float64 on any machine: a share of the sum of magnitudes, and what is rounding alone.

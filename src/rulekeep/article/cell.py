@@ -8,29 +8,27 @@ The article evaluates on one set of examples only: for its curves and as its tes
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from rulekeep.analysis.metrics import Scores, score
 from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
+from rulekeep.kernels.shapes import AnswerTable
 from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
-from rulekeep.running.evaluation import (
-    Evaluation,
-    answer_loss,
-    answering,
-    causality_error,
-    evaluate,
-)
+from rulekeep.running.evaluation import answer_loss, answering, causality_error
 from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
 from rulekeep.tasks.article import Article
+from rulekeep.tasks.base import Examples
 
 EVALUATE_EVERY = 25
 SHOWN_PREDICTIONS = 5
@@ -46,6 +44,14 @@ CHANCE = {
     "second_mention_accuracy": 1.0,
     "exact": _RULE * _OTHER_RULE * _ITEM,
 }
+
+
+class Evaluation(NamedTuple):
+    """Loss in nats per supervised token (the mean over batches), answers, scores."""
+
+    loss: float
+    predictions: AnswerTable
+    scores: Scores
 
 
 def run_cell(
@@ -132,6 +138,27 @@ def run_cell(
         "environment": {**environment(), "device": cell.device},
         "notes": training_notes(model, cell.steps),
     }
+
+
+def evaluate(
+    answer_logits: Callable[[Int[Tensor, "batch context"]], Float[Tensor, "batch answer v"]],
+    examples: Examples,
+    batch_size: int,
+) -> Evaluation:
+    """Scores a predictor as the article does, teacher-forced, the examples taken in order.
+
+    `answer_logits` maps whole sequences to the logits of their answer tokens, each
+    predicted from the tokens before it.
+    """
+    tokens = torch.from_numpy(examples.tokens)
+    losses, predictions = [], []
+    with torch.no_grad():
+        for batch in tokens.split(batch_size):
+            logits = answer_logits(batch)
+            losses.append(answer_loss(logits, batch).item())
+            predictions.append(logits.argmax(dim=-1).numpy())
+    answers = np.concatenate(predictions)
+    return Evaluation(float(np.mean(losses)), answers, score(answers, examples))
 
 
 def _check_causality(

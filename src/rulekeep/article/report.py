@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.analysis import plots
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.analysis.variants import is_of_task
 from rulekeep.article.leak import WINDOW, leak_scores
+from rulekeep.article.overview import Curve, article_overview
 from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.printable import markdown_table
 from rulekeep.records.store import Record, write_bytes, write_text
@@ -301,12 +302,12 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
         for shown in record.predictions
     ]
     device = device_label(rows.values())
-    figure = plots.article_overview([_curve(cell, record) for cell, record in rows.items()], device)
+    figure = article_overview([_curve(cell, record) for cell, record in rows.items()], device)
     files: dict[str, bytes] = {
         "history.json": _json(history),
         "predictions.json": _json(predictions),
-        "overview.png": plots.as_bytes(figure, "png"),
-        "overview.svg": plots.as_bytes(figure, "svg"),
+        "overview.png": as_bytes(figure, "png"),
+        "overview.svg": as_bytes(figure, "svg"),
     }
     for name, content in files.items():
         write_bytes(folder / name, content)
@@ -363,7 +364,7 @@ def _name(cell: ArticleCell) -> str:
     return f"{cell.model} (serial)" if cell.serial else cell.model
 
 
-def _curve(cell: ArticleCell, record: Record) -> plots.Curve:
+def _curve(cell: ArticleCell, record: Record) -> Curve:
     history = [_or_nan(row) for row in record.history]
     return {
         "context": cell.context,

@@ -32,7 +32,8 @@ from rulekeep.checks.sample_form import (
     said_of_tables,
     said_of_tokens,
 )
-from rulekeep.plugins import build_task, failure_line
+from rulekeep.plugins import failure_line
+from rulekeep.running.tasks import build_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
 from rulekeep.tasks.sampled import CLEAR_TOKENS

@@ -11,7 +11,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rulekeep.checks.sample_form import whole_samples
 from rulekeep.commands.console import say
-from rulekeep.plugins import build_task, load_task, nearest
+from rulekeep.plugins import nearest
+from rulekeep.running.tasks import build_task, load_task
 from rulekeep.specs import UsageError, scalar
 from rulekeep.tasks import (
     Article,

@@ -18,7 +18,7 @@ from rulekeep.commands.task_options import (
     make_task,
     task_values,
 )
-from rulekeep.plugins import load_task
+from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
 from rulekeep.sweeps.presets import SHORTEST_TESTED
 from rulekeep.tasks import Article, SampledTask, Split

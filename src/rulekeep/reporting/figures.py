@@ -40,7 +40,7 @@ def charts(found: Sequence[Contest], ranking: Ranking | None) -> list[Chart]:
     """All figures that have something to show, the first one first."""
     if ranking is None:
         return []
-    look = _looks(ranking)
+    look = _styles(ranking)
     made = [
         _answer(ranking, look),
         _settings(found, look),
@@ -59,7 +59,7 @@ def charts(found: Sequence[Contest], ranking: Ranking | None) -> list[Chart]:
     return [capped(one, _MOST_SMALL if one.small else MOST_PANELS) for one in made if one.panels]
 
 
-def _looks(ranking: Ranking) -> dict[str, Style]:
+def _styles(ranking: Ranking) -> dict[str, Style]:
     """A style for each variant shown: attention black, the user's own broad and in front."""
     shown, own = ranking.shown, {row.label for row in ranking.own}
     black = [row.label for row in ranking.rows if row.is_attention]
@@ -76,11 +76,7 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
     for place, label in enumerate(ranking.shown):
         apart = 1.02 ** (place - (len(ranking.shown) - 1) / 2)
         by_length = ranking.over(label)
-        points = [
-            Point.of(at * apart, summary)
-            for at, by_seed in by_length.items()
-            if (summary := summarise_scores(list(by_seed.values()))).mean is not None
-        ]
+        points = _points(ranking, label, apart)
         seeds = [
             [(at * apart, value)]
             for at, by_seed in by_length.items()
@@ -100,16 +96,8 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
         f"seeds, every seed a small point. {_OPEN}"
     )
     is_article = any(task.split(",")[0] == ARTICLE for task in tasks)
-    panel = Panel(
-        title=f"{what}, trained at {at} tokens",
-        x_label=_LOG,
-        y_label="retention",
-        series=series,
-        x_log=True,
-        score=True,
-        x_ticks=tests,
-        chance=[(at, level) for at in tests if (level := ranking.chance(at)) is not None],
-    )
+    chance = [(at, level) for at in tests if (level := ranking.chance(at)) is not None]
+    panel = _retention(f"{what}, trained at {at} tokens", series, tests, chance)
     return Chart(
         key="retention",
         title="Retention over context length",
@@ -130,18 +118,8 @@ def _settings(found: Sequence[Contest], look: Styles) -> Chart:
                 continue
             tests = sorted({at for group in groups for at in group.test_contexts})
             levels = {t: c for g in groups for t in tests if (c := g.chance("retention", t))}
-            panels.append(
-                Panel(
-                    title=f"{contest.task}, trained at {context:,}",
-                    x_label=_LOG,
-                    y_label="retention",
-                    series=series,
-                    x_log=True,
-                    score=True,
-                    x_ticks=tests,
-                    chance=[(float(test), level) for test, level in sorted(levels.items())],
-                )
-            )
+            title = f"{contest.task}, trained at {context:,}"
+            panels.append(_retention(title, series, tests, sorted(levels.items())))
     return Chart(
         key="settings",
         title="Retention by task setting",
@@ -172,17 +150,7 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
         own = _small(ranking, row.label, Style("#0072B2", width=1.4, order=1))
         tests = sorted(ranking.over(row.label))
         if own is not None:
-            panels.append(
-                Panel(
-                    title=row.label,
-                    x_label="",
-                    y_label="",
-                    series=[one for one in (base, own) if one is not None],
-                    x_log=True,
-                    score=True,
-                    x_ticks=tests,
-                )
-            )
+            panels.append(_retention(row.label, [one for one in (base, own) if one], tests))
     beside = "" if ranking.baseline is None else f" Grey: {ranking.baseline}."
     return Chart(
         key="variants",
@@ -195,12 +163,30 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
 
 
 def _small(ranking: Ranking, label: str, style: Style) -> Series | None:
-    points = [
-        Point.of(at, summary)
+    points = _points(ranking, label)
+    return Series(label=label, style=style, points=points) if points else None
+
+
+def _points(ranking: Ranking, label: str, apart: float = 1.0) -> list[Point]:
+    """A variant's mean over the settings at each length, `apart` times to the right."""
+    return [
+        Point.of(at * apart, summary)
         for at, by_seed in ranking.over(label).items()
         if (summary := summarise_scores(list(by_seed.values()))).mean is not None
     ]
-    return Series(label=label, style=style, points=points) if points else None
+
+
+def _retention(
+    title: str,
+    series: Sequence[Series],
+    tests: Sequence[int],
+    chance: Sequence[tuple[float, float]] = (),
+) -> Panel:
+    """Retention over context, with a tick at each tested length."""
+    return Panel(
+        title=title, x_label=_LOG, y_label="retention", series=series, x_log=True, score=True,
+        x_ticks=tests, chance=chance,
+    )  # fmt: skip
 
 
 def _trade_off(

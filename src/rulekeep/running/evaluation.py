@@ -22,12 +22,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.analysis.metrics import Scores, score, score_samples
+from rulekeep.analysis.metrics import score_samples
 from rulekeep.kernels.shapes import AnswerTable
 from rulekeep.mixers.base import MixerError
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.model import LanguageModel, ModelState
-from rulekeep.tasks.base import Examples, Split
+from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 # As many tokens as a predictor is given at once: what an outsider can hold is its own affair.
@@ -511,35 +511,6 @@ def evaluate_samples(
     known = [loss for loss in losses if loss is not None]
     loss = sum(known) / supervised if len(known) == len(losses) else None
     return {"split": split, "context": context, "val_loss": loss, **scores.as_dict()}
-
-
-class Evaluation(NamedTuple):
-    """Loss in nats per supervised token (the mean over batches), answers, scores."""
-
-    loss: float
-    predictions: AnswerTable
-    scores: Scores
-
-
-def evaluate(
-    answer_logits: Callable[[Int[Tensor, "batch context"]], Float[Tensor, "batch answer v"]],
-    examples: Examples,
-    batch_size: int,
-) -> Evaluation:
-    """Scores a predictor as the article does, teacher-forced, the examples taken in order.
-
-    `answer_logits` maps whole sequences to the logits of their answer tokens, each
-    predicted from the tokens before it.
-    """
-    tokens = torch.from_numpy(examples.tokens)
-    losses, predictions = [], []
-    with torch.no_grad():
-        for batch in tokens.split(batch_size):
-            logits = answer_logits(batch)
-            losses.append(answer_loss(logits, batch).item())
-            predictions.append(logits.argmax(dim=-1).numpy())
-    answers = np.concatenate(predictions)
-    return Evaluation(float(np.mean(losses)), answers, score(answers, examples))
 
 
 def answer_loss(

@@ -28,10 +28,10 @@ def validate(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     return {name: row[name] for name in _VALIDATED}
 
 
-def history_row(step: Step, look: dict[str, Any]) -> dict[str, Any]:
+def history_row(step: Step, scores: dict[str, Any]) -> dict[str, Any]:
     """A step and the evaluation after it, as a row of a record's history."""
     return {
-        "step": step.number, "train_loss": step.loss, **look, "train_seconds": step.train_seconds,
+        "step": step.number, "train_loss": step.loss, **scores, "train_seconds": step.train_seconds,
     }  # fmt: skip
 
 

@@ -9,16 +9,15 @@ from typing import (
 )
 
 from rulekeep.plugins import (
-    build_task,
     find_class,
     held_class,
     is_outside,
-    load_task,
     plugin_file,
 )
 from rulekeep.records import provenance as sources
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.running.mixers import load_mixer, mixer_maker, mixer_options, mixers_of
+from rulekeep.running.tasks import build_task, load_task
 from rulekeep.specs import (
     PUBLISHED_WIDTH,
     AnySpec,

@@ -90,10 +90,10 @@ def _train(
             known = known._replace(step=step)
             progress(step.number)
             if step.number % spec.evaluate_every == 0 or step.number in (1, spec.steps):
-                look = validate(model, resolved)
-                known.history.append(history_row(step, look))
+                scores = validate(model, resolved)
+                known.history.append(history_row(step, scores))
                 log(step.number, {k: v for k, v in known.history[-1].items() if v is not None})
-                if known.steps_to_solve is None and look["exact"] >= SOLVED:
+                if known.steps_to_solve is None and scores["exact"] >= SOLVED:
                     known = known._replace(steps_to_solve=step.number)
                     if spec.stop_when_solved:
                         break

@@ -1,0 +1,72 @@
+"""A task that a spec names, found and made: its class, its options, its parts tried once."""
+
+from numbers import Integral
+from typing import Any, TypeVar
+
+from rulekeep.plugins import construct_first, failure_line, find_class, takes_by_place
+from rulekeep.specs import Spec, UsageError
+from rulekeep.specs.renamed import tell_task
+from rulekeep.tasks import TASKS, SampledTask, Task, TaskOptions
+
+_T = TypeVar("_T")
+# What a task has beside what its class has to define.
+_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
+
+
+def load_task(name: str) -> type[Task]:
+    """A task of the catalogue, or a class from outside that is a `SampledTask`.
+
+    Raises:
+        UsageError: there is no such task, or it cannot be loaded.
+    """
+    name = tell_task(name)
+    if name in TASKS:
+        return TASKS[name]
+    # An abstract class: mypy takes none for a type, but any subclass of it will do.
+    base: type[Task] = SampledTask  # type: ignore[type-abstract]
+    found = find_class(name, TASKS, base, "task")
+    options = getattr(found, "options_type", None)
+    if not (isinstance(options, type) and issubclass(options, TaskOptions)):
+        raise UsageError(f"task {name!r}: has no options_type, a subclass of TaskOptions")
+    return found
+
+
+def build_task(name: str, kind: type[_T], options: object) -> _T:
+    """A task of this class; an exception of its code becomes one line.
+
+    Raises:
+        UsageError: it cannot be made, or lacks a part of a task.
+    """
+    if not takes_by_place(kind):
+        raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
+    if isinstance(options, Spec):
+        construct_first(f"task {name!r}", kind, _build_again, name, options.model_dump())
+    try:
+        made = kind(options)  # type: ignore[call-arg]
+        lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+    if lacking:
+        raise UsageError(
+            f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
+            "examples/outside_task.py"
+        )
+    found: Any = made
+    if not isinstance(found.name, str):
+        raise UsageError(f"task {name!r}: its name is {found.name!r}, must be text")
+    if not isinstance(found.shortest_context, Integral):
+        said = repr(found.shortest_context)
+        raise UsageError(f"task {name!r}: its shortest_context is {said}, must be a whole number")
+    words = found.vocabulary
+    is_list = isinstance(words, (list, tuple)) and words
+    if not (is_list and all(isinstance(word, str) for word in words)):
+        raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
+    return made
+
+
+def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
+    found, name, values = argument
+    kind: Any = load_task(found)
+    build_task(name, kind, kind.options_type.parse(**values))
