@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply, ApplyOptions
     from rulekeep.tasks.article import Article
     from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.flip_flop import FlipFlop, FlipFlopOptions
+    from rulekeep.tasks.fuzzy_recall import FuzzyRecall, FuzzyRecallOptions
     from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
     from rulekeep.tasks.mixed_recall import MixedRecall, MixedRecallOptions
     from rulekeep.tasks.mqar import Mqar, MqarOptions
@@ -37,7 +39,9 @@ TASKS: "Catalogue[Task]" = Catalogue(
         "recall": "Recall",
         "mqar": "Mqar",
         "noisy_recall": "NoisyRecall",
+        "fuzzy_recall": "FuzzyRecall",
         "selective_copy": "SelectiveCopy",
+        "flip_flop": "FlipFlop",
     },
 )
 # What is public and no task of the catalogue, by its file.
@@ -47,6 +51,8 @@ _OTHERS = {
     "FewCombinationsWarning": "sampled",
     "MixedRecall": "mixed_recall",
     "MixedRecallOptions": "mixed_recall",
+    "FlipFlopOptions": "flip_flop",
+    "FuzzyRecallOptions": "fuzzy_recall",
     "LabelledOptions": "labelled",
     "LabelledTask": "labelled",
     "MqarOptions": "mqar",
@@ -71,6 +77,10 @@ __all__ = [
     "Article",
     "Examples",
     "FewCombinationsWarning",
+    "FlipFlop",
+    "FlipFlopOptions",
+    "FuzzyRecall",
+    "FuzzyRecallOptions",
     "LabelledOptions",
     "LabelledTask",
     "MixedRecall",

@@ -14,6 +14,9 @@ from rulekeep.tasks.base import Split
 from rulekeep.tasks.drawing import Rows, Streams
 from rulekeep.tasks.sampled import Placement, Sample, SampledTask, TaskOptions
 
+# A shorter text has hardly a label whose source no reader of the last 32 tokens sees.
+SHORTEST = 64
+
 
 class LabelledOptions(TaskOptions):
     """Of a task whose texts have no decoys at a rate, and no placement to choose."""
@@ -36,7 +39,7 @@ class LabelledTask(SampledTask):
 
     def _labelled(
         self, tokens: np.ndarray, roles: np.ndarray, start: int, asked_at: Rows, labels: Rows, *,
-        source: Rows, chance: float, there: np.ndarray | None = None,
+        source: Rows, chance: float | np.ndarray, there: np.ndarray | None = None,
     ) -> Sample:  # fmt: skip
         """A sample that asks for `labels` at the tokens `asked_at`, `[n, k]` each.
 
@@ -54,6 +57,8 @@ class LabelledTask(SampledTask):
         of_answer[row, place] = labels[row, turn]
         sources = np.full(shape, -1)
         sources[row, place] = source[row, turn]
+        chances = np.ones(shape)
+        chances[row, place] = np.broadcast_to(chance, asked_at.shape)[row, turn]
         no = np.zeros(shape, dtype=bool)
         return Sample(
             tokens=tokens,
@@ -63,9 +68,17 @@ class LabelledTask(SampledTask):
             first_mention=asked.copy(),
             item=no,
             prohibition=no.copy(),
-            chance=np.where(asked, chance, 1.0),
+            chance=chances,
             source=sources,
             step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
             roles=roles,
             labels=of_answer,
         )
+
+
+def last_equal(keys: np.ndarray) -> np.ndarray:
+    """The place of the last equal key before each, `[n, k]`; -1 where there is none."""
+    k = keys.shape[1]
+    same = (keys[:, :, None] == keys[:, None, :]) & np.tri(k, k=-1, dtype=bool)
+    found: np.ndarray = np.where(same, np.arange(k), -1).max(axis=2)
+    return found

@@ -31,10 +31,8 @@ import numpy as np
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Streams, places
-from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
+from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
-
-_SHORTEST = 64
 
 
 class NoisyRecallOptions(LabelledOptions):
@@ -72,8 +70,7 @@ class NoisyRecall(LabelledTask):
         )  # fmt: skip
         super().__init__(kinds, ())
         self.rule_words = RuleWords.recited(self._starts["value"])
-        # A shorter text has hardly a pair that no reader of its last 32 tokens sees.
-        self.shortest_context = max(_SHORTEST, 2 * options.rules)
+        self.shortest_context = max(SHORTEST, 2 * options.rules)
 
     @property
     def options(self) -> NoisyRecallOptions:
@@ -109,11 +106,3 @@ class NoisyRecall(LabelledTask):
             tokens, roles, 3, at, values, source=np.take_along_axis(at, earlier, axis=1) + 1,
             chance=1 / self._options.rule_words, there=earlier >= 0,
         )  # fmt: skip
-
-
-def last_equal(keys: np.ndarray) -> np.ndarray:
-    """The place of the last equal key before each, `[n, k]`; -1 where there is none."""
-    k = keys.shape[1]
-    same = (keys[:, :, None] == keys[:, None, :]) & np.tri(k, k=-1, dtype=bool)
-    found: np.ndarray = np.where(same, np.arange(k), -1).max(axis=2)
-    return found
