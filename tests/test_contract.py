@@ -59,13 +59,15 @@ OF_A_THOUSAND = 1e-2
 EVERY = {**{name: (name, {}) for name in MIXERS}, **VARIANTS}
 
 
-def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a mixer's variants the long texts are shorter: several chunks, as before."""
-    for name, tokens in {"ROUND": 128, "LONG": 140, "FURTHEST": 256, "HARD": 64}.items():
+def shorten(monkeypatch: pytest.MonkeyPatch, *, variant: bool) -> None:
+    """Texts shorter than a user's check has, and of a variant shorter still: several chunks."""
+    long = {"FURTHEST": 2048}
+    short = {"ROUND": 128, "LONG": 140, "FURTHEST": 256, "HARD": 64}
+    for name, tokens in (short if variant else long).items():
         monkeypatch.setattr(properties, name, tokens)
-    monkeypatch.setattr(measures, "HORIZON", 255)
-    sizes = partial(measures.state_sizes, tokens=(64, 256, 1028))
-    monkeypatch.setattr(properties, "state_sizes", sizes)
+    monkeypatch.setattr(measures, "HORIZON", 255 if variant else 1023)
+    sizes = (64, 256, 1028) if variant else (64, 256, 1028, 4096)
+    monkeypatch.setattr(properties, "state_sizes", partial(measures.state_sizes, tokens=sizes))
 
 
 @pytest.mark.slow
@@ -75,8 +77,7 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
     name, options = EVERY[case]
     kind = MIXERS[name]
-    if case in VARIANTS:
-        shorter(monkeypatch)
+    shorten(monkeypatch, variant=case in VARIANTS)
     lengths = (1, 2, 17, 65) if case in VARIANTS else (1, 2, 16, 64, 65, 130)
     rows = check_mixer(kind, options, width=16, lengths=lengths)
     assert not [row for row in rows if row.passed is False]
