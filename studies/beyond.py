@@ -26,6 +26,7 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
+    by_earliness,
     difference,
     floored,
     pivot,
@@ -56,6 +57,7 @@ SETTINGS = [
     APPLY_EARLY, APPLY_MARKED, OVERRIDE_EARLY, OVERRIDE_MARKED, RECITE_EARLY, RECITE_MARKED
 ) = SETTINGS  # fmt: skip
 OURS, SIGNAL = "sparse_delta", "added_positions=earliness"
+EARLY = f"{OURS}, earliness"
 CONVOLVED = f"attention[conv_size=8,{SIGNAL}]"
 # Rate 2 of attention with a convolution: one that the validation set did not choose.
 SECOND_RATES = {
@@ -64,7 +66,7 @@ SECOND_RATES = {
 }  # fmt: skip
 # What is tested at 16,384 tokens as well, and at what rates: early rules at those that every seed
 # learns with, marked ones at the one that keeps more at 4,096.
-FAR_RATES = {one: (rate,) for one, rate in SECOND_RATES.items() if one.task != "override"}
+FAR_RATES = {one: (rate,) for one, rate in SECOND_RATES.items()}
 FAR_RATES[RECITE_EARLY] = (1e-3, SECOND_RATES[RECITE_EARLY])
 
 
@@ -101,16 +103,91 @@ VARIANTS = {
     "slots": Variant("slots", "slots"),
     "ours": Variant(f"sparse_delta[hidden=240,{SIGNAL}]", OURS),
 }
-ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours")]
+# Of these the tables of all variants are.
+SHOWN = [*VARIANTS]
+STRETCHED = "positions=rotary,scaling={},trained_length=256"
+RANDOM = "positions=rotary,randomised_positions=4096"
+# Attention at its best, the most telling first.
+AT_BEST = {
+    "convolution": "conv_size=8",
+    "YaRN, convolution": f"{STRETCHED.format('yarn')},conv_size=8",
+    "alibi, convolution": "positions=alibi,conv_size=8",
+    "random places, convolution": f"{RANDOM},conv_size=8",
+    "YaRN": STRETCHED.format("yarn"),
+    "random places": RANDOM,
+}
+# What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chooses.
+AS_YARN = {
+    f"{said}{rest}": AT_BEST[f"YaRN{rest}"].replace("yarn", by)
+    for rest in (", convolution", "")
+    for said, by in (("NTK", "ntk"), ("interpolation", "interpolation"))
+}
+VARIANTS["bare"] = Variant("sparse_delta[hidden=240]", f"{OURS}, no earliness")
+for form, options in (AT_BEST | AS_YARN).items():
+    VARIANTS[form] = Variant(f"attention[{options}]", f"attention, {form}")
+    if form != "convolution":
+        both = f"attention, {form}, earliness"
+        VARIANTS[f"{form}, earliness"] = Variant(f"attention[{options},{SIGNAL}]", both)
+# The keys of each form without earliness and with it.
+FORMS = {
+    OURS: ("bare", "ours"),
+    "attention, convolution": ("convolution", "convolved"),
+    "attention, alibi positions": ("alibi", "alibi_early"),
+    "attention, no positions": ("none", "none_early"),
+    "attention, rotary positions": ("rotary", "rotary_early"),
+    **{
+        f"attention, {form}": (form, f"{form}, earliness")
+        for form in (AT_BEST | AS_YARN)
+        if form != "convolution"
+    },
+}
+ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours", "bare")]
 
 
 # --- what makes the runs with a convolution ------------------------------------------------------
 
 
 def neighbours(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """With a convolution all but `recall`: marked rules first, where attention keeps least."""
+    """With a convolution all but `recall`: marked rules first, where attention keeps least.
+
+    Then attention at its best on `recite` and `apply`, without earliness too.
+    """
     kept = [one for one in _convolved(records) if one.task != "recall"]
-    return sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")
+    first = sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")
+    return [*first, *at_best(records)]
+
+
+def at_best(records: Sequence[Record]) -> list[RunSpec]:
+    """Attention at its best, form after form, each with earliness first."""
+    specs = list[RunSpec]()
+    for form, options in AT_BEST.items():
+        for signal in ("", f",{SIGNAL}") if form == "convolution" else (f",{SIGNAL}", ""):
+            mixers = mixer_specs(f"attention[{options}{signal}]")
+            if mixers == mixer_specs(CONVOLVED):
+                continue
+            specs += [
+                spec
+                for spec in protocol(records, mixers=mixers)
+                if isinstance(spec, RunSpec) and spec.task in ("recite", "apply")
+            ]
+    chosen = {
+        (_without_scaling(one), one.task): one.learning_rate
+        for one in specs
+        if one.mixer_options.get("scaling") and one.seed != SEEDS[0]
+    }
+    for by in ("ntk", "interpolation"):
+        specs += [
+            one.model_copy(update={"mixer_options": {**one.mixer_options, "scaling": by}})
+            for one in specs
+            if one.mixer_options.get("scaling") == "yarn"
+            and chosen.get((_without_scaling(one), one.task)) == one.learning_rate
+        ]
+    return specs
+
+
+def _without_scaling(one: RunSpec) -> tuple[bool, str]:
+    """What scaled forms of attention differ in beside their scaling."""
+    return "conv_size" in one.mixer_options, one.added_positions
 
 
 def second_rates() -> Sequence[AnySpec]:
@@ -232,7 +309,7 @@ def within(figure: str) -> Callable[[Rows], str]:
             row += [text_of(one.summary(figure, TRAINED)) for one in (best, mine)]
             row.append(difference(mine, best, figure, TRAINED).summary.text())
             body.append(row + [steps_text(steps_to_learn(one, figure)) for one in (best, mine)])
-        head = [f"{figure}, {TRAINED} tokens", "best attention", "its", OURS, "difference"]
+        head = [f"{figure}, {TRAINED} tokens", "best attention", "its", EARLY, "difference"]
         return markdown_table([*head, "its steps", f"steps of {OURS}"], body)
 
     return table
@@ -261,7 +338,7 @@ def further(figure: str) -> Callable[[Rows], str]:
             (head, (what, at))
             for at in (MIDDLE, LONG, FAR)
             for head, what in (
-                (f"{OURS} at {at:,}", "ours"), ("lowest seed", "lowest"),
+                (f"{EARLY}, at {at:,}", "ours"), ("lowest seed", "lowest"),
                 ("best attention there", "best"),
             )
         ]  # fmt: skip
@@ -277,7 +354,7 @@ ASKED_BEYOND = {f"{figure} at {at:,}": (figure, at) for figure in FIGURES for at
 def more(rows: Rows) -> str:
     """What our memory keeps more than the best attention of each length."""
     return pivot(
-        f"{OURS} − best attention",
+        f"{EARLY} − best attention",
         DOWN,
         ASKED_BEYOND,
         lambda setting, asked: text_of(gain(rows, setting, *asked)),
@@ -306,7 +383,7 @@ def every(length: int) -> Callable[[Rows], str]:
                 return rows.chance(setting, "retention", length)
             return rows.text(variant, setting, "retention", length)
 
-        across = {"chance": None, **{one.name: key for key, one in VARIANTS.items()}}
+        across = {"chance": None, **{VARIANTS[key].name: key for key in SHOWN}}
         return pivot(f"{length} tokens", DOWN, across, cell)
 
     return table
@@ -318,7 +395,9 @@ def both_rates(rows: Rows) -> str:
     asked += [("exact", at) for at in (TRAINED, LONG)]
     head = ["", "", "rate", *(f"{figure}, {at}" for figure, at in asked)]
     head.append(f"seeds 1 to 5 at {LONG}")
-    names = {"convolved": "attention, convolution", "second": "the same, rate 2", "ours": OURS}
+    names = {
+        "convolved": VARIANTS["convolved"].name, "second": "the same, rate 2", "ours": EARLY,
+    }  # fmt: skip
     body = []
     for setting in (*SETTINGS[4:], *SETTINGS[:4]):
         cells = {key: rows.cell(key, setting) for key in names}
@@ -545,6 +624,7 @@ STUDY = Study(
         "chances": chances,
         **{f"every-{at}": every(at) for at in (TRAINED, MIDDLE, LONG, FAR)},
         "convolved": both_rates,
+        "earliness": lambda rows: by_earliness(rows, FORMS, SETTINGS, "exact", LONG),
     },
     figures={f"opening.{kind}": opening(kind) for kind in ("png", "svg")},
     claims=CLAIMS,

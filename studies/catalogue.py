@@ -308,7 +308,10 @@ STUDY = Study(
     tables={
         "board": board,
         **{one.task: long(one, EQUAL) for one in SETTINGS},
-        **{f"{one.task}-16-kib": long(one, [*SIZED, "lstm", "gru"], KIB) for one in SETTINGS},
+        **{
+            f"{one.task}-16-kib": long(one, [*SIZED, "lstm", "gru", LSTM, GRU], KIB)
+            for one in SETTINGS
+        },
         "bytes": by_bytes,
     },
     claims=CLAIMS,

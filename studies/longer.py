@@ -27,7 +27,9 @@ VARIANTS = {
         "attention[conv_size=8,added_positions=earliness]",
         "attention, convolution, earliness",
     ),
-    "ours": Variant("sparse_delta[hidden=240,added_positions=earliness]", "sparse_delta"),
+    "ours": Variant(
+        "sparse_delta[hidden=240,added_positions=earliness]", "sparse_delta, earliness"
+    ),
 }
 
 

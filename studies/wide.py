@@ -9,7 +9,7 @@ much more our memory keeps, paired by seed. Fills a part of docs/evidence.md.
 from collections.abc import Callable
 
 from rulekeep.analysis.cells import Group
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant, difference, state_kib
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant, by_earliness, difference, state_kib
 from rulekeep.article.report import markdown_table
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import WIDE_SEEDS
@@ -19,6 +19,11 @@ MARKED = TaskSetting("recite", "marked")
 THEIRS = "attention[positions=rotary,width=128,layers=4]"
 OURS = "sparse_delta[width=128,layers=4,added_positions=earliness]"
 VARIANTS = {"theirs": Variant(THEIRS, THEIRS), "ours": Variant(OURS, OURS)}
+SIGNAL = ",added_positions=earliness"
+SIGNALLED, BARE = THEIRS.replace("]", f"{SIGNAL}]"), OURS.replace(SIGNAL, "")
+# The other form of each: attention with earliness, our memory without.
+OTHERS = {"signalled": Variant(SIGNALLED, SIGNALLED), "bare": Variant(BARE, BARE)}
+FORMS = {THEIRS: ("theirs", "signalled"), BARE: ("bare", "ours")}
 # The exam's, of which both are seven times the size.
 SMALL = {"small": Variant("attention[positions=rotary]", "attention, rotary positions")}
 
@@ -68,13 +73,16 @@ def at_chance(rows: Rows) -> bool:
 
 STUDY = Study(
     question="Does what small models show hold at seven times the parameters?",
-    variants=VARIANTS | SMALL,
+    variants=VARIANTS | OTHERS | SMALL,
     settings=[MARKED],
     context=SHORT,
     seeds=WIDE_SEEDS,
     reads=("exam",),
     sweeps={"wide": Sweep("wide")},
-    tables={"kept": table},
+    tables={
+        "kept": table,
+        "earliness": lambda rows: by_earliness(rows, FORMS, [MARKED], "exact", LONG),
+    },
     claims={
         "ours": Claim(mean("ours", LONG), minimum=0.99),
         "theirs": Claim(mean("theirs", LONG), holds=at_chance),

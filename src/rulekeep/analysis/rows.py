@@ -210,6 +210,26 @@ def pivot(
     return markdown_table([corner, *across], body) + "\n"
 
 
+def by_earliness(
+    rows: Rows,
+    forms: Mapping[str, tuple[str, str]],
+    settings: Sequence[TaskSetting],
+    figure: str,
+    length: int,
+) -> str:
+    """A Markdown table of each form without earliness and with it, a column a task setting.
+
+    `forms` has the keys of both variants by name. What is not run is said.
+    """
+    body = [
+        [name, said, *(rows.text(key, one, figure, length) for one in settings)]
+        for name, pair in forms.items()
+        for said, key in zip(("no", "yes"), pair, strict=True)
+    ]
+    head = [f"{figure}, {length:,} tokens", "earliness", *(one.name for one in settings)]
+    return markdown_table(head, body)
+
+
 def floored(value: float, digits: int = 3) -> float:
     """Rounded down, for "at least": nothing is below it."""
     return math.floor(value * 10.0**digits) / 10.0**digits

@@ -6,11 +6,13 @@
 takes m_h (t − i) off every score: see `rulekeep.kernels.positions`. Learned ones are the model's.
 The place of a token is the number of keys in the cache before it.
 
-`scaling` stretches rotary angles for texts beyond `trained_length`: position interpolation, NTK or
-YaRN, by `scaling_factor`, or by as many trained lengths as the text has so far. Within the trained
-length nothing changes. `randomised_positions=n` trains with random places out of n, in order, anew
-at each step (Ruoss et al. 2023, arXiv 2305.16843). Tests count tokens: the paper draws there too,
-but no draw can be known before the text's length is.
+`scaling` stretches rotary angles beyond `trained_length`: position interpolation, NTK or YaRN. It
+does so by `scaling_factor`, or by as many trained lengths as the text has so far. Within the
+trained length nothing changes.
+
+`randomised_positions=n` trains with random places out of n, in order, anew at each step (Ruoss et
+al. 2023). Tests count tokens. The paper draws there too, but no draw can be known before the length
+of the text is.
 
 `conv_size=n` sends queries, keys and values through sum_{j < n} w_j · x_{t−j} first, a filter a
 channel that starts as the identity. Positions come after it. The state has its last n − 1 inputs.

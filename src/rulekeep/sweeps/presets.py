@@ -81,7 +81,7 @@ BEYOND = mixer_specs(
     "attention[positions=alibi],attention[positions=rotary,added_positions=earliness],"
     "attention[positions=none,added_positions=earliness],"
     "attention[positions=alibi,added_positions=earliness],"
-    "sparse_delta[hidden=240,added_positions=earliness]"
+    "sparse_delta[hidden=240,added_positions=earliness],sparse_delta[hidden=240]"
 )
 # The attention without a convolution that keeps early rules longest, at the rate that its grids in
 # `standard` and `beyond` chose. 256 tests of 16,384 tokens would take more than twice its training,
@@ -112,12 +112,15 @@ LADDER_ASIDE = mixer_specs(
 # the validation set in most cells: some 7 core-hours.
 RULE_COUNTS = (2, 8)
 RULE_COUNT_MIXERS = mixer_specs(
-    "attention[positions=rotary],sparse_delta[hidden=240,added_positions=earliness]"
+    "attention[positions=rotary],sparse_delta[hidden=240,added_positions=earliness],"
+    "attention[positions=rotary,added_positions=earliness],sparse_delta[hidden=240]"
 )
 # Seven times the parameters, to see whether results depend on the small model.
 WIDE = mixer_specs(
     "attention[positions=rotary,width=128,layers=4],"
-    "sparse_delta[width=128,layers=4,added_positions=earliness]"
+    "sparse_delta[width=128,layers=4,added_positions=earliness],"
+    "attention[positions=rotary,width=128,layers=4,added_positions=earliness],"
+    "sparse_delta[width=128,layers=4]"
 )
 WIDE_SEEDS = SEEDS[:3]
 # What docs/literature.md compares: heads and key widths where the literature states them, or has
