@@ -151,7 +151,7 @@ def right(rows: Rows, key: str) -> list[float]:
 
 def tokens(rows: Rows, key: str) -> float:
     """Trained on, the mean: seeds differ in lengths, and one that is solved ends."""
-    costs = (run.costs for run in runs(rows, key))
+    costs = (run.record.costs for run in runs(rows, key))
     return statistics.fmean(one["tokens_per_second"] * one["train_seconds"] for one in costs)
 
 

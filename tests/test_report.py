@@ -514,7 +514,9 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
             row["n"] = n
     for pair in ((few, many), (many, few)):
         (run,) = read_runs([joined(*typed(pair))]).runs
-        assert {row.figures["retention"] for row in run.evaluations if row.split == "test"} == {0.9}
+        assert {
+            row.figures["retention"] for row in run.record.evaluations if row.split == "test"
+        } == {0.9}
     # What came out otherwise, or says nothing of its number, takes no test from the first.
     many["history"][-1]["train_loss"] = 7.0
     few["evaluations"][0]["n"], many["evaluations"][0]["n"] = None, "many"
@@ -542,8 +544,8 @@ def test_costs_by_length_of_both_records_are_one_runs() -> None:
     near["costs"]["state_bytes"] = {"64": 7}
     for one, other, at_64 in ((near, far, 7), (far, near, 1024 * 64)):
         (run,) = read_runs([joined(*typed([one, other]))]).runs
-        assert run.state_bytes == {64: at_64, 256: 1024 * 256}
-        assert sorted(run.decode_ms) == [64, 256]
+        assert run.record.state_bytes == {64: at_64, 256: 1024 * 256}
+        assert sorted(run.record.decode_ms) == [64, 256]
     del far["costs"]["decode_ms_per_token"]
     assert joined(*typed([near, far])).decode_ms == {64: pytest.approx(0.164)}
 

@@ -160,7 +160,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     (contest,) = contests(reading.read_runs(merged(found)).runs)
     (group,) = contest.groups
     (run,) = group.runs.values()
-    assert len(run.evaluations) == len(first["evaluations"]) + 1
+    assert len(run.record.evaluations) == len(first["evaluations"]) + 1
     assert group.by_seed("retention", 16384) == {run.seed: 0.25}
     assert group.by_seed("retention", tests[0]["context"]) == {run.seed: tests[0]["retention"]}
 

@@ -21,7 +21,7 @@ def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Gr
         figures = [
             evaluation.figures[figure]
             for run in group.runs.values()
-            for evaluation in run.evaluations
+            for evaluation in run.record.evaluations
             if (evaluation.split, evaluation.context) == ("dev", context)
         ]
         # One with a diverged seed comes last, as in a report: the others' mean is not its own.
@@ -51,7 +51,8 @@ def learned_at(group: Group, figure: str) -> dict[int, float]:
     """The first step at which the validation set gives 0.9 of a figure, by seed; else infinite."""
     return {
         run.seed: next(
-            (row["step"] for row in run.history if row[figure] >= LEARNED_RETENTION), math.inf
+            (row["step"] for row in run.record.history if row[figure] >= LEARNED_RETENTION),
+            math.inf,
         )
         for run in group.runs.values()
     }

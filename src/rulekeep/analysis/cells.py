@@ -51,7 +51,7 @@ class Group:
 
     def __post_init__(self) -> None:
         for seed, run in self.runs.items():
-            for evaluation in run.evaluations:
+            for evaluation in run.record.evaluations:
                 if evaluation.split == "test":
                     self._tests[seed, evaluation.context] = evaluation
 
@@ -147,7 +147,7 @@ class Group:
         ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
         asked = run.test_contexts or self.test_contexts
         # A run that diverged has no weights to be tested later, and would have failed there too.
-        later = {at for other in self.runs.values() for at in other.tested_later}
+        later = {at for other in self.runs.values() for at in other.record.tested_later}
         return (
             (context in asked or context in later)
             and not self.is_undefined(context)
@@ -157,16 +157,26 @@ class Group:
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""
         return {
-            s: r.costs[key] for s, r in self._ended() if math.isfinite(r.costs.get(key, math.nan))
+            s: r.record.costs[key]
+            for s, r in self._ended()
+            if math.isfinite(r.record.costs.get(key, math.nan))
         }
 
     def state_bytes(self, context: int) -> dict[int, float]:
         """Bytes of one sequence's state after so many tokens, as `cost`."""
-        return {s: r.state_bytes[context] for s, r in self._ended() if context in r.state_bytes}
+        return {
+            s: r.record.state_bytes[context]
+            for s, r in self._ended()
+            if context in r.record.state_bytes
+        }
 
     def decode_ms(self, context: int) -> dict[int, float]:
         """Milliseconds a token after so many tokens, as `cost`."""
-        return {s: r.decode_ms[context] for s, r in self._ended() if context in r.decode_ms}
+        return {
+            s: r.record.decode_ms[context]
+            for s, r in self._ended()
+            if context in r.record.decode_ms
+        }
 
     def _ended(self) -> list[tuple[int, Run]]:
         return [(seed, run) for seed, run in self.runs.items() if run.status == "done"]
@@ -284,7 +294,7 @@ def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
 def contests(runs: Sequence[Run]) -> list[Contest]:
     """The runs that are results, grouped by task."""
     found = []
-    results = [run for run in runs if run.is_result]
+    results = [run for run in runs if run.record.is_result]
     for task, same_task in groupby(results, key=lambda run: run.task):
         groups: list[Group] = []
         rates: list[Rates] = []
@@ -357,13 +367,13 @@ def _looks(run: Run) -> dict[int, Evaluation]:
         return {}
     looks = {
         evaluation.context: evaluation
-        for evaluation in run.evaluations
+        for evaluation in run.record.evaluations
         if evaluation.split == "dev"
         and evaluation.context <= run.context
         and "val_loss" in evaluation.figures
     }
-    if not looks and run.history and "val_loss" in run.history[-1]:
-        last = {"val_loss": run.history[-1]["val_loss"]}
+    if not looks and run.record.history and "val_loss" in run.record.history[-1]:
+        last = {"val_loss": run.record.history[-1]["val_loss"]}
         return {run.context: Evaluation(split="dev", context=run.context, figures=last)}
     return looks
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named, under_one_name
 from rulekeep.printable import one_line
-from rulekeep.records import Asked, Evaluation, Record
+from rulekeep.records import Record
 from rulekeep.records.record import PARTS, SCORES, name
 
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
@@ -94,42 +94,7 @@ class Run:
     @property
     def test_contexts(self) -> tuple[int, ...]:
         """Every length in tokens that was to be tested, from the shortest."""
-        return tuple(sorted({*self.record.spec.test_contexts, *self.tested_later}))
-
-    @property
-    def tested_later(self) -> tuple[int, ...]:
-        """Of the tested lengths, those that `rulekeep test` has added."""
-        return self.record.tested_later
-
-    @property
-    def history(self) -> tuple[Mapping[str, float], ...]:
-        """The evaluations during training."""
-        return self.record.history
-
-    @property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        """What the trained model scored."""
-        return self.record.evaluations
-
-    @property
-    def costs(self) -> Mapping[str, float]:
-        """What it cost, by name."""
-        return self.record.costs
-
-    @property
-    def state_bytes(self) -> Mapping[int, float]:
-        """Bytes of one sequence's state after so many tokens."""
-        return self.record.state_bytes
-
-    @property
-    def decode_ms(self) -> Mapping[int, float]:
-        """Milliseconds a token after so many tokens."""
-        return self.record.decode_ms
-
-    @property
-    def half_lives(self) -> tuple[float, ...]:
-        """Half-lives of the state at initialisation, in tokens, for each layer that states one."""
-        return self.record.half_lives
+        return tuple(sorted({*self.record.spec.test_contexts, *self.record.tested_later}))
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -150,24 +115,9 @@ class Run:
         return named(self.record.spec.task_options)
 
     @property
-    def asked(self) -> Asked:
-        """What was asked for of the task."""
-        return self.record.spec.asked
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether a model was trained; an outside one is only scored."""
-        return self.record.spec.is_trained
-
-    @property
-    def is_result(self) -> bool:
-        """Whether it trained to its end or diverged; other runs say nothing about the mixer."""
-        return self.record.is_result
-
-    @property
     def trained_at(self) -> int | None:
         """The training length in tokens; None for an outside model, which is not trained."""
-        return self.context if self.is_trained else None
+        return self.context if self.record.spec.is_trained else None
 
 
 class Reading(NamedTuple):
@@ -185,7 +135,7 @@ def read_runs(records: Sequence[Record]) -> Reading:
         shown, before = run, found.get(run.id)
         if before is not None:
             # A copy that failed elsewhere takes no result away.
-            stands = before.is_result and not run.is_result
+            stands = before.record.is_result and not run.record.is_result
             said = "the finished one" if stands else "the last"
             notes.append(f"run {run.id}: more than one record, {said} is shown")
             shown = before if stands else run
@@ -221,7 +171,7 @@ def _repeated(runs: Sequence[Run]) -> list[str]:
     # The same seed twice, tested otherwise: one cell holds a seed once.
     same: dict[tuple[object, ...], list[str]] = {}
     for run in runs:
-        if run.is_result:
+        if run.record.is_result:
             key = (run.task, run.label, run.context, run.rate, run.seed)
             same.setdefault(key, []).append(run.id)
     return [
@@ -239,7 +189,7 @@ def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """
     made: dict[tuple[str, str], dict[str, set[int]]] = {}
     for run in runs:
-        if run.is_result:
+        if run.record.is_result:
             by_code = made.setdefault((run.task, run.label), {})
             by_code.setdefault(run.record.code, set()).add(run.seed)
     several = {cell: by_code for cell, by_code in made.items() if len(by_code) > 1}
@@ -305,14 +255,16 @@ def _beside_trained(runs: list[Run]) -> list[Run]:
     """
     longest: dict[tuple[str, bool], int] = {}
     for run in runs:
-        if run.is_result:
-            key = (run.task, run.is_trained)
+        if run.record.is_result:
+            key = (run.task, run.record.spec.is_trained)
             longest[key] = max(run.context, longest.get(key, 0))
 
     # In order what was trained comes last, and stands.
     beside = {task: at for (task, _), at in sorted(longest.items())}
     return [
-        run if run.is_trained else replace(run, context=beside.get(run.task, run.context))
+        run
+        if run.record.spec.is_trained
+        else replace(run, context=beside.get(run.task, run.context))
         for run in runs
     ]
 

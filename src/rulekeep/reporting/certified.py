@@ -67,8 +67,10 @@ def certificates(
                 kept[one.asked, one.context] = one
     tested: dict[Asked, set[int]] = {}
     for run in runs:
-        contexts = {e.context for e in run.evaluations if e.split == "test"} or {*run.test_contexts}
-        tested.setdefault(filled(run.asked), set()).update(contexts or {run.context})
+        contexts = {e.context for e in run.record.evaluations if e.split == "test"} or {
+            *run.test_contexts
+        }
+        tested.setdefault(filled(run.record.spec.asked), set()).update(contexts or {run.context})
     rows, readings = [], list[tuple[Cell, ...]]()
     certified = 0
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):

@@ -36,8 +36,8 @@ def drawn(runs: Sequence[Run]) -> tuple[Drawn, ...]:
     groups: dict[tuple[str, str], Counter[Asked]] = {}
     of_asked: dict[Asked, list[Run]] = {}
     for run in runs:
-        if run.asked.task in TASKS:
-            asked = filled(run.asked)
+        if run.record.spec.asked.task in TASKS:
+            asked = filled(run.record.spec.asked)
             of_asked.setdefault(asked, []).append(run)
             options = dict(asked.options)
             kind = f"{options.get('layout', '')} {options.get('placement', '')}"
@@ -77,7 +77,7 @@ def _word(piece: Piece) -> str:
 
 
 def _drawn(asked: Asked, runs: Sequence[Run]) -> Drawn | None:
-    contexts = [e.context for run in runs for e in run.evaluations if e.split == "test"]
+    contexts = [e.context for run in runs for e in run.record.evaluations if e.split == "test"]
     context = min(contexts or [run.context for run in runs])
     seed = min(run.seed for run in runs)
     kind = TASKS[asked.task]

@@ -260,7 +260,7 @@ def _curves(
         for run in group.runs.values():
             line = [
                 (row["step"], row[figure])
-                for row in run.history
+                for row in run.record.history
                 if math.isfinite(row.get("step", math.nan))
                 and math.isfinite(row.get(figure, math.nan))
             ]
@@ -309,7 +309,9 @@ def _cost_line(
     group: Group, style: Style, figure: Callable[[Group, int], Mapping[int, float]]
 ) -> Series:
     points, seeds = list[Point](), list[list[tuple[float, float]]]()
-    lengths = {at for run in group.runs.values() for at in (*run.state_bytes, *run.decode_ms)}
+    lengths = {
+        at for run in group.runs.values() for at in (*run.record.state_bytes, *run.record.decode_ms)
+    }
     for at in sorted(lengths):
         values = [v for v in figure(group, at).values() if v > 0 and math.isfinite(v)]
         if not values:

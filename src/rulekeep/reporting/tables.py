@@ -379,7 +379,7 @@ def every_run(runs: Sequence[Run]) -> Table:
                 _rate(run),
                 Cell(run.status),
                 number_cell(_retention(run)),
-                number_cell(run.costs.get("train_seconds"), 1),
+                number_cell(run.record.costs.get("train_seconds"), 1),
                 Cell(run.versions),
                 Cell(run.source),
                 Cell(run.id),
@@ -498,7 +498,7 @@ def _solved(steps: Mapping[int, float], seeds: int) -> Cell:
 
 
 def _half_lives(group: Group) -> Cell:
-    stated = [run.half_lives for run in group.runs.values() if run.half_lives]
+    stated = [run.record.half_lives for run in group.runs.values() if run.record.half_lives]
     if not stated:
         return Cell(MISSING)
     shown = dict.fromkeys("∞" if tokens == math.inf else f"{tokens:,.4g}" for tokens in stated[0])
@@ -526,7 +526,7 @@ def _seed_count(seeds: int) -> Cell:
 
 
 def _retention(run: Run) -> float | None:
-    for evaluation in run.evaluations:
+    for evaluation in run.record.evaluations:
         if evaluation.split == "test" and evaluation.context == run.context:
             return evaluation.figures.get("retention")
     return None
