@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from rulekeep.running.evaluation import GeneratingPredictor
+from rulekeep.specs import UsageError
 from rulekeep.tasks import SampledTask
 
 # What a text says of its own rules; {} are the task's options.
@@ -77,6 +78,8 @@ class LanguageModel(GeneratingPredictor):
     shots, slack = 2, 64
 
     def __init__(self, task: SampledTask) -> None:
+        if task.labelled:
+            raise UsageError(f"task {task.name!r}: asks for labels amid a text; choose recite")
         self.task = task
         self.number = {word: number for number, word in enumerate(task.vocabulary)}
         # Longest first: rule-1 is no part of rule-12.
