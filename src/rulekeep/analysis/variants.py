@@ -7,7 +7,6 @@ Records are chosen by what was asked for, with every option filled in, never by 
 """
 
 import ast
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -46,11 +45,6 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
         **(spec.mixer_options if defaults is _UNKNOWN else {}),
         **asked,
     } and all(spec.rest.get(name) == value for name, value in wanted.items())
-
-
-def are_variant(records: Iterable[Record], one: MixerSpec) -> bool:
-    """Whether all of them are."""
-    return all(is_variant(record, one) for record in records)
 
 
 def is_of_task(record: Record, task: str, **options: object) -> bool:

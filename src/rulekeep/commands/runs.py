@@ -286,7 +286,7 @@ def make_runs(
     specs = make(root) if make else []
     planned = _planned(specs, root, executor, command) if make else planning.plan_again(root)
     if command and not chooses:
-        command.kept(root).unlink(missing_ok=True)
+        command.pending_file(root).unlink(missing_ok=True)
     lost = len(planned.lost)
     total = len(planned.finished) + len(planned.jobs) + lost
     if planned.finished:
@@ -317,7 +317,7 @@ def make_runs(
             news = {job.id for job in planned.jobs} | {r.id for r in planned.finished}
             if news <= records.keys():
                 if command:
-                    command.kept(root).unlink(missing_ok=True)
+                    command.pending_file(root).unlink(missing_ok=True)
                 break
             records |= {record.id: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}

@@ -63,7 +63,7 @@ class Command(NamedTuple):
     text: str
     working_folder: str
 
-    def kept(self, root: Path) -> Path:
+    def pending_file(self, root: Path) -> Path:
         """Its file in a folder of runs until all its runs are planned."""
         name = hashlib.sha256("\0".join(self).encode()).hexdigest()[:8]
         return root / f"sweep-{name}.pending"
@@ -90,7 +90,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
 
     Every spec is resolved before anything is written. What cannot be written in full is removed
     again. The command stands in the folder from the first plan on, because a kill may come before
-    the last; whoever gave it removes it (`Command.kept`).
+    the last; whoever gave it removes it (`Command.pending_file`).
 
     Raises:
         UsageError: a spec is impossible, or the folder cannot be written.
@@ -104,7 +104,9 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     result, lost = Plan([], [], []), list[str]()
     packed = packed_results(root)
     made: list[RunFolder] = []
-    said = command.kept(root) if command and not command.kept(root).exists() else None
+    said = (
+        command.pending_file(root) if command and not command.pending_file(root).exists() else None
+    )
     try:
         if command and said:
             write_record(said, command._asdict())
