@@ -1,7 +1,7 @@
 """What a hostile or a clumsy user asks for: exit 2, one line with the value and the fix.
 
 No traceback and nothing written, for every command. A case is a command line, the value as the
-line must show it, and what of the fix it must say. 25 s.
+line must show it, and what of the fix it must say.
 """
 
 import shlex

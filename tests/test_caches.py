@@ -1,4 +1,4 @@
-"""A KV cache cut down or rounded: what is left of it, and what is said from that. 5 s."""
+"""A KV cache cut down or rounded: what is left of it, and what is said from that."""
 
 from functools import partial
 

@@ -109,12 +109,12 @@ def test_results_are_those_of_the_local_executor(address: str, tmp_path: Path) -
 
 
 def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path) -> None:
-    specs = [tiny.tiny(mixer=mixer, seed=seed) for mixer in ("slots", "delta") for seed in (1, 2)]
+    specs = [tiny.tiny(mixer=mixer) for mixer in ("slots", "delta")]
     for name, executor in (("there", DaskExecutor(address)), ("here", LocalExecutor(2))):
         list(sweep.execute(planning.plan(specs, tmp_path / name), executor))
     there = tiny.timeless_records(tmp_path / "there")
     assert there == tiny.timeless_records(tmp_path / "here")
-    assert [record["status"] for record in there.values()] == ["done"] * 4
+    assert [record["status"] for record in there.values()] == ["done"] * 2
 
 
 # In a run: its fork server, what Dask's worker starts beside it, that worker.

@@ -1,7 +1,4 @@
-"""The local executor with fakes: jobs that finish, fail, die, or are waited for in vain.
-
-About 20 s.
-"""
+"""The local executor with fakes: jobs that finish, fail, die, or are waited for in vain."""
 
 import ctypes
 import multiprocessing.forkserver

@@ -1,4 +1,4 @@
-"""Where a rule is lost, told of mixers made by hand that lose it in one known place. About 15 s."""
+"""Where a rule is lost, told of mixers made by hand that lose it in one known place."""
 
 import json
 import shutil

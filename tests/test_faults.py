@@ -1,4 +1,4 @@
-"""What goes wrong with disks, files and plug-ins costs what it must, and is said. About 60 s."""
+"""What goes wrong with disks, files and plug-ins costs what it must, and is said."""
 
 import hashlib
 import io

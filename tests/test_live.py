@@ -1,4 +1,4 @@
-"""What a sweep shows while it goes: a live table on a terminal, lines elsewhere; Ctrl-C. 30 s."""
+"""What a sweep shows while it goes: a live table on a terminal, lines elsewhere; Ctrl-C."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""Outside models: what is scored, and what is refused before anything is scored. 10 s."""
+"""Outside models: what is scored, and what is refused before anything is scored."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report's word on its tasks: certificates beside the runs, and examples drawn again. 20 s."""
+"""The report's word on its tasks: certificates beside the runs, and examples drawn again."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""One spec, one record, the same bits however it came about. About 15 s."""
+"""One spec, one record, the same bits however it came about."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`rulekeep speed`: what is timed, paired, kept, judged and shown. 8 s."""
+"""`rulekeep speed`: what is timed, paired, kept, judged and shown."""
 
 import csv
 import pickle

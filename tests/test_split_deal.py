@@ -1,4 +1,4 @@
-"""What the deal of combinations to splits gives away to a reader who remembers nothing. 5 s.
+"""What the deal of combinations to splits gives away to a reader who remembers nothing.
 
 Where the item comes before the rules, as in `apply` and `override`, a split that holds a part of
 the combinations ties the two. Exactly, by enumerating every combination: what readers score on

@@ -1,4 +1,4 @@
-"""How a command starts and ends: what it loads, its processor seconds, Ctrl-C at any moment. 30 s.
+"""How a command starts and ends: what it loads, its processor seconds, Ctrl-C at any moment.
 
 Processor seconds are those of the child: a busy machine changes them little.
 """

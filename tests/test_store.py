@@ -1,4 +1,4 @@
-"""Records on disk: whole or not there. About 8 s."""
+"""Records on disk: whole or not there."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Sweeps that are killed, interrupted, shared and planned anew. About 80 s."""
+"""Sweeps that are killed, interrupted, shared and planned anew."""
 
 import json
 import os

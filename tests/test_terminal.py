@@ -1,4 +1,4 @@
-"""What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it. 60 s."""
+"""What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""A run's weights are kept whole, or not at all, and give its figures again. About 20 s."""
+"""A run's weights are kept whole, or not at all, and give its figures again."""
 
 import json
 import shutil
