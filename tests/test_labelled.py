@@ -22,7 +22,15 @@ from rulekeep.running.evaluation import (
 )
 from rulekeep.running.model import LanguageModel
 from rulekeep.specs import UsageError
-from rulekeep.tasks import FlipFlop, FuzzyRecall, Mqar, NoisyRecall, SampledTask, SelectiveCopy
+from rulekeep.tasks import (
+    Compression,
+    FlipFlop,
+    FuzzyRecall,
+    Mqar,
+    NoisyRecall,
+    SampledTask,
+    SelectiveCopy,
+)
 from rulekeep.tasks.export import columns
 
 # Each task in small, and with the options that change what it asks.
@@ -32,6 +40,7 @@ CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
     (NoisyRecall, {"rules": 31}),
     (SelectiveCopy, {"rules": 15, "rule_words": 3}),
     (FuzzyRecall, {"rules": 12, "items": 9, "fillers": 3, "rule_words": 4}),
+    (Compression, {"rules": 20}),
     (FlipFlop, {"rules": 32, "rule_words": 5}),
 ]
 every_case = pytest.mark.parametrize(("kind", "options"), CASES)
@@ -86,7 +95,13 @@ def _flip_flop(task: SampledTask, words: list[str]) -> dict[int, str]:
     return asked
 
 
+def _compression(task: SampledTask, words: list[str]) -> dict[int, str]:
+    asked = {i: int(word[6:]) for i, word in enumerate(words) if word.startswith("place-")}
+    return {i: words[place] for i, place in asked.items()}
+
+
 READERS = {
+    "compression": _compression,
     "mqar": _mqar, "noisy_recall": _noisy_recall, "fuzzy_recall": _fuzzy_recall,
     "selective_copy": _selective_copy, "flip_flop": _flip_flop,
 }  # fmt: skip
@@ -239,8 +254,8 @@ def test_sixteen_texts_of_an_evaluation_are_compared() -> None:
 
 def test_labels_stand_apart_and_are_shown_and_written() -> None:
     assert [kind.name for kind in LABELLED if in_one_piece(make(kind).sample("test", 64, 50))] == [
-        "selective_copy"
-    ]
+        "selective_copy", "compression",
+    ]  # fmt: skip
     task = make(SelectiveCopy)
     sample = task.sample("test", 64, 2)
     shown = [piece.text for piece in pieces(sample, 0, task.vocabulary) if piece.kind == "first"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply, ApplyOptions
     from rulekeep.tasks.article import Article
     from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.compression import Compression, CompressionOptions
     from rulekeep.tasks.flip_flop import FlipFlop, FlipFlopOptions
     from rulekeep.tasks.fuzzy_recall import FuzzyRecall, FuzzyRecallOptions
     from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
@@ -41,12 +42,14 @@ TASKS: "Catalogue[Task]" = Catalogue(
         "noisy_recall": "NoisyRecall",
         "fuzzy_recall": "FuzzyRecall",
         "selective_copy": "SelectiveCopy",
+        "compression": "Compression",
         "flip_flop": "FlipFlop",
     },
 )
 # What is public and no task of the catalogue, by its file.
 _OTHERS = {
     "ApplyOptions": "apply",
+    "CompressionOptions": "compression",
     "Examples": "base",
     "FewCombinationsWarning": "sampled",
     "MixedRecall": "mixed_recall",
@@ -75,6 +78,8 @@ __all__ = [
     "Apply",
     "ApplyOptions",
     "Article",
+    "Compression",
+    "CompressionOptions",
     "Examples",
     "FewCombinationsWarning",
     "FlipFlop",

@@ -1,0 +1,88 @@
+"""Compression, after MAD (Poli et al. 2024, arXiv 2403.17844), asked for by place.
+
+    text:    token-4 token-9 token-4 … <compress> <blank> … place-2 place-0 place-1 <blank>
+    labels:                                                 token-4 token-4 token-9
+
+A text begins with `rules` random tokens and `<compress>`. At its end stands each place, in any
+order, and the token that stood there is its label. So a model has to keep all tokens with their
+places, as it does not know which is asked for next.
+
+`retention` is the share of tokens that are right, and `exact` the share of texts with no wrong one.
+A model's answers are not fed back.
+
+At a longer context there are as many tokens, and more blanks before they are asked for.
+
+What differs from the published code (athms/mad-lab, `compression`):
+
+- Places are asked for in the text. There, an MLP decodes each token from the output at `<compress>`
+  alone, with the place added. So attention has to compress there; here it looks back, and only a
+  state of fixed size compresses.
+- There are 12 tokens by default, and 33 blanks or more before the first place. There they are 31.
+- A context of n tokens reads n - 1 of them: nothing is asked after the last.
+
+`rule_words` is the number of different tokens: 15, as published. `items`, `fillers` and
+`decoy_rate` concern other tasks. Splits differ by their random streams.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.drawing import Streams, distinct
+from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
+from rulekeep.tasks.sampled import CLEAR_TOKENS, MOST_RULES, RuleWords, Sample
+
+
+class CompressionOptions(LabelledOptions):
+    """`rules` tokens to keep, each one of `rule_words`."""
+
+    rules: int = 12
+    rule_words: int = 15
+
+    def most_rules(self) -> int:
+        """Tokens come back."""
+        return MOST_RULES
+
+
+class Compression(LabelledTask):
+    """K tokens; at the end of the text each is asked for by its place."""
+
+    name: ClassVar[str] = "compression"
+    options_type: ClassVar[type[CompressionOptions]] = CompressionOptions
+
+    def __init__(self, options: CompressionOptions | None = None) -> None:
+        self._options = options = options or CompressionOptions()
+        kinds = (("token", options.rule_words), ("place", options.rules))
+        super().__init__(kinds, ("<blank>", "<compress>"))
+        self.rule_words = RuleWords.recited(self._starts["token"])
+        self.shortest_context = options.rules + CLEAR_TOKENS + options.rules
+
+    @property
+    def options(self) -> CompressionOptions:
+        """The options of this task."""
+        return self._options
+
+    @property
+    def answer_length(self) -> int:
+        """A label for each token."""
+        return self._options.rules
+
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
+        # The streams are the split's own already.
+        del split
+        k, start = self._options.rules, context - self._options.rules
+        words = self._starts["token"].draw(streams("tokens"), (n, k))
+        order = distinct(streams("order"), n, k, k)[0]
+        tokens = np.full((n, context), self._cues["<blank>"], dtype=np.int64)
+        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
+        tokens[:, :k], roles[:, :k] = words, Role.RULE
+        tokens[:, k], roles[:, k] = self._cues["<compress>"], Role.CUE
+        # The first place that is asked for stands right before the answer.
+        tokens[:, start - 1 : -1] = self._starts["place"].first + order
+        roles[:, start - 1 : -1] = Role.REQUEST
+        asked_at = np.tile(np.arange(start - 1, context - 1), (n, 1))
+        return self._labelled(
+            tokens, roles, start, asked_at, np.take_along_axis(words, order, axis=1),
+            source=order, chance=1 / self._options.rule_words,
+        )  # fmt: skip
