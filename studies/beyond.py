@@ -111,9 +111,9 @@ RANDOM = "positions=rotary,randomised_positions=4096"
 AT_BEST = {
     "convolution": "conv_size=8",
     "YaRN, convolution": f"{STRETCHED.format('yarn')},conv_size=8",
+    "YaRN": STRETCHED.format("yarn"),
     "alibi, convolution": "positions=alibi,conv_size=8",
     "random places, convolution": f"{RANDOM},conv_size=8",
-    "YaRN": STRETCHED.format("yarn"),
     "random places": RANDOM,
 }
 # What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chooses.

@@ -333,7 +333,7 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("rule_counts", "rule-counts-aside"),
     ],
 )
-def test_a_study_plans_the_runs_that_its_folder_has(
+def test_a_study_plans_every_run_that_its_folder_has(
     name: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Mixers of files are named by where they stand in the project.
@@ -342,7 +342,8 @@ def test_a_study_plans_the_runs_that_its_folder_has(
     function = find_function(f"{one.path}:{one.study.sweeps[folder].what}", {}, "sweep")
     records = read_runs(ROOT / "results" / folder).records
     planned = function(records) if signature(function).parameters else function()
-    assert {identity(spec) for spec in planned} == {record.id for record in records}
+    # It may plan more, which nobody has run yet.
+    assert {record.id for record in records} <= {identity(spec) for spec in planned}
 
 
 def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:
