@@ -25,7 +25,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.kernels.chunks import delta_chunks, delta_loop, delta_unit, unit
+from rulekeep.kernels.chunks import delta_loop, delta_unit, unit
+from rulekeep.kernels.convolution import convolve
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.base import Mixer
@@ -58,6 +59,8 @@ class MatrixMixer(Mixer):
 
     chunk = 32
     normalised = True
+    # Whether `_read` applies silu to queries and keys; else the short convolution does.
+    activates = False
     # The fields of `_empty`, and `recent`.
     convolved_state: ClassVar[Callable[..., Any]] = ConvolvedMatrixState
 
@@ -175,18 +178,21 @@ class MatrixMixer(Mixer):
             functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
         ]
         # What is remembered, and how, stays in the state's precision.
-        kind, recent = state[0].dtype, list[Tensor]()
+        kind, recent = state[0].dtype, tuple[Tensor, ...]()
         with torch.autocast(x.device.type, enabled=False):
             inputs = [part.to(kind) for part in parts[:2]]
             if self.convolution is not None:
                 *state, before = state  # type: ignore[assignment]
                 filters = self.convolution.split(self._parts[:2], dim=-1)
                 befores = before.split(self._parts[:2], dim=-1)
-                recent = [torch.cat(pair, 1) for pair in zip(befores, inputs, strict=True)]
-                biases: Any = (None, None)
+                (both, values), recent = zip(*map(convolve, inputs, befores, filters), strict=True)
                 if self.convolution_bias is not None:
-                    biases = self.convolution_bias.split(self._parts[:2], dim=-1)
-                inputs = [_convolved(*each) for each in zip(recent, filters, biases, strict=True)]
+                    of_both, of_values = self.convolution_bias.split(self._parts[:2], dim=-1)
+                    both, values = both + of_both, values + of_values
+                inputs = [
+                    both if self.activates else functional.silu(both),
+                    functional.silu(values),
+                ]
             elif self.parts.silu_values:
                 inputs[1] = functional.silu(inputs[1])
             read, *after = self._read(
@@ -196,7 +202,7 @@ class MatrixMixer(Mixer):
                 *state,
             )
         if recent:
-            after.append(torch.cat([part[:, 1 - _KERNEL :] for part in recent], dim=-1))
+            after.append(torch.cat(recent, dim=-1))
         gate = functional.silu(parts[2]) if len(parts) > 2 else None
         if self.low_rank_gate is not None:
             gate = self.low_rank_gate(x).sigmoid()
@@ -220,23 +226,6 @@ class MatrixMixer(Mixer):
         if gate is not None:
             read = read * gate
         return functional.linear(read, weight, self.out_projection.bias)
-
-    def _activated(self, x: Tensor) -> Tensor:
-        """silu(x), unless the short convolution has applied it already."""
-        return functional.silu(x) if self.convolution is None else x
-
-
-def _convolved(
-    x: Float[Tensor, "batch 3+time channels"],
-    filters: Float[Tensor, "kernel channels"],
-    bias: Float[Tensor, " channels"] | None,
-) -> Float[Tensor, "batch time channels"]:
-    time = x.shape[1] - len(filters) + 1
-    # Passes over whole rows: torch's depthwise convolution wants time last, and takes longer.
-    y = x[:, :time] * filters[0]
-    for place in range(1, len(filters)):
-        y = torch.addcmul(y, x[:, place : place + time], filters[place])
-    return functional.silu(y if bias is None else y + bias)
 
 
 class GatedMixer(MatrixMixer):
@@ -341,6 +330,7 @@ class DeltaMixer(GatedMixer):
     """A memory written by the delta rule, after `_log_decay` if there is one."""
 
     chunk = 16
+    activates = True
 
     def __init__(
         self,
@@ -393,15 +383,10 @@ class DeltaMixer(GatedMixer):
     ) -> tuple[Tensor, Tensor]:
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        in_turn = self.serial or transformed()
-        if self.convolution is None and not in_turn:
-            return delta_unit(
-                queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk
-            )
-        queries, keys = unit(self._activated(queries_keys)).chunk(2, dim=-2)
-        if in_turn:
+        if self.serial or transformed():
+            queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(queries, keys, values, write, memory, log_decay=decay)
-        return delta_chunks(queries, keys, values, write, memory, log_decay=decay, chunk=self.chunk)
+        return delta_unit(queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk)
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
@@ -40,6 +41,7 @@ class SlotMixer(GatedMixer):
     """Slots that keep α of their content at each token, and take 1 − α of the new."""
 
     chunk = 16
+    activates = True
     convolved_state = ConvolvedSlotMemoryState
 
     def __init__(
@@ -106,7 +108,7 @@ class SlotMixer(GatedMixer):
         *state: Tensor,
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         """What is read, and the slots afterwards."""
-        queries, keys = self._activated(queries_keys).chunk(2, dim=-2)
+        queries, keys = functional.silu(queries_keys).chunk(2, dim=-2)
         if self.parts.key_norm:
             normed = [unit(part, eps=1e-5 * self.key_width) for part in (queries, keys)]
             queries, keys = (

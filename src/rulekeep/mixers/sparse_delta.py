@@ -193,7 +193,7 @@ class SparseDelta(DeltaMixer):
         first = None
         if self.read_first:
             # A query reads a place earlier, which is before its own token writes.
-            own = unit(self._activated(queries_keys[:, :1, : self.heads]))
+            own = unit(functional.silu(queries_keys[:, :1, : self.heads]))
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
             queries_keys = _earlier(queries_keys, self.heads)
         read, after = self._written(queries_keys, values, strength, memory, x)
