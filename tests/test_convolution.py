@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rulekeep.kernels import convolution
-from rulekeep.kernels.convolution import convolve
+from rulekeep.kernels.convolution import convolve, convolve_token
 
 
 def drawn(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -26,3 +26,5 @@ def test_the_sums_are_those_of_the_formula_and_have_their_slopes(
     torch.testing.assert_close(y, torch.stack(expected, dim=1), rtol=1e-12, atol=1e-12)
     assert torch.equal(recent, seen[:, -3:])
     assert torch.autograd.gradcheck(convolve, (x, before, filters))
+    if time == 1:
+        torch.testing.assert_close(convolve_token(x, before, filters), (y, recent))

@@ -84,8 +84,8 @@ def linear_loop(
     for t in range(time):
         if decay is not None:
             memory = decay[:, t, :, :, None] * memory
-        memory = memory + torch.einsum("bhk,bhv->bhkv", keys[:, t], values[:, t])
-        outputs.append(torch.einsum("bhkv,bhk->bhv", memory, queries[:, t]))
+        memory = torch.addcmul(memory, keys[:, t, :, :, None], values[:, t].unsqueeze(-2))
+        outputs.append(_read(memory, queries[:, t]))
     return Read(torch.stack(outputs, dim=1), memory)
 
 
@@ -153,17 +153,27 @@ def delta_loop(
     memory: Memory,
     *,
     log_decay: Tokens | None = None,
+    read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_chunks`."""
+    """The formula, a token at a time: the reference of `delta_chunks`.
+
+    `read_first`: a token reads the memory before it writes.
+    """
     outputs = []
     for t in range(queries.shape[1]):
         if log_decay is not None:
             memory = log_decay[:, t, :, :, None].exp() * memory
-        held = torch.einsum("bhkv,bhk->bhv", memory, keys[:, t])
-        change = write[:, t] * (values[:, t] - held)
-        memory = memory + torch.einsum("bhk,bhv->bhkv", keys[:, t], change)
-        outputs.append(torch.einsum("bhkv,bhk->bhv", memory, queries[:, t]))
+        if read_first:
+            outputs.append(_read(memory, queries[:, t]))
+        change = write[:, t] * (values[:, t] - _read(memory, keys[:, t]))
+        memory = torch.addcmul(memory, keys[:, t, :, :, None], change.unsqueeze(-2))
+        if not read_first:
+            outputs.append(_read(memory, queries[:, t]))
     return Read(torch.stack(outputs, dim=1), memory)
+
+
+def _read(memory: Memory, readers: Float[Tensor, "batch heads k"]) -> Tensor:
+    return (readers.unsqueeze(-2) @ memory).squeeze(-2)
 
 
 # exp(40) times the square of a number of 1e10 is still far from the end of float32.
@@ -342,15 +352,21 @@ def unit(x: Float[Tensor, "... k"], eps: float = 1e-6) -> Float[Tensor, "... k"]
     """X / sqrt(|x|² + eps), with a backward pass in few operations."""
     if transformed():
         return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps)
+    if not torch.is_grad_enabled():
+        return x * _scale(x, eps)
     y: Tensor = _Unit.apply(x, eps)  # type: ignore[no-untyped-call]
     return y
+
+
+def _scale(x: Tensor, eps: float) -> Tensor:
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.rsqrt(length * length + eps)
 
 
 class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = torch.rsqrt(length * length + eps)
+        scale = _scale(x, eps)
         y: Tensor = x * scale
         ctx.save_for_backward(y, scale)
         return y

@@ -26,13 +26,23 @@ def convolve(
 ) -> tuple[Float[Tensor, "batch time channels"], Float[Tensor, "batch kernel-1 channels"]]:
     """The sums at every token, and the last inputs; `before` are those before the first token."""
     seen, time = torch.cat([before, x], dim=1), x.shape[1]
-    if time > 1 and not transformed():
+    if not transformed():
         found: tuple[Tensor, Tensor] = _Convolve.apply(seen, filters)  # type: ignore[no-untyped-call]
         return found
     y = seen[:, :time] * filters[0]
     for place in range(1, len(filters)):
         y = torch.addcmul(y, seen[:, place : place + time], filters[place])
     return y, seen[:, time:]
+
+
+def convolve_token(
+    x: Float[Tensor, "batch 1 channels"],
+    before: Float[Tensor, "batch kernel-1 channels"],
+    filters: Float[Tensor, "kernel channels"],
+) -> tuple[Float[Tensor, "batch 1 channels"], Float[Tensor, "batch kernel-1 channels"]]:
+    """The same of one token, in few operations; sums are rounded otherwise."""
+    seen = torch.cat([before, x], dim=1)
+    return (seen * filters).sum(1, keepdim=True), seen[:, 1:]
 
 
 class _Convolve(torch.autograd.Function):

@@ -88,8 +88,8 @@ def slot_loop(
         keep, write = log_gate[:, t].exp(), -log_gate[:, t].expm1()
         slot_keys = keep[..., None] * slot_keys + write[..., None] * keys[:, t, :, None]
         slot_values = keep[..., None] * slot_values + write[..., None] * values[:, t, :, None]
-        scores = torch.einsum("bhsk,bhk->bhs", slot_keys, queries[:, t])
-        outputs.append(torch.einsum("bhs,bhsv->bhv", scores.softmax(-1), slot_values))
+        scores = queries[:, t].unsqueeze(-2) @ slot_keys.mT
+        outputs.append((scores.softmax(-1) @ slot_values).squeeze(-2))
     return SlotRead(torch.stack(outputs, dim=1), slot_keys, slot_values)
 
 

@@ -92,7 +92,7 @@ class GatedLinear(GatedMixer):
         memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
-        if self.serial:
+        if self.in_turn:
             read, memory = linear_loop(queries, keys, values, memory, log_decay=decay)
         else:
             read, memory = linear_chunks(

@@ -74,7 +74,7 @@ class LinearAttention(MatrixMixer):
         queries, keys = (F.elu(queries_keys) + 1).chunk(2, dim=-2)
         counted = F.pad(values, (0, 1), value=1.0)
         sums = torch.cat([memory, normaliser.unsqueeze(-1)], dim=-1)
-        if self.serial:
+        if self.in_turn:
             read, sums = linear_loop(queries, keys, counted, sums)
         else:
             read, sums = linear_chunks(queries, keys, counted, sums, chunk=self.chunk)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.kernels.chunks import delta_loop, delta_unit, unit
-from rulekeep.kernels.convolution import convolve
+from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.base import Mixer
@@ -82,6 +82,8 @@ class MatrixMixer(Mixer):
         if key_width is not None and key_width < 1:
             raise ValueError(f"key_width {key_width}: must be at least 1")
         self.heads, self.serial = heads, serial
+        # Whether the tokens of this call go through the loop.
+        self.in_turn = serial
         self.parts = parts
         self.value_width = max(1, round(parts.values * width / heads))
         if key_width is None:
@@ -168,11 +170,13 @@ class MatrixMixer(Mixer):
 
     def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Outputs and the state's tensors, one piece of time after another."""
-        if self.serial:
-            return self._advance(x, *state)
+        # A token alone is a step of the loop.
+        if self.serial or (x.shape[1] == 1 and not torch.is_grad_enabled()):
+            return self._advance(x, *state, in_turn=True)
         return in_pieces(self, self._advance, x, state, multiple=self.chunk)
 
-    def _advance(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def _advance(self, x: Tensor, *state: Tensor, in_turn: bool = False) -> tuple[Tensor, ...]:
+        self.in_turn = in_turn
         # One product a part: what follows element by element is slow on parts of a whole.
         parts = [
             functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
@@ -185,7 +189,8 @@ class MatrixMixer(Mixer):
                 *state, before = state  # type: ignore[assignment]
                 filters = self.convolution.split(self._parts[:2], dim=-1)
                 befores = before.split(self._parts[:2], dim=-1)
-                (both, values), recent = zip(*map(convolve, inputs, befores, filters), strict=True)
+                form = convolve_token if in_turn and x.shape[1] == 1 else convolve
+                (both, values), recent = zip(*map(form, inputs, befores, filters), strict=True)
                 if self.convolution_bias is not None:
                     of_both, of_values = self.convolution_bias.split(self._parts[:2], dim=-1)
                     both, values = both + of_both, values + of_values
@@ -380,12 +385,16 @@ class DeltaMixer(GatedMixer):
         strength: Float[Tensor, "batch time heads"],
         memory: Tensor,
         x: Tensor,
+        *,
+        read_first: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.serial or transformed():
+        if self.in_turn or transformed():
             queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
-            return delta_loop(queries, keys, values, write, memory, log_decay=decay)
+            return delta_loop(
+                queries, keys, values, write, memory, log_decay=decay, read_first=read_first
+            )
         return delta_unit(queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk)
 
 

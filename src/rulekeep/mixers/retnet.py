@@ -77,7 +77,7 @@ class RetNet(MatrixMixer):
             queries_keys = queries_keys.transpose(1, 2)
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
-        if self.serial:
+        if self.in_turn:
             found = linear_loop(queries, keys, values, state[0], log_decay=decay)
         else:
             found = linear_chunks(

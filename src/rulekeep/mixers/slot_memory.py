@@ -118,5 +118,5 @@ class SlotMixer(GatedMixer):
             queries = queries / math.sqrt(self.key_width)
         held_keys, held_values, *due = state
         slots = queries, keys, values, gate, held_keys, held_values
-        read, *after = slot_loop(*slots) if self.serial else slot_chunks(*slots, chunk=self.chunk)
+        read, *after = slot_loop(*slots) if self.in_turn else slot_chunks(*slots, chunk=self.chunk)
         return read, *(*after, *self._penalised(due, -torch.expm1(gate)))

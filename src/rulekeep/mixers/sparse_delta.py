@@ -148,7 +148,7 @@ class SparseDelta(DeltaMixer):
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
         soft: Tensor = (1 + 2 * self.gate_stretch) * z.sigmoid() - self.gate_stretch
         gate = soft.clamp(0, 1)
-        if self.straight_through:
+        if self.straight_through and torch.is_grad_enabled():
             # The clip's value with the gradient of what is clipped: a zero is added, so that a
             # zero stays one. a − b + b is a only up to rounding.
             gate = gate.detach() + (soft - soft.detach())
@@ -190,15 +190,17 @@ class SparseDelta(DeltaMixer):
                 z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
         strength = self._gate(z)
-        first = None
-        if self.read_first:
+        if not self.read_first or self.in_turn or transformed():
+            read, after = self._written(
+                queries_keys, values, strength, memory, x, read_first=self.read_first
+            )
+        else:
             # A query reads a place earlier, which is before its own token writes.
             own = unit(functional.silu(queries_keys[:, :1, : self.heads]))
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
-            queries_keys = _earlier(queries_keys, self.heads)
-        read, after = self._written(queries_keys, values, strength, memory, x)
-        if first is not None:
-            read = _after(first, read)
+            moved: Tensor = _Earlier.apply(queries_keys, self.heads)  # type: ignore[no-untyped-call]
+            read, after = self._written(moved, values, strength, memory, x)
+            read = _After.apply(first, read)  # type: ignore[no-untyped-call]
         return read, *(after, pending, *due)
 
 
@@ -241,6 +243,8 @@ def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
     heads].
     """
+    if parts.shape[1] == 1:
+        return parts[:, 0]
     if transformed():
         last = parts.shape[2] - 1
         moved = [functional.pad(parts[:, :, j], (0, 0, j, last - j)) for j in range(last + 1)]
@@ -266,17 +270,6 @@ class _Later(torch.autograd.Function):
 
 # The two below as slices and concatenations copy everything several times over, forward and more
 # so backward. Here each is one copy.
-def _earlier(x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
-    """The first `heads` of every token moved one place earlier, zeros at the last place; the others
-    stay.
-    """
-    if transformed():
-        moved = functional.pad(x[:, 1:, :heads], (0, 0, 0, 0, 0, 1))
-        return torch.cat([moved, x[:, :, heads:]], dim=2)
-    found: Tensor = _Earlier.apply(x, heads)  # type: ignore[no-untyped-call]
-    return found
-
-
 class _Earlier(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Float[Tensor, "batch time heads k"], heads: int) -> Tensor:
@@ -295,14 +288,6 @@ class _Earlier(torch.autograd.Function):
         of_x[:, 0, :heads] = 0
         of_x[:, :, heads:] = grad[:, :, heads:]
         return of_x, None
-
-
-def _after(first: Tensor, rest: Float[Tensor, "batch time heads v"]) -> Tensor:
-    """`first`, followed by all but the last of `rest`."""
-    if transformed():
-        return torch.cat([first, rest[:, :-1]], dim=1)
-    found: Tensor = _After.apply(first, rest)  # type: ignore[no-untyped-call]
-    return found
 
 
 class _After(torch.autograd.Function):

@@ -84,7 +84,7 @@ class SSD(GatedMixer):
         queries, keys = queries_keys.chunk(2, dim=-2)
         step = F.softplus(self.step(x))
         decay, writes = self._decay_of(step), step.unsqueeze(-1) * values
-        if self.serial:
+        if self.in_turn:
             read, memory = linear_loop(queries, keys, writes, memory, log_decay=decay)
         else:
             read, memory = linear_chunks(
