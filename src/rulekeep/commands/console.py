@@ -16,6 +16,7 @@ from rulekeep.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from rulekeep.records import Record
 
@@ -90,6 +91,24 @@ def rich_console(*, errors: bool = False) -> "Console":
     if errors:
         return Console(stderr=True, markup=False, highlight=False, emoji=False)
     return Console(file=output(), markup=False, highlight=False, emoji=False)
+
+
+def progress_bars(
+    console: "Console", *, shown: bool = True, ends: bool = True, per_second: float = 10
+) -> "Progress":
+    """Bars with a name and a count on a terminal, gone when all is done; `ends` adds when."""
+    from rich import progress
+
+    columns = [
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        *([progress.TimeRemainingColumn()] if ends else []),
+    ]
+    return progress.Progress(
+        *columns, console=console, transient=True, refresh_per_second=per_second,
+        disable=not (shown and console.is_terminal),
+    )  # fmt: skip
 
 
 def score_text(score: float | None) -> str:

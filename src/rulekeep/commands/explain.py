@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
+from rulekeep.commands.console import EXIT_FAILED, progress_bars, rich_console, tell
 from rulekeep.commands.done_run import done_run, outcome_of
 from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
@@ -87,15 +85,7 @@ def _ended(job: Job, steps: int) -> Finished:
     executor = LocalExecutor(1)
     executor.prepare()
     said = set[str]()
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with progress_bars(console) as progress:
         bar = progress.add_task("starting", total=steps)
         for event in executor.run(explain_job, [job]):
             if isinstance(event, Finished):

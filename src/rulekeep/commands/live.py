@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from rulekeep.commands.console import plain_line, rich_console, say, score_text
+from rulekeep.commands.console import plain_line, progress_bars, rich_console, say, score_text
 from rulekeep.printable import printable
 from rulekeep.sweeps.planning import Job
 from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished
@@ -25,15 +23,7 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
     steps = dict.fromkeys((job.id for job in jobs), 0)
     done = failed = finished_steps = 0
     with (
-        Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal or not jobs,
-        ) as progress,
+        progress_bars(console, shown=bool(jobs)) as progress,
         ExitStack() as stack,
     ):
         whole = progress.add_task("", total=sum(job.steps for job in jobs))

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, rich_console, say, tell
+from rulekeep.commands.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    progress_bars,
+    rich_console,
+    say,
+    tell,
+)
 from rulekeep.commands.options import Device, Integers, Whole, opened, run_folder
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
@@ -118,15 +123,7 @@ def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
         say(f"{done} of {total} measurements stand in {path}")
     console = rich_console(errors=True)
     # Drawn once a second only: what is measured is on the same cores.
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=1,
-        disable=not console.is_terminal,
-    ) as progress:
+    with progress_bars(console, ends=False, per_second=1) as progress:
         whole = progress.add_task("measurements", total=total, completed=done)
         steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
         for event in measure_missing(record, path, executor):
