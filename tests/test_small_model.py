@@ -96,7 +96,8 @@ def test_a_cell_on_the_small_model(
     found = figures.cell(record)
     assert found["none"].retention.low > 0.5 > found["none"].chance
     nothing = found["outside.py:nothing@0.5"]
-    assert nothing.retention.low <= nothing.chance <= nothing.retention.high
+    # An empty text scores alike in all prompts, and a tie is no rule followed.
+    assert nothing.retention.low <= nothing.chance
     assert nothing.stored is not None
     assert nothing.stored.mean == 0.0
 
