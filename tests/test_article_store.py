@@ -166,7 +166,7 @@ def test_what_a_record_lacks_is_no_number_in_the_report(
     assert record is not None
     if not where.startswith("history"):
         # Nothing else of it is drawn.
-        monkeypatch.setattr(report.plots, "as_bytes", lambda figure, kind: b"")
+        monkeypatch.setattr(report, "as_bytes", lambda figure, kind: b"")
     rows = {ATTENTION: record}
     report.write_outputs(tmp_path, rows, "rulekeep article", "1 s")
     assert "| attention |" in report.shown(rows)

@@ -23,7 +23,7 @@ BAD = [
     ("swep", "swep", "sweep"),
     ("lst", "lst", "did you mean list? choose from article"),
     ("list detla", "detla", "did you mean delta? choose from article"),
-    ("--colour", "--colour", "--help"),
+    ("--colour", "--colour", "choose from article"),
     # run: values of a spec.
     ("run --width 0", "0", "greater than or equal to 1"),
     ("run --width=-1", "-1", "greater than or equal to 1"),

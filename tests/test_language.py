@@ -494,6 +494,12 @@ def record(found: Any, **asked: Any) -> Record:
 LIKELY = np.array([-2.0, -9.0, -30.0])
 
 
+def test_options_that_score_alike_share_what_is_right() -> None:
+    found = figures.cell(record(choices(lambda option, _: LIKELY)))["none"]
+    assert found.retention.mean == pytest.approx(1 / 3)
+    assert found.all_rules.mean == pytest.approx(1 / 81)
+
+
 def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> None:
     found = figures.cell(record(choices(lambda option, _: LIKELY + 0.5 * (np.arange(3) == option))))
     assert found["none"].retention == (1.0, 1.0, 1.0)

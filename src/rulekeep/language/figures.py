@@ -22,6 +22,8 @@ from rulekeep.seeds import named_seed
 
 DRAWS = 2000
 LEVEL = 0.95
+# Options so near are told apart by rounding alone: a text without rules scores all alike.
+TIE_NATS = 1e-3
 WRITTEN = "written"
 _Key = TypeVar("_Key", str, int)
 
@@ -63,7 +65,8 @@ class Followed:
 
 class _Judged(NamedTuple):
     choice: Choice
-    right: bool
+    # 1 where the rule is followed; options that tie share it.
+    right: float
     gain: float | None
 
 
@@ -144,13 +147,10 @@ def judge(choices: Iterable[Choice], split: str = "test") -> list[_Judged]:
         if one.split != split or baseline is None or len(baseline) != len(one.scores):
             continue
         score = np.array(one.scores) - baseline
+        best = score >= score.max() - TIE_NATS
+        right = best[one.option] / best.sum()
         rivals = np.delete(score, one.option)
-        found.append(
-            _Judged(
-                one, bool(score[one.option] > rivals.max()),
-                float(score[one.option] - rivals.mean()),
-            )
-        )  # fmt: skip
+        found.append(_Judged(one, float(right), float(score[one.option] - rivals.mean())))
     return found
 
 
@@ -214,7 +214,9 @@ def _followed(
         retention=estimate(shares, name),
         said=estimate([_share(of) for of in _by_prompt(said).values()], name) if said else None,
         stored=_stored(by_prompt.values(), name),
-        all_rules=estimate([all(one.right for one in by_prompt[p]) for p in prompts], name),
+        all_rules=estimate(
+            [float(np.prod([one.right for one in by_prompt[p]])) for p in prompts], name
+        ),
         gain=_gain(by_prompt.values(), name),
         difference=difference,
         by_family=_shares((one.choice.family, one.right) for one in found),
@@ -249,8 +251,8 @@ def _stored(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:
     return estimate(shares, name) if shares else None
 
 
-def _shares(pairs: Iterable[tuple[_Key, bool]]) -> dict[_Key, float]:
-    found: dict[_Key, list[bool]] = defaultdict(list)
+def _shares(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+    found: dict[_Key, list[float]] = defaultdict(list)
     for key, right in pairs:
         found[key].append(right)
     return {key: float(np.mean(rights)) for key, rights in sorted(found.items())}

@@ -77,14 +77,17 @@ class ChatModel:
         return found
 
     def places(
-        self, messages: Sequence[Message], texts: Sequence[str]
+        self, messages: Sequence[Message], texts: Sequence[str], lead: str = ""
     ) -> tuple[tuple[int, ...], ...]:
-        """Where the tokens of each text stand in a conversation that has it in it."""
+        """Where the tokens of each text stand, at its first place in a conversation.
+
+        With `lead`, at its first place right after those words.
+        """
         whole = self.text(messages)
         read = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         found = []
         for text in texts:
-            first = whole.index(text)
+            first = whole.index(lead + text) + len(lead)
             last = first + len(text)
             found.append(
                 tuple(

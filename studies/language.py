@@ -1,0 +1,542 @@
+"""Rules in words: which ones does a small language model follow when its context is compressed?
+
+    rulekeep language --model SmolLM2-135M-Instruct --out results/language …    # a cell a record
+    python studies/language.py SmolLM2-135M-Instruct       # which tokens evictions keep
+    rulekeep study language build|check
+
+SmolLM2-135M-Instruct, four-bit weights. *Retention* is the share of rules followed. *Binding* is
+retention where each rival of a rule was mentioned too. Fills docs/language-findings.md.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from rulekeep.analysis.plots import COLOURS, as_bytes
+from rulekeep.analysis.rows import Rows, Span
+from rulekeep.language.figures import Estimate, Followed, cell
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.records.store import packed_values, write_text
+from rulekeep.study import Claim, Study
+
+WHOLE, NOT_RUN = "none", "not run"
+# Tokens of chat at which the context is compressed.
+MIDDLE = 512
+MENTIONS = {"none": "no mention", "word": "rivals as words", "instruction": "rivals as rules"}
+EVICTIONS = {
+    "h2o": "H2O", "tova": "TOVA", "snapkv": "SnapKV", "expected_attention": "Expected Attention",
+    "knorm": "K-norm", "streaming_llm": "StreamingLLM", "random": "random",
+}  # fmt: skip
+SHARES = (0.5, 0.25, 0.1)
+ROUNDINGS = {"kivi": "KIVI", "per_token": "per token"}
+BITS = (4, 2)
+TEXTS = {
+    "keep_last": "the last turns", "keep_ends": "both ends",
+    "extract": "central sentences", "summary": "the model's summary",
+}  # fmt: skip
+
+
+# Which tokens are kept: the share of the cache, prompts, and where it is recorded.
+LEAST, PROMPTS = 0.1, 60
+KEPT = Path(__file__).parent.parent / "results" / "language-tokens" / "kept.json"
+
+
+class Place(NamedTuple):
+    """A cell: how far the rules are, what is mentioned, and how they are stated."""
+
+    distance: int
+    mentions: str = "none"
+    control: str = "none"
+    placement: str = "start"
+    rules: int = 4
+
+
+Cells = Mapping[Place, Mapping[str, Followed]]
+
+
+def cells(rows: Rows) -> Cells:
+    """Every compression of each cell, and the bytes of its cache."""
+    found: dict[Place, dict[str, Followed]] = {}
+    for record in rows.records:
+        if record.choices and record.spec.families:
+            of = found.setdefault(place(record), {})
+            for name, one in cell(record).items():
+                # The whole cache is scored beside each set of compressions: most prompts count.
+                if name not in of or of[name].prompts < one.prompts:
+                    of[name] = one
+    return dict(sorted(found.items()))
+
+
+def place(record: Record) -> Place:
+    """The cell of a record."""
+    asked = record.spec.rest
+    return Place(
+        int(str(asked["distance"])), str(asked["mentions"]), str(asked["control"]),
+        str(asked["placement"]), int(str(asked["rules_at_once"])),
+    )  # fmt: skip
+
+
+def bytes_of(rows: Rows, mentions: str) -> Mapping[str, float]:
+    """Bytes of each compressed cache at 512 tokens."""
+    found: dict[str, float] = {}
+    for record in rows.records:
+        if record.spec.families and place(record) == Place(MIDDLE, mentions):
+            found |= record.cache_bytes
+    return found
+
+
+# --- tables and figures --------------------------------------------------------------------------
+
+
+def retention(found: Cells, at: Place, name: str = WHOLE) -> str:
+    """A cell of a table."""
+    one = found.get(at, {}).get(name)
+    return NOT_RUN if one is None else one.retention.text()
+
+
+def by_distance(rows: Rows) -> str:
+    """Retention without compression, by tokens of chat and kind of mention."""
+    found = cells(rows)
+    distances = sorted({at.distance for at in found if at == Place(at.distance, at.mentions)})
+    body = [
+        [f"{one:,}", *(retention(found, Place(one, kind)) for kind in MENTIONS)]
+        for one in distances
+    ]
+    return markdown_table(["tokens of chat", *MENTIONS.values()], body)
+
+
+def by_eviction(rows: Rows) -> str:
+    """Retention and binding at 512 tokens of chat, by eviction and share kept."""
+    found = cells(rows)
+    body = [["the whole cache", "all", *both(found, WHOLE)]]
+    for name, shown in EVICTIONS.items():
+        body += [[shown, f"{share:.0%}", *both(found, f"{name}@{share}")] for share in SHARES]
+    for name, shown in ROUNDINGS.items():
+        body += [[shown, f"{bits} bits", *both(found, f"{name}@{bits}bit")] for bits in BITS]
+    return markdown_table(["cache", "kept", "retention", "binding"], body)
+
+
+GUARDS = {"": "none", "ends": "both ends", "fair": "fair to rules", "rules": "rules (oracle)"}
+GUARDED = ("snapkv", "tova", "streaming_llm")
+
+
+def guarded(name: str, guard: str) -> str:
+    """A quarter kept, under a guard."""
+    return f"{name}+{guard}@0.25" if guard else f"{name}@0.25"
+
+
+def by_guard(rows: Rows) -> str:
+    """A quarter of the cache kept at 512 tokens of chat, by guard."""
+    found = cells(rows)
+    middle = Place(MIDDLE, placement="middle")
+    body = [
+        [
+            EVICTIONS[name],
+            shown,
+            *both(found, guarded(name, guard)),
+            retention(found, middle, guarded(name, guard)),
+        ]
+        for name in GUARDED
+        for guard, shown in GUARDS.items()
+    ]
+    head = ["eviction", "guard", "retention", "binding", "retention, rules in the middle"]
+    return markdown_table(head, body)
+
+
+def both(found: Cells, name: str) -> list[str]:
+    """Retention, and with rivals mentioned."""
+    return [retention(found, Place(MIDDLE, kind), name) for kind in ("none", "word")]
+
+
+def by_text(rows: Rows) -> str:
+    """Shortened text: rules stored, said and obeyed."""
+    found = cells(rows)
+    body = []
+    names = [(WHOLE, "the whole text", "all")]
+    names += [
+        (f"{name}@{share}", shown, f"{share:.0%}")
+        for name, shown in TEXTS.items()
+        for share in SHARES
+        if f"{name}@{share}" in found.get(Place(MIDDLE), {})
+    ]
+    for name, shown, kept in names:
+        plain = found[Place(MIDDLE)][name]
+        stored, said = (
+            "–" if one is None else one.text() for one in (plain.stored, plain.said)
+        )  # fmt: skip
+        body.append([shown, kept, stored, said, plain.retention.text()])
+    return markdown_table(["text", "kept", "stored", "said", "obeyed"], body)
+
+
+def by_count(rows: Rows) -> str:
+    """How many rules at once, and where they stand; without compression, at 512 tokens."""
+    found = cells(rows)
+    ways = [Place(MIDDLE, rules=count) for count in (2, 4, 8)]
+    ways.append(Place(MIDDLE, placement="middle"))
+    body = []
+    for at in ways:
+        name = f"{at.rules} rules at the {at.placement}"
+        texts = [retention(found, at._replace(mentions=kind)) for kind in ("none", "word")]
+        whole = found.get(at, {}).get(WHOLE)
+        body.append([name, *texts, NOT_RUN if whole is None else whole.all_rules.text()])
+    return markdown_table(["rules", "retention", "binding", "all rules of a prompt"], body)
+
+
+def by_control(rows: Rows) -> str:
+    """Without rules, and with a rival stated in place of the rule."""
+    found = cells(rows)
+    body = [
+        [
+            {"no_rules": "no rules", "swapped": "a rival as the rule"}[at.control],
+            f"{at.distance:,}",
+            MENTIONS[at.mentions],
+            of[WHOLE].retention.text(),
+            f"{of[WHOLE].chance:.3f}",
+        ]
+        for at, of in sorted(found.items(), key=lambda one: (one[0].control, one[0]))
+        if at.control != "none" and WHOLE in of
+    ]
+    return markdown_table(["control", "tokens of chat", "mentions", "retention", "chance"], body)
+
+
+def by_family(rows: Rows) -> str:
+    """Each family without compression: without chat, and after 512 tokens."""
+    found = cells(rows)
+    ways = (Place(0), Place(MIDDLE), Place(MIDDLE, "word"))
+    near, far, bound = (found[at][WHOLE].by_family for at in ways)
+    order = sorted(near, key=lambda name: (-bound.get(name, 0.0), name))
+    body = [
+        [f"`{name}`", *(f"{of.get(name, 0.0):.2f}" for of in (near, far, bound))] for name in order
+    ]
+    return markdown_table(["family", "no chat", f"{MIDDLE} tokens", "binding"], body)
+
+
+# Tokens left of 256, of attention trained on `recite`.
+SMALL = {0.5: 128, 0.25: 64}
+SMALL_NAMES = {**EVICTIONS, "expected_attention": None}
+
+
+def side_by_side(rows: Rows) -> str:
+    """The same evictions on a small trained attention, and here."""
+    found, small = cells(rows), small_attention()
+    body = [
+        [
+            shown,
+            *(f"{small[shown, SMALL[share]]:.3f}" for share in SMALL),
+            *(retention(found, Place(MIDDLE, "word"), f"{name}@{share}") for share in SMALL),
+        ]
+        for name, shown in SMALL_NAMES.items()
+        if shown is not None
+    ]
+    head = [
+        f"{who}, {share:.0%}" for who in ("small attention", "language model") for share in SMALL
+    ]
+    return markdown_table(["eviction", *head], body)
+
+
+def small_attention() -> Mapping[tuple[str, int], float]:
+    """Mean retention of early rules at 256 tokens, by eviction and tokens left (study kv_cache).
+
+    Of two attentions with five seeds each, by rotary positions and by a convolution.
+    """
+    scores: dict[tuple[str, int], list[float]] = {}
+    for one in packed_values(Path(__file__).parent.parent / "results" / "evictions", []):
+        if one["placement"] != "early" or one["kind"] != "evictions":
+            continue
+        for at, name, amount, kept, _ in one["rows"]:
+            if at == 256:
+                scores.setdefault((name, amount), []).append(kept)
+    return {key: sum(of) / len(of) for key, of in scores.items()}
+
+
+def tokens_kept(eviction: str) -> Mapping[str, float]:
+    """The share of each kind of token that an eviction keeps."""
+    found = json.loads(KEPT.read_text(encoding="utf-8"))
+    return next(one for one in found["rows"] if one["eviction"] == eviction)
+
+
+def by_token(rows: Rows) -> str:
+    """Which tokens evictions keep, a tenth of the cache kept: options, rivals, chat."""
+    del rows
+    found = json.loads(KEPT.read_text(encoding="utf-8"))
+    body = [
+        [
+            EVICTIONS[one["eviction"]],
+            *(f"{one[part]:.2f}" for part in ("options", "rivals", "chat")),
+        ]
+        for one in found["rows"]
+    ]
+    return markdown_table(["eviction", "the rule's option", "rivals in mentions", "the chat"], body)
+
+
+def change(found: Cells, name: str, kind: str = "none") -> str:
+    """The difference from the whole cache, paired by prompt."""
+    of = found.get(Place(MIDDLE, kind), {}).get(name)
+    return NOT_RUN if of is None or of.difference is None else of.difference.text()
+
+
+def across(found: Cells, name: str) -> str:
+    """The least and the most over families."""
+    of = found[Place(MIDDLE)][name].by_family
+    return Span.of(of.values()).text(2)
+
+
+def published(rows: Rows) -> str:
+    """What others found with large models, beside what this one does; at 512 tokens of chat."""
+    found = cells(rows)
+    plain, fair, rules, ends = (
+        retention(found, Place(MIDDLE), guarded("snapkv", guard))
+        for guard in ("", "fair", "rules", "ends")
+    )
+    near, far = (retention(found, Place(at)) for at in (0, 2048))
+    body = [
+        ["[K-norm](https://arxiv.org/abs/2406.11430): half the cache costs little",
+         f"K-norm, 50% kept: {change(found, 'knorm@0.5')}", VERDICTS["knorm"]],
+        ["[KIVI](https://arxiv.org/abs/2402.02750): two bits keep the quality",
+         f"KIVI, 2 bits: {change(found, 'kivi@2bit')}; 4 bits: {change(found, 'kivi@4bit')}",
+         VERDICTS["kivi"]],
+        ["[Some instructions die first](https://arxiv.org/abs/2510.00231)",
+         f"retention by family, H2O at 25%: {across(found, 'h2o@0.25')}; whole cache: "
+         f"{across(found, WHOLE)}", VERDICTS["first"]],
+        ["[A fair share for each rule, or a list of tokens to keep, mends "
+         "it](https://arxiv.org/abs/2510.00231)",
+         f"SnapKV at 25%: {plain}; fair: {fair}; all tokens of rules: {rules}", VERDICTS["fair"]],
+        ["[A tenth kept at each end recovers most](https://arxiv.org/abs/2605.18053)",
+         f"SnapKV at 25%: {plain}; with both ends: {ends}", VERDICTS["ends"]],
+        ["[Instructions drift without compression](https://arxiv.org/abs/2402.10962)",
+         f"no chat: {near}; 2,048 tokens: {far}", VERDICTS["drift"]],
+    ]  # fmt: skip
+    return markdown_table(["others found", "here", "does it hold here?"], body)
+
+
+VERDICTS = {
+    "knorm": "yes, and a tenth does too",
+    "kivi": "yes; not where each token is rounded by itself",
+    "first": "yes",
+    "fair": "yes; knowing where the rules are is most of it",
+    "ends": "yes, where the rules stand at an end",
+    "drift": "yes",
+}
+
+
+def over_distance(rows: Rows) -> Figure:
+    """Rules followed over distance, a line for each kind of mention."""
+    found = cells(rows)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for colour, (kind, name) in zip(COLOURS, MENTIONS.items(), strict=False):
+        points = [
+            (max(at.distance, 64), of[WHOLE].retention)
+            for at, of in found.items()
+            if at == Place(at.distance, kind) and WHOLE in of
+        ]
+        draw(axes, points, name, colour)
+    axes.axhline(0.25, color="0.6", linewidth=1, linestyle=":")
+    ticks = [64, 128, 256, 512, 1024, 2048, 4096]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, ["none", *(f"{one:,}" for one in ticks[1:])])
+    axes.set(xlabel="tokens of chat after the rules", ylabel="rules followed", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def over_bytes(rows: Rows) -> Figure:
+    """Binding over the bytes of the cache: a line an eviction or rounding."""
+    found, sizes = cells(rows)[Place(MIDDLE, "word")], bytes_of(rows, "word")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    groups = [
+        (name, shown, [f"{name}@{one}" for one in SHARES]) for name, shown in EVICTIONS.items()
+    ]
+    groups += [
+        (name, f"{shown}, {BITS[0]} and {BITS[1]} bits", [f"{name}@{one}bit" for one in BITS])
+        for name, shown in ROUNDINGS.items()
+    ]
+    colours = [*COLOURS, "#000000", "#8a8a8a", "#8b5a2b"]
+    for colour, (name, shown, ways) in zip(colours, groups, strict=True):
+        points = [(sizes[way] / 2**20, found[way].retention) for way in ways if way in found]
+        draw(axes, points, shown, colour, dashed=name in ROUNDINGS)
+    axes.axhline(found[WHOLE].retention.mean, color="black", linewidth=1, linestyle="--")
+    axes.axhline(0.25, color="0.6", linewidth=1, linestyle=":")
+    axes.set_xscale("log", base=2)
+    ticks = [1, 2, 4, 8, 16]
+    axes.set_xticks(ticks, [str(one) for one in ticks])
+    axes.set(xlabel="MiB of cache", ylabel="binding", ylim=(0, 1.02))
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def draw(
+    axes: Axes, points: Iterable[tuple[float, Estimate]], name: str, colour: str, *,
+    dashed: bool = False,
+) -> None:  # fmt: skip
+    """A line through means, with intervals."""
+    every = sorted(points)
+    if every:
+        at, of = zip(*every, strict=True)
+        ends = [[abs(getattr(one, end) - one.mean) for one in of] for end in ("low", "high")]
+        axes.errorbar(
+            at, [one.mean for one in of], ends, label=name, color=colour, marker="o", markersize=4,
+            capsize=2, linewidth=1.2, linestyle="--" if dashed else "-",
+        )  # fmt: skip
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def kept(name: str = WHOLE, kind: str = "none", distance: int = MIDDLE) -> Callable[[Rows], float]:
+    """Mean retention in a cell."""
+    return lambda rows: cells(rows)[Place(distance, kind)][name].retention.mean
+
+
+def said(kind: str = "none", distance: int = MIDDLE) -> Callable[[Rows], float]:
+    """The share of rules given back, nothing compressed."""
+
+    def found(rows: Rows) -> float:
+        shares = cells(rows)[Place(distance, kind)][WHOLE].said
+        assert shares is not None
+        return shares.mean
+
+    return found
+
+
+def orders_agree(share: float) -> Callable[[Rows], float]:
+    """Spearman's rank correlation of evictions by retention with them by binding."""
+
+    def found(rows: Rows) -> float:
+        plain, bound = (
+            [kept(f"{name}@{share}", kind)(rows) for name in EVICTIONS] for kind in ("none", "word")
+        )
+        return float(spearmanr(plain, bound).statistic)
+
+    return found
+
+
+def spread(names: Sequence[str], kind: str) -> Callable[[Rows], Span]:
+    """The least and the most of several compressions."""
+    return lambda rows: Span.of(kept(name, kind)(rows) for name in names)
+
+
+CLAIMS: dict[str, Claim] = {
+    "near": Claim(kept(distance=0), 2, 0.8),
+    "near_said": Claim(said(distance=0), 2),
+    "near_bound": Claim(kept(kind="word", distance=0), 2),
+    "plain": Claim(kept(), 2),
+    "binding": Claim(kept(kind="word"), 2),
+    "orders": Claim(orders_agree(0.25), 2, maximum=0.8),
+    "knorm": Claim(kept("knorm@0.1"), 2),
+    "knorm_bound": Claim(kept("knorm@0.1", "word"), 2),
+    "knorm_option": Claim(lambda _: tokens_kept("knorm")["options"], 2),
+    "knorm_rivals": Claim(lambda _: tokens_kept("knorm")["rivals"], 2),
+    "h2o": Claim(kept("h2o@0.25"), 2),
+    "h2o_bound": Claim(kept("h2o@0.25", "word"), 2),
+    "random_bound": Claim(kept("random@0.25", "word"), 2),
+    "four_bits": Claim(kept("kivi@4bit"), 2),
+    "two_bits": Claim(kept("kivi@2bit"), 2),
+    "two_bits_token": Claim(kept("per_token@2bit"), 2),
+    "snapkv": Claim(kept("snapkv@0.25"), 2),
+    "snapkv_ends": Claim(kept("snapkv+ends@0.25"), 2),
+    "streaming_ends": Claim(kept("streaming_llm+ends@0.25"), 2),
+    "snapkv_fair": Claim(kept("snapkv+fair@0.25"), 2),
+    "token_prompts": Claim(lambda _: str(PROMPTS)),
+    "far": Claim(kept(distance=2048), 2),
+    "far_bound": Claim(kept(kind="word", distance=2048), 2),
+}
+
+
+def picture(make: Callable[[Rows], Figure], kind: str) -> Callable[[Rows], bytes]:
+    """A figure in a file format."""
+    return lambda rows: as_bytes(make(rows), kind)
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def measure(place: str) -> None:
+    """Which tokens each eviction keeps, a mean over layers, heads and prompts, into a file."""
+    import torch
+
+    from rulekeep.language.chat import converse
+    from rulekeep.language.families import read_families
+    from rulekeep.language.models import load_model
+    from rulekeep.running import costs
+    from rulekeep.specs import LanguageSpec
+
+    costs.prepare_process(1)
+    model, families = load_model(place), read_families("")
+    spec = LanguageSpec.parse(
+        model=Path(place).name, distance=MIDDLE, mentions="word", prompts=PROMPTS
+    )
+    shares: dict[str, dict[str, list[float]]] = {name: {} for name in EVICTIONS}
+    for number in range(PROMPTS):
+        said = converse(families, spec, "test", number, model.tokens_of)
+        read = model.read(said.messages, [*EVICTIONS])
+        options = [families[one.family].options[one.option] for one in said.asked]
+        rivals = [
+            option
+            for one in said.asked
+            for at, option in enumerate(families[one.family].options)
+            if at != one.option
+        ]
+        system = said.messages[:1]
+        parts = {
+            "options": [at for places in model.places(system, options) for at in places],
+            "rivals": [
+                at
+                for places in model.places(said.messages, rivals, lead='I read "')
+                for at in places
+            ],
+            "chat": [*range(len(model.tokens(model.text(system))), read.tokens)],
+        }
+        for name, each in shares.items():
+            scores = torch.stack(read.scores[name])
+            best = scores.topk(int(read.tokens * LEAST), dim=-1).indices
+            left = torch.zeros_like(scores).scatter(-1, best, 1.0)
+            for part, places in parts.items():
+                each.setdefault(part, []).append(float(left[..., places].mean()))
+    rows = [
+        {"eviction": name, **{part: round(sum(of) / len(of), 4) for part, of in each.items()}}
+        for name, each in shares.items()
+    ]
+    values = {
+        "model": spec.model, "share": LEAST, "distance": MIDDLE, "prompts": PROMPTS,
+        "environment": costs.environment(), "rows": rows,
+    }  # fmt: skip
+    write_text(KEPT, json.dumps(values, indent=1) + "\n")
+
+
+STUDY = Study(
+    question="Which rules in words does a small language model follow, its context compressed?",
+    variants={},
+    settings=[],
+    context=MIDDLE,
+    reads=["language"],
+    tables={
+        "distance": by_distance,
+        "evictions": by_eviction,
+        "guards": by_guard,
+        "tokens": by_token,
+        "texts": by_text,
+        "counts": by_count,
+        "controls": by_control,
+        "families": by_family,
+        "small": side_by_side,
+        "published": published,
+    },
+    figures={
+        f"{name}.{kind}": picture(make, kind)
+        for name, make in (("distance", over_distance), ("bytes", over_bytes))
+        for kind in ("svg", "png")
+    },
+    claims=CLAIMS,
+)
+
+if __name__ == "__main__":
+    measure(sys.argv[1])
