@@ -320,7 +320,7 @@ VERDICTS = {
     "knorm": "yes, and a tenth does too",
     "kivi": "yes; not where each token is rounded by itself",
     "first": "yes",
-    "fair": "yes; knowing where the rules are is most of it",
+    "fair": "in part, by retention; keeping all tokens of rules does",
     "ends": "yes, where the rules stand at an end",
     "drift": "yes",
 }
@@ -396,6 +396,22 @@ def kept(name: str = WHOLE, kind: str = "none", distance: int = MIDDLE) -> Calla
     return lambda rows: cells(rows)[Place(distance, kind)][name].retention.mean
 
 
+def middle(name: str) -> Callable[[Rows], float]:
+    """Mean retention where the rules stand in the middle of the chat."""
+    return lambda rows: cells(rows)[Place(MIDDLE, placement="middle")][name].retention.mean
+
+
+def stored(name: str) -> Callable[[Rows], float]:
+    """The share of rules whose option is left in shortened text."""
+
+    def found(rows: Rows) -> float:
+        shares = cells(rows)[Place(MIDDLE)][name].stored
+        assert shares is not None
+        return shares.mean
+
+    return found
+
+
 def said(kind: str = "none", distance: int = MIDDLE) -> Callable[[Rows], float]:
     """The share of rules given back, nothing compressed."""
 
@@ -445,6 +461,11 @@ CLAIMS: dict[str, Claim] = {
     "snapkv_ends": Claim(kept("snapkv+ends@0.25"), 2),
     "streaming_ends": Claim(kept("streaming_llm+ends@0.25"), 2),
     "snapkv_fair": Claim(kept("snapkv+fair@0.25"), 2),
+    "ends_text": Claim(kept("keep_ends@0.25"), 2),
+    "summary": Claim(kept("summary@0.25"), 2),
+    "summary_stored": Claim(stored("summary@0.25"), 2),
+    "ends_middle": Claim(middle("snapkv+ends@0.25"), 2),
+    "plain_middle": Claim(middle("snapkv@0.25"), 2),
     "token_prompts": Claim(lambda _: str(PROMPTS)),
     "far": Claim(kept(distance=2048), 2),
     "far_bound": Claim(kept(kind="word", distance=2048), 2),
