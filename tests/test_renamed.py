@@ -53,6 +53,9 @@ def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
     for record in read_runs(RESULTS / folder).records:
         assert record.asked is not None
         assert identify(record.spec.kind, record.asked, record.versions) == record.id
+        if record.spec.kind == "language":
+            # Its model is no part of the repository.
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FewCombinationsWarning)
             assert resolve_any(record.spec.parsed()).id == record.id
