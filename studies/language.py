@@ -11,6 +11,7 @@ retention where each rival of a rule was mentioned too. Fills docs/language-find
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ class Place(NamedTuple):
 Cells = Mapping[Place, Mapping[str, Followed]]
 
 
+@cache
 def cells(rows: Rows) -> Cells:
     """Every compression of each cell, and the bytes of its cache."""
     found: dict[Place, dict[str, Followed]] = {}
@@ -256,22 +258,19 @@ def small_attention() -> Mapping[tuple[str, int], float]:
     return {key: sum(of) / len(of) for key, of in scores.items()}
 
 
-def tokens_kept(eviction: str) -> Mapping[str, float]:
-    """The share of each kind of token that an eviction keeps."""
+@cache
+def tokens_kept() -> Mapping[str, Mapping[str, float]]:
+    """The share of each kind of token that is kept, by eviction."""
     found = json.loads(KEPT.read_text(encoding="utf-8"))
-    return next(one for one in found["rows"] if one["eviction"] == eviction)
+    return {one["eviction"]: one for one in found["rows"]}
 
 
 def by_token(rows: Rows) -> str:
     """Which tokens evictions keep, a tenth of the cache kept: options, rivals, chat."""
     del rows
-    found = json.loads(KEPT.read_text(encoding="utf-8"))
     body = [
-        [
-            EVICTIONS[one["eviction"]],
-            *(f"{one[part]:.2f}" for part in ("options", "rivals", "chat")),
-        ]
-        for one in found["rows"]
+        [EVICTIONS[name], *(f"{of[part]:.2f}" for part in ("options", "rivals", "chat"))]
+        for name, of in tokens_kept().items()
     ]
     return markdown_table(["eviction", "the rule's option", "rivals in mentions", "the chat"], body)
 
@@ -449,8 +448,8 @@ CLAIMS: dict[str, Claim] = {
     "orders": Claim(orders_agree(0.25), 2, maximum=0.8),
     "knorm": Claim(kept("knorm@0.1"), 2),
     "knorm_bound": Claim(kept("knorm@0.1", "word"), 2),
-    "knorm_option": Claim(lambda _: tokens_kept("knorm")["options"], 2),
-    "knorm_rivals": Claim(lambda _: tokens_kept("knorm")["rivals"], 2),
+    "knorm_option": Claim(lambda _: tokens_kept()["knorm"]["options"], 2),
+    "knorm_rivals": Claim(lambda _: tokens_kept()["knorm"]["rivals"], 2),
     "h2o": Claim(kept("h2o@0.25"), 2),
     "h2o_bound": Claim(kept("h2o@0.25", "word"), 2),
     "random_bound": Claim(kept("random@0.25", "word"), 2),
