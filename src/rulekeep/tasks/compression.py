@@ -28,10 +28,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, distinct
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, MOST_RULES, RuleWords, Sample
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample
 
 
 class CompressionOptions(LabelledOptions):
@@ -39,10 +39,6 @@ class CompressionOptions(LabelledOptions):
 
     rules: int = 12
     rule_words: int = 15
-
-    def most_rules(self) -> int:
-        """Tokens come back."""
-        return MOST_RULES
 
 
 class Compression(LabelledTask):
@@ -68,9 +64,7 @@ class Compression(LabelledTask):
         """A label for each token."""
         return self._options.rules
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, start = self._options.rules, context - self._options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         order = distinct(streams("order"), n, k, k)[0]

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
 from rulekeep.tasks.sampled import MOST_RULES, Sample, within
@@ -38,10 +38,6 @@ class FlipFlopOptions(LabelledOptions):
 
     rules: int = 16
     rule_words: int = 2
-
-    def most_rules(self) -> int:
-        """Values come back."""
-        return MOST_RULES
 
     def check(self) -> None:
         """Check that something is written and read."""
@@ -72,9 +68,7 @@ class FlipFlop(LabelledTask):
         """Labels of the shortest text: all places after the first instruction."""
         return self.shortest_context - 3
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, words, cue = self._options.rules, self._starts["value"], self._cues
         first = context % 2
         tokens = words.draw(streams("ignored"), (n, context))

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Rows, Streams, distinct
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
@@ -49,10 +49,6 @@ class FuzzyRecallOptions(LabelledOptions):
     rule_words: int = 7
     items: int = 4
     fillers: int = 7
-
-    def most_rules(self) -> int:
-        """Pairs come back."""
-        return MOST_RULES
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
@@ -94,9 +90,7 @@ class FuzzyRecall(LabelledTask):
         """Labels of the shortest text: all places after the shortest pair."""
         return self.shortest_context - _FIRST
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, items = self._options.rules, self._options.items
         # Key i of a text has 1 + i modulo 3 words; no two are the same.
         key_sizes = 1 + np.arange(items) % _LONGEST

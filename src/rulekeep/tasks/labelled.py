@@ -12,7 +12,7 @@ import numpy as np
 
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.drawing import Rows, Streams
-from rulekeep.tasks.sampled import Placement, Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import MOST_RULES, Placement, Sample, SampledTask, TaskOptions
 
 # A shorter text has hardly a label whose source no reader of the last 32 tokens sees.
 SHORTEST = 64
@@ -20,6 +20,10 @@ SHORTEST = 64
 
 class LabelledOptions(TaskOptions):
     """Of a task whose texts have no decoys at a rate, and no placement to choose."""
+
+    def most_rules(self) -> int:
+        """What is asked for may come back in a text."""
+        return MOST_RULES
 
     def check(self) -> None:
         """Check that no option is given that says nothing here."""
@@ -35,7 +39,13 @@ class LabelledTask(SampledTask):
     combinations: int | None = None
 
     @abstractmethod
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
+        """`n` samples of a split's streams."""
+
+    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
+        # The streams are the split's own already.
+        del split
+        return self._drawn(context, n, streams)
 
     def _labelled(
         self, tokens: np.ndarray, roles: np.ndarray, start: int, asked_at: Rows, labels: Rows, *,

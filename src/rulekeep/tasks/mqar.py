@@ -31,7 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, distinct, power_law_gaps
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
@@ -81,9 +81,7 @@ class Mqar(LabelledTask):
         """Labels of the shortest text; a longer one has more places in which to ask."""
         return 2 * self._options.rules
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, updates = self._options.rules, self._options.updates
         key_words, value_words = self._starts["key"], self._starts["value"]
         picked, others = distinct(streams("keys"), n, k, key_words.size)

@@ -29,7 +29,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
@@ -42,10 +42,6 @@ class NoisyRecallOptions(LabelledOptions):
     rule_words: int = 8
     items: int = 8
     fillers: int = 16
-
-    def most_rules(self) -> int:
-        """Keys and values come back."""
-        return MOST_RULES
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
@@ -82,9 +78,7 @@ class NoisyRecall(LabelledTask):
         """Labels of the shortest text: all places after the first pair."""
         return self.shortest_context - 3
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k = self._options.rules
         keys = streams("keys").integers(0, self._options.items, (n, k))
         # The last key is one that was shown: that of an earlier pair.

@@ -27,10 +27,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from rulekeep.tasks.base import Role, Split
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, places
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, MOST_RULES, RuleWords, Sample
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample
 
 
 class SelectiveCopyOptions(LabelledOptions):
@@ -38,10 +38,6 @@ class SelectiveCopyOptions(LabelledOptions):
 
     rules: int = 8
     rule_words: int = 14
-
-    def most_rules(self) -> int:
-        """Tokens come back."""
-        return MOST_RULES
 
 
 class SelectiveCopy(LabelledTask):
@@ -66,9 +62,7 @@ class SelectiveCopy(LabelledTask):
         """A label for each token."""
         return self._options.rules
 
-    def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        # The streams are the split's own already.
-        del split
+    def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, start = self._options.rules, context - self._options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         at = places(streams("places"), n, k, 1, 0, start - CLEAR_TOKENS)
