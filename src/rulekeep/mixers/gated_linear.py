@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
@@ -92,12 +91,7 @@ class GatedLinear(GatedMixer):
         memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)
-        if self.in_turn:
-            read, memory = linear_loop(queries, keys, values, memory, log_decay=decay)
-        else:
-            read, memory = linear_chunks(
-                queries, keys, values, memory, log_decay=decay, chunk=self.chunk
-            )
+        read, memory = self._summed(queries, keys, values, memory, decay)
         if decay is not None:
             due = self._penalised(due, -torch.expm1(decay))
         return read, *(memory, *due)

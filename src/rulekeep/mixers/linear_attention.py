@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import MatrixMixer
 
 
@@ -74,9 +73,6 @@ class LinearAttention(MatrixMixer):
         queries, keys = (F.elu(queries_keys) + 1).chunk(2, dim=-2)
         counted = F.pad(values, (0, 1), value=1.0)
         sums = torch.cat([memory, normaliser.unsqueeze(-1)], dim=-1)
-        if self.in_turn:
-            read, sums = linear_loop(queries, keys, counted, sums)
-        else:
-            read, sums = linear_chunks(queries, keys, counted, sums, chunk=self.chunk)
+        read, sums = self._summed(queries, keys, counted, sums)
         total, weight = read.split([self.value_width, 1], dim=-1)
         return total / (weight + 1e-6), sums[..., :-1], sums[..., -1]

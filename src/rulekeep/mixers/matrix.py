@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.kernels.chunks import delta_loop, delta_unit, unit
+from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.transforms import transformed
@@ -212,6 +212,19 @@ class MatrixMixer(Mixer):
         if self.low_rank_gate is not None:
             gate = self.low_rank_gate(x).sigmoid()
         return self._projected(read, gate).to(x.dtype), *after
+
+    def _summed(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        memory: Tensor,
+        log_decay: Tensor | None = None,
+    ) -> Read:
+        """Sums of keys times values, read: a token at a time or in chunks."""
+        if self.in_turn:
+            return linear_loop(queries, keys, values, memory, log_decay=log_decay)
+        return linear_chunks(queries, keys, values, memory, log_decay=log_decay, chunk=self.chunk)
 
     def _projected(self, read: Tensor, gate: Tensor | None) -> Tensor:
         """What is read, normalised, gated and projected."""

@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.kernels.positions import rotate
 from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
@@ -76,13 +75,7 @@ class RetNet(MatrixMixer):
             queries_keys = self._turned(queries_keys.transpose(1, 2), range(x.shape[1]))
             queries_keys = queries_keys.transpose(1, 2)
         queries, keys = queries_keys.chunk(2, dim=-2)
-        decay = self._log_decay(x)
-        if self.in_turn:
-            found = linear_loop(queries, keys, values, state[0], log_decay=decay)
-        else:
-            found = linear_chunks(
-                queries, keys, values, state[0], log_decay=decay, chunk=self.chunk
-            )
+        found = self._summed(queries, keys, values, state[0], self._log_decay(x))
         if self.rotary:
             memory = self._turned(found.memory.mT, range(-x.shape[1], 1 - x.shape[1])).mT
             return found.outputs, memory

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import linear_chunks, linear_loop
 from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
@@ -84,11 +83,6 @@ class SSD(GatedMixer):
         queries, keys = queries_keys.chunk(2, dim=-2)
         step = F.softplus(self.step(x))
         decay, writes = self._decay_of(step), step.unsqueeze(-1) * values
-        if self.in_turn:
-            read, memory = linear_loop(queries, keys, writes, memory, log_decay=decay)
-        else:
-            read, memory = linear_chunks(
-                queries, keys, writes, memory, log_decay=decay, chunk=self.chunk
-            )
+        read, memory = self._summed(queries, keys, writes, memory, decay)
         read = torch.addcmul(read, self.skip, values)
         return read, *(memory, *self._penalised(due, step))
