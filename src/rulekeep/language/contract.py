@@ -26,6 +26,15 @@ class Probe(NamedTuple):
     reply: str
 
 
+def shared(before: Sequence[object], whole: Sequence[object]) -> int:
+    """How many tokens two texts begin with alike.
+
+    Where a reply joins the last token of its prefix, that token is scored with the reply.
+    """
+    pairs = enumerate(zip(before, whole, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(before), len(whole)))
+
+
 class Opened(Protocol):
     """A conversation that a model has read."""
 

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
-from rulekeep.language.contract import REPLY_TOKENS, Probe
+from rulekeep.language.contract import REPLY_TOKENS, Probe, shared
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
@@ -196,13 +196,8 @@ class Sent:
             if asked not in begun:
                 begun[asked] = self.model.echoed(asked)
             before, whole = begun[asked], self.model.echoed(asked + probe.reply)
-            pairs = zip(before.tokens, whole.tokens, strict=False)
-            # Where the reply joins the last token of the prefix, that token is scored with it.
-            shared = next(
-                (at for at, pair in enumerate(pairs) if pair[0] != pair[1]),
-                min(len(before.tokens), len(whole.tokens)),
-            )
-            found.append(sum(score or 0.0 for score in whole.scores[shared:]))
+            first = shared(before.tokens, whole.tokens)
+            found.append(sum(score or 0.0 for score in whole.scores[first:]))
         return found
 
 

@@ -208,7 +208,7 @@ def evicted(
     own.layers = []
     for layer, plain in zip(cache.layers, scores, strict=True):
         kept = max(1, int(plain.shape[-1] * share))
-        score = guarded(plain, kept, guard, rules, share)
+        score = guarded(plain, kept, guard, rules, share) if guard else plain
         at = score.topk(kept, dim=-1).indices.sort(dim=-1).values.unsqueeze(-1)
         part = copy.copy(layer)
         part.keys = layer.keys.gather(2, at.expand(-1, -1, -1, layer.keys.shape[-1]))

@@ -13,6 +13,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import Message
-from rulekeep.language.contract import REPLY_TOKENS, Probe
+from rulekeep.language.contract import REPLY_TOKENS, Probe, shared
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -194,16 +195,7 @@ class ChatModel:
             assert asked.startswith(head), "a template that goes on where it ended"
             before = self.tokens(asked[len(head) :] + probe.prefix)
             whole = self.tokens(asked[len(head) :] + probe.prefix + probe.reply)
-            # Where the reply joins the last token of the prefix, that token is scored with it.
-            shared = next(
-                (
-                    i
-                    for i, pair in enumerate(zip(before, whole, strict=False))
-                    if len(set(pair)) > 1
-                ),
-                min(len(before), len(whole)),
-            )
-            rows.append((whole, shared))
+            rows.append((whole, shared(before, whole)))
         found = []
         for start in range(0, len(rows), _REPLIES_AT_ONCE):
             part = rows[start : start + _REPLIES_AT_ONCE]
@@ -222,12 +214,11 @@ class ChatModel:
         tree, branches = _tree([ids[:-1] for ids, _ in rows])
         own, kept = _beside(cache), cache.get_seq_length()
         device, dtype = self.model.device, self.model.dtype
-        hidden = torch.full((len(tree), len(tree)), torch.finfo(dtype).min, dtype=dtype)
-        for branch in branches:
-            place = torch.tensor(branch)
-            hidden[place[:, None], place] = torch.where(
-                torch.ones(len(branch), len(branch)).tril().bool(), 0, hidden[place[:, None], place]
-            )
+        seen = torch.eye(len(tree), dtype=torch.bool)
+        for at, node in enumerate(tree):
+            if node.parent is not None:
+                seen[at] |= seen[node.parent]
+        hidden = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill(seen, 0)
         logits: Tensor = self.model(
             input_ids=torch.tensor([[node.token for node in tree]], device=device),
             past_key_values=own,
@@ -244,19 +235,22 @@ class ChatModel:
 class _Node(NamedTuple):
     token: int
     depth: int
+    # Where the token before it on its branch stands; None of a first one.
+    parent: int | None
 
 
 def _tree(rows: Sequence[Sequence[int]]) -> tuple[list[_Node], list[list[int]]]:
     """The tokens of rows, shared beginnings once; and where the tokens of each row stand."""
-    tree, at = list[_Node](), dict[tuple[int, ...], int]()
+    tree, known = list[_Node](), dict[tuple[int | None, int], int]()
     branches = []
     for row in rows:
-        branch = []
+        branch, parent = list[int](), None
         for depth, token in enumerate(row):
-            known = at.setdefault(tuple(row[: depth + 1]), len(tree))
-            if known == len(tree):
-                tree.append(_Node(token, depth))
-            branch.append(known)
+            at = known.setdefault((parent, token), len(tree))
+            if at == len(tree):
+                tree.append(_Node(token, depth, parent))
+            branch.append(at)
+            parent = at
         branches.append(branch)
     return tree, branches
 
@@ -292,11 +286,16 @@ class Cached:
         """The same under a compression; the cache that was read stays as it is."""
         cache = self.read.cache
         if one.is_eviction:
-            places = self.model.places(self.messages, self.rules) if one.guard else ()
-            cache = evicted(cache, self.read.scores[one.name], one.amount, one.guard, places)
+            rules = self._rule_places if one.guard else ()
+            cache = evicted(cache, self.read.scores[one.name], one.amount, one.guard, rules)
         elif one.name != NO_COMPRESSION:
             cache = rounded(cache, one.name, int(one.amount))
         return replace(self, read=self.read._replace(cache=cache))
+
+    @cached_property
+    def _rule_places(self) -> tuple[tuple[int, ...], ...]:
+        # Found once for all guarded evictions of a conversation.
+        return self.model.places(self.messages, self.rules)
 
     def kept_bytes(self, one: Compression) -> int:
         """Bytes of its cache; of a rounded one with the scales of its groups."""

@@ -62,7 +62,8 @@ def cells(records: Sequence[Record]) -> Cells:
 def tables(found: Cells) -> list[Table]:
     """Every cell and compression, and what each family keeps."""
     made = [_cells(found), _families(found)] if found else []
-    return [*made, _certificate(found)] if unread(found) else made
+    certified = unread(found)
+    return [*made, _certificate(certified)] if certified else made
 
 
 def unread(found: Cells) -> Mapping[Place, Sequence[Unread]]:
@@ -152,9 +153,8 @@ def _families(found: Cells) -> Table:
     )
 
 
-def _certificate(found: Cells) -> Table:
+def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     """A line a family, a column a cell without rules."""
-    every = unread(found)
     by_family = {at: {one.family: one for one in rows} for at, rows in every.items()}
     names = dict.fromkeys(one.family for rows in every.values() for one in rows)
     header = ("family", *(f"{at.distance:,} {_said(at)}" for at in every))
@@ -237,10 +237,6 @@ def _chance(lines: Sequence[Series], found: Cells) -> list[tuple[float, float]]:
     at = [point.x for line in lines for point in line.points]
     level = next(one.chance for _, kept in found.values() for one in kept.values())
     return [(min(at), level), (max(at), level)]
-
-
-def _mean(one: Estimate | None) -> Cell:
-    return number_cell(None if one is None else one.mean)
 
 
 def _interval(one: Estimate | None) -> Cell:
