@@ -54,6 +54,11 @@ def model(gguf: Path) -> ChatModel:
 
 
 @pytest.fixture(scope="module")
+def llama_cpp() -> Any:
+    return pytest.importorskip("llama_cpp", reason="needs pip install llama-cpp-python")
+
+
+@pytest.fixture(scope="module")
 def server(gguf: Path) -> Iterator[str]:
     pytest.importorskip("llama_cpp.server", reason="needs pip install 'llama-cpp-python[server]'")
     with socket.socket() as free:
@@ -146,17 +151,14 @@ def differences(llama_cpp: Any, path: Path, model: ChatModel) -> torch.Tensor:
 
 
 def test_log_probabilities_are_those_of_llama_cpp(
-    gguf: Path, model: ChatModel, tmp_path: Path
+    llama_cpp: Any, gguf: Path, model: ChatModel, tmp_path: Path
 ) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs pip install llama-cpp-python")
     found = differences(llama_cpp, in_full(gguf, tmp_path), model)
     assert float(found.max()) < 0.01
     assert float(found.mean()) < 0.001
 
 
-def test_an_endpoint_scores_as_the_loaded_model_does(
-    model: ChatModel, server: str, tmp_path: Path
-) -> None:
+def test_an_endpoint_scores_as_the_loaded_model_does(server: str, model: ChatModel) -> None:
     there = Endpoint(server, "smollm2", model.tokenizer.chat_template).opened(CHAT)
     found, wanted = there.scores(NAMES), model.opened(CHAT).scores(NAMES)
     assert found == pytest.approx(wanted, abs=1.0)
