@@ -90,6 +90,15 @@ class _Handler(BaseHTTPRequestHandler):
         if server.mode == "failing":
             said = {"error": {"message": f"broken for {self.headers['Authorization']}"}}
             return self.answer(said, 400)
+        if server.mode == "limited":
+            return self.answer({"error": {"message": "too many requests"}}, 429)
+        if server.mode == "reasoning":
+            for name in ("max_tokens", "temperature"):
+                if name in asked:
+                    said = {"message": f"{name} is not supported", "param": name}
+                    return self.answer({"error": said}, 400)
+        if server.mode == "page":
+            return self.answer("<html>", kind="text/html")
         if server.mode == "malformed":
             return self.answer({"choices": []})
         if server.mode == "no json":
@@ -107,10 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": len(tokens(text)), "completion_tokens": 1, "total_tokens": 1}
         return self.answer({"id": "1", "choices": [choice], "usage": usage, "model": "m"})
 
-    def answer(self, what: Any, status: int = 200) -> None:
+    def answer(self, what: Any, status: int = 200, kind: str = "application/json") -> None:
         body = json.dumps(what).encode() if not isinstance(what, str) else what.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

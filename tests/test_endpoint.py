@@ -112,6 +112,8 @@ def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Pat
         ("slow", "took over 0.2 s"),
         ("malformed", "cannot be read"),
         ("no json", "cannot be read"),
+        ("page", "check --model and the address"),
+        ("limited", "answered 429: "),
         ("failing", "answered 400: "),
         ("down", "cannot be reached"),
         ("no logprobs", "give --replies written"),
@@ -158,6 +160,26 @@ def test_a_cell_goes_on_where_its_endpoint_failed(server: Server, tmp_path: Path
     assert made(one, tmp_path / "part").choices == whole.choices
     # What was kept is not asked again; the prompt that failed is.
     assert count < len(server.asked) < 2 * count
+
+
+def test_a_model_without_temperature_and_with_another_limit_replies(server: Server) -> None:
+    server.mode = "reasoning"
+    model = Endpoint(server.url, "m")
+    assert "temperature" not in model.libraries
+    for _ in range(2):
+        assert "Nora" in model.opened(CHAT).reply("Who are you?")
+    # It is refused twice, and remembers.
+    assert len(server.asked) == 4
+    assert {"max_tokens", "temperature"}.isdisjoint(server.asked[-1])
+    assert server.asked[-1]["max_completion_tokens"] > 0
+    # The record says that replies were drawn.
+    assert "temperature" in model.libraries
+
+
+def test_an_endpoint_that_refuses_to_echo_is_asked_for_written_replies(server: Server) -> None:
+    server.mode = "failing"
+    with pytest.raises(UsageError, match="give --replies written"):
+        Endpoint(server.url, "m", TEMPLATE).opened(CHAT).scores([Probe("Who?", "I am", " Nora")])
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Rules in words: families, conversations, scores, caches that are cut, and what is said of it."""
 
+import csv
 import json
 import math
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -415,6 +417,8 @@ def first(text, budget): return text[:budget]
 def nothing(text, budget): return ""
 def number(text, budget): return 3
 def fails(text, budget): raise RuntimeError("no")
+def exits(text, budget): raise SystemExit(3)
+def half(text, budget): return chr(0xDCFF)
 def hangs(text, budget):
     while True:
         try: time.sleep(9)
@@ -427,13 +431,16 @@ def hangs(text, budget):
     [
         ("outside.py:verbatim", "shorten what it returns"),
         ("outside.py:number", "return the text"),
-        ("outside.py:fails", "RuntimeError: no"),
+        ("outside.py:fails", r"RuntimeError: no \(outside.py, line 7\)"),
+        ("outside.py:exits", "SystemExit: 3"),
         ("outside.py:hangs", "make it end"),
         ("outside.py:other", "has no function other"),
         ("./gone", "cannot be run"),
         ("./fails", "exit code 3: broken"),
         ("./hangs", "make it end"),
         ("./repeats", "shorten what it returns"),
+        ("./bytes", "print UTF-8"),
+        ("./bare", "a script begins with"),
     ],
 )
 def test_a_compactor_from_outside_that_fails_is_named(
@@ -443,11 +450,30 @@ def test_a_compactor_from_outside_that_fails_is_named(
     monkeypatch.setattr(texts, "LIMIT_SECONDS", 1.0)
     (tmp_path / "outside.py").write_text(OUTSIDE)
     scripts = {"fails": "echo broken >&2; exit 3", "hangs": "sleep 60", "repeats": "cat; echo more"}
+    scripts |= {"bytes": r"printf '\377'"}
     for script, line in scripts.items():
         (tmp_path / script).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / script).chmod(0o755)
+    (tmp_path / "bare").write_text("cat")
+    (tmp_path / "bare").chmod(0o755)
     with pytest.raises(UsageError, match=said):
         shortened(model, name, 0.5)
+
+
+def test_what_a_command_has_started_ends_with_it(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "LIMIT_SECONDS", 1.0)
+    script = tmp_path / "leaves"
+    script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
+    script.chmod(0o755)
+    with pytest.raises(UsageError, match="make it end"):
+        shortened(model, str(script), 0.5)
+    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    if Path("/proc/self/stat").exists():
+        until = time.monotonic() + 5
+        while child.exists() and child.read_text().split()[2] != "Z":
+            assert time.monotonic() < until, "it goes on"
 
 
 def test_compactors_from_outside_shorten_the_text(
@@ -459,6 +485,7 @@ def test_compactors_from_outside_shorten_the_text(
     (tmp_path / "mine").chmod(0o755)
     texts_left = [shortened(model, name, 0.5).text for name in ("outside.py:first", "./mine")]
     assert texts_left[0] == texts_left[1] != ""
+    assert shortened(model, "outside.py:half", 0.5).text == "?"
     assert shortened(model, "outside.py:nothing", 0.5).messages == (Message("system", chat.SYSTEM),)
     assert shortened(model, "outside.py:verbatim", 1.0, CHAT).messages == CHAT
 
@@ -567,6 +594,18 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     assert len(kept) == 5
 
 
+def test_half_right_is_chance_where_a_family_has_two_options() -> None:
+    def rows(right: int) -> list[Choice]:
+        return [
+            Choice("none", "dev", prompt, "two", 0, prompt % 2, shown, judged="written")
+            for prompt in range(8)
+            for shown in [tuple(float(o == prompt % 2 and prompt < right) for o in range(2))]
+        ]
+
+    assert figures.admitted(record(rows(5))) == ((), ("two",))
+    assert figures.admitted(record(rows(6))) == (("two",), ())
+
+
 def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
     def score(option: int, _: Any) -> Any:
         return LIKELY + (np.arange(3) == option)
@@ -587,6 +626,11 @@ def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
     assert sum("1.000 \\(1.000 to 1.000\\)" in row for row in rows) == 4
     assert "figures/language.png" in text
     assert (tmp_path / "figures" / "language.svg").exists()
+    with (tmp_path / "language.csv").open() as file:
+        lines = [row for row in csv.DictReader(file) if row["figure"] == "retention"]
+    assert len(lines) == 8
+    assert sum(row["mean"] == "1.0" for row in lines) == 4
+    assert not (tmp_path / "tables.csv").exists()
 
 
 # Runs
@@ -723,6 +767,12 @@ def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path
         ("--model {} --compress ./nowhere@0.5", "cannot be run"),
         ("--model {} --compress snapkv", "write the share kept"),
         ("--model {} --compress snapkv@2", "write the share kept"),
+        ("--model {} --compress snapkv@nan", "write the share kept"),
+        ("--model {} --compress none@0.5", "write none"),
+        ("--model {} --compress ./a'b@0.5", "close the quote"),
+        ("--model {} --compress {}/config.json@0.5", "chmod +x"),
+        ("--model {} --template {}/config.json", "leave it out"),
+        ("--model {} --replies read", "choose from scored, written"),
         ("--model {} --compress kivi@0.5", "write the bits"),
         ("--model {} --compress none,none", "name each once"),
         ("--model {} --distances far", "must be a whole number"),
@@ -736,7 +786,7 @@ def test_what_cannot_be_is_one_line_and_exit_2(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip
-    code, _, error = run("language", *options.format(folder).split(), "--out", "runs")
+    code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error
     assert said in error
     assert not (tmp_path / "runs").exists()

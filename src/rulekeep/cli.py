@@ -291,11 +291,18 @@ def _said_of_value(error: CoercionError | ValidationError) -> str | None:
         )
     if isinstance(cause, ValueError):
         fix = str(cause)
-    elif get_origin(argument.hint) is Literal:
-        fix = f"choose from {', '.join(map(str, get_args(argument.hint)))}"
+    elif choices := _choices(argument.hint):
+        fix = f"choose from {', '.join(choices)}"
     else:
         fix = "must be true or false" if "bool" in kinds else "must be a number"
     return f"{option} {_written(value)}: {fix}"
+
+
+def _choices(hint: object) -> list[str]:
+    """What an option can be chosen from; nothing if it is no choice."""
+    if get_origin(hint) is Literal:
+        return [str(one) for one in get_args(hint)]
+    return [choice for part in get_args(hint) for choice in _choices(part)]
 
 
 def _written(value: object) -> str:

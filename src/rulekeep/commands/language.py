@@ -108,6 +108,7 @@ def language(
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
     wanted, *_ = [planning.identity(one) for one in (first, *cells)]
+    heard = set[str]()
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
@@ -118,11 +119,15 @@ def language(
         kept, left_out = admitted(known)
         if len(kept) < rules_at_once:
             raise UsageError(
-                f"--model {model}: follows {len(kept)} families of rules without chat, and "
-                f"{rules_at_once} are asked for at once; name a stronger model"
+                f"--model {model}: {len(kept)} families of rules are left, and {rules_at_once} are "
+                "asked for at once; give fewer --rules-at-once, or a stronger model, since without "
+                f"chat it fails {', '.join(left_out)}"
             )
-        if left_out:
-            say(f"left out, since the model fails them without chat: {', '.join(left_out)}")
+        note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
+        # Asked again after each round.
+        if left_out and note not in heard:
+            heard.add(note)
+            say(note)
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
     command = planning.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))

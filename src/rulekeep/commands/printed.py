@@ -34,7 +34,10 @@ def _print(console: "Console", table: "Table") -> None:
         title=printable(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
     )
     for title, right in zip(table.header, table.numbers(), strict=True):
-        shown.add_column(Text(printable(title)), justify="right" if right else "left")
+        # A long name goes on in the next line: two that begin alike are told apart.
+        shown.add_column(
+            Text(printable(title)), justify="right" if right else "left", overflow="fold"
+        )
     first = None
     for row in table.rows:
         if first is not None and first != row[0].text and table.header[0] == "context":

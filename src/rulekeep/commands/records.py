@@ -185,14 +185,15 @@ def report(
     if beside:
         notes.append(f"{len(beside)} committed runs of attention, trained alike, stand beside them")
     with opened(target):
-        write_report(
+        made = write_report(
             found, target, shlex.join(command), notes,
             certificates=proofs, speed=measured, explanations=losses, runs=folder,
         )  # fmt: skip
     count = len(merged(records)) + (measured is not None)
     tell(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
     tell(f"page:     {target / 'report.html'}")
-    tell(f"the same: {target / 'report.md'}, tables.csv, figures/")
+    listed = sorted(path.name for path in made if path.suffix == ".csv")
+    tell(f"the same: {', '.join([str(target / 'report.md'), *listed, 'figures/'])}")
     return 0
 
 

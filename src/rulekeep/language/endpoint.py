@@ -29,6 +29,7 @@ TIMEOUT_SECONDS = 300.0
 RETRIES = 3
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _AGAIN = "then give the command again: it goes on where it stopped"
+_CHECK = "check --model and the address, as in http://localhost:8000/v1"
 _Answer = TypeVar("_Answer")
 
 
@@ -60,11 +61,14 @@ class Endpoint:
             max_retries=RETRIES,
         )  # fmt: skip
         self._template = _compiled(template)
+        # Of a written reply; what the model does not take is left out or renamed.
+        self._limit, self._chosen = "max_tokens", {"temperature": 0}
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """The client's version."""
-        return {"openai": self._openai.__version__}
+        """The client's version, and where the model takes no temperature, that it took its own."""
+        own = {} if self._chosen else {"temperature": "its own"}
+        return {"openai": self._openai.__version__, **own}
 
     def tokens(self, text: str) -> list[str]:
         """Words and marks of a text."""
@@ -75,7 +79,7 @@ class Endpoint:
         return sum(len(self.tokens(one.text)) for one in messages)
 
     def written(self, messages: Sequence[Message], tokens: int) -> str:
-        """What it replies, greedily, in so many tokens at most.
+        """What it replies, greedily where it takes a temperature, in so many tokens at most.
 
         Raises:
             UsageError: the endpoint does not answer, or not as it should.
@@ -83,12 +87,26 @@ class Endpoint:
         turns = [{"role": one.role, "content": one.text} for one in messages]
 
         def ask() -> str:
-            made = self._client.chat.completions.create(
-                model=self.name, messages=turns, max_tokens=tokens, temperature=0
-            )
+            asked = {"model": self.name, "messages": turns, self._limit: tokens, **self._chosen}
+            try:
+                made = self._client.chat.completions.create(**asked)
+            except self._openai.BadRequestError as error:
+                if not self._does_without(error.param):
+                    raise
+                return ask()
             return str(made.choices[0].message.content or "")
 
         return self._answer(ask)
+
+    def _does_without(self, refused: str | None) -> bool:
+        """Whether a parameter that was refused can be left out or renamed: reasoning models."""
+        if refused == self._limit == "max_tokens":
+            self._limit = "max_completion_tokens"
+        elif refused in self._chosen:
+            self._chosen = {}
+        else:
+            return False
+        return True
 
     def opened(
         self, messages: Sequence[Message], evictions: Sequence[str] = (), rules: Sequence[str] = ()
@@ -130,7 +148,7 @@ class Endpoint:
             own = len(given.tokens) - made.usage.completion_tokens
             return _Echo(tuple(given.tokens[:own]), tuple(given.token_logprobs[:own]))
 
-        found = self._answer(ask)
+        found = self._answer(ask, "; where it cannot echo a prompt, give --replies written")
         if found is None or len(found.tokens) < 2:
             raise UsageError(
                 f"--endpoint {self.url}: gives no log-probabilities of a prompt; "
@@ -138,8 +156,11 @@ class Endpoint:
             )
         return found
 
-    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
-        """What a request gives, or why it gives nothing, in a line without the key."""
+    def _answer(self, ask: Callable[[], _Answer], hint: str = "") -> _Answer:
+        """What a request gives, or why it gives nothing, in a line without the key.
+
+        `hint` is the fix where the endpoint refuses the request.
+        """
         api = self._openai
         try:
             return ask()
@@ -149,13 +170,17 @@ class Endpoint:
             why = f"cannot be reached ({error.__cause__ or error}); start it, {_AGAIN}"
         except (api.AuthenticationError, api.PermissionDeniedError) as error:
             why = f"refuses the key ({error.status_code}); set OPENAI_API_KEY, {_AGAIN}"
+        except api.RateLimitError as error:
+            why = f"answered {error.status_code}: {one_line(error.message, 200)}; wait, {_AGAIN}"
+        except api.NotFoundError as error:
+            why = f"answered 404: {one_line(error.message, 200)}; {_CHECK}{hint}"
         except api.APIStatusError as error:
-            why = f"answered {error.status_code}: {error.message}"
+            why = f"answered {error.status_code}: {one_line(error.message, 200)}{hint}"
         except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
-            why = f"answered what cannot be read ({type(error).__name__}: {error}); name another"
+            why = f"answered what cannot be read ({type(error).__name__}: {error}); {_CHECK}"
         if self._key:
             why = why.replace(self._key, "…")
-        raise UsageError(f"--endpoint {self.url}: {one_line(why, 300)}")
+        raise UsageError(f"--endpoint {self.url}: {one_line(why, 400)}")
 
 
 @dataclass(frozen=True)

@@ -175,10 +175,11 @@ def baselines_of(choices: Iterable[Choice]) -> dict[str, np.ndarray]:
     }
 
 
-def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def admitted(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Families that a model follows without chat between, on validation prompts; and the others.
 
-    Each prompt is held against what the others say of an option (leave one out).
+    It must follow half of a family's rules, and half as many again as by chance. Each prompt is
+    held against what the others say of an option (leave one out).
     """
     rows = [
         one
@@ -195,7 +196,8 @@ def admitted(record: Record, least: float = 0.5) -> tuple[tuple[str, ...], tuple
         if baseline is not None:
             hits[one.family].append(int((np.array(one.scores) - baseline).argmax()) == one.option)
     names = sorted({one.family for one in rows})
-    kept = tuple(name for name in names if hits[name] and np.mean(hits[name]) >= least)
+    least = {one.family: max(0.5, 1.5 / len(one.scores)) for one in rows}
+    kept = tuple(name for name in names if hits[name] and np.mean(hits[name]) >= least[name])
     return kept, tuple(name for name in names if name not in kept)
 
 

@@ -94,9 +94,15 @@ def _outside(name: str) -> str:
     if ".py:" in name:
         find_function(name, {}, "compact")
         return provenance.content_digest(Path(name.rpartition(":")[0]))
-    program = Path(shlex.split(name)[0])
-    if not os.access(program, os.X_OK) or not program.is_file():
-        raise UsageError(f"compress {name}: {program} cannot be run; name a file that can")
+    try:
+        program = Path(shlex.split(name)[0])
+    except ValueError as error:
+        raise UsageError(f"compress {name}: cannot be read ({error}); close the quote") from None
+    if not program.is_file():
+        raise UsageError(f"compress {name}: cannot be run: there is no file {program}")
+    if not os.access(program, os.X_OK):
+        function = f", or name a function of it, {name}:compact" if name.endswith(".py") else ""
+        raise UsageError(f"compress {name}: cannot be run; chmod +x {program}{function}")
     return hashlib.sha256(program.read_bytes()).hexdigest()[:12]
 
 

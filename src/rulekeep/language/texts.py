@@ -22,12 +22,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from rulekeep.language.chat import SYSTEM, Message
 from rulekeep.language.contract import Model
-from rulekeep.plugins import find_function
+from rulekeep.plugins import failure_line, find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import Compression
 
@@ -156,11 +156,13 @@ def _called(name: str, function: Callable[[str, int], str], text: str, budget: i
             found = function(text, budget)
     except _LateError:
         raise _late(name) from None
-    except Exception as error:
-        raise UsageError(f"compress {name}: {type(error).__name__}: {error}") from error
+    # An early exit too: it is the user's to read in one line.
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"compress {name}: {failure_line(error)}") from error
     if not isinstance(found, str):
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
-    return found
+    # Half a letter is no text that a model can read.
+    return found.encode(errors="replace").decode()
 
 
 class _LateError(BaseException):
@@ -192,15 +194,29 @@ def _late(name: str) -> UsageError:
 
 def _run(name: str, text: str, budget: int) -> str:
     try:
-        done = subprocess.run(
-            shlex.split(name), input=text, capture_output=True, text=True, check=False,
-            timeout=LIMIT_SECONDS, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
+        started = subprocess.Popen(
+            shlex.split(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
+            process_group=0,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise _late(name) from None
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"compress {name}: cannot be run ({error})") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise UsageError(f"compress {name}: failed with exit code {done.returncode}: {last}")
-    return done.stdout
+    except OSError as error:
+        raise UsageError(
+            f"compress {name}: cannot be run ({error.strerror}); a script begins with #!/bin/sh"
+        ) from None
+    with started:
+        try:
+            found, said = started.communicate(text.encode(), LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise _late(name) from None
+        finally:
+            # What it has started too: it would go on, and hold its output open.
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+    if started.returncode:
+        last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        code = started.returncode
+        raise UsageError(f"compress {name}: failed with exit code {code}: {last[:200]}")
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"compress {name}: printed what is no text; print UTF-8") from None

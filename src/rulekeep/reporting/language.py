@@ -8,6 +8,7 @@ from rulekeep.language.figures import Estimate, Followed, Unread, cell, without_
 from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
+from rulekeep.reporting.text import csv_lines
 from rulekeep.specs import LanguageSpec
 from rulekeep.specs.language import NO_COMPRESSION
 
@@ -15,8 +16,12 @@ _WHOLE = NO_COMPRESSION
 NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
-    "model", "distance", "rules at", "mentions", "control", "cache", "KiB", "retention",
-    "all rules", "gain, nats", "minus whole", "said", "stored",
+    "model", "distance", "rules at", "mentions", "control", "compression", "KiB", "retention",
+    "all rules", "gain, nats", "minus whole", "said", "stored", "prompts",
+)  # fmt: skip
+CSV_HEADER = (
+    "model", "distance", "placement", "mentions", "control", "compression", "cache_bytes",
+    "figure", "mean", "low_95", "high_95", "chance", "prompts",
 )  # fmt: skip
 
 
@@ -120,18 +125,39 @@ def _cells(found: Cells) -> Table:
                         number_cell(None if of is None else of.mean)
                         for of in (one.said, one.stored)
                     ),
+                    number_cell(one.prompts, 0),
                 )
             )
     chances = sorted({f"{one.chance:.3f}" for _, kept in found.values() for one in kept.values()})
     meaning = (
-        "Retention: share of rules followed, their likeliest option being the right one. All "
-        "rules: prompts whose every rule is followed. Minus whole: against the uncompressed cache, "
-        "paired by prompt. Said: rules given back when asked for. Stored: options left in the "
-        f"text. Chance: {', '.join(chances)}. Intervals: bootstrap over prompts, 95 %."
+        "Retention: share of rules followed; where rivals are mentioned, this is binding. KiB: of "
+        "the cache. All rules: prompts whose every rule is followed. Minus whole: against the "
+        "uncompressed cache, paired by prompt. Said: rules given back when asked for. Stored: "
+        f"options left in the text. Chance: {', '.join(chances)}. Intervals: bootstrap over "
+        "prompts, 95 %; of few prompts they are too narrow."
     )
     return Table(
         key="language", title="Rules in words", meaning=meaning, header=_HEADER, rows=tuple(rows)
     )
+
+
+def csv_text(found: Cells) -> str:
+    """Every figure of every cell on a line of its own, unrounded."""
+    return csv_lines(CSV_HEADER, _csv_lines(found))
+
+
+def _csv_lines(found: Cells) -> Iterator[list[object]]:
+    for at, (record, kept) in found.items():
+        for compression, one in kept.items():
+            place = [at.model, at.distance, at.placement, at.mentions, at.control, compression]
+            place.append(record.cache_bytes.get(compression))
+            figures = {
+                "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
+                "minus_whole": one.difference, "said": one.said, "stored": one.stored,
+            }  # fmt: skip
+            for figure, of in figures.items():
+                if of is not None:
+                    yield [*place, figure, *of, one.chance, one.prompts]
 
 
 def _families(found: Cells) -> Table:

@@ -76,7 +76,9 @@ def write_report(
             tables.failures(reading.runs),
             tables.environments(reading.runs),
         ]
-    files = {"tables.csv": text.csv_text(found)}
+    files = {"language.csv": language.csv_text(in_words)} if in_words else {}
+    if records or not in_words:
+        files["tables.csv"] = text.csv_text(found)
     explained, unplaced = explaining.explained(reading.runs, explanations)
     if explained:
         made += explaining.charts(explained)

@@ -1,6 +1,5 @@
 """Rules in words, given to a language model whose context is compressed."""
 
-import re
 from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -19,7 +18,6 @@ GUARDS = ("ends", "fair", "rules")
 ROUNDINGS = ("kivi", "per_token")
 COMPACTORS = ("keep_last", "keep_ends", "extract", "summary")
 NO_COMPRESSION = "none"
-_WRITTEN = re.compile(r"(.+)@([\d.]+)(bit)?")
 
 
 class Compression(NamedTuple):
@@ -43,9 +41,10 @@ class Compression(NamedTuple):
         """
         if text == NO_COMPRESSION:
             return cls(text)
-        written = _WRITTEN.fullmatch(text)
-        name, amount, bits = written.groups() if written else (text, "", None)
-        guard = ""
+        name, _, amount = text.rpartition("@") if "@" in text else (text, "", "")
+        bits, guard = amount.endswith("bit"), ""
+        if name == NO_COMPRESSION:
+            raise ValueError(f"compress {text!r}: nothing is dropped; write {NO_COMPRESSION}")
         if name.partition("+")[0] in EVICTIONS and "+" in name:
             name, _, guard = name.partition("+")
             if guard not in GUARDS:
@@ -59,7 +58,7 @@ class Compression(NamedTuple):
                 "file.py:function or a command such as ./mine"
             )
         try:
-            value = float(amount)
+            value = float(amount.removesuffix("bit"))
         except ValueError:
             value = 0.0
         if name in ROUNDINGS and (not bits or value not in (2, 4, 8)):
@@ -136,6 +135,10 @@ class LanguageSpec(Spec):
     def _can_be_judged(self) -> Self:
         if self.replies == "scored" and self.calibration_prompts < 2:
             raise ValueError(f"calibration_prompts {self.calibration_prompts}: give two or more")
+        if self.template and not (self.endpoint and self.replies == "scored"):
+            raise ValueError(
+                f"template {self.template!r}: is for scored replies of an endpoint; leave it out"
+            )
         if not self.endpoint:
             return self
         for text, one in zip(self.compress, self.compressions, strict=True):
