@@ -15,15 +15,15 @@ from reading import ALL_BUT_RECALL
 from report_records import typed
 from torch import Tensor
 
+from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import read_runs
 from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
 from rulekeep.commands.records import read_explanations
 from rulekeep.explain import explaining
-from rulekeep.explain.job import Job, Outcome
 from rulekeep.explain.probe import probe
-from rulekeep.explain.record import GATE, RECORD, Explanation, Probed, read_explanation
+from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
 from rulekeep.explain.states import drawn, flat, reads, samples, states_at
 from rulekeep.explain.traces import (
     Series,
@@ -35,13 +35,13 @@ from rulekeep.explain.traces import (
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots, SparseDelta
 from rulekeep.records.store import RunFolder, read_record, write_record
-from rulekeep.reporting import merged, write_report
 from rulekeep.reporting.explained import explained as explained_runs
+from rulekeep.reporting.write import write_report
 from rulekeep.running import run as running
 from rulekeep.running import trained as trained_again
 from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import RunSpec
+from rulekeep.specs import RunSpec, UsageError
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role
 
@@ -381,11 +381,19 @@ def finish(folder: Path, spec: RunSpec) -> Path:
     return folder
 
 
-def explained(folder: Path, *contexts: int) -> tuple[Outcome, Explanation | None, list[int]]:
+def explained(folder: Path, *contexts: int) -> tuple[list[str], Explanation, list[int]]:
     steps: list[int] = []
-    outcome = explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
-    path = folder / RECORD
-    return outcome, read_explanation(path) if path.exists() else None, steps
+    notes = explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
+    return notes, read_explanation(folder / RECORD), steps
+
+
+def refusal(folder: Path, *contexts: int) -> str:
+    steps: list[int] = []
+    with pytest.raises(UsageError) as refused:
+        explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
+    assert steps == []
+    assert not (folder / RECORD).exists()
+    return str(refused.value)
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "trained again"])
@@ -394,8 +402,8 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
 ) -> None:
     if not kept:
         RunFolder(finished).weights.unlink()
-    outcome, found, steps = explained(finished, 64, 96)
-    assert (outcome.refused, outcome.notes) == (None, ())
+    notes, found, steps = explained(finished, 64, 96)
+    assert notes == []
     assert steps == [*(() if kept else range(1, 13)), 13, 14, 15]
     assert found.differences == {}
     assert found.run == "done"
@@ -417,8 +425,8 @@ def test_a_second_call_trains_nothing_and_finds_the_same(
     # The run's own, made again to the bit; what the format says of them comes in any order.
     assert sorted(weights.read_bytes()) == sorted(before)
     monkeypatch.setattr(trained_again, "train_model", lambda *_: pytest.fail("trained again"))
-    outcome, second, steps = explained(finished)
-    assert (outcome.notes, steps) == ((), [13, 14])
+    notes, second, steps = explained(finished)
+    assert (notes, steps) == ([], [13, 14])
     assert second == first
 
 
@@ -427,10 +435,10 @@ def test_damaged_weights_are_made_again(finished: Path) -> None:
     path = RunFolder(finished).weights
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    outcome, again, steps = explained(finished)
-    assert outcome.notes == (
+    notes, again, steps = explained(finished)
+    assert notes == [
         "weights.safetensors: damaged (its hash does not match its content): trained again",
-    )
+    ]
     assert steps[0] == 1
     assert explained(finished)[2][0] == 13
     assert again == first
@@ -443,9 +451,9 @@ def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
     record["history"][-1]["val_loss"] = 0.5
     (tmp_path / "done").mkdir()
     write_record(tmp_path / "done" / "record.json", record)
-    outcome, found, _ = explained(tmp_path / "done")
-    assert "figures are not those of the record to the bit" in outcome.notes[0]
-    assert "val_loss 0.5, now " in outcome.notes[0]
+    notes, found, _ = explained(tmp_path / "done")
+    assert "figures are not those of the record to the bit" in notes[0]
+    assert "val_loss 0.5, now " in notes[0]
     assert list(found.differences) == ["val_loss"]
     assert found.differences["val_loss"][0] == 0.5
 
@@ -482,9 +490,7 @@ def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
 def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
     tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
 ) -> None:
-    outcome, found, steps = explained(hollow(tmp_path, tiny.tiny(**changes)), *contexts)
-    assert message in str(outcome.refused)
-    assert (found, steps) == (None, [])
+    assert message in refusal(hollow(tmp_path, tiny.tiny(**changes)), *contexts)
     assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
 
 
@@ -496,26 +502,25 @@ def test_other_code_that_gives_the_same_figures_explains_a_run_without_a_note(
     write_record(finished / "record.json", {**record, "source": "0"})
     if not kept:
         RunFolder(finished).weights.unlink()
-    outcome, found, _ = explained(finished)
-    assert (outcome.refused, outcome.notes) == (None, ())
+    notes, found, _ = explained(finished)
+    assert notes == []
     assert found.differences == {}
 
 
 def test_a_run_that_another_process_is_at_is_not_explained(finished: Path) -> None:
     with RunFolder(finished).locked():
-        outcome, found, _ = explained(finished)
-    assert str(outcome.refused) == f"{finished}: another process is at it; wait until it ends"
-    assert found is None
+        said = refusal(finished)
+    assert said == f"{finished}: another process is at it; wait until it ends"
 
 
 def test_examples_that_take_too_much_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explaining, "_MOST_BYTES", 2000)
-    outcome, _, _ = explained(hollow(tmp_path, tiny.tiny()))
+    refused = refusal(hollow(tmp_path, tiny.tiny()))
     # Eight floats at five places: 160 bytes an example.
-    assert str(outcome.refused).startswith("--examples 40: their states would take")
-    assert str(outcome.refused).endswith("give 12 or less")
+    assert refused.startswith("--examples 40: their states would take")
+    assert refused.endswith("give 12 or less")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from tiny import made, plugin, rulekeep, sweep_file
 
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
-from rulekeep.reporting import write_report
+from rulekeep.reporting.write import write_report
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning
 

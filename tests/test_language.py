@@ -28,7 +28,7 @@ from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import language as shown
-from rulekeep.reporting import write_report
+from rulekeep.reporting.write import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.specs.language import Compression
 from rulekeep.sweeps import planning, sweep

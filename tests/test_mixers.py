@@ -1,11 +1,13 @@
 """Fast forms against the loop written from the formula: the article's slots, and attention."""
 
+import math
 from functools import partial
 from inspect import signature
 
 import pytest
 import torch
 
+from rulekeep.kernels import positions
 from rulekeep.kernels.positions import (
     RotaryScaling,
     Scaling,
@@ -16,7 +18,7 @@ from rulekeep.kernels.positions import (
 from rulekeep.mixers import MIXERS, Attention, MatrixMixer, Slots
 from rulekeep.mixers import attention as attention_module
 from rulekeep.mixers import slots as slots_module
-from rulekeep.mixers.attention import alibi_attention, causal_attention, causal_attention_loop
+from rulekeep.mixers.attention import alibi_attention, causal_attention
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
 
@@ -90,6 +92,41 @@ def turned(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
         rotate(keys, places, 100.0),
         values,
     )
+
+
+def causal_attention_loop(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    rotary_base: float | None = None,
+    scaling: RotaryScaling | None = None,
+    alibi: bool = False,
+) -> torch.Tensor:
+    """The formula, a position at a time.
+
+    With `rotary_base`, keys and queries come unrotated, and every key is rotated by its distance.
+    """
+    (heads, time), total = queries.shape[1:3], keys.shape[2]
+    outputs = []
+    for t in range(time):
+        seen = total - time + t + 1
+        distance = torch.arange(seen - 1, -1, -1, device=keys.device)
+        visible, sharpness = keys[:, :, :seen], 1.0
+        if rotary_base is not None:
+            by = positions.frequencies(keys.shape[-1], rotary_base, keys.device)
+            if scaling is not None and seen > scaling.trained_length:
+                factor = scaling.factor or math.ceil(seen / scaling.trained_length)
+                by = scaling.frequencies(keys.shape[-1], rotary_base, factor, keys.device)
+                sharpness = scaling.sharpness(factor)
+            visible = positions.turned(visible, -distance, by)
+        scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], visible)
+        scores = scores / math.sqrt(keys.shape[-1]) * sharpness
+        if alibi:
+            scores = scores - alibi_slopes(heads, like=scores)[:, None] * distance
+        weights = torch.softmax(scores, dim=-1)
+        outputs.append(torch.einsum("bhi,bhik->bhk", weights, values[:, :, :seen]))
+    return torch.stack(outputs, dim=2)
 
 
 @pytest.mark.parametrize("biases_at_once", [2**22, 500])

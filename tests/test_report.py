@@ -18,8 +18,9 @@ from rulekeep.analysis.cells import contests
 from rulekeep.analysis.merging import joined, merged, trained_apart
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting import tables, write_report
+from rulekeep.reporting import tables
 from rulekeep.reporting.text import csv_lines, csv_text
+from rulekeep.reporting.write import write_report
 
 KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, record, study, typed
 
-from rulekeep.reporting import write_report
+from rulekeep.reporting.write import write_report
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]

@@ -11,9 +11,9 @@ from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.reporting import write_report
 from rulekeep.reporting.chances import corrected, parts
 from rulekeep.reporting.tables import costs, scores
+from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Override
 
 

@@ -23,9 +23,9 @@ from rulekeep.analysis.panels import (
     pareto_front,
 )
 from rulekeep.analysis.ranking import ranked
-from rulekeep.reporting import write_report
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.tables import drawn
+from rulekeep.reporting.write import write_report
 
 KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
 

@@ -16,10 +16,10 @@ from rulekeep import cli
 from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
-from rulekeep.reporting import write_report
 from rulekeep.reporting.certified import certificates
 from rulekeep.reporting.drawn import drawn
 from rulekeep.reporting.marked import pieces
+from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Article, Recite
 
 APP = cli.app

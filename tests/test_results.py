@@ -11,12 +11,12 @@ from scripts import script
 
 from rulekeep.analysis import reading
 from rulekeep.analysis.cells import contests
+from rulekeep.analysis.merging import merged
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.report import cell_of, scores
 from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record
-from rulekeep.reporting import merged
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import ArticleCell, mixer_specs
 from rulekeep.sweeps.presets import PRESETS

@@ -19,7 +19,7 @@ from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.plugins import find_class
 from rulekeep.records.store import read_record, write_record
 from rulekeep.reporting import speed as speed_report
-from rulekeep.reporting import write_report
+from rulekeep.reporting.write import write_report
 from rulekeep.specs import SpeedMixer, SpeedSpec, UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure

@@ -12,7 +12,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.records.store import read_runs, results, write_record
-from rulekeep.reporting import write_report
+from rulekeep.reporting.write import write_report
 from rulekeep.specs import UsageError
 from rulekeep.sweeps import planning
 

@@ -29,7 +29,7 @@ from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
 from rulekeep.running.retest_job import Job, Outcome
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
-from rulekeep.specs import RunSpec
+from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning, sweep
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
@@ -55,6 +55,12 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> Outcome:
     return retest_job(Job(str(folder), contexts, examples, "a command"), lambda _: None)
+
+
+def refusal(folder: Path, *contexts: int) -> str:
+    with pytest.raises(UsageError) as refused:
+        add_lengths(folder, *contexts)
+    return str(refused.value)
 
 
 # What is kept.
@@ -225,11 +231,10 @@ def test_damaged_or_foreign_weights_are_one_line_and_never_executed(
     path = RunFolder(finished).weights
     path.write_bytes(spoil(path.read_bytes(), tmp_path / "executed"))
     before = (finished / "record.json").read_bytes()
-    outcome = add_lengths(finished, 96)
-    assert message in str(outcome.refused)
-    assert outcome.refused is not None
-    assert "\n" not in outcome.refused
-    assert "let rulekeep explain" in outcome.refused
+    refused = refusal(finished, 96)
+    assert message in refused
+    assert "\n" not in refused
+    assert "let rulekeep explain" in refused
     assert (finished / "record.json").read_bytes() == before
     assert not (tmp_path / "executed").exists()
 
@@ -275,7 +280,7 @@ def test_lengths_tested_later_are_those_of_a_run_that_asked_at_once(
     at_once = spec.model_copy(update={"test_contexts": (*sorted({*spec.tested, *longer}),)})
     folder = finish(tmp_path / "later", spec)
     finish(tmp_path / "once", at_once)
-    assert add_lengths(folder, *longer) == Outcome(None, longer, ())
+    assert add_lengths(folder, *longer) == Outcome(longer, [])
     later, once = (read_record(tmp_path / name / "record.json") for name in ("later", "once"))
     assert later["evaluations"] == once["evaluations"]
     assert later["costs"]["state_bytes"] == once["costs"]["state_bytes"]
@@ -295,7 +300,7 @@ def test_a_length_is_tested_again_only_with_more_examples(
 ) -> None:
     before = (finished / "record.json").read_bytes()
     outcome = add_lengths(finished, 64)
-    assert outcome.notes == ("64 tokens: tested already, with 4 examples",)
+    assert outcome.notes == ["64 tokens: tested already, with 4 examples"]
     assert add_lengths(finished, 64, examples=3).tested == ()
     assert (finished / "record.json").read_bytes() == before
     assert add_lengths(finished, 64, 96, examples=6).tested == (64, 96)
@@ -352,9 +357,9 @@ def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     (entry,) = read_record(finished / "record.json")["tested_later"]
     assert entry["differences"] == {"val_loss": [near, last["val_loss"]]}
     changed(finished, history=[*record["history"][:-1], {**last, "val_loss": 9.0}])
-    outcome = add_lengths(finished, 72)
-    assert "give val_loss" in str(outcome.refused)
-    assert "where the record has 9.0: the code has changed" in str(outcome.refused)
+    refused = refusal(finished, 72)
+    assert "give val_loss" in refused
+    assert "where the record has 9.0: the code has changed" in refused
 
 
 @pytest.mark.parametrize(
@@ -368,21 +373,21 @@ def test_lengths_that_cannot_be_are_refused(
     tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
 ) -> None:
     folder = finish(tmp_path / "done", tiny.tiny(**changes))
-    assert message in str(add_lengths(folder, *contexts).refused)
+    assert message in refusal(folder, *contexts)
 
 
 def test_a_run_without_weights_is_told_what_to_do(finished: Path) -> None:
     RunFolder(finished).weights.unlink()
     said = f"{finished}: no weights were kept; let rulekeep explain {finished} train it again"
-    assert str(add_lengths(finished, 96).refused).startswith(said)
+    assert refusal(finished, 96).startswith(said)
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RunFolder(finished).locked():
-        outcome = add_lengths(finished, 96)
-    assert outcome.refused == f"{finished}: another process is at it; wait until it ends"
+        refused = refusal(finished, 96)
+    assert refused == f"{finished}: another process is at it; wait until it ends"
 
 
 @pytest.mark.parametrize(
@@ -491,8 +496,7 @@ def test_a_full_disk_leaves_the_record_as_it_was(
     folder = Path(shutil.copytree(finished, small_disk / "done"))
     before = (folder / "record.json").read_bytes()
     tiny.fill(small_disk)
-    outcome = add_lengths(folder, 96)
-    assert str(outcome.refused).endswith("No space left on device; the record stands as it was")
+    assert refusal(folder, 96).endswith("No space left on device; the record stands as it was")
     assert (folder / "record.json").read_bytes() == before
 
 

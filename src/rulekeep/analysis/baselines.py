@@ -9,6 +9,7 @@ from pathlib import Path
 from rulekeep.analysis.naming import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
+from rulekeep.records.record import TESTED
 from rulekeep.records.store import results
 from rulekeep.specs import RunSpec, UsageError, mixer_specs
 
@@ -20,7 +21,6 @@ BASELINES = {
 }
 # What a variant has of its own, what tells seeds apart, and what no score depends on.
 _OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}
-_TESTED = {"test_contexts", "test_examples", "long_test_examples"}
 _HOW = {
     "device", "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
 }  # fmt: skip
@@ -46,7 +46,7 @@ def protocol(record: Record) -> str | None:
         return None
     if not isinstance(spec, RunSpec):
         return None
-    return repr(spec.model_dump(mode="json", exclude=_OWN | _TESTED | _HOW))
+    return repr(spec.model_dump(mode="json", exclude=_OWN | TESTED | _HOW))
 
 
 def rivals(records: Sequence[Record]) -> list[Record]:

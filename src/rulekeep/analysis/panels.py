@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from textwrap import fill
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -417,32 +418,27 @@ def _cut(label: str, length: int = 38) -> str:
 
 def _png(rows: Sequence[Sequence[Figure]]) -> bytes:
     """All figures on one sheet, described by what they show."""
-    pixels = []
-    for row in rows:
-        images = [_raster(one) for one in row]
-        tall = max(one.shape[0] for one in images)
-        padded = [_white(one, tall, one.shape[1]) for one in images]
-        pixels.append(np.concatenate(padded, axis=1))
-    wide = max(one.shape[1] for one in pixels)
-    sheet = np.concatenate([_white(one, one.shape[0], wide) for one in pixels])
+    images = [[_raster(one) for one in row] for row in rows]
+    tall = [max(one.height for one in row) for row in images]
+    wide = max(sum(one.width for one in row) for row in images)
+    sheet = Image.new("RGB", (wide, sum(tall)), "white")
+    for row, top in zip(images, accumulate(tall, initial=0), strict=False):
+        left = 0
+        for one in row:
+            sheet.paste(one, (left, top))
+            left += one.width
     told = PngInfo()
     told.add_text("Description", _digest(rows))
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "png", dpi=(_DPI, _DPI), pnginfo=told)
+    sheet.save(buffer, "png", dpi=(_DPI, _DPI), pnginfo=told)
     return buffer.getvalue()
 
 
-def _raster(one: Figure) -> "np.ndarray[Any, Any]":
+def _raster(one: Figure) -> Image.Image:
     one.set_dpi(_DPI)
     canvas: Any = FigureCanvasAgg(one)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-
-
-def _white(image: "np.ndarray[Any, Any]", tall: int, wide: int) -> "np.ndarray[Any, Any]":
-    made = np.full((tall, wide, 3), 255, dtype=np.uint8)
-    made[: image.shape[0], : image.shape[1]] = image
-    return made
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _digest(rows: Sequence[Sequence[Figure]]) -> str:

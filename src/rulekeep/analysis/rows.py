@@ -120,7 +120,6 @@ class Rows:
         # In order: a contest takes what stands together.
         order = [*variants]
         runs.sort(key=lambda run: (int(run.task), order.index(run.label), run.seed))
-        self._runs = runs
         self.contests: dict[TaskSetting, Contest] = {
             settings[int(one.task)]: one for one in contests(runs)
         }
@@ -134,11 +133,6 @@ class Rows:
     def cell(self, variant: str, setting: TaskSetting) -> Group | None:
         """The runs of a variant on a task setting; None if they are incomplete."""
         return self._cells.get((variant, setting))
-
-    def tried(self, variant: str, setting: TaskSetting) -> list[Run]:
-        """Every run of a variant on a task setting, at any rate, by seed."""
-        place = str([*self.settings].index(setting))
-        return [run for run in self._runs if (run.label, run.task) == (variant, place)]
 
     def cells(self, setting: TaskSetting, variants: Iterable[str] | None = None) -> list[Group]:
         """The cells of several variants, in order; missing ones are left out."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from rulekeep.commands.console import say
 from rulekeep.executors import Finished
+from rulekeep.executors.base import USAGE
 from rulekeep.records.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 
@@ -20,20 +21,18 @@ def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
     return folder, record, _spec(record, named)
 
 
-def outcome_of(job: Finished) -> Any:
-    """The result of a job on the run, with its notes printed; None if its process failed.
+def result_of(job: Finished) -> Any:
+    """The result of a job on the run; None, and a line, if its process failed.
 
     Raises:
-        UsageError: the job was refused.
+        UsageError: the job cannot be done.
     """
-    if job.failure is not None:
-        say(f"rulekeep: {job.failure.status}: {job.failure.reason}")
-        return None
-    if job.result.refused is not None:
-        raise UsageError(job.result.refused)
-    for note in job.result.notes:
-        say(note)
-    return job.result
+    if job.failure is None:
+        return job.result
+    if job.failure.reason.startswith(USAGE):
+        raise UsageError(job.failure.reason.removeprefix(USAGE))
+    say(f"rulekeep: {job.failure.status}: {job.failure.reason}")
+    return None
 
 
 def _folder(named: str) -> RunFolder:

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, progress_bars, rich_console, tell
-from rulekeep.commands.done_run import done_run, outcome_of
+from rulekeep.commands.console import EXIT_FAILED, progress_bars, rich_console, say, tell
+from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
-from rulekeep.explain.job import Job, Outcome
-from rulekeep.explain.record import RECORD, read_explanation
+from rulekeep.explain.record import RECORD, Job, read_explanation
 from rulekeep.records.store import Record
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import RunSpec
 
 _LONG_CONTEXT = 1028
 _FEWEST, _MOST = 40, 10**6
@@ -52,8 +51,11 @@ def explain(
         seed=seed,
         command=shlex.join(["rulekeep", *sys.argv[1:]]),
     )
-    if outcome_of(_ended(job, int(record.history[-1]["step"]))) is None:
+    notes = result_of(_ended(job, int(record.history[-1]["step"])))
+    if notes is None:
         return EXIT_FAILED
+    for note in notes:
+        say(note)
     _print(record, folder.path / RECORD)
     runs = folder.path.parent
     tell(f"record: {folder.path / RECORD}")
@@ -61,15 +63,12 @@ def explain(
     return 0
 
 
-def explain_job(job: Job, progress: Callable[[int], None]) -> Outcome:
+def explain_job(job: Job, progress: Callable[[int], None]) -> list[str]:
     """Explains a run; `progress` hears of every training step, then of every further stage."""
     # Only the process of the job loads torch.
     from rulekeep.explain.explaining import write_explanation
 
-    try:
-        return Outcome(None, tuple(write_explanation(job, progress)))
-    except UsageError as error:
-        return Outcome(str(error), ())
+    return write_explanation(job, progress)
 
 
 def _contexts(spec: RunSpec) -> tuple[int, ...]:

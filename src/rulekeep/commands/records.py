@@ -173,7 +173,8 @@ def report(
     command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.analysis.baselines import rivals
-    from rulekeep.reporting import merged, trained_apart, write_report
+    from rulekeep.analysis.merging import merged, trained_apart
+    from rulekeep.reporting.write import write_report
 
     target = root / "report" if out is None else run_folder("report", out)
     command += [] if out is None else ["--out", out]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
-from rulekeep.commands.done_run import done_run, outcome_of
+from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
 from rulekeep.executors import Finished
 from rulekeep.executors.here import executor_for
@@ -46,9 +46,11 @@ def retest(
     standing = {row.context for row in record.tests()}
     if not folder.weights.exists() and not standing.issuperset(job.contexts):
         raise UsageError(no_weights(folder.path))
-    outcome: Outcome | None = outcome_of(_ended(job, spec))
+    outcome: Outcome | None = result_of(_ended(job, spec))
     if outcome is None:
         return EXIT_FAILED
+    for note in outcome.notes:
+        say(note)
     tell(scores_table([folder.load() or record]))
     tell(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
     tell(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
@@ -60,10 +62,7 @@ def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
     # Only the process of the job loads torch.
     from rulekeep.running.retest import add_tests
 
-    try:
-        return add_tests(job, progress)
-    except UsageError as error:
-        return Outcome(str(error))
+    return add_tests(job, progress)
 
 
 def _ended(job: Job, spec: RunSpec) -> Finished:

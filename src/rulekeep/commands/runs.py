@@ -26,6 +26,7 @@ from rulekeep.commands.live import shown
 from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
 from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
+from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
 from rulekeep.plugins import failure_line, find_function, limit_trials
 from rulekeep.records import Record
@@ -50,7 +51,6 @@ from rulekeep.sweeps.presets import PRESETS
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
 _MOST_RUNS = 100_000
-_USAGE = f"{UsageError.__name__}: "
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
 
@@ -228,8 +228,8 @@ class Made(NamedTuple):
         """Name each run without a result; the exit code."""
         failed = [record for record in self.records.values() if not record.is_result]
         # What a user can mend is said once, whatever number of runs it has stopped.
-        usage = [one for one in failed if one.reason.startswith(_USAGE)]
-        for line in dict.fromkeys(one.reason.removeprefix(_USAGE) for one in usage):
+        usage = [one for one in failed if one.reason.startswith(USAGE)]
+        for line in dict.fromkeys(one.reason.removeprefix(USAGE) for one in usage):
             say(line)
         if usage and len(usage) == len(failed) + self.lost:
             return EXIT_USAGE

@@ -4,6 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from rulekeep.specs import UsageError
+
+# How the reason of a failure begins that the user can mend.
+USAGE = f"{UsageError.__name__}: "
 Progress: TypeAlias = Callable[[int], None]
 # A job's function gets the job and a callback for the number of steps it has done. It must
 # be importable by name: other processes run it.

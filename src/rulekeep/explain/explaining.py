@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from rulekeep.analysis.summary import chance_corrected, summarise, wilson
-from rulekeep.explain.job import Job
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import (
     RECORD,
     Difference,
     Explanation,
+    Job,
     Lost,
     Place,
     Probed,

@@ -5,7 +5,7 @@ explanation.probes[0].lost.body.mean
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,19 @@ RECORD = "explain.json"
 GATE = "write gate"
 Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class Job(NamedTuple):
+    """What a process gets: the folder of a run, as an absolute path, and how to explain it.
+
+    `examples` train the probes; a quarter as many are scored.
+    """
+
+    folder: str
+    contexts: tuple[int, ...]
+    examples: int
+    seed: int
+    command: str
 
 
 class Share(Spec):

@@ -38,7 +38,6 @@ from rulekeep.kernels.positions import (
     alibi_slopes,
     check_rotary,
     drawn_places,
-    frequencies,
     rotate,
     turned,
 )
@@ -308,38 +307,3 @@ def _alibi_block(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(
         queries, keys, values, attn_mask=bias.to(queries.dtype).unsqueeze(0)
     )
-
-
-def causal_attention_loop(
-    queries: Float[Tensor, "batch heads time k"],
-    keys: Float[Tensor, "batch heads total k"],
-    values: Float[Tensor, "batch heads total k"],
-    *,
-    rotary_base: float | None = None,
-    scaling: RotaryScaling | None = None,
-    alibi: bool = False,
-) -> Float[Tensor, "batch heads time k"]:
-    """The formula, a position at a time: the reference of the functions above.
-
-    With `rotary_base`, keys and queries come unrotated, and every key is rotated by its distance.
-    """
-    (heads, time), total = queries.shape[1:3], keys.shape[2]
-    outputs = []
-    for t in range(time):
-        seen = total - time + t + 1
-        distance = torch.arange(seen - 1, -1, -1, device=keys.device)
-        visible, sharpness = keys[:, :, :seen], 1.0
-        if rotary_base is not None:
-            by = frequencies(keys.shape[-1], rotary_base, keys.device)
-            if scaling is not None and seen > scaling.trained_length:
-                factor = scaling.factor or math.ceil(seen / scaling.trained_length)
-                by = scaling.frequencies(keys.shape[-1], rotary_base, factor, keys.device)
-                sharpness = scaling.sharpness(factor)
-            visible = turned(visible, -distance, by)
-        scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], visible)
-        scores = scores / math.sqrt(keys.shape[-1]) * sharpness
-        if alibi:
-            scores = scores - alibi_slopes(heads, like=scores)[:, None] * distance
-        weights = torch.softmax(scores, dim=-1)
-        outputs.append(torch.einsum("bhi,bhik->bhk", weights, values[:, :, :seen]))
-    return torch.stack(outputs, dim=2)

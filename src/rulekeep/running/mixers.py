@@ -109,15 +109,6 @@ def adapter(name: str) -> str:
     )
 
 
-def makers_of(spec: RunSpec) -> "tuple[Callable[[], Mixer], ...]":
-    """What makes the mixer of each layer of a spec; each is tried once.
-
-    Raises:
-        UsageError: there is no such mixer, or an option is impossible.
-    """
-    return mixers_of(spec).makers
-
-
 class Mixers(NamedTuple):
     """What makes each layer's mixer, all options and those that differ from their defaults."""
 
@@ -128,6 +119,11 @@ class Mixers(NamedTuple):
 
 
 def mixers_of(spec: RunSpec) -> Mixers:
+    """The mixers of a spec; each is tried once.
+
+    Raises:
+        UsageError: there is no such mixer, or an option is impossible.
+    """
     names = list(dict.fromkeys(spec.mixers))
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}

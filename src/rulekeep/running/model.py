@@ -26,7 +26,7 @@ from rulekeep.kernels.feed_forward import feed_forward
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
 from rulekeep.plugins import name_of_class
-from rulekeep.running.mixers import makers_of
+from rulekeep.running.mixers import mixers_of
 from rulekeep.seeds import named_seed
 from rulekeep.specs import Option, Positions, RunSpec, UsageError
 
@@ -203,7 +203,7 @@ def _makers(
 ) -> Sequence[Callable[[], Mixer]]:
     name = mixer if isinstance(mixer, str) else name_of_class(mixer, MIXERS)
     given = {"mixer": name, "mixer_options": {**options}, "layers": layers, "width": width}
-    return makers_of(RunSpec.parse_json(given))
+    return mixers_of(RunSpec.parse_json(given)).makers
 
 
 @contextmanager

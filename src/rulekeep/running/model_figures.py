@@ -14,7 +14,7 @@ from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.resolving import Resolved
 from rulekeep.running.training import Step
-from rulekeep.specs import RunSpec
+from rulekeep.specs import PredictorSpec, RunSpec
 from rulekeep.tasks.base import Split
 
 LONG_CONTEXT = 1028
@@ -53,7 +53,7 @@ def row_of(
     return evaluate_samples(ModelPredictor(model), resolved.task, split, context, examples, seed)
 
 
-def test_examples(spec: RunSpec, context: int) -> int:
+def test_examples(spec: RunSpec | PredictorSpec, context: int) -> int:
     """The number of test examples of a run at a length."""
     return spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
 

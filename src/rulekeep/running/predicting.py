@@ -21,10 +21,10 @@ from rulekeep.running.evaluation import (
     PredictorError,
     evaluate_samples,
 )
+from rulekeep.running.model_figures import test_examples
 from rulekeep.running.resolving import ResolvedPredictor
 from rulekeep.tasks.sampled import SampledTask
 
-LONG_CONTEXT = 1028
 # As many tokens as are read at once where they are scored.
 _TOKENS_AT_ONCE = 2**16
 
@@ -51,7 +51,7 @@ def run(
         check(predictor, task, context, spec.seed)
     rows = []
     for number, context in enumerate(spec.test_contexts, start=1):
-        examples = spec.test_examples if context <= LONG_CONTEXT else spec.long_test_examples
+        examples = test_examples(spec, context)
         rows.append(evaluate_samples(predictor, task, "test", context, examples, spec.seed))
         progress(number)
     notes = list(task.notes)

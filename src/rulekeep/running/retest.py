@@ -62,7 +62,7 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
         check_length(resolved, context)
     notes, wanted = _sorted_out(job, spec, record)
     if not wanted:
-        return Outcome(None, (), tuple(notes))
+        return Outcome((), notes)
     made = _model(folder, record, resolved)
     notes += _other_torch(record) + made.notes
     # What is written again is all that the file says, of which the record reads a part.
@@ -75,7 +75,7 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
         values = _with_rows(values, rows, costs_there)
         values = _said_later(values, job, context, spec, made.differences)
         write_record(folder.record, values)
-    return Outcome(None, tuple(wanted), tuple(notes))
+    return Outcome(tuple(wanted), notes)
 
 
 def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dict[int, int]]:

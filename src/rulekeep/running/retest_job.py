@@ -17,11 +17,10 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Why nothing was tested, if so; the tested lengths; and lines to print."""
+    """The tested lengths, and lines to print."""
 
-    refused: str | None
-    tested: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    tested: tuple[int, ...]
+    notes: list[str]
 
 
 def no_weights(folder: Path) -> str:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Int, UInt64
 
 from rulekeep.tasks.base import Role, Split
 
@@ -120,21 +120,16 @@ def body(
     return Prefix(tokens, roles)
 
 
-def split_mask(split: Split, rules: Rows, rank: np.ndarray) -> Bool[np.ndarray, " n"]:
-    """Which combinations of rules (in order) and item (by its rank) belong to a split.
-
-    The items of each tuple of rules are dealt to the splits from a hashed start. With four items or
-    more, every tuple and every rule word is in every split. The rules are drawn alike in each
-    split, so chance on them is the same. No combination is in two splits.
-    """
-    dealt = (_hash(rules) + rank.astype(np.uint64)) % np.uint64(4)
-    return np.isin(dealt, np.array(_RESIDUES[split], dtype=np.uint64))
-
-
 def draw_ranks(
     stream: np.random.Generator, split: Split, rules: Rows, sizes: "int | np.ndarray"
 ) -> Int[np.ndarray, " n"]:
-    """Ranks of items below `sizes`, uniform among those whose combination is in a split."""
+    """Ranks of items below `sizes`, uniform among those whose combination is in a split.
+
+    A combination is rules in order and an item. The items of each tuple of rules are dealt to the
+    splits from a hashed start. With four items or more, every tuple and every rule word is in every
+    split. The rules are drawn alike in each split, so chance on them is the same. No combination is
+    in two splits.
+    """
     start = (_hash(rules) % np.uint64(4)).astype(np.int64)
     residues = (np.array(_RESIDUES[split]) - start[:, None]) % 4
     # Ranks of one residue below a size; the ranks of all residues count as one row of choices.
