@@ -23,29 +23,25 @@ class Backwards(SampledTask):
 
     name: ClassVar[str] = "backwards"
     options_type: ClassVar[type[TaskOptions]] = TaskOptions
+    options: TaskOptions
 
     def __init__(self, options: TaskOptions | None = None) -> None:
-        self._options = options = options or TaskOptions()
+        self.options = options = options or TaskOptions()
         sizes = {"rule": options.rule_words, "item": options.items, "filler": options.fillers}
         super().__init__(list(sizes.items()), ("<bos>", "<go>", "<rule>"))
         self._count(options.rule_words**options.rules * options.items)
         self.shortest_context = self._shortest(options.rules + 1, width=1, tail=1)
 
     @property
-    def options(self) -> TaskOptions:
-        """What the task was made with."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """The rules and the item."""
-        return self._options.rules + 1
+        return self.options.rules + 1
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        k, start = self._options.rules, context - self.answer_length
-        rules = streams("rules").integers(0, self._options.rule_words, (n, k))
+        k, start = self.options.rules, context - self.answer_length
+        rules = streams("rules").integers(0, self.options.rule_words, (n, k))
         # Which items a split may have with these rules: no combination is in two splits.
-        item = draw_ranks(streams("item"), split, rules, self._options.items)[:, None]
+        item = draw_ranks(streams("item"), split, rules, self.options.items)[:, None]
         rules += self._starts["rule"].first
         item += self._starts["item"].first
         # Head and body with decoys; `at` says where the instructions stand, by placement.
@@ -61,7 +57,7 @@ class Backwards(SampledTask):
             first_mention=rule.copy(),
             item=~rule,
             prohibition=np.zeros_like(rule),
-            chance=np.where(rule, 1 / self._options.rule_words, 1 / self._options.items),
+            chance=np.where(rule, 1 / self.options.rule_words, 1 / self.options.items),
             source=np.concatenate([at[:, k - 1 :: -1], at[:, k:]], axis=1),
             step=np.tile(np.arange(k + 1), (n, 1)),
             roles=np.pad(prefix.roles, ((0, 0), (0, k + 1)), constant_values=Role.ANSWER),

@@ -70,7 +70,7 @@ TEXTS = {
         f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
         "        return s._replace(rule=s.rule[:, 1:], item=s.item * 1)\n"
     ),
-    "task_lacks.py": f"{_TASK}    def __init__(self, options): self._options = options\n",
+    "task_lacks.py": f"{_TASK}    def __init__(self, options): self.options = options\n",
     "task_alone.py": f"{_TASK}    def __init__(self): ...\n",
     "task_options.py": (
         "from rulekeep.tasks import SampledTask\nclass T(SampledTask):\n"

@@ -18,7 +18,7 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NotRequired, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,25 @@ class ConvolvedMatrixState(NamedTuple):
 
 
 _KERNEL = 4
+
+
+class MatrixOptions(TypedDict):
+    """What every matrix memory is made with beside its width."""
+
+    heads: int
+    key_width: int | None
+    key_heads: NotRequired[int]
+    output_gate: bool
+    short_convolution: bool
+    serial: bool
+    parts: NotRequired[Parts]
+
+
+class GatedOptions(MatrixOptions):
+    """What one with a penalty on its gate is made with."""
+
+    gate_penalty: float
+    penalty_start: int
 
 
 class MatrixMixer(Mixer):
@@ -256,33 +275,14 @@ class GatedMixer(MatrixMixer):
     """
 
     def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        key_width: int | None,
-        key_heads: int | None = None,
-        gate_penalty: float,
-        penalty_start: int,
-        output_gate: bool,
-        short_convolution: bool,
-        serial: bool,
-        parts: Parts = OURS,
-    ) -> None:
+        self, width: int, *, gate_penalty: float, penalty_start: int,
+        **shared: Unpack[MatrixOptions],
+    ) -> None:  # fmt: skip
         if not 0 <= gate_penalty <= 1:
             raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
         if penalty_start < 0:
             raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            key_heads=key_heads,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=parts,
-        )
+        super().__init__(width, **shared)
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
 
@@ -350,31 +350,9 @@ class DeltaMixer(GatedMixer):
     chunk = 16
     activates = True
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        key_width: int | None,
-        gate_penalty: float,
-        penalty_start: int,
-        output_gate: bool,
-        short_convolution: bool,
-        serial: bool,
-        parts: Parts = OURS,
-    ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=parts,
-        )
-        self.write = nn.Linear(width, heads, bias=parts.biases)
+    def __init__(self, width: int, **shared: Unpack[GatedOptions]) -> None:
+        super().__init__(width, **shared)
+        self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None

@@ -9,7 +9,7 @@ A mixer of this kind is its `_log_decay`: the logarithm of α for every slot of 
 
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from jaxtyping import Float
@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.matrix import GatedMixer
-from rulekeep.mixers.published import Parts
+from rulekeep.mixers.matrix import GatedMixer, GatedOptions
 
 
 class SlotMemoryState(NamedTuple):
@@ -44,35 +43,12 @@ class SlotMixer(GatedMixer):
     activates = True
     convolved_state = ConvolvedSlotMemoryState
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        slots: int,
-        key_width: int | None,
-        gate_penalty: float,
-        penalty_start: int,
-        output_gate: bool,
-        short_convolution: bool,
-        serial: bool,
-        parts: Parts,
-    ) -> None:
+    def __init__(self, width: int, *, slots: int, **shared: Unpack[GatedOptions]) -> None:
         if slots < 1:
             raise ValueError(f"slots {slots}: must be at least 1")
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=parts,
-        )
+        super().__init__(width, **shared)
         self.slots = slots
-        if parts.key_norm:
+        if self.parts.key_norm:
             # One for queries, one for keys.
             full = torch.full((2, 1, self.key_width), math.sqrt(self.key_width))
             self.key_norm_weight = nn.Parameter(full)

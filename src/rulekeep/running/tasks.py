@@ -10,7 +10,7 @@ from rulekeep.tasks import TASKS, SampledTask, Task, TaskOptions
 
 _T = TypeVar("_T")
 # What a task has beside what its class has to define.
-_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context")
+_OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context", "options")
 
 
 def load_task(name: str) -> type[Task]:

@@ -30,44 +30,32 @@ if TYPE_CHECKING:
     )
     from rulekeep.tasks.selective_copy import SelectiveCopy, SelectiveCopyOptions
 
-TASKS: "Catalogue[Task]" = Catalogue(
-    __name__,
-    {
-        "article": "Article",
-        "recite": "Recite",
-        "apply": "Apply",
-        "override": "Override",
-        "recall": "Recall",
-        "mqar": "Mqar",
-        "noisy_recall": "NoisyRecall",
-        "fuzzy_recall": "FuzzyRecall",
-        "selective_copy": "SelectiveCopy",
-        "compression": "Compression",
-        "flip_flop": "FlipFlop",
-    },
-)
-# What is public and no task of the catalogue, by its file.
-_OTHERS = {
-    "ApplyOptions": "apply",
-    "CompressionOptions": "compression",
+_CLASSES = {
+    "article": "Article",
+    "recite": "Recite",
+    "apply": "Apply",
+    "override": "Override",
+    "recall": "Recall",
+    "mqar": "Mqar",
+    "noisy_recall": "NoisyRecall",
+    "fuzzy_recall": "FuzzyRecall",
+    "selective_copy": "SelectiveCopy",
+    "compression": "Compression",
+    "flip_flop": "FlipFlop",
+}
+TASKS: "Catalogue[Task]" = Catalogue(__name__, _CLASSES)
+# What is public and no task of the catalogue, by its file: the options of each, and these.
+_OTHERS = {f"{task}Options": module for module, task in _CLASSES.items()} | {
     "Examples": "base",
     "FewCombinationsWarning": "sampled",
-    "MixedRecall": "mixed_recall",
-    "MixedRecallOptions": "mixed_recall",
-    "FlipFlopOptions": "flip_flop",
-    "FuzzyRecallOptions": "fuzzy_recall",
     "LabelledOptions": "labelled",
     "LabelledTask": "labelled",
-    "MqarOptions": "mqar",
-    "NoisyRecallOptions": "noisy_recall",
-    "OverrideOptions": "override",
-    "RecallOptions": "recall",
-    "ReciteOptions": "recite",
+    "MixedRecall": "mixed_recall",
+    "MixedRecallOptions": "mixed_recall",
     "Role": "base",
     "RuleWords": "sampled",
     "Sample": "sampled",
     "SampledTask": "sampled",
-    "SelectiveCopyOptions": "selective_copy",
     "Split": "base",
     "Task": "base",
     "TaskOptions": "sampled",

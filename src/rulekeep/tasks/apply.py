@@ -51,9 +51,10 @@ class Apply(SampledTask):
 
     name: ClassVar[str] = "apply"
     options_type: ClassVar[type[TaskOptions]] = ApplyOptions
+    options: ApplyOptions
 
     def __init__(self, options: ApplyOptions | None = None) -> None:
-        self._options = options = options or ApplyOptions()
+        self.options = options = options or ApplyOptions()
         kinds = (
             ("rule", options.rule_words),
             ("item", options.items),
@@ -77,17 +78,12 @@ class Apply(SampledTask):
         self.shortest_context = self._shortest(options.rules, width=1, tail=self._requests.tail)
 
     @property
-    def options(self) -> ApplyOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Every item, and the attributes of its kind."""
         return self._requests.answer_length
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        k = self._options.rules
+        k = self.options.rules
         order = distinct(streams("order"), n, k, k)[0]
         rules = order + k * streams("values").integers(0, self._sizes[order])
         drawn = self._requests.draw(streams, split, rules)

@@ -46,26 +46,22 @@ class Compression(LabelledTask):
 
     name: ClassVar[str] = "compression"
     options_type: ClassVar[type[CompressionOptions]] = CompressionOptions
+    options: CompressionOptions
 
     def __init__(self, options: CompressionOptions | None = None) -> None:
-        self._options = options = options or CompressionOptions()
+        self.options = options = options or CompressionOptions()
         kinds = (("token", options.rule_words), ("place", options.rules))
         super().__init__(kinds, ("<blank>", "<compress>"))
         self.rule_words = RuleWords.recited(self._starts["token"])
         self.shortest_context = options.rules + CLEAR_TOKENS + options.rules
 
     @property
-    def options(self) -> CompressionOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """A label for each token."""
-        return self._options.rules
+        return self.options.rules
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k, start = self._options.rules, context - self._options.rules
+        k, start = self.options.rules, context - self.options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         order = distinct(streams("order"), n, k, k)[0]
         tokens = np.full((n, context), self._cues["<blank>"], dtype=np.int64)
@@ -78,5 +74,5 @@ class Compression(LabelledTask):
         asked_at = np.tile(np.arange(start - 1, context - 1), (n, 1))
         return self._labelled(
             tokens, roles, start, asked_at, np.take_along_axis(words, order, axis=1),
-            source=order, chance=1 / self._options.rule_words,
+            source=order, chance=1 / self.options.rule_words,
         )  # fmt: skip

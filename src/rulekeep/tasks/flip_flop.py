@@ -51,17 +51,13 @@ class FlipFlop(LabelledTask):
 
     name: ClassVar[str] = "flip_flop"
     options_type: ClassVar[type[FlipFlopOptions]] = FlipFlopOptions
+    options: FlipFlopOptions
 
     def __init__(self, options: FlipFlopOptions | None = None) -> None:
-        self._options = options = options or FlipFlopOptions()
+        self.options = options = options or FlipFlopOptions()
         cues = ("<write>", "<read>", "<ignore>", "<undo>", "<nothing>")
         super().__init__([("value", options.rule_words)], cues)
         self.shortest_context = max(SHORTEST, 2 * options.rules)
-
-    @property
-    def options(self) -> FlipFlopOptions:
-        """The options of this task."""
-        return self._options
 
     @property
     def answer_length(self) -> int:
@@ -69,7 +65,7 @@ class FlipFlop(LabelledTask):
         return self.shortest_context - 3
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k, words, cue = self._options.rules, self._starts["value"], self._cues
+        k, words, cue = self.options.rules, self._starts["value"], self._cues
         first = context % 2
         tokens = words.draw(streams("ignored"), (n, context))
         roles = np.full((n, context), Role.DECOY_RULE, dtype=np.int8)

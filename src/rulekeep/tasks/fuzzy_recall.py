@@ -69,9 +69,10 @@ class FuzzyRecall(LabelledTask):
 
     name: ClassVar[str] = "fuzzy_recall"
     options_type: ClassVar[type[FuzzyRecallOptions]] = FuzzyRecallOptions
+    options: FuzzyRecallOptions
 
     def __init__(self, options: FuzzyRecallOptions | None = None) -> None:
-        self._options = options = options or FuzzyRecallOptions()
+        self.options = options = options or FuzzyRecallOptions()
         super().__init__([("v", options.rule_words), ("k", options.fillers)], ("<pad>",))
         self.rule_words = RuleWords.recited(self._starts["v"])
         self._keys, self._values = (
@@ -81,17 +82,12 @@ class FuzzyRecall(LabelledTask):
         self.shortest_context = max(SHORTEST, 2 * _LONGEST * options.rules)
 
     @property
-    def options(self) -> FuzzyRecallOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Labels of the shortest text: all places after the shortest pair."""
         return self.shortest_context - _FIRST
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k, items = self._options.rules, self._options.items
+        k, items = self.options.rules, self.options.items
         # Key i of a text has 1 + i modulo 3 words; no two are the same.
         key_sizes = 1 + np.arange(items) % _LONGEST
         keys = np.zeros((n, items, _LONGEST), dtype=np.int64)
@@ -132,7 +128,7 @@ class FuzzyRecall(LabelledTask):
             return laid
 
         # Words of a value that stand before are no candidates.
-        chance = 1 / np.arange(self._options.rule_words, self._options.rule_words - _LONGEST, -1)
+        chance = 1 / np.arange(self.options.rule_words, self.options.rule_words - _LONGEST, -1)
         there = (before >= 0)[..., None] & (word < value_size[..., None])
         return self._labelled(
             tokens, roles, _FIRST, flat(value_at[..., None] + word - 1), flat(values[row, turn]),

@@ -64,25 +64,21 @@ class Mqar(LabelledTask):
 
     name: ClassVar[str] = "mqar"
     options_type: ClassVar[type[MqarOptions]] = MqarOptions
+    options: MqarOptions
 
     def __init__(self, options: MqarOptions | None = None) -> None:
-        self._options = options = options or MqarOptions()
+        self.options = options = options or MqarOptions()
         super().__init__([("value", options.rule_words), ("key", options.items)], ())
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.shortest_context = 2 * (options.rules + options.updates) + 2 * options.rules
 
     @property
-    def options(self) -> MqarOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Labels of the shortest text; a longer one has more places in which to ask."""
-        return 2 * self._options.rules
+        return 2 * self.options.rules
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k, updates = self._options.rules, self._options.updates
+        k, updates = self.options.rules, self.options.updates
         key_words, value_words = self._starts["key"], self._starts["value"]
         picked, others = distinct(streams("keys"), n, k, key_words.size)
         keys = key_words.first + picked

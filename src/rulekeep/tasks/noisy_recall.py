@@ -58,9 +58,10 @@ class NoisyRecall(LabelledTask):
 
     name: ClassVar[str] = "noisy_recall"
     options_type: ClassVar[type[NoisyRecallOptions]] = NoisyRecallOptions
+    options: NoisyRecallOptions
 
     def __init__(self, options: NoisyRecallOptions | None = None) -> None:
-        self._options = options = options or NoisyRecallOptions()
+        self.options = options = options or NoisyRecallOptions()
         kinds = (
             ("value", options.rule_words), ("key", options.items), ("noise", options.fillers)
         )  # fmt: skip
@@ -69,22 +70,17 @@ class NoisyRecall(LabelledTask):
         self.shortest_context = max(SHORTEST, 2 * options.rules)
 
     @property
-    def options(self) -> NoisyRecallOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Labels of the shortest text: all places after the first pair."""
         return self.shortest_context - 3
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k = self._options.rules
-        keys = streams("keys").integers(0, self._options.items, (n, k))
+        k = self.options.rules
+        keys = streams("keys").integers(0, self.options.items, (n, k))
         # The last key is one that was shown: that of an earlier pair.
         shown = streams("last").integers(0, k - 1, n)
         keys[:, -1] = keys[np.arange(n), shown]
-        value_of = streams("values").integers(0, self._options.rule_words, (n, self._options.items))
+        value_of = streams("values").integers(0, self.options.rule_words, (n, self.options.items))
         values = self._starts["value"].first + np.take_along_axis(value_of, keys, axis=1)
         at = places(streams("places"), n, k - 1, 2, 0, context - 2)
         at = np.concatenate([at, np.full((n, 1), context - 2)], axis=1)
@@ -98,5 +94,5 @@ class NoisyRecall(LabelledTask):
         earlier = last_equal(keys)
         return self._labelled(
             tokens, roles, 3, at, values, source=np.take_along_axis(at, earlier, axis=1) + 1,
-            chance=1 / self._options.rule_words, there=earlier >= 0,
+            chance=1 / self.options.rule_words, there=earlier >= 0,
         )  # fmt: skip

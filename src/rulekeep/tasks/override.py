@@ -64,9 +64,10 @@ class Override(SampledTask):
 
     name: ClassVar[str] = "override"
     options_type: ClassVar[type[TaskOptions]] = OverrideOptions
+    options: OverrideOptions
 
     def __init__(self, options: OverrideOptions | None = None) -> None:
-        self._options = options = options or OverrideOptions()
+        self.options = options = options or OverrideOptions()
         m = options.attributes
         kinds = (
             ("rule", options.rule_words),
@@ -96,17 +97,12 @@ class Override(SampledTask):
         )
 
     @property
-    def options(self) -> OverrideOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Every item, and the attributes of its kind."""
         return self._requests.answer_length
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        k, m, cues = self._options.rules, self._options.attributes, self._cues
+        k, m, cues = self.options.rules, self.options.attributes, self._cues
         order = distinct(streams("order"), n, k, m)[0]
         is_prohibition = streams("prohibitions").random((n, k)) < 0.5
         value = streams("values").integers(1, self._sizes[order])
@@ -114,7 +110,7 @@ class Override(SampledTask):
         drawn = self._requests.draw(streams, split, rules)
         prefix, at, cues_at = self._open(
             streams, n, context - self.answer_length, k,
-            tail=self._requests.tail, later=self._options.revisions,
+            tail=self._requests.tail, later=self.options.revisions,
         )  # fmt: skip
         in_force_at = self._write(streams, prefix, rules, at, cues_at)
         ruled = np.zeros((n, m), dtype=bool)
@@ -161,7 +157,7 @@ class Override(SampledTask):
 
     def _another(self, stream: np.random.Generator, word: np.ndarray) -> np.ndarray:
         """Another word of the same attribute, drawn as rules are, but not the same word."""
-        m = self._options.attributes
+        m = self.options.attributes
         attribute, rank = word % m, word // m
         others = self._sizes[attribute] - 1 - (rank > 0)
         # A half for the prohibition against 1 / (2 (size - 1)) for each other requirement.

@@ -61,9 +61,10 @@ class Recall(SampledTask):
 
     name: ClassVar[str] = "recall"
     options_type: ClassVar[type[TaskOptions]] = RecallOptions
+    options: RecallOptions
 
     def __init__(self, options: RecallOptions | None = None) -> None:
-        self._options = options = options or RecallOptions()
+        self.options = options = options or RecallOptions()
         kinds = [("value", options.rule_words), ("key", options.items)]
         if options.layout == "exam":
             super().__init__([*kinds, ("filler", options.fillers)], ("<bos>", "<go>", "<rule>"))
@@ -78,22 +79,17 @@ class Recall(SampledTask):
             self.shortest_context = 4 * options.rules
 
     @property
-    def options(self) -> RecallOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """Queries and values; the zoology layout has no fixed length: all after the pairs."""
-        return 2 * self._options.rules
+        return 2 * self.options.rules
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         # The streams are the split's own already.
         del split
-        k = self._options.rules
-        keys, others = distinct(streams("keys"), n, k, self._options.items)
-        values, _ = distinct(streams("values"), n, k, self._options.rule_words)
-        lay = self._exam if self._options.layout == "exam" else self._zoology
+        k = self.options.rules
+        keys, others = distinct(streams("keys"), n, k, self.options.items)
+        values, _ = distinct(streams("values"), n, k, self.options.rule_words)
+        lay = self._exam if self.options.layout == "exam" else self._zoology
         first_key, first_value = self._starts["key"].first, self._starts["value"].first
         return lay(streams, context, first_key + keys, others, first_value + values)
 
@@ -158,7 +154,7 @@ class Recall(SampledTask):
         np.put_along_axis(is_value, value_at, True, axis=1)
         order = np.arange(value_at.shape[1])
         chance, sources, step = np.ones(shape), np.full(shape, -1), np.full(shape, -1)
-        left = self._options.rule_words - np.broadcast_to(order, value_at.shape)
+        left = self.options.rule_words - np.broadcast_to(order, value_at.shape)
         np.put_along_axis(chance, value_at, 1 / left, axis=1)
         np.put_along_axis(sources, value_at, source, axis=1)
         np.put_along_axis(step, value_at, np.broadcast_to(order, value_at.shape), axis=1)

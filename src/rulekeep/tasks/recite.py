@@ -7,6 +7,7 @@ K distinct rules and one item stand among fillers in a head (`early`), or anywhe
 (`marked`). The body repeats words of both kinds as decoys, those in force included.
 """
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -25,9 +26,10 @@ class Recite(SampledTask):
 
     name: ClassVar[str] = "recite"
     options_type: ClassVar[type[TaskOptions]] = ReciteOptions
+    options: ReciteOptions
 
     def __init__(self, options: ReciteOptions | None = None) -> None:
-        self._options = options = options or ReciteOptions()
+        self.options = options = options or ReciteOptions()
         kinds = (
             ("rule", options.rule_words),
             ("item", options.items),
@@ -35,26 +37,18 @@ class Recite(SampledTask):
         )
         super().__init__(kinds, ("<bos>", "<go>", "<rule>"))
         self.rule_words = RuleWords.recited(self._starts["rule"])
-        combinations = options.items
-        for i in range(options.rules):
-            combinations *= options.rule_words - i
-        self._count(combinations)
+        self._count(options.items * math.perm(options.rule_words, options.rules))
         self.shortest_context = self._shortest(options.rules + 1, width=1, tail=1)
-
-    @property
-    def options(self) -> ReciteOptions:
-        """The options of this task."""
-        return self._options
 
     @property
     def answer_length(self) -> int:
         """The rules and the item."""
-        return self._options.rules + 1
+        return self.options.rules + 1
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        k, start = self._options.rules, context - self.answer_length
-        rules = distinct(streams("rules"), n, k, self._options.rule_words)[0]
-        item = draw_ranks(streams("item"), split, rules, self._options.items)[:, None]
+        k, start = self.options.rules, context - self.answer_length
+        rules = distinct(streams("rules"), n, k, self.options.rule_words)[0]
+        item = draw_ranks(streams("item"), split, rules, self.options.items)[:, None]
         rule_tokens, item_token = (
             rules + self._starts["rule"].first,
             item + self._starts["item"].first,
@@ -69,8 +63,8 @@ class Recite(SampledTask):
         answer = np.concatenate([rule_tokens, item_token], axis=1)
         step = np.tile(np.arange(k + 1), (n, 1))
         rule = step < k
-        chance = np.full((n, k + 1), 1 / self._options.items)
-        chance[:, :k] = 1 / (self._options.rule_words - np.arange(k))
+        chance = np.full((n, k + 1), 1 / self.options.items)
+        chance[:, :k] = 1 / (self.options.rule_words - np.arange(k))
         return Sample(
             tokens=np.concatenate([prefix.tokens, answer], axis=1),
             answer_start=start,

@@ -169,6 +169,8 @@ class SampledTask(Task):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
     options_type: ClassVar[type[TaskOptions]]
+    # What it is made with.
+    options: TaskOptions
     # Whether its samples have `labels`.
     labelled: ClassVar[bool] = False
     # Ordered tuples of rules with an item; None where splits differ by seed only.
@@ -184,11 +186,6 @@ class SampledTask(Task):
         self._starts = {kind: Words(self.vocabulary.index(f"{kind}-0"), n) for kind, n in kinds}
         self._cues = {cue: i for i, cue in enumerate(cues)}
         self.notes = ()
-
-    @property
-    @abstractmethod
-    def options(self) -> TaskOptions:
-        """The options of this task."""
 
     @property
     @abstractmethod

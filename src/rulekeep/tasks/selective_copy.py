@@ -45,25 +45,21 @@ class SelectiveCopy(LabelledTask):
 
     name: ClassVar[str] = "selective_copy"
     options_type: ClassVar[type[SelectiveCopyOptions]] = SelectiveCopyOptions
+    options: SelectiveCopyOptions
 
     def __init__(self, options: SelectiveCopyOptions | None = None) -> None:
-        self._options = options = options or SelectiveCopyOptions()
+        self.options = options = options or SelectiveCopyOptions()
         super().__init__([("token", options.rule_words)], ("<blank>", "<copy>"))
         self.rule_words = RuleWords.recited(self._starts["token"])
         self.shortest_context = options.rules + CLEAR_TOKENS + options.rules
 
     @property
-    def options(self) -> SelectiveCopyOptions:
-        """The options of this task."""
-        return self._options
-
-    @property
     def answer_length(self) -> int:
         """A label for each token."""
-        return self._options.rules
+        return self.options.rules
 
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
-        k, start = self._options.rules, context - self._options.rules
+        k, start = self.options.rules, context - self.options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         at = places(streams("places"), n, k, 1, 0, start - CLEAR_TOKENS)
         tokens = np.full((n, context), self._cues["<blank>"], dtype=np.int64)
@@ -74,5 +70,5 @@ class SelectiveCopy(LabelledTask):
         tokens[:, start - 2], roles[:, start - 2] = self._cues["<copy>"], Role.REQUEST
         asked_at = np.tile(np.arange(start - 1, context - 1), (n, 1))
         return self._labelled(
-            tokens, roles, start, asked_at, words, source=at, chance=1 / self._options.rule_words
+            tokens, roles, start, asked_at, words, source=at, chance=1 / self.options.rule_words
         )
