@@ -70,7 +70,7 @@ def more(
 
     def found(rows: Rows) -> Summary:
         each = seeds(rows, decoys, figure, context)
-        return paired_difference(each[one], each[other]).summary
+        return paired_difference(each[one], each[other])
 
     return found
 

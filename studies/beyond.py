@@ -245,7 +245,7 @@ def best_within(rows: Rows, setting: TaskSetting, figure: str) -> Group:
 def gain(rows: Rows, setting: TaskSetting, figure: str, length: int) -> Summary | None:
     """What our memory has more than the attention that is best there, paired by seed."""
     best = best_there(rows, setting, figure, length)
-    return best and difference(ours(rows, setting), best, figure, length).summary
+    return best and difference(ours(rows, setting), best, figure, length)
 
 
 def gains(rows: Rows, figure: str, length: int) -> dict[TaskSetting, Summary]:
@@ -264,8 +264,10 @@ def corrected(rows: Rows, figure: str, length: int) -> dict[str, float]:
     tested = {}
     for setting in SETTINGS:
         if best := best_there(rows, setting, figure, length):
-            more = difference(ours(rows, setting), best, figure, length).by_seed
-            p = paired_chance([*more.values()]) if more else None
+            mine, theirs = (g.by_seed(figure, length) for g in (ours(rows, setting), best))
+            p = paired_chance(
+                [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+            )
             tested |= {} if p is None else {setting.name: p}
     return holm(tested)
 
@@ -307,7 +309,7 @@ def within(figure: str) -> Callable[[Rows], str]:
             mine, best = ours(rows, setting), best_within(rows, setting, figure)
             row = [setting.name, rows.name(best)]
             row += [text_of(one.summary(figure, TRAINED)) for one in (best, mine)]
-            row.append(difference(mine, best, figure, TRAINED).summary.text())
+            row.append(difference(mine, best, figure, TRAINED).text())
             body.append(row + [steps_text(steps_to_learn(one, figure)) for one in (best, mine)])
         head = [f"{figure}, {TRAINED} tokens", "best attention", "its", EARLY, "difference"]
         return markdown_table([*head, "its steps", f"steps of {OURS}"], body)
@@ -408,7 +410,7 @@ def both_rates(rows: Rows) -> str:
             body.append([setting.name, name, f"{cells[key].rate:.3g}", *texts, said])
         for key in ("convolved", "second"):
             mine, theirs = cells["ours"], cells[key]
-            found = [difference(mine, theirs, *one).summary.text() for one in asked[:3]]
+            found = [difference(mine, theirs, *one).text() for one in asked[:3]]
             rate = f"to {theirs.rate:.3g}"
             body.append([setting.name, "difference", rate, *found, "", "", ""])
     return markdown_table(head, body)
@@ -510,7 +512,7 @@ def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:
 def margin(rows: Rows) -> float:
     """The lowest end of the intervals of differences at the longest length trained on."""
     return min(
-        difference(ours(rows, one), best_within(rows, one, figure), figure, TRAINED).summary.low
+        difference(ours(rows, one), best_within(rows, one, figure), figure, TRAINED).low
         for one in SETTINGS
         for figure in FIGURES
     )
@@ -562,13 +564,11 @@ CLAIMS = {
     # Within the lengths trained on.
     "margin": Claim(margin, minimum=-0.01),
     "exact_override_marked": Claim(
-        lambda rows: (
-            difference(
-                best_within(rows, OVERRIDE_MARKED, "exact"),
-                ours(rows, OVERRIDE_MARKED),
-                "exact",
-                TRAINED,
-            ).summary
+        lambda rows: difference(
+            best_within(rows, OVERRIDE_MARKED, "exact"),
+            ours(rows, OVERRIDE_MARKED),
+            "exact",
+            TRAINED,
         ),
         4,
         0,

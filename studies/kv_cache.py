@@ -310,7 +310,7 @@ def no_difference(rows: Rows) -> bool:
         [kept(scores(rows, kind), cell, by) for kind, by in ((BITTEN, TWO), (CUT, ("H2O", 64)))]
         for cell in SHORT_CELLS
     )
-    summaries = (paired_difference(*pair).summary for pair in pairs)
+    summaries = (paired_difference(*pair) for pair in pairs)
     return all(one.low < 0 < one.high for one in summaries)
 
 

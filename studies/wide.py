@@ -49,7 +49,7 @@ def table(rows: Rows) -> str:
         each = ", ".join(f"{kept:.3f}" for _, kept in seeds)
         body.append([variant.name, *costs, f"{group.rate:.3g}", *texts, each])
     both = cell(rows, "ours"), cell(rows, "theirs")
-    more = [difference(*both, *one).summary.text() for one in asked[:3]]
+    more = [difference(*both, *one).text() for one in asked[:3]]
     body.append(["difference", "", "", "", *more, "", "", ""])
     return markdown_table(head, body)
 

@@ -15,6 +15,7 @@ from article_runs import (
 )
 from tiny import rulekeep
 
+from rulekeep.analysis.panels import Picture
 from rulekeep.article import report
 from rulekeep.article.cell import CHANCE
 from rulekeep.commands.article import _length
@@ -166,7 +167,7 @@ def test_what_a_record_lacks_is_no_number_in_the_report(
     assert record is not None
     if not where.startswith("history"):
         # Nothing else of it is drawn.
-        monkeypatch.setattr(report, "as_bytes", lambda figure, kind: b"")
+        monkeypatch.setattr(report, "draw", lambda chart: Picture((), {}))
     rows = {ATTENTION: record}
     report.write_outputs(tmp_path, rows, "rulekeep article", "1 s")
     assert "| attention |" in report.shown(rows)

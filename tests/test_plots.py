@@ -4,73 +4,67 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.figure import Figure
 
+from rulekeep.analysis.panels import draw
 from rulekeep.analysis.plots import as_bytes, shown
-from rulekeep.article.overview import Curve, article_overview
+from rulekeep.article.overview import overview
+from rulekeep.records import Record, RecordedSpec
+
+VALUES = {"val_loss": (3.0, 1.0), "token_accuracy": (0.1, 0.9), "rule_accuracy": (0.1, 0.8)}
 
 
-def curve(model: str, context: int, seed: int) -> Curve:
-    return {
-        "context": context,
-        "model": model,
-        "seed": seed,
-        "step": [1, 25],
-        "val_loss": [3.0, 1.0],
-        "token_accuracy": [0.1, 0.9],
-        "rule_accuracy": [0.1, 0.8],
-        "train_seconds": 2.0,
-    }
+def cell(place: int = 0, seconds: float = 2.0) -> Record:
+    spec = RecordedSpec(kind="article", task="article", mixer="", context=64, seed=7)
+    history = [
+        {"step": step, **{key: values[n] + place / 100 for key, values in VALUES.items()}}
+        for n, step in enumerate((1.0, 25.0))
+    ]
+    costs = {"train_seconds": seconds}
+    return Record(id="a", status="done", spec=spec, history=tuple(history), costs=costs)
 
 
-def test_overview_has_the_four_panels_and_the_device() -> None:
-    curves = [curve("attention", 64, 7), curve("compressed", 64, 7), curve("attention", 256, 7)]
-    figure = article_overview(curves, "CPU: a processor")
-    assert len(figure.axes) == 4
-    assert "CPU: a processor" in figure.get_suptitle()
-    assert [len(axes.lines) for axes in figure.axes[:3]] == [3, 3, 3]
-    assert len(figure.axes[3].patches) == 3
+def test_the_overview_draws_each_mean_with_its_seeds_and_the_seconds() -> None:
+    keys = [("attention", 64, 7), ("attention", 64, 8), ("compressed", 64, 7), ("delta", 256, 7)]
+    rows = {key: cell(place, 2.0 + place) for place, key in enumerate(keys)}
+    chart = overview(rows, "CPU: a processor")
+    assert chart.caption.startswith("CPU: a processor.")
+    *curves, seconds = chart.panels
+    for panel, (first, last) in zip(curves, VALUES.values(), strict=True):
+        attention, compressed, delta = panel.series
+        assert [point.y for point in attention.points] == pytest.approx(
+            [first + 0.005, last + 0.005]
+        )
+        assert [line[-1] for line in attention.seeds] == [(25.0, last), (25.0, last + 0.01)]
+        assert [point.y for point in compressed.points] == [first + 0.02, last + 0.02]
+        assert (compressed.seeds, delta.seeds) == ([], [])
+        assert len({one.style for one in panel.series}) == 3
+    drawn = {one.label: [(p.x, p.y) for p in one.points] for one in seconds.series}
+    assert drawn == {"attention": [(64, 2.5)], "compressed": [(64, 4.0)], "delta": [(256, 5.0)]}
+    assert seconds.series[0].seeds == [[(64, 2.0)], [(64, 3.0)]]
 
 
-def test_every_curve_is_drawn_where_its_figures_are_and_every_bar_as_high_as_its_mean() -> None:
-    curves, columns = [], ("val_loss", "token_accuracy", "rule_accuracy")
-    for place, (model, context, seed) in enumerate(
-        [("attention", 64, 7), ("attention", 64, 8), ("compressed", 64, 7), ("attention", 256, 7)]
-    ):
-        own = curve(model, context, seed)
-        for number, column in enumerate(columns, 1):
-            own[column] = [number / 10 + place / 100, number / 10 + place / 50]
-        curves.append(own | {"step": [1, 25 + place], "train_seconds": 2.0 + place})
-    *panels, seconds = article_overview(curves, "CPU").axes
-    for axes, column in zip(panels, columns, strict=True):
-        assert axes.get_title().startswith(column.replace("val_", "validation ").replace("_", " "))
-        assert [list(line.get_ydata()) for line in axes.lines] == [one[column] for one in curves]
-        assert [list(line.get_xdata()) for line in axes.lines] == [one["step"] for one in curves]
-        styles = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
-        assert styles[0] == styles[1]
-        assert len(set(styles)) == 3
-    # The mean of two seeds, and both as points; the other model beside it; the other context.
-    assert [bar.get_height() for bar in seconds.patches] == [2.5, 5.0, 4.0]
-    centres = [bar.get_x() + bar.get_width() / 2 for bar in seconds.patches]
-    assert centres == pytest.approx([-0.2, 0.8, 0.2])
-    assert [list(line.get_ydata()) for line in seconds.lines] == [[2.0, 3.0]]
-    assert [note.get_text() for note in seconds.texts] == ["2.5", "5.0", "4.0"]
+def test_cells_that_diverged_at_once_are_drawn_without_seconds() -> None:
+    empty = cell(seconds=0.0).model_copy(update={"history": ()})
+    chart = overview({("attention", 64, 7): empty}, "CPU")
+    assert [len(panel.series) for panel in chart.panels] == [0, 0, 0]
+    assert set(draw(chart).files) == {"overview.png", "overview.svg"}
 
 
-def test_every_seed_is_drawn_and_named_once() -> None:
-    figure = article_overview([curve("attention", 64, seed) for seed in (1, 2, 3)], "CPU")
-    assert len(figure.axes[0].lines) == 3
-    assert len(figure.axes[0].get_legend().get_texts()) == 1
+def line(*values: float) -> Figure:
+    figure = Figure()
+    first, second = figure.subplots(1, 2)
+    first.plot([1, 25], values)
+    second.bar([0], values[0])
+    return figure
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
-    first, second = (
-        as_bytes(article_overview([curve("attention", 64, 7)], "CPU"), "svg") for _ in range(2)
-    )
+    first, second = (as_bytes(line(0.1, 0.9), "svg") for _ in range(2))
     assert first == second
     ElementTree.fromstring(first)
 
 
 def test_a_file_is_described_by_the_values_that_its_figure_shows() -> None:
-    figure = article_overview([curve("attention", 64, 7), curve("compressed", 64, 7)], "CPU")
+    figure = line(0.1, 0.9)
     before = shown(figure)
     (described,) = re.findall(rb"Description\x00([0-9a-f]{64})", as_bytes(figure, "png"))
     assert described.decode() == before == shown(figure)
@@ -82,7 +76,7 @@ def test_a_file_is_described_by_the_values_that_its_figure_shows() -> None:
         else:
             axes.patches[0].set_height(2.001)
         found.add(shown(figure))
-    assert len(found) == 5
+    assert len(found) == 3
 
 
 def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:

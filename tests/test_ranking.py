@@ -176,7 +176,7 @@ def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
     ):
         found = contest.against_attention(ours, "retention", test)
         assert found is not None
-        assert (found[0].label, found[1].summary.mean) == (name, pytest.approx(mean))
+        assert (found[0].label, found[1].mean) == (name, pytest.approx(mean))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_labels_tell_every_cell_apart() -> None:
         ({"models": ("",)}, "model '': choose from attention, compressed, or name a mixer"),
         ({"models": ("delta[width=32]",)}, "model 'delta[width=32]': the article fixes width"),
         ({"seeds": (-1,)}, "seed -1: must be from 0"),
-        ({"steps": 0}, "steps 0: must be 1 or more"),
+        ({"steps": 0}, "steps 0: input should be greater than or equal to 1"),
         ({"steps": "80"}, "steps '80': input should be a valid integer"),
         ({"colour": 1}, "'colour': there is no such option"),
     ],

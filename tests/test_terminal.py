@@ -13,9 +13,7 @@ import tiny
 from rulekeep.checks.rows import Row
 from rulekeep.commands.console import say, tell
 from rulekeep.commands.live import shown
-from rulekeep.commands.marks import print_examples
-from rulekeep.commands.printed import print_tables
-from rulekeep.commands.verdicts import print_rows
+from rulekeep.commands.printed import print_examples, print_rows, print_tables
 from rulekeep.printable import one_line, printable, printable_lines
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, write_record

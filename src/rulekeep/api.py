@@ -78,7 +78,7 @@ class Checks(list[Row]):
         return all(row.passed is not False for row in self)
 
     def __repr__(self) -> str:
-        from rulekeep.commands.verdicts import lines
+        from rulekeep.commands.printed import lines
 
         return "\n".join(lines(self))
 

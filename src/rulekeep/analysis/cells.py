@@ -15,7 +15,6 @@ from itertools import groupby
 from rulekeep.analysis.reading import BASELINE, LEARNED, Run
 from rulekeep.analysis.summary import (
     HalfDistances,
-    PairedDifference,
     RateChoice,
     Summary,
     ValidationScores,
@@ -240,7 +239,7 @@ class Contest:
 
     def against_attention(
         self, group: Group, figure: str, test: int
-    ) -> tuple[Group, PairedDifference] | None:
+    ) -> tuple[Group, Summary] | None:
         """The strongest attention for a group, and the group's figure minus its figure, by seed.
 
         The strongest has the highest test figure, which favours attention. It is trained like the

@@ -34,7 +34,7 @@ from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
 
 MOST_PANELS = 16
 GREY = "#8a8a8a"
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: Any = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
 _DPI = 150
 # Of a panel, in inches: its width and height, and the room around its axes.
@@ -152,10 +152,30 @@ def styles(labels: Sequence[str], black: Iterable[str] = ()) -> dict[str, Style]
     found = {label: Style("#000000", dash=n, width=2.2) for n, label in enumerate(dark)}
     for place, label in enumerate(one for one in labels if one not in found):
         turn = place // len(COLOURS)
-        marker = _MARKERS[(place + 1 + 2 * turn) % len(_MARKERS)]
+        marker = MARKERS[(place + 1 + 2 * turn) % len(MARKERS)]
         dash = turn % len(_DASHES)
         found[label] = Style(COLOURS[place % len(COLOURS)], marker, dash, order=1 + place)
     return found
+
+
+def over_steps(
+    label: str, style: Style, histories: Sequence[Sequence[Mapping[str, float]]], figure: str
+) -> Series | None:
+    """A figure over training: the mean of the seeds that reached a step, and a line for each.
+
+    A history has a row for each evaluation. None if no row has the figure.
+    """
+    lines = [
+        [(row["step"], row[figure]) for row in one if {"step", figure} <= row.keys()]
+        for one in histories
+    ]
+    lines = [[xy for xy in line if all(map(math.isfinite, xy))] for line in lines]
+    steps: dict[float, list[float]] = {}
+    for x, y in (xy for line in lines for xy in line):
+        steps.setdefault(x, []).append(y)
+    points = [Point(x, sum(ys) / len(ys), seeds=len(ys)) for x, ys in sorted(steps.items())]
+    seeds = [line for line in lines if line] if len(lines) > 1 else []
+    return Series(label=label, style=style, points=points, seeds=seeds) if points else None
 
 
 def capped(chart: Chart, most: int = MOST_PANELS) -> Chart:

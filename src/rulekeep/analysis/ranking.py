@@ -232,7 +232,7 @@ def _row(label: str, settings: Sequence[Setting], baseline: str | None, whole: b
         rival, first = _any(settings, baseline), here[0][1]
         theirs = _averaged(settings, baseline)
         if trained_alike(rival, first) and by_seed.keys() & theirs.keys():
-            difference = paired_difference(by_seed, theirs).summary
+            difference = paired_difference(by_seed, theirs)
     # Settings without a seed in common have a mean, and no interval.
     values = list(by_seed.values()) or [sum(mean_of(one) for one in each) / len(each)]
     every = [value for one in each for value in one.values()]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rulekeep.analysis.cells import Contest, Group, contests
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import Run
-from rulekeep.analysis.summary import PairedDifference, Summary, paired_difference
+from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -174,7 +174,7 @@ class Rows:
             ValueError: one of both is not run.
         """
         both = [self.known(one, setting, figure, length).seeds for one in (variant, other)]
-        return paired_difference(*both).summary
+        return paired_difference(*both)
 
     def chance(self, setting: TaskSetting, figure: str, length: int) -> str:
         """The chance level there, as a cell of a table."""
@@ -191,7 +191,7 @@ def text_of(summary: Summary | None) -> str:
     return NOT_RUN if summary is None else summary.text()
 
 
-def difference(ours: Group, theirs: Group, figure: str, length: int) -> PairedDifference:
+def difference(ours: Group, theirs: Group, figure: str, length: int) -> Summary:
     """Ours minus theirs, paired by seed."""
     return paired_difference(ours.by_seed(figure, length), theirs.by_seed(figure, length))
 

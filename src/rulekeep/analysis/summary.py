@@ -136,23 +136,11 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-class PairedDifference(NamedTuple):
-    """The score of a mixer minus that of its baseline, paired by seed.
+def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
+    """Values minus baseline, paired over the seeds that both have; the interval is not clipped.
 
-    `by_seed` has the seeds with a finite figure on both sides, and `summary` is over them. It
-    counts seeds that diverged on either side as diverged.
-    """
-
-    summary: Summary
-    by_seed: Mapping[int, float]
-
-
-def paired_difference(
-    values: Mapping[int, float], baseline: Mapping[int, float]
-) -> PairedDifference:
-    """Values minus baseline over the seeds that both have; the interval is not clipped.
-
-    Both map a seed to a figure in the same unit, non-finite for a seed that diverged.
+    Both map a seed to a figure in the same unit, non-finite for a seed that diverged. One that
+    diverged on either side counts as diverged.
 
     Raises:
         ValueError: no seed is on both sides.
@@ -162,11 +150,7 @@ def paired_difference(
         raise ValueError(
             f"no seed in common, {sorted(values)} and {sorted(baseline)}: run both on the same"
         )
-    differences = {seed: values[seed] - baseline[seed] for seed in both}
-    return PairedDifference(
-        summary=summarise(list(differences.values())),
-        by_seed={seed: d for seed, d in differences.items() if math.isfinite(d)},
-    )
+    return summarise([values[seed] - baseline[seed] for seed in both])
 
 
 Edge = Literal["lowest", "highest", "only"]

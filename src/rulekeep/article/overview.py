@@ -1,123 +1,62 @@
 """The article's picture: loss, token and rule accuracy over steps, and seconds."""
 
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from rulekeep.analysis.panels import MARKERS, Chart, Panel, Point, Series, Style, over_steps
 from rulekeep.analysis.plots import COLOURS
+from rulekeep.records import Record
 
-_PUBLISHED = ("attention", "compressed", "compressed (serial)")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_LINES = ("-", "--", ":", "-.")
-
-
-class Curve(TypedDict):
-    """One training: its evaluations as columns, and the seconds its steps took."""
-
-    context: int
-    model: str
-    seed: int
-    step: list[int]
-    val_loss: list[float]
-    token_accuracy: list[float]
-    rule_accuracy: list[float]
-    train_seconds: float
+_CURVES = {
+    "val_loss": "validation loss (nats a token)",
+    "token_accuracy": "token accuracy",
+    "rule_accuracy": "rule accuracy",
+}
 
 
-def article_overview(curves: Sequence[Curve], device: str) -> Figure:
-    """The article's 2 x 2 overview: loss, token and rule accuracy over steps, and seconds.
-
-    A colour a model, a line style a context; with several seeds a thin line for each.
-    """
-    models = list(dict.fromkeys(curve["model"] for curve in curves))
-    contexts = sorted({curve["context"] for curve in curves})
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    panels = figure.subplots(2, 2)
-    _over_steps(
-        panels[0, 0], curves, "val_loss", "validation loss (nats a token)", models, contexts
-    )
-    _over_steps(panels[0, 1], curves, "token_accuracy", "token accuracy", models, contexts)
-    _over_steps(panels[1, 0], curves, "rule_accuracy", "rule accuracy", models, contexts)
-    _seconds(panels[1, 1], curves, models, contexts)
-    contest = "Attention and the compressed memory, as published"
-    if joined := [model for model in models if model not in _PUBLISHED]:
-        contest += f", and {', '.join(joined)}"
-    figure.suptitle(f"{contest} — {device}", fontsize=11)
-    return figure
-
-
-def _over_steps(
-    axes: Axes,
-    curves: Sequence[Curve],
-    column: str,
-    title: str,
-    models: list[str],
-    contexts: list[int],
-) -> None:
-    labelled = set()
-    several_seeds = len({curve["seed"] for curve in curves}) > 1
-    for curve in curves:
-        name = f"{curve['model']}, context {curve['context']}"
-        values = curve[column]  # type: ignore[literal-required]
-        axes.plot(
-            curve["step"],
-            values,
-            label=None if name in labelled else name,
-            color=COLOURS[models.index(curve["model"]) % len(COLOURS)],
-            linestyle=_LINES[contexts.index(curve["context"]) % len(_LINES)],
-            marker=_MARKERS[contexts.index(curve["context"]) % len(_MARKERS)],
-            markersize=4,
-            linewidth=0.9 if several_seeds else 1.8,
-            alpha=0.7 if several_seeds else 1.0,
+def overview(rows: Mapping[tuple[str, int, int], Record], device: str) -> Chart:
+    """Four panels: a colour a model, a dash a context; `rows` by model, context and seed."""
+    models = list(dict.fromkeys(model for model, *_ in rows))
+    contexts = sorted({context for _, context, _ in rows})
+    colours = {model: COLOURS[place % len(COLOURS)] for place, model in enumerate(models)}
+    lines = []
+    for model in models:
+        for place, context in enumerate(contexts):
+            same = [row for key, row in rows.items() if key[:2] == (model, context)]
+            style = Style(colours[model], MARKERS[place % len(MARKERS)], place % 4)
+            lines.append((f"{model}, {context:,} tokens", style, [row.history for row in same]))
+    panels = [
+        Panel(
+            title=title, x_label="training step", y_label="", score=figure != "val_loss",
+            series=[one for line in lines if (one := over_steps(*line, figure)) is not None],
         )
-        labelled.add(name)
-    axes.set(title=title, xlabel="training step")
-    if column == "val_loss":
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8)
-    else:
-        axes.set_ylim(0, 1.02)
-    axes.grid(alpha=0.3)
+        for figure, title in _CURVES.items()
+    ]  # fmt: skip
+    seconds = [_seconds(model, Style(colours[model]), rows) for model in models]
+    # Where every cell diverged at once there are none.
+    if seconds := [one for one in seconds if one.points]:
+        panels.append(
+            Panel(
+                title="training seconds, without evaluation", x_label="context (tokens, log)",
+                y_label="seconds (log)", series=seconds, x_log=True, y_log=True, x_ticks=contexts,
+            )
+        )  # fmt: skip
+    title = "Attention and the compressed memory, as published"
+    caption = (
+        f"{device}. Mean over the seeds, and a thin line or a point for every seed. Open markers: "
+        "fewer than 5 seeds."
+    )
+    return Chart(key="overview", title=title, caption=caption, panels=panels)
 
 
-def _seconds(axes: Axes, curves: Sequence[Curve], models: list[str], contexts: list[int]) -> None:
-    width = 0.8 / len(models)
-    for i, model in enumerate(models):
-        for j, context in enumerate(contexts):
-            seconds = [
-                curve["train_seconds"]
-                for curve in curves
-                if (curve["model"], curve["context"]) == (model, context)
-                # A cell that diverged at once has none.
-                and curve["train_seconds"] > 0
-            ]
-            if not seconds:
-                continue
-            place = j + (i - (len(models) - 1) / 2) * width
-            mean = sum(seconds) / len(seconds)
-            axes.bar(
-                place,
-                mean,
-                width=0.92 * width,
-                color=COLOURS[i % len(COLOURS)],
-                label=model if j == 0 else None,
-            )
-            axes.annotate(
-                f"{mean:.1f}",
-                (place, max(seconds)),
-                (0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-            )
-            if len(seconds) > 1:
-                axes.plot([place] * len(seconds), seconds, "k.", markersize=3)
-    if axes.patches:
-        axes.set_yscale("log")
-        axes.legend(fontsize=8)
-    axes.margins(y=0.15)
-    axes.set_xticks(range(len(contexts)), [f"context {context}" for context in contexts])
-    axes.set(title="training seconds (evaluation left out, log scale)")
-    axes.grid(axis="y", alpha=0.3)
+def _seconds(model: str, style: Style, rows: Mapping[tuple[str, int, int], Record]) -> Series:
+    """What the steps of a model took at each context."""
+    found: dict[int, list[float]] = {}
+    for (name, context, _), record in rows.items():
+        seconds = record.costs.get("train_seconds", 0.0)
+        if name == model and seconds > 0:
+            found.setdefault(context, []).append(seconds)
+    points = [
+        Point(at, sum(each) / len(each), seeds=len(each)) for at, each in sorted(found.items())
+    ]
+    seeds = [[(at, value)] for at, each in found.items() for value in each if len(each) > 1]
+    return Series(label=model, style=style, points=points, seeds=seeds)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import draw
 from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.analysis.variants import is_of_task
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.article.overview import Curve, article_overview
+from rulekeep.article.overview import overview
 from rulekeep.article.published import TOLERANCES, published_figures
 from rulekeep.printable import markdown_table
 from rulekeep.records.store import Record, write_bytes, write_text
@@ -237,7 +237,7 @@ def against_attention(rows: Rows) -> str:
             baseline = found.get((context, "attention"), {})
             if model != "attention" and values.keys() & baseline.keys():
                 difference = paired_difference(values, baseline)
-                body.append([str(context), model, name, difference.summary.text()])
+                body.append([str(context), model, name, difference.text()])
     header = ["context", "model", "figure", "less attention's (95 % interval)"]
     return markdown_table(header, body) if body else ""
 
@@ -302,14 +302,9 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
         for shown in record.predictions
     ]
     device = device_label(rows.values())
-    figure = article_overview([_curve(cell, record) for cell, record in rows.items()], device)
-    files: dict[str, bytes] = {
-        "history.json": _json(history),
-        "predictions.json": _json(predictions),
-        "overview.png": as_bytes(figure, "png"),
-        "overview.svg": as_bytes(figure, "svg"),
-    }
-    for name, content in files.items():
+    cells = {(_name(cell), cell.context, cell.seed): record for cell, record in rows.items()}
+    files = {"history.json": _json(history), "predictions.json": _json(predictions)}
+    for name, content in {**files, **draw(overview(cells, device)).files}.items():
         write_bytes(folder / name, content)
     write_text(folder / "report.md", _report(rows, device, command, made))
 
@@ -362,20 +357,6 @@ def _environment(rows: Rows) -> str:
 
 def _name(cell: ArticleCell) -> str:
     return f"{cell.model} (serial)" if cell.serial else cell.model
-
-
-def _curve(cell: ArticleCell, record: Record) -> Curve:
-    history = [_or_nan(row) for row in record.history]
-    return {
-        "context": cell.context,
-        "model": _name(cell),
-        "seed": cell.seed,
-        "step": [int(row["step"]) for row in history],
-        "val_loss": [row["val_loss"] for row in history],
-        "token_accuracy": [row["token_accuracy"] for row in history],
-        "rule_accuracy": [row["rule_accuracy"] for row in history],
-        "train_seconds": record.costs.get("train_seconds", math.nan),
-    }
 
 
 def _json(value: object) -> bytes:

@@ -3,9 +3,10 @@
 import shlex
 import sys
 import time
+from typing import Annotated
 
 from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
-from rulekeep.commands.options import Device, Flag, Integers, Whole, Workers, run_folder
+from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
 from rulekeep.executors import LocalExecutor
 from rulekeep.running.resolving import check_device
@@ -19,6 +20,7 @@ from rulekeep.specs import (
     ArticleSpec,
     split_names,
 )
+from rulekeep.specs.article import MOST_ARTICLE_STEPS
 
 RUNS = "runs"
 _DEFAULTS = ArticleSpec().model_dump()
@@ -29,7 +31,7 @@ def article(
     contexts: Integers = PUBLISHED_CONTEXTS,
     models: str = ",".join(ARTICLE_MODELS),
     seeds: Integers = (PUBLISHED_SEED,),
-    steps: Whole = PUBLISHED_STEPS,
+    steps: Annotated[int, within(1, MOST_ARTICLE_STEPS)] = PUBLISHED_STEPS,
     serial: Flag = False,
     decoys: ArticleDecoys = "published",
     leak: Flag = False,

@@ -33,7 +33,7 @@ def check(
     # Only what runs a mixer loads torch.
     from rulekeep.checks.mixers import rows_of
     from rulekeep.checks.properties import PROPERTIES
-    from rulekeep.commands.verdicts import print_rows
+    from rulekeep.commands.printed import print_rows
     from rulekeep.running.mixers import load_mixer
     from rulekeep.running.resolving import check_device
 

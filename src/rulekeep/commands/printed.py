@@ -1,14 +1,16 @@
-"""A report's tables on a terminal."""
+"""What several commands show on a terminal: tables of a report, marked examples, checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from rulekeep.commands.console import rich_console
+from rulekeep.checks.rows import SEE_FIRST, Row
+from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
 from rulekeep.printable import printable
+from rulekeep.reporting.marked import MARKS, Piece, legend
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # Of a table that no terminal shows.
 _WIDE = 160
+_HOLDS = {True: "pass", False: "FAIL", None: "skip"}
 
 
 def print_tables(tables: "Iterable[Table]") -> None:
@@ -47,3 +50,54 @@ def _print(console: "Console", table: "Table") -> None:
         shown.add_row(*(Text(printable(cell.text)) for cell in row))
     console.print(shown)
     console.print(f"{printable(table.meaning)}\n", soft_wrap=True)
+
+
+def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
+    """Print the examples, and a legend of their marks.
+
+    Without a terminal, or with NO_COLOR, a mark is a letter before brackets: `R[rule-7]`.
+    """
+    console = rich_console()
+    coloured = console.is_terminal and console.color_system is not None and not console.no_color
+    console.print(printable(title), soft_wrap=True)
+    console.print(f"{printable(options)}\n", soft_wrap=True)
+    for number, example in enumerate(examples):
+        console.print(f"example {number}")
+        words = [_marked(piece, coloured) for piece in example]
+        console.print(Text(" ").join(words), end="\n\n")
+    for mark in legend(examples).values():
+        word = Text("word", mark.style) if coloured else Text(f"{mark.letter}[word]")
+        word.pad_right(max(1, 10 - len(word)))
+        console.print(word + Text(mark.meaning))
+
+
+def _marked(piece: Piece, coloured: bool) -> Text:
+    mark, word = MARKS.get(piece.kind), printable(piece.text)
+    if mark is None:
+        return Text(word, "dim italic" if piece.kind == "left out" else "dim")
+    return Text(word, mark.style) if coloured else Text(f"{mark.letter}[{word}]")
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """The rows of a finished check, a line per property."""
+    width = max((len(row.property) for row in rows), default=0)
+    return [line(row, width) for row in rows if row.compared != SEE_FIRST]
+
+
+def line(row: Row, width: int) -> str:
+    """A property, whether it holds, and what was compared."""
+    return f"{_HOLDS[row.passed]}  {row.property:{width}}  {row.compared}"
+
+
+def print_rows(name: str, rows: Iterable[Row], properties: Iterable[str]) -> int:
+    """Print each property as it comes, and a verdict for all."""
+    width, found = max(map(len, properties)), list[bool | None]()
+    for row in rows:
+        found.append(row.passed)
+        # One line says it for all of them.
+        if row.compared != SEE_FIRST:
+            tell(line(row, width), flush=True)
+    failed, skipped = found.count(False), found.count(None)
+    said = f"{failed} of {len(found) - skipped} properties fail" if failed else "all hold"
+    tell(f"\n{name}: {said}{f', {skipped} skipped' if skipped else ''}")
+    return EXIT_FAILED if failed else 0

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from rulekeep.commands.console import (
     EXIT_FAILED,
@@ -14,7 +14,7 @@ from rulekeep.commands.console import (
     say,
     tell,
 )
-from rulekeep.commands.options import Device, Integers, Whole, opened, run_folder
+from rulekeep.commands.options import Device, Integers, opened, run_folder, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
@@ -22,6 +22,7 @@ from rulekeep.printable import printable
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
+from rulekeep.specs.speed import MOST_REPEATS, MOST_TOKENS
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
 
@@ -36,8 +37,8 @@ def speed(
     *,
     mixers: str | None = None,
     contexts: Integers = (256, 1028, 4096, 16384),
-    repeats: Whole = 3,
-    tokens: Whole = 65536,
+    repeats: Annotated[int, within(1, MOST_REPEATS)] = 3,
+    tokens: Annotated[int, within(2, MOST_TOKENS)] = 65536,
     device: Device = "cpu",
     out: str | None = None,
 ) -> int:

@@ -225,7 +225,7 @@ def show(
     else:
         said, title = _said(asked.task), f"{title}, seed {seed}"
     if file is None:
-        from rulekeep.commands.marks import print_examples
+        from rulekeep.commands.printed import print_examples
 
         print_examples(title, said, examples)
         return 0
@@ -264,7 +264,7 @@ def check_task(
     length = asked.task.shortest_context if context is None else context
     first_look(asked, "test", length, seed)
     from rulekeep.checks import check_task as rows_of
-    from rulekeep.commands.verdicts import print_rows
+    from rulekeep.commands.printed import print_rows
 
     values = task_values(task, cls, options, own)
     rows = rows_of(cls, context=length, examples=examples, seed=seed, **values)

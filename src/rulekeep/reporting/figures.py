@@ -16,6 +16,7 @@ from rulekeep.analysis.panels import (
     Series,
     Style,
     capped,
+    over_steps,
     pareto_front,
     styles,
 )
@@ -253,25 +254,14 @@ def _training(ranking: Ranking, look: Styles) -> Chart:
 def _curves(
     task: str, groups: Sequence[Group], figure: str, title: str, look: Styles
 ) -> Panel | None:
-    series = []
-    for group in groups:
-        steps: dict[float, list[float]] = {}
-        seeds = []
-        for run in group.runs.values():
-            line = [
-                (row["step"], row[figure])
-                for row in run.record.history
-                if math.isfinite(row.get("step", math.nan))
-                and math.isfinite(row.get(figure, math.nan))
-            ]
-            seeds.append(line)
-            for x, y in line:
-                steps.setdefault(x, []).append(y)
-        points = [Point(x, sum(ys) / len(ys), seeds=len(ys)) for x, ys in sorted(steps.items())]
-        if points:
-            drawn = [line for line in seeds if line] if len(group.runs) > 1 else []
-            style = look[group.label]
-            series.append(Series(label=group.label, style=style, points=points, seeds=drawn))
+    histories = {
+        group.label: [run.record.history for run in group.runs.values()] for group in groups
+    }
+    series = [
+        one
+        for label, every in histories.items()
+        if (one := over_steps(label, look[label], every, figure)) is not None
+    ]
     if not series:
         return None
     return Panel(

@@ -205,7 +205,7 @@ def scores(found: Sequence[Contest]) -> Table:
                         _summary(summary) if not undefined else Cell(UNDEFINED),
                         number_cell(group.chance("retention", test)),
                         _learned(list(retentions.values())),
-                        Cell(MISSING) if rival is None else _signed(rival[1].summary),
+                        Cell(MISSING) if rival is None else _signed(rival[1]),
                         Cell(MISSING) if rival is None else Cell(rival[0].label),
                         _summary(group.summary("exact", test)),
                         *(

@@ -75,7 +75,7 @@ def _lines(found: Sequence[Contest]) -> Iterable[list[object]]:
                 yield from ([table, *here, *line] for table, line in _beside_chance(group, test))
                 if (rival := contest.against_attention(group, "retention", test)) is not None:
                     note = f"retention minus that of {rival[0].label}, paired by seed"
-                    values = _statistics(rival[1].summary)
+                    values = _statistics(rival[1])
                     yield ["differences", *here, "retention", *values, note]
                 for figure, by_seed in (
                     ("state_bytes", group.state_bytes(test)),

@@ -1,5 +1,7 @@
 """What a user asks for, validated and frozen: runs, outside models, the published experiment."""
 
+from typing import TypeAlias
+
 from rulekeep.specs.article import (
     ARTICLE_MODELS,
     PUBLISHED_BATCH_SIZE,
@@ -14,7 +16,6 @@ from rulekeep.specs.article import (
     ArticleSpec,
 )
 from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
-from rulekeep.specs.kinds import KINDS, AnySpec
 from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.mixer import (
     MixerSpec,
@@ -27,6 +28,12 @@ from rulekeep.specs.mixer import (
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
 from rulekeep.specs.speed import SpeedMixer, SpeedSpec
+
+# What a record can be of, by the name of its kind.
+AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec | LanguageSpec
+KINDS: dict[str, type[AnySpec]] = {
+    kind.kind: kind for kind in (RunSpec, ArticleCell, PredictorSpec, LanguageSpec)
+}
 
 __all__ = [
     "ARTICLE_MODELS",

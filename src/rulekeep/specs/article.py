@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rulekeep.specs.base import Device, Spec, UsageError, each_once
 from rulekeep.specs.mixer import MixerSpec, mixer_specs
@@ -94,7 +94,7 @@ class ArticleSpec(Spec):
     contexts: tuple[int, ...] = PUBLISHED_CONTEXTS
     models: tuple[str, ...] = ARTICLE_MODELS
     seeds: tuple[int, ...] = (PUBLISHED_SEED,)
-    steps: int = PUBLISHED_STEPS
+    steps: int = Field(default=PUBLISHED_STEPS, ge=1, le=MOST_ARTICLE_STEPS)
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
@@ -127,15 +127,6 @@ class ArticleSpec(Spec):
             if not 0 <= seed < 2**63:
                 raise ValueError(f"seed {seed}: must be from 0 to 2**63 - 1")
         return each_once("seed", seeds)
-
-    @field_validator("steps")
-    @classmethod
-    def _steps_are_positive(cls, steps: int) -> int:
-        if steps < 1:
-            raise ValueError(f"steps {steps}: must be 1 or more")
-        if steps > MOST_ARTICLE_STEPS:
-            raise ValueError(f"steps {steps}: must be {MOST_ARTICLE_STEPS} or less")
-        return steps
 
     def cells(self) -> list[ArticleCell]:
         """Every cell, in the order of the tables: seed, then context, then model."""

@@ -37,8 +37,8 @@ class SpeedSpec(Spec):
 
     mixers: tuple[SpeedMixer, ...]
     contexts: tuple[int, ...] = (256, 1028, 4096, 16384)
-    repeats: int = 3
-    tokens: int = 65536
+    repeats: int = Field(default=3, ge=1, le=MOST_REPEATS)
+    tokens: int = Field(default=65536, ge=2, le=MOST_TOKENS)
     threads: tuple[int, ...] = (1, 2)
     width: int = 64
     layers: int = 2
@@ -58,20 +58,6 @@ class SpeedSpec(Spec):
             if not 2 <= context <= MOST_TOKENS:
                 raise ValueError(f"context {context}: must be from 2 to {MOST_TOKENS}")
         return tuple(sorted(each_once("context", contexts)))
-
-    @field_validator("repeats")
-    @classmethod
-    def _repeats_in_range(cls, repeats: int) -> int:
-        if not 1 <= repeats <= MOST_REPEATS:
-            raise ValueError(f"repeats {repeats}: must be from 1 to {MOST_REPEATS}")
-        return repeats
-
-    @field_validator("tokens")
-    @classmethod
-    def _tokens_in_range(cls, tokens: int) -> int:
-        if not 2 <= tokens <= MOST_TOKENS:
-            raise ValueError(f"tokens {tokens}: must be from 2 to {MOST_TOKENS}")
-        return tokens
 
     def batch(self, context: int) -> int:
         """Sequences of this context in a step."""
