@@ -19,7 +19,7 @@ import pytest
 import tiny
 
 from rulekeep import tasks as task_package
-from rulekeep.cli import COMMANDS
+from rulekeep.cli import COMMANDS, about
 from rulekeep.mixers import MIXERS, Delta
 from rulekeep.tasks import TASKS, Recite
 
@@ -110,11 +110,11 @@ def test_a_catalogue_gives_the_classes_of_its_package() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_of_a_command_what_its_function_says(name: str) -> None:
-    place, said = COMMANDS[name]
-    module, _, function = place.partition(":")
+    module, _, function = COMMANDS[name].partition(":")
     documented = inspect.getdoc(getattr(import_module(f"rulekeep.commands.{module}"), function))
-    about = documented.partition("\n\nParameters\n")[0]
-    assert said == "\n\n".join(" ".join(part.split()) for part in about.split("\n\n"))
+    said = documented.partition("\n\nParameters\n")[0]
+    paragraphs = [" ".join(part.split()) for part in said.split("\n\n")]
+    assert about(COMMANDS[name]) == "\n\n".join(paragraphs)
 
 
 # Says when it hears Ctrl-C: before that, as Python itself starts, nothing of ours is there.

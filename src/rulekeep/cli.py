@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from cyclopts import (
@@ -48,93 +49,41 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-# Each with the first line of its function's docstring, so that help imports none of them.
 COMMANDS = {
-    "article": (
-        "article:article",
-        "Reproduce the published experiment: attention against an 8-slot memory.",
-    ),
-    "run": (
-        "runs:run",
-        "Train and test one mixer on one task, or score an outside model, and keep the record.",
-    ),
-    "sweep": ("runs:sweep", "Make every missing run of a grid."),
-    "demo": (
-        "demo:demo",
-        "Train three mixers on one task in about two minutes; show a table and open a report.",
-    ),
-    "resume": (
-        "runs:resume",
-        "Continue a folder of runs: make those that are missing or have failed.",
-    ),
-    "verify": (
-        "records:verify",
-        "Check every record of a folder, without torch; exit 1 names what is broken.",
-    ),
-    "report": (
-        "records:report",
-        "Write a page, Markdown, a CSV and figures about one folder of runs or several.",
-    ),
-    "explain": (
-        "explain:explain",
-        "Say where a run loses its rules: never written, lost in the body, or not read out.\n\n"
-        "The model is that of the run's kept weights; where there are none, it is trained again.",
-    ),
-    "test": (
-        "retest:retest",
-        "Test a trained model at other lengths, from its kept weights, and add them to its "
-        "record.\n\nNothing is trained. A length that was tested already is tested again only "
-        "with more examples.",
-    ),
-    "pack": (
-        "pack:pack",
-        "Write a finished folder as one file, records.jsonl: a line a record, with its checksum."
-        "\n\nEvery command that reads a folder reads the file as well. Weights are not packed. "
-        "Records that the folder has packed already are kept.",
-    ),
-    "submit": (
-        "submit:submit",
-        "Check a folder of runs, and write the one file that a pull request adds to the board.\n\n"
-        "Needed: every run of `standard` or `quick-five`, whole, five seeds, causal, with its "
-        "code.",
-    ),
-    "study": (
-        "study:study",
-        "Make the runs of a study, build its tables, figures and claims, or check documents.",
-    ),
-    "language": (
-        "language:language",
-        "Measure which rules in words a language model follows when its cache is compressed.\n\n"
-        "Each prompt states several rules, then comes chat, then a request for each rule. A rule "
-        "counts as followed where the model finds the right reply likeliest among those of its "
-        "family. Families that the model cannot follow without chat are left out, and named.",
-    ),
-    "check": (
-        "mixers:check",
-        "Check a mixer against the contract: each property, and by how much it differs.",
-    ),
-    "speed": (
-        "speed:speed",
-        "Measure mixers side by side with attention: steps, decoding, memory, operator calls.",
-    ),
-    "certify": ("tasks:certify", "Prove that readers without memory stay at chance on a task."),
-    "data": ("tasks:data", "Write the examples of a task, for another harness to use."),
-    "show": (
-        "tasks:show",
-        "Show examples of a task with rules, decoys, item, request and answer marked.",
-    ),
-    "check-task": (
-        "tasks:check_task",
-        "Check a task of your own against the contract: each property, and by how much it differs.",
-    ),
-    "list": (
-        "listing:list_",
-        "List tasks, mixers and presets, a line each; with a name or an id, all about that one.",
-    ),
+    "article": "article:article",
+    "run": "runs:run",
+    "sweep": "runs:sweep",
+    "demo": "demo:demo",
+    "resume": "runs:resume",
+    "verify": "records:verify",
+    "report": "records:report",
+    "explain": "explain:explain",
+    "test": "retest:retest",
+    "pack": "pack:pack",
+    "submit": "submit:submit",
+    "study": "study:study",
+    "language": "language:language",
+    "check": "mixers:check",
+    "speed": "speed:speed",
+    "certify": "tasks:certify",
+    "data": "tasks:data",
+    "show": "tasks:show",
+    "check-task": "tasks:check_task",
+    "list": "listing:list_",
 }
 
-for _name, (_place, _help) in COMMANDS.items():
-    app.command(f"rulekeep.commands.{_place}", name=_name, help=_help)
+
+def about(place: str) -> str:
+    """What a command's docstring says before its parameters: help imports none of them."""
+    module, _, function = place.partition(":")
+    source = (Path(__file__).parent / "commands" / f"{module}.py").read_text("utf-8")
+    docstring = source.partition(f"\ndef {function}(")[2].split('"""', 2)[1]
+    said = docstring.partition("\n\n    Parameters\n")[0]
+    return "\n\n".join(" ".join(part.split()) for part in said.split("\n\n"))
+
+
+for _name, _place in COMMANDS.items():
+    app.command(f"rulekeep.commands.{_place}", name=_name, help=about(_place))
 
 # What is interrupted while it is destroyed loses the interruption: it comes again after this.
 _AGAIN_SECONDS = 0.01

@@ -7,7 +7,7 @@ The learning rate is chosen on the validation set; only test figures are shown.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -26,7 +26,7 @@ from rulekeep.analysis.summary import (
     summarise,
     summarise_scores,
 )
-from rulekeep.records.record import SCORES, Evaluation
+from rulekeep.records.record import SCORES, Evaluation, Record
 
 # What two groups must have in common to be compared, beside task and length.
 _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")
@@ -155,30 +155,19 @@ class Group:
 
     def cost(self, key: str) -> dict[int, float]:
         """A cost for each seed that ended training and has it."""
-        return {
-            s: r.record.costs[key]
-            for s, r in self._ended()
-            if math.isfinite(r.record.costs.get(key, math.nan))
-        }
+        return self._costs(lambda record: record.costs.get(key))
 
     def state_bytes(self, context: int) -> dict[int, float]:
         """Bytes of one sequence's state after so many tokens, as `cost`."""
-        return {
-            s: r.record.state_bytes[context]
-            for s, r in self._ended()
-            if context in r.record.state_bytes
-        }
+        return self._costs(lambda record: record.state_bytes.get(context))
 
     def decode_ms(self, context: int) -> dict[int, float]:
         """Milliseconds a token after so many tokens, as `cost`."""
-        return {
-            s: r.record.decode_ms[context]
-            for s, r in self._ended()
-            if context in r.record.decode_ms
-        }
+        return self._costs(lambda record: record.decode_ms.get(context))
 
-    def _ended(self) -> list[tuple[int, Run]]:
-        return [(seed, run) for seed, run in self.runs.items() if run.status == "done"]
+    def _costs(self, cost_of: Callable[[Record], float | None]) -> dict[int, float]:
+        ended = {s: cost_of(run.record) for s, run in self.runs.items() if run.status == "done"}
+        return {s: cost for s, cost in ended.items() if cost is not None and math.isfinite(cost)}
 
     def half_distance(self) -> HalfDistances | str:
         """The half distance of chance-corrected retention, or why there is none."""

@@ -29,6 +29,7 @@ from rulekeep.plugins import failure_line
 from rulekeep.running.causality import changes
 from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
+from rulekeep.running.model_training import global_streams
 from rulekeep.seeds import named_seed
 
 # Around the edges of chunks of 16 and 64.
@@ -298,11 +299,11 @@ def deterministic(subject: Subject) -> Verdict:
 def no_draw(subject: Subject) -> Verdict:
     """The global streams stand where they stood."""
     mixer = subject.made(torch.float32)
-    before = runs.global_streams()
+    before = global_streams()
     for batch, length in subject.sizes():
         x = subject.drawn(batch, length).float()
         runs.run(mixer, x, mixer.init_state(batch), [length])
-    after = runs.global_streams()
+    after = global_streams()
     moved = [name for name in before if before[name] != after[name]]
     compared = f"states of {', '.join(before)} before and after forward and backward"
     return not moved, f"{compared}: " + (f"{', '.join(moved)} moved" if moved else "the same")

@@ -3,12 +3,10 @@
 Outputs and states are weighted by fixed random numbers and summed; gradients are of that sum.
 """
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -177,15 +175,6 @@ def _weighted(outputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
             numbers = real(out)
             weight = torch.randn(numbers.shape, generator=stream, dtype=torch.float64)
             yield numbers, weight.to(numbers)
-
-
-def global_streams() -> dict[str, bytes]:
-    """The states of the global random streams."""
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": repr(np.random.get_state(legacy=False)).encode(),
-        "random": repr(random.getstate()).encode(),
-    }
 
 
 @contextmanager

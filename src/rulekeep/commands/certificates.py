@@ -15,6 +15,7 @@ from typing import Any
 
 from rulekeep.analysis.metrics import Scores
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
+from rulekeep.printable import markdown_table
 from rulekeep.records import provenance as sources
 from rulekeep.tasks import SampledTask, Task, TaskOptions
 
@@ -25,17 +26,15 @@ _VERDICTS = {True: "yes", False: "NO", None: "need not"}
 
 def table(made: Certificate) -> str:
     """The readings as a Markdown table."""
-    width = max(len(reading.reader) for reading in made.readings)
-    rows = [
-        f"| {'reader':{width}} | retention | chance | excess | upper bound | pass     |",
-        f"|-{'-' * width}-|-----------|--------|--------|-------------|----------|",
-    ]
-    rows += [
-        f"| {reading.reader:{width}} | {reading.retention:9.4f} | {reading.chance:6.4f} "
-        f"| {reading.excess:6.3f} | {reading.bound:11.4f} | {_VERDICTS[reading.passed]:8} |"
-        for reading in made.readings
-    ]
-    return "\n".join(rows)
+    header = ["reader", "retention", "chance", "excess", "upper bound", "pass"]
+    body = [
+        [
+            one.reader, f"{one.retention:.4f}", f"{one.chance:.4f}", f"{one.excess:.3f}",
+            f"{one.bound:.4f}", _VERDICTS[one.passed],
+        ]
+        for one in made.readings
+    ]  # fmt: skip
+    return markdown_table(header, body)
 
 
 def verdict(made: Certificate) -> str:

@@ -8,6 +8,8 @@ gates (`WriteGated`), they are traced too.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -94,12 +96,7 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
     state = ModelState(0, tuple(mixer.init_state(len(tokens)) for mixer in mixers))
     changes: dict[tuple[int, str], list[Tensor]] = {}
     gates: dict[int, list[Tensor]] = {}
-    inputs: dict[int, Tensor] = {}
-    hooks = [
-        mixer.register_forward_pre_hook(_keep(inputs, layer))
-        for layer, mixer in enumerate(mixers, start=1)
-    ]
-    try:
+    with _inputs(mixers) as inputs:
         for token in tokens.split(1, dim=1):
             before = state
             _, state = model.advance(token, before)
@@ -113,9 +110,6 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
                 if (gated := _gated(mixer)) is not None:
                     strength = gated.write_strength(inputs[layer], was)
                     gates.setdefault(layer, []).append(strength.flatten(1).float())
-    finally:
-        for hook in hooks:
-            hook.remove()
     return (
         [_series(layer, name, values) for (layer, name), values in changes.items()],
         [_series(layer, GATE, values) for layer, values in gates.items()],
@@ -127,17 +121,9 @@ def write_gates(
     model: LanguageModel, tokens: Int[Tensor, "batch time"]
 ) -> dict[int, Float[Tensor, "batch time gates"]]:
     """How open each write gate is at each token of a text, by layer from 1."""
-    inputs: dict[int, Tensor] = {}
     mixers: list[Mixer] = [block.mixer for block in model.blocks]  # type: ignore[misc]
-    hooks = [
-        mixer.register_forward_pre_hook(_keep(inputs, layer))
-        for layer, mixer in enumerate(mixers, start=1)
-    ]
-    try:
+    with _inputs(mixers) as inputs:
         model(tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {
         layer: gated.write_strength(inputs[layer], mixer.init_state(len(tokens))).float()
         for layer, mixer in enumerate(mixers, start=1)
@@ -198,11 +184,23 @@ def _series(layer: int, part: str, values: Sequence[Tensor]) -> Series:
     return Series(layer, part, table.double().mean(dim=2).numpy(), zeros.numpy(), gates)
 
 
-def _keep(inputs: dict[int, Tensor], layer: int) -> Any:
-    def hook(_: Any, given: tuple[Any, ...]) -> None:
+@contextmanager
+def _inputs(mixers: Sequence[Mixer]) -> Iterator[dict[int, Tensor]]:
+    """The last input of each mixer by layer from 1, as calls inside the block give it."""
+    inputs: dict[int, Tensor] = {}
+
+    def keep(layer: int, _: Any, given: tuple[Any, ...]) -> None:
         inputs[layer] = given[0]
 
-    return hook
+    hooks = [
+        mixer.register_forward_pre_hook(partial(keep, layer))
+        for layer, mixer in enumerate(mixers, start=1)
+    ]
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _gated(mixer: Mixer) -> WriteGated | None:

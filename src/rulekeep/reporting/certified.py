@@ -14,7 +14,7 @@ from rulekeep.analysis.reading import Run
 from rulekeep.printable import one_line
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name, number, whole
-from rulekeep.reporting.tables import MISSING, Cell, Table
+from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
@@ -95,8 +95,7 @@ def certificates(
                     Cell(said),
                     Cell(worst.name),
                     *_figures(worst.excess, worst.bound),
-                    *(Cell(MISSING) if n is None else Cell(f"{n:,}", n) for n in
-                      (made.examples, made.seed)),
+                    *(number_cell(n, 0) for n in (made.examples, made.seed)),
                     Cell(made.data_hash[:12] or MISSING),
                     Cell(made.source or MISSING),
                 )

@@ -74,7 +74,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 *_time(model),
                 *([_aim(model and model.aim), _met(model and model.met)] if with_aims else ()),
                 *_time(layer),
-                *([_whole(model and model.launches)] if with_aims else ()),
+                *([number_cell(model and model.launches, 0)] if with_aims else ()),
             )
         )
     shown = f"{threads} thread{'' if threads == 1 else 's'}"
@@ -163,7 +163,7 @@ def _decoding(record: SpeedRecord) -> Table:
             (
                 _mixer(row.mixer),
                 Cell(row.grows or MISSING),
-                *(_whole(row.state_bytes.get(at)) for at in contexts),
+                *(number_cell(row.state_bytes.get(at), 0) for at in contexts),
                 *(_spread(row.ms.get(at), 3) for at in contexts),
                 _spread(row.ratio, 2),
                 _met(row.met),
@@ -284,7 +284,3 @@ def _aim(value: float | None) -> Cell:
 
 def _met(met: bool | None) -> Cell:
     return Cell({True: "yes", False: "NO", None: MISSING}[met])
-
-
-def _whole(value: int | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell(f"{value:,}", value)

@@ -74,14 +74,12 @@ class Table:
         return found
 
 
-def ranked(ranking: Ranking | None) -> Table:
+def ranked(ranking: Ranking) -> Table:
     """The answer: every variant, the user's own first, then by what it keeps."""
-    rows, tasks, missing = list[tuple[Cell, ...]](), list[str](), list[str]()
-    if ranking is not None:
-        tasks = [one.task for one in ranking.settings]
-        missing = _untested(ranking)
+    rows = list[tuple[Cell, ...]]()
+    tasks = [one.task for one in ranking.settings]
     shown_tasks = tasks if 1 < len(tasks) <= _MOST_TASKS else []
-    for row in () if ranking is None else ranking.rows:
+    for row in ranking.rows:
         lowest = Cell("diverged", -math.inf) if math.isnan(row.lowest) else number_cell(row.lowest)
         by_task = (row.by_task.get(task) for task in shown_tasks)
         kept = _summary(row.kept) if row.place else Cell(_partly(row, tasks), row.kept.mean)
@@ -100,24 +98,21 @@ def ranked(ranking: Ranking | None) -> Table:
                 *(number_cell(mean) for mean in by_task),
             )
         )
-    baseline = "attention" if ranking is None or not ranking.baseline else ranking.baseline
-    at = "" if ranking is None else f" at {ranking.at}"
     return Table(
         key="ranking",
-        title=f"What each variant keeps{at}",
-        meaning=_ranking_meaning(ranking, missing),
+        title=f"What each variant keeps at {ranking.at}",
+        meaning=_ranking_meaning(ranking),
         header=(
-            "#", "variant", "state (bytes)", "retention", "lowest seed", f"against {baseline}",
+            "#", "variant", "state (bytes)", "retention", "lowest seed",
+            f"against {ranking.baseline or 'attention'}",
             "training (s)", "decode (ms/token)", "parameters", "seeds", *shown_tasks,
         ),
         rows=tuple(rows),
-        own=frozenset(n for n, row in enumerate(ranking.rows if ranking else ()) if row.is_own),
+        own=frozenset(n for n, row in enumerate(ranking.rows) if row.is_own),
     )  # fmt: skip
 
 
-def _ranking_meaning(ranking: Ranking | None, missing: Sequence[str]) -> str:
-    if ranking is None:
-        return ""
+def _ranking_meaning(ranking: Ranking) -> str:
     said = ["Retention: the share of rules right where the answer first needs them."]
     if len(ranking.settings) > 1:
         said.append(
@@ -133,7 +128,7 @@ def _ranking_meaning(ranking: Ranking | None, missing: Sequence[str]) -> str:
             f"{ranking.baseline} is the attention that keeps most here on the test set; "
             "differences are paired by seed."
         )
-    if missing:
+    if missing := _untested(ranking):
         said.append(f"Not tested at this length: {'; '.join(missing)}.")
     said.append("In brackets: the 95 % interval over seeds (Student t).")
     return " ".join(said)

@@ -65,7 +65,7 @@ def write_report(
         summary += sentences(reading.runs, found, ranking)
         made += charts(found, ranking)
         shown += [
-            tables.ranked(ranking),
+            *([] if ranking is None else [tables.ranked(ranking)]),
             tables.scores(found),
             chances.corrected(found),
             chances.parts(found),

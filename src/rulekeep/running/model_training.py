@@ -108,7 +108,7 @@ def _batches(resolved: Resolved, done: Step | None) -> Iterator[Sample]:
 
 def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
     def loss_of(sample: Sample) -> Tensor:
-        before = _global_streams()
+        before = global_streams()
         tokens = torch.from_numpy(sample.tokens).to(spec.device)
         answers = torch.from_numpy(sample.answers).to(spec.device)
         supervised = torch.from_numpy(sample.supervised).to(spec.device)
@@ -116,7 +116,7 @@ def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
         with torch.autocast(kind, torch.bfloat16, enabled=spec.precision == "bfloat16"):
             # The last token predicts nothing that is supervised.
             logits = model.last_logits(tokens[:, :-1], supervised.shape[1])
-        if _global_streams() != before:
+        if global_streams() != before:
             raise MixerError(
                 f"{spec.mixer} draws from a global random stream: give it a generator of its own"
             )
@@ -125,8 +125,11 @@ def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
     return loss_of
 
 
-def _global_streams() -> tuple[Any, ...]:
+def global_streams() -> dict[str, object]:
+    """The states of the global random streams, by library."""
     state: Any = np.random.get_state()
-    return (
-        torch.get_rng_state().numpy().tobytes(), state[1].tobytes(), state[2], random.getstate(),
-    )  # fmt: skip
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (state[1].tobytes(), *state[2:]),
+        "random": random.getstate(),
+    }

@@ -12,7 +12,14 @@ import numpy as np
 
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.drawing import Rows, Streams
-from rulekeep.tasks.sampled import MOST_RULES, Placement, Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import (
+    MOST_RULES,
+    Placement,
+    Sample,
+    SampledTask,
+    TaskOptions,
+    asking,
+)
 
 # A shorter text has hardly a label whose source no reader of the last 32 tokens sees.
 SHORTEST = 64
@@ -53,37 +60,15 @@ class LabelledTask(SampledTask):
     ) -> Sample:  # fmt: skip
         """A sample that asks for `labels` at the tokens `asked_at`, `[n, k]` each.
 
-        The first label that may be asked for is that of the token before `start`. Where `there` is
-        given, only those are asked for. Steps number them in the order of the text.
+        The first label that may be asked for is that of the token before `start`. The rest is as in
+        `asking`.
         """
-        n, context = tokens.shape
-        there = np.ones(asked_at.shape, dtype=bool) if there is None else there
-        row, turn = np.nonzero(there)
-        place = asked_at[row, turn] + 1 - start
-        shape = (n, context - start)
-        asked = np.zeros(shape, dtype=bool)
-        asked[row, place] = True
+        place = asked_at + 1 - start
+        sample = asking(tokens, roles, start, place, source=source, chance=chance, there=there)
+        row, turn = np.nonzero(np.ones(place.shape, dtype=bool) if there is None else there)
         of_answer = tokens[:, start:].copy()
-        of_answer[row, place] = labels[row, turn]
-        sources = np.full(shape, -1)
-        sources[row, place] = source[row, turn]
-        chances = np.ones(shape)
-        chances[row, place] = np.broadcast_to(chance, asked_at.shape)[row, turn]
-        no = np.zeros(shape, dtype=bool)
-        return Sample(
-            tokens=tokens,
-            answer_start=start,
-            supervised=asked,
-            rule=asked.copy(),
-            first_mention=asked.copy(),
-            item=no,
-            prohibition=no.copy(),
-            chance=chances,
-            source=sources,
-            step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
-            roles=roles,
-            labels=of_answer,
-        )
+        of_answer[row, place[row, turn]] = labels[row, turn]
+        return sample._replace(labels=of_answer)
 
 
 def last_equal(keys: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions, asking
 
 
 class RecallOptions(TaskOptions):
@@ -149,25 +149,5 @@ class Recall(SampledTask):
         self, tokens: np.ndarray, roles: np.ndarray, start: int, value_at: Rows, source: Rows
     ) -> Sample:
         """A sample, from the places of the values in the answer and in the pairs."""
-        shape = (len(tokens), tokens.shape[1] - start)
-        is_value = np.zeros(shape, dtype=bool)
-        np.put_along_axis(is_value, value_at, True, axis=1)
-        order = np.arange(value_at.shape[1])
-        chance, sources, step = np.ones(shape), np.full(shape, -1), np.full(shape, -1)
-        left = self.options.rule_words - np.broadcast_to(order, value_at.shape)
-        np.put_along_axis(chance, value_at, 1 / left, axis=1)
-        np.put_along_axis(sources, value_at, source, axis=1)
-        np.put_along_axis(step, value_at, np.broadcast_to(order, value_at.shape), axis=1)
-        return Sample(
-            tokens=tokens,
-            answer_start=start,
-            supervised=is_value,
-            rule=is_value.copy(),
-            first_mention=is_value.copy(),
-            item=np.zeros(shape, dtype=bool),
-            prohibition=np.zeros(shape, dtype=bool),
-            chance=chance,
-            source=sources,
-            step=step,
-            roles=roles,
-        )
+        left = self.options.rule_words - np.arange(value_at.shape[1])
+        return asking(tokens, roles, start, value_at, source=source, chance=1 / left)

@@ -276,6 +276,37 @@ class SampledTask(Task):
         return prefix, cues[:, :instructions] + 1, cues[:, instructions:]
 
 
+def asking(
+    tokens: np.ndarray, roles: np.ndarray, start: int, place: Rows, *, source: Rows,
+    chance: float | np.ndarray, there: np.ndarray | None = None,
+) -> Sample:  # fmt: skip
+    """A sample that asks at the places `place` of the answer alone, for a rule's first use each.
+
+    `place`, `source` and `chance` are `[n, k]`. Where `there` is given, only those are asked for.
+    Steps number them in the order of the text.
+    """
+    shape = (len(tokens), tokens.shape[1] - start)
+    row, turn = np.nonzero(np.ones(place.shape, dtype=bool) if there is None else there)
+    at = row, place[row, turn]
+    asked, chances, sources = np.zeros(shape, dtype=bool), np.ones(shape), np.full(shape, -1)
+    asked[at] = True
+    chances[at] = np.broadcast_to(chance, place.shape)[row, turn]
+    sources[at] = source[row, turn]
+    return Sample(
+        tokens=tokens,
+        answer_start=start,
+        supervised=asked,
+        rule=asked.copy(),
+        first_mention=asked.copy(),
+        item=np.zeros(shape, dtype=bool),
+        prohibition=np.zeros(shape, dtype=bool),
+        chance=chances,
+        source=sources,
+        step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
+        roles=roles,
+    )
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError, with value and range, unless low <= value <= high."""
     if not (low <= value <= high and math.isfinite(value)):
