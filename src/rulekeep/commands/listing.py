@@ -57,16 +57,11 @@ def _about_run(identity: str) -> str:
         inside = sorted(place.iterdir())
         for root in (place, *(path for path in inside if path.is_dir())):
             if (root / PACKED).exists() or run_folders(root):
-                found += [
-                    (root, one) for one in read_runs(root).records if _is_named(one, identity)
-                ]
+                records = read_runs(root).records
+                found += [(root, one) for one in records if identity in (one.id, one.former_id)]
     if not found:
         raise UsageError(f"{identity}: no run of this id stands here, in runs or in results")
     return "\n\n".join(_said_of_run(root, record) for root, record in found)
-
-
-def _is_named(record: Record, identity: str) -> bool:
-    return identity in (record.id, record.former_id)
 
 
 def _said_of_run(root: Path, record: Record) -> str:

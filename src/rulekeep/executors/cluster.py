@@ -172,12 +172,13 @@ class _Sweep:
             self.news.put(message)
 
     def _finished(self, number: int) -> Finished | None:
+        import cloudpickle
         from distributed import CancelledError, KilledWorker
 
         future = self.futures.pop(number)
         try:
             ended = future.result()
-            result = None if ended.content is None else _unpickled(ended.content)
+            result = None if ended.content is None else cloudpickle.loads(ended.content)
             return Finished(number, result, ended.failure)
         except CancelledError:
             return Finished(number, None, _lost(self.executor.scheduler))
@@ -226,12 +227,6 @@ def _connected(scheduler: str) -> "Iterator[Client]":
     finally:
         client.close(timeout=_CONNECT_SECONDS)
         logger.setLevel(level)
-
-
-def _unpickled(content: bytes) -> Any:
-    import cloudpickle
-
-    return cloudpickle.loads(content)
 
 
 def _warn_if_nobody_can(client: "Client", scheduler: str, resources: Mapping[str, float]) -> None:

@@ -521,7 +521,5 @@ def _seed_count(seeds: int) -> Cell:
 
 
 def _retention(run: Run) -> float | None:
-    for evaluation in run.record.evaluations:
-        if evaluation.split == "test" and evaluation.context == run.context:
-            return evaluation.figures.get("retention")
-    return None
+    there = (one for one in run.record.tests() if one.context == run.context)
+    return next((one.figures.get("retention") for one in there), None)

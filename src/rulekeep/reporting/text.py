@@ -42,7 +42,7 @@ def markdown(table: Table) -> str:
     lines = [
         " | ".join(escaped(title) for title in table.header),
         "|".join("--:" if right else "---" for right in table.numbers()),
-        *(" | ".join(_table_text(cell.text) for cell in row) for row in table.rows),
+        *(" | ".join(escaped(cell.text) or " " for cell in row) for row in table.rows),
     ]
     return head + "\n".join(f"| {line} |" for line in lines)
 
@@ -145,7 +145,3 @@ def _is_formula(text: str) -> bool:
     # Some programs read ＝ (U+FF1D) and its like as the ASCII letter that they stand for.
     opens = unicodedata.normalize("NFKC", text.lstrip()[:1])
     return opens[:1] in ("=", "+", "-", "@", "|", "%", "\N{MINUS SIGN}")
-
-
-def _table_text(text: str) -> str:
-    return escaped(text) or " "

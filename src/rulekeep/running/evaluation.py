@@ -67,19 +67,20 @@ class Question:
     def of(cls, sample: Sample) -> Self:
         """The question that an example asks."""
         given = np.where(sample.supervised, 0, sample.answers)
-        tables = [sample.tokens[:, : sample.answer_start].copy(), given, ~sample.supervised]
-        for table in tables:
-            table.flags.writeable = False
-        return cls(*tables)
+        return cls._read_only(sample.tokens[:, : sample.answer_start], given, ~sample.supervised)
 
     @classmethod
     def of_next(cls, prompts: Int[np.ndarray, "batch time"]) -> Self:
         """The question for one more token."""
-        one = (len(prompts), 1)
-        tables = [prompts.copy(), np.zeros(one, dtype=np.int64), np.zeros(one, dtype=bool)]
-        for table in tables:
+        given = np.zeros((len(prompts), 1), dtype=np.int64)
+        return cls._read_only(prompts, given, given > 0)
+
+    @classmethod
+    def _read_only(cls, *tables: np.ndarray) -> Self:
+        copies = [table.copy() for table in tables]
+        for table in copies:
             table.flags.writeable = False
-        return cls(*tables)
+        return cls(*copies)
 
     def __getattr__(self, name: str) -> Any:
         told = (

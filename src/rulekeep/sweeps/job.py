@@ -33,7 +33,9 @@ class MakeRun:
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
         folder = RunFolder(Path(job.root) / job.id, keeps_weights=self.keep_weights)
         # For the user too: one line, without the place in our code.
-        warnings.formatwarning = lambda message, *_, **__: _warning_line(message)
+        warnings.formatwarning = lambda message, *_, **__: (
+            f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
+        )
         try:
             with folder.locked(), warnings.catch_warnings():
                 # Said when the run was planned, and again in its record.
@@ -41,10 +43,6 @@ class MakeRun:
                 return _make(folder, progress, self.tracker)
         except BusyError:
             return BUSY
-
-
-def _warning_line(message: Warning | str) -> str:
-    return f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
 
 
 def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
@@ -74,7 +72,8 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
         follow.finish("failed", {"reason": str(error)})
         raise
     follow.finish(made["status"], made["costs"])
-    notes = [*made.pop("notes", []), *_set_aside(folder)]
+    aside = [f"{path.name} was set aside as corrupt" for path in folder.aside]
+    notes = [*made.pop("notes", []), *aside]
     head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
     head["asked"] = resolved.asked
     _write_result(folder, {**head, **made, "notes": notes, "attempt": attempt})
@@ -102,7 +101,3 @@ def _environment(spec: AnySpec) -> Values:
 
     asked = {key: getattr(spec, key) for key in ("device", "threads") if hasattr(spec, key)}
     return {**environment(), **asked}
-
-
-def _set_aside(folder: RunFolder) -> list[str]:
-    return [f"{path.name} was set aside as corrupt" for path in folder.aside]
