@@ -167,7 +167,7 @@ def test_what_a_record_lacks_is_no_number_in_the_report(
     assert record is not None
     if not where.startswith("history"):
         # Nothing else of it is drawn.
-        monkeypatch.setattr(report, "draw", lambda chart: Picture((), {}))
+        monkeypatch.setattr(report.panels, "draw", lambda chart: Picture((), {}))
     rows = {ATTENTION: record}
     report.write_outputs(tmp_path, rows, "rulekeep article", "1 s")
     assert "| attention |" in report.shown(rows)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rulekeep.analysis import panels
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
-from rulekeep.analysis.panels import draw
 from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.analysis.variants import is_of_task
 from rulekeep.article.leak import WINDOW, leak_scores
@@ -304,7 +304,7 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
     device = device_label(rows.values())
     cells = {(_name(cell), cell.context, cell.seed): record for cell, record in rows.items()}
     files = {"history.json": _json(history), "predictions.json": _json(predictions)}
-    for name, content in {**files, **draw(overview(cells, device)).files}.items():
+    for name, content in {**files, **panels.draw(overview(cells, device)).files}.items():
         write_bytes(folder / name, content)
     write_text(folder / "report.md", _report(rows, device, command, made))
 
