@@ -171,11 +171,11 @@ class Endpoint:
         except (api.AuthenticationError, api.PermissionDeniedError) as error:
             why = f"refuses the key ({error.status_code}); set OPENAI_API_KEY, {_AGAIN}"
         except api.RateLimitError as error:
-            why = f"answered {error.status_code}: {one_line(error.message, 200)}; wait, {_AGAIN}"
+            why = f"answered {_said(error)}; wait, {_AGAIN}"
         except api.NotFoundError as error:
-            why = f"answered 404: {one_line(error.message, 200)}; {_CHECK}{hint}"
+            why = f"answered {_said(error)}; {_CHECK}{hint}"
         except api.APIStatusError as error:
-            why = f"answered {error.status_code}: {one_line(error.message, 200)}{hint}"
+            why = f"answered {_said(error)}{hint}"
         except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
             why = f"answered what cannot be read ({type(error).__name__}: {error}); {_CHECK}"
         if self._key:
@@ -224,6 +224,13 @@ class Sent:
             first = shared(before.tokens, whole.tokens)
             found.append(sum(score or 0.0 for score in whole.scores[first:]))
         return found
+
+
+def _said(error: Any) -> str:
+    """What an endpoint says as it refuses: its status and its message."""
+    # The client says the status before some messages.
+    message = error.message.removeprefix(f"Error code: {error.status_code} - ")
+    return f"{error.status_code}: {one_line(message, 200)}"
 
 
 def _compiled(template: str) -> Any:
