@@ -103,7 +103,7 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
         assert planned.lost == (planning.identity(lost),)
         said = sorted(planned.notes, key=lambda note: "its record stands" in note)
         assert said[0].startswith(f"run {planning.identity(lost)}: {again}")
-        assert "it cannot be planned again from here" in said[0]
+        assert "resume cannot make it" in said[0]
         assert said[1].startswith(f"run {planning.identity(finished)}: {again}")
     assert (root / planning.identity(lost) / "plan.json.corrupt-1").exists()
     assert len(read_runs(root).records) == 1
@@ -132,7 +132,7 @@ def test_a_run_of_other_versions_is_left_as_it_ended_with_its_first_reason(tmp_p
     planned = planning.plan_again(root)
     assert (planned.jobs, planned.finished, planned.lost) == ([], [], (other.name,))
     assert "it was planned with other default values" in planned.notes[0]
-    assert "give the sweep that planned it once more" in planned.notes[0]
+    assert "give its run or sweep command again" in planned.notes[0]
     assert (other / "record.json").read_bytes() == before
     (other / "record.json").unlink()
     plan = read_record(other / "plan.json")

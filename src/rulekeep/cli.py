@@ -202,7 +202,8 @@ def _said(error: CycloptsError) -> str:
         own = f" (what is a task's or a mixer's own: {', '.join(options)})" if options else ""
     # A long list ends in dots of its own.
     said = " ".join(str(error).split()).removesuffix(", ...").rstrip(".")
-    return f"{said}{own}; see rulekeep --help"
+    command = f" {sys.argv[1]}" if sys.argv[1] in COMMANDS else ""
+    return f"{said}{own}; see rulekeep{command} --help"
 
 
 def _said_of_value(error: CoercionError | ValidationError) -> str | None:

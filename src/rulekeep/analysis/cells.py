@@ -263,7 +263,7 @@ def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
     """The longest context at which half of the mixers, and two at least, were tested; or 0.
 
     At longer contexts few mixers would stand alone. For one mixer, its longest. If one is named,
-    only contexts at which it was tested count.
+    only contexts at which it was tested count; every one if all its seeds diverged.
     """
     tested: dict[int, set[str]] = {}
     for group in groups:
@@ -272,7 +272,8 @@ def compared_at(groups: Sequence[Group], own: Group | None = None) -> int:
             if summary is not None and summary.mean is not None:
                 tested.setdefault(context, set()).add(group.label)
     if own is not None:
-        tested = {context: labels for context, labels in tested.items() if own.label in labels}
+        mine = {context: labels for context, labels in tested.items() if own.label in labels}
+        tested = mine or tested
     every = {label for labels in tested.values() for label in labels}
     several = [context for context, labels in tested.items() if len(labels) > 1]
     most = [context for context in several if 2 * len(tested[context]) >= len(every)]

@@ -157,9 +157,10 @@ def averaged(several: Iterable[Mapping[int, float]]) -> dict[int, float]:
 
 def _setting(contest: Contest) -> Setting | None:
     """A task at the longest length trained at that has a figure; of the user's own, if any."""
-    own = [group for group in contest.groups if group.is_own]
-    contexts = sorted({group.context for group in own or contest.groups}, reverse=True)
-    for context in contexts:
+    lengths = {group.context for group in contest.groups}
+    own = {group.context for group in contest.groups if group.is_own}
+    # Where all of the user's own diverged, the others are compared.
+    for context in [*sorted(own, reverse=True), *sorted(lengths - own, reverse=True)]:
         groups = contest.at(context)
         first = next((group for group in groups if group.is_own), None)
         if test := compared_at(groups, first):

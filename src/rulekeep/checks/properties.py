@@ -462,6 +462,10 @@ def half_life(subject: Subject) -> Verdict:
 
 PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
     "output and state have their form": form,
+    # What breaks one of these three breaks others below, which are not its cause.
+    "no global random draw": no_draw,
+    "deterministic": deterministic,
+    "input and state not changed": untouched,
     "no state is the initial state": initial_state,
     "causal": causal,
     "any split gives what the whole gives": splits,
@@ -471,9 +475,6 @@ PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
     "gradients are slopes": slopes,
     "gradient reaches token 0": reach,
     "rows of a batch are independent": rows,
-    "deterministic": deterministic,
-    "no global random draw": no_draw,
-    "input and state not changed": untouched,
     "initialisation not overwritten": initialisation,
     "finite in float32, near float64": precision,
     "dtype and device followed": follows,

@@ -64,8 +64,13 @@ def show(record: Record) -> None:
             lines.append(Line(f"{name}, {len(of_name)} seeds", by_length))
         else:
             missing.append(name)
-    lines.append(line_of(record))
-    chart(lines)
+    mine = line_of(record)
+    if not lines:
+        tell(
+            "nothing to compare with: no committed run was trained alike and tested at these lengths"
+        )
+        return
+    chart([*lines, mine])
     if missing:
         tell(f"no committed run of this protocol at these lengths: {'; '.join(missing)}")
 

@@ -139,7 +139,7 @@ def run(
     Parameters
     ----------
     file
-        A TOML file with the spec's values; flags go before it.
+        A TOML file with the spec's values; a flag overrides its value.
     flags
         The spec's values.
     predictor
@@ -196,7 +196,7 @@ def sweep(
     make, chooses = maker(what, mixers, tuning_seeds)
     root = run_folder("sweep", out)
     if dry_run:
-        return _listed(make, root)
+        return _listed(make, root, chooses)
     named = [what] if mixers is None else [what, "--mixers", mixers]
     named += [] if tuning_seeds is None else ["--tuning-seeds", str(tuning_seeds)]
     command = planning.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
@@ -337,7 +337,7 @@ def make_runs(
     return Made(records, lost)
 
 
-def _listed(make: _Make, root: Path) -> int:
+def _listed(make: _Make, root: Path, chooses: bool) -> int:
     """The runs that a sweep begins with if some are made already, a line each."""
     planning.check_folder(root)
     labels = {planning.identity(spec): _said(spec) for spec in make(root)}
@@ -345,10 +345,8 @@ def _listed(make: _Make, root: Path) -> int:
         labels.pop(record.id, None)
     for label in labels.values():
         tell(label)
-    tell(
-        f"runs to begin with: {len(labels):,}; where a sweep chooses by its records, as presets do "
-        "their rates, more follow"
-    )
+    more = "; what more it makes, it chooses by their records" if chooses else ""
+    tell(f"runs to begin with: {len(labels):,}{more}")
     return 0
 
 

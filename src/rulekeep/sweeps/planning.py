@@ -220,8 +220,8 @@ def plan_again(root: Path) -> Plan:
         else:
             lost.append(folder.id)
             result.notes.append(
-                f"run {folder.id}: {why}; it cannot be planned again from here: "
-                "give the sweep that planned it once more"
+                f"run {folder.id}: {why}; resume cannot make it: "
+                "give its run or sweep command again"
             )
     return result._replace(lost=tuple(lost))
 
