@@ -66,9 +66,7 @@ def show(record: Record) -> None:
             missing.append(name)
     mine = line_of(record)
     if not lines:
-        tell(
-            "nothing to compare with: no committed run was trained alike and tested at these lengths"
-        )
+        tell("nothing to compare with: no committed run was trained and tested alike")
         return
     chart([*lines, mine])
     if missing:
