@@ -55,7 +55,7 @@ def options_of(kind: type[Any]) -> type[Spec]:
                 raise ValueError(f"{parameter.name!r} is a name that specs use; give it another")
             if not _can_be_given(annotation):
                 raise ValueError(
-                    f"{parameter.name} is {getattr(annotation, '__name__', annotation)}: "
+                    f"{parameter.name}: {inspect.formatannotation(annotation)}, "
                     "must be a bool, a number, a text or None"
                 )
             default = ... if parameter.default is parameter.empty else parameter.default
