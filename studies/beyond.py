@@ -128,6 +128,7 @@ for form, options in (AT_BEST | AS_YARN).items():
     if form != "convolution":
         both = f"attention, {form}, earliness"
         VARIANTS[f"{form}, earliness"] = Variant(f"attention[{options},{SIGNAL}]", both)
+SHOWN.insert(SHOWN.index("convolved"), "YaRN, earliness")
 # The keys of each form without earliness and with it.
 FORMS = {
     OURS: ("bare", "ours"),
@@ -587,6 +588,8 @@ CLAIMS = {
             for one in SETTINGS
         ),
     ),
+    "yarn_early": Claim(mean("YaRN, earliness", RECITE_EARLY, LONG), minimum=0.9),
+    "yarn_marked": Claim(mean("YaRN, earliness", RECITE_MARKED, LONG), maximum=0.8),
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
     "unlearned_early": Claim(unlearned(APPLY_EARLY)),
     "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
