@@ -78,11 +78,6 @@ class Group:
         """The training length in tokens; None for an outside model, which is not trained."""
         return next(iter(self.runs.values())).trained_at
 
-    @property
-    def trained(self) -> str:
-        """The training length in words."""
-        return "not trained" if self.trained_at is None else f"trained at {self.trained_at}"
-
     @cached_property
     def test_contexts(self) -> tuple[int, ...]:
         """Every length in tokens that a seed was tested at or was to be tested at."""

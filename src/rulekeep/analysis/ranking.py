@@ -72,11 +72,6 @@ class Ranking:
     has_strong: bool
 
     @property
-    def own(self) -> tuple[Ranked, ...]:
-        """The user's own mixers."""
-        return tuple(row for row in self.rows if row.is_own)
-
-    @property
     def shown(self) -> tuple[str, ...]:
         """At most eight labels for a figure: the user's own, baselines, and three others."""
         ranked = [row for row in self.rows if row.place is not None and row.kept.mean is not None]

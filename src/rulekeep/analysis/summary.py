@@ -327,11 +327,6 @@ class HalfDistances:
     by_seed: Mapping[int, HalfDistance]
     diverged: tuple[int, ...]
 
-    @property
-    def few(self) -> bool:
-        """Fewer than 5 seeds: marked wherever the median is shown."""
-        return len(self.by_seed) + len(self.diverged) < ENOUGH_SEEDS
-
     def text(self) -> str:
         """Median in tokens, and what a reader must know beside it."""
         seeds = len(self.by_seed) + len(self.diverged)

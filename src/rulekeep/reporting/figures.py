@@ -62,7 +62,7 @@ def charts(found: Sequence[Contest], ranking: Ranking | None) -> list[Chart]:
 
 def _styles(ranking: Ranking) -> dict[str, Style]:
     """A style for each variant shown: attention black, the user's own broad and in front."""
-    shown, own = ranking.shown, {row.label for row in ranking.own}
+    shown, own = ranking.shown, {row.label for row in ranking.rows if row.is_own}
     black = [row.label for row in ranking.rows if row.is_attention]
     # In the order shown, so that the strongest attention has the whole line.
     found = styles(shown, [label for label in shown if label in black])

@@ -2,11 +2,11 @@
 
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from rulekeep.specs.base import Device, Spec, UsageError, each_once
+from rulekeep.specs.base import Device, RenamedSpec, Spec, UsageError, each_once
 from rulekeep.specs.mixer import MixerSpec, mixer_specs
-from rulekeep.specs.renamed import told, variant
+from rulekeep.specs.renamed import variant
 from rulekeep.specs.run import TrainingSpec
 
 PUBLISHED_CONTEXTS = (64, 256, 1028)
@@ -24,7 +24,7 @@ LONGEST_ARTICLE_CONTEXT = 2**17
 MOST_ARTICLE_STEPS = 10**6
 
 
-class ArticleCell(Spec):
+class ArticleCell(RenamedSpec):
     """One model of the article trained once: the unit that runs, records and resumes.
 
     `model` is one of the two published, or a mixer with its options, delta[heads=8].
@@ -41,11 +41,6 @@ class ArticleCell(Spec):
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _under_present_names(cls, values: Any) -> Any:
-        return told(values)
 
     @property
     def label(self) -> str:

@@ -1,15 +1,14 @@
 """An outside model scored on a task."""
 
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 
-from rulekeep.specs.base import Spec
-from rulekeep.specs.renamed import told
+from rulekeep.specs.base import RenamedSpec
 from rulekeep.specs.run import Option, in_order
 
 
-class PredictorSpec(Spec):
+class PredictorSpec(RenamedSpec):
     """An outside model scored on a task; nothing is trained."""
 
     kind: ClassVar[str] = "predictor"
@@ -20,20 +19,12 @@ class PredictorSpec(Spec):
     task: str = "recite"
     task_options: dict[str, Option] = Field(default={})
     # A list as well, as JSON has it.
-    test_contexts: tuple[int, ...] = Field(default=(256,), strict=False)
+    test_contexts: Annotated[tuple[int, ...], AfterValidator(in_order)] = Field(
+        default=(256,), strict=False
+    )
     seed: int = Field(default=1, ge=0, lt=2**63)
     test_examples: int = Field(default=1000, ge=1, le=10**7)
     long_test_examples: int = Field(default=256, ge=1, le=10**7)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _under_present_names(cls, values: Any) -> Any:
-        return told(values)
-
-    @field_validator("test_contexts")
-    @classmethod
-    def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
-        return in_order(contexts)
 
     @property
     def label(self) -> str:

@@ -1,11 +1,10 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from rulekeep.specs.base import Device, Spec, each_once
-from rulekeep.specs.renamed import told
+from rulekeep.specs.base import Device, RenamedSpec, Spec, each_once
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -36,7 +35,7 @@ class TrainingSpec(Spec):
     final_share: float = 1.0
 
 
-class RunSpec(Spec):
+class RunSpec(RenamedSpec):
     """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
     kind: ClassVar[str] = "run"
@@ -130,11 +129,6 @@ class RunSpec(Spec):
         default="float32", description="float32, or bfloat16 (bf16) by autocast."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _under_present_names(cls, values: Any) -> Any:
-        return told(values)
 
     @field_validator("test_contexts")
     @classmethod
