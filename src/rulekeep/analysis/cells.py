@@ -19,7 +19,7 @@ from rulekeep.analysis.summary import (
     Summary,
     ValidationScores,
     chance_corrected,
-    choose_learning_rate,
+    choose_of_runs,
     half_distances,
     mean_scores,
     paired_difference,
@@ -392,17 +392,11 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     by_rate = {
         rate: [of_run[by_seed[seed].id] for seed in common] for rate, by_seed in tried.items()
     }
-    losses = {rate: [loss for loss, _ in there] for rate, there in by_rate.items()}
-    scores = {
-        rate: mean_scores([own for _, own in there if own])
-        for rate, there in by_rate.items()
-        if all(own for _, own in there)
-    }
     found = replace(found, seeds=len(common))
     measured = any(math.isfinite(loss) for loss, _ in of_run.values())
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
-    choice = choose_learning_rate(losses, extended=False, scores=scores)
+    choice = choose_of_runs(by_rate, extended=False)
     most = max(len(by_seed) for by_seed in tried.values())
     leading = [rate for rate, by_seed in tried.items() if len(by_seed) == most]
     # A sweep runs all seeds at the rate that it chose, whatever it knew and by whatever rule.

@@ -249,6 +249,19 @@ def choose_learning_rate(
     return RateChoice(rate=best, grid=grid, edge=edge, extension=extension)
 
 
+def choose_of_runs(
+    runs: Mapping[float, Sequence[tuple[float, ValidationScores | None]]], *, extended: bool
+) -> RateChoice:
+    """As `choose_learning_rate`, from the loss and the scores of each run of a rate."""
+    losses = {rate: [loss for loss, _ in there] for rate, there in runs.items()}
+    scores = {
+        rate: mean_scores([own for _, own in there if own])
+        for rate, there in runs.items()
+        if all(own for _, own in there)
+    }
+    return choose_learning_rate(losses, extended=extended, scores=scores)
+
+
 def _best(grid: Sequence[TriedRate]) -> float | None:
     stable = [tried for tried in grid if tried.mean is not None]
     scored = {tried.rate: tried.scores for tried in stable if tried.scores is not None}

@@ -10,12 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.cells import scores_of
-from rulekeep.analysis.summary import (
-    RateChoice,
-    ValidationScores,
-    choose_learning_rate,
-    mean_scores,
-)
+from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_of_runs
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
 from rulekeep.running.resolving import Resolved, resolve
@@ -84,14 +79,9 @@ def _choice(
 ) -> RateChoice | None:
     if any((rate, seed) not in found for rate in rates for seed in seeds):
         return None
-    by_rate = {rate: [found[rate, seed] for seed in seeds] for rate in rates}
-    losses = {rate: [one.loss for one in runs] for rate, runs in by_rate.items()}
-    scores = {
-        rate: mean_scores([one.scores for one in runs if one.scores])
-        for rate, runs in by_rate.items()
-        if all(one.scores for one in runs)
-    }
-    return choose_learning_rate(losses, extended=extended, scores=scores)
+    # The loss and the scores of each.
+    by_rate = {rate: [found[rate, seed][:2] for seed in seeds] for rate in rates}
+    return choose_of_runs(by_rate, extended=extended)
 
 
 def _validated(
