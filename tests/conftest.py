@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from article_runs import Quick, quick_run
@@ -47,6 +48,10 @@ KINDS = {
 # What the tests of these files share is made once, by one process.
 TOGETHER = {f"test_{name}" for name in ("article_streams", "faults", "language", "runs", "sweep")}
 KIND_OF = {f"test_{name}": kind for kind, names in KINDS.items() for name in names.split()}
+
+# A machine that is busy makes no test wrong.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
