@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -375,6 +376,16 @@ def test_rounding_is_that_of_the_small_models(model: ChatModel) -> None:
 def shortened(model: Any, name: str, share: float, messages: Any = None) -> texts.Shorter:
     messages = messages or converse(SHIPPED, spec(distance=200), "test", 0, words).messages
     return texts.compact(messages, Compression.parse(f"{name}@{share}"), model)
+
+
+def test_both_ends_keep_to_every_budget() -> None:
+    # A token a letter: each line is as long as half the budget, and a break joins them.
+    letters: Any = SimpleNamespace(tokens=list)
+    messages = [Message("user", said) for said in ("one", "two", "six")]
+    whole = len(texts.transcript(messages))
+    for budget in range(9, whole):
+        found = texts.compact(messages, Compression.parse(f"keep_ends@{budget / whole}"), letters)
+        assert len(found.text) <= budget
 
 
 @pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract", "summary"])

@@ -123,7 +123,10 @@ def _keep_ends(messages: Sequence[Message], budget: int, model: Model) -> str:
         return "\n".join(lines)
     first = _fitting(lines, budget // 2, model)
     last = _fitting(lines[len(first) :][::-1], budget - budget // 2, model)
-    return "\n".join([*first, *reversed(last)])
+    # Where both halves are full, the line break between them is one token too many.
+    while len(model.tokens(text := "\n".join([*first, *reversed(last)]))) > budget:
+        last.pop()
+    return text
 
 
 def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
