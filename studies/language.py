@@ -126,7 +126,7 @@ def by_eviction(rows: Rows) -> str:
 
 
 GUARDS = {"": "none", "ends": "both ends", "fair": "fair to rules", "rules": "rules (oracle)"}
-GUARDED = ("snapkv", "tova", "streaming_llm")
+GUARDED = ("snapkv", "tova", "h2o", "streaming_llm")
 
 
 def guarded(name: str, guard: str) -> str:
@@ -173,8 +173,8 @@ def by_text(rows: Rows) -> str:
         stored, said = (
             "–" if one is None else one.text() for one in (plain.stored, plain.said)
         )  # fmt: skip
-        body.append([shown, kept, stored, said, plain.retention.text()])
-    return markdown_table(["text", "kept", "stored", "said", "obeyed"], body)
+        body.append([shown, kept, stored, said, *both(found, name)])
+    return markdown_table(["text", "kept", "stored", "said", "obeyed", "binding"], body)
 
 
 def by_count(rows: Rows) -> str:
@@ -400,6 +400,11 @@ def middle(name: str) -> Callable[[Rows], float]:
     return lambda rows: cells(rows)[Place(MIDDLE, placement="middle")][name].retention.mean
 
 
+def whole_prompts(rules: int) -> Callable[[Rows], float]:
+    """The share of prompts that have all their rules followed, nothing compressed."""
+    return lambda rows: cells(rows)[Place(MIDDLE, rules=rules)][WHOLE].all_rules.mean
+
+
 def stored(name: str) -> Callable[[Rows], float]:
     """The share of rules whose option is left in shortened text."""
 
@@ -461,6 +466,10 @@ CLAIMS: dict[str, Claim] = {
     "streaming_ends": Claim(kept("streaming_llm+ends@0.25"), 2),
     "snapkv_fair": Claim(kept("snapkv+fair@0.25"), 2),
     "ends_text": Claim(kept("keep_ends@0.25"), 2),
+    "ends_text_bound": Claim(kept("keep_ends@0.25", "word"), 2),
+    "extract_bound": Claim(kept("extract@0.25", "word"), 2, maximum=0.1),
+    "two_whole": Claim(whole_prompts(2), 2),
+    "eight_whole": Claim(whole_prompts(8), 2),
     "summary": Claim(kept("summary@0.25"), 2),
     "summary_stored": Claim(stored("summary@0.25"), 2),
     "ends_middle": Claim(middle("snapkv+ends@0.25"), 2),
