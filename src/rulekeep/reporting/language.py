@@ -136,9 +136,16 @@ def _cells(found: Cells) -> Table:
         f"options left in the text. Chance: {', '.join(chances)}. Intervals: bootstrap over "
         "prompts, 95 %; of few prompts they are too narrow."
     )
+    # A terminal has no room for what is the same in every row, and usual.
+    usual = {_HEADER.index("rules at"): "start", _HEADER.index("control"): "none"}
+    kept_at = [
+        at for at in range(len(_HEADER)) if any(row[at].text != usual.get(at) for row in rows)
+    ]
     return Table(
-        key="language", title="Rules in words", meaning=meaning, header=_HEADER, rows=tuple(rows)
-    )
+        key="language", title="Rules in words", meaning=meaning,
+        header=tuple(_HEADER[at] for at in kept_at),
+        rows=tuple(tuple(row[at] for at in kept_at) for row in rows),
+    )  # fmt: skip
 
 
 def csv_text(found: Cells) -> str:
