@@ -19,10 +19,9 @@ from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import read_runs
-from rulekeep.specs import AnySpec, RunSpec, mixer_specs, written
+from rulekeep.specs import AnySpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
-from rulekeep.sweeps.presets import LADDER, SEEDS
-from rulekeep.sweeps.presets import ladder as protocol
+from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell
 
 RESULTS = Path(__file__).parent.parent / "results"
 SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
@@ -30,7 +29,12 @@ EARLY = TaskSetting("recite", "early")
 # What the grids of 6 and 7 chose.
 RATE = 1e-2
 # Our memory as the ladder has it, by its name there.
-CHANGES = {"6": LADDER[5], "7": LADDER[6]}
+SIX, SEVEN = mixer_specs(
+    "sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "added_positions=earliness],"
+    "sparse_delta[hidden=240,read_first=false,gate_penalty=0,added_positions=earliness]"
+)
+CHANGES = {"6": SIX, "7": SEVEN}
 CONTROLS = {
     "scaled": "studies/controls/gates.py:ScaledGate[hidden=248,added_positions=earliness]",
     "slowed": "studies/controls/gates.py:SlowedGate[hidden=240,added_positions=earliness]",
@@ -60,11 +64,11 @@ VARIANTS = {
 
 def controls() -> Sequence[AnySpec]:
     """The two controls on early rules, as the ladder runs its variants."""
+    to_far = CATALOGUE_LENGTH._replace(tested=(*CATALOGUE_LENGTH.tested, FAR))
+    asked = cell(EARLY.task, EARLY.placement, *to_far)
     return [
-        spec.model_copy(update={"seed": seed})
-        for spec in protocol([], mixers=mixer_specs(",".join(CONTROLS.values())))
-        if isinstance(spec, RunSpec)
-        and (spec.task_options["placement"], spec.learning_rate) == ("early", RATE)
+        one.spec(**asked, seed=seed, learning_rate=RATE)
+        for one in mixer_specs(",".join(CONTROLS.values()))
         for seed in SEEDS
     ]
 

@@ -15,14 +15,27 @@ from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, fl
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, mixer_specs, written
+from rulekeep.specs import AnySpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
-from rulekeep.sweeps.presets import LADDER, LADDER_ASIDE, SEEDS
-from rulekeep.sweeps.presets import ladder as protocol
+from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
 SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
+# Gates that leak are seen at 16,384 tokens, and no state here grows.
+TO_FAR = CATALOGUE_LENGTH._replace(tested=(*CATALOGUE_LENGTH.tested, FAR))
 EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
-# What each variant of the preset changes, in its order.
+# From the article's memory to ours, a change a variant; the last but one without the signal.
+LADDER = mixer_specs(
+    "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
+    "sparse_delta[hidden=248,straight_through=false,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "added_positions=earliness],sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "added_positions=earliness],"
+    "sparse_delta[hidden=240,read_first=false,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,penalty_margin=0,penalty_start=0,added_positions=earliness],"
+    "sparse_delta[hidden=240,penalty_start=0,added_positions=earliness],"
+    "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
+)
+# What each changes.
 CHANGES = (
     "the article's slots",
     "content-addressed write: linear attention",
@@ -41,7 +54,12 @@ NAMES = {str(place): name for place, name in enumerate(CHANGES, 1)}
 MIXERS = dict(zip(NAMES, LADDER, strict=True))
 # Beside the chain, under the one that it differs from.
 ORDER = [one for key in NAMES for one in ((key, "7a") if key == "7" else (key,))]
-NAMES["7a"], MIXERS["7a"] = "the same with a sigmoid: no exact zeros", LADDER_ASIDE[0]
+# With a sigmoid instead of the clip: what do exact zeros add there?
+NAMES["7a"] = "the same with a sigmoid: no exact zeros"
+(MIXERS["7a"],) = mixer_specs(
+    "sparse_delta[hidden=240,gate_stretch=0,straight_through=false,read_first=false,gate_penalty=0,"
+    "added_positions=earliness]"
+)
 # What one is held against where that is not the one before.
 BESIDE = {"1": None, "7a": "7", "8": "7", "11": "12", "12": "10"}
 # At equal rates: by placement who is asked, and the rate of each that was not chosen.
@@ -84,27 +102,22 @@ VARIANTS = {
 }
 
 
-# --- what makes the runs beside the preset's -----------------------------------------------------
+# --- what makes the runs -------------------------------------------------------------------------
+
+
+def ladder(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """Each variant, early and marked: it may learn one and not the other, so each has its grid."""
+    cells = {(one.task, one.placement): [(one.task, one.placement)] for one in SETTINGS}
+    return protocol(records, [*MIXERS.values()], TO_FAR, cells)
 
 
 def equal_rates() -> Sequence[AnySpec]:
     """What the ladder lacks of five seeds at the rate that was not chosen."""
     return [
-        spec.model_copy(update={"seed": seed})
+        MIXERS[key].spec(**cell("recite", placement, *TO_FAR), seed=seed, learning_rate=rate)
         for placement, asked in ASIDE.items()
         for key, rate in asked.items()
-        for spec in _grid(key, placement, rate)
         for seed in SEEDS[1:]
-    ]
-
-
-def _grid(key: str, placement: str, rate: float) -> list[RunSpec]:
-    # Without records: the grid alone, with its one seed, which the ladder has run.
-    return [
-        spec
-        for spec in protocol([], mixers=mixer_specs(mixer(key)))
-        if isinstance(spec, RunSpec)
-        and (spec.task_options["placement"], spec.learning_rate) == (placement, rate)
     ]
 
 

@@ -18,12 +18,14 @@ from rulekeep.analysis.rows import Rows, TaskSetting, Variant, by_earliness, flo
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import RunSpec, written
+from rulekeep.specs import AnySpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.sweeps.presets import RULE_COUNT_MIXERS, RULE_COUNTS, SEEDS
-from rulekeep.sweeps.presets import rule_counts as protocol
+from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, WITHOUT_RECALL, cell, protocol
 
+# The exam has four.
+RULE_COUNTS = (2, 8)
 LENGTH = 256
+TO_LENGTH = STANDARD_LENGTH._replace(tested=(LENGTH,))
 FIGURES = ("retention", "exact")
 SETTINGS = [
     TaskSetting(task, placement, rules)
@@ -54,16 +56,18 @@ def is_of_grid(record: Record) -> bool:
     return chooses or not is_aside(record)
 
 
-ATTENTION, MEMORY, SIGNALLED, BARE = (
-    written(one.mixer, {**one.options, **one.settings}) for one in RULE_COUNT_MIXERS
-)
+MEMORY = "sparse_delta[hidden=240,added_positions=earliness]"
 VARIANTS = {
-    "attention": Variant(ATTENTION, "attention, rotary positions"),
+    "attention": Variant("attention[positions=rotary]", "attention, rotary positions"),
     "ours": Variant(MEMORY, "sparse_delta, earliness", is_of_grid),
     "aside": Variant(MEMORY, "sparse_delta, earliness, at a rate that was not chosen", is_aside),
-    "signalled": Variant(SIGNALLED, "attention, rotary positions, earliness"),
-    "bare": Variant(BARE, "sparse_delta"),
+    "signalled": Variant(
+        "attention[positions=rotary,added_positions=earliness]",
+        "attention, rotary positions, earliness",
+    ),
+    "bare": Variant("sparse_delta[hidden=240]", "sparse_delta"),
 }
+MIXERS = mixer_specs(",".join(one.mixer for key, one in VARIANTS.items() if key != "aside"))
 # The keys of each form without earliness and with it.
 FORMS = {
     "attention, rotary positions": ("attention", "signalled"),
@@ -71,18 +75,24 @@ FORMS = {
 }
 
 
+def rule_counts(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """Each mixer with 2 and 8 rules: `standard` except recall, to 256 tokens."""
+    return [
+        spec
+        for rules in RULE_COUNTS
+        for spec in protocol(
+            records, MIXERS, TO_LENGTH, WITHOUT_RECALL,
+            tuning_seeds=len(TUNING), task_options={"rules": rules},
+        )
+    ]  # fmt: skip
+
+
 def aside() -> Sequence[RunSpec]:
     """What the grid lacks of five seeds at the rate that was not chosen."""
-    # Without records: the grid alone, on marked rules, with its one seed.
-    (one,) = (
-        spec
-        for spec in protocol([], mixers=RULE_COUNT_MIXERS[1:2])
-        if isinstance(spec, RunSpec)
-        and (spec.task, spec.task_options["rules"], spec.learning_rate) == ("apply", 8, ASIDE_RATE)
-    )
+    (ours,) = mixer_specs(MEMORY)
     return [
-        one.model_copy(
-            update={"task_options": {**one.task_options, "placement": placement}, "seed": seed}
+        ours.spec(
+            **cell("apply", placement, *TO_LENGTH, rules=8), seed=seed, learning_rate=ASIDE_RATE
         )
         for placement, seeds in (("marked", SEEDS[1:]), ("early", SEEDS))
         for seed in seeds
@@ -167,7 +177,7 @@ STUDY = Study(
     context=LENGTH,
     seeds=SEEDS,
     sweeps={
-        "rule-counts": Sweep("rule-counts", tuning_seeds=len(TUNING)),
+        "rule-counts": Sweep("rule_counts"),
         "rule-counts-aside": Sweep("aside"),
     },
     tables={

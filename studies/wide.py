@@ -6,15 +6,18 @@
 much more our memory keeps, paired by seed. Fills a part of docs/evidence.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant, by_earliness, difference, state_kib
 from rulekeep.article.report import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.sweeps.presets import WIDE_SEEDS
+from rulekeep.sweeps.presets import CATALOGUE_LENGTH, protocol
 
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
+SEEDS = (1, 2, 3)
 MARKED = TaskSetting("recite", "marked")
 THEIRS = "attention[positions=rotary,width=128,layers=4]"
 OURS = "sparse_delta[width=128,layers=4,added_positions=earliness]"
@@ -26,6 +29,13 @@ OTHERS = {"signalled": Variant(SIGNALLED, SIGNALLED), "bare": Variant(BARE, BARE
 FORMS = {THEIRS: ("theirs", "signalled"), BARE: ("bare", "ours")}
 # The exam's, of which both are seven times the size.
 SMALL = {"small": Variant("attention[positions=rotary]", "attention, rotary positions")}
+
+
+def wide(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """Each mixer on marked rules, at a rate of its own."""
+    mixers = mixer_specs(",".join(one.mixer for one in (VARIANTS | OTHERS).values()))
+    cells = {("recite", "marked"): [("recite", "marked")]}
+    return protocol(records, mixers, CATALOGUE_LENGTH, cells, SEEDS)
 
 
 def cell(rows: Rows, key: str) -> Group:
@@ -76,7 +86,7 @@ STUDY = Study(
     variants=VARIANTS | OTHERS | SMALL,
     settings=[MARKED],
     context=SHORT,
-    seeds=WIDE_SEEDS,
+    seeds=SEEDS,
     reads=("exam",),
     sweeps={"wide": Sweep("wide")},
     tables={

@@ -1,6 +1,7 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from report_records import asked, typed
+from scripts import script
 
 from rulekeep.commands.run_options import named_options
 from rulekeep.mixers import MIXERS
@@ -17,18 +19,12 @@ from rulekeep.running.costs import state_bytes
 from rulekeep.running.mixers import options_of, own_options_first
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import MixerSpec, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs, written
 from rulekeep.sweeps.presets import (
-    BEYOND,
     CATALOGUE,
-    CATALOGUE_16_KIB,
-    LADDER,
-    LADDER_ASIDE,
     PRESETS,
     SEEDS,
     STANDARD_MIXERS,
-    STATE_BYTES,
-    beyond,
     catalogue,
     quick,
     standard,
@@ -36,6 +32,13 @@ from rulekeep.sweeps.presets import (
 from rulekeep.sweeps.rates import RATES, chosen_rate, rate_runs
 
 ROOT = Path(__file__).parent.parent
+BEYOND, LADDER, SIZES, COUNTS, LITERATURE, WIDE = (
+    script(name, "studies")
+    for name in ("beyond", "ladder", "catalogue", "rule_counts", "literature", "wide")
+)
+SIZED, BYTES = SIZES.CATALOGUE_16_KIB, SIZES.STATE_BYTES
+OF_STUDIES = [SIZES.catalogue_16_kib, SIZES.state_bytes, BEYOND.beyond, BEYOND.beyond_attention]
+OF_STUDIES += [LADDER.ladder, COUNTS.rule_counts, WIDE.wide, LITERATURE.literature]
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
@@ -104,7 +107,7 @@ def test_a_variant_is_written_as_it_is_read() -> None:
     assert [*others[0].options.values()] == [
         True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
     ]  # fmt: skip
-    for one in (*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES, *LADDER, *others):
+    for one in (*CATALOGUE, *SIZED, *BYTES, *LADDER.LADDER, *others):
         assert mixer_specs(written(one.mixer, {**one.options, **one.settings})) == (one,)
 
 
@@ -380,10 +383,10 @@ def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_ch
 
 
 def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
-    longest = {one.mixer: max(one.test_contexts) for one in beyond([])}
+    longest = {one.mixer: max(one.test_contexts) for one in BEYOND.beyond([])}
     assert longest == {"attention": 4096, "sparse_delta": 16384}
     tasks: dict[str, set[str]] = {}
-    for one in beyond([]):
+    for one in BEYOND.beyond([]):
         tasks.setdefault(one.mixer, set()).add(one.task)
     assert tasks == {
         "attention": {"recite", "apply"}, "sparse_delta": {"recite", "apply", "override"},
@@ -401,7 +404,7 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
         for folder in ("exam", "beyond")
         for record in read_runs(ROOT / "results" / folder).records
     ]
-    for spec in PRESETS["beyond-attention"]():
+    for spec in BEYOND.beyond_attention():
         assert max(spec.test_contexts) == 16384
         assert trained(resolve(spec).asked) in stood
 
@@ -411,11 +414,10 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
 def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_lengths_tested() -> (
     None
 ):
-    mixers = PRESETS["rule-counts"].__kwdefaults__["mixers"]
-    asked = [spec.model_dump(mode="json") for spec in PRESETS["rule-counts"]([])]
+    asked = [spec.model_dump(mode="json") for spec in COUNTS.rule_counts([])]
     usual = [
         spec.model_dump(mode="json")
-        for spec in standard([], mixers=mixers)
+        for spec in standard([], mixers=COUNTS.MIXERS, tuning_seeds=3)
         if spec.task != "recall"
     ]
     counts = [one["task_options"].pop("rules") for one in asked]
@@ -426,9 +428,9 @@ def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_le
 
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
-    made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER]
+    made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER.LADDER]
     assert made[-1] == ("sparse_delta", {}, {"hidden": 240, "added_positions": "earliness"})
-    assert LADDER[-1] in BEYOND
+    assert LADDER.LADDER[-1] == CATALOGUE[-1]
     undone = [set(options) for mixer, options, _ in made if mixer == "sparse_delta"]
     # Without a penalty its other two options do nothing.
     undone = [
@@ -440,7 +442,7 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
 
 
 def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
-    (one,), beside = LADDER_ASIDE, LADDER[6]
+    one, beside = LADDER.MIXERS["7a"], LADDER.MIXERS["7"]
     zeros = {"gate_stretch": 0, "straight_through": False}
     assert one == beside._replace(options={**beside.options, **zeros})
     assert one.settings == beside.settings
@@ -449,9 +451,10 @@ def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
 @pytest.mark.slow
 # `apply` with 2 rules has few: planning says so, and so does each record.
 @pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_can_be_made(name: str) -> None:
-    function = PRESETS[name]
+@pytest.mark.parametrize("function", [*PRESETS.values(), *OF_STUDIES], ids=lambda one: one.__name__)
+def test_every_preset_and_sweep_of_a_study_can_be_made(
+    function: Callable[..., Sequence[AnySpec]],
+) -> None:
     specs = function([]) if "records" in signature(function).parameters else function()
     assert specs
     # Of those that differ in no more than seed and rate the first.
@@ -462,7 +465,7 @@ def test_every_preset_can_be_made(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("one", [*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES], ids=str)
+@pytest.mark.parametrize("one", [*CATALOGUE, *SIZED, *BYTES], ids=str)
 def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: MixerSpec) -> None:
     def parameters(one: MixerSpec) -> int:
         model = build(resolve(one.spec(context=256)))
@@ -472,8 +475,8 @@ def test_the_catalogue_is_run_at_attentions_number_of_parameters(one: MixerSpec)
     assert abs(share - 1) <= (0.01 if one in CATALOGUE else 0.05)
 
 
-_SIZES = [(one, 16) for one in CATALOGUE_16_KIB]
-_SIZES += [(one, (1, 4, 16, 64)[i % 4]) for i, one in enumerate(STATE_BYTES)]
+_SIZES = [(one, 16) for one in SIZED]
+_SIZES += [(one, (1, 4, 16, 64)[i % 4]) for i, one in enumerate(BYTES)]
 
 
 @pytest.mark.slow
@@ -494,12 +497,12 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: MixerSpec, kib: int) 
 def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
     """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
 
-    def grids(preset: str) -> set[str]:
-        return {made(spec).training for spec in PRESETS[preset]([])}
+    def trained(specs: Sequence[AnySpec]) -> set[str]:
+        return {made(spec).training for spec in specs}
 
-    asked = {spec.model_dump_json() for spec in PRESETS["catalogue"]([])}
-    sizes = {spec.model_dump_json() for spec in PRESETS["state-bytes"]([])}
-    assert len(asked & sizes) == 3 * 2, "delta and sparse_delta at 4 KiB are run once"
-
-    assert len(grids("state-bytes") & (grids("catalogue") | grids("catalogue-16-kib"))) == 3 * 6
-    assert len(grids("ladder") & grids("catalogue")) == 3 * 5
+    equal, sized, sizes = catalogue([]), SIZES.catalogue_16_kib([]), SIZES.state_bytes([])
+    asked = {spec.model_dump_json() for spec in equal}
+    again = {spec.model_dump_json() for spec in sizes}
+    assert len(asked & again) == 3 * 2, "delta and sparse_delta at 4 KiB are run once"
+    assert len(trained(sizes) & (trained(equal) | trained(sized))) == 3 * 6
+    assert len(trained(LADDER.ladder([])) & trained(equal)) == 3 * 5

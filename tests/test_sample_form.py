@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from reading import SAMPLED
+from scripts import script
 
 from rulekeep.checks import check_task
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.screening import screen
-from rulekeep.sweeps import presets
 from rulekeep.sweeps.runners import resolve_any
 from rulekeep.tasks import Recall
 from rulekeep.tasks.mixed_recall import MixedRecall
@@ -52,8 +52,8 @@ def test_tables_that_do_not_reach_from_the_answers_start_to_the_end_are_told(nam
 
 
 def test_a_run_on_scattered_answers_is_screened_and_not_refused() -> None:
-    spec = next(iter(presets.literature([])))
-    assert spec.task == presets.LITERATURE_TASK
+    spec = next(iter(script("literature", "studies").literature([])))
+    assert spec.task.endswith(MixedRecall.__name__)
     screen(resolve_any(spec))
 
 

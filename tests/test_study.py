@@ -320,11 +320,10 @@ def rows(*values: Values, **variants: Variant) -> Rows:
     return Rows(typed(values), given, [EARLY], context=64, seeds=(1, 2))
 
 
-# `apply` with 2 rules, in the preset's grid, has few: planning says so.
-@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
+        ("beyond", "beyond-attention"),
         ("beyond", "attention-controls"),
         ("beyond", "attention-controls-aside"),
         ("gates", "gate-controls"),

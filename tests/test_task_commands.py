@@ -17,6 +17,7 @@ import pytest
 import tiny
 from pyarrow import parquet
 from reading import LABELLED, SAMPLED, make
+from scripts import script
 
 from rulekeep.checks.certificate import certify, draw
 from rulekeep.commands import certificates
@@ -25,7 +26,6 @@ from rulekeep.commands.task_options import make_task
 from rulekeep.commands.tasks import _contexts as default_contexts
 from rulekeep.records.store import packed_values, read_record, write_record
 from rulekeep.running.tasks import load_task
-from rulekeep.sweeps.presets import RULE_COUNTS
 from rulekeep.tasks import TASKS, Apply, Article, Recite
 from rulekeep.tasks.export import PIECE_TOKENS, columns, export
 
@@ -406,6 +406,7 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
+COUNTS = script("rule_counts", "studies").RULE_COUNTS
 FIRST = {
     "article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64,
     **{kind.name: 64 for kind in LABELLED},
@@ -462,7 +463,7 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
         for placement in ("early", "marked"):
             for context in (shortest, 256, 1028, 4096):
                 assert (task, layout, 4, placement, context) in held
-            for rules in RULE_COUNTS if layout is None else ():
+            for rules in COUNTS if layout is None else ():
                 assert {(task, layout, rules, placement, n) for n in (shortest, 256)} <= held
     assert ("recall", "zoology", 4, "early", 256) in held
 

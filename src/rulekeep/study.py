@@ -38,12 +38,10 @@ class Sweep(NamedTuple):
     """What makes the runs of a folder: a preset, or a function in the file of the study.
 
     `mixers` are the keys of variants for the preset; by default it runs its own mixers.
-    `tuning_seeds` choose each learning rate; by default as many as the preset has.
     """
 
     what: str
     mixers: tuple[str, ...] = ()
-    tuning_seeds: int | None = None
 
 
 Value: TypeAlias = float | Summary | Span | str

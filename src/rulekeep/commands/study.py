@@ -82,9 +82,6 @@ def _run(one: "Opened", workers: int | None) -> int:
             what = what if what in PRESETS else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)
-            done = sweep(
-                what, mixers=mixers, tuning_seeds=made_by.tuning_seeds, out=out,
-                where=Where(workers=workers),
-            )  # fmt: skip
+            done = sweep(what, mixers=mixers, out=out, where=Where(workers=workers))
             code = max(code, done)
     return code
