@@ -33,7 +33,7 @@ ATTENTION, SLOTS, OURS = (
 NEAR_ENOUGH = 0.05
 
 
-def contest(decoys: ArticleDecoys = "published") -> Sequence[AnySpec]:
+def contest(*, decoys: ArticleDecoys = "published") -> Sequence[AnySpec]:
     """The published experiment with our memory in it, at five seeds."""
     models = (ATTENTION, SLOTS, OURS)
     return ArticleSpec(models=models, seeds=SEEDS, decoys=decoys).cells()
@@ -41,7 +41,7 @@ def contest(decoys: ArticleDecoys = "published") -> Sequence[AnySpec]:
 
 def independent() -> Sequence[AnySpec]:
     """The same where nothing at the end of a sequence tells of its rules."""
-    return contest("independent")
+    return contest(decoys="independent")
 
 
 # --- what stands in the records ------------------------------------------------------------------
