@@ -475,8 +475,8 @@ CLAIMS: dict[str, Claim] = {
     "ends_middle": Claim(middle("snapkv+ends@0.25"), 2),
     "plain_middle": Claim(middle("snapkv@0.25"), 2),
     "token_prompts": Claim(lambda _: str(PROMPTS)),
-    "far": Claim(kept(distance=2048), 2),
-    "far_bound": Claim(kept(kind="word", distance=2048), 2),
+    "far": Claim(kept(distance=4096), 2),
+    "far_bound": Claim(kept(kind="word", distance=4096), 2),
 }
 
 

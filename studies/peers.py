@@ -1,0 +1,129 @@
+"""Tests that others wrote: which mixers pass them, and how much longer a text may be than trained.
+
+    rulekeep study peers run|build|check
+
+Noisy recall and selective copying (MAD), then multi-query recall (Zoology). Training has 800 steps
+at 64 tokens, tests go up to 4,096. A longer text has as much to remember, and more noise. The
+validation set chose each rate with seed 1. Feed-forward layers make parameters equal within one per
+cent. Fills docs/peers.md.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.summary import Summary
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec
+from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.rates import chosen_rate, rate_runs
+
+TRAINED, LONG = 64, 4096
+LENGTHS = (TRAINED, 256, 1024, LONG)
+SEEDS = (1, 2, 3, 4, 5)
+NOISY, COPY, MQAR = SETTINGS = [
+    TaskSetting("noisy_recall", rules=25),
+    TaskSetting("selective_copy", rules=8),
+    TaskSetting("mqar", rules=16),
+]
+NAMES = {NOISY: "noisy recall", COPY: "selective copying", MQAR: "MQAR"}
+CELL = {
+    "context": TRAINED,
+    "mixed_lengths": False,
+    "test_contexts": LENGTHS,
+    "steps": 800,
+    "validation_examples": 128,
+}
+CONVOLVED, FREE = "short_convolution=true", "gate_penalty=0"
+PENALISED = "gate_penalty=0.001"
+VARIANTS = {
+    "attention": Variant("attention[conv_size=4]", "attention, convolution"),
+    "penalised": Variant(
+        f"sparse_delta[{CONVOLVED},hidden=240]", "sparse_delta, convolution, penalty"
+    ),
+    "convolved": Variant(
+        f"sparse_delta[{CONVOLVED},{FREE},hidden=240]", "sparse_delta, convolution"
+    ),
+    "delta": Variant(f"delta[{CONVOLVED},hidden=256]", "delta, convolution"),
+    "gated_delta": Variant(f"gated_delta[{CONVOLVED},hidden=256]", "gated_delta, convolution"),
+    "bare": Variant("sparse_delta[hidden=248]", "sparse_delta, penalty"),
+    "delta_penalised": Variant(
+        f"delta[{CONVOLVED},{PENALISED},hidden=256]", "delta, convolution, penalty"
+    ),
+    "gated_delta_penalised": Variant(
+        f"gated_delta[{CONVOLVED},{PENALISED},hidden=256]", "gated_delta, convolution, penalty"
+    ),
+    "ssd": Variant(f"ssd[{CONVOLVED},hidden=304]", "ssd, convolution"),
+    "gated_slots": Variant(f"gated_slots[{CONVOLVED},hidden=224]", "gated_slots, convolution"),
+}
+
+
+# Those that the claims are about first.
+LATER = ("gated_delta", "bare", "delta_penalised", "gated_delta_penalised", "ssd", "gated_slots")
+
+
+def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """A grid of rates for each variant with seed 1, then all seeds at the best: task by task."""
+    specs: list[AnySpec] = []
+    for keys in ([key for key in VARIANTS if key not in LATER], LATER):
+        for setting in SETTINGS:
+            base = {**CELL, "task": setting.task}
+            rates = []
+            for one in (VARIANTS[key].one for key in keys):
+                specs += rate_runs(one, records, {**base, "seed": SEEDS[0]})
+                rates.append((one, chosen_rate(one, records, {**base, "seed": SEEDS[0]})))
+            specs += [
+                one.spec(**base, seed=seed, learning_rate=rate)
+                for seed in SEEDS
+                for one, rate in rates
+                if rate is not None
+            ]
+            if any(rate is None for _, rate in rates):
+                return specs
+    return specs
+
+
+def table(setting: TaskSetting) -> Callable[[Rows], str]:
+    """Right labels at each length."""
+
+    def made(rows: Rows) -> str:
+        head = [NAMES[setting], "rate", *(f"{at:,} tokens" for at in LENGTHS)]
+        body = []
+        for key, variant in rows.variants.items():
+            if group := rows.cell(key, setting):
+                kept = [rows.text(key, setting, "retention", at) for at in LENGTHS]
+                body.append([variant.name, f"{group.rate:.3g}", *kept])
+        chances = [rows.chance(setting, "retention", at) for at in LENGTHS]
+        body.append(["chance", "", *chances])
+        return markdown_table(head, body)
+
+    return made
+
+
+def mean(key: str, setting: TaskSetting, length: int) -> Callable[[Rows], float]:
+    """The mean over the seeds."""
+    return lambda rows: rows.known(key, setting, "retention", length).mean
+
+
+def more(key: str, other: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
+    """What one has more than the other, paired by seed."""
+    return lambda rows: rows.more(key, other, setting, "retention", length)
+
+
+STUDY = Study(
+    question="Which mixers pass tests that others wrote, and at how many times the length?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=TRAINED,
+    seeds=SEEDS,
+    sweeps={"peers": Sweep("sweep")},
+    # The others follow as they are run.
+    tables={"noisy_recall": table(NOISY)},
+    claims={
+        **{
+            key: Claim(mean(key, NOISY, LONG), 2)
+            for key in ("attention", "penalised", "convolved", "delta")
+        },
+        "penalty": Claim(more("penalised", "convolved", NOISY, LONG), 2, minimum=0),
+    },
+)
