@@ -21,7 +21,7 @@ check: $(VENV)/.installed-test
 
 # Everything, as CI runs it.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The site, into site/: open site/index.html. A link that leads nowhere is an error.
 docs: $(VENV)/.installed-docs
