@@ -37,6 +37,7 @@ from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
     Summary,
     holm,
+    paired,
     paired_chance,
 )
 from rulekeep.article.report import markdown_table
@@ -312,9 +313,7 @@ def corrected(rows: Rows, figure: str, length: int) -> dict[str, float]:
     for setting in SETTINGS:
         if best := best_there(rows, setting, figure, length):
             mine, theirs = (g.by_seed(figure, length) for g in (ours(rows, setting), best))
-            p = paired_chance(
-                [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
-            )
+            p = paired_chance(paired(mine, theirs))
             tested |= {} if p is None else {setting.name: p}
     return holm(tested)
 

@@ -11,16 +11,15 @@ cent. Fills docs/peers.md.
 from collections.abc import Callable, Sequence
 
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
-from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec
 from rulekeep.study import Claim, Study, Sweep
+from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.rates import chosen_rate, rate_runs
 
 TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
-SEEDS = (1, 2, 3, 4, 5)
 NOISY, COPY, MQAR = SETTINGS = [
     TaskSetting("noisy_recall", rules=25),
     TaskSetting("selective_copy", rules=8),
@@ -68,10 +67,11 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     for keys in ([key for key in VARIANTS if key not in LATER], LATER):
         for setting in SETTINGS:
             base = {**CELL, "task": setting.task}
+            grid = {**base, "seed": SEEDS[0]}
             rates = []
             for one in (VARIANTS[key].one for key in keys):
-                specs += rate_runs(one, records, {**base, "seed": SEEDS[0]})
-                rates.append((one, chosen_rate(one, records, {**base, "seed": SEEDS[0]})))
+                specs += rate_runs(one, records, grid)
+                rates.append((one, chosen_rate(one, records, grid)))
             specs += [
                 one.spec(**base, seed=seed, learning_rate=rate)
                 for seed in SEEDS
@@ -100,30 +100,21 @@ def table(setting: TaskSetting) -> Callable[[Rows], str]:
     return made
 
 
-def mean(key: str, setting: TaskSetting, length: int) -> Callable[[Rows], float]:
-    """The mean over the seeds."""
-    return lambda rows: rows.known(key, setting, "retention", length).mean
-
-
-def more(key: str, other: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
-    """What one has more than the other, paired by seed."""
-    return lambda rows: rows.more(key, other, setting, "retention", length)
-
-
 STUDY = Study(
     question="Which mixers pass tests that others wrote, and at how many times the length?",
     variants=VARIANTS,
     settings=SETTINGS,
     context=TRAINED,
-    seeds=SEEDS,
     sweeps={"peers": Sweep("sweep")},
     # The others follow as they are run.
     tables={"noisy_recall": table(NOISY)},
     claims={
         **{
-            key: Claim(mean(key, NOISY, LONG), 2)
+            key: Claim(lambda rows, key=key: rows.known(key, NOISY, "retention", LONG).mean, 2)
             for key in ("attention", "penalised", "convolved", "delta")
         },
-        "penalty": Claim(more("penalised", "convolved", NOISY, LONG), 2, minimum=0),
+        "penalty": Claim(
+            lambda rows: rows.more("penalised", "convolved", NOISY, "retention", LONG), 2, minimum=0
+        ),
     },
 )

@@ -136,11 +136,11 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
-    """Values minus baseline, paired over the seeds that both have; the interval is not clipped.
+def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
+    """Values minus baseline, in the order of the seeds that both have.
 
-    Both map a seed to a figure in the same unit, non-finite for a seed that diverged. One that
-    diverged on either side counts as diverged.
+    Both map a seed to a figure in the same unit, non-finite for a seed that diverged. So is the
+    difference of a seed that diverged on either side.
 
     Raises:
         ValueError: no seed is on both sides.
@@ -150,7 +150,16 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
         raise ValueError(
             f"no seed in common, {sorted(values)} and {sorted(baseline)}: run both on the same"
         )
-    return summarise([values[seed] - baseline[seed] for seed in both])
+    return [values[seed] - baseline[seed] for seed in both]
+
+
+def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
+    """The mean of `paired` with its interval, which is not clipped.
+
+    Raises:
+        ValueError: no seed is on both sides.
+    """
+    return summarise(paired(values, baseline))
 
 
 Edge = Literal["lowest", "highest", "only"]
