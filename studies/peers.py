@@ -57,29 +57,36 @@ VARIANTS = {
 }
 
 
-# Those that the claims are about first.
-LATER = ("gated_delta", "bare", "delta_penalised", "gated_delta_penalised", "ssd", "gated_slots")
+# What is run first: claims need it. The rest follows.
+FIRST = ("attention", "penalised", "convolved", "delta")
+RIVALS = ("delta_penalised", "gated_delta_penalised", "gated_delta")
+ORDER = [
+    (FIRST, NOISY),
+    (RIVALS, NOISY),
+    (FIRST, COPY),
+    (FIRST, MQAR),
+    *((tuple(key for key in VARIANTS if key not in FIRST), setting) for setting in SETTINGS),
+]
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """A grid of rates for each variant with seed 1, then all seeds at the best: task by task."""
+    """A grid of rates for each variant with seed 1, then all seeds at the best: part by part."""
     specs: list[AnySpec] = []
-    for keys in ([key for key in VARIANTS if key not in LATER], LATER):
-        for setting in SETTINGS:
-            base = {**CELL, "task": setting.task}
-            grid = {**base, "seed": SEEDS[0]}
-            rates = []
-            for one in (VARIANTS[key].one for key in keys):
-                specs += rate_runs(one, records, grid)
-                rates.append((one, chosen_rate(one, records, grid)))
-            specs += [
-                one.spec(**base, seed=seed, learning_rate=rate)
-                for seed in SEEDS
-                for one, rate in rates
-                if rate is not None
-            ]
-            if any(rate is None for _, rate in rates):
-                return specs
+    for keys, setting in ORDER:
+        base = {**CELL, "task": setting.task}
+        grid = {**base, "seed": SEEDS[0]}
+        rates = []
+        for one in (VARIANTS[key].one for key in keys):
+            specs += rate_runs(one, records, grid)
+            rates.append((one, chosen_rate(one, records, grid)))
+        specs += [
+            one.spec(**base, seed=seed, learning_rate=rate)
+            for seed in SEEDS
+            for one, rate in rates
+            if rate is not None
+        ]
+        if any(rate is None for _, rate in rates):
+            return specs
     return specs
 
 
