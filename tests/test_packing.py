@@ -152,18 +152,26 @@ def test_verify_reads_a_packed_folder_and_says_what_it_was_made_with(
     assert "records.jsonl, line 2: its checksum does not match its content" in errors
 
 
-@pytest.mark.parametrize("by", ["id", "former_id"])
+@pytest.mark.parametrize(("by", "letters"), [("id", 16), ("id", 4), ("former_id", 16)])
 def test_a_run_is_found_by_its_id_and_by_the_one_it_had(
-    folder: Path, run: Command, by: str
+    folder: Path, run: Command, by: str, letters: int
 ) -> None:
     (values, _) = values_of(folder / PACKED)
-    code, output, _ = run("list", values[by])
+    code, output, _ = run("list", values[by][:letters])
     assert code == 0
     said = output.decode()
     assert f"run        {values['id']} (formerly {values['former_id']})" in said
     assert f"source     {values['source']}" in said
     assert "versions   protocol 1, recite 1, gru 1" in said
     assert "cpu a processor" in said
+
+
+def test_the_beginning_of_two_ids_is_refused(folder: Path, run: Command) -> None:
+    # Former ids here are seeds.
+    for named in (("list", "0000"), ("explain", "small/0000")):
+        code, _, errors = run(*named)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "0000: 2 runs have ids that begin so" in errors
 
 
 def test_an_id_that_stands_nowhere_is_said(run: Command) -> None:
@@ -196,7 +204,7 @@ def test_a_packed_run_gets_a_folder_of_its_own_to_be_explained_in(
     folder: Path, run: Command
 ) -> None:
     one = resolve(SPECS[0]).id
-    code, _, errors = run("test", f"small/{one}", "--contexts", "96")
+    code, _, errors = run("test", f"small/{one[:4]}", "--contexts", "96")
     assert (code, errors.count("\n")) == (2, 1)
     assert "no weights were kept" in errors
     assert read_record(folder / one / "record.json") == values_of(folder / PACKED)[0]

@@ -21,7 +21,7 @@ from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
-from rulekeep.records.store import RunFolder, packed_results, read_runs
+from rulekeep.records.store import RunFolder, read_runs, runs_of_id
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
 from rulekeep.tasks import TASKS
 
@@ -314,6 +314,8 @@ def load_records(runs: Place, /, *more: Place) -> list[dict[str, Value]]:
 def open_run(folder: str | os.PathLike[str]) -> Run:
     """The run of a folder, RUNS/ID, or the only one that is done of a folder of runs.
 
+    Four letters of an id are enough where no other begins so.
+
     Raises:
         UsageError: there is none, or it is not done.
     """
@@ -322,9 +324,9 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     path = Path(folder)
     if not path.exists() and path.parent.is_dir():
         # One that is packed is read where it stands.
-        packed = packed_results(path.parent).get(path.name)
-        if packed is not None:
-            return Run(path, packed)
+        for root, packed in runs_of_id(path.name, [path.parent]):
+            if packed.is_result and not (root / packed.id).exists():
+                return Run(root / packed.id, packed)
     found, record, _ = done_run(os.fspath(folder))
     return Run(found.path, record)
 

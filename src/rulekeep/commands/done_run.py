@@ -6,7 +6,14 @@ from typing import Any
 from rulekeep.commands.console import say
 from rulekeep.executors import Finished
 from rulekeep.executors.base import USAGE
-from rulekeep.records.store import CorruptRecordError, Record, RunFolder, run_folders, unpack_run
+from rulekeep.records.store import (
+    CorruptRecordError,
+    Record,
+    RunFolder,
+    run_folders,
+    runs_of_id,
+    unpack_run,
+)
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
 
 
@@ -37,9 +44,12 @@ def result_of(job: Finished) -> Any:
 
 def _folder(named: str) -> RunFolder:
     path = Path(named)
-    if named.strip() and "\0" not in named and not path.exists() and path.name:
-        # A packed run gets a folder of its own, for what comes of it.
-        unpack_run(path.parent, path.name)
+    if named.strip() and "\0" not in named and not path.exists() and path.parent.is_dir():
+        for root, record in runs_of_id(path.name, [path.parent]):
+            path = root / record.id
+            if not path.exists():
+                # A packed run gets a folder of its own, for what comes of it.
+                unpack_run(root, record.id)
     if not named.strip() or "\0" in named or not path.is_dir():
         raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
     # A run is known by its folder's name, which `.`, `..` and a link to it have not.

@@ -34,7 +34,8 @@ def explain(
     Parameters
     ----------
     run
-        Folder of one run, RUNS/ID, or a folder of runs that has one only.
+        Folder of one run, RUNS/ID, or a folder of runs that has one only. Four letters of an id
+        are enough where no other begins so.
     contexts
         Contexts in tokens to read it at, between commas; if left out, those that the run was
         tested at, up to 1028.

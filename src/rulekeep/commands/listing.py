@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from rulekeep.commands.console import tell
 from rulekeep.records.pack import PACKED
-from rulekeep.records.store import Record, read_runs, run_folders
+from rulekeep.records.store import SHORT_ID, Record, run_folders, runs_of_id
 from rulekeep.specs import Spec, UsageError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-
-_ID = re.compile("[0-9a-f]{16}")
 
 
 def list_(name: str | None = None, /) -> int:
@@ -26,11 +23,11 @@ def list_(name: str | None = None, /) -> int:
     ----------
     name
         A task, a mixer (file.py:Class for one of your own) or a preset: what it does, and its
-        options with their defaults. Or the id of a run, as it is or was: it is looked for in
-        this folder, in runs and in results.
+        options with their defaults. Or the id of a run, as it is or was, or how it begins: it
+        is looked for in this folder, in runs and in results.
     """
     if name is not None:
-        tell(_about_run(name) if _ID.fullmatch(name) else _about(name))
+        tell(_about_run(name) if SHORT_ID.fullmatch(name) else _about(name))
         return 0
     from rulekeep.mixers import MIXERS
     from rulekeep.sweeps.presets import PRESETS
@@ -49,16 +46,16 @@ def list_(name: str | None = None, /) -> int:
 
 
 def _about_run(identity: str) -> str:
-    """The record of a run, by its id or its former id."""
-    found = []
+    """The record of a run, by its id or its former id, or how one of them begins."""
+    roots = list[Path]()
     for place in (Path(), Path("runs"), Path("results")):
         if not place.is_dir():
             continue
         inside = sorted(place.iterdir())
         for root in (place, *(path for path in inside if path.is_dir())):
             if (root / PACKED).exists() or run_folders(root):
-                records = read_runs(root).records
-                found += [(root, one) for one in records if identity in (one.id, one.former_id)]
+                roots.append(root)
+    found = runs_of_id(identity, roots)
     if not found:
         raise UsageError(f"{identity}: no run of this id stands here, in runs or in results")
     return "\n\n".join(_said_of_run(root, record) for root, record in found)

@@ -30,7 +30,8 @@ def retest(
     Parameters
     ----------
     run
-        Folder of one run, RUNS/ID, or a folder of runs that has one only.
+        Folder of one run, RUNS/ID, or a folder of runs that has one only. Four letters of an id
+        are enough where no other begins so.
     contexts
         Lengths in tokens to test at, between commas.
     examples

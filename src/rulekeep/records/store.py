@@ -18,10 +18,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,9 @@ _SpecType = TypeVar("_SpecType", bound=Spec)
 Values = dict[str, Any]
 # What a study states stands beside the records of its runs, and is none.
 CLAIMS = "claims.json"
+
+# An id, or what it begins with.
+SHORT_ID = re.compile("[0-9a-f]{4,16}")
 
 # Descriptors of the runs that this process holds.
 _LOCKS: set[int] = set()
@@ -226,6 +230,28 @@ def results(root: Path) -> list[Record]:
     return [one for one in read_runs(root).records if one.is_result] if root.is_dir() else []
 
 
+def runs_of_id(begins: str, roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+    """The runs with an id or a former id that begins so, each with the folder it stands in.
+
+    Raises:
+        UsageError: they are different runs, and this is no whole id.
+    """
+    if not SHORT_ID.fullmatch(begins):
+        return []
+    found = [
+        (root, one)
+        for root in roots
+        for one in read_runs(root).records
+        if one.id.startswith(begins) or (one.former_id or "").startswith(begins)
+    ]
+    ids = sorted({one.id for _, one in found})
+    if len(ids) > 1 and len(begins) < len(ids[0]):
+        raise UsageError(
+            f"{begins}: {len(ids)} runs have ids that begin so; give more of it, as {ids[0]}"
+        )
+    return found
+
+
 def packed_results(root: Path) -> dict[str, Record]:
     """The packed results of a folder by id, except those that also stand unpacked."""
     live = {folder.id for folder in run_folders(root)}
@@ -254,15 +280,13 @@ def _unpacked(path: Path, _changed: int, _size: int) -> tuple[tuple[Values, ...]
     return tuple(unpacked(path, notes)), notes
 
 
-def unpack_run(root: Path, identity: str) -> "RunFolder | None":
-    """The folder of a packed run, made so that the run can continue; None if there is none."""
+def unpack_run(root: Path, identity: str) -> None:
+    """Make the folder of a packed run, so that the run can continue."""
     for values in packed_values(root, []):
-        if identity in (values.get("id"), values.get("former_id")):
-            folder = RunFolder(root / str(values["id"]))
+        if values.get("id") == identity:
+            folder = RunFolder(root / identity)
             folder.path.mkdir(exist_ok=True)
             write_record(folder.record, values)
-            return folder
-    return None
 
 
 def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Record]:
