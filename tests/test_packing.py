@@ -112,6 +112,22 @@ def test_a_packed_folder_is_read_as_the_folder_was(folder: Path) -> None:
     assert results(folder.parent / "runs") == results(folder)
 
 
+@pytest.mark.parametrize(("diverge", "code"), [(1, 0), (2, 1)])
+def test_a_sweep_fails_where_all_of_its_runs_diverged(
+    tmp_path: Path, run: Command, diverge: int, code: int
+) -> None:
+    for values in finished(tmp_path / "runs")[:diverge]:
+        write_record(
+            tmp_path / "runs" / values["id"] / "record.json", {**values, "status": "diverged"}
+        )
+    found, output, _ = run("sweep", tiny.sweep_file(tmp_path, SPECS), "--out", "runs")
+    assert found == code
+    assert f"(2 of 2 runs finished, {diverge} diverged)" in output.decode()
+    # A run alone is a sweep of one.
+    file = tiny.sweep_file(tmp_path, SPECS[:1], "alone")
+    assert run("sweep", file, "--out", "runs")[0] == 1
+
+
 def test_a_packed_run_is_not_made_again(folder: Path) -> None:
     planned = planning.plan(SPECS, folder)
     assert ([one.id for one in planned.finished], planned.jobs) == (

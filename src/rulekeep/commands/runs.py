@@ -136,6 +136,8 @@ def run(
 ) -> int:
     """Train and test one mixer on one task, or score an outside model, and keep the record.
 
+    The exit code is 1 if the run fails or diverges.
+
     Parameters
     ----------
     file
@@ -171,6 +173,8 @@ def sweep(
     how: How = _HOW,
 ) -> int:
     """Make every missing run of a grid.
+
+    The exit code is 1 if a run fails, or if all diverge.
 
     Parameters
     ----------
@@ -263,9 +267,13 @@ def carry_out(
         if record.spec.kind == RunSpec.kind and record.tests():
             beside.show(record)
     done = sum(record.is_result for record in made.records.values())
-    tell(f"records: {root} ({done} of {len(made.records) + made.lost} runs finished)")
+    diverged = sum(record.status == "diverged" for record in made.records.values())
+    said = f", {diverged} diverged" if diverged else ""
+    tell(f"records: {root} ({done} of {len(made.records) + made.lost} runs finished{said})")
     tell(f"report:  rulekeep report {shlex.quote(str(root))}")
-    return made.say_failed(root)
+    # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
+    only_diverged = 0 < diverged == len(made.records)
+    return made.say_failed(root) or (EXIT_FAILED if only_diverged else 0)
 
 
 def make_runs(
