@@ -199,7 +199,7 @@ def test_verify_names_what_is_broken_and_ends_with_1_without_torch(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stdout == "0 records whole, 1 broken, 1 runs without a record\n"
+    assert done.stdout == "0 records whole, 1 broken, 1 run without a record\n"
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"run {first.parent.name}: record.json: not readable as JSON")
     # It only looks.
@@ -337,7 +337,7 @@ def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
             assert done.returncode == 2
             (line,) = done.stderr.splitlines()
             assert "disk/runs: cannot be written (Read-only file system)" in line
-        assert "1 records whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
+        assert "1 record whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
         done = rulekeep("report", "disk/runs", "--out", "report", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "record.json: not readable" in (tmp_path / "report" / "report.md").read_text()

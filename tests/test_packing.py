@@ -164,7 +164,7 @@ def test_verify_reads_a_packed_folder_and_says_what_it_was_made_with(
     path.write_bytes(path.read_bytes().replace(b'"done"', b'"gone"', 1))
     code, output, errors = run("verify", "small")
     assert code == 1
-    assert "1 records whole, 1 broken" in output.decode()
+    assert "1 record whole, 1 broken" in output.decode()
     assert "records.jsonl, line 2: its checksum does not match its content" in errors
 
 

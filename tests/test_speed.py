@@ -498,7 +498,7 @@ def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_pat
     code, output, _ = run("report", "runs")
     assert (code, output.decode().splitlines()[0].split(" in ")[0]) == (
         0,
-        "1 records read and drawn",
+        "1 record read and drawn",
     )
     assert b"delta" in (tmp_path / "runs" / "report" / "speed.csv").read_bytes()
     write_record(tmp_path / "other" / "speed.json", full("slots").as_recorded)

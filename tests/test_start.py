@@ -220,4 +220,4 @@ def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path
         process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
     assert process.returncode == 0, errors
-    assert "1 of 1 runs finished" in output
+    assert "1 of 1 run finished" in output

@@ -312,7 +312,7 @@ def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_
         code, output, errors = run("verify", "runs")
         return code, output.decode(), errors.splitlines()
 
-    counts = "1 records whole, 1 broken, 0 runs without a record\n"
+    counts = "1 record whole, 1 broken, 0 runs without a record\n"
     code, output, (said,) = verified()
     assert (code, output.startswith(counts)) == (1, True)
     assert "run broken: record.json: not readable as JSON" in said

@@ -125,7 +125,7 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     write(tmp_path)
     code, output, _ = run("study", "tiny", "build")
     assert (code, output) == (
-        0, b"tiny: 1 tables, 1 figures, 2 claims, as the records give them\n"
+        0, b"tiny: 1 table, 1 figure, 2 claims, as the records give them\n"
     )  # fmt: skip
     results = tmp_path / "results" / "tiny"
     assert json.loads((results / "claims.json").read_text()) == {
@@ -246,7 +246,7 @@ def test_a_study_makes_what_its_records_lack(run: Callable, tmp_path: Path) -> N
     write(tmp_path)
     code, output, _ = run("study", "tiny", "run", "--workers", "1")
     assert code == 0
-    assert b"(1 of 1 runs finished)" in output
+    assert b"(1 of 1 run finished)" in output
     assert len([*(tmp_path / "results" / "tiny").iterdir()]) == len(RECORDS) + 1
 
 

@@ -390,7 +390,7 @@ def test_a_sweep_that_takes_no_records_is_asked_once(tmp_path: Path) -> None:
     at_random = PLAIN.format(values=values).replace("seed=1", "seed=random.randrange(10**6)")
     (tmp_path / "drawing.py").write_text(at_random)
     done = rulekeep("sweep", "drawing.py", "--out", "runs", cwd=tmp_path)
-    assert "(1 of 1 runs finished)" in done.stdout
+    assert "(1 of 1 run finished)" in done.stdout
     assert not list((tmp_path / "runs").glob("*.pending"))
 
 

@@ -443,7 +443,7 @@ def test_verify_checks_certificates_as_it_checks_runs(
     torn.write_text(torn.read_text().replace("0.02", "0.03", 1))
     assert verify(str(tmp_path)) == 1
     said = capsys.readouterr()
-    assert said.out == "1 records whole, 1 broken, 0 runs without a record\n"
+    assert said.out == "1 record whole, 1 broken, 0 runs without a record\n"
     assert said.err.endswith(f"{torn.name}: its checksum does not match its content\n")
 
 

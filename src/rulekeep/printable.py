@@ -31,6 +31,11 @@ def one_line(value: object, length: int = 300) -> str:
     return shown if len(shown) <= length else shown[: length - 1] + "…"
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number with its noun: `1 run`, `2 runs`; `several` is the plural where it takes no s."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table that also lines up as plain text; numbers to the right."""
     lines = [list(header), *(list(row) for row in body)]

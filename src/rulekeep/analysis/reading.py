@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named, under_one_name
-from rulekeep.printable import one_line
+from rulekeep.printable import counted, one_line
 from rulekeep.records import Record
 from rulekeep.records.record import PARTS, SCORES, name
 
@@ -157,14 +157,14 @@ def _later(records: Sequence[Record]) -> list[str]:
     if not added:
         return []
     said = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
-    count = f"{len(added)} run{'s' * (len(added) > 1)}"
+    count = counted(len(added), "run")
     return [f"{count}: tested at {said} tokens after training, by rulekeep test"]
 
 
 def _own_notes(runs: Iterable[Run]) -> list[str]:
     """What runs noted of themselves, each line once."""
     said = Counter(note for run in runs for note in run.record.notes)
-    return [f"{count} run{'s' * (count > 1)}: {note}" for note, count in said.items()]
+    return [f"{counted(count, 'run')}: {note}" for note, count in said.items()]
 
 
 def _repeated(runs: Sequence[Run]) -> list[str]:

@@ -16,7 +16,7 @@ from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import Run
 from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.analysis.variants import is_of_task, is_variant
-from rulekeep.printable import markdown_table
+from rulekeep.printable import counted, markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import MixerSpec, mixer_specs
 
@@ -50,7 +50,8 @@ class TaskSetting(NamedTuple):
     @property
     def name(self) -> str:
         """As a table has it; four rules are the usual ones."""
-        return ", ".join([self.task, self.placement, *[f"{self.rules} rules"] * (self.rules != 4)])
+        rules = [] if self.rules == 4 else [counted(self.rules, "rule")]
+        return ", ".join([self.task, self.placement, *rules])
 
 
 class Span(NamedTuple):

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from rulekeep.printable import counted
+
 LEVEL = 0.95
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
@@ -409,8 +411,8 @@ def _check_scores(values: Sequence[float]) -> None:
             raise ValueError(f"score {value} is outside 0 to 1; summarise() takes any unit")
 
 
-def _caveats(counted: int, total: int, diverged: int) -> list[str]:
-    few = [f"{counted} seed{'' if counted == 1 else 's'}: few"] if counted < ENOUGH_SEEDS else []
+def _caveats(seeds: int, total: int, diverged: int) -> list[str]:
+    few = [f"{counted(seeds, 'seed')}: few"] if seeds < ENOUGH_SEEDS else []
     return [*few, f"{diverged} of {total} diverged"] if diverged else few
 
 

@@ -9,6 +9,7 @@ from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
 from rulekeep.executors import LocalExecutor
+from rulekeep.printable import counted
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
@@ -103,7 +104,7 @@ def article(
     rows = {cell: found[cell] for cell in cells if cell in found}
     failures: list[str] = []
     if rows:
-        took = f"{time.monotonic() - started:.0f} s by {executor.workers} workers"
+        took = f"{time.monotonic() - started:.0f} s by {counted(executor.workers, 'worker')}"
         # Files first: what cannot be printed any more is not lost.
         report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), took)
         tell(f"\n{report.shown(rows)}\n")

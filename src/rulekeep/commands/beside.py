@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines, protocol
 from rulekeep.commands.console import rich_console, tell
-from rulekeep.printable import printable
+from rulekeep.printable import counted, printable
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, RunSpec, written
 
@@ -61,7 +61,7 @@ def show(record: Record) -> None:
         of_name = [one for one in same if baseline(one) == name]
         by_length = _by_length(of_name, lengths)
         if by_length:
-            lines.append(Line(f"{name}, {len(of_name)} seeds", by_length))
+            lines.append(Line(f"{name}, {counted(len(of_name), 'seed')}", by_length))
         else:
             missing.append(name)
     mine = line_of(record)
@@ -87,7 +87,7 @@ def minutes(spec: AnySpec) -> str | None:
     if not found:
         return None
     like = "" if of_mixer else ", if it is as fast as the baselines"
-    return f"training takes about {found} minute{'s' * (found > 1)} on one core{like}"
+    return f"training takes about {counted(found, 'minute')} on one core{like}"
 
 
 def _work(spec: RunSpec) -> float:

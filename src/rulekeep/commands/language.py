@@ -9,6 +9,7 @@ from rulekeep.commands.console import say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
+from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
@@ -119,9 +120,9 @@ def language(
         kept, left_out = admitted(known)
         if len(kept) < rules_at_once:
             raise UsageError(
-                f"--model {model}: {len(kept)} families of rules are left, and {rules_at_once} are "
-                "asked for at once; give fewer --rules-at-once, or a stronger model, since without "
-                f"chat it fails {', '.join(left_out)}"
+                f"--model {model}: {counted(len(kept), 'family is', 'families are')} left, where "
+                f"{rules_at_once} are asked for at once; give fewer --rules-at-once, or a "
+                f"stronger model, since without chat it fails {', '.join(left_out)}"
             )
         note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
         # Asked again after each round.

@@ -5,6 +5,7 @@ from pathlib import Path
 from rulekeep.commands.console import tell
 from rulekeep.commands.options import run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
+from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     CLAIMS,
@@ -42,7 +43,7 @@ def pack(folder: str, /, *, out: str) -> int:
         raise UsageError(f"{folder}: has no record; name the --out of a sweep")
     make_folder(target, f"--out {out}")
     write_bytes(target / PACKED, packed(records))
-    tell(f"{len(records)} records: {target / PACKED}")
+    tell(f"{counted(len(records), 'record')}: {target / PACKED}")
     return 0
 
 
@@ -71,8 +72,8 @@ def _of_runs(root: Path, named: str) -> list[Values]:
             raise UsageError(f"run {run.id}: {error}; rulekeep resume {named} makes it") from None
     if left:
         raise UsageError(
-            f"{named}: {len(left)} runs have no result, as {left[0]}; let rulekeep resume {named} "
-            "make them"
+            f"{named}: {counted(len(left), 'run has', 'runs have')} no result, as {left[0]}; "
+            f"let rulekeep resume {named} make what is missing"
         )
     return found
 

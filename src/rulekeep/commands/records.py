@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import opened, run_folder
+from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
     CLAIMS,
@@ -81,7 +82,8 @@ def verify(folder: str, /) -> int:
     for run in runs:
         for path in run.aside:
             say(f"run {run.id}: {path.name} was set aside as corrupt")
-    tell(f"{whole} records whole, {len(broken)} broken, {missing} runs without a record")
+    left = counted(missing, "run")
+    tell(f"{counted(whole, 'record')} whole, {len(broken)} broken, {left} without a record")
     for line in _provenance(read_runs(root).records):
         tell(line)
     return EXIT_FAILED if broken else 0
@@ -184,14 +186,15 @@ def report(
     found = merged([*records, *beside])
     notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *notes]
     if beside:
-        notes.append(f"{len(beside)} committed runs of attention, trained alike, stand beside them")
+        count = counted(len(beside), "committed run")
+        notes.append(f"{count} of attention beside them, trained alike")
     with opened(target):
         made = write_report(
             found, target, shlex.join(command), notes,
             certificates=proofs, speed=measured, explanations=losses, runs=folder,
         )  # fmt: skip
-    count = len(merged(records)) + (measured is not None)
-    tell(f"{count} records read and drawn in {time.monotonic() - started:.1f} s")
+    read = len(merged(records)) + (measured is not None)
+    tell(f"{counted(read, 'record')} read and drawn in {time.monotonic() - started:.1f} s")
     tell(f"page:     {target / 'report.html'}")
     listed = sorted(path.name for path in made if path.suffix == ".csv")
     tell(f"the same: {', '.join([str(target / 'report.md'), *listed, 'figures/'])}")

@@ -10,6 +10,7 @@ from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
 from rulekeep.executors import Finished
 from rulekeep.executors.here import executor_for
+from rulekeep.printable import counted
 from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import RunSpec, UsageError
 
@@ -53,7 +54,7 @@ def retest(
     for note in outcome.notes:
         say(note)
     tell(scores_table([folder.load() or record]))
-    tell(f"record: {folder.record} ({len(outcome.tested)} lengths added)")
+    tell(f"record: {folder.record} ({counted(len(outcome.tested), 'length')} added)")
     tell(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
     return 0
 

@@ -29,6 +29,7 @@ from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
 from rulekeep.plugins import failure_line, find_function, limit_trials
+from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.running.mixers import own_options_first
@@ -269,7 +270,8 @@ def carry_out(
     done = sum(record.is_result for record in made.records.values())
     diverged = sum(record.status == "diverged" for record in made.records.values())
     said = f", {diverged} diverged" if diverged else ""
-    tell(f"records: {root} ({done} of {len(made.records) + made.lost} runs finished{said})")
+    total = counted(len(made.records) + made.lost, "run")
+    tell(f"records: {root} ({done} of {total} finished{said})")
     tell(f"report:  rulekeep report {shlex.quote(str(root))}")
     # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
     only_diverged = 0 < diverged == len(made.records)
@@ -298,10 +300,11 @@ def make_runs(
     lost = len(planned.lost)
     total = len(planned.finished) + len(planned.jobs) + lost
     if planned.finished:
-        say(f"{len(planned.finished)} of {total} runs stand finished in {root}")
+        stand = counted(total, "run stands", "runs stand")
+        say(f"{len(planned.finished)} of {stand} finished in {root}")
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
-        say(f"{len(planned.jobs)} runs to make in {root}")
+        say(f"{counted(len(planned.jobs), 'run')} to make in {root}")
     if len(specs) == len(planned.jobs) == 1 and (said := beside.minutes(specs[0])):
         say(said)
     records = {record.id: record for record in planned.finished}
@@ -340,7 +343,8 @@ def make_runs(
             rest = "the same call again"
         if isinstance(executor, DaskExecutor):
             rest += " with the same --executor and --scheduler (without them, on this machine)"
-        say(f"interrupted: {done} of {len(wanted) + lost} runs are finished; for the rest: {rest}")
+        said = counted(len(wanted) + lost, "run is", "runs are")
+        say(f"interrupted: {done} of {said} finished; for the rest: {rest}")
         return Made(records, lost, interrupted=True)
     return Made(records, lost)
 

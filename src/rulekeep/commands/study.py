@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import Workers
+from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ def study(
         say(line)
     for one in opened:
         if not problems:
-            tell(f"{one.name}: {len(one.study.tables)} tables, {len(one.study.figures)} figures, "
-                 f"{len(one.study.claims)} claims, as the records give them")  # fmt: skip
+            parts = {
+                "table": one.study.tables, "figure": one.study.figures, "claim": one.study.claims,
+            }  # fmt: skip
+            said = ", ".join(counted(len(of), name) for name, of in parts.items())
+            tell(f"{one.name}: {said}, as the records give them")
     return EXIT_FAILED if problems else 0
 
 

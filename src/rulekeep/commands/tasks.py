@@ -18,6 +18,7 @@ from rulekeep.commands.task_options import (
     make_task,
     task_values,
 )
+from rulekeep.printable import counted
 from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
 from rulekeep.sweeps.presets import SHORTEST_TESTED
@@ -184,7 +185,7 @@ def data(
 
         with whole_file(_file("out", out)) as file:
             data_hash = export.export(pieces, file, format, about)
-    say(f"{count:,} examples, sha256 of the tokens: {data_hash}")
+    say(f"{counted(count, 'example')}, sha256 of the tokens: {data_hash}")
     return 0
 
 

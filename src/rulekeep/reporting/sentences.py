@@ -11,7 +11,7 @@ from rulekeep.analysis.cells import Contest
 from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.reading import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
-from rulekeep.printable import one_line
+from rulekeep.printable import counted, one_line
 
 # The field's fairness: parameters within so much of each other.
 _ALIKE = 0.05
@@ -50,14 +50,14 @@ def _against(row: Ranked, ranking: Ranking) -> str:
     if not ranking.has_strong:
         weak = "; no attention with a convolution was run, so this is no win over attention"
     lost = row.difference.diverged
-    diverged = f"; {lost} seed{'s' * (lost > 1)} diverged" if lost else ""
+    diverged = f"; {counted(lost, 'seed')} diverged" if lost else ""
     open_ends = f"{weak}{_unequal(row, ranking)}{diverged}"
     return f"{_verdict(row.difference, name, bool(open_ends))}{open_ends}."
 
 
 def _verdict(difference: Summary, name: str, is_open: bool) -> str:
     mean, low, high = difference.mean or 0.0, difference.low, difference.high
-    on = f"on {difference.seeds} seed{'s' * (difference.seeds > 1)}"
+    on = f"on {counted(difference.seeds, 'seed')}"
     if difference.seeds < ENOUGH_SEEDS or low is None or high is None:
         lead = f"It has a lead of {mean:.3f} over {name}"
         if round(abs(mean), 3) == 0:
@@ -90,11 +90,11 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     few = sum(seeds < ENOUGH_SEEDS for seeds in cells)
     statuses = Counter(run.status for run in runs)
     ended = statuses["done"] + statuses["diverged"]
-    plural = "" if len(runs) == 1 else "s"
+    rest = counted(len(cells), "figure rests", "figures rest")
     return (
-        f"{len(runs):,} run{plural}: {statuses['done']:,} ended, {statuses['diverged']:,} "
-        f"diverged, {len(runs) - ended:,} failed; {few:,} of {len(cells):,} figures rest on "
-        f"fewer than {ENOUGH_SEEDS} seeds.{_not_alike(runs)}"
+        f"{counted(len(runs), 'run')}: {statuses['done']:,} ended, {statuses['diverged']:,} "
+        f"diverged, {len(runs) - ended:,} failed; {few:,} of {rest} on fewer than {ENOUGH_SEEDS} "
+        f"seeds.{_not_alike(runs)}"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
-from rulekeep.printable import one_line
+from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
 from rulekeep.reporting.text import csv_lines
@@ -77,7 +77,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 *([number_cell(model and model.launches, 0)] if with_aims else ()),
             )
         )
-    shown = f"{threads} thread{'' if threads == 1 else 's'}"
+    shown = counted(threads, "thread")
     spec = record.spec
     meaning = (
         f"Seconds a step of about {spec.tokens:,} tokens, forward and backward without optimiser, "
@@ -203,7 +203,7 @@ def _panel(
     if (part, threads) == ("model", 1):
         series += _aims(record)
     return Panel(
-        title=f"{_PARTS[part]}, {threads} thread{'' if threads == 1 else 's'}",
+        title=f"{_PARTS[part]}, {counted(threads, 'thread')}",
         x_label="context (tokens, log scale)",
         y_label="share of attention’s time (log)",
         series=series,
