@@ -77,6 +77,16 @@ def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:
     assert {one["temperature"] for one in server.asked} == {0}
 
 
+def test_a_run_that_chooses_families_asks_for_no_rule_to_be_said(
+    server: Server, tmp_path: Path
+) -> None:
+    one = spec(server, families=(), rules=rules(tmp_path), calibration_prompts=4, prompts=1)
+    record = made(one, tmp_path / "run")
+    assert {one.how for one in record.choices} == {"obeyed"}
+    assert run.RECALL not in {one["messages"][-1]["content"] for one in server.asked}
+    assert set(figures.admitted(record)[0]) >= {one.family for one in record.choices[:4]}
+
+
 def test_without_rules_no_written_reply_follows_one(server: Server, tmp_path: Path) -> None:
     record = made(spec(server, control="no_rules"), tmp_path / "run")
     assert figures.cell(record)["none"].retention.mean == 0.0

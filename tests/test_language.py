@@ -605,6 +605,19 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     assert len(kept) == 5
 
 
+def test_rules_of_a_family_without_every_option_in_validation_are_said_to_be_left_out() -> None:
+    # What is right is no rival: its third option is never one.
+    rows = [
+        one._replace(option=2) if (one.family, one.split) == ("family-2", "dev") else one
+        for one in choices(lambda option, _: LIKELY + (np.arange(3) == option))
+    ]
+    one = record(rows, distance=0, families=["family-2"])
+    of_it = sum((row.family, row.split) == ("family-2", "test") for row in rows)
+    assert figures.left_out(one) == (of_it, 160, ("family-2",))
+    (table, _) = shown.tables(shown.cells([one]))
+    assert f" {of_it} of 160 rules of a cell are left out" in table.meaning
+
+
 def test_half_right_is_chance_where_a_family_has_two_options() -> None:
     def rows(right: int) -> list[Choice]:
         return [
@@ -651,6 +664,7 @@ def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
 def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     one = spec(
         model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,
+        families=("home", "mood", "sport"),
         compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
     planned = planning.plan([one], tmp_path / "runs")

@@ -175,6 +175,27 @@ def baselines_of(choices: Iterable[Choice]) -> dict[str, np.ndarray]:
     }
 
 
+class LeftOut(NamedTuple):
+    """Test rules of a cell that no figure counts, of how many, and their families."""
+
+    rules: int
+    of: int
+    families: tuple[str, ...]
+
+
+def left_out(record: Record) -> LeftOut:
+    """What a cell leaves out: families with an option that is a rival in no validation prompt."""
+    rows = [
+        one
+        for one in record.choices
+        if one.how == "obeyed" and one.compress == record.choices[0].compress
+    ]
+    asked = [one.family for one in rows if one.split == "test"]
+    counted = {one.choice.family for one in judge(rows)}
+    lacking = [family for family in asked if family not in counted]
+    return LeftOut(len(lacking), len(asked), tuple(sorted({*lacking})))
+
+
 def admitted(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Families that a model follows without chat between, on validation prompts; and the others.
 

@@ -125,7 +125,9 @@ def _judged(
     conversation = converse(families, spec, split, number, model.tokens_of)
     needed = [one.name for one in spec.compressions if one.is_eviction]
     opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
-    asked = [(one, how) for one in conversation.asked for how in ("obeyed", "said")]
+    # What families are chosen by is whether they are obeyed; nobody reads more of it.
+    hows = ("obeyed", "said") if spec.families else ("obeyed",)
+    asked = [(one, how) for one in conversation.asked for how in hows]
     rows, sizes = list[dict[str, Any]](), dict[str, int]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
         left = None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
-from rulekeep.language.figures import Estimate, Followed, Unread, cell, without_rules
+from rulekeep.language.figures import Estimate, Followed, Unread, cell, left_out, without_rules
 from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
@@ -136,6 +136,12 @@ def _cells(found: Cells) -> Table:
         f"options left in the text. Chance: {', '.join(chances)}. Intervals: bootstrap over "
         "prompts, 95 %; of few prompts they are too narrow."
     )
+    for lost in sorted({left_out(record) for record, _ in found.values()}):
+        if lost.rules:
+            meaning += (
+                f" {lost.rules} of {lost.of} rules of a cell are left out: an option of "
+                f"{', '.join(lost.families)} has no validation prompt."
+            )
     # A terminal has no room for what is the same in every row, and usual.
     usual = {_HEADER.index("rules at"): "start", _HEADER.index("control"): "none"}
     kept_at = [
