@@ -784,6 +784,27 @@ def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path
     assert resolve_language(spec(model=str(moved))).id != ids[0]
 
 
+def test_a_command_counts_by_its_words_and_the_files_among_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("#!/bin/sh\n")
+    (tmp_path / "mine").chmod(0o755)
+
+    def found(*commands: str) -> list[str]:
+        asked = [spec(model=str(folder), compress=(f"{one}@0.5",)) for one in commands]
+        return [resolve_language(one).id for one in asked]
+
+    (tmp_path / "words").write_text("a")
+    commands = ["./mine", "./mine --flag", "./mine words", "./mine --by=words", "sh ./words"]
+    before = found(*commands)
+    assert len({*before}) == len(commands)
+    (tmp_path / "words").write_text("b")
+    after = found(*commands)
+    changed = [one != other for one, other in zip(before, after, strict=True)]
+    assert changed == [False, False, True, True, True]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

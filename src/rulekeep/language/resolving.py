@@ -6,6 +6,7 @@ No torch is loaded, and no model.
 import hashlib
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def _template_digest(place: str) -> str:
 
 
 def _outside(name: str) -> str:
-    """What identifies a compactor from outside: the content of its file.
+    """What identifies a compactor from outside: the content of its files.
+
+    Those of a command are its program and each file among its words; the words are in the spec.
 
     Raises:
         UsageError: it is not there.
@@ -95,15 +98,23 @@ def _outside(name: str) -> str:
         find_function(name, {}, "compact")
         return provenance.content_digest(Path(name.rpartition(":")[0]))
     try:
-        program = Path(shlex.split(name)[0])
+        program, *words = shlex.split(name)
     except ValueError as error:
         raise UsageError(f"compress {name}: cannot be read ({error}); close the quote") from None
-    if not program.is_file():
-        raise UsageError(f"compress {name}: cannot be run: there is no file {program}")
-    if not os.access(program, os.X_OK):
+    if shutil.which(program) is None:
+        if "/" not in program or not Path(program).is_file():
+            raise UsageError(f"compress {name}: cannot be run: there is no program {program}")
         function = f", or name a function of it, {name}:compact" if name.endswith(".py") else ""
         raise UsageError(f"compress {name}: cannot be run; chmod +x {program}{function}")
-    return hashlib.sha256(program.read_bytes()).hexdigest()[:12]
+    # A program of the system, such as python, counts by its name.
+    total = hashlib.sha256(Path(program).read_bytes() if "/" in program else b"")
+    for word in words:
+        # As in --prompt=FILE too.
+        for part in (word, word.partition("=")[2]):
+            # A long word is no error here.
+            if os.path.isfile(part):  # noqa: PTH113
+                total.update(hashlib.sha256(Path(part).read_bytes()).digest())
+    return total.hexdigest()[:12]
 
 
 def model_digest(place: Path) -> str:
