@@ -138,6 +138,9 @@ AS_YARN = {
     for said, by in (("NTK", "ntk"), ("interpolation", "interpolation"))
 }
 VARIANTS["bare"] = Variant("sparse_delta[hidden=240]", f"{OURS}, no earliness")
+CARRIES = "sparse_delta[short_convolution=true,hidden=232{}]"
+VARIANTS["carries"] = Variant(CARRIES.format(""), f"{OURS}, convolution, no earliness")
+VARIANTS["carries_early"] = Variant(CARRIES.format(f",{SIGNAL}"), f"{OURS}, convolution, earliness")
 for form, options in (AT_BEST | AS_YARN).items():
     VARIANTS[form] = Variant(f"attention[{options}]", f"attention, {form}")
     if form != "convolution":
@@ -147,6 +150,7 @@ SHOWN.insert(SHOWN.index("convolved"), "YaRN, earliness")
 # The keys of each form without earliness and with it.
 FORMS = {
     OURS: ("bare", "ours"),
+    f"{OURS}, convolution": ("carries", "carries_early"),
     "attention, convolution": ("convolution", "convolved"),
     "attention, alibi positions": ("alibi", "alibi_early"),
     "attention, no positions": ("none", "none_early"),
@@ -157,7 +161,8 @@ FORMS = {
         if form != "convolution"
     },
 }
-ATTENTION = [key for key in VARIANTS if key not in ("slots", "ours", "bare")]
+MEMORIES = ("slots", "ours", "bare", "carries", "carries_early")
+ATTENTION = [key for key in VARIANTS if key not in MEMORIES]
 
 
 # --- what makes the runs -------------------------------------------------------------------------
@@ -177,6 +182,19 @@ def beyond(records: Sequence[Record]) -> Sequence[AnySpec]:
     return [
         *protocol(records, attention, STANDARD_LENGTH, cells),
         *protocol(records, _mixers("ours", "bare"), to_far, WITHOUT_RECALL),
+    ]
+
+
+def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """Our memory in the form that carries over to tests of others: task by task, to 4,096 tokens.
+
+    With a convolution, without earliness first.
+    """
+    return [
+        spec
+        for key in ("carries", "carries_early")
+        for tuned, taken in WITHOUT_RECALL.items()
+        for spec in protocol(records, _mixers(key), STANDARD_LENGTH, {tuned: taken})
     ]
 
 
@@ -663,6 +681,7 @@ STUDY = Study(
         "beyond-attention": Sweep("beyond_attention"),
         "attention-controls": Sweep("neighbours"),
         "attention-controls-aside": Sweep("second_rates"),
+        "carries": Sweep("carries"),
     },
     tables={
         "headline": headline,

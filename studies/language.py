@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.rows import Rows, Span
-from rulekeep.language.figures import Estimate, Followed, cell
+from rulekeep.language.figures import Estimate, Followed, cell, without_rules
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import packed_values, write_text
@@ -201,11 +201,21 @@ def by_control(rows: Rows) -> str:
             MENTIONS[at.mentions],
             of[WHOLE].retention.text(),
             f"{of[WHOLE].chance:.3f}",
+            at_chance(rows, at) if at.control == "no_rules" else "",
         ]
         for at, of in sorted(found.items(), key=lambda one: (one[0].control, one[0]))
         if at.control != "none" and WHOLE in of
     ]
-    return markdown_table(["control", "tokens of chat", "mentions", "retention", "chance"], body)
+    head = ["control", "tokens of chat", "mentions", "retention", "chance", "families at chance"]
+    return markdown_table(head, body)
+
+
+def at_chance(rows: Rows, at: Place) -> str:
+    """How many families a reader without rules does not beat chance on, of how many."""
+    of_place = [one for one in rows.records if one.spec.families and place(one) == at]
+    record = max(of_place, key=lambda one: int(str(one.spec.rest["prompts"])))
+    _, *families = without_rules(record)
+    return f"{sum(one.is_at_chance for one in families)} of {len(families)}"
 
 
 def by_family(rows: Rows) -> str:

@@ -214,11 +214,12 @@ def by_earliness(
 ) -> str:
     """A Markdown table of each form without earliness and with it, a column a task setting.
 
-    `forms` has the keys of both variants by name. What is not run is said.
+    `forms` has the keys of both variants by name. A form that is not run at all has no row.
     """
     body = [
         [name, said, *(rows.text(key, one, figure, length) for one in settings)]
         for name, pair in forms.items()
+        if any(rows.cell(key, one) for key in pair for one in settings)
         for said, key in zip(("no", "yes"), pair, strict=True)
     ]
     head = [f"{figure}, {length:,} tokens", "earliness", *(one.name for one in settings)]
