@@ -16,6 +16,7 @@ from tiny import plugin
 
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
+from rulekeep.mixers import LSTM, Attention
 from rulekeep.plugins import find_class
 from rulekeep.records.store import read_record, write_record
 from rulekeep.reporting import speed as speed_report
@@ -149,6 +150,34 @@ def test_operator_calls_are_counted_with_and_without_views() -> None:
     rows = here(asked, MODEL).rows
     assert rows["delta"].calls > rows["delta"].launches > rows["attention"].launches > 50
     assert here(asked, MIXER).rows["delta"].calls is None
+
+
+def test_a_step_counts_the_products_of_both_passes() -> None:
+    x = torch.randn(1, 100, 64, requires_grad=True)
+    scores, weights = 2 * (100 * 100 * 64), 100 * 2 * (4 * 64 * 64)
+    # Backward a projection has two; the two products with scores have four, and scores anew.
+    for mixer, expected in (
+        (Attention(64), 3 * weights + (2 + 5) * scores),
+        # Four gates, of x and of h.
+        (LSTM(64), 3 * 2 * weights),
+    ):
+        with CallCounter() as counter:
+            mixer(x)[0].sum().backward()
+        assert counter.flops == expected
+
+
+def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
+    asked = tiny("delta")
+    measured = here(asked, MODEL)
+    by_rate = {1.0: 0.0, 2.0: 0.0}
+    for rate in by_rate:
+        one = measured.model_copy(update={"product_rates": (rate, rate)})
+        row, _ = figures.step_times(speed_record(asked, one), "model", 1)
+        by_rate[rate] = row.product_share * rate * row.seconds.median
+    flops = measured.rows["attention"].flops
+    assert by_rate == pytest.approx({1.0: flops, 2.0: flops})
+    assert all(rate > 1e8 for rate in measured.product_rates)
+    assert here(asked, MIXER).product_rates == ()
 
 
 def test_a_state_that_grows_is_said_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:

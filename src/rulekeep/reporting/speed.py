@@ -74,7 +74,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 *_time(model),
                 *([_aim(model and model.aim), _met(model and model.met)] if with_aims else ()),
                 *_time(layer),
-                *([number_cell(model and model.launches, 0)] if with_aims else ()),
+                *(_made_of(model) if with_aims else ()),
             )
         )
     shown = counted(threads, "thread")
@@ -89,7 +89,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
     if with_aims:
         meaning += (
             " Operator calls: what torch dispatches in a step of the whole model below autograd, "
-            "without views: a proxy of what a GPU would launch."
+            "without views: a proxy of what a GPU would launch. Product rate: floating-point "
+            "operations a second in matrix products, over those of one large product."
         )
     return Table(
         key=f"speed-{threads}",
@@ -97,7 +98,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         meaning=meaning,
         header=(
             "context", "mixer", "model (s)", "share", *(("aim", "met") if with_aims else ()),
-            "mixer alone (s)", "share", *(("operator calls",) if with_aims else ()),
+            "mixer alone (s)", "share", *(("operator calls", "product rate") if with_aims else ()),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -236,7 +237,7 @@ def _csv_lines(record: SpeedRecord) -> Iterator[Sequence[object]]:
                 yield (*place, "seconds", *step.seconds, None, "")
                 if step.share is not None:
                     yield (*place, "share", *step.share, step.aim, _met(step.met).text)
-                for figure in ("launches", "calls"):
+                for figure in ("launches", "calls", "product_share"):
                     if (count := getattr(step, figure)) is not None:
                         yield (*place, figure, *_once(count), None, "")
     for slope in figures.slopes(record):
@@ -272,6 +273,10 @@ def _time(step: StepTime | None) -> tuple[Cell, Cell]:
     if step is None:
         return Cell(MISSING), Cell(MISSING)
     return _spread(step.seconds, 3), _spread(step.share, 3)
+
+
+def _made_of(step: StepTime | None) -> tuple[Cell, Cell]:
+    return number_cell(step and step.launches, 0), number_cell(step and step.product_share, 2)
 
 
 def _spread(value: Spread | None, digits: int) -> Cell:

@@ -3,6 +3,7 @@
 Only training steps are timed: warm-up, evaluation, data and logging are not.
 """
 
+import math
 import os
 import platform
 import resource
@@ -10,15 +11,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 
 def prepare_process(threads: int = 1) -> None:
@@ -100,21 +106,64 @@ def flops(forward: Callable[[], object]) -> int:
 
     Causal attention therefore counts the products of every query with every key.
     """
-    # torch knows what its attention kernels cost, but for the one on a CPU; and of an LSTM only
-    # the products that it is made of without oneDNN.
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counter = FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops})
-    (kept, *_) = torch.backends.mkldnn.set_flags(False)
-    try:
-        with torch.no_grad(), counter:
-            forward()
-    finally:
-        torch.backends.mkldnn.set_flags(kept)
+    counter = _counter()
+    with torch.no_grad(), counter:
+        forward()
     return int(counter.get_total_flops())
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+def products_of(operator: Any, arguments: Sequence[Any], options: Any, result: Any) -> int:
+    """Floating-point operations of an operator that torch dispatches: 0 if it has no products.
+
+    torch's counter follows modules, and fails in the backward pass of some.
+    """
+    count = _counter().flop_registry.get(operator._overloadpacket)
+    return int(count(*arguments, **options, out_val=result)) if count else 0
+
+
+@cache
+def _counter() -> FlopCounterMode:
+    aten = torch.ops.aten
+    # torch knows what its attention kernels cost, but for those on a CPU; and no LSTM of oneDNN.
+    more = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _of_attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _of_attention_backward,
+        aten.mkldnn_rnn_layer: _of_lstm,
+        aten.mkldnn_rnn_layer_backward: _of_lstm_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=more)
+
+
+# Of shapes, as torch's own.
+def _of_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     return int(sdpa_flop_count(query, key, value))
+
+
+def _of_attention_backward(
+    gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any
+) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+def _of_lstm(x: Any, of_x: Any, of_h: Any, *_: Any, **__: Any) -> int:
+    return int(2 * math.prod(x[:-1]) * (math.prod(of_x) + math.prod(of_h)))
+
+
+def _of_lstm_backward(x: Any, of_x: Any, of_h: Any, *_: Any, **__: Any) -> int:
+    return 2 * _of_lstm(x, of_x, of_h)
+
+
+def product_rate(device: str) -> float:
+    """Floating-point operations a second of one large matrix product in float32."""
+    a = torch.randn(_PRODUCT, _PRODUCT, device=device)
+    (a @ a).sum().item()
+    start = time.perf_counter()
+    (a @ a).sum().item()
+    return 2 * _PRODUCT**3 / (time.perf_counter() - start)
+
+
+# Beyond this a processor gains little.
+_PRODUCT = 1024
 
 
 def environment() -> dict[str, Any]:

@@ -47,7 +47,10 @@ class Spread(NamedTuple):
 
 
 class StepTime(NamedTuple):
-    """The step of a mixer: `share` is of attention's time, `met` is None without an aim."""
+    """The step of a mixer: `share` is of attention's time, `met` is None without an aim.
+
+    `product_share`: the rate of its matrix products over that of one large product.
+    """
 
     context: int
     mixer: str
@@ -57,6 +60,7 @@ class StepTime(NamedTuple):
     met: bool | None
     calls: int | None
     launches: int | None
+    product_share: float | None
 
 
 class Slope(NamedTuple):
@@ -114,6 +118,11 @@ def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
     """Steps of the whole model or of the mixer alone, by context, in the order of the mixers."""
     found = []
     timings = _timings(record, part, threads)
+    rates = {
+        one.point.context: statistics.median(one.product_rates)
+        for one in record.measured
+        if (one.point.part, one.point.threads) == (part, threads) and one.product_rates
+    }
     for context in record.spec.contexts:
         rows = {label: row for (at, label), row in timings.items() if at == context}
         baseline = rows.get(BASELINE)
@@ -121,10 +130,11 @@ def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
             share = None if baseline is None else _paired(row.seconds, baseline.seconds)
             aim = aim_of(label, context) if (part, threads) == ("model", 1) else None
             met = None if aim is None or share is None else share.median <= aim
+            taken = spread(row.seconds)
+            rate = rates.get(context)
+            products = row.flops / taken.median / rate if row.flops and rate else None
             found.append(
-                StepTime(
-                    context, label, spread(row.seconds), share, aim, met, row.calls, row.launches
-                )
+                StepTime(context, label, taken, share, aim, met, row.calls, row.launches, products)
             )
     return found
 

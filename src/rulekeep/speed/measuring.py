@@ -45,7 +45,7 @@ class Job(NamedTuple):
 
 
 class CallCounter(TorchDispatchMode):
-    """Counts the operators that torch dispatches inside the `with` block.
+    """Counts the operators that torch dispatches inside the `with` block, and their products.
 
     Below autograd: a fused kernel is one, and so is an LSTM; views launch nothing on a GPU.
     """
@@ -54,6 +54,7 @@ class CallCounter(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls = 0
         self.views = 0
+        self.flops = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -61,7 +62,9 @@ class CallCounter(TorchDispatchMode):
         """Counts one and passes it on."""
         self.calls += 1
         self.views += func.is_view
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self.flops += costs.products_of(func, args, kwargs or {}, result)
+        return result
 
 
 def measure(job: Job, progress: Progress) -> Measured:
@@ -72,13 +75,16 @@ def measure(job: Job, progress: Progress) -> Measured:
     spec, point = job
     costs.prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
+    rates: list[float] = []
     if point.part in ("model", "mixer"):
-        rows = _steps(spec, point, progress)
+        rows = _steps(spec, point, progress, rates)
     else:
         rows = _alone(spec, point)
     seconds, after = time.perf_counter() - start, _seconds_elsewhere()
     others = None if elsewhere is None or after is None else max(0.0, after - elsewhere) / seconds
-    return Measured(point=point, rows=rows, seconds=seconds, other_cores=others)
+    return Measured(
+        point=point, rows=rows, seconds=seconds, other_cores=others, product_rates=tuple(rates)
+    )
 
 
 def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
@@ -93,8 +99,8 @@ def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
     )
 
 
-def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
-    """Steps of every mixer, interleaved."""
+def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]) -> _Rows:
+    """Steps of every mixer, interleaved; and the rate of one large product in every round."""
     assert point.context is not None
     make = _model_step if point.part == "model" else _mixer_step
     is_counted = point.part == "model" and point.threads == 1
@@ -117,6 +123,8 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
         progress(done)
     seconds: dict[str, list[float]] = {label: [] for label in steps}
     for turn in range(spec.repeats):
+        if is_counted:
+            rates.append(costs.product_rate(spec.device))
         # So that a machine that grows slower or faster does so for all alike.
         for label in list(steps) if turn % 2 == 0 else reversed(list(steps)):
             start = time.perf_counter()
@@ -132,13 +140,17 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
 
 
 def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
-    """The operators that a first step dispatches; it warms up."""
+    """The operators that a first step dispatches, and their products; it warms up."""
     if not is_counted:
         step()
         return {}
     with CallCounter() as counter:
         step()
-    return {"calls": counter.calls, "launches": counter.calls - counter.views}
+    return {
+        "calls": counter.calls,
+        "launches": counter.calls - counter.views,
+        "flops": counter.flops,
+    }
 
 
 def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:

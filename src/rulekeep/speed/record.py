@@ -49,14 +49,16 @@ class Point(Spec):
 
 
 class Timing(Spec):
-    """Seconds of every step, in turn; for whole models on one thread also operator calls.
+    """Seconds of every step, in turn; for whole models on one thread also what a step is made of.
 
-    `launches` are operator calls without views, which would launch no kernel on a GPU.
+    `launches` are operator calls without views, which would launch no kernel on a GPU. `flops` are
+    floating-point operations of matrix products.
     """
 
     seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
     calls: Count | None = None
     launches: Count | None = None
+    flops: Count | None = None
 
 
 class Peak(Spec):
@@ -90,12 +92,17 @@ Row: TypeAlias = Timing | Peak | Decoding | Failed
 
 
 class Measured(Spec):
-    """What a process measured, by mixer; `other_cores` is the load of all others meanwhile."""
+    """What a process measured, by mixer; `other_cores` is the load of all others meanwhile.
+
+    `product_rates` are floating-point operations a second of one large matrix product, a value a
+    repeat.
+    """
 
     point: Point
     rows: dict[str, Row]
     seconds: float
     other_cores: float | None
+    product_rates: tuple[Positive, ...] = ()
 
     @field_validator("rows")
     @classmethod
