@@ -547,6 +547,18 @@ def test_an_honest_mixer_holds() -> None:
     assert re.fullmatch(r"half of .* is left after [12] random tokens", memory.compared)
 
 
+def test_a_gradient_is_a_slope_however_sharply_a_function_bends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Bends(Honest):
+        def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+            y, state = super().forward(x, state)
+            return (1e4 * y).sin() / 1e4, state
+
+    only(monkeypatch, "gradients are slopes")
+    assert checked(Bends)["gradients are slopes"].passed
+
+
 @pytest.mark.slow
 def test_one_that_says_nothing_as_it_starts_is_held_to_what_it_will_say() -> None:
     rows = checked(StartsSilent)

@@ -3,8 +3,10 @@
 Outputs and states are weighted by fixed random numbers and summed; gradients are of that sum.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +14,13 @@ from torch import Tensor
 
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import real
-from rulekeep.running.causality import in_pieces
+from rulekeep.running.causality import LEAST_SCALE, in_pieces
 
 # Tokens of the text before, whose state a run goes on from.
 PAST = 9
-_STEP = 1e-6
+_STEP, _STEPS = 1e-6, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+# As a share of the slope: so near the gradient, no better step is looked for.
+_AGREES = 1e-6
 _DIRECTIONS = 4
 
 
@@ -98,14 +102,31 @@ def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict
         shape = _DIRECTIONS, *leaf.shape
         directions = torch.randn(shape, generator=stream, dtype=leaf.dtype).to(leaf.device)
         along = real(directions) * real(found[f"gradient of {name}"])
-        said[f"slope along {name}"] = along.flatten(1).sum(1)
-        differences = [
-            _moved(mixer, leaves, state, name, _STEP * direction)
-            - _moved(mixer, leaves, state, name, -_STEP * direction)
-            for direction in directions
-        ]
-        measured[f"slope along {name}"] = torch.stack(differences) / (2 * _STEP)
+        own = said[f"slope along {name}"] = along.flatten(1).sum(1)
+        moved = partial(_moved, mixer, leaves, state, name)
+        each = [_slope(moved, *pair) for pair in zip(directions, own, strict=True)]
+        measured[f"slope along {name}"] = torch.stack(each)
     return said, measured
+
+
+def _slope(moved: Callable[[Tensor], Tensor], along: Tensor, said: Tensor) -> Tensor:
+    """The slope along a direction of what moves by it, by central differences.
+
+    A step may be too long where the function bends sharply, as the norm of next to nothing does,
+    and too short for the precision. So where the usual one does not give what the gradient says,
+    others are tried: of two steps in turn that agree best, the shorter one counts. Which they are
+    does not depend on the gradient.
+    """
+
+    def at(step: float) -> Tensor:
+        return (moved(step * along) - moved(-step * along)) / (2 * step)
+
+    usual = at(_STEP)
+    if (usual - said).abs() <= _AGREES * max(usual.abs().item(), LEAST_SCALE):
+        return usual
+    found = torch.stack([at(step) for step in _STEPS])
+    # No number is far from any.
+    return found[found.diff().abs().nan_to_num(math.inf).argmin() + 1]
 
 
 def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +145,7 @@ def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
             step = torch.zeros_like(x)
             step[:, 0] = torch.randn(x[:, 0].shape, generator=stream).to(x.device)
             said.append((gradient * step).sum())
-            measured.append((last(x + _STEP * step) - last(x - _STEP * step)) / (2 * _STEP))
+            measured.append(_slope(lambda by: last(x + by), step, said[-1]))
     return torch.stack(said), torch.stack(measured)
 
 
