@@ -25,7 +25,7 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep
-from rulekeep.sweeps.rates import chosen_rate, rate_runs
+from rulekeep.sweeps.rates import tuned
 from rulekeep.tasks.mixed_recall import PAIRS, steps_of
 
 SEEDS, STEPS, GRID_STEPS = (1, 2), 14400, 5760
@@ -148,21 +148,11 @@ def literature(records: Sequence[Record]) -> Sequence[AnySpec]:
     A run takes 3 to 12 minutes, and 1 more for its evaluations: 20 at most. These 18 take 2.2
     core-hours. The grids take 1.4, and 0.5 more if every grid is extended.
     """
-    specs: list[AnySpec] = []
-    for one in MIXERS:
-        grid = _recall_run(GRID_STEPS, looks=4, tested=20, seed=SEEDS[0])
-        specs += rate_runs(one, records, grid)
-        rate = chosen_rate(one, records, grid)
-        if rate is not None:
-            specs += [
-                one.spec(
-                    # As published, when it is solved; rates are compared after as many steps.
-                    **_recall_run(STEPS, looks=16, tested=2000, seed=seed, stops=True),
-                    learning_rate=rate,
-                )
-                for seed in SEEDS
-            ]
-    return specs
+    grid = _recall_run(GRID_STEPS, looks=4, tested=20, seed=SEEDS[0])
+    # As published, when it is solved; rates are compared after as many steps.
+    runs = [_recall_run(STEPS, looks=16, tested=2000, seed=seed, stops=True) for seed in SEEDS]
+    by_mixer = (tuned([one], records, grid, runs) for one in MIXERS)
+    return [spec for found in by_mixer for spec in (*found.grids, *found.runs)]
 
 
 def _recall_run(

@@ -16,7 +16,7 @@ from rulekeep.records import Record
 from rulekeep.specs import AnySpec
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS
-from rulekeep.sweeps.rates import chosen_rate, rate_runs
+from rulekeep.sweeps.rates import tuned
 
 TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
@@ -74,18 +74,10 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     specs: list[AnySpec] = []
     for keys, setting in ORDER:
         base = {**CELL, "task": setting.task}
-        grid = {**base, "seed": SEEDS[0]}
-        rates = []
-        for one in (VARIANTS[key].one for key in keys):
-            specs += rate_runs(one, records, grid)
-            rates.append((one, chosen_rate(one, records, grid)))
-        specs += [
-            one.spec(**base, seed=seed, learning_rate=rate)
-            for seed in SEEDS
-            for one, rate in rates
-            if rate is not None
-        ]
-        if any(rate is None for _, rate in rates):
+        runs = [{**base, "seed": seed} for seed in SEEDS]
+        part = tuned([VARIANTS[key].one for key in keys], records, runs[0], runs)
+        specs += [*part.grids, *part.runs]
+        if len(part.runs) < len(keys) * len(runs):
             return specs
     return specs
 

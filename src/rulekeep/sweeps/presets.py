@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, ArticleSpec, MixerSpec, RunSpec, UsageError, mixer_specs
-from rulekeep.sweeps.rates import chosen_rate, rate_runs
+from rulekeep.sweeps.rates import tuned
 
 SEEDS = (1, 2, 3, 4, 5)
 # Seeds that choose a rate. The catalogue's attention is what all others are measured against, and
@@ -98,18 +98,13 @@ def protocol(
         for (chosen_on, placed), taken_by in cells.items():
             # By the same rule for every mixer.
             base = {**cell(chosen_on, placed, *length, **task_options), "seed": seeds[0]}
-            specs += rate_runs(one, records, base, tuning)
-            rate = chosen_rate(one, records, base, tuning)
-            if rate is not None:
-                specs += [
-                    one.spec(
-                        **cell(task, placement, *length, **task_options),
-                        seed=seed,
-                        learning_rate=rate,
-                    )
-                    for seed in seeds
-                    for task, placement in taken_by
-                ]
+            runs = [
+                {**cell(task, placement, *length, **task_options), "seed": seed}
+                for seed in seeds
+                for task, placement in taken_by
+            ]
+            grids, at_rate = tuned([one], records, base, runs, tuning)
+            specs += [*grids, *at_rate]
     return specs
 
 

@@ -19,6 +19,38 @@ from rulekeep.specs import MixerSpec, RunSpec, UsageError
 RATES = (1e-3, 3e-3, 1e-2)
 
 
+class Tuned(NamedTuple):
+    """Grids of learning rates, and what is run at the rates that they choose."""
+
+    grids: list[RunSpec]
+    runs: list[RunSpec]
+
+
+def tuned(
+    mixers: Iterable[MixerSpec],
+    records: Sequence[Record],
+    base: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    seeds: Sequence[int] = (),
+) -> Tuned:
+    """The grid of each mixer; and each of the runs, of every mixer whose grid has chosen a rate.
+
+    `base` and `seeds` are of the grids, as in `rate_runs`; `runs` are values of a `RunSpec`.
+
+    Raises:
+        UsageError: a mixer is given a learning rate.
+    """
+    grids, rates = list[RunSpec](), list[tuple[MixerSpec, float]]()
+    for one in mixers:
+        grids += rate_runs(one, records, base, seeds)
+        rate = chosen_rate(one, records, base, seeds)
+        if rate is not None:
+            rates.append((one, rate))
+    return Tuned(
+        grids, [one.spec(**values, learning_rate=rate) for values in runs for one, rate in rates]
+    )
+
+
 def rate_runs(
     one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
 ) -> list[RunSpec]:
