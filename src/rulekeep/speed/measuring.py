@@ -75,9 +75,9 @@ def measure(job: Job, progress: Progress) -> Measured:
     spec, point = job
     costs.prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
-    rates: list[float] = []
+    rates: Sequence[float] = ()
     if point.part in ("model", "mixer"):
-        rows = _steps(spec, point, progress, rates)
+        rows, rates = _steps(spec, point, progress)
     else:
         rows = _alone(spec, point)
     seconds, after = time.perf_counter() - start, _seconds_elsewhere()
@@ -99,7 +99,7 @@ def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
     )
 
 
-def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]) -> _Rows:
+def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> tuple[_Rows, Sequence[float]]:
     """Steps of every mixer, interleaved; and the rate of one large product in every round."""
     assert point.context is not None
     make = _model_step if point.part == "model" else _mixer_step
@@ -122,6 +122,7 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]
         done += 1
         progress(done)
     seconds: dict[str, list[float]] = {label: [] for label in steps}
+    rates = list[float]()
     for turn in range(spec.repeats):
         if is_counted:
             rates.append(costs.product_rate(spec.device))
@@ -136,7 +137,7 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]
     timings = {
         label: Timing(seconds=tuple(taken), **counted[label]) for label, taken in seconds.items()
     }
-    return {**timings, **rows}
+    return {**timings, **rows}, rates
 
 
 def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
