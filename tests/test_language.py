@@ -739,6 +739,7 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
+    monkeypatch.setattr(language, "CALIBRATION_RULES", 6)
     monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
     (tmp_path / "mine").write_text("#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\n")
     (tmp_path / "mine").chmod(0o755)
@@ -754,6 +755,10 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     code, shown, error = run(*command)
     assert code == 0, error
     assert b"./mine@0.5" in shown
+    (cell,) = [one for one in read_runs(tmp_path / "runs").records if one.spec.families]
+    validation = {one.prompt for one in cell.choices if one.split == "dev"}
+    # One rule in each: as many prompts as rules that are needed.
+    assert len(validation) == 6
 
 
 def test_a_loaded_model_writes_replies_from_a_cut_cache(

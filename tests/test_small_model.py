@@ -89,8 +89,9 @@ def test_a_cell_on_the_small_model(
     run: Callable[..., tuple[int, bytes, str]],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 30)
+    monkeypatch.setattr(language, "CALIBRATION_RULES", 60)
     (tmp_path / "outside.py").write_text("def nothing(text, budget): return ''\n")
-    options = f"--rules {rules(tmp_path)} --distances 128 --mentions none --prompts 20"
+    options = f"--rules {rules(tmp_path)} --distances 32 --mentions none --prompts 20"
     options += " --rules-at-once 2"
     code, _, error = run(
         "language", "--model", str(gguf), *options.split(), "--out", "runs",

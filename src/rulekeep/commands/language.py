@@ -1,5 +1,6 @@
 """`rulekeep language`: which rules in words a model follows when its cache is compressed."""
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from rulekeep.sweeps import planning
 ADMISSION_PROMPTS = 120
 # The same of written replies, which cost more and need no average.
 WRITTEN_ADMISSION_PROMPTS = 42
+# Rules that say what each option scores on average, as four at once have in 40 prompts.
+CALIBRATION_RULES = 160
 
 
 def language(
@@ -79,7 +82,7 @@ def language(
         Rules in each prompt.
     prompts
         Test prompts in each cell; 40 more say what an option scores on average, where replies are
-        scored.
+        scored, and more with fewer than four rules.
     seed
         Seed of the conversations.
     out
@@ -96,6 +99,9 @@ def language(
     if first.replies == "written":
         first = first.model_copy(update={"calibration_prompts": WRITTEN_ADMISSION_PROMPTS})
         base["calibration_prompts"] = 0
+    elif rules_at_once < 4:
+        # With fewer rules in each prompt some option would be scored in none.
+        base["calibration_prompts"] = math.ceil(CALIBRATION_RULES / rules_at_once)
     cells = [
         LanguageSpec.parse(
             **base, distance=distance, placement=place, mentions=kind, control=checked,
