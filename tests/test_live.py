@@ -88,8 +88,9 @@ def test_a_terminal_shows_a_live_table_and_names_as_they_are(folder: Path) -> No
     code, shown = on_a_terminal([*SWEEP_COMMAND, "short.py", "--out", "runs"], folder)
     assert code == 1
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    for counts in ("0 of 2 done, 0 running, 0 failed", "1 running, 1 failed"):
-        assert counts in plain
+    # On a fast machine both have begun before the first table.
+    assert re.search(r"0 of 2 done, \d running, \d failed", plain)
+    assert "1 running, 1 failed" in plain
     assert re.search(r"running, \d failed [━╸╺ ]+ +\d+/600 \d:\d\d:\d\d", plain)
     assert f"{LABEL} rate 0.003 ━" in plain
     assert f"{LABEL} rate 0.003: retention" in plain
