@@ -1,18 +1,29 @@
 """Former names: read in specs, records, flags and files, said once, and kept inside ids."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from speed_records import speed_record, steps
 
 from rulekeep.commands.run_options import spec_values
 from rulekeep.records import Record
 from rulekeep.records.identity import identify
-from rulekeep.records.store import read_runs
+from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.resolving import resolve
 from rulekeep.running.tasks import load_task
-from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, UsageError, mixer_specs, renamed
+from rulekeep.specs import (
+    ArticleCell,
+    ArticleSpec,
+    RunSpec,
+    SpeedMixer,
+    SpeedSpec,
+    UsageError,
+    mixer_specs,
+    renamed,
+)
 from rulekeep.specs.renamed import RenamedWarning
 from rulekeep.speed.record import read_speed
 from rulekeep.sweeps.presets import PRESETS
@@ -190,8 +201,14 @@ def test_a_preset_may_have_its_former_name(name: str) -> None:
     assert name not in PRESETS
 
 
-def test_a_measurement_of_speed_is_read_under_present_names() -> None:
-    record = read_speed(RESULTS / "speed-sparse-delta" / "speed.json")
+def test_a_measurement_of_speed_is_read_under_present_names(tmp_path: Path) -> None:
+    mixer = SpeedMixer(name="sparse_delta", options={"penalty_start": 0})
+    asked = SpeedSpec(mixers=(mixer,), contexts=(64,), threads=(1,))
+    rows = {"attention": [1.0], mixer.label: [2.0]}
+    made = speed_record(asked, *steps({64: rows}))
+    former = json.dumps(made.as_recorded).replace("penalty_start", "toll_after")
+    assert "toll_after" in former
+    write_record(tmp_path / "speed.json", json.loads(former))
+    record = read_speed(tmp_path / "speed.json")
     assert record.spec.mixers[1].label == "sparse_delta[penalty_start=0]"
-    assert not record.missing
-    assert all("toll" not in name for one in record.measured for name in one.rows)
+    assert [set(one.rows) for one in record.measured] == [set(rows)]
