@@ -11,12 +11,13 @@ cent. Fills docs/peers.md.
 from collections.abc import Callable, Sequence
 
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS
-from rulekeep.sweeps.rates import tuned
+from rulekeep.sweeps.rates import RATES, tuned
 
 TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
@@ -99,6 +100,36 @@ def table(setting: TaskSetting) -> Callable[[Rows], str]:
     return made
 
 
+def kept_by_rate(rows: Rows) -> dict[str, dict[float, float]]:
+    """Noisy recall at 64 times the length by variant and rate, of the seed that chooses one."""
+    found: dict[str, dict[float, float]] = {}
+    for record in rows.records:
+        if record.spec.task == NOISY.task and record.spec.seed == SEEDS[0]:
+            (kept,) = (one.figures["retention"] for one in record.tests() if one.context == LONG)
+            for key, variant in VARIANTS.items():
+                if is_variant(record, variant.one):
+                    found.setdefault(key, {})[record.spec.learning_rate] = kept
+    return found
+
+
+def by_rate(rows: Rows) -> str:
+    """The same as a table."""
+    found = kept_by_rate(rows)
+    rates = sorted(set().union(*found.values()))
+    body = [
+        [VARIANTS[key].name, *(f"{of[rate]:.3f}" if rate in of else "" for rate in rates)]
+        for key, of in sorted(found.items(), key=lambda one: [*VARIANTS].index(one[0]))
+    ]
+    head = [f"{NAMES[NOISY]}, {LONG:,} tokens, seed {SEEDS[0]}", *(f"{one:.3g}" for one in rates)]
+    return markdown_table(head, body)
+
+
+def helped_at(rows: Rows, penalised: str, free: str) -> list[float]:
+    """The rates at which the penalty helps."""
+    with_it, without = (kept_by_rate(rows)[key] for key in (penalised, free))
+    return [rate for rate in sorted(with_it) if rate in without and with_it[rate] > without[rate]]
+
+
 STUDY = Study(
     question="Which mixers pass tests that others wrote, and at how many times the length?",
     variants=VARIANTS,
@@ -106,14 +137,21 @@ STUDY = Study(
     context=TRAINED,
     sweeps={"peers": Sweep("sweep")},
     # The others follow as they are run.
-    tables={"noisy_recall": table(NOISY)},
+    tables={"noisy_recall": table(NOISY), "by_rate": by_rate},
     claims={
         **{
             key: Claim(lambda rows, key=key: rows.known(key, NOISY, "retention", LONG).mean, 2)
-            for key in ("attention", "penalised", "convolved", "delta")
+            for key in ("attention", "penalised", "convolved", "delta", "delta_penalised")
         },
         "penalty": Claim(
-            lambda rows: rows.more("penalised", "convolved", NOISY, "retention", LONG), 2, minimum=0
+            lambda rows: rows.more("penalised", "convolved", NOISY, "retention", LONG),
+            2,
+            minimum=0,
+            holds=lambda rows: (
+                helped_at(rows, "penalised", "convolved") == [*RATES]
+                and helped_at(rows, "delta_penalised", "delta") == [max(RATES)]
+                and helped_at(rows, "gated_delta_penalised", "gated_delta") == [max(RATES)]
+            ),
         ),
     },
 )
