@@ -458,6 +458,7 @@ CLAIMS: dict[str, Claim] = {
     "near": Claim(kept(distance=0), 2, 0.8),
     "near_said": Claim(said(distance=0), 2),
     "near_bound": Claim(kept(kind="word", distance=0), 2),
+    "ruled": Claim(kept(kind="instruction"), 2, maximum=0.3),
     "plain": Claim(kept(), 2),
     "binding": Claim(kept(kind="word"), 2),
     "orders": Claim(orders_agree(0.25), 2, maximum=0.8),
