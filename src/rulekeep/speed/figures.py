@@ -19,9 +19,12 @@ AIM_CONTEXTS = (256, 1028, 4096, 16384)
 # At most this share of attention's time for a step of the whole model, at those contexts.
 AIMS: Mapping[tuple[str, ...], tuple[float, ...]] = {
     ("slots", "linear_attention", "retnet", "ssd"): (0.9, 0.5, 0.17, 0.05),
-    ("gated_linear", "gated_slots", "delta", "gated_delta", "kda"): (1.5, 0.8, 0.25, 0.07),
+    (
+        "gated_linear", "gated_slots", "delta", "gated_delta", "kda",
+        "sparse_delta[penalty_start=0,short_convolution=true]",
+    ): (1.5, 0.8, 0.25, 0.07),
     ("routed_slots",): (2.0, 1.0, 0.35, 0.1),
-}
+}  # fmt: skip
 # Seconds a token at the second context over those at the first.
 LINEAR_AIM, LINEAR_BETWEEN = 1.2, (1028, 16384)
 # How far decoding at the longest context may be from that at the shortest.
