@@ -178,7 +178,7 @@ def beyond(records: Sequence[Record]) -> Sequence[AnySpec]:
     # On override the attention of `standard` is within a hundredth of all that there is.
     attention = _mixers("alibi", "rotary_early", "none_early", "alibi_early")
     cells = {(task, "marked"): EVERY_TASK[task, "marked"] for task in SIGNAL_TASKS}
-    to_far = STANDARD_LENGTH._replace(tested=(*STANDARD_LENGTH.tested, FAR))
+    to_far = STANDARD_LENGTH.also_tested(FAR)
     return [
         *protocol(records, attention, STANDARD_LENGTH, cells),
         *protocol(records, _mixers("ours", "bare"), to_far, WITHOUT_RECALL),

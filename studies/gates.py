@@ -64,7 +64,7 @@ VARIANTS = {
 
 def controls() -> Sequence[AnySpec]:
     """The two controls on early rules, as the ladder runs its variants."""
-    to_far = CATALOGUE_LENGTH._replace(tested=(*CATALOGUE_LENGTH.tested, FAR))
+    to_far = CATALOGUE_LENGTH.also_tested(FAR)
     asked = cell(EARLY.task, EARLY.placement, *to_far)
     return [
         one.spec(**asked, seed=seed, learning_rate=RATE)

@@ -21,7 +21,7 @@ from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
 SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
 # Gates that leak are seen at 16,384 tokens, and no state here grows.
-TO_FAR = CATALOGUE_LENGTH._replace(tested=(*CATALOGUE_LENGTH.tested, FAR))
+TO_FAR = CATALOGUE_LENGTH.also_tested(FAR)
 EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
 # From the article's memory to ours, a change a variant; the last but one without the signal.
 LADDER = mixer_specs(

@@ -124,10 +124,19 @@ def by_rate(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def helped_at(rows: Rows, penalised: str, free: str) -> list[float]:
-    """The rates at which the penalty helps."""
-    with_it, without = (kept_by_rate(rows)[key] for key in (penalised, free))
-    return [rate for rate in sorted(with_it) if rate in without and with_it[rate] > without[rate]]
+def penalty_helps_as_said(rows: Rows) -> bool:
+    """Whether the penalty helps our gate at each rate of the grid, and others at the last alone."""
+    found = kept_by_rate(rows)
+
+    def rates(penalised: str, free: str) -> list[float]:
+        with_it, without = found[penalised], found[free]
+        return [one for one in sorted(with_it) if one in without and with_it[one] > without[one]]
+
+    return (
+        rates("penalised", "convolved") == [*RATES]
+        and rates("delta_penalised", "delta") == [max(RATES)]
+        and rates("gated_delta_penalised", "gated_delta") == [max(RATES)]
+    )
 
 
 STUDY = Study(
@@ -147,11 +156,7 @@ STUDY = Study(
             lambda rows: rows.more("penalised", "convolved", NOISY, "retention", LONG),
             2,
             minimum=0,
-            holds=lambda rows: (
-                helped_at(rows, "penalised", "convolved") == [*RATES]
-                and helped_at(rows, "delta_penalised", "delta") == [max(RATES)]
-                and helped_at(rows, "gated_delta_penalised", "gated_delta") == [max(RATES)]
-            ),
+            holds=penalty_helps_as_said,
         ),
     },
 )

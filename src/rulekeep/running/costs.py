@@ -26,6 +26,9 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
+# Rows and columns of a large product: beyond this a processor gains little.
+_PRODUCT = 1024
+
 
 def prepare_process(threads: int = 1) -> None:
     """The settings of every measured process, whichever mixer it runs.
@@ -160,10 +163,6 @@ def product_rate(device: str) -> float:
     start = time.perf_counter()
     (a @ a).sum().item()
     return 2 * _PRODUCT**3 / (time.perf_counter() - start)
-
-
-# Beyond this a processor gains little.
-_PRODUCT = 1024
 
 
 def environment() -> dict[str, Any]:

@@ -59,6 +59,10 @@ class Length(NamedTuple):
     tested: tuple[int, ...]
     steps: int
 
+    def also_tested(self, context: int) -> "Length":
+        """The same, tested at one more context."""
+        return self._replace(tested=(*self.tested, context))
+
 
 STANDARD_LENGTH = Length(256, (256, 1028, 4096), 2000)
 _LONG = Length(1028, (256, 1028, 4096, 16384), 4000)
