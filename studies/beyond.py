@@ -116,7 +116,7 @@ VARIANTS = {
     "none": Variant("attention[positions=none]", "attention, no positions"),
     "rotary": Variant("attention[positions=rotary]", "attention, rotary positions"),
     "slots": Variant("slots", "slots"),
-    "ours": Variant(f"sparse_delta[hidden=240,{SIGNAL}]", OURS),
+    "ours": Variant(f"sparse_delta[short_convolution=false,hidden=240,{SIGNAL}]", OURS),
 }
 # Of these the tables of all variants are.
 SHOWN = [*VARIANTS]
@@ -137,7 +137,9 @@ AS_YARN = {
     for rest in (", convolution", "")
     for said, by in (("NTK", "ntk"), ("interpolation", "interpolation"))
 }
-VARIANTS["bare"] = Variant("sparse_delta[hidden=240]", f"{OURS}, no earliness")
+VARIANTS["bare"] = Variant(
+    "sparse_delta[short_convolution=false,hidden=240]", f"{OURS}, no earliness"
+)
 CARRIES = "sparse_delta[short_convolution=true,hidden=232{}]"
 VARIANTS["carries"] = Variant(CARRIES.format(""), f"{OURS}, convolution, no earliness")
 VARIANTS["carries_early"] = Variant(CARRIES.format(f",{SIGNAL}"), f"{OURS}, convolution, earliness")

@@ -60,8 +60,8 @@ CATALOGUE_16_KIB = mixer_specs(
     "routed_slots[slots=32,hidden=192],"
     "delta+sliding_window[delta.heads=2,delta.key_width=64,sliding_window.positions=rotary,"
     "sliding_window.window=28,hidden=224],"
-    "sparse_delta[heads=2,key_width=64,hidden=192],"
-    "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness]"
+    "sparse_delta[short_convolution=false,heads=2,key_width=64,hidden=192],"
+    "sparse_delta[short_convolution=false,heads=2,key_width=64,hidden=192,added_positions=earliness]"
 )
 # From 1 to 64 KiB of state a layer, within five per cent of attention's parameters; a head more or
 # less where they would not fit. Those of 4 and 16 KiB are the catalogue's too.
@@ -74,10 +74,10 @@ STATE_BYTES = mixer_specs(
     "delta[heads=1,key_width=256,hidden=64],"
     "routed_slots[slots=2,top_k=1,hidden=248],routed_slots[slots=8,hidden=240],"
     "routed_slots[slots=32,hidden=192],routed_slots[slots=128,heads=2,hidden=128],"
-    "sparse_delta[key_width=4,hidden=288,added_positions=earliness],"
-    "sparse_delta[hidden=240,added_positions=earliness],"
-    "sparse_delta[heads=2,key_width=64,hidden=192,added_positions=earliness],"
-    "sparse_delta[heads=1,key_width=256,hidden=64,added_positions=earliness]"
+    "sparse_delta[short_convolution=false,key_width=4,hidden=288,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,heads=2,key_width=64,hidden=192,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,heads=1,key_width=256,hidden=64,added_positions=earliness]"
 )
 
 
@@ -106,7 +106,8 @@ BYTES = {mixer: [name_of(one) for one in STATE_BYTES if one.mixer == mixer]
          for mixer in dict.fromkeys(one.mixer for one in STATE_BYTES)}  # fmt: skip
 # The form at 16 KiB of what can be had so.
 AT_16_KIB = {name_of(one, sized=False): name_of(one) for one in CATALOGUE_16_KIB}
-OURS, BARE = "sparse_delta[added_positions=earliness]", "sparse_delta"
+BARE = "sparse_delta[short_convolution=false]"
+OURS = "sparse_delta[short_convolution=false,added_positions=earliness]"
 OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
 
 
@@ -119,8 +120,8 @@ CONVOLVED_ATTENTION = "attention[conv_size=8,added_positions=earliness]"
 LSTM, GRU = "lstm[half_life_tokens=1024]", "gru[half_life_tokens=1024]"
 # README's board. Layers that lack parts of the published ones are marked.
 BOARD = {
-    OURS: "`sparse_delta`, earliness",
-    BARE: "`sparse_delta`",
+    OURS: "`sparse_delta`, earliness, no convolution",
+    BARE: "`sparse_delta`, no convolution",
     STRONG: "attention, convolution, earliness ‡",
     "attention[positions=rotary]": "attention, rotary",
     "gated_slots": "`gated_slots` †",

@@ -30,9 +30,10 @@ EARLY = TaskSetting("recite", "early")
 RATE = 1e-2
 # Our memory as the ladder has it, by its name there.
 SIX, SEVEN = mixer_specs(
-    "sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "sparse_delta[short_convolution=false,hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
     "added_positions=earliness],"
-    "sparse_delta[hidden=240,read_first=false,gate_penalty=0,added_positions=earliness]"
+    "sparse_delta[short_convolution=false,hidden=240,read_first=false,gate_penalty=0,"
+    "added_positions=earliness]"
 )
 CHANGES = {"6": SIX, "7": SEVEN}
 CONTROLS = {

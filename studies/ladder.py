@@ -26,14 +26,18 @@ EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite"
 # From the article's memory to ours, a change a variant; the last but one without the signal.
 LADDER = mixer_specs(
     "slots[hidden=224],linear_attention,delta,delta[added_positions=earliness],"
-    "sparse_delta[hidden=248,straight_through=false,gate_kernel=1,read_first=false,gate_penalty=0,"
-    "added_positions=earliness],sparse_delta[hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
+    "sparse_delta[short_convolution=false,hidden=248,straight_through=false,gate_kernel=1,"
+    "read_first=false,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=248,gate_kernel=1,read_first=false,gate_penalty=0,"
     "added_positions=earliness],"
-    "sparse_delta[hidden=240,read_first=false,gate_penalty=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,gate_penalty=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,penalty_margin=0,penalty_start=0,added_positions=earliness],"
-    "sparse_delta[hidden=240,penalty_start=0,added_positions=earliness],"
-    "sparse_delta[hidden=240],sparse_delta[hidden=240,added_positions=earliness]"
+    "sparse_delta[short_convolution=false,hidden=240,read_first=false,gate_penalty=0,"
+    "added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=240,gate_penalty=0,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=240,penalty_margin=0,penalty_start=0,"
+    "added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=240,penalty_start=0,added_positions=earliness],"
+    "sparse_delta[short_convolution=false,hidden=240],"
+    "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
 )
 # What each changes.
 CHANGES = (
@@ -48,7 +52,7 @@ CHANGES = (
     "a penalty on open gates",
     "and on those that have only just shut",
     "the next without earliness",
-    "the first 500 updates free of penalty: sparse_delta",
+    "the first 500 updates free of penalty: sparse_delta without convolution",
 )
 NAMES = {str(place): name for place, name in enumerate(CHANGES, 1)}
 MIXERS = dict(zip(NAMES, LADDER, strict=True))
@@ -57,8 +61,8 @@ ORDER = [one for key in NAMES for one in ((key, "7a") if key == "7" else (key,))
 # With a sigmoid instead of the clip: what do exact zeros add there?
 NAMES["7a"] = "the same with a sigmoid: no exact zeros"
 (MIXERS["7a"],) = mixer_specs(
-    "sparse_delta[hidden=240,gate_stretch=0,straight_through=false,read_first=false,gate_penalty=0,"
-    "added_positions=earliness]"
+    "sparse_delta[short_convolution=false,hidden=240,gate_stretch=0,straight_through=false,"
+    "read_first=false,gate_penalty=0,added_positions=earliness]"
 )
 # What one is held against where that is not the one before.
 BESIDE = {"1": None, "7a": "7", "8": "7", "11": "12", "12": "10"}

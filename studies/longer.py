@@ -28,7 +28,8 @@ VARIANTS = {
         "attention, convolution, earliness",
     ),
     "ours": Variant(
-        "sparse_delta[hidden=240,added_positions=earliness]", "sparse_delta, earliness"
+        "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]",
+        "sparse_delta, earliness, no convolution",
     ),
 }
 

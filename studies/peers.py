@@ -46,7 +46,7 @@ VARIANTS = {
     ),
     "delta": Variant(f"delta[{CONVOLVED},hidden=256]", "delta, convolution"),
     "gated_delta": Variant(f"gated_delta[{CONVOLVED},hidden=256]", "gated_delta, convolution"),
-    "bare": Variant("sparse_delta[hidden=248]", "sparse_delta, penalty"),
+    "bare": Variant("sparse_delta[short_convolution=false,hidden=248]", "sparse_delta, penalty"),
     "delta_penalised": Variant(
         f"delta[{CONVOLVED},{PENALISED},hidden=256]", "delta, convolution, penalty"
     ),

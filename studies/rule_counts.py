@@ -56,16 +56,20 @@ def is_of_grid(record: Record) -> bool:
     return chooses or not is_aside(record)
 
 
-MEMORY = "sparse_delta[hidden=240,added_positions=earliness]"
+MEMORY = "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
 VARIANTS = {
     "attention": Variant("attention[positions=rotary]", "attention, rotary positions"),
-    "ours": Variant(MEMORY, "sparse_delta, earliness", is_of_grid),
-    "aside": Variant(MEMORY, "sparse_delta, earliness, at a rate that was not chosen", is_aside),
+    "ours": Variant(MEMORY, "sparse_delta, earliness, no convolution", is_of_grid),
+    "aside": Variant(
+        MEMORY, "sparse_delta, earliness, no convolution, at a rate that was not chosen", is_aside
+    ),
     "signalled": Variant(
         "attention[positions=rotary,added_positions=earliness]",
         "attention, rotary positions, earliness",
     ),
-    "bare": Variant("sparse_delta[hidden=240]", "sparse_delta"),
+    "bare": Variant(
+        "sparse_delta[short_convolution=false,hidden=240]", "sparse_delta, no convolution"
+    ),
 }
 MIXERS = mixer_specs(",".join(one.mixer for key, one in VARIANTS.items() if key != "aside"))
 # The keys of each form without earliness and with it.

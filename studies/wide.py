@@ -20,7 +20,7 @@ SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 SEEDS = (1, 2, 3)
 MARKED = TaskSetting("recite", "marked")
 THEIRS = "attention[positions=rotary,width=128,layers=4]"
-OURS = "sparse_delta[width=128,layers=4,added_positions=earliness]"
+OURS = "sparse_delta[short_convolution=false,width=128,layers=4,added_positions=earliness]"
 VARIANTS = {"theirs": Variant(THEIRS, THEIRS), "ours": Variant(OURS, OURS)}
 SIGNAL = ",added_positions=earliness"
 SIGNALLED, BARE = THEIRS.replace("]", f"{SIGNAL}]"), OURS.replace(SIGNAL, "")

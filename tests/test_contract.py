@@ -43,10 +43,18 @@ VARIANTS: dict[str, tuple[str, dict]] = {
             "gate_penalty": 0,
         },
     ),
-    "sparse_delta convolved": ("sparse_delta", {"short_convolution": True, "read_first": False}),
+    "sparse_delta without convolution": (
+        "sparse_delta",
+        {"short_convolution": False, "read_first": False},
+    ),
     "sparse_delta with a penalty": (
         "sparse_delta",
-        {"straight_through": False, "gate_penalty": 0.01, "penalty_start": 0},
+        {
+            "straight_through": False,
+            "gate_penalty": 0.01,
+            "penalty_start": 0,
+            "short_convolution": False,
+        },
     ),
     "sparse_delta with drawn taps": ("sparse_delta", {"zero_init_kernel": False}),
     "sparse_delta, the sigmoid's own": (

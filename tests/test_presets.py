@@ -429,7 +429,11 @@ def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_le
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER.LADDER]
-    assert made[-1] == ("sparse_delta", {}, {"hidden": 240, "added_positions": "earliness"})
+    assert made[-1] == (
+        "sparse_delta",
+        {"short_convolution": False},
+        {"hidden": 240, "added_positions": "earliness"},
+    )
     assert LADDER.LADDER[-1] == CATALOGUE[-1]
     undone = [set(options) for mixer, options, _ in made if mixer == "sparse_delta"]
     # Without a penalty its other two options do nothing.

@@ -35,7 +35,14 @@ FOLDERS = sorted(path.parent.name for path in RESULTS.glob("*/records.jsonl"))
 FORMER = {
     "task": "rulekeep.mixed_recall:MixedRecall",
     "mixer": "sparse_delta",
-    "mixer_options": {"toll": 0, "gate_taps": 1, "margin": 0, "toll_after": 0, "slack": 0},
+    "mixer_options": {
+        "toll": 0,
+        "gate_taps": 1,
+        "margin": 0,
+        "toll_after": 0,
+        "slack": 0,
+        "short_convolution": False,
+    },
     "dev_examples": 64,
     "context": 256,
 }
@@ -48,6 +55,7 @@ PRESENT = {
         "penalty_margin": 0,
         "penalty_start": 0,
         "gate_stretch": 0,
+        "short_convolution": False,
     },
     "validation_examples": 64,
     "context": 256,
@@ -105,7 +113,7 @@ def test_a_run_of_results_has_its_id_by_either_name(
     asked = {
         "task_options": {"placement": "marked"},
         "mixer": "sparse_delta",
-        "mixer_options": options,
+        "mixer_options": {**options, "short_convolution": False},
         "hidden": 240,
         "added_positions": "earliness",
         "context": 256,
@@ -148,12 +156,17 @@ def test_an_option_of_another_mixer_keeps_its_name() -> None:
     hybrid = {"sparse_delta.toll": 0, "slack": 1}
     assert renamed.current({"mixer": "delta+sparse_delta", "mixer_options": hybrid}) == {
         "mixer": "delta+sparse_delta",
-        "mixer_options": {"sparse_delta.gate_penalty": 0, "gate_stretch": 1},
+        "mixer_options": {
+            "sparse_delta.gate_penalty": 0,
+            "gate_stretch": 1,
+            "sparse_delta.short_convolution": False,
+        },
     }
 
 
 def test_what_is_turned_there_and_back_is_what_it_was() -> None:
-    for asked in (PRESENT, {"model": "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0]"}):
+    text = "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0,short_convolution=false]"
+    for asked in (PRESENT, {"model": text}):
         former = renamed.former(asked)
         assert former != asked
         assert renamed.current(former) == asked
@@ -172,13 +185,45 @@ def test_a_variant_as_a_user_writes_it_may_have_former_names() -> None:
     assert one.settings == {"hidden": 240, "validation_examples": 8}
 
 
+OPTION = "short_convolution"
+
+
+@pytest.mark.parametrize(
+    ("mixer", "key"), [("sparse_delta", OPTION), ("delta+sparse_delta", f"sparse_delta.{OPTION}")]
+)
+def test_a_record_from_before_a_default_changed_has_the_default_of_then(
+    mixer: str, key: str
+) -> None:
+    before = renamed.current({"mixer": mixer})
+    assert before == {"mixer": mixer, "mixer_options": {key: False}}
+    assert renamed.former(before) == {"mixer": mixer}
+    # What is asked for now is said in its record, and has the id of its former option.
+    now = resolve(RunSpec(mixer=mixer))
+    assert now.asked == {"mixer": mixer, "mixer_options": {key: True}}
+    assert renamed.current(now.asked) == renamed.former(now.asked) == now.asked
+    assert now.id == resolve(RunSpec(mixer=mixer, mixer_options={key: True})).id
+    assert now.id != resolve(RunSpec(mixer=mixer, mixer_options={key: False})).id
+
+
+@pytest.mark.parametrize("text", ["sparse_delta", "sparse_delta[heads=2]"])
+def test_an_article_cell_says_an_option_whose_default_has_changed(text: str) -> None:
+    (cell,) = ArticleSpec.parse(models=(text,), contexts=(64,)).cells()
+    assert cell.joining_mixer is not None
+    assert cell.joining_mixer.options[OPTION] is True
+    before = renamed.current({"model": text})
+    assert ArticleCell(context=64, **before).joining_mixer.options[OPTION] is False
+    assert renamed.former(before) == {"model": text}
+    given = "sparse_delta[short-convolution=false]"
+    assert ArticleCell(context=64, model=given).model == given
+
+
 def test_an_article_cell_may_have_former_names() -> None:
     text = "sparse_delta[heads=2,gate_taps=2,toll=0]"
     with pytest.warns(RenamedWarning, match="is now 'sparse_delta"):
         cell = ArticleCell(context=64, model=text)
     with pytest.warns(RenamedWarning) as caught:
         cells = ArticleSpec.parse(models=(text,), contexts=(64,)).cells()
-    assert cell.model == "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0]"
+    assert cell.model == "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0,short_convolution=true]"
     assert cells == [cell]
     assert len(caught) == 2
 
@@ -208,7 +253,11 @@ def test_a_measurement_of_speed_is_read_under_present_names(tmp_path: Path) -> N
     made = speed_record(asked, *steps({64: rows}))
     former = json.dumps(made.as_recorded).replace("penalty_start", "toll_after")
     assert "toll_after" in former
+    former = former.replace(",short_convolution=false", "").replace(
+        ', "short_convolution": false', ""
+    )
+    assert "short_convolution" not in former
     write_record(tmp_path / "speed.json", json.loads(former))
     record = read_speed(tmp_path / "speed.json")
-    assert record.spec.mixers[1].label == "sparse_delta[penalty_start=0]"
+    assert record.spec.mixers[1].label == "sparse_delta[penalty_start=0,short_convolution=false]"
     assert [set(one.rows) for one in record.measured] == [set(rows)]

@@ -50,14 +50,22 @@ def test_what_the_gate_sees_of_the_tokens_before_has_its_true_gradient(taps: int
 
 
 @pytest.mark.parametrize("serial", [True, False])
-def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
-    mixer = SparseDelta(WIDTH, heads=1, zero_init_kernel=False, serial=serial).double()
+@pytest.mark.parametrize("convolved", [True, False])
+def test_it_reads_and_writes_as_its_formula_says(serial: bool, convolved: bool) -> None:
+    mixer = SparseDelta(
+        WIDTH, heads=1, zero_init_kernel=False, short_convolution=convolved, serial=serial
+    ).double()
     x = drawn(40)
     memory, outputs, gates = torch.zeros(8, 8).double(), [], []
     taps = [mixer.write.weight, *mixer.write_before.weight.split(1)]
     assert len(taps) == 8
-    for t, token in enumerate(x[0]):
-        q, k, v = (mixer.in_projection.weight @ token).split(8)
+    parts = x[0] @ mixer.in_projection.weight.T
+    for t in range(len(parts)):
+        q, k, v = parts[t].split(8)
+        if convolved:
+            seen = zip(mixer.convolution, range(t - 3, t + 1), strict=True)
+            q, k, v = sum(tap * parts[at] for tap, at in seen if at >= 0).split(8)
+            v = v * v.sigmoid()
         q, k = (part * part.sigmoid() for part in (q, k))
         q, k = q / q.norm(), k / k.norm()
         read = memory.T @ q
@@ -76,7 +84,13 @@ def test_it_reads_and_writes_as_its_formula_says(serial: bool) -> None:
 
 
 def test_with_every_change_undone_it_is_the_delta_rule() -> None:
-    options = {"gate_stretch": 0.0, "gate_kernel": 1, "read_first": False, "gate_penalty": 0}
+    options = {
+        "gate_stretch": 0.0,
+        "gate_kernel": 1,
+        "read_first": False,
+        "gate_penalty": 0,
+        "short_convolution": False,
+    }
     mixer, delta = SparseDelta(WIDTH, heads=2, **options).double(), Delta(WIDTH, heads=2).double()
     mixer.load_state_dict(delta.state_dict())
     x = drawn(70)

@@ -26,7 +26,9 @@ class ScaledGate(SparseDelta):
     version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, scale: float = 8.0) -> None:
-        super().__init__(width, gate_kernel=1, read_first=False, gate_penalty=0.0)
+        super().__init__(
+            width, gate_kernel=1, read_first=False, gate_penalty=0.0, short_convolution=False
+        )
         self.scale = scale
         with torch.no_grad():
             self.write.weight /= scale
@@ -46,7 +48,9 @@ class SlowedGate(SparseDelta):
     version: ClassVar[int] = 1
 
     def __init__(self, width: int, *, slowness: float = 8.0) -> None:
-        super().__init__(width, gate_kernel=8, read_first=False, gate_penalty=0.0)
+        super().__init__(
+            width, gate_kernel=8, read_first=False, gate_penalty=0.0, short_convolution=False
+        )
         self.slowness = slowness
         with torch.no_grad():
             # Those of the tokens before start at zero.

@@ -47,7 +47,11 @@ EXTRA: dict[str, dict[str, Any]] = {
     "fixed length": {"mixed_lengths": False, "mixer": "delta"},
     "no growth of lengths": {"length_growth": 0.0, "mixer": "gated_delta"},
     "bfloat16 attention": {"precision": "bfloat16"},
-    "bfloat16 sparse_delta": {"precision": "bfloat16", "mixer": "sparse_delta"},
+    "bfloat16 sparse_delta": {
+        "precision": "bfloat16",
+        "mixer": "sparse_delta",
+        "mixer_options": {"short_convolution": False},
+    },
     "weight decay": {"weight_decay": 0.3, "mixer": "ssd"},
     "learned positions": {"added_positions": "learned", "mixer": "attention"},
     "small gradient norm": {"max_gradient_norm": 0.05, "mixer": "lstm"},
@@ -57,7 +61,12 @@ EXTRA: dict[str, dict[str, Any]] = {
     # The gate penalty starts after two updates, inside the six steps.
     "penalty starts": {
         "mixer": "sparse_delta",
-        "mixer_options": {"penalty_start": 2, "gate_penalty": 1.0, "penalty_margin": 0.0},
+        "mixer_options": {
+            "penalty_start": 2,
+            "gate_penalty": 1.0,
+            "penalty_margin": 0.0,
+            "short_convolution": False,
+        },
     },
 }
 

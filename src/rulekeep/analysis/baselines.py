@@ -17,7 +17,10 @@ BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
     "attention, convolution, earliness": "attention[conv_size=8,added_positions=earliness]",
     "delta": "delta",
-    "sparse_delta, earliness": "sparse_delta[hidden=240,added_positions=earliness]",
+    "sparse_delta": "sparse_delta[hidden=232]",
+    "sparse_delta, earliness, no convolution": (
+        "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
+    ),
 }
 # What a variant has of its own, what tells seeds apart, and what no score depends on.
 _OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed"}

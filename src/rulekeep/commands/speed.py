@@ -22,6 +22,7 @@ from rulekeep.printable import printable
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
+from rulekeep.specs.renamed import PRESENT, filled_options
 from rulekeep.specs.speed import MOST_REPEATS, MOST_TOKENS
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
@@ -93,7 +94,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
     if text is None:
         from rulekeep.mixers import MIXERS
 
-        return tuple(SpeedMixer(name=name) for name in MIXERS)
+        text = ",".join(MIXERS)
     found = [own_options_first(one) for one in mixer_specs(text)]
     for one in found:
         if one.mixer.count(HYBRID) > 1:
@@ -105,7 +106,10 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
                 f"mixer {one.mixer!r}: {key} is no option of a mixer; all are measured in one "
                 "model, of width 64 and 2 layers"
             )
-    return tuple(SpeedMixer(name=one.mixer, options=dict(one.options)) for one in found)
+    return tuple(
+        SpeedMixer(name=one.mixer, options=filled_options(one.mixer, one.options, PRESENT))
+        for one in found
+    )
 
 
 def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:

@@ -35,6 +35,7 @@ from rulekeep.specs import (
     Spec,
     UsageError,
 )
+from rulekeep.specs.renamed import DEFAULTS
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -111,7 +112,10 @@ def adapter(name: str) -> str:
 
 
 class Mixers(NamedTuple):
-    """What makes each layer's mixer, all options and those that differ from their defaults."""
+    """What makes each layer's mixer, all options, and those that an id counts.
+
+    `given` differ from their defaults, or have a default that has changed.
+    """
 
     makers: "tuple[Callable[[], Mixer], ...]"
     options: dict[str, Option]
@@ -160,7 +164,10 @@ def mixers_of(spec: RunSpec) -> Mixers:
         return {
             f"{name}.{option}" if several else option: value
             for name in names
-            for option, value in filled[name].model_dump(exclude_defaults=exclude_defaults).items()
+            for option, value in filled[name].model_dump().items()
+            if not exclude_defaults
+            or option in DEFAULTS.get(name, ())
+            or value != allowed[name].model_fields[option].default
         }
 
     return Mixers(

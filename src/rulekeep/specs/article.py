@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from rulekeep.specs.base import Device, RenamedSpec, Spec, UsageError, each_once
 from rulekeep.specs.mixer import MixerSpec, mixer_specs
-from rulekeep.specs.renamed import variant
+from rulekeep.specs.renamed import PRESENT, filled_variant
 from rulekeep.specs.run import TrainingSpec
 
 PUBLISHED_CONTEXTS = (64, 256, 1028)
@@ -41,6 +41,11 @@ class ArticleCell(RenamedSpec):
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
+
+    @field_validator("model")
+    @classmethod
+    def _says_changed_defaults(cls, model: str) -> str:
+        return filled_variant(model, PRESENT)
 
     @property
     def label(self) -> str:
@@ -113,7 +118,7 @@ class ArticleSpec(Spec):
         for model in models:
             if model not in ARTICLE_MODELS:
                 _joining_mixer(model)
-        return each_once("model", tuple(variant(model) for model in models))
+        return each_once("model", tuple(filled_variant(model, PRESENT) for model in models))
 
     @field_validator("seeds")
     @classmethod

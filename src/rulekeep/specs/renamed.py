@@ -1,12 +1,14 @@
-"""Former names of options, tasks and presets, and what each is called now.
+"""Former names of options, tasks and presets, and what each is called now; former defaults.
 
     current(values)      # a spec as JSON has it, under present names: for what is read from disk
     told(values)         # the same for what a user gave: a warning says each present name
     former(asked)        # back again: an id is hashed under former names, so that it stays
 
-A former name is read everywhere and written nowhere.
+A former name is read everywhere and written nowhere. An option whose default has changed is always
+written; where it is missing on disk, it has its former default.
 """
 
+import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,6 +55,11 @@ MIXERS = {
         "studies/controls/gates.py:SlowedGate", others=frozenset({"slowness"})
     ),
 }
+# Of a mixer, options whose default has changed: what it was, and what it is.
+FORMER, PRESENT = 0, 1
+DEFAULTS: Mapping[str, Mapping[str, tuple[Any, Any]]] = {
+    "sparse_delta": {"short_convolution": (False, True)}
+}
 _VARIANT = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 
 
@@ -79,7 +86,17 @@ _TO_FORMER = _Names(
 
 
 def current(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a spec under present names; nothing is said."""
+    """The values of a spec under present names and with former defaults; nothing is said."""
+    found = _present(values)
+    mixer, model = found.get("mixer"), found.get("model")
+    if isinstance(mixer, str) and _changed(mixer):
+        found["mixer_options"] = filled_options(mixer, _given(found), FORMER)
+    if isinstance(model, str):
+        found["model"] = filled_variant(model, FORMER)
+    return found
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Any]:
     moved = MIXERS.get(str(values.get("mixer")))
     if moved is not None:
         given = _given(values)
@@ -89,7 +106,8 @@ def current(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def former(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a spec under former names, as ids are hashed."""
+    """The values of a spec under former names, without former defaults, as ids are hashed."""
+    values = _without_former_defaults(values)
     name = _former_mixer(values)
     if name is not None:
         moved = MIXERS[name]
@@ -149,7 +167,7 @@ def told(values: Any) -> Any:
     """
     if not isinstance(values, Mapping):
         return values
-    found = current(values)
+    found = _present(values)
     mixer, options = values.get("mixer"), values.get("mixer_options")
     _tell([key for key in values if isinstance(key, str)], FIELDS)
     _tell([values.get("task")], TASKS, "task ")
@@ -204,6 +222,64 @@ def option(mixer: str, key: str) -> str:
 def variant(text: str) -> str:
     """A mixer with its options as text, `sparse_delta[toll=0]`, under present names."""
     return _variant(text, OPTIONS)
+
+
+def filled_options(mixer: str, options: Mapping[str, Any], which: int) -> dict[str, Any]:
+    """Options of a mixer with every one whose default has changed: FORMER or PRESENT if missing."""
+    missing = {key: pair[which] for key, pair in _changed(mixer).items() if not _has(options, key)}
+    return {**options, **missing}
+
+
+def filled_variant(text: str, which: int) -> str:
+    """The same of a mixer with its options as text, under present names."""
+    text = variant(text)
+    mixer, pairs = _parts(text)
+    given = [one.partition("=")[0].strip().replace("-", "_") for one in pairs]
+    missing = [
+        f"{key}={json.dumps(pair[which])}"
+        for key, pair in _changed(mixer).items()
+        if not _has(given, key)
+    ]
+    return f"{mixer}[{','.join([*pairs, *missing])}]" if missing else text
+
+
+def _changed(mixer: str) -> dict[str, tuple[Any, Any]]:
+    """Options of a mixer, or of each of a hybrid, whose default has changed."""
+    several = "+" in mixer
+    return {
+        f"{name}.{option}" if several else option: defaults
+        for name in mixer.split("+")
+        for option, defaults in DEFAULTS.get(name, {}).items()
+    }
+
+
+def _has(options: Iterable[str], key: str) -> bool:
+    # In a hybrid an option without a mixer's name is for each that has it.
+    return key in options or key.rpartition(".")[2] in options
+
+
+def _without_former_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    mixer, model = values.get("mixer"), values.get("model")
+    if isinstance(mixer, str) and (changed := _changed(mixer)):
+        kept = {
+            key: value
+            for key, value in _given(values).items()
+            if key not in changed or value != changed[key][FORMER]
+        }
+        values = _with_mixer(values, mixer, kept)
+    if isinstance(model, str):
+        mixer, pairs = _parts(model)
+        left = {f"{key}={json.dumps(pair[FORMER])}" for key, pair in _changed(mixer).items()}
+        if left & {*pairs}:
+            kept_pairs = ",".join(one for one in pairs if one not in left)
+            values = {**values, "model": f"{mixer}[{kept_pairs}]" if kept_pairs else mixer}
+    return values
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    """The mixer of a variant, and its options, each as text."""
+    match = _VARIANT.fullmatch(text)
+    return (text, []) if match is None else (match[1].strip(), match[2].split(","))
 
 
 def _tell(given: Iterable[Any], names: Mapping[str, str], what: str = "") -> None:

@@ -4,7 +4,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from rulekeep.specs.base import Device, Spec, each_once
 from rulekeep.specs.mixer import written
-from rulekeep.specs.renamed import option
+from rulekeep.specs.renamed import FORMER, filled_options, option
 from rulekeep.specs.run import Option
 
 # Every share is one of its time: with its default options, whatever else is measured.
@@ -14,7 +14,10 @@ _DECODED_AT = (64, 1024, 16384, 65536)
 
 
 class SpeedMixer(Spec):
-    """A mixer (a+b for a hybrid, file.py:Class for one of your own) with its options."""
+    """A mixer (a+b for a hybrid, file.py:Class for one of your own) with its options.
+
+    One whose default has changed must be given: records from before the change lack it.
+    """
 
     name: str
     options: dict[str, Option] = Field(default={})
@@ -24,7 +27,9 @@ class SpeedMixer(Spec):
     def _under_present_names(
         cls, options: dict[str, Option], info: ValidationInfo
     ) -> dict[str, Option]:
-        return {option(info.data.get("name", ""), key): value for key, value in options.items()}
+        name = info.data.get("name", "")
+        found = {option(name, key): value for key, value in options.items()}
+        return filled_options(name, found, FORMER)
 
     @property
     def label(self) -> str:

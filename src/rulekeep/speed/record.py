@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec, SpeedSpec
-from rulekeep.specs.renamed import variant
+from rulekeep.specs.renamed import FORMER, filled_variant
 
 RECORD = "speed.json"
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
@@ -35,7 +35,7 @@ class Point(Spec):
     @field_validator("mixer")
     @classmethod
     def _under_present_names(cls, mixer: str | None) -> str | None:
-        return mixer and variant(mixer)
+        return mixer and filled_variant(mixer, FORMER)
 
     @property
     def label(self) -> str:
@@ -107,7 +107,7 @@ class Measured(Spec):
     @field_validator("rows")
     @classmethod
     def _under_present_names(cls, rows: dict[str, Row]) -> dict[str, Row]:
-        return {variant(mixer): row for mixer, row in rows.items()}
+        return {filled_variant(mixer, FORMER): row for mixer, row in rows.items()}
 
 
 class SpeedRecord(Spec):
