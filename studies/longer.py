@@ -29,7 +29,7 @@ VARIANTS = {
     ),
     "ours": Variant(
         "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]",
-        "sparse_delta, earliness, no convolution",
+        "sparse_delta, no convolution, earliness",
     ),
 }
 

@@ -38,15 +38,13 @@ CONVOLVED, FREE = "short_convolution=true", "gate_penalty=0"
 PENALISED = "gate_penalty=0.001"
 VARIANTS = {
     "attention": Variant("attention[conv_size=4]", "attention, convolution"),
-    "penalised": Variant(
-        f"sparse_delta[{CONVOLVED},hidden=240]", "sparse_delta, convolution, penalty"
-    ),
-    "convolved": Variant(
-        f"sparse_delta[{CONVOLVED},{FREE},hidden=240]", "sparse_delta, convolution"
-    ),
+    "penalised": Variant("sparse_delta[hidden=240]", "sparse_delta"),
+    "convolved": Variant(f"sparse_delta[{FREE},hidden=240]", "sparse_delta, no penalty"),
     "delta": Variant(f"delta[{CONVOLVED},hidden=256]", "delta, convolution"),
     "gated_delta": Variant(f"gated_delta[{CONVOLVED},hidden=256]", "gated_delta, convolution"),
-    "bare": Variant("sparse_delta[short_convolution=false,hidden=248]", "sparse_delta, penalty"),
+    "bare": Variant(
+        "sparse_delta[short_convolution=false,hidden=248]", "sparse_delta, no convolution"
+    ),
     "delta_penalised": Variant(
         f"delta[{CONVOLVED},{PENALISED},hidden=256]", "delta, convolution, penalty"
     ),

@@ -59,9 +59,9 @@ def is_of_grid(record: Record) -> bool:
 MEMORY = "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
 VARIANTS = {
     "attention": Variant("attention[positions=rotary]", "attention, rotary positions"),
-    "ours": Variant(MEMORY, "sparse_delta, earliness, no convolution", is_of_grid),
+    "ours": Variant(MEMORY, "sparse_delta, no convolution, earliness", is_of_grid),
     "aside": Variant(
-        MEMORY, "sparse_delta, earliness, no convolution, at a rate that was not chosen", is_aside
+        MEMORY, "sparse_delta, no convolution, earliness, at a rate that was not chosen", is_aside
     ),
     "signalled": Variant(
         "attention[positions=rotary,added_positions=earliness]",

@@ -32,11 +32,7 @@ _MIXERS: dict[str, dict[str, Any]] = {
         "mixer_options": {"conv_size": 4},
         "added_positions": "earliness",
     },
-    "sparse_delta, earliness": {
-        "mixer": "sparse_delta",
-        "added_positions": "earliness",
-        "learning_rate": 0.01,
-    },
+    "sparse_delta": {"mixer": "sparse_delta"},
 }
 
 

@@ -8,7 +8,7 @@
 Every part draws its initial weights from its own stream: with equal seeds, all mixers start from
 the same embeddings, feed-forward layers and head. A mixer keeps its own initialisation.
 
-    >>> model = LanguageModel(vocabulary=100, mixer="sparse_delta", added_positions="earliness")
+    >>> model = LanguageModel(vocabulary=100, mixer="sparse_delta")
     >>> logits, state = model(tokens)               # doctest: +SKIP
     >>> more, state = model(next_tokens, state)     # doctest: +SKIP
 """
