@@ -9,6 +9,7 @@ import pytest
 from speed_records import speed_record, steps
 
 from rulekeep.commands.run_options import spec_values
+from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
 from rulekeep.records.identity import identify
 from rulekeep.records.store import read_runs, write_record
@@ -203,6 +204,12 @@ def test_a_record_from_before_a_default_changed_has_the_default_of_then(
     assert renamed.current(now.asked) == renamed.former(now.asked) == now.asked
     assert now.id == resolve(RunSpec(mixer=mixer, mixer_options={key: True})).id
     assert now.id != resolve(RunSpec(mixer=mixer, mixer_options={key: False})).id
+
+
+def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
+    for mixer, options in renamed.DEFAULTS.items():
+        for option, (former, present) in options.items():
+            assert MIXERS.defaults(mixer)[option] == present != former
 
 
 @pytest.mark.parametrize("text", ["sparse_delta", "sparse_delta[heads=2]"])

@@ -94,6 +94,8 @@ def words(options: dict[str, object]) -> Iterator[str]:
     for key, value in options.items():
         if key.endswith("positions"):
             yield "no positions" if value == "none" else str(value)
+        elif isinstance(value, bool):
+            yield f"{'' if value else 'no '}{key.replace('_', ' ')}"
         else:
             yield f"{key} {value}"
 
