@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 # The published experiment, and the project's own memory in it.
 run: $(VENV)/.installed
-	$(BIN)/rulekeep article --models 'attention,compressed,sparse_delta[short_convolution=false,heads=2,gate_kernel=2,gate_penalty=0]'
+	$(BIN)/rulekeep article --models 'attention,compressed,sparse_delta[heads=2,gate_kernel=2,gate_penalty=0,short_convolution=false]'
 
 # Style, types, layers and the quick tests of the core: about a minute on two idle cores.
 check: $(VENV)/.installed-test

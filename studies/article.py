@@ -28,7 +28,7 @@ SEEDS = (1, 2, 3, 4, 5)
 ATTENTION, SLOTS, OURS = (
     "attention",
     "compressed",
-    "sparse_delta[short_convolution=false,heads=2,gate_kernel=2,gate_penalty=0]",
+    "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0,short_convolution=false]",
 )
 NEAR_ENOUGH = 0.05
 

@@ -75,7 +75,7 @@ MIXERS = mixer_specs(",".join(one.mixer for key, one in VARIANTS.items() if key 
 # The keys of each form without earliness and with it.
 FORMS = {
     "attention, rotary positions": ("attention", "signalled"),
-    "sparse_delta": ("bare", "ours"),
+    "sparse_delta, no convolution": ("bare", "ours"),
 }
 
 

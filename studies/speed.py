@@ -4,8 +4,8 @@
     rulekeep study speed build|check
 
 Shares of attention's time for a training step of the whole model, on one thread, with the aims set
-for them. Our memory was measured later, beside attention again. A record of another machine has the
-share of its matrix-product rate that a step reaches. Fills docs/speed.md.
+for them. Our memory without convolution was measured later, beside attention again. A record of
+another machine has the share of its matrix-product rate that a step reaches. Fills docs/speed.md.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ def every() -> SpeedRecord:
 
 
 def later() -> SpeedRecord:
-    """That of our memory, with its penalty due."""
+    """That of our memory without convolution, with its penalty due."""
     return record("speed-sparse-delta")
 
 

@@ -71,7 +71,7 @@ def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:
     assert "|      16 | attention  |    7 |" in "\n".join(table)
     assert table[-1].startswith("As published: no cell here has a published figure")
     assert "0.414 of first rules right at 16 tokens" in leak
-    assert "sparse_delta, earliness 0.999" in clean
+    assert "sparse_delta, no convolution, earliness 0.999" in clean
     assert "run/overview.png" in picture
     assert "run/report.md" in picture
     assert "rulekeep demo" in after

@@ -207,9 +207,10 @@ def test_a_record_from_before_a_default_changed_has_the_default_of_then(
 
 
 def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
-    for mixer, options in renamed.DEFAULTS.items():
-        for option, (former, present) in options.items():
-            assert MIXERS.defaults(mixer)[option] == present != former
+    for mixer, options in renamed.PRESENT.items():
+        assert options.keys() == renamed.FORMER[mixer].keys()
+        for option, present in options.items():
+            assert MIXERS.defaults(mixer)[option] == present != renamed.FORMER[mixer][option]
 
 
 @pytest.mark.parametrize("text", ["sparse_delta", "sparse_delta[heads=2]"])

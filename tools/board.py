@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.analysis.rows import Row, Rows, TaskSetting, Variant, state_kib
-from rulekeep.analysis.variants import default_options
+from rulekeep.analysis.variants import shown_options
 from rulekeep.mixers import MIXERS
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -70,12 +70,7 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
     """Every mixer with its options and the settings of its model, named by what was given."""
     found = {}
     for one in records:
-        usual = default_options(one.spec.mixer)
-        given = {
-            key: value
-            for key, value in one.spec.mixer_options.items()
-            if key in one.given and (key not in usual or usual[key] != value)
-        }
+        given = shown_options(one)
         model = {key: one.spec.rest[key] for key in _MODEL if key in one.given}
         text = written(one.spec.mixer, {**given, **model})
         # What has fewer hidden channels has them for parameters alike.

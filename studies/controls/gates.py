@@ -17,7 +17,7 @@ from rulekeep.mixers.sparse_delta import SparseDelta
 
 
 class ScaledGate(SparseDelta):
-    """`sparse_delta` with a gate of one token that moves as far as one of eight.
+    """A gate of one token that moves as far as one of eight, without convolution.
 
     Its weights are a `scale`-th at the start and count `scale` times. There is no penalty, and a
     token writes first.
@@ -39,7 +39,7 @@ class ScaledGate(SparseDelta):
 
 
 class SlowedGate(SparseDelta):
-    """`sparse_delta` with a gate of eight tokens that moves no farther than one of a token.
+    """A gate of eight tokens that moves no farther than one of a token, without convolution.
 
     Its weights are `slowness` times as large at the start and count for as little. There is no
     penalty, and a token writes first.

@@ -8,6 +8,7 @@ Every row has every column; a missing value is None. Scores are fractions from 0
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from rulekeep.analysis.variants import shown_options
 from rulekeep.records import Evaluation, Record
 from rulekeep.specs import written
 
@@ -30,7 +31,6 @@ def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
 def _asked(record: Record) -> dict[str, Value]:
     spec, options = record.spec, record.spec.task_options
     placement, rules = options.get("placement"), options.get("rules")
-    own = {key: value for key, value in spec.mixer_options.items() if key in record.given}
     return {
         "id": record.id,
         "status": record.status,
@@ -39,7 +39,9 @@ def _asked(record: Record) -> dict[str, Value]:
         "rules": rules if isinstance(rules, int) else None,
         "mixer": spec.mixer,
         # With the options that differ from their defaults, as a sweep reads it.
-        "variant": written(spec.mixer, own if record.asked else spec.mixer_options),
+        "variant": written(
+            spec.mixer, shown_options(record) if record.asked else spec.mixer_options
+        ),
         "added_positions": _text(spec.rest.get("added_positions")),
         "seed": spec.seed,
         "learning_rate": spec.learning_rate,

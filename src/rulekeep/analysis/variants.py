@@ -77,6 +77,16 @@ def known_options(mixer: str) -> dict[str, Option] | None:
     return default_options(mixer) if all(part in MIXERS for part in parts) else None
 
 
+def shown_options(record: Record) -> dict[str, Option]:
+    """The options of its mixer that a record was asked for and that are not the default now."""
+    usual = known_options(record.spec.mixer) or {}
+    return {
+        key: value
+        for key, value in record.spec.mixer_options.items()
+        if key in record.given and (key not in usual or usual[key] != value)
+    }
+
+
 def _of_file(name: str) -> dict[str, Option] | None:
     place, _, kind = name.rpartition(":")
     try:

@@ -22,6 +22,7 @@ from rulekeep.specs import (
     split_names,
 )
 from rulekeep.specs.article import MOST_ARTICLE_STEPS
+from rulekeep.sweeps.planning import identity
 
 RUNS = "runs"
 _DEFAULTS = ArticleSpec().model_dump()
@@ -100,8 +101,8 @@ def article(
     )  # fmt: skip
     if made.interrupted:
         return EXIT_INTERRUPTED
-    found = {report.cell_of(one): one for one in made.records.values() if one.is_result}
-    rows = {cell: found[cell] for cell in cells if cell in found}
+    found = {cell: made.records.get(identity(cell)) for cell in cells}
+    rows = {cell: one for cell, one in found.items() if one is not None and one.is_result}
     failures: list[str] = []
     if rows:
         took = f"{time.monotonic() - started:.0f} s by {counted(executor.workers, 'worker')}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines, protocol
+from rulekeep.analysis.variants import shown_options
 from rulekeep.commands.console import rich_console, tell
 from rulekeep.printable import counted, printable
 from rulekeep.records import Record
@@ -47,9 +48,11 @@ def chart(lines: Sequence[Line]) -> None:
 
 def line_of(record: Record) -> Line:
     """A run by its mixer with the options that it was given."""
-    given = {key: one for key, one in record.spec.mixer_options.items() if key in record.given}
     lengths = {row.context for row in record.tests()}
-    return Line(f"this run: {written(record.spec.mixer, given)}", _by_length([record], lengths))
+    return Line(
+        f"this run: {written(record.spec.mixer, shown_options(record))}",
+        _by_length([record], lengths),
+    )
 
 
 def show(record: Record) -> None:

@@ -25,7 +25,7 @@ class Mixer(nn.Module, ABC):
     the mixer remembers: its bytes are counted from these tensors.
     """
 
-    # It goes up where the mixer gives other figures, or an option another default.
+    # It goes up where the mixer gives other figures with the same options.
     version: ClassVar[int] = 1
 
     @property

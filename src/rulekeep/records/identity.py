@@ -2,6 +2,8 @@
 
     id = hash(kind, spec without default values, {protocol, task, mixers: version})
 
+Where a mixer's default has changed, the former one is left out.
+
 A version is a class variable of a task or a mixer; each kind of spec has one too, its protocol. It
 goes up when figures change, which tests/goldens detect. A plug-in that declares none counts by the
 content of its own files. Source text, commit, torch and processor are provenance: the record keeps

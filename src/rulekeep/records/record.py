@@ -234,7 +234,7 @@ class Record(_Frozen):
 
     @property
     def given(self) -> frozenset[str]:
-        """The options of its mixers and of the run that differ from their defaults."""
+        """The options of its mixers and of the run that its id counts."""
         own = _mapping((self.asked or {}).get("mixer_options"))
         return frozenset((*(self.asked or {}), *own))
 

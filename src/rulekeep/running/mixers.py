@@ -25,6 +25,7 @@ from rulekeep.plugins import (
     expect,
     failure_line,
     find_class,
+    name_of_class,
     takes_by_place,
 )
 from rulekeep.specs import (
@@ -35,7 +36,7 @@ from rulekeep.specs import (
     Spec,
     UsageError,
 )
-from rulekeep.specs.renamed import DEFAULTS
+from rulekeep.specs.renamed import PRESENT
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -129,6 +130,8 @@ def mixers_of(spec: RunSpec) -> Mixers:
     Raises:
         UsageError: there is no such mixer, or an option is impossible.
     """
+    from rulekeep.mixers import MIXERS
+
     names = list(dict.fromkeys(spec.mixers))
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
@@ -166,7 +169,7 @@ def mixers_of(spec: RunSpec) -> Mixers:
             for name in names
             for option, value in filled[name].model_dump().items()
             if not exclude_defaults
-            or option in DEFAULTS.get(name, ())
+            or option in PRESENT.get(name_of_class(kinds[name], MIXERS), ())
             or value != allowed[name].model_fields[option].default
         }
 

@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 # Of a run's spec.
 FIELDS = {"dev_examples": "validation_examples"}
@@ -55,11 +55,10 @@ MIXERS = {
         "studies/controls/gates.py:SlowedGate", others=frozenset({"slowness"})
     ),
 }
+Defaults: TypeAlias = Mapping[str, Mapping[str, Any]]
 # Of a mixer, options whose default has changed: what it was, and what it is.
-FORMER, PRESENT = 0, 1
-DEFAULTS: Mapping[str, Mapping[str, tuple[Any, Any]]] = {
-    "sparse_delta": {"short_convolution": (False, True)}
-}
+FORMER: Defaults = {"sparse_delta": {"short_convolution": False}}
+PRESENT: Defaults = {"sparse_delta": {"short_convolution": True}}
 _VARIANT = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 
 
@@ -89,8 +88,8 @@ def current(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a spec under present names and with former defaults; nothing is said."""
     found = _present(values)
     mixer, model = found.get("mixer"), found.get("model")
-    if isinstance(mixer, str) and _changed(mixer):
-        found["mixer_options"] = filled_options(mixer, _given(found), FORMER)
+    if isinstance(mixer, str) and (missing := _missing(mixer, _given(found), FORMER)):
+        found["mixer_options"] = {**_given(found), **missing}
     if isinstance(model, str):
         found["model"] = filled_variant(model, FORMER)
     return found
@@ -224,62 +223,54 @@ def variant(text: str) -> str:
     return _variant(text, OPTIONS)
 
 
-def filled_options(mixer: str, options: Mapping[str, Any], which: int) -> dict[str, Any]:
-    """Options of a mixer with every one whose default has changed: FORMER or PRESENT if missing."""
-    missing = {key: pair[which] for key, pair in _changed(mixer).items() if not _has(options, key)}
-    return {**options, **missing}
+def filled_options(mixer: str, options: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Options of a mixer, and these defaults of those that are missing."""
+    return {**options, **_missing(mixer, options, defaults)}
 
 
-def filled_variant(text: str, which: int) -> str:
+def filled_variant(text: str, defaults: Defaults) -> str:
     """The same of a mixer with its options as text, under present names."""
-    text = variant(text)
-    mixer, pairs = _parts(text)
+    mixer, pairs = _parts(variant(text))
     given = [one.partition("=")[0].strip().replace("-", "_") for one in pairs]
-    missing = [
-        f"{key}={json.dumps(pair[which])}"
-        for key, pair in _changed(mixer).items()
-        if not _has(given, key)
-    ]
-    return f"{mixer}[{','.join([*pairs, *missing])}]" if missing else text
+    return _joined(mixer, [*pairs, *_texts(_missing(mixer.strip(), given, defaults))])
 
 
-def _changed(mixer: str) -> dict[str, tuple[Any, Any]]:
-    """Options of a mixer, or of each of a hybrid, whose default has changed."""
-    several = "+" in mixer
+def _missing(mixer: str, given: Iterable[str], defaults: Defaults) -> dict[str, Any]:
+    """These defaults of a mixer, or of each of a hybrid, but for the options that are given."""
+    names, given = dict.fromkeys(mixer.split("+")), {*given}
     return {
-        f"{name}.{option}" if several else option: defaults
-        for name in mixer.split("+")
-        for option, defaults in DEFAULTS.get(name, {}).items()
+        f"{name}.{option}" if len(names) > 1 else option: value
+        for name in names
+        for option, value in defaults.get(name, {}).items()
+        # In a hybrid an option without a mixer's name is for each that has it.
+        if not given & {option, f"{name}.{option}"}
     }
-
-
-def _has(options: Iterable[str], key: str) -> bool:
-    # In a hybrid an option without a mixer's name is for each that has it.
-    return key in options or key.rpartition(".")[2] in options
 
 
 def _without_former_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
     mixer, model = values.get("mixer"), values.get("model")
-    if isinstance(mixer, str) and (changed := _changed(mixer)):
-        kept = {
-            key: value
-            for key, value in _given(values).items()
-            if key not in changed or value != changed[key][FORMER]
-        }
+    if isinstance(mixer, str) and (left := _missing(mixer, (), FORMER).items()):
+        kept = {key: value for key, value in _given(values).items() if (key, value) not in left}
         values = _with_mixer(values, mixer, kept)
     if isinstance(model, str):
-        mixer, pairs = _parts(model)
-        left = {f"{key}={json.dumps(pair[FORMER])}" for key, pair in _changed(mixer).items()}
-        if left & {*pairs}:
-            kept_pairs = ",".join(one for one in pairs if one not in left)
-            values = {**values, "model": f"{mixer}[{kept_pairs}]" if kept_pairs else mixer}
+        name, pairs = _parts(model)
+        out = _texts(_missing(name.strip(), (), FORMER))
+        values = {**values, "model": _joined(name, [one for one in pairs if one not in out])}
     return values
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
     """The mixer of a variant, and its options, each as text."""
     match = _VARIANT.fullmatch(text)
-    return (text, []) if match is None else (match[1].strip(), match[2].split(","))
+    return (text, []) if match is None else (match[1], match[2].split(","))
+
+
+def _joined(mixer: str, pairs: list[str]) -> str:
+    return f"{mixer}[{','.join(pairs)}]" if pairs else mixer
+
+
+def _texts(options: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in options.items()]
 
 
 def _tell(given: Iterable[Any], names: Mapping[str, str], what: str = "") -> None:
@@ -316,11 +307,10 @@ def _option(mixer: str, key: Any, options: Mapping[str, Mapping[str, str]]) -> A
 
 
 def _variant(text: str, options: Mapping[str, Mapping[str, str]]) -> str:
-    match = _VARIANT.fullmatch(text)
-    if match is None:
-        return text
-    mixer, pairs = match[1].strip(), []
-    for pair in match[2].split(","):
-        key, equals, value = pair.partition("=")
-        pairs.append(_option(mixer, key.strip(), options) + equals + value)
-    return f"{match[1]}[{','.join(pairs)}]"
+    mixer, pairs = _parts(text)
+    split = (pair.partition("=") for pair in pairs)
+    named = [
+        _option(mixer.strip(), key.strip(), options) + equals + value
+        for key, equals, value in split
+    ]
+    return _joined(mixer, named)
