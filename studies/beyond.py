@@ -85,6 +85,10 @@ FAR_RATES = {one: (rate,) for one, rate in SECOND_RATES.items()}
 FAR_RATES[RECITE_EARLY] = (1e-3, SECOND_RATES[RECITE_EARLY])
 
 
+# Of our memory on `apply`'s early rules: what their own grid chose, and the next lower rate.
+OWN_GRID, LOWER = 1e-2, 3e-3
+
+
 def is_second(record: Record) -> bool:
     """Whether a run is at rate 2 of its task setting."""
     spec = record.spec
@@ -192,11 +196,17 @@ def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
 
     Tested at 16,384 tokens by `rulekeep test` afterwards.
     """
-    # At the rate of marked rules seed 1 without earliness does not learn early rules of `apply`.
+    # At the rate of marked rules seed 1 does not learn early rules of `apply`, and at that of their
+    # own grid two seeds do not. So validation chooses between that and the next lower by five.
     early, marked = ("apply", "early"), ("apply", "marked")
     cells = {**WITHOUT_RECALL, marked: [marked], early: [early]}
+    (one,) = _mixers("ours")
+    at_lower_rate = [
+        one.spec(**cell(*early, *STANDARD_LENGTH), seed=seed, learning_rate=LOWER) for seed in SEEDS
+    ]
     return [
-        *protocol(records, _mixers("ours"), STANDARD_LENGTH, cells),
+        *protocol(records, [one], STANDARD_LENGTH, cells),
+        *at_lower_rate,
         *protocol(records, _mixers("ours, earliness"), STANDARD_LENGTH, WITHOUT_RECALL),
     ]
 
@@ -580,20 +590,24 @@ def mean(
     return lambda rows: rows.known(variant, setting, figure, length).mean
 
 
-def at_rate_of_marked(rows: Rows) -> float:
-    """What seed 1 of our memory keeps of `apply`'s early rules at the rate of marked ones."""
-    rate = ours(rows, APPLY_MARKED).rate
-    (found,) = (
-        test.figures["retention"]
+def apply_early_at(rows: Rows, rate: float) -> dict[int, float]:
+    """What our memory keeps of `apply`'s early rules at 256 tokens, by seed, at a rate."""
+    return {
+        one.spec.seed: test.figures["retention"] or 0.0
         for one in rows.records
         if is_variant(one, VARIANTS["ours"].one)
         and is_of_task(one, APPLY_EARLY.task, placement=APPLY_EARLY.placement)
-        and (one.spec.seed, one.spec.learning_rate) == (SEEDS[0], rate)
+        and one.spec.learning_rate == rate
         for test in one.tests()
         if test.context == TRAINED
-    )
-    assert found is not None
-    return found
+    }
+
+
+def not_learned(rows: Rows) -> str:
+    """How many seeds do not learn `apply`'s early rules at the rate that their own grid chose."""
+    kept = apply_early_at(rows, OWN_GRID).values()
+    assert len(kept) == len(SEEDS)
+    return WORDS[sum(one < LEARNED_RETENTION for one in kept)]
 
 
 def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:
@@ -650,7 +664,7 @@ CLAIMS = {
         lambda rows: floored(
             min(rows.known("ours", one, "retention", FAR).lowest for one in SETTINGS)
         ),
-        minimum=0.98,
+        minimum=0.95,
     ),
     "losses": Claim(losses, 2, 0.04, 0.1),
     "kib": Claim(lambda rows: state_kib(ours(rows, RECITE_EARLY), MIDDLE), 1),
@@ -686,7 +700,10 @@ CLAIMS = {
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
     "unlearned_early": Claim(unlearned(APPLY_EARLY)),
     "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
-    "apply_early_marked_rate": Claim(at_rate_of_marked),
+    "apply_early_at_rate_of_marked": Claim(
+        lambda rows: apply_early_at(rows, ours(rows, APPLY_MARKED).rate or 0.0)[SEEDS[0]]
+    ),
+    "apply_early_not_learned": Claim(not_learned),
     "exact_far": Claim(
         lambda rows: min(mean("ours", one, FAR, "exact")(rows) for one in SETTINGS), minimum=0.9
     ),
