@@ -124,7 +124,6 @@ LSTM, GRU = "lstm[half_life_tokens=1024]", "gru[half_life_tokens=1024]"
 BOARD = {
     DEFAULT: "`sparse_delta` ‡",
     OURS: "`sparse_delta`, no convolution, earliness",
-    BARE: "`sparse_delta`, no convolution",
     STRONG: "attention, convolution, earliness ‡",
     "attention[positions=rotary]": "attention, rotary",
     "gated_slots": "`gated_slots` †",
