@@ -657,7 +657,7 @@ CLAIMS = {
         ),
         minimum=0.95,
     ),
-    "most_lost": Claim(most_lost, 2, maximum=0.1),
+    "most_lost": Claim(most_lost, maximum=0.1),
     "kib": Claim(lambda rows: state_kib(ours(rows, RECITE_EARLY), MIDDLE), 1),
     "attention_kib": Claim(lambda rows: state_kib(rows.cell("none", RECITE_EARLY), LONG), 0),
     # Within the lengths trained on.

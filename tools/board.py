@@ -171,7 +171,8 @@ HEAD = """# The board
 Which variants keep rules beyond the length they were trained on. A cell is the mean retention over
 seeds, and the lowest seed in brackets. `mean` is over the four task settings, and orders the rows.
 On the site a click on a heading sorts by its column. Learning rates are chosen by
-[one rule](methods.md#tuning), on validation alone.
+[one rule](methods.md#tuning), on validation alone. For `sparse_delta` on early rules of `apply` the
+study chose [a lower one](evidence.md#our-memory-beside-attention).
 
 Add your own: `rulekeep sweep standard --mixers FILE.py:CLASS --out RUNS`, then
 `rulekeep submit RUNS`. It checks the runs and writes one file for a pull request.
