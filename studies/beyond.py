@@ -91,9 +91,8 @@ OWN_GRID, LOWER = 1e-2, 3e-3
 
 def is_of_five_seeds(record: Record) -> bool:
     """Whether a run is at a rate that all seeds have."""
-    spec = record.spec
-    early = TaskSetting(spec.task, str(spec.task_options["placement"])) == APPLY_EARLY
-    return not early or spec.learning_rate in (OWN_GRID, LOWER)
+    early = is_of_task(record, APPLY_EARLY.task, placement=APPLY_EARLY.placement)
+    return not early or record.spec.learning_rate in (OWN_GRID, LOWER)
 
 
 def is_second(record: Record) -> bool:
@@ -617,6 +616,14 @@ def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:
     return best.summary("retention", length).mean
 
 
+def margin(rows: Rows, setting: TaskSetting) -> float:
+    """The lowest end of the intervals of differences at the longest length trained on."""
+    return min(
+        difference(ours(rows, setting), best_within(rows, setting, figure), figure, TRAINED).low
+        for figure in FIGURES
+    )
+
+
 def most_lost(rows: Rows) -> float:
     """What the run of our memory that loses most loses of `exact`, from 4,096 to 16,384 tokens."""
     found = []
@@ -661,6 +668,10 @@ CLAIMS = {
     "kib": Claim(lambda rows: state_kib(ours(rows, RECITE_EARLY), MIDDLE), 1),
     "attention_kib": Claim(lambda rows: state_kib(rows.cell("none", RECITE_EARLY), LONG), 0),
     # Within the lengths trained on.
+    "margin": Claim(
+        lambda rows: min(margin(rows, one) for one in SETTINGS if one != APPLY_MARKED),
+        minimum=-0.01,
+    ),
     "apply_marked_lowest": Claim(
         lambda rows: rows.known("ours", APPLY_MARKED, "exact", TRAINED).lowest, maximum=0.9
     ),

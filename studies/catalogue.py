@@ -106,9 +106,8 @@ BYTES = {mixer: [name_of(one) for one in STATE_BYTES if one.mixer == mixer]
          for mixer in dict.fromkeys(one.mixer for one in STATE_BYTES)}  # fmt: skip
 # The form at 16 KiB of what can be had so.
 AT_16_KIB = {name_of(one, sized=False): name_of(one) for one in CATALOGUE_16_KIB}
-BARE = "sparse_delta[short_convolution=false]"
 OURS = "sparse_delta[short_convolution=false,added_positions=earliness]"
-OURS_16, BARE_16 = AT_16_KIB[OURS], AT_16_KIB[BARE]
+OURS_16 = AT_16_KIB[OURS]
 
 
 # Attention with a convolution and the signal of our memory, from the study beyond: at the better of

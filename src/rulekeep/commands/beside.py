@@ -47,7 +47,7 @@ def chart(lines: Sequence[Line]) -> None:
 
 
 def line_of(record: Record) -> Line:
-    """A run by its mixer with the options that it was given."""
+    """A run by its mixer with the options that differ from their defaults."""
     lengths = {row.context for row in record.tests()}
     return Line(
         f"this run: {written(record.spec.mixer, shown_options(record))}",

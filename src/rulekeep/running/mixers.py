@@ -163,13 +163,15 @@ def mixers_of(spec: RunSpec) -> Mixers:
         for name in names
     }
 
+    changed = {name: PRESENT.get(name_of_class(kinds[name], MIXERS), {}) for name in names}
+
     def named(*, exclude_defaults: bool) -> dict[str, Option]:
         return {
             f"{name}.{option}" if several else option: value
             for name in names
             for option, value in filled[name].model_dump().items()
             if not exclude_defaults
-            or option in PRESENT.get(name_of_class(kinds[name], MIXERS), ())
+            or option in changed[name]
             or value != allowed[name].model_fields[option].default
         }
 
