@@ -1,6 +1,7 @@
 """The local executor with fakes: jobs that finish, fail, die, or are waited for in vain."""
 
 import ctypes
+import gc
 import multiprocessing.forkserver
 import os
 import signal
@@ -49,6 +50,8 @@ def job(value, progress):
         return "x" * 2**22
     if value == "threads":
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    if value == "collects":
+        return gc.isenabled()
     if value.startswith("lose the fork server"):
         if " and outlive it in " in value:
             folder = Path(value.partition(" in ")[2])
@@ -238,6 +241,10 @@ def test_a_tmpdir_without_a_short_folder_beside_it_is_said_in_one_line(
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_job_begins_with_one_thread_and_all_modules_loaded() -> None:
     assert finished(["threads"])[0].result == 1
+
+
+def test_a_job_collects_garbage_though_its_fork_server_does_not() -> None:
+    assert finished(["collects"])[0].result is True
 
 
 def test_no_job_is_no_event() -> None:

@@ -5,6 +5,7 @@ at all. A full pipe drops them: they are for a progress bar only. At the end com
 outcome, as a negative number, and the outcome.
 """
 
+import gc
 import math
 import multiprocessing
 import os
@@ -178,6 +179,9 @@ def _work(writer: Connection, work: bytes) -> None:
     if driver is None or not driver.is_alive():
         # It went before we asked to go with it.
         os._exit(1)
+    # What the fork server loaded is never garbage. It collects none while it loads.
+    gc.freeze()
+    gc.enable()
     # A plug-in may have processes of its own.
     multiprocessing.current_process().daemon = False
     descriptor = writer.fileno()
