@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import threadpoolctl
 import torch
 from article_runs import Quick, quick_run
 
@@ -19,6 +20,9 @@ from rulekeep.executors import trial
 from rulekeep.executors.local import PRELOADED
 
 torch.set_num_threads(1)
+# Threads of numpy's library that wait for a busy core spin: four times the processor time.
+threadpoolctl.threadpool_limits(1)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # What tests start imports the code that they import, from whatever folder.
 os.environ["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
 # A process of tests has one fork server: whoever starts it, it has loaded all that a run needs.

@@ -17,6 +17,7 @@ BASELINES = {
     "attention, rotary": "attention[positions=rotary]",
     "attention, convolution, earliness": "attention[conv_size=8,added_positions=earliness]",
     "delta": "delta",
+    "sparse_delta": "sparse_delta[hidden=232]",
     "sparse_delta, no convolution, earliness": (
         "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
     ),
