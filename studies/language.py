@@ -456,9 +456,10 @@ def spread(names: Sequence[str], kind: str) -> Callable[[Rows], Span]:
 
 CLAIMS: dict[str, Claim] = {
     "near": Claim(kept(distance=0), 2, 0.8),
-    "near_said": Claim(said(distance=0), 2),
+    "near_said": Claim(said("word", distance=0), 2, minimum=0.9),
     "near_bound": Claim(kept(kind="word", distance=0), 2),
     "ruled": Claim(kept(kind="instruction"), 2, maximum=0.3),
+    "ruled_said": Claim(said("instruction"), 2, maximum=0.3),
     "plain": Claim(kept(), 2),
     "binding": Claim(kept(kind="word"), 2),
     "orders": Claim(orders_agree(0.25), 2, maximum=0.8),

@@ -15,7 +15,7 @@ from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec
-from rulekeep.study import Claim, Study, Sweep
+from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.rates import RATES, tuned
 
@@ -148,8 +148,15 @@ STUDY = Study(
     claims={
         **{
             key: Claim(lambda rows, key=key: rows.known(key, NOISY, "retention", LONG).mean, 2)
-            for key in ("attention", "penalised", "convolved", "delta", "delta_penalised")
+            for key in ("attention", "penalised", "convolved", "delta_penalised")
         },
+        "delta_gain": not_shown(
+            lambda rows: rows.more("delta_penalised", "delta", NOISY, "retention", LONG)
+        ),
+        "behind": Claim(
+            lambda rows: rows.more("attention", "penalised", NOISY, "retention", LONG), 2, minimum=0
+        ),
+        "whole": Claim(lambda rows: rows.known("penalised", NOISY, "exact", LONG).mean, 2),
         "penalty": Claim(
             lambda rows: rows.more("penalised", "convolved", NOISY, "retention", LONG),
             2,

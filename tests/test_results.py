@@ -123,7 +123,8 @@ def test_every_planted_bug_is_caught_by_the_record() -> None:
 def test_who_stands_beside_a_quick_exam_ran_what_it_runs_now() -> None:
     beside = mixer_specs(
         "attention[positions=rotary],attention[conv_size=8,added_positions=earliness],delta,"
-        "gated_delta,sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
+        "gated_delta,sparse_delta[hidden=232],"
+        "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
     )
     specs = PRESETS["quick"](mixers=beside)
     made = [resolve(spec) for spec in specs]

@@ -59,7 +59,11 @@ def sources(protocol: Protocol) -> Iterator[Source]:
     """The committed results of a protocol, then the submissions."""
     for name in protocol.folders:
         link = f"../results/{name}/records.jsonl"
-        yield Source(read_runs(ROOT / "results" / name).records, link, protocol.seeds, {})
+        records = list(read_runs(ROOT / "results" / name).records)
+        # Second rates are beside their grid.
+        if (aside := ROOT / "results" / f"{name}-aside").exists():
+            records += read_runs(aside).records
+        yield Source(records, link, protocol.seeds, {})
     for path in sorted((ROOT / "submissions").glob("*.jsonl")):
         one = submitted(path)
         if one.protocol.startswith(protocol.name):
@@ -171,8 +175,8 @@ HEAD = """# The board
 Which variants keep rules beyond the length they were trained on. A cell is the mean retention over
 seeds, and the lowest seed in brackets. `mean` is over the four task settings, and orders the rows.
 On the site a click on a heading sorts by its column. Learning rates are chosen by
-[one rule](methods.md#tuning), on validation alone. For `sparse_delta` on early rules of `apply` the
-study chose [a lower one](evidence.md#our-memory-beside-attention).
+[one rule](methods.md#tuning), on validation alone: by one seed, and by five where two rates have
+five.
 
 Add your own: `rulekeep sweep standard --mixers FILE.py:CLASS --out RUNS`, then
 `rulekeep submit RUNS`. It checks the runs and writes one file for a pull request.

@@ -188,8 +188,8 @@ class Rates:
     none.
 
     `choice` is what the rule says of these runs. `rate` is the one with most runs: the sweep chose
-    it; the rule's where several have as many. `runs` counts the runs of each rate. `seeds` are
-    those that all rates have, in the order of their losses. If only one rate was run, `reused_from`
+    it; the rule's where several have as many, of those alone. `runs` counts the runs of each rate.
+    `seeds` are those that all rates have that are compared. If only one rate was run, `reused_from`
     names the grid that chose it, if one did.
     """
 
@@ -383,6 +383,12 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     )  # fmt: skip
     if not tried:
         return found
+    # A sweep runs all seeds at the rate that it chose, whatever it knew and by whatever rule. Of
+    # several rates with as many runs these choose, and no run of another.
+    most = max(len(by_seed) for by_seed in tried.values())
+    leading = {rate: by_seed for rate, by_seed in tried.items() if len(by_seed) == most}
+    if len(leading) > 1:
+        tried = leading
     # Rates compare over the same seeds only; more seeds at the chosen one are usual.
     common = sorted(set.intersection(*(set(by_seed) for by_seed in tried.values())))
     if not common:
@@ -397,10 +403,7 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
     choice = choose_of_runs(by_rate, extended=False)
-    most = max(len(by_seed) for by_seed in tried.values())
-    leading = [rate for rate, by_seed in tried.items() if len(by_seed) == most]
-    # A sweep runs all seeds at the rate that it chose, whatever it knew and by whatever rule.
-    rate = leading[0] if len(leading) == 1 else choice.rate
+    rate = next(iter(leading)) if len(leading) == 1 else choice.rate
     return replace(found, choice=choice, rate=rate, problem="")
 
 
