@@ -29,7 +29,7 @@ _MIXERS: dict[str, dict[str, Any]] = {
     "attention, rotary": {"mixer": "attention", "mixer_options": {"positions": "rotary"}},
     "attention, convolution, earliness": {
         "mixer": "attention",
-        "mixer_options": {"conv_size": 4},
+        "mixer_options": {"conv_size": 8},
         "added_positions": "earliness",
     },
     "sparse_delta": {"mixer": "sparse_delta"},
