@@ -29,7 +29,7 @@ from rulekeep.study import Claim, Study
 
 WHOLE, NOT_RUN = "none", "not run"
 # Tokens of chat at which the context is compressed.
-MIDDLE = 512
+SHORT, MIDDLE = 128, 512
 MENTIONS = {"none": "no mention", "word": "rivals as words", "instruction": "rivals as rules"}
 EVICTIONS = {
     "h2o": "H2O", "tova": "TOVA", "snapkv": "SnapKV", "expected_attention": "Expected Attention",
@@ -83,6 +83,15 @@ def place(record: Record) -> Place:
         int(str(asked["distance"])), str(asked["mentions"]), str(asked["control"]),
         str(asked["placement"]), int(str(asked["rules_at_once"])),
     )  # fmt: skip
+
+
+def tokens_read(rows: Rows) -> Mapping[Place, float]:
+    """Tokens of a whole conversation in each cell, its rules and mentions too."""
+    return {
+        place(record): record.costs["tokens_per_prompt"]
+        for record in rows.records
+        if record.choices and record.spec.families
+    }
 
 
 def bytes_of(rows: Rows, mentions: str) -> Mapping[str, float]:
@@ -336,13 +345,13 @@ VERDICTS = {
 
 
 def over_distance(rows: Rows) -> Figure:
-    """Rules followed over distance, a line for each kind of mention."""
-    found = cells(rows)
+    """Rules followed over the tokens read, a line for each kind of mention."""
+    found, tokens = cells(rows), tokens_read(rows)
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for colour, (kind, name) in zip(COLOURS, MENTIONS.items(), strict=False):
         points = [
-            (max(at.distance, 64), of[WHOLE].retention)
+            (tokens[at], of[WHOLE].retention)
             for at, of in found.items()
             if at == Place(at.distance, kind) and WHOLE in of
         ]
@@ -350,8 +359,8 @@ def over_distance(rows: Rows) -> Figure:
     axes.axhline(0.25, color="0.6", linewidth=1, linestyle=":")
     ticks = [64, 128, 256, 512, 1024, 2048, 4096]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, ["none", *(f"{one:,}" for one in ticks[1:])])
-    axes.set(xlabel="tokens of chat after the rules", ylabel="rules followed", ylim=(0, 1.02))
+    axes.set_xticks(ticks, [f"{one:,}" for one in ticks])
+    axes.set(xlabel="tokens read: rules, mentions, chat", ylabel="rules followed", ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=9)
     return figure
 
@@ -456,8 +465,18 @@ def spread(names: Sequence[str], kind: str) -> Callable[[Rows], Span]:
 
 CLAIMS: dict[str, Claim] = {
     "near": Claim(kept(distance=0), 2, 0.8),
-    "near_said": Claim(said("word", distance=0), 2, minimum=0.9),
-    "near_bound": Claim(kept(kind="word", distance=0), 2),
+    # A text with mentions, and a longer one without.
+    "short_bound": Claim(
+        kept(kind="word", distance=SHORT),
+        2,
+        holds=lambda rows: (
+            tokens_read(rows)[Place(SHORT, "word")] < tokens_read(rows)[Place(MIDDLE)]
+        ),
+    ),
+    "short_said": Claim(said("word", SHORT), 2, minimum=0.9),
+    "mention_tokens": Claim(
+        lambda rows: tokens_read(rows)[Place(0, "word")] - tokens_read(rows)[Place(0)], 0
+    ),
     "ruled": Claim(kept(kind="instruction"), 2, maximum=0.3),
     "ruled_said": Claim(said("instruction"), 2, maximum=0.3),
     "plain": Claim(kept(), 2),

@@ -220,7 +220,7 @@ def test_an_endpoint_that_is_down_ends_the_command_and_the_same_command_goes_on(
     server.mode = "failing"
     code, _, error = run(*command)
     assert code == 2
-    assert error.splitlines()[-1].startswith(f"--endpoint {server.url}: answered 400")
+    assert error.splitlines()[-1].startswith(f"rulekeep: --endpoint {server.url}: answered 400")
     server.mode = "right"
     code, shown, error = run(*command)
     assert code == 0, error

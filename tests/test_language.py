@@ -424,7 +424,10 @@ def test_a_rule_is_stored_where_its_option_stands_as_a_word() -> None:
 OUTSIDE = """
 import time
 def verbatim(text, budget): return text
-def first(text, budget): return text[:budget]
+def first(text, budget, mark=""): return text[:budget] + mark
+def fitted(text, budget, *, count):
+    while count(text) > budget: text = text[:-1]
+    return text
 def nothing(text, budget): return ""
 def number(text, budget): return 3
 def fails(text, budget): raise RuntimeError("no")
@@ -442,7 +445,9 @@ def hangs(text, budget):
     [
         ("outside.py:verbatim", "shorten what it returns"),
         ("outside.py:number", "return the text"),
-        ("outside.py:fails", r"RuntimeError: no \(outside.py, line 7\)"),
+        ("outside.py:nothing", "returned no text"),
+        ("./silent", "returned no text"),
+        ("outside.py:fails", r"RuntimeError: no \(outside.py, line 10\)"),
         ("outside.py:exits", "SystemExit: 3"),
         ("outside.py:hangs", "make it end"),
         ("outside.py:other", "has no function other"),
@@ -461,7 +466,7 @@ def test_a_compactor_from_outside_that_fails_is_named(
     monkeypatch.setattr(texts, "LIMIT_SECONDS", 1.0)
     (tmp_path / "outside.py").write_text(OUTSIDE)
     scripts = {"fails": "echo broken >&2; exit 3", "hangs": "sleep 60", "repeats": "cat; echo more"}
-    scripts |= {"bytes": r"printf '\377'"}
+    scripts |= {"bytes": r"printf '\377'", "silent": "cat >/dev/null"}
     for script, line in scripts.items():
         (tmp_path / script).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / script).chmod(0o755)
@@ -497,7 +502,8 @@ def test_compactors_from_outside_shorten_the_text(
     texts_left = [shortened(model, name, 0.5).text for name in ("outside.py:first", "./mine")]
     assert texts_left[0] == texts_left[1] != ""
     assert shortened(model, "outside.py:half", 0.5).text == "?"
-    assert shortened(model, "outside.py:nothing", 0.5).messages == (Message("system", chat.SYSTEM),)
+    # This model has a token a letter.
+    assert shortened(model, "outside.py:fitted", 0.5).text == texts_left[0]
     assert shortened(model, "outside.py:verbatim", 1.0, CHAT).messages == CHAT
 
 
@@ -651,10 +657,71 @@ def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
     assert "figures/language.png" in text
     assert (tmp_path / "figures" / "language.svg").exists()
     with (tmp_path / "language.csv").open() as file:
-        lines = [row for row in csv.DictReader(file) if row["figure"] == "retention"]
+        every = [row for row in csv.DictReader(file) if row["figure"] == "retention"]
+    lines = [row for row in every if not row["family"]]
     assert len(lines) == 8
+    assert all(float(row["chance"]) == pytest.approx(1 / 3) for row in lines)
+    assert len({row["family"] for row in every}) == 6 + 1
     assert sum(row["mean"] == "1.0" for row in lines) == 4
     assert not (tmp_path / "tables.csv").exists()
+
+
+def cell_of(*compress: str, name: str = "0", **asked: Any) -> Record:
+    """A record of one cell, in which the model follows every rule under each compression."""
+    rows = [
+        row
+        for one in compress
+        for row in choices(lambda option, _: LIKELY + (np.arange(3) == option), compress=one)
+    ]
+    values = {"placement": "start", "families": ["family-1"], "rules_at_once": 4, "prompts": 40}
+    one = record(rows, **{"distance": 9, "mentions": "none", "control": "none"} | values | asked)
+    spec = one.spec.model_copy(update={"compress": compress})
+    return one.model_copy(update={"id": name * 16, "spec": spec})
+
+
+def test_compressions_that_were_run_later_stand_beside_the_first(tmp_path: Path) -> None:
+    both = cell_of("none", "knorm@0.5", name="b"), cell_of("none", "snapkv@0.5", name="a")
+    (kept,) = (kept for _, kept in shown.cells(both).values())
+    assert {*kept} == {"none", "knorm@0.5", "snapkv@0.5"}
+    assert kept["none"].prompts == 40
+    assert kept["knorm@0.5"].difference is not None
+    alone = shown.cells([cell_of("snapkv@0.5")])
+    assert any("add none to --compress" in note for note in shown.notes(alone))
+
+
+@pytest.mark.parametrize(
+    "other", [{"prompts": 20}, {"seed": 2}, {"rules_at_once": 2}, {"families": ["family-2"]}],
+    ids=str,
+)  # fmt: skip
+def test_cells_that_were_asked_for_otherwise_stand_apart(other: dict[str, Any]) -> None:
+    assert len(shown.cells([cell_of("none"), cell_of("none", name="1", **other)])) == 2
+
+
+def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
+    lost = [*choices(lambda *_: LIKELY, compress="knorm@0.5")]
+    one = cell_of("none")
+    one = one.model_copy(update={"choices": (*one.choices, *lost)})
+    table = shown.tables(shown.cells([one]))[1]
+    assert table.header[-3:] == ("rules", "none", "knorm@0.5")
+    assert len(table.rows) == 6
+    assert {row[-2].text for row in table.rows} == {"1.00"}
+    assert {row[-1].text for row in table.rows} == {"0.33"}
+    assert sum(float(row[-3].text) for row in table.rows) == 160
+    said = shown.sentences(shown.cells([one]))
+    assert said[0] == "m follows 1.000 of its rules after 9 tokens of chat, no rival mentioned."
+    assert "least under knorm@0.5 (0.333)" in said[1]
+
+
+def test_a_cell_that_failed_is_no_broken_record() -> None:
+    values = {
+        "id": "0" * 16, "kind": "language", "status": "failed", "reason": "no",
+        "spec": {"model": "some/m", "distance": 0, "seed": 1},
+    }  # fmt: skip
+    notes: list[str] = []
+    read = Record.read(values, notes)
+    assert read is not None
+    assert (read.spec.mixer, read.spec.context, notes) == ("m", 1, [])
+    assert list(shown.notes_of([read])) == ["m, run 0000000000000000: failed: no"]
 
 
 # Runs
@@ -741,16 +808,20 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
     monkeypatch.setattr(language, "CALIBRATION_RULES", 6)
     monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
-    (tmp_path / "mine").write_text("#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\n")
+    script = "#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\necho kept\n"
+    (tmp_path / "mine").write_text(script)
     (tmp_path / "mine").chmod(0o755)
     command = (
         *f"language --model {folder} --distances 0 --mentions none --prompts 1".split(),
         *("--rules-at-once", "1", "--compress", "none,./mine@0.5", "--out", "runs"),
     )
-    code, _, error = run(*command)
+    code, shown, error = run(*command)
     assert code == 2, error
     last = "compress ./mine: failed with exit code 3: not yet"
-    assert error.splitlines()[-1] == last
+    assert error.splitlines()[-1] == f"rulekeep: {last}"
+    assert error.count(last) == 1
+    assert not shown
+    assert run("verify", "runs")[0] == 0
     (tmp_path / "ready").touch()
     code, shown, error = run(*command)
     assert code == 0, error
@@ -817,7 +888,10 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --compress snap@0.5", "choose from none"),
         ("--model {} --compress ./nowhere@0.5", "cannot be run"),
         ("--model {} --compress snapkv", "write the share kept"),
-        ("--model {} --compress snapkv@2", "write the share kept"),
+        ("--model {} --compress snapkv@2", "above 0 and at most 1"),
+        ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
+        ("--model {} --compress mine.py@0.5", "mine.py:compact"),
+        ("--model {} --device cuda", "device 'cuda'"),
         ("--model {} --compress snapkv@nan", "write the share kept"),
         ("--model {} --compress none@0.5", "write none"),
         ("--model {} --compress ./a'b@0.5", "close the quote"),

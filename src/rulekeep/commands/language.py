@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.commands.console import say
+from rulekeep.commands.console import EXIT_USAGE, say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
@@ -137,8 +137,11 @@ def language(
             say(note)
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
-    command = planning.Command(shlex.join(["rulekeep", *sys.argv[1:]]), str(Path.cwd()))
+    given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])
+    command = planning.Command(given, str(Path.cwd()))
     code = carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
+    if code == EXIT_USAGE:
+        return code
     from rulekeep.commands.printed import print_tables
     from rulekeep.reporting import language as shown
 
@@ -147,6 +150,18 @@ def language(
     for note in shown.notes(found):
         say(note)
     return code
+
+
+def _without_out(words: Sequence[str]) -> list[str]:
+    """A command without its folder, which is named anew where the command is told to go on."""
+    kept, words = list[str](), list(words)
+    while words:
+        word = words.pop(0)
+        if word == "--out":
+            del words[:1]
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return kept
 
 
 def _records(folder: Path) -> list[Record]:

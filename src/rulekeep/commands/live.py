@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from rulekeep.commands.console import plain_line, progress_bars, rich_console, say, score_text
+from rulekeep.executors.base import USAGE
 from rulekeep.printable import printable
 from rulekeep.sweeps.planning import Job
 from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished
@@ -33,7 +34,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         }
 
         def counted() -> str:
-            running = sum(n > 0 for n in steps.values())
+            # A first step may take minutes.
+            running = max(sum(n > 0 for n in steps.values()), int(bool(steps)))
             return f"{done} of {len(jobs)} done, {running} running, {failed} failed"
 
         def far() -> str:
@@ -95,6 +97,9 @@ def _saying(line: Callable[[], str]) -> Iterator[None]:
 
 def _outcome(event: JobFinished) -> str:
     record = event.record
+    if record.reason.startswith(USAGE):
+        # What its user can mend is said once, as the command ends.
+        return record.status
     if record.status != "done":
         return f"{record.status}: {record.reason}"
     if record.choices:

@@ -38,6 +38,7 @@ from rulekeep.running.trackers import TrackerName, check_tracker
 from rulekeep.specs import (
     KINDS,
     AnySpec,
+    LanguageSpec,
     PredictorSpec,
     RunSpec,
     UsageError,
@@ -229,14 +230,25 @@ class Made(NamedTuple):
     lost: int
     interrupted: bool = False
 
+    @property
+    def failed(self) -> list[Record]:
+        """Runs without a result."""
+        return [record for record in self.records.values() if not record.is_result]
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether nothing went wrong but what a user can mend."""
+        usage = [one.reason.startswith(USAGE) for one in self.failed]
+        return bool(usage) and all(usage) and not self.lost
+
     def say_failed(self, root: Path) -> int:
         """Name each run without a result; the exit code."""
-        failed = [record for record in self.records.values() if not record.is_result]
+        failed = self.failed
         # What a user can mend is said once, whatever number of runs it has stopped.
         usage = [one for one in failed if one.reason.startswith(USAGE)]
         for line in dict.fromkeys(one.reason.removeprefix(USAGE) for one in usage):
-            say(line)
-        if usage and len(usage) == len(failed) + self.lost:
+            say(f"rulekeep: {line}")
+        if self.is_usage:
             return EXIT_USAGE
         for record in failed:
             if record in usage:
@@ -260,6 +272,9 @@ def carry_out(
     made = make_runs(make, root, executor, how, command, chooses=chooses)
     if made.interrupted:
         return EXIT_INTERRUPTED
+    if made.is_usage:
+        # In one line: what went before it stands, and the same command goes on.
+        return made.say_failed(root)
     for asked in planning.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
     if len(made.records) == 1:
@@ -377,7 +392,7 @@ def _planned(
 ) -> planning.Plan:
     # A cluster's workers may have what this machine has not.
     for spec in () if isinstance(executor, DaskExecutor) else specs:
-        if isinstance(spec, RunSpec):
+        if isinstance(spec, (RunSpec, LanguageSpec)):
             check_device(spec.device)
     return planning.plan(specs, root, command)
 

@@ -10,7 +10,7 @@ A written reply follows its rule where it shows the right option alone, with not
 Intervals are of a bootstrap over prompts, since the rules of one prompt share a text. No torch.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -48,7 +48,8 @@ class Followed:
     option's calibrated score less its rivals', in nats; None of written replies. `difference` is
     retention less that without compression, paired by prompt; None of the cache as it was read.
     `said` is the share of rules given back where they are asked for, `stored` the share whose
-    option is left in shortened text; None where that was not measured.
+    option is left in shortened text; None where that was not measured. `rules_of` counts the rules
+    of each family.
     """
 
     retention: Estimate
@@ -58,6 +59,7 @@ class Followed:
     said: Estimate | None
     stored: Estimate | None
     by_family: Mapping[str, float]
+    rules_of: Mapping[str, int]
     by_rank: Mapping[int, float]
     chance: float
     prompts: int
@@ -243,6 +245,7 @@ def _followed(
         gain=_gain(by_prompt.values(), name),
         difference=difference,
         by_family=_shares((one.choice.family, one.right) for one in found),
+        rules_of=Counter(one.choice.family for one in found),
         by_rank=_shares((one.choice.rank, one.right) for one in found),
         chance=float(np.mean([1 / len(one.choice.scores) for one in found])),
         prompts=len(prompts),

@@ -11,10 +11,12 @@ A compactor gets the transcript and a budget of tokens. Ours:
     extract      the sentences nearest to the centroid of all, by words (Radev et al. 2004)
     summary      what the model itself writes when it is asked for a summary
 
-`file.py:function` is called as `function(text, budget)` and returns text. A command reads the
-transcript from its standard input, and the budget from the variable RULEKEEP_BUDGET.
+`file.py:function` is called as `function(text, budget)` and returns text. Where it has an argument
+`count`, that is a function from a text to its tokens. A command reads the transcript from its
+standard input, and the budget from the variable RULEKEEP_BUDGET.
 """
 
+import inspect
 import os
 import re
 import shlex
@@ -29,7 +31,7 @@ from rulekeep.language.chat import SYSTEM, Message
 from rulekeep.language.contract import Model
 from rulekeep.plugins import failure_line, find_function
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import Compression
+from rulekeep.specs.language import COMPACTORS, Compression
 
 LIMIT_SECONDS = 120.0
 _LEFT = "\nThe conversation so far, shortened:\n"
@@ -52,12 +54,14 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
     What is left as it was is read as it was; anything else stands in the system prompt.
 
     Raises:
-        UsageError: a compactor from outside fails, takes too long, or returns too much.
+        UsageError: a compactor from outside fails, takes too long, or returns nothing or too much.
     """
     whole = transcript(messages)
     budget = max(1, int(len(model.tokens(whole)) * one.amount))
     text = _shortened(one.name)(messages, budget, model).strip()
     tokens = len(model.tokens(text))
+    if not text and one.name not in COMPACTORS:
+        raise UsageError(f"compress {one.name}: returned no text; return what is left of it")
     if tokens > budget:
         raise UsageError(
             f"compress {one.name}: returned {tokens} tokens where {budget} are allowed; "
@@ -93,7 +97,9 @@ def _shortened(name: str) -> _Shorten:
         return ours[name]
     if ".py:" in name:
         function = find_function(name, {}, "compact")
-        return lambda messages, budget, _: _called(name, function, transcript(messages), budget)
+        return lambda messages, budget, model: _called(
+            name, function, transcript(messages), budget, lambda text: len(model.tokens(text))
+        )
     return lambda messages, budget, _: _run(name, transcript(messages), budget)
 
 
@@ -153,10 +159,13 @@ def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
     return text
 
 
-def _called(name: str, function: Callable[[str, int], str], text: str, budget: int) -> str:
+def _called(
+    name: str, function: Callable[..., str], text: str, budget: int, count: Callable[[str], int]
+) -> str:
+    given = {"count": count} if _takes_count(function) else {}
     try:
         with _limited():
-            found = function(text, budget)
+            found = function(text, budget, **given)
     except _LateError:
         raise _late(name) from None
     # An early exit too: it is the user's to read in one line.
@@ -166,6 +175,13 @@ def _called(name: str, function: Callable[[str, int], str], text: str, budget: i
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
     # Half a letter is no text that a model can read.
     return found.encode(errors="replace").decode()
+
+
+def _takes_count(function: Callable[..., str]) -> bool:
+    try:
+        return "count" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 class _LateError(BaseException):

@@ -1,10 +1,21 @@
 """Rules in words: what each compression keeps. Records in, tables and figures out; no torch."""
 
+import hashlib
+import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
-from rulekeep.language.figures import Estimate, Followed, Unread, cell, left_out, without_rules
+from rulekeep.language.figures import (
+    Estimate,
+    Followed,
+    Unread,
+    admitted,
+    cell,
+    left_out,
+    without_rules,
+)
 from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
@@ -16,23 +27,32 @@ _WHOLE = NO_COMPRESSION
 NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
-    "model", "distance", "rules at", "mentions", "control", "compression", "KiB", "retention",
-    "all rules", "gain, nats", "minus whole", "said", "stored", "prompts",
+    "model", "distance", "tokens", "rules at", "rules", "mentions", "control", "compression", "KiB",
+    "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
-    "model", "distance", "placement", "mentions", "control", "compression", "cache_bytes",
-    "figure", "mean", "low_95", "high_95", "chance", "prompts",
+    "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
+    "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance", "prompts", "seed",
 )  # fmt: skip
+_FIRST_LOST = 3
+# What a guess gets right is known of these alone.
+_OF_A_RULE = ("retention", "said")
 
 
 class Place(NamedTuple):
-    """A cell: where the rules stand, how far, what else is in the text."""
+    """A cell: where the rules stand, how far, what else is in the text, and how it was asked.
+
+    `asked` tells cells apart that differ in anything but their compressions.
+    """
 
     model: str
     control: str
     mentions: str
     placement: str
     distance: int
+    rules: int
+    seed: int
+    asked: str
 
     @classmethod
     def of(cls, record: Record) -> "Place":
@@ -41,9 +61,19 @@ class Place(NamedTuple):
         control, mentions, placement = (
             name(rest.get(key), "?") for key in ("control", "mentions", "placement")
         )
-        distance = rest.get("distance")
-        tokens = distance if isinstance(distance, int) else record.spec.context
-        return cls(name(record.spec.mixer, "?"), control, mentions, placement, tokens)
+        distance, rules = (
+            one if isinstance(one := rest.get(key), int) else missing
+            for key, missing in (("distance", record.spec.context), ("rules_at_once", 0))
+        )
+        asked = {key: one for key, one in rest.items() if key not in ("model", "device")}
+        # A compactor is named with its content.
+        compactors = {one.rpartition("@")[0] for one in record.spec.compress}
+        versions = {key: one for key, one in record.versions.items() if key not in compactors}
+        said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
+        return cls(
+            name(record.spec.mixer, "?"), control, mentions, placement, distance, rules,
+            record.spec.seed, hashlib.sha256(said.encode()).hexdigest()[:8],
+        )  # fmt: skip
 
 
 Cells = Mapping[Place, tuple[Record, Mapping[str, Followed]]]
@@ -56,12 +86,49 @@ def is_in_words(record: Record) -> bool:
 
 def cells(records: Sequence[Record]) -> Cells:
     """What each compression keeps in each cell; the one that admits families is left out."""
-    found = {
-        Place.of(record): (record, cell(record))
-        for record in records
-        if is_in_words(record) and record.choices and record.spec.families
-    }
-    return dict(sorted(found.items()))
+    alike: dict[Place, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda one: one.id):
+        if is_in_words(record) and record.choices and record.spec.families:
+            alike[Place.of(record)].append(record)
+    joined = {at: _joined(found) for at, found in sorted(alike.items())}
+    return {at: (record, cell(record)) for at, record in joined.items()}
+
+
+def _joined(alike: Sequence[Record]) -> Record:
+    """Records of one cell as one: each compression of the first that has it."""
+    first, *others = alike
+    choices, sizes, known = [*first.choices], {**first.cache_bytes}, {*first.spec.compress}
+    for other in others:
+        choices += [one for one in other.choices if one.compress not in known]
+        sizes = {**other.cache_bytes, **sizes}
+        known |= {*other.spec.compress}
+    return first.model_copy(update={"choices": tuple(choices), "cache_bytes": sizes})
+
+
+def sentences(found: Cells) -> list[str]:
+    """What the cell with most compressions keeps: of several the farthest, with mentions."""
+    kinds = [*_MENTIONS]
+    ruled = [at for at in found if at.control == "none" and at.mentions in kinds and found[at][1]]
+    if not ruled:
+        return []
+    at = max(ruled, key=lambda one: (len(found[one][1]), one.distance, kinds.index(one.mentions)))
+    kept = found[at][1]
+    place = f"after {at.distance:,} tokens of chat, {_said(at)}"
+    said = []
+    if whole := kept.get(_WHOLE):
+        said.append(f"{at.model} follows {whole.retention.mean:.3f} of its rules {place}.")
+    ranked = sorted(
+        (one for one in kept if one != _WHOLE), key=lambda one: -kept[one].retention.mean
+    )
+    if ranked:
+        most, *_, least = [ranked[0], *ranked]
+        means = [f"{one} ({kept[one].retention.mean:.3f})" for one in (most, least)]
+        said.append(f"Compressed, it follows most under {means[0]} and least under {means[1]}.")
+        lost = kept[least].by_family
+        first = sorted(lost, key=lambda one: lost[one])[:_FIRST_LOST]
+        named = ", ".join(f"{one} ({lost[one]:.2f})" for one in first)
+        said.append(f"Under {least} these rules are lost first: {named}.")
+    return said
 
 
 def tables(found: Cells) -> list[Table]:
@@ -92,18 +159,37 @@ def notes(found: Cells) -> Iterator[str]:
             )
     if found and not certified:
         yield "no cell is without rules: --control none,no_rules shows whether chance is chance"
+    if any(_WHOLE not in kept for _, kept in found.values()):
+        yield "a cell has no uncompressed cache to compare with: add none to --compress"
+
+
+def notes_of(records: Sequence[Record]) -> Iterator[str]:
+    """Which families a model was not asked for, and which cells have no result."""
+    for record in records:
+        named = name(record.spec.mixer, "?")
+        if not record.is_result:
+            yield f"{named}, run {record.id}: {record.status}: {record.reason}"
+        elif not record.spec.families:
+            _, lost = admitted(record)
+            if lost:
+                yield f"{named}: left out, since it fails them without chat: {', '.join(lost)}"
 
 
 def charts(found: Cells) -> list[Chart]:
     """Retention over distance, and over the bytes of the cache."""
-    panels = [*_over_distance(found), *_over_bytes(found)]
-    if not panels:
-        return []
     caption = (
         "Rules that a model follows; bars are 95 % intervals of a bootstrap over prompts. Where "
         "rivals are mentioned too, this is binding. The dotted line is chance."
     )
-    return [Chart(key="language", title="Rules in words", caption=caption, panels=panels)]
+    every = {
+        "language": ("Rules followed over the tokens read", [*_over_distance(found)]),
+        "language-bytes": ("Rules followed over the size of the cache", [*_over_bytes(found)]),
+    }
+    return [
+        Chart(key=key, title=title, caption=caption, panels=panels)
+        for key, (title, panels) in every.items()
+        if panels
+    ]
 
 
 def _cells(found: Cells) -> Table:
@@ -115,7 +201,10 @@ def _cells(found: Cells) -> Table:
                 (
                     Cell(place.model),
                     Cell(f"{place.distance:,}", place.distance),
-                    *map(Cell, (place.placement, place.mentions, place.control, compression)),
+                    number_cell(record.costs.get("tokens_per_prompt"), 0),
+                    Cell(place.placement),
+                    number_cell(place.rules, 0),
+                    *map(Cell, (place.mentions, place.control, compression)),
                     number_cell(None if size is None else size / 1024, 0),
                     _interval(one.retention),
                     number_cell(one.all_rules.mean),
@@ -126,15 +215,18 @@ def _cells(found: Cells) -> Table:
                         for of in (one.said, one.stored)
                     ),
                     number_cell(one.prompts, 0),
+                    number_cell(place.seed, 0),
                 )
             )
     chances = sorted({f"{one.chance:.3f}" for _, kept in found.values() for one in kept.values()})
     meaning = (
-        "Retention: share of rules followed; where rivals are mentioned, this is binding. KiB: of "
-        "the cache. All rules: prompts whose every rule is followed. Minus whole: against the "
-        "uncompressed cache, paired by prompt. Said: rules given back when asked for. Stored: "
-        f"options left in the text. Chance: {', '.join(chances)}. Intervals: bootstrap over "
-        "prompts, 95 %; of few prompts they are too narrow."
+        "Retention: share of rules followed; where rivals are mentioned, this is binding. Tokens: "
+        "of a whole conversation, its rules and mentions too. KiB: of the cache, 16 bits a number "
+        "where it is not rounded. All rules: prompts whose every rule is followed. Gain: how much "
+        "likelier the right reply is than its rivals, each less what it is as a rival. Minus "
+        "whole: against the uncompressed cache, paired by prompt. Said: rules given back when "
+        f"asked for. Stored: options left in the text. Chance of a rule: {', '.join(chances)}. "
+        "Intervals: bootstrap over prompts, 95 %; of few prompts they are too narrow."
     )
     for lost in sorted({left_out(record) for record, _ in found.values()}):
         if lost.rules:
@@ -142,10 +234,12 @@ def _cells(found: Cells) -> Table:
                 f" {lost.rules} of {lost.of} rules of a cell are left out: an option of "
                 f"{', '.join(lost.families)} has no validation prompt."
             )
-    # A terminal has no room for what is the same in every row, and usual.
-    usual = {_HEADER.index("rules at"): "start", _HEADER.index("control"): "none"}
+    # A terminal has no room for what is the same in every row, and usual, or in no row.
+    usual = {"rules at": "start", "control": "none", "rules": "4", "seed": "1"}
     kept_at = [
-        at for at in range(len(_HEADER)) if any(row[at].text != usual.get(at) for row in rows)
+        at
+        for at, head in enumerate(_HEADER)
+        if any(row[at].text not in (usual.get(head), MISSING_CELL.text) for row in rows)
     ]
     return Table(
         key="language", title="Rules in words", meaning=meaning,
@@ -162,34 +256,38 @@ def csv_text(found: Cells) -> str:
 def _csv_lines(found: Cells) -> Iterator[list[object]]:
     for at, (record, kept) in found.items():
         for compression, one in kept.items():
-            place = [at.model, at.distance, at.placement, at.mentions, at.control, compression]
-            place.append(record.cache_bytes.get(compression))
+            read = record.costs.get("tokens_per_prompt")
+            place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
+            place += [compression, record.cache_bytes.get(compression)]
             figures = {
                 "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
                 "minus_whole": one.difference, "said": one.said, "stored": one.stored,
             }  # fmt: skip
             for figure, of in figures.items():
                 if of is not None:
-                    yield [*place, figure, *of, one.chance, one.prompts]
+                    chance = one.chance if figure in _OF_A_RULE else None
+                    yield [*place, "", figure, *of, chance, one.prompts, at.seed]
+            for family, mean in one.by_family.items():
+                rules = one.rules_of[family]
+                yield [*place, family, "retention", mean, None, None, None, rules, at.seed]
 
 
 def _families(found: Cells) -> Table:
-    """A line a family, a column a cell without compression."""
-    whole = {place: kept[_WHOLE] for place, (_, kept) in found.items() if _WHOLE in kept}
-    names = sorted({family for one in whole.values() for family in one.by_family})
-    header = ("family", *(f"{at.distance:,} {_said(at)}" for at in whole))
-    rows = [
-        (Cell(family), *(number_cell(one.by_family.get(family), 2) for one in whole.values()))
-        for family in names
-    ]
-    meaning = "Retention without compression, by family of rules."
+    """A line a family and cell, a column a compression."""
+    names = list(dict.fromkeys(one for _, kept in found.values() for one in kept))
+    rows = []
+    for at, (_, kept) in found.items():
+        counts = next(iter(kept.values())).rules_of if kept else {}
+        for family, rules in sorted(counts.items()):
+            of = [kept[one].by_family.get(family) if one in kept else None for one in names]
+            place = Cell(f"{at.distance:,}", at.distance), Cell(_said(at))
+            row = (Cell(family), *place, number_cell(rules, 0), *(number_cell(v, 2) for v in of))
+            rows.append(row)
+    meaning = "Retention under each compression, by family; rules: how many a share is of."
     return Table(
-        key="families",
-        title="Rules in words, by family",
-        meaning=meaning,
-        header=header,
-        rows=tuple(rows),
-    )
+        key="families", title="Rules in words, by family", meaning=meaning,
+        header=("family", "distance", "cell", "rules", *names), rows=tuple(rows),
+    )  # fmt: skip
 
 
 def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
@@ -217,27 +315,31 @@ def _at_chance(one: Unread | None) -> Cell:
 
 
 def _said(place: Place) -> str:
-    parts = (place.placement, place.mentions, place.control)
-    return ", ".join(one for one in parts if one not in ("start", "none")) or "start"
+    """What is unusual in a cell, in words."""
+    placement = "" if place.placement == "start" else f"rules in the {place.placement}"
+    control = "" if place.control == "none" else place.control.replace("_", " ")
+    mentions = _MENTIONS.get(place.mentions, place.mentions)
+    return ", ".join(one for one in (mentions, placement, control) if one)
 
 
 def _over_distance(found: Cells) -> Iterator[Panel]:
     """A panel a model and placement, a line a kind of mention."""
     look = styles([*_MENTIONS.values()])
-    for model, placement in sorted({(at.model, at.placement) for at in found}):
+    for model, placement, rules in sorted({(at.model, at.placement, at.rules) for at in found}):
         lines = []
         for mentions, label in _MENTIONS.items():
             points = [
-                _point(at.distance, kept[_WHOLE].retention)
-                for at, (_, kept) in found.items()
+                _point(record.costs.get("tokens_per_prompt", at.distance), kept[_WHOLE].retention)
+                for at, (record, kept) in found.items()
                 if _WHOLE in kept
-                and at._replace(distance=0) == Place(model, "none", mentions, placement, 0)
+                and (at.model, at.control, at.mentions, at.placement, at.rules)
+                == (model, "none", mentions, placement, rules)
             ]
             if len(points) > 1:
                 lines.append(Series(label=label, style=look[label], points=points))
         if lines:
             yield Panel(
-                title=f"{model}, rules at the {placement}", x_label="tokens of chat",
+                title=f"{model}, {rules} rules at the {placement}", x_label="tokens read",
                 y_label="rules followed", series=lines, score=True, chance=_chance(lines, found),
             )  # fmt: skip
 
@@ -262,7 +364,7 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
                 lines.append(Series(label=label, style=look[label], points=points))
         if len(lines) > 1:
             yield Panel(
-                title=f"{at.distance:,} tokens, {_MENTIONS.get(at.mentions, at.mentions)}",
+                title=f"{at.distance:,} tokens of chat, {_said(at)}",
                 x_label="KiB of cache", y_label="rules followed", series=lines, x_log=True,
                 score=True, chance=_chance(lines, found),
             )  # fmt: skip

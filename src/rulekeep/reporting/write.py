@@ -53,14 +53,15 @@ def write_report(
     Raises:
         OSError: the folder cannot be written; then it is as it was.
     """
-    in_words = language.cells(records)
+    of_words = [record for record in records if language.is_in_words(record)]
+    in_words = language.cells(of_words)
     records = [record for record in records if not language.is_in_words(record)]
     reading = read_runs(records)
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
     examples = drawn.drawn(reading.runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
-    if records or (speed is None and not in_words):
+    if records or (speed is None and not of_words):
         ranking = ranked(found)
         summary += sentences(reading.runs, found, ranking)
         made += charts(found, ranking)
@@ -76,8 +77,9 @@ def write_report(
             tables.failures(reading.runs),
             tables.environments(reading.runs),
         ]
+    summary += language.sentences(in_words)
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
-    if records or not in_words:
+    if records or not of_words:
         files["tables.csv"] = text.csv_text(found)
     explained, unplaced = explaining.explained(reading.runs, explanations)
     if explained:
@@ -96,7 +98,8 @@ def write_report(
     # What is empty is left out.
     shown = [table.filled() for table in shown if table.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
-    said = [one_line(note) for note in (*notes, *reading.notes, *left_out, *unplaced)]
+    every_note = (*notes, *reading.notes, *left_out, *unplaced, *language.notes_of(of_words))
+    said = [one_line(note) for note in every_note]
     command = one_line(command, 4000)
     files["report.html"] = page.render(
         summary=summary, figures=figures, tables=shown, examples=examples,

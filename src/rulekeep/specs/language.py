@@ -52,6 +52,12 @@ class Compression(NamedTuple):
                 raise ValueError(f"compress {text!r}: there is no guard {guard!r}; write {listed}")
         known = (*EVICTIONS, *ROUNDINGS, *COMPACTORS)
         if name not in known and not _is_outside(name):
+            if name.endswith(".py"):
+                raise ValueError(f"compress {text!r}: name a function of it, as in {name}:compact")
+            if "+" in name and name.partition("+")[0] in ROUNDINGS:
+                raise ValueError(
+                    f"compress {text!r}: a rounding drops no token; leave the guard out"
+                )
             listed = ", ".join((NO_COMPRESSION, *known))
             raise ValueError(
                 f"compress {text!r}: there is no {name!r}; choose from {listed}, "
@@ -64,7 +70,9 @@ class Compression(NamedTuple):
         if name in ROUNDINGS and (not bits or value not in (2, 4, 8)):
             raise ValueError(f"compress {text!r}: write the bits, 2, 4 or 8, as in {name}@4bit")
         if name not in ROUNDINGS and (bits or not 0 < value <= 1):
-            raise ValueError(f"compress {text!r}: write the share kept, as in {name}@0.25")
+            raise ValueError(
+                f"compress {text!r}: write the share kept, above 0 and at most 1, as in {name}@0.25"
+            )
         return cls(name, value, guard)
 
     @property
@@ -162,8 +170,14 @@ class LanguageSpec(Spec):
     @property
     def label(self) -> str:
         """What to call it while it runs."""
+        if not self.families:
+            return "which families it follows, no chat"
         said = {"mentions": self.mentions, "control": self.control}
-        extra = "".join(f" {key} {value}" for key, value in said.items() if value != "none")
+        extra = "".join(f", {key} {value}" for key, value in said.items() if value != "none")
+        if len(self.compress) > 1:
+            extra += f", {len(self.compress)} compressions"
+        elif self.compress != (NO_COMPRESSION,):
+            extra += f", {self.compress[0]}"
         return f"{self.rules_at_once} rules at the {self.placement}, {self.distance} tokens{extra}"
 
     @property
