@@ -140,6 +140,20 @@ def test_the_rate_with_most_runs_is_shown_and_the_rules_own_is_named(tmp_path: P
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_all_seeds_of_two_rates_decide_and_not_those_of_a_third(tmp_path: Path) -> None:
+    # Seed 1 alone prefers what the other four do not.
+    losses = {0.001: [1.1] * 5, 0.01: [1.3, *[0.9] * 4], 0.003: [1.0]}
+    records = [
+        record("slots", seed, rate=rate, dev_loss=loss)
+        for rate, every in losses.items()
+        for seed, loss in enumerate(every, start=1)
+    ]
+    files = report(tmp_path, records)
+    row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
+    assert (row["learning_rate"], row["seeds"]) == ("0.01", "5")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
     held = [record("slots", seed, {64: 0.9, 256: 0.8}) for seed in range(1, 6)]
     # 0.52 is a half after correction for chance 0.04: the crossing is at 128 = sqrt(64 * 256).
