@@ -651,7 +651,8 @@ def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_report(cells, tmp_path, command="rulekeep report")
     text = (tmp_path / "report.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| m | ")]
+    (table,) = [part for part in text.split("## ") if part.startswith("Rules in words, m\n")]
+    rows = [line for line in table.splitlines() if line.startswith(("| 0 | ", "| 512 | "))]
     assert len(rows) == 8
     assert sum("1.000 \\(1.000 to 1.000\\)" in row for row in rows) == 4
     assert "figures/language.png" in text

@@ -235,14 +235,17 @@ def _cells(found: Cells) -> Table:
                 f"{', '.join(lost.families)} has no validation prompt."
             )
     # A terminal has no room for what is the same in every row, and usual, or in no row.
+    models = {place.model for place in found}
     usual = {"rules at": "start", "control": "none", "rules": "4", "seed": "1"}
+    if len(models) == 1:
+        usual["model"] = min(models)
     kept_at = [
         at
         for at, head in enumerate(_HEADER)
         if any(row[at].text not in (usual.get(head), MISSING_CELL.text) for row in rows)
     ]
     return Table(
-        key="language", title="Rules in words", meaning=meaning,
+        key="language", title=", ".join(["Rules in words", *sorted(models)]), meaning=meaning,
         header=tuple(_HEADER[at] for at in kept_at),
         rows=tuple(tuple(row[at] for at in kept_at) for row in rows),
     )  # fmt: skip
