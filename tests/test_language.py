@@ -807,7 +807,7 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
-    monkeypatch.setattr(language, "CALIBRATION_RULES", 6)
+    monkeypatch.setattr(language, "CALIBRATION_PROMPTS", 1)
     monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
     script = "#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\necho kept\n"
     (tmp_path / "mine").write_text(script)
@@ -829,8 +829,8 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     assert b"./mine@0.5" in shown
     (cell,) = [one for one in read_runs(tmp_path / "runs").records if one.spec.families]
     validation = {one.prompt for one in cell.choices if one.split == "dev"}
-    # One rule in each: as many prompts as rules that are needed.
-    assert len(validation) == 6
+    # One rule in each, where four would be: four times as many prompts.
+    assert len(validation) == 4
 
 
 def test_a_loaded_model_writes_replies_from_a_cut_cache(

@@ -18,7 +18,6 @@ import pytest
 import torch
 from test_endpoint import rules
 
-from rulekeep.commands import language
 from rulekeep.language import endpoint, figures
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import Probe
@@ -85,23 +84,19 @@ def server(gguf: Path) -> Iterator[str]:
 
 
 def test_a_cell_on_the_small_model(
-    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    run: Callable[..., tuple[int, bytes, str]],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 30)
-    monkeypatch.setattr(language, "CALIBRATION_RULES", 60)
-    (tmp_path / "outside.py").write_text("def nothing(text, budget): return ''\n")
+    gguf: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
     options = f"--rules {rules(tmp_path)} --distances 32 --mentions none --prompts 20"
     options += " --rules-at-once 2"
     code, _, error = run(
         "language", "--model", str(gguf), *options.split(), "--out", "runs",
-        "--compress", "none,outside.py:nothing@0.5",
+        "--compress", "none,keep_last@0.001",
     )  # fmt: skip
     assert code == 0, error
     (record,) = [one for one in read_runs(tmp_path / "runs").records if one.spec.families]
     found = figures.cell(record)
     assert found["none"].retention.low > 0.5 > found["none"].chance
-    nothing = found["outside.py:nothing@0.5"]
+    nothing = found["keep_last@0.001"]
     # An empty text scores alike in all prompts, and a tie is no rule followed.
     assert nothing.retention.low <= nothing.chance
     assert nothing.stored is not None

@@ -10,6 +10,7 @@ from rulekeep.commands.console import EXIT_USAGE, say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
+from rulekeep.language.families import read_families
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -17,12 +18,15 @@ from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import Replies
 from rulekeep.sweeps import planning
 
+# The families that ship, which the counts below are for: those of another file are scaled to it.
+SHIPPED_FAMILIES = 28
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 ADMISSION_PROMPTS = 120
 # The same of written replies, which cost more and need no average.
 WRITTEN_ADMISSION_PROMPTS = 42
-# Rules that say what each option scores on average, as four at once have in 40 prompts.
-CALIBRATION_RULES = 160
+# Prompts that say what each option scores on average, with four rules or more at once.
+CALIBRATION_PROMPTS = 40
+_RULES_AT_ONCE = 4
 
 
 def language(
@@ -81,8 +85,8 @@ def language(
     rules_at_once
         Rules in each prompt.
     prompts
-        Test prompts in each cell; 40 more say what an option scores on average, where replies are
-        scored, and more with fewer than four rules.
+        Test prompts in each cell. Where replies are scored, more say what an option scores on
+        average: 40 of the shipped families, fewer of few, more with fewer than four rules.
     seed
         Seed of the conversations.
     out
@@ -95,13 +99,15 @@ def language(
         "replies": replies or ("written" if endpoint else "scored"), "rules": rules,
         "rules_at_once": rules_at_once, "seed": seed, "device": device,
     }  # fmt: skip
-    first = LanguageSpec.parse(**base, distance=0, prompts=1, calibration_prompts=ADMISSION_PROMPTS)
+    first = LanguageSpec.parse(**base, distance=0, prompts=1)
+    scale = len(read_families(rules)) / SHIPPED_FAMILIES
+    admission, needed = ADMISSION_PROMPTS, CALIBRATION_PROMPTS
     if first.replies == "written":
-        first = first.model_copy(update={"calibration_prompts": WRITTEN_ADMISSION_PROMPTS})
-        base["calibration_prompts"] = 0
-    elif rules_at_once < 4:
-        # With fewer rules in each prompt some option would be scored in none.
-        base["calibration_prompts"] = math.ceil(CALIBRATION_RULES / rules_at_once)
+        admission, needed = WRITTEN_ADMISSION_PROMPTS, 0
+    # With fewer rules in each prompt some option would be scored in none.
+    needed = math.ceil(needed * _RULES_AT_ONCE / min(_RULES_AT_ONCE, rules_at_once) * scale)
+    first = first.model_copy(update={"calibration_prompts": max(2, math.ceil(admission * scale))})
+    base["calibration_prompts"] = max(2, needed) if needed else 0
     cells = [
         LanguageSpec.parse(
             **base, distance=distance, placement=place, mentions=kind, control=checked,
