@@ -69,7 +69,7 @@ SETTINGS = [
 ) = SETTINGS  # fmt: skip
 OURS, SIGNAL = "sparse_delta", "added_positions=earliness"
 CONVOLVED = f"attention[conv_size=8,{SIGNAL}]"
-# Rate 2 of attention with a convolution: one that the validation set did not choose.
+# Rate 2 of attention with a convolution: one that the seed of its grid did not choose.
 SECOND_RATES = {
     RECITE_EARLY: 3e-3, RECITE_MARKED: 3e-3, APPLY_EARLY: 1e-2, APPLY_MARKED: 1e-2,
     OVERRIDE_EARLY: 1e-2, OVERRIDE_MARKED: 1e-2,
