@@ -142,7 +142,7 @@ def test_the_rate_with_most_runs_is_shown_and_the_rules_own_is_named(tmp_path: P
 @pytest.mark.usefixtures("undrawn")
 def test_all_seeds_of_two_rates_decide_and_not_those_of_a_third(tmp_path: Path) -> None:
     # Seed 1 alone prefers what the other four do not.
-    losses = {0.001: [1.1] * 5, 0.01: [1.3, *[0.9] * 4], 0.003: [1.0]}
+    losses = {0.001: [1.1] * 5, 0.01: [1.3, *[0.9] * 4], 0.003: [1.0], 0.03: [2.0]}
     records = [
         record("slots", seed, rate=rate, dev_loss=loss)
         for rate, every in losses.items()
@@ -151,6 +151,10 @@ def test_all_seeds_of_two_rates_decide_and_not_those_of_a_third(tmp_path: Path) 
     files = report(tmp_path, records)
     row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
     assert (row["learning_rate"], row["seeds"]) == ("0.01", "5")
+    grid = [row for row in csv_rows(files["tables.csv"]) if row["table"] == "learning_rates"]
+    notes = {row["learning_rate"]: row["note"] for row in grid}
+    # The rate above it was run too, if by one seed.
+    assert notes["0.01"] == "chosen"
 
 
 @pytest.mark.usefixtures("undrawn")

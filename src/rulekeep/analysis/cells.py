@@ -403,6 +403,9 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
     choice = choose_of_runs(by_rate, extended=False)
+    if choice.rate is not None and min(found.runs) < choice.rate < max(found.runs):
+        # Rates on both sides of it were run, if with fewer seeds.
+        choice = replace(choice, edge=None, extension=None)
     rate = next(iter(leading)) if len(leading) == 1 else choice.rate
     return replace(found, choice=choice, rate=rate, problem="")
 
