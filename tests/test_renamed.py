@@ -82,13 +82,14 @@ def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
 
 
 def test_records_are_read_under_present_names_alone() -> None:
-    former = {*renamed.FIELDS, *renamed.TASKS, *renamed.OPTIONS["sparse_delta"]}
+    former = {*renamed.FIELDS, *renamed.FORMER_TASKS, *renamed.OPTIONS["sparse_delta"]}
     for record in records():
         spec = record.spec
         if spec.mixer == "sparse_delta":
             assert not former & spec.mixer_options.keys()
         assert not former & {spec.task, *spec.rest, *(record.asked or {}), *record.versions}
-        assert renamed.variant(str(spec.rest.get("model"))) == str(spec.rest.get("model"))
+        model = str(spec.rest.get("model"))
+        assert renamed.filled_variant(model, {}) == model
 
 
 def test_a_spec_under_former_names_is_that_under_present_ones() -> None:
@@ -247,7 +248,7 @@ def test_a_task_may_have_its_former_name() -> None:
     assert found is load_task("rulekeep.tasks.mixed_recall:MixedRecall")
 
 
-@pytest.mark.parametrize("name", renamed.PRESETS)
+@pytest.mark.parametrize("name", renamed.FORMER_PRESETS)
 def test_a_preset_may_have_its_former_name(name: str) -> None:
     with pytest.warns(RenamedWarning, match=f"preset '{name}' is now"):
         assert renamed.tell_preset(name) in PRESETS

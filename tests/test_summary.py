@@ -98,8 +98,6 @@ def test_huge_losses_do_not_overflow() -> None:
         lambda: learned_share([]),
         lambda: paired_difference({}, {}),
         lambda: paired_difference({0: 1.0}, {}),
-        lambda: choose_learning_rate({}, extended=False),
-        lambda: choose_learning_rate({0.1: []}, extended=False),
         lambda: half_distance({}),
         lambda: half_distances({}),
         lambda: half_distances({0: {}}),
@@ -311,17 +309,6 @@ def test_a_diverged_rate_never_wins(bad: float) -> None:
     assert (choice.rate, choice.edge) == (0.01, None)
     assert choice.grid[2].mean is None
     assert choice.grid[2].losses[0] == 0.0
-
-
-def test_rates_run_unequally_do_not_compare() -> None:
-    with pytest.raises(ValueError, match=r"0\.1: 1"):
-        choose_learning_rate({0.1: [1.0], 0.2: [1.0, 2.0]}, extended=False)
-
-
-@pytest.mark.parametrize("rate", [0.0, -0.1, NAN, math.inf])
-def test_a_rate_that_is_not_a_positive_number_is_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"learning rate {rate}"):
-        choose_learning_rate({rate: [1.0], 0.1: [1.0]}, extended=False)
 
 
 @given(

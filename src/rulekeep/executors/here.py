@@ -18,7 +18,6 @@ from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction
 from rulekeep.executors.local import LocalExecutor
 from rulekeep.executors.worker import failure_of
 from rulekeep.plugins import held_class
-from rulekeep.specs import UsageError
 
 _SAID_SECONDS = 30.0
 
@@ -36,16 +35,8 @@ class ThisProcess(Executor):
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Advanced | Finished]:
-        """As in `Executor.run`; steps are printed on standard error, since they cannot be yielded.
-
-        Raises:
-            UsageError: there is a time limit.
-        """
-        if time_limit is not None:
-            raise UsageError(
-                f"time limit {time_limit:g}: a class of this process cannot be stopped; "
-                "write it in a file and name FILE.py:Class"
-            )
+        """As in `Executor.run`; steps are printed on standard error, since none can be yielded."""
+        assert time_limit is None, "a class of this process cannot be stopped"
         for number, job in enumerate(jobs):
             try:
                 with set_back():

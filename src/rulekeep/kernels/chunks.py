@@ -177,7 +177,7 @@ def _read(memory: Memory, readers: Float[Tensor, "batch heads k"]) -> Tensor:
 
 
 # exp(40) times the square of a number of 1e10 is still far from the end of float32.
-_LEAST = -40.0
+LEAST = -40.0
 
 
 class _Seen(NamedTuple):
@@ -194,7 +194,7 @@ class _Seen(NamedTuple):
 def _decayed(q: Chunks, k: Chunks, log_decay: Chunks | None) -> _Seen:
     if log_decay is None:
         return _Seen(_lower(q @ k.mT), None, q, None, k, k.new_ones((1,) * 5))
-    if log_decay.detach().sum(-2).min() > _LEAST:
+    if log_decay.detach().sum(-2).min() > LEAST:
         return _decayed_evenly(q, k, log_decay)
     return _decayed_at_all(q, None, k, log_decay.exp())
 
@@ -330,7 +330,7 @@ def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
         return None
     decays = _to_chunks(log_decay, chunk)
     sums = decays.new_ones(chunk, chunk).tril() @ decays
-    return sums if sums.detach()[..., -1, :].min() > _LEAST else None
+    return sums if sums.detach()[..., -1, :].min() > LEAST else None
 
 
 def _padded(x: Tokens, chunk: int) -> Tokens:

@@ -27,16 +27,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import carry
+from rulekeep.kernels.chunks import LEAST, Chunks, Tokens, carry
+from rulekeep.kernels.triangle import second_sees_first
 
-Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Gates: TypeAlias = Float[Tensor, "batch time heads slots"]
 Keys: TypeAlias = Float[Tensor, "batch heads slots k"]
 Values: TypeAlias = Float[Tensor, "batch heads slots v"]
-Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
-
-# As for the matrix memories: exp(40) times a number of 1e10, squared, is still in float32.
-_LEAST = -40.0
 
 
 class SlotRead(NamedTuple):
@@ -65,7 +61,7 @@ def slot_chunks(
     if time % chunk:
         tokens = [F.pad(x, (0, 0, 0, 0, 0, -time % chunk)) for x in tokens]
     in_chunks = tokens[3].detach().unflatten(1, (-1, chunk))
-    even = bool(in_chunks.sum(2).min() > _LEAST)
+    even = bool(in_chunks.sum(2).min() > LEAST)
     inputs = (*tokens, slot_keys, slot_values)
     if even:
         outputs, *slots = _EvenSlots.apply(*inputs, chunk)  # type: ignore[no-untyped-call]
@@ -268,10 +264,8 @@ def _reach(log_gate: Chunks) -> _Reach:
     ]
     # From the start of a block of `size` places, to its end, and all through it.
     from_start, to_end, total, size = gate, writes, gate, 1
-    half = torch.arange(place, device=gate.device)
     while size < place:
-        row, column = half[:, None] // size, half // size
-        mask = ((row % 2 == 1) & (column == row - 1)).to(gate.dtype)
+        mask = second_sees_first(place, size, gate.dtype, gate.device)
         levels.append(_Level(mask, from_start, to_end))
         first, second = total.unflatten(-2, (-1, 2)).unbind(-2)
         ones = torch.ones_like(first)

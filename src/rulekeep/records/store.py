@@ -28,7 +28,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
-from rulekeep.records import RESULTS as RESULTS
 from rulekeep.records import STATUSES as STATUSES
 from rulekeep.records import Record as Record
 from rulekeep.records.pack import PACKED, checksum, unpacked

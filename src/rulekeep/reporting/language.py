@@ -270,6 +270,9 @@ def _csv_lines(found: Cells) -> Iterator[list[object]]:
                 if of is not None:
                     chance = one.chance if figure in _OF_A_RULE else None
                     yield [*place, "", figure, *of, chance, one.prompts, at.seed]
+            for rank, mean in one.by_rank.items():
+                figure = f"retention_of_rule_{rank + 1}"
+                yield [*place, "", figure, mean, None, None, None, one.prompts, at.seed]
             for family, mean in one.by_family.items():
                 rules = one.rules_of[family]
                 yield [*place, family, "retention", mean, None, None, None, rules, at.seed]

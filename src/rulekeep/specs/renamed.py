@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 # Of a run's spec.
 FIELDS = {"dev_examples": "validation_examples"}
-TASKS = {"rulekeep.mixed_recall:MixedRecall": "rulekeep.tasks.mixed_recall:MixedRecall"}
-PRESETS = {"exam-quick": "quick", "exam": "standard", "exam-long": "long"}
+FORMER_TASKS = {"rulekeep.mixed_recall:MixedRecall": "rulekeep.tasks.mixed_recall:MixedRecall"}
+FORMER_PRESETS = {"exam-quick": "quick", "exam": "standard", "exam-long": "long"}
 # Of a mixer, by its name.
 OPTIONS = {
     "sparse_delta": {
@@ -44,7 +44,7 @@ class Moved(NamedTuple):
 
 
 # Mixers of files that have moved, or have become options of another.
-MIXERS = {
+FORMER_MIXERS = {
     "benchmarks/convolved_attention.py:ConvolvedAttention": Moved(
         "attention", {"taps": "conv_size"}, {"conv_size": 8}, frozenset({"heads"})
     ),
@@ -78,9 +78,11 @@ def _turned(names: Mapping[str, str]) -> dict[str, str]:
     return {new: old for old, new in names.items()}
 
 
-_TO_PRESENT = _Names(FIELDS, TASKS, OPTIONS)
+_TO_PRESENT = _Names(FIELDS, FORMER_TASKS, OPTIONS)
 _TO_FORMER = _Names(
-    _turned(FIELDS), _turned(TASKS), {mixer: _turned(names) for mixer, names in OPTIONS.items()}
+    _turned(FIELDS),
+    _turned(FORMER_TASKS),
+    {mixer: _turned(names) for mixer, names in OPTIONS.items()},
 )
 
 
@@ -96,7 +98,7 @@ def current(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
-    moved = MIXERS.get(str(values.get("mixer")))
+    moved = FORMER_MIXERS.get(str(values.get("mixer")))
     if moved is not None:
         given = _given(values)
         options = {moved.options.get(name, name): value for name, value in given.items()}
@@ -109,7 +111,7 @@ def former(values: Mapping[str, Any]) -> dict[str, Any]:
     values = _without_former_defaults(values)
     name = _former_mixer(values)
     if name is not None:
-        moved = MIXERS[name]
+        moved = FORMER_MIXERS[name]
         back, given = _turned(moved.options), _given(values)
         options = {
             back.get(one, one): value
@@ -122,14 +124,16 @@ def former(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_versions(versions: Mapping[str, Any]) -> dict[str, Any]:
     """Declared versions by present names."""
-    names = {**TASKS, **{former: moved.name for former, moved in MIXERS.items()}}
+    names = {**FORMER_TASKS, **{former: moved.name for former, moved in FORMER_MIXERS.items()}}
     return {_got(names, name): version for name, version in versions.items()}
 
 
 def former_versions(versions: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """Declared versions of what was asked for by former names, as ids are hashed."""
     name = _former_mixer(asked)
-    names = _TO_FORMER.tasks if name is None else {**_TO_FORMER.tasks, MIXERS[name].name: name}
+    names = (
+        _TO_FORMER.tasks if name is None else {**_TO_FORMER.tasks, FORMER_MIXERS[name].name: name}
+    )
     return {_got(names, name): version for name, version in versions.items()}
 
 
@@ -150,7 +154,7 @@ def _with_mixer(
 def _former_mixer(asked: Mapping[str, Any]) -> str | None:
     """The former name of the mixer with these options; None where it had none."""
     given = _given(asked).keys()
-    for name, moved in MIXERS.items():
+    for name, moved in FORMER_MIXERS.items():
         own = moved.unasked.keys()
         # What was asked for without a name was attention.
         if asked.get("mixer", "attention") == moved.name and own <= given <= own | moved.others:
@@ -169,8 +173,8 @@ def told(values: Any) -> Any:
     found = _present(values)
     mixer, options = values.get("mixer"), values.get("mixer_options")
     _tell([key for key in values if isinstance(key, str)], FIELDS)
-    _tell([values.get("task")], TASKS, "task ")
-    _tell([mixer], {former: moved.name for former, moved in MIXERS.items()}, "mixer ")
+    _tell([values.get("task")], FORMER_TASKS, "task ")
+    _tell([mixer], {former: moved.name for former, moved in FORMER_MIXERS.items()}, "mixer ")
     if isinstance(options, Mapping):
         for key in options:
             tell_option(str(mixer), key, options)
@@ -203,24 +207,19 @@ def tell_field(name: str) -> str:
 
 def tell_task(name: str) -> str:
     """The present name of a task; a warning says it where a former one was given."""
-    _tell([name], TASKS, "task ")
-    return TASKS.get(name, name)
+    _tell([name], FORMER_TASKS, "task ")
+    return FORMER_TASKS.get(name, name)
 
 
 def tell_preset(name: str) -> str:
     """The present name of a preset; a warning says it where a former one was given."""
-    _tell([name], PRESETS, "preset ")
-    return PRESETS.get(name, name)
+    _tell([name], FORMER_PRESETS, "preset ")
+    return FORMER_PRESETS.get(name, name)
 
 
 def option(mixer: str, key: str) -> str:
     """The present name of a mixer's option; of a hybrid `a.key`, or `key` for each that has it."""
     return str(_option(mixer, key, OPTIONS))
-
-
-def variant(text: str) -> str:
-    """A mixer with its options as text, `sparse_delta[toll=0]`, under present names."""
-    return _variant(text, OPTIONS)
 
 
 def filled_options(mixer: str, options: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
@@ -229,8 +228,8 @@ def filled_options(mixer: str, options: Mapping[str, Any], defaults: Defaults) -
 
 
 def filled_variant(text: str, defaults: Defaults) -> str:
-    """The same of a mixer with its options as text, under present names."""
-    mixer, pairs = _parts(variant(text))
+    """The same of a mixer with its options as text, `sparse_delta[toll=0]`, under present names."""
+    mixer, pairs = _parts(_variant(text, OPTIONS))
     given = [one.partition("=")[0].strip().replace("-", "_") for one in pairs]
     return _joined(mixer, [*pairs, *_texts(_missing(mixer.strip(), given, defaults))])
 

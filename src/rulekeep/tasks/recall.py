@@ -31,7 +31,7 @@ import numpy as np
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions, asking
+from rulekeep.tasks.sampled import RuleWords, Sample, SampledTask, TaskOptions, asking
 
 
 class RecallOptions(TaskOptions):
@@ -39,10 +39,6 @@ class RecallOptions(TaskOptions):
 
     items: int = 32
     layout: Literal["exam", "zoology"] = "exam"
-
-    def most_rules(self) -> int:
-        """Keys differ, and so do values."""
-        return min(MOST_RULES, self.rule_words)
 
     def fewest_items(self) -> int:
         """A key for each pair."""
