@@ -34,7 +34,7 @@ CSV_HEADER = (
     "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
     "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance", "prompts", "seed",
 )  # fmt: skip
-_FIRST_LOST = 3
+_LEAST_KEPT = 3
 # What a guess gets right is known of these alone.
 _OF_A_RULE = ("retention", "said")
 
@@ -117,17 +117,16 @@ def sentences(found: Cells) -> list[str]:
     said = []
     if whole := kept.get(_WHOLE):
         said.append(f"{at.model} follows {whole.retention.mean:.3f} of its rules {place}.")
-    ranked = sorted(
-        (one for one in kept if one != _WHOLE), key=lambda one: -kept[one].retention.mean
-    )
-    if ranked:
-        most, *_, least = [ranked[0], *ranked]
-        means = [f"{one} ({kept[one].retention.mean:.3f})" for one in (most, least)]
-        said.append(f"Compressed, it follows most under {means[0]} and least under {means[1]}.")
-        lost = kept[least].by_family
-        first = sorted(lost, key=lambda one: lost[one])[:_FIRST_LOST]
-        named = ", ".join(f"{one} ({lost[one]:.2f})" for one in first)
-        said.append(f"Under {least} these rules are lost first: {named}.")
+    means = {one: of.retention.mean for one, of in kept.items() if one != _WHOLE}
+    if not means:
+        return said
+    ranked = sorted(means, key=lambda one: -means[one])
+    shown = [f"{means[one]:.3f} under {one}" for one in dict.fromkeys((ranked[0], ranked[-1]))]
+    said.append(f"Compressed, it follows {' and '.join(shown)}.")
+    least = kept[ranked[-1]].by_family
+    families = sorted(least, key=lambda one: least[one])[:_LEAST_KEPT]
+    named = ", ".join(f"{one} ({least[one]:.2f})" for one in families)
+    said.append(f"Under {ranked[-1]} it keeps these least: {named}.")
     return said
 
 
