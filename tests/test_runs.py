@@ -98,9 +98,11 @@ def test_the_same_bits_by_any_number_of_workers_in_any_order(
 
 
 @pytest.mark.core
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7, 11])
-@pytest.mark.parametrize("number", range(len(SPECS)))
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(n, marks=[pytest.mark.slow] if n else []) for n in range(len(SPECS))],
+)
 def test_the_same_bits_after_an_interruption(
     tmp_path: Path,
     expected: list[Values],

@@ -261,14 +261,18 @@ def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.core
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"mixer": "attention", "context": 80, "test_contexts": [80]},
-        {"mixer": "sparse_delta+lstm", "layers": 2, "task": "recall", "seed": 3},
-        {"mixer": "gated_delta", "precision": "bfloat16", "added_positions": "earliness"},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                {"mixer": "attention", "context": 80, "test_contexts": [80]},
+                {"mixer": "sparse_delta+lstm", "layers": 2, "task": "recall", "seed": 3},
+                {"mixer": "gated_delta", "precision": "bfloat16", "added_positions": "earliness"},
+            )
+        ),
     ],
     ids=["gru", "shorter than trained", "hybrid", "bfloat16"],
 )
