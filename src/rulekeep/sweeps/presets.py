@@ -37,7 +37,7 @@ CATALOGUE = mixer_specs(
     "gated_slots[hidden=224],routed_slots[hidden=224],"
     "delta+sliding_window[sliding_window.positions=rotary],"
     "lstm[hidden=128,half_life_tokens=1024],gru[hidden=192,half_life_tokens=1024],"
-    "sparse_delta[short_convolution=false,hidden=240],"
+    "sparse_delta[hidden=232],sparse_delta[short_convolution=false,hidden=240],"
     "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
 )
 _TASKS = ("recite", "apply", "override", "recall")
