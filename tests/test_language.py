@@ -716,7 +716,7 @@ def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path:
 def test_a_cell_that_failed_is_no_broken_record() -> None:
     values = {
         "id": "0" * 16, "kind": "language", "status": "failed", "reason": "no",
-        "spec": {"model": "some/m", "distance": 0, "seed": 1},
+        "spec": LanguageSpec(model="some/m", distance=0, seed=1).as_recorded,
     }  # fmt: skip
     notes: list[str] = []
     read = Record.read(values, notes)

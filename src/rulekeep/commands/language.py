@@ -4,6 +4,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from rulekeep.commands.console import EXIT_USAGE, say
@@ -18,8 +19,7 @@ from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import Replies
 from rulekeep.sweeps import planning
 
-# The families that ship, which the counts below are for: those of another file are scaled to it.
-SHIPPED_FAMILIES = 28
+# Counts for the families that ship; those of another file are in proportion to its families.
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 ADMISSION_PROMPTS = 120
 # The same of written replies, which cost more and need no average.
@@ -100,14 +100,14 @@ def language(
         "rules_at_once": rules_at_once, "seed": seed, "device": device,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
-    scale = len(read_families(rules)) / SHIPPED_FAMILIES
-    admission, needed = ADMISSION_PROMPTS, CALIBRATION_PROMPTS
-    if first.replies == "written":
-        admission, needed = WRITTEN_ADMISSION_PROMPTS, 0
+    written = first.replies == "written"
+    scale = len(read_families(rules)) / len(read_families(""))
+    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
+    first = first.model_copy(update={"calibration_prompts": max(2, admission)})
     # With fewer rules in each prompt some option would be scored in none.
-    needed = math.ceil(needed * _RULES_AT_ONCE / min(_RULES_AT_ONCE, rules_at_once) * scale)
-    first = first.model_copy(update={"calibration_prompts": max(2, math.ceil(admission * scale))})
-    base["calibration_prompts"] = max(2, needed) if needed else 0
+    fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, rules_at_once)
+    calibration = math.ceil(CALIBRATION_PROMPTS * fewer * scale)
+    base["calibration_prompts"] = 0 if written else max(2, calibration)
     cells = [
         LanguageSpec.parse(
             **base, distance=distance, placement=place, mentions=kind, control=checked,
@@ -152,7 +152,7 @@ def language(
     from rulekeep.reporting import language as shown
 
     found = shown.cells(_records(root))
-    print_tables(shown.tables(found)[:1])
+    print_tables(table.filled() for table in shown.tables(found)[:1])
     for note in shown.notes(found):
         say(note)
     return code
@@ -160,14 +160,11 @@ def language(
 
 def _without_out(words: Sequence[str]) -> list[str]:
     """A command without its folder, which is named anew where the command is told to go on."""
-    kept, words = list[str](), list(words)
-    while words:
-        word = words.pop(0)
-        if word == "--out":
-            del words[:1]
-        elif not word.startswith("--out="):
-            kept.append(word)
-    return kept
+    return [
+        word
+        for before, word in pairwise(["", *words])
+        if "--out" not in (before, word) and not word.startswith("--out=")
+    ]
 
 
 def _records(folder: Path) -> list[Record]:

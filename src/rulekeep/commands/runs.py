@@ -238,8 +238,9 @@ class Made(NamedTuple):
     @property
     def is_usage(self) -> bool:
         """Whether nothing went wrong but what a user can mend."""
-        usage = [one.reason.startswith(USAGE) for one in self.failed]
-        return bool(usage) and all(usage) and not self.lost
+        failed = self.failed
+        by_user = all(one.reason.startswith(USAGE) for one in failed)
+        return bool(failed) and by_user and not self.lost
 
     def say_failed(self, root: Path) -> int:
         """Name each run without a result; the exit code."""

@@ -71,12 +71,7 @@ def run(
     return {
         "status": "done",
         "reason": None,
-        "spec": {
-            **spec.model_dump(mode="json"),
-            "task": "language",
-            "mixer": Path(spec.model).name,
-            "context": max(1, spec.distance),
-        },
+        "spec": spec.as_recorded,
         "source": resolved.source,
         "history": [],
         "evaluations": [],

@@ -12,23 +12,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from rulekeep.printable import one_line
-from rulekeep.specs import (
-    KINDS,
-    AnySpec,
-    ArticleCell,
-    LanguageSpec,
-    Option,
-    PredictorSpec,
-    RunSpec,
-    UsageError,
-)
+from rulekeep.specs import KINDS, AnySpec, ArticleCell, Option, PredictorSpec, RunSpec, UsageError
 from rulekeep.specs.renamed import current, current_versions
 
 # A record with one of these is a result, not to be tried again.
@@ -343,10 +333,6 @@ def asked_of(task: object, options: object) -> Asked:
 
 
 def _spec(values: Mapping[Any, Any], kind: str) -> RecordedSpec | None:
-    if kind == LanguageSpec.kind and "context" not in values:
-        # One without a result has what was asked for, where the distance stands for it.
-        values = {**values, "context": max(1, whole(values.get("distance")) or 0)}
-        values |= {"task": kind, "mixer": Path(_text(values.get("model"))).name}
     context, seed = whole(values.get("context")), whole(values.get("seed"))
     if context is None or context < 1 or seed is None:
         return None

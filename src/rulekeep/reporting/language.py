@@ -1,6 +1,5 @@
 """Rules in words: what each compression keeps. Records in, tables and figures out; no torch."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +71,7 @@ class Place(NamedTuple):
         said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
         return cls(
             name(record.spec.mixer, "?"), control, mentions, placement, distance, rules,
-            record.spec.seed, hashlib.sha256(said.encode()).hexdigest()[:8],
+            record.spec.seed, said,
         )  # fmt: skip
 
 
@@ -233,7 +232,7 @@ def _cells(found: Cells) -> Table:
                 f" {lost.rules} of {lost.of} rules of a cell are left out: an option of "
                 f"{', '.join(lost.families)} has no validation prompt."
             )
-    # A terminal has no room for what is the same in every row, and usual, or in no row.
+    # A terminal has no room for what is the same in every row, and usual.
     models = {place.model for place in found}
     usual = {"rules at": "start", "control": "none", "rules": "4", "seed": "1"}
     if len(models) == 1:
@@ -241,7 +240,7 @@ def _cells(found: Cells) -> Table:
     kept_at = [
         at
         for at, head in enumerate(_HEADER)
-        if any(row[at].text not in (usual.get(head), MISSING_CELL.text) for row in rows)
+        if any(row[at].text != usual.get(head) for row in rows)
     ]
     return Table(
         key="language", title=", ".join(["Rules in words", *sorted(models)]), meaning=meaning,

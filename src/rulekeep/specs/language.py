@@ -1,6 +1,7 @@
 """Rules in words, given to a language model whose context is compressed."""
 
-from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -166,6 +167,12 @@ class LanguageSpec(Spec):
     def compressions(self) -> tuple[Compression, ...]:
         """What is done to the cache of each prompt, one after another."""
         return tuple(Compression.parse(text) for text in self.compress)
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """The cell as records keep it, named as in `RunSpec`; the distance is its context."""
+        named = {"task": self.kind, "mixer": Path(self.model).name}
+        return {**self.model_dump(mode="json"), **named, "context": max(1, self.distance)}
 
     @property
     def label(self) -> str:
