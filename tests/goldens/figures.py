@@ -284,7 +284,7 @@ def _article_task() -> dict[str, Any]:
         for split in ("train", "test"):
             for decoys in ("published", "independent"):
                 drawn = None if decoys == "published" else np.random.default_rng(SEED)
-                examples: Any = task.examples(split, context, decoys=drawn)  # type: ignore[call-arg]
+                examples: Any = task.examples(split, context, decoys=drawn)
                 found[f"{split} {context} {decoys}"] = {
                     key: digest(value)
                     for key, value in examples._asdict().items()

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rulekeep.kernels.shapes import AnswerMask, AnswerTable
-from rulekeep.tasks.base import Examples, Role
+from rulekeep.tasks.article import Examples
+from rulekeep.tasks.base import Role
 from rulekeep.tasks.sampled import RuleWords, Sample
 
 

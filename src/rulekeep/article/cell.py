@@ -27,8 +27,7 @@ from rulekeep.running.evaluation import answer_loss, answering, causality_error
 from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
-from rulekeep.tasks.article import Article
-from rulekeep.tasks.base import Examples
+from rulekeep.tasks.article import Article, Examples
 
 EVALUATE_EVERY = 25
 SHOWN_PREDICTIONS = 5

@@ -34,8 +34,7 @@ from rulekeep.specs import (
     ArticleCell,
 )
 from rulekeep.specs.renamed import former
-from rulekeep.tasks.article import Article
-from rulekeep.tasks.base import Examples
+from rulekeep.tasks.article import Article, Examples
 
 TRAIN_EXAMPLES = 480
 VALIDATION_EXAMPLES = 120

@@ -23,7 +23,7 @@ def load_task(name: str) -> type[Task]:
     if name in TASKS:
         return TASKS[name]
     # An abstract class: mypy takes none for a type, but any subclass of it will do.
-    base: type[Task] = SampledTask  # type: ignore[type-abstract]
+    base: type[Task] = SampledTask
     found = find_class(name, TASKS, base, "task")
     options = getattr(found, "options_type", None)
     if not (isinstance(options, type) and issubclass(options, TaskOptions)):

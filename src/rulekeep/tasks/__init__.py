@@ -9,8 +9,8 @@ from rulekeep.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply, ApplyOptions
-    from rulekeep.tasks.article import Article
-    from rulekeep.tasks.base import Examples, Role, Split, Task
+    from rulekeep.tasks.article import Article, Examples
+    from rulekeep.tasks.base import Role, Split, Task
     from rulekeep.tasks.compression import Compression, CompressionOptions
     from rulekeep.tasks.flip_flop import FlipFlop, FlipFlopOptions
     from rulekeep.tasks.fuzzy_recall import FuzzyRecall, FuzzyRecallOptions
@@ -46,7 +46,7 @@ _CLASSES = {
 TASKS: "Catalogue[Task]" = Catalogue(__name__, _CLASSES)
 # What is public and no task of the catalogue, by its file: the options of each, and these.
 _OTHERS = {f"{task}Options": module for module, task in _CLASSES.items()} | {
-    "Examples": "base",
+    "Examples": "article",
     "FewCombinationsWarning": "sampled",
     "LabelledOptions": "labelled",
     "LabelledTask": "labelled",

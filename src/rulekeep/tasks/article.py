@@ -14,11 +14,12 @@ the test split here; there is no validation split.
     (1944, 64)
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from rulekeep.tasks.base import Examples, Split, Task
+from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
+from rulekeep.tasks.base import Split, Task
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 RULES = ("red", "blue", "green", "cold", "warm", "quiet", "loud", "fast", "slow")
@@ -41,6 +42,36 @@ _PREFIXES: dict[Split, tuple[str, ...]] = {
 _ANSWERS = ("A B I A B I <eos>", "I A B I A B <eos>", "B A I B A I <eos>")
 ANSWER_LENGTH = 7
 PREFIX_LENGTH = 9
+
+
+class Examples(NamedTuple):
+    """The sequences of a split and a context; the answer is the last tokens of each.
+
+    `tokens` is `[n, context]`. The masks are `[n, answer]`, aligned with `tokens[:,
+    answer_start:]`. `first_mention` marks the rule tokens that cannot be copied from earlier in the
+    answer: `retention` is measured on these.
+    """
+
+    tokens: TokenTable
+    answer_start: int
+    rule: AnswerMask
+    first_mention: AnswerMask
+    item: AnswerMask
+
+    @property
+    def answers(self) -> AnswerTable:
+        """The supervised tokens, `[n, answer]`."""
+        return self.tokens[:, self.answer_start :]
+
+    def take(self, rows: list[int]) -> "Examples":
+        """The examples at these row numbers, in this order."""
+        return Examples(
+            self.tokens[rows],
+            self.answer_start,
+            self.rule[rows],
+            self.first_mention[rows],
+            self.item[rows],
+        )
 
 
 class Article(Task):

@@ -3,11 +3,10 @@
 A task is pure numpy: data can be made and inspected without torch.
 """
 
-from abc import ABC, abstractmethod
 from enum import IntEnum
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
+from rulekeep.kernels.shapes import TokenTable
 
 # "dev" is the validation split: records keep this key, and people read "validation".
 Split: TypeAlias = Literal["train", "dev", "test"]
@@ -26,39 +25,7 @@ class Role(IntEnum):
     ANSWER = 7
 
 
-class Examples(NamedTuple):
-    """Sequences of one task, split and context; the answer is the last tokens of each.
-
-    `tokens` is `[n, context]`. The masks are `[n, answer]`, aligned with `tokens[:,
-    answer_start:]`. `first_mention` marks the rule tokens that cannot be copied from earlier in the
-    answer: `retention` is measured on these. `labels` are as in a `Sample`.
-    """
-
-    tokens: TokenTable
-    answer_start: int
-    rule: AnswerMask
-    first_mention: AnswerMask
-    item: AnswerMask
-    labels: AnswerTable | None = None
-
-    @property
-    def answers(self) -> AnswerTable:
-        """The supervised tokens, `[n, answer]`."""
-        return self.tokens[:, self.answer_start :] if self.labels is None else self.labels
-
-    def take(self, rows: list[int]) -> "Examples":
-        """The examples at these row numbers, in this order."""
-        return Examples(
-            self.tokens[rows],
-            self.answer_start,
-            self.rule[rows],
-            self.first_mention[rows],
-            self.item[rows],
-            None if self.labels is None else self.labels[rows],
-        )
-
-
-class Task(ABC):
+class Task:
     """One kind of sequence, at any context of at least `shortest_context`."""
 
     name: ClassVar[str]
@@ -66,16 +33,6 @@ class Task(ABC):
     version: ClassVar[int] = 1
     vocabulary: tuple[str, ...]
     shortest_context: int
-
-    @abstractmethod
-    def examples(self, split: Split, context: int) -> Examples:
-        """Examples of a split at a context, in the task's fixed order.
-
-        A task that is a table gives all of them; a sampled task gives as many as were asked for.
-
-        Raises:
-            ValueError: the task has no such split, or the context is too short.
-        """
 
     def words(self, tokens: "list[int] | TokenTable") -> str:
         """Token ids as readable text, one word a token."""

@@ -9,7 +9,7 @@ whatever was drawn before and however many are asked for at once:
 
 import math
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 
@@ -18,7 +18,7 @@ from pydantic import model_validator
 
 from rulekeep.kernels.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
 from rulekeep.specs import Spec, UsageError
-from rulekeep.tasks.base import Examples, Role, Split, Task
+from rulekeep.tasks.base import Role, Split, Task
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
 
 Placement: TypeAlias = Literal["early", "marked"]
@@ -137,13 +137,6 @@ class Sample(NamedTuple):
     labels: AnswerTable | None = None
 
     @property
-    def examples(self) -> Examples:
-        """The part that a metric needs."""
-        return Examples(
-            self.tokens, self.answer_start, self.rule, self.first_mention, self.item, self.labels
-        )
-
-    @property
     def answers(self) -> AnswerTable:
         """What is right at each place of the answer, `[n, answer]`."""
         return self.tokens[:, self.answer_start :] if self.labels is None else self.labels
@@ -165,7 +158,7 @@ class Sample(NamedTuple):
         return np.isin(self.roles, (Role.DECOY_RULE, Role.DECOY_ITEM))
 
 
-class SampledTask(Task):
+class SampledTask(Task, ABC):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
     options_type: ClassVar[type[TaskOptions]]
@@ -225,12 +218,6 @@ class SampledTask(Task):
             for name in blocks[0].tables
         }
         return Sample(answer_start=blocks[0].answer_start, rule_words=self.rule_words, **joined)
-
-    def examples(
-        self, split: Split, context: int, n: int = 1000, *, seed: int = 0, start: int = 0
-    ) -> Examples:
-        """As `sample`, but only what a metric needs."""
-        return self.sample(split, context, n, seed=seed, start=start).examples
 
     def _count(self, combinations: int) -> None:
         self.combinations = combinations
