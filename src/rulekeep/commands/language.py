@@ -12,6 +12,7 @@ from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Work
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.families import read_families
+from rulekeep.language.recorded import read_chat
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -36,6 +37,7 @@ def language(
     template: str = "",
     replies: Replies | None = None,
     rules: str = "",
+    chat: str = "",
     distances: Integers = (0, 512, 2048),
     placement: Texts = ("start",),
     mentions: Texts = ("none", "word"),
@@ -69,6 +71,9 @@ def language(
         says what it shows. Scored if left out; written with an endpoint.
     rules
         A TOML file of families of rules; the shipped ones if left out.
+    chat
+        A file of your own conversations, one a line: {"messages": [{"role": …, "content": …}, …]}.
+        Small talk if left out.
     distances
         Tokens of chat between the rules and the requests, between commas.
     placement
@@ -101,7 +106,9 @@ def language(
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
     written = first.replies == "written"
-    scale = len(read_families(rules)) / len(read_families(""))
+    families = read_families(rules)
+    in_chat = read_chat(chat).named(families) if chat else {}
+    scale = len(families) / len(read_families(""))
     admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
     first = first.model_copy(update={"calibration_prompts": max(2, admission)})
     # With fewer rules in each prompt some option would be scored in none.
@@ -110,8 +117,8 @@ def language(
     base["calibration_prompts"] = 0 if written else max(2, calibration)
     cells = [
         LanguageSpec.parse(
-            **base, distance=distance, placement=place, mentions=kind, control=checked,
-            compress=compress, prompts=prompts,
+            **base, chat=chat if distance else "", distance=distance, placement=place,
+            mentions=kind, control=checked, compress=compress, prompts=prompts,
         )
         for distance in distances
         for place in placement
@@ -136,11 +143,16 @@ def language(
                 f"{rules_at_once} are asked for at once; give fewer --rules-at-once, or a "
                 f"stronger model, since without chat it fails {', '.join(left_out)}"
             )
-        note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
+        named = [f"{one} ({', '.join(of)})" for one, of in in_chat.items() if one in kept]
+        notes = {
+            "left out, since the model fails them without chat": left_out,
+            f"--chat {chat} mentions options by itself": named,
+        }
         # Asked again after each round.
-        if left_out and note not in heard:
-            heard.add(note)
-            say(note)
+        for note, listed in notes.items():
+            if listed and note not in heard:
+                heard.add(note)
+                say(f"{note}: {', '.join(listed)}")
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
     given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])

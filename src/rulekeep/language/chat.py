@@ -70,6 +70,12 @@ class Message(NamedTuple):
     text: str
 
 
+# The tokens that some turns add to a conversation.
+Counter: TypeAlias = Callable[[Sequence[Message]], int]
+# Turns of about so many tokens in all.
+Talk: TypeAlias = Callable[[random.Random, int, Counter], list[list[Message]]]
+
+
 class Asked(NamedTuple):
     """A rule of a conversation: its family, the option that is right, and its rank in the text."""
 
@@ -94,9 +100,12 @@ def converse(
     spec: LanguageSpec,
     split: Split,
     number: int,
-    tokens_of: Callable[[Sequence[Message]], int],
+    tokens_of: Counter,
+    talk: Talk | None = None,
 ) -> Conversation:
     """Conversation `number` of a split: another cell of the same seed has the same rules in it.
+
+    `talk` gives the turns of its chat; small talk if left out.
 
     Raises:
         UsageError: there are fewer families than rules at once that can stand together.
@@ -105,7 +114,7 @@ def converse(
     drawn = _stream("rules", *name)
     asked = _rules(families, spec.rules_at_once, drawn)
     said = [_said(families[one.family], _told(spec, families, one), drawn) for one in asked]
-    chat = _small_talk(_stream("chat", *name), spec.distance, tokens_of)
+    chat = (talk or _small_talk)(_stream("chat", *name), spec.distance, tokens_of)
     mentions = _mentions(families, asked, spec)
     places = _stream("mentions", *name)
     for mention in mentions:
@@ -158,9 +167,7 @@ def _said(family: Family, option: int, drawn: random.Random) -> str:
     return family.said(option, old + (old >= option) if family.is_revision else None)
 
 
-def _small_talk(
-    drawn: random.Random, distance: int, tokens_of: Callable[[Sequence[Message]], int]
-) -> list[list[Message]]:
+def _small_talk(drawn: random.Random, distance: int, tokens_of: Counter) -> list[list[Message]]:
     """Turns of at least `distance` tokens in all."""
     turns, tokens = list[list[Message]](), 0
     while tokens < distance:

@@ -10,8 +10,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rulekeep.language.chat import converse
+from rulekeep.language.chat import Talk, converse
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
+from rulekeep.language.recorded import read_chat
 from rulekeep.plugins import find_function
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
@@ -26,12 +27,13 @@ _READ_BYTES = 2**20
 
 @dataclass(frozen=True)
 class ResolvedLanguage(Identified[LanguageSpec]):
-    """A cell that can be run, with its families.
+    """A cell that can be run, with its families; `talk` gives its chat, small talk if None.
 
-    A model and a file of rules count by their content, wherever they stand.
+    A model, a file of rules and one of chat count by their content, wherever they stand.
     """
 
     families: Families
+    talk: Talk | None
 
 
 def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
@@ -48,7 +50,9 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     # Before hours of reading: whether so many can stand together.
     converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len)
     asked = spec.model_dump(
-        mode="json", exclude_defaults=True, exclude={"model", "rules", "families", "template"}
+        mode="json",
+        exclude_defaults=True,
+        exclude={"model", "rules", "families", "template", "chat"},
     )
     versions: dict[str, int | str] = {
         PROTOCOL: spec.version,
@@ -62,7 +66,11 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     for one in spec.compressions:
         if one.is_of_text and one.name not in COMPACTORS:
             versions[one.name] = _outside(one.name)
-    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen)
+    recorded = read_chat(spec.chat) if spec.chat else None
+    if recorded is not None:
+        versions["chat"] = recorded.digest
+    talk = recorded and recorded.turns
+    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen, talk)
 
 
 def _checked(families: Families) -> str:

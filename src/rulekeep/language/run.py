@@ -117,7 +117,7 @@ def _judged(
 ) -> tuple[list[dict[str, Any]], int, dict[str, int]]:
     """A row for each rule under each compression, the tokens read, and the bytes of each cache."""
     spec, families = resolved.spec, resolved.families
-    conversation = converse(families, spec, split, number, model.tokens_of)
+    conversation = converse(families, spec, split, number, model.tokens_of, resolved.talk)
     needed = [one.name for one in spec.compressions if one.is_eviction]
     opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
@@ -26,12 +27,14 @@ _WHOLE = NO_COMPRESSION
 NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
-    "model", "distance", "tokens", "rules at", "rules", "mentions", "control", "compression", "KiB",
+    "model", "distance", "chat", "tokens", "rules at", "rules", "mentions", "control",
+    "compression", "KiB",
     "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
-    "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
-    "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance", "prompts", "seed",
+    "model", "distance", "chat", "tokens_read", "placement", "rules", "mentions", "control",
+    "compression", "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance",
+    "prompts", "seed",
 )  # fmt: skip
 _LEAST_KEPT = 3
 # What a guess gets right is known of these alone.
@@ -49,6 +52,7 @@ class Place(NamedTuple):
     mentions: str
     placement: str
     distance: int
+    chat: str
     rules: int
     seed: int
     asked: str
@@ -64,14 +68,15 @@ class Place(NamedTuple):
             one if isinstance(one := rest.get(key), int) else missing
             for key, missing in (("distance", record.spec.context), ("rules_at_once", 0))
         )
-        asked = {key: one for key, one in rest.items() if key not in ("model", "device")}
+        # An option that is newer than a record stands in others as empty.
+        asked = {key: one for key, one in rest.items() if one and key not in ("model", "device")}
         # A compactor is named with its content.
         compactors = {one.rpartition("@")[0] for one in record.spec.compress}
         versions = {key: one for key, one in record.versions.items() if key not in compactors}
         said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
         return cls(
-            name(record.spec.mixer, "?"), control, mentions, placement, distance, rules,
-            record.spec.seed, said,
+            name(record.spec.mixer, "?"), control, mentions, placement, distance,
+            Path(name(rest.get("chat"), "")).name, rules, record.spec.seed, said,
         )  # fmt: skip
 
 
@@ -199,6 +204,7 @@ def _cells(found: Cells) -> Table:
                 (
                     Cell(place.model),
                     Cell(f"{place.distance:,}", place.distance),
+                    Cell(place.chat),
                     number_cell(record.costs.get("tokens_per_prompt"), 0),
                     Cell(place.placement),
                     number_cell(place.rules, 0),
@@ -234,7 +240,7 @@ def _cells(found: Cells) -> Table:
             )
     # A terminal has no room for what is the same in every row, and usual.
     models = {place.model for place in found}
-    usual = {"rules at": "start", "control": "none", "rules": "4", "seed": "1"}
+    usual = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
     if len(models) == 1:
         usual["model"] = min(models)
     kept_at = [
@@ -258,8 +264,8 @@ def _csv_lines(found: Cells) -> Iterator[list[object]]:
     for at, (record, kept) in found.items():
         for compression, one in kept.items():
             read = record.costs.get("tokens_per_prompt")
-            place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
-            place += [compression, record.cache_bytes.get(compression)]
+            place = [at.model, at.distance, at.chat, read, at.placement, at.rules, at.mentions]
+            place += [at.control, compression, record.cache_bytes.get(compression)]
             figures = {
                 "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
                 "minus_whole": one.difference, "said": one.said, "stored": one.stored,
@@ -323,27 +329,30 @@ def _said(place: Place) -> str:
     placement = "" if place.placement == "start" else f"rules in the {place.placement}"
     control = "" if place.control == "none" else place.control.replace("_", " ")
     mentions = _MENTIONS.get(place.mentions, place.mentions)
-    return ", ".join(one for one in (mentions, placement, control) if one)
+    return ", ".join(one for one in (mentions, place.chat, placement, control) if one)
 
 
 def _over_distance(found: Cells) -> Iterator[Panel]:
     """A panel a model and placement, a line a kind of mention."""
     look = styles([*_MENTIONS.values()])
-    for model, placement, rules in sorted({(at.model, at.placement, at.rules) for at in found}):
+    for of in sorted({(at.model, at.placement, at.rules, at.chat) for at in found}):
         lines = []
         for mentions, label in _MENTIONS.items():
             points = [
                 _point(record.costs.get("tokens_per_prompt", at.distance), kept[_WHOLE].retention)
                 for at, (record, kept) in found.items()
                 if _WHOLE in kept
-                and (at.model, at.control, at.mentions, at.placement, at.rules)
-                == (model, "none", mentions, placement, rules)
+                and (at.control, at.mentions) == ("none", mentions)
+                # Without any chat a cell is of every kind of chat.
+                and (at.model, at.placement, at.rules, at.chat if at.distance else of[-1]) == of
             ]
             if len(points) > 1:
                 lines.append(Series(label=label, style=look[label], points=points))
         if lines:
+            model, placement, rules, chat = of
+            title = ", ".join(filter(None, [model, f"{rules} rules at the {placement}", chat]))
             yield Panel(
-                title=f"{model}, {rules} rules at the {placement}", x_label="tokens read",
+                title=title, x_label="tokens read",
                 y_label="rules followed", series=lines, score=True, chance=_chance(lines, found),
             )  # fmt: skip
 

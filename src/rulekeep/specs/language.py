@@ -104,6 +104,7 @@ class LanguageSpec(Spec):
     template: str = Field(default="", description="Jinja file of its chat template.")
     replies: Replies = "scored"
     rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
+    chat: str = Field(default="", description="JSON Lines file of conversations; made if empty.")
     # Those that are asked for, of the file's: a family that fails without chat is left out.
     families: tuple[str, ...] = ()
     rules_at_once: int = Field(default=4, ge=1, le=64)
