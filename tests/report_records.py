@@ -33,7 +33,7 @@ def typed(values: Iterable[object], notes: list[str] | None = None) -> list[Reco
 def read_runs(values: Iterable[object]) -> reading.Reading:
     """The runs of such values, with the notes on their reading first."""
     notes: list[str] = []
-    found = reading.read_runs(typed(values, notes))
+    found = reading.arrange(typed(values, notes))
     return found._replace(notes=(*notes, *found.notes))
 
 

@@ -16,7 +16,7 @@ from report_records import typed
 from torch import Tensor
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import read_runs
+from rulekeep.analysis.reading import arrange
 from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
@@ -620,13 +620,13 @@ def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
     own = read_record(finished / "record.json")
     other = {**own, "id": "other", "spec": {**own["spec"], "test_contexts": [64, 128]}}
     for pair in ((own, other), (other, own)):
-        (run,) = read_runs(merged(typed(pair))).runs
+        (run,) = arrange(merged(typed(pair))).runs
         ((shown, _),), lost = explained_runs([run], [explanation])
         assert (shown.id, lost) == (pair[0]["id"], [])
     # Of a training that came out otherwise it says nothing.
     look = {**own["history"][-1], "train_loss": 7.0}
     apart = {**other, "history": [*own["history"][:-1], look]}
-    found, (lost,) = explained_runs(read_runs(merged(typed([apart, own]))).runs, [explanation])
+    found, (lost,) = explained_runs(arrange(merged(typed([apart, own]))).runs, [explanation])
     assert found == []
     assert lost.endswith("its run is not shown, left out")
 

@@ -13,7 +13,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import read_runs as runs_of
+from rulekeep.analysis.reading import arrange
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import read_record, read_runs, results, write_record
 from rulekeep.running.resolving import resolve
@@ -233,7 +233,7 @@ def test_seeds_of_two_versions_stand_in_no_mean() -> None:
     for values, number in ((one, 1), (other, 2)):
         for record in values:
             record["id"] += f"version {number}"
-    found = runs_of(typed([*one, *other]))
+    found = arrange(typed([*one, *other]))
     assert {run.label for run in found.runs} == {"delta, code delta 1", "delta, code delta 2"}
     assert "runs of 2 versions of its code stand apart" in found.notes[0]
 
@@ -245,5 +245,5 @@ def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none(
     later = {**first, "id": "later"}
     later["spec"] = {**first["spec"], "mixer_options": {"heads": 4, "brand_new": 7}}
     assert len(merged(typed([first, later]))) == 1
-    assert {run.label for run in runs_of(typed([first, later])).runs} == {"delta"}
+    assert {run.label for run in arrange(typed([first, later])).runs} == {"delta"}
     assert len(merged(typed([first, {**later, "versions": {"delta": 2}}]))) == 2

@@ -158,7 +158,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
         folder.mkdir(parents=True)
         write_record(folder / "record.json", record)
     found = (one for name in ("a", "b") for one in read_runs(tmp_path / name).records)
-    (contest,) = contests(reading.read_runs(merged(found)).runs)
+    (contest,) = contests(reading.arrange(merged(found)).runs)
     (group,) = contest.groups
     (run,) = group.runs.values()
     assert len(run.record.evaluations) == len(first["evaluations"]) + 1

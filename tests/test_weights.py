@@ -17,7 +17,7 @@ from test_faults import Hostile, saved
 from torch import nn
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import read_runs
+from rulekeep.analysis.reading import arrange
 from rulekeep.commands import retest as command
 from rulekeep.commands.retest import retest_job
 from rulekeep.executors import LocalExecutor
@@ -458,7 +458,7 @@ def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() ->
     for record in ended:
         record["spec"]["test_contexts"] = [64]
     lost = made_up("delta", 3, {64: 0.9}, status="diverged")
-    (contest,) = contests(read_runs(typed([*ended, lost])).runs)
+    (contest,) = contests(arrange(typed([*ended, lost])).runs)
     (group,) = contest.groups
     found = group.by_seed("retention", 256)
     assert found.keys() == {1, 2, 3}

@@ -92,7 +92,7 @@ def limit_trials(seconds: float) -> None:
         _trier.limit = min(_trier.limit, seconds)
 
 
-def expect(name: str, *, torch: bool) -> None:
+def prepare_trial(name: str, *, torch: bool) -> None:
     """Start what a trial needs, if a class of this name will need one."""
     if _trier is not None and (":" in name or name.endswith(".py")):
         _trier.prepare(torch=torch)

@@ -20,7 +20,7 @@ _PLACED = {
     "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
 
-__all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "read_runs"]
+__all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "arrange"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class Reading(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_runs(records: Sequence[Record]) -> Reading:
+def arrange(records: Sequence[Record]) -> Reading:
     """Runs by task, label (baseline first), context, rate, seed; of one id, the last result."""
     notes: list[str] = []
     found: dict[str, Run] = {}

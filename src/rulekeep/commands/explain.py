@@ -101,10 +101,10 @@ def _ended(job: Job, steps: int) -> Finished:
 
 
 def _print(record: Record, path: Path) -> None:
-    from rulekeep.analysis.reading import read_runs
+    from rulekeep.analysis.reading import arrange
     from rulekeep.reporting.explained import explained, sentences, tables
 
-    found, _ = explained(read_runs([record]).runs, [read_explanation(path)])
+    found, _ = explained(arrange([record]).runs, [read_explanation(path)])
     print_tables(tables(found, placed=False))
     for sentence in sentences(found):
         tell(sentence[:1].upper() + sentence[1:])

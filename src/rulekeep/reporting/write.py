@@ -14,7 +14,7 @@ from rulekeep.analysis import panels
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.panels import Chart
 from rulekeep.analysis.ranking import ranked
-from rulekeep.analysis.reading import read_runs
+from rulekeep.analysis.reading import arrange
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
@@ -56,7 +56,7 @@ def write_report(
     of_words = [record for record in records if language.is_in_words(record)]
     in_words = language.cells(of_words)
     records = [record for record in records if not language.is_in_words(record)]
-    reading = read_runs(records)
+    reading = arrange(records)
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
     examples = drawn.drawn(reading.runs)

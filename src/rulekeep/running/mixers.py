@@ -22,10 +22,10 @@ from pydantic import create_model
 from rulekeep.plugins import (
     choose,
     construct_first,
-    expect,
     failure_line,
     find_class,
     name_of_class,
+    prepare_trial,
     takes_by_place,
 )
 from rulekeep.specs import (
@@ -81,7 +81,7 @@ def load_mixer(name: str) -> type[Any]:
     Raises:
         UsageError: there is no such mixer, or it cannot be loaded.
     """
-    expect(name, torch=True)
+    prepare_trial(name, torch=True)
     from torch import nn
 
     from rulekeep.mixers import MIXERS
