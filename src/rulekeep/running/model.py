@@ -56,7 +56,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
         """Outputs at every position, and the mixer's state after the last."""
         normed = self.norm(x)
-        version = normed._version
+        version = _version(normed)
         y, after = self.mixer(normed, state)
         self._check(normed, version, y, x.shape)
         return self._around(x, y), after
@@ -64,7 +64,7 @@ class Block(nn.Module):
     def tail(self, x: Tensor, last: int) -> Tensor:
         """Outputs of a whole sequence at its last positions only."""
         normed = self.norm(x)
-        version = normed._version
+        version = _version(normed)
         y = self.mixer.tail(normed, last)
         self._check(normed, version, y, x[:, -last:].shape)
         return self._around(x[:, -last:], y)
@@ -76,8 +76,13 @@ class Block(nn.Module):
 
     def _check(self, normed: Tensor, version: int, y: Any, shape: torch.Size) -> None:
         check_shape(self.mixer, y, shape)
-        if normed._version != version:
+        if _version(normed) != version:
             raise MixerError(f"{name_of(self.mixer)} changed its input in place; work on a copy")
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was changed in place; not counted in inference mode."""
+    return 0 if x.is_inference() else x._version
 
 
 class LanguageModel(nn.Module):
