@@ -268,6 +268,19 @@ def test_a_model_generates_as_one_that_reads_everything_anew(task: SampledTask) 
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_model_reads_the_same_in_inference_mode(mixer: str) -> None:
+    one, tokens = model(mixer), torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        expected, _ = one(tokens)
+    with torch.inference_mode():
+        found, state = one(tokens[:, :19])
+        last, _ = one(tokens[:, 19:], state)
+    assert torch.allclose(torch.cat([found, last], dim=1), expected, atol=1e-5)
+    # What inference mode has cached serves training.
+    one(tokens)[0].sum().backward()
+
+
 def test_an_outside_module_is_a_mixer_by_its_contract_alone() -> None:
     class Passes(nn.Module):
         def init_state(self, batch_size: int) -> tuple:
