@@ -281,6 +281,41 @@ def test_a_model_reads_the_same_in_inference_mode(mixer: str) -> None:
     one(tokens)[0].sum().backward()
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_backward_pass_inside_autocast_is_that_outside(mixer: str) -> None:
+    one, tokens = model(mixer), torch.arange(80).view(2, 40)
+    found = []
+    for inside in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = one(tokens)[0].float().square().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(loss, [*one.parameters()]))
+    # Gradients in half precision add up in another order.
+    for outside, inside in zip(*found, strict=True):
+        assert torch.allclose(outside, inside, rtol=0.05, atol=0.02 * outside.abs().max().item())
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_transforms_of_a_model_give_the_gradients_of_autograd(mixer: str) -> None:
+    one, tokens = model(mixer).double(), torch.arange(40).view(2, 20)
+    parameters = dict(one.named_parameters())
+
+    def loss(given: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(one, given, (tokens,))[0].square().mean()
+
+    found = torch.func.grad(loss)(parameters)
+    expected = torch.autograd.grad(loss(parameters), [*parameters.values()])
+    for part, gradient in zip(found.values(), expected, strict=True):
+        assert torch.allclose(part, gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_model_without_memory_for_its_numbers_gives_their_shapes(mixer: str) -> None:
+    tokens = torch.zeros(2, 70, dtype=torch.long, device="meta")
+    y, _ = model(mixer).to("meta")(tokens)
+    assert (y.shape, y.device.type) == ((2, 70, 90), "meta")
+
+
 def test_an_outside_module_is_a_mixer_by_its_contract_alone() -> None:
     class Passes(nn.Module):
         def init_state(self, batch_size: int) -> tuple:

@@ -27,11 +27,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from rulekeep.kernels.delta_rule import delta_rule, in_chunks, unit_readers
-from rulekeep.kernels.transforms import transformed
+from rulekeep.kernels.transforms import by_hand, transformed
 from rulekeep.kernels.triangle import second_sees_first, unit_triangular_inverse
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
@@ -177,7 +176,12 @@ def _read(memory: Memory, readers: Float[Tensor, "batch heads k"]) -> Tensor:
 
 
 # exp(40) times the square of a number of 1e10 is still far from the end of float32.
-LEAST = -40.0
+_LEAST = -40.0
+
+
+def leaves_enough(log_decay: Tensor) -> bool:
+    """Whether these decays from start to end of a chunk may be divided by."""
+    return log_decay.is_meta or bool(log_decay.detach().min() > _LEAST)
 
 
 class _Seen(NamedTuple):
@@ -194,7 +198,7 @@ class _Seen(NamedTuple):
 def _decayed(q: Chunks, k: Chunks, log_decay: Chunks | None) -> _Seen:
     if log_decay is None:
         return _Seen(_lower(q @ k.mT), None, q, None, k, k.new_ones((1,) * 5))
-    if log_decay.detach().sum(-2).min() > LEAST:
+    if leaves_enough(log_decay.sum(-2)):
         return _decayed_evenly(q, k, log_decay)
     return _decayed_at_all(q, None, k, log_decay.exp())
 
@@ -270,7 +274,7 @@ class _Carry(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         states, kept = ctx.saved_tensors
         total = torch.empty_like(states)
@@ -330,7 +334,7 @@ def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
         return None
     decays = _to_chunks(log_decay, chunk)
     sums = decays.new_ones(chunk, chunk).tril() @ decays
-    return sums if sums.detach()[..., -1, :].min() > LEAST else None
+    return sums if leaves_enough(sums[..., -1, :]) else None
 
 
 def _padded(x: Tokens, chunk: int) -> Tokens:
@@ -372,7 +376,7 @@ class _Unit(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         y, scale = ctx.saved_tensors
         along = (y * grads[0]).sum(-1, keepdim=True)

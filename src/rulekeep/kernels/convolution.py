@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from rulekeep.kernels.transforms import transformed
+from rulekeep.kernels.transforms import by_hand, transformed
 
 # Numbers that stay in a core's cache through all passes.
 _NUMBERS_AT_ONCE = 2**17
@@ -58,7 +57,7 @@ class _Convolve(torch.autograd.Function):
         return y, seen[:, time:].clone()
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         (seen, filters), (grad, of_recent) = ctx.saved_tensors, grads
         time, last = grad.shape[1], len(filters) - 1

@@ -33,9 +33,9 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rulekeep.kernels.transforms import by_hand
 from rulekeep.kernels.triangle import identity, invert_unit_triangles, up_to_and_before
 
 Readers: TypeAlias = Float[Tensor, "chunk batch heads 2 place k"]
@@ -74,7 +74,7 @@ class _UnitReaders(torch.autograd.Function):
         return readers
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, readers, scale = ctx.saved_tensors
         place = readers.shape[-2]
@@ -140,7 +140,7 @@ class _DeltaRule(torch.autograd.Function):
         return _to_tokens(read[:, :place], sizes), states[-1].view_as(memory)
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start) = (
             ctx.saved_tensors

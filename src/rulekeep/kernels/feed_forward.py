@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from rulekeep.kernels.transforms import by_hand, transformed, uncast
 
 # Fewer make more calls, more fall out of the cache: between 1,024 and 8,192 all are alike.
 _ROWS_AT_ONCE = 4096
@@ -39,7 +40,11 @@ def feed_forward(
     modules = [norm_mixed, expand, contract, *([norm_out] if norm_out is not None else [])]
     z = (x + mixed).reshape(-1, x.shape[-1]).contiguous()
     # In one precision throughout: pieces are written into room made for them.
-    with torch.autocast(x.device.type, enabled=False):
+    with uncast(x.device.type):
+        if transformed():
+            normed: Tensor = norm_mixed(z)
+            total: Tensor = (normed if add_normed else z) + contract(F.gelu(expand(normed)))
+            return (total if norm_out is None else norm_out(total)).view(x.shape)
         y: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
             z.to(expand.weight.dtype),
             add_normed,
@@ -71,7 +76,7 @@ class _FeedForward(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, total, *parameters = ctx.saved_tensors
         expand, expand_bias, contract, _ = parameters[2:6]

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from rulekeep.kernels.transforms import transformed
+from rulekeep.kernels.transforms import by_hand, cast_as_now, transformed
 
 # Rows of a piece: what it computes stays in a core's cache.
 _ROWS_AT_ONCE = 4096
@@ -68,13 +67,12 @@ class _InPieces(torch.autograd.Function):
             kept += state
             y[:, cut], *state = advance(x[:, cut].contiguous(), *state)  # type: ignore[assignment]
         ctx.advance, ctx.cuts, ctx.count = advance, cuts, count
-        kind = x.device.type
-        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+        ctx.cast = cast_as_now(x.device.type)
         ctx.save_for_backward(x, *rest[count:], *kept)
         return y, *state
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         states = len(ctx.cuts) * ctx.count
@@ -85,7 +83,7 @@ class _InPieces(torch.autograd.Function):
             cut = ctx.cuts[i]
             before = kept[i * ctx.count : (i + 1) * ctx.count]
             leaves = [part.detach().requires_grad_() for part in (x[:, cut].contiguous(), *before)]
-            with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            with torch.enable_grad(), ctx.cast():
                 outputs = ctx.advance(*leaves)
             found = torch.autograd.grad(
                 outputs, [*leaves, *parameters], [grads[0][:, cut], *of_state], allow_unused=True

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import LEAST, Chunks, Tokens, carry
+from rulekeep.kernels.chunks import Chunks, Tokens, carry, leaves_enough
+from rulekeep.kernels.transforms import by_hand
 from rulekeep.kernels.triangle import second_sees_first
 
 Gates: TypeAlias = Float[Tensor, "batch time heads slots"]
@@ -61,7 +61,7 @@ def slot_chunks(
     if time % chunk:
         tokens = [F.pad(x, (0, 0, 0, 0, 0, -time % chunk)) for x in tokens]
     in_chunks = tokens[3].detach().unflatten(1, (-1, chunk))
-    even = bool(in_chunks.sum(2).min() > LEAST)
+    even = leaves_enough(in_chunks.sum(2))
     inputs = (*tokens, slot_keys, slot_values)
     if even:
         outputs, *slots = _EvenSlots.apply(*inputs, chunk)  # type: ignore[no-untyped-call]
@@ -140,7 +140,7 @@ class _EvenSlots(torch.autograd.Function):
         return _to_time(outputs, batch, heads, chunks), last[0].clone(), last[1].clone()
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, kv, gate, sums, reads, writes, states, products, *rest = ctx.saved_tensors
         scores, weights, reading, seen = rest

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from rulekeep.kernels.transforms import by_hand
 
 _KEPT = 64
 
@@ -31,7 +32,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         return inverse
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         grad: Tensor = inverse.mT @ grads[0] @ inverse.mT

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rulekeep.kernels.transforms import uncast
 from rulekeep.mixers.base import Mixer
 
 
@@ -70,7 +71,7 @@ class GRU(Mixer):
         if not x.shape[1]:
             return x, state
         # A recurrence adds up what rounding does: it stays in the state's precision.
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x.device.type):
             inputs = x.to(state.hidden.dtype)
             if self.serial:
                 y, state = gru_loop(inputs, state, *self.layer.parameters())

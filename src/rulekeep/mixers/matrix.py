@@ -28,7 +28,7 @@ from torch.nn import functional
 from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import in_pieces
-from rulekeep.kernels.transforms import transformed
+from rulekeep.kernels.transforms import transformed, uncast
 from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
@@ -190,7 +190,8 @@ class MatrixMixer(Mixer):
     def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Outputs and the state's tensors, one piece of time after another."""
         # A token alone is a step of the loop.
-        if self.serial or (x.shape[1] == 1 and not torch.is_grad_enabled()):
+        alone = x.shape[1] == 1 and not torch.is_grad_enabled()
+        if self.serial or alone or transformed():
             return self._advance(x, *state, in_turn=True)
         return in_pieces(self, self._advance, x, state, multiple=self.chunk)
 
@@ -202,7 +203,7 @@ class MatrixMixer(Mixer):
         ]
         # What is remembered, and how, stays in the state's precision.
         kind, recent = state[0].dtype, tuple[Tensor, ...]()
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x.device.type):
             inputs = [part.to(kind) for part in parts[:2]]
             if self.convolution is not None:
                 *state, before = state  # type: ignore[assignment]
@@ -381,7 +382,7 @@ class DeltaMixer(GatedMixer):
     ) -> tuple[Tensor, Tensor]:
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.in_turn or transformed():
+        if self.in_turn:
             queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(
                 queries, keys, values, write, memory, log_decay=decay, read_first=read_first

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.positions import check_rotary, rotate
+from rulekeep.kernels.transforms import uncast
 from rulekeep.mixers.base import Mixer
 
 
@@ -121,7 +122,7 @@ class SlidingWindow(Mixer):
         # What is kept stays in the state's precision, and so do the scores.
         kind = state[0].dtype
         form = window_loop if self.serial else window_blocks
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x.device.type):
             read, cache = form(
                 queries.to(kind),
                 keys.to(kind),

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rulekeep.kernels.transforms import by_hand, transformed, uncast
 from rulekeep.mixers.base import Mixer
 
 
@@ -68,7 +68,7 @@ class Slots(Mixer):
         if not x.shape[1]:
             return x, state
         # A single token has nothing to run in parallel with: a whole round would cost more.
-        if not self.serial and x.shape[1] > 1:
+        if x.shape[1] > 1 and not (self.serial or transformed()):
             y, slots = self._in_parallel(x, state.slots, last=x.shape[1])
             return y, SlotState(slots)
         gate, write, read = self.in_projection(x).chunk(3, dim=-1)
@@ -86,7 +86,7 @@ class Slots(Mixer):
     def _in_parallel(self, x: Tensor, slots: Tensor, *, last: int) -> tuple[Tensor, Tensor]:
         weight = self.mix.weight
         # In one precision throughout: pieces are written into room made for them.
-        with torch.autocast(x.device.type, enabled=False):
+        with uncast(x.device.type):
             y, slots = _SlotMemory.apply(  # type: ignore[no-untyped-call]
                 x.to(weight.dtype),
                 slots.to(weight.dtype),
@@ -183,7 +183,7 @@ class _SlotMemory(torch.autograd.Function):
         return y, windows[-1, :, plan.final].clone()
 
     @staticmethod
-    @once_differentiable
+    @by_hand
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, parts, windows, weights, in_weight, mix_weight = ctx.saved_tensors
         (_, batch, count, width), plan = x.shape, ctx.plan

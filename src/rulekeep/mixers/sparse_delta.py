@@ -194,7 +194,7 @@ class SparseDelta(DeltaMixer):
                 z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
         strength = self._gate(z)
-        if not self.read_first or self.in_turn or transformed():
+        if not self.read_first or self.in_turn:
             read, after = self._written(
                 queries_keys, values, strength, memory, x, read_first=self.read_first
             )
