@@ -105,16 +105,10 @@ def language(
         "rules_at_once": rules_at_once, "seed": seed, "device": device,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
-    written = first.replies == "written"
     families = read_families(rules)
     in_chat = read_chat(chat).named(families) if chat else {}
-    scale = len(families) / len(read_families(""))
-    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
-    first = first.model_copy(update={"calibration_prompts": max(2, admission)})
-    # With fewer rules in each prompt some option would be scored in none.
-    fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, rules_at_once)
-    calibration = math.ceil(CALIBRATION_PROMPTS * fewer * scale)
-    base["calibration_prompts"] = 0 if written else max(2, calibration)
+    admission, base["calibration_prompts"] = _prompts(first, len(families))
+    first = first.model_copy(update={"calibration_prompts": admission})
     cells = [
         LanguageSpec.parse(
             **base, chat=chat if distance else "", distance=distance, placement=place,
@@ -137,12 +131,7 @@ def language(
         if known is None:
             return [first]
         kept, left_out = admitted(known)
-        if len(kept) < rules_at_once:
-            raise UsageError(
-                f"--model {model}: {counted(len(kept), 'family is', 'families are')} left, where "
-                f"{rules_at_once} are asked for at once; give fewer --rules-at-once, or a "
-                f"stronger model, since without chat it fails {', '.join(left_out)}"
-            )
+        _stop_if_few(kept, left_out, first)
         named = [f"{one} ({', '.join(of)})" for one, of in in_chat.items() if one in kept]
         notes = {
             "left out, since the model fails them without chat": left_out,
@@ -168,6 +157,26 @@ def language(
     for note in shown.notes(found):
         say(note)
     return code
+
+
+def _prompts(first: LanguageSpec, families: int) -> tuple[int, int]:
+    """How many prompts choose families, and how many in a cell say what an option scores."""
+    written = first.replies == "written"
+    scale = families / len(read_families(""))
+    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
+    # With fewer rules in each prompt some option would be scored in none.
+    fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, first.rules_at_once)
+    calibration = math.ceil(CALIBRATION_PROMPTS * fewer * scale)
+    return max(2, admission), 0 if written else max(2, calibration)
+
+
+def _stop_if_few(kept: Sequence[str], left_out: Sequence[str], first: LanguageSpec) -> None:
+    if len(kept) < first.rules_at_once:
+        raise UsageError(
+            f"--model {first.model}: {counted(len(kept), 'family is', 'families are')} left, where "
+            f"{first.rules_at_once} are asked for at once; give fewer --rules-at-once, or a "
+            f"stronger model, since without chat it fails {', '.join(left_out)}"
+        )
 
 
 def _without_out(words: Sequence[str]) -> list[str]:

@@ -352,17 +352,24 @@ def make_runs(
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
         done = sum(record.id in wanted for record in results(root))
-        rest = rest or f"rulekeep resume {shlex.quote(str(root))}"
-        if command and chooses:
-            rest = command.again(root)
-        if isinstance(executor, ThisProcess):
-            rest = "the same call again"
-        if isinstance(executor, DaskExecutor):
-            rest += " with the same --executor and --scheduler (without them, on this machine)"
         said = counted(len(wanted) + lost, "run is", "runs are")
-        say(f"interrupted: {done} of {said} finished; for the rest: {rest}")
+        again = _again(root, executor, command if chooses else None, rest)
+        say(f"interrupted: {done} of {said} finished; for the rest: {again}")
         return Made(records, lost, interrupted=True)
     return Made(records, lost)
+
+
+def _again(
+    root: Path, executor: Executor, command: planning.Command | None, rest: str | None
+) -> str:
+    """What to type after an interruption; a sweep that chooses needs its own command."""
+    if isinstance(executor, ThisProcess):
+        return "the same call again"
+    resume = rest or f"rulekeep resume {shlex.quote(str(root))}"
+    again = command.again(root) if command else resume
+    if isinstance(executor, DaskExecutor):
+        again += " with the same --executor and --scheduler (without them, on this machine)"
+    return again
 
 
 def _listed(make: _Make, root: Path, chooses: bool) -> int:
