@@ -25,7 +25,6 @@ from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.families import digest_of, read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
-from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
@@ -195,73 +194,6 @@ def test_the_swapped_control_says_a_rival() -> None:
     )
     assert plain.asked == swapped.asked
     assert plain.messages != swapped.messages
-
-
-def talk(*conversations: list[tuple[str, Any]]) -> bytes:
-    """A file of JSON Lines, with each form of a line in turn."""
-    lines = [
-        [{"role": role, "content": content} for role, content in turns] for turns in conversations
-    ]
-    listed = [one if at % 2 else {"messages": one} for at, one in enumerate(lines)]
-    return "\n".join(json.dumps(one) for one in listed).encode()
-
-
-@pytest.fixture
-def recorded(tmp_path: Path) -> Recorded:
-    long = [
-        (role, f"{role} {at} " + "word " * 9) for at in range(8) for role in ("user", "assistant")
-    ]
-    parts = [{"type": "text", "text": "see this"}, {"type": "image_url"}]
-    mixed = [
-        ("system", "Be kind."), ("assistant", "welcome"), ("user", parts), ("user", "and this"),
-        ("tool", "42"), ("assistant", None), ("assistant", "I see Paris"), ("user", "bye"),
-    ]  # fmt: skip
-    (tmp_path / "chat.jsonl").write_bytes(talk(long, mixed))
-    return read_chat(str(tmp_path / "chat.jsonl"))
-
-
-def test_turns_of_users_and_assistants_are_read_from_a_file(recorded: Recorded) -> None:
-    long, mixed = recorded.conversations
-    assert len(long) == 8
-    assert mixed == (
-        (Message("user", "see this\n\nand this"), Message("assistant", "I see Paris")),
-    )
-    assert recorded.named(SHIPPED) == {"home": ["Paris"]}
-
-
-def test_a_files_turns_fill_the_distance_and_the_last_one_is_cut(recorded: Recorded) -> None:
-    every = {turn for turns in recorded.conversations for turn in turns}
-    for number in range(20):
-        one = spec(distance=60)
-        found = converse(SHIPPED, one, "test", number, words, recorded.turns)
-        assert found == converse(SHIPPED, one, "test", number, words, recorded.turns)
-        system, *said = found.messages
-        assert 55 <= words(said) <= 60
-        *whole, last = zip(said[::2], said[1::2], strict=True)
-        assert {*whole} < every
-        assert any(
-            all(one.text.startswith(cut.text) for one, cut in zip(turn, last, strict=True))
-            for turn in every
-        )
-        # The rules are those of the same prompt with small talk.
-        assert system == converse(SHIPPED, one, "test", number, words).messages[0]
-    starts = {
-        converse(SHIPPED, one, "test", n, words, recorded.turns).messages[1] for n in range(99)
-    }
-    assert len(starts) == len(every)
-    with pytest.raises(UsageError, match="has 183 tokens, and distance 300 needs more"):
-        converse(SHIPPED, spec(distance=300), "test", 0, words, recorded.turns)
-
-
-def test_a_file_of_chat_counts_by_its_turns(
-    folder: Path, recorded: Recorded, tmp_path: Path
-) -> None:
-    one = spec(model=str(folder), chat=str(tmp_path / "chat.jsonl"))
-    known = resolve_language(one)
-    assert known.talk.__self__ == recorded
-    assert known.id != resolve_language(spec(model=str(folder))).id
-    (tmp_path / "moved").write_bytes(b"\n" + (tmp_path / "chat.jsonl").read_bytes())
-    assert resolve_language(spec(model=str(folder), chat=str(tmp_path / "moved"))).id == known.id
 
 
 def test_too_many_rules_at_once_are_refused() -> None:
@@ -759,11 +691,7 @@ def test_compressions_that_were_run_later_stand_beside_the_first(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        {"prompts": 20}, {"seed": 2}, {"rules_at_once": 2}, {"families": ["family-2"]},
-        {"chat": "mine.jsonl"},
-    ],
+    "other", [{"prompts": 20}, {"seed": 2}, {"rules_at_once": 2}, {"families": ["family-2"]}],
     ids=str,
 )  # fmt: skip
 def test_cells_that_were_asked_for_otherwise_stand_apart(other: dict[str, Any]) -> None:
@@ -772,7 +700,7 @@ def test_cells_that_were_asked_for_otherwise_stand_apart(other: dict[str, Any]) 
 
 def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
     lost = [*choices(lambda *_: LIKELY, compress="knorm@0.5")]
-    one = cell_of("none", chat="")
+    one = cell_of("none")
     one = one.model_copy(update={"choices": (*one.choices, *lost)})
     table = shown.tables(shown.cells([one]))[1]
     assert table.header[-3:] == ("rules", "none", "knorm@0.5")
@@ -978,8 +906,7 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --rules nowhere.toml", "name a TOML file"),
         ("--model {} --rules-at-once 60", "can stand together"),
         ("--model {} --chat nowhere.jsonl", "name a file of JSON Lines"),
-        ("--model {} --chat {}/config.json", "line 1 is no conversation"),
-        ("--model {} --chat said.jsonl", "has no turn of a user and an assistant"),
+        ("--model {} --chat {}/config.json", "it has 'architectures', "),
         ("--model .", "has no weights"),
     ],
 )
@@ -987,7 +914,6 @@ def test_what_cannot_be_is_one_line_and_exit_2(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip
-    (tmp_path / "said.jsonl").write_bytes(talk([("system", "Be kind."), ("user", "Hello.")]))
     code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error
     assert said in error

@@ -12,7 +12,6 @@ from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Work
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.families import read_families
-from rulekeep.language.recorded import read_chat
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -106,7 +105,6 @@ def language(
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
     families = read_families(rules)
-    in_chat = read_chat(chat).named(families) if chat else {}
     admission, base["calibration_prompts"] = _prompts(first, len(families))
     first = first.model_copy(update={"calibration_prompts": admission})
     cells = [
@@ -114,7 +112,8 @@ def language(
             **base, chat=chat if distance else "", distance=distance, placement=place,
             mentions=kind, control=checked, compress=compress, prompts=prompts,
         )
-        for distance in distances
+        # What has too little chat for the farthest is said before hours of the others.
+        for distance in (sorted(distances, reverse=True) if chat else distances)
         for place in placement
         for kind in mentions
         for checked in control
@@ -132,16 +131,11 @@ def language(
             return [first]
         kept, left_out = admitted(known)
         _stop_if_few(kept, left_out, first)
-        named = [f"{one} ({', '.join(of)})" for one, of in in_chat.items() if one in kept]
-        notes = {
-            "left out, since the model fails them without chat": left_out,
-            f"--chat {chat} mentions options by itself": named,
-        }
+        note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
         # Asked again after each round.
-        for note, listed in notes.items():
-            if listed and note not in heard:
-                heard.add(note)
-                say(f"{note}: {', '.join(listed)}")
+        if left_out and note not in heard:
+            heard.add(note)
+            say(note)
         return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
 
     given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])
@@ -154,7 +148,8 @@ def language(
 
     found = shown.cells(_records(root))
     print_tables(table.filled() for table in shown.tables(found)[:1])
-    for note in shown.notes(found):
+    of_cells = (note for record, _ in found.values() for note in record.notes)
+    for note in dict.fromkeys([*of_cells, *shown.notes(found)]):
         say(note)
     return code
 

@@ -10,6 +10,7 @@ filler is small talk made from templates; no word of it is an option of the ship
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
 
 from rulekeep.language.families import Families, Family
@@ -124,7 +125,7 @@ def converse(
         turns = [[Message("system", SYSTEM + rules)], *chat]
     else:
         now = [Message("user", f"From now on:{rules}"), Message("assistant", "I will.")]
-        half = len(chat) // 2
+        half = len(chat) // 2 if talk is None else _middle(chat, tokens_of)
         middle = [now] if rules else []
         turns = [[Message("system", SYSTEM)], *chat[:half], *middle, *chat[half:]]
     messages = tuple(message for turn in turns for message in turn)
@@ -183,6 +184,12 @@ def _small_talk(drawn: random.Random, distance: int, tokens_of: Counter) -> list
         turns.append(turn)
         tokens += tokens_of(turn)
     return turns
+
+
+def _middle(chat: Sequence[Sequence[Message]], tokens_of: Counter) -> int:
+    """How many turns come before the middle, by tokens: to the nearest turn."""
+    sums = [0, *accumulate(tokens_of(turn) for turn in chat)]
+    return min(range(len(sums)), key=lambda at: abs(2 * sums[at] - sums[-1]))
 
 
 def _mentions(

@@ -11,6 +11,7 @@ tokens that were read, however many of them the cache still holds.
 
 import copy
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +51,10 @@ class Read(NamedTuple):
     scores: Scores
 
 
+def _spaced(found: re.Match[str]) -> str:
+    return f"{found[0][:1]} {found[0][1:]}"
+
+
 class ChatModel:
     """A causal language model of transformers with its tokenizer."""
 
@@ -65,12 +70,24 @@ class ChatModel:
         self.longest = int(getattr(model.config, "max_position_embeddings", 0)) or None
 
     def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
-        """Messages as the model reads them; with `reply`, up to where its reply begins."""
-        turns = [{"role": one.role, "content": one.text} for one in messages]
+        """Messages as the model reads them; with `reply`, up to where its reply begins.
+
+        What looks like a token of control gets a space in it: it would end the message.
+        """
+        turns = [
+            {"role": one.role, "content": self._control.sub(_spaced, one.text)} for one in messages
+        ]
         found: str = self.tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=reply
         )
         return found
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        added = self.tokenizer.added_tokens_decoder.values()
+        found = {*self.tokenizer.all_special_tokens, *(str(one) for one in added if one.special)}
+        # Of none nothing is found.
+        return re.compile("|".join(re.escape(one) for one in sorted(found)) or r"(?!)")
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, nothing added: a template has its start token already."""

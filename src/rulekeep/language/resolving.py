@@ -10,9 +10,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rulekeep.language.chat import Talk, converse
+from rulekeep.language.chat import converse
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
-from rulekeep.language.recorded import read_chat
+from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.plugins import find_function
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
@@ -27,13 +27,13 @@ _READ_BYTES = 2**20
 
 @dataclass(frozen=True)
 class ResolvedLanguage(Identified[LanguageSpec]):
-    """A cell that can be run, with its families; `talk` gives its chat, small talk if None.
+    """A cell that can be run, with its families, and what its chat is of if not small talk.
 
     A model, a file of rules and one of chat count by their content, wherever they stand.
     """
 
     families: Families
-    talk: Talk | None
+    recorded: Recorded | None
 
 
 def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
@@ -69,8 +69,7 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     recorded = read_chat(spec.chat) if spec.chat else None
     if recorded is not None:
         versions["chat"] = recorded.digest
-    talk = recorded and recorded.turns
-    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen, talk)
+    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen, recorded)
 
 
 def _checked(families: Families) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.language.chat import Asked, Split, converse
+from rulekeep.language.chat import Asked, Conversation, Split, converse
 from rulekeep.language.contract import Model, Opened, Probe
 from rulekeep.language.families import Families, Family
 from rulekeep.language.resolving import ResolvedLanguage
@@ -83,7 +83,7 @@ def run(
             "cache_bytes": known["bytes"],
         },
         "environment": {**costs.environment(), "device": spec.device, **model.libraries},
-        "notes": [],
+        "notes": _notes(model, resolved),
     }
 
 
@@ -112,12 +112,26 @@ def _model(spec: LanguageSpec) -> Model:
     return load_model(spec.model, spec.device, spec.dtype)
 
 
+def _conversation(
+    model: Model, resolved: ResolvedLanguage, split: Split, number: int
+) -> Conversation:
+    talk = resolved.recorded and resolved.recorded.turns
+    return converse(resolved.families, resolved.spec, split, number, model.tokens_of, talk)
+
+
+def _notes(model: Model, resolved: ResolvedLanguage) -> list[str]:
+    if resolved.recorded is None:
+        return []
+    example = _conversation(model, resolved, "test", 0).messages
+    return [*resolved.recorded.notes(resolved.families, resolved.spec.distance, example)]
+
+
 def _judged(
     model: Model, resolved: ResolvedLanguage, split: Split, number: int
 ) -> tuple[list[dict[str, Any]], int, dict[str, int]]:
     """A row for each rule under each compression, the tokens read, and the bytes of each cache."""
     spec, families = resolved.spec, resolved.families
-    conversation = converse(families, spec, split, number, model.tokens_of, resolved.talk)
+    conversation = _conversation(model, resolved, split, number)
     needed = [one.name for one in spec.compressions if one.is_eviction]
     opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.

@@ -6,7 +6,7 @@
 
 A compactor gets the transcript and a budget of tokens. Ours:
 
-    keep_last    the last turns that fit
+    keep_last    the last messages that fit
     keep_ends    half the budget from the beginning, half from the end: the middle is cut
     extract      the sentences nearest to the centroid of all, by words (Radev et al. 2004)
     summary      what the model itself writes when it is asked for a summary
@@ -73,8 +73,8 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """A conversation as text, a turn a line."""
-    return "\n".join(f"{one.role}: {one.text}" for one in messages)
+    """A conversation as text: each message begins a line."""
+    return "\n".join(_lines(messages))
 
 
 def is_stored(text: str, option: str) -> bool:
@@ -104,7 +104,7 @@ def _shortened(name: str) -> _Shorten:
 
 
 def _lines(messages: Sequence[Message]) -> list[str]:
-    return transcript(messages).split("\n")
+    return [f"{one.role}: {one.text}" for one in messages]
 
 
 def _fitting(parts: Sequence[str], budget: int, model: Model) -> list[str]:

@@ -1,7 +1,7 @@
 """Rules in words: what each compression keeps. Records in, tables and figures out; no torch."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,9 +32,9 @@ _HEADER = (
     "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
-    "model", "distance", "chat", "tokens_read", "placement", "rules", "mentions", "control",
-    "compression", "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance",
-    "prompts", "seed",
+    "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
+    "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance", "prompts", "seed",
+    "chat",
 )  # fmt: skip
 _LEAST_KEPT = 3
 # What a guess gets right is known of these alone.
@@ -58,8 +58,8 @@ class Place(NamedTuple):
     asked: str
 
     @classmethod
-    def of(cls, record: Record) -> "Place":
-        """The cell of a record."""
+    def of(cls, record: Record, chats: Mapping[object, str]) -> "Place":
+        """The cell of a record; `chats` has what to call each file of chat, by its digest."""
         rest = record.spec.rest
         control, mentions, placement = (
             name(rest.get(key), "?") for key in ("control", "mentions", "placement")
@@ -68,15 +68,16 @@ class Place(NamedTuple):
             one if isinstance(one := rest.get(key), int) else missing
             for key, missing in (("distance", record.spec.context), ("rules_at_once", 0))
         )
-        # An option that is newer than a record stands in others as empty.
-        asked = {key: one for key, one in rest.items() if one and key not in ("model", "device")}
+        # Files count by their content. An option newer than a record is empty in others.
+        places = ("model", "device", "rules", "template", "chat")
+        asked = {key: one for key, one in rest.items() if one and key not in places}
         # A compactor is named with its content.
         compactors = {one.rpartition("@")[0] for one in record.spec.compress}
         versions = {key: one for key, one in record.versions.items() if key not in compactors}
         said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
         return cls(
             name(record.spec.mixer, "?"), control, mentions, placement, distance,
-            Path(name(rest.get("chat"), "")).name, rules, record.spec.seed, said,
+            chats.get(record.versions.get("chat"), ""), rules, record.spec.seed, said,
         )  # fmt: skip
 
 
@@ -91,11 +92,26 @@ def is_in_words(record: Record) -> bool:
 def cells(records: Sequence[Record]) -> Cells:
     """What each compression keeps in each cell; the one that admits families is left out."""
     alike: dict[Place, list[Record]] = defaultdict(list)
+    chats = _chats(records)
     for record in sorted(records, key=lambda one: one.id):
         if is_in_words(record) and record.choices and record.spec.families:
-            alike[Place.of(record)].append(record)
+            alike[Place.of(record, chats)].append(record)
     joined = {at: _joined(found) for at, found in sorted(alike.items())}
     return {at: (record, cell(record)) for at, record in joined.items()}
+
+
+def _chats(records: Sequence[Record]) -> dict[object, str]:
+    """What to call each file of chat: its name, and its digest where several have that name."""
+    names = {
+        one.versions["chat"]: Path(name(one.spec.rest.get("chat"), "?")).name
+        for one in sorted(records, key=lambda one: one.id, reverse=True)
+        if "chat" in one.versions
+    }
+    counts = Counter(names.values())
+    return {
+        digest: said if counts[said] == 1 else f"{said} ({str(digest)[:6]})"
+        for digest, said in names.items()
+    }
 
 
 def _joined(alike: Sequence[Record]) -> Record:
@@ -176,6 +192,7 @@ def notes_of(records: Sequence[Record]) -> Iterator[str]:
             _, lost = admitted(record)
             if lost:
                 yield f"{named}: left out, since it fails them without chat: {', '.join(lost)}"
+    yield from dict.fromkeys(note for record in records for note in record.notes)
 
 
 def charts(found: Cells) -> list[Chart]:
@@ -264,8 +281,8 @@ def _csv_lines(found: Cells) -> Iterator[list[object]]:
     for at, (record, kept) in found.items():
         for compression, one in kept.items():
             read = record.costs.get("tokens_per_prompt")
-            place = [at.model, at.distance, at.chat, read, at.placement, at.rules, at.mentions]
-            place += [at.control, compression, record.cache_bytes.get(compression)]
+            place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
+            place += [compression, record.cache_bytes.get(compression)]
             figures = {
                 "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
                 "minus_whole": one.difference, "said": one.said, "stored": one.stored,
@@ -273,13 +290,13 @@ def _csv_lines(found: Cells) -> Iterator[list[object]]:
             for figure, of in figures.items():
                 if of is not None:
                     chance = one.chance if figure in _OF_A_RULE else None
-                    yield [*place, "", figure, *of, chance, one.prompts, at.seed]
+                    yield [*place, "", figure, *of, chance, one.prompts, at.seed, at.chat]
             for rank, mean in one.by_rank.items():
                 figure = f"retention_of_rule_{rank + 1}"
-                yield [*place, "", figure, mean, None, None, None, one.prompts, at.seed]
+                yield [*place, "", figure, mean, None, None, None, one.prompts, at.seed, at.chat]
             for family, mean in one.by_family.items():
                 rules = one.rules_of[family]
-                yield [*place, family, "retention", mean, None, None, None, rules, at.seed]
+                yield [*place, family, "retention", mean, None, None, None, rules, at.seed, at.chat]
 
 
 def _families(found: Cells) -> Table:
@@ -335,7 +352,9 @@ def _said(place: Place) -> str:
 def _over_distance(found: Cells) -> Iterator[Panel]:
     """A panel a model and placement, a line a kind of mention."""
     look = styles([*_MENTIONS.values()])
-    for of in sorted({(at.model, at.placement, at.rules, at.chat) for at in found}):
+    # Without any chat a cell is of every kind of chat.
+    far = [at for at in found if at.distance] or [*found]
+    for of in sorted({(at.model, at.placement, at.rules, at.chat) for at in far}):
         lines = []
         for mentions, label in _MENTIONS.items():
             points = [
@@ -343,7 +362,6 @@ def _over_distance(found: Cells) -> Iterator[Panel]:
                 for at, (record, kept) in found.items()
                 if _WHOLE in kept
                 and (at.control, at.mentions) == ("none", mentions)
-                # Without any chat a cell is of every kind of chat.
                 and (at.model, at.placement, at.rules, at.chat if at.distance else of[-1]) == of
             ]
             if len(points) > 1:

@@ -1,0 +1,225 @@
+"""Conversations of a user's own: read from a file, cut to a distance, told apart in a report."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_chat
+
+from rulekeep.language.chat import Message, converse
+from rulekeep.language.families import read_families
+from rulekeep.language.models import load_model
+from rulekeep.language.recorded import Recorded, read_chat
+from rulekeep.language.resolving import resolve_language
+from rulekeep.records import Record
+from rulekeep.reporting import language as shown
+from rulekeep.specs import LanguageSpec, UsageError
+
+SHIPPED = read_families("")
+ROLES = ("user", "assistant")
+LONG = [(role, f"{role} {at} " + "word " * 9) for at in range(8) for role in ROLES]
+PARTS = [{"type": "text", "text": "see this"}, {"type": "image_url"}]
+MIXED = [
+    ("system", "Be kind."), ("assistant", "welcome"), ("user", PARTS), ("user", "and this"),
+    ("tool", "42"), ("assistant", None), ("assistant", "I see Paris"), ("user", "bye"),
+]  # fmt: skip
+
+
+def words(messages: Any) -> int:
+    """A tokenizer that needs no model: a word is a token."""
+    return sum(len(message.text.split()) for message in messages)
+
+
+def listed(turns: Any, role: str = "role", content: str = "content") -> list[dict[str, Any]]:
+    return [{role: one, content: said} for one, said in turns]
+
+
+def spec(**values: Any) -> LanguageSpec:
+    return LanguageSpec.parse(**{"model": "none", **values})
+
+
+def read(folder: Path, *lines: Any, name: str = "chat.jsonl") -> Recorded:
+    place = folder / name
+    place.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines))
+    return read_chat(str(place))
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    return read(tmp_path, {"messages": listed(LONG)}, listed(MIXED))
+
+
+def test_turns_of_users_and_assistants_are_read(recorded: Recorded) -> None:
+    long, mixed = recorded.conversations
+    assert len(long) == 8
+    assert mixed == (
+        (Message("user", "see this\n\nand this"), Message("assistant", "I see Paris")),
+    )
+    assert recorded.named(SHIPPED) == {"home": ["Paris"]}
+
+
+def test_forms_that_others_write_are_read(recorded: Recorded, tmp_path: Path) -> None:
+    named = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
+    of_share = [(named[role], content) for role, content in MIXED]
+    forms = [
+        [json.dumps([{"messages": listed(LONG)}, listed(MIXED)], indent=1)],
+        [{"id": 3, "conversations": listed(LONG)},
+         {"conversations": listed(of_share, "from", "value")}],
+        [listed(LONG), "", {"conversation": listed(MIXED)}],
+        ["\ufeff" + json.dumps(listed(LONG)), listed(MIXED)],
+    ]  # fmt: skip
+    for form in forms:
+        assert read(tmp_path, *form).conversations == recorded.conversations
+    whole = read(tmp_path, json.dumps({"messages": listed(LONG)}, indent=1))
+    assert whole.conversations == recorded.conversations[:1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["{", "a"], "line 1 is no JSON"),
+        ([listed(LONG), "a,b"], "line 2 is no JSON"),
+        ([{"contents": []}], "it is no conversation \\(no list messages; it has 'contents'\\)"),
+        ([[listed(LONG), 3]], "entry 2 is no conversation \\(no list of messages\\)"),
+        ([listed([("bot", "hi")]), listed(LONG)], "line 1 is .*its roles are 'bot'"),
+        ([listed(MIXED[:2])], "has no user's message with a reply"),
+        ([""], "has no user's message with a reply"),
+        ([{"messages": 3}], "no list of messages"),
+        (["[" * 100_000], "line 1 is no JSON"),
+    ],
+)
+def test_what_is_no_conversation_is_named(lines: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        read(tmp_path, *lines)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**26 + 1)
+    for name, said in (("pipe", "is no file"), (".", "is no file"), ("large", "fewer"), ("n", "n")):
+        with pytest.raises(UsageError, match=f"--chat .*{said}"):
+            read_chat(str(tmp_path / name))
+
+
+def test_turns_fill_the_distance_and_the_last_one_is_cut(recorded: Recorded) -> None:
+    every = {turn for turns in recorded.conversations for turn in turns}
+    one = spec(distance=60)
+    for number in range(20):
+        found = converse(SHIPPED, one, "test", number, words, recorded.turns)
+        assert found == converse(SHIPPED, one, "test", number, words, recorded.turns)
+        system, *said = found.messages
+        assert 55 <= words(said) <= 60
+        *whole, last = zip(said[::2], said[1::2], strict=True)
+        assert {*whole} < every
+        assert any(
+            all(one.text.startswith(cut.text) for one, cut in zip(turn, last, strict=True))
+            for turn in every
+        )
+        # The rules are those of the same prompt with small talk.
+        assert system == converse(SHIPPED, one, "test", number, words).messages[0]
+    with pytest.raises(UsageError, match="has 183 tokens, and distance 300 needs more"):
+        converse(SHIPPED, spec(distance=300), "test", 0, words, recorded.turns)
+    whole = converse(SHIPPED, spec(distance=183), "test", 0, words, recorded.turns)
+    assert len(whole.messages) == 1 + 2 * len(every)
+
+
+def test_a_prompt_begins_at_any_turn_alike(tmp_path: Path) -> None:
+    short = [listed([("user", f"short {at}"), ("assistant", "yes")]) for at in range(2)]
+    made = read(tmp_path, listed(LONG), *short)
+    starts = Counter(
+        converse(SHIPPED, spec(distance=9), "test", number, words, made.turns).messages[1].text[:8]
+        for number in range(1000)
+    )
+    assert len(starts) == 10
+    assert all(60 < count < 140 for count in starts.values())
+
+
+@pytest.mark.parametrize("room", [1, 7, 100, 4000])
+def test_a_long_message_is_cut_without_being_counted_whole(room: int, tmp_path: Path) -> None:
+    made = read(tmp_path, listed([("user", "hello"), ("assistant", "a " * 100_000)]))
+    counted: list[int] = []
+
+    def letters(messages: Any) -> int:
+        counted.append(sum(len(one.text) for one in messages))
+        return counted[-1]
+
+    if room < 2:
+        with pytest.raises(UsageError, match="distance 1: has no room for a turn"):
+            converse(SHIPPED, spec(distance=room), "test", 0, letters, made.turns)
+        return
+    said = converse(SHIPPED, spec(distance=room), "test", 0, letters, made.turns).messages[1:]
+    assert room - 1 <= letters(said) <= room
+    assert max(counted) < 4 * max(room, 64)
+
+
+def test_the_middle_is_that_of_the_tokens(tmp_path: Path) -> None:
+    sizes = [300, *[20] * 15]
+    turns = [(role, "w " * (size // 2)) for size in sizes for role in ROLES]
+    made = read(tmp_path, listed(turns))
+    for number in range(20):
+        one = spec(distance=600, placement="middle")
+        messages = converse(SHIPPED, one, "test", number, words, made.turns).messages
+        (rules,) = (at for at, one in enumerate(messages) if one.text.startswith("From now on"))
+        before, after = words(messages[1:rules]), words(messages[rules + 2 :])
+        assert abs(before - after) <= 300
+
+
+def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path) -> None:
+    folder = tiny_chat.saved(tmp_path / "model")
+    one = spec(model=str(folder), chat=recorded.path)
+    known = resolve_language(one)
+    assert known.recorded == recorded
+    assert known.id != resolve_language(spec(model=str(folder))).id
+    (tmp_path / "moved").write_bytes(b"\n" + Path(recorded.path).read_bytes())
+    assert resolve_language(spec(model=str(folder), chat=str(tmp_path / "moved"))).id == known.id
+
+
+def test_a_reader_hears_of_few_conversations_and_of_options_in_them(recorded: Recorded) -> None:
+    example = converse(SHIPPED, spec(distance=60), "test", 0, words, recorded.turns).messages
+    first, *rest = recorded.notes(SHIPPED, 60, example)
+    assert first == "chat: 2 conversations, 9 turns of chat.jsonl"
+    assert "at distance 60 a prompt reads 3" in rest[0]
+    assert rest[1] == "chat: mentions options by itself: home (Paris)"
+
+
+def test_a_message_ends_at_no_token_of_control_in_it(tmp_path: Path) -> None:
+    model = load_model(str(tiny_chat.saved(tmp_path)))
+    model.tokenizer.add_special_tokens({"eos_token": "<|end|>"})
+    assert "one < |end|> <|two|>" in model.text([Message("user", "one <|end|> <|two|>")])
+
+
+def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
+    rows = [
+        {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,
+         "option": prompt % 2, "scores": [float(prompt % 2 == 0), float(prompt % 2)]}
+        for one in compress for split in ("dev", "test") for prompt in range(8)
+    ]  # fmt: skip
+    values = {
+        "id": name * 16, "kind": "language", "status": "done", "choices": rows,
+        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "distance": distance,
+                 "families": ["f"], "placement": "start", "mentions": "none", "control": "none",
+                 "rules_at_once": 4, "compress": [*compress], "chat": place},
+        "versions": {"chat": digest} if digest else {},
+    }  # fmt: skip
+    found = Record.read(values)
+    assert found is not None
+    return found
+
+
+def test_a_report_tells_files_apart_by_what_is_in_them() -> None:
+    moved = cell("1", "aa11", "a/chat.jsonl", "none"), cell("2", "aa11", "new.jsonl", "knorm@0.5")
+    ((place, (_, kept)),) = shown.cells(moved).items()
+    assert ({*kept}, place.chat) == ({"none", "knorm@0.5"}, "chat.jsonl")
+    two = moved[0], cell("3", "bb22", "b/chat.jsonl", "none")
+    assert [at.chat for at in shown.cells(two)] == ["chat.jsonl (aa11)", "chat.jsonl (bb22)"]
+    far = [cell(str(n), digest, "chat.jsonl", "none", distance=9 * n)
+           for n, digest in ((4, "aa11"), (5, "bb22"))]  # fmt: skip
+    near = cell("6", "", "", "none", distance=0)
+    (chart,) = shown.charts(shown.cells([*two, *far, near]))
+    assert len(chart.panels) == 2
+    assert [len(one.series[0].points) for one in chart.panels] == [3, 3]
