@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from rulekeep.kernels import pieces, triangle
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
 from rulekeep.running import evaluation
@@ -18,6 +20,7 @@ from rulekeep.running.evaluation import (
     evaluate_samples,
 )
 from rulekeep.running.model import LanguageModel, earliness
+from rulekeep.specs import UsageError
 from rulekeep.tasks import TASKS, Recall, RecallOptions, Recite, Sample, SampledTask
 
 SAMPLED = {
@@ -307,6 +310,122 @@ def test_transforms_of_a_model_give_the_gradients_of_autograd(mixer: str) -> Non
     expected = torch.autograd.grad(loss(parameters), [*parameters.values()])
     for part, gradient in zip(found.values(), expected, strict=True):
         assert torch.allclose(part, gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_functional_call_gives_the_gradients_of_the_weights_it_lends(
+    mixer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    tokens = torch.arange(160).view(2, 80) % 90
+    one = model(mixer).double()
+    lent = {name: (1.1 * part).detach().requires_grad_() for name, part in one.named_parameters()}
+    y, _ = torch.func.functional_call(one, lent, (tokens,))
+    found = torch.autograd.grad(y.square().mean(), [*lent.values()])
+    other = model(mixer).double()
+    other.load_state_dict(lent, strict=False)
+    expected = torch.autograd.grad(other(tokens)[0].square().mean(), [*other.parameters()])
+    for part, gradient in zip(found, expected, strict=True):
+        assert torch.allclose(part, gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_hook_of_a_weight_runs_once_on_its_whole_gradient(
+    mixer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    tokens = torch.arange(160).view(2, 80) % 90
+    one, found = model(mixer).double(), dict[str, list[Tensor]]()
+    for name, part in one.named_parameters():
+        part.register_hook(found.setdefault(name, []).append)
+    one(tokens)[0].square().mean().backward()
+    for name, part in one.named_parameters():
+        (seen,) = found[name]
+        assert torch.equal(seen, part.grad)
+
+
+def test_a_replica_of_data_parallel_has_gradients() -> None:
+    one, x = MIXERS["delta"](16), torch.randn(2, 80, 16)
+    replica = one._replicate_for_data_parallel()
+    for name, part in one.named_children():
+        child = replica._modules[name] = part._replicate_for_data_parallel()
+        for key, weight in part._parameters.items():
+            setattr(child, key, weight)
+    for key, weight in one._parameters.items():
+        setattr(replica, key, weight)
+    found = torch.autograd.grad(replica(x)[0].square().sum(), [*one.parameters()])
+    expected = torch.autograd.grad(one(x)[0].square().sum(), [*one.parameters()])
+    for part, gradient in zip(found, expected, strict=True):
+        assert torch.allclose(part, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_constants_of_a_trace_are_not_those_of_later_calls() -> None:
+    def made() -> Tensor:
+        return triangle.identity(3, torch.float64, torch.device("cpu"))
+
+    with FakeTensorMode():
+        assert isinstance(made(), FakeTensor)
+    assert type(made()) is Tensor
+    assert made() is made()
+
+
+@pytest.mark.parametrize("mixer", [one for one in MIXERS if one != "attention"])
+def test_no_sequences_and_no_tokens_are_read(mixer: str) -> None:
+    one = MIXERS[mixer](16)
+    _, state = one(torch.randn(2, 5, 16))
+    y, after = one(torch.zeros(2, 0, 16), state)
+    assert y.shape == (2, 0, 16)
+    assert all(torch.equal(*pair) for pair in zip(after, state, strict=True))
+    assert one(torch.zeros(0, 40, 16))[0].shape == (0, 40, 16)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_state_of_other_sequences_is_refused(mixer: str) -> None:
+    one = MIXERS[mixer](16)
+    _, state = one(torch.randn(3, 7, 16))
+    for batch, time in ((1, 1), (1, 40), (4, 1)):
+        said = f"state of 3 sequences: x has {batch}"
+        with torch.no_grad(), pytest.raises(ValueError, match=said):
+            one(torch.randn(batch, time, 16), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_memory_in_half_precision_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match="keep its weights in float32"):
+        MIXERS["retnet"](16).to(dtype)(torch.randn(1, 4, 16, dtype=dtype))
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_mixer_is_made_on_the_default_device(mixer: str) -> None:
+    with torch.device("meta"):
+        one = MIXERS[mixer](16)
+    assert {part.device.type for part in one.parameters()} == {"meta"}
+
+
+def test_a_model_takes_a_list_of_mixers_and_says_what_cannot_be() -> None:
+    one = LanguageModel(9, ["delta", MIXERS["gru"], partial(MIXERS["lstm"], 16)], width=16)
+    assert [type(block.mixer).__name__ for block in one.blocks] == ["Delta", "GRU", "LSTM"]
+    text = torch.arange(9)
+    _, shallow = LanguageModel(9, "gru", width=16)(text[None])
+    for error, said, ask in (
+        (UsageError, "is made already", lambda: LanguageModel(9, [MIXERS["gru"](64)])),
+        (UsageError, "is made already", lambda: LanguageModel(9, MIXERS["gru"](64))),
+        (UsageError, "for each layer", lambda: LanguageModel(9, [])),
+        (UsageError, "mixer_options", lambda: LanguageModel(9, ["gru"], mixer_options={"a": 1})),
+        (UsageError, "hidden 0", lambda: LanguageModel(9, "gru", hidden=0)),
+        (ValueError, r"give \[batch, time\]", lambda: one(text)),
+        (ValueError, "last 0", lambda: one.last_logits(text[None], 0)),
+        (ValueError, "state of 2 layers: has 3", lambda: one(text[None], shallow)),
+    ):
+        with pytest.raises(error, match=said):
+            ask()
+
+
+def test_building_a_model_leaves_the_streams_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    model("delta")
+    assert not asked
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

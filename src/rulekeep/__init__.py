@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         write_gates,
     )
     from rulekeep.mixers import Mixer, Stateless
-    from rulekeep.mixers.base import auxiliary_loss
+    from rulekeep.mixers.base import auxiliary_loss, start_step
     from rulekeep.running.model import LanguageModel
     from rulekeep.specs import RunSpec, UsageError
     from rulekeep.study import Claim, Study, Sweep
@@ -59,6 +59,7 @@ __all__ = [
     "open_run",
     "report",
     "run",
+    "start_step",
     "sweep",
     "tasks",
     "test",
@@ -71,7 +72,7 @@ _PLACES = {
         "Run", "RunFailedError", "check", "load_records", "open_run", "report", "run", "sweep",
         "test", "write_gates",
     ),
-    "mixers.base": ("Mixer", "auxiliary_loss"),
+    "mixers.base": ("Mixer", "auxiliary_loss", "start_step"),
     "mixers.adapter": ("Stateless",),
     "running.model": ("LanguageModel",),
     "specs": ("RunSpec", "UsageError"),

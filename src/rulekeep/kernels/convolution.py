@@ -77,5 +77,5 @@ class _Convolve(torch.autograd.Function):
 
 def _blocks(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """A few sequences of each at a time."""
-    at_once = max(1, _NUMBERS_AT_ONCE // parts[0][0].numel())
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, parts[0][:1].numel()))
     return zip(*(part.split(at_once) for part in parts), strict=True)

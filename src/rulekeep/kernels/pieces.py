@@ -34,14 +34,40 @@ def in_pieces(
     `advance` is a method of `module` and uses no other tensors with gradients.
     """
     batch, time, _ = x.shape
-    length = max(1, _ROWS_AT_ONCE // (batch * multiple)) * multiple
-    if time <= multiple or transformed():
+    length = max(1, _ROWS_AT_ONCE // (max(1, batch) * multiple)) * multiple
+    # A replica of `nn.DataParallel` has its weights elsewhere than among its parameters.
+    if time <= multiple or transformed() or getattr(module, "_is_replica", False):
         return advance(x, *state)
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+    again = _Again(module, advance, [*trained])
     outputs: tuple[Tensor, ...] = _InPieces.apply(  # type: ignore[no-untyped-call]
-        advance, _cuts(time, length, multiple), len(state), x, *state, *trained
+        again, _cuts(time, length, multiple), len(state), x, *state, *trained.values()
     )
     return outputs
+
+
+class _Again(nn.Module):
+    """A method of a module, to be called with other parameters in the place of its own.
+
+    By the backward pass the module may have others: a functional call lends it some.
+    """
+
+    def __init__(
+        self, module: nn.Module, advance: Callable[..., tuple[Tensor, ...]], names: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.module, self.advance = module, advance
+        self.names = [f"module.{name}" for name in names]
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """What the method gives."""
+        return self.advance(*given)
+
+    def under(self, parameters: Sequence[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
+        """The same with these in the places of the parameters with gradients."""
+        lent = dict(zip(self.names, parameters, strict=True))
+        found: tuple[Tensor, ...] = torch.func.functional_call(self, lent, given)
+        return found
 
 
 def _cuts(time: int, length: int, multiple: int) -> list[slice]:
@@ -55,7 +81,7 @@ class _InPieces(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        advance: Callable[..., tuple[Tensor, ...]],
+        again: _Again,
         cuts: list[slice],
         count: int,
         x: Tensor,
@@ -65,8 +91,10 @@ class _InPieces(torch.autograd.Function):
         y = torch.empty_like(x)
         for cut in cuts:
             kept += state
-            y[:, cut], *state = advance(x[:, cut].contiguous(), *state)  # type: ignore[assignment]
-        ctx.advance, ctx.cuts, ctx.count = advance, cuts, count
+            y[:, cut], *state = again.advance(  # type: ignore[assignment]
+                x[:, cut].contiguous(), *state
+            )
+        ctx.again, ctx.cuts, ctx.count = again, cuts, count
         ctx.cast = cast_as_now(x.device.type)
         ctx.save_for_backward(x, *rest[count:], *kept)
         return y, *state
@@ -76,7 +104,9 @@ class _InPieces(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         states = len(ctx.cuts) * ctx.count
-        parameters, kept = others[:-states], others[-states:]
+        kept = others[-states:]
+        # Others of the same values: hooks of the module's own run once, on their whole gradient.
+        parameters = [one.detach().requires_grad_() for one in others[:-states]]
         grad_x, of_state = torch.empty_like(x), list(grads[1:])
         sums: list[Tensor | None] = [None] * len(parameters)
         for i in reversed(range(len(ctx.cuts))):
@@ -84,7 +114,7 @@ class _InPieces(torch.autograd.Function):
             before = kept[i * ctx.count : (i + 1) * ctx.count]
             leaves = [part.detach().requires_grad_() for part in (x[:, cut].contiguous(), *before)]
             with torch.enable_grad(), ctx.cast():
-                outputs = ctx.advance(*leaves)
+                outputs = ctx.again.under(parameters, *leaves)
             found = torch.autograd.grad(
                 outputs, [*leaves, *parameters], [grads[0][:, cut], *of_state], allow_unused=True
             )
@@ -96,5 +126,6 @@ class _InPieces(torch.autograd.Function):
             for j, grad in enumerate(found[1 + ctx.count :]):
                 if grad is not None:
                     total = sums[j]
-                    sums[j] = grad if total is None else total.add_(grad)
+                    # Two parameters may have one gradient.
+                    sums[j] = grad if total is None else total + grad
         return None, None, None, grad_x, *of_state, *sums

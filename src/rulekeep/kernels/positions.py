@@ -123,8 +123,8 @@ def drawn_places(time: int, within: int, step: int) -> Int[Tensor, " time"]:
         raise ValueError(
             f"randomised_positions {within}: a text of {time} tokens needs as many; raise it"
         )
-    stream = torch.Generator().manual_seed(step)
-    return torch.randperm(within, generator=stream)[:time].sort().values
+    stream = torch.Generator("cpu").manual_seed(step)
+    return torch.randperm(within, generator=stream, device="cpu")[:time].sort().values
 
 
 def alibi_slopes(heads: int, *, like: Tensor) -> Float[Tensor, " heads"]:

@@ -6,12 +6,14 @@ Blocks of one place, then of two, and so on, all blocks at once. No powers of th
 can be huge.
 """
 
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from rulekeep.kernels.transforms import by_hand
 
@@ -63,32 +65,45 @@ def invert_unit_triangles(below: Float[Tensor, "batch place place"]) -> Tensor:
     return inverse
 
 
-# Small constants, made once: outside inference mode, so that training may use them later.
+_P = ParamSpec("_P")
 
 
-@lru_cache(_KEPT)
+def _made_once(make: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Small constants, outside inference mode, so that training may use them later.
+
+    Inside a mode that makes other tensors, as `torch.export` does, none is kept and none is used.
+    """
+    kept: Any = lru_cache(_KEPT)(torch.inference_mode(False)(make))
+
+    @wraps(make)
+    def found(*given: _P.args, **named: _P.kwargs) -> Tensor:
+        plain = _get_current_dispatch_mode() is None
+        one: Tensor = kept(*given, **named) if plain else make(*given, **named)
+        return one
+
+    return found
+
+
+@_made_once
 def identity(place: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "place place"]:
     """The identity matrix."""
-    with torch.inference_mode(False):
-        return torch.eye(place, dtype=dtype, device=device)
+    return torch.eye(place, dtype=dtype, device=device)
 
 
-@lru_cache(_KEPT)
+@_made_once
 def second_sees_first(
     place: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "place place"]:
     """1 where a second half of a block of 2 x size places meets the first half of the same."""
-    with torch.inference_mode(False):
-        half = torch.arange(place, device=device) // size
-        row, column = half[:, None], half[None, :]
-        return ((row % 2 == 1) & (column == row - 1)).to(dtype)
+    half = torch.arange(place, device=device) // size
+    row, column = half[:, None], half[None, :]
+    return ((row % 2 == 1) & (column == row - 1)).to(dtype)
 
 
-@lru_cache(_KEPT)
+@_made_once
 def up_to_and_before(
     place: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "2*place place"]:
     """1 where j <= t, and below it 1 where j < t."""
-    with torch.inference_mode(False):
-        ones = torch.ones(place, place, dtype=dtype, device=device)
-        return torch.cat([ones.tril(), ones.tril(-1)])
+    ones = torch.ones(place, place, dtype=dtype, device=device)
+    return torch.cat([ones.tril(), ones.tril(-1)])

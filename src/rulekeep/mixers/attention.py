@@ -41,7 +41,7 @@ from rulekeep.kernels.positions import (
     rotate,
     turned,
 )
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 
 
 class KVCache(NamedTuple):
@@ -99,7 +99,9 @@ class Attention(Mixer):
         # Until a training says so, places count tokens.
         self._step: int | None = None
         self.out_projection = nn.Linear(width, width)
-        self.in_projection = torch.nn.utils.skip_init(nn.Linear, width, 3 * width)
+        self.in_projection = torch.nn.utils.skip_init(
+            nn.Linear, width, 3 * width, device=torch.get_default_device()
+        )
         nn.init.xavier_uniform_(self.in_projection.weight)
         nn.init.zeros_(self.in_projection.bias)
         nn.init.zeros_(self.out_projection.bias)
@@ -125,6 +127,7 @@ class Attention(Mixer):
         """Outputs at every position, and the cache with these tokens in it."""
         if state is None:
             state = self.init_state(x.shape[0])
+        check_batch(x, state.keys)
         parts, recent = self.in_projection(x), None
         if self.filters is not None:
             assert isinstance(state, ConvolvedKVCache), state

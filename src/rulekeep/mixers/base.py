@@ -116,6 +116,9 @@ class Outside(Mixer):
 def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     """The penalties of all mixers of a model, summed. The training loop adds them to its loss.
 
+    They are those of the last forward pass. A mixer that stands in two layers counts its last call
+    alone, and checkpointing must be without `use_reentrant`.
+
     >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
     >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
     """
@@ -125,7 +128,11 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
 
 
 def start_step(model: nn.Module, step: int) -> None:
-    """Tells all mixers of a model that training begins a step."""
+    """Tells all mixers of a model that training begins a step, counted from 1.
+
+    Attention with `randomised_positions` and `routed_slots` with `published` draw anew at each. A
+    loop that never calls it trains them without. Call it before the forward pass.
+    """
     for module in model.modules():
         if isinstance(module, Mixer):
             module.start_step(step)
@@ -141,6 +148,16 @@ def training_notes(model: nn.Module, steps: int) -> list[str]:
 def name_of(mixer: Mixer) -> str:
     """The name of a mixer in messages: the class that the user asked for."""
     return type(mixer.module if isinstance(mixer, Outside) else mixer).__name__
+
+
+def check_batch(x: Tensor, part: Tensor) -> None:
+    """Raise if a part of a state is of other sequences than the input.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if len(part) != len(x):
+        raise ValueError(f"state of {len(part)} sequences: x has {len(x)}")
 
 
 def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.transforms import uncast
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 
 
 class GRUState(NamedTuple):
@@ -48,7 +48,8 @@ class GRU(Mixer):
             nn.init.zeros_(bias_hidden)
 
     def _keep_biases(self) -> tuple[Tensor, Tensor]:
-        _, _, bias_x, bias_hidden = (part.detach() for part in self.layer.parameters())
+        weights = [one.detach() for one in self.layer._flat_weights if one is not None]
+        bias_x, bias_hidden = weights[2:]
         gate = slice(self.width, 2 * self.width)
         return bias_x[gate], bias_hidden[gate]
 
@@ -60,7 +61,8 @@ class GRU(Mixer):
 
     def init_state(self, batch_size: int) -> GRUState:
         """Zeros."""
-        return GRUState(next(self.layer.parameters()).new_zeros(batch_size, self.width))
+        bias, _ = self._keep_biases()
+        return GRUState(bias.new_zeros(batch_size, self.width))
 
     def forward(
         self, x: Float[Tensor, "batch time width"], state: GRUState | None = None
@@ -68,7 +70,8 @@ class GRU(Mixer):
         """Outputs at every position, and the state after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        if not x.shape[1]:
+        check_batch(x, state.hidden)
+        if not x.numel():
             return x, state
         # A recurrence adds up what rounding does: it stays in the state's precision.
         with uncast(x.device.type):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.transforms import uncast
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 
 
 class LSTMState(NamedTuple):
@@ -49,7 +49,8 @@ class LSTM(Mixer):
             nn.init.zeros_(bias_hidden)
 
     def _forget_biases(self) -> tuple[Tensor, Tensor]:
-        _, _, bias_x, bias_hidden = (part.detach() for part in self.layer.parameters())
+        weights = [one.detach() for one in self.layer._flat_weights if one is not None]
+        bias_x, bias_hidden = weights[2:]
         gate = slice(self.width, 2 * self.width)
         return bias_x[gate], bias_hidden[gate]
 
@@ -61,8 +62,8 @@ class LSTM(Mixer):
 
     def init_state(self, batch_size: int) -> LSTMState:
         """Zeros."""
-        zeros = next(self.layer.parameters()).new_zeros(batch_size, self.width)
-        return LSTMState(zeros, zeros)
+        bias, _ = self._forget_biases()
+        return LSTMState(*(bias.new_zeros(batch_size, self.width) for _ in range(2)))
 
     def forward(
         self, x: Float[Tensor, "batch time width"], state: LSTMState | None = None
@@ -70,7 +71,8 @@ class LSTM(Mixer):
         """Outputs at every position, and the state after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        if not x.shape[1]:
+        check_batch(x, state.hidden)
+        if not x.numel():
             return x, state
         # A recurrence adds up what rounding does: it stays in the state's precision.
         with uncast(x.device.type):

@@ -29,7 +29,7 @@ from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks,
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.transforms import transformed, uncast
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
 
@@ -101,7 +101,7 @@ class MatrixMixer(Mixer):
         if key_width is not None and key_width < 1:
             raise ValueError(f"key_width {key_width}: must be at least 1")
         self.heads, self.serial = heads, serial
-        # Whether the tokens of this call go through the loop.
+        # Whether the tokens of this call go through the loop; another thread may change it.
         self.in_turn = serial
         self.parts = parts
         self.value_width = max(1, round(parts.values * width / heads))
@@ -188,7 +188,19 @@ class MatrixMixer(Mixer):
         return y, type(state)(*after)
 
     def _run(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Outputs and the state's tensors, one piece of time after another."""
+        """Outputs and the state's tensors, one piece of time after another.
+
+        Raises:
+            ValueError: the state is of other sequences, or in half precision.
+        """
+        check_batch(x, state[0])
+        if state[0].dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"{type(self).__name__} in {state[0].dtype}: its memory would not fade, or "
+                "overflow; keep its weights in float32 and use torch.autocast"
+            )
+        if not x.numel():
+            return x, *state
         # A token alone is a step of the loop.
         alone = x.shape[1] == 1 and not torch.is_grad_enabled()
         if self.serial or alone or transformed():
@@ -291,6 +303,8 @@ class GatedMixer(MatrixMixer):
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> tuple[Float[Tensor, "batch time width"], Any]:
         """Outputs at every position, and the state after the last token."""
+        if not self.training:
+            self._penalty = None
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x, state)
         before, self._penalty = self._penalty, None
@@ -367,7 +381,7 @@ class DeltaMixer(GatedMixer):
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         memory, *due = state
         strength = self.write_strength(x)
-        read, after = self._written(queries_keys, values, strength, memory, x)
+        read, after = self._written(queries_keys, values, strength, memory, x, in_turn=self.in_turn)
         return read, *(after, *self._penalised(due, strength))
 
     def _written(
@@ -378,11 +392,12 @@ class DeltaMixer(GatedMixer):
         memory: Tensor,
         x: Tensor,
         *,
+        in_turn: bool,
         read_first: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.in_turn:
+        if in_turn:
             queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(
                 queries, keys, values, write, memory, log_decay=decay, read_first=read_first

@@ -90,7 +90,7 @@ class RoutedSlots(SlotMixer):
                 self.log_rate.copy_((rate * math.log(2) / steps).log())
         self.published = published
         # Of the noise: another in each layer and for each seed of a run.
-        self._stream = int(torch.randint(2**31, ())) if published else None
+        self._stream = int(torch.randint(2**31, (), device="cpu")) if published else None
         self._step: int | None = None
 
     def start_step(self, step: int) -> None:
@@ -132,8 +132,8 @@ class RoutedSlots(SlotMixer):
     def _noise(self, shape: torch.Size, place: int) -> Float[Tensor, "batch time heads slots"]:
         """Gumbel noise of this step and place, from a stream of this mixer's own."""
         seed = named_seed("routing noise", self._stream, self._step, place)
-        drawn = torch.empty(*shape, self.heads, self.slots)
-        return -drawn.exponential_(generator=torch.Generator().manual_seed(seed)).log()
+        drawn = torch.empty(*shape, self.heads, self.slots, device="cpu")
+        return -drawn.exponential_(generator=torch.Generator("cpu").manual_seed(seed)).log()
 
     def _log_decay(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         logits = self.router(x).unflatten(-1, (self.heads, self.slots))

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.positions import check_rotary, rotate
 from rulekeep.kernels.transforms import uncast
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 
 
 class WindowCache(NamedTuple):
@@ -92,7 +92,8 @@ class SlidingWindow(Mixer):
         """Outputs at every position, and the cache after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        if not x.shape[1]:
+        check_batch(x, state.keys)
+        if not x.numel():
             return x, state
         if self.serial:
             y, *after = self._advance(x, *state)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.transforms import by_hand, transformed, uncast
-from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.base import Mixer, check_batch
 
 
 class SlotState(NamedTuple):
@@ -63,9 +63,8 @@ class Slots(Mixer):
         """Outputs at every position, and the slots after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
-        elif len(state.slots) != len(x):
-            raise ValueError(f"state of {len(state.slots)} sequences: x has {len(x)}")
-        if not x.shape[1]:
+        check_batch(x, state.slots)
+        if not x.numel():
             return x, state
         # A single token has nothing to run in parallel with: a whole round would cost more.
         if x.shape[1] > 1 and not (self.serial or transformed()):

@@ -194,16 +194,19 @@ class SparseDelta(DeltaMixer):
                 z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
         strength = self._gate(z)
-        if not self.read_first or self.in_turn:
+        # Read once: another thread that uses this mixer may change it.
+        in_turn = self.in_turn
+        if not self.read_first or in_turn:
             read, after = self._written(
-                queries_keys, values, strength, memory, x, read_first=self.read_first
-            )
+                queries_keys, values, strength, memory, x, in_turn=in_turn,
+                read_first=self.read_first,
+            )  # fmt: skip
         else:
             # A query reads a place earlier, which is before its own token writes.
             own = unit(functional.silu(queries_keys[:, :1, : self.heads]))
             first = torch.einsum("bhkv,bthk->bthv", memory, own)
             moved: Tensor = _Earlier.apply(queries_keys, self.heads)  # type: ignore[no-untyped-call]
-            read, after = self._written(moved, values, strength, memory, x)
+            read, after = self._written(moved, values, strength, memory, x, in_turn=False)
             read = _After.apply(first, read)  # type: ignore[no-untyped-call]
         return read, *(after, pending, *due)
 

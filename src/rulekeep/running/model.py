@@ -16,7 +16,7 @@ the same embeddings, feed-forward layers and head. A mixer keeps its own initial
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +40,9 @@ class ModelState(NamedTuple):
 
     tokens: int
     layers: tuple[Any, ...]
+
+
+_Maker: TypeAlias = str | type[nn.Module] | Callable[[], Mixer]
 
 
 class Block(nn.Module):
@@ -89,8 +92,8 @@ class LanguageModel(nn.Module):
     """Next-token logits from tokens, through one mixer a layer.
 
     `mixer` is a name of the catalogue (`rulekeep.mixers`), `file.py:Class`, or a class that takes
-    its width. `a+b` lets two mixers take turns over the layers. A list has what makes the mixer of
-    each layer. `mixer_options` are the mixer's own.
+    its width. `a+b` lets two mixers take turns over the layers. A list has one for each layer, or
+    what makes it without an argument. `mixer_options` are those of a mixer that is no list.
 
     `width` is the number of channels between layers. `hidden` is that inside a feed-forward layer,
     by default 4 x width. `added_positions` are added to the embeddings: none, learned (for the
@@ -109,7 +112,7 @@ class LanguageModel(nn.Module):
     def __init__(
         self,
         vocabulary: int,
-        mixer: str | type[nn.Module] | Sequence[Callable[[], Mixer]] = "attention",
+        mixer: str | type[nn.Module] | Sequence[_Maker] = "attention",
         *,
         mixer_options: Mapping[str, Option] | None = None,
         layers: int = 2,
@@ -126,8 +129,12 @@ class LanguageModel(nn.Module):
                 "context None: learned positions need it; give the longest text in tokens"
             )
         self.context = context
+        if hidden is not None and hidden < 1:
+            raise UsageError(f"hidden {hidden}: must be at least 1, or None for 4 x width")
         if isinstance(mixer, str | type):
-            mixer = _makers(mixer, mixer_options or {}, layers, width)
+            makers = _makers(mixer, mixer_options or {}, layers, width)
+        else:
+            makers = _listed(mixer, mixer_options, width)
         with _stream("embedding", seed):
             self.embedding = nn.Embedding(vocabulary, width)
         with _stream("positions", seed):
@@ -137,11 +144,11 @@ class LanguageModel(nn.Module):
             elif added_positions == "earliness":
                 self.earliness = nn.Linear(_BUMPS, width, bias=False)
         blocks = []
-        for layer, make in enumerate(mixer):
+        for layer, make in enumerate(makers):
             with _stream("mixer", layer, seed):
                 own = make()
             with _stream("block", layer, seed):
-                blocks.append(Block(width, hidden or 4 * width, own))
+                blocks.append(Block(width, 4 * width if hidden is None else hidden, own))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         with _stream("head", seed):
@@ -159,6 +166,8 @@ class LanguageModel(nn.Module):
     ) -> tuple[Float[Tensor, "batch time width"], ModelState]:
         """As `forward`, without the head: enough for a long prefix."""
         before = state or ModelState(0, (None,) * len(self.blocks))
+        if len(before.layers) != len(self.blocks):
+            raise ValueError(f"state of {len(before.layers)} layers: has {len(self.blocks)}")
         x, after = self._embed(tokens, before.tokens), []
         for block, own in zip(self.blocks, before.layers, strict=True):
             x, own = block(x, own)
@@ -170,6 +179,8 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "batch last vocabulary"]:
         """Logits at the last positions of whole sequences; the last layer computes only these."""
         x = self._embed(tokens, 0)
+        if not 1 <= last <= x.shape[1]:
+            raise ValueError(f"last {last}: must be from 1 to the {x.shape[1]} tokens")
         *early, final = self.blocks
         for block in early:
             x, _ = block(x, None)
@@ -178,6 +189,8 @@ class LanguageModel(nn.Module):
         return logits
 
     def _embed(self, tokens: Tensor, start: int) -> Tensor:
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens of shape {list(tokens.shape)}: give [batch, time]")
         x: Tensor = self.embedding(tokens)
         end = start + tokens.shape[1]
         if self.added_positions == "learned":
@@ -203,6 +216,24 @@ def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]
     return torch.exp(-(((u[:, None] - centres) * (_BUMPS - 1)) ** 2) / 2)
 
 
+def _listed(
+    mixers: Sequence[_Maker], options: Mapping[str, Option] | None, width: int
+) -> Sequence[Callable[[], Mixer]]:
+    """What makes the mixer of each layer.
+
+    Raises:
+        UsageError: there is none, one is made already, or options are given.
+    """
+    made = mixers if isinstance(mixers, nn.Module) else [*mixers]
+    if isinstance(made, nn.Module) or any(isinstance(one, nn.Module) for one in made):
+        raise UsageError("mixer: is made already; give its class, its name or what makes it")
+    if options:
+        raise UsageError("mixer_options: are for one mixer; give a list what makes each, filled")
+    if not made:
+        raise UsageError("mixer []: give one for each layer")
+    return [_makers(one, {}, 1, width)[0] if isinstance(one, str | type) else one for one in made]
+
+
 def _makers(
     mixer: str | type[nn.Module], options: Mapping[str, Option], layers: int, width: int
 ) -> Sequence[Callable[[], Mixer]]:
@@ -213,7 +244,10 @@ def _makers(
 
 @contextmanager
 def _stream(*names: object) -> Iterator[None]:
-    """Draws inside the block come from the stream of this name; the global one stays as it was."""
+    """Draws inside the block come from the stream of this name; the global one stays as it was.
+
+    Those of a GPU are left alone: weights are drawn on the CPU.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(named_seed("initialisation", *names))
+        torch.default_generator.manual_seed(named_seed("initialisation", *names))
         yield
