@@ -124,7 +124,8 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     """
     terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]
-    return torch.stack(due).sum() if due else None
+    # Layers may stand on several devices.
+    return torch.stack([one.to(due[0].device) for one in due]).sum() if due else None
 
 
 def start_step(model: nn.Module, step: int) -> None:
