@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from rulekeep.kernels import pieces, triangle
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside
+from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.running import evaluation
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
@@ -23,6 +24,7 @@ from rulekeep.running.model import LanguageModel, earliness
 from rulekeep.specs import UsageError
 from rulekeep.tasks import TASKS, Recall, RecallOptions, Recite, Sample, SampledTask
 
+MATRICES = [name for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)]
 SAMPLED = {
     name: kind
     for name, kind in TASKS.items()
@@ -390,9 +392,25 @@ def test_a_state_of_other_sequences_is_refused(mixer: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_memory_in_half_precision_is_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match="keep its weights in float32"):
-        MIXERS["retnet"](16).to(dtype)(torch.randn(1, 4, 16, dtype=dtype))
+@pytest.mark.parametrize("mixer", MATRICES)
+def test_a_memory_of_weights_in_half_precision_is_whole(mixer: str, dtype: torch.dtype) -> None:
+    half = MIXERS[mixer](16).to(dtype)
+    whole = MIXERS[mixer](16)
+    whole.load_state_dict({name: part.float() for name, part in half.state_dict().items()})
+    x = torch.cat([torch.randn(1, 3, 16), torch.zeros(1, 300, 16)], dim=1).to(dtype)
+    expected, after = whole(x.float())
+    found, state = half(x)
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), expected, rtol=0.01, atol=0.01)
+    found.float().square().sum().backward()
+    assert all(part.grad.dtype == dtype for part in half.parameters() if part.grad is not None)
+    alone = half.init_state(1)
+    with torch.no_grad():
+        for at in range(x.shape[1]):
+            _, alone = half(x[:, at : at + 1], alone)
+    for parts in zip(alone, state, after, strict=True):
+        assert {part.dtype for part in parts} == {torch.float32}
+        assert all(torch.allclose(part, parts[-1], rtol=1e-4, atol=1e-5) for part in parts)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

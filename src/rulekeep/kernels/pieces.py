@@ -39,14 +39,14 @@ def in_pieces(
     if time <= multiple or transformed() or getattr(module, "_is_replica", False):
         return advance(x, *state)
     trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-    again = _Again(module, advance, [*trained])
+    again = Again(module, advance, [*trained])
     outputs: tuple[Tensor, ...] = _InPieces.apply(  # type: ignore[no-untyped-call]
         again, _cuts(time, length, multiple), len(state), x, *state, *trained.values()
     )
     return outputs
 
 
-class _Again(nn.Module):
+class Again(nn.Module):
     """A method of a module, to be called with other parameters in the place of its own.
 
     By the backward pass the module may have others: a functional call lends it some.
@@ -81,7 +81,7 @@ class _InPieces(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        again: _Again,
+        again: Again,
         cuts: list[slice],
         count: int,
         x: Tensor,

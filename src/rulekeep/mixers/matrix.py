@@ -18,6 +18,7 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, NotRequired, TypedDict, Unpack
 
 import torch
@@ -27,7 +28,7 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
-from rulekeep.kernels.pieces import in_pieces
+from rulekeep.kernels.pieces import Again, in_pieces
 from rulekeep.kernels.transforms import transformed, uncast
 from rulekeep.mixers.base import Mixer, check_batch
 from rulekeep.mixers.published import OURS, Parts, low_rank_gate
@@ -47,6 +48,7 @@ class ConvolvedMatrixState(NamedTuple):
 
 
 _KERNEL = 4
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class MatrixOptions(TypedDict):
@@ -171,12 +173,18 @@ class MatrixMixer(Mixer):
         empty = self._empty(batch_size)
         if self.convolution is None:
             return empty
-        recent = self.convolution.new_zeros(batch_size, _KERNEL - 1, self.convolution.shape[1])
+        recent = self._zeros(batch_size, _KERNEL - 1, self.convolution.shape[1])
         return self.convolved_state(*empty, recent)
 
     def _empty(self, batch_size: int) -> Any:
         shape = batch_size, self.heads, self.key_width, self.value_width
-        return MatrixState(self.in_projection.weight.new_zeros(shape))
+        return MatrixState(self._zeros(*shape))
+
+    def _zeros(self, *shape: int) -> Tensor:
+        """Of a state, which is in float32 at least."""
+        weight = self.in_projection.weight
+        kind = torch.promote_types(weight.dtype, torch.float32)
+        return weight.new_zeros(shape, dtype=kind)
 
     def forward(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
@@ -191,14 +199,16 @@ class MatrixMixer(Mixer):
         """Outputs and the state's tensors, one piece of time after another.
 
         Raises:
-            ValueError: the state is of other sequences, or in half precision.
+            ValueError: the state is of other sequences.
         """
         check_batch(x, state[0])
-        if state[0].dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"{type(self).__name__} in {state[0].dtype}: its memory would not fade, or "
-                "overflow; keep its weights in float32 and use torch.autocast"
-            )
+        if self.in_projection.weight.dtype in _HALF:
+            # In half precision a memory would not fade: a decay of 0.999 is 1.
+            weights = dict(self.named_parameters())
+            again = Again(self, partial(MatrixMixer._run, self), [*weights])
+            whole = (part.float() if part.dtype in _HALF else part for part in state)
+            y, *after = again.under([one.float() for one in weights.values()], x.float(), *whole)
+            return y.to(x.dtype), *after
         if not x.numel():
             return x, *state
         # A token alone is a step of the loop.

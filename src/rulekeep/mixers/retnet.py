@@ -65,7 +65,9 @@ class RetNet(MatrixMixer):
             raise ValueError(f"key_width {self.key_width}: must be even where keys are turned")
 
     def _log_decay(self, x: Tensor) -> Tensor | None:
-        return None if self._log_decays is None else self._log_decays.view(1, 1, self.heads, 1)
+        if self._log_decays is None:
+            return None
+        return self._log_decays.view(1, 1, self.heads, 1).to(x.dtype)
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor

@@ -66,9 +66,9 @@ class SlotMixer(GatedMixer):
         return -torch.expm1(self._log_decay(x)).flatten(-2)
 
     def _empty(self, batch_size: int) -> SlotMemoryState:
-        shape, weight = (batch_size, self.heads, self.slots), self.in_projection.weight
+        shape = batch_size, self.heads, self.slots
         return SlotMemoryState(
-            weight.new_zeros(*shape, self.key_width), weight.new_zeros(*shape, self.value_width)
+            self._zeros(*shape, self.key_width), self._zeros(*shape, self.value_width)
         )
 
     def _read(
