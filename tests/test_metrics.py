@@ -250,6 +250,9 @@ def test_answers_of_another_shape_or_generated_in_part_are_refused() -> None:
     sample = tiny()
     with pytest.raises(ValueError, match=r"answers \(2, 3\): must be \(2, 4\)"):
         score_samples([(sample, sample.answers[:, 1:], None)])
+    with pytest.raises(ValueError, match="answers of bool: must be token ids"):
+        score_samples([(sample, sample.answers == 1, None)])
+    assert score_samples([(sample, sample.answers.tolist(), None)]).retention == 1
     part = (sample, sample.answers, sample.answers)
     with pytest.raises(ValueError, match="generated answers 2: must be 0 or all 4"):
         score_samples([part, (sample, sample.answers, None)])

@@ -188,6 +188,10 @@ WRONG = {
         Logits(lambda tokens: bag(tokens) - torch.inf), "no finite logit for 59 tokens"
     ),
     "complex": (Logits(lambda tokens: bag(tokens) * 1j), "gave complex numbers"),
+    "truth": (Logits(lambda tokens: bag(tokens) > 0), "gave truth values"),
+    "too large": (
+        Logits(lambda tokens: bag(tokens).double() * 1e300), "gave a logit beyond float32"
+    ),
     "fractions": (
         Says(lambda given: given + 0.5),
         "Says at 64 tokens: its answers are float64: give token ids",

@@ -295,6 +295,9 @@ def test_every_format_holds_the_same_and_comes_out_the_same_again(run, tmp_path:
             assert rows == lines
             continue
         held = np.load(io.BytesIO(piped))
+        about = json.loads(str(held["about"][0]))
+        assert (about["task"], about["seed"], about["version"]) == ("override", "0", "1")
+        assert about["vocabulary"].split() == list(make(TASKS["override"]).vocabulary)
         assert np.array_equal(held["tokens"], [line["tokens"] for line in lines])
         assert np.allclose(held["chance"], [line["chance"] for line in lines])
         for key in KEYS:

@@ -45,7 +45,7 @@ def _asked(record: Record) -> dict[str, Value]:
         "added_positions": _text(spec.rest.get("added_positions")),
         "seed": spec.seed,
         "learning_rate": spec.learning_rate,
-        "trained_tokens": spec.context,
+        "trained_tokens": None if spec.kind == "predictor" else spec.context,
     }
 
 

@@ -160,14 +160,19 @@ def score_samples(
     answer]` token ids. The chunking changes no figure.
 
     Raises:
-        ValueError: a shape is not that of the answers, or only some chunks were generated.
+        ValueError: a shape is not that of the answers, they are no token ids, or only some chunks
+            were generated.
     """
     tallies: _Tallies = defaultdict(_Tally)
     n = generations = 0
-    for sample, predictions, generated in parts:
+    for sample, *given in parts:
+        predictions, generated = (None if one is None else np.asarray(one) for one in given)
+        assert predictions is not None
         for said in (predictions, generated):
             if said is not None and said.shape != sample.answers.shape:
                 raise ValueError(f"answers {said.shape}: must be {sample.answers.shape}")
+            if said is not None and not np.issubdtype(said.dtype, np.integer):
+                raise ValueError(f"answers of {said.dtype}: must be token ids, whole numbers")
         n += len(sample.tokens)
         generations += 0 if generated is None else len(generated)
         _count(tallies, sample, predictions, generated)

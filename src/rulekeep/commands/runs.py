@@ -318,6 +318,8 @@ def make_runs(
     if planned.finished:
         stand = counted(total, "run stands", "runs stand")
         say(f"{len(planned.finished)} of {stand} finished in {root}")
+        if any(isinstance(spec, PredictorSpec) for spec in specs):
+            say("weights of a predictor are no part of its run: for others give another --out")
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
         say(f"{counted(len(planned.jobs), 'run')} to make in {root}")

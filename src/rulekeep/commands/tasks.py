@@ -4,6 +4,7 @@ import hashlib
 import os
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -174,6 +175,8 @@ def data(
     about = {
         "task": task, "options": made_with,
         "split": split, "context": str(context), "seed": str(seed),
+        "version": str(asked.task.version), "vocabulary": " ".join(asked.task.vocabulary),
+        "rulekeep": version("rulekeep"),
     }  # fmt: skip
     if out is None:
         if format != "jsonl" and output().isatty():
@@ -183,8 +186,9 @@ def data(
     else:
         from rulekeep.records.store import whole_file
 
-        with whole_file(_file("out", out)) as file:
-            data_hash = export.export(pieces, file, format, about)
+        path = _file("out", out)
+        with whole_file(path) as file:
+            data_hash = export.export(pieces, file, format, about, str(path.resolve().parent))
     say(f"{counted(count, 'example')}, sha256 of the tokens: {data_hash}")
     return 0
 

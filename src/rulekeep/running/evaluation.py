@@ -10,6 +10,7 @@ answers read token by token (`rulekeep.running.causality`).
     >>> evaluate_samples(predictor, task, "test", 1028, 1000, seed=1)      # doctest: +SKIP
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -443,9 +444,17 @@ def _logits(
             f"logits gave {tuple(made.shape)} for tokens {tuple(tokens.shape)}: "
             f"give [batch, time, vocabulary], here {(*tokens.shape, words or 'vocabulary')}"
         )
-    made = made[:, start:].detach()
-    if made.is_complex() or made.isnan().any():
-        odd = "complex numbers" if made.is_complex() else "NaN"
+    made = made[:, start:].detach().cpu()
+    odd = None
+    if made.is_complex():
+        odd = "complex numbers"
+    elif made.dtype == torch.bool:
+        odd = "truth values"
+    elif made.isnan().any():
+        odd = "NaN"
+    elif made.float().isposinf().any():
+        odd = "a logit beyond float32"
+    if odd:
         raise PredictorError(f"logits gave {odd} for {tokens.shape[1]} tokens: give real numbers")
     if made.isinf().all(dim=2).any():
         raise PredictorError(f"logits gave no finite logit for {tokens.shape[1]} tokens: give one")
@@ -511,6 +520,9 @@ def evaluate_samples(
         raise reader.error(f"at {context} tokens: {said}")
     known = [loss for loss in losses if loss is not None]
     loss = sum(known) / supervised if len(known) == len(losses) else None
+    # A right word that has no probability at all makes it infinite, which is no number of JSON.
+    if loss is not None and not math.isfinite(loss):
+        loss = None
     return {"split": split, "context": context, "val_loss": loss, **scores.as_dict()}
 
 

@@ -90,8 +90,13 @@ def export(
     file: BinaryIO,
     format: Format,  # noqa: A002
     about: Mapping[str, str],
+    folder: str | None = None,
 ) -> str:
-    """Writes the examples and returns the hash of their tokens; `about` is kept in parquet."""
+    """Writes the examples and returns the hash of their tokens.
+
+    `about` is kept in parquet, and in npz as JSON. Each column of an npz is gathered in `folder`
+    first, with other temporary files if left out.
+    """
     digest = hashlib.sha256()
 
     def pieces() -> Iterator[Columns]:
@@ -102,7 +107,7 @@ def export(
     if format == "jsonl":
         _write_jsonl(pieces(), file)
     elif format == "npz":
-        _write_npz(pieces(), file)
+        _write_npz(pieces(), file, about, folder)
     else:
         _write_parquet(pieces(), file, {**about})
     return digest.hexdigest()
@@ -150,19 +155,22 @@ def _write_jsonl(pieces: Iterator[Columns], file: BinaryIO) -> None:
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _write_npz(pieces: Iterator[Columns], file: BinaryIO) -> None:
+def _write_npz(
+    pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str], folder: str | None
+) -> None:
     # A member's shape stands before its content: each is gathered in a file of its own first.
     with ExitStack() as stack:
         parts: dict[str, tuple[BinaryIO, np.dtype[Any], list[int]]] = {}
 
         def add(name: str, values: np.ndarray) -> None:
             if name not in parts:
-                spool: Any = stack.enter_context(tempfile.TemporaryFile())
+                spool: Any = stack.enter_context(tempfile.TemporaryFile(dir=folder))
                 parts[name] = (spool, values.dtype, [0, *values.shape[1:]])
             held, _, shape = parts[name]
             held.write(np.ascontiguousarray(values).tobytes())
             shape[0] += len(values)
 
+        add("about", np.array([json.dumps({**about})]))
         ends = dict.fromkeys(_LISTS, 0)
         for piece in pieces:
             for name in ("tokens", "answer_start", "chance", "chance_per_position", "labels"):

@@ -8,6 +8,7 @@ whatever was drawn before and however many are asked for at once:
 """
 
 import math
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -158,6 +159,20 @@ class Sample(NamedTuple):
         return np.isin(self.roles, (Role.DECOY_RULE, Role.DECOY_ITEM))
 
 
+def _whole(name: str, value: Any) -> int:
+    """A whole number of any library as Python's: an example's name holds it as text.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        if not isinstance(value, bool | np.bool_):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise UsageError(f"{name} {value!r}: must be a whole number")
+
+
 class SampledTask(Task, ABC):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
@@ -174,7 +189,15 @@ class SampledTask(Task, ABC):
     rule_words: RuleWords | None = None
 
     def __init__(self, kinds: Sequence[tuple[str, int]], cues: Sequence[str]) -> None:
-        """Numbers the vocabulary: the cues, then each kind of word."""
+        """Numbers the vocabulary: the cues, then each kind of word.
+
+        Raises:
+            UsageError: the options are those of another task.
+        """
+        if not isinstance(self.options, self.options_type):
+            raise UsageError(
+                f"{type(self.options).__name__}: give {self.name} {self.options_type.__name__}"
+            )
         self.vocabulary = (*cues, *(f"{kind}-{i}" for kind, size in kinds for i in range(size)))
         self._starts = {kind: Words(self.vocabulary.index(f"{kind}-0"), n) for kind, n in kinds}
         self._cues = {cue: i for i, cue in enumerate(cues)}
@@ -198,6 +221,10 @@ class SampledTask(Task, ABC):
         """
         if split not in get_args(Split):
             raise UsageError(f"split {split!r}: choose from {', '.join(get_args(Split))}")
+        context, n, seed, start = (
+            _whole(*one)
+            for one in (("context", context), ("n", n), ("seed", seed), ("start", start))
+        )
         try:
             within("context", context, self.shortest_context, LONGEST_CONTEXT)
             within("n", n, 1, 2**40)
