@@ -267,3 +267,19 @@ def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
     assert {row.spec.task for row in rivals([one])} == {"apply"}
     assert rivals([asked(one, steps=1)]) == []
     assert rivals([one, *rivals([one])]) == []
+
+
+def test_tests_of_other_sizes_are_said_to_stand_side_by_side() -> None:
+    def tested(mixer: str, examples: int) -> Values:
+        made = record(mixer)
+        for row in made["evaluations"]:
+            row["n"] = examples if row["context"] == 256 else 1000
+        return made
+
+    def said(*records: Values) -> list[str]:
+        return [one for one in read_runs(records).notes if "side by side" in one]
+
+    assert said(tested("delta", 64), tested("attention", 256)) == [
+        "recite at 256 tokens: tests of 64 and 256 examples stand side by side"
+    ]
+    assert said(tested("delta", 64), tested("attention", 64)) == []

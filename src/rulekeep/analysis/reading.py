@@ -148,7 +148,7 @@ def arrange(records: Sequence[Record]) -> Reading:
             r.task, r.mixer != BASELINE, r.label, r.context, r.rate or 0.0, r.seed, r.id,
         ),
     )  # fmt: skip
-    return Reading(tuple(order), (*notes, *_repeated(order), *apart))
+    return Reading(tuple(order), (*notes, *_repeated(order), *_unequal(order), *apart))
 
 
 def _later(records: Sequence[Record]) -> list[str]:
@@ -179,6 +179,25 @@ def _repeated(runs: Sequence[Run]) -> list[str]:
         "made with other settings; the last named is shown, so keep one of them"
         for (task, label, context, _, seed), ids in same.items()
         if len(ids) > 1
+    ]
+
+
+def _unequal(runs: Sequence[Run]) -> list[str]:
+    """A note where tests of different sizes stand side by side."""
+    sizes: dict[tuple[str, int], set[int]] = {}
+    for run in runs:
+        if run.record.is_result:
+            for one in run.record.tests():
+                if one.examples >= 1:
+                    sizes.setdefault((run.task, one.context), set()).add(int(one.examples))
+    lengths: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for (task, at), examples in sorted(sizes.items()):
+        if len(examples) > 1:
+            lengths.setdefault((task, tuple(sorted(examples))), []).append(at)
+    return [
+        f"{task} at {', '.join(f'{one:,}' for one in at)} tokens: tests of "
+        f"{' and '.join(f'{one:,}' for one in examples)} examples stand side by side"
+        for (task, examples), at in lengths.items()
     ]
 
 
