@@ -21,7 +21,7 @@ from rulekeep.running.evaluation import (
     evaluate_samples,
 )
 from rulekeep.running.predicting import check
-from rulekeep.tasks import Apply, Override, Recall, Recite
+from rulekeep.tasks import Apply, Override, Recall, RecallOptions, Recite
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
 KVPRESS = find_class(
@@ -425,3 +425,17 @@ def test_the_command_scores_the_example_and_says_why_it_refuses(run, tmp_path: P
     assert "failed: PredictorError: LooksAhead: causality check failed at 64 tokens" in errors
     (path,) = (tmp_path / "s").glob("*/record.json")
     assert read_record(path)["evaluations"] == []
+
+
+def test_a_text_is_read_no_more_often_than_answers_are_asked_for() -> None:
+    task, lengths = Recall(RecallOptions(layout="zoology")), list[int]()
+
+    def counted(tokens: torch.Tensor) -> torch.Tensor:
+        lengths.append(tokens.shape[1])
+        return torch.zeros(*tokens.shape, len(task.vocabulary))
+
+    row = evaluate_samples(Logits(counted), task, "test", 256, 2, seed=1)
+    sample = task.sample("test", 256, 2, seed=1)
+    asked = int(sample.supervised.any(axis=0).sum())
+    assert len(lengths) <= 2 * asked + 1
+    assert row["n"] == 2

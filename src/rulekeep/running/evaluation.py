@@ -309,7 +309,9 @@ class OutsideReader(Reader):
         tokens, start = torch.from_numpy(sample.tokens), sample.answer_start
         supervised, answers = torch.from_numpy(sample.supervised), tokens[:, start:]
         own, steps = tokens.clone(), list[Tensor]()
-        places, reads = range(start, tokens.shape[1]), list[_Read]()
+        # What is given is not asked for: a reading of the whole text each would be in vain.
+        asked = supervised.any(dim=0).nonzero()[:, 0]
+        places, reads = (start + asked).tolist(), list[_Read]()
 
         def along(rows: Tensor) -> Tensor:
             of = tokens[rows]
@@ -323,10 +325,11 @@ class OutsideReader(Reader):
                 own[:, place] = torch.where(told, said, own[:, place])
             if check is not None:
                 reads = _by_token(
-                    check, torch.stack(steps, dim=1), own[:, start:], answers, supervised, along
-                )
+                    check, torch.stack(steps, dim=1), own[:, places], tokens[:, places],
+                    supervised[:, asked], along,
+                )  # fmt: skip
             logits = _logits(predictor, tokens[:, :-1], start - 1, self._words).float()
-            _compare(check, logits, answers, reads)
+            _compare(check, logits[:, asked], answers[:, asked], reads)
         loss = F.cross_entropy(logits[supervised], answers[supervised], reduction="sum").item()
         return Reading(loss, logits.argmax(dim=-1).numpy(), own[:, start:].numpy())
 
