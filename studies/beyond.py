@@ -705,6 +705,8 @@ CLAIMS = {
     ),
     "yarn_early": Claim(mean("YaRN, earliness", RECITE_EARLY, LONG), minimum=0.9),
     "yarn_marked": Claim(mean("YaRN, earliness", RECITE_MARKED, LONG), maximum=0.8),
+    "no_signal_early": Claim(mean("convolution", RECITE_EARLY, LONG), minimum=0.9),
+    "no_signal_marked": Claim(mean("convolution", RECITE_MARKED, LONG), maximum=0.9),
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
     "unlearned_early": Claim(unlearned(APPLY_EARLY)),
     "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
