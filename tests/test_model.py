@@ -314,13 +314,18 @@ def test_transforms_of_a_model_give_the_gradients_of_autograd(mixer: str) -> Non
         assert torch.allclose(part, gradient, rtol=1e-9, atol=1e-15)
 
 
+@pytest.fixture
+def several_pieces(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Texts that mixers read in more than one piece."""
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    return torch.arange(160).view(2, 80) % 90
+
+
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_functional_call_gives_the_gradients_of_the_weights_it_lends(
-    mixer: str, monkeypatch: pytest.MonkeyPatch
+    mixer: str, several_pieces: Tensor
 ) -> None:
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
-    tokens = torch.arange(160).view(2, 80) % 90
-    one = model(mixer).double()
+    one, tokens = model(mixer).double(), several_pieces
     lent = {name: (1.1 * part).detach().requires_grad_() for name, part in one.named_parameters()}
     y, _ = torch.func.functional_call(one, lent, (tokens,))
     found = torch.autograd.grad(y.square().mean(), [*lent.values()])
@@ -333,11 +338,9 @@ def test_a_functional_call_gives_the_gradients_of_the_weights_it_lends(
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_hook_of_a_weight_runs_once_on_its_whole_gradient(
-    mixer: str, monkeypatch: pytest.MonkeyPatch
+    mixer: str, several_pieces: Tensor
 ) -> None:
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
-    tokens = torch.arange(160).view(2, 80) % 90
-    one, found = model(mixer).double(), dict[str, list[Tensor]]()
+    one, tokens, found = model(mixer).double(), several_pieces, dict[str, list[Tensor]]()
     for name, part in one.named_parameters():
         part.register_hook(found.setdefault(name, []).append)
     one(tokens)[0].square().mean().backward()

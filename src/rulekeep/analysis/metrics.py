@@ -151,6 +151,20 @@ class _Tally:
 _Tallies = defaultdict[tuple[str, int | str], _Tally]
 
 
+def _ids(sample: Sample, said: AnswerTable) -> AnswerTable:
+    """Answers as an array.
+
+    Raises:
+        ValueError: their shape is not that of the answers, or they are no token ids.
+    """
+    found = np.asarray(said)
+    if found.shape != sample.answers.shape:
+        raise ValueError(f"answers {found.shape}: must be {sample.answers.shape}")
+    if not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"answers of {found.dtype}: must be token ids, whole numbers")
+    return found
+
+
 def score_samples(
     parts: Iterable[tuple[Sample, AnswerTable, AnswerTable | None]],
 ) -> SampleScores:
@@ -165,14 +179,9 @@ def score_samples(
     """
     tallies: _Tallies = defaultdict(_Tally)
     n = generations = 0
-    for sample, *given in parts:
-        predictions, generated = (None if one is None else np.asarray(one) for one in given)
-        assert predictions is not None
-        for said in (predictions, generated):
-            if said is not None and said.shape != sample.answers.shape:
-                raise ValueError(f"answers {said.shape}: must be {sample.answers.shape}")
-            if said is not None and not np.issubdtype(said.dtype, np.integer):
-                raise ValueError(f"answers of {said.dtype}: must be token ids, whole numbers")
+    for sample, forced, own in parts:
+        predictions = _ids(sample, forced)
+        generated = None if own is None else _ids(sample, own)
         n += len(sample.tokens)
         generations += 0 if generated is None else len(generated)
         _count(tallies, sample, predictions, generated)

@@ -77,7 +77,7 @@ class Recorded(NamedTuple):
 
     def named(self, families: Families) -> dict[str, list[str]]:
         """The options that stand in these conversations as words, by family."""
-        text = "\n".join(one.text for turns in self.conversations for turn in turns for one in turn)
+        text = "\n".join(self._texts())
         # A search for a word among others takes a hundred times as long as one for letters.
         letters = text.lower()
         every = {
@@ -97,7 +97,7 @@ class Recorded(NamedTuple):
             f"chat: {counted(len(self.conversations), 'conversation')}, {counted(count, 'turn')} "
             f"of {Path(self.path).name}"
         )
-        whole = sum(len(one.text) for turns in self.conversations for turn in turns for one in turn)
+        whole = sum(map(len, self._texts()))
         share = sum(len(one.text) for one in example if one.role != "system") / whole
         if share > _LARGEST_SHARE:
             yield (
@@ -107,6 +107,9 @@ class Recorded(NamedTuple):
         if named := self.named(families):
             listed = ", ".join(f"{one} ({', '.join(of)})" for one, of in named.items())
             yield f"chat: mentions options by itself: {listed}"
+
+    def _texts(self) -> Iterator[str]:
+        return (one.text for turns in self.conversations for turn in turns for one in turn)
 
     @property
     def digest(self) -> str:
