@@ -4,8 +4,8 @@
 
 Noisy recall and selective copying (MAD), then multi-query recall (Zoology). Training has 800 steps
 at 64 tokens, tests go up to 4,096. A longer text has as much to remember, and more noise. The
-validation set chose each rate with seed 1. Feed-forward layers make parameters equal within one per
-cent. Fills docs/peers.md.
+validation set chose each rate: with seed 1, or with three seeds where one cannot tell (TUNED_BY).
+Feed-forward layers make parameters equal within one per cent. Fills docs/peers.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,15 +66,18 @@ ORDER = [
     (FIRST, MQAR),
     *((tuple(key for key in VARIANTS if key not in FIRST), setting) for setting in SETTINGS),
 ]
+# A seed of selective copying that learns at 64 tokens may keep anything beyond.
+TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """A grid of rates for each variant with seed 1, then all seeds at the best: part by part."""
+    """A grid of rates for each variant, then all seeds at the best: part by part."""
     specs: list[AnySpec] = []
     for keys, setting in ORDER:
         base = {**CELL, "task": setting.task}
         runs = [{**base, "seed": seed} for seed in SEEDS]
-        part = tuned([VARIANTS[key].one for key in keys], records, runs[0], runs)
+        mixers = [VARIANTS[key].one for key in keys]
+        part = tuned(mixers, records, runs[0], runs, TUNED_BY[setting])
         specs += [*part.grids, *part.runs]
         if len(part.runs) < len(keys) * len(runs):
             return specs

@@ -18,7 +18,7 @@ from rulekeep.analysis.rows import Rows, TaskSetting, Variant, by_earliness, flo
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, mixer_specs
+from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, WITHOUT_RECALL, cell, protocol
 
@@ -70,8 +70,11 @@ VARIANTS = {
     "bare": Variant(
         "sparse_delta[short_convolution=false,hidden=240]", "sparse_delta, no convolution"
     ),
+    "convolved": Variant("sparse_delta[hidden=232]", "sparse_delta"),
 }
-MIXERS = mixer_specs(",".join(one.mixer for key, one in VARIANTS.items() if key != "aside"))
+MIXERS = mixer_specs(
+    ",".join(one.mixer for key, one in VARIANTS.items() if key not in ("aside", "convolved"))
+)
 # The keys of each form without earliness and with it.
 FORMS = {
     "attention, rotary positions": ("attention", "signalled"),
@@ -91,16 +94,24 @@ def rule_counts(records: Sequence[Record]) -> Sequence[AnySpec]:
     ]  # fmt: skip
 
 
-def aside() -> Sequence[RunSpec]:
-    """What the grid lacks of five seeds at the rate that was not chosen."""
+def aside(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """What the grid lacks of five seeds at the rate that was not chosen.
+
+    Then our memory with its convolution, where the earlier form falls behind.
+    """
     (ours,) = mixer_specs(MEMORY)
+    apply = {tuned: taken for tuned, taken in WITHOUT_RECALL.items() if tuned[0] == "apply"}
+    convolved = protocol(
+        records, mixer_specs(VARIANTS["convolved"].mixer), TO_LENGTH, apply,
+        tuning_seeds=len(TUNING), task_options={"rules": 8},
+    )  # fmt: skip
     return [
         ours.spec(
             **cell("apply", placement, *TO_LENGTH, rules=8), seed=seed, learning_rate=ASIDE_RATE
         )
         for placement, seeds in (("marked", SEEDS[1:]), ("early", SEEDS))
         for seed in seeds
-    ]
+    ] + [*convolved]
 
 
 # --- tables --------------------------------------------------------------------------------------
