@@ -5,7 +5,7 @@ from statistics import NormalDist, stdev
 
 import numpy as np
 import pytest
-from reading import SAMPLED, make
+from reading import make
 from scipy import sparse
 
 from rulekeep.checks import certificate as certificates
@@ -51,7 +51,8 @@ def worst(certificate: Certificate) -> str:
     return max(local, key=lambda reading: reading.excess).reader
 
 
-@pytest.mark.parametrize("task", SAMPLED)
+# Of the other tasks test_testing.py asks it.
+@pytest.mark.parametrize("task", [Apply, Override])
 def test_the_tasks_pass(task: type[SampledTask]) -> None:
     # With early rules, with every window and at longer contexts stand the certificates in results.
     certificate = certify(make(task, placement="marked"), 96, windows=FEW)
@@ -64,9 +65,8 @@ def test_the_tasks_pass(task: type[SampledTask]) -> None:
     assert lowest > (-0.08 if task is Apply else -0.01)
 
 
-@pytest.mark.parametrize("context", [64, 512])
-def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight(context: int) -> None:
-    certificate = certify(make(Recall, layout="zoology"), context, windows=FEW)
+def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight() -> None:
+    certificate = certify(make(Recall, layout="zoology"), 64, windows=FEW)
     assert certificate.passed, certificate
 
 

@@ -1,89 +1,23 @@
 """The local executor with fakes: jobs that finish, fail, die, or are waited for in vain."""
 
-import ctypes
-import gc
 import multiprocessing.forkserver
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
+from executor_jobs import job
 from tiny import alive, until
 
 from rulekeep.executors import Advanced, Finished, LocalExecutor, local, worker
 from rulekeep.specs import UsageError
 
 # A fork server that is up soon, for jobs that need no more.
-LIGHT = ["rulekeep.executors.fork_server", "torch"]
-
-
-def job(value, progress):
-    progress(1)
-    if value == "raise":
-        raise ValueError("told to")
-    if value == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if value == "hang":
-        time.sleep(600)
-    if value == "greedy":
-        torch.empty(2**60, dtype=torch.uint8)
-    if value == "stubborn":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(600)
-    if value == "lingers":
-        threading.Thread(target=time.sleep, args=(600,)).start()
-    if value == "exits":
-        sys.exit("told to")
-    if value == "cannot say why":
-        raise UnspeakableError
-    if value == "unsendable":
-        return lambda: None
-    if value == "large":
-        return "x" * 2**22
-    if value == "threads":
-        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
-    if value == "collects":
-        return gc.isenabled()
-    if value.startswith("lose the fork server"):
-        if " and outlive it in " in value:
-            folder = Path(value.partition(" in ")[2])
-            until((folder / "started").exists)
-            outlive_the_fork_server(folder)
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(600)
-    if value.startswith("hang once in "):
-        started = Path(value.removeprefix("hang once in "), "started")
-        if not started.exists():
-            started.touch()
-            time.sleep(600)
-    if value.startswith("eats in "):
-        Path(value.removeprefix("eats in "), "cgroup.procs").write_text(str(os.getpid()))
-        return [b"x" * 2**22 for _ in range(2**12)]
-    if value == "talkative":
-        for steps in range(2, 100_000):
-            progress(steps)
-        return value
-    progress(2)
-    return value, os.getpid(), os.environ.get("GLIBC_TUNABLES")
-
-
-def outlive_the_fork_server(folder: Path) -> None:
-    """Takes back what the kernel was asked for: to be ended with the fork server."""
-    ctypes.CDLL(None).prctl(1, 0)
-    (folder / f"pid-{os.getpid()}").touch()
-
-
-class UnspeakableError(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError
+LIGHT = ["rulekeep.executors.fork_server"]
 
 
 def finished(jobs: list, workers: int = 2, **options: list[str]) -> dict[int, Finished]:
@@ -140,7 +74,7 @@ def test_whatever_ends_a_job_is_said_in_one_line() -> None:
     ends = finished(["exits", "cannot say why", "unsendable", lambda: None])
     said = [ends[i].failure.reason for i in range(4)]
     expected = ["SystemExit: told to", "UnspeakableError: its message cannot be shown"]
-    assert [line.partition(" (test_executors.py, line")[0] for line in said[:2]] == expected
+    assert [line.partition(" (executor_jobs.py, line")[0] for line in said[:2]] == expected
     assert all("pickle" in line for line in said[2:])
     assert all("\n" not in line for line in said)
     assert {ends[i].failure.status for i in range(4)} == {"failed"}
@@ -265,7 +199,8 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
             time.sleep(600)
 
         if __name__ == "__main__":
-            list(LocalExecutor(2).run(sleep, [os.environ["FOLDER"]] * 2))
+            light = ["rulekeep.executors.fork_server"]
+            list(LocalExecutor(2, light).run(sleep, [os.environ["FOLDER"]] * 2))
         """)
     )
     driver = subprocess.Popen([sys.executable, script], env={**os.environ, "FOLDER": str(tmp_path)})
