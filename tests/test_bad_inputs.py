@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import pytest
 import tiny
@@ -454,6 +455,7 @@ BAD = [
     ("article --out a_file", "a_file", "a_file/runs: cannot be written"),
     ("article --out a_file/run", "a_file/run", "a_file/run/runs: cannot be written"),
     ("article --out ''", "''", "--out '': must be the name of a folder"),
+    ("article --out $'\\udcff'", r"\udcff", "must be the name of a folder"),
     ("article --out $'a\\nb'", r"'a\nb'", r"--out 'a\nb': must be the name of a folder"),
     ("article --out /proc/run", "/proc/run", "cannot be written"),
     ("article --colour", "--colour", "--help"),
@@ -476,6 +478,21 @@ def listing(folder: Path) -> dict[str, int]:
     }
 
 
+Brought = tuple[Path, dict[str, int]]
+
+
+def brought(folder: Path) -> Brought:
+    """The folder with all files in it, and their listing."""
+    bring(folder)
+    return folder, listing(folder)
+
+
+@pytest.fixture(scope="module")
+def untouched() -> list[Brought]:
+    """The folder that the last case left as it was, for the next one."""
+    return []
+
+
 TRY = LocalExecutor.run
 
 
@@ -494,42 +511,37 @@ def words(line: str) -> list[str]:
 
 @pytest.mark.parametrize(("line", "value", "fix"), BAD, ids=[line[:60] for line, *_ in BAD])
 def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
-    run, tmp_path: Path, monkeypatch, line: str, value: str, fix: str
+    untouched: list[Brought],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    value: str,
+    fix: str,
 ) -> None:
-    bring(tmp_path)
+    folder, before = untouched.pop() if untouched else brought(tmp_path_factory.mktemp("brought"))
     monkeypatch.setattr(LocalExecutor, "run", only_trials)
-    before = listing(tmp_path)
-    code, output, errors = run(*words(line))
-    assert (code, output) == (2, b""), errors
+    done = tiny.rulekeep(*words(line), cwd=folder)
+    errors = done.stderr
+    assert (done.returncode, done.stdout) == (2, ""), errors
     assert len(errors.splitlines()) == 1, errors
     assert errors.startswith("rulekeep: ")
     assert value in errors
     assert fix in errors
     assert len(errors) < 1000
     assert errors.removesuffix("\n").isprintable()
-    assert listing(tmp_path) == before
+    assert listing(folder) == before
+    untouched.append((folder, before))
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("run --mixer raises.py:M", "ValueError: no luck"),
-        ("resume $'\\x1b[31m'", r"\x1b[31m"),
-    ],
-)
-def test_a_process_of_its_own_says_the_same_one_line(
-    tmp_path: Path, line: str, message: str
-) -> None:
-    bring(tmp_path)
-    before = listing(tmp_path)
+def test_a_process_of_its_own_says_the_same_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rulekeep", *words(line)],
+        [sys.executable, "-m", "rulekeep", "resume", "\x1b[31m"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert message in done.stderr
-    assert listing(tmp_path) == before
+    assert r"\x1b[31m" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_only_doubtful_is_one_line_said_once(tmp_path: Path) -> None:
@@ -541,7 +553,9 @@ def test_what_is_only_doubtful_is_one_line_said_once(tmp_path: Path) -> None:
         "--context=64",
         "--validation-examples=9",
     ]
-    done = tiny.process("run", *options, *small, "--test-examples=9", cwd=tmp_path)
+    with catch_warnings():
+        simplefilter("default")
+        done = tiny.rulekeep("run", *options, *small, "--test-examples=9", cwd=tmp_path)
     doubt, ended = done.stderr.splitlines()
     assert doubt.startswith("rulekeep: recite with ReciteOptions(rules=1, rule_words=40")
     assert "640 combinations" in doubt

@@ -36,6 +36,19 @@ LIGHT = {
     "help of a command": ["sweep", "--help"],
     "unknown command": ["swep"],
 }
+# What each of them imports in turn.
+WITHOUT_A_MODEL = (
+    "rulekeep.analysis.variants",
+    "rulekeep.article.leak",
+    "rulekeep.article.report",
+    "rulekeep.article.sample",
+    "rulekeep.checks",
+    "rulekeep.commands.certificates",
+    "rulekeep.commands.mixers",
+    "rulekeep.reporting.page",
+    "rulekeep.study",
+    "rulekeep.tasks.export",
+)
 # Three times what they take.
 MOST_SECONDS = 1.0
 
@@ -58,6 +71,15 @@ def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> 
         "    except SystemExit:\n"
         f"        found = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "        assert not found, (given, found)\n"
+        # What draws, reads and compares needs no model either.
+        f"import {', '.join(WITHOUT_A_MODEL)}\n"
+        "from rulekeep.running.trackers import check_tracker\n"
+        "check_tracker('tensorboard')\n"
+        "assert rulekeep.analysis.variants.default_options('gru')\n"
+        "found = {'torch', 'tensorboard', 'wandb'} & set(sys.modules)\n"
+        "assert not found, found\n"
+        "from rulekeep.checks import check_mixer\n"
+        "assert 'torch' in sys.modules\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
@@ -74,7 +96,7 @@ def test_it_takes_little_of_the_processor(folder: Path, name: str) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # The first may have to compile what it imports.
-    assert min(seconds() for _ in range(3)) < MOST_SECONDS
+    assert any(seconds() < MOST_SECONDS for _ in range(3))
 
 
 def test_importing_the_package_loads_next_to_nothing() -> None:

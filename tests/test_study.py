@@ -1,8 +1,6 @@
 """A study: records become tables, figures and claims, and documents are held to them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
@@ -293,16 +291,6 @@ def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
     assert studies.build(one) == []
     claims = json.loads((one.folder / "claims.json").read_text())
     assert claims["more"].startswith("0.250")
-
-
-def test_neither_build_nor_check_loads_torch(tmp_path: Path) -> None:
-    write(tmp_path)
-    code = (
-        "import sys; from rulekeep import study\n"
-        "one = study.opened('tiny'); study.build(one); assert study.check(one) == []\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_the_documents_are_what_the_committed_records_give(

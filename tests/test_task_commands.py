@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -114,16 +112,6 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
     assert message in errors
     kept = {path.name for path in tmp_path.iterdir() if path.name != "__pycache__"}
     assert kept == set(files)
-
-
-def test_none_of_the_task_commands_loads_torch() -> None:
-    code = (
-        "import sys; from rulekeep.cli import app\n"
-        "import rulekeep.checks, rulekeep.tasks.export, rulekeep.reporting.page\n"
-        "import rulekeep.commands.certificates, rulekeep.article.sample, rulekeep.article.leak\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_certify_prints_a_table_and_writes_the_record(run, tmp_path: Path) -> None:

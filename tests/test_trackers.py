@@ -2,7 +2,6 @@
 
 import importlib.machinery
 import math
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -171,13 +170,3 @@ def test_a_package_that_is_missing_is_named_with_its_fix(
 def test_another_name_is_told_the_names_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--tracker 'mlflow\\n': choose from none, tensorboard"):
         tracker("mlflow\n", tmp_path)
-
-
-def test_naming_trackers_loads_neither_torch_nor_a_service() -> None:
-    code = (
-        "import sys; from rulekeep.running.trackers import check_tracker; "
-        "check_tracker('tensorboard'); "
-        "print({'torch', 'tensorboard', 'wandb'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
