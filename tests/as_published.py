@@ -5,6 +5,7 @@ package against it.
 """
 
 import random
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ ITEMS = ["app", "game", "note", "chart", "bot", "tool", "page", "form", "deck"]
 STEPS = ["make", "add", "show", "test", "save", "open", "close", "draw", "sort"]
 FILLERS = ["please", "now", "clean", "simple", "small", "later", "again", "today", "brief"]
 VOCABULARY = ["<pad>", "<bos>", "<eos>", *RULES, *ITEMS, *STEPS, *FILLERS]
+IDS = {word: number for number, word in enumerate(VOCABULARY)}
 
 
 def sequence(split: str, k: int, a: int, b: int, i: int, context: int) -> list[str]:
@@ -53,6 +55,7 @@ def sequence(split: str, k: int, a: int, b: int, i: int, context: int) -> list[s
     return [*prefix, *distractors, *target, "<eos>"]
 
 
+@cache
 def examples(split: str, context: int) -> list[list[int]]:
     """All 1944 examples as token ids, in the published order."""
     found = []
@@ -63,7 +66,7 @@ def examples(split: str, context: int) -> list[list[int]]:
                     continue
                 for k in range(3):
                     words = sequence(split, k, a, b, i, context)
-                    found.append([VOCABULARY.index(word) for word in words])
+                    found.append([IDS[word] for word in words])
     return found
 
 
@@ -136,10 +139,10 @@ def whole_run(seed: int, contexts: list[int]) -> dict[tuple[int, str], dict[str,
     torch.manual_seed(seed)
     cells = {}
     for context in contexts:
-        train = examples("train", context)
+        train = [*examples("train", context)]
         random.shuffle(train)
         train = train[:480]
-        validation = examples("validation", context)
+        validation = [*examples("validation", context)]
         random.shuffle(validation)
         validation = validation[:120]
         models = {"attention": Attention(context), "compressed": Compressed(context)}

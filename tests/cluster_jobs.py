@@ -16,11 +16,8 @@ def job(value, progress):
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "where":
         return os.environ["WORKER"], str(Path.cwd())
-    if kind in ("hang", "lose the worker once", "lose the worker"):
-        attempt = len(list(folder.glob(f"{kind}-*")))
+    if kind in ("hang", "lose the worker"):
         (folder / f"{kind}-{os.getpid()}").touch()
-        if kind == "lose the worker once" and attempt:
-            return attempt
         progress(1)
         if kind != "hang":
             os.kill(parent(parent(os.getppid())), signal.SIGKILL)

@@ -190,7 +190,7 @@ class RemembersInABuffer(Honest):
 class Masks(Honest):
     def __init__(self, width):
         super().__init__(width)
-        self.mask = nn.Parameter(torch.tril(torch.ones(4096, 4096)))
+        self.mask = nn.Parameter(torch.tril(torch.ones(256, 256)))
 
     def init_state(self, batch_size):
         return (self.gate.new_zeros(batch_size, 0, len(self.gate)),)

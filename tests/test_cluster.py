@@ -191,16 +191,6 @@ def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
-def test_a_killed_worker_loses_no_job(address: str, tmp_path: Path) -> None:
-    kinds = ["a", "lose the worker once", "bb", "ccc", "dddd"]
-    ends = finished(DaskExecutor(address).run(job, [(kind, tmp_path) for kind in kinds]))
-    assert not any(end.failure for end in ends.values())
-    assert [ends[i].result[0] for i in (0, 2, 3, 4)] == ["a", "bb", "ccc", "dddd"]
-    assert ends[1].result == 1
-    until(lambda: not any(map(alive, pids(tmp_path, "lose the worker once"))))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
 def test_a_job_that_loses_every_worker_is_given_up(address: str, tmp_path: Path) -> None:
     ends = finished(DaskExecutor(address).run(job, [("lose the worker", tmp_path)]))
     assert ends[0].failure.status == "killed"

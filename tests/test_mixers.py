@@ -25,8 +25,6 @@ from rulekeep.mixers.slots import SlotState
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 SCALED = {**ROTARY, "scaling": "ntk", "trained_length": 48}
 
-GATES = ["drawn", "zero", "one", "mixed"]
-
 
 def values_and_gradients(function, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     outputs = function(*inputs)
@@ -41,16 +39,21 @@ def values_and_gradients(function, inputs: list[torch.Tensor]) -> list[torch.Ten
 
 # The rows that are computed at once: a text in one piece, a few rounds in each, a round in each.
 @pytest.mark.parametrize(
-    ("rows", "length"),
+    ("dtype", "rows", "length", "gates"),
     [
-        *((4096, length) for length in (1, 7, 8, 9, 64, 257)),
-        *((48, length) for length in (9, 65)),
-        *((24, length) for length in (7, 9, 64)),
-        pytest.param(512, 1028, marks=pytest.mark.slow),
+        *(
+            (torch.float64, *size, gates)
+            for size in ((4096, 9), (4096, 257), (48, 65), (24, 7), (24, 64))
+            for gates in ("drawn", "zero", "one", "mixed")
+        ),
+        *(
+            (torch.float32, *size, gates)
+            for size in ((4096, 257), (48, 65))
+            for gates in ("drawn", "mixed")
+        ),
+        pytest.param(torch.float64, 512, 1028, "drawn", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("gates", GATES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_parallel_slots_are_the_loop(
     length: int, gates: str, dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

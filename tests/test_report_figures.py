@@ -304,7 +304,7 @@ def test_lines_that_end_together_have_names_apart() -> None:
 
 @pytest.mark.slow
 def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
-    records = study(seeds=2)
+    records = study(seeds=2, contexts=(64,), mixers=("attention", "slots"))
     assert [*made(records)] == [key for key in KEYS if key != "variants"]
     first, second = tmp_path / "a", tmp_path / "b"
     write_report(typed(records), first, "c")

@@ -64,13 +64,6 @@ def test_the_cache_grows_to_its_budget_and_no_further() -> None:
     assert sizes == [128, 6 * 128, 7 * 128, 7 * 128, 7 * 128]
 
 
-def test_the_tail_of_a_long_text_is_the_end_of_the_whole() -> None:
-    mixer = SlidingWindow(16, window=5, sinks=2, positions="rotary").double()
-    x = torch.randn(2, 90, 16, dtype=torch.float64)
-    for last in (1, 30, 82, 83, 90):
-        assert torch.allclose(mixer.tail(x, last), mixer(x)[0][:, -last:], rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("case", ["repeated", "large"])
 def test_hard_cases_in_float32(case: str) -> None:
     mixer = SlidingWindow(16, window=20, sinks=2, positions="rotary")

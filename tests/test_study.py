@@ -1,12 +1,18 @@
 """A study: records become tables, figures and claims, and documents are held to them."""
 
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import replace
+from functools import cache
 from inspect import signature
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from report_records import Values, asked, record, typed
 
 from rulekeep import study as studies
@@ -117,6 +123,23 @@ def write(root: Path, minimum: float = 0.5, readme: str = README) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a project whose study is built."""
+    root = tmp_path_factory.mktemp("built")
+    write(root)
+    with chdir(root):
+        studies.build(studies.opened("tiny"))
+    return root
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     run: Callable, tmp_path: Path
 ) -> None:
@@ -164,11 +187,9 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     ],
 )  # fmt: skip
 def test_a_stale_text_fails_the_check_with_a_line_and_a_build_mends_it(
-    path: str, before: str, after: str, said: str, run: Callable, tmp_path: Path
+    path: str, before: str, after: str, said: str, run: Callable, project: Path
 ) -> None:
-    write(tmp_path)
-    run("study", "tiny", "build")
-    file = tmp_path / path
+    file = project / path
     right = file.read_text()
     file.write_text(right.replace(before, after, 1))
     code, _, errors = run("study", "tiny", "check")
@@ -177,10 +198,8 @@ def test_a_stale_text_fails_the_check_with_a_line_and_a_build_mends_it(
     assert file.read_text() == right
 
 
-def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, tmp_path: Path) -> None:
-    write(tmp_path)
-    run("study", "tiny", "build")
-    results = tmp_path / "results" / "tiny"
+def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, project: Path) -> None:
+    results = project / "results" / "tiny"
     (results / "figures" / "kept.png").unlink()
     (results / "tables" / "old.md").write_text("| old |\n")
     code, _, errors = run("study", "tiny", "check")
@@ -197,11 +216,9 @@ def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, tmp_path: P
 
 
 def test_a_figure_that_shows_the_same_is_the_same_whatever_its_bytes(
-    run: Callable, tmp_path: Path
+    run: Callable, project: Path
 ) -> None:
-    write(tmp_path)
-    run("study", "tiny", "build")
-    figure = tmp_path / "results" / "tiny" / "figures" / "kept.png"
+    figure = project / "results" / "tiny" / "figures" / "kept.png"
     figure.write_bytes(figure.read_bytes() + b"another version of the library")
     assert run("study", "tiny", "check")[0] == 0
 
@@ -296,6 +313,12 @@ def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
 def test_the_documents_are_what_the_committed_records_give(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def of_what_it_shows(_: Figure, file: BytesIO, *, metadata: dict[str, str], **__: Any) -> None:
+        file.write(metadata["Description"].encode())
+
+    # Only what a figure shows is compared; several studies read one folder.
+    monkeypatch.setattr(Figure, "savefig", of_what_it_shows)
+    monkeypatch.setattr(studies, "read_runs", cache(read_runs))
     monkeypatch.chdir(ROOT)
     names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
     opened = [studies.opened(name) for name in names]

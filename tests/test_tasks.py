@@ -24,7 +24,6 @@ from scipy.stats import chi2_contingency, chisquare
 
 from rulekeep.specs import UsageError
 from rulekeep.tasks import (
-    TASKS,
     Apply,
     ApplyOptions,
     Override,
@@ -202,9 +201,8 @@ def test_splits_share_no_combination_at_any_context_and_have_every_word(
     seen: dict[str, set[tuple[str, ...]]] = {}
     for split in SPLITS:
         seen[split] = set()
-        for context in (96, 130):
-            for seed in (0, 1):
-                seen[split] |= combinations(made, made.sample(split, context, 1500, seed=seed))
+        for context, seed in ((96, 0), (130, 1)):
+            seen[split] |= combinations(made, made.sample(split, context, 1500, seed=seed))
         words = {word for found in seen[split] for word in found if word.startswith("rule-")}
         assert len(words) == rule_words
     for one, two in itertools.combinations(SPLITS, 2):
@@ -373,8 +371,3 @@ def test_a_whole_number_of_any_library_names_the_same_examples() -> None:
 def test_options_of_another_task_are_refused() -> None:
     with pytest.raises(UsageError, match="ApplyOptions: give recite ReciteOptions"):
         Recite(ApplyOptions())
-
-
-@pytest.mark.parametrize("task", SAMPLED)
-def test_the_catalogue_names_a_task(task: type[SampledTask]) -> None:
-    assert TASKS[task.name] is task

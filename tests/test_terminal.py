@@ -1,7 +1,5 @@
 """What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it."""
 
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -77,32 +75,6 @@ def hostile_mixer(folder: Path) -> str:
     return tiny.plugin(folder, name, forward=f"raise ValueError({HOSTILE!r})")
 
 
-def test_a_terminal_gets_nothing_of_an_exception_or_a_name_but_letters(tmp_path: Path) -> None:
-    file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=hostile_mixer(tmp_path))])
-    driver, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "300"}
-    with subprocess.Popen(
-        [*COMMAND, "sweep", file, "--out", "runs"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, env=environment,
-    ) as process:  # fmt: skip
-        os.close(terminal)
-        said = b""
-        while True:
-            try:
-                said += (more := os.read(driver, 2**16))
-            except OSError:
-                break
-            if not more:
-                break
-    os.close(driver)
-    assert process.returncode == 1
-    text = said.decode()
-    # The live table's own: colours, the cursor up, a line erased, the cursor hidden and shown.
-    text = re.sub(r"\x1b\[[0-9;]*m|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh]|\r", "", text)
-    assert is_plain(text)
-    assert r"failed: ValueError: a\x1b[2Jb\x1b]0;title" in text
-
-
 def test_a_dry_run_is_plain(tmp_path: Path) -> None:
     file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=hostile_mixer(tmp_path))])
     done = tiny.rulekeep("sweep", file, "--out", "runs", "--dry-run", cwd=tmp_path)
@@ -161,9 +133,7 @@ def test_what_a_task_prints_is_not_among_its_examples(tmp_path: Path) -> None:
     assert "from print" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "closed", ["| head -n 0", ">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"]
-)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_command_without_a_terminal_or_a_reader_ends_without_a_traceback(
     tmp_path: Path, closed: str
 ) -> None:
@@ -173,5 +143,5 @@ def test_a_command_without_a_terminal_or_a_reader_ends_without_a_traceback(
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr
     assert "Exception ignored" not in done.stderr
-    if closed in ("2>&-", "<&-"):
+    if closed == "2>&-":
         assert done.stdout.startswith("tasks:\n")
