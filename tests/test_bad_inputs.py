@@ -333,6 +333,7 @@ BAD = [
     ("check exits.py:T", "exits.py:T", "SystemExit: 3"),
     ("check syntax.py:M", "syntax.py:M", "SyntaxError"),
     ("check plain.py:M", "plain.py:M", "is not a subclass of torch.nn"),
+    ("check takes.py:Mm", "takes.py:Mm", "did you mean M?"),
     ("check module.py:M", "define forward and init_state", "rulekeep.Stateless"),
     ("check constructor.py:M", "'M'", "OSError: two lines (constructor.py, line 5)"),
     ("check annotated.py:M", "'M'", "'Nowhere' is not defined"),

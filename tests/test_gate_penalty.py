@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from report_records import read_runs, record
+from test_formulas import affine, decays, sigmoid, softplus
 from torch import Tensor
 
 from rulekeep.kernels import pieces
@@ -53,35 +54,13 @@ def penalty_of(mixer: Any, x: Tensor, state: Any = None) -> Tensor:
     return found
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    return 1 / (1 + torch.exp(-x))
-
-
-def softplus(x: Tensor) -> Tensor:
-    return torch.log1p(torch.exp(x))
-
-
-def affine(layer: Any, x: Tensor) -> Tensor:
-    y = layer.weight @ x
-    return y if layer.bias is None else y + layer.bias
-
-
-def gates(name: str, m: Any, token: Tensor) -> Tensor:
-    """Every gate of a token, from its formula."""
-    if name == "gated_slots":
-        return 1 - sigmoid(affine(m.gate, token)) ** (1 / 8)
-    if name == "gated_linear":
-        return 1 - sigmoid(affine(m.decay[1], affine(m.decay[0], token))) ** (1 / 16)
+def gates(name: str, m: Any, x: Tensor) -> Tensor:
+    """Every gate of a text, from its formula."""
     if name == "ssd":
-        return softplus(affine(m.step, token))
-    if name == "routed_slots":
-        chances = sigmoid(affine(m.router, token)).view(HEADS, -1)
-        least = chances.sort(-1, descending=True).values[:, m.top_k - 1 : m.top_k]
-        routed = torch.where(chances >= least, chances, 0)
-        routed = routed / routed.sum(-1, keepdim=True)
-        step = m.log_rate.exp() * softplus(affine(m.step, token))
-        return 1 - torch.exp(-step[:, None] * routed)
-    return sigmoid(affine(m.write, token))
+        return softplus(affine(m.step, x))
+    if name in ("gated_slots", "gated_linear", "routed_slots"):
+        return 1 - decays(name, m, x, {})
+    return sigmoid(affine(m.write, x))
 
 
 def test_every_mixer_of_the_catalogue_has_a_penalty_or_no_gate() -> None:
@@ -98,8 +77,7 @@ def test_the_penalty_is_the_sum_of_the_gates(
     mixer, x = made(name, serial=serial), drawn()
     expected = x.new_zeros(())
     for text in x:
-        for token in text:
-            expected = expected + 0.25 * gates(name, mixer, token).sum() / BATCH
+        expected = expected + 0.25 * gates(name, mixer, text).sum() / BATCH
     torch.testing.assert_close(penalty_of(mixer, x), expected, rtol=1e-12, atol=0)
     parameters = dict(mixer.named_parameters())
     own = [parameters[key] for key in sorted(GATES[name])]
