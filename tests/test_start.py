@@ -78,7 +78,7 @@ def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> 
         "assert rulekeep.analysis.variants.default_options('gru')\n"
         "found = {'torch', 'tensorboard', 'wandb'} & set(sys.modules)\n"
         "assert not found, found\n"
-        "from rulekeep.checks import check_mixer\n"
+        "from rulekeep.checks.mixers import check_mixer\n"
         "assert 'torch' in sys.modules\n"
     )
     done = subprocess.run(
