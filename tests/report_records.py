@@ -21,20 +21,14 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def typed(values: Iterable[object], notes: list[str] | None = None) -> list[Record]:
+def typed(values: Iterable[Record | Values]) -> list[Record]:
     """Records as a report gets them, of values as JSON has them; those that are typed stay."""
-    read = (
-        one if isinstance(one, Record) else Record.read(one, notes, place)
-        for place, one in enumerate(values, start=1)
-    )
-    return [one for one in read if one is not None]
+    return [one if isinstance(one, Record) else Record.read(one) for one in values]
 
 
-def read_runs(values: Iterable[object]) -> reading.Reading:
-    """The runs of such values, with the notes on their reading first."""
-    notes: list[str] = []
-    found = reading.arrange(typed(values, notes))
-    return found._replace(notes=(*notes, *found.notes))
+def read_runs(values: Iterable[Record | Values]) -> reading.Reading:
+    """The runs of such values."""
+    return reading.arrange(typed(values))
 
 
 def asked(record: Record, **fields: Any) -> Record:
@@ -85,6 +79,7 @@ def record(
     tests = [_evaluation("test", length, value, 1 / dev_loss) for length, value in kept.items()]
     return {
         "id": f"{task}-{mixer}-{context}-{seed}-{rate}-{sorted(spec.items())}",
+        "kind": "run",
         "status": status,
         "reason": reason,
         "spec": {

@@ -25,12 +25,6 @@ def made(tmp_path: Path) -> dict:
     )
 
 
-def read(values: dict) -> Record:
-    record = Record.read(values)
-    assert record is not None
-    return record
-
-
 @pytest.mark.parametrize("context", [16, 64])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_chance_is_the_best_guess_without_the_context(split: str, context: int) -> None:
@@ -60,7 +54,10 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    found, last = scores(read(record)), record["history"][-1]
+    found, last = (
+        scores(Record.read({"id": "0" * 16, "kind": "article", **record})),
+        record["history"][-1],
+    )
     assert found is not None
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):

@@ -30,9 +30,8 @@ def row(
 
 
 def made(values: dict[str, Any]) -> Record:
-    record = Record.read({"spec": {"context": 64, "seed": 7, "model": "attention"}, **values})
-    assert record is not None
-    return record
+    spec = {"context": 64, "seed": 7, "model": "attention", "task": "article", "mixer": ""}
+    return Record.read({"id": "0" * 16, "kind": "article", "spec": spec, **values})
 
 
 DIVERGED: dict[str, Any] = {

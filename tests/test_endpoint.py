@@ -56,9 +56,7 @@ def made(one: LanguageSpec, folder: Path) -> Record:
     folder.mkdir(exist_ok=True)
     values = run.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
     head = {"id": resolved.id, "kind": one.kind, "versions": resolved.versions}
-    record = Record.read(json.loads(json.dumps({**head, **values})))
-    assert record is not None
-    return record
+    return Record.read(json.loads(json.dumps({**head, **values})))
 
 
 def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:

@@ -206,9 +206,7 @@ def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) 
                  "rules_at_once": 4, "compress": [*compress], "chat": place},
         "versions": {"chat": digest} if digest else {},
     }  # fmt: skip
-    found = Record.read(values)
-    assert found is not None
-    return found
+    return Record.read(values)
 
 
 def test_a_report_tells_files_apart_by_what_is_in_them() -> None:

@@ -6,7 +6,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "co
 
 def report(folder: Path, records: list[Any], notes: tuple[str, ...] = ()) -> dict[str, str]:
     """The text files of a report by name."""
-    said: list[str] = []
-    written = write_report(typed(records, said), folder, "rulekeep report runs", (*notes, *said))
+    written = write_report(typed(records), folder, "rulekeep report runs", notes)
     assert all(path.exists() for path in written)
     return {path.name: path.read_text() for path in written if path.suffix != ".png"}
 
@@ -206,60 +204,38 @@ def test_a_hostile_name_stays_text_everywhere(tmp_path: Path, hostile: str) -> N
             assert one == other, line
 
 
-BROKEN: list[Any] = [
-    None,
-    [],
-    "text",
-    {},
-    {"id": None, "status": None, "spec": None},
-    {**record(), "spec": {"task": 3, "mixer": [], "context": "64", "seed": True}},
-    {**record(), "history": [None, {}, {"step": math.nan, "val_loss": "x"}], "costs": None},
-    {**record(), "evaluations": [{"split": "test", "context": 64, "retention": math.nan}]},
-    {**record(), "evaluations": [{"split": "test", "context": 64, "retention": 1.7}]},
-    {**record(), "evaluations": [{"split": "test", "context": -1}, 3, {"context": 10**400}]},
-    {**record(), "costs": {"train_seconds": 10**400, "state_bytes": {"x": 1, "64": math.inf}}},
-    {**record(), "costs": {"train_seconds": -1, "decode_ms_per_token": {"64": 0, "²": 1}}},
-    {**record(), "spec": {**record()["spec"], "learning_rate": math.inf}},
-    {**record(), "environment": {"cpu": {"a": 1}, 3: None}},
+ODD: list[Values] = [
+    {**record(), "history": [{"step": math.nan, "val_loss": math.inf}], "costs": None},
     {**record(), "evaluations": [{"split": "test", "context": 64, "val_loss": math.inf}]},
+    {**record(), "costs": {"train_seconds": -1, "decode_ms_per_token": {"64": 0}}},
+    {**record(), "environment": {"cpu": {"a": 1}, "": None}},
 ]
 
 
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("broken", BROKEN, ids=range(15))
-def test_anything_may_be_missing_or_wrong(tmp_path: Path, broken: object) -> None:
-    files = report(tmp_path, [broken, record("slots", 2)])
-    assert cell(files["tables.csv"], "scores", "slots", "exact", tested_at="64")["mean"] == "0.45"
-
-
-def test_all_that_is_missing_or_wrong_is_drawn_beside_what_is_not(tmp_path: Path) -> None:
+def test_what_is_odd_is_drawn_beside_what_is_not(tmp_path: Path) -> None:
     # Each under a name of its own, so that none stands for another.
-    broken = [
+    odd = [
         {**one, "id": f"run-{place}", "spec": {**one["spec"], "mixer": f"mixer-{place}"}}
-        if isinstance(one, dict) and one.get("spec")
-        else one
-        for place, one in enumerate(BROKEN)
+        for place, one in enumerate(ODD)
     ]
-    files = report(tmp_path, [*broken, record("slots", 2)])
+    files = report(tmp_path, [*odd, record("slots", 2)])
+    assert cell(files["tables.csv"], "scores", "slots", "exact", tested_at="64")["mean"] == "0.45"
     drawn = [file for file in files if file.endswith(".svg")]
     assert len(drawn) >= 5
     for file in drawn:
         ElementTree.fromstring(files[file])
     shown = files["retention.svg"] + files["variants.svg"]
-    assert all(f"mixer-{place}" in shown for place in (6, 10, 11, 12, 13))
+    assert all(f"mixer-{place}" in shown for place in (0, 2, 3))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
-    wrong = {**record(), "evaluations": [{"split": "test", "context": 64, "retention": 1.7}]}
     notes = ("a.json.corrupt-1: no checksum in it",)
     twice = [record("slots"), record("slots"), {**record("slots"), "id": "other source"}]
-    files = report(tmp_path, [wrong, {"id": "b"}, *twice], notes)
+    files = report(tmp_path, twice, notes)
     for file in ("report.html", "report.md"):
         text = files[file].replace("\\", "")
         assert "a.json.corrupt-1: no checksum in it" in text
-        assert "retention 1.7 is outside 0 to 1" in text
-        assert "run b: its spec has no context or no seed" in text
         assert "more than one record" in text
         assert "recite, slots, trained at 64, seed 1: 2 runs (" in text
 
@@ -394,10 +370,6 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
     (one,) = merged(typed({**twin, "evaluations": []} for twin in twins))
     assert read_runs([one]).runs[0].test_contexts == (64, 256)
-    for odd in (None, 64, ["x", 64], [[64]]):
-        twins[1]["spec"]["test_contexts"] = odd
-        (one,) = merged(typed(twins))
-        assert read_runs([one]).runs[0].test_contexts == (64,)
 
 
 def test_the_origin_of_a_reused_rate_is_its_own_tasks_grid_before_anothers() -> None:
@@ -540,7 +512,7 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
     many["history"][-1]["train_loss"] = 7.0
     few["evaluations"][0]["n"], many["evaluations"][0]["n"] = None, "many"
     assert joined(*typed([few, many])).evaluations == typed([few])[0].evaluations
-    few["history"], many["history"] = [None], [None]
+    few["history"], many["history"] = [{}], [{}]
     one, other = typed([few, many])
     assert joined(one, other).evaluations == (one.evaluations[0], other.evaluations[1])
 
@@ -577,22 +549,6 @@ def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
     assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
     assert group.by_seed("retention", 256) == {}
     assert not isinstance(group.half_distance(), str)
-
-
-def test_a_record_with_many_keys_in_its_environment_costs_no_more_than_reading_it() -> None:
-    rows = [record(seed=seed) for seed in (1, 2, 3)]
-    rows[0]["environment"] = {**rows[0]["environment"], **{f"key {n}": "x" for n in range(50_000)}}
-    runs = read_runs(rows).runs
-    started = time.process_time()
-    table = tables.environments(runs)
-    # Quadratic, it takes minutes.
-    assert time.process_time() - started < 5
-    assert set(rows[1]["environment"]) <= set(table.header)
-    assert len(table.header) < 50
-    kept = len(table.header) - 1
-    found = 50_000 + len(rows[1]["environment"])
-    assert f"Of {found:,} keys {found - kept:,} are not shown." in table.meaning
-    assert "not shown" not in tables.environments(runs[1:]).meaning
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ UNDEFINED = "not defined"
 _FEW = " few"
 # More task settings have no column of their own.
 _MOST_TASKS = 8
-# Of the environment, which has some 15 keys.
-_MOST_COLUMNS = 30
 
 
 class Cell(NamedTuple):
@@ -387,16 +385,11 @@ def every_run(runs: Sequence[Run]) -> Table:
 def environments(runs: Sequence[Run]) -> Table:
     """The machines and versions the runs were made with, one line each."""
     counts = Counter(tuple(run.environment.items()) for run in runs)
-    named = Counter(key for items in counts for key, _ in items)
-    # What most of them have: a record may hold anything, in any number.
-    commonest = {key for key, _ in named.most_common(_MOST_COLUMNS)}
-    keys = [key for key in named if key in commonest]
-    left = len(named) - len(keys)
-    more = f" Of {len(named):,} keys {left:,} are not shown." if left else ""
+    keys = dict.fromkeys(key for items in counts for key, _ in items)
     return Table(
         key="environment",
         title="Environment",
-        meaning=f"Seconds compare within one line only.{more}",
+        meaning="Seconds compare within one line only.",
         header=(*keys, "runs"),
         rows=tuple(
             (*(Cell(items.get(key, MISSING)) for key in keys), _count(count))

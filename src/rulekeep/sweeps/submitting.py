@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rulekeep.checks.screening import screen
 from rulekeep.plugins import is_outside, plugin_file
 from rulekeep.records import Record
-from rulekeep.records.pack import packed, unpacked
+from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
@@ -92,7 +92,10 @@ def submitted(path: Path) -> Submitted:
     if notes or not values or values[0].get("kind") != KIND:
         raise UsageError(f"{path}: {(*notes, 'is no submission')[0]}; rulekeep submit writes one")
     head, *rest = values
-    records = [one for one in map(Record.read, rest) if one is not None]
+    try:
+        records = [Record.read(one) for one in rest]
+    except CorruptRecordError as error:
+        raise UsageError(f"{path}: {error}; rulekeep submit writes one") from None
     return Submitted(str(head["id"]), str(head["protocol"]), records, head["code"])
 
 
