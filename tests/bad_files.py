@@ -149,7 +149,7 @@ def hollow(folder: Path, spec: RunSpec | Values, **changes: Any) -> Path:
     made = {**record(), "id": path.name, "source": "0"}
     if isinstance(spec, RunSpec):
         code = resolve(spec)
-        made |= {"source": code.source, "versions": {**code.versions}}
+        made |= {"source": code.source, "versions": {**code.versions}, "asked": code.asked}
         made["spec"] = spec.model_dump(mode="json")
     else:
         made["spec"] = spec

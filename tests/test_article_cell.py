@@ -54,10 +54,8 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    found, last = (
-        scores(Record.read({"id": "0" * 16, "kind": "article", **record})),
-        record["history"][-1],
-    )
+    head = {"id": "0" * 16, "kind": "article", "asked": {}, "versions": {"protocol": 1}}
+    found, last = scores(Record.read({**head, **record})), record["history"][-1]
     assert found is not None
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):

@@ -31,7 +31,8 @@ def row(
 
 def made(values: dict[str, Any]) -> Record:
     spec = {"context": 64, "seed": 7, "model": "attention", "task": "article", "mixer": ""}
-    return Record.read({"id": "0" * 16, "kind": "article", "spec": spec, **values})
+    head = {"id": "0" * 16, "kind": "article", "asked": spec, "versions": {"protocol": 1}}
+    return Record.read({**head, "spec": spec, **values})
 
 
 DIVERGED: dict[str, Any] = {

@@ -99,7 +99,7 @@ def test_the_protocol_is_that_of_the_catalogue() -> None:
     spec = RunSpec.parse_json(
         with_defaults({"mixer": "lstm", "task_options": made.spec.task_options})
     )
-    values = {"id": "mine", "kind": "run", "status": "done", "spec": spec.model_dump(mode="json")}
+    values = {"id": "mine", "kind": "run", "status": "failed", "spec": spec.model_dump(mode="json")}
     mine = Record.read(values)
     assert protocol(made) == protocol(mine)
 

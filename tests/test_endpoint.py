@@ -55,7 +55,8 @@ def made(one: LanguageSpec, folder: Path) -> Record:
     resolved = resolve_language(one)
     folder.mkdir(exist_ok=True)
     values = run.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
-    head = {"id": resolved.id, "kind": one.kind, "versions": resolved.versions}
+    head = {"id": resolved.id, "kind": one.kind}
+    head |= {"asked": resolved.asked, "versions": resolved.versions}
     return Record.read(json.loads(json.dumps({**head, **values})))
 
 

@@ -525,7 +525,7 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 def record(found: Any, **asked: Any) -> Record:
     rows = [one._asdict() for one in found]
     values = {
-        "id": "0" * 16, "kind": "language", "status": "done",
+        "id": "0" * 16, "kind": "language", "asked": {}, "versions": {}, "status": "done",
         "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
         "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}},
     }  # fmt: skip

@@ -19,7 +19,9 @@ def cell(place: int = 0, seconds: float = 2.0) -> Record:
         for n, step in enumerate((1.0, 25.0))
     ]
     costs = {"train_seconds": seconds}
-    return Record(id="a", status="done", spec=spec, history=tuple(history), costs=costs)
+    return Record(
+        id="a", status="done", spec=spec, asked={}, versions={}, history=tuple(history), costs=costs
+    )
 
 
 def test_the_overview_draws_each_mean_with_its_seeds_and_the_seconds() -> None:

@@ -58,9 +58,13 @@ def made(
         {"split": split, "context": spec.context, "val_loss": loss, **scored}
         for split, loss in (*(("dev", loss) for loss in validation_losses), ("test", test_loss))
     ]
-    values = {"spec": found.spec.model_dump(mode="json"), "versions": found.versions}
     ended = all(loss == loss for loss in validation_losses)
-    (one,) = typed([{**values, "evaluations": rows if ended else []}])
+    values = {
+        "id": found.id, "kind": "run", "status": "done" if ended else "diverged",
+        "asked": found.asked, "versions": found.versions,
+        "spec": found.spec.model_dump(mode="json"), "evaluations": rows if ended else [],
+    }  # fmt: skip
+    (one,) = typed([values])
     return one
 
 
@@ -274,9 +278,9 @@ def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
     (one,) = mixer_specs("delta")
     records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
     asked = rate_runs(one, records, BASE)
-    placed = {"context": 64, "seed": 1}
-    others = typed([{"spec": {"model": "mine.py:Mine", **placed}}, {"spec": placed}])
-    assert len(others) == 2
+    spec = {"task": "article", "mixer": "mine.py:Mine", "context": 64, "seed": 1}
+    other = {"id": "0", "status": "done", "asked": {}, "versions": {}, "spec": spec}
+    others = typed({**other, "kind": kind} for kind in ("article", "predictor"))
     assert rate_runs(one, [*others, *records], BASE) == asked
 
 

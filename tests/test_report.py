@@ -424,28 +424,28 @@ def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_i
 
 
 def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> None:
-    def made(seed: int, source: str, **how: Any) -> dict[str, Any]:
+    def made(seed: int, version: int, **how: Any) -> dict[str, Any]:
         one = record("delta", seed, **how)
-        return {**one, "source": source, "id": f"{source[:4]}{one['id']}"}
+        return {**one, "versions": {"delta": version}, "id": f"{version}{one['id']}"}
 
-    alike = [made(seed, "a" * 64) for seed in (1, 2)]
+    alike = [made(seed, 1) for seed in (1, 2)]
     assert read_runs(alike).notes == ()
     # One that was made again with the same seed too, whatever its hash.
-    for other in (made(3, "b" * 64), made(3, "b" * 64, rate=0.01), made(1, "0" * 64)):
-        read, code = read_runs([*alike, other]), other["source"][:8]
+    for other in (made(3, 2), made(3, 2, rate=0.01), made(1, 0)):
+        read, code = read_runs([*alike, other]), f"delta {other['versions']['delta']}"
         assert read.notes == (
             "recite, delta: runs of 2 versions of its code stand apart "
-            f"(seed 1, 2 by source aaaaaaaa; seed {other['spec']['seed']} by source {code}), each "
+            f"(seed 1, 2 by delta 1; seed {other['spec']['seed']} by {code}), each "
             "named by its code; delete the folders of those that are out of date",
         )
         (contest,) = contests(read.runs)
         seeds = {group.label: sorted(group.runs) for group in contest.groups}
         assert seeds == {
-            "delta, code source aaaaaaaa": [1, 2],
-            f"delta, code source {code}": [other["spec"]["seed"]],
-        }  # fmt: skip
-    failed = made(3, "b" * 64, status="failed")
-    assert read_runs([*alike, failed, made(3, "b" * 64, task="apply")]).notes == ()
+            "delta, code delta 1": [1, 2],
+            f"delta, code {code}": [other["spec"]["seed"]],
+        }
+    failed = made(3, 2, status="failed")
+    assert read_runs([*alike, failed, made(3, 2, task="apply")]).notes == ()
 
 
 def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> None:
@@ -480,13 +480,12 @@ def test_a_plug_in_under_two_names_is_one_mixer_if_its_content_is_known_to_be_eq
 
 
 def test_records_of_two_versions_are_never_one_run() -> None:
-    """Nor those that do not say what was asked, as of before ids were made of it."""
     versions = {"protocol": 1, "recite": 1, "delta": 1}
     near, far = ({**record("delta", 1, at), "versions": versions} for at in ({64: 0.9}, {256: 0.5}))
     assert len(merged(typed([near, far]))) == 1
     far["versions"] = {**versions, "delta": 2}
     found = merged(typed([near, far]))
-    assert [(one.asked, one.versions["delta"]) for one in found] == [(None, 1), (None, 2)]
+    assert [one.versions["delta"] for one in found] == [1, 2]
 
 
 def test_a_copy_that_failed_takes_no_result_away() -> None:

@@ -116,7 +116,7 @@ def _own(run: Named, runs: Sequence[Named]) -> Parts:
         always = {"positions"} if run.mixer == BASELINE and own else set[str]()
         own = {key: defaults[key] for key in always} | own
         # An option of a later release that nobody asked for is at its default there.
-        asked = run.record.given if run.record.asked is not None else own.keys()
+        asked = run.record.given
         found = {
             key: value
             for key, value in own.items()

@@ -259,12 +259,11 @@ def _with_later(runs: list[Run]) -> list[Run]:
     """Runs with options that came after them: they were made with the defaults."""
     defaults: dict[str, dict[str, str]] = {}
     for run in runs:
-        if run.record.asked is not None:
+        # A run that failed may not say what was asked for: its plan may be lost.
+        if run.record.is_result:
             left = {k: v for k, v in run.settings.items() if k not in run.record.given}
             defaults.setdefault(run.mixer, {}).update(left)
-    return [
-        run if run.record.asked is None else replace(run, later=defaults[run.mixer]) for run in runs
-    ]
+    return [replace(run, later=defaults.get(run.mixer, {})) for run in runs]
 
 
 def _beside_trained(runs: list[Run]) -> list[Run]:

@@ -155,6 +155,7 @@ class Evaluation(_Frozen):
         """A row as JSON has it holds its figures and parts beside each other."""
         if not isinstance(row, dict) or "figures" in row:
             return row
+        row = {key: one for key, one in row.items() if one is not None}
         chance = row.get("chance", {})
         if isinstance(chance, dict):
             chance = {key: level for key, level in chance.items() if level not in (None, 1)}
@@ -251,12 +252,6 @@ class RecordedSpec(_Frozen):
         # The others' records say more than was asked, under the names of a run.
         return kind.parse_json({key: values[key] for key in kind.model_fields if key in values})
 
-    def trained(self) -> str:
-        """The values that determine the trained model, without those of its tests, as text."""
-        left_out = TESTED if self.is_trained else TESTED | {"context"}
-        kept = {key: value for key, value in self.values.items() if key not in left_out}
-        return repr(sorted(kept.items(), key=lambda pair: pair[0]))
-
 
 def _own(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options of its mixers.
@@ -292,8 +287,8 @@ class Record(_Frozen):
     status: str
     reason: str = ""
     spec: RecordedSpec
-    # The spec without default values, as its id has it; None before versions were declared.
-    asked: dict[str, object] | None = None
+    # The spec without default values, as its id has it.
+    asked: dict[str, object] = {}
     history: _Many[_Figures] = ()
     evaluations: _Many[Evaluation] = ()
     predictions: _Many[Prediction] = ()
@@ -323,6 +318,14 @@ class Record(_Frozen):
         if isinstance(spec := found.get("spec"), dict):
             found["spec"] = {**current(spec), "kind": values.get("kind")}
         return found
+
+    @model_validator(mode="after")
+    def _says_what_its_id_counts(self) -> Self:
+        # Runs are told apart and merged by it.
+        for key in ("asked", "versions"):
+            if self.is_result and key not in self.model_fields_set:
+                raise ValueError(f"{key}: a result must say it, as its id counts it")
+        return self
 
     @field_validator("status")
     @classmethod
@@ -373,16 +376,12 @@ class Record(_Frozen):
 
     @property
     def code(self) -> str:
-        """The code that made it: its versions, or its source digest if it declares none."""
-        if self.versions:
-            return ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"source {self.source}" if self.source else "none named"
+        """The code that made it, by its versions."""
+        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
     @property
     def training(self) -> str:
         """Equal for runs of one training: the same spec except its tests, and the same code."""
-        if self.asked is None:
-            return f"{self.code}\n{self.spec.trained()}"
         # What came with a default after a record was made is no difference.
         kept = {key: value for key, value in self.asked.items() if key not in TESTED}
         return f"{self.code}\n{json.dumps(kept, sort_keys=True)}"
@@ -390,8 +389,7 @@ class Record(_Frozen):
     @property
     def given(self) -> frozenset[str]:
         """The options of its mixers and of the run that its id counts."""
-        asked = self.asked or {}
-        return frozenset((*asked, *_own(asked)))
+        return frozenset((*self.asked, *_own(self.asked)))
 
     def tests(self) -> tuple[Evaluation, ...]:
         """The evaluations on the test split, in order."""

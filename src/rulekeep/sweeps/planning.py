@@ -277,6 +277,7 @@ def _planned(resolved: AnyResolved) -> Values:
     return {
         "kind": resolved.spec.kind,
         "spec": resolved.spec.model_dump(mode="json"),
+        "asked": resolved.asked,
         "versions": dict(resolved.versions),
         "source": resolved.source,
     }

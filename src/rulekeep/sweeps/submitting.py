@@ -154,7 +154,7 @@ def _competing(records: Iterable[Record]) -> tuple[list[MixerSpec], list[Record]
     """Every mixer with its options and the settings of its model, and records of none."""
     found, other = dict[str, MixerSpec](), list[Record]()
     for record in records:
-        if record.asked is None or not isinstance(spec := record.spec.parsed(), RunSpec):
+        if not isinstance(spec := record.spec.parsed(), RunSpec):
             other.append(record)
             continue
         options: Mapping[str, Option] = {

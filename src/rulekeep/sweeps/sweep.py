@@ -139,6 +139,7 @@ def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record
     values: Values = {
         "id": folder.id,
         "kind": found.get("kind", ""),
+        "asked": found.get("asked", {}),
         "versions": found.get("versions", {}),
         "status": failure.status,
         "reason": failure.reason,
