@@ -49,7 +49,7 @@ def conclusion(rows: Rows, folder: Path) -> list[str]:
     elif compared:
         verdict = f"yes, all {compared} published cells come out within tolerance"
     last = next(reversed(rows))
-    reader = leak_scores(last.context, decoys=last.decoys).retention
+    reader = leak_scores(last.context, decoys=last.decoys)["retention"]
     kept = [
         f"{name} {statistics.fmean(found):.3f}"
         for name in BASELINES
@@ -223,7 +223,7 @@ def over_seeds(rows: Rows) -> str:
     for context in dict.fromkeys(cell.context for cell in rows):
         reader = leak_scores(context, decoys=decoys)
         for name in names:
-            exactly = f"{getattr(reader, name):.3f}"
+            exactly = f"{reader[name]:.3f}"
             body.append([str(context), f"last {WINDOW} tokens", name, exactly, *["–"] * len(seeds)])
     return markdown_table(header, body)
 
@@ -255,17 +255,11 @@ def by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
 def leak_table(contexts: Sequence[int], decoys: ArticleDecoys = "published") -> str:
     """Scores of the reader of the last prefix tokens, a line per context."""
     header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
+    names = ("token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact")
     body = []
     for context in contexts:
         scores = leak_scores(context, decoys=decoys)
-        values = [
-            scores.token_accuracy,
-            scores.rule_accuracy,
-            scores.item_accuracy,
-            scores.retention,
-            scores.exact,
-        ]
-        body.append([str(context), *(f"{value:.3f}" for value in values)])
+        body.append([str(context), *(f"{scores[name]:.3f}" for name in names)])
     return markdown_table(header, body)
 
 

@@ -112,7 +112,7 @@ def draw_pieces(
         from rulekeep.article.sample import article_sample
 
         try:
-            every = article_sample(split, context)
+            every = article_sample(task.examples(split, context))
         except ValueError as error:
             raise UsageError(str(error)) from None
         if not 1 <= n <= Article.size:

@@ -91,7 +91,8 @@ def _drawn(asked: Asked, runs: Sequence[Run]) -> Drawn | None:
                 sample = task.sample("test", context, EXAMPLES, seed=seed)
                 said = f"{asked.task} at {context:,} tokens, test split, seed {seed}"
             elif issubclass(kind, Article) and context <= LONGEST_ARTICLE:
-                task, sample = kind(), article_sample("test", context)
+                task = kind()
+                sample = article_sample(task.examples("test", context))
                 said = f"{asked.task} at {context:,} tokens, test split"
             else:
                 return None
