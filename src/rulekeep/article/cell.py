@@ -27,10 +27,9 @@ from rulekeep.running.evaluation import answer_loss, answering, causality_error
 from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
-from rulekeep.tasks.article import Article, Examples
+from rulekeep.tasks.article import Examples
 
 EVALUATE_EVERY = 25
-SHOWN_PREDICTIONS = 5
 
 
 class Evaluation(NamedTuple):
@@ -119,9 +118,6 @@ def run_cell(
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "peak_memory_bytes": peak_memory_bytes(),
         },
-        "predictions": _shown(
-            streams.validation.tokens, streams.validation.answer_start, evaluation
-        ),
         "environment": {**environment(), "device": cell.device},
         "notes": training_notes(model, cell.steps),
     }
@@ -176,21 +172,3 @@ def _row(cell: ArticleCell, evaluation: Evaluation) -> dict[str, Any]:
         **evaluation.scores.figures,
         "chance": evaluation.scores.chance,
     }
-
-
-def _shown(
-    tokens: np.ndarray, answer_start: int, evaluation: Evaluation | None
-) -> list[dict[str, str]]:
-    if evaluation is None:
-        return []
-    words = Article().words
-    return [
-        {
-            "prefix": words(row[:answer_start]),
-            "target": words(row[answer_start:]),
-            "prediction": words(predicted),
-        }
-        for row, predicted in zip(
-            tokens[:SHOWN_PREDICTIONS], evaluation.predictions[:SHOWN_PREDICTIONS], strict=True
-        )
-    ]

@@ -1,12 +1,11 @@
 """The report of an article run: the comparison with the published figures, as tables and files."""
 
-import json
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rulekeep.analysis import panels
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
@@ -99,30 +98,6 @@ def scores(record: Record) -> Mapping[str, float] | None:
 def _or_nan(figures: Mapping[str, float]) -> Mapping[str, float]:
     """The number; NaN if a record lacks it, so that it is out of every tolerance."""
     return defaultdict(lambda: math.nan, figures)
-
-
-def published_history(
-    cell: ArticleCell, record: Record, *, with_seed: bool
-) -> list[dict[str, Any]]:
-    """A cell's evaluations under the keys of the published `history.json`.
-
-    The seed is added where a run has several, since the published file has one only.
-    """
-    return [
-        {
-            "benchmark": f"ctx{cell.context}",
-            "model": cell.model,
-            "step": int(row["step"]),
-            "train_loss": row["train_loss"],
-            "val_loss": row["val_loss"],
-            "val_acc": row["token_accuracy"],
-            "rule_acc": row["rule_accuracy"],
-            "item_acc": row["item_accuracy"],
-            "elapsed_sec": row["elapsed_seconds"],
-            **({"seed": cell.seed} if with_seed else {}),
-        }
-        for row in map(_or_nan, record.history)
-    ]
 
 
 def _said_of(record: Record) -> Mapping[str, str]:
@@ -275,30 +250,13 @@ def leak_meaning(decoys: ArticleDecoys) -> str:
 
 
 def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
-    """Writes history, predictions, plot and report; the records stand in the folder of runs.
+    """Writes plot and report; the records stand in the folder of runs.
 
     `command` is what was asked for, and `made` says in words what was run for it.
     """
-    several_seeds = len({cell.seed for cell in rows}) > 1
-    history = [
-        line
-        for cell, record in rows.items()
-        for line in published_history(cell, record, with_seed=several_seeds)
-    ]
-    predictions = [
-        {
-            "benchmark": f"ctx{cell.context}",
-            "model": cell.model,
-            **({"seed": cell.seed} if several_seeds else {}),
-            **shown._asdict(),
-        }
-        for cell, record in rows.items()
-        for shown in record.predictions
-    ]
     device = device_label(rows.values())
     cells = {(_name(cell), cell.context, cell.seed): record for cell, record in rows.items()}
-    files = {"history.json": _json(history), "predictions.json": _json(predictions)}
-    for name, content in {**files, **panels.draw(overview(cells, device)).files}.items():
+    for name, content in panels.draw(overview(cells, device)).files.items():
         write_bytes(folder / name, content)
     write_text(folder / "report.md", _report(rows, device, command, made))
 
@@ -351,7 +309,3 @@ def _environment(rows: Rows) -> str:
 
 def _name(cell: ArticleCell) -> str:
     return f"{cell.model} (serial)" if cell.serial else cell.model
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

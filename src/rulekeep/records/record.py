@@ -90,14 +90,6 @@ class Part(NamedTuple):
     n: float = 0.0
 
 
-class Prediction(NamedTuple):
-    """An example of the article's validation set as words, and the model's answer."""
-
-    prefix: str
-    target: str
-    prediction: str
-
-
 class Choice(NamedTuple):
     """A rule in words after one compression: the log-likelihood of each option, in nats.
 
@@ -291,7 +283,6 @@ class Record(_Frozen):
     asked: dict[str, object] = {}
     history: _Many[_Figures] = ()
     evaluations: _Many[Evaluation] = ()
-    predictions: _Many[Prediction] = ()
     choices: _Many[Annotated[Choice, AfterValidator(_with_its_score)]] = ()
     costs: _Figures = {}
     state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
