@@ -75,8 +75,9 @@ def test_published_figures_are_the_articles(context: int, model: str) -> None:
 )
 def test_a_cell_fails_outside_its_tolerance_only(figures: tuple, fails: bool) -> None:
     cell = ArticleCell(context=64, model="attention")
-    table, failures = report.comparison({cell: row(*figures)})
+    table, _, failures = report.comparison({cell: row(*figures)})
     assert bool(failures) == fails
+    assert f"| {figures[0]:.3f} (0.244) |" in table
     assert ("out of tolerance" in table) == fails
     assert all(failure.startswith(cell.label) for failure in failures)
 
@@ -86,7 +87,7 @@ def test_a_cell_fails_outside_its_tolerance_only(figures: tuple, fails: bool) ->
 )
 def test_a_cell_without_a_published_figure_has_no_verdict(change: dict) -> None:
     cell = ArticleCell(**({"context": 64, "model": "attention"} | change))
-    table, failures = report.comparison({cell: row(9.0, 0.0, 0.0)})
+    table, _, failures = report.comparison({cell: row(9.0, 0.0, 0.0)})
     assert failures == []
     assert table.splitlines()[-1].rstrip(" |").endswith("–")
 
@@ -157,7 +158,7 @@ def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
     cells = {
         ArticleCell(context=64, model="attention", seed=seed): made(DIVERGED) for seed in (7, 8)
     }
-    table, failures = report.comparison(cells)
+    table, _, failures = report.comparison(cells)
     assert table.count("| diverged |") == 2
     assert failures[0] == (
         "ctx64-attention-seed7-steps80: diverged: loss not finite at step 3; last finite loss: 2.1"
@@ -169,7 +170,7 @@ def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
     assert line.count("| diverged") == 2
     report.write_outputs(tmp_path, cells, "rulekeep article", "2 cells in 1 s")
     assert (
-        "Out of tolerance: ctx64-attention-seed7-steps80: diverged"
+        "NO, 2 of 2 cells are out of tolerance. ctx64-attention-seed7-steps80: diverged"
         in (tmp_path / "report.md").read_text()
     )
 

@@ -151,7 +151,7 @@ def test_what_a_record_lacks_is_no_number_in_the_report(
         monkeypatch.setattr(report.panels, "draw", lambda chart: Picture((), {}))
     rows = {ATTENTION: record}
     report.write_outputs(tmp_path, rows, "rulekeep article", "1 s")
-    assert "| attention |" in report.shown(rows)
+    assert "| attention |" in report.comparison(rows).table
     assert len(report.conclusion(rows, tmp_path)) == 5
 
 

@@ -25,28 +25,8 @@ _CLEAN_TASK, _CLEAN_TRAINED, _CLEAN_CONTEXT = "recite", 256, 1028
 _SHORT = {"val_loss": "loss", "token_accuracy": "token", "rule_accuracy": "rule"}
 
 
-def shown(rows: Rows) -> str:
-    """Ours with the published figures in brackets, a line a cell: what a terminal has room for."""
-    body = []
-    for cell, record in rows.items():
-        found, published = scores(record), published_figures(cell)
-        line = [str(cell.context), _name(cell), str(cell.seed)]
-        for name in _SHORT:
-            ours = "diverged" if found is None else f"{found[name]:.3f}"
-            line.append(ours if published is None else f"{ours} ({getattr(published, name):.3f})")
-        body.append(line)
-    return markdown_table(["context", "model", "seed", *_SHORT.values()], body)
-
-
 def conclusion(rows: Rows, folder: Path) -> list[str]:
     """Five lines: as published or not, what the data leaks, what holds elsewhere, what is next."""
-    compared = sum(published_figures(cell) is not None for cell in rows)
-    failed = comparison(rows).failures
-    verdict = "no cell here has a published figure"
-    if failed:
-        verdict = f"NO, {len(failed)} of {len(rows)} cells are out of tolerance"
-    elif compared:
-        verdict = f"yes, all {compared} published cells come out within tolerance"
     last = next(reversed(rows))
     reader = leak_scores(last.context, decoys=last.decoys)["retention"]
     kept = [
@@ -55,7 +35,7 @@ def conclusion(rows: Rows, folder: Path) -> list[str]:
         if (found := _without_leak(name))
     ]
     return [
-        f"As published: {verdict}.",
+        f"As published: {comparison(rows).verdict}.",
         f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
         f"right at {last.context:,} tokens.",
         f"Where nothing leaks ({_CLEAN_TASK}, {_CLEAN_CONTEXT:,} tokens, committed runs): "
@@ -115,42 +95,44 @@ def device_label(records: Iterable[Record]) -> str:
 
 
 class Comparison(NamedTuple):
-    """The table of ours beside published, and the cells out of tolerance."""
+    """The table of ours beside published, what it comes to, and the cells out of tolerance."""
 
     table: str
+    verdict: str
     failures: list[str]
 
 
 def comparison(rows: Rows) -> Comparison:
-    """Ours, published and the difference for each cell; a verdict where there is a figure."""
-    header = ["context", "model", "seed"]
-    for short in _SHORT.values():
-        header += [short, "published", "difference"]
+    """Ours with the published figures in brackets, a line a cell; a verdict where there are any."""
     body, failures = [], []
     for cell, record in rows.items():
-        published = published_figures(cell)
+        published, found, out = published_figures(cell), scores(record), []
         line = [str(cell.context), _name(cell), str(cell.seed)]
-        found, out = scores(record), []
         if found is None:
             failures.append(f"{cell.label}: {record.status}: {record.reason}")
-            body.append([*line, *["–"] * (3 * len(_SHORT)), record.status])
+            body.append([*line, *["–"] * len(_SHORT), record.status])
             continue
         for name, short in _SHORT.items():
             ours = found[name]
-            line.append(f"{ours:.3f}")
             if published is None:
-                line += ["–", "–"]
+                line.append(f"{ours:.3f}")
                 continue
+            line.append(f"{ours:.3f} ({getattr(published, name):.3f})")
             difference = published.difference(name, ours)
-            line += [f"{getattr(published, name):.3f}", f"{difference:+.4f}"]
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
         if out:
             failures.append(f"{cell.label}: {', '.join(out)}")
-        verdict = "–" if published is None else "out of tolerance" if out else "ok"
-        body.append([*line, verdict])
-    return Comparison(markdown_table([*header, "verdict"], body), failures)
+        body.append([*line, "–" if published is None else "out of tolerance" if out else "ok"])
+    compared = sum(published_figures(cell) is not None for cell in rows)
+    verdict = "no cell here has a published figure"
+    if failures:
+        verdict = f"NO, {len(failures)} of {len(rows)} cells are out of tolerance"
+    elif compared:
+        verdict = f"yes, all {compared} published cells come out within tolerance"
+    header = ["context", "model", "seed", *_SHORT.values(), "verdict"]
+    return Comparison(markdown_table(header, body), verdict, failures)
 
 
 def details(rows: Rows) -> str:
@@ -263,13 +245,8 @@ def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
 
 def _report(rows: Rows, device: str, command: str, made: str) -> str:
     several_seeds = len({cell.seed for cell in rows}) > 1
-    table, failures = comparison(rows)
-    if failures:
-        verdict = "Out of tolerance: " + "; ".join(failures) + "."
-    elif any(published_figures(cell) for cell in rows):
-        verdict = "Every cell with a published figure is within tolerance."
-    else:
-        verdict = "No cell here has a published figure."
+    table, verdict, failures = comparison(rows)
+    said = "".join(f" {failure}." for failure in failures)
     seeds = ""
     if several_seeds:
         seeds = (
@@ -284,7 +261,7 @@ def _report(rows: Rows, device: str, command: str, made: str) -> str:
         "# The article's experiment, reproduced\n\n"
         f"`{command}`\n\nMade on {device}: {made}. {_environment(rows)}\n\n"
         f"## Ours beside published\n\n{table}\n\n"
-        f"{verdict} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
+        f"As published: {verdict}.{said} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
         f"{TOLERANCES['val_loss']} in loss.\n\n"
         "![validation loss, token accuracy and rule accuracy over steps; training seconds]"
         "(overview.png)\n\n"

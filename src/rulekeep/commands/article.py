@@ -108,14 +108,15 @@ def article(
         took = f"{time.monotonic() - started:.0f} s by {counted(executor.workers, 'worker')}"
         # Files first: what cannot be printed any more is not lost.
         report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), took)
-        tell(f"\n{report.shown(rows)}\n")
+        compared = report.comparison(rows)
+        tell(f"\n{compared.table}\n")
         if len(spec.seeds) > 1:
             tell(f"{report.over_seeds(rows)}\n")
             if paired := report.against_attention(rows):
                 tell(f"{paired}\n")
         for line in report.conclusion(rows, folder):
             tell(line)
-        failures = report.comparison(rows).failures
+        failures = compared.failures
         for failure in failures:
             say(failure)
     return made.say_failed(folder / RUNS) or (EXIT_FAILED if failures else 0)
