@@ -41,7 +41,7 @@ from rulekeep.analysis.summary import (
     paired_chance,
 )
 from rulekeep.analysis.variants import is_of_task, is_variant
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown

@@ -23,7 +23,7 @@ from rulekeep.analysis.rows import (
     text_of,
 )
 from rulekeep.analysis.summary import Summary
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown

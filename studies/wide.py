@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant, by_earliness, difference, state_kib
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep

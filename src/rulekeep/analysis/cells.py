@@ -19,7 +19,7 @@ from rulekeep.analysis.summary import (
     Summary,
     ValidationScores,
     chance_corrected,
-    choose_of_runs,
+    choose_learning_rate,
     half_distances,
     mean_scores,
     paired_difference,
@@ -402,7 +402,7 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     measured = any(math.isfinite(loss) for loss, _ in of_run.values())
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
-    choice = choose_of_runs(by_rate, extended=False)
+    choice = choose_learning_rate(by_rate, extended=False)
     if choice.rate is not None and min(found.runs) < choice.rate < max(found.runs):
         # Rates on both sides of it were run, if with fewer seeds.
         choice = replace(choice, edge=None, extension=None)

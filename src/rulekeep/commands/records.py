@@ -18,6 +18,7 @@ from rulekeep.records.store import (
     Record,
     RunFolder,
     Values,
+    as_spec,
     packed_values,
     read_record,
     read_runs,
@@ -258,10 +259,10 @@ def read_explanations(root: Path, notes: list[str]) -> list["Explanation"]:
                 notes.append(f"run {run.id}: {said}: left out; rulekeep explain makes it again")
     for values in packed_values(root, []):
         if values.get("kind") == "explain":
-            from rulekeep.explain.record import as_explanation
+            from rulekeep.explain.record import Explanation
 
             try:
-                found.append(as_explanation(PACKED, values))
+                found.append(as_spec(PACKED, values, Explanation))
             except CorruptRecordError as error:
                 notes.append(f"run {values.get('run')}: {error}: left out")
     return found

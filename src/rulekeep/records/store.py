@@ -300,17 +300,17 @@ def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Re
     return found
 
 
-def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
+def read_spec(path: Path, kind: type[_SpecType]) -> _SpecType:
     """A file that a command wrote, as its spec without checksum.
 
     Raises:
         CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
-    return as_spec(path.name, read_record(path), kind, command)
+    return as_spec(path.name, read_record(path), kind)
 
 
-def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _SpecType:
+def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
     """Values of a file as the spec that a command wrote.
 
     Raises:
@@ -319,6 +319,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _
     try:
         return kind.parse_json(current(values))
     except UsageError as error:
+        command = kind.model_fields["kind"].default
         raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None
 
 

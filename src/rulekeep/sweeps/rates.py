@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.cells import scores_of
-from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_of_runs
+from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_learning_rate
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
 from rulekeep.running.resolving import Resolved, resolve
@@ -113,7 +113,7 @@ def _choice(
         return None
     # The loss and the scores of each.
     by_rate = {rate: [found[rate, seed][:2] for seed in seeds] for rate in rates}
-    return choose_of_runs(by_rate, extended=extended)
+    return choose_learning_rate(by_rate, extended=extended)
 
 
 def _validated(
