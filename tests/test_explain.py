@@ -376,8 +376,11 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 def finish(folder: Path, spec: RunSpec) -> Path:
     folder.mkdir(parents=True)
-    made = running.run(resolve(spec), RunFolder(folder), lambda _: None, lambda *_: None)
-    write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
+    resolved = resolve(spec)
+    made = running.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
+    head = {"id": folder.name, "kind": "run"}
+    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
+    write_record(folder / "record.json", {**head, **made, "attempt": 1})
     return folder
 
 
@@ -547,8 +550,10 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     hollow(tmp_path / "failed", spec, status="failed")
     hollow(tmp_path / "whole", spec)
     placed = {"context": 64, "seed": 1}
-    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite", **placed})
-    hollow(tmp_path / "article", {"model": "attention", "task": "article", **placed})
+    outside = {"predictor": "a.py:A", "mixer": "a.py:A", "task": "recite", **placed}
+    hollow(tmp_path / "outside", outside, kind="predictor")
+    article = {"model": "attention", "mixer": "attention", "task": "article", **placed}
+    hollow(tmp_path / "article", article, kind="article")
     code, _, errors = run("explain", *words.split())
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors

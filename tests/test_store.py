@@ -357,7 +357,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no task": ({"spec": {**ASKED, "task": 3}}, "spec.task 3: "),
     "no spec": ({"spec": {}}, "spec.task: must be given"),
     "a rate": ({"spec": {**ASKED, "learning_rate": math.inf}}, "spec.learning_rate inf: "),
-    "no kind": ({"kind": None}, "spec.kind None: "),
+    "no kind": ({"kind": None}, "spec.kind: must be given"),
     "a status": ({"status": "gone"}, "status 'gone' is unknown"),
     "bytes": ({"costs": {"state_bytes": {"²": 1}}}, "costs.state_bytes."),
     "seconds": ({"costs": {"train_seconds": 10**400}}, "costs.train_seconds 1000"),

@@ -307,7 +307,8 @@ class Record(_Frozen):
         """A value that is null is not stated; the kind of a run is told beside its spec."""
         found = {key: one for key, one in values.items() if one is not None}
         if isinstance(spec := found.get("spec"), dict):
-            found["spec"] = {**current(spec), "kind": values.get("kind")}
+            kind = {"kind": found["kind"]} if "kind" in found else {}
+            found["spec"] = {**current(spec), **kind}
         return found
 
     @model_validator(mode="after")
