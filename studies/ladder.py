@@ -4,21 +4,32 @@
 
 `recite`, early and marked rules, trained at 256 tokens at most for 1,000 steps, each variant at the
 rate that the validation set chose. Retention at 16,384 tokens; what a change gains is paired by
-seed. Beside the ladder stand the changes at equal rates. Fills docs/evidence.md.
+seed. Beside the ladder stand the changes at equal rates.
+
+From variant 6 to 7 a write gate comes to see eight tokens where it saw its own. A step of training
+then moves it eight times as far by what they share. Each of two controls has one without the other
+(studies/controls). Then single runs that `rulekeep explain` has read: at which step rules are lost,
+and how often gates open by kind of token. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import Strip, as_bytes, strips
 from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, floored
 from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.variants import is_variant
+from rulekeep.commands.records import read_explanations
+from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.records.store import read_runs
 from rulekeep.specs import AnySpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
+RESULTS = Path(__file__).parent.parent / "results"
 SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
 # Gates that leak are seen at 16,384 tokens, and no state here grows.
 TO_FAR = CATALOGUE_LENGTH.also_tested(FAR)
@@ -72,6 +83,23 @@ ASIDE = {
     "early": {"5": 3e-3, "6": 3e-3, "7": 3e-3},
     "marked": {"7": 1e-2, "8": 3e-3, "9": 1e-2},
 }
+# From 6 to 7 a gate sees more, and is moved further: either alone.
+CONTROLS = {
+    "scaled": "studies/controls/gates.py:ScaledGate[hidden=248,added_positions=earliness]",
+    "slowed": "studies/controls/gates.py:SlowedGate[hidden=240,added_positions=earliness]",
+}
+# What the grids of 6 and 7 chose, and the controls have.
+GATE_RATE = 1e-2
+SIX, SEVEN = (f"{key} at {GATE_RATE:g}" for key in ("6", "7"))
+# By variant its name, the tokens that a gate sees, and how far a step moves it.
+GATES = {
+    SIX: ("variant 6", "1", "1"),
+    "scaled": ("scaled gate", "1", "8"),
+    "slowed": ("slowed gate", "8", "1"),
+    SEVEN: ("variant 7", "8", "8"),
+}
+# In the order of a text: what is to be kept, what is not, what asks for it.
+KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request", "<go>")
 NONE = "–"
 
 
@@ -103,6 +131,7 @@ VARIANTS = {
         for key in dict.fromkeys(key for asked in ASIDE.values() for key in asked)
         for rate in RATES
     },
+    **{key: Variant(control, key) for key, control in CONTROLS.items()},
 }
 
 
@@ -122,6 +151,15 @@ def equal_rates() -> Sequence[AnySpec]:
         for placement, asked in ASIDE.items()
         for key, rate in asked.items()
         for seed in SEEDS[1:]
+    ]
+
+
+def controls() -> Sequence[AnySpec]:
+    """The two controls on early rules, as the ladder runs its variants."""
+    return [
+        one.spec(**cell(EARLY.task, EARLY.placement, *TO_FAR), seed=seed, learning_rate=GATE_RATE)
+        for one in mixer_specs(",".join(CONTROLS.values()))
+        for seed in SEEDS
     ]
 
 
@@ -198,6 +236,19 @@ def at_equal_rates(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
+def of_controls(rows: Rows) -> str:
+    """What a gate sees without how fast it moves, the reverse, both, and none."""
+    head = ["tokens seen", "a step moves it", EARLY.name]
+    head += [*(f"{length:,} tokens" for length in LENGTHS), f"seeds 1 to 5 at {FAR:,}"]
+    head.append(f"gain at {FAR:,} over 6")
+    body = []
+    for key, (name, *has) in GATES.items():
+        cells = [rows.text(key, EARLY, "retention", length) for length in LENGTHS]
+        gained = NONE if key == SIX else more(key, SIX, EARLY)(rows).text()
+        body.append([*has, name, *cells, each_seed(rows, key, EARLY), gained])
+    return markdown_table(head, body)
+
+
 def drawn(rows: Rows) -> bytes:
     """A panel a placement: each variant at every length."""
 
@@ -215,6 +266,81 @@ def drawn(rows: Rows) -> bytes:
         for one in SETTINGS
     }
     return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
+
+
+# --- single runs that are explained --------------------------------------------------------------
+
+
+def explained(folder: str) -> list[tuple[Record, Explanation]]:
+    """The runs of a folder that `rulekeep explain` has read."""
+    found = {one.run: one for one in read_explanations(RESULTS / folder, [])}
+    runs = read_runs(RESULTS / folder).records
+    return [(record, found[record.id]) for record in runs if record.id in found]
+
+
+def named(record: Record) -> str:
+    """As the ladder has it, or by its mixer."""
+    ours = (key for key in ("6", "7") if is_variant(record, MIXERS[key]))
+    return next((f"variant {key}" for key in ours), record.spec.mixer)
+
+
+def lost(_: Rows) -> str:
+    """At which step rules are lost, of all above chance."""
+
+    def said(one: Difference) -> str:
+        return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+    head = [f"{EARLY.name}, seed 1", "tokens", "right after the rules", "before the answer", "said"]
+    head += ["lost at capture", "in the body", "at read-out"]
+    body = []
+    for record, one in explained("catalogue"):
+        probed = one.probes[-1]
+        found = (probed.places[0].found, probed.places[-1].found, probed.said)
+        at_each = (probed.lost.capture, probed.lost.body, probed.lost.readout)
+        shares = [f"{share.mean:.3f}" for share in found]
+        body.append([named(record), f"{probed.context:,}", *shares, *map(said, at_each)])
+    return markdown_table(head, sorted(body))
+
+
+def opened(trace: Trace | None) -> str:
+    """How often gates are open; in brackets the one that opens most often."""
+    if trace is None or trace.zeros == 1:
+        # Of none at all a plain 0: what is nearly none would look alike.
+        return NONE if trace is None else "0"
+    return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
+
+
+def open_gates(_: Rows) -> str:
+    """Of four runs a row a layer, by kind of token."""
+    body = []
+    for record, one in explained("beyond"):
+        spec, found = record.spec, one.traced
+        run = f"{spec.task}, {spec.task_options['placement']}, seed {spec.seed}"
+        traces = {(trace.layer, trace.kind): trace for trace in found.gates if trace.part == GATE}
+        for layer in sorted({layer for layer, _ in traces}):
+            cells = [opened(traces.get((layer, kind))) for kind in KINDS]
+            body.append([run, f"{found.context:,}", f"{layer}", *cells])
+    return markdown_table(["gates open", "tokens", "layer", *KINDS], sorted(body))
+
+
+def one_run(name: str) -> Explanation:
+    """The run that is explained of a variant, or of a mixer."""
+    (found,) = (one for record, one in explained("catalogue") if named(record) == name)
+    return found
+
+
+def open_at_fillers(name: str) -> Callable[[Rows], str]:
+    """How many percent of the second layer's gates are open at fillers, in one run."""
+
+    def share(_: Rows) -> str:
+        (zeros,) = (
+            trace.zeros
+            for trace in one_run(name).traced.gates
+            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
+        )
+        return f"{100 * (1 - zeros):.3f}"
+
+    return share
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -261,21 +387,34 @@ CLAIMS = {
     "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED), minimum=0),
     "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED)),
     "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED)),
+    # What a gate sees, and how fast it moves.
+    "scaled_gain": Claim(more("scaled", SIX, EARLY), minimum=0),
+    "slowed_gain": Claim(more("slowed", SIX, EARLY), minimum=0),
+    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY)),
+    # Single runs.
+    "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
+    "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
+    "own_token_open": Claim(open_at_fillers("variant 6")),
+    "eight_tokens_open": Claim(open_at_fillers("variant 7")),
 }
 
 STUDY = Study(
-    question="Which change from the article's slots to our memory keeps early, weak rules?",
+    question="Which change from the article's slots to our memory keeps rules, and how?",
     variants=VARIANTS,
     settings=SETTINGS,
     context=SHORT,
     sweeps={
         "catalogue": Sweep("ladder"),
         "ladder-rates": Sweep("equal_rates"),
+        "gate-controls": Sweep("controls"),
     },
     tables={
         "short": short,
         **{one.placement: long(one) for one in SETTINGS},
         "equal-rates": at_equal_rates,
+        "controls": of_controls,
+        "lost": lost,
+        "open": open_gates,
     },
     figures={"ladder.png": drawn},
     claims=CLAIMS,

@@ -326,7 +326,7 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("beyond", "beyond-attention"),
         ("beyond", "attention-controls"),
         ("beyond", "attention-controls-aside"),
-        ("gates", "gate-controls"),
+        ("ladder", "gate-controls"),
         ("ladder", "ladder-rates"),
         ("longer", "longer-training"),
         ("rule_counts", "rule-counts-aside"),
