@@ -92,9 +92,7 @@ def runs(rows: Rows) -> dict[str, tuple[str, TaskSetting, Record]]:
     """The runs that are compressed, by id: each attention at the rate that validation chose."""
     found = {}
     for setting, variant in product(SETTINGS, VARIANTS):
-        cell = rows.cell(variant, setting)
-        assert cell is not None, (variant, setting)
-        for run in cell.runs.values():
+        for run in rows.group(variant, setting).runs.values():
             found[run.record.id] = variant, setting, run.record
     return found
 

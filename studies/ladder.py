@@ -15,9 +15,8 @@ and how often gates open by kind of token. Fills docs/evidence.md.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.cells import Group
-from rulekeep.analysis.plots import Strip, as_bytes, strips
-from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, floored
+from rulekeep.analysis.plots import as_bytes, strip, strips
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
 from rulekeep.commands.records import read_explanations
@@ -25,12 +24,13 @@ from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import read_runs
-from rulekeep.specs import AnySpec, mixer_specs, written
+from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
 RESULTS = Path(__file__).parent.parent / "results"
-SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
+SHORT, _, FAR = LENGTHS = (256, 4096, 16384)
+AT_FAR = ("retention", FAR)
 # Gates that leak are seen at 16,384 tokens, and no state here grows.
 TO_FAR = CATALOGUE_LENGTH.also_tested(FAR)
 EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
@@ -118,16 +118,10 @@ def at(rate: float) -> Callable[[Record], bool]:
     return lambda record: record.spec.learning_rate == rate
 
 
-def mixer(key: str) -> str:
-    """As a sweep reads it."""
-    one = MIXERS[key]
-    return written(one.mixer, {**one.options, **one.settings})
-
-
 VARIANTS = {
-    **{key: Variant(mixer(key), f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
+    **{key: Variant(MIXERS[key].text, f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
     **{
-        f"{key} at {rate:g}": Variant(mixer(key), key, at(rate))
+        f"{key} at {rate:g}": Variant(MIXERS[key].text, key, at(rate))
         for key in dict.fromkeys(key for asked in ASIDE.values() for key in asked)
         for rate in RATES
     },
@@ -174,20 +168,17 @@ def beside(key: str) -> str | None:
 def gain(key: str, over: str | None, setting: TaskSetting) -> Callable[[Rows], Summary | None]:
     """What one keeps more than another at 16,384 tokens; None where one of both is not run."""
 
-    def more(rows: Rows) -> Summary | None:
-        known = over and all(rows.row(one, setting, "retention", FAR) for one in (key, over))
-        return rows.more(key, str(over), setting, "retention", FAR) if known else None
+    def gained(rows: Rows) -> Summary | None:
+        known = over and all(rows.row(one, setting, *AT_FAR) for one in (key, over))
+        return rows.more(key, str(over), setting, *AT_FAR) if known else None
 
-    return more
+    return gained
 
 
 def short(rows: Rows) -> str:
     """Retention at 16,384 tokens of both placements."""
     head = ["", "what a variant changes", *(f"{one.placement} rules" for one in SETTINGS)]
-    body = [
-        [key, NAMES[key], *(rows.text(key, one, "retention", FAR) for one in SETTINGS)]
-        for key in ORDER
-    ]
+    body = [[key, NAMES[key], *(rows.text(key, one, *AT_FAR) for one in SETTINGS)] for key in ORDER]
     return markdown_table(head, body)
 
 
@@ -212,12 +203,6 @@ def long(setting: TaskSetting) -> Callable[[Rows], str]:
     return table
 
 
-def each_seed(rows: Rows, key: str, setting: TaskSetting) -> str:
-    """What each seed keeps at 16,384 tokens, in their order."""
-    found = rows.known(key, setting, "retention", FAR).seeds
-    return ", ".join(f"{kept:.3f}" for _, kept in sorted(found.items()))
-
-
 def at_equal_rates(rows: Rows) -> str:
     """Both placements at either rate, and what a change gains there."""
     head = ["recite", "variant", "rate", *(f"{length:,} tokens" for length in LENGTHS)]
@@ -230,7 +215,8 @@ def at_equal_rates(rows: Rows) -> str:
                 one = f"{key} at {rate:g}"
                 cells = [rows.text(one, setting, "retention", length) for length in LENGTHS]
                 gained = gain(one, before, setting)(rows)
-                cells += [each_seed(rows, one, setting), gained.text() if gained else NONE]
+                cells.append(rows.known(one, setting, *AT_FAR).each_seed)
+                cells.append(gained.text() if gained else NONE)
                 body.append([setting.placement, key, f"{rate:g}", *cells])
                 before = one
     return markdown_table(head, body)
@@ -244,25 +230,16 @@ def of_controls(rows: Rows) -> str:
     body = []
     for key, (name, *has) in GATES.items():
         cells = [rows.text(key, EARLY, "retention", length) for length in LENGTHS]
-        gained = NONE if key == SIX else more(key, SIX, EARLY)(rows).text()
-        body.append([*has, name, *cells, each_seed(rows, key, EARLY), gained])
+        cells.append(rows.known(key, EARLY, *AT_FAR).each_seed)
+        gained = NONE if key == SIX else rows.more(key, SIX, EARLY, *AT_FAR).text()
+        body.append([*has, name, *cells, gained])
     return markdown_table(head, body)
 
 
 def drawn(rows: Rows) -> bytes:
     """A panel a placement: each variant at every length."""
-
-    def strip(group: Group | None) -> Strip | str:
-        if group is None:
-            return NOT_RUN
-        return Strip(
-            {length: group.by_seed("retention", length) for length in LENGTHS},
-            {length: group.summary("retention", length) for length in LENGTHS},
-            round(group.chance("retention", LONG) or 0.0, 3),
-        )
-
     panels = {
-        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one)) for key in ORDER]
+        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one), LENGTHS) for key in ORDER]
         for one in SETTINGS
     }
     return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
@@ -346,20 +323,10 @@ def open_at_fillers(name: str) -> Callable[[Rows], str]:
 # --- claims --------------------------------------------------------------------------------------
 
 
-def more(key: str, over: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
-    """What one keeps more than another at 16,384 tokens, paired by seed."""
-    return lambda rows: rows.more(key, over, setting, "retention", FAR)
-
-
-def summary(key: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
-    """What one keeps at 16,384 tokens."""
-    return lambda rows: rows.known(key, setting, "retention", FAR).summary
-
-
 def lowest(keys: str, setting: TaskSetting) -> Callable[[Rows], float]:
     """The lowest seed of several at 16,384 tokens, rounded down."""
     return lambda rows: floored(
-        min(rows.known(key, setting, "retention", FAR).lowest for key in keys.split())
+        min(rows.known(key, setting, *AT_FAR).lowest for key in keys.split())
     )
 
 
@@ -373,24 +340,24 @@ OWN = ("3", "4", "5", "6")
 CLAIMS = {
     # Early rules: a gate that sees eight tokens.
     "eight_tokens": Claim(
-        more("7", "6", EARLY), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
+        more("7", "6", EARLY, *AT_FAR), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
     ),
     "own_token": Claim(
-        lambda rows: Span.of(rows.known(key, EARLY, "retention", FAR).mean for key in OWN), 2
+        lambda rows: Span.of(rows.known(key, EARLY, *AT_FAR).mean for key in OWN), 2
     ),
     "eight_tokens_lowest": Claim(lowest("7", EARLY)),
-    "zeros": not_shown(more("7", "7a", EARLY)),
+    "zeros": not_shown(more("7", "7a", EARLY, *AT_FAR)),
     # Marked rules: the penalty too.
-    "eight_tokens_marked": Claim(lambda rows: summary("7", MARKED)(rows).mean or 0.0),
-    "penalty": Claim(more("9", "8", MARKED), minimum=0),
+    "eight_tokens_marked": Claim(mean("7", MARKED, *AT_FAR)),
+    "penalty": Claim(more("9", "8", MARKED, *AT_FAR), minimum=0),
     "penalty_lowest": Claim(lowest("9 10 12", MARKED), minimum=0.98),
-    "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED), minimum=0),
-    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED)),
-    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED)),
+    "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED, *AT_FAR), minimum=0),
+    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED, *AT_FAR)),
+    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED, *AT_FAR)),
     # What a gate sees, and how fast it moves.
-    "scaled_gain": Claim(more("scaled", SIX, EARLY), minimum=0),
-    "slowed_gain": Claim(more("slowed", SIX, EARLY), minimum=0),
-    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY)),
+    "scaled_gain": Claim(more("scaled", SIX, EARLY, *AT_FAR), minimum=0),
+    "slowed_gain": Claim(more("slowed", SIX, EARLY, *AT_FAR), minimum=0),
+    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY, *AT_FAR)),
     # Single runs.
     "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
     "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),

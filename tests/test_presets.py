@@ -19,7 +19,7 @@ from rulekeep.running.costs import state_bytes
 from rulekeep.running.mixers import options_of, own_options_first
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,
@@ -108,7 +108,7 @@ def test_a_variant_is_written_as_it_is_read() -> None:
         True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
     ]  # fmt: skip
     for one in (*CATALOGUE, *SIZED, *BYTES, *LADDER.LADDER, *others):
-        assert mixer_specs(written(one.mixer, {**one.options, **one.settings})) == (one,)
+        assert mixer_specs(one.text) == (one,)
 
 
 def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_name(
