@@ -32,13 +32,12 @@ from rulekeep.sweeps.presets import (
 from rulekeep.sweeps.rates import RATES, chosen_rate, rate_runs
 
 ROOT = Path(__file__).parent.parent
-BEYOND, LADDER, SIZES, COUNTS, LITERATURE, WIDE = (
-    script(name, "studies")
-    for name in ("beyond", "ladder", "catalogue", "rule_counts", "literature", "wide")
+BEYOND, LADDER, SIZES, BOUNDS, LITERATURE = (
+    script(name, "studies") for name in ("beyond", "ladder", "catalogue", "bounds", "literature")
 )
 SIZED, BYTES = SIZES.CATALOGUE_16_KIB, SIZES.STATE_BYTES
 OF_STUDIES = [SIZES.catalogue_16_kib, SIZES.state_bytes, BEYOND.beyond, BEYOND.beyond_attention]
-OF_STUDIES += [LADDER.ladder, COUNTS.rule_counts, WIDE.wide, LITERATURE.literature]
+OF_STUDIES += [LADDER.ladder, BOUNDS.rule_counts, BOUNDS.wide, LITERATURE.literature]
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
@@ -414,10 +413,10 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
 def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_lengths_tested() -> (
     None
 ):
-    asked = [spec.model_dump(mode="json") for spec in COUNTS.rule_counts([])]
+    asked = [spec.model_dump(mode="json") for spec in BOUNDS.rule_counts([])]
     usual = [
         spec.model_dump(mode="json")
-        for spec in standard([], mixers=COUNTS.MIXERS, tuning_seeds=3)
+        for spec in standard([], mixers=BOUNDS.MIXERS, tuning_seeds=3)
         if spec.task != "recall"
     ]
     counts = [one["task_options"].pop("rules") for one in asked]

@@ -329,8 +329,8 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("beyond", "attention-controls-aside"),
         ("ladder", "gate-controls"),
         ("ladder", "ladder-rates"),
-        ("longer", "longer-training"),
-        ("rule_counts", "rule-counts-aside"),
+        ("bounds", "longer-training"),
+        ("bounds", "rule-counts-aside"),
     ],
 )
 def test_a_study_plans_every_run_that_its_folder_has(
@@ -376,10 +376,15 @@ def test_a_variant_may_take_some_of_its_records_alone() -> None:
     assert found.known("fast", EARLY, "retention", 256).mean == 1.0
 
 
-def test_another_training_length_or_seed_is_not_of_the_study() -> None:
+def test_another_training_length_or_seed_is_not_of_the_study_unless_asked_for() -> None:
     longer = made_up("gru", 1, 1.0, context=256)
     found = rows(longer, made_up("gru", 3, 1.0), *RECORDS[:2])
-    assert found.known("ours", EARLY, "retention", 256).seeds == {1: 0.5, 2: 0.75}
+    for of, seeds in (
+        (found, {1: 0.5, 2: 0.75}),
+        (found.at(seeds=(3,)), {3: 1.0}),
+        (found.at(context=256, seeds=(1,)), {1: 1.0}),
+    ):
+        assert of.known("ours", EARLY, "retention", 256).seeds == seeds
 
 
 @pytest.mark.parametrize("name", [*MIXERS])

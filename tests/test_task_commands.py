@@ -409,7 +409,7 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
-COUNTS = script("rule_counts", "studies").RULE_COUNTS
+COUNTS = script("bounds", "studies").RULE_COUNTS
 FIRST = {
     "article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64,
     **{kind.name: 64 for kind in LABELLED},

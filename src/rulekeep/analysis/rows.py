@@ -112,6 +112,7 @@ class Rows:
         seeds: Sequence[int],
     ) -> None:
         self.variants, self.settings = variants, settings
+        self.context, self.seeds = context, seeds
         # All that was read, for what is no run of a task setting.
         self.records = [*records]
         runs = [
@@ -135,6 +136,11 @@ class Rows:
             for group in contest.groups
             if {*seeds} <= group.runs.keys()
         }
+
+    def at(self, context: int | None = None, seeds: Sequence[int] | None = None) -> "Rows":
+        """The same records trained at another length, or of other seeds."""
+        asked = context or self.context, seeds or self.seeds
+        return Rows(self.records, self.variants, self.settings, *asked)
 
     def cell(self, variant: str, setting: TaskSetting) -> Group | None:
         """The runs of a variant on a task setting; None if they are incomplete."""
