@@ -74,7 +74,7 @@ TEXTS = {
     "task_alone.py": f"{_TASK}    def __init__(self): ...\n",
     "task_options.py": (
         "from rulekeep.tasks import SampledTask\nclass T(SampledTask):\n"
-        "    options = answer_length = shortest_context = _block = None\n"
+        "    options = shortest_context = _block = None\n"
     ),
     "none.py": "def sweep(): return None\n",
     "nothing.py": "def sweep(): return []\n",

@@ -72,11 +72,6 @@ class Mqar(LabelledTask):
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.shortest_context = 2 * (options.rules + options.updates) + 2 * options.rules
 
-    @property
-    def answer_length(self) -> int:
-        """Labels of the shortest text; a longer one has more places in which to ask."""
-        return 2 * self.options.rules
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, updates = self.options.rules, self.options.updates
         key_words, value_words = self._starts["key"], self._starts["value"]

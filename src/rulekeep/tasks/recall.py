@@ -69,15 +69,12 @@ class Recall(SampledTask):
         self._starts["rule"], self._starts["item"] = self._starts["value"], self._starts["key"]
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.combinations = None
+        # Queries and values; the zoology layout has no fixed length: all after the pairs.
+        self.answer_length = 2 * options.rules
         if options.layout == "exam":
             self.shortest_context = self._shortest(options.rules, width=2, tail=1)
         else:
             self.shortest_context = 4 * options.rules
-
-    @property
-    def answer_length(self) -> int:
-        """Queries and values; the zoology layout has no fixed length: all after the pairs."""
-        return 2 * self.options.rules
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         # The streams are the split's own already.

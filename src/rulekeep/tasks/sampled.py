@@ -179,6 +179,8 @@ class SampledTask(Task, ABC):
     options_type: ClassVar[type[TaskOptions]]
     # What it is made with.
     options: TaskOptions
+    # Tokens of the answer, the same in every example: what `_shortest` needs, and nothing else.
+    answer_length: int
     # Whether its samples have `labels`.
     labelled: ClassVar[bool] = False
     # Ordered tuples of rules with an item; None where splits differ by seed only.
@@ -202,11 +204,6 @@ class SampledTask(Task, ABC):
         self._starts = {kind: Words(self.vocabulary.index(f"{kind}-0"), n) for kind, n in kinds}
         self._cues = {cue: i for i, cue in enumerate(cues)}
         self.notes = ()
-
-    @property
-    @abstractmethod
-    def answer_length(self) -> int:
-        """Tokens of the answer; the same in every example."""
 
     @abstractmethod
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...
