@@ -88,9 +88,8 @@ def linear_loop(
     return Read(torch.stack(outputs, dim=1), memory)
 
 
-def delta_chunks(
-    queries: Tokens,
-    keys: Tokens,
+def delta_unit(
+    queries_keys: Tokens,
     values: Tokens,
     write: Tokens,
     memory: Memory,
@@ -98,15 +97,31 @@ def delta_chunks(
     log_decay: Tokens | None = None,
     chunk: int = 16,
 ) -> Read:
-    """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above."""
-    time = queries.shape[1]
+    """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above.
+
+    Queries and keys are silu(x) / |silu(x)|.
+    """
+    time = values.shape[1]
     chunk = fitting(chunk, time)
     sums = _decay_sums(log_decay, chunk)
-    if log_decay is None or sums is not None:
-        queries, keys = (in_chunks(padded(x, chunk), chunk) for x in (queries, keys))
-        return _delta_of_readers(
-            torch.stack([queries, keys], dim=3), values, write, memory, sums=sums
-        )
+    if log_decay is not None and sums is None:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        return _delta_at_all(queries, keys, values, write, memory, log_decay, chunk)
+    readers = unit_readers(padded(queries_keys, chunk), chunk)
+    outputs, memory = delta_rule(readers, padded(values, chunk), padded(write, chunk), memory, sums)
+    return Read(outputs[:, :time], memory)
+
+
+def _delta_at_all(
+    queries: Tokens,
+    keys: Tokens,
+    values: Tokens,
+    write: Tokens,
+    memory: Memory,
+    log_decay: Tokens,
+    chunk: int,
+) -> Read:
+    """The delta rule after any decays, 0 included."""
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
     decay = _decay_chunks(log_decay, queries.shape[1], chunk)
     assert decay is not None
@@ -125,25 +140,6 @@ def delta_chunks(
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
 
 
-def delta_unit(
-    queries_keys: Tokens,
-    values: Tokens,
-    write: Tokens,
-    memory: Memory,
-    *,
-    log_decay: Tokens | None = None,
-    chunk: int = 16,
-) -> Read:
-    """`delta_chunks` of silu(x) / |silu(x)| of both queries and keys."""
-    chunk = fitting(chunk, values.shape[1])
-    sums = _decay_sums(log_decay, chunk)
-    if log_decay is not None and sums is None:
-        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        return delta_chunks(queries, keys, values, write, memory, log_decay=log_decay, chunk=chunk)
-    readers = unit_readers(padded(queries_keys, chunk), chunk)
-    return _delta_of_readers(readers, values, write, memory, sums=sums)
-
-
 def delta_loop(
     queries: Tokens,
     keys: Tokens,
@@ -154,7 +150,7 @@ def delta_loop(
     log_decay: Tokens | None = None,
     read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_chunks`.
+    """The formula, a token at a time: the reference of `delta_unit`.
 
     `read_first`: a token reads the memory before it writes.
     """
@@ -302,14 +298,6 @@ def _decay_chunks(log_decay: Tokens | None, time: int, chunk: int) -> Chunks | N
     if log_decay.shape[1] < time:
         log_decay = log_decay.expand(-1, time if time % chunk else chunk, -1, -1)
     return _to_chunks(log_decay, chunk)
-
-
-def _delta_of_readers(
-    readers: Tensor, values: Tokens, write: Tokens, memory: Memory, *, sums: Chunks | None
-) -> Read:
-    time, chunk = values.shape[1], readers.shape[-2]
-    outputs, memory = delta_rule(readers, padded(values, chunk), padded(write, chunk), memory, sums)
-    return Read(outputs[:, :time], memory)
 
 
 def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
