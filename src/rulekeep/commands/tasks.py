@@ -268,7 +268,7 @@ def check_task(
     asked = make_task(task, options, own)
     length = asked.task.shortest_context if context is None else context
     first_look(asked, "test", length, seed)
-    from rulekeep.checks import check_task as rows_of
+    from rulekeep.checks.tasks import check_task as rows_of
     from rulekeep.commands.printed import print_rows
 
     values = task_values(task, cls, options, own)
