@@ -83,15 +83,6 @@ class Question:
             table.flags.writeable = False
         return cls(*copies)
 
-    def __getattr__(self, name: str) -> Any:
-        told = (
-            f"; a predictor is asked without the answers: read question.prompts, .given and "
-            f".is_given, and return token ids {self.given.shape}"
-            if name in (*Sample._fields, "answers", "examples")
-            else ""
-        )
-        raise AttributeError(f"a Question has no {name}{told}")
-
 
 class Predictor(ABC):
     """An outside model to score on a task. It never gets the answers that it is asked for."""
