@@ -137,11 +137,6 @@ class SparseDelta(DeltaMixer):
                 nn.init.zeros_(self.write_before.weight)
         nn.init.zeros_(self.write.bias)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        # Earlier versions kept a count of updates here.
-        state_dict.pop(f"{prefix}updates", None)
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> Float[Tensor, "batch time heads"]:
