@@ -32,7 +32,7 @@ from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 # As many tokens as a predictor is given at once: what an outsider can hold is its own affair.
-_TOKENS_AT_ONCE = 2**16
+TOKENS_AT_ONCE = 2**16
 # A generated word that the task does not have.
 _NO_WORD = -1
 
@@ -496,7 +496,7 @@ def evaluate_samples(
 
     def parts() -> Iterator[tuple[Sample, AnswerTable, AnswerTable | None]]:
         nonlocal supervised
-        rows = max(1, _TOKENS_AT_ONCE // context)
+        rows = max(1, TOKENS_AT_ONCE // context)
         for start in range(0, examples, rows):
             n = min(rows, examples - start)
             sample = task.sample(split, context, n, seed=seed, start=start)
