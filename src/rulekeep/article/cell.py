@@ -18,7 +18,6 @@ from torch import Tensor
 from rulekeep.analysis.metrics import Scores, score
 from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
-from rulekeep.kernels.shapes import AnswerTable
 from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.causality import AnswerCheck
@@ -28,6 +27,7 @@ from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
 from rulekeep.tasks.article import Article, Examples
+from rulekeep.tasks.base import AnswerTable
 
 EVALUATE_EVERY = 25
 SHOWN_PREDICTIONS = 5

@@ -6,9 +6,9 @@
 
 import numpy as np
 
-from rulekeep.kernels.shapes import AnswerMask
 from rulekeep.tasks import Article, Role, Sample, Split
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
+from rulekeep.tasks.base import AnswerMask
 
 
 def article_sample(split: Split, context: int) -> Sample:

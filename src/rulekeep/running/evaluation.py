@@ -24,11 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.kernels.shapes import AnswerTable
 from rulekeep.mixers.base import MixerError
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.model import LanguageModel, ModelState
-from rulekeep.tasks.base import Split
+from rulekeep.tasks.base import AnswerTable, Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 # As many tokens as a predictor is given at once: what an outsider can hold is its own affair.

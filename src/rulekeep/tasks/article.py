@@ -18,8 +18,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
-from rulekeep.tasks.base import Split, Task
+from rulekeep.tasks.base import AnswerMask, AnswerTable, Split, Task, TokenTable
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 RULES = ("red", "blue", "green", "cold", "warm", "quiet", "loud", "fast", "slow")

@@ -6,7 +6,14 @@ A task is pure numpy: data can be made and inspected without torch.
 from enum import IntEnum
 from typing import ClassVar, Literal, TypeAlias
 
-from rulekeep.kernels.shapes import TokenTable
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+# A split has n examples; an answer is the last tokens of each.
+TokenTable: TypeAlias = Int[np.ndarray, "n context"]
+AnswerTable: TypeAlias = Int[np.ndarray, "n answer"]
+AnswerMask: TypeAlias = Bool[np.ndarray, "n answer"]
+AnswerNumbers: TypeAlias = Float[np.ndarray, "n answer"]
 
 # "dev" is the validation split: records keep this key, and people read "validation".
 Split: TypeAlias = Literal["train", "dev", "test"]

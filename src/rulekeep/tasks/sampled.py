@@ -17,9 +17,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 import numpy as np
 from pydantic import model_validator
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
 from rulekeep.specs import Spec, UsageError
-from rulekeep.tasks.base import Role, Split, Task
+from rulekeep.tasks.base import (
+    AnswerMask,
+    AnswerNumbers,
+    AnswerTable,
+    Role,
+    Split,
+    Task,
+    TokenTable,
+)
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
 
 Placement: TypeAlias = Literal["early", "marked"]
