@@ -8,10 +8,12 @@ import weakref
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from torch.func import functional_call
 
 from rulekeep.mixers import Delta, SparseDelta
+from rulekeep.running.resolving import resolve
 from rulekeep.running.training import train
 from rulekeep.specs import TrainingSpec
 
@@ -403,13 +405,16 @@ def test_a_penalty_that_nobody_asks_for_keeps_one_forward_pass_alive() -> None:
 
 
 def test_a_training_that_ends_before_there_is_a_penalty_says_so() -> None:
-    mixer = SparseDelta(WIDTH, penalty_start=30)
-    assert mixer.training_note(31) is None
-    assert mixer.training_note(30) == (
-        "penalty_start 30: training ends after 30 steps, so the gate penalty never "
-        "starts; give a penalty_start below 30, or gate_penalty=0"
+    def notes(steps: int, **options: float) -> tuple[str, ...]:
+        options = {"penalty_start": 30, **options}
+        return resolve(tiny.tiny(mixer="sparse_delta", mixer_options=options, steps=steps)).notes
+
+    assert notes(31) == ()
+    assert notes(30) == (
+        "SparseDelta: penalty_start 30: training ends after 30 steps, so the gate penalty never "
+        "starts; give a penalty_start below 30, or gate_penalty=0",
     )
-    assert SparseDelta(WIDTH, gate_penalty=0, penalty_start=30).training_note(30) is None
+    assert notes(30, gate_penalty=0) == ()
 
 
 def test_a_penalty_that_begins_before_the_start_is_named() -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 from rulekeep.analysis.metrics import Scores, score
 from rulekeep.article.models import ArticleModel
 from rulekeep.article.streams import replay
-from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
@@ -135,7 +134,7 @@ def run_cell(
             streams.validation.tokens, streams.validation.answer_start, evaluation
         ),
         "environment": {**environment(), "device": cell.device},
-        "notes": training_notes(model, cell.steps),
+        "notes": list(resolved.notes),
     }
 
 

@@ -9,7 +9,6 @@
 import time
 from collections.abc import Callable, Mapping
 
-from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
 from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -42,12 +41,11 @@ def run(
     Raises:
         MixerError: the mixer breaks its contract.
     """
-    spec, notes = resolved.spec, list(resolved.task.notes)
+    spec, notes = resolved.spec, [*resolved.task.notes, *resolved.notes]
     costs.prepare_process(spec.threads)
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
-    notes += training_notes(model, spec.steps)
     at_the_start = half_lives(model)
     (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
     rows = []
