@@ -13,12 +13,7 @@ from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table
-from rulekeep.reporting.text import csv_lines
 
-CSV_HEADER = (
-    "task", "mixer", "trained_at", "seed", "run", "context", "figure", "layer", "part", "token",
-    "share", "first", "last", "n", "mean", "low_95", "high_95",
-)  # fmt: skip
 _STEPS = {
     "capture": "never written",
     "body": "lost in the body",
@@ -81,11 +76,6 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
 def _without_place(table: Table) -> Table:
     header, rows = table.header[len(_PLACE) :], tuple(row[len(_PLACE) :] for row in table.rows)
     return replace(table, header=header, rows=rows)
-
-
-def csv_text(found: Sequence[Explained]) -> str:
-    """Every figure on a line of its own, unrounded."""
-    return csv_lines(CSV_HEADER, _csv_lines(found))
 
 
 def _verdict(probed: Probed) -> str:
@@ -301,38 +291,3 @@ def _share(share: Share) -> Cell:
 
 def _difference(part: Difference) -> Cell:
     return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
-
-
-def _csv_lines(found: Sequence[Explained]) -> Iterator[Sequence[object]]:
-    for one in found:
-        run = one.run
-        place = (run.task, run.label, run.context, run.seed, run.id)
-        for probed in one.explanation.probes:
-            at, none = (*place, probed.context), (None,) * 3
-            n = probed.scored_examples
-            for spot in probed.places:
-                yield (*at, "probe", *none, spot.share, None, spot.tokens, n, *_values(spot.found))
-            yield (*at, "probe_chance", *none, *none, n, probed.chance, None, None)
-            yield (*at, "said", *none, *none, n, *_values(probed.said))
-            yield (*at, "said_chance", *none, *none, n, probed.said_chance, None, None)
-            for step in _STEPS:
-                part = _values(getattr(probed.lost, step))
-                yield (*at, f"lost_{step}", *none, *none, n, *part)
-        for trace in _every(one):
-            at = (*place, one.explanation.traced.context)
-            what = (trace.layer, trace.part, trace.kind)
-            yield (*at, "trace", *what, *none, trace.n, trace.mean, None, None)
-            yield (*at, "trace_zeros", *what, *none, trace.n, trace.zeros, None, None)
-            for number, gate in enumerate(
-                zip(trace.mean_by_gate, trace.zeros_by_gate, strict=True)
-            ):
-                one_of = (trace.layer, f"{trace.part} {number + 1}", trace.kind)
-                for figure, value in zip(("trace", "trace_zeros"), gate, strict=True):
-                    yield (*at, figure, *one_of, *none, trace.n, value, None, None)
-            for some in trace.bins:
-                span = (None, some.first, some.last, some.n, some.mean, None, None)
-                yield (*at, "trace", *what, *span)
-
-
-def _values(value: Share | Difference) -> tuple[float, float, float]:
-    return value.mean, value.low, value.high

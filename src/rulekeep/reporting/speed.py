@@ -1,12 +1,11 @@
 """How fast mixers are beside attention: tables and a figure out of a record of `rulekeep speed`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
-from rulekeep.reporting.text import csv_lines
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime
@@ -15,10 +14,6 @@ from rulekeep.speed.record import Part, SpeedRecord, points
 _AIM_LOOK = ("#888888", "#555555", "#BBBBBB")
 _AIM_MARKS = ("v", "D", "s")
 _PARTS: Mapping[Part, str] = {"model": "whole model", "mixer": "mixer alone"}
-CSV_HEADER = (
-    "part", "threads", "context", "mixer", "figure", "median", "low_quartile", "high_quartile",
-    "repeats", "aim", "met",
-)  # fmt: skip
 
 
 def tables(record: SpeedRecord) -> list[Table]:
@@ -46,11 +41,6 @@ def chart(record: SpeedRecord) -> Chart:
         "marks: the aim, at most this share.",
         panels=panels,
     )
-
-
-def csv_text(record: SpeedRecord) -> str:
-    """Every figure on a line of its own, unrounded."""
-    return csv_lines(CSV_HEADER, _csv_lines(record))
 
 
 def sentences(record: SpeedRecord) -> list[str]:
@@ -227,42 +217,6 @@ def _aims(record: SpeedRecord) -> Iterator[Series]:
             more = f" and {len(told) - 1} more" if len(told) > 1 else ""
             style = Style(_AIM_LOOK[place], _AIM_MARKS[place], 2, 1.0)
             yield Series(label=f"aim: {told[0]}{more}", style=style, points=points, joined=False)
-
-
-def _csv_lines(record: SpeedRecord) -> Iterator[Sequence[object]]:
-    for threads in record.spec.threads:
-        for part in _PARTS:
-            for step in figures.step_times(record, part, threads):
-                place = (part, threads, step.context, step.mixer)
-                yield (*place, "seconds", *step.seconds, None, "")
-                if step.share is not None:
-                    yield (*place, "share", *step.share, step.aim, _met(step.met).text)
-                for figure in ("launches", "calls", "product_share"):
-                    if (count := getattr(step, figure)) is not None:
-                        yield (*place, figure, *_once(count), None, "")
-    for slope in figures.slopes(record):
-        aim = None if slope.met is None else figures.LINEAR_AIM
-        figure = f"time_a_token_against_{slope.start}"
-        yield ("model", 1, slope.end, slope.mixer, figure, *slope.ratio, aim, _met(slope.met).text)
-    for memory in figures.memories(record):
-        for at, size in memory.bytes_at.items():
-            yield ("memory", 1, at, memory.mixer, "peak_memory_bytes", *_once(size), None, "")
-        if memory.growth is not None:
-            growth = (*_once(memory.growth), figures.MEMORY_AIM, _met(memory.met).text)
-            yield ("memory", 1, max(memory.bytes_at), memory.mixer, "growth", *growth)
-    for row in figures.decode_times(record):
-        for at, ms in row.ms.items():
-            yield ("decode", 1, at, row.mixer, "ms_per_token", *ms, None, "")
-            yield ("decode", 1, at, row.mixer, "state_bytes", *_once(row.state_bytes[at]), None, "")
-        aim = None if row.met is None else 1 + figures.DECODE_AIM
-        figure = f"time_a_token_against_{min(row.ms)}"
-        place = ("decode", 1, max(row.ms), row.mixer)
-        yield (*place, figure, *row.ratio, aim, _met(row.met).text)
-
-
-def _once(value: float) -> tuple[float, None, None, int]:
-    """What was measured once has no quartiles."""
-    return value, None, None, 1
 
 
 def _mixer(label: str) -> Cell:

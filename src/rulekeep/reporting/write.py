@@ -84,12 +84,10 @@ def write_report(
     if explained:
         made += explaining.charts(explained)
         shown += explaining.tables(explained)
-        files["explain.csv"] = explaining.csv_text(explained)
     if speed is not None:
         summary += speed_report.sentences(speed) if not records else []
         made.append(speed_report.chart(speed))
         shown += speed_report.tables(speed)
-        files["speed.csv"] = speed_report.csv_text(speed)
     made += language.charts(in_words)
     shown += language.tables(in_words)
     if records:
