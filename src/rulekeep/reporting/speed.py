@@ -1,6 +1,6 @@
 """How fast mixers are beside attention: tables and a figure out of a record of `rulekeep speed`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import counted, one_line
@@ -11,8 +11,6 @@ from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime
 from rulekeep.speed.record import Part, SpeedRecord, points
 
-_AIM_LOOK = ("#888888", "#555555", "#BBBBBB")
-_AIM_MARKS = ("v", "D", "s")
 _PARTS: Mapping[Part, str] = {"model": "whole model", "mixer": "mixer alone"}
 
 
@@ -24,7 +22,7 @@ def tables(record: SpeedRecord) -> list[Table]:
 
 
 def chart(record: SpeedRecord) -> Chart:
-    """Shares of attention's time over the context, and the aims."""
+    """Shares of attention's time over the context."""
     labels = [name(mixer.label, "(no name)") for mixer in record.spec.mixers]
     look = styles(labels, [name(BASELINE, "")])
     panels = [
@@ -37,23 +35,22 @@ def chart(record: SpeedRecord) -> Chart:
         key="speed",
         title="Share of attention’s time",
         caption="Forward and backward, as a share of attention’s time in the same repeat. Median "
-        "and quartiles. A step has as many tokens at every context. Attention is black. Grey "
-        "marks: the aim, at most this share.",
+        "and quartiles. A step has as many tokens at every context. Attention is black.",
         panels=panels,
     )
 
 
 def sentences(record: SpeedRecord) -> list[str]:
-    """Which aims are met, and how quiet the machine was."""
+    """How quiet the machine was, and what is missing."""
     left, every = len(record.missing), len(points(record.spec))
-    part = [f"Still missing: {left} of {every} measurements."] if left else []
-    return [one_line(said, 2000) for said in (*figures.verdicts(record), *part)]
+    part = f"Still missing: {left} of {every} measurements." if left else ""
+    return [one_line(said, 2000) for said in (figures.load(record), part) if said]
 
 
 def _steps(record: SpeedRecord, threads: int) -> Table:
     alone = {(s.context, s.mixer): s for s in figures.step_times(record, "mixer", threads)}
     whole = {(s.context, s.mixer): s for s in figures.step_times(record, "model", threads)}
-    with_aims = threads == 1
+    with_calls = threads == 1
     rows = []
     for context, mixer in dict.fromkeys((*whole, *alone)):
         model, layer = whole.get((context, mixer)), alone.get((context, mixer))
@@ -62,9 +59,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 Cell(f"{context:,}", context),
                 _mixer(mixer),
                 *_time(model),
-                *([_aim(model and model.aim), _met(model and model.met)] if with_aims else ()),
                 *_time(layer),
-                *(_made_of(model) if with_aims else ()),
+                *(_made_of(model) if with_calls else ()),
             )
         )
     shown = counted(threads, "thread")
@@ -76,7 +72,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         f"Median of {spec.repeats} repeats (quartiles); the share of attention’s time is paired "
         "within a repeat."
     )
-    if with_aims:
+    if with_calls:
         meaning += (
             " Operator calls: what torch dispatches in a step of the whole model below autograd, "
             "without views: a proxy of what a GPU would launch. Product rate: floating-point "
@@ -87,8 +83,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         title=f"Speed beside attention, {shown}",
         meaning=meaning,
         header=(
-            "context", "mixer", "model (s)", "share", *(("aim", "met") if with_aims else ()),
-            "mixer alone (s)", "share", *(("operator calls", "product rate") if with_aims else ()),
+            "context", "mixer", "model (s)", "share", "mixer alone (s)", "share",
+            *(("operator calls", "product rate") if with_calls else ()),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -110,12 +106,9 @@ def _over_context(record: SpeedRecord) -> Table:
             (
                 _mixer(mixer),
                 _spread(slope and slope.ratio, 2),
-                _aim(figures.LINEAR_AIM if slope and slope.met is not None else None),
-                _met(slope and slope.met),
                 *(number_cell(sizes[at] / 2**20 if at in sizes else None, 1) for at in contexts),
                 number_cell(per_token and per_token / 2**10, 2),
                 number_cell(growth, 2),
-                _met(memory and memory.met),
             )
         )
     start = next((row.start for row in slopes.values()), contexts[0])
@@ -123,14 +116,13 @@ def _over_context(record: SpeedRecord) -> Table:
         key="speed-context",
         title="What a longer context costs",
         meaning=f"Time a token at {contexts[-1]:,} tokens over that at {start:,} (whole model, one "
-        "thread; median and quartiles over all pairs of repeats); the aim is for states that stop "
-        "growing. Peak memory: what a step of one sequence, forward and backward, adds to a fresh "
-        "process, with the allocator as runs have it. Growth: by how much more memory grows than "
-        "the context over the last two, where it takes 8 MiB or more (1 is linear, up to "
-        f"{figures.MEMORY_AIM:g} is met).",
+        "thread; median and quartiles over all pairs of repeats). Peak memory: what a step of one "
+        "sequence, forward and backward, adds to a fresh process, with the allocator as runs have "
+        "it. Growth: by how much more memory grows than the context over the last two, where it "
+        "takes 8 MiB or more (1 is linear).",
         header=(
-            "mixer", "time a token", "aim", "met",
-            *(f"MiB at {at:,}" for at in contexts), "KiB a token", "growth", "linear",
+            "mixer", "time a token", *(f"MiB at {at:,}" for at in contexts), "KiB a token",
+            "growth",
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -145,10 +137,10 @@ def _decoding(record: SpeedRecord) -> Table:
         meaning="One token after another, one sequence, one thread, after so many random tokens: "
         "milliseconds a token (median and quartiles over rounds of all contexts in turn), the time "
         "after the longest over that after the shortest, paired within a round, and the bytes of "
-        f"the state. A constant state is to stay within {figures.DECODE_AIM:.0%}.",
+        "the state.",
         header=(
             "mixer", "state", *(f"bytes at {at:,}" for at in contexts),
-            *(f"ms at {at:,}" for at in contexts), "last / first", "met",
+            *(f"ms at {at:,}" for at in contexts), "last / first",
         ),
         rows=tuple(
             (
@@ -157,7 +149,6 @@ def _decoding(record: SpeedRecord) -> Table:
                 *(number_cell(row.state_bytes.get(at), 0) for at in contexts),
                 *(_spread(row.ms.get(at), 3) for at in contexts),
                 _spread(row.ratio, 2),
-                _met(row.met),
             )
             for row in found
         ),
@@ -191,8 +182,6 @@ def _panel(
     series = [
         Series(label=label, style=look[label], points=points) for label, points in lines.items()
     ]
-    if (part, threads) == ("model", 1):
-        series += _aims(record)
     return Panel(
         title=f"{_PARTS[part]}, {counted(threads, 'thread')}",
         x_label="context (tokens, log scale)",
@@ -202,21 +191,6 @@ def _panel(
         y_log=True,
         x_ticks=record.spec.contexts,
     )
-
-
-def _aims(record: SpeedRecord) -> Iterator[Series]:
-    measured = {mixer.label for mixer in record.spec.mixers}
-    for place, (mixers, shares) in enumerate(figures.AIMS.items()):
-        told = [mixer for mixer in mixers if mixer in measured]
-        points = [
-            Point(context, share)
-            for context, share in zip(figures.AIM_CONTEXTS, shares, strict=True)
-            if context in record.spec.contexts
-        ]
-        if told and points:
-            more = f" and {len(told) - 1} more" if len(told) > 1 else ""
-            style = Style(_AIM_LOOK[place], _AIM_MARKS[place], 2, 1.0)
-            yield Series(label=f"aim: {told[0]}{more}", style=style, points=points, joined=False)
 
 
 def _mixer(label: str) -> Cell:
@@ -235,11 +209,3 @@ def _made_of(step: StepTime | None) -> tuple[Cell, Cell]:
 
 def _spread(value: Spread | None, digits: int) -> Cell:
     return Cell(MISSING) if value is None else Cell(value.text(digits), value.median)
-
-
-def _aim(value: float | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell(f"{value:g}", value)
-
-
-def _met(met: bool | None) -> Cell:
-    return Cell({True: "yes", False: "NO", None: MISSING}[met])
