@@ -400,20 +400,6 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
         assert read_runs([one]).runs[0].test_contexts == (64,)
 
 
-def test_the_origin_of_a_reused_rate_is_its_own_tasks_grid_before_anothers() -> None:
-    grids = (("recite", 64), ("override", 128))
-    records = [
-        record("delta", 1, task=task, context=at, rate=rate, dev_loss=loss)
-        for task, at in grids
-        for rate, loss in ((0.001, 0.5), (0.003, 0.4), (0.01, 0.5))
-    ]
-    records.append(record("delta", 1, task="recite", context=128, rate=0.003))
-    (said,) = [
-        row["note"] for row in grid_of(contests(read_runs(records).runs)) if "reused" in row["note"]
-    ]
-    assert said == "reused: chosen on recite, trained at 64"
-
-
 def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
     asked = {"added_positions": "learned", "test_contexts": [64, 256]}
     records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in (1, 2)]
@@ -424,7 +410,7 @@ def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
     assert (shown["context"], shown["decode (ms/token)"]) == ("64", "0.164")
 
 
-def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
+def test_a_rate_that_was_run_alone_is_marked() -> None:
     records = [
         record("delta", rate=rate, dev_loss=loss, task="recite")
         for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
@@ -432,23 +418,10 @@ def test_a_rate_that_was_chosen_on_another_task_is_marked() -> None:
     records.append(record("delta", rate=0.003, task="apply"))
     found = contests(read_runs(records).runs)
     table = tables.learning_rates(found)
-    assert table.rows[0][-1].text == "reused: chosen on recite"
+    assert table.rows[0][-1].text == "the only rate run"
     assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]
     notes = [row["note"] for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
     assert notes == [row[-1].text for row in table.rows]
-
-
-def test_a_reused_rate_is_of_the_same_task_at_another_difficulty_if_that_chose_it() -> None:
-    records = [
-        record("delta", rate=rate, dev_loss=loss, task=task, task_options={"placement": "marked"})
-        for task in ("apply", "recite")
-        for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
-    ]
-    options = {"placement": "early"}
-    records.append(record("delta", rate=0.003, task="recite", task_options=options))
-    table = tables.learning_rates(contests(read_runs(records).runs))
-    (reused,) = (row[-1].text for row in table.rows if row[-1].text.startswith("reused"))
-    assert reused == "reused: chosen on recite, marked"
 
 
 def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> None:

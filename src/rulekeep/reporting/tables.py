@@ -421,8 +421,6 @@ def verdict(rates: Rates, rate: float) -> str:
     if rate != choice.rate:
         return ""
     if choice.edge == "only":
-        if rates.reused_from is not None:
-            return f"reused: chosen on {rates.reused_from}"
         return "the only rate run"
     if choice.edge is None:
         return "chosen"
