@@ -462,24 +462,6 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     }  # fmt: skip
 
 
-def test_a_plug_in_under_two_names_is_one_mixer_if_its_content_is_known_to_be_equal() -> None:
-    def labels(**versions: str | int) -> set[str]:
-        named = {"mine:Fading": "mine:Fading", "file": "runs/mine.py:Fading"}
-        records = [
-            {**record(named[key], seed), "versions": {"protocol": 1, named[key]: version}}
-            for seed, (key, version) in enumerate(versions.items(), start=1)
-        ]
-        return {run.label for run in read_runs(records).runs}
-
-    assert labels(**{"mine:Fading": "a" * 12, "file": "a" * 12}) == {"mine.py:Fading"}
-    assert labels(**{"mine:Fading": "a" * 12, "file": "b" * 12}) == {
-        "mine:Fading",
-        "mine.py:Fading",
-    }
-    # A declared number may be that of another file.
-    assert labels(**{"mine:Fading": 1, "file": 1}) == {"mine:Fading", "mine.py:Fading"}
-
-
 def test_records_of_two_versions_are_never_one_run() -> None:
     """Nor those that do not say what was asked, as of before ids were made of it."""
     versions = {"protocol": 1, "recite": 1, "delta": 1}

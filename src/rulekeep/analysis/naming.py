@@ -66,43 +66,6 @@ def labelled(runs: Sequence[Named]) -> list[str]:
     return _distinct([(_short(run), run.mixer, one) for run, one in zip(runs, parts, strict=True)])
 
 
-def under_one_name(records: Sequence[Record]) -> list[Record]:
-    """The records, with one name for each plug-in of which several names are known.
-
-    `mine.py:Fading`, `./mine.py:Fading` and `mine:Fading` are one mixer where their versions are
-    digests of their content, and equal. A declared version proves nothing: each name stays.
-    """
-    known: dict[tuple[str, ...], set[str]] = {}
-    for record in records:
-        if content := _content(record):
-            known.setdefault(content, set()).add(record.spec.mixer)
-    # That of a file, as users mostly write it.
-    best = {
-        content: min(names, key=lambda one: (".py:" not in one, len(one), one))
-        for content, names in known.items()
-    }
-    return [_with_mixer(record, best.get(_content(record))) for record in records]
-
-
-def _content(record: Record) -> tuple[str, ...]:
-    """The file, class and content of a plug-in; nothing of any other mixer."""
-    place, colon, kind = record.spec.mixer.rpartition(":")
-    version = record.versions.get(record.spec.mixer)
-    if not colon or not isinstance(version, str):
-        return ()
-    return re.split(r"[/\\.]", place.removesuffix(".py"))[-1], kind, version
-
-
-def _with_mixer(record: Record, mixer: str | None) -> Record:
-    if mixer is None or mixer == record.spec.mixer:
-        return record
-    versions = {
-        mixer if key == record.spec.mixer else key: one for key, one in record.versions.items()
-    }
-    spec = record.spec.model_copy(update={"mixer": mixer})
-    return record.model_copy(update={"spec": spec, "versions": versions})
-
-
 def _own(run: Named, runs: Sequence[Named]) -> Parts:
     """The options of its mixer that are not the default, and the signal added to its input."""
     own, defaults = named(run.record.spec.mixer_options), _defaults(run.mixer)
