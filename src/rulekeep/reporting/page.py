@@ -1,7 +1,7 @@
 """The pages: HTML files that ask nothing of the network, under a strict content policy.
 
 One script, allowed by its hash, sorts and filters tables. Names reach a page through Jinja2's
-autoescape; figures as SVG of which `analysis.panels` has written every element.
+autoescape; figures as SVG, in which matplotlib escapes them.
 """
 
 import base64
