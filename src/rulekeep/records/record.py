@@ -199,8 +199,6 @@ class Record(_Frozen):
     decode_ms: dict[int, float] = {}
     # Bytes of the cache after each compression, of the last prompt.
     cache_bytes: dict[str, float] = {}
-    # Tokens until half of the state is left at the start, a layer each that states it.
-    half_lives: tuple[float, ...] = ()
     environment: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     attempt: int = 0
@@ -279,7 +277,6 @@ class Record(_Frozen):
             state_bytes=_by_context(costs.get("state_bytes")),
             decode_ms=_by_context(costs.get("decode_ms_per_token")),
             cache_bytes=_cache_bytes(costs.get("cache_bytes")),
-            half_lives=_half_lives(costs.get("memory_half_life_tokens")),
             environment={
                 name(key, "?"): one_line(value, 120) for key, value in environment.items()
             },
@@ -395,11 +392,6 @@ def _lengths(value: object) -> set[int]:
 
 def _tested_later(value: object) -> tuple[int, ...]:
     return tuple(sorted(_lengths([_mapping(one).get("context") for one in _sequence(value)])))
-
-
-def _half_lives(value: object) -> tuple[float, ...]:
-    found = (number(one) for one in _sequence(value))
-    return tuple(tokens for tokens in found if tokens is not None and tokens > 0)
 
 
 def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evaluation, ...]:

@@ -268,7 +268,6 @@ def costs(found: Sequence[Contest]) -> Table:
                     mean_cell(group.cost("tokens_per_second"), 0),
                     mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
                     mean_cell(group.cost("parameters"), 0),
-                    _half_lives(group),
                     _count(longest),
                     mean_cell(group.state_bytes(longest), 0),
                     mean_cell(group.decode_ms(longest), 3),
@@ -280,13 +279,12 @@ def costs(found: Sequence[Contest]) -> Table:
         title="Costs",
         meaning="Means over the seeds that ended training. Training seconds are without warm-up "
         "and evaluation. “Steps to solve”: the first evaluation with 0.995 of the answers "
-        "wholly right, and how many seeds had one. “Half-life”: what a mixer forgets before "
-        "any training, by its own word. State and decode time are at “context”, the longest "
-        "tested.",
+        "wholly right, and how many seeds had one. State and decode time are at “context”, the "
+        "longest tested.",
         header=(
             "task", "variant", "trained at", "training (s)", "steps to solve", "tokens/s",
-            "peak (MiB)", "parameters", "half-life (tokens)",
-            "context", "state (bytes)", "decode (ms/token)", "seeds",
+            "peak (MiB)", "parameters", "context", "state (bytes)", "decode (ms/token)",
+            "seeds",
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -488,14 +486,6 @@ def _solved(steps: Mapping[int, float], seeds: int) -> Cell:
     mean = mean_cell(steps, 0)
     value = math.inf if mean.value is None else mean.value
     return Cell(f"{mean.text} ({len(steps)} of {seeds})", value)
-
-
-def _half_lives(group: Group) -> Cell:
-    stated = [run.record.half_lives for run in group.runs.values() if run.record.half_lives]
-    if not stated:
-        return Cell(MISSING)
-    shown = dict.fromkeys("∞" if tokens == math.inf else f"{tokens:,.4g}" for tokens in stated[0])
-    return Cell(", ".join(shown), min(stated[0]))
 
 
 def _signed(difference: Summary | None) -> Cell:

@@ -118,11 +118,6 @@ def decoding(
     return {"state_bytes": sizes, "decode_ms_per_token": times}
 
 
-def half_lives(model: LanguageModel) -> list[float | None]:
-    """The memory's half-life in tokens of each layer that states one; read before training."""
-    return [getattr(block.mixer, "memory_half_life_tokens", None) for block in model.blocks]
-
-
 def _one_text(resolved: Resolved, context: int) -> torch.Tensor:
     sample = resolved.task.sample("dev", context, 1, seed=resolved.spec.seed)
     return torch.from_numpy(sample.tokens).to(resolved.spec.device)

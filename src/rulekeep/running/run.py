@@ -15,7 +15,6 @@ from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_check
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
-    half_lives,
     history_row,
     model_costs,
     undefined_tests,
@@ -46,7 +45,6 @@ def run(
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
-    at_the_start = half_lives(model)
     (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
     rows = []
     if diverged is None:
@@ -64,7 +62,6 @@ def run(
             "steps": last.number if last else 0,
             "steps_to_solve": solved,
             "tokens_per_second": tokens_per_second(resolved, last) if last else None,
-            "memory_half_life_tokens": at_the_start,
             **model_costs(model, resolved),
             "peak_memory_bytes": costs.peak_memory_bytes(),
         },
