@@ -74,10 +74,6 @@ class Span(NamedTuple):
 class Row(NamedTuple):
     """A test figure at one length: a value per seed, NaN for a seed that diverged."""
 
-    variant: str
-    setting: TaskSetting
-    figure: str
-    length: int
     seeds: Mapping[int, float]
     summary: Summary
 
@@ -168,7 +164,7 @@ class Rows:
         summary = None if group is None else group.summary(figure, length)
         if group is None or summary is None:
             return None
-        return Row(variant, setting, figure, length, group.by_seed(figure, length), summary)
+        return Row(group.by_seed(figure, length), summary)
 
     def known(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row:
         """One figure, which must exist.
