@@ -403,8 +403,8 @@ def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
     records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in (1, 2)]
     records[1].update(status="diverged", evaluations=[])
     records[1]["costs"]["decode_ms_per_token"] = {"64": 100.0}
-    (row,) = tables.costs(contests(read_runs(records).runs)).rows
-    shown = dict(zip(tables.costs([]).header, (one.text for one in row), strict=True))
+    table = tables.costs(contests(read_runs(records).runs))
+    shown = dict(zip(table.header, (one.text for one in table.rows[0]), strict=True))
     assert (shown["context"], shown["decode (ms/token)"]) == ("64", "0.164")
 
 

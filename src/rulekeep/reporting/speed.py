@@ -102,17 +102,18 @@ def _over_context(record: SpeedRecord) -> Table:
         sizes = memory.bytes_at if memory else {}
         per_token = memory.bytes_per_token if memory else None
         growth = memory.growth if memory else None
+        mebibytes = {at: sizes[at] / 2**20 if at in sizes else None for at in contexts}
         rows.append(
-            (
-                _mixer(mixer),
-                _spread(slope and slope.ratio, 2),
-                *(number_cell(sizes[at] / 2**20 if at in sizes else None, 1) for at in contexts),
-                number_cell(per_token and per_token / 2**10, 2),
-                number_cell(growth, 2),
-            )
+            {
+                "mixer": _mixer(mixer),
+                "time a token": _spread(slope and slope.ratio, 2),
+                **{f"MiB at {at:,}": number_cell(size, 1) for at, size in mebibytes.items()},
+                "KiB a token": number_cell(per_token and per_token / 2**10, 2),
+                "growth": number_cell(growth, 2),
+            }
         )
     start = next((row.start for row in slopes.values()), contexts[0])
-    return Table(
+    return Table.of(
         key="speed-context",
         title="What a longer context costs",
         meaning=f"Time a token at {contexts[-1]:,} tokens over that at {start:,} (whole model, one "
@@ -120,51 +121,42 @@ def _over_context(record: SpeedRecord) -> Table:
         "sequence, forward and backward, adds to a fresh process, with the allocator as runs have "
         "it. Growth: by how much more memory grows than the context over the last two, where it "
         "takes 8 MiB or more (1 is linear).",
-        header=(
-            "mixer", "time a token", *(f"MiB at {at:,}" for at in contexts), "KiB a token",
-            "growth",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        rows=rows,
+    )
 
 
 def _decoding(record: SpeedRecord) -> Table:
     found = figures.decode_times(record)
     contexts = sorted({at for row in found for at in row.ms})
-    return Table(
+    return Table.of(
         key="speed-decoding",
         title="Decoding",
         meaning="One token after another, one sequence, one thread, after so many random tokens: "
         "milliseconds a token (median and quartiles over rounds of all contexts in turn), the time "
         "after the longest over that after the shortest, paired within a round, and the bytes of "
         "the state.",
-        header=(
-            "mixer", "state", *(f"bytes at {at:,}" for at in contexts),
-            *(f"ms at {at:,}" for at in contexts), "last / first",
-        ),
-        rows=tuple(
-            (
-                _mixer(row.mixer),
-                Cell(row.grows or MISSING),
-                *(number_cell(row.state_bytes.get(at), 0) for at in contexts),
-                *(_spread(row.ms.get(at), 3) for at in contexts),
-                _spread(row.ratio, 2),
-            )
+        rows=[
+            {
+                "mixer": _mixer(row.mixer),
+                "state": Cell(row.grows or MISSING),
+                **{f"bytes at {at:,}": number_cell(row.state_bytes.get(at), 0) for at in contexts},
+                **{f"ms at {at:,}": _spread(row.ms.get(at), 3) for at in contexts},
+                "last / first": _spread(row.ratio, 2),
+            }
             for row in found
-        ),
-    )  # fmt: skip
+        ],
+    )
 
 
 def _failures(record: SpeedRecord) -> Table:
-    return Table(
+    return Table.of(
         key="speed-failures",
         title="What could not be measured",
         meaning="Each ended alone.",
-        header=("what", "why"),
-        rows=tuple(
-            (Cell(one_line(what)), Cell(one_line(why, 600)))
+        rows=[
+            {"what": Cell(one_line(what)), "why": Cell(one_line(why, 600))}
             for what, why in figures.failures(record).items()
-        ),
+        ],
     )
 
 
