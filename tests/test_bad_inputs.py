@@ -13,7 +13,7 @@ import pytest
 import tiny
 from bad_files import bring
 
-from rulekeep.executors import LocalExecutor, trial
+from rulekeep.executors import LocalExecutor
 
 # A number too large for anything, a text too long to be shown whole.
 HUGE, LONG = str(10**30), "x" * 300
@@ -334,6 +334,7 @@ BAD = [
     ("check plain.py:M", "plain.py:M", "is not a subclass of torch.nn"),
     ("check module.py:M", "define forward and init_state", "rulekeep.Stateless"),
     ("check constructor.py:M", "'M'", "OSError: two lines (constructor.py, line 5)"),
+    ("check leaves_made.py:M", "'M'", "SystemExit: 3 (leaves_made.py, line 5)"),
     ("check annotated.py:M", "'M'", "'Nowhere' is not defined"),
     ("check picky.py:M", "need", "must be given"),
     ("check delta --width 0", "0", "--width 0: must be from 1 to 4096"),
@@ -393,6 +394,7 @@ BAD = [
     ("show '</script>'", "</script>", "choose from"),
     ("show task_options.py:T", "task_options.py:T", "options_type"),
     ("check-task article", "article", "is a table"),
+    ("check-task task_exits.py:T", "task_exits.py:T", "SystemExit: 3 (task_exits.py, line 3)"),
     ("check-task exits.py:T", "exits.py:T", "SystemExit: 3"),
     ("check-task recite --examples x", "x", "whole number"),
     ("check-task recite --context 10", "10", "must be from 49"),
@@ -476,16 +478,6 @@ def listing(folder: Path) -> dict[str, int]:
     }
 
 
-TRY = LocalExecutor.run
-
-
-def only_trials(executor: LocalExecutor, function: object, *arguments: object) -> object:
-    """A plug-in is tried in a process of its own; nothing else is started."""
-    if function is not trial._try:
-        pytest.fail("a run was started")
-    return TRY(executor, function, *arguments)
-
-
 def words(line: str) -> list[str]:
     """A command line as a shell has it, `$'…'` included."""
     parts = shlex.split(line.replace("$'", "'"))
@@ -497,7 +489,7 @@ def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
     run, tmp_path: Path, monkeypatch, line: str, value: str, fix: str
 ) -> None:
     bring(tmp_path)
-    monkeypatch.setattr(LocalExecutor, "run", only_trials)
+    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a run was started"))
     before = listing(tmp_path)
     code, output, errors = run(*words(line))
     assert (code, output) == (2, b""), errors

@@ -28,7 +28,7 @@ from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
-from rulekeep.plugins import failure_line, find_function, limit_trials
+from rulekeep.plugins import failure_line, find_function
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -77,7 +77,6 @@ class How:
 
     def check(self) -> None:
         """Report what a tracker lacks before anything is made."""
-        limit_trials(math.inf if self.time_limit is None else self.time_limit)
         if note := check_tracker(self.tracker):
             say(note)
 
@@ -197,8 +196,6 @@ def sweep(
     """
     executor = where.made()
     how.check()
-    # Before a plug-in is loaded: it is tried in a process of the same server.
-    executor.prepare()
     make, chooses = maker(what, mixers, tuning_seeds)
     root = run_folder("sweep", out)
     if dry_run:

@@ -60,8 +60,6 @@ def speed(
         Folder for the record, runs/speed-TIME if left out. What stands there is not measured
         again.
     """
-    # Before a plug-in is loaded: it is tried in a process of the same server.
-    LocalExecutor(1).prepare()
     spec = SpeedSpec.parse(
         mixers=_mixers(mixers),
         contexts=contexts,

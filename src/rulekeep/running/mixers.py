@@ -21,11 +21,9 @@ from pydantic import create_model
 
 from rulekeep.plugins import (
     choose,
-    construct_first,
     failure_line,
     find_class,
     name_of_class,
-    prepare_trial,
     takes_by_place,
 )
 from rulekeep.specs import (
@@ -81,7 +79,6 @@ def load_mixer(name: str) -> type[Any]:
     Raises:
         UsageError: there is no such mixer, or it cannot be loaded.
     """
-    prepare_trial(name, torch=True)
     from torch import nn
 
     from rulekeep.mixers import MIXERS
@@ -292,18 +289,11 @@ def mixer_maker(
 
     import torch
 
-    if construct_first(f"mixer {name!r}", kind, _make_again, name, width, dict(options)):
-        return make
     try:
         with torch.random.fork_rng(devices=[]):
             make()
     except ValueError as error:
         raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
     return make
-
-
-def _make_again(argument: tuple[str, str, int, dict[str, Any]]) -> None:
-    found, name, width, options = argument
-    mixer_maker(name, load_mixer(found), width, options)
