@@ -154,8 +154,13 @@ def literature(records: Sequence[Record]) -> Sequence[AnySpec]:
     grid = _recall_run(GRID_STEPS, looks=4, tested=20, seed=SEEDS[0])
     # As published, when it is solved; rates are compared after as many steps.
     runs = [_recall_run(STEPS, looks=16, tested=2000, seed=seed, stops=True) for seed in SEEDS]
-    by_mixer = (tuned([one], records, grid, runs) for one in MIXERS)
-    return [spec for found in by_mixer for spec in (*found.grids, *found.runs)]
+    specs: list[AnySpec] = []
+    for one in MIXERS:
+        found = tuned(one, records, grid)
+        specs += found.grid
+        if found.rate is not None:
+            specs += [one.spec(**values, learning_rate=found.rate) for values in runs]
+    return specs
 
 
 def _recall_run(

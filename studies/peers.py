@@ -98,9 +98,15 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
         base = {**CELL, "task": setting.task}
         runs = [{**base, "seed": seed} for seed in SEEDS]
         mixers = [VARIANTS[key].one for key in keys]
-        part = tuned(mixers, records, runs[0], runs, TUNED_BY[setting])
-        specs += [*part.grids, *part.runs]
-        if len(part.runs) < len(keys) * len(runs):
+        part = [(one, tuned(one, records, runs[0], TUNED_BY[setting])) for one in mixers]
+        specs += [spec for _, found in part for spec in found.grid]
+        specs += [
+            one.spec(**values, learning_rate=found.rate)
+            for values in runs
+            for one, found in part
+            if found.rate is not None
+        ]
+        if any(found.rate is None for _, found in part):
             return specs
         if (keys, setting) == (FIRST, COPY):
             specs += strengths()
