@@ -46,7 +46,7 @@ BAD = {
     "fails at import": (["show", "broken.py:Task"], "ValueError: no luck (broken.py, line 1)"),
     "no such module": (["show", "no_module:Task"], "there is no module no_module"),
     "no class named": (["show", "own.py:"], "must be file.py:Class or module:Class"),
-    "no number": (["show", "recite", "--rules", "x"], "--rules 'x': input should be a valid int"),
+    "no number": (["show", "recite", "--rules", "x"], "rules 'x': input should be a valid int"),
     "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
     "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
     "a word too many": (["show", "recite", "64"], "64"),

@@ -17,7 +17,7 @@ from rulekeep.commands.task_options import (
     draw_pieces,
     first_look,
     make_task,
-    task_values,
+    task_options,
 )
 from rulekeep.printable import counted
 from rulekeep.running.tasks import load_task
@@ -271,8 +271,8 @@ def check_task(
     from rulekeep.checks.tasks import check_task as rows_of
     from rulekeep.commands.printed import print_rows
 
-    values = task_values(task, cls, options, own)
-    rows = rows_of(cls, context=length, examples=examples, seed=seed, **values)
+    given = task_options(task, cls, options, own).model_dump(exclude_unset=True)
+    rows = rows_of(cls, context=length, examples=examples, seed=seed, **given)
     return print_rows(task, rows, [row.property for row in rows])
 
 
