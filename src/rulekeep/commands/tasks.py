@@ -2,15 +2,13 @@
 
 import hashlib
 import os
-import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rulekeep.commands.console import EXIT_FAILED, output, say, tell
+from rulekeep.commands.console import EXIT_FAILED, command_line, output, say, tell
 from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
 from rulekeep.commands.task_options import (
     Asked,
@@ -237,7 +235,7 @@ def show(
     from rulekeep.records.store import write_text
     from rulekeep.reporting.page import render_examples
 
-    command = shlex.join(["rulekeep", *sys.argv[1:]])
+    command = command_line()
     write_text(file, render_examples(title, said, examples, command))
     tell(f"page: {file}")
     return 0
