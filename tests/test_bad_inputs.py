@@ -221,7 +221,7 @@ BAD = [
     ("sweep dicts.py", "dicts.py", "return a list of RunSpec"),
     ("sweep breaks.py", "breaks.py", "RuntimeError: two lines"),
     ("sweep leaves.py", "leaves.py", "SystemExit: 3"),
-    ("sweep two.py", "two.py", "one argument"),
+    ("sweep two.py", "two.py", "missing 1 required positional argument: 'more'"),
     ("sweep module.py:M", "is a class", "rulekeep sweep quick --mixers module.py:M"),
     ("sweep coroutine.py", "coroutine.py", "is async"),
     ("sweep endless.py", "endless.py", "more than 100000 specs"),

@@ -431,10 +431,6 @@ def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tup
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )
-    needed = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
-    if len(needed) > 1:
-        names = ", ".join(p.name for p in needed)
-        raise UsageError(f"sweep {what!r}: needs {names}; take one argument, the records, or none")
 
     def make(root: Path) -> Sequence[AnySpec]:
         # The folder is read for who asks for it alone.
