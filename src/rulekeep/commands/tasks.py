@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from rulekeep.checks.sample_form import AnyTask
 from rulekeep.commands.console import EXIT_FAILED, command_line, output, say, tell
 from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
 from rulekeep.commands.task_options import (
@@ -72,15 +73,15 @@ def certify(
         first_look(asked, "test", length, seed)
     folder = run_folder("certify", out)
     with opened(folder):
+        _ignored_by_a_table(asked.task, examples=examples != 8000, seed=seed != 0)
         if isinstance(asked.task, Article):
-            _ignored_by_a_table(examples=examples != 8000, seed=seed != 0)
             return _certify_article(contexts, folder)
         return _certify_sampled(task, asked.task, contexts, examples, seed, folder)
 
 
-def _ignored_by_a_table(**asked: bool) -> None:
+def _ignored_by_a_table(task: AnyTask, **asked: bool) -> None:
     for option, given in asked.items():
-        if given:
+        if given and isinstance(task, Article):
             say(f"the article task is a table: --{option} ignored")
 
 
@@ -112,12 +113,11 @@ def _certify_sampled(
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     from rulekeep.article.leak import leak_scores
     from rulekeep.article.report import leak_meaning, leak_table
-    from rulekeep.article.sample import article_sample
     from rulekeep.commands import certificates
 
     tell(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
     scores = {length: leak_scores(length) for length in contexts}
-    sample = article_sample("test", contexts[0])
+    sample = Article().sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.
     chance = float(sample.chance[sample.first_mention].mean())
     hashes = {
@@ -162,16 +162,13 @@ def data(
     from rulekeep.tasks import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
-    made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
-    is_table = isinstance(asked.task, Article)
-    count = n if n is not None else Article.size if is_table else 1000
+    count = n or (Article.size if isinstance(asked.task, Article) else 1000)
     export.require(format)
-    if is_table:
-        _ignored_by_a_table(seed=seed != 0)
-    first_look(asked, split, context, seed)
+    _ignored_by_a_table(asked.task, seed=seed != 0)
+    first_look(asked, split, context, seed, count - 1)
     pieces = draw_pieces(asked, split, context, count, seed, export.PIECE_TOKENS)
     about = {
-        "task": task, "options": made_with,
+        "task": task, "options": asked.task.options.model_dump_json(),
         "split": split, "context": str(context), "seed": str(seed),
         "version": str(asked.task.version), "vocabulary": " ".join(asked.task.vocabulary),
         "rulekeep": version("rulekeep"),
@@ -221,12 +218,10 @@ def show(
     file = None if html is None else _file("html", html)
     sample = next(draw_pieces(asked, split, context, n, seed, n * max(1, context)))
     examples = [pieces(sample, row, asked.task.vocabulary) for row in range(n)]
-    title = f"{task} at {context:,} tokens, split {split}"
-    if isinstance(asked.task, Article):
-        said = ""
-        _ignored_by_a_table(seed=seed != 0)
-    else:
-        said, title = _said(asked.task), f"{title}, seed {seed}"
+    said, title = _said(asked.task), f"{task} at {context:,} tokens, split {split}"
+    _ignored_by_a_table(asked.task, seed=seed != 0)
+    if not isinstance(asked.task, Article):
+        title += f", seed {seed}"
     if file is None:
         from rulekeep.commands.printed import print_examples
 
@@ -282,7 +277,7 @@ def _contexts(asked: Asked) -> tuple[int, ...]:
     return tuple(context for context in grid if context >= shortest) or (shortest,)
 
 
-def _said(task: SampledTask) -> str:
+def _said(task: AnyTask) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
     )
