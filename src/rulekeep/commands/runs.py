@@ -320,8 +320,6 @@ def make_runs(
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
         say(f"{counted(len(planned.jobs), 'run')} to make in {root}")
-    if len(specs) == len(planned.jobs) == 1 and (said := beside.minutes(specs[0])):
-        say(said)
     records = {record.id: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:
