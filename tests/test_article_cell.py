@@ -9,7 +9,7 @@ import torch
 
 from rulekeep.article import cell as cells
 from rulekeep.article.report import scores
-from rulekeep.article.sample import article_scores
+from rulekeep.article.scores import article_scores
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell

@@ -90,3 +90,10 @@ def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:
         axes.imshow([[shade]])
         found.append(shown(figure))
     assert len(set(found)) == 3
+
+
+def test_what_stands_over_all_axes_is_part_of_what_a_figure_shows() -> None:
+    figure = line(0.1, 0.9)
+    before = shown(figure)
+    figure.suptitle("a title")
+    assert shown(figure) != before

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerTable
-from rulekeep.tasks.base import Role
+from rulekeep.tasks.base import AnswerMask, AnswerTable, Role
 from rulekeep.tasks.sampled import RuleWords, Sample
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named, under_one_name
+from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named
 from rulekeep.printable import counted, one_line
 from rulekeep.records import Record
 from rulekeep.records.record import PARTS, SCORES, name
@@ -131,7 +131,7 @@ def arrange(records: Sequence[Record]) -> Reading:
     """Runs by task, label (baseline first), context, rate, seed; of one id, the last result."""
     notes: list[str] = []
     found: dict[str, Run] = {}
-    for run in map(Run.of, under_one_name(records)):
+    for run in map(Run.of, records):
         shown, before = run, found.get(run.id)
         if before is not None:
             # A copy that failed elsewhere takes no result away.

@@ -16,10 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rulekeep.article.models import ArticleModel
-from rulekeep.article.sample import ArticleScores, article_scores
+from rulekeep.article.scores import ArticleScores, article_scores
 from rulekeep.article.streams import replay
-from rulekeep.kernels.shapes import AnswerTable
-from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
@@ -28,6 +26,7 @@ from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
 from rulekeep.tasks.article import Examples
+from rulekeep.tasks.base import AnswerTable
 
 EVALUATE_EVERY = 25
 
@@ -119,7 +118,7 @@ def run_cell(
             "peak_memory_bytes": peak_memory_bytes(),
         },
         "environment": {**environment(), "device": cell.device},
-        "notes": training_notes(model, cell.steps),
+        "notes": list(resolved.notes),
     }
 
 

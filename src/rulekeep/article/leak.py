@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from rulekeep.article.sample import article_scores
+from rulekeep.article.scores import article_scores
 from rulekeep.specs import ArticleDecoys
 from rulekeep.tasks import Article
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES

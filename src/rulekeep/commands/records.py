@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
-from rulekeep.commands.options import opened, run_folder
+from rulekeep.commands.options import existing, opened, run_folder
 from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
@@ -276,11 +276,7 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _existing(folder: str, option: str = "") -> Path:
-    root = Path(folder)
-    if not folder.strip() or "\0" in folder or not root.is_dir():
-        named = f"{option} {folder!a}" if option else f"{folder!a}"
-        written = "rulekeep certify" if option else "a sweep"
-        raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
+    root = existing(folder, option, "rulekeep certify" if option else "a sweep")
     if not (root / PACKED).exists() and not run_folders(root) and (root / "runs").is_dir():
         raise UsageError(
             f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"

@@ -293,10 +293,6 @@ class Record(_Frozen):
     cache_bytes: dict[_Line, float] = Field(
         default={}, validation_alias=AliasPath("costs", "cache_bytes")
     )
-    # Tokens until half of the state is left at the start, a layer each that states it.
-    half_lives: _Many[float] = Field(
-        default=(), validation_alias=AliasPath("costs", "memory_half_life_tokens")
-    )
     environment: dict[str, str] = {}
     notes: _Many[str] = ()
     attempt: int = 0
@@ -342,11 +338,6 @@ class Record(_Frozen):
         if isinstance(tests, list):
             return [one.get("context") if isinstance(one, dict) else one for one in tests]
         return tests
-
-    @field_validator("half_lives", mode="before")
-    @classmethod
-    def _of_layers_that_state_one(cls, lives: Any) -> Any:
-        return [one for one in lives if one is not None] if isinstance(lives, list) else lives
 
     @field_validator("environment", mode="before")
     @classmethod

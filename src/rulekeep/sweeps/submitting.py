@@ -21,7 +21,7 @@ from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
-from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError, written
+from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError
 from rulekeep.sweeps.presets import SEEDS, quick_five, standard
 from rulekeep.tasks import FewCombinationsWarning
 
@@ -107,7 +107,7 @@ def _of_one(
     Raises:
         UsageError: its code is not at hand.
     """
-    named = written(one.mixer, {**one.options, **one.settings})
+    named = one.text
     present = {record.id for record in records}
     wanted = {name: _wanted(make(records, one)) for name, make in PROTOCOLS.items()}
     name = max(wanted, key=lambda key: len(present & wanted[key].keys()))
