@@ -30,12 +30,9 @@ class Backwards(SampledTask):
         sizes = {"rule": options.rule_words, "item": options.items, "filler": options.fillers}
         super().__init__(list(sizes.items()), ("<bos>", "<go>", "<rule>"))
         self._count(options.rule_words**options.rules * options.items)
+        # The rules and the item.
+        self.answer_length = options.rules + 1
         self.shortest_context = self._shortest(options.rules + 1, width=1, tail=1)
-
-    @property
-    def answer_length(self) -> int:
-        """The rules and the item."""
-        return self.options.rules + 1
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         k, start = self.options.rules, context - self.answer_length

@@ -103,7 +103,7 @@ def table(figure: str, decoys: ArticleDecoys) -> Callable[[Rows], str]:
             row = [f"{context}"]
             row += [summarise_scores([*values.values()]).text() for values in each.values()]
             row.append(more("sparse_delta", ATTENTION, decoys, figure, context)(rows).text())
-            row.append(f"{getattr(leak_scores(context, decoys=decoys), figure):.3f}")
+            row.append(f"{leak_scores(context, decoys=decoys)[figure]:.3f}")
             if timed:
                 seconds = cost(rows, "train_seconds", context)
                 row.append(f"{seconds['sparse_delta'] / seconds[ATTENTION]:.2f}")
@@ -120,7 +120,7 @@ def table(figure: str, decoys: ArticleDecoys) -> Callable[[Rows], str]:
 
 def reader(figure: str, decoys: ArticleDecoys = "published") -> Callable[[Rows], float]:
     """What the reader of the last 6 tokens scores, at every context."""
-    return lambda _: getattr(leak_scores(LONG, decoys=decoys), figure)
+    return lambda _: leak_scores(LONG, decoys=decoys)[figure]
 
 
 def published(context: int) -> Callable[[Rows], float]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.best import best_on_test, best_on_validation, steps_to_learn
+from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import (
@@ -27,8 +27,11 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     by_earliness,
+    by_variant,
     difference,
     floored,
+    mean,
+    more,
     pivot,
     state_kib,
     text_of,
@@ -41,7 +44,7 @@ from rulekeep.analysis.summary import (
     paired_chance,
 )
 from rulekeep.analysis.variants import is_of_task, is_variant
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
@@ -306,13 +309,6 @@ def _convolved(records: Sequence[Record]) -> list[RunSpec]:
 # --- who is compared -----------------------------------------------------------------------------
 
 
-def ours(rows: Rows, setting: TaskSetting) -> Group:
-    """Our memory on a task setting."""
-    found = rows.cell("ours", setting)
-    assert found is not None, setting
-    return found
-
-
 def best_there(
     rows: Rows, setting: TaskSetting, figure: str, length: int, among: Iterable[str] = ATTENTION
 ) -> Group | None:
@@ -328,7 +324,7 @@ def best_within(rows: Rows, setting: TaskSetting, figure: str) -> Group:
 def gain(rows: Rows, setting: TaskSetting, figure: str, length: int) -> Summary | None:
     """What our memory has more than the attention that is best there, paired by seed."""
     best = best_there(rows, setting, figure, length)
-    return best and difference(ours(rows, setting), best, figure, length)
+    return best and difference(rows.group("ours", setting), best, figure, length)
 
 
 def gains(rows: Rows, figure: str, length: int) -> dict[TaskSetting, Summary]:
@@ -339,7 +335,7 @@ def gains(rows: Rows, figure: str, length: int) -> dict[TaskSetting, Summary]:
 
 def shown(rows: Rows, figure: str, length: int) -> dict[TaskSetting, Summary]:
     """Those whose interval is above 0."""
-    return {one: more for one, more in gains(rows, figure, length).items() if more.low > 0}
+    return {one: by for one, by in gains(rows, figure, length).items() if by.low > 0}
 
 
 def corrected(rows: Rows, figure: str, length: int) -> dict[str, float]:
@@ -347,7 +343,7 @@ def corrected(rows: Rows, figure: str, length: int) -> dict[str, float]:
     tested = {}
     for setting in SETTINGS:
         if best := best_there(rows, setting, figure, length):
-            mine, theirs = (g.by_seed(figure, length) for g in (ours(rows, setting), best))
+            mine, theirs = (g.by_seed(figure, length) for g in (rows.group("ours", setting), best))
             p = paired_chance(paired(mine, theirs))
             tested |= {} if p is None else {setting.name: p}
     return holm(tested)
@@ -387,20 +383,15 @@ def within(figure: str) -> Callable[[Rows], str]:
     def table(rows: Rows) -> str:
         body = []
         for setting in SETTINGS:
-            mine, best = ours(rows, setting), best_within(rows, setting, figure)
+            mine, best = rows.group("ours", setting), best_within(rows, setting, figure)
             row = [setting.name, rows.name(best)]
             row += [text_of(one.summary(figure, TRAINED)) for one in (best, mine)]
             row.append(difference(mine, best, figure, TRAINED).text())
-            body.append(row + [steps_text(steps_to_learn(one, figure)) for one in (best, mine)])
+            body.append(row + [steps_text(one, figure) for one in (best, mine)])
         head = [f"{figure}, {TRAINED} tokens", "best attention", "its", OURS, "difference"]
         return markdown_table([*head, "its steps", f"steps of {OURS}"], body)
 
     return table
-
-
-def steps_text(count: float) -> str:
-    """Steps as a cell of a table."""
-    return f"{count:,.0f}" if math.isfinite(count) else "never"
 
 
 def further(figure: str) -> Callable[[Rows], str]:
@@ -434,7 +425,7 @@ def further(figure: str) -> Callable[[Rows], str]:
 ASKED_BEYOND = {f"{figure} at {at:,}": (figure, at) for figure in FIGURES for at in (LONG, FAR)}
 
 
-def more(rows: Rows) -> str:
+def more_than_best(rows: Rows) -> str:
     """What our memory keeps more than the best attention of each length."""
     return pivot(
         f"{OURS} − best attention",
@@ -457,21 +448,6 @@ def chances(rows: Rows) -> str:
     return pivot("p, corrected by Holm", DOWN, ASKED_BEYOND, cell)
 
 
-def every(length: int) -> Callable[[Rows], str]:
-    """Retention of all variants at a length."""
-
-    def table(rows: Rows) -> str:
-        def cell(setting: TaskSetting, variant: str | None) -> str:
-            if variant is None:
-                return rows.chance(setting, "retention", length)
-            return rows.text(variant, setting, "retention", length)
-
-        across = {"chance": None, **{VARIANTS[key].name: key for key in SHOWN}}
-        return pivot(f"{length} tokens", DOWN, across, cell)
-
-    return table
-
-
 def both_rates(rows: Rows) -> str:
     """Attention with a convolution at both rates, our memory, and the difference to each."""
     asked = [("retention", at) for at in (TRAINED, MIDDLE, LONG)]
@@ -483,12 +459,11 @@ def both_rates(rows: Rows) -> str:
     }  # fmt: skip
     body = []
     for setting in (*SETTINGS[4:], *SETTINGS[:4]):
-        cells = {key: rows.cell(key, setting) for key in names}
+        cells = {key: rows.group(key, setting) for key in names}
         for key, name in names.items():
             texts = [rows.text(key, setting, *one) for one in asked]
-            seeds = sorted(rows.known(key, setting, "retention", LONG).seeds.items())
-            said = ", ".join(f"{kept:.3f}" for _, kept in seeds)
-            body.append([setting.name, name, f"{cells[key].rate:.3g}", *texts, said])
+            texts.append(rows.known(key, setting, "retention", LONG).each_seed)
+            body.append([setting.name, name, f"{cells[key].rate:.3g}", *texts])
         for key in ("convolved", "second"):
             mine, theirs = cells["ours"], cells[key]
             found = [difference(mine, theirs, *one).text() for one in asked[:3]]
@@ -552,34 +527,21 @@ def labelled_lines(
     return figure
 
 
-def opening(file_format: str) -> Callable[[Rows], bytes]:
+def opening(rows: Rows) -> bytes:
     """README's figure: one task setting, attention as it is used most, at its best, our memory."""
-
-    def figure(rows: Rows) -> bytes:
-        best = {at: best_there(rows, RECITE_MARKED, "retention", at) for at in LENGTHS}
-        every = dict(
-            zip(
-                NAMED_AT,
-                (
-                    dict.fromkeys(LENGTHS, rows.cell("rotary", RECITE_MARKED)),
-                    best,
-                    dict.fromkeys(LENGTHS, ours(rows, RECITE_MARKED)),
-                ),
-                strict=True,
-            )
-        )
-        lines = {
-            name: {
-                at: (summary.mean, summary.low, summary.high)
-                for at, group in groups.items()
-                if group and (summary := group.summary("retention", at))
-            }
-            for name, groups in every.items()
+    rotary, ours = (rows.group(key, RECITE_MARKED) for key in ("rotary", "ours"))
+    best = {at: best_there(rows, RECITE_MARKED, "retention", at) for at in LENGTHS}
+    drawn = (dict.fromkeys(LENGTHS, rotary), best, dict.fromkeys(LENGTHS, ours))
+    lines = {
+        name: {
+            at: (summary.mean, summary.low, summary.high)
+            for at, group in groups.items()
+            if group and (summary := group.summary("retention", at))
         }
-        chance = ours(rows, RECITE_MARKED).chance("retention", FAR) or 0.0
-        return as_bytes(labelled_lines(lines, NAMED_AT, chance), file_format)
-
-    return figure
+        for name, groups in zip(NAMED_AT, drawn, strict=True)
+    }
+    chance = ours.chance("retention", FAR) or 0.0
+    return as_bytes(labelled_lines(lines, NAMED_AT, chance), "svg")
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -587,11 +549,9 @@ def opening(file_format: str) -> Callable[[Rows], bytes]:
 WORDS = ("none", "one", "two", "three", "four", "five", "six")
 
 
-def mean(
-    variant: str, setting: TaskSetting, length: int, figure: str = "retention"
-) -> Callable[[Rows], float]:
-    """The mean of one row."""
-    return lambda rows: rows.known(variant, setting, figure, length).mean
+def means(rows: Rows, variant: str, figure: str, length: int) -> list[float]:
+    """The mean of each task setting."""
+    return [rows.known(variant, one, figure, length).mean for one in SETTINGS]
 
 
 def at_grids_rate(
@@ -633,7 +593,7 @@ def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:
 def margin(rows: Rows) -> float:
     """The lowest end of the intervals of differences at the longest length trained on."""
     return min(
-        difference(ours(rows, one), best_within(rows, one, figure), figure, TRAINED).low
+        difference(rows.group("ours", one), best_within(rows, one, figure), figure, TRAINED).low
         for one in SETTINGS
         for figure in FIGURES
     )
@@ -669,10 +629,10 @@ def stands(setting: TaskSetting, length: int) -> Claim:
 
 CLAIMS = {
     # What our memory keeps.
-    "runs": Claim(lambda rows: sum(len(ours(rows, one).runs) for one in SETTINGS), 0, 30, 30),
-    "ours_far": Claim(
-        lambda rows: min(mean("ours", one, FAR)(rows) for one in SETTINGS), minimum=0.99
+    "runs": Claim(
+        lambda rows: sum(len(rows.group("ours", one).runs) for one in SETTINGS), 0, 30, 30
     ),
+    "ours_far": Claim(lambda rows: min(means(rows, "ours", "retention", FAR)), minimum=0.99),
     "lowest_far": Claim(
         lambda rows: floored(
             min(rows.known("ours", one, "retention", FAR).lowest for one in SETTINGS)
@@ -681,7 +641,7 @@ CLAIMS = {
     ),
     "most_lost": Claim(most_lost, maximum=0.1),
     "recalled": Claim(recalled, minimum=0.99),
-    "kib": Claim(lambda rows: state_kib(ours(rows, RECITE_EARLY), MIDDLE), 1),
+    "kib": Claim(lambda rows: state_kib(rows.group("ours", RECITE_EARLY), MIDDLE), 1),
     "attention_kib": Claim(lambda rows: state_kib(rows.cell("none", RECITE_EARLY), LONG), 0),
     # Within the lengths trained on.
     "margin": Claim(margin, minimum=-0.01),
@@ -691,10 +651,10 @@ CLAIMS = {
     ),
     # Attention beyond them.
     "rotary_middle": Claim(
-        lambda rows: Span.of(mean("rotary", one, MIDDLE)(rows) for one in SETTINGS), maximum=0.53
+        lambda rows: Span.of(means(rows, "rotary", "retention", MIDDLE)), maximum=0.53
     ),
     "rotary_most": Claim(
-        lambda rows: max(mean("rotary", one, MIDDLE)(rows) for one in SETTINGS), maximum=0.53
+        lambda rows: max(means(rows, "rotary", "retention", MIDDLE)), maximum=0.53
     ),
     "best_long": Claim(
         lambda rows: min(best_kept(rows, one, LONG) for one in SETTINGS),
@@ -703,10 +663,10 @@ CLAIMS = {
             for one in SETTINGS
         ),
     ),
-    "yarn_early": Claim(mean("YaRN, earliness", RECITE_EARLY, LONG), minimum=0.9),
-    "yarn_marked": Claim(mean("YaRN, earliness", RECITE_MARKED, LONG), maximum=0.8),
-    "no_signal_early": Claim(mean("convolution", RECITE_EARLY, LONG), minimum=0.9),
-    "no_signal_marked": Claim(mean("convolution", RECITE_MARKED, LONG), maximum=0.9),
+    "yarn_early": Claim(mean("YaRN, earliness", RECITE_EARLY, "retention", LONG), minimum=0.9),
+    "yarn_marked": Claim(mean("YaRN, earliness", RECITE_MARKED, "retention", LONG), maximum=0.8),
+    "no_signal_early": Claim(mean("convolution", RECITE_EARLY, "retention", LONG), minimum=0.9),
+    "no_signal_marked": Claim(mean("convolution", RECITE_MARKED, "retention", LONG), maximum=0.9),
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
     "unlearned_early": Claim(unlearned(APPLY_EARLY)),
     "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
@@ -716,9 +676,7 @@ CLAIMS = {
     "apply_early_own_grid": Claim(
         lambda rows: min(at_grids_rate(rows, "early", "early", LONG).values()), maximum=0.9
     ),
-    "exact_far": Claim(
-        lambda rows: min(mean("ours", one, FAR, "exact")(rows) for one in SETTINGS), minimum=0.9
-    ),
+    "exact_far": Claim(lambda rows: min(means(rows, "ours", "exact", FAR)), minimum=0.9),
     # What our memory keeps more than the best attention.
     "stands_long": stands(RECITE_EARLY, LONG),
     "stands_far": stands(RECITE_MARKED, FAR),
@@ -728,9 +686,7 @@ CLAIMS = {
             stand(rows, "exact", LONG) == {one.name for one in shown(rows, "exact", LONG)}
         ),
     ),
-    "chosen_recite_early_far": not_shown(
-        lambda rows: rows.more("ours", "convolved", RECITE_EARLY, "retention", FAR)
-    ),
+    "chosen_recite_early_far": not_shown(more("ours", "convolved", RECITE_EARLY, "retention", FAR)),
 }
 
 STUDY = Study(
@@ -750,13 +706,13 @@ STUDY = Study(
         "headline": headline,
         **{f"within-{figure}": within(figure) for figure in FIGURES},
         **{f"beyond-{figure}": further(figure) for figure in FIGURES},
-        "more": more,
+        "more": more_than_best,
         "chances": chances,
-        **{f"every-{at}": every(at) for at in (TRAINED, MIDDLE, LONG, FAR)},
+        **{f"every-{at}": lambda rows, at=at: by_variant(rows, at, SHOWN) for at in LENGTHS},
         "convolved": both_rates,
         "instead": instead,
         "earliness": lambda rows: by_earliness(rows, FORMS, SETTINGS, "exact", LONG),
     },
-    figures={f"opening.{kind}": opening(kind) for kind in ("png", "svg")},
+    figures={"opening.svg": opening},
     claims=CLAIMS,
 )

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.cells import Group
-from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strips
+from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strip, strips
 from rulekeep.analysis.rows import (
-    NOT_RUN,
     Rows,
     TaskSetting,
     Variant,
+    mean,
+    more,
     pivot,
     state_kib,
     text_of,
 )
-from rulekeep.analysis.summary import Summary
-from rulekeep.article.report import markdown_table
+from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
 from rulekeep.study import Claim, Study, Sweep, not_shown
@@ -95,10 +95,7 @@ def name_of(one: MixerSpec, *, sized: bool = True) -> str:
 
 def variants(mixers: Sequence[MixerSpec]) -> dict[str, Variant]:
     """Each by its name."""
-    return {
-        name_of(one): Variant(written(one.mixer, {**one.options, **one.settings}), name_of(one))
-        for one in mixers
-    }
+    return {name_of(one): Variant(one.text, name_of(one)) for one in mixers}
 
 
 EQUAL, SIZED = [*variants(CATALOGUE)], [*variants(CATALOGUE_16_KIB)]
@@ -215,26 +212,17 @@ def by_bytes(rows: Rows) -> str:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def strip(group: Group | None, missing: str = NOT_RUN) -> Strip | str:
-    """A row of a panel, or what is said where there is none."""
-    if group is None:
-        return missing
-    return Strip(
-        {at: group.by_seed("retention", at) for at in LENGTHS},
-        {at: group.summary("retention", at) for at in LENGTHS},
-        round(group.chance("retention", LONG) or 0.0, 3),
-    )
-
-
 def drawn(rows: Rows) -> bytes:
     """A panel a task setting, and one at 16 KiB: each mixer at every length."""
     names = [group.label for group in ranked(rows, EQUAL, RECITE, LONG)]
     panels: Mapping[str, Sequence[Strip | str]] = {
-        f"{one.task}, {one.placement} rules": [strip(rows.cell(name, one)) for name in names]
+        f"{one.task}, {one.placement} rules": [
+            strip(rows.cell(name, one), LENGTHS) for name in names
+        ]
         for one in SETTINGS
     } | {
         f"{RECITE.task}, {RECITE.placement} rules, {KIB} KiB a layer": [
-            strip(rows.cell(AT_16_KIB[name], RECITE)) if name in AT_16_KIB
+            strip(rows.cell(AT_16_KIB[name], RECITE), LENGTHS) if name in AT_16_KIB
             else f"not at {KIB} KiB"
             for name in names
         ]
@@ -268,16 +256,12 @@ def drawn_by_bytes(rows: Rows) -> bytes:
 
 # --- claims --------------------------------------------------------------------------------------
 
+AT_LONG = ("retention", LONG)
 GATED, CONVOLVED = "gated_slots", "delta[short_convolution=true]"
 # More than these our memory is not shown to keep of early rules, at equal parameters.
 NOT_SHOWN = {
     "convolved": CONVOLVED, "gated_delta": "gated_delta", "kda": "kda", "delta": "delta",
 }  # fmt: skip
-
-
-def more(name: str, other: str, setting: TaskSetting, length: int) -> Callable[[Rows], Summary]:
-    """What one keeps more than another, paired by seed."""
-    return lambda rows: rows.more(name, other, setting, "retention", length)
 
 
 def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
@@ -286,7 +270,7 @@ def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
     return ranked(rows, others, setting, LONG)[0].label
 
 
-def others_16(rows: Rows) -> list[str]:
+def others(rows: Rows) -> list[str]:
     """Who else is run at 16 KiB on `override`."""
     cells = rows.cells(OVERRIDE, SIZED)
     return [cell.label for cell in cells if cell.mixer != "sparse_delta"]
@@ -295,7 +279,7 @@ def others_16(rows: Rows) -> list[str]:
 CLAIMS = {
     # Early rules at equal parameters.
     "gated_slots_mean": Claim(
-        lambda rows: rows.known(GATED, RECITE, "retention", LONG).mean,
+        mean(GATED, RECITE, *AT_LONG),
         holds=lambda rows: best_other(rows, EQUAL, RECITE) == GATED,
     ),
     "gated_slots_far": Claim(
@@ -303,34 +287,37 @@ CLAIMS = {
         holds=lambda rows: round(kib(rows.cell(GATED, RECITE)) / kib(rows.cell(OURS, RECITE))) == 2,
     ),
     **{
-        f"ours_gated_slots_{length}": not_shown(more(OURS, GATED, RECITE, length))
+        f"ours_gated_slots_{length}": not_shown(more(OURS, GATED, RECITE, "retention", length))
         for length in (LONG, FAR)
     },
     **{
-        f"equal_{key}": not_shown(more(OURS, name, RECITE, LONG)) for key, name in NOT_SHOWN.items()
+        f"equal_{key}": not_shown(more(OURS, name, RECITE, *AT_LONG))
+        for key, name in NOT_SHOWN.items()
     },
     "default_lowest": Claim(
         lambda rows: rows.known(DEFAULT, RECITE, "retention", LONG).lowest, maximum=0.9
     ),
     # Revised rules at 16 KiB a layer.
     "override_16_more": Claim(
-        more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, LONG),
+        more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, *AT_LONG),
         minimum=0,
         holds=lambda rows: best_other(rows, SIZED, OVERRIDE) == AT_16_KIB[CONVOLVED],
     ),
     "override_16_others": Claim(
-        lambda rows: len(others_16(rows)),
+        lambda rows: len(others(rows)),
         0,
         holds=lambda rows: (
-            [name for name in others_16(rows) if more(OURS_16, name, OVERRIDE, LONG)(rows).low <= 0]
+            [name for name in others(rows) if rows.more(OURS_16, name, OVERRIDE, *AT_LONG).low <= 0]
             == [AT_16_KIB["gated_delta"]]
         ),
     ),
     # By bytes of state.
     "bytes_delta_16": Claim(
-        more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, LONG), minimum=0
+        more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0
     ),
-    "bytes_delta_64": not_shown(more(BYTES["sparse_delta"][0], BYTES["delta"][3], RECITE, LONG)),
+    "bytes_delta_64": not_shown(
+        more(BYTES["sparse_delta"][0], BYTES["delta"][3], RECITE, *AT_LONG)
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, pivot
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_variant, floored
 from rulekeep.commands.records import read_certificates
 from rulekeep.printable import markdown_table
 from rulekeep.reporting.marked import pieces
@@ -36,22 +36,6 @@ VARIANTS = {
     "rotary": Variant("attention[positions=rotary]", "attention, rotary positions"),
     "slots": Variant("slots", "slots"),
 }
-
-
-def retention(length: int) -> Callable[[Rows], str]:
-    """The table of one length: a task setting a line, a variant a column."""
-
-    def table(rows: Rows) -> str:
-        def cell(setting: TaskSetting, variant: str | None) -> str:
-            if variant is None:
-                return rows.chance(setting, "retention", length)
-            return rows.text(variant, setting, "retention", length)
-
-        columns = {"chance": None, **{one.name: key for key, one in VARIANTS.items()}}
-        down = {setting.name: setting for setting in SETTINGS}
-        return pivot(f"{length} tokens", down, columns, cell)
-
-    return table
 
 
 # --- certificates --------------------------------------------------------------------------------
@@ -164,20 +148,16 @@ LOOKS = {
 KINDS = {"first": "answer", "cue": "plain", "request": "plain", "left out": "plain"}
 
 
-def example(file_format: str) -> Callable[[Rows], bytes]:
+def example(_: Rows) -> bytes:
     """README's example: `rulekeep show recite --rules 2 --n 2`, its last, head, body and answer."""
-
-    def figure(_: Rows) -> bytes:
-        task = Recite(Recite.options_type(rules=2))
-        sample = task.sample("test", 128, 1, seed=0, start=1)
-        words = [
-            (re.sub("… (.*) tokens.*", r"… \1 more tokens …", text), KINDS.get(kind, kind))
-            for text, kind in pieces(sample, 0, task.vocabulary)
-        ]
-        said = next(place for place, (text, _) in enumerate(words) if text == "<go>") + 1
-        return as_bytes(marked_words([words[:said], words[said:]], LOOKS), file_format)
-
-    return figure
+    task = Recite(Recite.options_type(rules=2))
+    sample = task.sample("test", 128, 1, seed=0, start=1)
+    words = [
+        (re.sub("… (.*) tokens.*", r"… \1 more tokens …", text), KINDS.get(kind, kind))
+        for text, kind in pieces(sample, 0, task.vocabulary)
+    ]
+    said = next(place for place, (text, _) in enumerate(words) if text == "<go>") + 1
+    return as_bytes(marked_words([words[:said], words[said:]], LOOKS), "svg")
 
 
 def kept(variant: str, settings: Sequence[TaskSetting], length: int) -> Callable[[Rows], Span]:
@@ -202,10 +182,10 @@ STUDY = Study(
     context=SHORT,
     sweeps={"exam": Sweep("standard")},
     tables={
-        **{f"retention-{length}": retention(length) for length in LENGTHS},
+        **{f"retention-{at}": lambda rows, at=at: by_variant(rows, at) for at in LENGTHS},
         "certificates": certified(default=True),
         "certificates-rules": certified(default=False),
     },
-    figures={f"example.{kind}": example(kind) for kind in ("png", "svg")},
+    figures={"example.svg": example},
     claims=CLAIMS,
 )

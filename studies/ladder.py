@@ -4,22 +4,33 @@
 
 `recite`, early and marked rules, trained at 256 tokens at most for 1,000 steps, each variant at the
 rate that the validation set chose. Retention at 16,384 tokens; what a change gains is paired by
-seed. Beside the ladder stand the changes at equal rates. Fills docs/evidence.md.
+seed. Beside the ladder stand the changes at equal rates.
+
+From variant 6 to 7 a write gate comes to see eight tokens where it saw its own. A step of training
+then moves it eight times as far by what they share. Each of two controls has one without the other
+(studies/controls). Then single runs that `rulekeep explain` has read: at which step rules are lost,
+and how often gates open by kind of token. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from rulekeep.analysis.cells import Group
-from rulekeep.analysis.plots import Strip, as_bytes, strips
-from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, floored
+from rulekeep.analysis.plots import as_bytes, strip, strips
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.variants import is_variant
+from rulekeep.commands.records import read_explanations
+from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, mixer_specs, written
+from rulekeep.records.store import read_runs
+from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
-SHORT, LONG, FAR = LENGTHS = (256, 4096, 16384)
+RESULTS = Path(__file__).parent.parent / "results"
+SHORT, _, FAR = LENGTHS = (256, 4096, 16384)
+AT_FAR = ("retention", FAR)
 # Gates that leak are seen at 16,384 tokens, and no state here grows.
 TO_FAR = CATALOGUE_LENGTH.also_tested(FAR)
 EARLY, MARKED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("recite", "marked")]
@@ -72,6 +83,23 @@ ASIDE = {
     "early": {"5": 3e-3, "6": 3e-3, "7": 3e-3},
     "marked": {"7": 1e-2, "8": 3e-3, "9": 1e-2},
 }
+# From 6 to 7 a gate sees more, and is moved further: either alone.
+CONTROLS = {
+    "scaled": "studies/controls/gates.py:ScaledGate[hidden=248,added_positions=earliness]",
+    "slowed": "studies/controls/gates.py:SlowedGate[hidden=240,added_positions=earliness]",
+}
+# What the grids of 6 and 7 chose, and the controls have.
+GATE_RATE = 1e-2
+SIX, SEVEN = (f"{key} at {GATE_RATE:g}" for key in ("6", "7"))
+# By variant its name, the tokens that a gate sees, and how far a step moves it.
+GATES = {
+    SIX: ("variant 6", "1", "1"),
+    "scaled": ("scaled gate", "1", "8"),
+    "slowed": ("slowed gate", "8", "1"),
+    SEVEN: ("variant 7", "8", "8"),
+}
+# In the order of a text: what is to be kept, what is not, what asks for it.
+KINDS = ("cue", "rule", "item", "decoy rule", "decoy item", "filler", "request", "<go>")
 NONE = "–"
 
 
@@ -90,19 +118,14 @@ def at(rate: float) -> Callable[[Record], bool]:
     return lambda record: record.spec.learning_rate == rate
 
 
-def mixer(key: str) -> str:
-    """As a sweep reads it."""
-    one = MIXERS[key]
-    return written(one.mixer, {**one.options, **one.settings})
-
-
 VARIANTS = {
-    **{key: Variant(mixer(key), f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
+    **{key: Variant(MIXERS[key].text, f"{key} {NAMES[key]}", of_grid(key)) for key in ORDER},
     **{
-        f"{key} at {rate:g}": Variant(mixer(key), key, at(rate))
+        f"{key} at {rate:g}": Variant(MIXERS[key].text, key, at(rate))
         for key in dict.fromkeys(key for asked in ASIDE.values() for key in asked)
         for rate in RATES
     },
+    **{key: Variant(control, key) for key, control in CONTROLS.items()},
 }
 
 
@@ -125,6 +148,15 @@ def equal_rates() -> Sequence[AnySpec]:
     ]
 
 
+def controls() -> Sequence[AnySpec]:
+    """The two controls on early rules, as the ladder runs its variants."""
+    return [
+        one.spec(**cell(EARLY.task, EARLY.placement, *TO_FAR), seed=seed, learning_rate=GATE_RATE)
+        for one in mixer_specs(",".join(CONTROLS.values()))
+        for seed in SEEDS
+    ]
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -136,20 +168,17 @@ def beside(key: str) -> str | None:
 def gain(key: str, over: str | None, setting: TaskSetting) -> Callable[[Rows], Summary | None]:
     """What one keeps more than another at 16,384 tokens; None where one of both is not run."""
 
-    def more(rows: Rows) -> Summary | None:
-        known = over and all(rows.row(one, setting, "retention", FAR) for one in (key, over))
-        return rows.more(key, str(over), setting, "retention", FAR) if known else None
+    def gained(rows: Rows) -> Summary | None:
+        known = over and all(rows.row(one, setting, *AT_FAR) for one in (key, over))
+        return rows.more(key, str(over), setting, *AT_FAR) if known else None
 
-    return more
+    return gained
 
 
 def short(rows: Rows) -> str:
     """Retention at 16,384 tokens of both placements."""
     head = ["", "what a variant changes", *(f"{one.placement} rules" for one in SETTINGS)]
-    body = [
-        [key, NAMES[key], *(rows.text(key, one, "retention", FAR) for one in SETTINGS)]
-        for key in ORDER
-    ]
+    body = [[key, NAMES[key], *(rows.text(key, one, *AT_FAR) for one in SETTINGS)] for key in ORDER]
     return markdown_table(head, body)
 
 
@@ -174,12 +203,6 @@ def long(setting: TaskSetting) -> Callable[[Rows], str]:
     return table
 
 
-def each_seed(rows: Rows, key: str, setting: TaskSetting) -> str:
-    """What each seed keeps at 16,384 tokens, in their order."""
-    found = rows.known(key, setting, "retention", FAR).seeds
-    return ", ".join(f"{kept:.3f}" for _, kept in sorted(found.items()))
-
-
 def at_equal_rates(rows: Rows) -> str:
     """Both placements at either rate, and what a change gains there."""
     head = ["recite", "variant", "rate", *(f"{length:,} tokens" for length in LENGTHS)]
@@ -192,48 +215,118 @@ def at_equal_rates(rows: Rows) -> str:
                 one = f"{key} at {rate:g}"
                 cells = [rows.text(one, setting, "retention", length) for length in LENGTHS]
                 gained = gain(one, before, setting)(rows)
-                cells += [each_seed(rows, one, setting), gained.text() if gained else NONE]
+                cells.append(rows.known(one, setting, *AT_FAR).each_seed)
+                cells.append(gained.text() if gained else NONE)
                 body.append([setting.placement, key, f"{rate:g}", *cells])
                 before = one
     return markdown_table(head, body)
 
 
+def of_controls(rows: Rows) -> str:
+    """What a gate sees without how fast it moves, the reverse, both, and none."""
+    head = ["tokens seen", "a step moves it", EARLY.name]
+    head += [*(f"{length:,} tokens" for length in LENGTHS), f"seeds 1 to 5 at {FAR:,}"]
+    head.append(f"gain at {FAR:,} over 6")
+    body = []
+    for key, (name, *has) in GATES.items():
+        cells = [rows.text(key, EARLY, "retention", length) for length in LENGTHS]
+        cells.append(rows.known(key, EARLY, *AT_FAR).each_seed)
+        gained = NONE if key == SIX else rows.more(key, SIX, EARLY, *AT_FAR).text()
+        body.append([*has, name, *cells, gained])
+    return markdown_table(head, body)
+
+
 def drawn(rows: Rows) -> bytes:
     """A panel a placement: each variant at every length."""
-
-    def strip(group: Group | None) -> Strip | str:
-        if group is None:
-            return NOT_RUN
-        return Strip(
-            {length: group.by_seed("retention", length) for length in LENGTHS},
-            {length: group.summary("retention", length) for length in LENGTHS},
-            round(group.chance("retention", LONG) or 0.0, 3),
-        )
-
     panels = {
-        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one)) for key in ORDER]
+        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one), LENGTHS) for key in ORDER]
         for one in SETTINGS
     }
     return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
 
 
+# --- single runs that are explained --------------------------------------------------------------
+
+
+def explained(folder: str) -> list[tuple[Record, Explanation]]:
+    """The runs of a folder that `rulekeep explain` has read."""
+    found = {one.run: one for one in read_explanations(RESULTS / folder, [])}
+    runs = read_runs(RESULTS / folder).records
+    return [(record, found[record.id]) for record in runs if record.id in found]
+
+
+def named(record: Record) -> str:
+    """As the ladder has it, or by its mixer."""
+    ours = (key for key in ("6", "7") if is_variant(record, MIXERS[key]))
+    return next((f"variant {key}" for key in ours), record.spec.mixer)
+
+
+def lost(_: Rows) -> str:
+    """At which step rules are lost, of all above chance."""
+
+    def said(one: Difference) -> str:
+        return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+    head = [f"{EARLY.name}, seed 1", "tokens", "right after the rules", "before the answer", "said"]
+    head += ["lost at capture", "in the body", "at read-out"]
+    body = []
+    for record, one in explained("catalogue"):
+        probed = one.probes[-1]
+        found = (probed.places[0].found, probed.places[-1].found, probed.said)
+        at_each = (probed.lost.capture, probed.lost.body, probed.lost.readout)
+        shares = [f"{share.mean:.3f}" for share in found]
+        body.append([named(record), f"{probed.context:,}", *shares, *map(said, at_each)])
+    return markdown_table(head, sorted(body))
+
+
+def opened(trace: Trace | None) -> str:
+    """How often gates are open; in brackets the one that opens most often."""
+    if trace is None or trace.zeros == 1:
+        # Of none at all a plain 0: what is nearly none would look alike.
+        return NONE if trace is None else "0"
+    return f"{1 - trace.zeros:.2%} ({1 - min(trace.zeros_by_gate, default=trace.zeros):.2%})"
+
+
+def open_gates(_: Rows) -> str:
+    """Of four runs a row a layer, by kind of token."""
+    body = []
+    for record, one in explained("beyond"):
+        spec, found = record.spec, one.traced
+        run = f"{spec.task}, {spec.task_options['placement']}, seed {spec.seed}"
+        traces = {(trace.layer, trace.kind): trace for trace in found.gates if trace.part == GATE}
+        for layer in sorted({layer for layer, _ in traces}):
+            cells = [opened(traces.get((layer, kind))) for kind in KINDS]
+            body.append([run, f"{found.context:,}", f"{layer}", *cells])
+    return markdown_table(["gates open", "tokens", "layer", *KINDS], sorted(body))
+
+
+def one_run(name: str) -> Explanation:
+    """The run that is explained of a variant, or of a mixer."""
+    (found,) = (one for record, one in explained("catalogue") if named(record) == name)
+    return found
+
+
+def open_at_fillers(name: str) -> Callable[[Rows], str]:
+    """How many percent of the second layer's gates are open at fillers, in one run."""
+
+    def share(_: Rows) -> str:
+        (zeros,) = (
+            trace.zeros
+            for trace in one_run(name).traced.gates
+            if (trace.layer, trace.kind, trace.part) == (2, "filler", GATE)
+        )
+        return f"{100 * (1 - zeros):.3f}"
+
+    return share
+
+
 # --- claims --------------------------------------------------------------------------------------
-
-
-def more(key: str, over: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
-    """What one keeps more than another at 16,384 tokens, paired by seed."""
-    return lambda rows: rows.more(key, over, setting, "retention", FAR)
-
-
-def summary(key: str, setting: TaskSetting) -> Callable[[Rows], Summary]:
-    """What one keeps at 16,384 tokens."""
-    return lambda rows: rows.known(key, setting, "retention", FAR).summary
 
 
 def lowest(keys: str, setting: TaskSetting) -> Callable[[Rows], float]:
     """The lowest seed of several at 16,384 tokens, rounded down."""
     return lambda rows: floored(
-        min(rows.known(key, setting, "retention", FAR).lowest for key in keys.split())
+        min(rows.known(key, setting, *AT_FAR).lowest for key in keys.split())
     )
 
 
@@ -247,35 +340,48 @@ OWN = ("3", "4", "5", "6")
 CLAIMS = {
     # Early rules: a gate that sees eight tokens.
     "eight_tokens": Claim(
-        more("7", "6", EARLY), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
+        more("7", "6", EARLY, *AT_FAR), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
     ),
     "own_token": Claim(
-        lambda rows: Span.of(rows.known(key, EARLY, "retention", FAR).mean for key in OWN), 2
+        lambda rows: Span.of(rows.known(key, EARLY, *AT_FAR).mean for key in OWN), 2
     ),
     "eight_tokens_lowest": Claim(lowest("7", EARLY)),
-    "zeros": not_shown(more("7", "7a", EARLY)),
+    "zeros": not_shown(more("7", "7a", EARLY, *AT_FAR)),
     # Marked rules: the penalty too.
-    "eight_tokens_marked": Claim(lambda rows: summary("7", MARKED)(rows).mean or 0.0),
-    "penalty": Claim(more("9", "8", MARKED), minimum=0),
+    "eight_tokens_marked": Claim(mean("7", MARKED, *AT_FAR)),
+    "penalty": Claim(more("9", "8", MARKED, *AT_FAR), minimum=0),
     "penalty_lowest": Claim(lowest("9 10 12", MARKED), minimum=0.98),
-    "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED), minimum=0),
-    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED)),
-    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED)),
+    "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED, *AT_FAR), minimum=0),
+    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED, *AT_FAR)),
+    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED, *AT_FAR)),
+    # What a gate sees, and how fast it moves.
+    "scaled_gain": Claim(more("scaled", SIX, EARLY, *AT_FAR), minimum=0),
+    "slowed_gain": Claim(more("slowed", SIX, EARLY, *AT_FAR), minimum=0),
+    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY, *AT_FAR)),
+    # Single runs.
+    "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
+    "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
+    "own_token_open": Claim(open_at_fillers("variant 6")),
+    "eight_tokens_open": Claim(open_at_fillers("variant 7")),
 }
 
 STUDY = Study(
-    question="Which change from the article's slots to our memory keeps early, weak rules?",
+    question="Which change from the article's slots to our memory keeps rules, and how?",
     variants=VARIANTS,
     settings=SETTINGS,
     context=SHORT,
     sweeps={
         "catalogue": Sweep("ladder"),
         "ladder-rates": Sweep("equal_rates"),
+        "gate-controls": Sweep("controls"),
     },
     tables={
         "short": short,
         **{one.placement: long(one) for one in SETTINGS},
         "equal-rates": at_equal_rates,
+        "controls": of_controls,
+        "lost": lost,
+        "open": open_gates,
     },
     figures={"ladder.png": drawn},
     claims=CLAIMS,

@@ -23,7 +23,7 @@ from rulekeep.analysis.reading import Run
 from rulekeep.analysis.rows import NOT_RUN, Rows, TaskSetting, Variant, pivot
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, mixer_specs, written
+from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.sweeps.rates import tuned
 from rulekeep.tasks.mixed_recall import PAIRS, steps_of
@@ -118,18 +118,21 @@ def is_whole(record: Record) -> bool:
     return record.spec.rest.get("steps") == STEPS
 
 
+def least(one: MixerSpec) -> str:
+    """A mixer with the least feed-forward layer, as `literature` has it."""
+    return one._replace(settings={**one.settings, "hidden": 1}).text
+
+
 def variants() -> dict[str, Variant]:
-    """By mixer and width. All have the least feed-forward layer, as `literature` has it."""
+    """By mixer and width."""
     found = {}
     for kind, mixers in (("", STATED), ("convolved", CONVOLVED), ("larger", LARGER)):
         for one in mixers:
             mixer, width = kind or one.mixer, one.settings["width"]
-            asked = written(one.mixer, {**one.options, **one.settings, "hidden": 1})
-            found[f"{mixer}-{width}"] = Variant(asked, NAMES[mixer], is_whole)
+            found[f"{mixer}-{width}"] = Variant(least(one), NAMES[mixer], is_whole)
     for name, mixers in RECURRENT.items():
         for one in mixers:
-            asked = written(one.mixer, {**one.options, **one.settings, "hidden": 1})
-            found[f"{name}-{one.settings['width']}"] = Variant(asked, f"`{name}`", is_whole)
+            found[f"{name}-{one.settings['width']}"] = Variant(least(one), f"`{name}`", is_whole)
     return found
 
 
@@ -151,8 +154,13 @@ def literature(records: Sequence[Record]) -> Sequence[AnySpec]:
     grid = _recall_run(GRID_STEPS, looks=4, tested=20, seed=SEEDS[0])
     # As published, when it is solved; rates are compared after as many steps.
     runs = [_recall_run(STEPS, looks=16, tested=2000, seed=seed, stops=True) for seed in SEEDS]
-    by_mixer = (tuned([one], records, grid, runs) for one in MIXERS)
-    return [spec for found in by_mixer for spec in (*found.grids, *found.runs)]
+    specs: list[AnySpec] = []
+    for one in MIXERS:
+        found = tuned(one, records, grid)
+        specs += found.grid
+        if found.rate is not None:
+            specs += [one.spec(**values, learning_rate=found.rate) for values in runs]
+    return specs
 
 
 def _recall_run(
@@ -186,9 +194,7 @@ def _recall_run(
 
 def runs(rows: Rows, key: str) -> list[Run]:
     """The runs of a variant by seed."""
-    found = rows.cell(key, SETTING)
-    assert found is not None, key
-    return [run for _, run in sorted(found.runs.items())]
+    return [run for _, run in sorted(rows.group(key, SETTING).runs.items())]
 
 
 def right(rows: Rows, key: str) -> list[float]:

@@ -14,7 +14,7 @@ from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec
+from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.rates import RATES, tuned
@@ -68,6 +68,27 @@ ORDER = [
 ]
 # A seed of selective copying that learns at 64 tokens may keep anything beyond.
 TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
+# How strong the penalty is, at one rate for all.
+STRENGTHS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3)
+STRENGTHS_RATE, STRENGTHS_SEEDS = 1e-2, SEEDS[:3]
+
+
+def of_strength(strength: float) -> MixerSpec:
+    """Our memory with a strength of its penalty."""
+    known = {0.0: "convolved", 1e-3: "penalised"}
+    if strength in known:
+        return VARIANTS[known[strength]].one
+    return mixer_specs(f"sparse_delta[gate_penalty={strength},hidden=240]")[0]
+
+
+def strengths() -> list[AnySpec]:
+    """Each strength with three seeds, where the penalty may cost and where it gains."""
+    return [
+        of_strength(one).spec(**CELL, task=setting.task, seed=seed, learning_rate=STRENGTHS_RATE)
+        for setting in (COPY, NOISY)
+        for one in STRENGTHS
+        for seed in STRENGTHS_SEEDS
+    ]
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -77,10 +98,18 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
         base = {**CELL, "task": setting.task}
         runs = [{**base, "seed": seed} for seed in SEEDS]
         mixers = [VARIANTS[key].one for key in keys]
-        part = tuned(mixers, records, runs[0], runs, TUNED_BY[setting])
-        specs += [*part.grids, *part.runs]
-        if len(part.runs) < len(keys) * len(runs):
+        part = [(one, tuned(one, records, runs[0], TUNED_BY[setting])) for one in mixers]
+        specs += [spec for _, found in part for spec in found.grid]
+        specs += [
+            one.spec(**values, learning_rate=found.rate)
+            for values in runs
+            for one, found in part
+            if found.rate is not None
+        ]
+        if any(found.rate is None for _, found in part):
             return specs
+        if (keys, setting) == (FIRST, COPY):
+            specs += strengths()
     return specs
 
 

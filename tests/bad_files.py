@@ -28,6 +28,7 @@ TEXTS = {
     "constructor.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
     ),
+    "leaves_made.py": f"{_MODULE}{_PARTS}    def __init__(self, width): raise SystemExit(3)\n",
     "needs.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads): super().__init__()\n",
     "takes.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads=4): super().__init__()\n",
     "any.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, known: int = 1, **more): ...\n",
@@ -53,6 +54,7 @@ TEXTS = {
     "relative.py": "from .plain_parent import M\n",
     "odd.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, model_config: int = 1): ...\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
+    "task_exits.py": f"{_TASK}    def __init__(self, options): raise SystemExit(3)\n",
     "task_draws.py": f"{_TASK}    def _block(self, *a): return 1 / 0\n",
     "task_floats.py": (
         f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
@@ -74,7 +76,7 @@ TEXTS = {
     "task_alone.py": f"{_TASK}    def __init__(self): ...\n",
     "task_options.py": (
         "from rulekeep.tasks import SampledTask\nclass T(SampledTask):\n"
-        "    options = answer_length = shortest_context = _block = None\n"
+        "    options = shortest_context = _block = None\n"
     ),
     "none.py": "def sweep(): return None\n",
     "nothing.py": "def sweep(): return []\n",
@@ -149,7 +151,7 @@ def hollow(folder: Path, spec: RunSpec | Values, **changes: Any) -> Path:
     made = {**record(), "id": path.name, "source": "0"}
     if isinstance(spec, RunSpec):
         code = resolve(spec)
-        made |= {"source": code.source, "versions": {**code.versions}}
+        made |= {"source": code.source, "versions": {**code.versions}, "asked": code.asked}
         made["spec"] = spec.model_dump(mode="json")
     else:
         made["spec"] = spec

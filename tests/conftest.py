@@ -16,8 +16,6 @@ import torch
 from article_runs import Quick, quick_run
 
 from rulekeep import cli
-from rulekeep.executors import trial
-from rulekeep.executors.local import PRELOADED
 
 torch.set_num_threads(1)
 # Threads of numpy's library that wait for a busy core spin: four times the processor time.
@@ -25,8 +23,6 @@ threadpoolctl.threadpool_limits(1)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # What tests start imports the code that they import, from whatever folder.
 os.environ["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
-# A process of tests has one fork server: whoever starts it, it has loaded all that a run needs.
-trial._LIGHT = PRELOADED
 # A shell has what it starts in the background ignore Ctrl-C, and children inherit that: tests of
 # Ctrl-C would wait in vain.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -44,7 +40,7 @@ KINDS = {
         api start task_commands terminal unreadable
     """,
     "process": """
-        article_reproduction cluster costs executors faults live runs sweep trackers trial
+        article_reproduction cluster costs executors faults live runs sweep trackers
         small_model weights wheel
     """,
     "browser": "report_browser",

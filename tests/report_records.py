@@ -21,20 +21,14 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def typed(values: Iterable[object], notes: list[str] | None = None) -> list[Record]:
+def typed(values: Iterable[Record | Values]) -> list[Record]:
     """Records as a report gets them, of values as JSON has them; those that are typed stay."""
-    read = (
-        one if isinstance(one, Record) else Record.read(one, notes, place)
-        for place, one in enumerate(values, start=1)
-    )
-    return [one for one in read if one is not None]
+    return [one if isinstance(one, Record) else Record.read(one) for one in values]
 
 
-def read_runs(values: Iterable[object]) -> reading.Reading:
-    """The runs of such values, with the notes on their reading first."""
-    notes: list[str] = []
-    found = reading.arrange(typed(values, notes))
-    return found._replace(notes=(*notes, *found.notes))
+def read_runs(values: Iterable[Record | Values]) -> reading.Reading:
+    """The runs of such values."""
+    return reading.arrange(typed(values))
 
 
 def asked(record: Record, **fields: Any) -> Record:
@@ -42,9 +36,7 @@ def asked(record: Record, **fields: Any) -> Record:
     known = {key: value for key, value in fields.items() if key in RecordedSpec.model_fields}
     rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
     spec = record.spec.model_copy(update={**known, "rest": rest})
-    # Where it says what its id is made of, this is among it.
-    also = None if record.asked is None else {**record.asked, **fields}
-    return record.model_copy(update={"spec": spec, "asked": also})
+    return record.model_copy(update={"spec": spec, "asked": {**record.asked, **fields}})
 
 
 def asked_of(record: Record, one: MixerSpec) -> Record:
@@ -83,15 +75,19 @@ def record(
     ended = status == "done"
     # On test the least loss is another's: a choice made there is not the one made on dev.
     tests = [_evaluation("test", length, value, 1 / dev_loss) for length, value in kept.items()]
+    asked = {
+        "task": task, "mixer": mixer, "context": context, "test_contexts": list(kept),
+        "seed": seed, "learning_rate": rate, "steps": 400, "batch_size": 64, "width": 64,
+        "layers": 2, "positions": "none", **spec,
+    }  # fmt: skip
     return {
         "id": f"{task}-{mixer}-{context}-{seed}-{rate}-{sorted(spec.items())}",
+        "kind": "run",
         "status": status,
         "reason": reason,
-        "spec": {
-            "task": task, "mixer": mixer, "context": context, "test_contexts": list(kept),
-            "seed": seed, "learning_rate": rate, "steps": 400, "batch_size": 64, "width": 64,
-            "layers": 2, "positions": "none", **spec,
-        },
+        "asked": asked,
+        "versions": {"protocol": 1},
+        "spec": asked,
         "history": [
             {
                 "step": step, "train_loss": 3 / step, "val_loss": dev_loss + 30 / step,

@@ -9,12 +9,13 @@ import torch
 
 from rulekeep.article import cell as cells
 from rulekeep.article.report import scores
+from rulekeep.article.scores import article_scores
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell
 from rulekeep.running.training import learning_rate
 from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
-from rulekeep.tasks.article import Article
+from rulekeep.tasks.article import Article, Examples
 
 CELL = ArticleCell(context=16, model="compressed", steps=3)
 
@@ -23,12 +24,6 @@ def made(tmp_path: Path) -> dict:
     return cells.run_cell(
         resolve_cell(CELL), RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None
     )
-
-
-def read(values: dict) -> Record:
-    record = Record.read(values)
-    assert record is not None
-    return record
 
 
 @pytest.mark.parametrize("context", [16, 64])
@@ -48,7 +43,7 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
         best = {key: max(found.values()) / found.total() for key, found in seen.items()}
         chance[:, place] = [best[key] for key in keys]
     second = examples.rule & ~examples.first_mention
-    assert pytest.approx(cells.CHANCE) == {
+    assert pytest.approx(article_scores(examples.answers, examples).chance) == {
         "token_accuracy": chance.mean(),
         "rule_accuracy": chance[examples.rule].mean(),
         "item_accuracy": chance[examples.item].mean(),
@@ -58,9 +53,48 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
     }
 
 
+@pytest.fixture
+def one() -> Examples:
+    """`A B I A B I <eos>` with A = 3, B = 4, I = 12."""
+    return Article().examples("test", 16).take([0])
+
+
+def test_the_answer_itself_scores_one(one: Examples) -> None:
+    assert set(article_scores(one.answers, one).figures.values()) == {1.0}
+
+
+def test_a_wrong_everything_scores_zero(one: Examples) -> None:
+    assert set(article_scores(one.answers * 0, one).figures.values()) == {0.0}
+
+
+def test_a_model_that_only_copies_has_no_retention(one: Examples) -> None:
+    found = article_scores(np.array([[0, 0, 0, 3, 4, 12, 2]]), one).figures
+    assert found["rule_accuracy"] == 0.5
+    assert found["retention"] == 0.0
+    assert found["second_mention_accuracy"] == 1.0
+    assert found["item_accuracy"] == 0.5
+    assert found["token_accuracy"] == pytest.approx(4 / 7)
+    assert found["exact"] == 0.0
+
+
+def test_scores_are_pooled_over_examples(one: Examples) -> None:
+    two = Article().examples("test", 16).take([0, 1])  # I A B I A B <eos>
+    predictions = two.answers.copy()
+    predictions[0, 0] = 0
+    predictions[1, 0] = 0
+    found = article_scores(predictions, two).figures
+    assert found["rule_accuracy"] == pytest.approx(7 / 8)
+    assert found["retention"] == pytest.approx(3 / 4)
+    assert found["item_accuracy"] == pytest.approx(3 / 4)
+    assert found["exact"] == 0.0
+    predictions[1] = two.answers[1]
+    assert article_scores(predictions, two).figures["exact"] == 0.5
+
+
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    found, last = scores(read(record)), record["history"][-1]
+    head = {"id": "0" * 16, "kind": "article", "asked": {}, "versions": {"protocol": 1}}
+    found, last = scores(Record.read({**head, **record})), record["history"][-1]
     assert found is not None
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):
@@ -97,7 +131,7 @@ def test_a_cell_that_diverges_keeps_what_it_saw(
     record = made(tmp_path)
     assert record["status"] == "diverged"
     assert record["reason"].startswith(f"loss not finite at step {after + 1}; ")
-    assert (record["evaluations"], record["predictions"]) == ([], [])
+    assert record["evaluations"] == []
     assert [row["step"] for row in record["history"]] == ([1] if after else [])
     assert record["costs"]["steps"] == after
 

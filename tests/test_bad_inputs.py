@@ -14,7 +14,7 @@ import pytest
 import tiny
 from bad_files import bring
 
-from rulekeep.executors import LocalExecutor, trial
+from rulekeep.executors import LocalExecutor
 
 # A number too large for anything, a text too long to be shown whole.
 HUGE, LONG = str(10**30), "x" * 300
@@ -222,7 +222,7 @@ BAD = [
     ("sweep dicts.py", "dicts.py", "return a list of RunSpec"),
     ("sweep breaks.py", "breaks.py", "RuntimeError: two lines"),
     ("sweep leaves.py", "leaves.py", "SystemExit: 3"),
-    ("sweep two.py", "two.py", "one argument"),
+    ("sweep two.py", "two.py", "missing 1 required positional argument: 'more'"),
     ("sweep module.py:M", "is a class", "rulekeep sweep quick --mixers module.py:M"),
     ("sweep coroutine.py", "coroutine.py", "is async"),
     ("sweep endless.py", "endless.py", "more than 100000 specs"),
@@ -336,6 +336,7 @@ BAD = [
     ("check takes.py:Mm", "takes.py:Mm", "did you mean M?"),
     ("check module.py:M", "define forward and init_state", "rulekeep.Stateless"),
     ("check constructor.py:M", "'M'", "OSError: two lines (constructor.py, line 5)"),
+    ("check leaves_made.py:M", "'M'", "SystemExit: 3 (leaves_made.py, line 5)"),
     ("check annotated.py:M", "'M'", "'Nowhere' is not defined"),
     ("check picky.py:M", "need", "must be given"),
     ("check delta --width 0", "0", "--width 0: must be from 1 to 4096"),
@@ -376,25 +377,26 @@ BAD = [
     ("data recite --context 64 --out no/file", "no/file", "no folder no"),
     ("data recite --context 64 --out $'a\\nb'", r"'a\nb'", "name of a file"),
     (f"data recite --context 64 --out {LONG}", "x" * 50, "name another file"),
-    ("data recite --context 64 --decoy-rate 1e400", "1e400", "finite number"),
+    ("data recite --context 64 --decoy-rate 1e400", "1e400", "valid number"),
     ("data article --context 64 --n 1945", "1945", "from 1 to 1944"),
     ("data task_draws.py:T --context 64", "task_draws.py:T", "ZeroDivisionError"),
     ("show recite --context=-1", "-1", "must be from 49"),
     ("show recite --n 101", "101", "must be from 1 to 100"),
     ("show recite --html empty", "empty", "is not a file"),
     ("show recite --html no/x.html", "no/x.html", "no folder no"),
-    ("show recite --colour 3", "--colour", "recite takes --rules"),
-    ("show recite --ruels 3", "--ruels", "did you mean --rules?"),
+    ("show recite --colour 3", "--colour", "choose from rules, "),
+    ("show recite --ruels 3", "--ruels", "did you mean rules?"),
     ("show task_floats.py:T", "tokens: float64", "must be int64"),
     ("check-task task_int32.py:T", "tokens: int32", "must be int64"),
     ("data task_words.py:T --context 64", "tokens: 10", "the vocabulary has 0 to 82"),
     ("certify task_mask.py:T", "item: int64, must be bool", "rule: [1, 4], must be [1, 5]"),
     ("check-task task_lacks.py:T", "task_lacks.py:T", "has no vocabulary"),
     ("check-task recite --task-options.rules 2", "--NAME VALUE here", "as in --rules 8"),
-    ("show article --rules 3", "--rules", "article takes"),
+    ("show article --rules 3", "--rules", "choose from context"),
     ("show '</script>'", "</script>", "choose from"),
     ("show task_options.py:T", "task_options.py:T", "options_type"),
     ("check-task article", "article", "is a table"),
+    ("check-task task_exits.py:T", "task_exits.py:T", "SystemExit: 3 (task_exits.py, line 3)"),
     ("check-task exits.py:T", "exits.py:T", "SystemExit: 3"),
     ("check-task recite --examples x", "x", "whole number"),
     ("check-task recite --context 10", "10", "must be from 49"),
@@ -494,16 +496,6 @@ def untouched() -> list[Brought]:
     return []
 
 
-TRY = LocalExecutor.run
-
-
-def only_trials(executor: LocalExecutor, function: object, *arguments: object) -> object:
-    """A plug-in is tried in a process of its own; nothing else is started."""
-    if function is not trial._try:
-        pytest.fail("a run was started")
-    return TRY(executor, function, *arguments)
-
-
 def words(line: str) -> list[str]:
     """A command line as a shell has it, `$'…'` included."""
     parts = shlex.split(line.replace("$'", "'"))
@@ -520,7 +512,7 @@ def test_bad_input_is_one_line_with_the_value_and_the_fix_and_writes_nothing(
     fix: str,
 ) -> None:
     folder, before = untouched.pop() if untouched else brought(tmp_path_factory.mktemp("brought"))
-    monkeypatch.setattr(LocalExecutor, "run", only_trials)
+    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a run was started"))
     done = tiny.rulekeep(*words(line), cwd=folder)
     errors = done.stderr
     assert (done.returncode, done.stdout) == (2, ""), errors

@@ -1,13 +1,11 @@
 """A run beside the committed baselines, the protocol it takes by itself, and the demo."""
 
-import sys
 import time
 from functools import cache
 from pathlib import Path
 
 import pytest
 from scripts import ROOT, script
-from tiny import tiny
 
 from rulekeep.analysis.baselines import BASELINES, SHIPPED, baseline, baselines, protocol
 from rulekeep.commands import beside, demo, live
@@ -15,7 +13,7 @@ from rulekeep.commands.run_options import with_defaults
 from rulekeep.records import Record
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import results
-from rulekeep.specs import PredictorSpec, RunSpec
+from rulekeep.specs import RunSpec
 from rulekeep.sweeps.planning import identity
 
 
@@ -64,16 +62,6 @@ def test_a_run_of_another_protocol_is_compared_with_nothing(
     assert line.startswith("nothing to compare with")
 
 
-def test_minutes_are_said_of_what_takes_some() -> None:
-    spec = RunSpec.parse_json(with_defaults({"mixer": "delta"}))
-    said = beside.minutes(spec)
-    assert said is not None
-    assert said.startswith("training takes about ")
-    assert "as fast as" in str(beside.minutes(spec.model_copy(update={"mixer": "gru"})))
-    assert beside.minutes(tiny()) is None
-    assert beside.minutes(PredictorSpec(predictor="m.py:M")) is None
-
-
 @pytest.mark.parametrize(
     ("given", "tested"),
     [
@@ -99,8 +87,8 @@ def test_the_protocol_is_that_of_the_catalogue() -> None:
     spec = RunSpec.parse_json(
         with_defaults({"mixer": "lstm", "task_options": made.spec.task_options})
     )
-    mine = Record.read({"id": "mine", "kind": "run", "spec": spec.model_dump(mode="json")})
-    assert mine is not None
+    values = {"id": "mine", "kind": "run", "status": "failed", "spec": spec.model_dump(mode="json")}
+    mine = Record.read(values)
     assert protocol(made) == protocol(mine)
 
 
@@ -122,34 +110,16 @@ def test_the_demo_ends_in_a_table_and_a_report(
     short = {"steps": 2, "warmup_steps": 0, "test_examples": 8, "long_test_examples": 8,
              "validation_examples": 8, "test_contexts": (96,)}  # fmt: skip
     monkeypatch.setattr(demo, "_TASK", {**demo._TASK, **short})
-    opened: list[str] = []
-    monkeypatch.setattr(demo.webbrowser, "open", opened.append)
     code, output, errors = run("demo", "--out", "runs", "--workers", "1")
     assert code == 0, errors
     said = output.decode()
     for name in demo._MIXERS:
         assert name in said
     assert (tmp_path / "runs" / "report" / "report.html").exists()
-    # Nothing opens where nobody would see it.
-    assert opened == []
-    assert "report.html" in errors
+    assert "report.html" in said
 
 
 def test_the_demo_is_one_task_for_all_its_mixers() -> None:
     specs = [RunSpec.parse_json({**demo._TASK, **own}) for own in demo._MIXERS.values()]
     assert len({identity(spec) for spec in specs}) == len(demo._MIXERS)
     assert len({(spec.task, spec.context, spec.steps, spec.tested) for spec in specs}) == 1
-
-
-@pytest.mark.parametrize(
-    ("terminal", "display", "opens"), [(1, 1, True), (1, 0, False), (0, 1, False)]
-)
-def test_a_report_opens_where_a_display_and_a_browser_are(
-    monkeypatch: pytest.MonkeyPatch, terminal: int, display: int, opens: bool
-) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(demo.output(), "isatty", lambda: bool(terminal))
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setenv("DISPLAY", ":0" if display else "")
-    monkeypatch.setattr(demo.webbrowser, "get", lambda: object())
-    assert demo._has_browser() is opens

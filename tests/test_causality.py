@@ -320,25 +320,6 @@ def test_an_array_that_is_equal_to_anything_is_no_right_answer() -> None:
     assert evaluate_samples(Gives(), TASK, "test", 64, 4, 1)["exact"] == 0
 
 
-@pytest.mark.parametrize("base", [Predictor, Logits])
-@pytest.mark.parametrize("field", ["answers", "tokens", "chance", "rule", "source"])
-def test_a_predictor_of_the_old_form_is_told_what_to_change(
-    field: str, base: type[Predictor]
-) -> None:
-    class Reads(base):
-        def __init__(self) -> None:
-            pass
-
-        def read(self, sample: Any) -> Any:
-            return getattr(sample, field)
-
-    said = (
-        rf"^a Question has no {field}; a predictor is asked without the answers: read question\.p"
-    )
-    with pytest.raises(AttributeError, match=said):
-        evaluate_samples(Reads(), TASK, "test", 64, 4, 1)
-
-
 def test_a_question_holds_no_answer_that_is_asked_for() -> None:
     sample = ZOOLOGY.sample("test", 64, 4, seed=1)
     question = Question.of(sample)

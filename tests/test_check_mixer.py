@@ -21,9 +21,11 @@ from leaks import (
 )
 from torch import Tensor, nn
 
-from rulekeep.checks import Row, check_mixer, mixers, properties
+from rulekeep.checks import mixers, properties
 from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.measures import trace_half_life
+from rulekeep.checks.mixers import check_mixer
+from rulekeep.checks.rows import Row
 from rulekeep.mixers import Mixer, Stateless
 from rulekeep.mixers.base import Outside
 from rulekeep.running.model import LanguageModel

@@ -1,6 +1,5 @@
 """The `rulekeep` command through its entry point."""
 
-import json
 import os
 import re
 import shutil
@@ -46,8 +45,6 @@ def test_a_run_leaves_the_files_it_names_and_no_others(quick: Quick) -> None:
     folder, _ = quick
     files = {p.relative_to(folder / "run").as_posix() for p in (folder / "run").rglob("*.*")}
     assert files == {
-        "history.json",
-        "predictions.json",
         "overview.png",
         "overview.svg",
         "report.md",
@@ -57,42 +54,6 @@ def test_a_run_leaves_the_files_it_names_and_no_others(quick: Quick) -> None:
             for name in ("plan", "record")
         ),
     }
-
-
-def test_history_has_the_published_files_keys(quick: Quick) -> None:
-    history = json.loads((quick[0] / "run" / "history.json").read_text())
-    assert [(row["model"], row["step"]) for row in history] == [
-        ("attention", 1),
-        ("attention", 2),
-        ("compressed", 1),
-        ("compressed", 2),
-    ]
-    assert all(
-        list(row)
-        == [
-            "benchmark",
-            "model",
-            "step",
-            "train_loss",
-            "val_loss",
-            "val_acc",
-            "rule_acc",
-            "item_acc",
-            "elapsed_sec",
-        ]
-        for row in history
-    )
-    assert all(row["benchmark"] == "ctx16" for row in history)
-
-
-def test_predictions_are_the_first_five_examples_of_each_cell(quick: Quick) -> None:
-    shown = json.loads((quick[0] / "run" / "predictions.json").read_text())
-    assert [row["model"] for row in shown] == ["attention"] * 5 + ["compressed"] * 5
-    for row in shown:
-        assert len(row["prefix"].split()) == 9
-        assert len(row["target"].split()) == len(row["prediction"].split()) == 7
-        assert row["target"].endswith("<eos>")
-    assert [row["target"] for row in shown[:5]] == [row["target"] for row in shown[5:]]
 
 
 def test_full_output_loses_no_file_and_gives_no_traceback(quick: Quick, tmp_path: Path) -> None:
@@ -122,8 +83,6 @@ def test_several_seeds_print_interval_and_every_seed(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "95 % interval" in done.stdout
     assert "seed 2" in done.stdout
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
-    assert [row["seed"] for row in history] == [1, 1, 2, 2]
 
 
 def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 import torch
 
-from rulekeep.checks import check_mixer, measures, properties, runs
+from rulekeep.checks import measures, properties, runs
 from rulekeep.checks.gaps import Gaps
+from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.properties import HARD, LENGTHS, PROPERTIES, Subject
 from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS, Attention

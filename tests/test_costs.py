@@ -2,11 +2,10 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import pytest
 import torch
 
 from rulekeep.mixers import LSTM, Attention, Slots
-from rulekeep.running.costs import Clock, environment, flops, peak_memory_bytes, state_bytes
+from rulekeep.running.costs import environment, flops, peak_memory_bytes, state_bytes
 
 
 class Pair(NamedTuple):
@@ -23,19 +22,6 @@ def test_a_kv_cache_grows_and_slots_do_not() -> None:
     x = torch.zeros(1, 64, 64)
     assert state_bytes([Attention(64)(x)[1]]) == 2 * 64 * 64 * 4
     assert state_bytes([Slots(64)(x)[1]]) == state_bytes([Slots(64)(x[:, :3])[1]]) == 8 * 64 * 4
-
-
-def test_clock_counts_only_what_runs_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("rulekeep.running.costs.time.perf_counter", lambda: now)
-    clock = Clock()
-    now += 1
-    assert clock.seconds == 0
-    for _ in range(2):
-        with clock.running():
-            now += 0.25
-        now += 4
-    assert clock.seconds == 0.5
 
 
 def test_peak_memory_is_this_process_own() -> None:

@@ -55,10 +55,9 @@ def made(one: LanguageSpec, folder: Path) -> Record:
     resolved = resolve_language(one)
     folder.mkdir(exist_ok=True)
     values = run.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
-    head = {"id": resolved.id, "kind": one.kind, "versions": resolved.versions}
-    record = Record.read(json.loads(json.dumps({**head, **values})))
-    assert record is not None
-    return record
+    head = {"id": resolved.id, "kind": one.kind}
+    head |= {"asked": resolved.asked, "versions": resolved.versions}
+    return Record.read(json.loads(json.dumps({**head, **values})))
 
 
 def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from rulekeep.specs import UsageError
 LIGHT = ["rulekeep.executors.fork_server"]
 
 
-def finished(jobs: list, workers: int = 2, **options: list[str]) -> dict[int, Finished]:
-    events = list(LocalExecutor(workers, **options).run(job, jobs))
+def finished(jobs: list, workers: int = 2) -> dict[int, Finished]:
+    events = list(LocalExecutor(workers).run(job, jobs))
     ends = [event for event in events if isinstance(event, Finished)]
     assert sorted(event.job for event in ends) == list(range(len(jobs)))
     assert all(isinstance(event, (Advanced, Finished)) for event in events)
@@ -128,10 +128,11 @@ def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers follow the fork server on Linux only")
 def test_a_job_that_kills_its_fork_server_is_given_up_and_costs_no_other_job(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(local, "PRELOADED", LIGHT)
     kills = f"lose the fork server and outlive it in {tmp_path}"
-    ends = finished([kills, f"hang once in {tmp_path}", "a"], preloaded=LIGHT)
+    ends = finished([kills, f"hang once in {tmp_path}", "a"])
     assert ends[0].failure.status == "killed"
     assert ends[0].failure.reason.startswith("it took its fork server along each of the 3 times")
     assert ends[1].failure is None

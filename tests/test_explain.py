@@ -376,8 +376,11 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 def finish(folder: Path, spec: RunSpec) -> Path:
     folder.mkdir(parents=True)
-    made = running.run(resolve(spec), RunFolder(folder), lambda _: None, lambda *_: None)
-    write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
+    resolved = resolve(spec)
+    made = running.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
+    head = {"id": folder.name, "kind": "run"}
+    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
+    write_record(folder / "record.json", {**head, **made, "attempt": 1})
     return folder
 
 
@@ -532,7 +535,7 @@ def test_examples_that_take_too_much_memory_are_refused(
         ("outside/made-up", "scored an outside model, which trained nothing"),
         ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
         ("whole/made-up --contexts 64,", "must be a whole number, or several between commas"),
-        ("whole/made-up --contexts=-1", "--contexts -1: must be from 1"),
+        ("whole/made-up --contexts=-1", "--contexts -1: context -1: must be from 1"),
         ("whole/made-up --seed=-1", "--seed -1: must be from 0 to"),
     ],
 )  # fmt: skip
@@ -547,8 +550,10 @@ def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
     hollow(tmp_path / "failed", spec, status="failed")
     hollow(tmp_path / "whole", spec)
     placed = {"context": 64, "seed": 1}
-    hollow(tmp_path / "outside", {"predictor": "a.py:A", "task": "recite", **placed})
-    hollow(tmp_path / "article", {"model": "attention", "task": "article", **placed})
+    outside = {"predictor": "a.py:A", "mixer": "a.py:A", "task": "recite", **placed}
+    hollow(tmp_path / "outside", outside, kind="predictor")
+    article = {"model": "attention", "mixer": "attention", "task": "article", **placed}
+    hollow(tmp_path / "article", article, kind="article")
     code, _, errors = run("explain", *words.split())
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors
@@ -564,7 +569,7 @@ def test_a_run_that_failed_does_not_stand_beside_the_one_that_is_done(
         write_record(tmp_path / "mended" / name / "record.json", {**made, "id": name})
     # Refused for what is asked, after the run was found.
     _, _, errors = run("explain", "mended", "--contexts", "64,64")
-    assert "twice" in errors
+    assert "context 64 given 2 times" in errors
 
 
 def test_a_run_is_known_by_the_folder_that_a_link_leads_to(
@@ -572,7 +577,7 @@ def test_a_run_is_known_by_the_folder_that_a_link_leads_to(
 ) -> None:
     (tmp_path / "best").symlink_to(hollow(tmp_path / "whole", tiny.tiny()))
     _, _, errors = run("explain", "best", "--contexts", "64,64")
-    assert "twice" in errors
+    assert "context 64 given 2 times" in errors
 
 
 def test_an_example_that_asks_for_no_rule_is_no_trial() -> None:
@@ -605,7 +610,6 @@ def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     text = (tmp_path / "runs" / "report" / "report.md").read_text()
     assert "## Where rules are lost" in text
     assert "## At which step rules are lost" in text
-    assert (tmp_path / "runs" / "report" / "explain.csv").read_text().count("\n") > 20
     (folder / RECORD).write_text("{")
     notes: list[str] = []
     assert read_explanations(tmp_path / "runs", notes) == []

@@ -10,7 +10,7 @@ from test_formulas import affine, decays, sigmoid, softplus
 from torch import Tensor
 
 from rulekeep.kernels import pieces
-from rulekeep.mixers import MIXERS, SparseDelta
+from rulekeep.mixers import MIXERS
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import UsageError
 
@@ -131,6 +131,6 @@ def test_a_penalty_that_was_asked_for_and_never_starts_is_refused() -> None:
 
 
 def test_a_report_says_that_a_penalty_never_started() -> None:
-    note = SparseDelta(WIDTH).training_note(500)
+    (note,) = resolve(tiny.tiny(mixer="sparse_delta")).notes
     records = [{**record("sparse_delta", seed), "notes": [note]} for seed in (1, 2)]
     assert f"2 runs: {note}" in read_runs(records).notes

@@ -525,13 +525,11 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 def record(found: Any, **asked: Any) -> Record:
     rows = [one._asdict() for one in found]
     values = {
-        "id": "0" * 16, "kind": "language", "status": "done",
+        "id": "0" * 16, "kind": "language", "asked": {}, "versions": {}, "status": "done",
         "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
         "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}},
     }  # fmt: skip
-    read = Record.read(json.loads(json.dumps(values)))
-    assert read is not None
-    return read
+    return Record.read(json.loads(json.dumps(values)))
 
 
 # An option is likelier than the others by far, whether it is the rule or not.
@@ -718,10 +716,8 @@ def test_a_cell_that_failed_is_no_broken_record() -> None:
         "id": "0" * 16, "kind": "language", "status": "failed", "reason": "no",
         "spec": LanguageSpec(model="some/m", distance=0, seed=1).as_recorded,
     }  # fmt: skip
-    notes: list[str] = []
-    read = Record.read(values, notes)
-    assert read is not None
-    assert (read.spec.mixer, read.spec.context, notes) == ("m", 1, [])
+    read = Record.read(values)
+    assert (read.spec.mixer, read.spec.context) == ("m", 1)
     assert list(shown.notes_of([read])) == ["m, run 0000000000000000: failed: no"]
 
 

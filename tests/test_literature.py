@@ -26,7 +26,10 @@ def all_specs() -> list[RunSpec]:
                 {"split": split, "context": spec.context, "val_loss": by}
                 for split, by in (("dev", loss), ("test", -loss))
             ]
-            values = {"spec": made.spec.model_dump(mode="json"), "versions": made.versions}
+            values = {
+                "id": made.id, "kind": "run", "status": "done", "asked": made.asked,
+                "versions": made.versions, "spec": made.spec.model_dump(mode="json"),
+            }  # fmt: skip
             records += typed([{**values, "evaluations": rows}])
     return specs
 

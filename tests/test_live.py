@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from report_records import typed
+from report_records import record, typed
 from test_terminal import HOSTILE, is_plain
 
 from rulekeep.commands.console import scores_table
@@ -133,8 +133,7 @@ def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
         "token_accuracy": 0.5, "val_loss": None,
     }  # fmt: skip
     costs = {"train_seconds": 1.0}
-    placed = {"spec": {"context": 96, "seed": 1}}
-    (record,) = typed([{**placed, "status": "done", "evaluations": [row], "costs": costs}])
+    (made,) = typed([{**record(), "evaluations": [row], "costs": costs}])
     job = Job("runs", "an id", "a run", 4)
-    assert _outcome(JobFinished(job, record)) == "retention – at 96, trained 1.0 s"
-    assert scores_table([record]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]
+    assert _outcome(JobFinished(job, made)) == "retention – at 96, trained 1.0 s"
+    assert scores_table([made]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]

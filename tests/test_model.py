@@ -220,7 +220,7 @@ def test_examples_read_in_parts_are_each_read_once_and_give_the_same_row(
 
     monkeypatch.setattr(task, "sample", spied)
     # Room for three examples.
-    monkeypatch.setattr(evaluation, "_TOKENS_AT_ONCE", 400)
+    monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 400)
     parts = evaluate_samples(errs, task, "test", 128, 40, seed=3)
     assert read == [*((start, 3) for start in range(0, 39, 3)), (39, 1)]
     # Sums of float32 in another order.

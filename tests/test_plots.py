@@ -19,7 +19,9 @@ def cell(place: int = 0, seconds: float = 2.0) -> Record:
         for n, step in enumerate((1.0, 25.0))
     ]
     costs = {"train_seconds": seconds}
-    return Record(id="a", status="done", spec=spec, history=tuple(history), costs=costs)
+    return Record(
+        id="a", status="done", spec=spec, asked={}, versions={}, history=tuple(history), costs=costs
+    )
 
 
 def test_the_overview_draws_each_mean_with_its_seeds_and_the_seconds() -> None:
@@ -88,3 +90,10 @@ def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:
         axes.imshow([[shade]])
         found.append(shown(figure))
     assert len(set(found)) == 3
+
+
+def test_what_stands_over_all_axes_is_part_of_what_a_figure_shows() -> None:
+    figure = line(0.1, 0.9)
+    before = shown(figure)
+    figure.suptitle("a title")
+    assert shown(figure) != before

@@ -19,7 +19,7 @@ from rulekeep.running.costs import state_bytes
 from rulekeep.running.mixers import options_of, own_options_first
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
-from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,
@@ -29,16 +29,15 @@ from rulekeep.sweeps.presets import (
     quick,
     standard,
 )
-from rulekeep.sweeps.rates import RATES, chosen_rate, rate_runs
+from rulekeep.sweeps.rates import RATES, tuned
 
 ROOT = Path(__file__).parent.parent
-BEYOND, LADDER, SIZES, COUNTS, LITERATURE, WIDE = (
-    script(name, "studies")
-    for name in ("beyond", "ladder", "catalogue", "rule_counts", "literature", "wide")
+BEYOND, LADDER, SIZES, BOUNDS, LITERATURE = (
+    script(name, "studies") for name in ("beyond", "ladder", "catalogue", "bounds", "literature")
 )
 SIZED, BYTES = SIZES.CATALOGUE_16_KIB, SIZES.STATE_BYTES
 OF_STUDIES = [SIZES.catalogue_16_kib, SIZES.state_bytes, BEYOND.beyond, BEYOND.beyond_attention]
-OF_STUDIES += [LADDER.ladder, COUNTS.rule_counts, WIDE.wide, LITERATURE.literature]
+OF_STUDIES += [LADDER.ladder, BOUNDS.rule_counts, BOUNDS.wide, LITERATURE.literature]
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
@@ -58,9 +57,13 @@ def made(
         {"split": split, "context": spec.context, "val_loss": loss, **scored}
         for split, loss in (*(("dev", loss) for loss in validation_losses), ("test", test_loss))
     ]
-    values = {"spec": found.spec.model_dump(mode="json"), "versions": found.versions}
     ended = all(loss == loss for loss in validation_losses)
-    (one,) = typed([{**values, "evaluations": rows if ended else []}])
+    values = {
+        "id": found.id, "kind": "run", "status": "done" if ended else "diverged",
+        "asked": found.asked, "versions": found.versions,
+        "spec": found.spec.model_dump(mode="json"), "evaluations": rows if ended else [],
+    }  # fmt: skip
+    (one,) = typed([values])
     return one
 
 
@@ -108,7 +111,7 @@ def test_a_variant_is_written_as_it_is_read() -> None:
         True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
     ]  # fmt: skip
     for one in (*CATALOGUE, *SIZED, *BYTES, *LADDER.LADDER, *others):
-        assert mixer_specs(written(one.mixer, {**one.options, **one.settings})) == (one,)
+        assert mixer_specs(one.text) == (one,)
 
 
 def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_name(
@@ -180,12 +183,12 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
     # On test the lowest rate is by far the best, alone and beside dev.
     on_test = dict(zip(RATES, (-9.0, 0.0, 0.0), strict=True))
     records: list[Record] = []
-    assert chosen_rate(one, records, BASE) is None
-    for spec in rate_runs(one, records, BASE):
+    assert tuned(one, records, BASE).rate is None
+    for spec in tuned(one, records, BASE).grid:
         rate = spec.learning_rate
         records.append(made(spec, *losses[rate], test_loss=on_test[rate]))
-    assert len(rate_runs(one, records, BASE)) == 3
-    assert chosen_rate(one, records, BASE) == 3e-3
+    assert len(tuned(one, records, BASE).grid) == 3
+    assert tuned(one, records, BASE).rate == 3e-3
 
 
 def test_exact_chooses_where_retention_ties() -> None:
@@ -193,9 +196,9 @@ def test_exact_chooses_where_retention_ties() -> None:
     exact = dict(zip(RATES, (0.7, 0.95, 0.6), strict=True))
     records = [
         made(spec, -spec.learning_rate, scores=(1.0, exact[spec.learning_rate]))
-        for spec in rate_runs(one, [], BASE)
+        for spec in tuned(one, [], BASE).grid
     ]
-    assert chosen_rate(one, records, BASE) == 3e-3
+    assert tuned(one, records, BASE).rate == 3e-3
 
 
 def test_three_seeds_choose_what_one_does_not() -> None:
@@ -208,15 +211,15 @@ def test_three_seeds_choose_what_one_does_not() -> None:
     def done(specs: list[RunSpec]) -> list[Record]:
         return [made(spec, -spec.learning_rate, scores=(1.0, exact(spec))) for spec in specs]
 
-    alone = done(rate_runs(one, [], BASE))
-    asked = rate_runs(one, alone, BASE, seeds)
+    alone = done(tuned(one, [], BASE).grid)
+    asked = tuned(one, alone, BASE, seeds).grid
     assert [(spec.learning_rate, spec.seed) for spec in asked] == [
         (rate, seed) for rate in RATES for seed in seeds
     ]
-    assert chosen_rate(one, alone, BASE, seeds) is None
-    by_one = [*alone, *done(rate_runs(one, alone, BASE)[3:])]
-    assert chosen_rate(one, by_one, BASE) > 3e-3
-    assert chosen_rate(one, [*alone, *done(asked)], BASE, seeds) == 3e-3
+    assert tuned(one, alone, BASE, seeds).rate is None
+    by_one = [*alone, *done(tuned(one, alone, BASE).grid[3:])]
+    assert tuned(one, by_one, BASE).rate > 3e-3
+    assert tuned(one, [*alone, *done(asked)], BASE, seeds).rate == 3e-3
 
 
 def test_three_seeds_choose_the_rate_of_the_catalogues_attention() -> None:
@@ -228,13 +231,13 @@ def test_three_seeds_choose_the_rate_of_the_catalogues_attention() -> None:
 
 def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
     (one,) = mixer_specs("delta")
-    records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
-    extended = rate_runs(one, records, BASE)
+    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
+    extended = tuned(one, records, BASE).grid
     assert [spec.learning_rate for spec in extended] == [*RATES, 0.000333333]
-    assert chosen_rate(one, records, BASE) is None
+    assert tuned(one, records, BASE).rate is None
     records.append(made(extended[-1], 0.0))
-    assert rate_runs(one, records, BASE) == extended
-    assert chosen_rate(one, records, BASE) == 0.000333333
+    assert tuned(one, records, BASE).grid == extended
+    assert tuned(one, records, BASE).rate == 0.000333333
 
 
 def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_grid() -> None:
@@ -242,18 +245,18 @@ def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_g
     near, far = (
         {**BASE, "context": 256, "test_contexts": at} for at in ([64, 256], [64, 256, 512])
     )
-    asked = {spec.learning_rate: spec for spec in rate_runs(one, [], far)}
+    asked = {spec.learning_rate: spec for spec in tuned(one, [], far).grid}
     shorter = {
-        spec.learning_rate: made(spec, spec.learning_rate) for spec in rate_runs(one, [], near)
+        spec.learning_rate: made(spec, spec.learning_rate) for spec in tuned(one, [], near).grid
     }
     records = [shorter[rate] for rate in RATES[1:]]
-    assert rate_runs(one, records, far) == [asked[RATES[0]]]
-    assert chosen_rate(one, records, far) is None
+    assert tuned(one, records, far).grid == [asked[RATES[0]]]
+    assert tuned(one, records, far).rate is None
     # One that was tested as is asked goes before: it is a run of this sweep.
     records += [shorter[RATES[0]], made(asked[RATES[0]], 1.0)]
-    assert rate_runs(one, records, far) == [asked[RATES[0]]]
-    assert chosen_rate(one, records, far) == RATES[1]
-    assert [spec.learning_rate for spec in rate_runs(one, list(shorter.values()), far)] == [
+    assert tuned(one, records, far).grid == [asked[RATES[0]]]
+    assert tuned(one, records, far).rate == RATES[1]
+    assert [spec.learning_rate for spec in tuned(one, list(shorter.values()), far).grid] == [
         pytest.approx(RATES[0] / 3, rel=1e-3)
     ]
 
@@ -265,53 +268,53 @@ def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_g
 def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: dict) -> None:
     (one,) = mixer_specs("delta")
     base = {**BASE, "context": 256, "test_contexts": [64, 256]}
-    records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], {**base, **other})]
-    assert [spec.learning_rate for spec in rate_runs(one, records, base)] == [*RATES]
-    assert chosen_rate(one, records, base) is None
+    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], {**base, **other}).grid]
+    assert [spec.learning_rate for spec in tuned(one, records, base).grid] == [*RATES]
+    assert tuned(one, records, base).rate is None
 
 
 def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
     (one,) = mixer_specs("delta")
-    records = [made(spec, spec.learning_rate) for spec in rate_runs(one, [], BASE)]
-    asked = rate_runs(one, records, BASE)
-    placed = {"context": 64, "seed": 1}
-    others = typed([{"spec": {"model": "mine.py:Mine", **placed}}, {"spec": placed}])
-    assert len(others) == 2
-    assert rate_runs(one, [*others, *records], BASE) == asked
+    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
+    asked = tuned(one, records, BASE).grid
+    spec = {"task": "article", "mixer": "mine.py:Mine", "context": 64, "seed": 1}
+    other = {"id": "0", "status": "done", "asked": {}, "versions": {}, "spec": spec}
+    others = typed({**other, "kind": kind} for kind in ("article", "predictor"))
+    assert tuned(one, [*others, *records], BASE).grid == asked
 
 
 def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate() -> None:
     (one,) = mixer_specs("delta[short_convolution=true]")
     records = []
-    for spec in rate_runs(one, [], BASE):
+    for spec in tuned(one, [], BASE).grid:
         record = made(spec, abs(spec.learning_rate - 3e-3))
         for name, later in (("mixer_options", "heads"), ("task_options", "fillers")):
             kept = {key: value for key, value in getattr(record.spec, name).items() if key != later}
             assert len(kept) < len(getattr(record.spec, name))
             record = asked(record, **{name: kept})
         records.append(record)
-    assert chosen_rate(one, records, BASE) == 3e-3
+    assert tuned(one, records, BASE).rate == 3e-3
     # What it was asked for is no default: a record that says nothing of it is another's.
     lacking = [asked(record, mixer_options={}) for record in records]
-    assert chosen_rate(one, lacking, BASE) is None
+    assert tuned(one, lacking, BASE).rate is None
 
 
 def test_a_rate_outside_the_grid_competes_with_nothing() -> None:
     (one,) = mixer_specs("delta")
     losses = dict(zip(RATES, (1.0, 0.8, 0.9), strict=True))
-    specs = rate_runs(one, [], BASE)
+    specs = tuned(one, [], BASE).grid
     records = [made(spec, losses[spec.learning_rate]) for spec in specs]
     records.append(made(specs[0].model_copy(update={"learning_rate": 2e-2}), 0.5))
-    assert chosen_rate(one, records, BASE) == 3e-3
-    assert rate_runs(one, records, BASE) == specs
+    assert tuned(one, records, BASE).rate == 3e-3
+    assert tuned(one, records, BASE).grid == specs
 
 
 def test_a_rate_that_diverged_never_wins() -> None:
     (one,) = mixer_specs("delta")
     losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))
-    records = [made(spec, losses[spec.learning_rate]) for spec in rate_runs(one, [], BASE)]
-    records += [made(spec, 4.0) for spec in rate_runs(one, records, BASE)[3:]]
-    assert chosen_rate(one, records, BASE) == 1e-3
+    records = [made(spec, losses[spec.learning_rate]) for spec in tuned(one, [], BASE).grid]
+    records += [made(spec, 4.0) for spec in tuned(one, records, BASE).grid[3:]]
+    assert tuned(one, records, BASE).rate == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -326,14 +329,14 @@ def test_a_rate_that_diverged_never_wins() -> None:
 )
 def test_variants_do_not_take_each_others_records(taker: str, other: str) -> None:
     (one,), (two,) = mixer_specs(taker), mixer_specs(other)
-    records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in rate_runs(two, [], BASE)]
-    assert chosen_rate(two, records, BASE) == 3e-3
-    assert chosen_rate(one, records, BASE) is None
+    records = [made(spec, abs(spec.learning_rate - 3e-3)) for spec in tuned(two, [], BASE).grid]
+    assert tuned(two, records, BASE).rate == 3e-3
+    assert tuned(one, records, BASE).rate is None
     older = [row.model_copy(update={"versions": {**row.versions, two.mixer: 0}}) for row in records]
-    assert chosen_rate(two, older, BASE) is None
+    assert tuned(two, older, BASE).rate is None
     # Where a record comes from says nothing about what it is of.
     elsewhere = [row.model_copy(update={"source": "older"}) for row in records]
-    assert chosen_rate(two, elsewhere, BASE) == 3e-3
+    assert tuned(two, elsewhere, BASE).rate == 3e-3
 
 
 @pytest.mark.slow
@@ -414,10 +417,10 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
 def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_lengths_tested() -> (
     None
 ):
-    asked = [spec.model_dump(mode="json") for spec in COUNTS.rule_counts([])]
+    asked = [spec.model_dump(mode="json") for spec in BOUNDS.rule_counts([])]
     usual = [
         spec.model_dump(mode="json")
-        for spec in standard([], mixers=COUNTS.MIXERS, tuning_seeds=3)
+        for spec in standard([], mixers=BOUNDS.MIXERS, tuning_seeds=3)
         if spec.task != "recall"
     ]
     counts = [one["task_options"].pop("rules") for one in asked]

@@ -168,7 +168,7 @@ def test_one_mixer_of_the_users_own_that_diverged_hides_no_other() -> None:
 
 def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None:
     outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
-    outside["spec"]["predictor"] = "mine.py:Read"
+    outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"
     found = ranking([*attention(0.5, ROTARY), outside])
     assert (found.rows[0].label, found.rows[0].kept.mean) == ("mine.py:Read", 0.8)
     assert found.settings[0].test == 64

@@ -113,24 +113,6 @@ def test_of_many_parts_the_first_are_shown_and_all_are_in_the_csv(tmp_path: Path
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(
-    "entries",
-    [
-        None, 3, "text", [None, 3], [{"step": 0}], [{"step": 0, "retention": 2, "chance": 0.1}],
-        [{"step": 0, "retention": "NaN", "chance": 0.1}], {HOSTILE: {"retention": 0.5}},
-    ],
-    ids=range(8),
-)  # fmt: skip
-def test_parts_that_are_none_are_left_out(entries: object, tmp_path: Path) -> None:
-    made = record(retention={64: 0.5})
-    for part in ("step", "position", "kind"):
-        made["evaluations"][1][f"retention_by_{part}"] = entries
-    assert cells([made], parts) == []
-    write_report(typed([made]), tmp_path, "c")
-    assert lines(tmp_path, "parts") == {}
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_names_of_kinds_stay_text(tmp_path: Path) -> None:
     made = record(retention={64: 0.5})
     made["evaluations"][1]["retention_by_kind"] = {HOSTILE: {"retention": 0.5, "chance": 0.5}}

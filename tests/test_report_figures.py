@@ -21,6 +21,7 @@ from rulekeep.analysis.panels import (
     figure,
     log_ticks,
     pareto_front,
+    sheet,
 )
 from rulekeep.analysis.ranking import ranked
 from rulekeep.reporting.figures import charts
@@ -365,3 +366,23 @@ def test_a_long_title_stays_in_its_panel() -> None:
         assert text.get_text().split() == title.split()
         assert box.x1 <= one.bbox.x1
         assert box.y0 >= one.axes[0].get_window_extent().y1 - 3
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_on_a_sheet_the_legend_stands_between_the_panels_and_the_caption(count: int) -> None:
+    series = [
+        Series(
+            label=f"{n} a variant of a long name", style=Style("#123456"), points=[Point(1, 0.5)]
+        )
+        for n in range(9)
+    ]
+    panels = [Panel(title=f"{n}", x_label="x", y_label="y", series=series) for n in range(count)]
+    whole = sheet(Chart(key="k", title="t", caption="words of a caption " * 20, panels=panels))
+    whole.draw_without_rendering()
+    assert len(whole.axes) == count
+    (legend,) = (one.get_window_extent() for one in whole.legends)
+    caption = whole.texts[-1].get_window_extent()
+    assert whole.bbox.y0 <= caption.y0
+    assert caption.y1 < legend.y0
+    assert legend.y1 < min(axes.get_tightbbox().y0 for axes in whole.axes)
+    assert max(legend.x1, caption.x1) < whole.bbox.x1

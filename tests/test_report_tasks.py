@@ -1,4 +1,4 @@
-"""The report's word on its tasks: certificates beside the runs, and examples drawn again."""
+"""The report's word on its tasks: certificates beside the runs."""
 
 import json
 import math
@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from reading import SAMPLED, make
+from reading import make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
@@ -17,10 +16,8 @@ from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
 from rulekeep.reporting.certified import certificates
-from rulekeep.reporting.drawn import drawn
-from rulekeep.reporting.marked import pieces
 from rulekeep.reporting.write import write_report
-from rulekeep.tasks import Article, Recite
+from rulekeep.tasks import Recite
 
 APP = cli.app
 RESULTS = Path(__file__).parent.parent / "results" / "certificates"
@@ -151,57 +148,6 @@ def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path
     assert "| recite, placement early | 64 | passes | last 1, bag |" in text
 
 
-def test_examples_are_the_first_that_were_tested_at_the_shortest_context() -> None:
-    records = [record(seed=s, task_options={"placement": "marked"}) for s in (4, 3)]
-    (made,) = drawn(read_runs(records).runs)
-    task = make(Recite, placement="marked")
-    sample = task.sample("test", 64, 2, seed=3)
-    assert made.title == "recite at 64 tokens, test split, seed 3"
-    assert [list(one) for one in made.examples] == [
-        pieces(sample, row, task.vocabulary) for row in (0, 1)
-    ]
-    assert np.ptp(sample.tokens, axis=0).any()
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_each_task_and_placement_is_drawn_and_explained(tmp_path: Path) -> None:
-    records = [
-        record(task=task, task_options={} if task == "article" else {"placement": placement},
-               retention={256: 0.5, 96: 0.7})
-        for task in (Article.name, *(kind.name for kind in SAMPLED))
-        for placement in ("early", "marked")
-    ]  # fmt: skip
-    write_report(typed(records), tmp_path, "c")
-    html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
-    assert html.count('<p class="tokens">') == 2 * 9
-    assert html.count('class="legend"') == 1
-    assert text.count("\n### ") == 9
-    for mark in ("R[rule-", "d[", "C[<rule>]", "Q[<ask>]", "A![shows-", "q[key-"):
-        assert mark in text
-    assert "- A!: answer, first use of a rule" in text.replace("\\", "")
-    assert "article at 96 tokens" in text
-    assert max(map(len, text.split("## Examples")[1].splitlines())) <= 120
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"task": "no_such_task"},
-        {"task_options": {"rules": 10**9}},
-        {"task_options": {"rules": [1], "placement": HOSTILE}},
-        {"task": "article", "retention": {5: 0.5}},
-        {"retention": {8: 0.5}},
-        {"retention": {2**20: 0.5}},
-        {"task": "article", "retention": {2**14: 0.5}},
-        {"seed": -1},
-    ],
-    ids=range(8),
-)
-def test_what_cannot_be_drawn_is_left_out(spec: dict[str, Any]) -> None:
-    made = drawn(read_runs([record(**spec), record(task="recall")]).runs)
-    assert [one.title.split()[0] for one in made] == ["recall"]
-
-
 def runs(folder: Path, records: list[Values]) -> None:
     """A folder of runs with these records."""
     for one, number in zip(records, range(len(records)), strict=True):
@@ -219,7 +165,6 @@ def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     page = (tmp_path / "runs" / "report" / "report.html").read_text()
     assert "rulekeep certify evil.py:Task --context 64,256 --out runs" in page
-    assert 'id="examples"' not in page
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from bad_files import hollow
 
+from rulekeep.records.pack import packed
 from rulekeep.records.store import (
     BusyError,
     CorruptRecordError,
@@ -331,10 +334,57 @@ def test_a_run_whose_record_without_a_plan_is_broken_stays_one_after_it_was_set_
     assert told in (tmp_path / "runs" / "report" / "report.md").read_text()
 
 
-def test_a_score_that_cannot_be_is_said_of_a_record_that_is_read(tmp_path: Path) -> None:
-    tested = [{"split": "test", "context": 64, "retention": 1.7}]
-    hollow(tmp_path, tiny.tiny(), evaluations=tested)
-    assert read_runs(tmp_path).notes == ["run made-up: retention 1.7 is outside 0 to 1"]
+TEST = {"split": "test", "context": 64}
+ASKED = {"task": "recite", "mixer": "delta", "context": 64, "seed": 1}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a score": ({"evaluations": [{**TEST, "retention": 1.7}]}, "retention 1.7: must be"),
+    "no score": ({"evaluations": [{**TEST, "exact": math.nan}]}, "exact nan: must be"),
+    "a length": ({"evaluations": [{**TEST, "context": 10**400}]}, "evaluations.0.context 1000"),
+    "no length": ({"evaluations": [{"split": "test"}]}, "evaluations.0.context None"),
+    "no row": ({"evaluations": [3]}, "evaluations.0 3: "),
+    "a row of no table": ({"history": [[]]}, "history.0 []: "),
+    "rows": ({"evaluations": 3}, "evaluations 3: "),
+    "chance": ({"evaluations": [{**TEST, "chance": 3}]}, "evaluations.0.chance 3: "),
+    "a part": (
+        {"evaluations": [{**TEST, "retention_by_step": [{"step": 0, "retention": 2}]}]},
+        "evaluations.0.parts.step.0.retention 2: ",
+    ),
+    "parts": (
+        {"evaluations": [{**TEST, "retention_by_kind": {"default": 3}}]},
+        "evaluations.0.parts.kind.default 3: ",
+    ),
+    "a seed": ({"spec": {**ASKED, "seed": True}}, "spec.seed True: "),
+    "no task": ({"spec": {**ASKED, "task": 3}}, "spec.task 3: "),
+    "no spec": ({"spec": {}}, "spec.task: must be given"),
+    "a rate": ({"spec": {**ASKED, "learning_rate": math.inf}}, "spec.learning_rate inf: "),
+    "no kind": ({"kind": None}, "spec.kind: must be given"),
+    "a status": ({"status": "gone"}, "status 'gone' is unknown"),
+    "bytes": ({"costs": {"state_bytes": {"²": 1}}}, "costs.state_bytes."),
+    "seconds": ({"costs": {"train_seconds": 10**400}}, "costs.train_seconds 1000"),
+    "options": ({"asked": {"mixer_options": 3}}, "asked.mixer_options '3': must be a table"),
+    "an answer": (
+        {"choices": [{"compress": "none", "split": "test", "prompt": 1, "family": "f",
+                      "rank": 0, "option": 2, "scores": [0.0, 1.0]}]},
+        "option 2: there are 2 scores",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "said"), WRONG.values(), ids=WRONG)
+def test_a_record_with_a_wrong_value_is_left_out_and_said(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    path = hollow(tmp_path, **{"spec": tiny.tiny(), **changes})
+    kept = read_runs(tmp_path)
+    assert kept.records == []
+    (note,) = kept.notes
+    assert note.startswith(f"run made-up: record.json: {said}")
+    assert note.endswith("; left out")
+    assert len(note) < 300
+    # Packed, it is the same.
+    (tmp_path / "records.jsonl").write_bytes(packed([read_record(path / "record.json")]))
+    shutil.rmtree(path)
+    assert read_runs(tmp_path).notes == [note.replace("record.json: ", "records.jsonl: ")]
 
 
 def test_an_attempt_clears_what_a_killed_one_left_and_no_plan_in_writing(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from report_records import Values, asked, record, typed
 
 from rulekeep import study as studies
-from rulekeep.analysis.best import best_on_test, best_on_validation
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
+from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
+from rulekeep.analysis.plots import strip
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
@@ -337,10 +338,10 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("beyond", "beyond-attention"),
         ("beyond", "attention-controls"),
         ("beyond", "attention-controls-aside"),
-        ("gates", "gate-controls"),
+        ("ladder", "gate-controls"),
         ("ladder", "ladder-rates"),
-        ("longer", "longer-training"),
-        ("rule_counts", "rule-counts-aside"),
+        ("bounds", "longer-training"),
+        ("bounds", "rule-counts-aside"),
     ],
 )
 def test_a_study_plans_every_run_that_its_folder_has(
@@ -363,6 +364,22 @@ def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:
     assert rows(*worse, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 0.625
 
 
+def test_a_value_of_a_claim_is_of_its_row_and_names_what_is_not_run() -> None:
+    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
+    found = rows(*RECORDS[:3], made_up("slots", 2, 0.25), **both)
+    assert mean("ours", EARLY, "retention", 256)(found) == 0.625
+    asked = ("ours", "theirs", EARLY, "retention", 256)
+    assert more(*asked)(found) == found.more(*asked)
+    assert found.known("ours", EARLY, "retention", 256).each_seed == "0.500, 0.750"
+    assert steps_text(found.group("ours", EARLY), "retention") == "never"
+    lacking = rows(*RECORDS[:3], **both)
+    assert strip(lacking.cell("theirs", EARLY), [256]) == "not run"
+    with pytest.raises(ValueError, match="theirs, recite, early: not run"):
+        lacking.group("theirs", EARLY)
+    with pytest.raises(ValueError, match="retention at 256: not run"):
+        mean("theirs", EARLY, "retention", 256)(lacking)
+
+
 def test_a_variant_may_take_some_of_its_records_alone() -> None:
     fast = Variant("gru", "fast", lambda one: one.spec.learning_rate == 0.01)
     grid = [made_up("gru", seed, 1.0, rate=0.01) for seed in (1, 2)]
@@ -370,10 +387,15 @@ def test_a_variant_may_take_some_of_its_records_alone() -> None:
     assert found.known("fast", EARLY, "retention", 256).mean == 1.0
 
 
-def test_another_training_length_or_seed_is_not_of_the_study() -> None:
+def test_another_training_length_or_seed_is_not_of_the_study_unless_asked_for() -> None:
     longer = made_up("gru", 1, 1.0, context=256)
     found = rows(longer, made_up("gru", 3, 1.0), *RECORDS[:2])
-    assert found.known("ours", EARLY, "retention", 256).seeds == {1: 0.5, 2: 0.75}
+    for of, seeds in (
+        (found, {1: 0.5, 2: 0.75}),
+        (found.at(seeds=(3,)), {3: 1.0}),
+        (found.at(context=256, seeds=(1,)), {1: 1.0}),
+    ):
+        assert of.known("ours", EARLY, "retention", 256).seeds == seeds
 
 
 @pytest.mark.parametrize("name", [*MIXERS])

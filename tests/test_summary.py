@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
     HalfDistance,
+    RateChoice,
     ValidationScores,
     chance_corrected,
     choose_learning_rate,
@@ -232,11 +233,15 @@ def test_difference_changes_sign_with_the_sides(
     assert there.low == -back.high
 
 
+def choose(losses: dict[float, list[float]], *, extended: bool) -> RateChoice:
+    """A choice by the losses alone."""
+    runs = {rate: [(loss, None) for loss in there] for rate, there in losses.items()}
+    return choose_learning_rate(runs, extended=extended)
+
+
 def test_the_lowest_mean_dev_loss_wins() -> None:
     # The best single loss, 0.1, belongs to the rate with mean 1.05.
-    choice = choose_learning_rate(
-        {0.01: [0.1, 2.0], 0.001: [0.9, 0.9], 0.003: [0.8, 0.6]}, extended=False
-    )
+    choice = choose({0.01: [0.1, 2.0], 0.001: [0.9, 0.9], 0.003: [0.8, 0.6]}, extended=False)
     assert choice.rate == 0.003
     assert choice.edge is None
     assert choice.extension is None
@@ -267,7 +272,7 @@ def test_the_lowest_mean_dev_loss_wins() -> None:
 def test_the_chosen_rate_and_the_one_that_is_asked_for(
     losses: dict[float, list[float]], extended: bool, choice: tuple[object, ...]
 ) -> None:
-    found = choose_learning_rate(losses, extended=extended)
+    found = choose(losses, extended=extended)
     assert (found.rate, found.edge, found.extension) == choice
 
 
@@ -288,24 +293,19 @@ def test_retention_chooses_a_rate_and_exact_where_it_ties(
     scores: list[tuple[float, float] | None], chosen: float
 ) -> None:
     rates = (0.001, 0.003, 0.009)
-    given = {
-        rate: ValidationScores(*own, 256)
-        for rate, own in zip(rates, scores, strict=True)
-        if own is not None
+    runs = {
+        rate: [(loss, own and ValidationScores(*own, 256))]
+        for rate, loss, own in zip(rates, (3.0, 2.0, 1.0), scores, strict=True)
     }
-    losses = dict(zip(rates, ([3.0], [2.0], [1.0]), strict=True))
-    choice = choose_learning_rate(losses, extended=True, scores=given)
-    assert choice.rate == chosen
+    assert choose_learning_rate(runs, extended=True).rate == chosen
     # A diverged rate needs no scores, and never wins.
-    with_more = {**losses, 0.1: [NAN]}
-    assert choose_learning_rate(with_more, extended=True, scores=given).rate == chosen
+    with_more = {**runs, 0.1: [(NAN, None)]}
+    assert choose_learning_rate(with_more, extended=True).rate == chosen
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
 def test_a_diverged_rate_never_wins(bad: float) -> None:
-    choice = choose_learning_rate(
-        {0.001: [3.0, 3.0], 0.01: [2.0, 2.0], 0.1: [0.0, bad]}, extended=False
-    )
+    choice = choose({0.001: [3.0, 3.0], 0.01: [2.0, 2.0], 0.1: [0.0, bad]}, extended=False)
     assert (choice.rate, choice.edge) == (0.01, None)
     assert choice.grid[2].mean is None
     assert choice.grid[2].losses[0] == 0.0
@@ -321,9 +321,9 @@ def test_a_diverged_rate_never_wins(bad: float) -> None:
 def test_choice_is_the_best_of_the_stable_whatever_their_order(
     losses: dict[float, list[float]],
 ) -> None:
-    choice = choose_learning_rate(losses, extended=False)
+    choice = choose(losses, extended=False)
     backwards = dict(reversed(losses.items()))
-    assert repr(choose_learning_rate(backwards, extended=False)) == repr(choice)
+    assert repr(choose(backwards, extended=False)) == repr(choice)
     assert [tried.rate for tried in choice.grid] == sorted(losses)
     means = {tried.rate: tried.mean for tried in choice.grid if tried.mean is not None}
     assert choice.rate is None if not means else means[choice.rate] == min(means.values())

@@ -46,7 +46,7 @@ BAD = {
     "fails at import": (["show", "broken.py:Task"], "ValueError: no luck (broken.py, line 1)"),
     "no such module": (["show", "no_module:Task"], "there is no module no_module"),
     "no class named": (["show", "own.py:"], "must be file.py:Class or module:Class"),
-    "no number": (["show", "recite", "--rules", "x"], "--rules 'x': input should be a valid int"),
+    "no number": (["show", "recite", "--rules", "x"], "rules 'x': input should be a valid int"),
     "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
     "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
     "a word too many": (["show", "recite", "64"], "64"),
@@ -403,7 +403,7 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
     assert code == 0
 
 
-COUNTS = script("rule_counts", "studies").RULE_COUNTS
+COUNTS = script("bounds", "studies").RULE_COUNTS
 FIRST = {
     "article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64,
     **{kind.name: 64 for kind in LABELLED},

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import SAMPLED, make
 
-from rulekeep.commands.task_options import task_values
+from rulekeep.commands.task_options import task_options
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, FewCombinationsWarning, Override, Recall, Recite, SampledTask
 
@@ -55,7 +55,7 @@ class Optional(Recite):
 
 @pytest.mark.parametrize(("text", "value"), [("None", None), ("null", None), ("5", 5)])
 def test_an_option_that_may_be_none_can_be_given_so(text: str, value: int | None) -> None:
-    assert task_values("mine", Optional, {"extra": text}, []) == {"extra": value}
+    assert task_options("mine", Optional, {"extra": text}, []).extra == value  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("task", SAMPLED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reading import SAMPLED
 
-from rulekeep.checks import check_task
+from rulekeep.checks.tasks import check_task
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Override, Recite, Role, Sample, SampledTask
 

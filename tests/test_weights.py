@@ -38,8 +38,11 @@ SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 def finish(folder: Path, spec: RunSpec, *, keeps_weights: bool = True) -> Path:
     folder.mkdir(parents=True)
     run_folder = RunFolder(folder, keeps_weights=keeps_weights)
-    made = running.run(resolve(spec), run_folder, lambda _: None, lambda *_: None)
-    write_record(folder / "record.json", {"id": folder.name, **made, "attempt": 1})
+    resolved = resolve(spec)
+    made = running.run(resolved, run_folder, lambda _: None, lambda *_: None)
+    head = {"id": folder.name, "kind": "run"}
+    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
+    write_record(folder / "record.json", {**head, **made, "attempt": 1})
     return folder
 
 
@@ -400,7 +403,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
         ("failed --contexts 64", "the run is failed, so there is no trained model"),
         ("outside --contexts 64", "scored an outside model"),
         ("runs/done --contexts 64,x", "must be a whole number, or several between commas"),
-        ("runs/done --contexts 0", "--contexts 0: must be from 1"),
+        ("runs/done --contexts 0", "--contexts 0: context 0: must be from 1"),
     ],
 )
 def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
@@ -413,9 +416,10 @@ def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
     monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a process was started"))
+    outside = {"task": "recite", "mixer": "a.py:A", "predictor": "a.py:A", "context": 64, "seed": 1}
     for name, values in (
         ("failed", {"status": "failed"}),
-        ("outside", {"spec": {"predictor": "a.py:A", "context": 64, "seed": 1}}),
+        ("outside", {"kind": "predictor", "spec": outside}),
     ):
         (tmp_path / name).mkdir()
         write_record(

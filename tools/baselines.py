@@ -9,9 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from rulekeep.analysis.baselines import SHIPPED, baseline
-from rulekeep.records import Record
 from rulekeep.records.pack import PACKED, packed
-from rulekeep.records.store import packed_values
+from rulekeep.records.store import packed_results, packed_values
 
 ROOT = Path(__file__).parents[1]
 # Folders of results, with the seeds that a variant has at its chosen rate.
@@ -23,9 +22,10 @@ def chosen(root: Path = ROOT) -> list[dict[str, object]]:
     found = []
     for folder, seeds in FOLDERS.items():
         kept = []
+        results = packed_results(root / "results" / folder)
         for values in packed_values(root / "results" / folder, []):
-            record = Record.read(values)
-            if record is not None and record.is_result and (name := baseline(record)):
+            record = results.get(str(values.get("id")))
+            if record is not None and (name := baseline(record)):
                 asked = (name, record.spec.asked, record.spec.learning_rate)
                 kept.append((asked, values))
         counts = Counter(asked for asked, _ in kept)

@@ -16,6 +16,7 @@ import torch
 
 from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.mixers import MIXERS, Mixer
+from rulekeep.printable import markdown_table
 from rulekeep.running.costs import flops
 
 WIDTH = 64
@@ -54,13 +55,6 @@ views of what its last piece left, until the next token is read. That is 130 to 
 much.
 
 """
-
-
-def plain_table(cells: list[list[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    first, *others = cells
-    lines = [first, ["---"] * len(first), *others]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def described(name: str, kind: type[Mixer]) -> list[str]:
@@ -128,16 +122,18 @@ def positions(kind: type[Mixer], mixer: Mixer) -> str:
 
 def page() -> str:
     """The whole of docs/mixers.md."""
-    does = [["mixer", "formula", "source", "it cannot"]]
-    does += [described(name, kind) for name, kind in MIXERS.items()]
-    keeps = [
+    does = markdown_table(
+        ["mixer", "formula", "source", "it cannot"],
+        [described(name, kind) for name, kind in MIXERS.items()],
+    )
+    keeps = markdown_table(
         [
             "mixer", "state at 64", "at 1,028", "at 16,384", "cost in 64", "in 1,028", "decoding",
             "half-life by itself", "in text", "positions",
-        ]
-    ]  # fmt: skip
-    keeps += [measured(name, kind) for name, kind in MIXERS.items()]
-    return HEAD + plain_table(does) + BETWEEN + plain_table(keeps)
+        ],
+        [measured(name, kind) for name, kind in MIXERS.items()],
+    )  # fmt: skip
+    return f"{HEAD}{does}\n{BETWEEN}{keeps}\n"
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from rulekeep.analysis.flat import Value, flat
 from rulekeep.checks.rows import Row
-from rulekeep.commands.options import rising, run_folder
+from rulekeep.commands.options import existing, run_folder
 from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, read_runs, runs_of_id
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs.run import in_order
 from rulekeep.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
 
     folder = _path(run)
     try:
-        lengths = rising(contexts)
+        lengths = in_order(tuple(contexts))
     except ValueError as error:
         raise UsageError(f"contexts {tuple(contexts)}: {error}") from None
     if examples is not None and not 1 <= examples <= MOST:
@@ -385,9 +386,7 @@ def _runs(root: Path, wanted: set[str] | None = None) -> list[Run]:
 
 
 def _records(path: Path) -> list[Record]:
-    if not path.is_dir():
-        raise UsageError(f"{str(path)!a}: there is no such folder; name one of runs")
-    if (path / "record.json").exists():
+    if (existing(str(path)) / "record.json").exists():
         return [open_run(path).record]
     found = read_runs(path).records
     if not found:

@@ -140,12 +140,7 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
         command, given, _ = _parsed()
         if listen is not None:
             listen()
-        # Here: what says something alone needs none of it.
-        from rulekeep.executors.trial import Trial
-        from rulekeep.plugins import tried_first
-
-        with tried_first(Trial()):
-            code = command(*given.args, **given.kwargs)
+        code = command(*given.args, **given.kwargs)
         output().flush()
     except CycloptsError as error:
         _usage(_said(error))

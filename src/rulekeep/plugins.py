@@ -17,15 +17,13 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -43,72 +41,6 @@ _PUBLIC = {"torch.nn.modules.module": "torch.nn", "rulekeep.tasks.sampled": "rul
 _FOUND: dict[object, str] = {}
 # Classes that this process alone has, by the name that specs give them.
 _HELD: dict[str, type[Any]] = {}
-
-
-class Attempt(NamedTuple):
-    """A call of a user's code for another process to try; messages call it `named`."""
-
-    named: str
-    part: Literal["import", "constructor"]
-    function: Callable[[Any], object]
-    argument: Any
-
-
-class Trier(Protocol):
-    """Tries a user's code before this process runs it, each time within the limit."""
-
-    limit: float
-
-    def prepare(self, *, torch: bool) -> None:
-        """Start what the first attempt needs."""
-
-    def __call__(self, attempt: Attempt) -> bool:
-        """Whether it was tried and succeeded.
-
-        Raises:
-            UsageError: it failed.
-        """
-
-
-# A library loads a class at once. The command has it tried first, since what hangs or exits
-# would take the command along.
-_trier: Trier | None = None
-
-
-@contextmanager
-def tried_first(trier: Trier) -> Iterator[None]:
-    """Inside the block, code from outside is tried before it is loaded."""
-    global _trier
-    before, _trier = _trier, trier
-    try:
-        yield
-    finally:
-        _trier = before
-
-
-def limit_trials(seconds: float) -> None:
-    """Limit each trial to this many seconds."""
-    if _trier is not None:
-        _trier.limit = min(_trier.limit, seconds)
-
-
-def prepare_trial(name: str, *, torch: bool) -> None:
-    """Start what a trial needs, if a class of this name will need one."""
-    if _trier is not None and (":" in name or name.endswith(".py")):
-        _trier.prepare(torch=torch)
-
-
-def construct_first(
-    named: str, kind: type[object], function: Callable[[Any], object], *values: Any
-) -> bool:
-    """Construct a class from outside in a trial: `function((name, *values))`; whether it was tried.
-
-    Raises:
-        UsageError: it fails, hangs, or ends its process.
-    """
-    if _trier is None or kind not in _FOUND:
-        return False
-    return _trier(Attempt(named, "constructor", function, (_FOUND[kind], *values)))
 
 
 def name_of_class(kind: type[Any], catalogue: "Catalogue[Any]") -> str:
@@ -306,28 +238,6 @@ def _module(place: str, name: str, kind: str) -> ModuleType:
     return (_from_file if is_file else _from_module)(place, name, kind)
 
 
-def _load(argument: tuple[str, str, str]) -> None:
-    _module(*argument)
-
-
-@contextmanager
-def _running_outside_code(place: str, name: str, kind: str) -> Iterator[None]:
-    """What an import may not do to this process: it is tried first, if it is to be.
-
-    Raises:
-        UsageError: it fails, hangs, or ends its process.
-    """
-    if _trier is not None:
-        _trier(Attempt(f"{kind} {name!r}", "import", _load, (place, name, kind)))
-    number = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != number:
-            # A copy that the import has made by a fork: one command is enough.
-            os._exit(1)
-
-
 def _from_file(place: str, name: str, kind: str) -> ModuleType:
     path = Path(place)
     if not path.is_file():
@@ -343,13 +253,9 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
         raise UsageError(f"{kind} {name!r}: {place} is not a Python file (….py)")
     module = importlib.util.module_from_spec(spec)
     try:
-        with _running_outside_code(place, name, kind):
-            # Found there by what looks a class's module up, such as pydantic and pickle.
-            sys.modules[module_name] = module
-            spec.loader.exec_module(module)
-    except UsageError:
-        sys.modules.pop(module_name, None)
-        raise
+        # Found there by what looks a class's module up, such as pydantic and pickle.
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
     # Whatever the user's file raises, an early exit included, is the user's to read in one line.
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
@@ -381,10 +287,7 @@ def _from_module(place: str, name: str, kind: str) -> ModuleType:
     if place in sys.modules:
         return sys.modules[place]
     try:
-        with _running_outside_code(place, name, kind):
-            return importlib.import_module(place)
-    except UsageError:
-        raise
+        return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if not place.startswith(f"{error.name}"):
             raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None

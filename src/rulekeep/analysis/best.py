@@ -47,6 +47,12 @@ def steps_to_learn(group: Group, figure: str) -> float:
     return statistics.median(learned_at(group, figure).values())
 
 
+def steps_text(group: Group, figure: str) -> str:
+    """The same as a cell of a table."""
+    count = steps_to_learn(group, figure)
+    return f"{count:,.0f}" if math.isfinite(count) else "never"
+
+
 def learned_at(group: Group, figure: str) -> dict[int, float]:
     """The first step at which the validation set gives 0.9 of a figure, by seed; else infinite."""
     return {

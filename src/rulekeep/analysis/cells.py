@@ -19,7 +19,7 @@ from rulekeep.analysis.summary import (
     Summary,
     ValidationScores,
     chance_corrected,
-    choose_of_runs,
+    choose_learning_rate,
     half_distances,
     mean_scores,
     paired_difference,
@@ -189,8 +189,7 @@ class Rates:
 
     `choice` is what the rule says of these runs. `rate` is the one with most runs: the sweep chose
     it; the rule's where several have as many, of those alone. `runs` counts the runs of each rate.
-    `seeds` are those that all rates have that are compared. If only one rate was run, `reused_from`
-    names the grid that chose it, if one did.
+    `seeds` are those that all rates have that are compared.
     """
 
     task: str
@@ -201,7 +200,6 @@ class Rates:
     runs: Mapping[float, int]
     seeds: int
     rate: float | None = None
-    reused_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -289,42 +287,7 @@ def contests(runs: Sequence[Run]) -> list[Contest]:
             rates.append(tried)
             groups.append(_group(tried, mine))
         found.append(Contest(task, tuple(groups), tuple(rates)))
-    return _with_origins(found)
-
-
-def _with_origins(found: list[Contest]) -> list[Contest]:
-    """Notes for each rate that was chosen on another task or length."""
-    chosen: dict[tuple[str, float], list[Rates]] = {}
-    for contest in found:
-        for rates in contest.rates:
-            if len(rates.runs) > 1 and rates.rate:
-                chosen.setdefault((rates.label, rates.rate), []).append(rates)
-    return [
-        replace(contest, rates=tuple(_with_origin(rates, chosen) for rates in contest.rates))
-        for contest in found
-    ]
-
-
-def _with_origin(rates: Rates, chosen: Mapping[tuple[str, float], Sequence[Rates]]) -> Rates:
-    if len(rates.runs) != 1:
-        return rates
-    (rate,) = rates.runs
-    # Of several grids that chose it its own task's first, then one of this length, then of the
-    # same task at another difficulty.
-    root = rates.task.partition(",")[0]
-    origins = sorted(
-        chosen.get((rates.label, rate), ()),
-        key=lambda one: (
-            one.task != rates.task,
-            one.context != rates.context,
-            one.task.partition(",")[0] != root,
-        ),
-    )
-    if not origins:
-        return rates
-    origin = origins[0]
-    at = "" if origin.context == rates.context else f", trained at {origin.context}"
-    return replace(rates, reused_from=origin.task + at)
+    return found
 
 
 def _validated(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores | None]]:
@@ -402,7 +365,7 @@ def _rates(task: str, label: str, context: int, runs: Sequence[Run]) -> Rates:
     measured = any(math.isfinite(loss) for loss, _ in of_run.values())
     if not measured and any(run.status == "done" for run in compared):
         return replace(found, problem="no validation loss recorded at a length that all have")
-    choice = choose_of_runs(by_rate, extended=False)
+    choice = choose_learning_rate(by_rate, extended=False)
     if choice.rate is not None and min(found.runs) < choice.rate < max(found.runs):
         # Rates on both sides of it were run, if with fewer seeds.
         choice = replace(choice, edge=None, extension=None)

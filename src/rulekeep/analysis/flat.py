@@ -39,9 +39,7 @@ def _asked(record: Record) -> dict[str, Value]:
         "rules": rules if isinstance(rules, int) else None,
         "mixer": spec.mixer,
         # With the options that differ from their defaults, as a sweep reads it.
-        "variant": written(
-            spec.mixer, shown_options(record) if record.asked else spec.mixer_options
-        ),
+        "variant": written(spec.mixer, shown_options(record)),
         "added_positions": _text(spec.rest.get("added_positions")),
         "seed": spec.seed,
         "learning_rate": spec.learning_rate,

@@ -1,7 +1,6 @@
 """Metrics as pure functions of predicted tokens: no model, no torch.
 
-`score` is the article's, on `Examples`. `score_samples` takes `Sample`s in chunks, so that
-long contexts need not be held at once:
+`score_samples` takes `Sample`s in chunks, so that long contexts need not be held at once:
 
     >>> sample = task.sample("test", 256, 100)
     >>> score_samples([(sample, predictions, generated)]).as_dict()
@@ -20,50 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerTable
-from rulekeep.tasks.article import Examples
-from rulekeep.tasks.base import Role
+from rulekeep.tasks.base import AnswerMask, AnswerTable, Role
 from rulekeep.tasks.sampled import RuleWords, Sample
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Fractions of right tokens, pooled over examples, each from 0 to 1.
-
-    `rule_accuracy` is the article's: every rule token. `retention` counts only the first mention of
-    a rule; the others, `second_mention_accuracy`, can be copied from three tokens before. `exact`
-    is the fraction of whole answers that are right. Every token before the first mistake is the
-    model's own, so greedy generation scores the same.
-    """
-
-    token_accuracy: float
-    rule_accuracy: float
-    item_accuracy: float
-    retention: float
-    second_mention_accuracy: float
-    exact: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Name to value, as records keep them."""
-        return asdict(self)
-
-
-def score(predictions: AnswerTable, examples: Examples) -> Scores:
-    """Scores of predicted answers, `[n, answer]` token ids."""
-    right = predictions == examples.answers
-    return Scores(
-        token_accuracy=float(right.mean()),
-        rule_accuracy=_share(right, examples.rule),
-        item_accuracy=_share(right, examples.item),
-        retention=_share(right, examples.first_mention),
-        second_mention_accuracy=_share(right, examples.rule & ~examples.first_mention),
-        exact=float(right.all(axis=1).mean()),
-    )
-
-
-def _share(right: np.ndarray, where: np.ndarray) -> float:
-    assert where.any(), "a metric over no position"
-    return float(right[where].mean())
 
 
 @dataclass(frozen=True, kw_only=True)

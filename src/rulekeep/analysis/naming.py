@@ -8,11 +8,14 @@ Two models never share a name, and one model has the same name everywhere.
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rulekeep.analysis.variants import known_options
-from rulekeep.records import Record
 from rulekeep.records.record import name
+
+if TYPE_CHECKING:
+    # Runs are made there, and named here.
+    from rulekeep.analysis.reading import Run
 
 BASELINE = "attention"
 LEARNED = "learned"
@@ -26,22 +29,7 @@ _IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
 Parts: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Named(Protocol):
-    """The parts of a run that its name is made of."""
-
-    @property
-    def record(self) -> Record: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def context(self) -> int: ...
-    @property
-    def mixer(self) -> str: ...
-    @property
-    def settings(self) -> Mapping[str, str]: ...
-
-
-def labelled(runs: Sequence[Named]) -> list[str]:
+def labelled(runs: Sequence["Run"]) -> list[str]:
     """A label for each run, in order.
 
     A label names options that are not defaults. If two models would share it, it names more:
@@ -49,8 +37,8 @@ def labelled(runs: Sequence[Named]) -> list[str]:
     on one task.
     """
     owned = [(run, _own(run, runs)) for run in runs]
-    models: dict[tuple[str, Parts], list[Named]] = {}
-    kinds: dict[tuple[str, str, int, Parts], list[Named]] = {}
+    models: dict[tuple[str, Parts], list["Run"]] = {}
+    kinds: dict[tuple[str, str, int, Parts], list["Run"]] = {}
     for run, own in owned:
         models.setdefault((run.mixer, own), []).append(run)
         kinds.setdefault((run.task, run.mixer, run.context, own), []).append(run)
@@ -66,44 +54,7 @@ def labelled(runs: Sequence[Named]) -> list[str]:
     return _distinct([(_short(run), run.mixer, one) for run, one in zip(runs, parts, strict=True)])
 
 
-def under_one_name(records: Sequence[Record]) -> list[Record]:
-    """The records, with one name for each plug-in of which several names are known.
-
-    `mine.py:Fading`, `./mine.py:Fading` and `mine:Fading` are one mixer where their versions are
-    digests of their content, and equal. A declared version proves nothing: each name stays.
-    """
-    known: dict[tuple[str, ...], set[str]] = {}
-    for record in records:
-        if content := _content(record):
-            known.setdefault(content, set()).add(record.spec.mixer)
-    # That of a file, as users mostly write it.
-    best = {
-        content: min(names, key=lambda one: (".py:" not in one, len(one), one))
-        for content, names in known.items()
-    }
-    return [_with_mixer(record, best.get(_content(record))) for record in records]
-
-
-def _content(record: Record) -> tuple[str, ...]:
-    """The file, class and content of a plug-in; nothing of any other mixer."""
-    place, colon, kind = record.spec.mixer.rpartition(":")
-    version = record.versions.get(record.spec.mixer)
-    if not colon or not isinstance(version, str):
-        return ()
-    return re.split(r"[/\\.]", place.removesuffix(".py"))[-1], kind, version
-
-
-def _with_mixer(record: Record, mixer: str | None) -> Record:
-    if mixer is None or mixer == record.spec.mixer:
-        return record
-    versions = {
-        mixer if key == record.spec.mixer else key: one for key, one in record.versions.items()
-    }
-    spec = record.spec.model_copy(update={"mixer": mixer})
-    return record.model_copy(update={"spec": spec, "versions": versions})
-
-
-def _own(run: Named, runs: Sequence[Named]) -> Parts:
+def _own(run: "Run", runs: Sequence["Run"]) -> Parts:
     """The options of its mixer that are not the default, and the signal added to its input."""
     own, defaults = named(run.record.spec.mixer_options), _defaults(run.mixer)
     if defaults is None:
@@ -116,7 +67,7 @@ def _own(run: Named, runs: Sequence[Named]) -> Parts:
         always = {"positions"} if run.mixer == BASELINE and own else set[str]()
         own = {key: defaults[key] for key in always} | own
         # An option of a later release that nobody asked for is at its default there.
-        asked = run.record.given if run.record.asked is not None else own.keys()
+        asked = run.record.given
         found = {
             key: value
             for key, value in own.items()
@@ -136,7 +87,7 @@ def _defaults(mixer: str) -> Mapping[str, str] | None:
     return None if found is None else named(found)
 
 
-def _short(run: Named) -> str:
+def _short(run: "Run") -> str:
     """The name of a mixer; for one in a file, without folders."""
     found = _IN_FILE.fullmatch(run.record.spec.mixer)
     return run.mixer if found is None else name(found[1], "")
@@ -177,7 +128,7 @@ def named(values: Mapping[str, object]) -> dict[str, str]:
     return {name(key, "?"): name(value, "none") for key, value in values.items()}
 
 
-def varying(runs: Sequence[Named]) -> set[str]:
+def varying(runs: Sequence["Run"]) -> set[str]:
     """The settings that differ between runs."""
     keys = set[str]().union(*(run.settings for run in runs))
     return {key for key in keys if len({run.settings.get(key) for run in runs}) > 1}

@@ -5,41 +5,34 @@
 Each panel is a small figure of its own, so that a page can set them in as many columns as fit.
 """
 
-import hashlib
 import io
 import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from textwrap import fill
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape, quoteattr
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from rulekeep.analysis.plots import COLOURS, shown
+from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
 
 MOST_PANELS = 16
 GREY = "#8a8a8a"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: Any = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
-_DPI = 150
 # Of a panel, in inches: its width and height, and the room around its axes.
 _SIZES = {"normal": (3.75, 2.75), "wide": (7.6, 3.9), "narrow": (3.75, 3.9), "small": (2.3, 1.75)}
 _LEFT, _BOTTOM, _RIGHT, _LINE = 0.58, 0.46, 0.12, 0.15
+# Of a sheet of panels: its least width, and the height of its title.
+_WIDTH, _HEAD = 7.0, 0.36
 _QUIET: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -50,10 +43,16 @@ _QUIET: Any = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "font.size": 8.5,
-    "svg.hashsalt": "rulekeep",
     "svg.fonttype": "none",
 }
-_SVG = "http://www.w3.org/2000/svg"
+# Of an SVG, what no page needs: what is not drawn, and white space between tags.
+_UNSEEN = re.compile(
+    r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|(?<=<g) id=\"[^\"]*\"|(?<=>)\s+(?=<)",
+    re.DOTALL,
+)
+_TAG = re.compile(r"<[^>]*>")
+_FONT = re.compile(r"(font: [^';]*px|font-family:) [^;\"]*")
+_LONG = re.compile(r"(\.\d\d)\d+")
 
 
 class Style(NamedTuple):
@@ -233,44 +232,75 @@ def draw(chart: Chart) -> Picture:
         warnings.filterwarnings("ignore", message="Glyph")
         size = "wide" if chart.direct else "small" if chart.small else "normal"
         figures = [figure(panel, size, direct=chart.direct) for panel in chart.panels]
+        figures += [figure(one, "narrow", direct=True) for one in chart.panels if chart.direct]
         svgs = [_svg(one, f"{chart.key}-{n}") for n, one in enumerate(figures)]
-        columns = {"wide": 1, "small": 6}.get(size, 2 if len(figures) in (2, 4) else 3)
-        columns = min(columns, len(figures))
-        width = max(7.0, columns * _SIZES[size][0])
-        head = _head(chart, width)
-        foot = _foot(chart, width)
-        rows = [
-            [head],
-            *(figures[n : n + columns] for n in range(0, len(figures), columns)),
-            [foot],
-        ]
-        drawn = [_svg(head, f"{chart.key}-head"), *svgs, _svg(foot, f"{chart.key}-foot")]
-        narrow = [figure(one, "narrow", direct=True) for one in chart.panels if chart.direct]
-        return Picture(
-            (*svgs, *(_svg(one, f"{chart.key}-narrow") for one in narrow)),
-            {f"{chart.key}.png": _png(rows), f"{chart.key}.svg": _whole(rows, drawn)},
-        )
+        whole = sheet(chart, size)
+        files = {f"{chart.key}.{kind}": as_bytes(whole, kind) for kind in ("png", "svg")}
+        return Picture(tuple(svgs), files)
 
 
 def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figure:
     """One panel as a figure."""
-    width, height = _SIZES[size]
+    made = Figure(figsize=_SIZES[size])
+    _panel(made, panel, *_SIZES[size], small=size == "small", direct=direct)
+    return made
+
+
+def _panel(
+    on: FigureBase, panel: Panel, width: float, height: float, *, small: bool, direct: bool
+) -> None:
+    """A panel with its title, on a figure of so many inches or a part of one."""
     # At most half of a panel is its title.
     most = int(0.45 * height / _LINE)
     wrapped = fill(panel.title, int((width - 0.3) * 13.5), max_lines=most, placeholder="…")
-    made = Figure(figsize=(width, height))
     longest = max((len(one.label) for one in panel.series), default=0)
     right = _RIGHT + (min(0.42 * width, 0.3 + 0.075 * longest) if direct else 0)
     top = 0.1 + _LINE * len(wrapped.splitlines())
-    bottom = _BOTTOM - (0.16 if size == "small" else 0)
-    axes = made.add_axes((
+    bottom = _BOTTOM - (0.16 if small else 0)
+    axes = on.add_axes((
         _LEFT / width, bottom / height, (width - _LEFT - right) / width,
         (height - bottom - top) / height,
     ))  # fmt: skip
-    _fill(axes, panel, width - _LEFT - right, small=size == "small")
-    made.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
+    _fill(axes, panel, width - _LEFT - right, small=small)
+    on.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
     if direct:
         _name_lines(axes, panel, int((right - 0.3) * 13.5), (height - bottom - top) / _LINE)
+
+
+def sheet(chart: Chart, size: str = "normal") -> Figure:
+    """All panels under the title, and under them the legend and the caption."""
+    width, height = _SIZES[size]
+    count, names = len(chart.panels), chart.legend
+    columns = min(count, {"wide": 1, "small": 6}.get(size, 2 if count in (2, 4) else 3))
+    rows, wide = math.ceil(count / columns), max(_WIDTH, columns * width)
+    caption, across = fill(chart.caption, int(wide * 15.5)), int(wide / 3)
+    foot = 0.2 + 0.14 * len(caption.splitlines()) + 0.17 * math.ceil(len(names) / across)
+    tall = _HEAD + rows * height + foot
+    made = Figure(figsize=(wide, tall))
+    grid = made.add_gridspec(rows + 2, columns, height_ratios=[_HEAD, *[height] * rows, foot])
+    for place, panel in enumerate(chart.panels):
+        part = made.add_subfigure(grid[1 + place // columns, place % columns])
+        _panel(part, panel, wide / columns, height, small=chart.small, direct=chart.direct)
+    left = 0.1 / wide
+    made.text(
+        left, 1 - _HEAD / 2 / tall, plain(chart.title), va="center", weight="bold", fontsize=12
+    )
+    made.text(
+        left, 0.1 / tall, plain(caption), va="bottom", fontsize=7.5, color="#555555",
+        linespacing=1.3,
+    )  # fmt: skip
+    if names:
+        lines = [
+            Line2D(
+                [], [], color=style.colour, linewidth=style.width, linestyle=_DASHES[style.dash],
+                marker=style.marker, markersize=4, label=plain(_cut(name)),
+            )
+            for name, style in names.items()
+        ]  # fmt: skip
+        made.legend(
+            handles=lines, loc="upper left", bbox_to_anchor=(left, foot / tall), ncols=across,
+            fontsize=8, frameon=False, borderpad=0, borderaxespad=0, handlelength=3,
+        )  # fmt: skip
     return made
 
 
@@ -367,7 +397,7 @@ def _series(axes: Axes, series: Series, *, small: bool) -> None:
             axes.plot(
                 [p.x for p in chosen], [p.y for p in chosen], style.marker, markersize=size,
                 markerfacecolor="white" if few else style.colour, markeredgecolor=style.colour,
-                linestyle="none", zorder=top,
+                linestyle="none", zorder=top, label=plain(series.label),
             )  # fmt: skip
 
 
@@ -402,132 +432,16 @@ def _name_lines(axes: Axes, panel: Panel, letters: int, lines: float) -> None:
         )  # fmt: skip
 
 
-def _head(chart: Chart, width: float) -> Figure:
-    made = Figure(figsize=(width, 0.36))
-    made.text(0.1 / width, 0.5, plain(chart.title), va="center", weight="bold", fontsize=12)
-    return made
-
-
-def _foot(chart: Chart, width: float) -> Figure:
-    """The legend and the caption."""
-    caption = fill(chart.caption, int(width * 15.5))
-    names, columns = chart.legend, max(1, int(width / 2.6))
-    rows = math.ceil(len(names) / columns)
-    height = 0.14 * len(caption.splitlines()) + 0.2 * rows + 0.2
-    made = Figure(figsize=(width, height))
-    made.text(
-        0.1 / width, 1 - (0.2 * rows + 0.1) / height, plain(caption), va="top", fontsize=7.5,
-        color="#555555", linespacing=1.3,
-    )  # fmt: skip
-    for place, (name, style) in enumerate(names.items()):
-        x = (0.1 + 2.6 * (place % columns)) / width
-        y = 1 - (0.1 + 0.2 * (place // columns)) / height
-        made.add_artist(
-            Line2D(
-                [x, x + 0.28 / width], [y, y], color=style.colour, linewidth=style.width,
-                linestyle=_DASHES[style.dash], marker=style.marker, markersize=4,
-            )
-        )  # fmt: skip
-        made.text(x + 0.36 / width, y, plain(_cut(name)), va="center", fontsize=8)
-    return made
-
-
 def _cut(label: str, length: int = 38) -> str:
     return label if len(label) <= length else f"{label[: length - 1]}…"
-
-
-def _png(rows: Sequence[Sequence[Figure]]) -> bytes:
-    """All figures on one sheet, described by what they show."""
-    images = [[_raster(one) for one in row] for row in rows]
-    tall = [max(one.height for one in row) for row in images]
-    wide = max(sum(one.width for one in row) for row in images)
-    sheet = Image.new("RGB", (wide, sum(tall)), "white")
-    for row, top in zip(images, accumulate(tall, initial=0), strict=False):
-        left = 0
-        for one in row:
-            sheet.paste(one, (left, top))
-            left += one.width
-    told = PngInfo()
-    told.add_text("Description", _digest(rows))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png", dpi=(_DPI, _DPI), pnginfo=told)
-    return buffer.getvalue()
-
-
-def _raster(one: Figure) -> Image.Image:
-    one.set_dpi(_DPI)
-    canvas: Any = FigureCanvasAgg(one)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def _digest(rows: Sequence[Sequence[Figure]]) -> str:
-    """Of all that the figures show, and of the texts beside their axes."""
-    digest = hashlib.sha256()
-    for one in (one for row in rows for one in row):
-        said = "\n".join(text.get_text() for text in one.texts)
-        digest.update(f"{shown(one)}\n{said}\n".encode())
-    return digest.hexdigest()
-
-
-def _whole(rows: Sequence[Sequence[Figure]], svgs: Sequence[str]) -> bytes:
-    """The panels as one SVG."""
-    placed, y, wide, each = [], 0.0, 0.0, iter(svgs)
-    for row in rows:
-        x = 0.0
-        for one in row:
-            place = f'<svg x="{x:g}" y="{y:g}" '
-            placed.append(next(each).replace("<svg ", place, 1))
-            x += 72 * one.get_figwidth()
-        wide, y = max(wide, x), y + 72 * max(one.get_figheight() for one in row)
-    head = (
-        f'<svg xmlns="{_SVG}" width="{wide:g}pt" height="{y:g}pt" viewBox="0 0 {wide:g} {y:g}" '
-        f'font-family="sans-serif"><desc>{_digest(rows)}</desc>'
-        f'<rect width="{wide:g}" height="{y:g}" fill="#ffffff"/>'
-    )
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{"".join(placed)}</svg>\n'.encode()
 
 
 def _svg(one: Figure, prefix: str) -> str:
     """A figure as an element that stands in a page: short, its ids its own, no style sheet."""
     buffer = io.BytesIO()
-    one.savefig(buffer, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())
-    width, height = (72 * side for side in one.get_size_inches())
-    body = "".join(_written(child, prefix) for child in root)
-    box = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
-    return f"<svg {box}>{body}</svg>"
-
-
-def _written(element: ElementTree.Element, prefix: str) -> str:
-    tag = element.tag.rpartition("}")[2]
-    if tag in ("metadata", "style", "title"):
-        return ""
-    body = escape(element.text or "") if tag in ("text", "tspan") else ""
-    body += "".join(_written(child, prefix) for child in element)
-    # A group that says nothing of how it looks is there for editors alone.
-    if tag == "g" and not {*element.keys()} - {"id"}:
-        return body
-    said = ""
-    for key, value in element.items():
-        name = key.rpartition("}")[2]
-        if name == "id":
-            if tag == "g":
-                continue
-            value = f"{prefix}-{value}"
-        elif name == "href":
-            value = f"#{prefix}-{value[1:]}"
-        elif name == "clip-path":
-            value = value.replace("#", f"#{prefix}-")
-        elif name == "style":
-            value = _FONT.sub(r"font:\1 sans-serif", value).replace("; ", ";").replace(": ", ":")
-        if name in ("d", "x", "y", "transform", "style"):
-            value = _LONG.sub(r"\1", value)
-        said += f" {name}={quoteattr(value)}"
-    if tag == "g" and not body:
-        return ""
-    return f"<{tag}{said}>{body}</{tag}>" if body else f"<{tag}{said}/>"
-
-
-_FONT = re.compile(r"font: ([^';]*px) [^;]*")
-_LONG = re.compile(r"(\.\d\d)\d+")
+    # Ids are hashes, of the salt too.
+    with mpl.rc_context({"svg.hashsalt": prefix}):
+        one.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue().decode()
+    text = _UNSEEN.sub("", text[text.index("<svg") :])
+    return _TAG.sub(lambda tag: _LONG.sub(r"\1", _FONT.sub(r"\1 sans-serif", tag[0])), text)

@@ -15,6 +15,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
+from rulekeep.analysis.cells import Group
+from rulekeep.analysis.rows import NOT_RUN
 from rulekeep.analysis.summary import Summary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -54,6 +56,8 @@ def shown(figure: Figure) -> str:
         texts += [str(patch.get_label()) for patch in axes.patches]
         rounded = [[f"{value:.6g}" for value in one.ravel()] for one in values]
         digest.update(json.dumps([texts, rounded]).encode())
+    for text in figure.texts:
+        digest.update(text.get_text().encode())
     return digest.hexdigest()
 
 
@@ -63,6 +67,17 @@ class Strip(NamedTuple):
     seeds: Mapping[int, Mapping[int, float]]
     summaries: Mapping[int, Summary | None]
     chance: float
+
+
+def strip(group: Group | None, contexts: Sequence[int]) -> Strip | str:
+    """What a cell retains, as a row of a panel; or that it is not run."""
+    if group is None:
+        return NOT_RUN
+    return Strip(
+        {at: group.by_seed("retention", at) for at in contexts},
+        {at: group.summary("retention", at) for at in contexts},
+        round(group.chance("retention", contexts[-1]) or 0.0, 3),
+    )
 
 
 def strips(

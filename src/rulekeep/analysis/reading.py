@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named, under_one_name
+from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named
 from rulekeep.printable import counted, one_line
 from rulekeep.records import Record
 from rulekeep.records.record import PARTS, SCORES, name
@@ -131,7 +131,7 @@ def arrange(records: Sequence[Record]) -> Reading:
     """Runs by task, label (baseline first), context, rate, seed; of one id, the last result."""
     notes: list[str] = []
     found: dict[str, Run] = {}
-    for run in map(Run.of, under_one_name(records)):
+    for run in map(Run.of, records):
         shown, before = run, found.get(run.id)
         if before is not None:
             # A copy that failed elsewhere takes no result away.
@@ -259,12 +259,11 @@ def _with_later(runs: list[Run]) -> list[Run]:
     """Runs with options that came after them: they were made with the defaults."""
     defaults: dict[str, dict[str, str]] = {}
     for run in runs:
-        if run.record.asked is not None:
+        # A run that failed may not say what was asked for: its plan may be lost.
+        if run.record.is_result:
             left = {k: v for k, v in run.settings.items() if k not in run.record.given}
             defaults.setdefault(run.mixer, {}).update(left)
-    return [
-        run if run.record.asked is None else replace(run, later=defaults[run.mixer]) for run in runs
-    ]
+    return [replace(run, later=defaults.get(run.mixer, {})) for run in runs]
 
 
 def _beside_trained(runs: list[Run]) -> list[Run]:

@@ -74,10 +74,6 @@ class Span(NamedTuple):
 class Row(NamedTuple):
     """A test figure at one length: a value per seed, NaN for a seed that diverged."""
 
-    variant: str
-    setting: TaskSetting
-    figure: str
-    length: int
     seeds: Mapping[int, float]
     summary: Summary
 
@@ -90,6 +86,11 @@ class Row(NamedTuple):
     def lowest(self) -> float:
         """The lowest seed."""
         return min(self.seeds.values())
+
+    @property
+    def each_seed(self) -> str:
+        """The value of each seed, in their order."""
+        return ", ".join(f"{value:.3f}" for _, value in sorted(self.seeds.items()))
 
 
 class Rows:
@@ -107,6 +108,7 @@ class Rows:
         seeds: Sequence[int],
     ) -> None:
         self.variants, self.settings = variants, settings
+        self.context, self.seeds = context, seeds
         # All that was read, for what is no run of a task setting.
         self.records = [*records]
         runs = [
@@ -131,9 +133,25 @@ class Rows:
             if {*seeds} <= group.runs.keys()
         }
 
+    def at(self, context: int | None = None, seeds: Sequence[int] | None = None) -> "Rows":
+        """The same records trained at another length, or of other seeds."""
+        asked = context or self.context, seeds or self.seeds
+        return Rows(self.records, self.variants, self.settings, *asked)
+
     def cell(self, variant: str, setting: TaskSetting) -> Group | None:
         """The runs of a variant on a task setting; None if they are incomplete."""
         return self._cells.get((variant, setting))
+
+    def group(self, variant: str, setting: TaskSetting) -> Group:
+        """The runs of a variant on a task setting, which must be complete.
+
+        Raises:
+            ValueError: they are not.
+        """
+        found = self.cell(variant, setting)
+        if found is None:
+            raise ValueError(f"{variant}, {setting.name}: not run")
+        return found
 
     def cells(self, setting: TaskSetting, variants: Iterable[str] | None = None) -> list[Group]:
         """The cells of several variants, in order; missing ones are left out."""
@@ -146,7 +164,7 @@ class Rows:
         summary = None if group is None else group.summary(figure, length)
         if group is None or summary is None:
             return None
-        return Row(variant, setting, figure, length, group.by_seed(figure, length), summary)
+        return Row(group.by_seed(figure, length), summary)
 
     def known(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row:
         """One figure, which must exist.
@@ -187,6 +205,18 @@ class Rows:
         return self.variants[group.label].name
 
 
+def mean(variant: str, setting: TaskSetting, figure: str, length: int) -> Callable[[Rows], float]:
+    """The mean of one row, as the value of a claim."""
+    return lambda rows: rows.known(variant, setting, figure, length).mean
+
+
+def more(
+    variant: str, other: str, setting: TaskSetting, figure: str, length: int
+) -> Callable[[Rows], Summary]:
+    """What one variant has more than another, as the value of a claim."""
+    return lambda rows: rows.more(variant, other, setting, figure, length)
+
+
 def text_of(summary: Summary | None) -> str:
     """A cell of a table: the mean with its interval, or that there is none."""
     return NOT_RUN if summary is None else summary.text()
@@ -203,6 +233,19 @@ def pivot(
     """A Markdown table: a line for each of `down` and a column for each of `across`, by name."""
     body = [[name, *(cell(one, other) for other in across.values())] for name, one in down.items()]
     return markdown_table([corner, *across], body) + "\n"
+
+
+def by_variant(rows: Rows, length: int, variants: Iterable[str] | None = None) -> str:
+    """A Markdown table of retention: a task setting a line, chance and each variant a column."""
+
+    def cell(setting: TaskSetting, variant: str | None) -> str:
+        if variant is None:
+            return rows.chance(setting, "retention", length)
+        return rows.text(variant, setting, "retention", length)
+
+    across = {rows.variants[key].name: key for key in variants or rows.variants}
+    down = {one.name: one for one in rows.settings}
+    return pivot(f"{length} tokens", down, {"chance": None, **across}, cell)
 
 
 def by_earliness(

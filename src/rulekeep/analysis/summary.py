@@ -19,7 +19,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from rulekeep.printable import counted
@@ -219,22 +218,16 @@ class RateChoice:
 
 
 def choose_learning_rate(
-    validation_losses: Mapping[float, Sequence[float]],
-    *,
-    extended: bool,
-    scores: Mapping[float, ValidationScores] = MappingProxyType({}),
+    runs: Mapping[float, Sequence[tuple[float, ValidationScores | None]]], *, extended: bool
 ) -> RateChoice:
     """The best rate on the validation set, by `RATE_RULE`.
 
-    Takes the validation losses (nats a token) of each rate, over the same seeds and training
-    lengths. Where a stable rate lacks scores, the loss alone decides. A rate with one non-finite
-    loss has diverged and never wins. If all have diverged, the grid is extended downwards.
-    `extended` says that the grid holds its extension already; there is no second one.
+    Takes the validation loss (nats a token) and the scores of each run of a rate, over the same
+    seeds and training lengths. Where a stable rate lacks scores, the loss alone decides. A rate
+    with one non-finite loss has diverged and never wins. If all have diverged, the grid is extended
+    downwards. `extended` says that the grid holds its extension already; there is no second one.
     """
-    grid = tuple(
-        _tried(rate, validation_losses[rate], scores.get(rate))
-        for rate in sorted(validation_losses)
-    )
+    grid = tuple(_tried(rate, runs[rate]) for rate in sorted(runs))
     rates = [tried.rate for tried in grid]
     best = _best(grid)
     edge: Edge | None = None
@@ -248,19 +241,6 @@ def choose_learning_rate(
     # The rate enters a spec and its hash: 0.0003, not 0.00030000000000000003.
     extension = None if extended or extension is None else float(f"{extension:.6g}")
     return RateChoice(rate=best, grid=grid, edge=edge, extension=extension)
-
-
-def choose_of_runs(
-    runs: Mapping[float, Sequence[tuple[float, ValidationScores | None]]], *, extended: bool
-) -> RateChoice:
-    """As `choose_learning_rate`, from the loss and the scores of each run of a rate."""
-    losses = {rate: [loss for loss, _ in there] for rate, there in runs.items()}
-    scores = {
-        rate: mean_scores([own for _, own in there if own])
-        for rate, there in runs.items()
-        if all(own for _, own in there)
-    }
-    return choose_learning_rate(losses, extended=extended, scores=scores)
 
 
 def _best(grid: Sequence[TriedRate]) -> float | None:
@@ -375,7 +355,9 @@ def half_distances(curves: Mapping[int, Mapping[int, float]]) -> HalfDistances:
     return HalfDistances(median=median, by_seed=by_seed, diverged=diverged)
 
 
-def _tried(rate: float, losses: Sequence[float], scores: ValidationScores | None) -> TriedRate:
+def _tried(rate: float, runs: Sequence[tuple[float, ValidationScores | None]]) -> TriedRate:
+    losses, scored = [loss for loss, _ in runs], [own for _, own in runs if own]
+    scores = mean_scores(scored) if len(scored) == len(runs) else None
     finite = _finite(losses)
     mean = statistics.mean(finite) if len(finite) == len(losses) else None
     return TriedRate(float(rate), tuple(float(loss) for loss in losses), mean, scores)

@@ -15,11 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rulekeep.analysis.metrics import Scores, score
 from rulekeep.article.models import ArticleModel
+from rulekeep.article.scores import ArticleScores, article_scores
 from rulekeep.article.streams import replay
-from rulekeep.kernels.shapes import AnswerTable
-from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
@@ -27,22 +25,10 @@ from rulekeep.running.evaluation import answer_loss, answering, causality_error
 from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
-from rulekeep.tasks.article import Article, Examples
+from rulekeep.tasks.article import Examples
+from rulekeep.tasks.base import AnswerTable
 
 EVALUATE_EVERY = 25
-SHOWN_PREDICTIONS = 5
-# The best guess of one who knows the task, the answer so far and what kind of word comes, but
-# not the context: 1 in 9 for a first rule or item, 1 in 8 for the other rule, and the second
-# half and the end are read off the first half. Distractors give far more away: see `leak`.
-_RULE, _OTHER_RULE, _ITEM = 1 / 9, 1 / 8, 1 / 9
-CHANCE = {
-    "token_accuracy": (_RULE + _OTHER_RULE + _ITEM + 4) / 7,
-    "rule_accuracy": (_RULE + _OTHER_RULE + 2) / 4,
-    "item_accuracy": (_ITEM + 1) / 2,
-    "retention": (_RULE + _OTHER_RULE) / 2,
-    "second_mention_accuracy": 1.0,
-    "exact": _RULE * _OTHER_RULE * _ITEM,
-}
 
 
 class Evaluation(NamedTuple):
@@ -50,7 +36,7 @@ class Evaluation(NamedTuple):
 
     loss: float
     predictions: AnswerTable
-    scores: Scores
+    scores: ArticleScores
 
 
 def run_cell(
@@ -100,7 +86,7 @@ def run_cell(
                         "step": last.number,
                         "train_loss": last.loss,
                         "val_loss": evaluation.loss,
-                        **evaluation.scores.as_dict(),
+                        **evaluation.scores.figures,
                         "train_seconds": last.train_seconds,
                         "elapsed_seconds": time.perf_counter() - start,
                     }
@@ -131,11 +117,8 @@ def run_cell(
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "peak_memory_bytes": peak_memory_bytes(),
         },
-        "predictions": _shown(
-            streams.validation.tokens, streams.validation.answer_start, evaluation
-        ),
         "environment": {**environment(), "device": cell.device},
-        "notes": training_notes(model, cell.steps),
+        "notes": list(resolved.notes),
     }
 
 
@@ -157,7 +140,7 @@ def evaluate(
             losses.append(answer_loss(logits, batch).item())
             predictions.append(logits.argmax(dim=-1).numpy())
     answers = np.concatenate(predictions)
-    return Evaluation(float(np.mean(losses)), answers, score(answers, examples))
+    return Evaluation(float(np.mean(losses)), answers, article_scores(answers, examples))
 
 
 def _check_causality(
@@ -185,24 +168,6 @@ def _row(cell: ArticleCell, evaluation: Evaluation) -> dict[str, Any]:
         "context": cell.context,
         "n": len(evaluation.predictions),
         "val_loss": evaluation.loss,
-        **evaluation.scores.as_dict(),
-        "chance": CHANCE,
+        **evaluation.scores.figures,
+        "chance": evaluation.scores.chance,
     }
-
-
-def _shown(
-    tokens: np.ndarray, answer_start: int, evaluation: Evaluation | None
-) -> list[dict[str, str]]:
-    if evaluation is None:
-        return []
-    words = Article().words
-    return [
-        {
-            "prefix": words(row[:answer_start]),
-            "target": words(row[answer_start:]),
-            "prediction": words(predicted),
-        }
-        for row, predicted in zip(
-            tokens[:SHOWN_PREDICTIONS], evaluation.predictions[:SHOWN_PREDICTIONS], strict=True
-        )
-    ]

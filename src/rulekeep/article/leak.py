@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from rulekeep.analysis.metrics import Scores, score
+from rulekeep.article.scores import article_scores
 from rulekeep.specs import ArticleDecoys
 from rulekeep.tasks import Article
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
@@ -22,8 +22,8 @@ WINDOW = 6
 
 def leak_scores(
     context: int, window: int = WINDOW, *, decoys: ArticleDecoys = "published"
-) -> Scores:
-    """The score of the best reader of the last `window` prefix tokens at a context."""
+) -> dict[str, float]:
+    """The scores of the best reader of the last `window` prefix tokens at a context."""
     examples = Article().examples("test", context)
     answers = examples.answers
     shown = examples.tokens
@@ -41,4 +41,4 @@ def leak_scores(
             groups[key][int(answer)] += 1
         best = {key: counts.most_common(1)[0][0] for key, counts in groups.items()}
         predictions[:, position] = [best[key] for key in keys]
-    return score(predictions, examples)
+    return article_scores(predictions, examples).figures

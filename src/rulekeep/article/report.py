@@ -1,12 +1,11 @@
 """The report of an article run: the comparison with the published figures, as tables and files."""
 
-import json
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rulekeep.analysis import panels
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines
@@ -26,37 +25,17 @@ _CLEAN_TASK, _CLEAN_TRAINED, _CLEAN_CONTEXT = "recite", 256, 1028
 _SHORT = {"val_loss": "loss", "token_accuracy": "token", "rule_accuracy": "rule"}
 
 
-def shown(rows: Rows) -> str:
-    """Ours with the published figures in brackets, a line a cell: what a terminal has room for."""
-    body = []
-    for cell, record in rows.items():
-        found, published = scores(record), published_figures(cell)
-        line = [str(cell.context), _name(cell), str(cell.seed)]
-        for name in _SHORT:
-            ours = "diverged" if found is None else f"{found[name]:.3f}"
-            line.append(ours if published is None else f"{ours} ({getattr(published, name):.3f})")
-        body.append(line)
-    return markdown_table(["context", "model", "seed", *_SHORT.values()], body)
-
-
 def conclusion(rows: Rows, folder: Path) -> list[str]:
     """Five lines: as published or not, what the data leaks, what holds elsewhere, what is next."""
-    compared = sum(published_figures(cell) is not None for cell in rows)
-    failed = comparison(rows).failures
-    verdict = "no cell here has a published figure"
-    if failed:
-        verdict = f"NO, {len(failed)} of {len(rows)} cells are out of tolerance"
-    elif compared:
-        verdict = f"yes, all {compared} published cells come out within tolerance"
     last = next(reversed(rows))
-    reader = leak_scores(last.context, decoys=last.decoys).retention
+    reader = leak_scores(last.context, decoys=last.decoys)["retention"]
     kept = [
         f"{name} {statistics.fmean(found):.3f}"
         for name in BASELINES
         if (found := _without_leak(name))
     ]
     return [
-        f"As published: {verdict}.",
+        f"As published: {comparison(rows).verdict}.",
         f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
         f"right at {last.context:,} tokens.",
         f"Where nothing leaks ({_CLEAN_TASK}, {_CLEAN_CONTEXT:,} tokens, committed runs): "
@@ -101,30 +80,6 @@ def _or_nan(figures: Mapping[str, float]) -> Mapping[str, float]:
     return defaultdict(lambda: math.nan, figures)
 
 
-def published_history(
-    cell: ArticleCell, record: Record, *, with_seed: bool
-) -> list[dict[str, Any]]:
-    """A cell's evaluations under the keys of the published `history.json`.
-
-    The seed is added where a run has several, since the published file has one only.
-    """
-    return [
-        {
-            "benchmark": f"ctx{cell.context}",
-            "model": cell.model,
-            "step": int(row["step"]),
-            "train_loss": row["train_loss"],
-            "val_loss": row["val_loss"],
-            "val_acc": row["token_accuracy"],
-            "rule_acc": row["rule_accuracy"],
-            "item_acc": row["item_accuracy"],
-            "elapsed_sec": row["elapsed_seconds"],
-            **({"seed": cell.seed} if with_seed else {}),
-        }
-        for row in map(_or_nan, record.history)
-    ]
-
-
 def _said_of(record: Record) -> Mapping[str, str]:
     return defaultdict(lambda: "unknown", record.environment)
 
@@ -140,42 +95,44 @@ def device_label(records: Iterable[Record]) -> str:
 
 
 class Comparison(NamedTuple):
-    """The table of ours beside published, and the cells out of tolerance."""
+    """The table of ours beside published, what it comes to, and the cells out of tolerance."""
 
     table: str
+    verdict: str
     failures: list[str]
 
 
 def comparison(rows: Rows) -> Comparison:
-    """Ours, published and the difference for each cell; a verdict where there is a figure."""
-    header = ["context", "model", "seed"]
-    for short in _SHORT.values():
-        header += [short, "published", "difference"]
+    """Ours with the published figures in brackets, a line a cell; a verdict where there are any."""
     body, failures = [], []
     for cell, record in rows.items():
-        published = published_figures(cell)
+        published, found, out = published_figures(cell), scores(record), []
         line = [str(cell.context), _name(cell), str(cell.seed)]
-        found, out = scores(record), []
         if found is None:
             failures.append(f"{cell.label}: {record.status}: {record.reason}")
-            body.append([*line, *["–"] * (3 * len(_SHORT)), record.status])
+            body.append([*line, *["–"] * len(_SHORT), record.status])
             continue
         for name, short in _SHORT.items():
             ours = found[name]
-            line.append(f"{ours:.3f}")
             if published is None:
-                line += ["–", "–"]
+                line.append(f"{ours:.3f}")
                 continue
+            line.append(f"{ours:.3f} ({getattr(published, name):.3f})")
             difference = published.difference(name, ours)
-            line += [f"{getattr(published, name):.3f}", f"{difference:+.4f}"]
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")
         if out:
             failures.append(f"{cell.label}: {', '.join(out)}")
-        verdict = "–" if published is None else "out of tolerance" if out else "ok"
-        body.append([*line, verdict])
-    return Comparison(markdown_table([*header, "verdict"], body), failures)
+        body.append([*line, "–" if published is None else "out of tolerance" if out else "ok"])
+    compared = sum(published_figures(cell) is not None for cell in rows)
+    verdict = "no cell here has a published figure"
+    if failures:
+        verdict = f"NO, {len(failures)} of {len(rows)} cells are out of tolerance"
+    elif compared:
+        verdict = f"yes, all {compared} published cells come out within tolerance"
+    header = ["context", "model", "seed", *_SHORT.values(), "verdict"]
+    return Comparison(markdown_table(header, body), verdict, failures)
 
 
 def details(rows: Rows) -> str:
@@ -223,7 +180,7 @@ def over_seeds(rows: Rows) -> str:
     for context in dict.fromkeys(cell.context for cell in rows):
         reader = leak_scores(context, decoys=decoys)
         for name in names:
-            exactly = f"{getattr(reader, name):.3f}"
+            exactly = f"{reader[name]:.3f}"
             body.append([str(context), f"last {WINDOW} tokens", name, exactly, *["–"] * len(seeds)])
     return markdown_table(header, body)
 
@@ -255,17 +212,11 @@ def by_seed(rows: Rows, figure: str) -> dict[tuple[int, str], dict[int, float]]:
 def leak_table(contexts: Sequence[int], decoys: ArticleDecoys = "published") -> str:
     """Scores of the reader of the last prefix tokens, a line per context."""
     header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
+    names = ("token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact")
     body = []
     for context in contexts:
         scores = leak_scores(context, decoys=decoys)
-        values = [
-            scores.token_accuracy,
-            scores.rule_accuracy,
-            scores.item_accuracy,
-            scores.retention,
-            scores.exact,
-        ]
-        body.append([str(context), *(f"{value:.3f}" for value in values)])
+        body.append([str(context), *(f"{scores[name]:.3f}" for name in names)])
     return markdown_table(header, body)
 
 
@@ -281,43 +232,21 @@ def leak_meaning(decoys: ArticleDecoys) -> str:
 
 
 def write_outputs(folder: Path, rows: Rows, command: str, made: str) -> None:
-    """Writes history, predictions, plot and report; the records stand in the folder of runs.
+    """Writes plot and report; the records stand in the folder of runs.
 
     `command` is what was asked for, and `made` says in words what was run for it.
     """
-    several_seeds = len({cell.seed for cell in rows}) > 1
-    history = [
-        line
-        for cell, record in rows.items()
-        for line in published_history(cell, record, with_seed=several_seeds)
-    ]
-    predictions = [
-        {
-            "benchmark": f"ctx{cell.context}",
-            "model": cell.model,
-            **({"seed": cell.seed} if several_seeds else {}),
-            **shown._asdict(),
-        }
-        for cell, record in rows.items()
-        for shown in record.predictions
-    ]
     device = device_label(rows.values())
     cells = {(_name(cell), cell.context, cell.seed): record for cell, record in rows.items()}
-    files = {"history.json": _json(history), "predictions.json": _json(predictions)}
-    for name, content in {**files, **panels.draw(overview(cells, device)).files}.items():
+    for name, content in panels.draw(overview(cells, device)).files.items():
         write_bytes(folder / name, content)
     write_text(folder / "report.md", _report(rows, device, command, made))
 
 
 def _report(rows: Rows, device: str, command: str, made: str) -> str:
     several_seeds = len({cell.seed for cell in rows}) > 1
-    table, failures = comparison(rows)
-    if failures:
-        verdict = "Out of tolerance: " + "; ".join(failures) + "."
-    elif any(published_figures(cell) for cell in rows):
-        verdict = "Every cell with a published figure is within tolerance."
-    else:
-        verdict = "No cell here has a published figure."
+    table, verdict, failures = comparison(rows)
+    said = "".join(f" {failure}." for failure in failures)
     seeds = ""
     if several_seeds:
         seeds = (
@@ -332,7 +261,7 @@ def _report(rows: Rows, device: str, command: str, made: str) -> str:
         "# The article's experiment, reproduced\n\n"
         f"`{command}`\n\nMade on {device}: {made}. {_environment(rows)}\n\n"
         f"## Ours beside published\n\n{table}\n\n"
-        f"{verdict} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
+        f"As published: {verdict}.{said} Tolerances: {TOLERANCES['token_accuracy']} in accuracies, "
         f"{TOLERANCES['val_loss']} in loss.\n\n"
         "![validation loss, token accuracy and rule accuracy over steps; training seconds]"
         "(overview.png)\n\n"
@@ -357,7 +286,3 @@ def _environment(rows: Rows) -> str:
 
 def _name(cell: ArticleCell) -> str:
     return f"{cell.model} (serial)" if cell.serial else cell.model
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

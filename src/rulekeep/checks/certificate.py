@@ -30,6 +30,7 @@ reader of the answer so far comes within 0.02 of chance: a chance stated too hig
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,19 +167,21 @@ def certify(
 
 def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certificate:
     """The readings of every reader: the local ones, then the two others."""
-    words = train.words
+    by_columns, by_bag, by_nearest = (
+        partial(reader, train.words) for reader in (_by_columns, _by_bag, _by_nearest)
+    )
     readers = {
         name: _Reader(0, predict)
         for name, predict in zip(SO_FAR, (_by_prior, _by_tree, _by_look_up), strict=True)
     }
     for k in windows:
-        readers[f"last {k}, columns"] = _Reader(k, _by_columns(words))
-        readers[f"last {k}, bag"] = _Reader(k, _by_bag(words))
+        readers[f"last {k}, columns"] = _Reader(k, by_columns)
+        readers[f"last {k}, bag"] = _Reader(k, by_bag)
         readers[f"last {k}, tree"] = _Reader(k, _by_tree)
-    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), _by_nearest(words))
+    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), by_nearest)
     level = 1 - (1 - LEVEL) / len(readers)
-    readers["whole context, bag"] = _Reader(None, _by_bag(words))
-    readers["whole context, nearest example"] = _Reader(None, _by_nearest(words))
+    readers["whole context, bag"] = _Reader(None, by_bag)
+    readers["whole context, nearest example"] = _Reader(None, by_nearest)
     readings = tuple(_read(name, train, test, reader, level) for name, reader in readers.items())
     return Certificate(readings, test.examples, test.data_hash)
 
@@ -371,13 +374,10 @@ def _columns(cell: Cell) -> np.ndarray:
     return np.concatenate([cell.window, cell.so_far], axis=1)
 
 
-def _by_columns(words: int) -> Predict:
-    def predict(train: Cell, test: Cell) -> np.ndarray:
-        model = CategoricalNB(min_categories=words).fit(_columns(train), train.right)
-        predicted: np.ndarray = model.predict(_columns(test))
-        return predicted
-
-    return predict
+def _by_columns(words: int, train: Cell, test: Cell) -> np.ndarray:
+    model = CategoricalNB(min_categories=words).fit(_columns(train), train.right)
+    predicted: np.ndarray = model.predict(_columns(test))
+    return predicted
 
 
 def _bag(cell: Cell, words: int) -> sparse.csr_array:
@@ -389,32 +389,25 @@ def _bag(cell: Cell, words: int) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([local, cell.whole], format="csr"))
 
 
-def _by_bag(words: int) -> Predict:
-    def predict(train: Cell, test: Cell) -> np.ndarray:
-        model = MultinomialNB().fit(_bag(train, words), train.right)
-        predicted: np.ndarray = model.predict(_bag(test, words))
-        return predicted
-
-    return predict
+def _by_bag(words: int, train: Cell, test: Cell) -> np.ndarray:
+    model = MultinomialNB().fit(_bag(train, words), train.right)
+    predicted: np.ndarray = model.predict(_bag(test, words))
+    return predicted
 
 
-def _by_nearest(words: int) -> Predict:
+def _by_nearest(words: int, train: Cell, test: Cell) -> np.ndarray:
     """The answer of the training example with the nearest bag, in Euclidean distance."""
-
-    def predict(train: Cell, test: Cell) -> np.ndarray:
-        learn: Any = _bag(train, words)
-        asked: Any = _bag(test, words)
-        # Words that train lacks are as far from every example. Dense is several times faster.
-        used = np.flatnonzero(learn.sum(axis=0))
-        learn, asked = (part[:, used].astype(np.float32) for part in (learn, asked))
-        if len(used) <= _DENSE_COLUMNS:
-            learn, asked = learn.toarray(), asked.toarray()
-        model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(learn)
-        nearest = model.kneighbors(asked, return_distance=False)[:, 0]
-        found: np.ndarray = train.right[nearest]
-        return found
-
-    return predict
+    learn: Any = _bag(train, words)
+    asked: Any = _bag(test, words)
+    # Words that train lacks are as far from every example. Dense is several times faster.
+    used = np.flatnonzero(learn.sum(axis=0))
+    learn, asked = (part[:, used].astype(np.float32) for part in (learn, asked))
+    if len(used) <= _DENSE_COLUMNS:
+        learn, asked = learn.toarray(), asked.toarray()
+    model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(learn)
+    nearest = model.kneighbors(asked, return_distance=False)[:, 0]
+    found: np.ndarray = train.right[nearest]
+    return found
 
 
 def _by_prior(train: Cell, test: Cell) -> np.ndarray:

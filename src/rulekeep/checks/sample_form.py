@@ -5,12 +5,15 @@ fails on it.
 """
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 
 from rulekeep.plugins import failure_line
 from rulekeep.specs import UsageError
-from rulekeep.tasks import Role, Sample, SampledTask, Split
+from rulekeep.tasks import Article, Role, Sample, SampledTask, Split
+
+AnyTask: TypeAlias = SampledTask | Article
 
 
 class SampleError(UsageError):
@@ -100,7 +103,7 @@ def said_of_first_uses(sample: Sample) -> str | None:
     return None
 
 
-def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
+def said_of_sample(task: AnyTask, sample: Sample, n: int, context: int) -> str | None:
     """What is wrong with the form of `n` examples; None if nothing is."""
     if found := said_of_tables(sample, n, context):
         return ", ".join(found)
@@ -109,7 +112,7 @@ def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> s
 
 
 def whole_samples(
-    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, step: int
+    named: str, task: AnyTask, split: Split, context: int, n: int, *, seed: int, step: int
 ) -> Iterator[Sample]:
     """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, and for `n` below 1."""
     for start in range(0, max(1, n), step):
@@ -118,7 +121,7 @@ def whole_samples(
 
 
 def whole_sample(
-    named: str, task: SampledTask, split: Split, context: int, n: int, *, seed: int, start: int
+    named: str, task: AnyTask, split: Split, context: int, n: int, *, seed: int, start: int
 ) -> Sample:
     """The sample of `task.sample`, after a check of its form; messages call the task `named`.
 

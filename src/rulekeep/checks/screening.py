@@ -10,6 +10,7 @@ seed. Every evaluation of the trained model checks causality again (`rulekeep.ru
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -183,21 +184,14 @@ class _BrokenError(Exception):
 def _try(
     name: str, make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str
 ) -> None:
-    with torch.random.fork_rng(), torch.no_grad():
-        said = _fault(make, width, sizes, device)
-    if said is not None:
-        raise MixerError(f"mixer {name!r}: {said}; all of the contract: rulekeep check {name}")
-
-
-def _fault(make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str) -> str | None:
-    """What is wrong with a mixer; None where nothing is, and where it fails by itself."""
     try:
-        _hold(make, width, sizes, device)
+        # What fails by itself does so in its run.
+        with torch.random.fork_rng(), torch.no_grad(), suppress(_UnableError):
+            _hold(make, width, sizes, device)
     except _BrokenError as error:
-        return str(error)
-    except _UnableError:
-        pass
-    return None
+        raise MixerError(
+            f"mixer {name!r}: {error}; all of the contract: rulekeep check {name}"
+        ) from None
 
 
 def _hold(make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: str) -> None:

@@ -1,11 +1,10 @@
 """`rulekeep article`: the published experiment."""
 
 import shlex
-import sys
 import time
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, command_line, say, tell
 from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
 from rulekeep.executors import LocalExecutor
@@ -107,15 +106,16 @@ def article(
     if rows:
         took = f"{time.monotonic() - started:.0f} s by {counted(executor.workers, 'worker')}"
         # Files first: what cannot be printed any more is not lost.
-        report.write_outputs(folder, rows, shlex.join(["rulekeep", *sys.argv[1:]]), took)
-        tell(f"\n{report.shown(rows)}\n")
+        report.write_outputs(folder, rows, command_line(), took)
+        compared = report.comparison(rows)
+        tell(f"\n{compared.table}\n")
         if len(spec.seeds) > 1:
             tell(f"{report.over_seeds(rows)}\n")
             if paired := report.against_attention(rows):
                 tell(f"{paired}\n")
         for line in report.conclusion(rows, folder):
             tell(line)
-        failures = report.comparison(rows).failures
+        failures = compared.failures
         for failure in failures:
             say(failure)
     return made.say_failed(folder / RUNS) or (EXIT_FAILED if failures else 0)

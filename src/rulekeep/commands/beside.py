@@ -14,7 +14,7 @@ from rulekeep.analysis.variants import shown_options
 from rulekeep.commands.console import rich_console, tell
 from rulekeep.printable import counted, printable
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, written
+from rulekeep.specs import written
 
 _BAR = 6
 
@@ -74,27 +74,6 @@ def show(record: Record) -> None:
     chart([*lines, mine])
     if missing:
         tell(f"no committed run of this protocol at these lengths: {'; '.join(missing)}")
-
-
-def minutes(spec: AnySpec) -> str | None:
-    """Roughly how long training takes on one core, from committed runs; None below one minute."""
-    if not isinstance(spec, RunSpec):
-        return None
-    of_mixer = [one for one in baselines() if one.spec.mixer == spec.mixer]
-    seconds = []
-    for one in of_mixer or baselines():
-        made = one.spec.parsed()
-        if isinstance(made, RunSpec) and one.costs.get("train_seconds"):
-            seconds.append(one.costs["train_seconds"] * _work(spec) / _work(made))
-    found = round(statistics.median(seconds) / 60) if seconds else 0
-    if not found:
-        return None
-    like = "" if of_mixer else ", if it is as fast as the baselines"
-    return f"training takes about {counted(found, 'minute')} on one core{like}"
-
-
-def _work(spec: RunSpec) -> float:
-    return spec.steps * spec.batch_size * spec.context * spec.width * spec.layers
 
 
 def _by_length(records: Sequence[Record], lengths: set[int]) -> dict[int, list[float]]:

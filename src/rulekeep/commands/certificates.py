@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rulekeep.analysis.metrics import Scores
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.printable import markdown_table
 from rulekeep.records import provenance as sources
@@ -94,7 +93,10 @@ def task_record(
 
 
 def leak_record(
-    task: type[Task], scores: Mapping[int, Scores], chance: float, hashes: Mapping[int, str]
+    task: type[Task],
+    scores: Mapping[int, dict[str, float]],
+    chance: float,
+    hashes: Mapping[int, str],
 ) -> dict[str, Any]:
     """The record of the article's leak, by exact enumeration of its test split."""
     return {
@@ -104,14 +106,14 @@ def leak_record(
         "options": {},
         "notes": [LEAK_READER],
         "most_excess": MOST_EXCESS,
-        "passed": all(one.retention - chance <= MOST_EXCESS for one in scores.values()),
+        "passed": all(one["retention"] - chance <= MOST_EXCESS for one in scores.values()),
         "contexts": [
             {
                 "context": context,
-                "passed": one.retention - chance <= MOST_EXCESS,
+                "passed": one["retention"] - chance <= MOST_EXCESS,
                 "chance": chance,
                 "data_hash": hashes[context],
-                **one.as_dict(),
+                **one,
             }
             for context, one in scores.items()
         ],

@@ -5,6 +5,7 @@ records and plug-ins included: characters that would steer a terminal are replac
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -109,6 +110,11 @@ def progress_bars(
         *columns, console=console, transient=True, refresh_per_second=per_second,
         disable=not (shown and console.is_terminal),
     )  # fmt: skip
+
+
+def command_line() -> str:
+    """The command that was given, as a shell takes it."""
+    return shlex.join(["rulekeep", *sys.argv[1:]])
 
 
 def score_text(score: float | None) -> str:

@@ -1,12 +1,9 @@
 """`rulekeep demo`: three mixers on one task in about two minutes, a table and a report."""
 
-import os
-import sys
-import webbrowser
 from typing import Any
 
 from rulekeep.commands.beside import Line, chart, line_of
-from rulekeep.commands.console import EXIT_INTERRUPTED, output, say, tell
+from rulekeep.commands.console import EXIT_INTERRUPTED, tell
 from rulekeep.commands.options import Workers, run_folder
 from rulekeep.commands.runs import make_runs
 from rulekeep.executors import LocalExecutor
@@ -37,7 +34,7 @@ _MIXERS: dict[str, dict[str, Any]] = {
 
 
 def demo(*, out: str | None = None, workers: Workers = None) -> int:
-    """Train three mixers on one task in about two minutes; show a table and open a report.
+    """Train three mixers on one task in about two minutes; show a table and write a report.
 
     Parameters
     ----------
@@ -69,24 +66,4 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     # Plotting brings libraries that take a second to load.
     from rulekeep.commands.records import report
 
-    code = report(str(root))
-    page = root / "report" / "report.html"
-    if _has_browser():
-        webbrowser.open(page.absolute().as_uri())
-    else:
-        say(f"open {page} in a browser")
-    return code
-
-
-def _has_browser() -> bool:
-    """Whether a page that opens would be seen: a terminal, and a display with a browser."""
-    if not output().isatty():
-        return False
-    if sys.platform != "darwin" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        return False
-    try:
-        return webbrowser.get() is not None
-    except webbrowser.Error:
-        return False
+    return report(str(root))

@@ -1,12 +1,18 @@
 """`rulekeep explain`: where a run loses its rules."""
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, progress_bars, rich_console, say, tell
+from rulekeep.commands.console import (
+    EXIT_FAILED,
+    command_line,
+    progress_bars,
+    rich_console,
+    say,
+    tell,
+)
 from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
@@ -50,7 +56,7 @@ def explain(
         contexts=contexts or _contexts(spec),
         examples=examples,
         seed=seed,
-        command=shlex.join(["rulekeep", *sys.argv[1:]]),
+        command=command_line(),
     )
     notes = result_of(_ended(job, int(record.history[-1]["step"])))
     if notes is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 from rulekeep.commands.console import tell
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import SHORT_ID, Record, run_folders, runs_of_id
-from rulekeep.specs import Spec, UsageError
+from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -99,7 +99,7 @@ def _about(name: str) -> str:
     if name in PRESETS:
         return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
     if name in TASKS:
-        fields: Mapping[str, "FieldInfo"] = getattr(TASKS[name], "options_type", Spec).model_fields
+        fields: Mapping[str, "FieldInfo"] = TASKS[name].options_type.model_fields
         kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
         from rulekeep.running.mixers import load_mixer, options_of_mixer

@@ -6,7 +6,7 @@ A parser raises `ValueError` with the fix alone; `cli` puts the option and its v
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -15,8 +15,9 @@ from cyclopts import Parameter, Token
 
 from rulekeep.records.store import make_folder
 from rulekeep.specs import DEVICES, UsageError
+from rulekeep.specs.run import in_order
 
-_LARGEST_SEED, _LONGEST = 2**63 - 1, 2**24
+_LARGEST_SEED = 2**63 - 1
 
 
 def _whole(_: Any, tokens: Sequence[Token]) -> int:
@@ -61,22 +62,8 @@ def _texts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return tuple(part.strip() for token in tokens for part in token.value.split(","))
 
 
-def rising(lengths: Iterable[int]) -> tuple[int, ...]:
-    """Lengths in tokens, shortest first.
-
-    Raises:
-        ValueError: one is no length, or is repeated.
-    """
-    found = tuple(sorted(lengths))
-    if twice := {one for one in found if found.count(one) > 1}:
-        raise ValueError(f"has {min(twice)} twice; name each once")
-    if not all(1 <= one <= _LONGEST for one in found):
-        raise ValueError(f"must be from 1 to {_LONGEST}")
-    return found
-
-
 def _lengths(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
-    return rising(between_commas([token.value for token in tokens]))
+    return in_order(between_commas([token.value for token in tokens]))
 
 
 def _above_zero(_: Any, value: float | None) -> None:
@@ -113,6 +100,19 @@ def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
     if not out.strip() or not out.isprintable():
         raise UsageError(f"{option} {out!a}: must be the name of a folder, in printable characters")
     return Path(out)
+
+
+def existing(folder: str, option: str = "", of: str = "a sweep") -> Path:
+    """A folder that is there.
+
+    Raises:
+        UsageError: it is not; `of` says what has written such a folder.
+    """
+    root = Path(folder)
+    if not folder.strip() or "\0" in folder or not root.is_dir():
+        named = f"{option} {folder!a}".strip()
+        raise UsageError(f"{named}: there is no such folder; name one that {of} has written")
+    return root
 
 
 @contextmanager

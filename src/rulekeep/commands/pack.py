@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rulekeep.commands.console import tell
-from rulekeep.commands.options import run_folder
+from rulekeep.commands.options import existing, run_folder
 from rulekeep.explain.record import RECORD as EXPLAINED
 from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
@@ -32,9 +32,7 @@ def pack(folder: str, /, *, out: str) -> int:
     out
         Folder for records.jsonl.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
+    root = existing(folder)
     target = run_folder("pack", out)
     if (target / PACKED).exists():
         raise UsageError(f"{target / PACKED}: stands there already; name another --out")

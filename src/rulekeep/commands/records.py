@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
-from rulekeep.commands.options import opened, run_folder
+from rulekeep.commands.options import existing, opened, run_folder
 from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
@@ -18,6 +18,7 @@ from rulekeep.records.store import (
     Record,
     RunFolder,
     Values,
+    as_spec,
     packed_values,
     read_record,
     read_runs,
@@ -258,10 +259,10 @@ def read_explanations(root: Path, notes: list[str]) -> list["Explanation"]:
                 notes.append(f"run {run.id}: {said}: left out; rulekeep explain makes it again")
     for values in packed_values(root, []):
         if values.get("kind") == "explain":
-            from rulekeep.explain.record import as_explanation
+            from rulekeep.explain.record import Explanation
 
             try:
-                found.append(as_explanation(PACKED, values))
+                found.append(as_spec(PACKED, values, Explanation))
             except CorruptRecordError as error:
                 notes.append(f"run {values.get('run')}: {error}: left out")
     return found
@@ -275,11 +276,7 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _existing(folder: str, option: str = "") -> Path:
-    root = Path(folder)
-    if not folder.strip() or "\0" in folder or not root.is_dir():
-        named = f"{option} {folder!a}" if option else f"{folder!a}"
-        written = "rulekeep certify" if option else "a sweep"
-        raise UsageError(f"{named}: there is no such folder; name one that {written} has written")
+    root = existing(folder, option, "rulekeep certify" if option else "a sweep")
     if not (root / PACKED).exists() and not run_folders(root) and (root / "runs").is_dir():
         raise UsageError(
             f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"

@@ -1,11 +1,10 @@
 """`rulekeep test`: a run that is done, tested at other lengths without training again."""
 
 import shlex
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, say, scores_table, tell
+from rulekeep.commands.console import EXIT_FAILED, command_line, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
 from rulekeep.executors import Finished
@@ -43,7 +42,7 @@ def retest(
         folder=str(folder.path.absolute()),
         contexts=contexts,
         examples=examples,
-        command=shlex.join(["rulekeep", *sys.argv[1:]]),
+        command=command_line(),
     )
     standing = {row.context for row in record.tests()}
     if not folder.weights.exists() and not standing.issuperset(job.contexts):

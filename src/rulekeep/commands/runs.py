@@ -28,7 +28,7 @@ from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
-from rulekeep.plugins import failure_line, find_function, limit_trials
+from rulekeep.plugins import failure_line, find_function
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
@@ -77,7 +77,6 @@ class How:
 
     def check(self) -> None:
         """Report what a tracker lacks before anything is made."""
-        limit_trials(math.inf if self.time_limit is None else self.time_limit)
         if note := check_tracker(self.tracker):
             say(note)
 
@@ -197,8 +196,6 @@ def sweep(
     """
     executor = where.made()
     how.check()
-    # Before a plug-in is loaded: it is tried in a process of the same server.
-    executor.prepare()
     make, chooses = maker(what, mixers, tuning_seeds)
     root = run_folder("sweep", out)
     if dry_run:
@@ -323,8 +320,6 @@ def make_runs(
     elif total > 1 and not sys.stderr.isatty():
         # A terminal shows it; elsewhere nothing would be said until the first run ends.
         say(f"{counted(len(planned.jobs), 'run')} to make in {root}")
-    if len(specs) == len(planned.jobs) == 1 and (said := beside.minutes(specs[0])):
-        say(said)
     records = {record.id: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
     try:
@@ -434,10 +429,6 @@ def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tup
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )
-    needed = [p for p in parameters.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
-    if len(needed) > 1:
-        names = ", ".join(p.name for p in needed)
-        raise UsageError(f"sweep {what!r}: needs {names}; take one argument, the records, or none")
 
     def make(root: Path) -> Sequence[AnySpec]:
         # The folder is read for who asks for it alone.

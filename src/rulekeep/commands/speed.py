@@ -1,7 +1,6 @@
 """`rulekeep speed`: how fast mixers are beside attention, measured, kept and shown."""
 
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rulekeep.commands.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    command_line,
     progress_bars,
     rich_console,
     say,
@@ -60,8 +60,6 @@ def speed(
         Folder for the record, runs/speed-TIME if left out. What stands there is not measured
         again.
     """
-    # Before a plug-in is loaded: it is tried in a process of the same server.
-    LocalExecutor(1).prepare()
     spec = SpeedSpec.parse(
         mixers=_mixers(mixers),
         contexts=contexts,
@@ -118,7 +116,7 @@ def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
     executor.prepare()
     from rulekeep.speed.running import Ended, begin, measure_missing
 
-    record, notes = begin(spec, path, shlex.join(["rulekeep", *sys.argv[1:]]))
+    record, notes = begin(spec, path, command_line())
     for note in notes:
         say(note)
     if len(spec.threads) < len(_THREADS):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rulekeep.commands.console import EXIT_USAGE, say, tell
+from rulekeep.commands.options import existing
 from rulekeep.records.store import make_folder, write_bytes
 from rulekeep.specs import UsageError
 
@@ -23,9 +24,7 @@ def submit(folder: str, /, *, name: str | None = None, out: str = FOLDER) -> int
     out
         Folder for NAME.jsonl.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
+    root = existing(folder)
     called = root.resolve().name if name is None else name
     if not called.replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"--name {called!a}: use letters, digits, - and _ alone")

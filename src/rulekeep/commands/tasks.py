@@ -2,22 +2,21 @@
 
 import hashlib
 import os
-import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from rulekeep.commands.console import EXIT_FAILED, output, say, tell
+from rulekeep.checks.sample_form import AnyTask
+from rulekeep.commands.console import EXIT_FAILED, command_line, output, say, tell
 from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
 from rulekeep.commands.task_options import (
     Asked,
     draw_pieces,
     first_look,
     make_task,
-    task_values,
+    task_options,
 )
 from rulekeep.printable import counted
 from rulekeep.running.tasks import load_task
@@ -74,15 +73,15 @@ def certify(
         first_look(asked, "test", length, seed)
     folder = run_folder("certify", out)
     with opened(folder):
+        _ignored_by_a_table(asked.task, examples=examples != 8000, seed=seed != 0)
         if isinstance(asked.task, Article):
-            _ignored_by_a_table(examples=examples != 8000, seed=seed != 0)
             return _certify_article(contexts, folder)
         return _certify_sampled(task, asked.task, contexts, examples, seed, folder)
 
 
-def _ignored_by_a_table(**asked: bool) -> None:
+def _ignored_by_a_table(task: AnyTask, **asked: bool) -> None:
     for option, given in asked.items():
-        if given:
+        if given and isinstance(task, Article):
             say(f"the article task is a table: --{option} ignored")
 
 
@@ -114,12 +113,11 @@ def _certify_sampled(
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     from rulekeep.article.leak import leak_scores
     from rulekeep.article.report import leak_meaning, leak_table
-    from rulekeep.article.sample import article_sample
     from rulekeep.commands import certificates
 
     tell(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
     scores = {length: leak_scores(length) for length in contexts}
-    sample = article_sample("test", contexts[0])
+    sample = Article().sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.
     chance = float(sample.chance[sample.first_mention].mean())
     hashes = {
@@ -128,7 +126,7 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
     }
     record = certificates.leak_record(Article, scores, chance, hashes)
     if not record["passed"]:
-        best = max(one.retention for one in scores.values())
+        best = max(one["retention"] for one in scores.values())
         tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
     _write(folder, record)
     return 0 if record["passed"] else EXIT_FAILED
@@ -164,16 +162,13 @@ def data(
     from rulekeep.tasks import export
 
     asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
-    made_with = "{}" if isinstance(asked.task, Article) else asked.task.options.model_dump_json()
-    is_table = isinstance(asked.task, Article)
-    count = n if n is not None else Article.size if is_table else 1000
+    count = n or (Article.size if isinstance(asked.task, Article) else 1000)
     export.require(format)
-    if is_table:
-        _ignored_by_a_table(seed=seed != 0)
-    first_look(asked, split, context, seed)
+    _ignored_by_a_table(asked.task, seed=seed != 0)
+    first_look(asked, split, context, seed, count - 1)
     pieces = draw_pieces(asked, split, context, count, seed, export.PIECE_TOKENS)
     about = {
-        "task": task, "options": made_with,
+        "task": task, "options": asked.task.options.model_dump_json(),
         "split": split, "context": str(context), "seed": str(seed),
         "version": str(asked.task.version), "vocabulary": " ".join(asked.task.vocabulary),
         "rulekeep": version("rulekeep"),
@@ -223,12 +218,10 @@ def show(
     file = None if html is None else _file("html", html)
     sample = next(draw_pieces(asked, split, context, n, seed, n * max(1, context)))
     examples = [pieces(sample, row, asked.task.vocabulary) for row in range(n)]
-    title = f"{task} at {context:,} tokens, split {split}"
-    if isinstance(asked.task, Article):
-        said = ""
-        _ignored_by_a_table(seed=seed != 0)
-    else:
-        said, title = _said(asked.task), f"{title}, seed {seed}"
+    said, title = _said(asked.task), f"{task} at {context:,} tokens, split {split}"
+    _ignored_by_a_table(asked.task, seed=seed != 0)
+    if not isinstance(asked.task, Article):
+        title += f", seed {seed}"
     if file is None:
         from rulekeep.commands.printed import print_examples
 
@@ -237,7 +230,7 @@ def show(
     from rulekeep.records.store import write_text
     from rulekeep.reporting.page import render_examples
 
-    command = shlex.join(["rulekeep", *sys.argv[1:]])
+    command = command_line()
     write_text(file, render_examples(title, said, examples, command))
     tell(f"page: {file}")
     return 0
@@ -268,11 +261,11 @@ def check_task(
     asked = make_task(task, options, own)
     length = asked.task.shortest_context if context is None else context
     first_look(asked, "test", length, seed)
-    from rulekeep.checks import check_task as rows_of
+    from rulekeep.checks.tasks import check_task as rows_of
     from rulekeep.commands.printed import print_rows
 
-    values = task_values(task, cls, options, own)
-    rows = rows_of(cls, context=length, examples=examples, seed=seed, **values)
+    given = task_options(task, cls, options, own).model_dump(exclude_unset=True)
+    rows = rows_of(cls, context=length, examples=examples, seed=seed, **given)
     return print_rows(task, rows, [row.property for row in rows])
 
 
@@ -284,7 +277,7 @@ def _contexts(asked: Asked) -> tuple[int, ...]:
     return tuple(context for context in grid if context >= shortest) or (shortest,)
 
 
-def _said(task: SampledTask) -> str:
+def _said(task: AnyTask) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
     )

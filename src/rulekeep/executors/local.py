@@ -71,14 +71,10 @@ _SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 
 @final
 class LocalExecutor(Executor):
-    """Fresh processes here, `workers` at a time.
+    """Fresh processes here, `workers` at a time."""
 
-    `preloaded` are the modules that the fork server loads, if this executor starts it.
-    """
-
-    def __init__(self, workers: int | None = None, preloaded: Sequence[str] = PRELOADED) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or available_cores()
-        self._preloaded = list(preloaded)
 
     def prepare(self) -> None:
         """Start the fork server, which loads torch while the caller does something else.
@@ -88,7 +84,7 @@ class LocalExecutor(Executor):
         """
         _make_socket_folder()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(self._preloaded)
+        context.set_forkserver_preload(PRELOADED)
         with _starting():
             multiprocessing.forkserver.ensure_running()
 

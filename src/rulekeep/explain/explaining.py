@@ -240,20 +240,13 @@ def _share(right: np.ndarray) -> Share:
 
 def _means(right: np.ndarray) -> np.ndarray:
     """The fraction of right rules in each example; NaN if it asks for none."""
-    asked = ~np.isnan(right)
-    counts = asked.sum(axis=1)
-    sums = np.where(asked, right, 0.0).sum(axis=1)
-    means = np.full(len(right), np.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
+    means: np.ndarray = np.ma.masked_invalid(right).mean(axis=1).filled(np.nan)
     return means
 
 
 def _by_rule(right: np.ndarray) -> tuple[float | None, ...]:
-    asked = ~np.isnan(right)
-    return tuple(
-        float(column[there].mean()) if there.any() else None
-        for column, there in zip(right.T, asked.T, strict=True)
-    )
+    """The fraction of examples that have each rule right; None if none asks for it."""
+    return tuple(np.ma.masked_invalid(right).mean(axis=0).tolist())
 
 
 def _tokens_read(planned: Sequence[Read], share: float) -> float:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from rulekeep.records.store import Values, as_spec, read_spec
+from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec
 
 RECORD = "explain.json"
@@ -165,13 +165,4 @@ def read_explanation(path: Path) -> Explanation:
         CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
-    return read_spec(path, Explanation, "explain")
-
-
-def as_explanation(file: str, values: Values) -> Explanation:
-    """The explanation in values of a packed file.
-
-    Raises:
-        CorruptRecordError: they are of another kind.
-    """
-    return as_spec(file, values, Explanation, "explain")
+    return read_spec(path, Explanation)

@@ -1,1 +1,1 @@
-"""Exact computations that mixers share: products over chunks, recurrences, positions, shapes."""
+"""Exact computations that mixers share: products over chunks, recurrences, positions."""

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.kernels.delta_rule import delta_rule, in_chunks, unit_readers
+from rulekeep.kernels.delta_rule import carry_into, delta_rule, in_chunks, unit_readers
 from rulekeep.kernels.transforms import by_hand, transformed
 from rulekeep.kernels.triangle import second_sees_first, unit_triangular_inverse
 
@@ -59,7 +59,7 @@ def linear_chunks(
     A log-decay with one row and one time applies to every token. Queries and keys of one head apply
     to every head, if the decays are scalars.
     """
-    chunk = _fitting(chunk, queries.shape[1])
+    chunk = fitting(chunk, queries.shape[1])
     q, k, v = (_to_chunks(x, chunk) for x in (queries, keys, values))
     seen = _decayed(q, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     states = carry(memory, seen.keys_to_end.mT @ v, seen.total)
@@ -88,9 +88,8 @@ def linear_loop(
     return Read(torch.stack(outputs, dim=1), memory)
 
 
-def delta_chunks(
-    queries: Tokens,
-    keys: Tokens,
+def delta_unit(
+    queries_keys: Tokens,
     values: Tokens,
     write: Tokens,
     memory: Memory,
@@ -98,15 +97,31 @@ def delta_chunks(
     log_decay: Tokens | None = None,
     chunk: int = 16,
 ) -> Read:
-    """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above."""
-    time = queries.shape[1]
-    chunk = _fitting(chunk, time)
+    """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above.
+
+    Queries and keys are silu(x) / |silu(x)|.
+    """
+    time = values.shape[1]
+    chunk = fitting(chunk, time)
     sums = _decay_sums(log_decay, chunk)
-    if log_decay is None or sums is not None:
-        queries, keys = (in_chunks(_padded(x, chunk), chunk) for x in (queries, keys))
-        return _delta_of_readers(
-            torch.stack([queries, keys], dim=3), values, write, memory, sums=sums
-        )
+    if log_decay is not None and sums is None:
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
+        return _delta_at_all(queries, keys, values, write, memory, log_decay, chunk)
+    readers = unit_readers(padded(queries_keys, chunk), chunk)
+    outputs, memory = delta_rule(readers, padded(values, chunk), padded(write, chunk), memory, sums)
+    return Read(outputs[:, :time], memory)
+
+
+def _delta_at_all(
+    queries: Tokens,
+    keys: Tokens,
+    values: Tokens,
+    write: Tokens,
+    memory: Memory,
+    log_decay: Tokens,
+    chunk: int,
+) -> Read:
+    """The delta rule after any decays, 0 included."""
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
     decay = _decay_chunks(log_decay, queries.shape[1], chunk)
     assert decay is not None
@@ -125,25 +140,6 @@ def delta_chunks(
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
 
 
-def delta_unit(
-    queries_keys: Tokens,
-    values: Tokens,
-    write: Tokens,
-    memory: Memory,
-    *,
-    log_decay: Tokens | None = None,
-    chunk: int = 16,
-) -> Read:
-    """`delta_chunks` of silu(x) / |silu(x)| of both queries and keys."""
-    chunk = _fitting(chunk, values.shape[1])
-    sums = _decay_sums(log_decay, chunk)
-    if log_decay is not None and sums is None:
-        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        return delta_chunks(queries, keys, values, write, memory, log_decay=log_decay, chunk=chunk)
-    readers = unit_readers(_padded(queries_keys, chunk), chunk)
-    return _delta_of_readers(readers, values, write, memory, sums=sums)
-
-
 def delta_loop(
     queries: Tokens,
     keys: Tokens,
@@ -154,7 +150,7 @@ def delta_loop(
     log_decay: Tokens | None = None,
     read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_chunks`.
+    """The formula, a token at a time: the reference of `delta_unit`.
 
     `read_first`: a token reads the memory before it writes.
     """
@@ -264,12 +260,8 @@ class _Carry(torch.autograd.Function):
     def forward(ctx: Any, memory: Tensor, added: Tensor, kept: Tensor) -> Tensor:
         states = added.new_empty(len(added) + 1, *added.shape[1:])
         states[0] = memory
-        every = list(states.unbind())
-        step = torch.baddbmm if _is_matrix(kept) else torch.addcmul
-        for add, keep, before, after in zip(
-            added.unbind(), kept.unbind(), every[:-1], every[1:], strict=True
-        ):
-            step(add, keep, before, out=after)
+        step = torch.baddbmm if kept.shape[-1] > 1 else torch.addcmul
+        carry_into(states.unbind(), added, kept, step=step)
         ctx.save_for_backward(states, kept)
         return states
 
@@ -279,16 +271,10 @@ class _Carry(torch.autograd.Function):
         states, kept = ctx.saved_tensors
         total = torch.empty_like(states)
         total[-1] = grads[0][-1]
-        every, matrix = list(total.unbind()), _is_matrix(kept)
+        matrix = kept.shape[-1] > 1
         step = torch.baddbmm if matrix else torch.addcmul
-        for grad, keep, after, before in zip(
-            reversed(grads[0][:-1].unbind()),
-            reversed((kept.mT if matrix else kept).unbind()),
-            reversed(every[1:]),
-            reversed(every[:-1]),
-            strict=True,
-        ):
-            step(grad, keep, after, out=before)
+        by = kept.mT if matrix else kept
+        carry_into(total.unbind(), grads[0][:-1], by, step=step, back=True)
         of_kept = None
         if ctx.needs_input_grad[2]:
             of_kept = (
@@ -299,11 +285,7 @@ class _Carry(torch.autograd.Function):
         return total[0], total[1:], of_kept
 
 
-def _is_matrix(kept: Tensor) -> bool:
-    return kept.shape[-1] > 1
-
-
-def _fitting(chunk: int, time: int) -> int:
+def fitting(chunk: int, time: int) -> int:
     """The chunk, or the power of two that holds a shorter piece."""
     return min(chunk, 1 << (time - 1).bit_length())
 
@@ -318,16 +300,6 @@ def _decay_chunks(log_decay: Tokens | None, time: int, chunk: int) -> Chunks | N
     return _to_chunks(log_decay, chunk)
 
 
-def _delta_of_readers(
-    readers: Tensor, values: Tokens, write: Tokens, memory: Memory, *, sums: Chunks | None
-) -> Read:
-    time, chunk = values.shape[1], readers.shape[-2]
-    outputs, memory = delta_rule(
-        readers, _padded(values, chunk), _padded(write, chunk), memory, sums
-    )
-    return Read(outputs[:, :time], memory)
-
-
 def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
     """Sums since the start of a chunk; None without decay or where a chunk leaves too little."""
     if log_decay is None:
@@ -337,15 +309,12 @@ def _decay_sums(log_decay: Tokens | None, chunk: int) -> Chunks | None:
     return sums if leaves_enough(sums[..., -1, :]) else None
 
 
-def _padded(x: Tokens, chunk: int) -> Tokens:
+def padded(x: Tokens, chunk: int) -> Tokens:
     return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % chunk)) if x.shape[1] % chunk else x
 
 
 def _to_chunks(x: Tokens, chunk: int) -> Chunks:
-    if x.shape[1] % chunk:
-        x = F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % chunk))
-    x = x.unflatten(1, (-1, chunk)).permute(1, 0, 3, 2, 4)
-    return x.contiguous()
+    return in_chunks(padded(x, chunk), chunk).contiguous()
 
 
 def _to_tokens(x: Chunks, time: int) -> Tokens:

@@ -27,7 +27,7 @@ Glossary: tokens `[batch, time, heads, k]`; in chunks `[chunk, batch, heads, pla
 the first three as one in what goes through batched products.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -127,7 +127,7 @@ class _DeltaRule(torch.autograd.Function):
         states = v.new_empty(sizes[0] + 1, *memory.flatten(0, 1).shape)
         states[0] = memory.flatten(0, 1)
         added = torch.bmm(writers, v).view_as(states[1:])
-        _carry(added, kept, states.unbind())
+        carry_into(states.unbind(), added, kept.unflatten(0, added.shape[:2]), step=torch.baddbmm)
         before = states[:-1].flatten(0, 1)
         read = torch.bmm(both, before)
         missing = read[:, place:]
@@ -158,7 +158,13 @@ class _DeltaRule(torch.autograd.Function):
         every = torch.empty_like(states)
         every[-1] = grad_memory.flatten(0, 1)
         added = torch.bmm(both.mT, grads).view_as(states[1:])
-        _carry(added, kept.mT, every.unbind(), back=True)
+        carry_into(
+            every.unbind(),
+            added,
+            kept.mT.unflatten(0, added.shape[:2]),
+            step=torch.baddbmm,
+            back=True,
+        )
         of_end = every[1:].flatten(0, 1)
         solved.baddbmm_(ends.mT, of_end)
         torch.mul(solved, minus, out=grads[:, place:])
@@ -196,13 +202,23 @@ class _DeltaRule(torch.autograd.Function):
         )
 
 
-def _carry(added: Tensor, kept: Tensor, states: Sequence[Tensor], *, back: bool = False) -> None:
-    """S ← kept S + added from a state to the next, or back from the last."""
-    steps = list(zip(added.unbind(), kept.unflatten(0, added.shape[:2]).unbind(), strict=True))
+def carry_into(
+    states: Sequence[Tensor],
+    added: Tensor,
+    kept: Tensor,
+    *,
+    step: Callable[..., Tensor],
+    back: bool = False,
+) -> None:
+    """S ← kept S + added from a state to the next, or back from the last; written into `states`.
+
+    `step` is `torch.baddbmm` if `kept` has a matrix a chunk, `torch.addcmul` if it has factors.
+    """
+    steps = list(zip(added.unbind(), kept.unbind(), strict=True))
     if back:
         steps, states = steps[::-1], states[::-1]
     for (add, keep), before, after in zip(steps, states[:-1], states[1:], strict=True):
-        torch.baddbmm(add, keep, before, out=after)
+        step(add, keep, before, out=after)
 
 
 def in_chunks(

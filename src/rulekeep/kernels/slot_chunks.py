@@ -24,9 +24,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import Chunks, Tokens, carry, leaves_enough
+from rulekeep.kernels.chunks import Chunks, Tokens, carry, fitting, leaves_enough, padded
+from rulekeep.kernels.delta_rule import carry_into, in_chunks
 from rulekeep.kernels.transforms import by_hand
 from rulekeep.kernels.triangle import second_sees_first
 
@@ -55,15 +55,11 @@ def slot_chunks(
 ) -> SlotRead:
     """`log_gate` is ln a, at most 0; queries come scaled; `chunk` is a power of two."""
     time = queries.shape[1]
-    chunk = min(chunk, 1 << (time - 1).bit_length())
+    chunk = fitting(chunk, time)
     # Beyond exp(-60) nothing is left in any precision, and -inf would make NaN of a sum.
-    tokens = [queries, keys, values, log_gate.clamp(min=-60.0)]
-    if time % chunk:
-        tokens = [F.pad(x, (0, 0, 0, 0, 0, -time % chunk)) for x in tokens]
-    in_chunks = tokens[3].detach().unflatten(1, (-1, chunk))
-    even = leaves_enough(in_chunks.sum(2))
+    tokens = [padded(x, chunk) for x in (queries, keys, values, log_gate.clamp(min=-60.0))]
     inputs = (*tokens, slot_keys, slot_values)
-    if even:
+    if leaves_enough(tokens[3].unflatten(1, (-1, chunk)).sum(2)):
         outputs, *slots = _EvenSlots.apply(*inputs, chunk)  # type: ignore[no-untyped-call]
     else:
         outputs, *slots = _any_slots(*inputs, chunk=chunk)
@@ -122,10 +118,11 @@ class _EvenSlots(torch.autograd.Function):
         added = to_end.mT @ kv
         states = added.new_empty(chunks + 1, batch * heads, *added.shape[1:])
         states[0] = torch.cat([slot_keys, slot_values], -1).flatten(0, 1)
-        every = states.unbind()
-        in_turn = (x.view(chunks, batch * heads, *x.shape[1:]) for x in (added, total))
-        for add, keep, before, after in zip(*in_turn, every[:-1], every[1:], strict=True):
-            torch.addcmul(add, keep, before, out=after)
+        carry_into(
+            states.unbind(),
+            *(x.view(chunks, batch * heads, *x.shape[1:]) for x in (added, total)),
+            step=torch.addcmul,
+        )
         held_keys, held_values = states[:-1].flatten(0, 1).split(widths, -1)
         products = (q @ k.mT).mul_(lower)
         scores = (q @ held_keys.mT).baddbmm_(products, writes)
@@ -168,10 +165,8 @@ class _EvenSlots(torch.autograd.Function):
         of_states = torch.empty_like(states)
         of_states[-1] = torch.cat(grads[1:3], -1).flatten(0, 1)
         read = torch.cat([of_scores.mT @ q, reading.mT @ of_outputs], -1)
-        every, total = of_states.unbind(), reads[:, -1, :, None]
-        in_turn = (x.view(chunks, batch * heads, *x.shape[1:]).flip(0) for x in (read, total))
-        for add, keep, after, out in zip(*in_turn, every[:0:-1], every[-2::-1], strict=True):
-            torch.addcmul(add, keep, after, out=out)
+        parts = (x.view(chunks, batch * heads, *x.shape[1:]) for x in (read, reads[:, -1, :, None]))
+        carry_into(of_states.unbind(), *parts, step=torch.addcmul, back=True)
         of_after = of_states[1:].flatten(0, 1)
         of_after_keys, of_after_values = of_after.split(widths, -1)
         to_end = writes * reads[:, -1:]
@@ -193,7 +188,7 @@ class _EvenSlots(torch.autograd.Function):
 def _to_places(parts: Tensor | tuple[Tensor, ...], chunk: int) -> Tensor:
     """Tokens as `[chunk · batch · heads, place, k]`; several side by side."""
     parts = (parts,) if isinstance(parts, Tensor) else parts
-    views = [x.unflatten(1, (-1, chunk)).permute(1, 0, 3, 2, 4) for x in parts]
+    views = [in_chunks(x, chunk) for x in parts]
     out = views[0].new_empty(*views[0].shape[:-1], sum(x.shape[-1] for x in views))
     for x, room in zip(views, out.split([x.shape[-1] for x in views], -1), strict=True):
         room.copy_(x)
@@ -216,10 +211,7 @@ def _any_slots(
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Any gates, 0 included: by halves, without a quotient."""
-    q, k, v, log_gate = (
-        x.unflatten(1, (-1, chunk)).permute(1, 0, 3, 2, 4)
-        for x in (queries, keys, values, log_gate)
-    )
+    q, k, v, log_gate = (in_chunks(x, chunk) for x in (queries, keys, values, log_gate))
     reach = _reach(log_gate)
     states = carry(
         torch.cat([slot_keys, slot_values], dim=-1),

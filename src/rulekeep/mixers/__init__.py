@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 from rulekeep.catalogue import Catalogue
 
 if TYPE_CHECKING:
-    from rulekeep.mixers.adapter import Stateless
-    from rulekeep.mixers.attention import Attention
-    from rulekeep.mixers.base import Mixer
-    from rulekeep.mixers.delta import Delta
-    from rulekeep.mixers.gated_delta import GatedDelta
-    from rulekeep.mixers.gated_linear import GatedLinear
-    from rulekeep.mixers.gated_slots import GatedSlots
-    from rulekeep.mixers.gru import GRU
-    from rulekeep.mixers.kda import KDA
-    from rulekeep.mixers.linear_attention import LinearAttention
-    from rulekeep.mixers.lstm import LSTM
-    from rulekeep.mixers.matrix import MatrixMixer
-    from rulekeep.mixers.retnet import RetNet
-    from rulekeep.mixers.routed_slots import RoutedSlots
-    from rulekeep.mixers.sliding_window import SlidingWindow
-    from rulekeep.mixers.slots import Slots
-    from rulekeep.mixers.sparse_delta import SparseDelta
-    from rulekeep.mixers.ssd import SSD
+    from rulekeep.mixers.adapter import Stateless as Stateless
+    from rulekeep.mixers.attention import Attention as Attention
+    from rulekeep.mixers.base import Mixer as Mixer
+    from rulekeep.mixers.delta import Delta as Delta
+    from rulekeep.mixers.gated_delta import GatedDelta as GatedDelta
+    from rulekeep.mixers.gated_linear import GatedLinear as GatedLinear
+    from rulekeep.mixers.gated_slots import GatedSlots as GatedSlots
+    from rulekeep.mixers.gru import GRU as GRU
+    from rulekeep.mixers.kda import KDA as KDA
+    from rulekeep.mixers.linear_attention import LinearAttention as LinearAttention
+    from rulekeep.mixers.lstm import LSTM as LSTM
+    from rulekeep.mixers.matrix import MatrixMixer as MatrixMixer
+    from rulekeep.mixers.retnet import RetNet as RetNet
+    from rulekeep.mixers.routed_slots import RoutedSlots as RoutedSlots
+    from rulekeep.mixers.sliding_window import SlidingWindow as SlidingWindow
+    from rulekeep.mixers.slots import Slots as Slots
+    from rulekeep.mixers.sparse_delta import SparseDelta as SparseDelta
+    from rulekeep.mixers.ssd import SSD as SSD
 
 
 MIXERS: "Catalogue[Mixer]" = Catalogue(
@@ -56,28 +56,6 @@ MIXERS: "Catalogue[Mixer]" = Catalogue(
 )
 # What is public and no mixer of the catalogue.
 _OTHERS = {"Mixer": "base", "MatrixMixer": "matrix", "Stateless": "adapter"}
-
-__all__ = [
-    "GRU",
-    "KDA",
-    "LSTM",
-    "MIXERS",
-    "SSD",
-    "Attention",
-    "Delta",
-    "GatedDelta",
-    "GatedLinear",
-    "GatedSlots",
-    "LinearAttention",
-    "MatrixMixer",
-    "Mixer",
-    "RetNet",
-    "RoutedSlots",
-    "SlidingWindow",
-    "Slots",
-    "SparseDelta",
-    "Stateless",
-]
 
 
 def __getattr__(name: str) -> Any:

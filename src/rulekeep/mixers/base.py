@@ -77,10 +77,6 @@ class Mixer(nn.Module, ABC):
         A draw must follow from the step alone, so that a resumed training has the same.
         """
 
-    def training_note(self, steps: int) -> str | None:
-        """What a user should know before a training of this many steps; None if nothing."""
-        return None
-
 
 @final
 class Outside(Mixer):
@@ -137,13 +133,6 @@ def start_step(model: nn.Module, step: int) -> None:
     for module in model.modules():
         if isinstance(module, Mixer):
             module.start_step(step)
-
-
-def training_notes(model: nn.Module, steps: int) -> list[str]:
-    """What the mixers of a model note about a training of this many steps, each line once."""
-    mixers = [module for module in model.modules() if isinstance(module, Mixer)]
-    said = [(name_of(mixer), mixer.training_note(steps)) for mixer in mixers]
-    return list(dict.fromkeys(f"{name}: {note}" for name, note in said if note))
 
 
 def name_of(mixer: Mixer) -> str:

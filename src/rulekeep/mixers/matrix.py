@@ -337,12 +337,6 @@ class GatedMixer(MatrixMixer):
             return None
         return self._penalty.total
 
-    def training_note(self, steps: int) -> str | None:
-        """A note that training ends before the penalty starts; None if it does not."""
-        if not self.gate_penalty or steps > self.penalty_start:
-            return None
-        return never_starts(self.penalty_start, steps)
-
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the graph of the last forward pass, which torch cannot copy or write."""
         return {**self.__dict__, "_penalty": None}
@@ -359,14 +353,6 @@ class _Penalty(NamedTuple):
 
     memory: Tensor
     total: Float[Tensor, ""]
-
-
-def never_starts(penalty_start: int, steps: int) -> str:
-    """That a training of this many steps has no penalty."""
-    return (
-        f"penalty_start {penalty_start}: training ends after {steps} steps, so the gate "
-        f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
-    )
 
 
 class DeltaMixer(GatedMixer):

@@ -3,22 +3,40 @@
     record = Record.read(values)        # values: a dictionary, as JSON has it
     record.spec.mixer, record.evaluations[0].figures["retention"]
 
-A record from elsewhere may lack any value, or hold NaN, a wrong type or hostile text. `read` keeps
-what is reliable: a number becomes a float or is dropped, and a score outside 0 to 1 is dropped and
-noted. Text stays as it is. Whatever shows it makes it one printable line (`one_line`, `name`).
+A record is read whole or not at all: one that lacks a value, or has a wrong one, is corrupt. Its
+text may still be hostile, since a stranger's record is whole too. What labels a row is made one
+line here, and whatever shows other text does the same (`one_line`, `name`).
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from types import NoneType
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rulekeep.printable import one_line
-from rulekeep.specs import KINDS, AnySpec, ArticleCell, Option, PredictorSpec, RunSpec, UsageError
+from rulekeep.records.pack import CorruptRecordError
+from rulekeep.specs import (
+    KINDS,
+    AnySpec,
+    Option,
+    PredictorSpec,
+    RunSpec,
+    UsageError,
+    validation_line,
+)
 from rulekeep.specs.renamed import current, current_versions
 
 # A record with one of these is a result, not to be tried again.
@@ -29,16 +47,36 @@ SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "toke
 PARTS = ("step", "position", "kind")
 # What a run tests, and on how many examples: each evaluation says its own.
 TESTED = frozenset({"test_contexts", "test_examples", "long_test_examples"})
-_TYPED = frozenset(
-    {"task", "task_options", "mixer", "mixer_options", "context", "seed", "learning_rate",
-     "test_contexts", "compress", "families"}
-)  # fmt: skip
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NAME_LENGTH = 48
+_T = TypeVar("_T")
+
+# A list, as JSON has it.
+_Many: TypeAlias = Annotated[tuple[_T, ...], Strict(False)]
+_Line: TypeAlias = Annotated[str, AfterValidator(lambda text: one_line(text, 80))]
+# In tokens; the bound is that of every spec.
+_Length: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
+_Lengths: TypeAlias = Annotated[_Many[_Length], AfterValidator(lambda found: tuple(sorted(found)))]
+_ByLength: TypeAlias = Annotated[
+    # A key of JSON is text.
+    dict[Annotated[_Length, Strict(False)], Annotated[float, Field(allow_inf_nan=False)]],
+    AfterValidator(lambda found: dict(sorted(found.items()))),
+]
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+def _numbers(row: Any) -> Any:
+    """Its numbers by name: what else a row holds has a field of its own, or is no figure."""
+    if not isinstance(row, dict):
+        return row
+    return {key: one for key, one in row.items() if type(one) in (int, float)}
+
+
+_Figures: TypeAlias = Annotated[dict[str, float], BeforeValidator(_numbers)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # A later version may say more.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
 
 class Part(NamedTuple):
@@ -47,17 +85,9 @@ class Part(NamedTuple):
     `n` is 0 if the record does not say it.
     """
 
-    retention: float
-    chance: float
+    retention: _Share
+    chance: _Share
     n: float = 0.0
-
-
-class Prediction(NamedTuple):
-    """An example of the article's validation set as words, and the model's answer."""
-
-    prefix: str
-    target: str
-    prediction: str
 
 
 class Choice(NamedTuple):
@@ -70,17 +100,23 @@ class Choice(NamedTuple):
     `reply`, and `scores` are 1 for each option that it shows.
     """
 
-    compress: str
-    split: str
+    compress: _Line
+    split: _Line
     prompt: int
-    family: str
+    family: _Line
     rank: int
-    option: int
-    scores: tuple[float, ...]
-    how: str = "obeyed"
+    option: Annotated[int, Field(ge=0)]
+    scores: _Many[Annotated[float, Field(allow_inf_nan=False)]]
+    how: _Line = "obeyed"
     stored: bool | None = None
-    judged: str = "scored"
+    judged: _Line = "scored"
     reply: str = ""
+
+
+def _with_its_score(choice: Choice) -> Choice:
+    if choice.option >= len(choice.scores):
+        raise ValueError(f"option {choice.option}: there are {len(choice.scores)} scores")
+    return choice
 
 
 class Asked(NamedTuple):
@@ -95,14 +131,41 @@ class Evaluation(_Frozen):
 
     `split` is "dev" for the validation set: this key stays in records, and people read
     "validation". `figures` are scores and losses by name. `parts` holds retention by `step` of the
-    output and `position` of the rule, each counted from 0, and by `kind` of rule.
+    output and `position` of the rule, each counted from 0, and by `kind` of rule. `chance` leaves
+    out levels of 1, above which there is nothing.
     """
 
-    split: str
-    context: int
-    figures: dict[str, float]
-    chance: dict[str, float] = {}
+    split: _Line
+    context: _Length
+    figures: _Figures
+    chance: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     parts: dict[str, dict[str, Part]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, row: Any) -> Any:
+        """A row as JSON has it holds its figures and parts beside each other."""
+        if not isinstance(row, dict) or "figures" in row:
+            return row
+        row = {key: one for key, one in row.items() if one is not None}
+        chance = row.get("chance", {})
+        if isinstance(chance, dict):
+            chance = {key: level for key, level in chance.items() if level not in (None, 1)}
+        return {
+            "split": row.get("split"),
+            "context": row.get("context"),
+            "figures": {key: one for key, one in row.items() if key != "context"},
+            "chance": chance,
+            "parts": {part: _parts(part, row.get(f"retention_by_{part}", {})) for part in PARTS},
+        }
+
+    @field_validator("figures")
+    @classmethod
+    def _scores_are_shares(cls, figures: dict[str, float]) -> dict[str, float]:
+        for score in SCORES:
+            if not 0 <= figures.get(score, 0.0) <= 1:
+                raise ValueError(f"{score} {figures[score]:g}: must be from 0 to 1")
+        return figures
 
     @property
     def examples(self) -> float:
@@ -110,8 +173,20 @@ class Evaluation(_Frozen):
         return self.figures.get("n", 0.0)
 
 
+def _parts(part: str, rows: Any) -> Any:
+    """Rows by label: kinds have names, the others are numbered in each."""
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        rows = {row.get(part): row for row in rows}
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        return rows
+    return {
+        name(label, "?"): {key: row[key] for key in Part._fields if key in row}
+        for label, row in rows.items()
+    }
+
+
 class RecordedSpec(_Frozen):
-    """What a run was asked for, as far as it can be read; `rest` holds values without a field.
+    """What a run was asked for; `rest` holds values without a field.
 
     For an outside model `mixer` is its name, and `context` the longest tested length.
     """
@@ -119,15 +194,22 @@ class RecordedSpec(_Frozen):
     kind: str
     task: str
     mixer: str
-    context: int
-    seed: int
-    learning_rate: float | None = None
-    test_contexts: tuple[int, ...] = ()
-    compress: tuple[str, ...] = ()
-    families: tuple[str, ...] = ()
+    context: _Length
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    test_contexts: _Lengths = ()
+    compress: _Many[_Line] = ()
+    families: _Many[_Line] = ()
     task_options: dict[str, Option] = {}
     mixer_options: dict[str, Option] = {}
     rest: dict[str, Option] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_rest(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = {key: values[key] for key in cls.model_fields if key in values}
+        rest = {key: one for key, one in values.items() if key not in known}
+        return {**known, "rest": {**rest, **known.get("rest", {})}} if rest else known
 
     @property
     def is_trained(self) -> bool:
@@ -162,11 +244,17 @@ class RecordedSpec(_Frozen):
         # The others' records say more than was asked, under the names of a run.
         return kind.parse_json({key: values[key] for key in kind.model_fields if key in values})
 
-    def trained(self) -> str:
-        """The values that determine the trained model, without those of its tests, as text."""
-        left_out = TESTED if self.is_trained else TESTED | {"context"}
-        kept = {key: value for key, value in self.values.items() if key not in left_out}
-        return repr(sorted(kept.items(), key=lambda pair: pair[0]))
+
+def _own(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of its mixers.
+
+    Raises:
+        ValueError: they are no options.
+    """
+    own = asked.get("mixer_options", {})
+    if not isinstance(own, dict):
+        raise ValueError(f"asked.mixer_options {str(own)[:40]!a}: must be a table")
+    return own
 
 
 class Record(_Frozen):
@@ -181,29 +269,82 @@ class Record(_Frozen):
     former_id: str | None = None
     twins: tuple[str, ...] = ()
     # Lengths that `rulekeep test` has added, and the hash of the weights that were kept.
-    tested_later: tuple[int, ...] = ()
+    tested_later: _Lengths = ()
     weights: str | None = None
-    versions: dict[str, int | str] = {}
+    versions: Annotated[
+        dict[Annotated[str, AfterValidator(lambda text: one_line(text, 200))], int | _Line],
+        AfterValidator(current_versions),
+    ] = {}
     source: str = ""
     status: str
     reason: str = ""
     spec: RecordedSpec
-    # The spec without default values, as its id has it; None before versions were declared.
-    asked: dict[str, object] | None = None
-    history: tuple[dict[str, float], ...] = ()
-    evaluations: tuple[Evaluation, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
-    choices: tuple[Choice, ...] = ()
-    costs: dict[str, float] = {}
-    state_bytes: dict[int, float] = {}
-    decode_ms: dict[int, float] = {}
+    # The spec without default values, as its id has it.
+    asked: dict[str, object] = {}
+    history: _Many[_Figures] = ()
+    evaluations: _Many[Evaluation] = ()
+    choices: _Many[Annotated[Choice, AfterValidator(_with_its_score)]] = ()
+    costs: _Figures = {}
+    state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
+    decode_ms: _ByLength = Field(
+        default={}, validation_alias=AliasPath("costs", "decode_ms_per_token")
+    )
     # Bytes of the cache after each compression, of the last prompt.
-    cache_bytes: dict[str, float] = {}
-    # Tokens until half of the state is left at the start, a layer each that states it.
-    half_lives: tuple[float, ...] = ()
+    cache_bytes: dict[_Line, float] = Field(
+        default={}, validation_alias=AliasPath("costs", "cache_bytes")
+    )
     environment: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
+    notes: _Many[str] = ()
     attempt: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A value that is null is not stated; the kind of a run is told beside its spec."""
+        found = {key: one for key, one in values.items() if one is not None}
+        if isinstance(spec := found.get("spec"), dict):
+            kind = {"kind": found["kind"]} if "kind" in found else {}
+            found["spec"] = {**current(spec), **kind}
+        return found
+
+    @model_validator(mode="after")
+    def _says_what_its_id_counts(self) -> Self:
+        # Runs are told apart and merged by it.
+        for key in ("asked", "versions"):
+            if self.is_result and key not in self.model_fields_set:
+                raise ValueError(f"{key}: a result must say it, as its id counts it")
+        return self
+
+    @field_validator("status")
+    @classmethod
+    def _known_status(cls, status: str) -> str:
+        if status not in STATUSES:
+            raise ValueError(f"status {status[:40]!a} is unknown")
+        return status
+
+    @field_validator("asked")
+    @classmethod
+    def _under_present_names(cls, asked: dict[str, object]) -> dict[str, object]:
+        """One that has become the default is left out as any default is."""
+        found = current(asked)
+        _own(found)
+        if found.get("mixer") == RunSpec.model_fields["mixer"].default:
+            del found["mixer"]
+        return found
+
+    @field_validator("tested_later", mode="before")
+    @classmethod
+    def _lengths_of(cls, tests: Any) -> Any:
+        if isinstance(tests, list):
+            return [one.get("context") if isinstance(one, dict) else one for one in tests]
+        return tests
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _in_lines(cls, found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        return {name(key, "?"): one_line(value, 120) for key, value in found.items()}
 
     @classmethod
     def failed(cls, identity: str, status: str, reason: str) -> Self:
@@ -218,16 +359,12 @@ class Record(_Frozen):
 
     @property
     def code(self) -> str:
-        """The code that made it: its versions, or its source digest if it declares none."""
-        if self.versions:
-            return ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"source {self.source}" if self.source else "none named"
+        """The code that made it, by its versions."""
+        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
     @property
     def training(self) -> str:
         """Equal for runs of one training: the same spec except its tests, and the same code."""
-        if self.asked is None:
-            return f"{self.code}\n{self.spec.trained()}"
         # What came with a default after a record was made is no difference.
         kept = {key: value for key, value in self.asked.items() if key not in TESTED}
         return f"{self.code}\n{json.dumps(kept, sort_keys=True)}"
@@ -235,57 +372,23 @@ class Record(_Frozen):
     @property
     def given(self) -> frozenset[str]:
         """The options of its mixers and of the run that its id counts."""
-        own = _mapping((self.asked or {}).get("mixer_options"))
-        return frozenset((*(self.asked or {}), *own))
+        return frozenset((*self.asked, *_own(self.asked)))
 
     def tests(self) -> tuple[Evaluation, ...]:
         """The evaluations on the test split, in order."""
         return tuple(one for one in self.evaluations if one.split == "test")
 
     @classmethod
-    def read(cls, values: object, notes: list[str] | None = None, place: int = 1) -> Self | None:
-        """A record from values as JSON has them; None, with a note, if it is unusable.
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """A record from values as JSON has them.
 
-        `place` names a record without an id, counted from 1.
+        Raises:
+            CorruptRecordError: a value is missing or wrong.
         """
-        said = [] if notes is None else notes
-        if not isinstance(values, Mapping):
-            said.append(f"record {place}: {one_line(type(values).__name__, 40)}, not a record")
-            return None
-        identity = name(values.get("id"), f"record-{place}")
-        spec = _spec(current(_mapping(values.get("spec"))), _text(values.get("kind")))
-        if spec is None:
-            said.append(f"run {identity}: its spec has no context or no seed, left out")
-            return None
-        costs = _mapping(values.get("costs"))
-        environment = _mapping(values.get("environment"))
-        former = _text(values.get("former_id"))
-        return cls(
-            id=_text(values.get("id")) or identity,
-            former_id=former or None,
-            tested_later=_tested_later(values.get("tested_later")),
-            weights=_text(values.get("weights")) or None,
-            versions=current_versions(_versions(values.get("versions"))),
-            source=_text(values.get("source")),
-            status=_text(values.get("status")) or "no status",
-            reason=_text(values.get("reason")),
-            spec=spec,
-            asked=_asked(asked) if isinstance(asked := values.get("asked"), Mapping) else None,
-            history=tuple(figures(row) for row in _sequence(values.get("history"))),
-            evaluations=_evaluations(values.get("evaluations"), identity, said),
-            predictions=_predictions(values.get("predictions")),
-            choices=_choices(values.get("choices")),
-            costs=figures(costs),
-            state_bytes=_by_context(costs.get("state_bytes")),
-            decode_ms=_by_context(costs.get("decode_ms_per_token")),
-            cache_bytes=_cache_bytes(costs.get("cache_bytes")),
-            half_lives=_half_lives(costs.get("memory_half_life_tokens")),
-            environment={
-                name(key, "?"): one_line(value, 120) for key, value in environment.items()
-            },
-            notes=tuple(one for one in _sequence(values.get("notes")) if isinstance(one, str)),
-            attempt=whole(values.get("attempt")) or 0,
-        )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise CorruptRecordError(validation_line(error, cls)) from None
 
 
 def name(value: object, missing: str) -> str:
@@ -303,9 +406,7 @@ def name(value: object, missing: str) -> str:
 
 
 def number(value: object) -> float | None:
-    """A float (NaN and infinities too, also as JSON strings), or None for anything else."""
-    if isinstance(value, str):
-        return _NON_FINITE.get(value)
+    """A float, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -321,185 +422,6 @@ def whole(value: object) -> int | None:
     return value
 
 
-def figures(value: object) -> dict[str, float]:
-    """The numbers of a table of values by name; other values are left out."""
-    read = {key: number(v) for key, v in _mapping(value).items() if isinstance(key, str)}
-    return {key: v for key, v in read.items() if v is not None}
-
-
 def asked_of(task: object, options: object) -> Asked:
-    """The task and options that were asked for; a value of another type is left out."""
-    return Asked(_text(task), tuple(sorted(_options(options).items())))
-
-
-def _spec(values: Mapping[Any, Any], kind: str) -> RecordedSpec | None:
-    context, seed = whole(values.get("context")), whole(values.get("seed"))
-    if context is None or context < 1 or seed is None:
-        return None
-    rate = number(values.get("learning_rate"))
-    if not kind:
-        # Records did not always say of what kind they are.
-        outside, article = "predictor" in values, "model" in values
-        kind = (PredictorSpec if outside else ArticleCell if article else RunSpec).kind
-    rest = {key: value for key, value in values.items() if key not in _TYPED}
-    return RecordedSpec(
-        kind=kind,
-        task=_text(values.get("task")),
-        mixer=_text(values.get("mixer")),
-        context=context,
-        seed=seed,
-        learning_rate=rate if rate is not None and math.isfinite(rate) and rate > 0 else None,
-        test_contexts=tuple(sorted(_lengths(values.get("test_contexts")))),
-        compress=_names(values.get("compress")),
-        families=_names(values.get("families")),
-        task_options=_options(values.get("task_options")),
-        mixer_options=_options(values.get("mixer_options")),
-        rest={str(key): _option(value) for key, value in rest.items()},
-    )
-
-
-def _asked(values: Mapping[str, Any]) -> dict[str, object]:
-    """Under present names; one that has become the default is left out as any default is."""
-    found = current(values)
-    if found.get("mixer") == RunSpec.model_fields["mixer"].default:
-        del found["mixer"]
-    return found
-
-
-def _options(value: object) -> dict[str, Option]:
-    return {
-        key: one
-        for key, one in _mapping(value).items()
-        if isinstance(key, str) and isinstance(one, (bool, int, float, str, NoneType))
-    }
-
-
-def _option(value: object) -> Option:
-    return value if isinstance(value, (bool, int, float, str, NoneType)) else str(value)
-
-
-def _versions(value: object) -> dict[str, int | str]:
-    return {
-        one_line(key, 200): version if isinstance(version, int) else one_line(version, 80)
-        for key, version in _mapping(value).items()
-        if isinstance(key, str)
-        and isinstance(version, (int, str))
-        and not isinstance(version, bool)
-    }
-
-
-def _lengths(value: object) -> set[int]:
-    found = (whole(one) for one in _sequence(value))
-    return {one for one in found if one is not None and one > 0}
-
-
-def _tested_later(value: object) -> tuple[int, ...]:
-    return tuple(sorted(_lengths([_mapping(one).get("context") for one in _sequence(value)])))
-
-
-def _half_lives(value: object) -> tuple[float, ...]:
-    found = (number(one) for one in _sequence(value))
-    return tuple(tokens for tokens in found if tokens is not None and tokens > 0)
-
-
-def _evaluations(value: object, identity: str, notes: list[str]) -> tuple[Evaluation, ...]:
-    found = []
-    for row in _sequence(value):
-        fields = _mapping(row)
-        context = whole(fields.get("context"))
-        if context is None or context < 1:
-            continue
-        own = figures(fields)
-        for score in SCORES:
-            if math.isfinite(own.get(score, 0.0)) and not 0 <= own.get(score, 0.0) <= 1:
-                notes.append(f"run {identity}: {score} {own.pop(score):g} is outside 0 to 1")
-        chance = {k: c for k, c in figures(fields.get("chance")).items() if 0 <= c < 1}
-        found.append(
-            Evaluation(
-                split=one_line(fields.get("split"), 20),
-                context=context,
-                figures=own,
-                chance=chance,
-                parts=_parts(fields),
-            )
-        )
-    return tuple(found)
-
-
-def _parts(fields: Mapping[Any, Any]) -> dict[str, dict[str, Part]]:
-    found: dict[str, dict[str, Part]] = {}
-    for part in PARTS:
-        value = fields.get(f"retention_by_{part}")
-        # Kinds have names, the others are numbered.
-        entries = [
-            *_mapping(value).items(),
-            *((_mapping(one).get(part), one) for one in _sequence(value)),
-        ]
-        kept = found[part] = {}
-        for label, one in entries:
-            of_part = figures(one)
-            shares = (of_part.get("retention", math.nan), of_part.get("chance", math.nan))
-            if all(0 <= share <= 1 for share in shares):
-                made = Part(*shares, of_part.get("n", 0.0))
-                kept[name(label, "?")] = made
-    return found
-
-
-def _predictions(value: object) -> tuple[Prediction, ...]:
-    rows = (_mapping(one) for one in _sequence(value))
-    return tuple(Prediction(*(_text(row.get(key)) for key in Prediction._fields)) for row in rows)
-
-
-def _choices(value: object) -> tuple[Choice, ...]:
-    found = []
-    for row in map(_mapping, _sequence(value)):
-        prompt, rank, option = (whole(row.get(key)) for key in ("prompt", "rank", "option"))
-        scores = tuple(map(number, _sequence(row.get("scores"))))
-        known = tuple(score for score in scores if score is not None and math.isfinite(score))
-        if prompt is None or rank is None or option is None or len(known) < len(scores):
-            continue
-        if 0 <= option < len(known):
-            texts = (one_line(row.get(key), 60) for key in ("compress", "split", "family"))
-            compress, split, family = texts
-            how = one_line(row.get("how", "obeyed"), 20)
-            stored = row.get("stored")
-            found.append(
-                Choice(
-                    compress, split, prompt, family, rank, option, known, how,
-                    stored if isinstance(stored, bool) else None,
-                    one_line(row.get("judged", "scored"), 20), _text(row.get("reply")),
-                )
-            )  # fmt: skip
-    return tuple(found)
-
-
-def _cache_bytes(value: object) -> dict[str, float]:
-    return {one_line(key, 60): size for key, size in figures(value).items() if size >= 0}
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(one_line(one, 60) for one in _sequence(value))
-
-
-def _by_context(value: object) -> dict[int, float]:
-    found = {}
-    for key, raw in _mapping(value).items():
-        figure = number(raw)
-        text = str(key)
-        # A length of more digits than any context has is no length.
-        is_length = text.isascii() and text.isdigit() and len(text) < 12 and int(text) > 0
-        if is_length and figure is not None and math.isfinite(figure):
-            found[int(text)] = figure
-    return dict(sorted(found.items()))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: object) -> Sequence[Any]:
-    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
+    """The task and options that were asked for."""
+    return Asked(str(task), tuple(sorted(options.items())) if isinstance(options, dict) else ())

@@ -28,7 +28,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
-from rulekeep.records import STATUSES as STATUSES
 from rulekeep.records import Record as Record
 from rulekeep.records.pack import PACKED, checksum, unpacked
 from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
@@ -126,8 +125,8 @@ class RunFolder:
         except OSError:
             return []
 
-    def load(self, notes: list[str] | None = None) -> Record | None:
-        """The record, if there is one; unreliable values are noted.
+    def load(self) -> Record | None:
+        """The record, if there is one.
 
         Raises:
             CorruptRecordError: it is not whole, or of another run.
@@ -137,7 +136,7 @@ class RunFolder:
             values = read_record(self.record)
         except FileNotFoundError:
             return None
-        return _as_run(self.record.name, values, self.id, notes)
+        return _as_run(self.record.name, values, self.id)
 
     def read(self, notes: list[str]) -> Record | None:
         """As `load`, but a corrupt record is set aside and noted: for whoever makes runs.
@@ -146,7 +145,7 @@ class RunFolder:
             OSError: it cannot be read; it may be whole, and stays.
         """
         try:
-            return self.load(notes)
+            return self.load()
         except CorruptRecordError as error:
             notes.append(f"run {self.id}: {error}; {said_aside(self.record)}")
             return None
@@ -211,7 +210,7 @@ def read_runs(root: Path) -> LoadedRecords:
     for folder in folders:
         record = None
         try:
-            record = folder.load(kept.notes)
+            record = folder.load()
         except CorruptRecordError as error:
             kept.notes.append(f"run {folder.id}: {error}; left out")
         except OSError as error:
@@ -295,23 +294,23 @@ def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Re
         identity = values.get("id")
         if "spec" in values and identity not in live:
             try:
-                found.append(_as_run(PACKED, values, str(identity), notes))
+                found.append(_as_run(PACKED, values, str(identity)))
             except CorruptRecordError as error:
                 notes.append(f"run {identity}: {error}; left out")
     return found
 
 
-def read_spec(path: Path, kind: type[_SpecType], command: str) -> _SpecType:
+def read_spec(path: Path, kind: type[_SpecType]) -> _SpecType:
     """A file that a command wrote, as its spec without checksum.
 
     Raises:
         CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
-    return as_spec(path.name, read_record(path), kind, command)
+    return as_spec(path.name, read_record(path), kind)
 
 
-def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _SpecType:
+def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
     """Values of a file as the spec that a command wrote.
 
     Raises:
@@ -320,32 +319,24 @@ def as_spec(file: str, values: Values, kind: type[_SpecType], command: str) -> _
     try:
         return kind.parse_json(current(values))
     except UsageError as error:
+        command = kind.model_fields["kind"].default
         raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None
 
 
-def _as_run(file: str, values: Values, identity: str, notes: list[str] | None = None) -> Record:
+def _as_run(file: str, values: Values, identity: str) -> Record:
     """The record of a run.
 
     Raises:
         CorruptRecordError: it is no record, or of another run.
     """
-    shape = {"id": str, "status": str, "spec": dict, "history": list, "evaluations": list,
-             "costs": dict, "environment": dict, "attempt": int}  # fmt: skip
-    for key, kind in shape.items():
-        if not isinstance(values.get(key), kind):
-            raise CorruptRecordError(f"{file}: {key} is no {kind.__name__}")
-    if values["status"] not in STATUSES:
-        raise CorruptRecordError(f"{file}: status {values['status'][:40]!a} is unknown")
-    if values["id"] != identity:
+    try:
+        record = Record.read(values)
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{file}: {error}") from None
+    if record.id != identity:
         raise CorruptRecordError(
-            f"{file}: it is of another run than its folder says, {values['id'][:40]!a}"
+            f"{file}: it is of another run than its folder says, {record.id[:40]!a}"
         )
-    said: list[str] = []
-    record = Record.read(values, said)
-    if record is None:
-        raise CorruptRecordError(f"{file}: {'; '.join(said)}")
-    if notes is not None:
-        notes += said
     return record
 
 

@@ -71,16 +71,16 @@ def certificates(
             *run.test_contexts
         }
         tested.setdefault(filled(run.record.spec.asked), set()).update(contexts or {run.context})
-    rows, readings = [], list[tuple[Cell, ...]]()
+    rows, readings = [], list[dict[str, Cell]]()
     certified = 0
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
             made = kept.get((asked, context))
-            place = (Cell(_named(asked)), Cell(str(context), context))
+            place = {"task": Cell(_named(asked)), "context": Cell(str(context), context)}
             if made is None:
                 said = f"no certificate: {_command(asked, missing, folder)}"
-                rows.append((*place, Cell(said), *[Cell(MISSING)] * 7))
+                rows.append((*place.values(), Cell(said), *[Cell(MISSING)] * 7))
                 continue
             certified += made.passed and not made.is_stale
             said = "passes" if made.passed else "FAILS"
@@ -91,22 +91,25 @@ def certificates(
             worst = made.worst
             rows.append(
                 (
-                    *place,
+                    *place.values(),
                     Cell(said),
                     Cell(worst.name),
-                    *_figures(worst.excess, worst.bound),
+                    *(_figure(value) for value in (worst.excess, worst.bound)),
                     *(number_cell(n, 0) for n in (made.examples, made.seed)),
                     Cell(made.data_hash[:12] or MISSING),
                     Cell(made.source or MISSING),
                 )
             )  # fmt: skip
             readings += [
-                (
-                    *place,
-                    Cell(reader.name),
-                    *_figures(reader.retention, reader.chance, reader.excess, reader.bound),
-                    Cell({True: "yes", False: "NO", None: "need not"}[reader.passed]),
-                )
+                {
+                    **place,
+                    "reader": Cell(reader.name),
+                    "retention": _figure(reader.retention),
+                    "chance": _figure(reader.chance),
+                    "excess": _figure(reader.excess),
+                    "bound": _figure(reader.bound),
+                    "passes": Cell({True: "yes", False: "NO", None: "need not"}[reader.passed]),
+                }
                 for reader in made.readers
             ]
     table = Table(
@@ -122,16 +125,12 @@ def certificates(
         ),
         rows=tuple(rows),
     )  # fmt: skip
-    every = Table(
+    every = Table.of(
         key="readings",
         title="Every reader of the certificates",
         meaning="Readers of the whole context carry everything and need not pass.",
-        header=(
-            "task", "context", "reader", "retention", "chance", "excess", "bound",
-            "passes",
-        ),
-        rows=tuple(readings),
-    )  # fmt: skip
+        rows=readings,
+    )
     return table, every, notes
 
 
@@ -176,8 +175,8 @@ def _named(asked: Asked) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _figures(*values: float) -> list[Cell]:
-    return [Cell(f"{value:.4f}", value) for value in values]
+def _figure(value: float) -> Cell:
+    return Cell(f"{value:.4f}", value)
 
 
 def _weight(made: Certified) -> tuple[bool, bool, int]:

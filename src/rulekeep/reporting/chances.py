@@ -17,52 +17,54 @@ SHOWN = (
     ("item_accuracy", "item"),
     ("token_accuracy", "token"),
 )
-_PLACE = ("task", "variant", "trained at", "tested at")
 # More are in the CSV: K may be 64.
 _MOST_PARTS = 8
 
 
 def corrected(found: Sequence[Contest]) -> Table:
     """Every score of every cell, 0 at chance and 1 where all is right."""
-    rows: list[tuple[Cell, ...]] = []
-    for group, test in _cells(found):
-        by_seed = group.corrected("retention", test)
-        scores = [_corrected(group, figure, test) for figure, _ in SHOWN]
-        rows.append((*place_cells(group, test), *scores, seeds_cell(by_seed)))
-    return Table(
+    rows = [
+        {
+            **place_cells(group, test),
+            **{title: _corrected(group, figure, test) for figure, title in SHOWN},
+            "seeds": seeds_cell(group.corrected("retention", test)),
+        }
+        for group, test in _cells(found)
+    ]
+    return Table.of(
         key="corrected",
         title="Scores corrected for chance",
         meaning="(score − chance) / (1 − chance): 0 is the best guess without the context, 1 is "
         "perfect. The chance level is in brackets. “All rules”: examples in which every first"
         " use of a rule is right.",
-        header=(*_PLACE, *(title for _, title in SHOWN), "seeds"),
-        rows=tuple(rows),
+        rows=rows,
     )
 
 
 def parts(found: Sequence[Contest]) -> Table:
     """Retention of every cell by output step, by rule position and by kind of rule."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for group, test in _cells(found):
         kept = {part: means(group, part, test) for part in PARTS}
         if not any(kept.values()):
             continue
-        by_seed = group.finite("retention", test)
+        step, position, kind = (_listed(kept[part]) for part in PARTS)
         rows.append(
-            (
-                *place_cells(group, test),
-                *(_listed(kept[part]) for part in kept),
-                seeds_cell(by_seed),
-            )
+            {
+                **place_cells(group, test),
+                "by output step": step,
+                "by rule position": position,
+                "by kind": kind,
+                "seeds": seeds_cell(group.finite("retention", test)),
+            }
         )
-    return Table(
+    return Table.of(
         key="parts",
         title="Retention by output step, rule position and kind",
         meaning="Mean over seeds, the chance level in brackets. Steps and places count from 0. "
         "Without memory, prohibitions and requirements have a mean of at most a half. A "
         "default is what an attribute shows without a rule.",
-        header=(*_PLACE, "by output step", "by rule position", "by kind", "seeds"),
-        rows=tuple(rows),
+        rows=rows,
     )
 
 

@@ -4,7 +4,6 @@ A record is shown under the name that its run has in the report; one without a r
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, capped, styles
@@ -13,12 +12,7 @@ from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table
-from rulekeep.reporting.text import csv_lines
 
-CSV_HEADER = (
-    "task", "mixer", "trained_at", "seed", "run", "context", "figure", "layer", "part", "token",
-    "share", "first", "last", "n", "mean", "low_95", "high_95",
-)  # fmt: skip
 _STEPS = {
     "capture": "never written",
     "body": "lost in the body",
@@ -28,7 +22,6 @@ _NAMES = {"capture": "capture", "body": "body", "readout": "read-out"}
 _RULE = "rule"
 # From this ratio on a log axis has several ticks.
 _WIDE = 8
-_PLACE = ("task", "variant", "trained at", "seed")
 
 
 class Explained(NamedTuple):
@@ -74,18 +67,8 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
 
     `placed` says of each row which run it is of.
     """
-    made = [_lost(found), _writes(found)]
-    return made if placed else [_without_place(table) for table in made]
-
-
-def _without_place(table: Table) -> Table:
-    header, rows = table.header[len(_PLACE) :], tuple(row[len(_PLACE) :] for row in table.rows)
-    return replace(table, header=header, rows=rows)
-
-
-def csv_text(found: Sequence[Explained]) -> str:
-    """Every figure on a line of its own, unrounded."""
-    return csv_lines(CSV_HEADER, _csv_lines(found))
+    places = [_place(one.run) if placed else {} for one in found]
+    return [_lost(found, places), _writes(found, places)]
 
 
 def _verdict(probed: Probed) -> str:
@@ -108,22 +91,25 @@ def _by_size(probed: Probed) -> dict[str, Difference]:
     return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
 
 
-def _lost(found: Sequence[Explained]) -> Table:
+def _lost(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Table:
     rows = [
-        (
-            *_place(one.run),
-            Cell(f"{probed.context:,}", probed.context),
-            Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
-            _share(probed.places[0].found),
-            _share(probed.places[-1].found),
-            _share(probed.said),
-            Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
-            *(_difference(getattr(probed.lost, step)) for step in _STEPS),
-        )
-        for one in found
+        {
+            **place,
+            "read at": Cell(f"{probed.context:,}", probed.context),
+            "most lost at": Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
+            "after the rules": _share(probed.places[0].found),
+            "before the answer": _share(probed.places[-1].found),
+            "said": _share(probed.said),
+            "chance": Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
+            **{
+                f"lost: {named}": _difference(getattr(probed.lost, step))
+                for step, named in _NAMES.items()
+            },
+        }
+        for one, place in zip(found, places, strict=True)
         for probed in one.explanation.probes
     ]
-    return Table(
+    return Table.of(
         key="lost",
         title="At which step rules are lost",
         meaning="A linear probe finds at least so many rules in the state, right after them and "
@@ -131,41 +117,34 @@ def _lost(found: Sequence[Explained]) -> Table:
         "examples. “Lost” has three steps: never in the state (capture), lost later (body), "
         "found but not said (read-out). Each is a share of all above chance, paired by "
         "example. “Most lost at”: the worst step, if its interval is above zero.",
-        header=(
-            *_PLACE, "read at", "most lost at", "after the rules", "before the answer", "said",
-            "chance", "lost: capture", "lost: body", "lost: read-out",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        rows=rows,
+    )
 
 
-def _writes(found: Sequence[Explained]) -> Table:
+def _writes(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Table:
     rows = [
-        (
-            *_place(one.run),
-            Cell(str(trace.layer), trace.layer),
-            Cell(_part(trace)),
-            Cell(name(trace.kind, "(no name)")),
-            Cell(f"{trace.n:,}", trace.n),
-            Cell(f"{trace.mean:.4f}", trace.mean),
-            Cell(f"{trace.zeros:.3f}", trace.zeros),
-            _widest(trace),
-        )
-        for one in found
+        {
+            **place,
+            "layer": Cell(str(trace.layer), trace.layer),
+            "what": Cell(_part(trace)),
+            "token": Cell(name(trace.kind, "(no name)")),
+            "tokens": Cell(f"{trace.n:,}", trace.n),
+            "mean": Cell(f"{trace.mean:.4f}", trace.mean),
+            "zeros": Cell(f"{trace.zeros:.3f}", trace.zeros),
+            "of one gate": _widest(trace),
+        }
+        for one, place in zip(found, places, strict=True)
         for trace in _every(one)
     ]
-    return Table(
+    return Table.of(
         key="writes",
         title="Changes and write gates by kind of token",
         meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, for one "
         "token. 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of "
         "itself, 0 to 1. “Zeros”: the share that is exactly 0. “Of one gate”: that share of "
         "the gate that opens most often.",
-        header=(
-            *_PLACE, "layer", "what", "token", "tokens", "mean", "zeros", "of one gate",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        rows=rows,
+    )
 
 
 def _probes(found: Sequence[Explained]) -> Chart:
@@ -286,13 +265,13 @@ def _title(run: Run) -> str:
     return f"{run.label}, seed {run.seed}: {run.task}, trained at {run.context:,}"
 
 
-def _place(run: Run) -> tuple[Cell, ...]:
-    return (
-        Cell(run.task),
-        Cell(run.label),
-        Cell(str(run.context), run.context),
-        Cell(str(run.seed), run.seed),
-    )
+def _place(run: Run) -> dict[str, Cell]:
+    return {
+        "task": Cell(run.task),
+        "variant": Cell(run.label),
+        "trained at": Cell(str(run.context), run.context),
+        "seed": Cell(str(run.seed), run.seed),
+    }
 
 
 def _share(share: Share) -> Cell:
@@ -301,38 +280,3 @@ def _share(share: Share) -> Cell:
 
 def _difference(part: Difference) -> Cell:
     return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
-
-
-def _csv_lines(found: Sequence[Explained]) -> Iterator[Sequence[object]]:
-    for one in found:
-        run = one.run
-        place = (run.task, run.label, run.context, run.seed, run.id)
-        for probed in one.explanation.probes:
-            at, none = (*place, probed.context), (None,) * 3
-            n = probed.scored_examples
-            for spot in probed.places:
-                yield (*at, "probe", *none, spot.share, None, spot.tokens, n, *_values(spot.found))
-            yield (*at, "probe_chance", *none, *none, n, probed.chance, None, None)
-            yield (*at, "said", *none, *none, n, *_values(probed.said))
-            yield (*at, "said_chance", *none, *none, n, probed.said_chance, None, None)
-            for step in _STEPS:
-                part = _values(getattr(probed.lost, step))
-                yield (*at, f"lost_{step}", *none, *none, n, *part)
-        for trace in _every(one):
-            at = (*place, one.explanation.traced.context)
-            what = (trace.layer, trace.part, trace.kind)
-            yield (*at, "trace", *what, *none, trace.n, trace.mean, None, None)
-            yield (*at, "trace_zeros", *what, *none, trace.n, trace.zeros, None, None)
-            for number, gate in enumerate(
-                zip(trace.mean_by_gate, trace.zeros_by_gate, strict=True)
-            ):
-                one_of = (trace.layer, f"{trace.part} {number + 1}", trace.kind)
-                for figure, value in zip(("trace", "trace_zeros"), gate, strict=True):
-                    yield (*at, figure, *one_of, *none, trace.n, value, None, None)
-            for some in trace.bins:
-                span = (None, some.first, some.last, some.n, some.mean, None, None)
-                yield (*at, "trace", *what, *span)
-
-
-def _values(value: Share | Difference) -> tuple[float, float, float]:
-    return value.mean, value.low, value.high

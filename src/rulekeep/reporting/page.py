@@ -1,13 +1,13 @@
 """The pages: HTML files that ask nothing of the network, under a strict content policy.
 
 One script, allowed by its hash, sorts and filters tables. Names reach a page through Jinja2's
-autoescape; figures as SVG of which `analysis.panels` has written every element.
+autoescape; figures as SVG, in which matplotlib escapes them.
 """
 
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from rulekeep.reporting.marked import MARKS, Kind, Mark, Piece, legend
+from rulekeep.reporting.marked import MARKS, Piece, legend
 
 if TYPE_CHECKING:
     # Only a report draws: a page of examples waits for no plotting.
     from rulekeep.analysis.panels import Chart, Picture
-    from rulekeep.reporting.drawn import Drawn
     from rulekeep.reporting.tables import Cell, Table
 
 # A column of longer texts is broken into lines.
@@ -42,8 +41,6 @@ def render(
     summary: Sequence[str],
     figures: Sequence[Figure],
     tables: Sequence["Table"],
-    examples: Sequence["Drawn"],
-    marks: Mapping[Kind, Mark],
     notes: Sequence[str],
     command: str,
 ) -> str:
@@ -54,13 +51,10 @@ def render(
         summary=summary,
         figures=[(one, [Markup(svg) for svg in one.picture.panels]) for one in figures],
         tables=tables,
-        examples=examples,
-        marks=MARKS,
-        legend=marks,
         notes=notes,
         command=command,
         digest=digest,
-        style=Markup(_file("report.css") + _file("marks.css") + _columns()),
+        style=Markup(_file("report.css") + _columns()),
         script=Markup(script),
     )
 

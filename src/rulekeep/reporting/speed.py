@@ -1,24 +1,17 @@
 """How fast mixers are beside attention: tables and a figure out of a record of `rulekeep speed`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
-from rulekeep.reporting.text import csv_lines
 from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime
 from rulekeep.speed.record import Part, SpeedRecord, points
 
-_AIM_LOOK = ("#888888", "#555555", "#BBBBBB")
-_AIM_MARKS = ("v", "D", "s")
 _PARTS: Mapping[Part, str] = {"model": "whole model", "mixer": "mixer alone"}
-CSV_HEADER = (
-    "part", "threads", "context", "mixer", "figure", "median", "low_quartile", "high_quartile",
-    "repeats", "aim", "met",
-)  # fmt: skip
 
 
 def tables(record: SpeedRecord) -> list[Table]:
@@ -29,7 +22,7 @@ def tables(record: SpeedRecord) -> list[Table]:
 
 
 def chart(record: SpeedRecord) -> Chart:
-    """Shares of attention's time over the context, and the aims."""
+    """Shares of attention's time over the context."""
     labels = [name(mixer.label, "(no name)") for mixer in record.spec.mixers]
     look = styles(labels, [name(BASELINE, "")])
     panels = [
@@ -42,28 +35,22 @@ def chart(record: SpeedRecord) -> Chart:
         key="speed",
         title="Share of attention’s time",
         caption="Forward and backward, as a share of attention’s time in the same repeat. Median "
-        "and quartiles. A step has as many tokens at every context. Attention is black. Grey "
-        "marks: the aim, at most this share.",
+        "and quartiles. A step has as many tokens at every context. Attention is black.",
         panels=panels,
     )
 
 
-def csv_text(record: SpeedRecord) -> str:
-    """Every figure on a line of its own, unrounded."""
-    return csv_lines(CSV_HEADER, _csv_lines(record))
-
-
 def sentences(record: SpeedRecord) -> list[str]:
-    """Which aims are met, and how quiet the machine was."""
+    """How quiet the machine was, and what is missing."""
     left, every = len(record.missing), len(points(record.spec))
-    part = [f"Still missing: {left} of {every} measurements."] if left else []
-    return [one_line(said, 2000) for said in (*figures.verdicts(record), *part)]
+    part = f"Still missing: {left} of {every} measurements." if left else ""
+    return [one_line(said, 2000) for said in (figures.load(record), part) if said]
 
 
 def _steps(record: SpeedRecord, threads: int) -> Table:
     alone = {(s.context, s.mixer): s for s in figures.step_times(record, "mixer", threads)}
     whole = {(s.context, s.mixer): s for s in figures.step_times(record, "model", threads)}
-    with_aims = threads == 1
+    with_calls = threads == 1
     rows = []
     for context, mixer in dict.fromkeys((*whole, *alone)):
         model, layer = whole.get((context, mixer)), alone.get((context, mixer))
@@ -72,9 +59,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
                 Cell(f"{context:,}", context),
                 _mixer(mixer),
                 *_time(model),
-                *([_aim(model and model.aim), _met(model and model.met)] if with_aims else ()),
                 *_time(layer),
-                *(_made_of(model) if with_aims else ()),
+                *(_made_of(model) if with_calls else ()),
             )
         )
     shown = counted(threads, "thread")
@@ -86,7 +72,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         f"Median of {spec.repeats} repeats (quartiles); the share of attention’s time is paired "
         "within a repeat."
     )
-    if with_aims:
+    if with_calls:
         meaning += (
             " Operator calls: what torch dispatches in a step of the whole model below autograd, "
             "without views: a proxy of what a GPU would launch. Product rate: floating-point "
@@ -97,8 +83,8 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
         title=f"Speed beside attention, {shown}",
         meaning=meaning,
         header=(
-            "context", "mixer", "model (s)", "share", *(("aim", "met") if with_aims else ()),
-            "mixer alone (s)", "share", *(("operator calls", "product rate") if with_aims else ()),
+            "context", "mixer", "model (s)", "share", "mixer alone (s)", "share",
+            *(("operator calls", "product rate") if with_calls else ()),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -116,74 +102,61 @@ def _over_context(record: SpeedRecord) -> Table:
         sizes = memory.bytes_at if memory else {}
         per_token = memory.bytes_per_token if memory else None
         growth = memory.growth if memory else None
+        mebibytes = {at: sizes[at] / 2**20 if at in sizes else None for at in contexts}
         rows.append(
-            (
-                _mixer(mixer),
-                _spread(slope and slope.ratio, 2),
-                _aim(figures.LINEAR_AIM if slope and slope.met is not None else None),
-                _met(slope and slope.met),
-                *(number_cell(sizes[at] / 2**20 if at in sizes else None, 1) for at in contexts),
-                number_cell(per_token and per_token / 2**10, 2),
-                number_cell(growth, 2),
-                _met(memory and memory.met),
-            )
+            {
+                "mixer": _mixer(mixer),
+                "time a token": _spread(slope and slope.ratio, 2),
+                **{f"MiB at {at:,}": number_cell(size, 1) for at, size in mebibytes.items()},
+                "KiB a token": number_cell(per_token and per_token / 2**10, 2),
+                "growth": number_cell(growth, 2),
+            }
         )
     start = next((row.start for row in slopes.values()), contexts[0])
-    return Table(
+    return Table.of(
         key="speed-context",
         title="What a longer context costs",
         meaning=f"Time a token at {contexts[-1]:,} tokens over that at {start:,} (whole model, one "
-        "thread; median and quartiles over all pairs of repeats); the aim is for states that stop "
-        "growing. Peak memory: what a step of one sequence, forward and backward, adds to a fresh "
-        "process, with the allocator as runs have it. Growth: by how much more memory grows than "
-        "the context over the last two, where it takes 8 MiB or more (1 is linear, up to "
-        f"{figures.MEMORY_AIM:g} is met).",
-        header=(
-            "mixer", "time a token", "aim", "met",
-            *(f"MiB at {at:,}" for at in contexts), "KiB a token", "growth", "linear",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        "thread; median and quartiles over all pairs of repeats). Peak memory: what a step of one "
+        "sequence, forward and backward, adds to a fresh process, with the allocator as runs have "
+        "it. Growth: by how much more memory grows than the context over the last two, where it "
+        "takes 8 MiB or more (1 is linear).",
+        rows=rows,
+    )
 
 
 def _decoding(record: SpeedRecord) -> Table:
     found = figures.decode_times(record)
     contexts = sorted({at for row in found for at in row.ms})
-    return Table(
+    return Table.of(
         key="speed-decoding",
         title="Decoding",
         meaning="One token after another, one sequence, one thread, after so many random tokens: "
         "milliseconds a token (median and quartiles over rounds of all contexts in turn), the time "
         "after the longest over that after the shortest, paired within a round, and the bytes of "
-        f"the state. A constant state is to stay within {figures.DECODE_AIM:.0%}.",
-        header=(
-            "mixer", "state", *(f"bytes at {at:,}" for at in contexts),
-            *(f"ms at {at:,}" for at in contexts), "last / first", "met",
-        ),
-        rows=tuple(
-            (
-                _mixer(row.mixer),
-                Cell(row.grows or MISSING),
-                *(number_cell(row.state_bytes.get(at), 0) for at in contexts),
-                *(_spread(row.ms.get(at), 3) for at in contexts),
-                _spread(row.ratio, 2),
-                _met(row.met),
-            )
+        "the state.",
+        rows=[
+            {
+                "mixer": _mixer(row.mixer),
+                "state": Cell(row.grows or MISSING),
+                **{f"bytes at {at:,}": number_cell(row.state_bytes.get(at), 0) for at in contexts},
+                **{f"ms at {at:,}": _spread(row.ms.get(at), 3) for at in contexts},
+                "last / first": _spread(row.ratio, 2),
+            }
             for row in found
-        ),
-    )  # fmt: skip
+        ],
+    )
 
 
 def _failures(record: SpeedRecord) -> Table:
-    return Table(
+    return Table.of(
         key="speed-failures",
         title="What could not be measured",
         meaning="Each ended alone.",
-        header=("what", "why"),
-        rows=tuple(
-            (Cell(one_line(what)), Cell(one_line(why, 600)))
+        rows=[
+            {"what": Cell(one_line(what)), "why": Cell(one_line(why, 600))}
             for what, why in figures.failures(record).items()
-        ),
+        ],
     )
 
 
@@ -201,8 +174,6 @@ def _panel(
     series = [
         Series(label=label, style=look[label], points=points) for label, points in lines.items()
     ]
-    if (part, threads) == ("model", 1):
-        series += _aims(record)
     return Panel(
         title=f"{_PARTS[part]}, {counted(threads, 'thread')}",
         x_label="context (tokens, log scale)",
@@ -212,57 +183,6 @@ def _panel(
         y_log=True,
         x_ticks=record.spec.contexts,
     )
-
-
-def _aims(record: SpeedRecord) -> Iterator[Series]:
-    measured = {mixer.label for mixer in record.spec.mixers}
-    for place, (mixers, shares) in enumerate(figures.AIMS.items()):
-        told = [mixer for mixer in mixers if mixer in measured]
-        points = [
-            Point(context, share)
-            for context, share in zip(figures.AIM_CONTEXTS, shares, strict=True)
-            if context in record.spec.contexts
-        ]
-        if told and points:
-            more = f" and {len(told) - 1} more" if len(told) > 1 else ""
-            style = Style(_AIM_LOOK[place], _AIM_MARKS[place], 2, 1.0)
-            yield Series(label=f"aim: {told[0]}{more}", style=style, points=points, joined=False)
-
-
-def _csv_lines(record: SpeedRecord) -> Iterator[Sequence[object]]:
-    for threads in record.spec.threads:
-        for part in _PARTS:
-            for step in figures.step_times(record, part, threads):
-                place = (part, threads, step.context, step.mixer)
-                yield (*place, "seconds", *step.seconds, None, "")
-                if step.share is not None:
-                    yield (*place, "share", *step.share, step.aim, _met(step.met).text)
-                for figure in ("launches", "calls", "product_share"):
-                    if (count := getattr(step, figure)) is not None:
-                        yield (*place, figure, *_once(count), None, "")
-    for slope in figures.slopes(record):
-        aim = None if slope.met is None else figures.LINEAR_AIM
-        figure = f"time_a_token_against_{slope.start}"
-        yield ("model", 1, slope.end, slope.mixer, figure, *slope.ratio, aim, _met(slope.met).text)
-    for memory in figures.memories(record):
-        for at, size in memory.bytes_at.items():
-            yield ("memory", 1, at, memory.mixer, "peak_memory_bytes", *_once(size), None, "")
-        if memory.growth is not None:
-            growth = (*_once(memory.growth), figures.MEMORY_AIM, _met(memory.met).text)
-            yield ("memory", 1, max(memory.bytes_at), memory.mixer, "growth", *growth)
-    for row in figures.decode_times(record):
-        for at, ms in row.ms.items():
-            yield ("decode", 1, at, row.mixer, "ms_per_token", *ms, None, "")
-            yield ("decode", 1, at, row.mixer, "state_bytes", *_once(row.state_bytes[at]), None, "")
-        aim = None if row.met is None else 1 + figures.DECODE_AIM
-        figure = f"time_a_token_against_{min(row.ms)}"
-        place = ("decode", 1, max(row.ms), row.mixer)
-        yield (*place, figure, *row.ratio, aim, _met(row.met).text)
-
-
-def _once(value: float) -> tuple[float, None, None, int]:
-    """What was measured once has no quartiles."""
-    return value, None, None, 1
 
 
 def _mixer(label: str) -> Cell:
@@ -281,11 +201,3 @@ def _made_of(step: StepTime | None) -> tuple[Cell, Cell]:
 
 def _spread(value: Spread | None, digits: int) -> Cell:
     return Cell(MISSING) if value is None else Cell(value.text(digits), value.median)
-
-
-def _aim(value: float | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell(f"{value:g}", value)
-
-
-def _met(met: bool | None) -> Cell:
-    return Cell({True: "yes", False: "NO", None: MISSING}[met])

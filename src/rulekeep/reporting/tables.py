@@ -24,8 +24,8 @@ UNDEFINED = "not defined"
 _FEW = " few"
 # More task settings have no column of their own.
 _MOST_TASKS = 8
-# Of the environment, which has some 15 keys.
-_MOST_COLUMNS = 30
+# Scores without an interval.
+_BRIEF = {"rule": "rule_accuracy", "item": "item_accuracy", "loss (nats)": "val_loss"}
 
 
 class Cell(NamedTuple):
@@ -49,6 +49,13 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     # Rows of the user's own mixer, which are marked.
     own: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, key: str, title: str, meaning: str, rows: Sequence[Mapping[str, Cell]]) -> "Table":
+        """A table of rows by column: all have the columns of the first, in its order."""
+        header = tuple(rows[0]) if rows else ()
+        cells = tuple(tuple(row[column] for column in header) for row in rows)
+        return cls(key=key, title=title, meaning=meaning, header=header, rows=cells)
 
     @property
     def few(self) -> frozenset[int]:
@@ -185,7 +192,7 @@ def _shown_number(value: float) -> Cell:
 
 def scores(found: Sequence[Contest]) -> Table:
     """Every cell: its scores with intervals, and the difference to the baseline."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for contest in found:
         for group in contest.groups:
             for test in group.test_contexts:
@@ -194,24 +201,25 @@ def scores(found: Sequence[Contest]) -> Table:
                 summary = group.summary("retention", test)
                 rival = contest.against_attention(group, "retention", test)
                 undefined = group.is_undefined(test)
+                brief = {
+                    title: _summary(group.summary(figure, test), brief=True)
+                    for title, figure in _BRIEF.items()
+                }
                 rows.append(
-                    (
-                        *place_cells(group, test),
-                        _summary(summary) if not undefined else Cell(UNDEFINED),
-                        number_cell(group.chance("retention", test)),
-                        _learned(list(retentions.values())),
-                        Cell(MISSING) if rival is None else _signed(rival[1]),
-                        Cell(MISSING) if rival is None else Cell(rival[0].label),
-                        _summary(group.summary("exact", test)),
-                        *(
-                            _summary(group.summary(figure, test), brief=True)
-                            for figure in ("rule_accuracy", "item_accuracy", "val_loss")
-                        ),
-                        _intrusions(group, test),
-                        seeds_cell(finite) if not undefined else Cell(MISSING),
-                    )
+                    {
+                        **place_cells(group, test),
+                        "retention": _summary(summary) if not undefined else Cell(UNDEFINED),
+                        "chance": number_cell(group.chance("retention", test)),
+                        "learned": _learned(list(retentions.values())),
+                        "against attention": Cell(MISSING) if rival is None else _signed(rival[1]),
+                        "which": Cell(MISSING) if rival is None else Cell(rival[0].label),
+                        "exact": _summary(group.summary("exact", test)),
+                        **brief,
+                        "intrusions": _intrusions(group, test),
+                        "seeds": seeds_cell(finite) if not undefined else Cell(MISSING),
+                    }
                 )
-    return Table(
+    return Table.of(
         key="scores",
         title="Scores on the test set",
         meaning="Mean over seeds with its 95 % interval (Student t). “Learned”: seeds with "
@@ -219,18 +227,13 @@ def scores(found: Sequence[Contest]) -> Table:
         "attention”: retention minus that of the attention that keeps most there, paired by "
         "seed. “Intrusions”: the share of wrong rules that are decoys. “Not defined”: learned "
         "positions end at the length trained on. tables.csv has every interval.",
-        header=(
-            "task", "variant", "trained at", "tested at", "retention", "chance", "learned",
-            "against attention", "which", "exact", "rule", "item", "loss (nats)", "intrusions",
-            "seeds",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        rows=rows,
+    )
 
 
 def distances(found: Sequence[Contest]) -> Table:
     """The half distance of every mixer and training length."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for contest in found:
         for group in contest.groups:
             distance = group.half_distance()
@@ -240,61 +243,61 @@ def distances(found: Sequence[Contest]) -> Table:
             else:
                 shown = Cell(distance.text(), distance.median.tokens)
                 each = ", ".join(one.text() for one in distance.by_seed.values())
-            rows.append((*_place(group), shown, Cell(each), _seed_count(len(group.runs))))
-    return Table(
+            rows.append(
+                {
+                    **_place(group),
+                    "half distance (tokens)": shown,
+                    "each seed": Cell(each),
+                    "seeds": _seed_count(len(group.runs)),
+                }
+            )
+    return Table.of(
         key="half-distances",
         title="Half distances",
         meaning="The context at which retention, corrected for chance, first falls below a half. "
         "The median over seeds. “≥”: it never fell. “≤”: it was down at the shortest length "
         "tested.",
-        header=("task", "variant", "trained at", "half distance (tokens)", "each seed", "seeds"),
-        rows=tuple(rows),
+        rows=rows,
     )
 
 
 def costs(found: Sequence[Contest]) -> Table:
     """What a mixer costs: time, memory, state."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for contest in found:
         for group in contest.groups:
             defined = (test for test in group.test_contexts if not group.is_undefined(test))
             longest = max(defined, default=group.context)
             seconds = group.cost("train_seconds")
+            taken = summarise(list(seconds.values())) if seconds else None
             rows.append(
-                (
-                    *_place(group),
-                    _summary(summarise(list(seconds.values())) if seconds else None, digits=1),
-                    _solved(group.cost("steps_to_solve"), len(seconds)),
-                    mean_cell(group.cost("tokens_per_second"), 0),
-                    mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
-                    mean_cell(group.cost("parameters"), 0),
-                    _half_lives(group),
-                    _count(longest),
-                    mean_cell(group.state_bytes(longest), 0),
-                    mean_cell(group.decode_ms(longest), 3),
-                    seeds_cell(seconds),
-                )
+                {
+                    **_place(group),
+                    "training (s)": _summary(taken, digits=1),
+                    "steps to solve": _solved(group.cost("steps_to_solve"), len(seconds)),
+                    "tokens/s": mean_cell(group.cost("tokens_per_second"), 0),
+                    "peak (MiB)": mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
+                    "parameters": mean_cell(group.cost("parameters"), 0),
+                    "context": _count(longest),
+                    "state (bytes)": mean_cell(group.state_bytes(longest), 0),
+                    "decode (ms/token)": mean_cell(group.decode_ms(longest), 3),
+                    "seeds": seeds_cell(seconds),
+                }
             )
-    return Table(
+    return Table.of(
         key="costs",
         title="Costs",
         meaning="Means over the seeds that ended training. Training seconds are without warm-up "
         "and evaluation. “Steps to solve”: the first evaluation with 0.995 of the answers "
-        "wholly right, and how many seeds had one. “Half-life”: what a mixer forgets before "
-        "any training, by its own word. State and decode time are at “context”, the longest "
-        "tested.",
-        header=(
-            "task", "variant", "trained at", "training (s)", "steps to solve", "tokens/s",
-            "peak (MiB)", "parameters", "half-life (tokens)",
-            "context", "state (bytes)", "decode (ms/token)", "seeds",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        "wholly right, and how many seeds had one. State and decode time are at “context”, the "
+        "longest tested.",
+        rows=rows,
+    )
 
 
 def learning_rates(found: Sequence[Contest]) -> Table:
     """The whole grid of learning rates of every mixer, a line a rate."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for contest in found:
         for rates in contest.rates:
             grid = {} if rates.choice is None else {one.rate: one for one in rates.choice.grid}
@@ -304,99 +307,77 @@ def learning_rates(found: Sequence[Contest]) -> Table:
                 diverged = sum(not math.isfinite(loss) for loss in losses)
                 loss = f"{diverged} of {len(losses)} diverged" if losses and mean is None else ""
                 rows.append(
-                    (
-                        Cell(contest.task),
-                        Cell(rates.label),
-                        _count(rates.context),
-                        Cell(f"{rate:g}", rate),
-                        number_cell(scores.retention if scores else None),
-                        number_cell(scores.exact if scores else None),
-                        number_cell(mean) if not loss else Cell(loss, math.inf),
-                        _seed_count(rates.seeds),
-                        _count(runs),
-                        Cell(verdict(rates, rate)),
-                    )
+                    {
+                        "task": Cell(contest.task),
+                        "variant": Cell(rates.label),
+                        "trained at": _count(rates.context),
+                        "rate": Cell(f"{rate:g}", rate),
+                        "retention": number_cell(scores.retention if scores else None),
+                        "exact": number_cell(scores.exact if scores else None),
+                        "loss (nats a token)": Cell(loss, math.inf) if loss else number_cell(mean),
+                        "seeds compared": _seed_count(rates.seeds),
+                        "runs": _count(runs),
+                        "choice": Cell(verdict(rates, rate)),
+                    }
                 )
-    return Table(
+    return Table.of(
         key="learning-rates",
         title="Learning rates, chosen on the validation set",
         meaning=f"{RATE_RULE} Shown is the rate with most runs.",
-        header=(
-            "task", "variant", "trained at", "rate", "retention", "exact", "loss (nats a token)",
-            "seeds compared", "runs", "choice",
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        rows=rows,
+    )
 
 
 def failures(runs: Sequence[Run]) -> Table:
     """Runs that gave no whole result, and why."""
     rows = [
-        (
-            Cell(run.status),
-            Cell(run.task),
-            Cell(run.label),
-            _trained_at(run.trained_at),
-            _count(run.seed),
-            _rate(run),
-            Cell(run.reason or "no reason recorded"),
-            Cell(run.id),
-        )
+        {
+            "status": Cell(run.status),
+            **_place_of(run),
+            "reason": Cell(run.reason or "no reason recorded"),
+            "run": Cell(run.id),
+        }
         for run in sorted(runs, key=lambda run: run.status)
         if run.status != "done"
     ]
-    return Table(
+    return Table.of(
         key="failures",
         title="Runs that diverged or failed",
         meaning="A diverged run is a result and counts in its cell; any other is in no cell.",
-        header=("status", "task", "variant", "trained at", "seed", "rate", "reason", "run"),
-        rows=tuple(rows),
+        rows=rows,
     )
 
 
 def every_run(runs: Sequence[Run]) -> Table:
     """A line a run."""
-    return Table(
+    return Table.of(
         key="runs",
         title="Every run",
         meaning="Retention is on the test set, at the length trained on. A model from outside "
         "stands at the longest of the others. Versions make the id; the source digest does not.",
-        header=(
-            "task", "variant", "trained at", "seed", "rate", "status", "retention", "training (s)",
-            "versions", "source", "run",
-        ),
-        rows=tuple(
-            (
-                Cell(run.task),
-                Cell(run.label),
-                _trained_at(run.trained_at),
-                _count(run.seed),
-                _rate(run),
-                Cell(run.status),
-                number_cell(_retention(run)),
-                number_cell(run.record.costs.get("train_seconds"), 1),
-                Cell(run.versions),
-                Cell(run.source),
-                Cell(run.id),
-            )
+        rows=[
+            {
+                **_place_of(run),
+                "status": Cell(run.status),
+                "retention": number_cell(_retention(run)),
+                "training (s)": number_cell(run.record.costs.get("train_seconds"), 1),
+                "versions": Cell(run.versions),
+                "source": Cell(run.source),
+                "run": Cell(run.id),
+            }
             for run in runs
-        ),
-    )  # fmt: skip
+        ],
+    )
 
 
 def environments(runs: Sequence[Run]) -> Table:
     """The machines and versions the runs were made with, one line each."""
     counts = Counter(tuple(run.environment.items()) for run in runs)
-    named = Counter(key for items in counts for key, _ in items)
-    # What most of them have: a record may hold anything, in any number.
-    commonest = {key for key, _ in named.most_common(_MOST_COLUMNS)}
-    keys = [key for key in named if key in commonest]
-    left = len(named) - len(keys)
-    more = f" Of {len(named):,} keys {left:,} are not shown." if left else ""
+    keys = dict.fromkeys(key for items in counts for key, _ in items)
     return Table(
         key="environment",
         title="Environment",
-        meaning=f"Seconds compare within one line only.{more}",
+        meaning="Seconds compare within one line only.",
         header=(*keys, "runs"),
         rows=tuple(
             (*(Cell(items.get(key, MISSING)) for key in keys), _count(count))
@@ -405,8 +386,15 @@ def environments(runs: Sequence[Run]) -> Table:
     )
 
 
-def _rate(run: Run) -> Cell:
-    return Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING)
+def _place_of(run: Run) -> dict[str, Cell]:
+    """What a run is of."""
+    return {
+        "task": Cell(run.task),
+        "variant": Cell(run.label),
+        "trained at": _trained_at(run.trained_at),
+        "seed": _count(run.seed),
+        "rate": Cell(f"{run.rate:g}", run.rate) if run.rate else Cell(MISSING),
+    }
 
 
 def verdict(rates: Rates, rate: float) -> str:
@@ -421,8 +409,6 @@ def verdict(rates: Rates, rate: float) -> str:
     if rate != choice.rate:
         return ""
     if choice.edge == "only":
-        if rates.reused_from is not None:
-            return f"reused: chosen on {rates.reused_from}"
         return "the only rate run"
     if choice.edge is None:
         return "chosen"
@@ -438,9 +424,9 @@ def _intrusions(group: Group, test: int) -> Cell:
     return Cell(f"{rate.text} (chance {chance.text})", rate.value)
 
 
-def place_cells(group: Group, test: int) -> tuple[Cell, Cell, Cell, Cell]:
+def place_cells(group: Group, test: int) -> dict[str, Cell]:
     """What a row is of: task, mixer, training length, test length."""
-    return (*_place(group), _count(test))
+    return {**_place(group), "tested at": _count(test)}
 
 
 def mean_cell(by_seed: Mapping[int, float], digits: int, unit: float = 1.0) -> Cell:
@@ -453,8 +439,12 @@ def seeds_cell(by_seed: Mapping[int, float]) -> Cell:
     return _seed_count(len(by_seed))
 
 
-def _place(group: Group) -> tuple[Cell, Cell, Cell]:
-    return Cell(group.task), Cell(group.label), _trained_at(group.trained_at)
+def _place(group: Group) -> dict[str, Cell]:
+    return {
+        "task": Cell(group.task),
+        "variant": Cell(group.label),
+        "trained at": _trained_at(group.trained_at),
+    }
 
 
 def _trained_at(context: int | None) -> Cell:
@@ -490,14 +480,6 @@ def _solved(steps: Mapping[int, float], seeds: int) -> Cell:
     mean = mean_cell(steps, 0)
     value = math.inf if mean.value is None else mean.value
     return Cell(f"{mean.text} ({len(steps)} of {seeds})", value)
-
-
-def _half_lives(group: Group) -> Cell:
-    stated = [run.record.half_lives for run in group.runs.values() if run.record.half_lives]
-    if not stated:
-        return Cell(MISSING)
-    shown = dict.fromkeys("∞" if tokens == math.inf else f"{tokens:,.4g}" for tokens in stated[0])
-    return Cell(", ".join(shown), min(stated[0]))
 
 
 def _signed(difference: Summary | None) -> Cell:

@@ -19,7 +19,7 @@ from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
-from rulekeep.reporting import chances, drawn, language, page, tables, text
+from rulekeep.reporting import chances, language, page, tables, text
 from rulekeep.reporting import explained as explaining
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
@@ -59,7 +59,6 @@ def write_report(
     reading = arrange(records)
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
-    examples = drawn.drawn(reading.runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     if records or (speed is None and not of_words):
         ranking = ranked(found)
@@ -85,12 +84,10 @@ def write_report(
     if explained:
         made += explaining.charts(explained)
         shown += explaining.tables(explained)
-        files["explain.csv"] = explaining.csv_text(explained)
     if speed is not None:
         summary += speed_report.sentences(speed) if not records else []
         made.append(speed_report.chart(speed))
         shown += speed_report.tables(speed)
-        files["speed.csv"] = speed_report.csv_text(speed)
     made += language.charts(in_words)
     shown += language.tables(in_words)
     if records:
@@ -102,10 +99,9 @@ def write_report(
     said = [one_line(note) for note in every_note]
     command = one_line(command, 4000)
     files["report.html"] = page.render(
-        summary=summary, figures=figures, tables=shown, examples=examples,
-        marks=drawn.marks_of(examples), notes=said, command=command,
-    )  # fmt: skip
-    files["report.md"] = _markdown(summary, figures, shown, examples, said, command)
+        summary=summary, figures=figures, tables=shown, notes=said, command=command
+    )
+    files["report.md"] = _markdown(summary, figures, shown, said, command)
     images = {
         f"{FIGURES}/{name}": image for one in figures for name, image in one.picture.files.items()
     }
@@ -118,7 +114,6 @@ def _markdown(
     summary: Sequence[str],
     figures: Sequence[page.Figure],
     shown: Sequence[tables.Table],
-    examples: Sequence[drawn.Drawn],
     notes: Sequence[str],
     command: str,
 ) -> str:
@@ -129,8 +124,6 @@ def _markdown(
         image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if picture.files else ""
         parts.append(f"## {chart.title}\n\n{image}\n\n{text.escaped(chart.caption)}")
     parts += [text.markdown(table) for table in shown[1:] if table.key not in _LONG]
-    if examples:
-        parts.append(drawn.markdown(examples))
     if notes:
         lines = "\n".join(f"- {text.escaped(note)}" for note in notes)
         parts.append(f"## Set aside and left out\n\n{lines}")

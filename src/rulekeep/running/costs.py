@@ -7,16 +7,14 @@ import math
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,22 +36,6 @@ def prepare_process(threads: int = 1) -> None:
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-
-
-class Clock:
-    """Adds up the seconds spent inside `with clock.running()`."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Time the block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
 
 
 def state_bytes(states: Iterable[Any]) -> int:
@@ -78,30 +60,6 @@ def peak_memory_bytes(device: str = "cpu") -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-class Decoding(NamedTuple):
-    """What decoding after a context costs: one sequence, one token at a time."""
-
-    state_bytes: int
-    ms_per_token: float
-
-
-def decoding(model: Callable[..., tuple[Tensor, Any]], tokens: Tensor, steps: int = 16) -> Decoding:
-    """Bytes of the state after these tokens, `[1, context]`, and the median time of the last ones.
-
-    The last `steps` tokens are read one by one.
-    """
-    before, last = tokens.split([tokens.shape[1] - steps, steps], dim=1)
-    with torch.no_grad():
-        _, state = model(before)
-        seconds = []
-        for token in last.split(1, dim=1):
-            start = time.perf_counter()
-            _, state = model(token, state)
-            seconds.append(time.perf_counter() - start)
-        carried = state_bytes(state.layers)
-    return Decoding(carried, 1000 * statistics.median(seconds))
 
 
 def flops(forward: Callable[[], object]) -> int:

@@ -24,15 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.kernels.shapes import AnswerTable
 from rulekeep.mixers.base import MixerError
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.model import LanguageModel, ModelState
-from rulekeep.tasks.base import Split
+from rulekeep.tasks.base import AnswerTable, Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 # As many tokens as a predictor is given at once: what an outsider can hold is its own affair.
-_TOKENS_AT_ONCE = 2**16
+TOKENS_AT_ONCE = 2**16
 # A generated word that the task does not have.
 _NO_WORD = -1
 
@@ -82,15 +81,6 @@ class Question:
         for table in copies:
             table.flags.writeable = False
         return cls(*copies)
-
-    def __getattr__(self, name: str) -> Any:
-        told = (
-            f"; a predictor is asked without the answers: read question.prompts, .given and "
-            f".is_given, and return token ids {self.given.shape}"
-            if name in (*Sample._fields, "answers", "examples")
-            else ""
-        )
-        raise AttributeError(f"a Question has no {name}{told}")
 
 
 class Predictor(ABC):
@@ -505,7 +495,7 @@ def evaluate_samples(
 
     def parts() -> Iterator[tuple[Sample, AnswerTable, AnswerTable | None]]:
         nonlocal supervised
-        rows = max(1, _TOKENS_AT_ONCE // context)
+        rows = max(1, TOKENS_AT_ONCE // context)
         for start in range(0, examples, rows):
             n = min(rows, examples - start)
             sample = task.sample(split, context, n, seed=seed, start=start)

@@ -21,11 +21,9 @@ from pydantic import create_model
 
 from rulekeep.plugins import (
     choose,
-    construct_first,
     failure_line,
     find_class,
     name_of_class,
-    prepare_trial,
     takes_by_place,
 )
 from rulekeep.specs import (
@@ -81,7 +79,6 @@ def load_mixer(name: str) -> type[Any]:
     Raises:
         UsageError: there is no such mixer, or it cannot be loaded.
     """
-    prepare_trial(name, torch=True)
     from torch import nn
 
     from rulekeep.mixers import MIXERS
@@ -115,13 +112,15 @@ def adapter(name: str) -> str:
 class Mixers(NamedTuple):
     """What makes each layer's mixer, all options, and those that an id counts.
 
-    `given` differ from their defaults, or have a default that has changed.
+    `given` differ from their defaults, or have a default that has changed. `notes` say what a user
+    should know before training.
     """
 
     makers: "tuple[Callable[[], Mixer], ...]"
     options: dict[str, Option]
     given: dict[str, Option]
     kinds: dict[str, type[Any]]
+    notes: tuple[str, ...]
 
 
 def mixers_of(spec: RunSpec) -> Mixers:
@@ -156,8 +155,12 @@ def mixers_of(spec: RunSpec) -> Mixers:
         for name in takers:
             given[name][option] = value
     filled = {name: _filled(name, allowed[name], given[name], kinds[name]) for name in names}
+    notes = list[str]()
     for name in names:
-        _starts_in_time(name, kinds[name], filled[name], spec.steps)
+        if note := note_on_penalty(kinds[name], filled[name].model_dump(), spec.steps):
+            if "gate_penalty" in filled[name].model_dump(exclude_defaults=True):
+                raise UsageError(f"mixer {name!r}: {note}")
+            notes.append(f"{kinds[name].__name__}: {note}")
     makers = {
         name: mixer_maker(name, kinds[name], spec.width, filled[name].model_dump())
         for name in names
@@ -180,22 +183,21 @@ def mixers_of(spec: RunSpec) -> Mixers:
         named(exclude_defaults=False),
         named(exclude_defaults=True),
         kinds,
+        tuple(notes),
     )
 
 
-def _starts_in_time(name: str, kind: type[Any], options: Spec, steps: int) -> None:
-    """Raise if a gate penalty was asked for that this training never reaches.
+def note_on_penalty(kind: type[Any], options: Mapping[str, Any], steps: int) -> str | None:
+    """A note that a training ends before a gate penalty starts; None if it does not."""
+    from rulekeep.mixers.matrix import GatedMixer
 
-    Raises:
-        UsageError: the penalty starts after the last step.
-    """
-    from rulekeep.mixers.matrix import GatedMixer, never_starts
-
-    asked = options.model_dump(exclude_defaults=True).get("gate_penalty")
-    if asked and issubclass(kind, GatedMixer):
-        start = options.model_dump()["penalty_start"]
-        if steps <= start:
-            raise UsageError(f"mixer {name!r}: {never_starts(start, steps)}")
+    start = options.get("penalty_start", 0)
+    if not issubclass(kind, GatedMixer) or not options.get("gate_penalty") or steps > start:
+        return None
+    return (
+        f"penalty_start {start}: training ends after {steps} steps, so the gate "
+        f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
+    )
 
 
 def own_options_first(one: MixerSpec) -> MixerSpec:
@@ -287,18 +289,11 @@ def mixer_maker(
 
     import torch
 
-    if construct_first(f"mixer {name!r}", kind, _make_again, name, width, dict(options)):
-        return make
     try:
         with torch.random.fork_rng(devices=[]):
             make()
     except ValueError as error:
         raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
     return make
-
-
-def _make_again(argument: tuple[str, str, int, dict[str, Any]]) -> None:
-    found, name, width, options = argument
-    mixer_maker(name, load_mixer(found), width, options)

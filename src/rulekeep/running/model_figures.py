@@ -4,6 +4,8 @@ Example i of a split depends on its name alone. So the figure of the first 1,000
 same in the run and later, from its kept weights.
 """
 
+import statistics
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +20,8 @@ from rulekeep.specs import PredictorSpec, RunSpec
 from rulekeep.tasks.base import Split
 
 LONG_CONTEXT = 1028
+# Tokens that are read one by one: the median of so many times is noted.
+_DECODED = 16
 _VALIDATED = ("val_loss", "token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact")
 
 
@@ -99,18 +103,19 @@ def decoding(
     model: LanguageModel, resolved: Resolved, contexts: Iterable[int]
 ) -> dict[str, dict[str, Any]]:
     """What it costs to go on after each context: one sequence, one token at a time."""
-    measured = {
-        str(context): costs.decoding(model, _one_text(resolved, context)) for context in contexts
-    }
-    return {
-        "state_bytes": {context: one.state_bytes for context, one in measured.items()},
-        "decode_ms_per_token": {context: one.ms_per_token for context, one in measured.items()},
-    }
-
-
-def half_lives(model: LanguageModel) -> list[float | None]:
-    """The memory's half-life in tokens of each layer that states one; read before training."""
-    return [getattr(block.mixer, "memory_half_life_tokens", None) for block in model.blocks]
+    sizes, times = dict[str, int](), dict[str, float]()
+    for context in contexts:
+        text = _one_text(resolved, context)
+        with torch.no_grad():
+            _, state = model(text[:, :-_DECODED])
+            seconds = []
+            for token in text[:, -_DECODED:].split(1, dim=1):
+                start = time.perf_counter()
+                _, state = model(token, state)
+                seconds.append(time.perf_counter() - start)
+        sizes[str(context)] = costs.state_bytes(state.layers)
+        times[str(context)] = 1000 * statistics.median(seconds)
+    return {"state_bytes": sizes, "decode_ms_per_token": times}
 
 
 def _one_text(resolved: Resolved, context: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
+    TOKENS_AT_ONCE,
     OutsideReader,
     Predictor,
     PredictorError,
@@ -24,9 +25,6 @@ from rulekeep.running.evaluation import (
 from rulekeep.running.model_figures import test_examples
 from rulekeep.running.resolving import ResolvedPredictor
 from rulekeep.tasks.sampled import SampledTask
-
-# As many tokens as are read at once where they are scored.
-_TOKENS_AT_ONCE = 2**16
 
 
 def run(
@@ -80,7 +78,7 @@ def check(predictor: Predictor, task: SampledTask, context: int, seed: int) -> N
     Raises:
         PredictorError: its output has a wrong form, or depends on later tokens.
     """
-    rows = min(2, max(1, _TOKENS_AT_ONCE // context))
+    rows = min(2, max(1, TOKENS_AT_ONCE // context))
     sample = task.sample("test", context, rows, seed=seed)
     reader = OutsideReader(predictor, len(task.vocabulary))
     answers = AnswerCheck("before", context, seed, exact=reader.exact)

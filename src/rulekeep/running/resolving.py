@@ -16,7 +16,13 @@ from rulekeep.plugins import (
 )
 from rulekeep.records import provenance as sources
 from rulekeep.records.identity import PROTOCOL, Identified
-from rulekeep.running.mixers import load_mixer, mixer_maker, mixer_options, mixers_of
+from rulekeep.running.mixers import (
+    load_mixer,
+    mixer_maker,
+    mixer_options,
+    mixers_of,
+    note_on_penalty,
+)
 from rulekeep.running.tasks import build_task, load_task
 from rulekeep.specs import (
     PUBLISHED_WIDTH,
@@ -36,10 +42,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resolved(Identified[RunSpec]):
-    """A run that can be made: its task, and what makes the mixer of each layer."""
+    """A run that can be made: its task, and what makes the mixer of each layer.
+
+    `notes` say what a user should know before training.
+    """
 
     task: "SampledTask"
     mixers: "tuple[Callable[[], Mixer], ...]"
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class ResolvedCell(Identified[ArticleCell]):
     """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
 
     make: "Callable[[], Mixer] | None"
+    notes: tuple[str, ...]
 
 
 def resolve(spec: RunSpec) -> Resolved:
@@ -65,7 +76,7 @@ def resolve(spec: RunSpec) -> Resolved:
     """
     task = _task(spec.task, spec.task_options)
     _long_enough(spec.task, task, context=(spec.context,), test_contexts=spec.tested)
-    mixers, options, given, kinds = mixers_of(spec)
+    mixers, options, given, kinds, notes = mixers_of(spec)
     filled = spec.model_copy(
         update={
             "task_options": task.options.model_dump(),
@@ -87,7 +98,7 @@ def resolve(spec: RunSpec) -> Resolved:
     versions[spec.task] = _version(spec.task, type(task))
     versions |= {name: _version(name, kinds[name]) for name in spec.mixers}
     return Resolved(
-        filled, _asked(bare), versions, _source((spec.task, *spec.mixers)), task, mixers
+        filled, _asked(bare), versions, _source((spec.task, *spec.mixers)), task, mixers, notes
     )
 
 
@@ -121,14 +132,16 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
         UsageError: there is no such mixer, or an option is impossible.
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
-    names, make = list[str](), None
+    names, make, notes = list[str](), None, tuple[str, ...]()
     if joining_mixer := cell.joining_mixer:
+        name, kind = joining_mixer.mixer, load_mixer(joining_mixer.mixer)
         make = article_mixer(cell)
-        names.append(joining_mixer.mixer)
-        versions[joining_mixer.mixer] = _version(
-            joining_mixer.mixer, load_mixer(joining_mixer.mixer)
-        )
-    return ResolvedCell(cell, _asked(cell), versions, _source(names), make)
+        names.append(name)
+        versions[name] = _version(name, kind)
+        options = mixer_options(name, kind, joining_mixer.options)
+        if note := note_on_penalty(kind, options, cell.steps):
+            notes = (f"{kind.__name__}: {note}",)
+    return ResolvedCell(cell, _asked(cell), versions, _source(names), make, notes)
 
 
 def _asked(spec: AnySpec) -> dict[str, Any]:
@@ -170,23 +183,6 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     name, kind = joining_mixer.mixer, load_mixer(joining_mixer.mixer)
     options = mixer_options(name, kind, joining_mixer.options)
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
-
-
-def notes_on_training(resolved: object) -> list[str]:
-    """What a user should know about the mixers of a run before training."""
-    if isinstance(resolved, Resolved):
-        makers = resolved.mixers
-    elif isinstance(resolved, ResolvedCell) and resolved.make:
-        makers = (resolved.make,)
-    else:
-        return []
-    import torch
-
-    from rulekeep.mixers.base import training_notes
-
-    with torch.random.fork_rng(devices=[]):
-        mixers = torch.nn.ModuleList(make() for make in dict.fromkeys(makers))
-    return training_notes(mixers, resolved.spec.steps)
 
 
 def check_device(device: str) -> None:

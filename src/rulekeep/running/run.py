@@ -9,14 +9,12 @@
 import time
 from collections.abc import Callable, Mapping
 
-from rulekeep.mixers.base import training_notes
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
 from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
-    half_lives,
     history_row,
     model_costs,
     undefined_tests,
@@ -42,13 +40,11 @@ def run(
     Raises:
         MixerError: the mixer breaks its contract.
     """
-    spec, notes = resolved.spec, list(resolved.task.notes)
+    spec, notes = resolved.spec, [*resolved.task.notes, *resolved.notes]
     costs.prepare_process(spec.threads)
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
-    notes += training_notes(model, spec.steps)
-    at_the_start = half_lives(model)
     (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
     rows = []
     if diverged is None:
@@ -66,7 +62,6 @@ def run(
             "steps": last.number if last else 0,
             "steps_to_solve": solved,
             "tokens_per_second": tokens_per_second(resolved, last) if last else None,
-            "memory_half_life_tokens": at_the_start,
             **model_costs(model, resolved),
             "peak_memory_bytes": costs.peak_memory_bytes(),
         },

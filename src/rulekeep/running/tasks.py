@@ -3,8 +3,8 @@
 from numbers import Integral
 from typing import Any, TypeVar
 
-from rulekeep.plugins import construct_first, failure_line, find_class, takes_by_place
-from rulekeep.specs import Spec, UsageError
+from rulekeep.plugins import failure_line, find_class, takes_by_place
+from rulekeep.specs import UsageError
 from rulekeep.specs.renamed import tell_task
 from rulekeep.tasks import TASKS, SampledTask, Task, TaskOptions
 
@@ -39,14 +39,12 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     """
     if not takes_by_place(kind):
         raise UsageError(f"task {name!r}: its constructor must take its options: (self, options)")
-    if isinstance(options, Spec):
-        construct_first(f"task {name!r}", kind, _build_again, name, options.model_dump())
     try:
         made = kind(options)  # type: ignore[call-arg]
         lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"task {name!r}: {failure_line(error)}") from None
     if lacking:
         raise UsageError(
@@ -64,9 +62,3 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     if not (is_list and all(isinstance(word, str) for word in words)):
         raise UsageError(f"task {name!r}: its vocabulary must be a list of words, each a text")
     return made
-
-
-def _build_again(argument: tuple[str, str, dict[str, Any]]) -> None:
-    found, name, values = argument
-    kind: Any = load_task(found)
-    build_task(name, kind, kind.options_type.parse(**values))

@@ -5,6 +5,7 @@ for step in train(model, loss_of_batch, batches, spec):
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from rulekeep.mixers.base import auxiliary_loss, start_step
-from rulekeep.running.costs import Clock
 from rulekeep.specs import TrainingSpec
 
 Batch = TypeVar("Batch")
@@ -66,8 +66,7 @@ def train(
     """
     optimizer = optimizer or adamw(model, spec)
     done, last_loss = (after.number, after.loss) if after else (0, None)
-    clock = Clock()
-    clock.seconds = after.train_seconds if after else 0.0
+    seconds = after.train_seconds if after else 0.0
     for number in range(done + 1, spec.steps + 1):
         batch = next(batches)
         start_step(model, number)
@@ -76,19 +75,20 @@ def train(
             model.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(spec, number)
-        with clock.running():
-            loss = loss_of(batch)
-            _backward(loss, model, number)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), spec.max_gradient_norm)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise DivergedError("loss", number, last_loss)
-            if not torch.isfinite(norm):
-                raise DivergedError("gradient", number, value)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        start = time.perf_counter()
+        loss = loss_of(batch)
+        _backward(loss, model, number)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), spec.max_gradient_norm)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergedError("loss", number, last_loss)
+        if not torch.isfinite(norm):
+            raise DivergedError("gradient", number, value)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds += time.perf_counter() - start
         last_loss = value
-        yield Step(number, value, clock.seconds)
+        yield Step(number, value, seconds)
 
 
 def _backward(loss: Tensor, model: nn.Module, step: int) -> None:

@@ -29,6 +29,11 @@ class MixerSpec(NamedTuple):
     options: Mapping[str, Option]
     settings: Mapping[str, Option]
 
+    @property
+    def text(self) -> str:
+        """As `mixer_specs` reads it."""
+        return written(self.mixer, {**self.options, **self.settings})
+
     def spec(self, **values: Any) -> RunSpec:
         """The spec of a run with this mixer.
 

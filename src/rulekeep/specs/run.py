@@ -12,11 +12,15 @@ HYBRID = "+"
 
 
 def in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
-    """Test contexts, shortest first, each once."""
+    """Lengths in tokens, shortest first, each once.
+
+    Raises:
+        ValueError: one is out of range or repeated, or there is none.
+    """
     for context in contexts:
         if not 1 <= context <= 2**24:
-            raise ValueError(f"test_contexts {context}: must be from 1 to {2**24}")
-    return tuple(sorted(each_once("test context", contexts)))
+            raise ValueError(f"context {context}: must be from 1 to {2**24}")
+    return tuple(sorted(each_once("context", contexts)))
 
 
 class TrainingSpec(Spec):

@@ -152,4 +152,4 @@ def read_speed(path: Path) -> SpeedRecord:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
-    return read_spec(path, SpeedRecord, "speed")
+    return read_spec(path, SpeedRecord)

@@ -30,7 +30,7 @@ from rulekeep.records.store import (
     unreadable,
     write_record,
 )
-from rulekeep.running.resolving import notes_on_training
+from rulekeep.running.resolving import Resolved, ResolvedCell
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.specs.renamed import current, current_versions
 from rulekeep.sweeps.runners import AnyResolved, resolve_any
@@ -129,8 +129,9 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
             if not stands:
                 write_record(folder.plan, wanted)
             _sort_in(folder, spec, record, result)
-        said_of = [notes_on_training(plans[job.id][1]) for job in result.jobs]
-        result.notes.extend(dict.fromkeys(note for notes in said_of for note in notes))
+        to_make = [plans[job.id][1] for job in result.jobs]
+        trained = [one for one in to_make if isinstance(one, Resolved | ResolvedCell)]
+        result.notes.extend(dict.fromkeys(note for one in trained for note in one.notes))
     except BaseException as error:
         if said:
             said.unlink(missing_ok=True)
@@ -277,6 +278,7 @@ def _planned(resolved: AnyResolved) -> Values:
     return {
         "kind": resolved.spec.kind,
         "spec": resolved.spec.model_dump(mode="json"),
+        "asked": resolved.asked,
         "versions": dict(resolved.versions),
         "source": resolved.source,
     }

@@ -108,8 +108,10 @@ def protocol(
                 for seed in seeds
                 for task, placement in taken_by
             ]
-            grids, at_rate = tuned([one], records, base, runs, tuning)
-            specs += [*grids, *at_rate]
+            grid, rate = tuned(one, records, base, tuning)
+            specs += grid
+            if rate is not None:
+                specs += [one.spec(**values, learning_rate=rate) for values in runs]
     return specs
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.cells import scores_of
-from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_of_runs
+from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_learning_rate
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
 from rulekeep.running.resolving import Resolved, resolve
@@ -20,44 +20,19 @@ RATES = (1e-3, 3e-3, 1e-2)
 
 
 class Tuned(NamedTuple):
-    """Grids of learning rates, and what is run at the rates that they choose."""
+    """A grid of learning rates, and the rate that it chooses."""
 
-    grids: list[RunSpec]
-    runs: list[RunSpec]
+    grid: list[RunSpec]
+    rate: float | None
 
 
 def tuned(
-    mixers: Iterable[MixerSpec],
-    records: Sequence[Record],
-    base: Mapping[str, Any],
-    runs: Sequence[Mapping[str, Any]],
-    seeds: Sequence[int] = (),
-) -> Tuned:
-    """The grid of each mixer; and each of the runs, of every mixer whose grid has chosen a rate.
-
-    `base` and `seeds` are of the grids, as in `rate_runs`; `runs` are values of a `RunSpec`.
-
-    Raises:
-        UsageError: a mixer is given a learning rate.
-    """
-    grids, rates = list[RunSpec](), list[tuple[MixerSpec, float]]()
-    for one in mixers:
-        grids += rate_runs(one, records, base, seeds)
-        rate = chosen_rate(one, records, base, seeds)
-        if rate is not None:
-            rates.append((one, rate))
-    return Tuned(
-        grids, [one.spec(**values, learning_rate=rate) for values in runs for one, rate in rates]
-    )
-
-
-def rate_runs(
     one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
-) -> list[RunSpec]:
-    """The runs of a mixer's grid of learning rates; with its extension once the grid is finished.
+) -> Tuned:
+    """The runs of a mixer's grid, with its extension once the grid is finished, and its choice.
 
     `seeds` tune; by default the one of `base`. Runs that stand in the records with other tests are
-    left out.
+    left out. The rate is None if the grid is not finished, or if all diverged.
 
     Raises:
         UsageError: the mixer is given a learning rate.
@@ -68,23 +43,16 @@ def rate_runs(
         )
     seeds = seeds or (base["seed"],)
     found = _validated(one, records, base, seeds)
-    return [
+    rates = _rates(found, seeds)
+    grid = [
         one.spec(**{**base, "seed": seed}, learning_rate=rate)
-        for rate in _rates(found, seeds)
+        for rate in rates
         for seed in seeds
         if (rate, seed) not in found or found[rate, seed].is_own
     ]
-
-
-def chosen_rate(
-    one: MixerSpec, records: Sequence[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
-) -> float | None:
-    """The rate that the finished grid chooses; None if it is not finished, or if all diverged."""
-    seeds = seeds or (base["seed"],)
-    found = _validated(one, records, base, seeds)
     # Rates outside the grid do not count.
-    choice = _choice(found, _rates(found, seeds), seeds, extended=True)
-    return None if choice is None else choice.rate
+    choice = _choice(found, rates, seeds, extended=True)
+    return Tuned(grid, None if choice is None else choice.rate)
 
 
 class _Validated(NamedTuple):
@@ -113,7 +81,7 @@ def _choice(
         return None
     # The loss and the scores of each.
     by_rate = {rate: [found[rate, seed][:2] for seed in seeds] for rate in rates}
-    return choose_of_runs(by_rate, extended=extended)
+    return choose_learning_rate(by_rate, extended=extended)
 
 
 def _validated(

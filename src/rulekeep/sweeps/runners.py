@@ -7,7 +7,7 @@ Only what makes a run loads torch.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from rulekeep.language.resolving import ResolvedLanguage, resolve_language
 from rulekeep.records.store import RunFolder, Values
@@ -19,10 +19,22 @@ from rulekeep.running.resolving import (
     resolve_cell,
     resolve_predictor,
 )
-from rulekeep.specs import AnySpec, ArticleCell, PredictorSpec, RunSpec
+from rulekeep.specs import AnySpec, ArticleCell, LanguageSpec, PredictorSpec, RunSpec
 
 AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage
-_Resolved = TypeVar("_Resolved", contravariant=True)
+# Makes a run of the folder, which may hold a checkpoint and weights. It calls the first function
+# with every step, and the second with the figures of every evaluation on the validation split. What
+# it returns is the record without id, attempt and checksum.
+Runner: TypeAlias = Callable[
+    [Any, RunFolder, Callable[[int], None], Callable[[int, Mapping[str, float]], None]], Values
+]
+# By kind, since a sweep may return a subclass of a spec.
+_RESOLVERS: Mapping[str, Callable[[Any], AnyResolved]] = {
+    RunSpec.kind: resolve,
+    PredictorSpec.kind: resolve_predictor,
+    ArticleCell.kind: resolve_cell,
+    LanguageSpec.kind: resolve_language,
+}
 
 
 def resolve_any(spec: AnySpec) -> AnyResolved:
@@ -31,47 +43,20 @@ def resolve_any(spec: AnySpec) -> AnyResolved:
     Raises:
         UsageError: a name is unknown, or a value is impossible.
     """
-    if isinstance(spec, RunSpec):
-        return resolve(spec)
-    if isinstance(spec, PredictorSpec):
-        return resolve_predictor(spec)
-    return resolve_cell(spec) if isinstance(spec, ArticleCell) else resolve_language(spec)
+    return _RESOLVERS[spec.kind](spec)
 
 
-class Runner(Protocol[_Resolved]):
-    """Makes a run: trains, tests, and returns its record without id, attempt and checksum.
-
-    `folder` may hold a checkpoint and weights. `progress` is called with every step, `log` with the
-    figures of every evaluation on the validation split.
-    """
-
-    def __call__(
-        self,
-        resolved: _Resolved,
-        folder: RunFolder,
-        progress: Callable[[int], None],
-        log: Callable[[int, Mapping[str, float]], None],
-        /,
-    ) -> Values:
-        """The record of the run."""
-        ...
-
-
-def runner_of(resolved: AnyResolved) -> Runner[Any]:
+def runner_of(resolved: AnyResolved) -> Runner:
     """What makes this run."""
-    from rulekeep.article import cell
-    from rulekeep.language import run as language
-    from rulekeep.running import predicting, run
+    from rulekeep.article.cell import run_cell
+    from rulekeep.language.run import run as in_words
+    from rulekeep.running.predicting import run as scored
+    from rulekeep.running.run import run as trained
 
-    # Each by its own name, so that what it takes is checked by type.
-    trained: Runner[Resolved] = run.run
-    scored: Runner[ResolvedPredictor] = predicting.run
-    published: Runner[ResolvedCell] = cell.run_cell
-    in_words: Runner[ResolvedLanguage] = language.run
-    runners: Mapping[type[AnyResolved], Runner[Any]] = {
-        Resolved: trained,
-        ResolvedPredictor: scored,
-        ResolvedCell: published,
-        ResolvedLanguage: in_words,
+    runners: Mapping[str, Runner] = {
+        RunSpec.kind: trained,
+        PredictorSpec.kind: scored,
+        ArticleCell.kind: run_cell,
+        LanguageSpec.kind: in_words,
     }
-    return runners[type(resolved)]
+    return runners[resolved.spec.kind]

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from rulekeep.checks.screening import screen
 from rulekeep.plugins import is_outside, plugin_file
 from rulekeep.records import Record
-from rulekeep.records.pack import packed, unpacked
+from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
-from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError, written
+from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError
 from rulekeep.sweeps.presets import SEEDS, quick_five, standard
 from rulekeep.tasks import FewCombinationsWarning
 
@@ -92,7 +92,10 @@ def submitted(path: Path) -> Submitted:
     if notes or not values or values[0].get("kind") != KIND:
         raise UsageError(f"{path}: {(*notes, 'is no submission')[0]}; rulekeep submit writes one")
     head, *rest = values
-    records = [one for one in map(Record.read, rest) if one is not None]
+    try:
+        records = [Record.read(one) for one in rest]
+    except CorruptRecordError as error:
+        raise UsageError(f"{path}: {error}; rulekeep submit writes one") from None
     return Submitted(str(head["id"]), str(head["protocol"]), records, head["code"])
 
 
@@ -104,7 +107,7 @@ def _of_one(
     Raises:
         UsageError: its code is not at hand.
     """
-    named = written(one.mixer, {**one.options, **one.settings})
+    named = one.text
     present = {record.id for record in records}
     wanted = {name: _wanted(make(records, one)) for name, make in PROTOCOLS.items()}
     name = max(wanted, key=lambda key: len(present & wanted[key].keys()))
@@ -151,7 +154,7 @@ def _competing(records: Iterable[Record]) -> tuple[list[MixerSpec], list[Record]
     """Every mixer with its options and the settings of its model, and records of none."""
     found, other = dict[str, MixerSpec](), list[Record]()
     for record in records:
-        if record.asked is None or not isinstance(spec := record.spec.parsed(), RunSpec):
+        if not isinstance(spec := record.spec.parsed(), RunSpec):
             other.append(record)
             continue
         options: Mapping[str, Option] = {

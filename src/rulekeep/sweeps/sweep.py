@@ -18,6 +18,7 @@ from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.records import Record
 from rulekeep.records.store import (
     BusyError,
+    CorruptRecordError,
     RunFolder,
     Values,
     read_record,
@@ -138,6 +139,7 @@ def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record
     values: Values = {
         "id": folder.id,
         "kind": found.get("kind", ""),
+        "asked": found.get("asked", {}),
         "versions": found.get("versions", {}),
         "status": failure.status,
         "reason": failure.reason,
@@ -168,7 +170,10 @@ def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record
 
 def _as_failed(folder: RunFolder, failure: Failure, values: Values) -> Record:
     # Where its plan cannot be read either, how it ended is all that is known of it.
-    return Record.read(values) or Record.failed(folder.id, failure.status, failure.reason)
+    try:
+        return Record.read(values)
+    except CorruptRecordError:
+        return Record.failed(folder.id, failure.status, failure.reason)
 
 
 def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) -> Record | None:

@@ -8,27 +8,40 @@ from typing import TYPE_CHECKING, Any
 from rulekeep.catalogue import Catalogue
 
 if TYPE_CHECKING:
-    from rulekeep.tasks.apply import Apply, ApplyOptions
-    from rulekeep.tasks.article import Article, Examples
-    from rulekeep.tasks.base import Role, Split, Task
-    from rulekeep.tasks.compression import Compression, CompressionOptions
-    from rulekeep.tasks.flip_flop import FlipFlop, FlipFlopOptions
-    from rulekeep.tasks.fuzzy_recall import FuzzyRecall, FuzzyRecallOptions
-    from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-    from rulekeep.tasks.mixed_recall import MixedRecall, MixedRecallOptions
-    from rulekeep.tasks.mqar import Mqar, MqarOptions
-    from rulekeep.tasks.noisy_recall import NoisyRecall, NoisyRecallOptions
-    from rulekeep.tasks.override import Override, OverrideOptions
-    from rulekeep.tasks.recall import Recall, RecallOptions
-    from rulekeep.tasks.recite import Recite, ReciteOptions
-    from rulekeep.tasks.sampled import (
-        FewCombinationsWarning,
-        RuleWords,
-        Sample,
-        SampledTask,
-        TaskOptions,
-    )
-    from rulekeep.tasks.selective_copy import SelectiveCopy, SelectiveCopyOptions
+    from rulekeep.tasks.apply import Apply as Apply
+    from rulekeep.tasks.apply import ApplyOptions as ApplyOptions
+    from rulekeep.tasks.article import Article as Article
+    from rulekeep.tasks.article import Examples as Examples
+    from rulekeep.tasks.base import Role as Role
+    from rulekeep.tasks.base import Split as Split
+    from rulekeep.tasks.base import Task as Task
+    from rulekeep.tasks.compression import Compression as Compression
+    from rulekeep.tasks.compression import CompressionOptions as CompressionOptions
+    from rulekeep.tasks.flip_flop import FlipFlop as FlipFlop
+    from rulekeep.tasks.flip_flop import FlipFlopOptions as FlipFlopOptions
+    from rulekeep.tasks.fuzzy_recall import FuzzyRecall as FuzzyRecall
+    from rulekeep.tasks.fuzzy_recall import FuzzyRecallOptions as FuzzyRecallOptions
+    from rulekeep.tasks.labelled import LabelledOptions as LabelledOptions
+    from rulekeep.tasks.labelled import LabelledTask as LabelledTask
+    from rulekeep.tasks.mixed_recall import MixedRecall as MixedRecall
+    from rulekeep.tasks.mixed_recall import MixedRecallOptions as MixedRecallOptions
+    from rulekeep.tasks.mqar import Mqar as Mqar
+    from rulekeep.tasks.mqar import MqarOptions as MqarOptions
+    from rulekeep.tasks.noisy_recall import NoisyRecall as NoisyRecall
+    from rulekeep.tasks.noisy_recall import NoisyRecallOptions as NoisyRecallOptions
+    from rulekeep.tasks.override import Override as Override
+    from rulekeep.tasks.override import OverrideOptions as OverrideOptions
+    from rulekeep.tasks.recall import Recall as Recall
+    from rulekeep.tasks.recall import RecallOptions as RecallOptions
+    from rulekeep.tasks.recite import Recite as Recite
+    from rulekeep.tasks.recite import ReciteOptions as ReciteOptions
+    from rulekeep.tasks.sampled import FewCombinationsWarning as FewCombinationsWarning
+    from rulekeep.tasks.sampled import RuleWords as RuleWords
+    from rulekeep.tasks.sampled import Sample as Sample
+    from rulekeep.tasks.sampled import SampledTask as SampledTask
+    from rulekeep.tasks.sampled import TaskOptions as TaskOptions
+    from rulekeep.tasks.selective_copy import SelectiveCopy as SelectiveCopy
+    from rulekeep.tasks.selective_copy import SelectiveCopyOptions as SelectiveCopyOptions
 
 _CLASSES = {
     "article": "Article",
@@ -45,7 +58,7 @@ _CLASSES = {
 }
 TASKS: "Catalogue[Task]" = Catalogue(__name__, _CLASSES)
 # What is public and no task of the catalogue, by its file: the options of each, and these.
-_OTHERS = {f"{task}Options": module for module, task in _CLASSES.items()} | {
+_OTHERS = {f"{task}Options": file for file, task in _CLASSES.items() if file != "article"} | {
     "Examples": "article",
     "FewCombinationsWarning": "sampled",
     "LabelledOptions": "labelled",
@@ -60,44 +73,6 @@ _OTHERS = {f"{task}Options": module for module, task in _CLASSES.items()} | {
     "Task": "base",
     "TaskOptions": "sampled",
 }
-
-__all__ = [
-    "TASKS",
-    "Apply",
-    "ApplyOptions",
-    "Article",
-    "Compression",
-    "CompressionOptions",
-    "Examples",
-    "FewCombinationsWarning",
-    "FlipFlop",
-    "FlipFlopOptions",
-    "FuzzyRecall",
-    "FuzzyRecallOptions",
-    "LabelledOptions",
-    "LabelledTask",
-    "MixedRecall",
-    "MixedRecallOptions",
-    "Mqar",
-    "MqarOptions",
-    "NoisyRecall",
-    "NoisyRecallOptions",
-    "Override",
-    "OverrideOptions",
-    "Recall",
-    "RecallOptions",
-    "Recite",
-    "ReciteOptions",
-    "Role",
-    "RuleWords",
-    "Sample",
-    "SampledTask",
-    "SelectiveCopy",
-    "SelectiveCopyOptions",
-    "Split",
-    "Task",
-    "TaskOptions",
-]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,12 +75,8 @@ class Apply(SampledTask):
         orders = math.factorial(options.rules)
         values = math.prod(int(size) for size in self._sizes)
         self._count(orders * values * self._requests.first_items)
+        self.answer_length = self._requests.answer_length
         self.shortest_context = self._shortest(options.rules, width=1, tail=self._requests.tail)
-
-    @property
-    def answer_length(self) -> int:
-        """Every item, and the attributes of its kind."""
-        return self._requests.answer_length
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         k = self.options.rules

@@ -18,8 +18,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerTable, TokenTable
-from rulekeep.tasks.base import Split, Task
+from rulekeep.specs import Spec, UsageError
+from rulekeep.tasks.base import AnswerMask, AnswerTable, Role, Split, Task, TokenTable
+from rulekeep.tasks.sampled import Sample
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 RULES = ("red", "blue", "green", "cold", "warm", "quiet", "loud", "fast", "slow")
@@ -42,6 +43,7 @@ _PREFIXES: dict[Split, tuple[str, ...]] = {
 _ANSWERS = ("A B I A B I <eos>", "I A B I A B <eos>", "B A I B A I <eos>")
 ANSWER_LENGTH = 7
 PREFIX_LENGTH = 9
+_NO_OPTIONS, _ALL = Spec(), slice(None)
 
 
 class Examples(NamedTuple):
@@ -80,29 +82,50 @@ class Article(Task):
     name: ClassVar[str] = "article"
     vocabulary: tuple[str, ...] = SPECIAL + RULES + ITEMS + STEPS + FILLERS
     shortest_context: int = PREFIX_LENGTH + ANSWER_LENGTH
-    size: ClassVar[int] = len(ITEMS) * len(RULES) * (len(RULES) - 1) * len(_ANSWERS)
+    combinations: ClassVar[int] = len(ITEMS) * len(RULES) * (len(RULES) - 1)
+    size: ClassVar[int] = combinations * len(_ANSWERS)
+    options_type: ClassVar[type[Spec]] = Spec
+
+    def __init__(self, options: Spec = _NO_OPTIONS) -> None:
+        self.options = options
+
+    def sample(
+        self, split: Split, context: int, n: int = size, *, seed: int = 0,  # noqa: ARG002
+        start: int = 0,
+    ) -> Sample:  # fmt: skip
+        """Examples number `start` to `start + n - 1` of the table, with roles and chances.
+
+        A seed changes nothing.
+
+        Raises:
+            UsageError: a value is out of its range.
+        """
+        if not 0 <= start < start + n <= self.size:
+            raise UsageError(f"n {start + n}: must be from 1 to {self.size} for article, a table")
+        return sampled(self.examples(split, context, rows=slice(start, start + n)))
 
     def examples(
-        self, split: Split, context: int, *, decoys: np.random.Generator | None = None
-    ) -> Examples:
+        self, split: Split, context: int, *, decoys: np.random.Generator | None = None,
+        rows: slice = _ALL,
+    ) -> Examples:  # fmt: skip
         """All 1944 examples: item outermost, then A, then B (not A), then the template.
 
         `decoys` draws each cycle's decoy rule and decoy item, those in force included; left
-        out, they are the published ones, tied to A and I.
+        out, they are the published ones, tied to A and I. `rows` are those of them to give.
 
         Raises:
-            ValueError: there is no such split, or the context is too short.
+            UsageError: there is no such split, or the context is too short.
         """
         if split not in _PREFIXES:
-            raise ValueError(
+            raise UsageError(
                 f"split {split!r}: the article task has only {' and '.join(_PREFIXES)}"
             )
         if context < self.shortest_context:
-            raise ValueError(
+            raise UsageError(
                 f"context {context}: the article task needs {self.shortest_context} or more "
                 f"({PREFIX_LENGTH} tokens of prefix and {ANSWER_LENGTH} of target)"
             )
-        item, rule_a, rule_b, template = _combinations()
+        item, rule_a, rule_b, template = (column[rows] for column in _combinations())
         columns = {"A": rule_a, "B": rule_b, "I": item}
         decoy_rule, decoy_item = _tied_decoys(item, rule_a, rule_b, template)
         if decoys is not None:
@@ -112,18 +135,57 @@ class Article(Task):
         symbols = np.empty((len(item), ANSWER_LENGTH), dtype="<U5")
         answer_start = context - ANSWER_LENGTH
         for k, (prefix, answer) in enumerate(zip(_PREFIXES[split], _ANSWERS, strict=True)):
-            rows = template == k
-            of_rows = {name: column[rows] for name, column in columns.items()}
-            cycle = _cycle(decoy_rule[rows], decoy_item[rows], k)
+            mine = template == k
+            of_mine = {name: column[mine] for name, column in columns.items()}
+            cycle = _cycle(decoy_rule[mine], decoy_item[mine], k)
             body = np.arange(answer_start - PREFIX_LENGTH) % cycle.shape[1]
-            tokens[rows] = np.concatenate(
-                [_fill(prefix, of_rows), cycle[:, body], _fill(answer, of_rows)], axis=1
+            tokens[mine] = np.concatenate(
+                [_fill(prefix, of_mine), cycle[:, body], _fill(answer, of_mine)], axis=1
             )
-            symbols[rows] = answer.split()
+            symbols[mine] = answer.split()
         rule = (symbols == "A") | (symbols == "B")
         # Every target says its two rules and its item once, then all three again.
         first_half = np.arange(ANSWER_LENGTH) < 3
         return Examples(tokens, answer_start, rule, rule & first_half, symbols == "I")
+
+
+def sampled(examples: Examples) -> Sample:
+    """The same examples with roles and chances.
+
+    Chance is that of a reader who knows the answer so far and the kind of token here. It is one
+    rule of 9, then one of the 8 others, and one item of 9. What was said before is certain.
+    """
+    tokens = examples.tokens
+    is_rule, is_item = (
+        np.isin(tokens, [Article.vocabulary.index(word) for word in words])
+        for words in (RULES, ITEMS)
+    )
+    in_prefix = np.arange(tokens.shape[1]) < PREFIX_LENGTH
+    roles = np.full(tokens.shape, Role.PLAIN, dtype=np.int8)
+    roles[is_rule] = Role.DECOY_RULE
+    roles[is_item] = Role.DECOY_ITEM
+    roles[is_rule & in_prefix] = Role.RULE
+    roles[is_item & in_prefix] = Role.ITEM
+    roles[:, examples.answer_start :] = Role.ANSWER
+    first = examples.first_mention
+    of_rules = np.where(first.cumsum(axis=1) == 1, 1 / len(RULES), 1 / (len(RULES) - 1))
+    chance = np.where(first, of_rules, 1.0)
+    chance[examples.item & (examples.item.cumsum(axis=1) == 1)] = 1 / len(ITEMS)
+    # Where the same word stands in the prefix; <eos> stands nowhere.
+    same = tokens[:, None, :PREFIX_LENGTH] == examples.answers[:, :, None]
+    return Sample(
+        tokens=tokens,
+        answer_start=examples.answer_start,
+        supervised=np.ones_like(first),
+        rule=examples.rule,
+        first_mention=first,
+        item=examples.item,
+        prohibition=np.zeros_like(first),
+        chance=chance,
+        source=np.where(same.any(axis=2), same.argmax(axis=2), -1),
+        step=np.tile(np.arange(first.shape[1]), (len(tokens), 1)),
+        roles=roles,
+    )
 
 
 def _combinations() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,16 @@ A task is pure numpy: data can be made and inspected without torch.
 from enum import IntEnum
 from typing import ClassVar, Literal, TypeAlias
 
-from rulekeep.kernels.shapes import TokenTable
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from rulekeep.specs import Spec
+
+# A split has n examples; an answer is the last tokens of each.
+TokenTable: TypeAlias = Int[np.ndarray, "n context"]
+AnswerTable: TypeAlias = Int[np.ndarray, "n answer"]
+AnswerMask: TypeAlias = Bool[np.ndarray, "n answer"]
+AnswerNumbers: TypeAlias = Float[np.ndarray, "n answer"]
 
 # "dev" is the validation split: records keep this key, and people read "validation".
 Split: TypeAlias = Literal["train", "dev", "test"]
@@ -31,6 +40,9 @@ class Task:
     name: ClassVar[str]
     # It goes up where the task gives other examples, or an option another default.
     version: ClassVar[int] = 1
+    # What may be asked of it, and what it is made with.
+    options_type: ClassVar[type[Spec]]
+    options: Spec
     vocabulary: tuple[str, ...]
     shortest_context: int
 

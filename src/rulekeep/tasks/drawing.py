@@ -71,6 +71,22 @@ def distinct(stream: np.random.Generator, n: int, k: int, size: int) -> tuple[Ro
     return pool[:, :k].astype(np.int64), pool[:, k:]
 
 
+def random_words(
+    stream: np.random.Generator, tokens: int, keys: Words, others: Rows, values: Words
+) -> Prefix:
+    """So many random words a text: any value, or any of the keys `others`, which it does not have.
+
+    `others` are numbers below `keys.size`, `[n, others]`.
+    """
+    n, count = others.shape
+    drawn = stream.integers(0, count + values.size, (n, tokens))
+    is_key = drawn < count
+    words = values.first + drawn - count
+    row, column = np.nonzero(is_key)
+    words[row, column] = keys.first + others[row, drawn[row, column]]
+    return Prefix(words, np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8))
+
+
 def places(
     stream: np.random.Generator, n: int, count: int, width: int, first: int, end: int
 ) -> Rows:

@@ -59,11 +59,6 @@ class FlipFlop(LabelledTask):
         super().__init__([("value", options.rule_words)], cues)
         self.shortest_context = max(SHORTEST, 2 * options.rules)
 
-    @property
-    def answer_length(self) -> int:
-        """Labels of the shortest text: all places after the first instruction."""
-        return self.shortest_context - 3
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, words, cue = self.options.rules, self._starts["value"], self._cues
         first = context % 2

@@ -81,11 +81,6 @@ class FuzzyRecall(LabelledTask):
         )
         self.shortest_context = max(SHORTEST, 2 * _LONGEST * options.rules)
 
-    @property
-    def answer_length(self) -> int:
-        """Labels of the shortest text: all places after the shortest pair."""
-        return self.shortest_context - _FIRST
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, items = self.options.rules, self.options.items
         # Key i of a text has 1 + i modulo 3 words; no two are the same.

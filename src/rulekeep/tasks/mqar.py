@@ -32,7 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, distinct, power_law_gaps
+from rulekeep.tasks.drawing import Streams, distinct, power_law_gaps, random_words
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
 from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
 
@@ -72,11 +72,6 @@ class Mqar(LabelledTask):
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.shortest_context = 2 * (options.rules + options.updates) + 2 * options.rules
 
-    @property
-    def answer_length(self) -> int:
-        """Labels of the shortest text; a longer one has more places in which to ask."""
-        return 2 * self.options.rules
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, updates = self.options.rules, self.options.updates
         key_words, value_words = self._starts["key"], self._starts["value"]
@@ -93,15 +88,9 @@ class Mqar(LabelledTask):
         roles = np.zeros((n, context), dtype=np.int8)
         tokens[:, 0:start:2], tokens[:, 1:start:2] = pair_keys, values
         roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
-        # Random words: any value, or any key that the text does not have.
-        kinds = others.shape[1] + value_words.size
-        drawn = streams("fillers").integers(0, kinds, (n, context - start))
-        is_key = drawn < others.shape[1]
-        row, column = np.nonzero(is_key)
-        fillers = value_words.first + drawn - others.shape[1]
-        fillers[row, column] = key_words.first + others[row, drawn[row, column]]
-        tokens[:, start:] = fillers
-        roles[:, start:] = np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE)
+        tokens[:, start:], roles[:, start:] = random_words(
+            streams("fillers"), context - start, key_words, others, value_words
+        )
         gap = power_law_gaps(streams("gaps"), n, k, (context - start) // 2)
         query_at = start + 2 * gap
         np.put_along_axis(tokens, query_at, keys, axis=1)

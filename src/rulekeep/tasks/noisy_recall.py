@@ -69,11 +69,6 @@ class NoisyRecall(LabelledTask):
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.shortest_context = max(SHORTEST, 2 * options.rules)
 
-    @property
-    def answer_length(self) -> int:
-        """Labels of the shortest text: all places after the first pair."""
-        return self.shortest_context - 3
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k = self.options.rules
         keys = streams("keys").integers(0, self.options.items, (n, k))

@@ -92,14 +92,10 @@ class Override(SampledTask):
                 ways[i] += ways[i - 1] * int(size)
         tuples = ways[options.rules] * math.factorial(options.rules)
         self._count(tuples * self._requests.first_items)
+        self.answer_length = self._requests.answer_length
         self.shortest_context = self._shortest(
             options.rules, width=1, tail=self._requests.tail, more=2 * options.revisions
         )
-
-    @property
-    def answer_length(self) -> int:
-        """Every item, and the attributes of its kind."""
-        return self._requests.answer_length
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         k, m, cues = self.options.rules, self.options.attributes, self._cues

@@ -30,7 +30,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from rulekeep.tasks.base import Role, Split
-from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps
+from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps, random_words
 from rulekeep.tasks.sampled import RuleWords, Sample, SampledTask, TaskOptions, asking
 
 
@@ -69,15 +69,12 @@ class Recall(SampledTask):
         self._starts["rule"], self._starts["item"] = self._starts["value"], self._starts["key"]
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.combinations = None
+        # Queries and values; the zoology layout has no fixed length: all after the pairs.
+        self.answer_length = 2 * options.rules
         if options.layout == "exam":
             self.shortest_context = self._shortest(options.rules, width=2, tail=1)
         else:
             self.shortest_context = 4 * options.rules
-
-    @property
-    def answer_length(self) -> int:
-        """Queries and values; the zoology layout has no fixed length: all after the pairs."""
-        return 2 * self.options.rules
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         # The streams are the split's own already.
@@ -121,15 +118,9 @@ class Recall(SampledTask):
     ) -> Sample:
         n, k = values.shape
         start = 2 * k
-        key_words, value_words = self._starts["key"], self._starts["value"]
-        # Random words: any value, or any key that the context does not have.
-        kinds = others.shape[1] + value_words.size
-        drawn = streams("fillers").integers(0, kinds, (n, context))
-        is_key = drawn < others.shape[1]
-        tokens = value_words.first + drawn - others.shape[1]
-        row, column = np.nonzero(is_key)
-        tokens[row, column] = key_words.first + others[row, drawn[row, column]]
-        roles = np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8)
+        tokens, roles = random_words(
+            streams("fillers"), context, self._starts["key"], others, self._starts["value"]
+        )
         tokens[:, 0:start:2], tokens[:, 1:start:2] = keys, values
         roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
         gap = power_law_gaps(streams("gaps"), n, k, (context - start) // 2)

@@ -38,12 +38,9 @@ class Recite(SampledTask):
         super().__init__(kinds, ("<bos>", "<go>", "<rule>"))
         self.rule_words = RuleWords.recited(self._starts["rule"])
         self._count(options.items * math.perm(options.rule_words, options.rules))
+        # The rules and the item.
+        self.answer_length = options.rules + 1
         self.shortest_context = self._shortest(options.rules + 1, width=1, tail=1)
-
-    @property
-    def answer_length(self) -> int:
-        """The rules and the item."""
-        return self.options.rules + 1
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         k, start = self.options.rules, context - self.answer_length

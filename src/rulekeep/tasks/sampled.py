@@ -17,9 +17,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 import numpy as np
 from pydantic import model_validator
 
-from rulekeep.kernels.shapes import AnswerMask, AnswerNumbers, AnswerTable, TokenTable
 from rulekeep.specs import Spec, UsageError
-from rulekeep.tasks.base import Role, Split, Task
+from rulekeep.tasks.base import (
+    AnswerMask,
+    AnswerNumbers,
+    AnswerTable,
+    Role,
+    Split,
+    Task,
+    TokenTable,
+)
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
 
 Placement: TypeAlias = Literal["early", "marked"]
@@ -179,6 +186,8 @@ class SampledTask(Task, ABC):
     options_type: ClassVar[type[TaskOptions]]
     # What it is made with.
     options: TaskOptions
+    # Tokens of the answer, the same in every example: what `_shortest` needs, and nothing else.
+    answer_length: int
     # Whether its samples have `labels`.
     labelled: ClassVar[bool] = False
     # Ordered tuples of rules with an item; None where splits differ by seed only.
@@ -202,11 +211,6 @@ class SampledTask(Task, ABC):
         self._starts = {kind: Words(self.vocabulary.index(f"{kind}-0"), n) for kind, n in kinds}
         self._cues = {cue: i for i, cue in enumerate(cues)}
         self.notes = ()
-
-    @property
-    @abstractmethod
-    def answer_length(self) -> int:
-        """Tokens of the answer; the same in every example."""
 
     @abstractmethod
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample: ...

@@ -53,11 +53,6 @@ class SelectiveCopy(LabelledTask):
         self.rule_words = RuleWords.recited(self._starts["token"])
         self.shortest_context = options.rules + CLEAR_TOKENS + options.rules
 
-    @property
-    def answer_length(self) -> int:
-        """A label for each token."""
-        return self.options.rules
-
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, start = self.options.rules, context - self.options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))

@@ -1,0 +1,38 @@
+"""Scores of the published sequences, by the names that the article's records have."""
+
+from typing import NamedTuple
+
+from rulekeep.analysis.metrics import score_samples
+from rulekeep.tasks.article import Examples, sampled
+from rulekeep.tasks.base import AnswerTable
+
+
+class ArticleScores(NamedTuple):
+    """Scores of teacher-forced answers, and the chance level of each, by the names of records.
+
+    `second_mention_accuracy` is of rules that can be copied from three tokens before. `exact` is of
+    whole answers: tokens before a mistake are the model's own, so generation scores the same.
+    """
+
+    figures: dict[str, float]
+    chance: dict[str, float]
+
+
+def article_scores(predictions: AnswerTable, examples: Examples) -> ArticleScores:
+    """Scores of predicted answers, `[n, answer]` token ids."""
+    sample = sampled(examples)
+    found = score_samples([(sample, predictions, None)])
+    second = sample.rule & ~sample.first_mention
+    shares = {
+        "token_accuracy": found.token_accuracy,
+        "rule_accuracy": found.rule_accuracy,
+        "item_accuracy": found.item_accuracy,
+        "retention": found.retention,
+        "second_mention_accuracy": float((predictions == sample.answers)[second].mean()),
+        "exact": found.exact_teacher_forced,
+    }
+    chance = {**found.chance, "second_mention_accuracy": 1.0}
+    return ArticleScores(
+        {name: share for name, share in shares.items() if share is not None},
+        {name: level for name in shares if (level := chance[name]) is not None},
+    )
