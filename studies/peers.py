@@ -8,7 +8,9 @@ validation set chose each rate: with seed 1, or with three seeds where one canno
 Feed-forward layers make parameters equal within one per cent. Fills docs/peers.md.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.variants import is_variant
@@ -68,9 +70,9 @@ ORDER = [
 ]
 # A seed of selective copying that learns at 64 tokens may keep anything beyond.
 TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
-# How strong the penalty is, at one rate for all.
-STRENGTHS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3)
-STRENGTHS_RATE, STRENGTHS_SEEDS = 1e-2, SEEDS[:3]
+# How strong the penalty is, at one rate; and the default on both tests at a higher one.
+RATE, HIGHER, FEW = 1e-2, 1e-1 / 3, SEEDS[:3]
+STRENGTHS_RUN = [(0.0, RATE), (1e-4, RATE), (3e-4, RATE), (1e-3, RATE), (1e-3, HIGHER)]
 
 
 def of_strength(strength: float) -> MixerSpec:
@@ -84,10 +86,10 @@ def of_strength(strength: float) -> MixerSpec:
 def strengths() -> list[AnySpec]:
     """Each strength with three seeds, where the penalty may cost and where it gains."""
     return [
-        of_strength(one).spec(**CELL, task=setting.task, seed=seed, learning_rate=STRENGTHS_RATE)
+        of_strength(one).spec(**CELL, task=setting.task, seed=seed, learning_rate=rate)
         for setting in (COPY, NOISY)
-        for one in STRENGTHS
-        for seed in STRENGTHS_SEEDS
+        for one, rate in STRENGTHS_RUN
+        for seed in FEW
     ]
 
 
@@ -130,37 +132,67 @@ def table(setting: TaskSetting) -> Callable[[Rows], str]:
     return made
 
 
-def kept_by_rate(rows: Rows) -> dict[str, dict[float, float]]:
-    """Noisy recall at 64 times the length by variant and rate, of the seed that chooses one."""
+def kept(rows: Rows, one: MixerSpec, setting: TaskSetting, rate: float) -> dict[int, list[float]]:
+    """Right labels at each length of a mixer at a rate, by seed."""
+    return {
+        record.spec.seed: [test.figures["retention"] or 0.0 for test in record.tests()]
+        for record in rows.records
+        if record.spec.task == setting.task
+        and math.isclose(record.spec.learning_rate or 0.0, rate, rel_tol=0.01)
+        and is_variant(record, one)
+    }
+
+
+def kept_by_rate(rows: Rows, setting: TaskSetting) -> dict[str, dict[float, float]]:
+    """The mean at 64 times the length by variant and rate, over the seeds that choose one."""
     found: dict[str, dict[float, float]] = {}
-    for record in rows.records:
-        if record.spec.task == NOISY.task and record.spec.seed == SEEDS[0]:
-            (kept,) = (one.figures["retention"] for one in record.tests() if one.context == LONG)
-            for key, variant in VARIANTS.items():
-                if is_variant(record, variant.one):
-                    found.setdefault(key, {})[record.spec.learning_rate] = kept
+    for key, variant in VARIANTS.items():
+        for rate in (*RATES, HIGHER):
+            seeds = kept(rows, variant.one, setting, rate)
+            if seeds.keys() >= {*TUNED_BY[setting]}:
+                found.setdefault(key, {})[rate] = fmean(seeds[one][-1] for one in TUNED_BY[setting])
     return found
 
 
-def by_rate(rows: Rows) -> str:
+def by_rate(setting: TaskSetting) -> Callable[[Rows], str]:
     """The same as a table."""
-    found = kept_by_rate(rows)
-    rates = sorted(set().union(*found.values()))
-    body = [
-        [VARIANTS[key].name, *(f"{of[rate]:.3f}" if rate in of else "" for rate in rates)]
-        for key, of in sorted(found.items(), key=lambda one: [*VARIANTS].index(one[0]))
-    ]
-    head = [f"{NAMES[NOISY]}, {LONG:,} tokens, seed {SEEDS[0]}", *(f"{one:.3g}" for one in rates)]
+
+    def made(rows: Rows) -> str:
+        found = kept_by_rate(rows, setting)
+        rates = sorted(set().union(*found.values()))
+        body = [
+            [VARIANTS[key].name, *(f"{of[rate]:.3f}" if rate in of else "" for rate in rates)]
+            for key, of in found.items()
+        ]
+        head = f"{NAMES[setting]}, {LONG:,} tokens"
+        return markdown_table([head, *(f"{one:.3g}" for one in rates)], body)
+
+    return made
+
+
+def by_strength(rows: Rows) -> str:
+    """Both tests at each strength of the penalty: the mean of three seeds, and the lowest."""
+    head = ["penalty", "rate"]
+    head += [f"{NAMES[one]}, {at:,} tokens" for one in (COPY, NOISY) for at in (TRAINED, LONG)]
+    body = []
+    for strength, rate in STRENGTHS_RUN:
+        row = [f"{strength:g}", f"{rate:.3g}"]
+        for setting in (COPY, NOISY):
+            found = kept(rows, of_strength(strength), setting, rate)
+            for at in (0, -1):
+                values = [found[seed][at] for seed in FEW]
+                row.append(f"{fmean(values):.3f} (lowest {min(values):.3f})")
+        body.append(row)
     return markdown_table(head, body)
 
 
 def penalty_helps_as_said(rows: Rows) -> bool:
     """Whether the penalty helps our gate at each rate of the grid, and others at the last alone."""
-    found = kept_by_rate(rows)
+    found = kept_by_rate(rows, NOISY)
 
     def rates(penalised: str, free: str) -> list[float]:
         with_it, without = found[penalised], found[free]
-        return [one for one in sorted(with_it) if one in without and with_it[one] > without[one]]
+        return [one for one in RATES if one in with_it and with_it[one] > without[one]]
 
     return (
         rates("penalised", "convolved") == [*RATES]
@@ -175,8 +207,11 @@ STUDY = Study(
     settings=SETTINGS,
     context=TRAINED,
     sweeps={"peers": Sweep("sweep")},
-    # The others follow as they are run.
-    tables={"noisy_recall": table(NOISY), "by_rate": by_rate},
+    tables={
+        **{setting.task: table(setting) for setting in SETTINGS},
+        **{f"{setting.task}_by_rate": by_rate(setting) for setting in (NOISY, COPY)},
+        "strengths": by_strength,
+    },
     claims={
         **{
             key: Claim(lambda rows, key=key: rows.known(key, NOISY, "retention", LONG).mean, 2)
