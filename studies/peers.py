@@ -65,7 +65,8 @@ ORDER = [
     (FIRST, NOISY),
     (RIVALS, NOISY),
     (FIRST, COPY),
-    (FIRST, MQAR),
+    (("attention", "penalised", "delta"), MQAR),
+    (("convolved",), MQAR),
     *((tuple(key for key in VARIANTS if key not in FIRST), setting) for setting in SETTINGS),
 ]
 # A seed of selective copying that learns at 64 tokens may keep anything beyond.
@@ -73,6 +74,7 @@ TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
 # How strong the penalty is, at one rate; and the default on both tests at a higher one.
 # The second is where a grid is extended to.
 RATE, HIGHER, FEW = 1e-2, 0.0333333, SEEDS[:3]
+NEARLY_ALL = 0.95
 STRENGTHS_RUN = [(0.0, RATE), (1e-4, RATE), (3e-4, RATE), (1e-3, RATE), (1e-3, HIGHER)]
 
 
@@ -171,6 +173,21 @@ def by_rate(setting: TaskSetting) -> Callable[[Rows], str]:
     return made
 
 
+def strengths_as_said(rows: Rows) -> bool:
+    """Whether each strength gains on noisy recall and costs on copying, but at the higher rate."""
+
+    def at_long(setting: TaskSetting) -> list[float]:
+        found = [kept(rows, of_strength(one), setting, rate) for one, rate in STRENGTHS_RUN]
+        return [fmean(seeds[one][-1] for one in FEW) for seeds in found]
+
+    copied, recalled = at_long(COPY), at_long(NOISY)
+    return (
+        max(copied[1:-1]) < copied[0]
+        and min(recalled[1:-1]) > recalled[0]
+        and min(copied[-1], recalled[-1]) > NEARLY_ALL
+    )
+
+
 def by_strength(rows: Rows) -> str:
     """Both tests at each strength of the penalty: the mean of three seeds, and the lowest."""
     head = ["penalty", "rate"]
@@ -235,6 +252,10 @@ STUDY = Study(
         },
         "copy_attention": Claim(mean("attention", COPY, "retention", LONG), 2, maximum=0.2),
         "copy_ahead": Claim(more("penalised", "attention", COPY, "retention", LONG), 2, minimum=0),
+        # The sentences about strengths.
+        "strengths": Claim(
+            lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], holds=strengths_as_said
+        ),
         "copy_penalty": not_shown(more("convolved", "penalised", COPY, "retention", LONG)),
         "copy_delta_more": not_shown(more("penalised", "delta", COPY, "retention", LONG)),
     },
