@@ -99,7 +99,7 @@ def record(
         "evaluations": [_evaluation("dev", context, 0.5, dev_loss), *tests] if ended else [],
         "costs": {
             "train_seconds": seconds, "tokens_per_second": 64e3, "peak_memory_bytes": 3 * 2**20,
-            "parameters": 12345, "memory_half_life_tokens": [1024.0, math.inf, None],
+            "parameters": 12345,
             "state_bytes": {str(c): b for c, b in (state or {c: 1024 * c for c in kept}).items()},
             "decode_ms_per_token": {str(c): 0.1 + c / 1000 for c in kept},
         },

@@ -31,6 +31,8 @@ def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
 def _asked(record: Record) -> dict[str, Value]:
     spec, options = record.spec, record.spec.task_options
     placement, rules = options.get("placement"), options.get("rules")
+    # A failed run of before does not say what was asked.
+    own = shown_options(record) if record.asked else spec.mixer_options
     return {
         "id": record.id,
         "status": record.status,
@@ -39,7 +41,7 @@ def _asked(record: Record) -> dict[str, Value]:
         "rules": rules if isinstance(rules, int) else None,
         "mixer": spec.mixer,
         # With the options that differ from their defaults, as a sweep reads it.
-        "variant": written(spec.mixer, shown_options(record)),
+        "variant": written(spec.mixer, own),
         "added_positions": _text(spec.rest.get("added_positions")),
         "seed": spec.seed,
         "learning_rate": spec.learning_rate,

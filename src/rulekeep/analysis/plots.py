@@ -56,8 +56,9 @@ def shown(figure: Figure) -> str:
         texts += [str(patch.get_label()) for patch in axes.patches]
         rounded = [[f"{value:.6g}" for value in one.ravel()] for one in values]
         digest.update(json.dumps([texts, rounded]).encode())
-    for text in figure.texts:
-        digest.update(text.get_text().encode())
+    for part in (figure, *figure.subfigs):
+        for text in part.texts:
+            digest.update(text.get_text().encode())
     return digest.hexdigest()
 
 

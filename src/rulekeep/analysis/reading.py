@@ -67,7 +67,7 @@ class Run:
 
     @property
     def versions(self) -> str:
-        """The versions that its id is made of; nothing before they were declared."""
+        """The versions that its id is made of; nothing of a failed run that does not say them."""
         named = self.record.versions.items()
         return ", ".join(f"{name(key, '?')} {str(version)[:8]}" for key, version in named)
 

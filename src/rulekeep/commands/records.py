@@ -98,7 +98,7 @@ def _provenance(records: Sequence[Record]) -> list[str]:
     for record in records:
         said = record.environment
         parts = {
-            "versions": "declared" if record.versions else "none declared",
+            "versions": "declared" if record.versions else "not said",
             "source digests": record.source[:12] or "none",
             "commits": said.get("commit", "none")[:12] + " dirty" * (said.get("dirty") == "True"),
             "torch": said.get("torch", "unknown"),

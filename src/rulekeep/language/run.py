@@ -12,6 +12,7 @@ prompt it has saved.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,10 @@ def _scored(
     probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
     found = iter(under.scores(probes))
     for one, _ in asked:
-        yield {"scores": [round(next(found), _DIGITS) for _ in families[one.family].options]}
+        scores = [next(found) for _ in families[one.family].options]
+        if not all(map(math.isfinite, scores)):
+            raise ValueError(f"family {one.family}: the model's log-likelihoods are {scores}")
+        yield {"scores": [round(score, _DIGITS) for score in scores]}
 
 
 def _written(

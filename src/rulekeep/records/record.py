@@ -48,6 +48,8 @@ PARTS = ("step", "position", "kind")
 # What a run tests, and on how many examples: each evaluation says its own.
 TESTED = frozenset({"test_contexts", "test_examples", "long_test_examples"})
 _NAME_LENGTH = 48
+# A column each in a report; ours have some 15.
+_MOST_OF_ENVIRONMENT = 100
 _T = TypeVar("_T")
 
 # A list, as JSON has it.
@@ -141,24 +143,6 @@ class Evaluation(_Frozen):
     chance: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     parts: dict[str, dict[str, Part]] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _gathered(cls, row: Any) -> Any:
-        """A row as JSON has it holds its figures and parts beside each other."""
-        if not isinstance(row, dict) or "figures" in row:
-            return row
-        row = {key: one for key, one in row.items() if one is not None}
-        chance = row.get("chance", {})
-        if isinstance(chance, dict):
-            chance = {key: level for key, level in chance.items() if level not in (None, 1)}
-        return {
-            "split": row.get("split"),
-            "context": row.get("context"),
-            "figures": {key: one for key, one in row.items() if key != "context"},
-            "chance": chance,
-            "parts": {part: _parts(part, row.get(f"retention_by_{part}", {})) for part in PARTS},
-        }
-
     @field_validator("figures")
     @classmethod
     def _scores_are_shares(cls, figures: dict[str, float]) -> dict[str, float]:
@@ -173,10 +157,27 @@ class Evaluation(_Frozen):
         return self.figures.get("n", 0.0)
 
 
+def _gathered(row: Any) -> Any:
+    """A row as JSON has it holds its figures and parts beside each other."""
+    if not isinstance(row, dict):
+        return row
+    row = {key: one for key, one in row.items() if one is not None}
+    chance = row.get("chance", {})
+    if isinstance(chance, dict):
+        chance = {key: level for key, level in chance.items() if level not in (None, 1)}
+    return {
+        "split": row.get("split"),
+        "context": row.get("context"),
+        "figures": {key: one for key, one in row.items() if key != "context"},
+        "chance": chance,
+        "parts": {part: _parts(part, row.get(f"retention_by_{part}", {})) for part in PARTS},
+    }
+
+
 def _parts(part: str, rows: Any) -> Any:
     """Rows by label: kinds have names, the others are numbered in each."""
     if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        rows = {row.get(part): row for row in rows}
+        rows = {name(row.get(part), "?"): row for row in rows}
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         return rows
     return {
@@ -206,10 +207,13 @@ class RecordedSpec(_Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_a_rest(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _with_a_rest(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(own := values.get("rest", {}), dict):
+            # pydantic says what is wrong.
+            return values
         known = {key: values[key] for key in cls.model_fields if key in values}
         rest = {key: one for key, one in values.items() if key not in known}
-        return {**known, "rest": {**rest, **known.get("rest", {})}} if rest else known
+        return {**known, "rest": {**rest, **own}} if rest else known
 
     @property
     def is_trained(self) -> bool:
@@ -282,7 +286,7 @@ class Record(_Frozen):
     # The spec without default values, as its id has it.
     asked: dict[str, object] = {}
     history: _Many[_Figures] = ()
-    evaluations: _Many[Evaluation] = ()
+    evaluations: _Many[Annotated[Evaluation, BeforeValidator(_gathered)]] = ()
     choices: _Many[Annotated[Choice, AfterValidator(_with_its_score)]] = ()
     costs: _Figures = {}
     state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
@@ -303,6 +307,8 @@ class Record(_Frozen):
         """A value that is null is not stated; the kind of a run is told beside its spec."""
         found = {key: one for key, one in values.items() if one is not None}
         if isinstance(spec := found.get("spec"), dict):
+            if "kind" not in found and "kind" not in spec:
+                raise ValueError("kind: must be given")
             kind = {"kind": found["kind"]} if "kind" in found else {}
             found["spec"] = {**current(spec), **kind}
         return found
@@ -344,6 +350,8 @@ class Record(_Frozen):
     def _in_lines(cls, found: Any) -> Any:
         if not isinstance(found, dict):
             return found
+        if len(found) > _MOST_OF_ENVIRONMENT:
+            raise ValueError(f"environment: {len(found)} keys, more than {_MOST_OF_ENVIRONMENT}")
         return {name(key, "?"): one_line(value, 120) for key, value in found.items()}
 
     @classmethod
@@ -388,7 +396,7 @@ class Record(_Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise CorruptRecordError(validation_line(error, cls)) from None
+            raise CorruptRecordError(one_line(validation_line(error, cls))) from None
 
 
 def name(value: object, missing: str) -> str:
@@ -423,5 +431,7 @@ def whole(value: object) -> int | None:
 
 
 def asked_of(task: object, options: object) -> Asked:
-    """The task and options that were asked for."""
-    return Asked(str(task), tuple(sorted(options.items())) if isinstance(options, dict) else ())
+    """The task and options that were asked for; a value of another type is left out."""
+    kept = options.items() if isinstance(options, dict) else ()
+    known = ((key, one) for key, one in kept if isinstance(one, bool | int | float | str | None))
+    return Asked(task if isinstance(task, str) else "", tuple(sorted(known)))
