@@ -148,9 +148,10 @@ def test_a_long_tmpdir_holds_up_no_job(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
     code = (
-        "from rulekeep.executors import LocalExecutor\n"
+        "from rulekeep.executors import LocalExecutor, local\n"
         "if __name__ == '__main__':\n"
-        "    (end,) = LocalExecutor(1, []).run(divmod, [7])\n"
+        "    local.PRELOADED.clear()\n"
+        "    (end,) = LocalExecutor(1).run(divmod, [7])\n"
         "    print(end.failure.reason)\n"
     )
     script = tmp_path / "driver.py"
@@ -193,15 +194,15 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
         textwrap.dedent("""
         import os, time
         from pathlib import Path
-        from rulekeep.executors import LocalExecutor
+        from rulekeep.executors import LocalExecutor, local
 
         def sleep(folder, progress):
             (Path(folder) / f"pid-{os.getpid()}").touch()
             time.sleep(600)
 
         if __name__ == "__main__":
-            light = ["rulekeep.executors.fork_server"]
-            list(LocalExecutor(2, light).run(sleep, [os.environ["FOLDER"]] * 2))
+            local.PRELOADED[1:] = []  # The job only sleeps.
+            list(LocalExecutor(2).run(sleep, [os.environ["FOLDER"]] * 2))
         """)
     )
     driver = subprocess.Popen([sys.executable, script], env={**os.environ, "FOLDER": str(tmp_path)})

@@ -41,7 +41,7 @@ WITHOUT_A_MODEL = (
     "rulekeep.analysis.variants",
     "rulekeep.article.leak",
     "rulekeep.article.report",
-    "rulekeep.article.sample",
+    "rulekeep.article.scores",
     "rulekeep.checks",
     "rulekeep.commands.certificates",
     "rulekeep.commands.mixers",
