@@ -257,8 +257,10 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
         sys.modules[module_name] = module
         spec.loader.exec_module(module)
     # Whatever the user's file raises, an early exit included, is the user's to read in one line.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[module_name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise UsageError(f"{kind} {name!r}: {failure_line(error)}{_beside(path, error)}") from None
     return module
 
@@ -294,5 +296,7 @@ def _from_module(place: str, name: str, kind: str) -> ModuleType:
         raise UsageError(
             f"{kind} {name!r}: there is no module {error.name}; a file is named as file.py:Class"
         ) from None
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UsageError(f"{kind} {name!r}: {failure_line(error)}") from None

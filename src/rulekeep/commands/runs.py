@@ -64,7 +64,7 @@ class How:
     Parameters
     ----------
     time_limit
-        Seconds after which a run is stopped.
+        Seconds after which a run is stopped; loading a plug-in does not count.
     tracker
         none, tensorboard, wandb or trackio.
     no_weights

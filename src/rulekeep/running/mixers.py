@@ -294,6 +294,8 @@ def mixer_maker(
             make()
     except ValueError as error:
         raise UsageError(f"mixer {name!r}: {' '.join(str(error).split())}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UsageError(f"mixer {name!r}: {failure_line(error)}") from error
     return make

@@ -42,9 +42,9 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     try:
         made = kind(options)  # type: ignore[call-arg]
         lacking = [part for part in _OF_A_TASK if not hasattr(made, part)]
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UsageError(f"task {name!r}: {failure_line(error)}") from None
     if lacking:
         raise UsageError(

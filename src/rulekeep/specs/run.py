@@ -11,16 +11,16 @@ Positions: TypeAlias = Literal["none", "learned", "earliness"]
 HYBRID = "+"
 
 
-def in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
-    """Lengths in tokens, shortest first, each once.
+def in_order(contexts: tuple[int, ...], what: str = "context") -> tuple[int, ...]:
+    """Lengths in tokens, shortest first, each once; `what` they are in an error.
 
     Raises:
         ValueError: one is out of range or repeated, or there is none.
     """
     for context in contexts:
         if not 1 <= context <= 2**24:
-            raise ValueError(f"context {context}: must be from 1 to {2**24}")
-    return tuple(sorted(each_once("context", contexts)))
+            raise ValueError(f"{what} {context}: must be from 1 to {2**24}")
+    return tuple(sorted(each_once(what, contexts)))
 
 
 class TrainingSpec(Spec):
@@ -137,7 +137,7 @@ class RunSpec(RenamedSpec):
     @field_validator("test_contexts")
     @classmethod
     def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
-        return in_order(contexts) if contexts else ()
+        return in_order(contexts, "test context") if contexts else ()
 
     @field_validator("precision", mode="before")
     @classmethod
