@@ -114,6 +114,7 @@ def _ids(sample: Sample, said: AnswerTable) -> AnswerTable:
     Raises:
         ValueError: their shape is not that of the answers, or they are no token ids.
     """
+    # A plain one: an array of a class of its own may be equal to anything.
     found = np.asarray(said)
     if found.shape != sample.answers.shape:
         raise ValueError(f"answers {found.shape}: must be {sample.answers.shape}")

@@ -265,8 +265,7 @@ class OutsideReader(Reader):
         except PredictorError as error:
             name, length = type(self._predictor).__name__, sample.tokens.shape[1]
             raise PredictorError(f"{name} at {length} tokens: {error}") from None
-        # As a plain array: one of a class of its own may be equal to anything.
-        return Reading(None, None, np.array(own))
+        return Reading(None, None, own)
 
     def _answers(self, question: Question) -> np.ndarray:
         own = self._predictor.read(question)
