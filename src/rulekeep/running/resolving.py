@@ -133,12 +133,11 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
     names, make, notes = list[str](), None, tuple[str, ...]()
-    if joining_mixer := cell.joining_mixer:
-        name, kind = joining_mixer.mixer, load_mixer(joining_mixer.mixer)
-        make = article_mixer(cell)
+    if cell.joining_mixer:
+        name, kind, options = _joining(cell)
+        make = mixer_maker(name, kind, PUBLISHED_WIDTH, options)
         names.append(name)
         versions[name] = _version(name, kind)
-        options = mixer_options(name, kind, joining_mixer.options)
         if note := note_on_penalty(kind, options, cell.steps):
             notes = (f"{kind.__name__}: {note}",)
     return ResolvedCell(cell, _asked(cell), versions, _source(names), make, notes)
@@ -178,11 +177,16 @@ def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
     Raises:
         UsageError: there is no such mixer, or an option is impossible.
     """
-    joining_mixer = cell.joining_mixer
-    assert joining_mixer is not None, cell
-    name, kind = joining_mixer.mixer, load_mixer(joining_mixer.mixer)
-    options = mixer_options(name, kind, joining_mixer.options)
+    name, kind, options = _joining(cell)
     return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
+
+
+def _joining(cell: ArticleCell) -> tuple[str, type[Any], Mapping[str, Option]]:
+    """The mixer that joins a cell: its name, its class and all its options."""
+    asked = cell.joining_mixer
+    assert asked is not None, cell
+    kind = load_mixer(asked.mixer)
+    return asked.mixer, kind, mixer_options(asked.mixer, kind, asked.options)
 
 
 def check_device(device: str) -> None:
