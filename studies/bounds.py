@@ -14,6 +14,7 @@ convolution over eight tokens, and earliness (studies/beyond.py). Fills docs/evi
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from rulekeep.analysis.best import steps_text
 from rulekeep.analysis.cells import Group
@@ -215,6 +216,7 @@ def least(key: str, settings: Sequence[TaskSetting]) -> Callable[[Rows], float]:
 # --- a larger model ------------------------------------------------------------------------------
 
 
+@cache
 def larger(rows: Rows) -> Rows:
     """The rows of three seeds."""
     return rows.at(seeds=TUNING)
@@ -260,6 +262,7 @@ def at_chance(rows: Rows) -> bool:
 # --- longer training -----------------------------------------------------------------------------
 
 
+@cache
 def longer(rows: Rows) -> Rows:
     """The rows of what was trained at 1,028 tokens."""
     return rows.at(context=MIDDLE)

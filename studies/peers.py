@@ -83,10 +83,8 @@ STRENGTHS_RUN = [(0.0, RATE), (1e-4, RATE), (3e-4, RATE), (1e-3, RATE), (1e-3, H
 
 def of_strength(strength: float) -> MixerSpec:
     """Our memory with a strength of its penalty."""
-    known = {0.0: "convolved", 1e-3: "penalised"}
-    if strength in known:
-        return VARIANTS[known[strength]].one
-    return mixer_specs(f"sparse_delta[gate_penalty={strength},hidden=240]")[0]
+    (one,) = mixer_specs(f"sparse_delta[gate_penalty={strength},hidden=240]")
+    return one
 
 
 def strengths() -> list[AnySpec]:
