@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from small_pieces import pieces_of
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.kernels import chunks, pieces
+from rulekeep.kernels import chunks
 from rulekeep.kernels.chunks import (
     Read,
     delta_loop,
@@ -36,7 +37,7 @@ GATED_LENGTHS = [17, 63]
 @pytest.fixture(autouse=True)
 def _several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces so small that the longer sequences have several."""
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
+    pieces_of(128, monkeypatch)
 
 
 def results(

@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 import torch
+from small_pieces import pieces_of
 
 from rulekeep.checks import measures, properties, runs
 from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.properties import HARD, LENGTHS, PROPERTIES, Subject
-from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS, Attention
 from rulekeep.running.mixers import mixer_maker, mixer_options
 
@@ -64,7 +64,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, *, variant: bool) -> None:
 @pytest.mark.parametrize("case", EVERY)
 def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Pieces so small that the longer sequences have several.
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
+    pieces_of(128, monkeypatch)
     name, options = EVERY[case]
     kind = MIXERS[name]
     shorten(monkeypatch, variant=case in VARIANTS)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from small_pieces import pieces_of
 from torch import Tensor
 
-from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS
 
 WIDTH, HEADS = 16, 2
@@ -252,8 +252,7 @@ def test_output_and_state_are_those_of_the_formula(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the form that runs and of its loop."""
-    # Several pieces of a text, as in a long one.
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    pieces_of(64, monkeypatch)
     name, options = CASES[case]
     torch.manual_seed(1)
     m: Any = MIXERS[name](WIDTH, heads=HEADS, **options).double()

@@ -6,10 +6,10 @@ import pytest
 import tiny
 import torch
 from report_records import read_runs, record
+from small_pieces import pieces_of
 from test_formulas import affine, decays, sigmoid, softplus
 from torch import Tensor
 
-from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import UsageError
@@ -72,8 +72,7 @@ def test_every_mixer_of_the_catalogue_has_a_penalty_or_no_gate() -> None:
 def test_the_penalty_is_the_sum_of_the_gates(
     name: str, serial: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Several pieces, as in a long text.
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 16 * BATCH)
+    pieces_of(16 * BATCH, monkeypatch)
     mixer, x = made(name, serial=serial), drawn()
     expected = x.new_zeros(())
     for text in x:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_pieces import pieces_of
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -317,8 +318,20 @@ def test_transforms_of_a_model_give_the_gradients_of_autograd(mixer: str) -> Non
 @pytest.fixture
 def several_pieces(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Texts that mixers read in more than one piece."""
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    pieces_of(64, monkeypatch)
     return torch.arange(160).view(2, 80) % 90
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_gradients_are_the_same_whether_pieces_are_kept_or_computed_again(
+    mixer: str, several_pieces: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, found = model(mixer).double(), []
+    for numbers in (0, 2**20):
+        monkeypatch.setattr(pieces, "_NUMBERS_KEPT", numbers)
+        y, _ = one(several_pieces)
+        found.append(torch.autograd.grad(y.square().sum(), [*one.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)

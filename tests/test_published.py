@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from small_pieces import pieces_of
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.published import PUBLISHED
@@ -185,8 +185,7 @@ def compared(name: str, m: Any, core: Core) -> None:
 def test_a_published_layer_is_that_of_its_paper(
     name: str, serial: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Several pieces of a text, as in a long one.
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    pieces_of(64, monkeypatch)
     compared(name, made(name, serial=serial), loop)
 
 
@@ -283,7 +282,7 @@ def test_noise_differs_between_layers_and_places() -> None:
 def test_the_backward_pass_meets_the_noise_of_the_forward_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 64)
+    pieces_of(64, monkeypatch)
     m, step = noisy(), 1e-6
     x, weight = (torch.randn(2, TIME, WIDTH, dtype=torch.float64) for _ in range(2))
     leaf = m.step.weight

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from small_pieces import pieces_of
 
-from rulekeep.kernels import pieces
 from rulekeep.mixers import SlidingWindow
 from rulekeep.mixers.sliding_window import WindowCache
 from rulekeep.running.costs import state_bytes
@@ -19,7 +19,7 @@ LONG = (300, 2)
 def test_blocks_are_the_loop(
     window: int, sinks: int, batch: int, positions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", 128)
+    pieces_of(128, monkeypatch)
     options = {"heads": 2, "window": window, "sinks": sinks, "positions": positions}
     fast, slow = (SlidingWindow(8, serial=serial, **options).double() for serial in (False, True))
     slow.load_state_dict(fast.state_dict())

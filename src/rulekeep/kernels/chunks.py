@@ -96,9 +96,11 @@ def delta_unit(
     *,
     log_decay: Tokens | None = None,
     chunk: int = 16,
+    read_first: bool = False,
 ) -> Read:
     """Writes u_t = β_t (v_t − Sᵀ k_t). `write` is β, one channel a head; decays as above.
 
+    `read_first`: a token reads the memory before it writes.
     Queries and keys are silu(x) / |silu(x)|.
     """
     time = values.shape[1]
@@ -106,9 +108,11 @@ def delta_unit(
     sums = _decay_sums(log_decay, chunk)
     if log_decay is not None and sums is None:
         queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        return _delta_at_all(queries, keys, values, write, memory, log_decay, chunk)
+        return _delta_at_all(queries, keys, values, write, memory, log_decay, chunk, read_first)
     readers = unit_readers(padded(queries_keys, chunk), chunk)
-    outputs, memory = delta_rule(readers, padded(values, chunk), padded(write, chunk), memory, sums)
+    outputs, memory = delta_rule(
+        readers, padded(values, chunk), padded(write, chunk), memory, sums, read_first
+    )
     return Read(outputs[:, :time], memory)
 
 
@@ -120,6 +124,7 @@ def _delta_at_all(
     memory: Memory,
     log_decay: Tokens,
     chunk: int,
+    read_first: bool,
 ) -> Read:
     """The delta rule after any decays, 0 included."""
     q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
@@ -135,7 +140,8 @@ def _delta_at_all(
     added, taken = (seen.keys_to_end.mT @ solved).split(widths, dim=-1)
     kept = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
     states = carry(memory, added, kept * seen.total - taken)
-    own, corrected = (seen.query_scores @ solved).split(widths, dim=-1)
+    scores = seen.query_scores.tril(-1) if read_first else seen.query_scores
+    own, corrected = (scores @ solved).split(widths, dim=-1)
     outputs = own + (seen.queries - corrected) @ states[:-1]
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
 
@@ -150,10 +156,7 @@ def delta_loop(
     log_decay: Tokens | None = None,
     read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_unit`.
-
-    `read_first`: a token reads the memory before it writes.
-    """
+    """The formula, a token at a time: the reference of `delta_unit`."""
     outputs = []
     for t in range(queries.shape[1]):
         if log_decay is not None:

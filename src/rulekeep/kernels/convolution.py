@@ -71,7 +71,7 @@ class _Convolve(torch.autograd.Function):
             torch.mul(part, filters[last], out=out[:, last:])
             out[:, time:] += ends
             for place in reversed(range(last)):
-                out[:, place : place + time] += part * filters[place]
+                out[:, place : place + time].addcmul_(part, filters[place])
         return of_seen, of_filters
 
 

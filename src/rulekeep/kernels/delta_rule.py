@@ -11,7 +11,8 @@ A chunk starts from S_0. With b_t = a_1 … a_t, rows q' = b q, k' = b k, k'' = 
     S_C = M S_0 + E v        M = Diag(a) − E k'                   one small product a chunk in turn
     x = v − k' S_0           D = R Diag(β) x      o = q' S_0 + P D
 
-D is what the chunk writes, row by row; h = x − A D is what it would write if every β were 1.
+P = tril(q' k''ᵀ, −1) where a token reads before it writes. D is what the chunk writes, row by row;
+h = x − A D is what it would write if every β were 1.
 With δ for gradients, chunks in reverse:
 
     y = Rᵀ Pᵀ δo                    δS_0 = Mᵀ δS_C + q'ᵀ δo − k'ᵀ Diag(β) y
@@ -36,21 +37,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.kernels.transforms import by_hand
-from rulekeep.kernels.triangle import identity, invert_unit_triangles, up_to_and_before
+from rulekeep.kernels.triangle import identity, invert_unit_triangles, seen_and_before
 
 Readers: TypeAlias = Float[Tensor, "chunk batch heads 2 place k"]
 
 
 def delta_rule(
-    readers: Readers, values: Tensor, write: Tensor, memory: Tensor, log_decay_sums: Tensor | None
+    readers: Readers,
+    values: Tensor,
+    write: Tensor,
+    memory: Tensor,
+    log_decay_sums: Tensor | None,
+    read_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What is read, as tokens, and the memory after the last.
 
-    `log_decay_sums` are the sums of log-decays since the start of each chunk, the token's own
-    included, one channel a head or one a key channel.
+    `read_first`: a token reads before it writes. `log_decay_sums` are the sums of log-decays since
+    the start of each chunk, the token's own included, one channel a head or one a key channel.
     """
     found: tuple[Tensor, Tensor] = _DeltaRule.apply(  # type: ignore[no-untyped-call]
-        readers, values, write, memory, log_decay_sums
+        readers, values, write, memory, log_decay_sums, read_first
     )
     return found
 
@@ -100,9 +106,10 @@ class _DeltaRule(torch.autograd.Function):
         write: Tensor,
         memory: Tensor,
         sums: Tensor | None,
+        read_first: bool,
     ) -> tuple[Tensor, Tensor]:
         *sizes, _, place, width = readers.shape
-        ctx.sizes = sizes
+        ctx.sizes, ctx.read_first = sizes, read_first
         v, beta = (in_chunks(x, place).contiguous().flatten(0, 2) for x in (values, write))
         since_start = total = None
         if sums is None:
@@ -115,7 +122,7 @@ class _DeltaRule(torch.autograd.Function):
             total = since_start[..., -1:, :].flatten(0, 2).mT
         keys = both[:, place:]
         scores = torch.bmm(both, upward.mT)
-        scores *= up_to_and_before(place, scores.dtype, scores.device)
+        scores *= seen_and_before(place, ctx.read_first, scores.dtype, scores.device)
         inverse = invert_unit_triangles(scores[:, place:] * beta)
         ends = torch.bmm(upward.mT, inverse)
         kept = identity(width, v.dtype, v.device).expand(len(v), -1, -1)
@@ -172,7 +179,7 @@ class _DeltaRule(torch.autograd.Function):
         solved *= read[:, place:]
         grad_write = solved.sum(-1, keepdim=True).neg_()
         grad_scores = torch.bmm(grads, change.mT)
-        grad_scores *= up_to_and_before(place, scores.dtype, scores.device)
+        grad_scores *= seen_and_before(place, ctx.read_first, scores.dtype, scores.device)
         grad_both = torch.bmm(grad_scores, upward)
         grad_both.baddbmm_(grads, before.mT)
         grad_upward = torch.bmm(grad_scores.mT, both)
@@ -199,6 +206,7 @@ class _DeltaRule(torch.autograd.Function):
             _to_tokens(grad_write, sizes),
             every[0].view(*sizes[1:], *states.shape[2:]),
             grad_sums,
+            None,
         )
 
 

@@ -2,9 +2,9 @@
 
     y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
 
-The intermediate values of a long batch are freed before the next piece begins. Only `x` and the
-state before each piece are kept, and the backward pass computes each piece again. Memory is that of
-one piece, plus the input and a state every few thousand rows. A short batch keeps them all.
+The last pieces keep their intermediate values. Of those before only `x` and the state before each
+piece are kept, and the backward pass computes each piece again. Memory is that of a few pieces,
+plus the input and a state every few thousand rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from rulekeep.kernels.transforms import by_hand, cast_as_now, transformed
 
 # Rows of a piece: what it computes stays in a core's cache.
 _ROWS_AT_ONCE = 4096
-# Up to these numbers of input, four pieces at width 64, keeping is cheap and computing again is not.
+# Numbers of the input whose pieces keep all: four pieces at width 64.
 _NUMBERS_KEPT = 2**20
 
 
@@ -32,26 +32,27 @@ def in_pieces(
 ) -> tuple[Tensor, ...]:
     """`y, *state = advance(x, *state)`, in successive cache-sized pieces of time.
 
-    Of a long batch only `x` and the state before each piece are kept: the backward pass computes a
-    piece again. `advance` is a method of `module` and uses no other tensors with gradients.
+    Of all but the last pieces only `x` and the state before each are kept: the backward pass
+    computes them again. `advance` is a method of `module` and uses no other tensors with gradients.
     """
     batch, time, _ = x.shape
     length = max(1, _ROWS_AT_ONCE // (max(1, batch) * multiple)) * multiple
     # A replica of `nn.DataParallel` has its weights elsewhere than among its parameters.
     if time <= multiple or transformed() or getattr(module, "_is_replica", False):
         return advance(x, *state)
-    cuts, pieces = _cuts(time, length, multiple), list[Tensor]()
-    if x.numel() <= _NUMBERS_KEPT:
-        for cut in cuts:
-            y, *state = advance(x[:, cut].contiguous(), *state)
-            pieces.append(y)
-        return torch.cat(pieces, dim=1), *state
-    trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-    again = Again(module, advance, [*trained])
-    outputs: tuple[Tensor, ...] = _InPieces.apply(  # type: ignore[no-untyped-call]
-        again, cuts, len(state), x, *state, *trained.values()
-    )
-    return outputs
+    cuts, outputs = _cuts(time, length, multiple), list[Tensor]()
+    first = max(0, len(cuts) - max(1, _NUMBERS_KEPT // max(1, x[:, :length].numel())))
+    if first:
+        trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        again = Again(module, advance, [*trained])
+        y, *state = _InPieces.apply(  # type: ignore[no-untyped-call]
+            again, cuts[:first], len(state), x[:, : cuts[first].start], *state, *trained.values()
+        )
+        outputs.append(y)
+    for cut in cuts[first:]:
+        y, *state = advance(x[:, cut].contiguous(), *state)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), *state
 
 
 class Again(nn.Module):

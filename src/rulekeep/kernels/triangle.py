@@ -101,9 +101,10 @@ def second_sees_first(
 
 
 @_made_once
-def up_to_and_before(
-    place: int, dtype: torch.dtype, device: torch.device
+def seen_and_before(
+    place: int, read_first: bool, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "2*place place"]:
-    """1 where j <= t, and below it 1 where j < t."""
-    ones = torch.ones(place, place, dtype=dtype, device=device)
-    return torch.cat([ones.tril(), ones.tril(-1)])
+    """1 where a query sees j: j <= t, or j < t if it is read first; below it 1 where j < t."""
+    before = torch.ones(place, place, dtype=dtype, device=device).tril(-1)
+    seen = before if read_first else before + identity(place, dtype, device)
+    return torch.cat([seen, before])

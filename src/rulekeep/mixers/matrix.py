@@ -377,7 +377,7 @@ class DeltaMixer(GatedMixer):
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         memory, *due = state
         strength = self.write_strength(x)
-        read, after = self._written(queries_keys, values, strength, memory, x, in_turn=self.in_turn)
+        read, after = self._written(queries_keys, values, strength, memory, x)
         return read, *(after, *self._penalised(due, strength))
 
     def _written(
@@ -388,17 +388,19 @@ class DeltaMixer(GatedMixer):
         memory: Tensor,
         x: Tensor,
         *,
-        in_turn: bool,
         read_first: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if in_turn:
+        if self.in_turn:
             queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
             return delta_loop(
                 queries, keys, values, write, memory, log_decay=decay, read_first=read_first
             )
-        return delta_unit(queries_keys, values, write, memory, log_decay=decay, chunk=self.chunk)
+        return delta_unit(
+            queries_keys, values, write, memory,
+            log_decay=decay, chunk=self.chunk, read_first=read_first,
+        )  # fmt: skip
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:

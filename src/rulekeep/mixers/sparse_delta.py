@@ -50,7 +50,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.matrix import DeltaMixer
 
@@ -189,21 +188,9 @@ class SparseDelta(DeltaMixer):
                 z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
         strength = self._gate(z)
-        # Read once: another thread that uses this mixer may change it.
-        in_turn = self.in_turn
-        if not self.read_first or in_turn:
-            read, after = self._written(
-                queries_keys, values, strength, memory, x, in_turn=in_turn,
-                read_first=self.read_first,
-            )  # fmt: skip
-        else:
-            # A query reads a place earlier, which is before its own token writes.
-            own = unit(functional.silu(queries_keys[:, :1, : self.heads]))
-            first = torch.einsum("bhkv,bthk->bthv", memory, own)
-            queries, keys = queries_keys.split(self.heads, dim=2)
-            moved = torch.cat([functional.pad(queries[:, 1:], (0, 0, 0, 0, 0, 1)), keys], dim=2)
-            read, after = self._written(moved, values, strength, memory, x, in_turn=False)
-            read = torch.cat([first, read[:, :-1]], dim=1)
+        read, after = self._written(
+            queries_keys, values, strength, memory, x, read_first=self.read_first
+        )
         return read, *(after, pending, *due)
 
 
@@ -249,6 +236,7 @@ def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     if parts.shape[1] == 1:
         # A decode step takes an eighth longer by the way below.
         return parts[:, 0]
-    last = parts.shape[2] - 1
-    moved = [functional.pad(parts[:, :, j], (0, 0, j, last - j)) for j in range(last + 1)]
-    return sum(moved[1:], moved[0])
+    # One row a part, each longer by a place than what is kept of it: the next one starts later.
+    count = parts.shape[2]
+    rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
+    return rows[:, :-count].unflatten(1, (count, -1)).sum(1)

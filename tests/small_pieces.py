@@ -1,0 +1,11 @@
+"""Mixers that read in small pieces, of which the backward pass computes all but the last again."""
+
+import pytest
+
+from rulekeep.kernels import pieces
+
+
+def pieces_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of so many rows, as in a long text."""
+    monkeypatch.setattr(pieces, "_ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(pieces, "_NUMBERS_KEPT", 0)
