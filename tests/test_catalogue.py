@@ -144,7 +144,7 @@ def delta_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **decay: Tens
 
 
 def delta_loop_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **decay: Tensor) -> Read:
-    return delta_loop(unit(F.silu(queries)), unit(F.silu(keys)), *others, **decay)
+    return delta_loop(unit(F.silu(torch.cat([queries, keys], dim=2))), *others, **decay)
 
 
 def cores() -> dict[str, tuple[Callable, Callable, int | None]]:

@@ -26,7 +26,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
+from rulekeep.kernels.chunks import (
+    Read,
+    delta_loop,
+    delta_token,
+    delta_unit,
+    linear_chunks,
+    linear_loop,
+    unit,
+)
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import Again, in_pieces
 from rulekeep.kernels.transforms import transformed, uncast
@@ -219,38 +227,40 @@ class MatrixMixer(Mixer):
 
     def _advance(self, x: Tensor, *state: Tensor, in_turn: bool = False) -> tuple[Tensor, ...]:
         self.in_turn = in_turn
-        # One product a part: what follows element by element is slow on parts of a whole.
-        parts = [
-            functional.linear(x, part) for part in self.in_projection.weight.split(self._parts)
-        ]
+        # One product a part: what follows element by element is slow on parts of a whole. Of a
+        # token, calls are what takes time.
+        joint, kinds = in_turn and x.shape[1] == 1, self._parts[:2]
+        sizes = [sum(kinds), *self._parts[2:]] if joint else self._parts
+        parts = [functional.linear(x, part) for part in self.in_projection.weight.split(sizes)]
         # What is remembered, and how, stays in the state's precision.
-        kind, recent = state[0].dtype, tuple[Tensor, ...]()
+        kind, recent = state[0].dtype, list[Tensor]()
         with uncast(x.device.type):
-            inputs = [part.to(kind) for part in parts[:2]]
+            inputs = [part.to(kind) for part in parts[: 1 if joint else 2]]
             if self.convolution is not None:
                 *state, before = state  # type: ignore[assignment]
-                filters = self.convolution.split(self._parts[:2], dim=-1)
-                befores = before.split(self._parts[:2], dim=-1)
-                form = convolve_token if in_turn and x.shape[1] == 1 else convolve
-                (both, values), recent = zip(*map(form, inputs, befores, filters), strict=True)
-                if self.convolution_bias is not None:
-                    of_both, of_values = self.convolution_bias.split(self._parts[:2], dim=-1)
-                    both, values = both + of_both, values + of_values
-                inputs = [
-                    both if self.activates else functional.silu(both),
-                    functional.silu(values),
-                ]
-            elif self.parts.silu_values:
-                inputs[1] = functional.silu(inputs[1])
+                if joint:
+                    found = [convolve_token(inputs[0], before, self.convolution)]
+                else:
+                    filters = self.convolution.split(kinds, dim=-1)
+                    found = [*map(convolve, inputs, before.split(kinds, dim=-1), filters)]
+                inputs, recent = map(list, zip(*found, strict=True))
+            both, values = inputs[0].split_with_sizes(kinds, -1) if joint else inputs
+            if self.convolution_bias is not None:
+                of_both, of_values = self.convolution_bias.split(kinds, dim=-1)
+                both, values = both + of_both, values + of_values
+            if self.convolution is not None and not self.activates:
+                both = functional.silu(both)
+            if self.convolution is not None or self.parts.silu_values:
+                values = functional.silu(values)
             read, *after = self._read(
                 x.to(kind),
-                inputs[0].unflatten(-1, (2 * self.key_heads, self.key_width)),
-                inputs[1].unflatten(-1, (self.heads, self.value_width)),
+                both.unflatten(-1, (2 * self.key_heads, self.key_width)),
+                values.unflatten(-1, (self.heads, self.value_width)),
                 *state,
             )
         if recent:
-            after.append(torch.cat(recent, dim=-1))
-        gate = functional.silu(parts[2]) if len(parts) > 2 else None
+            after.append(torch.cat(recent, dim=-1) if recent[1:] else recent[0])
+        gate = functional.silu(parts[-1]) if len(self._parts) > 2 else None
         if self.low_rank_gate is not None:
             gate = self.low_rank_gate(x).sigmoid()
         return self._projected(read, gate).to(x.dtype), *after
@@ -393,10 +403,9 @@ class DeltaMixer(GatedMixer):
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
         if self.in_turn:
-            queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
-            return delta_loop(
-                queries, keys, values, write, memory, log_decay=decay, read_first=read_first
-            )
+            form = delta_token if x.shape[1] == 1 else delta_loop
+            readers = unit(functional.silu(queries_keys))
+            return form(readers, values, write, memory, log_decay=decay, read_first=read_first)
         return delta_unit(
             queries_keys, values, write, memory,
             log_decay=decay, chunk=self.chunk, read_first=read_first,

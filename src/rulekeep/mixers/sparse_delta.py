@@ -239,4 +239,5 @@ def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     # One row a part, each longer by a place than what is kept of it: the next one starts later.
     count = parts.shape[2]
     rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
-    return rows[:, :-count].unflatten(1, (count, -1)).sum(1)
+    sums: Tensor = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
+    return sums
