@@ -172,28 +172,6 @@ def delta_loop(
     return Read(torch.stack(outputs, dim=1), memory)
 
 
-def delta_token(
-    readers: Tokens,
-    values: Tokens,
-    write: Tokens,
-    memory: Memory,
-    *,
-    log_decay: Tokens | None = None,
-    read_first: bool = False,
-) -> Read:
-    """The same of one token, in few operations."""
-    if log_decay is not None:
-        memory = log_decay.transpose(1, 2).mT.exp() * memory
-    both = readers.reshape(len(readers), 2, *memory.shape[1:3]).transpose(1, 2)
-    query, key = both.chunk(2, dim=2)
-    read, known = (both @ memory).chunk(2, dim=2)
-    change = write.transpose(1, 2) * (values.transpose(1, 2) - known)
-    memory = torch.addcmul(memory, key.mT, change)
-    if not read_first:
-        read = query @ memory
-    return Read(read.transpose(1, 2), memory)
-
-
 def _read(memory: Memory, readers: Float[Tensor, "batch heads k"]) -> Tensor:
     return (readers.unsqueeze(-2) @ memory).squeeze(-2)
 

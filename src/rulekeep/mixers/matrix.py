@@ -29,7 +29,6 @@ from torch.nn import functional
 from rulekeep.kernels.chunks import (
     Read,
     delta_loop,
-    delta_token,
     delta_unit,
     linear_chunks,
     linear_loop,
@@ -403,9 +402,10 @@ class DeltaMixer(GatedMixer):
         """What is read, and the memory afterwards."""
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
         if self.in_turn:
-            form = delta_token if x.shape[1] == 1 else delta_loop
             readers = unit(functional.silu(queries_keys))
-            return form(readers, values, write, memory, log_decay=decay, read_first=read_first)
+            return delta_loop(
+                readers, values, write, memory, log_decay=decay, read_first=read_first
+            )
         return delta_unit(
             queries_keys, values, write, memory,
             log_decay=decay, chunk=self.chunk, read_first=read_first,
