@@ -2,8 +2,8 @@
 
     rulekeep study peers run|build|check
 
-Noisy recall and selective copying (MAD), then multi-query recall (Zoology, in no table yet).
-Training has 800 steps at 64 tokens, tests go up to 4,096. A longer text has as much to remember,
+Noisy recall and selective copying (MAD), then multi-query recall (Zoology). Training has 800 steps
+at 64 tokens, or twice as many (STEPS); tests go up to 4,096. A longer text has as much to remember,
 and more noise. The validation set chose each rate: with seed 1, or with three seeds where one
 cannot tell (TUNED_BY). Feed-forward layers make parameters equal within one per cent. Fills
 docs/peers.md.
@@ -227,8 +227,8 @@ STUDY = Study(
     context=TRAINED,
     sweeps={"peers": Sweep("sweep")},
     tables={
-        **{setting.task: table(setting) for setting in (NOISY, COPY)},
-        **{f"{setting.task}_by_rate": by_rate(setting) for setting in (NOISY, COPY)},
+        **{setting.task: table(setting) for setting in SETTINGS},
+        **{f"{setting.task}_by_rate": by_rate(setting) for setting in SETTINGS},
         "strengths": by_strength,
     },
     claims={
@@ -253,6 +253,14 @@ STUDY = Study(
         },
         "copy_attention": Claim(mean("attention", COPY, "retention", LONG), 2, maximum=0.2),
         "copy_ahead": Claim(more("penalised", "attention", COPY, "retention", LONG), 2, minimum=0),
+        # Multi-query recall.
+        **{
+            f"mqar_{key}": Claim(mean(key, MQAR, "retention", LONG), 2)
+            for key in ("attention", "penalised", "convolved", "delta")
+        },
+        "mqar_short": Claim(mean("penalised", MQAR, "retention", TRAINED), 2),
+        "mqar_behind": Claim(more("attention", "penalised", MQAR, "retention", LONG), 2, minimum=0),
+        "mqar_delta_more": not_shown(more("delta", "penalised", MQAR, "retention", LONG)),
         # The sentences about strengths.
         "strengths": Claim(
             lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], holds=strengths_as_said
