@@ -260,6 +260,7 @@ STUDY = Study(
         },
         "mqar_short": Claim(mean("penalised", MQAR, "retention", TRAINED), 2),
         "mqar_behind": Claim(more("attention", "penalised", MQAR, "retention", LONG), 2, minimum=0),
+        "mqar_penalty": not_shown(more("convolved", "penalised", MQAR, "retention", LONG)),
         "mqar_delta_more": not_shown(more("delta", "penalised", MQAR, "retention", LONG)),
         # The sentences about strengths.
         "strengths": Claim(
