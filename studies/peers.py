@@ -136,7 +136,7 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
         if any(found.rate is None for _, found in part):
             return specs
         if (keys, setting) == (FIRST, COPY):
-            specs += strengths() + parts()
+            specs += parts() + strengths()
     return specs
 
 
