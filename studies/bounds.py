@@ -110,10 +110,6 @@ VARIANTS = {
 }
 MIXERS = [VARIANTS[key].one for key in ("attention", "ours", "signalled", "bare")]
 # The keys of each form without earliness and with it.
-FORMS = {
-    "attention, rotary positions": ("attention", "signalled"),
-    "sparse_delta, no convolution": ("bare", "ours"),
-}
 LARGER_FORMS = {
     LARGER["larger_attention"]: ("larger_attention", "larger_signalled"),
     LARGER["larger_bare"]: ("larger_bare", "larger_ours"),
@@ -191,18 +187,23 @@ def beside(figure: str) -> Callable[[Rows], str]:
     return table
 
 
-def at_another_rate(rows: Rows) -> str:
-    """Our memory on eight rules of `apply` at the rate that was not chosen."""
-    head = [VARIANTS["aside"].name, "rate"]
-    for figure in FIGURES:
-        head += [figure, "difference to attention"]
+def eight_of_apply(rows: Rows) -> str:
+    """Attention and the forms of our memory on eight rules of `apply`."""
+    head = [f"eight rules, {SHORT} tokens", "", "rate", *FIGURES, "difference to attention"]
     body = []
     for setting in EIGHT_OF_APPLY:
-        row = [setting.name, f"{rows.group('aside', setting).rate:.3g}"]
-        for figure in FIGURES:
-            row.append(rows.text("aside", setting, figure, SHORT))
-            row.append(rows.more("aside", "attention", setting, figure, SHORT).text())
-        body.append([*row, rows.known("aside", setting, "exact", SHORT).each_seed])
+        for key in ("attention", "ours", "aside", "convolved"):
+            apart = rows.more(key, "attention", setting, "exact", SHORT).text()
+            body.append(
+                [
+                    f"{setting.task}, {setting.placement}",
+                    VARIANTS[key].name,
+                    f"{rows.group(key, setting).rate:.3g}",
+                    *(rows.text(key, setting, figure, SHORT) for figure in FIGURES),
+                    apart if key != "attention" else "",
+                    rows.known(key, setting, "exact", SHORT).each_seed,
+                ]
+            )
     return markdown_table([*head, "exact, seeds 1 to 5"], body)
 
 
@@ -304,8 +305,7 @@ STUDY = Study(
     },
     tables={
         **{figure: beside(figure) for figure in FIGURES},
-        "aside": at_another_rate,
-        "earliness": lambda rows: by_earliness(rows, FORMS, COUNTED, "exact", SHORT),
+        "eight_of_apply": eight_of_apply,
         "larger": larger_table,
         "larger-earliness": lambda rows: by_earliness(
             larger(rows), LARGER_FORMS, [MARKED], "exact", LONG
@@ -321,7 +321,7 @@ STUDY = Study(
         # Eight rules of `apply`, whole answers: where our memory falls behind.
         **{
             f"apply_{key}_early": Claim(mean(key, EIGHT_OF_APPLY[0], "exact", SHORT))
-            for key in ("attention", "ours", "aside")
+            for key in ("attention", "ours", "aside", "convolved")
         },
         "apply_fewer": Claim(
             more("ours", "attention", EIGHT_OF_APPLY[0], "exact", SHORT), maximum=0
