@@ -3,6 +3,8 @@
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -139,12 +141,12 @@ def test_published_retention_is_within_reach() -> None:
 TOLERANCE = 2e-4
 
 
-def delta_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **decay: Tensor) -> Read:
-    return delta_unit(torch.cat([queries, keys], dim=2), *others, **decay)
+def delta_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **options: Any) -> Read:
+    return delta_unit(torch.cat([queries, keys], dim=2), *others, **options)
 
 
-def delta_loop_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **decay: Tensor) -> Read:
-    return delta_loop(unit(F.silu(torch.cat([queries, keys], dim=2))), *others, **decay)
+def delta_loop_of_parts(queries: Tensor, keys: Tensor, *others: Tensor, **options: Any) -> Read:
+    return delta_loop(unit(F.silu(torch.cat([queries, keys], dim=2))), *others, **options)
 
 
 def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
@@ -155,6 +157,11 @@ def cores() -> dict[str, tuple[Callable, Callable, int | None]]:
         "delta": (delta_of_parts, delta_loop_of_parts, None),
         "delta, scalar decay": (delta_of_parts, delta_loop_of_parts, 1),
         "delta, channel decay": (delta_of_parts, delta_loop_of_parts, 8),
+        "delta that reads first, scalar decay": (
+            partial(delta_of_parts, read_first=True),
+            partial(delta_loop_of_parts, read_first=True),
+            1,
+        ),
     }
 
 

@@ -1,6 +1,7 @@
 """The tiny language model that every mixer stands in, and the predictors that are scored."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -322,7 +323,34 @@ def several_pieces(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return torch.arange(160).view(2, 80) % 90
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
+# Those that read a long text in pieces.
+IN_PIECES = [*MATRICES, "sliding_window"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "time", "width", "again"),
+    [(64, 64, 64, 0), (64, 256, 64, 0), (64, 512, 64, 4), (1, 65536, 64, 12), (8, 1024, 512, 2)],
+)
+def test_pieces_of_a_million_numbers_are_kept_and_others_computed_again(
+    batch: int, time: int, width: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [0]
+
+    def counted(_: Any, cuts: list[slice], count: int, x: Tensor, *state: Tensor) -> Any:
+        counts.append(len(cuts))
+        return x, *state[:count]
+
+    def unchanged(x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        return x, *state
+
+    monkeypatch.setattr(pieces._InPieces, "apply", counted)
+    monkeypatch.setattr(MatrixMixer, "_advance", lambda _, x, *state: unchanged(x, *state))
+    mixer = MIXERS["delta"](width)
+    assert mixer(torch.zeros(batch, time, width))[0].shape == (batch, time, width)
+    assert sum(counts) == again
+
+
+@pytest.mark.parametrize("mixer", IN_PIECES)
 def test_gradients_are_the_same_whether_pieces_are_kept_or_computed_again(
     mixer: str, several_pieces: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +388,39 @@ def test_a_hook_of_a_weight_runs_once_on_its_whole_gradient(
     for name, part in one.named_parameters():
         (seen,) = found[name]
         assert torch.equal(seen, part.grad)
+
+
+def test_a_backward_pass_leaves_the_module_alone_and_reads_it_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces_of(64, monkeypatch)
+    mixer, x, seen = MIXERS["sparse_delta"](16), torch.randn(2, 80, 16), list[bool]()
+    y, _ = mixer(x)
+    expected = torch.autograd.grad(y.square().sum(), [*mixer.parameters()], retain_graph=True)
+    read = type(mixer)._read
+
+    def watched(self: Any, *given: Tensor) -> Any:
+        # Another thread may read the module meanwhile.
+        seen.append(all(isinstance(one, nn.Parameter) for one in mixer.parameters()))
+        return read(self, *given)
+
+    monkeypatch.setattr(type(mixer), "_read", watched)
+    mixer.read_first = False
+    found = torch.autograd.grad(y.square().sum(), [*mixer.parameters()])
+    assert seen
+    assert all(seen)
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("mixer", MATRICES)
+def test_a_state_holds_no_more_than_itself(mixer: str) -> None:
+    one, x = MIXERS[mixer](64), torch.randn(1, 4000, 64)
+    for _ in range(2):
+        with torch.no_grad():
+            _, state = one(x)
+        whole = sum(part.nbytes for part in state)
+        assert all(part.untyped_storage().nbytes() <= 1.5 * whole for part in state)
+        one.serial, x = True, x[:, :20]
 
 
 def test_a_replica_of_data_parallel_has_gradients() -> None:

@@ -64,7 +64,7 @@ def linear_chunks(
     seen = _decayed(q, k, _decay_chunks(log_decay, queries.shape[1], chunk))
     states = carry(memory, seen.keys_to_end.mT @ v, seen.total)
     outputs = seen.query_scores @ v + seen.queries @ states[:-1]
-    return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
+    return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
 
 
 def linear_loop(
@@ -143,7 +143,7 @@ def _delta_at_all(
     scores = seen.query_scores.tril(-1) if read_first else seen.query_scores
     own, corrected = (scores @ solved).split(widths, dim=-1)
     outputs = own + (seen.queries - corrected) @ states[:-1]
-    return Read(_to_tokens(outputs, queries.shape[1]), states[-1])
+    return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
 
 
 def delta_loop(

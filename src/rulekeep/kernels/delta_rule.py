@@ -144,7 +144,7 @@ class _DeltaRule(torch.autograd.Function):
         ctx.save_for_backward(
             both, upward, beta, scores, inverse, ends, kept, states, change, read, since_start
         )
-        return _to_tokens(read[:, :place], sizes), states[-1].view_as(memory)
+        return _to_tokens(read[:, :place], sizes), states[-1].clone().view_as(memory)
 
     @staticmethod
     @by_hand

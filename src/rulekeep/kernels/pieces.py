@@ -2,9 +2,9 @@
 
     y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
 
-The last pieces keep their intermediate values. Of those before only `x` and the state before each
-piece are kept, and the backward pass computes each piece again. Memory is that of a few pieces,
-plus the input and a state every few thousand rows.
+The last pieces keep their intermediate values, if they are small. Of those before only `x` and the
+state before each piece are kept, and the backward pass computes each piece again. So a layer holds
+its input, a state every few thousand rows and what a few pieces compute.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,12 +41,12 @@ def in_pieces(
     if time <= multiple or transformed() or getattr(module, "_is_replica", False):
         return advance(x, *state)
     cuts, outputs = _cuts(time, length, multiple), list[Tensor]()
-    first = max(0, len(cuts) - max(1, _NUMBERS_KEPT // max(1, x[:, :length].numel())))
+    first = max(0, len(cuts) - _NUMBERS_KEPT // max(1, x[:, :length].numel()))
     if first:
-        trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-        again = Again(module, advance, [*trained])
+        trained = [one for one in module.parameters() if one.requires_grad]
+        again = Again(module, advance.__func__, trained)  # type: ignore[attr-defined]
         y, *state = _InPieces.apply(  # type: ignore[no-untyped-call]
-            again, cuts[:first], len(state), x[:, : cuts[first].start], *state, *trained.values()
+            again, cuts[:first], len(state), x[:, : cuts[first - 1].stop], *state, *trained
         )
         outputs.append(y)
     for cut in cuts[first:]:
@@ -55,28 +55,48 @@ def in_pieces(
     return torch.cat(outputs, dim=1), *state
 
 
-class Again(nn.Module):
-    """A method of a module, to be called with other parameters in the place of its own.
+class Again:
+    """A method of a module, to be called with others in the place of its parameters.
 
-    By the backward pass the module may have others: a functional call lends it some.
+    Of a copy that shares all else: by the backward pass the module may be another, and another
+    thread may use it meanwhile.
     """
 
     def __init__(
-        self, module: nn.Module, advance: Callable[..., tuple[Tensor, ...]], names: Sequence[str]
+        self,
+        module: nn.Module,
+        method: Callable[..., tuple[Tensor, ...]],
+        parameters: Sequence[Tensor],
     ) -> None:
-        super().__init__()
-        self.module, self.advance = module, advance
-        self.names = [f"module.{name}" for name in names]
-
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """What the method gives."""
-        return self.advance(*given)
+        self._module, self._method = _copied(module), method
+        numbers = {id(one): number for number, one in enumerate(parameters)}
+        # One parameter may stand in two places.
+        self._places = [
+            (part._parameters, name, numbers[id(one)])
+            for part in self._module.modules()
+            for name, one in part._parameters.items()
+            if id(one) in numbers
+        ]
 
     def under(self, parameters: Sequence[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
-        """The same with these in the places of the parameters with gradients."""
-        lent = dict(zip(self.names, parameters, strict=True))
-        found: tuple[Tensor, ...] = torch.func.functional_call(self, lent, given)
-        return found
+        """What the method gives with these parameters."""
+        for places, name, number in self._places:
+            places[name] = parameters[number]  # type: ignore[assignment]
+        return self._method(self._module, *given)
+
+    def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """What the method gives."""
+        return self._method(self._module, *given)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """The module and its parts, with parameters in places of their own."""
+    other = module.__new__(type(module))
+    parts = {
+        name: None if part is None else _copied(part) for name, part in module._modules.items()
+    }
+    other.__dict__.update(module.__dict__, _parameters=dict(module._parameters), _modules=parts)
+    return other
 
 
 def _cuts(time: int, length: int, multiple: int) -> list[slice]:
@@ -100,9 +120,7 @@ class _InPieces(torch.autograd.Function):
         y = torch.empty_like(x)
         for cut in cuts:
             kept += state
-            y[:, cut], *state = again.advance(  # type: ignore[assignment]
-                x[:, cut].contiguous(), *state
-            )
+            y[:, cut], *state = again(x[:, cut].contiguous(), *state)  # type: ignore[assignment]
         ctx.again, ctx.cuts, ctx.count = again, cuts, count
         ctx.cast = cast_as_now(x.device.type)
         ctx.save_for_backward(x, *rest[count:], *kept)

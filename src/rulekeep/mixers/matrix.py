@@ -18,7 +18,6 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple, NotRequired, TypedDict, Unpack
 
 import torch
@@ -211,10 +210,10 @@ class MatrixMixer(Mixer):
         check_batch(x, state[0])
         if self.in_projection.weight.dtype in _HALF:
             # In half precision a memory would not fade: a decay of 0.999 is 1.
-            weights = dict(self.named_parameters())
-            again = Again(self, partial(MatrixMixer._run, self), [*weights])
+            weights = [*self.parameters()]
+            again = Again(self, MatrixMixer._run, weights)
             whole = (part.float() if part.dtype in _HALF else part for part in state)
-            y, *after = again.under([one.float() for one in weights.values()], x.float(), *whole)
+            y, *after = again.under([one.float() for one in weights], x.float(), *whole)
             return y.to(x.dtype), *after
         if not x.numel():
             return x, *state

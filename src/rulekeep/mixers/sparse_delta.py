@@ -166,7 +166,8 @@ class SparseDelta(DeltaMixer):
         if pending is not None:
             sums = sums + functional.pad(pending, (0, 0, 0, time))
         z, later = sums.split([time, after], dim=1)
-        return z + self.write.bias, later
+        # Else the state would hold every z.
+        return z + self.write.bias, later if time == 1 else later.clone()
 
     def _empty(self, batch_size: int) -> SparseDeltaState:
         (memory,) = super()._empty(batch_size)

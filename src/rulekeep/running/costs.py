@@ -3,7 +3,6 @@
 Only training steps are timed: warm-up, evaluation, data and logging are not.
 """
 
-import ctypes
 import math
 import os
 import platform
@@ -25,8 +24,6 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-# Of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # Rows and columns of a large product: beyond this a processor gains little.
 _PRODUCT = 1024
 
@@ -39,20 +36,6 @@ def prepare_process(threads: int = 1) -> None:
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what tensors free, where it is glibc; it stays so.
-
-    Else the kernel clears the pages of each large tensor anew: a fifth of a training step.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        # Older versions refuse more than 32 MiB.
-        if not mallopt(_MMAP_THRESHOLD, 2**30):
-            mallopt(_MMAP_THRESHOLD, 2**25)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def state_bytes(states: Iterable[Any]) -> int:
