@@ -23,6 +23,10 @@ from rulekeep.study import Claim, Study
 RESULTS = Path(__file__).parent.parent / "results"
 # With the penalty due from the first step, as in most of a training.
 OURS = "sparse_delta[penalty_start=0,short_convolution=true]"
+NAMES = {
+    OURS: "sparse_delta",
+    "sparse_delta[penalty_start=0,short_convolution=false]": "sparse_delta, no convolution",
+}
 CONTEXTS = (256, 1028, 4096, 16384)
 # At most this share of attention's time for a step of the whole model, at those contexts.
 AIMS: dict[tuple[str, ...], tuple[float, ...]] = {
@@ -76,10 +80,9 @@ def mark(missed: bool) -> str:
     return " ✗" if missed else ""
 
 
-def share(row: StepTime) -> str:
-    """The share of attention's time, with its aim."""
-    most = "" if aim(row) is None else f" of {aim(row):g}{mark(met(row) is False)}"
-    return f"{median(row):.3f}{most}"
+def name(mixer: str) -> str:
+    """As a table has it."""
+    return NAMES.get(mixer, mixer)
 
 
 def mixers() -> list[str]:
@@ -98,12 +101,12 @@ def table(_: Rows) -> str:
         (decoding,) = (row for row in decode_times(record()) if row.mixer == mixer)
         found = steps(mixer)
         rate = found[max(found)].product_share
-        cells = [share(row) for _, row in sorted(found.items())]
+        cells = [f"{median(row):.3f}{mark(met(row) is False)}" for _, row in sorted(found.items())]
         cells.append(f"{slope.ratio.median:.2f}{mark(mixer in slow())}")
         cells.append("" if rate is None else f"{rate:.2f}")
         cells.append(f"{peak.bytes_at[max(peak.bytes_at)] / 2**20:.0f}")
         cells.append(f"{decoding.ms[max(decoding.ms)].median:.2f}")
-        body.append([mixer, *cells, f"{decoding.ratio.median:.2f}"])
+        body.append([name(mixer), *cells, f"{decoding.ratio.median:.2f}"])
     return markdown_table(head, body)
 
 
@@ -111,7 +114,7 @@ def spread(_: Rows) -> str:
     """The same shares with their quartiles."""
     head = ["median (quartiles)", *(f"{context:,} tokens" for context in CONTEXTS)]
     body = [
-        [mixer, *(row.share.text(3) for _, row in sorted(steps(mixer).items()) if row.share)]
+        [name(mixer), *(row.share.text(3) for _, row in sorted(steps(mixer).items()) if row.share)]
         for mixer in mixers()
         if mixer != BASELINE
     ]
