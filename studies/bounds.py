@@ -193,14 +193,16 @@ def eight_of_apply(rows: Rows) -> str:
     body = []
     for setting in EIGHT_OF_APPLY:
         for key in ("attention", "ours", "aside", "convolved"):
-            apart = rows.more(key, "attention", setting, "exact", SHORT).text()
+            apart = ""
+            if key != "attention":
+                apart = rows.more(key, "attention", setting, "exact", SHORT).text()
             body.append(
                 [
                     f"{setting.task}, {setting.placement}",
                     VARIANTS[key].name,
                     f"{rows.group(key, setting).rate:.3g}",
                     *(rows.text(key, setting, figure, SHORT) for figure in FIGURES),
-                    apart if key != "attention" else "",
+                    apart,
                     rows.known(key, setting, "exact", SHORT).each_seed,
                 ]
             )

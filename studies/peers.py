@@ -94,24 +94,25 @@ def of_strength(strength: float) -> MixerSpec:
     return one
 
 
+def few(one: MixerSpec, setting: TaskSetting, rate: float) -> list[AnySpec]:
+    """Three seeds of a mixer at a rate."""
+    return [one.spec(**CELL, task=setting.task, seed=seed, learning_rate=rate) for seed in FEW]
+
+
 def strengths() -> list[AnySpec]:
-    """Each strength with three seeds, where the penalty may cost and where it gains."""
+    """Each strength, where the penalty may cost and where it gains."""
     return [
-        of_strength(one).spec(**CELL, task=setting.task, seed=seed, learning_rate=rate)
+        spec
         for setting in (COPY, NOISY)
         for one, rate in STRENGTHS_RUN
-        for seed in FEW
+        for spec in few(of_strength(one), setting, rate)
     ]
 
 
 def parts() -> list[AnySpec]:
-    """Our gate without each of its parts, with three seeds."""
+    """Our gate without each of its parts."""
     mixers = mixer_specs(",".join(f"sparse_delta[{options}]" for options in PARTS))
-    return [
-        one.spec(**CELL, task=NOISY.task, seed=seed, learning_rate=RATE)
-        for one in mixers
-        for seed in FEW
-    ]
+    return [spec for one in mixers for spec in few(one, NOISY, RATE)]
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:

@@ -1,4 +1,4 @@
-"""Mixers that read in small pieces, of which the backward pass computes all but the last again."""
+"""Mixers that read in small pieces, each of which the backward pass computes again."""
 
 import pytest
 

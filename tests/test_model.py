@@ -334,17 +334,14 @@ IN_PIECES = [*MATRICES, "sliding_window"]
 def test_pieces_of_a_million_numbers_are_kept_and_others_computed_again(
     batch: int, time: int, width: int, again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts = [0]
+    counts = list[int]()
 
     def counted(_: Any, cuts: list[slice], count: int, x: Tensor, *state: Tensor) -> Any:
         counts.append(len(cuts))
         return x, *state[:count]
 
-    def unchanged(x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        return x, *state
-
     monkeypatch.setattr(pieces._InPieces, "apply", counted)
-    monkeypatch.setattr(MatrixMixer, "_advance", lambda _, x, *state: unchanged(x, *state))
+    monkeypatch.setattr(MatrixMixer, "_advance", lambda _, x, *state: (x, *state))
     mixer = MIXERS["delta"](width)
     assert mixer(torch.zeros(batch, time, width))[0].shape == (batch, time, width)
     assert sum(counts) == again
@@ -412,9 +409,16 @@ def test_a_backward_pass_leaves_the_module_alone_and_reads_it_as_it_was(
     assert all(map(torch.equal, found, expected))
 
 
-@pytest.mark.parametrize("mixer", MATRICES)
-def test_a_state_holds_no_more_than_itself(mixer: str) -> None:
-    one, x = MIXERS[mixer](64), torch.randn(1, 4000, 64)
+STATES = {
+    **{name: (name, {}) for name in MATRICES},
+    "a gate of one token": ("sparse_delta", {"gate_kernel": 1}),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_holds_no_more_than_itself(case: str) -> None:
+    mixer, options = STATES[case]
+    one, x = MIXERS[mixer](64, **options), torch.randn(1, 4000, 64)
     for _ in range(2):
         with torch.no_grad():
             _, state = one(x)

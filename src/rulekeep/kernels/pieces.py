@@ -82,7 +82,7 @@ class Again:
         """What the method gives with these parameters."""
         for places, name, number in self._places:
             places[name] = parameters[number]  # type: ignore[assignment]
-        return self._method(self._module, *given)
+        return self(*given)
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         """What the method gives."""

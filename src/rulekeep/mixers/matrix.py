@@ -25,14 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rulekeep.kernels.chunks import (
-    Read,
-    delta_loop,
-    delta_unit,
-    linear_chunks,
-    linear_loop,
-    unit,
-)
+from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import Again, in_pieces
 from rulekeep.kernels.transforms import transformed, uncast
@@ -257,7 +250,7 @@ class MatrixMixer(Mixer):
                 *state,
             )
         if recent:
-            after.append(torch.cat(recent, dim=-1) if recent[1:] else recent[0])
+            after.append(torch.cat(recent, dim=-1))
         gate = functional.silu(parts[-1]) if len(self._parts) > 2 else None
         if self.low_rank_gate is not None:
             gate = self.low_rank_gate(x).sigmoid()

@@ -159,7 +159,7 @@ class SparseDelta(DeltaMixer):
         after, time = self.gate_kernel - 1, x.shape[1]
         if not after:
             z = self.write(x)
-            return z, z[:, :0]
+            return z, z[:, :0].clone()
         weight = torch.cat([self.write.weight, self.write_before.weight])
         parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
         sums = _later(parts)
@@ -167,7 +167,7 @@ class SparseDelta(DeltaMixer):
             sums = sums + functional.pad(pending, (0, 0, 0, time))
         z, later = sums.split([time, after], dim=1)
         # Else the state would hold every z.
-        return z + self.write.bias, later if time == 1 else later.clone()
+        return z + self.write.bias, later.clone()
 
     def _empty(self, batch_size: int) -> SparseDeltaState:
         (memory,) = super()._empty(batch_size)
