@@ -45,13 +45,35 @@ def feed_forward(
             normed: Tensor = norm_mixed(z)
             total: Tensor = (normed if add_normed else z) + contract(F.gelu(expand(normed)))
             return (total if norm_out is None else norm_out(total)).view(x.shape)
-        y: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
+        given = (
             z.to(expand.weight.dtype),
             add_normed,
             (norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps),
             *(parameter for module in modules for parameter in (module.weight, module.bias)),
         )
+        if not torch.is_grad_enabled():
+            return _computed(*given)[0].view(x.shape)
+        y: Tensor = _FeedForward.apply(*given)  # type: ignore[no-untyped-call]
     return y.view(x.shape)
+
+
+def _computed(
+    z: Tensor, add_normed: bool, eps: tuple[float, float], *parameters: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The formula, and the sum before the last norm."""
+    norm_weight, norm_bias, expand, expand_bias, contract, contract_bias = parameters[:6]
+    out = parameters[6:]
+    total = torch.empty_like(z)
+    y = torch.empty_like(z) if out else total
+    room = _room(z, expand)
+    for z_now, total_now, y_now in _pieces(z, total, y):
+        normed = F.layer_norm(z_now, z.shape[1:], norm_weight, norm_bias, eps[0])
+        before = torch.addmm(expand_bias, normed, expand.T, out=room[: len(z_now)])
+        torch.add(normed if add_normed else z_now, contract_bias, out=total_now)
+        total_now.addmm_(torch.ops.aten.gelu_(before), contract.T)
+        if out:
+            y_now.copy_(F.layer_norm(total_now, z.shape[1:], out[0], out[1], eps[1]))
+    return y, total
 
 
 class _FeedForward(torch.autograd.Function):
@@ -59,19 +81,8 @@ class _FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, add_normed: bool, eps: tuple[float, float], *parameters: Tensor
     ) -> Tensor:
-        norm_weight, norm_bias, expand, expand_bias, contract, contract_bias = parameters[:6]
-        out = parameters[6:]
-        total = torch.empty_like(z)
-        y = torch.empty_like(z) if out else total
-        room = _room(z, expand)
-        for z_now, total_now, y_now in _pieces(z, total, y):
-            normed = F.layer_norm(z_now, z.shape[1:], norm_weight, norm_bias, eps[0])
-            before = torch.addmm(expand_bias, normed, expand.T, out=room[: len(z_now)])
-            torch.add(normed if add_normed else z_now, contract_bias, out=total_now)
-            total_now.addmm_(torch.ops.aten.gelu_(before), contract.T)
-            if out:
-                y_now.copy_(F.layer_norm(total_now, z.shape[1:], out[0], out[1], eps[1]))
-        ctx.save_for_backward(z, total if out else z, *parameters)
+        y, total = _computed(z, add_normed, eps, *parameters)
+        ctx.save_for_backward(z, total if parameters[6:] else z, *parameters)
         ctx.add_normed, ctx.eps = add_normed, eps
         return y
 

@@ -26,7 +26,9 @@ def transformed() -> bool:
 
 def uncast(kind: str) -> AbstractContextManager[Any]:
     """Inside, the kind of device computes in the precision of what it is given."""
-    return nullcontext() if kind == _META else torch.autocast(kind, enabled=False)
+    if kind == _META or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def cast_as_now(kind: str) -> Callable[[], AbstractContextManager[Any]]:

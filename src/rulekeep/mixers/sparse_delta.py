@@ -162,6 +162,10 @@ class SparseDelta(DeltaMixer):
             return z, z[:, :0].clone()
         weight = torch.cat([self.write.weight, self.write_before.weight])
         parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
+        if time == 1 and pending is not None:
+            # Part j of a token alone counts j places later.
+            sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
+            return sums[:, :1] + self.write.bias, sums[:, 1:]
         sums = _later(parts)
         if pending is not None:
             sums = sums + functional.pad(pending, (0, 0, 0, time))
@@ -234,9 +238,6 @@ def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
     """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
     heads].
     """
-    if parts.shape[1] == 1:
-        # A decode step takes an eighth longer by the way below.
-        return parts[:, 0]
     # One row a part, each longer by a place than what is kept of it: the next one starts later.
     count = parts.shape[2]
     rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
