@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.reading import Run
-from rulekeep.analysis.rows import NOT_RUN, Rows, TaskSetting, Variant, pivot
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
@@ -85,14 +85,7 @@ CONVOLVED = mixer_specs(
     ",".join(f"attention[width={width},heads=1,conv_size=4]" for width in WIDTHS)
 )
 LARGER = mixer_specs("ssd[width=64,heads=8,key_width=32,output_gate=true,short_convolution=true]")
-# No published figures: their own start, and that of the mixers above that decay.
-STARTS = {"as published": "", "half-life 1,024": ",half_life_tokens=1024"}
-RECURRENT = {
-    f"{mixer}, {said}": mixer_specs(",".join(f"{mixer}[width={width}{start}]" for width in WIDTHS))
-    for mixer in ("lstm", "gru")
-    for said, start in STARTS.items()
-}
-MIXERS = (*STATED, *CONVOLVED, *LARGER, *(one for each in RECURRENT.values() for one in each))
+MIXERS = (*STATED, *CONVOLVED, *LARGER)
 NAMES = {
     "ssd": "Mamba-2 (`ssd`)",
     "larger": "Mamba-2, 32 key channels",
@@ -130,9 +123,6 @@ def variants() -> dict[str, Variant]:
         for one in mixers:
             mixer, width = kind or one.mixer, one.settings["width"]
             found[f"{mixer}-{width}"] = Variant(least(one), NAMES[mixer], is_whole)
-    for name, mixers in RECURRENT.items():
-        for one in mixers:
-            found[f"{name}-{one.settings['width']}"] = Variant(least(one), f"`{name}`", is_whole)
     return found
 
 
@@ -261,18 +251,6 @@ def beside_published(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def recurrent_table(rows: Rows) -> str:
-    """Per cent right of lstm and gru at each width, with both starts."""
-
-    def cell(name: str, width: int) -> str:
-        if rows.cell(f"{name}-{width}", SETTING) is None:
-            return NOT_RUN
-        return ", ".join(f"{one:.1f}" for one in right(rows, f"{name}-{width}"))
-
-    down = {name: name for name in RECURRENT}
-    return pivot("per cent right, by seed", down, {f"width {one}": one for one in WIDTHS}, cell)
-
-
 def place(rows: Rows, key: str) -> list[str]:
     """How a line begins."""
     return [rows.variants[key].name, key.rpartition("-")[2]]
@@ -353,7 +331,6 @@ STUDY = Study(
     tables={
         "published": beside_published,
         "pairs": pairs_table,
-        "recurrent": recurrent_table,
     },
     figures={"accuracy.svg": drawn},
     claims=CLAIMS,
