@@ -45,15 +45,13 @@ def feed_forward(
             normed: Tensor = norm_mixed(z)
             total: Tensor = (normed if add_normed else z) + contract(F.gelu(expand(normed)))
             return (total if norm_out is None else norm_out(total)).view(x.shape)
-        given = (
-            z.to(expand.weight.dtype),
-            add_normed,
-            (norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps),
-            *(parameter for module in modules for parameter in (module.weight, module.bias)),
-        )
-        if not torch.is_grad_enabled():
-            return _computed(*given)[0].view(x.shape)
-        y: Tensor = _FeedForward.apply(*given)  # type: ignore[no-untyped-call]
+        z = z.to(expand.weight.dtype)
+        eps = norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps
+        parameters = [p for module in modules for p in (module.weight, module.bias)]
+        if torch.is_grad_enabled():
+            y: Tensor = _FeedForward.apply(z, add_normed, eps, *parameters)  # type: ignore[no-untyped-call]
+        else:
+            y, _ = _computed(z, add_normed, eps, *parameters)
     return y.view(x.shape)
 
 
