@@ -47,7 +47,11 @@ def feed_forward(
             return (total if norm_out is None else norm_out(total)).view(x.shape)
         z = z.to(expand.weight.dtype)
         eps = norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps
-        parameters = [p for module in modules for p in (module.weight, module.bias)]
+        parameters: list[Tensor] = [
+            one  # type: ignore[misc]
+            for module in modules
+            for one in (module.weight, module.bias)
+        ]
         if torch.is_grad_enabled():
             y: Tensor = _FeedForward.apply(z, add_normed, eps, *parameters)  # type: ignore[no-untyped-call]
         else:
