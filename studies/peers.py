@@ -12,8 +12,10 @@ docs/peers.md.
 import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import Any
 
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more
+from rulekeep.analysis.best import best_on_test
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of
 from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -59,6 +61,7 @@ VARIANTS = {
 }
 
 
+DEFAULT = "penalised"
 # What is run first: claims need it. The rest follows.
 FIRST = ("attention", "penalised", "convolved", "delta")
 RIVALS = ("delta_penalised", "gated_delta_penalised", "gated_delta")
@@ -78,14 +81,27 @@ TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
 # The second is where a grid is extended to.
 RATE, HIGHER, FEW = 1e-2, 0.0333333, SEEDS[:3]
 NEARLY_ALL = 0.95
-STRENGTHS_RUN = [(0.0, RATE), (1e-4, RATE), (3e-4, RATE), (1e-3, RATE), (1e-3, HIGHER)]
-# Our gate without one of its parts, on noisy recall at that rate: in no table yet.
-PARTS = (
-    "gate_stretch=0,hidden=240",
-    "gate_kernel=1,hidden=254",
-    "read_first=false,hidden=240",
-    "penalty_start=0,hidden=240",
-)
+AT_RATE = [0.0, 1e-4, 3e-4, 1e-3, 3e-3]
+STRENGTHS_RUN = [*((one, RATE) for one in AT_RATE), (1e-3, HIGHER)]
+# Our memory without parts of its gate, on noisy recall at that rate.
+ALL_OF_IT, NO_PENALTY = "all of it", "no penalty"
+SIGMOID, OWN, LATER = "gate_stretch=0", "gate_kernel=1", "read_first=false"
+NARROW, WIDE = "hidden=240", "hidden=254"
+PARTS = {
+    ALL_OF_IT: NARROW,
+    "no exact zeros": f"{SIGMOID},{NARROW}",
+    "sees its own token alone": f"{OWN},{WIDE}",
+    "writes before it reads": f"{LATER},{NARROW}",
+    "penalty from the first step": f"penalty_start=0,{NARROW}",
+    "no exact zeros, sees its own token alone": f"{SIGMOID},{OWN},{WIDE}",
+    "no exact zeros, writes first": f"{SIGMOID},{LATER},{NARROW}",
+    "sees its own token alone, writes first": f"{OWN},{LATER},{WIDE}",
+    "none of the three": f"{SIGMOID},{OWN},{LATER},{WIDE}",
+    NO_PENALTY: f"{FREE},{NARROW}",
+}
+ALONE, NEITHER = [*PARTS][1:5], [*PARTS][5]
+# Trained at four times the length; at the last length tested by `rulekeep test` afterwards.
+LONGER, LONGER_TESTED = 256, LENGTHS[1:]
 
 
 def of_strength(strength: float) -> MixerSpec:
@@ -94,9 +110,16 @@ def of_strength(strength: float) -> MixerSpec:
     return one
 
 
-def few(one: MixerSpec, setting: TaskSetting, rate: float) -> list[AnySpec]:
+def without(part: str) -> MixerSpec:
+    """Our memory without parts of its gate."""
+    (one,) = mixer_specs(f"sparse_delta[{PARTS[part]}]")
+    return one
+
+
+def few(one: MixerSpec, setting: TaskSetting, rate: float, **changed: Any) -> list[AnySpec]:
     """Three seeds of a mixer at a rate."""
-    return [one.spec(**CELL, task=setting.task, seed=seed, learning_rate=rate) for seed in FEW]
+    cell = {**CELL, **changed, "task": setting.task}
+    return [one.spec(**cell, seed=seed, learning_rate=rate) for seed in FEW]
 
 
 def strengths() -> list[AnySpec]:
@@ -110,9 +133,11 @@ def strengths() -> list[AnySpec]:
 
 
 def parts() -> list[AnySpec]:
-    """Our gate without each of its parts."""
-    mixers = mixer_specs(",".join(f"sparse_delta[{options}]" for options in PARTS))
-    return [spec for one in mixers for spec in few(one, NOISY, RATE)]
+    """Our gate without parts of it; and trained at a longer text, with the penalty and without."""
+    specs = [spec for part in PARTS for spec in few(without(part), NOISY, RATE)]
+    for part in (ALL_OF_IT, NO_PENALTY):
+        specs += few(without(part), NOISY, RATE, context=LONGER, test_contexts=LONGER_TESTED)
+    return specs
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -154,12 +179,53 @@ def table(setting: TaskSetting) -> Callable[[Rows], str]:
     return made
 
 
-def kept(rows: Rows, one: MixerSpec, setting: TaskSetting, rate: float) -> dict[int, list[float]]:
+def best_other(rows: Rows, setting: TaskSetting, at: int) -> str:
+    """The mixer of others that test scores best at a length."""
+    others = [key for key, variant in VARIANTS.items() if variant.one.mixer != "sparse_delta"]
+    best = best_on_test(rows.cells(setting, others), "retention", at, len(SEEDS))
+    assert best is not None, setting
+    return best.label
+
+
+def beside_best(rows: Rows) -> str:
+    """The default beside the best of others at each length."""
+    head = [
+        "test",
+        "times the length",
+        "sparse_delta",
+        "best other",
+        "its",
+        "sparse_delta has more",
+    ]
+    body = []
+    for setting in SETTINGS:
+        for at in LENGTHS[1:]:
+            other = best_other(rows, setting, at)
+            ours, its = (rows.text(key, setting, "retention", at) for key in (DEFAULT, other))
+            gain = text_of(rows.more(DEFAULT, other, setting, "retention", at))
+            name = VARIANTS[other].name
+            body.append([NAMES[setting], f"{at // TRAINED}", ours, name, its, gain])
+    return markdown_table(head, body)
+
+
+def shown_behind(rows: Rows) -> float:
+    """At 4 and 16 times the length, in how many tests the default is shown to be behind."""
+    gains = [
+        rows.more(DEFAULT, best_other(rows, setting, at), setting, "retention", at)
+        for setting in SETTINGS
+        for at in LENGTHS[1:-1]
+    ]
+    return sum((one.high or 0) < 0 for one in gains)
+
+
+def kept(
+    rows: Rows, one: MixerSpec, setting: TaskSetting, rate: float, context: int = TRAINED
+) -> dict[int, list[float]]:
     """Right labels at each length of a mixer at a rate, by seed."""
     return {
         record.spec.seed: [test.figures["retention"] or 0.0 for test in record.tests()]
         for record in rows.records
-        if record.spec.task == setting.task
+        if (record.spec.task, record.spec.context) == (setting.task, context)
         and math.isclose(record.spec.learning_rate or 0.0, rate, rel_tol=0.01)
         and is_variant(record, one)
     }
@@ -216,11 +282,46 @@ def by_strength(rows: Rows) -> str:
         row = [f"{strength:g}", f"{rate:.3g}"]
         for setting in (COPY, NOISY):
             found = kept(rows, of_strength(strength), setting, rate)
-            for at in (0, -1):
-                values = [found[seed][at] for seed in FEW]
-                row.append(f"{fmean(values):.3f} (lowest {min(values):.3f})")
+            row += [with_lowest(found, at) for at in (0, -1)]
         body.append(row)
     return markdown_table(head, body)
+
+
+def by_part(rows: Rows) -> str:
+    """Our memory without parts of its gate: the mean of three seeds, and the lowest."""
+    body = []
+    for part in PARTS:
+        found = kept(rows, without(part), NOISY, RATE)
+        body.append([part, *(with_lowest(found, at) for at in range(len(LENGTHS)))])
+    return markdown_table(["noisy recall", *(f"{at:,} tokens" for at in LENGTHS)], body)
+
+
+def by_trained(rows: Rows) -> str:
+    """The penalty at two lengths of training, at multiples of each."""
+    head = ["noisy recall, trained at", "penalty", *(f"{at // TRAINED} times" for at in LENGTHS)]
+    body = []
+    for context in (TRAINED, LONGER):
+        for strength in (1e-3, 0.0):
+            found = kept(rows, of_strength(strength), NOISY, RATE, context)
+            cells = [with_lowest(found, at) for at in range(len(LENGTHS))]
+            body.append([f"{context} tokens", f"{strength:g}", *cells])
+    return markdown_table(head, body)
+
+
+def with_lowest(found: dict[int, list[float]], at: int) -> str:
+    """The mean of the few seeds at a length, and the lowest."""
+    values = [found[seed][at] for seed in FEW]
+    return f"{fmean(values):.3f} (lowest {min(values):.3f})"
+
+
+def at_long(*parts: str, context: int = TRAINED) -> Claim:
+    """The least mean of three seeds at 64 times the length without each of these parts."""
+
+    def least(rows: Rows) -> float:
+        found = (kept(rows, without(part), NOISY, RATE, context) for part in parts)
+        return min(fmean(seeds[one][-1] for one in FEW) for seeds in found)
+
+    return Claim(least, 2)
 
 
 def penalty_helps_as_said(rows: Rows) -> bool:
@@ -247,9 +348,13 @@ STUDY = Study(
     tables={
         **{setting.task: table(setting) for setting in SETTINGS},
         **{f"{setting.task}_by_rate": by_rate(setting) for setting in SETTINGS},
+        "best": beside_best,
         "strengths": by_strength,
+        "parts": by_part,
+        "trained": by_trained,
     },
     claims={
+        "shown_behind": Claim(shown_behind, 0, maximum=1),
         # Noisy recall.
         **{
             key: Claim(mean(key, NOISY, "retention", LONG), 2)
@@ -284,6 +389,12 @@ STUDY = Study(
         "strengths": Claim(
             lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], holds=strengths_as_said
         ),
+        # What else the gate needs.
+        "parts_free": at_long(NO_PENALTY),
+        "parts_alone": at_long(*ALONE),
+        "parts_neither": at_long(NEITHER),
+        "parts_longer": at_long(ALL_OF_IT, context=LONGER),
+        "parts_longer_free": at_long(NO_PENALTY, context=LONGER),
         "copy_penalty": not_shown(more("convolved", "penalised", COPY, "retention", LONG)),
         "copy_delta_more": not_shown(more("penalised", "delta", COPY, "retention", LONG)),
     },
