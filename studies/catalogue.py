@@ -105,6 +105,17 @@ BYTES = {mixer: [name_of(one) for one in STATE_BYTES if one.mixer == mixer]
 AT_16_KIB = {name_of(one, sized=False): name_of(one) for one in CATALOGUE_16_KIB}
 OURS = "sparse_delta[short_convolution=false,added_positions=earliness]"
 OURS_16 = AT_16_KIB[OURS]
+# The penalty of our memory as a part of others: without it, and with it.
+PENALTY = "gate_penalty=0.001"
+CONVOLVED, GATED_DELTA = "delta[short_convolution=true]", "gated_delta"
+PENALISED = {
+    CONVOLVED: f"delta[short_convolution=true,{PENALTY},hidden=248]",
+    GATED_DELTA: f"gated_delta[{PENALTY}]",
+}
+WITH_PENALTY = {
+    free: name_of(one)
+    for free, one in zip(PENALISED, mixer_specs(",".join(PENALISED.values())), strict=True)
+}
 
 
 # Attention with a convolution and the signal of our memory, from the study beyond: at the better of
@@ -123,7 +134,8 @@ BOARD = {
     STRONG: "attention, convolution, earliness ‡",
     "attention[positions=rotary]": "attention, rotary",
     "gated_slots": "`gated_slots` †",
-    "delta[short_convolution=true]": "`delta`, convolution",
+    CONVOLVED: "`delta`, convolution",
+    WITH_PENALTY[CONVOLVED]: "`delta`, convolution, our penalty",
     "gated_delta": "`gated_delta` †",
     "ssd": "`ssd` †",
     LSTM: "`lstm`, half-life 1,024",
@@ -209,6 +221,18 @@ def by_bytes(rows: Rows) -> str:
     )
 
 
+def by_penalty(rows: Rows) -> str:
+    """Mixers of others without the penalty of our memory, with it, and what they gain."""
+    head = ["mixer", "retention", f"{LONG:,} tokens", "with the penalty", "gain"]
+    body = []
+    for setting in SETTINGS:
+        for free, penalised in WITH_PENALTY.items():
+            kept = [rows.text(one, setting, "retention", LONG) for one in (free, penalised)]
+            gain = text_of(rows.more(penalised, free, setting, "retention", LONG))
+            body.append([free, setting.name, *kept, gain])
+    return markdown_table(head, body)
+
+
 # --- figures -------------------------------------------------------------------------------------
 
 
@@ -257,7 +281,7 @@ def drawn_by_bytes(rows: Rows) -> bytes:
 # --- claims --------------------------------------------------------------------------------------
 
 AT_LONG = ("retention", LONG)
-GATED, CONVOLVED = "gated_slots", "delta[short_convolution=true]"
+GATED = "gated_slots"
 # More than these our memory is not shown to keep of early rules, at equal parameters.
 NOT_SHOWN = {
     "convolved": CONVOLVED, "gated_delta": "gated_delta", "kda": "kda", "delta": "delta",
@@ -311,6 +335,13 @@ CLAIMS = {
             == [AT_16_KIB["gated_delta"]]
         ),
     ),
+    # The penalty as a part of others.
+    "penalty_kept": Claim(mean(WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG)),
+    "penalty_free": Claim(mean(CONVOLVED, OVERRIDE, *AT_LONG)),
+    "penalty_gain": Claim(more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, *AT_LONG), minimum=0),
+    "penalty_early": not_shown(more(WITH_PENALTY[CONVOLVED], CONVOLVED, RECITE, *AT_LONG)),
+    "penalty_gated": not_shown(more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, OVERRIDE, *AT_LONG)),
+    "penalty_ours": Claim(more(DEFAULT, WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG), minimum=0),
     # By bytes of state.
     "bytes_delta_16": Claim(
         more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0
@@ -332,14 +363,21 @@ def state_bytes(records: Sequence[Record]) -> Sequence[AnySpec]:
     return protocol(records, STATE_BYTES, CATALOGUE_LENGTH, cells)
 
 
+def penalised(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """Mixers of others with the penalty of our memory."""
+    return catalogue(records, mixers=mixer_specs(",".join(PENALISED.values())))
+
+
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     """All runs of the catalogue's folder but the ladder's."""
-    return [*catalogue(records), *catalogue_16_kib(records), *state_bytes(records)]
+    made = catalogue, penalised, catalogue_16_kib, state_bytes
+    return [spec for make in made for spec in make(records)]
 
 
 STUDY = Study(
     question="Which published mixers keep early, weak rules at equal parameters or bytes of state?",
     variants=variants([*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES])
+    | {name: Variant(PENALISED[free], name) for free, name in WITH_PENALTY.items()}
     | {
         STRONG: Variant(CONVOLVED_ATTENTION, STRONG, is_at_strong_rate),
     },
@@ -355,6 +393,7 @@ STUDY = Study(
             for one in SETTINGS
         },
         "bytes": by_bytes,
+        "penalty": by_penalty,
     },
     claims=CLAIMS,
     figures={"catalogue.png": drawn, "state-bytes.png": drawn_by_bytes},
