@@ -222,15 +222,25 @@ def by_bytes(rows: Rows) -> str:
 
 
 def by_penalty(rows: Rows) -> str:
-    """Mixers of others without the penalty of our memory, with it, and what they gain."""
-    head = ["mixer", "retention", f"{LONG:,} tokens", "with the penalty", "gain"]
+    """Mixers of others without the penalty of our memory and with it, and what they gain."""
+    head = ["without it → with it: gain", "figure", "rates", *(f"{at:,} tokens" for at in LENGTHS)]
     body = []
     for setting in SETTINGS:
-        for free, penalised in WITH_PENALTY.items():
-            kept = [rows.text(one, setting, "retention", LONG) for one in (free, penalised)]
-            gain = text_of(rows.more(penalised, free, setting, "retention", LONG))
-            body.append([free, setting.name, *kept, gain])
+        for both in WITH_PENALTY.items():
+            rates = " → ".join(f"{rows.group(one, setting).rate:.3g}" for one in both)
+            for figure in ("retention", "exact"):
+                cells = [gain_by_penalty(rows, *both, setting, figure, at) for at in LENGTHS]
+                body.append([f"{both[0]}: {setting.name}", figure, rates, *cells])
     return markdown_table(head, body)
+
+
+def gain_by_penalty(
+    rows: Rows, free: str, penalised: str, setting: TaskSetting, figure: str, at: int
+) -> str:
+    """The mean without the penalty, the mean with it, and the difference with its interval."""
+    before, after = (rows.known(one, setting, figure, at).mean for one in (free, penalised))
+    gain = rows.more(penalised, free, setting, figure, at).text(3)
+    return f"{before:.3f} → {after:.3f}: {gain}"
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -341,7 +351,14 @@ CLAIMS = {
     "penalty_gain": Claim(more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, *AT_LONG), minimum=0),
     "penalty_early": not_shown(more(WITH_PENALTY[CONVOLVED], CONVOLVED, RECITE, *AT_LONG)),
     "penalty_gated": not_shown(more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, OVERRIDE, *AT_LONG)),
+    "penalty_exact": Claim(
+        more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, "exact", MIDDLE), maximum=0
+    ),
+    "penalty_gated_early": not_shown(
+        more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, RECITE, *AT_LONG)
+    ),
     "penalty_ours": Claim(more(DEFAULT, WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG), minimum=0),
+    "penalty_ours_early": not_shown(more(DEFAULT, WITH_PENALTY[CONVOLVED], RECITE, *AT_LONG)),
     # By bytes of state.
     "bytes_delta_16": Claim(
         more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0

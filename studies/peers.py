@@ -26,6 +26,8 @@ from rulekeep.sweeps.rates import RATES, tuned
 
 TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
+TIMES = tuple(at // TRAINED for at in LENGTHS)
+FAR_TIMES = TIMES[-1]
 NOISY, COPY, MQAR = SETTINGS = [
     TaskSetting("noisy_recall", rules=25),
     TaskSetting("selective_copy", rules=8),
@@ -83,23 +85,26 @@ RATE, HIGHER, FEW = 1e-2, 0.0333333, SEEDS[:3]
 NEARLY_ALL = 0.95
 AT_RATE = [0.0, 1e-4, 3e-4, 1e-3, 3e-3]
 STRENGTHS_RUN = [*((one, RATE) for one in AT_RATE), (1e-3, HIGHER)]
-# Our memory without parts of its gate, on noisy recall at that rate.
-ALL_OF_IT, NO_PENALTY = "all of it", "no penalty"
+# On noisy recall at that rate: the default, and what lacks something of it.
 SIGMOID, OWN, LATER = "gate_stretch=0", "gate_kernel=1", "read_first=false"
 NARROW, WIDE = "hidden=240", "hidden=254"
-PARTS = {
-    ALL_OF_IT: NARROW,
+WHOLE, NO_PENALTY, NEITHER = "the default", "no penalty", "no exact zeros, sees its own token alone"
+NONE_OF_THREE = "none of the three"
+LACKS_ONE = {
     "no exact zeros": f"{SIGMOID},{NARROW}",
     "sees its own token alone": f"{OWN},{WIDE}",
     "writes before it reads": f"{LATER},{NARROW}",
     "penalty from the first step": f"penalty_start=0,{NARROW}",
-    "no exact zeros, sees its own token alone": f"{SIGMOID},{OWN},{WIDE}",
+}
+FORMS = {
+    WHOLE: NARROW,
+    **LACKS_ONE,
+    NEITHER: f"{SIGMOID},{OWN},{WIDE}",
     "no exact zeros, writes first": f"{SIGMOID},{LATER},{NARROW}",
     "sees its own token alone, writes first": f"{OWN},{LATER},{WIDE}",
-    "none of the three": f"{SIGMOID},{OWN},{LATER},{WIDE}",
+    NONE_OF_THREE: f"{SIGMOID},{OWN},{LATER},{WIDE}",
     NO_PENALTY: f"{FREE},{NARROW}",
 }
-ALONE, NEITHER = [*PARTS][1:5], [*PARTS][5]
 # Trained at four times the length; at the last length tested by `rulekeep test` afterwards.
 LONGER, LONGER_TESTED = 256, LENGTHS[1:]
 
@@ -110,9 +115,9 @@ def of_strength(strength: float) -> MixerSpec:
     return one
 
 
-def without(part: str) -> MixerSpec:
-    """Our memory without parts of its gate."""
-    (one,) = mixer_specs(f"sparse_delta[{PARTS[part]}]")
+def form(name: str) -> MixerSpec:
+    """Our memory in one of its forms."""
+    (one,) = mixer_specs(f"sparse_delta[{FORMS[name]}]")
     return one
 
 
@@ -132,11 +137,11 @@ def strengths() -> list[AnySpec]:
     ]
 
 
-def parts() -> list[AnySpec]:
-    """Our gate without parts of it; and trained at a longer text, with the penalty and without."""
-    specs = [spec for part in PARTS for spec in few(without(part), NOISY, RATE)]
-    for part in (ALL_OF_IT, NO_PENALTY):
-        specs += few(without(part), NOISY, RATE, context=LONGER, test_contexts=LONGER_TESTED)
+def forms() -> list[AnySpec]:
+    """Each form; and two of them trained at a longer text."""
+    specs = [spec for name in FORMS for spec in few(form(name), NOISY, RATE)]
+    for name in (WHOLE, NO_PENALTY):
+        specs += few(form(name), NOISY, RATE, context=LONGER, test_contexts=LONGER_TESTED)
     return specs
 
 
@@ -158,7 +163,7 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
         if any(found.rate is None for _, found in part):
             return specs
         if (keys, setting) == (FIRST, COPY):
-            specs += parts() + strengths()
+            specs += forms() + strengths()
     return specs
 
 
@@ -208,22 +213,35 @@ def beside_best(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def shown_behind(rows: Rows) -> float:
-    """At 4 and 16 times the length, in how many tests the default is shown to be behind."""
-    gains = [
-        rows.more(DEFAULT, best_other(rows, setting, at), setting, "retention", at)
-        for setting in SETTINGS
-        for at in LENGTHS[1:-1]
-    ]
-    return sum((one.high or 0) < 0 for one in gains)
+def shown_behind(*lengths: int) -> Claim:
+    """The tests in which the default is shown to be behind at one of these lengths."""
+
+    def named(rows: Rows) -> str:
+        found = [
+            NAMES[setting]
+            for setting in SETTINGS
+            if any(
+                (
+                    rows.more(DEFAULT, best_other(rows, setting, at), setting, "retention", at).high
+                    or 0
+                )
+                < 0
+                for at in lengths
+            )
+        ]
+        return " and ".join(found)
+
+    return Claim(named)
 
 
 def kept(
     rows: Rows, one: MixerSpec, setting: TaskSetting, rate: float, context: int = TRAINED
-) -> dict[int, list[float]]:
-    """Right labels at each length of a mixer at a rate, by seed."""
+) -> dict[int, dict[int, float]]:
+    """Right labels of a mixer at a rate: by seed, and by times the length trained at."""
     return {
-        record.spec.seed: [test.figures["retention"] or 0.0 for test in record.tests()]
+        record.spec.seed: {
+            test.context // context: test.figures["retention"] or 0.0 for test in record.tests()
+        }
         for record in rows.records
         if (record.spec.task, record.spec.context) == (setting.task, context)
         and math.isclose(record.spec.learning_rate or 0.0, rate, rel_tol=0.01)
@@ -238,8 +256,13 @@ def kept_by_rate(rows: Rows, setting: TaskSetting) -> dict[str, dict[float, floa
         for rate in (*RATES, HIGHER):
             seeds = kept(rows, variant.one, setting, rate)
             if seeds.keys() >= {*TUNED_BY[setting]}:
-                found.setdefault(key, {})[rate] = fmean(seeds[one][-1] for one in TUNED_BY[setting])
+                found.setdefault(key, {})[rate] = far(seeds, TUNED_BY[setting])
     return found
+
+
+def far(found: dict[int, dict[int, float]], seeds: Sequence[int] = FEW) -> float:
+    """The mean of seeds at 64 times the length."""
+    return fmean(found[seed][FAR_TIMES] for seed in seeds)
 
 
 def by_rate(setting: TaskSetting) -> Callable[[Rows], str]:
@@ -260,16 +283,14 @@ def by_rate(setting: TaskSetting) -> Callable[[Rows], str]:
 
 def strengths_as_said(rows: Rows) -> bool:
     """Whether each strength gains on noisy recall and costs on copying, but at the higher rate."""
-
-    def at_long(setting: TaskSetting) -> list[float]:
-        found = [kept(rows, of_strength(one), setting, rate) for one, rate in STRENGTHS_RUN]
-        return [fmean(seeds[one][-1] for one in FEW) for seeds in found]
-
-    copied, recalled = at_long(COPY), at_long(NOISY)
+    copied, recalled = (
+        [far(kept(rows, of_strength(one), setting, rate)) for one, rate in STRENGTHS_RUN]
+        for setting in (COPY, NOISY)
+    )
     return (
         max(copied[1:-1]) < copied[0]
         and min(recalled[1:-1]) > recalled[0]
-        and min(copied[-1], recalled[-1]) > NEARLY_ALL
+        and min(copied[-1], *recalled[-3:]) > NEARLY_ALL
     )
 
 
@@ -282,46 +303,45 @@ def by_strength(rows: Rows) -> str:
         row = [f"{strength:g}", f"{rate:.3g}"]
         for setting in (COPY, NOISY):
             found = kept(rows, of_strength(strength), setting, rate)
-            row += [with_lowest(found, at) for at in (0, -1)]
+            row += [with_lowest(found, times) for times in (1, FAR_TIMES)]
         body.append(row)
     return markdown_table(head, body)
 
 
-def by_part(rows: Rows) -> str:
-    """Our memory without parts of its gate: the mean of three seeds, and the lowest."""
+def by_form(rows: Rows) -> str:
+    """Each form of our memory: the mean of three seeds, and the lowest."""
     body = []
-    for part in PARTS:
-        found = kept(rows, without(part), NOISY, RATE)
-        body.append([part, *(with_lowest(found, at) for at in range(len(LENGTHS)))])
+    for name in FORMS:
+        found = kept(rows, form(name), NOISY, RATE)
+        body.append([name, *(with_lowest(found, times) for times in TIMES)])
     return markdown_table(["noisy recall", *(f"{at:,} tokens" for at in LENGTHS)], body)
 
 
 def by_trained(rows: Rows) -> str:
     """The penalty at two lengths of training, at multiples of each."""
-    head = ["noisy recall, trained at", "penalty", *(f"{at // TRAINED} times" for at in LENGTHS)]
+    head = ["noisy recall, trained at", "penalty", *(f"{times} times" for times in TIMES)]
     body = []
     for context in (TRAINED, LONGER):
         for strength in (1e-3, 0.0):
             found = kept(rows, of_strength(strength), NOISY, RATE, context)
-            cells = [with_lowest(found, at) for at in range(len(LENGTHS))]
+            cells = [with_lowest(found, times) for times in TIMES]
             body.append([f"{context} tokens", f"{strength:g}", *cells])
     return markdown_table(head, body)
 
 
-def with_lowest(found: dict[int, list[float]], at: int) -> str:
+def with_lowest(found: dict[int, dict[int, float]], times: int) -> str:
     """The mean of the few seeds at a length, and the lowest."""
-    values = [found[seed][at] for seed in FEW]
+    values = [found[seed][times] for seed in FEW]
     return f"{fmean(values):.3f} (lowest {min(values):.3f})"
 
 
-def at_long(*parts: str, context: int = TRAINED) -> Claim:
-    """The least mean of three seeds at 64 times the length without each of these parts."""
+def least(*names: str, context: int = TRAINED, minimum: float = 0.0, maximum: float = 1.0) -> Claim:
+    """The least mean of these forms at 64 times the length."""
 
-    def least(rows: Rows) -> float:
-        found = (kept(rows, without(part), NOISY, RATE, context) for part in parts)
-        return min(fmean(seeds[one][-1] for one in FEW) for seeds in found)
+    def value(rows: Rows) -> float:
+        return min(far(kept(rows, form(name), NOISY, RATE, context)) for name in names)
 
-    return Claim(least, 2)
+    return Claim(value, 2, minimum, maximum)
 
 
 def penalty_helps_as_said(rows: Rows) -> bool:
@@ -350,11 +370,12 @@ STUDY = Study(
         **{f"{setting.task}_by_rate": by_rate(setting) for setting in SETTINGS},
         "best": beside_best,
         "strengths": by_strength,
-        "parts": by_part,
+        "forms": by_form,
         "trained": by_trained,
     },
     claims={
-        "shown_behind": Claim(shown_behind, 0, maximum=1),
+        "shown_behind": shown_behind(*LENGTHS[1:-1]),
+        "shown_behind_far": shown_behind(LONG),
         # Noisy recall.
         **{
             key: Claim(mean(key, NOISY, "retention", LONG), 2)
@@ -390,11 +411,12 @@ STUDY = Study(
             lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], holds=strengths_as_said
         ),
         # What else the gate needs.
-        "parts_free": at_long(NO_PENALTY),
-        "parts_alone": at_long(*ALONE),
-        "parts_neither": at_long(NEITHER),
-        "parts_longer": at_long(ALL_OF_IT, context=LONGER),
-        "parts_longer_free": at_long(NO_PENALTY, context=LONGER),
+        "forms_free": least(NO_PENALTY, maximum=0.6),
+        "forms_alone": least(*LACKS_ONE, minimum=0.98),
+        "forms_neither": least(NEITHER, maximum=0.8),
+        "forms_none": least(NONE_OF_THREE, maximum=0.8),
+        "forms_longer": least(WHOLE, context=LONGER, minimum=0.99),
+        "forms_longer_free": least(NO_PENALTY, context=LONGER, minimum=0.9, maximum=0.98),
         "copy_penalty": not_shown(more("convolved", "penalised", COPY, "retention", LONG)),
         "copy_delta_more": not_shown(more("penalised", "delta", COPY, "retention", LONG)),
     },

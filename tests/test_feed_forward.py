@@ -24,7 +24,10 @@ def test_feed_forward_is_the_plain_one(
     plain = (normed if add_normed else z) + contract(nn.functional.gelu(expand(normed)))
     plain = out(plain) if last_norm else plain
     results = []
-    for y in (feed_forward(x, mixed, *modules, add_normed=add_normed), plain):
+    found = feed_forward(x, mixed, *modules, add_normed=add_normed)
+    with torch.no_grad():
+        assert torch.equal(feed_forward(x, mixed, *modules, add_normed=add_normed), found)
+    for y in (found, plain):
         results.append([y, *torch.autograd.grad((y * direction).sum(), leaves)])
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, rtol=1e-4 if dtype == torch.float32 else 0, atol=atol)

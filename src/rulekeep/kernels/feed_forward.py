@@ -37,7 +37,9 @@ def feed_forward(
     add_normed: bool,
 ) -> Float[Tensor, "... width"]:
     """The values and gradients of the formula, in far less memory; `add_normed` chooses r."""
-    modules = [norm_mixed, expand, contract, *([norm_out] if norm_out is not None else [])]
+    modules: list[nn.LayerNorm | nn.Linear] = [norm_mixed, expand, contract]
+    if norm_out is not None:
+        modules.append(norm_out)
     z = (x + mixed).reshape(-1, x.shape[-1]).contiguous()
     # In one precision throughout: pieces are written into room made for them.
     with uncast(x.device.type):
@@ -47,11 +49,7 @@ def feed_forward(
             return (total if norm_out is None else norm_out(total)).view(x.shape)
         z = z.to(expand.weight.dtype)
         eps = norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps
-        parameters: list[Tensor] = [
-            one  # type: ignore[misc]
-            for module in modules
-            for one in (module.weight, module.bias)
-        ]
+        parameters = [one for module in modules for one in (module.weight, module.bias)]
         if torch.is_grad_enabled():
             y: Tensor = _FeedForward.apply(z, add_normed, eps, *parameters)  # type: ignore[no-untyped-call]
         else:

@@ -1,7 +1,7 @@
 """What a caller may have put around a computation: transforms of `torch.func`, and autocast.
 
 A function with a hand-written backward pass can support `torch.func`, but then each call costs some
-40 µs more: a quarter of a decode step. So transformed computations take a plain way instead.
+40 µs more. So transformed computations take a plain way instead.
 """
 
 from collections.abc import Callable
