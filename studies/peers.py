@@ -16,6 +16,7 @@ from typing import Any
 
 from rulekeep.analysis.best import best_on_test
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of
+from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -192,24 +193,22 @@ def best_other(rows: Rows, setting: TaskSetting, at: int) -> str:
     return best.label
 
 
+def gain(rows: Rows, setting: TaskSetting, at: int) -> Summary:
+    """What the default has more, paired by seed."""
+    return rows.more(DEFAULT, best_other(rows, setting, at), setting, "retention", at)
+
+
 def beside_best(rows: Rows) -> str:
     """The default beside the best of others at each length."""
-    head = [
-        "test",
-        "times the length",
-        "sparse_delta",
-        "best other",
-        "its",
-        "sparse_delta has more",
-    ]
+    head = ["test", "times the length", "sparse_delta", "best other", "its", "difference"]
     body = []
     for setting in SETTINGS:
-        for at in LENGTHS[1:]:
+        for at, times in zip(LENGTHS[1:], TIMES[1:], strict=True):
             other = best_other(rows, setting, at)
             ours, its = (rows.text(key, setting, "retention", at) for key in (DEFAULT, other))
-            gain = text_of(rows.more(DEFAULT, other, setting, "retention", at))
+            more_than = text_of(gain(rows, setting, at))
             name = VARIANTS[other].name
-            body.append([NAMES[setting], f"{at // TRAINED}", ours, name, its, gain])
+            body.append([NAMES[setting], f"{times}", ours, name, its, more_than])
     return markdown_table(head, body)
 
 
@@ -217,19 +216,12 @@ def shown_behind(*lengths: int) -> Claim:
     """The tests in which the default is shown to be behind at one of these lengths."""
 
     def named(rows: Rows) -> str:
-        found = [
+        behind = (
             NAMES[setting]
             for setting in SETTINGS
-            if any(
-                (
-                    rows.more(DEFAULT, best_other(rows, setting, at), setting, "retention", at).high
-                    or 0
-                )
-                < 0
-                for at in lengths
-            )
-        ]
-        return " and ".join(found)
+            if any((gain(rows, setting, at).high or 0) < 0 for at in lengths)
+        )
+        return " and ".join(behind)
 
     return Claim(named)
 
