@@ -165,10 +165,10 @@ class SparseDelta(DeltaMixer):
         if time == 1 and pending is not None:
             # Part j of a token alone counts j places later.
             sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
-            return sums[:, :1] + self.write.bias, sums[:, 1:].clone()
-        sums = _later(parts)
-        if pending is not None:
-            sums = sums + functional.pad(pending, (0, 0, 0, time))
+        else:
+            sums = _later(parts)
+            if pending is not None:
+                sums = sums + functional.pad(pending, (0, 0, 0, time))
         z, later = sums.split([time, after], dim=1)
         # Else the state would hold every z.
         return z + self.write.bias, later.clone()
