@@ -2,9 +2,9 @@
 
     y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
 
-The last pieces keep their intermediate values, if they are small. Of those before only `x` and the
-state before each piece are kept, and the backward pass computes each piece again. So a layer holds
-its input, a state every few thousand rows and what a few pieces compute.
+The last pieces keep their intermediate values: 65,536 rows at width 64. Of those before only `x` and
+the state before each piece are kept, and the backward pass computes each piece again. So a layer
+holds its input, a state every few thousand rows and what those last pieces compute.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from rulekeep.kernels.transforms import by_hand, cast_as_now, transformed
 
 # Rows of a piece: what it computes stays in a core's cache.
 _ROWS_AT_ONCE = 4096
-# Numbers of the input whose pieces keep all: four pieces at width 64.
-_NUMBERS_KEPT = 2**20
+# Numbers of the input whose pieces keep all: some 340 MiB a layer.
+_NUMBERS_KEPT = 2**22
 
 
 def in_pieces(
