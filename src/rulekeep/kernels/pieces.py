@@ -2,9 +2,9 @@
 
     y, state = layer(x, state)      is      y_i, state = layer(x_i, state)  for each piece x_i
 
-The last pieces keep their intermediate values: 65,536 rows at width 64. Of those before only `x` and
-the state before each piece are kept, and the backward pass computes each piece again. So a layer
-holds its input, a state every few thousand rows and what those last pieces compute.
+The last pieces keep their intermediate values: 65,536 rows at width 64. Of those before only `x`
+and the state before each piece are kept, and the backward pass computes each piece again. So a
+layer holds its input, a state every few thousand rows and what those last pieces compute.
 """
 
 from collections.abc import Callable, Sequence
