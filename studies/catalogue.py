@@ -22,6 +22,7 @@ from rulekeep.analysis.rows import (
     pivot,
     state_kib,
     text_of,
+    with_lowest,
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -204,7 +205,7 @@ def board(rows: Rows) -> str:
     body = []
     for name in found:
         kept = (rows.known(name, setting, "retention", LONG) for setting in SETTINGS)
-        cells = [f"{one.mean:.3f} (lowest {one.lowest:.3f})" for one in kept]
+        cells = [with_lowest(one.seeds.values()) for one in kept]
         size = kib(rows.cell(name, RECITE))
         body.append([BOARD[name], f"{size:,.0f}" if size >= 1 else f"{size:.2f}", *cells])
     body.append(["guessing", "–", *(rows.chance(one, "retention", LONG) for one in SETTINGS)])

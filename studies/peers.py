@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from rulekeep.analysis.best import best_on_test
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of, with_lowest
 from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
@@ -295,7 +295,7 @@ def by_strength(rows: Rows) -> str:
         row = [f"{strength:g}", f"{rate:.3g}"]
         for setting in (COPY, NOISY):
             found = kept(rows, of_strength(strength), setting, rate)
-            row += [with_lowest(found, times) for times in (1, FAR_TIMES)]
+            row += [at_times(found, times) for times in (1, FAR_TIMES)]
         body.append(row)
     return markdown_table(head, body)
 
@@ -305,7 +305,7 @@ def by_form(rows: Rows) -> str:
     body = []
     for name in FORMS:
         found = kept(rows, form(name), NOISY, RATE)
-        body.append([name, *(with_lowest(found, times) for times in TIMES)])
+        body.append([name, *(at_times(found, times) for times in TIMES)])
     return markdown_table(["noisy recall", *(f"{at:,} tokens" for at in LENGTHS)], body)
 
 
@@ -316,15 +316,14 @@ def by_trained(rows: Rows) -> str:
     for context in (TRAINED, LONGER):
         for strength in (1e-3, 0.0):
             found = kept(rows, of_strength(strength), NOISY, RATE, context)
-            cells = [with_lowest(found, times) for times in TIMES]
+            cells = [at_times(found, times) for times in TIMES]
             body.append([f"{context} tokens", f"{strength:g}", *cells])
     return markdown_table(head, body)
 
 
-def with_lowest(found: dict[int, dict[int, float]], times: int) -> str:
-    """The mean of the few seeds at a length, and the lowest."""
-    values = [found[seed][times] for seed in FEW]
-    return f"{fmean(values):.3f} (lowest {min(values):.3f})"
+def at_times(found: dict[int, dict[int, float]], times: int) -> str:
+    """The mean of the few seeds at so many times the length, and the lowest."""
+    return with_lowest(found[seed][times] for seed in FEW)
 
 
 def least(*names: str, context: int = TRAINED, minimum: float = 0.0, maximum: float = 1.0) -> Claim:

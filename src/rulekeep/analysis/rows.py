@@ -8,6 +8,7 @@ runs of a variant on a task setting.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -220,6 +221,12 @@ def more(
 def text_of(summary: Summary | None) -> str:
     """A cell of a table: the mean with its interval, or that there is none."""
     return NOT_RUN if summary is None else summary.text()
+
+
+def with_lowest(seeds: Iterable[float]) -> str:
+    """A cell of a table: the mean of the seeds, and the lowest."""
+    values = list(seeds)
+    return f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})"
 
 
 def difference(ours: Group, theirs: Group, figure: str, length: int) -> Summary:
