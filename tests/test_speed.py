@@ -182,8 +182,8 @@ def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
 def test_a_state_that_grows_is_said_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "DECODED_ROUNDS", 2)
     asked = tiny("delta", tokens=1024)
-    made = [here(asked, Point(part="decode", mixer=mixer)) for mixer in ("attention", "delta")]
-    attention, delta = figures.decode_times(speed_record(asked, *made))
+    made = here(asked, Point(part="decode"))
+    attention, delta = figures.decode_times(speed_record(asked, made))
     assert attention.grows == "growing"
     # Keys and values of 64 channels in two layers, in bytes.
     assert attention.state_bytes == {at: 2 * 2 * 64 * 4 * at for at in (64, 1024)}
@@ -198,8 +198,9 @@ def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path
         rows = here(asked, point).rows
         assert rows[bad] == Failed(failed="OSError: no luck (bad.py, line 21)")
         assert len(rows["attention"].seconds) == 2
-    for point in (Point(part="decode", mixer=bad), Point(part="memory", mixer=bad, context=64)):
+    for point in (Point(part="decode"), Point(part="memory", mixer=bad, context=64)):
         assert "no luck" in here(asked, point).rows[bad].failed
+    assert here(asked, Point(part="decode")).rows["attention"].contexts
 
 
 def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path
     code, output, errors = speed("--mixers", "delta,gru[half_life_tokens=8]")
     assert code == 0, errors
     kept = read_record(tmp_path / "out" / "speed.json")
-    assert (kept["kind"], len(kept["measured"])) == ("speed", 8)
+    assert (kept["kind"], len(kept["measured"])) == ("speed", 6)
     assert [mixer["name"] for mixer in kept["spec"]["mixers"]] == ["attention", "delta", "gru"]
     assert kept["environment"]["torch"] == torch.__version__
     for said in (
@@ -327,21 +328,21 @@ def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path
         "record: out/speed.json",
     ):  # fmt: skip
         assert said in output
-    assert errors.splitlines()[0].startswith("[1/8] whole model, 1 thread, 64 tokens: ")
+    assert errors.splitlines()[0].startswith("[1/6] whole model, 1 thread, 64 tokens: ")
 
 
 def test_ctrl_c_keeps_what_was_measured_and_a_second_start_goes_on(speed, tmp_path: Path) -> None:
     Here.stop_after = 2
     code, output, errors = speed("--mixers", "delta")
     assert (code, output) == (130, "")
-    assert "interrupted: 2 of 6 measurements are kept" in errors
+    assert "interrupted: 2 of 5 measurements are kept" in errors
     assert "--out out" in errors
     first = read_speed(tmp_path / "out" / "speed.json")
     assert [one.point for one in first.measured] == Here.measured == [MODEL, MIXER]
     Here.stop_after, Here.measured = None, []
     code, output, errors = speed("--mixers", "delta")
     assert code == 0
-    assert "2 of 6 measurements stand in out/speed.json" in errors
+    assert "2 of 5 measurements stand in out/speed.json" in errors
     assert Here.measured == list(points(first.spec))[2:]
     second = read_speed(tmp_path / "out" / "speed.json")
     assert second.measured[:2] == first.measured
@@ -362,7 +363,7 @@ def test_a_process_that_dies_ends_alone_and_is_measured_again(speed, tmp_path: P
     code, output, errors = speed("--mixers", "delta")
     assert code == 1
     assert "mixer alone, 1 thread, 64 tokens: no memory left" in errors
-    assert "Still missing: 1 of 6 measurements." in output
+    assert "Still missing: 1 of 5 measurements." in output
     Here.fail_at, Here.measured = None, []
     assert speed("--mixers", "delta")[0] == 0
     assert Here.measured == [MIXER]

@@ -78,8 +78,10 @@ def measure(job: Job, progress: Progress) -> Measured:
     rates: Sequence[float] = ()
     if point.part in ("model", "mixer"):
         rows, rates = _steps(spec, point, progress)
+    elif point.part == "decode":
+        rows = _decoding(spec, progress)
     else:
-        rows = _alone(spec, point)
+        rows = _peak(spec, point)
     seconds, after = time.perf_counter() - start, _seconds_elsewhere()
     others = None if elsewhere is None or after is None else max(0.0, after - elsewhere) / seconds
     return Measured(
@@ -194,52 +196,75 @@ def _kinds(made: Resolved) -> Mapping[str, Callable[[], Mixer]]:
     return dict(zip(made.spec.mixers, made.mixers, strict=True))
 
 
-def _alone(spec: SpeedSpec, point: Point) -> _Rows:
-    """One mixer's decoding or memory."""
+@torch.no_grad()
+def _decoding(spec: SpeedSpec, progress: Progress) -> _Rows:
+    """One token after another from the states that random tokens have left, all mixers in turn."""
+    rows, of = dict[str, Row](), dict[str, _Decoder]()
+    for mixer in spec.mixers:
+        try:
+            of[mixer.label] = _Decoder(spec, mixer)
+        # A plug-in's own: the others are measured all the same.
+        except Exception as error:
+            rows[mixer.label] = Failed(failed=failure_line(error))
+        progress(len(of) + len(rows))
+    for turn in range(DECODED_ROUNDS):
+        labels = list(of)
+        for label in labels if turn % 2 == 0 else reversed(labels):
+            of[label].decode()
+    return {label: one.found() for label, one in of.items()} | rows
+
+
+class _Decoder:
+    """A model, its states after several contexts, and what a token took from each."""
+
+    def __init__(self, spec: SpeedSpec, mixer: SpeedMixer) -> None:
+        made = resolved(spec, mixer)
+        self._device, self._model = spec.device, build(made).to(spec.device)
+        tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1])).to(spec.device)
+        self._states = {at: self._model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
+        self._sizes = {at: costs.state_bytes(one.layers) for at, one in self._states.items()}
+        self._following = tokens[:, :DECODED_TOKENS].split(1, dim=1)
+        self._ms: dict[int, list[float]] = {at: [] for at in self._states}
+        # The first round warms up.
+        self.decode()
+        for times in self._ms.values():
+            times.clear()
+
+    def decode(self) -> None:
+        """A few tokens after each context."""
+        for at, state in self._states.items():
+            start = time.perf_counter()
+            for token in self._following:
+                _, state = self._model(token, state)
+            wait_for(self._device)
+            self._states[at] = state
+            self._ms[at].append(1000 * (time.perf_counter() - start) / len(self._following))
+
+    def found(self) -> Decoding:
+        """The sizes of the states, and the times."""
+        return Decoding(
+            contexts=tuple(
+                Decoded(context=at, state_bytes=size, ms_per_token=tuple(self._ms[at]))
+                for at, size in self._sizes.items()
+            )
+        )
+
+
+def _peak(spec: SpeedSpec, point: Point) -> _Rows:
+    """The memory of a step of one sequence, beyond what the process had before."""
+    assert point.context is not None
     (mixer,) = (one for one in spec.mixers if one.label == point.mixer)
     try:
         made = resolved(spec, mixer)
-        return {mixer.label: _peak(made, point) if point.context else _decoding(made, spec)}
+        step = _model_step(made, 1, point.context)
+        # The libraries' own pages are touched by a step of whatever length.
+        _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
+        start = costs.peak_memory_bytes(made.spec.device)
+        step()
+        peak = Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
     except Exception as error:
         return {mixer.label: Failed(failed=failure_line(error))}
-
-
-def _peak(made: Resolved, point: Point) -> Peak:
-    """The memory of a step of one sequence, beyond what the process had before."""
-    assert point.context is not None
-    step = _model_step(made, 1, point.context)
-    # The libraries' own pages are touched by a step of whatever length.
-    _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
-    start = costs.peak_memory_bytes(made.spec.device)
-    step()
-    return Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
-
-
-@torch.no_grad()
-def _decoding(made: Resolved, spec: SpeedSpec) -> Decoding:
-    """One token after another from the states that random tokens have left."""
-    model = build(made).to(spec.device)
-    tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1])).to(spec.device)
-    states = {at: model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
-    sizes = {at: costs.state_bytes(state.layers) for at, state in states.items()}
-    ms: dict[int, list[float]] = {at: [] for at in states}
-    following: Sequence[Tensor] = tokens[:, :DECODED_TOKENS].split(1, dim=1)
-    for turn in range(DECODED_ROUNDS + 1):
-        for at, times in ms.items():
-            state, start = states[at], time.perf_counter()
-            for token in following:
-                _, state = model(token, state)
-            wait_for(spec.device)
-            # The first round warms up.
-            if turn:
-                times.append(1000 * (time.perf_counter() - start) / len(following))
-            states[at] = state
-    return Decoding(
-        contexts=tuple(
-            Decoded(context=at, state_bytes=sizes[at], ms_per_token=tuple(times))
-            for at, times in ms.items()
-        )
-    )
+    return {mixer.label: peak}
 
 
 def wait_for(device: str) -> None:

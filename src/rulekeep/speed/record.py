@@ -24,7 +24,8 @@ class Point(Spec):
     """What one process measures: a part of the work, for all mixers or for one of them.
 
     `model` and `mixer`: steps of the whole model or of a layer's mixer alone, all mixers'
-    repeats interleaved. `decode`: one mixer at all contexts. `memory`: one mixer at one context.
+    repeats interleaved. `decode`: tokens after all contexts, all mixers in turn; in older records
+    one mixer. `memory`: one mixer at one context.
     """
 
     part: Part
@@ -43,9 +44,13 @@ class Point(Spec):
         what = {
             "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
         }[self.part]  # fmt: skip
-        threads = f", {self.threads} thread{'s'[: self.threads != 1]}" if not self.mixer else ""
+        is_step = self.part in ("model", "mixer")
+        threads = f", {self.threads} thread{'s'[: self.threads != 1]}" if is_step else ""
         context = f", {self.context:,} tokens" if self.context else ""
         return f"{what}{f' {self.mixer}' if self.mixer else ''}{threads}{context}"
+
+
+_DECODING = Point(part="decode")
 
 
 class Timing(Spec):
@@ -124,6 +129,9 @@ class SpeedRecord(Spec):
     def missing(self) -> tuple[Point, ...]:
         """What is still to be measured, in order."""
         done = [one.point for one in self.measured]
+        decoded = {at for one in self.measured if one.point.part == "decode" for at in one.rows}
+        if decoded >= {mixer.label for mixer in self.spec.mixers}:
+            done.append(_DECODING)
         return tuple(point for point in points(self.spec) if point not in done)
 
 
@@ -135,14 +143,12 @@ def points(spec: SpeedSpec) -> tuple[Point, ...]:
         for part in ("model", "mixer")
         for context in spec.contexts
     ]
-    labels = [mixer.label for mixer in spec.mixers]
-    decoding = [Point(part="decode", mixer=label) for label in labels]
     memory = [
-        Point(part="memory", context=context, mixer=label)
-        for label in labels
+        Point(part="memory", context=context, mixer=mixer.label)
+        for mixer in spec.mixers
         for context in spec.contexts
     ]
-    return (*steps, *decoding, *memory)
+    return (*steps, _DECODING, *memory)
 
 
 def read_speed(path: Path) -> SpeedRecord:
