@@ -506,7 +506,7 @@ def measure(place: str) -> None:
     shares: dict[str, dict[str, list[float]]] = {name: {} for name in EVICTIONS}
     for number in range(PROMPTS):
         said = converse(families, spec, "test", number, model.tokens_of)
-        read = model.read(said.messages, [*EVICTIONS])
+        read = model.opened(said.messages, [*EVICTIONS])
         options = [families[one.family].options[one.option] for one in said.asked]
         rivals = [
             option
@@ -525,7 +525,7 @@ def measure(place: str) -> None:
             "chat": [*range(len(model.tokens(model.text(system))), read.tokens)],
         }
         for name, each in shares.items():
-            scores = torch.stack(read.scores[name])
+            scores = torch.stack(read.seen[name])
             best = scores.topk(int(read.tokens * LEAST), dim=-1).indices
             left = torch.zeros_like(scores).scatter(-1, best, 1.0)
             for part, places in parts.items():

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -219,22 +220,22 @@ def directly(model: ChatModel, probe: Probe, hidden: torch.Tensor | None = None)
 
 
 def test_scores_from_a_cache_are_those_of_the_whole_text(model: ChatModel) -> None:
-    read = model.read(CHAT)
-    found = model.scores(read.cache, read.tokens, CHAT, PROBES)
+    read = model.opened(CHAT)
+    found = read.scores(PROBES)
     assert found == pytest.approx([directly(model, probe) for probe in PROBES], abs=1e-3)
     # Scoring has left the cache as it was.
-    assert model.scores(read.cache, read.tokens, CHAT, PROBES) == found
+    assert read.scores(PROBES) == found
 
 
 def test_a_cut_cache_scores_as_a_mask_over_what_is_gone(model: ChatModel) -> None:
-    read = model.read(CHAT, ["streaming_llm"])
-    cut = evictions.evicted(read.cache, read.scores["streaming_llm"], 0.5)
+    read = model.opened(CHAT, ["streaming_llm"])
+    cut = evictions.evicted(read.cache, read.seen["streaming_llm"], 0.5)
     kept = int(read.tokens * 0.5)
     gone = torch.ones(read.tokens, dtype=torch.bool)
     gone[: evictions.SINKS] = False
     gone[read.tokens - kept + evictions.SINKS :] = False
     assert cut.get_seq_length() == kept
-    found = model.scores(cut, read.tokens, CHAT, PROBES)
+    found = replace(read, cache=cut).scores(PROBES)
     assert found == pytest.approx([directly(model, one, gone) for one in PROBES], abs=1e-3)
 
 
@@ -262,8 +263,8 @@ def test_a_reply_is_the_likeliest_token_each_time(
 
 @pytest.mark.parametrize("name", evictions.EVICTIONS)
 def test_an_eviction_that_keeps_all_changes_nothing(model: ChatModel, name: str) -> None:
-    read = model.read(CHAT, [name])
-    whole = evictions.evicted(read.cache, read.scores[name], 1.0)
+    read = model.opened(CHAT, [name])
+    whole = evictions.evicted(read.cache, read.seen[name], 1.0)
     for before, after in zip(read.cache.layers, whole.layers, strict=True):
         assert torch.equal(before.keys, after.keys)
         assert torch.equal(before.values, after.values)
@@ -271,14 +272,14 @@ def test_an_eviction_that_keeps_all_changes_nothing(model: ChatModel, name: str)
 
 def test_evictions_score_what_their_formulas_say(model: ChatModel) -> None:
     names = list(evictions.EVICTIONS)
-    read = model.read(CHAT, names)
+    read = model.opened(CHAT, names)
     ids = torch.tensor([model.tokens(model.text(CHAT))])
     with torch.no_grad():
         out = model.model(ids, output_attentions=True, output_hidden_states=True)
     n, window = ids.shape[1], evictions.WINDOW
     for at, attention in enumerate(out.attentions):
         keys, values = read.cache.layers[at].keys[0], read.cache.layers[at].values[0]
-        score = {name: read.scores[name][at][0] for name in names}
+        score = {name: read.seen[name][at][0] for name in names}
         for head in range(2):
             own = attention[0, 2 * head : 2 * head + 2].double()
             for token in range(n):
@@ -360,7 +361,7 @@ def test_a_rule_is_found_in_the_tokens_that_say_it(model: ChatModel) -> None:
 
 
 def test_rounding_is_that_of_the_small_models(model: ChatModel) -> None:
-    read = model.read(CHAT)
+    read = model.opened(CHAT)
     coarse = evictions.rounded(read.cache, "per_token", 2)
     for before, after in zip(read.cache.layers, coarse.layers, strict=True):
         assert torch.equal(after.values, rounding.rounded(before.values, 2, dim=3))
@@ -919,7 +920,7 @@ def test_what_cannot_be_is_one_line_and_exit_2(
 def test_a_text_beyond_the_positions_of_a_model_is_refused(tmp_path: Path) -> None:
     short = load_model(str(tiny_chat.saved(tmp_path / "short", positions=32)))
     with pytest.raises(UsageError, match="the model 32 positions"):
-        short.read(CHAT)
+        short.opened(CHAT)
 
 
 @pytest.mark.slow
@@ -928,7 +929,7 @@ def test_a_cut_cache_is_that_of_kvpress(model: ChatModel) -> None:
     from transformers import DynamicCache
 
     messages = [Message(one.role, one.text * 6) for one in CHAT]
-    read = model.read(messages, list(evictions.EVICTIONS))
+    read = model.opened(messages, list(evictions.EVICTIONS))
     ids = torch.tensor([model.tokens(model.text(messages))])
     for share in (0.5, 0.25):
         presses = {
@@ -945,8 +946,6 @@ def test_a_cut_cache_is_that_of_kvpress(model: ChatModel) -> None:
             theirs = DynamicCache()
             with torch.inference_mode(), press(model.model):
                 model.model.model(ids, past_key_values=theirs, use_cache=True)
-            ours = evictions.evicted(read.cache, read.scores[name], share)
-            found, wanted = (
-                model.scores(cache, read.tokens, messages, PROBES) for cache in (ours, theirs)
-            )
+            ours = evictions.evicted(read.cache, read.seen[name], share)
+            found, wanted = (replace(read, cache=one).scores(PROBES) for one in (ours, theirs))
             assert found == pytest.approx(wanted, abs=1e-4), name

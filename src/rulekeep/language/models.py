@@ -1,8 +1,8 @@
 """A language model as this package asks it: read a conversation once, then score many replies.
 
     model = load_model("./smollm", device="cpu")
-    read = model.read(conversation.messages)                  # one prefill
-    model.scores(read.cache, read.tokens, probes)             # log-likelihoods, one a probe
+    read = model.opened(conversation.messages)                # one prefill
+    read.scores(probes)                                       # log-likelihoods, one a probe
 
 Any causal model of transformers serves that has a chat template and a cache of keys and values. It
 is loaded from a folder or a GGUF file, and never downloaded. Positions go on from the number of
@@ -41,14 +41,6 @@ INSTALL = "pip install 'rulekeep[language]'"
 _REPLIES_AT_ONCE = 64
 # Tokens of a request and what is scored after it.
 _ROOM = 128
-
-
-class Read(NamedTuple):
-    """A conversation that has been read: its cache, how many tokens it has, what evictions see."""
-
-    cache: Any
-    tokens: int
-    scores: Scores
 
 
 def _spaced(found: re.Match[str]) -> str:
@@ -122,8 +114,12 @@ class ChatModel:
         return len(self.tokens(self.text(head))) - len(self.tokens(self.text(head[:1])))
 
     @torch.inference_mode()
-    def read(self, messages: Sequence[Message], evictions: Sequence[str] = ()) -> Read:
+    def opened(
+        self, messages: Sequence[Message], evictions: Sequence[str] = (), rules: Sequence[str] = ()
+    ) -> "Cached":
         """Reads a conversation once, and observes what these evictions need of it.
+
+        `rules` are texts in it, for an eviction with a guard.
 
         Raises:
             UsageError: it has more tokens than the model has positions, or the model attends over
@@ -143,7 +139,7 @@ class ChatModel:
         cache = out.past_key_values
         if any(layer.is_sliding for layer in cache.layers):
             raise UsageError("model: attends over a sliding window; name one that sees all tokens")
-        return Read(cache, len(ids), scores)
+        return Cached(self, tuple(messages), cache, len(ids), scores, tuple(rules))
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
@@ -156,97 +152,16 @@ class ChatModel:
         found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         return found
 
-    def opened(
-        self, messages: Sequence[Message], evictions: Sequence[str] = (), rules: Sequence[str] = ()
-    ) -> "Cached":
-        """A conversation that it has read, as a run asks about it."""
-        return Cached(self, tuple(messages), self.read(messages, evictions), tuple(rules))
-
     @property
     def libraries(self) -> Mapping[str, str]:
         """What runs it, with its version."""
         return {"transformers": version("transformers")}
 
-    @torch.inference_mode()
-    def reply(self, cache: Any, tokens: int, messages: Sequence[Message], request: str) -> str:
-        """What it replies to a request, greedily, after a cache of so many tokens.
-
-        `messages` are those that the cache was read from; the cache itself stays as it is.
-        """
-        asked = self.text([*messages, Message("user", request)], reply=True)
-        ids, said, own = self.tokens(asked[len(self.text(messages)) :]), [], _beside(cache)
-        device, ends = self.model.device, self._ends()
-        for _ in range(REPLY_TOKENS):
-            found = self.model(
-                input_ids=torch.tensor([ids], device=device),
-                past_key_values=own,
-                position_ids=torch.arange(tokens, tokens + len(ids), device=device)[None],
-                use_cache=True, logits_to_keep=1,
-            ).logits  # fmt: skip
-            tokens += len(ids)
-            ids = [int(found[0, -1].argmax())]
-            if ids[0] in ends or tokens == self.longest:
-                break
-            said += ids
-        text: str = self.tokenizer.decode(said, skip_special_tokens=True)
-        return text
-
-    def _ends(self) -> set[int]:
+    def ends(self) -> set[int]:
         """The tokens that end a reply."""
         given = self.model.generation_config.eos_token_id
         listed = given if isinstance(given, list) else [given]
         return {one for one in (*listed, self.tokenizer.eos_token_id) if one is not None}
-
-    @torch.inference_mode()
-    def scores(
-        self, cache: Any, tokens: int, messages: Sequence[Message], probes: Sequence[Probe]
-    ) -> list[float]:
-        """The log-likelihood of each probe's reply, in nats, after a cache of so many tokens.
-
-        `messages` are those that the cache was read from; the cache itself stays as it is.
-        """
-        head = self.text(messages)
-        rows = []
-        for probe in probes:
-            asked = self.text([*messages, Message("user", probe.request)], reply=True)
-            assert asked.startswith(head), "a template that goes on where it ended"
-            before = self.tokens(asked[len(head) :] + probe.prefix)
-            whole = self.tokens(asked[len(head) :] + probe.prefix + probe.reply)
-            rows.append((whole, shared(before, whole)))
-        found = []
-        for start in range(0, len(rows), _REPLIES_AT_ONCE):
-            part = rows[start : start + _REPLIES_AT_ONCE]
-            found += self._likelihoods(cache, tokens, part)
-        return found
-
-    def _likelihoods(
-        self, cache: Any, tokens: int, rows: Sequence[tuple[list[int], int]]
-    ) -> list[float]:
-        """Of each row of ids, those from a place on; all rows go on from the cache.
-
-        Rows that begin alike share those tokens: they are the branches of a tree, read as one row
-        in which a token sees the cache and what stands before it on its own branch.
-        """
-        # Nothing follows a last token, so it is not read.
-        tree, branches = _tree([ids[:-1] for ids, _ in rows])
-        own, kept = _beside(cache), cache.get_seq_length()
-        device, dtype = self.model.device, self.model.dtype
-        seen = torch.eye(len(tree), dtype=torch.bool)
-        for at, node in enumerate(tree):
-            if node.parent is not None:
-                seen[at] |= seen[node.parent]
-        hidden = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill(seen, 0)
-        logits: Tensor = self.model(
-            input_ids=torch.tensor([[node.token for node in tree]], device=device),
-            past_key_values=own,
-            position_ids=torch.tensor([[tokens + node.depth for node in tree]], device=device),
-            attention_mask=torch.nn.functional.pad(hidden, (kept, 0))[None, None].to(device),
-            use_cache=True,
-        ).logits[0]
-        return [
-            _likelihood(logits[branch[first - 1 :]], ids[first:])
-            for (ids, first), branch in zip(rows, branches, strict=True)
-        ]
 
 
 class _Node(NamedTuple):
@@ -287,27 +202,25 @@ def _likelihood(logits: Tensor, said: Sequence[int]) -> float:
 
 @dataclass(frozen=True)
 class Cached:
-    """A conversation that a model has read, from its cache."""
+    """A conversation that a model has read: its cache, its tokens, and what evictions saw."""
 
     model: ChatModel
     messages: tuple[Message, ...]
-    read: Read
+    cache: Any
+    tokens: int
+    seen: Scores
     rules: tuple[str, ...] = ()
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens were read."""
-        return self.read.tokens
 
     def under(self, one: Compression) -> "Cached":
         """The same under a compression; the cache that was read stays as it is."""
-        cache = self.read.cache
+        if one.name == NO_COMPRESSION:
+            return self
         if one.is_eviction:
             rules = self._rule_places if one.guard else ()
-            cache = evicted(cache, self.read.scores[one.name], one.amount, one.guard, rules)
-        elif one.name != NO_COMPRESSION:
-            cache = rounded(cache, one.name, int(one.amount))
-        return replace(self, read=self.read._replace(cache=cache))
+            cache = evicted(self.cache, self.seen[one.name], one.amount, one.guard, rules)
+        else:
+            cache = rounded(self.cache, one.name, int(one.amount))
+        return replace(self, cache=cache)
 
     @cached_property
     def _rule_places(self) -> tuple[tuple[int, ...], ...]:
@@ -316,15 +229,74 @@ class Cached:
 
     def kept_bytes(self, one: Compression) -> int:
         """Bytes of its cache; of a rounded one with the scales of its groups."""
-        return kept_bytes(self.read.cache, one.name, int(one.amount))
+        return kept_bytes(self.cache, one.name, int(one.amount))
 
-    def scores(self, probes: Sequence[Probe]) -> list[float]:
-        """The log-likelihood of each probe's reply, in nats."""
-        return self.model.scores(self.read.cache, self.read.tokens, self.messages, probes)
-
+    @torch.inference_mode()
     def reply(self, request: str) -> str:
-        """What the model replies to a request, greedily."""
-        return self.model.reply(self.read.cache, self.read.tokens, self.messages, request)
+        """What the model replies to a request, greedily; the cache stays as it is."""
+        chat, tokens = self.model, self.tokens
+        asked = chat.text([*self.messages, Message("user", request)], reply=True)
+        ids, said = chat.tokens(asked[len(chat.text(self.messages)) :]), []
+        own, device, ends = _beside(self.cache), chat.model.device, chat.ends()
+        for _ in range(REPLY_TOKENS):
+            found = chat.model(
+                input_ids=torch.tensor([ids], device=device),
+                past_key_values=own,
+                position_ids=torch.arange(tokens, tokens + len(ids), device=device)[None],
+                use_cache=True, logits_to_keep=1,
+            ).logits  # fmt: skip
+            tokens += len(ids)
+            ids = [int(found[0, -1].argmax())]
+            if ids[0] in ends or tokens == chat.longest:
+                break
+            said += ids
+        text: str = chat.tokenizer.decode(said, skip_special_tokens=True)
+        return text
+
+    @torch.inference_mode()
+    def scores(self, probes: Sequence[Probe]) -> list[float]:
+        """The log-likelihood of each probe's reply, in nats; the cache stays as it is."""
+        chat = self.model
+        head = chat.text(self.messages)
+        rows = []
+        for probe in probes:
+            asked = chat.text([*self.messages, Message("user", probe.request)], reply=True)
+            assert asked.startswith(head), "a template that goes on where it ended"
+            before = chat.tokens(asked[len(head) :] + probe.prefix)
+            whole = chat.tokens(asked[len(head) :] + probe.prefix + probe.reply)
+            rows.append((whole, shared(before, whole)))
+        found = []
+        for start in range(0, len(rows), _REPLIES_AT_ONCE):
+            part = rows[start : start + _REPLIES_AT_ONCE]
+            found += self._likelihoods(part)
+        return found
+
+    def _likelihoods(self, rows: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Of each row of ids, those from a place on; all rows go on from the cache.
+
+        Rows that begin alike share those tokens: they are the branches of a tree, read as one row
+        in which a token sees the cache and what stands before it on its own branch.
+        """
+        # Nothing follows a last token, so it is not read.
+        tree, branches = _tree([ids[:-1] for ids, _ in rows])
+        own, kept, model = _beside(self.cache), self.cache.get_seq_length(), self.model.model
+        device, dtype = model.device, model.dtype
+        seen = torch.eye(len(tree), dtype=torch.bool)
+        for at, node in enumerate(tree):
+            if node.parent is not None:
+                seen[at] |= seen[node.parent]
+        hidden = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill(seen, 0)
+        logits: Tensor = model(
+            input_ids=torch.tensor([[node.token for node in tree]], device=device),
+            past_key_values=own,
+            position_ids=torch.tensor([[self.tokens + node.depth for node in tree]], device=device),
+            attention_mask=torch.nn.functional.pad(hidden, (kept, 0))[None, None].to(device),
+            use_cache=True,
+        ).logits[0]
+        return [
+            _likelihood(logits[branch[first - 1 :]], ids[first:])
+            for (ids, first), branch in zip(rows, branches, strict=True)
+        ]
 
 
 def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatModel:
