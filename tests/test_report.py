@@ -151,19 +151,6 @@ def test_all_seeds_of_two_rates_decide_and_not_those_of_a_third(tmp_path: Path) 
     assert notes["0.01"] == "chosen"
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_half_distance_is_chance_corrected_and_censored(tmp_path: Path) -> None:
-    held = [record("slots", seed, {64: 0.9, 256: 0.8}) for seed in range(1, 6)]
-    # 0.52 is a half after correction for chance 0.04: the crossing is at 128 = sqrt(64 * 256).
-    fell = [record("delta", seed, {64: 0.76, 256: 0.28}) for seed in range(1, 6)]
-    html = report(tmp_path, held + fell)["report.html"]
-    table = html.split('id="table-half-distances"')[1].split("</table>")[0]
-    row = r">([≥≤]? ?\d+)<td>([^<]*)<td>5\n"
-    assert re.findall(row, table) == [
-        ("128", "128, 128, 128, 128, 128"), ("≥ 256", "≥ 256, ≥ 256, ≥ 256, ≥ 256, ≥ 256"),
-    ]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_a_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
     names = (
@@ -347,13 +334,6 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     del records[3]["spec"]["test_contexts"]
     ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
     assert sorted(group.by_seed("retention", 256)) == [4, 5]
-    # A half distance ranks it below all others, whatever it was asked for.
-    records = [record("delta", seed, {64: 0.9, 256: 0.3}) for seed in (1, 2, 3, 4)]
-    records.append(record("delta", 5, {64: 0.9}, status="diverged"))
-    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
-    found = group.half_distance()
-    assert not isinstance(found, str)
-    assert (sorted(found.by_seed), found.diverged) == ([1, 2, 3, 4], (5,))
     # Of a training that stands in two folders, what either asked for.
     twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
     (one,) = merged(typed({**twin, "evaluations": []} for twin in twins))
@@ -490,7 +470,6 @@ def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
     ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
     assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
     assert group.by_seed("retention", 256) == {}
-    assert not isinstance(group.half_distance(), str)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 
 from rulekeep.analysis.summary import (
     LEARNED_RETENTION,
-    HalfDistance,
     RateChoice,
     ValidationScores,
     chance_corrected,
     choose_learning_rate,
-    half_distance,
-    half_distances,
     learned_share,
     paired_difference,
     summarise,
@@ -26,8 +23,6 @@ FIVE = [0.7, 0.7, 0.8, 0.9, 0.9]
 scores = st.floats(0, 1)
 figures = st.floats(-1e6, 1e6)
 cells = st.lists(scores, min_size=1, max_size=12)
-lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=8, unique=True)
-curves = lengths.flatmap(lambda at: st.fixed_dictionaries({one: st.floats(-1, 1) for one in at}))
 
 
 # The quantiles t(0.975, n - 1) are copied from a printed table of Student's t.
@@ -99,9 +94,6 @@ def test_huge_losses_do_not_overflow() -> None:
         lambda: learned_share([]),
         lambda: paired_difference({}, {}),
         lambda: paired_difference({0: 1.0}, {}),
-        lambda: half_distance({}),
-        lambda: half_distances({}),
-        lambda: half_distances({0: {}}),
     ],
 )
 def test_empty_input_is_refused_with_the_fix(refuse: Callable[[], object]) -> None:
@@ -348,136 +340,3 @@ def test_chance_correction_keeps_a_diverged_score_apart() -> None:
 def test_chance_correction_refuses_what_is_no_share(score: float, chance: float) -> None:
     with pytest.raises(ValueError):
         chance_corrected(score, chance)
-
-
-@pytest.mark.parametrize(
-    ("curve", "tokens", "text"),
-    [
-        # Half of the way down: the geometric mean of the lengths.
-        ({64: 0.75, 256: 0.25}, 128.0, "128"),
-        ({64: 1.0, 1024: 0.0}, 256.0, "256"),
-        # Three quarters of the way from 128 to 512: 128 × 4^0.75.
-        ({128: 0.8, 512: 0.4}, 362.0387, "362"),
-        # Exactly a half is held; a negative value is below chance, not an error.
-        ({64: 1.0, 128: 0.5, 256: -0.1}, 128.0, "128"),
-        ({64: 0.5, 128: 0.0}, 64.0, "64"),
-        # The first crossing counts, not the recovery; lengths come in any order.
-        ({1024: 0.9, 64: 0.75, 256: 0.25}, 128.0, "128"),
-        # One that never crosses is censored at the longest, one below at once at the shortest.
-        ({64: 1.0, 4096: 1.0}, 4096, "≥ 4096"),
-        ({64: 1.0, 4096: 0.5}, 4096, "≥ 4096"),
-        ({64: 0.49, 4096: 0.0}, 64, "≤ 64"),
-        ({64: 0.49, 4096: 1.0}, 64, "≤ 64"),
-    ],
-)
-def test_half_distance_is_interpolated_in_log_length(
-    curve: dict[int, float], tokens: float, text: str
-) -> None:
-    distance = half_distance(curve)
-    assert distance.tokens == pytest.approx(tokens, rel=1e-6)
-    assert distance.censored == {"≥": "above", "≤": "below"}.get(text[0])
-    assert distance.text() == text
-
-
-@pytest.mark.parametrize(
-    "curve", [{64: NAN}, {64: 1.0, 128: math.inf}, {64: -math.inf}, {64: 1.01}, {0: 1.0}]
-)
-def test_a_bad_curve_is_refused(curve: dict[int, float]) -> None:
-    with pytest.raises(ValueError):
-        half_distance(curve)
-
-
-def reach(distance: HalfDistance) -> float:
-    ends = {"below": -math.inf, "above": math.inf, None: distance.tokens}
-    return ends[distance.censored]
-
-
-@given(curves)
-def test_half_distance_lies_among_the_tested_lengths(curve: dict[int, float]) -> None:
-    distance = half_distance(curve)
-    assert min(curve) <= distance.tokens <= max(curve)
-    assert half_distance(dict(reversed(curve.items()))) == distance
-
-
-@given(curves, st.floats(0, 1))
-def test_better_retention_never_shortens_the_half_distance(
-    curve: dict[int, float], lift: float
-) -> None:
-    better = {length: value + lift * (1 - value) for length, value in curve.items()}
-    better = {length: min(1.0, max(value, curve[length])) for length, value in better.items()}
-    assert reach(half_distance(better)) >= reach(half_distance(curve)) * (1 - 1e-9)
-
-
-@given(curves, st.data())
-def test_testing_shorter_only_censors(curve: dict[int, float], data: st.DataObject) -> None:
-    full = half_distance(curve)
-    longest = data.draw(st.sampled_from(sorted(curve)))
-    part = half_distance({length: value for length, value in curve.items() if length <= longest})
-    if part.censored == "above":
-        assert part.tokens == longest
-        assert full.tokens >= longest
-    else:
-        assert part == full
-
-
-def over_seeds(*cell: dict[int, float]) -> dict[int, dict[int, float]]:
-    return dict(enumerate(cell))
-
-
-# Half distances "≤ 64", 128 and "≥ 256", and no curve.
-DOWN, HALFWAY, HELD, LOST = ({64: a, 256: b} for a, b in ((0, 0), (0.75, 0.25), (1, 1), (NAN, NAN)))
-
-
-@pytest.mark.parametrize(
-    ("cell", "text"),
-    [
-        ([DOWN, HALFWAY, HELD, HELD, HALFWAY], "128"),
-        ([HELD, DOWN, HELD, HALFWAY, HELD], "≥ 256"),
-        ([DOWN, HELD, DOWN, HALFWAY, DOWN], "≤ 64"),
-        ([HELD, HALFWAY], "128 (2 seeds: few)"),
-        ([HELD], "≥ 256 (1 seed: few)"),
-        ([HELD, HELD, HALFWAY, HALFWAY, LOST], "128 (1 of 5 diverged)"),
-        ([HELD, HELD, HELD, LOST, LOST], "≥ 256 (2 of 5 diverged)"),
-        ([HELD, HELD, LOST, LOST, LOST], "≤ 64 (3 of 5 diverged)"),
-        ([LOST, LOST], "≤ 64 (2 seeds: few; 2 of 2 diverged)"),
-    ],
-)
-def test_median_ranks_the_censored_at_the_ends(cell: list[dict[int, float]], text: str) -> None:
-    distances = half_distances(over_seeds(*cell))
-    assert distances.text() == text
-    assert len(distances.by_seed) + len(distances.diverged) == len(cell)
-
-
-def test_every_seed_keeps_its_own_half_distance() -> None:
-    distances = half_distances({7: HELD, 3: LOST, 5: DOWN})
-    assert distances.by_seed == {5: (64, "below"), 7: (256, "above")}
-    assert distances.diverged == (3,)
-
-
-def test_a_crossing_at_the_shortest_length_ranks_above_never_having_held() -> None:
-    at_once = {64: 0.5, 256: 0.0}
-    assert half_distances(over_seeds(at_once, at_once, DOWN)).median == (64, None)
-
-
-def test_seeds_tested_at_different_lengths_do_not_rank() -> None:
-    with pytest.raises(ValueError, match="same"):
-        half_distances(over_seeds({64: 1.0}, {64: 1.0, 128: 1.0}))
-
-
-def test_a_curve_with_a_hole_is_not_a_diverged_seed() -> None:
-    with pytest.raises(ValueError, match="nan at length 256"):
-        half_distances(over_seeds(HELD, {64: 1.0, 256: NAN}))
-
-
-pools = st.lists(st.sampled_from([DOWN, HALFWAY, HELD, LOST]), min_size=1, max_size=9)
-
-
-@given(pools, st.data())
-def test_the_median_rises_with_any_seed_and_ignores_their_order(
-    cell: list[dict[int, float]], data: st.DataObject
-) -> None:
-    before = half_distances(over_seeds(*cell)).median
-    shuffled = data.draw(st.permutations(cell))
-    assert half_distances(over_seeds(*shuffled)).median == before
-    shuffled[0] = HELD
-    assert reach(half_distances(over_seeds(*shuffled)).median) >= reach(before)

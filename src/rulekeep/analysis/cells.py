@@ -14,13 +14,11 @@ from itertools import groupby
 
 from rulekeep.analysis.reading import BASELINE, LEARNED, Run
 from rulekeep.analysis.summary import (
-    HalfDistances,
     RateChoice,
     Summary,
     ValidationScores,
     chance_corrected,
     choose_learning_rate,
-    half_distances,
     mean_scores,
     paired_difference,
     summarise,
@@ -163,23 +161,6 @@ class Group:
     def _costs(self, cost_of: Callable[[Record], float | None]) -> dict[int, float]:
         ended = {s: cost_of(run.record) for s, run in self.runs.items() if run.status == "done"}
         return {s: cost for s, cost in ended.items() if cost is not None and math.isfinite(cost)}
-
-    def half_distance(self) -> HalfDistances | str:
-        """The half distance of chance-corrected retention, or why there is none."""
-        curves: dict[int, dict[int, float]] = {}
-        # At whatever length: a model that diverged keeps nothing.
-        lost = {seed: math.nan for seed, run in self.runs.items() if run.status == "diverged"}
-        for context in self.test_contexts:
-            if self.is_undefined(context):
-                continue
-            chance = self.chance("retention", context)
-            for seed, value in {**self.by_seed("retention", context), **lost}.items():
-                corrected = chance_corrected(value, chance or 0.0)
-                curves.setdefault(seed, {})[context] = corrected
-        try:
-            return half_distances(curves)
-        except ValueError as error:
-            return str(error) if curves else "no retention measured"
 
 
 @dataclass(frozen=True)

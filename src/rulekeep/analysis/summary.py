@@ -1,4 +1,4 @@
-"""Statistics over the seeds of a cell: means, intervals, shares, differences, half distances.
+"""Statistics over the seeds of a cell: means, intervals, shares and differences.
 
 Pure functions over plain values: no file, no torch. With n seeds, mean m and standard
 deviation s (n - 1 in the denominator):
@@ -9,7 +9,7 @@ deviation s (n - 1 in the denominator):
 A run that diverged is a result: give every function one figure for each seed of the cell,
 non-finite (NaN) if it diverged, and filter nothing. A diverged seed cannot enter a mean; it is
 counted in `diverged`, which every `text` prints. Where it can be ranked it is the worst: it did
-not learn, and its half distance is below the shortest context.
+not learn.
 
     >>> summarise_scores([0.9, 0.7, 0.8, 0.9, 0.7, float("nan")]).text()
     '0.800 (0.676 to 0.924; 1 of 6 diverged)'
@@ -26,7 +26,6 @@ from rulekeep.printable import counted
 LEVEL = 0.95
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
-HALF = 0.5
 
 
 class Summary(NamedTuple):
@@ -266,93 +265,6 @@ def chance_corrected(score: float, chance: float) -> float:
     if not 0 <= chance < 1:
         raise ValueError(f"chance level {chance}: give one of at least 0 and below 1")
     return (score - chance) / (1 - chance)
-
-
-class HalfDistance(NamedTuple):
-    """Context, in tokens, at which chance-corrected retention falls below a half.
-
-    `censored` "above": it never fell, and `tokens` is the longest tested. "below": it was down
-    at the start, and `tokens` is the shortest tested. None: `tokens` is the crossing.
-    """
-
-    tokens: float
-    censored: Literal["below", "above"] | None
-
-    def text(self) -> str:
-        """Whole tokens, as "1448", "≥ 4096" or "≤ 64"."""
-        sign = {"below": "≤ ", "above": "≥ ", None: ""}[self.censored]
-        return f"{sign}{self.tokens:.0f}"
-
-
-def half_distance(retention: Mapping[int, float]) -> HalfDistance:
-    """First crossing below a half, interpolated linearly in log length.
-
-    Takes one run's chance-corrected retention by context length in tokens. Exactly a half is
-    still held; a recovery at a longer length is not counted.
-
-    Raises:
-        ValueError: no length, a length below 1, or a retention that is not finite or above 1.
-    """
-    lengths = sorted(retention)
-    if not lengths or lengths[0] < 1:
-        raise ValueError(f"context lengths {lengths}: give one or more, from 1 token up")
-    for length, value in retention.items():
-        if not math.isfinite(value) or value > 1:
-            raise ValueError(f"retention {value} at length {length}: give a finite one up to 1")
-    below = next((i for i, length in enumerate(lengths) if retention[length] < HALF), None)
-    if below is None:
-        return HalfDistance(float(lengths[-1]), "above")
-    if below == 0:
-        return HalfDistance(float(lengths[0]), "below")
-    short, long = lengths[below - 1], lengths[below]
-    fraction = (retention[short] - HALF) / (retention[short] - retention[long])
-    # Rounding must not carry the crossing past the length at which it had happened.
-    return HalfDistance(min(short * (long / short) ** fraction, float(long)), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HalfDistances:
-    """Half distances over the seeds of a cell: the median (no mean: values are censored).
-
-    Seeds in `diverged` have no curve and enter the median as below the shortest length.
-    """
-
-    median: HalfDistance
-    by_seed: Mapping[int, HalfDistance]
-    diverged: tuple[int, ...]
-
-    def text(self) -> str:
-        """Median in tokens, and what a reader must know beside it."""
-        seeds = len(self.by_seed) + len(self.diverged)
-        return _with_notes(self.median.text(), *_caveats(seeds, seeds, len(self.diverged)))
-
-
-def half_distances(curves: Mapping[int, Mapping[int, float]]) -> HalfDistances:
-    """Median half distance over seeds; never crossed ranks as +infinity, so it may be censored.
-
-    Takes each seed's curve, non-finite at every length for a seed that diverged. Of an even
-    number of seeds the median is the lower middle one: between a crossing and a censored seed
-    lies no number, and "≥ the longest" would claim too much.
-
-    Raises:
-        ValueError: no seed, seeds tested at different lengths (censored at different points,
-            they have no order), or a curve that `half_distance` refuses.
-    """
-    tested = {tuple(sorted(curve)) for curve in curves.values()}
-    if len(tested) != 1 or () in tested:
-        raise ValueError(f"context lengths {sorted(tested)}: test all seeds at the same ones")
-    seeds = sorted(curves)
-    # A curve that is finite in part is not a diverged seed's: `half_distance` refuses it.
-    diverged = tuple(seed for seed in seeds if not any(map(math.isfinite, curves[seed].values())))
-    by_seed = {seed: half_distance(curves[seed]) for seed in seeds if seed not in diverged}
-    worst = HalfDistance(float(min(tested.pop())), "below")
-    order = ["below", None, "above"]
-    ranked = sorted(
-        [*by_seed.values(), *[worst] * len(diverged)],
-        key=lambda distance: (order.index(distance.censored), distance.tokens),
-    )
-    median = ranked[(len(ranked) - 1) // 2]
-    return HalfDistances(median=median, by_seed=by_seed, diverged=diverged)
 
 
 def _tried(rate: float, runs: Sequence[tuple[float, ValidationScores | None]]) -> TriedRate:

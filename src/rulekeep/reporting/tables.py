@@ -231,36 +231,6 @@ def scores(found: Sequence[Contest]) -> Table:
     )
 
 
-def distances(found: Sequence[Contest]) -> Table:
-    """The half distance of every mixer and training length."""
-    rows = []
-    for contest in found:
-        for group in contest.groups:
-            distance = group.half_distance()
-            each = MISSING
-            if isinstance(distance, str):
-                shown = Cell(f"none: {distance}")
-            else:
-                shown = Cell(distance.text(), distance.median.tokens)
-                each = ", ".join(one.text() for one in distance.by_seed.values())
-            rows.append(
-                {
-                    **_place(group),
-                    "half distance (tokens)": shown,
-                    "each seed": Cell(each),
-                    "seeds": _seed_count(len(group.runs)),
-                }
-            )
-    return Table.of(
-        key="half-distances",
-        title="Half distances",
-        meaning="The context at which retention, corrected for chance, first falls below a half. "
-        "The median over seeds. “≥”: it never fell. “≤”: it was down at the shortest length "
-        "tested.",
-        rows=rows,
-    )
-
-
 def costs(found: Sequence[Contest]) -> Table:
     """What a mixer costs: time, memory, state."""
     rows = []

@@ -69,7 +69,6 @@ def write_report(
             tables.scores(found),
             chances.corrected(found),
             chances.parts(found),
-            tables.distances(found),
             tables.costs(found),
             tables.learning_rates(found),
             certified,
