@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_variant, floored
-from rulekeep.commands.records import read_certificates
+from rulekeep.commands.records import certificates, kept_beside
 from rulekeep.printable import markdown_table
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
@@ -55,7 +55,7 @@ def certified(*, default: bool) -> Callable[[Rows], str]:
 
     def table(_: Rows) -> str:
         found: list[tuple[tuple[Any, ...], list[str]]] = []
-        for record in read_certificates(CERTIFICATES)[0]:
+        for record in certificates(kept_beside(CERTIFICATES, [])):
             task, options = record["task"], record["options"]
             # The article is certified by exact enumeration: a table of its own.
             if not issubclass(TASKS[task], SampledTask):

@@ -19,7 +19,7 @@ from rulekeep.analysis.plots import as_bytes, strip, strips
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
-from rulekeep.commands.records import read_explanations
+from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -250,7 +250,8 @@ def drawn(rows: Rows) -> bytes:
 
 def explained(folder: str) -> list[tuple[Record, Explanation]]:
     """The runs of a folder that `rulekeep explain` has read."""
-    found = {one.run: one for one in read_explanations(RESULTS / folder, [])}
+    explanations = of_kind(kept_beside(RESULTS / folder, []), Explanation, [])
+    found = {one.run: one for one in explanations}
     runs = read_runs(RESULTS / folder).records
     return [(record, found[record.id]) for record in runs if record.id in found]
 

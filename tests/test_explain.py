@@ -20,7 +20,7 @@ from rulekeep.analysis.reading import arrange
 from rulekeep.analysis.summary import wilson
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
-from rulekeep.commands.records import read_explanations
+from rulekeep.commands.records import kept_beside
 from rulekeep.explain import explaining
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
@@ -611,9 +611,11 @@ def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     assert "## Where rules are lost" in text
     assert "## At which step rules are lost" in text
     (folder / RECORD).write_text("{")
-    notes: list[str] = []
-    assert read_explanations(tmp_path / "runs", notes) == []
-    assert "run done: explain.json: not readable" in notes[0]
+    broken: list[str] = []
+    assert kept_beside(tmp_path / "runs", broken) == []
+    (said,) = broken
+    assert said.startswith("run done: explain.json: not readable")
+    assert said.endswith("; rulekeep explain makes it again")
 
 
 def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import speed_records
 import tiny
 from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import arrange
+from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import read_record, read_runs, results, write_record
 from rulekeep.running.resolving import resolve
+from rulekeep.speed.record import SpeedRecord
 from rulekeep.sweeps import planning
 
 Command = Callable[..., tuple[int, bytes, str]]
@@ -214,6 +217,24 @@ def test_pack_writes_over_nothing(folder: Path, run: Command) -> None:
     code, _, errors = run("pack", "runs", "--out", "small")
     assert code == 2
     assert "stands there already; name another --out" in errors
+
+
+def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Command) -> None:
+    (values, _) = finished(tmp_path / "runs")
+    speed = speed_records.speed_record(speed_records.spec("delta")).as_recorded
+    write_record(tmp_path / "runs" / "speed.json", speed)
+    explained = tmp_path / "runs" / values["id"] / "explain.json"
+    explained.write_text("{")
+    code, _, errors = run("pack", "runs", "--out", "small")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "explain.json: not readable" in errors
+    assert errors.endswith("rulekeep explain makes it again; mend or remove the file first\n")
+    explained.unlink()
+    assert run("pack", "runs", "--out", "small")[0] == 0
+    assert values_of(tmp_path / "small" / PACKED)[2:] == [speed]
+    notes: list[str] = []
+    (kept,) = of_kind(kept_beside(tmp_path / "small", notes), SpeedRecord, notes)
+    assert (kept.as_recorded, notes) == (speed, [])
 
 
 def test_a_packed_run_gets_a_folder_of_its_own_to_be_explained_in(

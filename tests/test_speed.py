@@ -476,7 +476,7 @@ def test_hostile_names_stay_text_in_the_report_of_speed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_path: Path) -> None:
+def test_the_report_takes_the_first_record_of_its_folders(run, tmp_path: Path) -> None:
     for place in ("runs", "other", "empty"):
         (tmp_path / place).mkdir()
     write_record(tmp_path / "runs" / "speed.json", full("delta").as_recorded)
@@ -488,9 +488,9 @@ def test_the_report_takes_the_record_of_the_folder_or_the_one_named(run, tmp_pat
     page = tmp_path / "runs" / "report" / "report.md"
     assert "delta" in page.read_text()
     write_record(tmp_path / "other" / "speed.json", full("slots").as_recorded)
-    assert run("report", "runs", "--speed", "other/speed.json")[0] == 0
+    assert run("report", "other", "runs", "--out", "runs/report")[0] == 0
     assert "delta" not in page.read_text()
-    assert "--speed other/speed.json" in page.read_text()
+    assert "of 2 records of speed the first is shown" in page.read_text()
     (tmp_path / "empty" / "speed.json").write_text("{")
     assert "no run was planned in it" in run("report", "empty")[2]
 

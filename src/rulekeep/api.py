@@ -265,17 +265,13 @@ def report(
     runs: Place,
     /,
     *more: Place,
-    certificates: str | os.PathLike[str] | None = None,
-    speed: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write a page, Markdown, a CSV and figures about folders of runs; the path of the page.
 
     Args:
         runs: A folder of runs, or a run for the folder that it stands in.
-        *more: Others, shown as if all stood in one folder.
-        certificates: Another folder of certificates, the --out of `rulekeep certify`.
-        speed: Another record of `rulekeep speed`.
+        *more: Others, shown as if all stood in one folder; of certificates and of speed too.
         out: Folder for the report, FOLDER/report if left out.
 
     Raises:
@@ -284,9 +280,7 @@ def report(
     from rulekeep.commands.records import report as command
 
     first, *others = dict.fromkeys(_path(one, whole=True) for one in (runs, *more))
-    given = {"certificates": certificates, "speed": speed, "out": out}
-    texts = {key: None if value is None else os.fspath(value) for key, value in given.items()}
-    command(first, *others, **texts)
+    command(first, *others, out=None if out is None else os.fspath(out))
     return Path(first, "report") / "report.html" if out is None else Path(out, "report.html")
 
 

@@ -102,16 +102,15 @@ def run_folder(kind: str, out: str | None, option: str = "--out") -> Path:
     return Path(out)
 
 
-def existing(folder: str, option: str = "", of: str = "a sweep") -> Path:
+def existing(folder: str) -> Path:
     """A folder that is there.
 
     Raises:
-        UsageError: it is not; `of` says what has written such a folder.
+        UsageError: it is not.
     """
     root = Path(folder)
     if not folder.strip() or "\0" in folder or not root.is_dir():
-        named = f"{option} {folder!a}".strip()
-        raise UsageError(f"{named}: there is no such folder; name one that {of} has written")
+        raise UsageError(f"{folder!a}: there is no such folder; name one that a sweep has written")
     return root
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from rulekeep.commands.console import tell
 from rulekeep.commands.options import existing, run_folder
-from rulekeep.explain.record import RECORD as EXPLAINED
+from rulekeep.commands.records import beside_runs
 from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
-    CLAIMS,
     Values,
     make_folder,
     packed_values,
@@ -36,23 +35,18 @@ def pack(folder: str, /, *, out: str) -> int:
     target = run_folder("pack", out)
     if (target / PACKED).exists():
         raise UsageError(f"{target / PACKED}: stands there already; name another --out")
-    records = [*_packed(root), *_of_runs(root, folder), *_certificates(root)]
+    broken, live = list[str](), {run.id for run in run_folders(root)}
+    # What the folder has packed already, except for runs that also stand unpacked.
+    records = [one for one in packed_values(root, broken) if one.get("id") not in live]
+    records += [*_of_runs(root, folder), *beside_runs(root, broken)]
+    if broken:
+        raise UsageError(f"{broken[0]}; mend or remove the file first")
     if not records:
         raise UsageError(f"{folder}: has no record; name the --out of a sweep")
     make_folder(target, f"--out {out}")
     write_bytes(target / PACKED, packed(records))
     tell(f"{counted(len(records), 'record')}: {target / PACKED}")
     return 0
-
-
-def _packed(root: Path) -> list[Values]:
-    """What the folder has packed already, except for runs that also stand unpacked."""
-    notes = list[str]()
-    live = {folder.id for folder in run_folders(root)}
-    found = [one for one in packed_values(root, notes) if one.get("id") not in live]
-    if notes:
-        raise UsageError(f"{notes[0]}; mend or remove the file first")
-    return found
 
 
 def _of_runs(root: Path, named: str) -> list[Values]:
@@ -64,8 +58,6 @@ def _of_runs(root: Path, named: str) -> list[Values]:
                 left.append(run.id)
                 continue
             found.append(read_record(run.record))
-            if (run.path / EXPLAINED).exists():
-                found.append(read_record(run.path / EXPLAINED))
         except (CorruptRecordError, OSError) as error:
             raise UsageError(f"run {run.id}: {error}; rulekeep resume {named} makes it") from None
     if left:
@@ -73,16 +65,4 @@ def _of_runs(root: Path, named: str) -> list[Values]:
             f"{named}: {counted(len(left), 'run has', 'runs have')} no result, as {left[0]}; "
             f"let rulekeep resume {named} make what is missing"
         )
-    return found
-
-
-def _certificates(root: Path) -> list[Values]:
-    found = []
-    for path in sorted(set(root.glob("*.json")) - {root / CLAIMS}):
-        try:
-            values = read_record(path)
-        except (CorruptRecordError, OSError) as error:
-            raise UsageError(f"{error}; remove it, or make it again") from None
-        if values.get("kind") == "certificate":
-            found.append(values)
     return found

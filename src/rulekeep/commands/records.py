@@ -4,9 +4,9 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import existing, opened, run_folder
@@ -25,15 +25,11 @@ from rulekeep.records.store import (
     run_folders,
     unreadable,
 )
-from rulekeep.specs import UsageError
+from rulekeep.specs import Spec, UsageError
 
-if TYPE_CHECKING:
-    # A record of each kind is read where there is one: only then its model is made.
-    from rulekeep.explain.record import Explanation
-    from rulekeep.speed.record import SpeedRecord
-
-_EXPLAINED, _SPEED = "explain.json", "speed.json"
+_EXPLAINED = "explain.json"
 _MOST_SHOWN = 4
+_SpecType = TypeVar("_SpecType", bound=Spec)
 
 
 def verify(folder: str, /) -> int:
@@ -47,23 +43,11 @@ def verify(folder: str, /) -> int:
     """
     root = _existing(folder)
     runs = run_folders(root)
-    # A run's own folder is no folder of records: its files would be checked out of their place.
-    a_run = RunFolder(root)
-    own = {a_run.plan, a_run.record, a_run.environment, root / _EXPLAINED, root / CLAIMS}
-    others = [*(set(root.glob("*.json")) - own), *(run.path / _EXPLAINED for run in runs)]
-    others = sorted(path for path in others if os.path.lexists(path))
-    packed = root / PACKED
-    if not runs and not others and not packed.exists():
+    broken, missing = list[str](), 0
+    whole = len(beside_runs(root, broken))
+    if not (runs or whole or broken or (root / PACKED).exists()):
         raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
-    broken, whole, missing = list[str](), 0, 0
     whole += len(packed_values(root, broken))
-    for path in others:
-        try:
-            read_record(path)
-            whole += 1
-        except (CorruptRecordError, OSError) as error:
-            place = "" if path.parent == root else f"run {path.parent.name}: "
-            broken.append(f"{place}{_why(path, error)}")
     for run in runs:
         try:
             found = run.load()
@@ -120,8 +104,6 @@ def report(
     folder: str,
     /,
     *more: str,
-    certificates: str | None = None,
-    speed: str | None = None,
     out: str | None = None,
 ) -> int:
     """Write a page, Markdown, a CSV and figures about one folder of runs or several.
@@ -132,12 +114,8 @@ def report(
         Folder of runs, the --out of a sweep; certificates in it (rulekeep certify), its
         speed.json (rulekeep speed) and what rulekeep explain wrote are shown.
     more
-        Other folders of runs, shown as if all stood in one; a run that stands in two, or was
-        tested at other lengths in each, is one run.
-    certificates
-        Another folder of certificates, the --out of rulekeep certify.
-    speed
-        Another record of speed, the speed.json that rulekeep speed writes.
+        Other folders of runs, of certificates or of speed, shown as if all stood in one; a run
+        that stands in two, or was tested at other lengths in each, is one run.
     out
         Folder for the report, FOLDER/report if left out.
     """
@@ -145,35 +123,29 @@ def report(
     root = roots[0]
     kept = [read_runs(one) for one in roots]
     records = [record for one in kept for record in one.records]
-    proofs, notes, losses = list[Values](), list[str](), list["Explanation"]()
+    from rulekeep.explain.record import Explanation
+    from rulekeep.speed.record import SpeedRecord
+
+    beside, notes = list[Values](), list[str]()
     for one, own in zip(roots, kept, strict=True):
-        certified, said = read_certificates(one)
-        proofs += certified
-        notes += said
-        losses += read_explanations(one, notes)
+        broken = list[str]()
+        values = kept_beside(one, broken)
+        beside += values
+        notes += (f"{line}; left out" for line in broken)
         # The first may be a mere place for what stands elsewhere.
         may_be_bare = one is root and not (one / "record.json").exists()
-        is_packed = (one / PACKED).exists()
-        has_something = own.records or certified or said or is_packed or (one / _SPEED).exists()
+        has_something = own.records or values or broken or (one / PACKED).exists()
         if not (may_be_bare or has_something or run_folders(one)):
             raise _no_runs(one)
-    # Measured side by side, it is of one record.
-    measured = next(filter(None, (_speed(one, speed, notes) for one in roots)), None)
-    if not records and measured is None:
+    losses, measured = of_kind(beside, Explanation, notes), of_kind(beside, SpeedRecord, notes)
+    if not (records or measured):
         if not run_folders(root):
             raise _no_runs(root)
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
+    if len(measured) > 1:
+        # Measured side by side, it is of one record.
+        notes.append(f"of {len(measured)} records of speed the first is shown")
     command = ["rulekeep", "report", folder, *more]
-    if certificates is not None:
-        others, said = read_certificates(_existing(certificates, "--certificates"))
-        if not others:
-            raise UsageError(
-                f"--certificates {certificates}: has none; name the --out of rulekeep certify"
-            )
-        proofs += others
-        notes += said
-        command += ["--certificates", certificates]
-    command += [] if speed is None else ["--speed", speed]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.analysis.baselines import rivals
     from rulekeep.analysis.merging import merged, trained_apart
@@ -183,18 +155,19 @@ def report(
     command += [] if out is None else ["--out", out]
     started = time.monotonic()
     # Without them a report could claim a win over the weakest attention.
-    beside = rivals(records)
-    found = merged([*records, *beside])
+    attention = rivals(records)
+    found = merged([*records, *attention])
     notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *notes]
-    if beside:
-        count = counted(len(beside), "committed run")
+    if attention:
+        count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
     with opened(target):
         made = write_report(
             found, target, shlex.join(command), notes,
-            certificates=proofs, speed=measured, explanations=losses, runs=folder,
+            certificates=certificates(beside), speed=next(iter(measured), None),
+            explanations=losses, runs=folder,
         )  # fmt: skip
-    read = len(merged(records)) + (measured is not None)
+    read = len(merged(records)) + bool(measured)
     tell(f"{counted(read, 'record')} read and drawn in {time.monotonic() - started:.1f} s")
     tell(f"page:     {target / 'report.html'}")
     listed = sorted(path.name for path in made if path.suffix == ".csv")
@@ -208,64 +181,46 @@ def _no_runs(root: Path) -> UsageError:
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
-def read_certificates(folder: Path) -> tuple[list[Values], list[str]]:
-    """The certificates of a folder, and a note for each broken file."""
-    found, notes = [], []
-    for path in sorted(set(folder.glob("*.json")) - {folder / _SPEED, folder / CLAIMS}):
-        try:
-            record = read_record(path)
-        except (CorruptRecordError, OSError) as error:
-            notes.append(f"certificate {_why(path, error)}: left out")
-            continue
-        if record.get("kind") == "certificate":
-            found.append(record)
-    # What is amiss there is said where its runs are read.
-    packed = packed_values(folder, [])
-    return [*found, *(one for one in packed if one.get("kind") == "certificate")], notes
-
-
-def _speed(root: Path, named: str | None, notes: list[str]) -> "SpeedRecord | None":
-    """The named record of speed, or that of the folder if there is one."""
-    path = root / _SPEED if named is None else Path(named)
-    if named is None and not os.path.lexists(path):
-        return None
-    from rulekeep.speed.record import read_speed
-
-    try:
-        return read_speed(path)
-    except (CorruptRecordError, OSError, ValueError) as error:
-        if named is not None:
-            said = getattr(error, "strerror", None) or error
-            raise UsageError(
-                f"--speed {named!a}: {said}; name the speed.json of rulekeep speed"
-            ) from None
-        if not isinstance(error, FileNotFoundError):
-            notes.append(f"speed: {_why(path, error)}: left out")
-    return None
-
-
-def read_explanations(root: Path, notes: list[str]) -> list["Explanation"]:
-    """The files that `rulekeep explain` wrote beside the records of a folder of runs."""
+def beside_runs(root: Path, broken: list[str]) -> list[Values]:
+    """What a folder holds beside its runs, in files of its own; a line for each broken one."""
+    # A run's own folder is no folder of records: its files would be checked out of their place.
+    run = RunFolder(root)
+    own = {run.plan, run.record, run.environment, root / _EXPLAINED, root / CLAIMS}
+    paths = {*root.glob("*.json")} - own | {one.path / _EXPLAINED for one in run_folders(root)}
     found = []
-    for run in run_folders(root):
-        path = run.path / _EXPLAINED
-        if os.path.lexists(path):
-            from rulekeep.explain.record import read_explanation
-
-            try:
-                found.append(read_explanation(path))
-            except (CorruptRecordError, OSError) as error:
-                said = _why(path, error)
-                notes.append(f"run {run.id}: {said}: left out; rulekeep explain makes it again")
-    for values in packed_values(root, []):
-        if values.get("kind") == "explain":
-            from rulekeep.explain.record import Explanation
-
-            try:
-                found.append(as_spec(PACKED, values, Explanation))
-            except CorruptRecordError as error:
-                notes.append(f"run {values.get('run')}: {error}: left out")
+    for path in sorted(filter(os.path.lexists, paths)):
+        try:
+            found.append(read_record(path))
+        except (CorruptRecordError, OSError) as error:
+            said = _why(path, error)
+            if path.name == _EXPLAINED:
+                said = f"run {path.parent.name}: {said}; rulekeep explain makes it again"
+            broken.append(said)
     return found
+
+
+def kept_beside(root: Path, broken: list[str]) -> list[Values]:
+    """What a folder holds beside its runs, in files of its own or packed."""
+    # What is amiss in the packed file is said where its runs are read.
+    packed = packed_values(root, [])
+    return [*beside_runs(root, broken), *(one for one in packed if "id" not in one)]
+
+
+def certificates(found: Iterable[Values]) -> list[Values]:
+    """The certificates among what a folder holds."""
+    return [one for one in found if one.get("kind") == "certificate"]
+
+
+def of_kind(found: Iterable[Values], kind: type[_SpecType], notes: list[str]) -> list[_SpecType]:
+    """The records of a kind among what a folder holds; a note for each that is not whole."""
+    typed, name = list[_SpecType](), kind.model_fields["kind"].default
+    for one in found:
+        if one.get("kind") == name:
+            try:
+                typed.append(as_spec(f"{name} {one.get('run', '')}".strip(), one, kind))
+            except CorruptRecordError as error:
+                notes.append(f"{error}; left out")
+    return typed
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -275,8 +230,8 @@ def _why(path: Path, error: Exception) -> str:
     return unreadable(Path(error.filename or path), error)
 
 
-def _existing(folder: str, option: str = "") -> Path:
-    root = existing(folder, option, "rulekeep certify" if option else "a sweep")
+def _existing(folder: str) -> Path:
+    root = existing(folder)
     if not (root / PACKED).exists() and not run_folders(root) and (root / "runs").is_dir():
         raise UsageError(
             f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"
