@@ -154,15 +154,10 @@ def test_a_packed_file_that_is_written_anew_is_read_anew(folder: Path) -> None:
     assert len(read_runs(folder).records) == 1
 
 
-def test_verify_reads_a_packed_folder_and_says_what_it_was_made_with(
-    folder: Path, run: Command
-) -> None:
+def test_verify_reads_a_packed_folder(folder: Path, run: Command) -> None:
     code, output, _ = run("verify", "small")
     assert code == 0
-    lines = output.decode().splitlines()
-    assert lines[0] == "2 records whole, 0 broken, 0 runs without a record"
-    assert "torch: 2.13.0+cpu (2)" in lines
-    assert f"source digests: {resolve(SPECS[0]).source[:12]} (2)" in lines
+    assert output.decode() == "2 records whole, 0 broken, 0 runs without a record\n"
     path = folder / PACKED
     path.write_bytes(path.read_bytes().replace(b'"done"', b'"gone"', 1))
     code, output, errors = run("verify", "small")

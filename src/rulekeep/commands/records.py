@@ -3,8 +3,7 @@
 import os
 import shlex
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +14,6 @@ from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
     CLAIMS,
     CorruptRecordError,
-    Record,
     RunFolder,
     Values,
     as_spec,
@@ -28,7 +26,6 @@ from rulekeep.records.store import (
 from rulekeep.specs import Spec, UsageError
 
 _EXPLAINED = "explain.json"
-_MOST_SHOWN = 4
 _SpecType = TypeVar("_SpecType", bound=Spec)
 
 
@@ -69,35 +66,7 @@ def verify(folder: str, /) -> int:
             say(f"run {run.id}: {path.name} was set aside as corrupt")
     left = counted(missing, "run")
     tell(f"{counted(whole, 'record')} whole, {len(broken)} broken, {left} without a record")
-    for line in _provenance(read_runs(root).records):
-        tell(line)
     return EXIT_FAILED if broken else 0
-
-
-def _provenance(records: Sequence[Record]) -> list[str]:
-    """The code and machines of records, with the number of records each."""
-    if not records:
-        return []
-    found: dict[str, Counter[str]] = {}
-    for record in records:
-        said = record.environment
-        parts = {
-            "versions": "declared" if record.versions else "not said",
-            "source digests": record.source[:12] or "none",
-            "commits": said.get("commit", "none")[:12] + " dirty" * (said.get("dirty") == "True"),
-            "torch": said.get("torch", "unknown"),
-            "processors": said.get("cpu", "unknown"),
-            "threads": said.get("threads", "unknown"),
-        }
-        for key, value in parts.items():
-            found.setdefault(key, Counter())[value] += 1
-    return [f"{key}: {_counted(values)}" for key, values in found.items()]
-
-
-def _counted(values: Counter[str]) -> str:
-    shown = [f"{value} ({count})" for value, count in values.most_common(_MOST_SHOWN)]
-    left = len(values) - len(shown)
-    return ", ".join(shown) + (f", and {left} more" if left else "")
 
 
 def report(
