@@ -178,6 +178,11 @@ def test_a_cell_that_diverged_is_a_row_and_a_failure(tmp_path: Path) -> None:
 def test_leak_table_shows_the_known_figures() -> None:
     (cells,) = cells_of(report.leak_table([64]))
     assert cells == ["64", "0.875", "0.781", "1.000", "0.562", "0.125"]
+    (cells,) = cells_of(report.leak_table([64], "independent"))
+    assert cells[4] == "0.118"
+    for decoys in ("published", "independent"):
+        hidden = "are not shown to it" in report.leak_meaning(decoys)
+        assert hidden == (decoys == "independent")
 
 
 def test_tables_line_up_and_escape_nothing_away() -> None:

@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(
 
 @pytest.mark.parametrize(
     "command",
-    ["article --leak --contexts 16,17,18", "speed --help", "list"],
+    ["certify article --context 16,17,18", "speed --help", "list"],
 )
 def test_a_reader_that_leaves_early_ends_a_command_with_141_and_no_traceback(
     tmp_path: Path, command: str
@@ -130,19 +130,3 @@ def test_a_reader_that_leaves_early_ends_a_command_with_141_and_no_traceback(
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("141\n", "")
-
-
-def test_leak_says_which_settings_it_ignores(tmp_path: Path) -> None:
-    given = ["--steps", "3", "--out", "run", "--workers", "2"]
-    done = rulekeep("article", "--leak", *given, cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stderr == "--leak trains nothing: --steps, --out, --workers ignored\n"
-
-
-def test_leak_trains_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    done = rulekeep("article", "--leak", cwd=tmp_path)
-    assert done.returncode == 0
-    for context in (64, 256, 1028):
-        line = next(x for x in done.stdout.splitlines() if x.startswith(f"| {context:>7} |"))
-        assert re.findall(r"\d\.\d+", line)[:4] == ["0.875", "0.781", "1.000", "0.562"]
-    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,6 @@ from rulekeep.specs.article import MOST_ARTICLE_STEPS
 from rulekeep.sweeps.planning import identity
 
 RUNS = "runs"
-_DEFAULTS = ArticleSpec().model_dump()
 
 
 def article(
@@ -35,7 +34,6 @@ def article(
     steps: Annotated[int, within(1, MOST_ARTICLE_STEPS)] = PUBLISHED_STEPS,
     serial: Flag = False,
     decoys: ArticleDecoys = "published",
-    leak: Flag = False,
     device: Device = "cpu",
     workers: Workers = None,
     out: str | None = None,
@@ -58,8 +56,6 @@ def article(
     decoys
         published: a fixed shift of the rule and the item. independent: drawn from all words,
         so that the last tokens give nothing away.
-    leak
-        Train nothing: show what a reader of the last 6 prefix tokens scores.
     workers
         Cells to run side by side, one thread each; as many as there are cores if left out.
     out
@@ -78,17 +74,6 @@ def article(
     # Tables and plots bring libraries that take a second to load: only who needs them waits.
     from rulekeep.article import report
 
-    if leak:
-        asked = {"models": spec.models, "seeds": spec.seeds, "steps": spec.steps, "serial": serial}
-        asked |= {"out": out, "workers": workers}
-        # What is none of the spec's is None where it was not asked for.
-        ignored = [f"--{name}" for name, value in asked.items() if value != _DEFAULTS.get(name)]
-        if ignored:
-            say(f"--leak trains nothing: {', '.join(ignored)} ignored")
-        tell(
-            f"{report.leak_meaning(spec.decoys)}\n\n{report.leak_table(spec.contexts, spec.decoys)}"
-        )
-        return 0
     executor = LocalExecutor(workers)
     check_device(device)
     folder, cells = run_folder("article", out), spec.cells()

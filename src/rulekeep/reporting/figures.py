@@ -24,7 +24,7 @@ from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.summary import summarise, summarise_scores
 
 ARTICLE = "article"
-# What `rulekeep article --leak` shows, from 20 tokens of context up.
+# What `rulekeep certify article` shows, from 20 tokens of context up.
 LEAK = (
     "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
     "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."

@@ -6,7 +6,7 @@ distractors follows, and last a target of 7 tokens that needs the rules:
     <bos> A B I please make add show test | 0-cycle ... | A B I A B I <eos>
 
 The cycle holds a decoy rule and a decoy item. Both are a fixed shift of A and of I, so the
-published data can be solved from its last six tokens (`rulekeep article --leak`). With a stream,
+published data can be solved from its last six tokens (`rulekeep certify article`). With a stream,
 both are drawn from all rules and items instead, and reveal nothing. The published validation set is
 the test split here; there is no validation split.
 
