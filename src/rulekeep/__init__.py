@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         run,
         sweep,
         test,
-        write_gates,
     )
+    from rulekeep.explain.traces import write_gates
     from rulekeep.mixers import Mixer, Stateless
     from rulekeep.mixers.base import auxiliary_loss, start_step
     from rulekeep.running.model import LanguageModel
@@ -70,8 +70,9 @@ __all__ = [
 _PLACES = {
     "api": (
         "Run", "RunFailedError", "check", "load_records", "open_run", "report", "run", "sweep",
-        "test", "write_gates",
+        "test",
     ),
+    "explain.traces": ("write_gates",),
     "mixers.base": ("Mixer", "auxiliary_loss", "start_step"),
     "mixers.adapter": ("Stateless",),
     "running.model": ("LanguageModel",),

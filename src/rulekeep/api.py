@@ -27,8 +27,6 @@ from rulekeep.specs.run import in_order
 from rulekeep.tasks import TASKS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rulekeep.running.model import LanguageModel
 
 # What a mixer or a task may be given as, and a mixer with options in a sweep.
@@ -324,20 +322,6 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
                 return Run(root / packed.id, packed)
     found, record, _ = done_run(os.fspath(folder))
     return Run(found.path, record)
-
-
-def write_gates(model: "LanguageModel", tokens: "Tensor") -> dict[int, "Tensor"]:
-    """How open each write gate is at each token, `[batch, time, gates]` from 0 to 1, by layer.
-
-    Layers count from 1. One whose mixer has no method `write_strength` is left out.
-
-    Args:
-        model: A model, in training or not; no gradient is kept.
-        tokens: `[batch, time]`, from the start of a text.
-    """
-    from rulekeep.explain.traces import write_gates as opened
-
-    return opened(model, tokens)
 
 
 def _class(given: object, kind: str) -> type[Any]:

@@ -120,7 +120,14 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
 def write_gates(
     model: LanguageModel, tokens: Int[Tensor, "batch time"]
 ) -> dict[int, Float[Tensor, "batch time gates"]]:
-    """How open each write gate is at each token of a text, by layer from 1."""
+    """How open each write gate is at each token, `[batch, time, gates]` from 0 to 1, by layer.
+
+    Layers count from 1. One whose mixer has no method `write_strength` is left out.
+
+    Args:
+        model: A model, in training or not; no gradient is kept.
+        tokens: `[batch, time]`, from the start of a text.
+    """
     mixers: list[Mixer] = [block.mixer for block in model.blocks]  # type: ignore[misc]
     with _inputs(mixers) as inputs:
         model(tokens)
