@@ -69,12 +69,7 @@ def verify(folder: str, /) -> int:
     return EXIT_FAILED if broken else 0
 
 
-def report(
-    folder: str,
-    /,
-    *more: str,
-    out: str | None = None,
-) -> int:
+def report(folder: str, /, *more: str, out: str | None = None) -> int:
     """Write a page, Markdown, a CSV and figures about one folder of runs or several.
 
     Parameters
