@@ -198,6 +198,30 @@ def remembered(
     return affine(m.out_projection, reads), state if recent is None else [*state, recent]
 
 
+def recurrent(
+    name: str, m: Any, x: Tensor, state: list[Tensor], options: Mapping[str, Any]
+) -> tuple[Tensor, list[Tensor]]:
+    """torch's layers, in the order in which torch stacks the rows of their gates."""
+    of_x, of_hidden, bias_x, bias_hidden = m.layer.parameters()
+    hidden, *cell = state
+    outputs = []
+    for new in x:
+        from_x = (of_x @ new + bias_x).split(WIDTH)
+        from_hidden = (of_hidden @ hidden + bias_hidden).split(WIDTH)
+        if name == "gru":
+            reset, keep = (sigmoid(a + b) for a, b in zip(from_x[:2], from_hidden[:2], strict=True))
+            candidate = torch.tanh(from_x[2] + reset * from_hidden[2])
+            hidden = (1 - keep) * candidate + keep * hidden
+        else:
+            write, forget, candidate, read = (
+                a + b for a, b in zip(from_x, from_hidden, strict=True)
+            )
+            cell = [sigmoid(forget) * cell[0] + sigmoid(write) * torch.tanh(candidate)]
+            hidden = sigmoid(read) * torch.tanh(cell[0])
+        outputs.append(hidden)
+    return torch.stack(outputs), [hidden, *cell]
+
+
 WINDOW = {"window": 7, "sinks": 3}
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 # The half-lives are short, so that a decay is seen.
@@ -212,6 +236,7 @@ MATRICES: dict[str, dict[str, Any]] = {
     "gated_slots": {"slots": 6, "half_life_tokens": 5.0},
     "routed_slots": {"slots": 6, "top_k": 2, "half_life_tokens": 5.0},
 }
+RECURRENT: dict[str, dict[str, Any]] = {"lstm": {}, "gru": {}}
 PUBLISHED = {"output_gate": True, "short_convolution": True, "key_width": 5}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
@@ -230,13 +255,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
     "window": ("sliding_window", WINDOW),
     "window rotary": ("sliding_window", {**WINDOW, **ROTARY}),
-    **{name: (name, options) for name, options in MATRICES.items()},
+    **{name: (name, options) for name, options in (MATRICES | RECURRENT).items()},
     **{f"{name} published": (name, {**of, **PUBLISHED}) for name, of in MATRICES.items()},
 }
 # Mixers whose formula is held elsewhere, as it has parts of its own.
 ELSEWHERE = {
-    "lstm": "torch's own layer runs, and test_contract.py compares it with the loop",
-    "gru": "as lstm",
     "slots": "test_article_models.py compares it with the published code",
     "sparse_delta": "test_sparse_delta.py",
 }
@@ -251,33 +274,35 @@ def test_every_mixer_of_the_catalogue_has_a_formula() -> None:
 def test_output_and_state_are_those_of_the_formula(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the form that runs and of its loop."""
+    """Of the form that runs, and of its loop if it has one."""
     pieces_of(64, monkeypatch)
     name, options = CASES[case]
     torch.manual_seed(1)
-    m: Any = MIXERS[name](WIDTH, heads=HEADS, **options).double()
+    own = options if name in RECURRENT else {"heads": HEADS, **options}
+    m: Any = MIXERS[name](WIDTH, **own).double()
     with torch.no_grad():
         for parameter in m.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     forms = [m]
-    if name != "attention":
-        forms.append(MIXERS[name](WIDTH, heads=HEADS, **options, serial=True).double())
+    if name not in ("attention", *RECURRENT):
+        forms.append(MIXERS[name](WIDTH, **own, serial=True).double())
         forms[1].load_state_dict(m.state_dict())
     with torch.no_grad():
         for length in LENGTHS:
             x = torch.randn(2, length, WIDTH, dtype=torch.float64)
             state = m.init_state(2)
-            if name in MATRICES:
+            if name in MATRICES | RECURRENT:
                 state = type(state)(*(torch.rand_like(part) + 0.1 for part in state))
             made = [form(x, state) for form in forms]
             for row in range(2):
-                if name not in MATRICES:
+                if name not in MATRICES | RECURRENT:
                     expected = attended(m, x[row], options)
                     for y, _ in made:
                         torch.testing.assert_close(y[row], expected)
                     continue
                 before = [part[row].clone() for part in state]
-                expected, left = remembered(name, m, x[row], before, options)
+                formula = recurrent if name in RECURRENT else remembered
+                expected, left = formula(name, m, x[row], before, options)
                 # The decays of retnet are kept in float32.
                 near = {"rtol": 1e-5, "atol": 1e-5} if name == "retnet" else {}
                 for y, after in made:
