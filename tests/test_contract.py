@@ -1,7 +1,7 @@
 """Every mixer of the catalogue against the contract and against its own loop.
 
 Lengths stand on, before and after the edges of chunks. A mixer without an option `serial` is
-compared with its formula elsewhere: attention in `test_mixers.py`, others in `test_formulas.py`.
+compared with its formula alone, in `test_formulas.py`.
 """
 
 from functools import partial
@@ -14,13 +14,14 @@ from rulekeep.checks import measures, properties, runs
 from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.properties import HARD, LENGTHS, PROPERTIES, Subject
-from rulekeep.mixers import GRU, LSTM, MIXERS, Attention
+from rulekeep.mixers import GRU, LSTM, MIXERS, Attention, SlidingWindow
 from rulekeep.running.mixers import mixer_maker, mixer_options
 
 # Options that change what a mixer computes: each such mixer meets the contract as well. Others are
 # held to their formula or loop: test_formulas.py, test_catalogue.py and those of one mixer.
 VARIANTS: dict[str, tuple[str, dict]] = {
     "attention rotary": ("attention", {"positions": "rotary"}),
+    "attention alibi": ("attention", {"positions": "alibi"}),
     "attention ntk": (
         "attention",
         {"positions": "rotary", "scaling": "ntk", "trained_length": 50, "conv_size": 4},
@@ -82,7 +83,7 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert skipped <= {
         "the form that runs is its own loop", "the tail is the end of the whole", *surrogate
     }  # fmt: skip
-    no_loop = kind in (Attention, GRU, LSTM)
+    no_loop = kind in (Attention, GRU, LSTM, SlidingWindow)
     assert ("the form that runs is its own loop" in skipped) == no_loop
 
 

@@ -254,7 +254,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention convolved": ("attention", {"conv_size": 3}),
     "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
     "window": ("sliding_window", WINDOW),
+    "window of one token": ("sliding_window", {"window": 1, "sinks": 0}),
     "window rotary": ("sliding_window", {**WINDOW, **ROTARY}),
+    "window rotary, longer than a block": ("sliding_window", {"window": 33, "sinks": 2, **ROTARY}),
     **{name: (name, options) for name, options in (MATRICES | RECURRENT).items()},
     **{f"{name} published": (name, {**of, **PUBLISHED}) for name, of in MATRICES.items()},
 }
@@ -284,7 +286,7 @@ def test_output_and_state_are_those_of_the_formula(
         for parameter in m.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     forms = [m]
-    if name not in ("attention", *RECURRENT):
+    if name in MATRICES:
         forms.append(MIXERS[name](WIDTH, **own, serial=True).double())
         forms[1].load_state_dict(m.state_dict())
     with torch.no_grad():

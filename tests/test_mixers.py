@@ -103,7 +103,6 @@ def causal_attention_loop(
     values: torch.Tensor,
     *,
     rotary_base: float | None = None,
-    scaling: RotaryScaling | None = None,
     alibi: bool = False,
 ) -> torch.Tensor:
     """The formula, a position at a time.
@@ -115,16 +114,12 @@ def causal_attention_loop(
     for t in range(time):
         seen = total - time + t + 1
         distance = torch.arange(seen - 1, -1, -1, device=keys.device)
-        visible, sharpness = keys[:, :, :seen], 1.0
+        visible = keys[:, :, :seen]
         if rotary_base is not None:
             by = positions.frequencies(keys.shape[-1], rotary_base, keys.device)
-            if scaling is not None and seen > scaling.trained_length:
-                factor = scaling.factor or math.ceil(seen / scaling.trained_length)
-                by = scaling.frequencies(keys.shape[-1], rotary_base, factor, keys.device)
-                sharpness = scaling.sharpness(factor)
             visible = positions.turned(visible, -distance, by)
         scores = torch.einsum("bhk,bhik->bhi", queries[:, :, t], visible)
-        scores = scores / math.sqrt(keys.shape[-1]) * sharpness
+        scores = scores / math.sqrt(keys.shape[-1])
         if alibi:
             scores = scores - alibi_slopes(heads, like=scores)[:, None] * distance
         weights = torch.softmax(scores, dim=-1)
@@ -149,53 +144,6 @@ def test_attention_is_the_loop_whatever_its_positions(
         pairs = (values_and_gradients(form, [queries, keys, values]) for form in (fast, slow))
         for a, b in zip(*pairs, strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(
-    "positions", ["none", "rotary", "alibi", "interpolation", "ntk", "yarn", "yarn by a factor"]
-)
-def test_the_layer_is_the_loop_between_its_projections(positions: str, batch: int) -> None:
-    """Going on from the cache that 9 tokens have left: the loop reads the whole text.
-
-    Its cache is compared as well, and gradients are of both: what each token was projected to, its
-    key turned by its place.
-    """
-    own, options = {"positions": positions}, {"alibi": positions == "alibi"}
-    if positions == "rotary":
-        own, options = ROTARY, {"rotary_base": 100.0}
-    elif positions not in ("none", "alibi"):
-        by, _, how = positions.partition(" ")
-        factor = 6.5 if how else None
-        own = {**SCALED, "scaling": by, "scaling_factor": factor}
-        options = {"rotary_base": 100.0, "scaling": RotaryScaling(by, 48, factor)}
-    mixer = Attention(16, **own).double()
-
-    def fast(x: torch.Tensor) -> list[torch.Tensor]:
-        _, cache = mixer(x[:, :9])
-        y, cache = mixer(x[:, 9:], cache)
-        return [y, *cache]
-
-    def slow(x: torch.Tensor) -> list[torch.Tensor]:
-        parts = mixer.in_projection(x).unflatten(-1, (3, 4, 4)).permute(2, 0, 3, 1, 4)
-        read = causal_attention_loop(parts[0][:, :, 9:], parts[1], parts[2], **options)
-        y = mixer.out_projection(read.transpose(1, 2).flatten(-2))
-        turned_by_place = [
-            key if positions != "rotary" else rotate(key, torch.tensor([place]), 100.0)
-            for place, key in enumerate(parts[1].split(1, dim=2))
-        ]
-        return [y, torch.cat(turned_by_place, dim=2), parts[2]]
-
-    for length in (1, 2, 17, 64, 130):
-        x = torch.randn(batch, 9 + length, 16, dtype=torch.float64, requires_grad=True)
-        pairs = []
-        for form in (fast, slow):
-            found, stream = form(x), torch.Generator().manual_seed(5)
-            weights = [torch.randn(y.shape, generator=stream, dtype=y.dtype) for y in found]
-            gradients = torch.autograd.grad(found, [x, *mixer.parameters()], weights)
-            pairs.append([*found, *gradients])
-        for a, b in zip(*pairs, strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-9), length
 
 
 def test_alibi_slopes_are_the_published_ones() -> None:

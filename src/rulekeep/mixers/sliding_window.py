@@ -41,7 +41,7 @@ class WindowCache(NamedTuple):
 class SlidingWindow(Mixer):
     """Attention to the last `window` tokens, the current one included, and to the first `sinks`.
 
-    The default keeps 64 tokens. `serial=True` runs the loop over tokens.
+    The default keeps 64 tokens.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class SlidingWindow(Mixer):
         sinks: int = 4,
         positions: Literal["none", "rotary"] = "none",
         rotary_base: float = 10_000.0,
-        serial: bool = False,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -67,7 +66,7 @@ class SlidingWindow(Mixer):
         self.heads, self.head_width = heads, width // heads
         if positions == "rotary":
             check_rotary(self.head_width, rotary_base)
-        self.window, self.sinks, self.serial = window, sinks, serial
+        self.window, self.sinks = window, sinks
         self.rotary_base = rotary_base if positions == "rotary" else None
         self.in_projection = nn.Linear(width, 3 * width)
         self.out_projection = nn.Linear(width, width)
@@ -95,10 +94,7 @@ class SlidingWindow(Mixer):
         check_batch(x, state.keys)
         if not x.numel():
             return x, state
-        if self.serial:
-            y, *after = self._advance(x, *state)
-        else:
-            y, *after = in_pieces(self, self._advance, x, state, multiple=_BLOCK)
+        y, *after = in_pieces(self, self._advance, x, state, multiple=_BLOCK)
         return y, WindowCache(*after)
 
     def tail(
@@ -122,9 +118,8 @@ class SlidingWindow(Mixer):
         )
         # What is kept stays in the state's precision, and so do the scores.
         kind = state[0].dtype
-        form = window_loop if self.serial else window_blocks
         with uncast(x.device.type):
-            read, cache = form(
+            read, cache = window_blocks(
                 queries.to(kind),
                 keys.to(kind),
                 values.to(kind),
@@ -201,32 +196,3 @@ def _cached(x: Tensor, *, window: int, sinks: int) -> Tensor:
     if x.shape[2] <= sinks + window:
         return x
     return torch.cat([x[:, :, :sinks], x[:, :, -window:]], dim=2)
-
-
-def window_loop(
-    queries: Float[Tensor, "batch heads time k"],
-    keys: Float[Tensor, "batch heads time k"],
-    values: Float[Tensor, "batch heads time k"],
-    cache: WindowCache,
-    *,
-    window: int,
-    sinks: int,
-    rotary_base: float | None,
-) -> tuple[Float[Tensor, "batch heads time k"], WindowCache]:
-    """As published, a token at a time: append, evict, rotate by the place in the cache, attend."""
-    cached = list(zip(cache.keys.unbind(2), cache.values.unbind(2), strict=True))
-    outputs = []
-    for t in range(queries.shape[2]):
-        cached.append((keys[:, :, t], values[:, :, t]))
-        if len(cached) > sinks + window:
-            del cached[sinks]
-        visible, held = (torch.stack(part, dim=2) for part in zip(*cached, strict=True))
-        query = queries[:, :, t : t + 1]
-        if rotary_base is not None:
-            places = torch.arange(len(cached), device=query.device)
-            visible = rotate(visible, places, rotary_base)
-            query = rotate(query, places[-1:], rotary_base)
-        weights = torch.softmax(query @ visible.mT / math.sqrt(query.shape[-1]), dim=-1)
-        outputs.append(weights @ held)
-    after = (torch.stack(part, dim=2) for part in zip(*cached, strict=True))
-    return torch.cat(outputs, dim=2), WindowCache(*after)
