@@ -597,7 +597,7 @@ def test_a_row_is_said_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -
         return lambda _: held.append(name) or (True, "held")
 
     monkeypatch.setattr(mixers, "PROPERTIES", {name: holds(name) for name in ("one", "two")})
-    found = mixers.rows_of(Honest)
+    found = check_mixer(Honest)
     assert not held
     assert next(found) == Row("one", True, "held")
     assert held == ["one"]

@@ -70,7 +70,7 @@ def test_every_property_holds(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     kind = MIXERS[name]
     shorten(monkeypatch, variant=case in VARIANTS)
     lengths = (1, 2, 17, 65) if case in VARIANTS else (1, 2, 16, 64, 65, 130)
-    rows = check_mixer(kind, options, width=16, lengths=lengths)
+    rows = list(check_mixer(kind, options, width=16, lengths=lengths))
     assert not [row for row in rows if row.passed is False]
     assert [row.property for row in rows] == list(PROPERTIES)
     skipped = {row.property for row in rows if row.passed is None}

@@ -20,11 +20,6 @@ class PublishedFigures:
     rule_accuracy: float
     elapsed_seconds: float
 
-    def difference(self, name: str, ours: float) -> float:
-        """Ours minus published."""
-        published: float = getattr(self, name)
-        return ours - published
-
 
 _FIGURES = {
     (64, "attention"): PublishedFigures(

@@ -117,8 +117,9 @@ def comparison(rows: Rows) -> Comparison:
             if published is None:
                 line.append(f"{ours:.3f}")
                 continue
-            line.append(f"{ours:.3f} ({getattr(published, name):.3f})")
-            difference = published.difference(name, ours)
+            theirs = getattr(published, name)
+            line.append(f"{ours:.3f} ({theirs:.3f})")
+            difference = ours - theirs
             # Figures are published to three decimals: half of the last one is no deviation.
             if not abs(difference) <= TOLERANCES[name] + 0.0005:
                 out.append(f"{short} {difference:+.3f} (at most {TOLERANCES[name]})")

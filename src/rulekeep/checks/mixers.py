@@ -31,26 +31,14 @@ def check_mixer(
     width: int = 64,
     lengths: Sequence[int] = LENGTHS,
     device: str = "cpu",
-) -> list[Row]:
-    """The properties of a mixer with these options.
+) -> Iterator[Row]:
+    """The properties of a mixer with these options, each as soon as it is known.
 
     If the mixer raises an exception, the row fails; nothing is raised here.
 
     Raises:
         UsageError: an option is impossible, or the constructor fails.
     """
-    return list(rows_of(cls, options, width=width, lengths=lengths, device=device))
-
-
-def rows_of(
-    cls: type[Any],
-    options: Mapping[str, Any] | None = None,
-    *,
-    width: int = 64,
-    lengths: Sequence[int] = LENGTHS,
-    device: str = "cpu",
-) -> Iterator[Row]:
-    """As `check_mixer`, but yields each row when it is known: a loop over tokens is slow."""
     name = cls.__name__
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None

@@ -31,12 +31,12 @@ def check(
     """
     options = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
-    from rulekeep.checks.mixers import rows_of
+    from rulekeep.checks.mixers import check_mixer
     from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.printed import print_rows
     from rulekeep.running.mixers import load_mixer
     from rulekeep.running.resolving import check_device
 
     check_device(device)
-    rows = rows_of(load_mixer(mixer), options, width=width, device=device)
+    rows = check_mixer(load_mixer(mixer), options, width=width, device=device)
     return print_rows(mixer, rows, PROPERTIES)

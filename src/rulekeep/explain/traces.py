@@ -3,14 +3,14 @@
     change_t = |S_t − S_{t−1}| / (|S_t| + |S_{t−1}|)        for each tensor of each layer's state
 
 0: the token leaves the state unchanged, bit for bit. 1: it writes first, or replaces everything.
-Unlike a change relative to S_t alone, this never divides by a vanished state. If a mixer has write
-gates (`WriteGated`), they are traced too.
+Unlike a change relative to S_t alone, this never divides by a vanished state. If a mixer has a
+method `write_strength(x, state)`, its write gates are traced too: from 0, nothing is written, to 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,17 +35,6 @@ KINDS = {
     Role.REQUEST: "request",
     Role.ANSWER: "answer",
 }
-
-
-@runtime_checkable
-class WriteGated(Protocol):
-    """A mixer, ours or from outside, that says how strongly each token is written."""
-
-    def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any
-    ) -> Float[Tensor, "batch time gates"]:
-        """From 0 (nothing is written) to 1, for each gate; `state` is before `x`."""
-        ...
 
 
 class Series(NamedTuple):
@@ -107,8 +96,8 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
                     if not b.numel():
                         continue
                     changes.setdefault((layer, name), []).append(change(a, b))
-                if (gated := _gated(mixer)) is not None:
-                    strength = gated.write_strength(inputs[layer], was)
+                if (write_strength := _gates(mixer)) is not None:
+                    strength = write_strength(inputs[layer], was)
                     gates.setdefault(layer, []).append(strength.flatten(1).float())
     return (
         [_series(layer, name, values) for (layer, name), values in changes.items()],
@@ -132,9 +121,9 @@ def write_gates(
     with _inputs(mixers) as inputs:
         model(tokens)
     return {
-        layer: gated.write_strength(inputs[layer], mixer.init_state(len(tokens))).float()
+        layer: write_strength(inputs[layer], mixer.init_state(len(tokens))).float()
         for layer, mixer in enumerate(mixers, start=1)
-        if (gated := _gated(mixer)) is not None
+        if (write_strength := _gates(mixer)) is not None
     }
 
 
@@ -210,11 +199,10 @@ def _inputs(mixers: Sequence[Mixer]) -> Iterator[dict[int, Tensor]]:
             hook.remove()
 
 
-def _gated(mixer: Mixer) -> WriteGated | None:
-    asked = part_of(mixer)
+def _gates(mixer: Mixer) -> Callable[[Tensor, Any], Tensor] | None:
+    found: Any = getattr(part_of(mixer), "write_strength", None)
     # A learned number may have the name as well.
-    is_gated = isinstance(asked, WriteGated) and callable(asked.write_strength)
-    return cast(WriteGated, asked) if is_gated else None
+    return found if callable(found) else None
 
 
 def _names(state: Any) -> Sequence[str]:

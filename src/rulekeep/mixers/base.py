@@ -135,11 +135,6 @@ def start_step(model: nn.Module, step: int) -> None:
             module.start_step(step)
 
 
-def name_of(mixer: Mixer) -> str:
-    """The name of a mixer in messages: the class that the user asked for."""
-    return type(mixer.module if isinstance(mixer, Outside) else mixer).__name__
-
-
 def check_batch(x: Tensor, part: Tensor) -> None:
     """Raise if a part of a state is of other sequences than the input.
 
@@ -158,9 +153,8 @@ def check_shape(mixer: Mixer, y: Any, shape: torch.Size) -> None:
     """
     if not isinstance(y, Tensor) or y.shape != shape:
         got = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise MixerError(
-            f"{name_of(mixer)} returned {got}, expected a tensor of shape {list(shape)}"
-        )
+        name = type(part_of(mixer)).__name__
+        raise MixerError(f"{name} returned {got}, expected a tensor of shape {list(shape)}")
 
 
 def real(part: Tensor) -> Tensor:

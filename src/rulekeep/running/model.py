@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rulekeep.kernels.feed_forward import feed_forward
 from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import Mixer, MixerError, check_shape, name_of
+from rulekeep.mixers.base import Mixer, MixerError, check_shape, part_of
 from rulekeep.plugins import name_of_class
 from rulekeep.running.mixers import mixers_of
 from rulekeep.seeds import named_seed
@@ -80,7 +80,8 @@ class Block(nn.Module):
     def _check(self, normed: Tensor, version: int, y: Any, shape: torch.Size) -> None:
         check_shape(self.mixer, y, shape)
         if _version(normed) != version:
-            raise MixerError(f"{name_of(self.mixer)} changed its input in place; work on a copy")
+            name = type(part_of(self.mixer)).__name__
+            raise MixerError(f"{name} changed its input in place; work on a copy")
 
 
 def _version(x: Tensor) -> int:
