@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from rulekeep.article.models import ArticleModel, memory_blocks, published_model
-from rulekeep.running.resolving import article_mixer
+from rulekeep.running.resolving import resolve_cell
 from rulekeep.seeds import named_seed
 from rulekeep.specs import (
     ARTICLE_MODELS,
@@ -92,7 +92,8 @@ def _decoys(cell: ArticleCell, split: str) -> np.random.Generator | None:
 
 
 def _joining(cell: ArticleCell) -> ArticleModel:
-    make = article_mixer(cell)
+    make = resolve_cell(cell).make
+    assert make is not None, cell
     # Streams keep the names that ids have.
     model = former({"model": cell.model})["model"]
     torch.manual_seed(named_seed("article model", model, cell.seed))

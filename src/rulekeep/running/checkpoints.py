@@ -35,13 +35,15 @@ def save_checkpoint(
     notes: list[str],
 ) -> None:
     """Write a checkpoint, whole or not at all; a full disk costs only the checkpoint."""
-    content = tensors_as_bytes(
-        {
-            "about": json.dumps(checkpoint),
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-    )
+    values = {
+        "about": json.dumps(checkpoint),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    body = io.BytesIO()
+    torch.save(values, body)
+    digest = hashlib.sha256(body.getbuffer()).hexdigest()
+    content = digest.encode() + body.getvalue()
     try:
         write_bytes(folder.checkpoint, content)
     except OSError as error:
@@ -58,7 +60,7 @@ def load_checkpoint(
     if not folder.checkpoint.exists():
         return start
     try:
-        state = read_tensors(folder.checkpoint)
+        state = _read(folder.checkpoint)
         step, history, solved = json.loads(state["about"])
         found = Checkpoint(Step(*step), history, solved)
         _load_all(state, model, optimizer)
@@ -74,20 +76,7 @@ def load_checkpoint(
     return found
 
 
-def tensors_as_bytes(values: dict[str, Any]) -> bytes:
-    """Tensors and plain values as bytes, preceded by their hash."""
-    content = io.BytesIO()
-    torch.save(values, content)
-    digest = hashlib.sha256(content.getbuffer()).hexdigest()
-    return digest.encode() + content.getvalue()
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """Read what `tensors_as_bytes` made; nothing in the file is executed.
-
-    Raises:
-        ValueError: the file is damaged, or of another kind.
-    """
+def _read(path: Path) -> dict[str, Any]:
     # A named pipe would be waited for in vain.
     if not path.is_file():
         raise ValueError("not a file")

@@ -133,8 +133,9 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
     """
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
     names, make, notes = list[str](), None, tuple[str, ...]()
-    if cell.joining_mixer:
-        name, kind, options = _joining(cell)
+    if asked := cell.joining_mixer:
+        name, kind = asked.mixer, load_mixer(asked.mixer)
+        options = mixer_options(name, kind, asked.options)
         make = mixer_maker(name, kind, PUBLISHED_WIDTH, options)
         names.append(name)
         versions[name] = _version(name, kind)
@@ -169,24 +170,6 @@ def _text_of(name: str, kind: type[Any]) -> str:
             f"{name!r}: its source text cannot be read here; write it in a file and name "
             f"FILE.py:{kind.__name__}"
         ) from None
-
-
-def article_mixer(cell: ArticleCell) -> "Callable[[], Mixer]":
-    """What makes the mixer that joins the article's experiment in a cell.
-
-    Raises:
-        UsageError: there is no such mixer, or an option is impossible.
-    """
-    name, kind, options = _joining(cell)
-    return mixer_maker(name, kind, PUBLISHED_WIDTH, options)
-
-
-def _joining(cell: ArticleCell) -> tuple[str, type[Any], Mapping[str, Option]]:
-    """The mixer that joins a cell: its name, its class and all its options."""
-    asked = cell.joining_mixer
-    assert asked is not None, cell
-    kind = load_mixer(asked.mixer)
-    return asked.mixer, kind, mixer_options(asked.mixer, kind, asked.options)
 
 
 def check_device(device: str) -> None:
