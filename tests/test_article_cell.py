@@ -15,7 +15,8 @@ from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell
 from rulekeep.running.training import learning_rate
 from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
-from rulekeep.tasks.article import Article, Examples
+from rulekeep.tasks.article import Article
+from rulekeep.tasks.sampled import Sample
 
 CELL = ArticleCell(context=16, model="compressed", steps=3)
 
@@ -54,20 +55,20 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
 
 
 @pytest.fixture
-def one() -> Examples:
+def one() -> Sample:
     """`A B I A B I <eos>` with A = 3, B = 4, I = 12."""
-    return Article().examples("test", 16).take([0])
+    return Article().examples("test", 16, rows=[0])
 
 
-def test_the_answer_itself_scores_one(one: Examples) -> None:
+def test_the_answer_itself_scores_one(one: Sample) -> None:
     assert set(article_scores(one.answers, one).figures.values()) == {1.0}
 
 
-def test_a_wrong_everything_scores_zero(one: Examples) -> None:
+def test_a_wrong_everything_scores_zero(one: Sample) -> None:
     assert set(article_scores(one.answers * 0, one).figures.values()) == {0.0}
 
 
-def test_a_model_that_only_copies_has_no_retention(one: Examples) -> None:
+def test_a_model_that_only_copies_has_no_retention(one: Sample) -> None:
     found = article_scores(np.array([[0, 0, 0, 3, 4, 12, 2]]), one).figures
     assert found["rule_accuracy"] == 0.5
     assert found["retention"] == 0.0
@@ -77,8 +78,8 @@ def test_a_model_that_only_copies_has_no_retention(one: Examples) -> None:
     assert found["exact"] == 0.0
 
 
-def test_scores_are_pooled_over_examples(one: Examples) -> None:
-    two = Article().examples("test", 16).take([0, 1])  # I A B I A B <eos>
+def test_scores_are_pooled_over_examples(one: Sample) -> None:
+    two = Article().examples("test", 16, rows=[0, 1])  # I A B I A B <eos>
     predictions = two.answers.copy()
     predictions[0, 0] = 0
     predictions[1, 0] = 0

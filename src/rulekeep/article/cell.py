@@ -25,8 +25,8 @@ from rulekeep.running.evaluation import answer_loss, answering, causality_error
 from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, train
 from rulekeep.specs import ArticleCell
-from rulekeep.tasks.article import Examples
 from rulekeep.tasks.base import AnswerTable
+from rulekeep.tasks.sampled import Sample
 
 EVALUATE_EVERY = 25
 
@@ -124,7 +124,7 @@ def run_cell(
 
 def evaluate(
     answer_logits: Callable[[Int[Tensor, "batch context"]], Float[Tensor, "batch answer v"]],
-    examples: Examples,
+    sample: Sample,
     batch_size: int,
 ) -> Evaluation:
     """Scores a predictor as the article does, teacher-forced, the examples taken in order.
@@ -132,7 +132,7 @@ def evaluate(
     `answer_logits` maps whole sequences to the logits of their answer tokens, each
     predicted from the tokens before it.
     """
-    tokens = torch.from_numpy(examples.tokens)
+    tokens = torch.from_numpy(sample.tokens)
     losses, predictions = [], []
     with torch.no_grad():
         for batch in tokens.split(batch_size):
@@ -140,7 +140,7 @@ def evaluate(
             losses.append(answer_loss(logits, batch).item())
             predictions.append(logits.argmax(dim=-1).numpy())
     answers = np.concatenate(predictions)
-    return Evaluation(float(np.mean(losses)), answers, article_scores(answers, examples))
+    return Evaluation(float(np.mean(losses)), answers, article_scores(answers, sample))
 
 
 def _check_causality(

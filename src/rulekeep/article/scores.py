@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.tasks.article import Examples, sampled
 from rulekeep.tasks.base import AnswerTable
+from rulekeep.tasks.sampled import Sample
 
 
 class ArticleScores(NamedTuple):
@@ -18,9 +18,8 @@ class ArticleScores(NamedTuple):
     chance: dict[str, float]
 
 
-def article_scores(predictions: AnswerTable, examples: Examples) -> ArticleScores:
+def article_scores(predictions: AnswerTable, sample: Sample) -> ArticleScores:
     """Scores of predicted answers, `[n, answer]` token ids."""
-    sample = sampled(examples)
     found = score_samples([(sample, predictions, None)])
     second = sample.rule & ~sample.first_mention
     shares = {

@@ -34,7 +34,8 @@ from rulekeep.specs import (
     ArticleCell,
 )
 from rulekeep.specs.renamed import former
-from rulekeep.tasks.article import Article, Examples
+from rulekeep.tasks.article import Article
+from rulekeep.tasks.sampled import Sample
 
 TRAIN_EXAMPLES = 480
 VALIDATION_EXAMPLES = 120
@@ -44,8 +45,8 @@ class CellStreams(NamedTuple):
     """What a cell starts from; `batches` gives row numbers of `train`, without end."""
 
     model: ArticleModel
-    train: Examples
-    validation: Examples
+    train: Sample
+    validation: Sample
     batches: Iterator[list[int]]
 
 
@@ -72,11 +73,11 @@ def replay(cell: ArticleCell) -> CellStreams:
                 if (context, name) == (cell.context, same_as):
                     return CellStreams(
                         _joining(cell) if cell.joining_mixer else models[name],
-                        task.examples("train", context, decoys=_decoys(cell, "train")).take(
-                            train_rows
+                        task.examples(
+                            "train", context, decoys=_decoys(cell, "train"), rows=train_rows
                         ),
-                        task.examples("test", context, decoys=_decoys(cell, "test")).take(
-                            validation_rows
+                        task.examples(
+                            "test", context, decoys=_decoys(cell, "test"), rows=validation_rows
                         ),
                         _batches(stream),
                     )

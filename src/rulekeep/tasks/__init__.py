@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply as Apply
     from rulekeep.tasks.apply import ApplyOptions as ApplyOptions
     from rulekeep.tasks.article import Article as Article
-    from rulekeep.tasks.article import Examples as Examples
     from rulekeep.tasks.base import Role as Role
     from rulekeep.tasks.base import Split as Split
     from rulekeep.tasks.base import Task as Task
@@ -59,7 +58,6 @@ _CLASSES = {
 TASKS: "Catalogue[Task]" = Catalogue(__name__, _CLASSES)
 # What is public and no task of the catalogue, by its file: the options of each, and these.
 _OTHERS = {f"{task}Options": file for file, task in _CLASSES.items() if file != "article"} | {
-    "Examples": "article",
     "FewCombinationsWarning": "sampled",
     "LabelledOptions": "labelled",
     "LabelledTask": "labelled",

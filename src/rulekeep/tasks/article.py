@@ -14,12 +14,12 @@ the test split here; there is no validation split.
     (1944, 64)
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from rulekeep.specs import Spec, UsageError
-from rulekeep.tasks.base import AnswerMask, AnswerTable, Role, Split, Task, TokenTable
+from rulekeep.tasks.base import Role, Split, Task
 from rulekeep.tasks.sampled import Sample
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
@@ -46,36 +46,6 @@ PREFIX_LENGTH = 9
 _NO_OPTIONS, _ALL = Spec(), slice(None)
 
 
-class Examples(NamedTuple):
-    """The sequences of a split and a context; the answer is the last tokens of each.
-
-    `tokens` is `[n, context]`. The masks are `[n, answer]`, aligned with `tokens[:,
-    answer_start:]`. `first_mention` marks the rule tokens that cannot be copied from earlier in the
-    answer: `retention` is measured on these.
-    """
-
-    tokens: TokenTable
-    answer_start: int
-    rule: AnswerMask
-    first_mention: AnswerMask
-    item: AnswerMask
-
-    @property
-    def answers(self) -> AnswerTable:
-        """The supervised tokens, `[n, answer]`."""
-        return self.tokens[:, self.answer_start :]
-
-    def take(self, rows: list[int]) -> "Examples":
-        """The examples at these row numbers, in this order."""
-        return Examples(
-            self.tokens[rows],
-            self.answer_start,
-            self.rule[rows],
-            self.first_mention[rows],
-            self.item[rows],
-        )
-
-
 class Article(Task):
     """The published sequences: every (item, A, B, template), 1944 a split."""
 
@@ -93,7 +63,7 @@ class Article(Task):
         self, split: Split, context: int, n: int = size, *, seed: int = 0,  # noqa: ARG002
         start: int = 0,
     ) -> Sample:  # fmt: skip
-        """Examples number `start` to `start + n - 1` of the table, with roles and chances.
+        """Examples number `start` to `start + n - 1` of the table.
 
         A seed changes nothing.
 
@@ -102,16 +72,19 @@ class Article(Task):
         """
         if not 0 <= start < start + n <= self.size:
             raise UsageError(f"n {start + n}: must be from 1 to {self.size} for article, a table")
-        return sampled(self.examples(split, context, rows=slice(start, start + n)))
+        return self.examples(split, context, rows=slice(start, start + n))
 
     def examples(
         self, split: Split, context: int, *, decoys: np.random.Generator | None = None,
-        rows: slice = _ALL,
-    ) -> Examples:  # fmt: skip
+        rows: slice | list[int] = _ALL,
+    ) -> Sample:  # fmt: skip
         """All 1944 examples: item outermost, then A, then B (not A), then the template.
 
         `decoys` draws each cycle's decoy rule and decoy item, those in force included; left
         out, they are the published ones, tied to A and I. `rows` are those of them to give.
+
+        Chance is that of a reader who knows the answer so far and the kind of token here. It is one
+        rule of 9, then one of the 8 others, and one item of 9. What was said before is certain.
 
         Raises:
             UsageError: there is no such split, or the context is too short.
@@ -129,8 +102,8 @@ class Article(Task):
         columns = {"A": rule_a, "B": rule_b, "I": item}
         decoy_rule, decoy_item = _tied_decoys(item, rule_a, rule_b, template)
         if decoys is not None:
-            decoy_rule = _FIRST_RULE + decoys.integers(len(RULES), size=len(item))
-            decoy_item = _FIRST_ITEM + decoys.integers(len(ITEMS), size=len(item))
+            decoy_rule = _FIRST_RULE + decoys.integers(len(RULES), size=self.size)[rows]
+            decoy_item = _FIRST_ITEM + decoys.integers(len(ITEMS), size=self.size)[rows]
         tokens = np.empty((len(item), context), dtype=np.int64)
         symbols = np.empty((len(item), ANSWER_LENGTH), dtype="<U5")
         answer_start = context - ANSWER_LENGTH
@@ -143,19 +116,31 @@ class Article(Task):
                 [_fill(prefix, of_mine), cycle[:, body], _fill(answer, of_mine)], axis=1
             )
             symbols[mine] = answer.split()
-        rule = (symbols == "A") | (symbols == "B")
         # Every target says its two rules and its item once, then all three again.
         first_half = np.arange(ANSWER_LENGTH) < 3
-        return Examples(tokens, answer_start, rule, rule & first_half, symbols == "I")
+        rule, asked_item = (symbols == "A") | (symbols == "B"), symbols == "I"
+        first = rule & first_half
+        of_rules = np.where(first.cumsum(axis=1) == 1, 1 / len(RULES), 1 / (len(RULES) - 1))
+        chance = np.where(first, of_rules, 1.0)
+        chance[asked_item & first_half] = 1 / len(ITEMS)
+        # Where the same word stands in the prefix; <eos> stands nowhere.
+        same = tokens[:, None, :PREFIX_LENGTH] == tokens[:, answer_start:, None]
+        return Sample(
+            tokens=tokens,
+            answer_start=answer_start,
+            supervised=np.ones_like(rule),
+            rule=rule,
+            first_mention=first,
+            item=asked_item,
+            prohibition=np.zeros_like(rule),
+            chance=chance,
+            source=np.where(same.any(axis=2), same.argmax(axis=2), -1),
+            step=np.tile(np.arange(ANSWER_LENGTH), (len(tokens), 1)),
+            roles=_roles(tokens),
+        )
 
 
-def sampled(examples: Examples) -> Sample:
-    """The same examples with roles and chances.
-
-    Chance is that of a reader who knows the answer so far and the kind of token here. It is one
-    rule of 9, then one of the 8 others, and one item of 9. What was said before is certain.
-    """
-    tokens = examples.tokens
+def _roles(tokens: np.ndarray) -> np.ndarray:
     is_rule, is_item = (
         np.isin(tokens, [Article.vocabulary.index(word) for word in words])
         for words in (RULES, ITEMS)
@@ -166,26 +151,8 @@ def sampled(examples: Examples) -> Sample:
     roles[is_item] = Role.DECOY_ITEM
     roles[is_rule & in_prefix] = Role.RULE
     roles[is_item & in_prefix] = Role.ITEM
-    roles[:, examples.answer_start :] = Role.ANSWER
-    first = examples.first_mention
-    of_rules = np.where(first.cumsum(axis=1) == 1, 1 / len(RULES), 1 / (len(RULES) - 1))
-    chance = np.where(first, of_rules, 1.0)
-    chance[examples.item & (examples.item.cumsum(axis=1) == 1)] = 1 / len(ITEMS)
-    # Where the same word stands in the prefix; <eos> stands nowhere.
-    same = tokens[:, None, :PREFIX_LENGTH] == examples.answers[:, :, None]
-    return Sample(
-        tokens=tokens,
-        answer_start=examples.answer_start,
-        supervised=np.ones_like(first),
-        rule=examples.rule,
-        first_mention=first,
-        item=examples.item,
-        prohibition=np.zeros_like(first),
-        chance=chance,
-        source=np.where(same.any(axis=2), same.argmax(axis=2), -1),
-        step=np.tile(np.arange(first.shape[1]), (len(tokens), 1)),
-        roles=roles,
-    )
+    roles[:, -ANSWER_LENGTH:] = Role.ANSWER
+    return roles
 
 
 def _combinations() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
