@@ -1,0 +1,152 @@
+"""Layers as published: which of them learn early rules at this size, and what they keep of them.
+
+    rulekeep study published run|build|check
+
+Value width, scale, norms, gates, convolution and the start of the decay are those of the published
+code (`published=true`). Feed-forward layers make parameters equal within one per cent. Each layer
+has up to 2,000 steps at 256 tokens at most on early rules of `recite`, with seed 1. Those that
+learn them have all seeds at the rate that the validation set chose, and revised rules at the same
+rate. Our memory and attention beside them are those of the study `beyond`. Fills docs/evidence.md.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more
+from rulekeep.analysis.summary import LEARNED_RETENTION
+from rulekeep.analysis.variants import is_of_task, is_variant
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec
+from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, cell
+from rulekeep.sweeps.rates import RATES
+
+SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
+EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
+# Layers by their published name, and what makes their parameters equal.
+LAYERS = {
+    "kda": ("Kimi delta attention", 216),
+    "gated_delta": ("Gated DeltaNet", 184),
+    "ssd": ("Mamba-2", 120),
+    "gated_slots": ("GSA", 224),
+    "routed_slots": ("Raven", 192),
+}
+SLOW = "half-life 1,024"
+PUBLISHED = {
+    mixer: Variant(f"{mixer}[published=true,hidden={hidden}]", f"{name} (`{mixer}`)")
+    for mixer, (name, hidden) in LAYERS.items()
+}
+# The same parts with the start of our mixers that decay.
+SLOWED = {
+    f"{mixer}, slow": Variant(
+        f"{mixer}[published=true,decay_start=half_life,hidden={hidden}]", f"{name}, {SLOW}"
+    )
+    for mixer, (name, hidden) in LAYERS.items()
+}
+KDA, OURS, ATTENTION = "kda", "ours", "attention"
+# Attention at the better of its two rates, as on README's board.
+STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
+
+
+def is_at_strong_rate(record: Record) -> bool:
+    """Whether attention with a convolution is at the better of its rates."""
+    return record.spec.learning_rate == STRONG_RATES[record.spec.task]
+
+
+VARIANTS = {
+    **PUBLISHED,
+    **SLOWED,
+    OURS: Variant("sparse_delta[hidden=232]", "`sparse_delta`"),
+    ATTENTION: Variant(
+        "attention[conv_size=8,added_positions=earliness]",
+        "attention, convolution, earliness",
+        is_at_strong_rate,
+    ),
+}
+BESIDE = (KDA, OURS, ATTENTION)
+
+
+def sweep() -> Sequence[AnySpec]:
+    """One seed of each layer at each rate, then all seeds of the layer that learns."""
+    early, revised = (cell(one.task, one.placement, *STANDARD_LENGTH) for one in SETTINGS)
+    layers = [one.one for one in (PUBLISHED | SLOWED).values()]
+    (kda,) = (one.one for key, one in PUBLISHED.items() if key == KDA)
+    return [
+        *(one.spec(**early, seed=1, learning_rate=rate) for one in layers for rate in RATES),
+        *(kda.spec(**of, seed=s, learning_rate=3e-3) for of in (early, revised) for s in SEEDS),
+    ]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def kept(figure: str) -> Callable[[Rows], str]:
+    """What learns, beside our memory and attention: a figure at each length, both task settings."""
+
+    def table(rows: Rows) -> str:
+        head = [figure, "rate", *(f"{at:,} tokens" for at in LENGTHS)]
+        body = [
+            [
+                f"{rows.variants[key].name}: {setting.name}",
+                f"{rows.group(key, setting).rate:.3g}",
+                *(rows.text(key, setting, figure, at) for at in LENGTHS),
+            ]
+            for setting in SETTINGS
+            for key in BESIDE
+        ]
+        return markdown_table(head, body)
+
+    return table
+
+
+def tried(rows: Rows) -> str:
+    """Each layer at each rate, one seed: when it learns, and what it keeps of early rules."""
+    head = ["recite, early, seed 1", "KiB a layer", "rate", "steps to 0.9"]
+    head += [f"{at:,} tokens" for at in LENGTHS]
+    body = []
+    for key in (*PUBLISHED, *SLOWED):
+        for record in sorted(_of_seed_1(rows, key), key=lambda one: one.spec.learning_rate or 0.0):
+            tests = {test.context: test.figures["retention"] for test in record.tests()}
+            kib = record.state_bytes[MIDDLE] / float(str(record.spec.rest["layers"])) / 1024
+            at = steps_to_learn(record)
+            row = [f"{kib:.1f}", f"{record.spec.learning_rate:.3g}"]
+            row += [f"{at:,.0f}" if at else "never"]
+            body.append([VARIANTS[key].name, *row, *(f"{tests[one]:.3f}" for one in LENGTHS)])
+    return markdown_table(head, body)
+
+
+def _of_seed_1(rows: Rows, key: str) -> list[Record]:
+    return [
+        record
+        for record in rows.records
+        if record.spec.seed == 1
+        and record.spec.context == SHORT
+        and is_of_task(record, EARLY.task, placement=EARLY.placement, rules=EARLY.rules)
+        and is_variant(record, VARIANTS[key].one)
+    ]
+
+
+def steps_to_learn(record: Record) -> float | None:
+    """The first step with 0.9 of the rules on the validation set."""
+    learned = (row["step"] for row in record.history if row["retention"] >= LEARNED_RETENTION)
+    return next(learned, None)
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+STUDY = Study(
+    question="Which layers, as published, learn early rules at this size, and what do they keep?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=SHORT,
+    reads=("carries", "attention-controls", "attention-controls-aside"),
+    sweeps={"published": Sweep("sweep")},
+    tables={"retention": kept("retention"), "exact": kept("exact"), "tried": tried},
+    claims={
+        "kda": Claim(mean(KDA, EARLY, "retention", LONG)),
+        "kda_exact": Claim(mean(KDA, EARLY, "exact", LONG)),
+        "kda_revised": Claim(mean(KDA, REVISED, "retention", LONG)),
+        "ours_early": not_shown(more(OURS, KDA, EARLY, "retention", LONG)),
+        "ours_revised": Claim(more(OURS, KDA, REVISED, "retention", LONG), minimum=0),
+    },
+)
