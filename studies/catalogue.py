@@ -126,6 +126,8 @@ STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
 CONVOLVED_ATTENTION = "attention[conv_size=8,added_positions=earliness]"
 # Our memory as it is by default.
 DEFAULT = "sparse_delta"
+# With all parts as published, from the study published.
+KDA = "kda as published"
 # With the start that every other mixer has which decays.
 LSTM, GRU = "lstm[half_life_tokens=1024]", "gru[half_life_tokens=1024]"
 # README's board. Layers that lack parts of the published ones are marked.
@@ -139,7 +141,7 @@ BOARD = {
     WITH_PENALTY[CONVOLVED]: "`delta`, convolution, our penalty",
     "gated_delta": "`gated_delta` †",
     "ssd": "`ssd` †",
-    LSTM: "`lstm`, half-life 1,024",
+    KDA: "`kda`, as published ‡",
     GRU: "`gru`, half-life 1,024",
 }
 
@@ -398,10 +400,11 @@ STUDY = Study(
     | {name: Variant(PENALISED[free], name) for free, name in WITH_PENALTY.items()}
     | {
         STRONG: Variant(CONVOLVED_ATTENTION, STRONG, is_at_strong_rate),
+        KDA: Variant("kda[published=true,hidden=216]", KDA),
     },
     settings=SETTINGS,
     context=SHORT,
-    reads=("attention-controls", "attention-controls-aside"),
+    reads=("attention-controls", "attention-controls-aside", "published"),
     sweeps={"catalogue": Sweep("sweep")},
     tables={
         "board": board,
