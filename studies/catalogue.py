@@ -349,8 +349,6 @@ CLAIMS = {
         ),
     ),
     # The penalty as a part of others.
-    "penalty_kept": Claim(mean(WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG)),
-    "penalty_free": Claim(mean(CONVOLVED, OVERRIDE, *AT_LONG)),
     "penalty_gain": Claim(more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, *AT_LONG), minimum=0),
     "penalty_early": not_shown(more(WITH_PENALTY[CONVOLVED], CONVOLVED, RECITE, *AT_LONG)),
     "penalty_gated": not_shown(more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, OVERRIDE, *AT_LONG)),
