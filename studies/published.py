@@ -44,6 +44,8 @@ SLOWED = {
     for mixer, (name, hidden) in LAYERS.items()
 }
 KDA, OURS, ATTENTION = "kda", "ours", "attention"
+# That of all seeds.
+LEARNING_RATE = 3e-3
 # Attention at the better of its two rates, as on README's board.
 STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
 
@@ -73,7 +75,7 @@ def sweep() -> Sequence[AnySpec]:
     (kda,) = (one.one for key, one in PUBLISHED.items() if key == KDA)
     return [
         *(one.spec(**early, seed=1, learning_rate=rate) for one in layers for rate in RATES),
-        *(kda.spec(**of, seed=s, learning_rate=3e-3) for of in (early, revised) for s in SEEDS),
+        *(kda.spec(**of, seed=s, learning_rate=LEARNING_RATE) for of in (early, revised) for s in SEEDS),
     ]
 
 
@@ -123,6 +125,21 @@ def most_of_others(rows: Rows) -> float:
     return max(test.figures["retention"] or 0.0 for test in at_short)
 
 
+def started_slow(at: int) -> Callable[[Rows], float]:
+    """What Gated DeltaNet keeps with the slow start, at the rate of those that learn."""
+
+    def value(rows: Rows) -> float:
+        (record,) = (
+            one
+            for one in _of_seed_1(rows, "gated_delta, slow")
+            if one.spec.learning_rate == LEARNING_RATE
+        )
+        (kept,) = (one.figures["retention"] for one in record.tests() if one.context == at)
+        return kept or 0.0
+
+    return value
+
+
 def _of_seed_1(rows: Rows, key: str) -> list[Record]:
     return [
         record
@@ -155,6 +172,8 @@ STUDY = Study(
         "kda_exact": Claim(mean(KDA, EARLY, "exact", LONG)),
         "kda_revised": Claim(mean(KDA, REVISED, "retention", LONG)),
         "others": Claim(most_of_others, maximum=0.1),
+        "slow_short": Claim(started_slow(SHORT), minimum=0.9),
+        "slow_long": Claim(started_slow(LONG), minimum=0.8),
         "ours_early": not_shown(more(OURS, KDA, EARLY, "retention", LONG)),
         "ours_revised": Claim(more(OURS, KDA, REVISED, "retention", LONG), minimum=0),
     },
