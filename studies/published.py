@@ -73,9 +73,10 @@ def sweep() -> Sequence[AnySpec]:
     early, revised = (cell(one.task, one.placement, *STANDARD_LENGTH) for one in SETTINGS)
     layers = [one.one for one in (PUBLISHED | SLOWED).values()]
     (kda,) = (one.one for key, one in PUBLISHED.items() if key == KDA)
+    every = [{**of, "seed": seed} for of in (early, revised) for seed in SEEDS]
     return [
         *(one.spec(**early, seed=1, learning_rate=rate) for one in layers for rate in RATES),
-        *(kda.spec(**of, seed=s, learning_rate=LEARNING_RATE) for of in (early, revised) for s in SEEDS),
+        *(kda.spec(**one, learning_rate=LEARNING_RATE) for one in every),
     ]
 
 
