@@ -126,13 +126,13 @@ def most_of_others(rows: Rows) -> float:
     return max(test.figures["retention"] or 0.0 for test in at_short)
 
 
-def started_slow(at: int) -> Callable[[Rows], float]:
-    """What Gated DeltaNet keeps with the slow start, at the rate of those that learn."""
+def started_slow(mixer: str, at: int) -> Callable[[Rows], float]:
+    """What a layer keeps with the slow start, at the rate of those that learn."""
 
     def value(rows: Rows) -> float:
         (record,) = (
             one
-            for one in _of_seed_1(rows, "gated_delta, slow")
+            for one in _of_seed_1(rows, f"{mixer}, slow")
             if one.spec.learning_rate == LEARNING_RATE
         )
         (kept,) = (one.figures["retention"] for one in record.tests() if one.context == at)
@@ -173,8 +173,14 @@ STUDY = Study(
         "kda_exact": Claim(mean(KDA, EARLY, "exact", LONG)),
         "kda_revised": Claim(mean(KDA, REVISED, "retention", LONG)),
         "others": Claim(most_of_others, maximum=0.1),
-        "slow_short": Claim(started_slow(SHORT), minimum=0.9),
-        "slow_long": Claim(started_slow(LONG), minimum=0.8),
+        "slow_delta": Claim(started_slow("gated_delta", LONG), minimum=0.8),
+        "slow_ssd": Claim(
+            started_slow("ssd", LONG),
+            holds=lambda rows: (
+                min(started_slow(one, SHORT)(rows) for one in ("gated_delta", "ssd"))
+                > LEARNED_RETENTION
+            ),
+        ),
         "ours_early": not_shown(more(OURS, KDA, EARLY, "retention", LONG)),
         "ours_revised": Claim(more(OURS, KDA, REVISED, "retention", LONG), minimum=0),
     },
