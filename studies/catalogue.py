@@ -17,6 +17,7 @@ from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
+    at_rates,
     mean,
     more,
     pivot,
@@ -192,11 +193,6 @@ def long(
         return markdown_table(head, body)
 
     return table
-
-
-def is_at_strong_rate(record: Record) -> bool:
-    """Whether attention with a convolution is at the better of its rates."""
-    return record.spec.learning_rate == STRONG_RATES[record.spec.task]
 
 
 def board(rows: Rows) -> str:
@@ -397,7 +393,7 @@ STUDY = Study(
     variants=variants([*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES])
     | {name: Variant(PENALISED[free], name) for free, name in WITH_PENALTY.items()}
     | {
-        STRONG: Variant(CONVOLVED_ATTENTION, STRONG, is_at_strong_rate),
+        STRONG: Variant(CONVOLVED_ATTENTION, STRONG, at_rates(STRONG_RATES)),
         KDA: Variant("kda[published=true,hidden=216]", KDA),
     },
     settings=SETTINGS,

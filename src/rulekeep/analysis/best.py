@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.summary import LEARNED_RETENTION
+from rulekeep.records import Record
 
 
 def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Group:
@@ -49,16 +50,20 @@ def steps_to_learn(group: Group, figure: str) -> float:
 
 def steps_text(group: Group, figure: str) -> str:
     """The same as a cell of a table."""
-    count = steps_to_learn(group, figure)
+    return text_of_steps(steps_to_learn(group, figure))
+
+
+def text_of_steps(count: float) -> str:
+    """Steps as a cell of a table."""
     return f"{count:,.0f}" if math.isfinite(count) else "never"
 
 
 def learned_at(group: Group, figure: str) -> dict[int, float]:
     """The first step at which the validation set gives 0.9 of a figure, by seed; else infinite."""
-    return {
-        run.seed: next(
-            (row["step"] for row in run.record.history if row[figure] >= LEARNED_RETENTION),
-            math.inf,
-        )
-        for run in group.runs.values()
-    }
+    return {run.seed: first_learned(run.record, figure) for run in group.runs.values()}
+
+
+def first_learned(record: Record, figure: str) -> float:
+    """The same of one run."""
+    learned = (row["step"] for row in record.history if row[figure] >= LEARNED_RETENTION)
+    return next(learned, math.inf)

@@ -223,6 +223,11 @@ def text_of(summary: Summary | None) -> str:
     return NOT_RUN if summary is None else summary.text()
 
 
+def at_rates(rates: Mapping[str, float]) -> Callable[[Record], bool]:
+    """`only` of a variant: its runs at the learning rate of their task."""
+    return lambda record: record.spec.learning_rate == rates[record.spec.task]
+
+
 def with_lowest(seeds: Iterable[float]) -> str:
     """A cell of a table: the mean of the seeds, and the lowest."""
     values = list(seeds)
