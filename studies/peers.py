@@ -29,12 +29,18 @@ TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
 TIMES = tuple(at // TRAINED for at in LENGTHS)
 FAR_TIMES = TIMES[-1]
-NOISY, COPY, MQAR = SETTINGS = [
+NOISY, COPY, MQAR, FUZZY, COMPRESSION, FLIP_FLOP = SETTINGS = [
     TaskSetting("noisy_recall", rules=25),
     TaskSetting("selective_copy", rules=8),
     TaskSetting("mqar", rules=16),
+    TaskSetting("fuzzy_recall", rules=10),
+    TaskSetting("compression", rules=12),
+    TaskSetting("flip_flop", rules=16),
 ]
-NAMES = {NOISY: "noisy recall", COPY: "selective copying", MQAR: "MQAR"}
+NAMES = {
+    NOISY: "noisy recall", COPY: "selective copying", MQAR: "MQAR", FUZZY: "fuzzy recall",
+    COMPRESSION: "compression", FLIP_FLOP: "flip-flop with undo",
+}  # fmt: skip
 CELL = {
     "context": TRAINED,
     "mixed_lengths": False,
@@ -74,12 +80,15 @@ ORDER = [
     (FIRST, COPY),
     (("attention", "penalised", "delta"), MQAR),
     (("convolved",), MQAR),
+    (FIRST, FUZZY),
+    (FIRST, COMPRESSION),
+    (FIRST, FLIP_FLOP),
     *((tuple(key for key in VARIANTS if key not in FIRST), setting) for setting in SETTINGS),
 ]
 # With 800 our memory has only begun to learn it.
 STEPS = {MQAR: 1600}
 # A seed of selective copying that learns at 64 tokens may keep anything beyond.
-TUNED_BY = {NOISY: SEEDS[:1], COPY: SEEDS[:3], MQAR: SEEDS[:1]}
+TUNED_BY = {setting: SEEDS[:3] if setting == COPY else SEEDS[:1] for setting in SETTINGS}
 # How strong the penalty is, at one rate; and the default on both tests at a higher one.
 # The second is where a grid is extended to.
 RATE, HIGHER, FEW = 1e-2, 0.0333333, SEEDS[:3]
