@@ -13,7 +13,6 @@ signal of how early a token is. One seed chooses each rate. In attention's favou
 run, where that seed keeps more at 4,096 tokens or other seeds learn only with it (rate 2).
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -43,7 +42,6 @@ from rulekeep.analysis.summary import (
     paired,
     paired_chance,
 )
-from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, mixer_specs
@@ -203,14 +201,15 @@ def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
 
     Tested at 16,384 tokens by `rulekeep test` afterwards.
     """
-    # On `apply` the rate that seed 1 chose fails in other seeds. So early rules had a grid of their
-    # own, and validation chooses between each grid's rate and that of the other tasks, by five.
+    # On `apply`, and on early pairs of `recall`, what seed 1 chose fails in other seeds. So by five
+    # validation chooses between that and the rate of the other tasks. On `apply` early rules had a
+    # grid of their own.
     early, marked = ("apply", "early"), ("apply", "marked")
     cells = {**EVERY_TASK, marked: [marked], early: [early]}
     (one,) = _mixers("ours")
     at_lower_rate = [
         one.spec(**cell(*of, *STANDARD_LENGTH), seed=seed, learning_rate=LOWER)
-        for of in (early, marked)
+        for of in (early, marked, ("recall", "early"))
         for seed in SEEDS
     ]
     return [
@@ -562,12 +561,10 @@ def at_grids_rate(
     rows: Rows, placement: str, chosen_on: str, length: int, figure: str = "retention"
 ) -> dict[int, float]:
     """A figure of our memory on `apply` at the rate that a grid of one seed chose, by seed."""
+    setting, rate = TaskSetting("apply", placement), OWN_GRID[chosen_on]
     return {
         one.spec.seed: test.figures[figure] or 0.0
-        for one in rows.records
-        if is_variant(one, VARIANTS["ours"].one)
-        and is_of_task(one, APPLY_EARLY.task, placement=placement)
-        and math.isclose(one.spec.learning_rate or 0.0, OWN_GRID[chosen_on], rel_tol=0.01)
+        for one in rows.runs(VARIANTS["ours"].one, setting, rate=rate)
         for test in one.tests()
         if test.context == length
     }

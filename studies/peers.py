@@ -9,7 +9,6 @@ cannot tell (TUNED_BY). Feed-forward layers make parameters equal within one per
 docs/peers.md.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 from rulekeep.analysis.best import best_on_test
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of, with_lowest
 from rulekeep.analysis.summary import Summary
-from rulekeep.analysis.variants import is_variant
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
@@ -243,10 +241,7 @@ def kept(
         record.spec.seed: {
             test.context // context: test.figures["retention"] or 0.0 for test in record.tests()
         }
-        for record in rows.records
-        if (record.spec.task, record.spec.context) == (setting.task, context)
-        and math.isclose(record.spec.learning_rate or 0.0, rate, rel_tol=0.01)
-        and is_variant(record, one)
+        for record in rows.runs(one, setting, rate=rate, context=context)
     }
 
 

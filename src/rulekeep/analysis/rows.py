@@ -201,6 +201,25 @@ class Rows:
         levels = (one.chance(figure, length) for one in self.contests[setting].groups)
         return next((f"{level:.3f}" for level in levels if level is not None), "–")
 
+    def runs(
+        self,
+        one: MixerSpec,
+        setting: TaskSetting,
+        *,
+        rate: float | None = None,
+        context: int | None = None,
+    ) -> list[Record]:
+        """All runs of a mixer on a task setting, at one rate or at all; no rate is chosen."""
+        task, placement, rules = setting
+        return [
+            record
+            for record in self.records
+            if record.spec.context == (context or self.context)
+            and is_of_task(record, task, placement=placement, rules=rules)
+            and is_variant(record, one)
+            and (rate is None or math.isclose(record.spec.learning_rate or 0.0, rate, rel_tol=0.01))
+        ]
+
     def name(self, group: Group) -> str:
         """What tables call the variant of a cell."""
         return self.variants[group.label].name
