@@ -50,6 +50,7 @@ CONVOLVED, FREE = "short_convolution=true", "gate_penalty=0"
 PENALISED = "gate_penalty=0.001"
 VARIANTS = {
     "attention": Variant("attention[conv_size=4]", "attention, convolution"),
+    "rotary": Variant("attention[positions=rotary,conv_size=4]", "attention, rotary, convolution"),
     "penalised": Variant("sparse_delta[hidden=240]", "sparse_delta"),
     "convolved": Variant(f"sparse_delta[{FREE},hidden=240]", "sparse_delta, no penalty"),
     "delta": Variant(f"delta[{CONVOLVED},hidden=256]", "delta, convolution"),
@@ -76,6 +77,8 @@ ORDER = [
     (FIRST, NOISY),
     (RIVALS, NOISY),
     (FIRST, COPY),
+    # It asks for an order, and other attention here has no positions.
+    (("rotary",), COPY),
     (("attention", "penalised", "delta"), MQAR),
     (("convolved",), MQAR),
     (FIRST, FUZZY),
