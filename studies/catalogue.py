@@ -25,6 +25,7 @@ from rulekeep.analysis.rows import (
     text_of,
     with_lowest,
 )
+from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
@@ -196,14 +197,20 @@ def long(
 
 
 def board(rows: Rows) -> str:
-    """README's rows: what each keeps at 4,096 tokens, and the lowest of its seeds."""
+    """README's rows: what each keeps at 4,096 tokens, and the lowest of its seeds.
+
+    § marks what has not learned where it was trained.
+    """
     head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
     head += [f"`{setting.task}`, {setting.placement}, {LONG:,}" for setting in SETTINGS]
     found = sorted(BOARD, key=lambda name: -rows.known(name, RECITE, "retention", LONG).mean)
     body = []
     for name in found:
-        kept = (rows.known(name, setting, "retention", LONG) for setting in SETTINGS)
-        cells = [with_lowest(one.seeds.values()) for one in kept]
+        cells = []
+        for setting in SETTINGS:
+            short, far = (rows.known(name, setting, "retention", at) for at in (SHORT, LONG))
+            mark = " §" if short.mean < LEARNED_RETENTION else ""
+            cells.append(with_lowest(far.seeds.values()) + mark)
         size = kib(rows.cell(name, RECITE))
         body.append([BOARD[name], f"{size:,.0f}" if size >= 1 else f"{size:.2f}", *cells])
     body.append(["guessing", "–", *(rows.chance(one, "retention", LONG) for one in SETTINGS)])
