@@ -10,10 +10,12 @@ all of them at every share. A score is of `[batch, heads, tokens]`:
     streaming_llm        the first 4 tokens, then the last ones (Xiao et al., arXiv 2309.17453)
     knorm                −|k| (Devoto et al., arXiv 2406.11430)
     tova                 what the last token attends to, mean over heads (Oren et al., 2401.06104)
-    h2o                  what all later tokens attend to, mean over them (Zhang et al., 2306.14048)
+    h2o                  what all later tokens attend to, mean over them (after Zhang, 2306.14048)
     snapkv               what the last 16 tokens attend to, smoothed over 5 (Li et al., 2404.14469)
     expected_attention   exp(μ·k / √d + kᵀΣk / 2d) |v|, of queries to come (Devoto, 2510.00636)
     random               a uniform number, the same whenever it is drawn for as many tokens
+
+`h2o` has no recent half: it is the form of KVPress. `rulekeep.kernels.evictions` has the published.
 
 Rounding is that of `rulekeep.kernels.rounding`: `kivi` (Liu et al., arXiv 2402.02750), `per_token`.
 """
