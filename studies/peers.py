@@ -395,6 +395,9 @@ STUDY = Study(
             for key in ("penalised", "convolved", "delta")
         },
         "copy_attention": Claim(mean("attention", COPY, "retention", LONG), 2, maximum=0.2),
+        "copy_whole": Claim(mean("attention", COPY, "exact", TRAINED), 2, maximum=0.3),
+        "copy_rotary": Claim(mean("rotary", COPY, "retention", TRAINED), 2, minimum=0.99),
+        "copy_rotary_further": Claim(mean("rotary", COPY, "retention", LENGTHS[1]), 2, maximum=0.2),
         "copy_ahead": Claim(more("penalised", "attention", COPY, "retention", LONG), 2, minimum=0),
         # Multi-query recall.
         **{
