@@ -101,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer("<html>", kind="text/html")
         if server.mode == "malformed":
             return self.answer({"choices": []})
+        if server.mode == "loading":
+            return self.answer({"error": {"message": "model is still loading"}})
         if server.mode == "no json":
             return self.answer("<html>")
         if "messages" in asked:
@@ -114,7 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                 known = {"tokens": [*tokens(text), "!"], "token_logprobs": [*likelihoods(text), -9]}
                 choice["logprobs"] = known
         usage = {"prompt_tokens": len(tokens(text)), "completion_tokens": 1, "total_tokens": 1}
-        return self.answer({"id": "1", "choices": [choice], "usage": usage, "model": "m"})
+        made: Any = {"id": "1", "choices": [choice], "usage": usage, "model": "m"}
+        if server.mode == "no usage":
+            del made["usage"]
+        return self.answer(made)
 
     def answer(self, what: Any, status: int = 200, kind: str = "application/json") -> None:
         body = json.dumps(what).encode() if not isinstance(what, str) else what.encode()

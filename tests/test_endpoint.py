@@ -119,13 +119,15 @@ def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Pat
     ("mode", "said"),
     [
         ("slow", "took over 0.2 s"),
-        ("malformed", "cannot be read"),
-        ("no json", "cannot be read"),
-        ("page", "check --model and the address"),
+        ("malformed", "answered without choices; check --model"),
+        ("no json", "no JSON of this API; check --model"),
+        ("page", "answered without choices; check --model and the address"),
+        ("loading", "answered an error: model is still loading; wait or mend it, then give"),
         ("limited", "answered 429: "),
         ("failing", "answered 400: "),
         ("down", "cannot be reached"),
-        ("no logprobs", "give --replies written"),
+        ("no logprobs", "answered without logprobs; give --replies written"),
+        ("no usage", "answered without usage; give --replies written"),
         ("locked", "set OPENAI_API_KEY"),
     ],
 )
@@ -139,7 +141,7 @@ def test_an_endpoint_that_fails_is_named_in_one_line_without_the_key(
         server.key = "another"
     opened = Endpoint(url, "m", TEMPLATE).opened(CHAT)
     asks: list[Callable[[], Any]] = [lambda: opened.scores([Probe("Who?", "I am", " Nora")])]
-    if mode != "no logprobs":
+    if mode not in ("no logprobs", "no usage"):
         asks.append(lambda: opened.reply("Who are you?"))
     for ask in asks:
         with pytest.raises(UsageError) as caught:

@@ -30,6 +30,7 @@ RETRIES = 3
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _AGAIN = "then give the command again: it goes on where it stopped"
 _CHECK = "check --model and the address, as in http://localhost:8000/v1"
+_WRITTEN = "give --replies written"
 _Answer = TypeVar("_Answer")
 
 
@@ -94,7 +95,7 @@ class Endpoint:
                 if not self._does_without(error.param):
                     raise
                 return ask()
-            return str(made.choices[0].message.content or "")
+            return str(_given(_given(made, "choices")[0], "message").content or "")
 
         return self._answer(ask)
 
@@ -137,24 +138,21 @@ class Endpoint:
             UsageError: the endpoint does not answer, or gives none.
         """
 
-        def ask() -> _Echo | None:
+        def ask() -> _Echo:
             made = self._client.completions.create(
                 model=self.name, prompt=text, max_tokens=1, temperature=0, echo=True, logprobs=1
             )
-            given = made.choices[0].logprobs
-            if given is None or not given.tokens:
-                return None
+            given = _given(_given(made, "choices")[0], "logprobs", _WRITTEN)
+            tokens = _given(given, "tokens", _WRITTEN)
+            scores = _given(given, "token_logprobs", _WRITTEN)
+            usage = _given(made, "usage", _WRITTEN)
             # What follows the prompt is not asked about, and can be of no token.
-            own = len(given.tokens) - made.usage.completion_tokens
-            return _Echo(tuple(given.tokens[:own]), tuple(given.token_logprobs[:own]))
+            own = len(tokens) - _given(usage, "completion_tokens", _WRITTEN)
+            if own < 2:
+                raise _WrongAnswerError(f"without the prompt's log-probabilities; {_WRITTEN}")
+            return _Echo(tuple(tokens[:own]), tuple(scores[:own]))
 
-        found = self._answer(ask, "; where it cannot echo a prompt, give --replies written")
-        if found is None or len(found.tokens) < 2:
-            raise UsageError(
-                f"--endpoint {self.url}: gives no log-probabilities of a prompt; "
-                "give --replies written"
-            )
-        return found
+        return self._answer(ask, f"; where it cannot echo a prompt, {_WRITTEN}")
 
     def _answer(self, ask: Callable[[], _Answer], hint: str = "") -> _Answer:
         """What a request gives, or why it gives nothing, in a line without the key.
@@ -176,8 +174,10 @@ class Endpoint:
             why = f"answered {_said(error)}; {_CHECK}{hint}"
         except api.APIStatusError as error:
             why = f"answered {_said(error)}{hint}"
-        except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
-            why = f"answered what cannot be read ({type(error).__name__}: {error}); {_CHECK}"
+        except _WrongAnswerError as error:
+            why = f"answered {error}"
+        except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError):
+            why = f"answered what is no JSON of this API; {_CHECK}"
         if self._key:
             why = why.replace(self._key, "…")
         raise UsageError(f"--endpoint {self.url}: {one_line(why, 400)}")
@@ -224,6 +224,25 @@ class Sent:
             first = shared(before.tokens, whole.tokens)
             found.append(sum(score or 0.0 for score in whole.scores[first:]))
         return found
+
+
+class _WrongAnswerError(Exception):
+    """An answer without what was asked for: what it has instead, and the fix."""
+
+
+def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
+    """A part of an answer.
+
+    Raises:
+        _WrongAnswerError: it is not there; with what the endpoint says instead.
+    """
+    if error := getattr(answer, "error", None):
+        said = error.get("message", error) if isinstance(error, dict) else error
+        raise _WrongAnswerError(f"an error: {one_line(said, 200)}; wait or mend it, {_AGAIN}")
+    found = getattr(answer, name, None)
+    if found is None or found == []:
+        raise _WrongAnswerError(f"without {name}; {fix}")
+    return found
 
 
 def _said(error: Any) -> str:
