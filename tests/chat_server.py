@@ -90,6 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         if server.mode == "failing":
             said = {"error": {"message": f"broken for {self.headers['Authorization']}"}}
             return self.answer(said, 400)
+        if server.mode == "broken":
+            return self.answer({"error": {"message": "boom internal"}}, 500)
         if server.mode == "limited":
             return self.answer({"error": {"message": "too many requests"}}, 429)
         if server.mode == "reasoning":

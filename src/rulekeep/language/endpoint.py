@@ -29,6 +29,7 @@ TIMEOUT_SECONDS = 300.0
 RETRIES = 3
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _AGAIN = "then give the command again: it goes on where it stopped"
+_WAIT = f"wait or mend it, {_AGAIN}"
 _CHECK = "check --model and the address, as in http://localhost:8000/v1"
 _WRITTEN = "give --replies written"
 _Answer = TypeVar("_Answer")
@@ -172,8 +173,10 @@ class Endpoint:
             why = f"answered {_said(error)}; wait, {_AGAIN}"
         except api.NotFoundError as error:
             why = f"answered {_said(error)}; {_CHECK}{hint}"
+        except api.InternalServerError as error:
+            why = f"answered {_said(error)}; {_WAIT}{hint}"
         except api.APIStatusError as error:
-            why = f"answered {_said(error)}{hint}"
+            why = f"answered {_said(error)}; give shorter distances or another --model{hint}"
         except _WrongAnswerError as error:
             why = f"answered {error}"
         except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError):
@@ -238,7 +241,7 @@ def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
     """
     if error := getattr(answer, "error", None):
         said = error.get("message", error) if isinstance(error, dict) else error
-        raise _WrongAnswerError(f"an error: {one_line(said, 200)}; wait or mend it, {_AGAIN}")
+        raise _WrongAnswerError(f"an error: {one_line(said, 200)}; {_WAIT}")
     found = getattr(answer, name, None)
     if found is None or found == []:
         raise _WrongAnswerError(f"without {name}; {fix}")
