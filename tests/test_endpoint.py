@@ -118,7 +118,7 @@ def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Pat
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("slow", "took over 0.2 s"),
+        ("slow", "took over 0.2 s; give shorter distances or a faster server, then give"),
         ("malformed", "answered without choices; check --model"),
         ("no json", "no JSON of this API; check --model"),
         ("page", "answered without choices; check --model and the address"),
@@ -152,6 +152,15 @@ def test_an_endpoint_that_fails_is_named_in_one_line_without_the_key(
         assert said in text
         assert "\n" not in text
         assert KEY not in text
+
+
+def test_an_endpoint_that_hangs_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "TIMEOUT_SECONDS", 0.2)
+    with serving() as one:
+        one.mode = "slow"
+        with pytest.raises(UsageError, match="took over"):
+            Endpoint(one.url, "m").opened(CHAT).reply("Who are you?")
+        assert len(one.asked) == 2
 
 
 def test_a_cell_goes_on_where_its_endpoint_failed(server: Server, tmp_path: Path) -> None:

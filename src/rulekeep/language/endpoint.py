@@ -24,9 +24,9 @@ from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
 
-# Of one request; the client waits longer before each new try.
+# Of one try. Where an endpoint limits requests, the client waits as long as it says.
 TIMEOUT_SECONDS = 300.0
-RETRIES = 3
+RETRIES = 1
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _AGAIN = "then give the command again: it goes on where it stopped"
 _WAIT = f"wait or mend it, {_AGAIN}"
@@ -164,7 +164,10 @@ class Endpoint:
         try:
             return ask()
         except api.APITimeoutError:
-            why = f"took over {TIMEOUT_SECONDS:g} s; give it time or shorter distances, {_AGAIN}"
+            why = (
+                f"took over {TIMEOUT_SECONDS:g} s; "
+                f"give shorter distances or a faster server, {_AGAIN}"
+            )
         except api.APIConnectionError as error:
             why = f"cannot be reached ({error.__cause__ or error}); start it, {_AGAIN}"
         except (api.AuthenticationError, api.PermissionDeniedError) as error:
