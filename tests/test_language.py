@@ -406,6 +406,12 @@ def test_a_compactor_that_keeps_all_is_no_compression(model: ChatModel, name: st
     assert shortened(model, name, 1.0, messages).messages == messages
 
 
+def test_an_empty_summary_is_refused() -> None:
+    silent: Any = SimpleNamespace(tokens=str.split, written=lambda *_: "")
+    with pytest.raises(UsageError, match="returned no text of"):
+        shortened(silent, "summary", 0.5)
+
+
 def test_ours_keep_the_end_or_both_ends(model: ChatModel) -> None:
     messages = converse(SHIPPED, spec(distance=200), "test", 0, words).messages
     lines = texts.transcript(messages).split("\n")

@@ -54,7 +54,8 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
     What is left as it was is read as it was; anything else stands in the system prompt.
 
     Raises:
-        UsageError: a compactor from outside fails, takes too long, or returns nothing or too much.
+        UsageError: a compactor from outside fails, takes too long, or returns nothing or too much;
+            or the model's summary is empty.
     """
     whole = transcript(messages)
     budget = max(1, int(len(model.tokens(whole)) * one.amount))
@@ -155,7 +156,12 @@ def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
     asked = Message("user", _SUMMARY.format(words=max(1, budget * 3 // 4)))
     text = model.written([*messages, asked], budget)
     while len(model.tokens(text)) > budget:
-        text = text.rpartition(" ")[0]
+        text = text.rpartition(" ")[0] or text[:-1]
+    if not text.strip():
+        raise UsageError(
+            f"compress summary: the model returned no text of {budget} tokens at most; "
+            "keep more, as in summary@0.5, or name another --model"
+        )
     return text
 
 
