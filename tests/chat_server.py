@@ -111,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = "\n".join(one["content"] for one in asked["messages"])
             reply = obeying(text, asked["messages"][-1]["content"])
             choice: Any = {"index": 0, "message": {"role": "assistant", "content": reply}}
+            if server.mode == "thinking":
+                choice["message"]["content"], choice["finish_reason"] = None, "length"
         else:
             text = asked["prompt"]
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}

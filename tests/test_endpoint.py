@@ -238,6 +238,18 @@ def test_an_endpoint_that_is_down_ends_the_command_and_the_same_command_goes_on(
     assert b"1.000 (1.000 to 1.000)" in shown
 
 
+@pytest.mark.slow
+def test_empty_replies_are_no_weak_model(
+    server: Server, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    server.mode = "thinking"
+    options = f"--model m --endpoint {server.url} --rules-at-once 2 --rules {rules(tmp_path)}"
+    code, _, error = run("language", *options.split(), "--out", "runs")
+    assert code == 2
+    assert "rules were empty (finish_reason length)" in error.splitlines()[-1]
+    assert "stronger model" not in error
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -616,6 +616,11 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     assert len(kept) == 5
 
 
+def test_where_no_family_is_left_fewer_rules_are_no_fix() -> None:
+    said = [language._too_few(record(()), kept, ("sport",), 4) for kept in ((), ("home",))]
+    assert ["fewer --rules-at-once" in one for one in said] == [False, True]
+
+
 def test_rules_of_a_family_without_every_option_in_validation_are_said_to_be_left_out() -> None:
     # What is right is no rival: its third option is never one.
     rows = [

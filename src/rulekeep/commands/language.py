@@ -11,6 +11,7 @@ from rulekeep.commands.console import EXIT_USAGE, say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.executors import LocalExecutor
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS
 from rulekeep.language.families import read_families
 from rulekeep.printable import counted
 from rulekeep.records import Record
@@ -130,7 +131,8 @@ def language(
         if known is None:
             return [first]
         kept, left_out = admitted(known)
-        _stop_if_few(kept, left_out, first)
+        if len(kept) < first.rules_at_once:
+            raise UsageError(f"--model {model}: {_too_few(known, kept, left_out, rules_at_once)}")
         note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
         # Asked again after each round.
         if left_out and note not in heard:
@@ -165,13 +167,20 @@ def _prompts(first: LanguageSpec, families: int) -> tuple[int, int]:
     return max(2, admission), 0 if written else max(2, calibration)
 
 
-def _stop_if_few(kept: Sequence[str], left_out: Sequence[str], first: LanguageSpec) -> None:
-    if len(kept) < first.rules_at_once:
-        raise UsageError(
-            f"--model {first.model}: {counted(len(kept), 'family is', 'families are')} left, where "
-            f"{first.rules_at_once} are asked for at once; give fewer --rules-at-once, or a "
-            f"stronger model, since without chat it fails {', '.join(left_out)}"
+def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked: int) -> str:
+    """Why too few families are left, and the fix."""
+    empty = sum(one.judged == "written" and not one.reply.strip() for one in record.choices)
+    if EMPTY in record.environment and 2 * empty > len(record.choices):
+        return (
+            f"replies to {empty} of {len(record.choices)} rules were empty "
+            f"({record.environment[EMPTY]}): thinking counts in the {REPLY_TOKENS} tokens of a "
+            "reply; switch it off at the server and give another --out, or name another --model"
         )
+    fewer = "fewer --rules-at-once, or " if kept else ""
+    return (
+        f"{counted(len(kept), 'family is', 'families are')} left, where {asked} are asked for at "
+        f"once; give {fewer}a stronger model, since without chat it fails {', '.join(left_out)}"
+    )
 
 
 def _without_out(words: Sequence[str]) -> list[str]:

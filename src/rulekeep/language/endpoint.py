@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
-from rulekeep.language.contract import REPLY_TOKENS, Probe, shared
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
@@ -65,12 +65,14 @@ class Endpoint:
         self._template = _compiled(template)
         # Of a written reply; what the model does not take is left out or renamed.
         self._limit, self._chosen = "max_tokens", {"temperature": 0}
+        self._empty = set[str]()
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """The client's version, and where the model takes no temperature, that it took its own."""
+        """The client's version, whether the temperature was its own, and why replies are empty."""
         own = {} if self._chosen else {"temperature": "its own"}
-        return {"openai": self._openai.__version__, **own}
+        empty = {EMPTY: f"finish_reason {', '.join(sorted(self._empty))}"} if self._empty else {}
+        return {"openai": self._openai.__version__, **own, **empty}
 
     def tokens(self, text: str) -> list[str]:
         """Words and marks of a text."""
@@ -96,7 +98,11 @@ class Endpoint:
                 if not self._does_without(error.param):
                     raise
                 return ask()
-            return str(_given(_given(made, "choices")[0], "message").content or "")
+            choice = _given(made, "choices")[0]
+            text = str(_given(choice, "message").content or "")
+            if not text.strip():
+                self._empty.add(str(choice.finish_reason))
+            return text
 
         return self._answer(ask)
 
