@@ -33,6 +33,7 @@ from rulekeep.language.evictions import (
     observed,
     rounded,
 )
+from rulekeep.language.resolving import model_files
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
 
@@ -311,8 +312,7 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     except ImportError:
         raise UsageError(f"--model needs transformers: {INSTALL}") from None
     path = Path(place)
-    if not path.exists():
-        raise UsageError(f"--model {place}: there is no such folder or file; nothing is downloaded")
+    model_files(path)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})

@@ -124,20 +124,34 @@ def _outside(name: str) -> str:
     return total.hexdigest()[:12]
 
 
+def model_files(place: Path) -> list[Path]:
+    """The files of a model that are read.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not place.exists():
+        raise UsageError(
+            f"--model {place}: there is no such folder or file, and nothing is downloaded; "
+            "get one first, as in hf download Qwen/Qwen3-0.6B --local-dir qwen"
+        )
+    if place.is_file() and place.suffix != ".gguf":
+        raise UsageError(f"--model {place}: is no .gguf; name the folder, {place.parent}")
+    listed = sorted(place.iterdir()) if place.is_dir() else [place]
+    found = [path for path in listed if path.suffix in _READ and path.is_file()]
+    if not any(path.suffix in _WEIGHTS for path in found):
+        raise UsageError(f"--model {place}: has no weights; name a folder that has some, or a GGUF")
+    return found
+
+
 def model_digest(place: Path) -> str:
     """What identifies a model: its configuration, and the sizes and ends of its weights.
 
     Raises:
         UsageError: there is none.
     """
-    if not place.exists():
-        raise UsageError(f"--model {place}: there is no such folder or file; nothing is downloaded")
-    listed = sorted(place.iterdir()) if place.is_dir() else [place]
-    found = [path for path in listed if path.suffix in _READ and path.is_file()]
-    if not any(path.suffix in _WEIGHTS for path in found):
-        raise UsageError(f"--model {place}: has no weights; name a folder that has some, or a GGUF")
     total = hashlib.sha256()
-    for path in found:
+    for path in model_files(place):
         size = path.stat().st_size
         with path.open("rb") as file:
             total.update(f"{path.suffix} {size}\n".encode() + file.read(_READ_BYTES))
