@@ -901,6 +901,7 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --compress snapkv@2", "above 0 and at most 1"),
         ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
         ("--model {} --compress mine.py@0.5", "mine.py:compact"),
+        ("--model {} --compress mine.py:cache@0.5", "takes (keys, values, budget); it must take"),
         ("--model {} --device cuda", "device 'cuda'"),
         ("--model {} --compress snapkv@nan", "write the share kept"),
         ("--model {} --compress none@0.5", "write none"),
@@ -923,6 +924,7 @@ def test_what_cannot_be_is_one_line_and_exit_2(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip
+    (tmp_path / "mine.py").write_text("def cache(keys, values, budget): ...")
     code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error
     assert said.replace("{}", str(folder)) in error

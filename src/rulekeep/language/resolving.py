@@ -13,7 +13,7 @@ from pathlib import Path
 from rulekeep.language.chat import converse
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
-from rulekeep.plugins import find_function
+from rulekeep.language.texts import find_compactor
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.specs import UsageError
@@ -99,10 +99,10 @@ def _outside(name: str) -> str:
     Those of a command are its program and each file among its words; the words are in the spec.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: it is not there, or takes something else.
     """
     if ".py:" in name:
-        find_function(name, {}, "compact")
+        find_compactor(name)
         return provenance.content_digest(Path(name.rpartition(":")[0]))
     try:
         program, *words = shlex.split(name)

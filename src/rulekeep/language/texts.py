@@ -23,7 +23,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -83,6 +83,29 @@ def is_stored(text: str, option: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text, re.IGNORECASE) is not None
 
 
+def find_compactor(name: str) -> tuple[Callable[..., str], bool]:
+    """The function `file.py:function` that shortens a text, and whether it takes `count`.
+
+    Raises:
+        UsageError: there is none, or it takes something else.
+    """
+    function = find_function(name, {}, "compact")
+    try:
+        takes = inspect.signature(function)
+    except ValueError:
+        # One that is not written in Python may not say.
+        return function, False
+    counts = "count" in takes.parameters
+    try:
+        takes.bind("", 1, **({"count": len} if counts else {}))
+    except TypeError:
+        raise UsageError(
+            f"compress {name}: takes {takes}; it must take (text, budget) or "
+            "(text, budget, count), and return the text that is left"
+        ) from None
+    return function, counts
+
+
 _Shorten = Callable[[Sequence[Message], int, Model], str]
 
 
@@ -97,10 +120,11 @@ def _shortened(name: str) -> _Shorten:
     if name in ours:
         return ours[name]
     if ".py:" in name:
-        function = find_function(name, {}, "compact")
+        function, counts = find_compactor(name)
         return lambda messages, budget, model: _called(
-            name, function, transcript(messages), budget, lambda text: len(model.tokens(text))
-        )
+            name, function, transcript(messages), budget,
+            {"count": lambda text: len(model.tokens(text))} if counts else {},
+        )  # fmt: skip
     return lambda messages, budget, _: _run(name, transcript(messages), budget)
 
 
@@ -166,9 +190,9 @@ def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
 
 
 def _called(
-    name: str, function: Callable[..., str], text: str, budget: int, count: Callable[[str], int]
-) -> str:
-    given = {"count": count} if _takes_count(function) else {}
+    name: str, function: Callable[..., str], text: str, budget: int,
+    given: Mapping[str, Callable[[str], int]],
+) -> str:  # fmt: skip
     try:
         with _limited():
             found = function(text, budget, **given)
@@ -181,13 +205,6 @@ def _called(
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
     # Half a letter is no text that a model can read.
     return found.encode(errors="replace").decode()
-
-
-def _takes_count(function: Callable[..., str]) -> bool:
-    try:
-        return "count" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
 
 
 class _LateError(BaseException):
