@@ -68,6 +68,18 @@ def test_a_mixer_that_a_run_would_refuse_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_of_a_run_it_says_the_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "its weights were not kept: No space left on device"
+    (tmp_path / "runs" / "0abc").mkdir(parents=True)
+    made = {**record(), "id": "0abc", "notes": [note]}
+    write_record(tmp_path / "runs" / "0abc" / "record.json", made)
+    monkeypatch.chdir(tmp_path)
+    assert list_("0abc") == 0
+    assert f"\nnote       {note}\n" in capsys.readouterr().out
+
+
 def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from rulekeep.commands.console import tell
+from rulekeep.printable import one_line
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import SHORT_ID, Record, run_folders, runs_of_id
 from rulekeep.specs import UsageError
@@ -84,7 +85,8 @@ def _said_of_run(root: Path, record: Record) -> str:
         f"retention {row.figures.get('retention', math.nan):.3f} at {row.context} tokens"
         for row in record.tests()
     ]
-    return "\n".join([*lines, *tests])
+    notes = [f"{'note':<10} {one_line(note)}" for note in record.notes]
+    return "\n".join([*lines, *tests, *notes])
 
 
 def _about(name: str) -> str:

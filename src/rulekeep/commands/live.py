@@ -72,6 +72,11 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                     ),
                     soft_wrap=True,
                 )
+                # What came up as it was made; of rules in words their own command says it.
+                for note in () if event.record.choices else event.record.notes:
+                    if note not in event.job.noted:
+                        said = plain_line(f"run {event.job.id}: {note}")
+                        console.print(said, soft_wrap=True)
             progress.update(
                 whole, description=counted(), completed=finished_steps + sum(steps.values())
             )

@@ -30,19 +30,23 @@ from rulekeep.records.store import (
     unreadable,
     write_record,
 )
-from rulekeep.running.resolving import Resolved, ResolvedCell
+from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.specs.renamed import current, current_versions
 from rulekeep.sweeps.runners import AnyResolved, resolve_any
 
 
 class Job(NamedTuple):
-    """One run to make: what a process gets, and a name to show."""
+    """One run to make: what a process gets, and a name to show.
+
+    `noted` are notes of its record that were said when it was planned.
+    """
 
     root: str
     id: str
     label: str
     steps: int
+    noted: tuple[str, ...] = ()
 
 
 class Plan(NamedTuple):
@@ -128,7 +132,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
                 continue
             if not stands:
                 write_record(folder.plan, wanted)
-            _sort_in(folder, spec, record, result)
+            _sort_in(folder, spec, resolved, record, result)
         to_make = [plans[job.id][1] for job in result.jobs]
         trained = [one for one in to_make if isinstance(one, Resolved | ResolvedCell)]
         result.notes.extend(dict.fromkeys(note for one in trained for note in one.notes))
@@ -201,8 +205,9 @@ def plan_again(root: Path) -> Plan:
         try:
             found = read_record(folder.plan)
             spec = spec_of(found)
+            resolved = None
             if record is None or not record.is_result:
-                _check_versions(folder, spec, found)
+                resolved = _same_versions(folder, spec, found)
         except FileNotFoundError:
             why = "its plan is lost"
         except OSError as error:
@@ -213,7 +218,7 @@ def plan_again(root: Path) -> Plan:
             # Whole, but of another version: that one can still make it.
             why = f"{folder.plan.name}: {error}"
         else:
-            _sort_in(folder, spec, record, result)
+            _sort_in(folder, spec, resolved, record, result)
             continue
         if record is not None and record.is_result:
             result.finished.append(record)
@@ -249,8 +254,8 @@ def _is_planned(folder: RunFolder, wanted: Values, notes: list[str]) -> bool:
         return False
 
 
-def _check_versions(folder: RunFolder, spec: AnySpec, found: Values) -> None:
-    """Raise if a plan is of other versions, before a process starts.
+def _same_versions(folder: RunFolder, spec: AnySpec, found: Values) -> AnyResolved:
+    """What a plan is of; raise if its versions are others, before a process starts.
 
     Raises:
         UsageError: the versions differ, or a name is gone.
@@ -262,15 +267,26 @@ def _check_versions(folder: RunFolder, spec: AnySpec, found: Values) -> None:
         raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
     if resolved.id != folder.id:
         raise UsageError(other_versions(found, resolved))
+    return resolved
 
 
-def _sort_in(folder: RunFolder, spec: AnySpec, record: Record | None, result: Plan) -> None:
+def _sort_in(
+    folder: RunFolder, spec: AnySpec, resolved: AnyResolved | None, record: Record | None,
+    result: Plan,
+) -> None:  # fmt: skip
     if record is not None and record.is_result:
         result.finished.append(record)
     else:
         # Absolute, since a job goes where its spec was planned, and relative names with it.
         root = str(folder.path.parent.absolute())
-        result.jobs.append(Job(root, folder.id, spec.label, spec.steps))
+        result.jobs.append(Job(root, folder.id, spec.label, spec.steps, _noted(resolved)))
+
+
+def _noted(resolved: AnyResolved | None) -> tuple[str, ...]:
+    """Notes of a record that were said as its run was resolved and planned."""
+    of_task = resolved.task.notes if isinstance(resolved, Resolved | ResolvedPredictor) else ()
+    of_mixers = resolved.notes if isinstance(resolved, Resolved | ResolvedCell) else ()
+    return (*of_task, *of_mixers)
 
 
 def _planned(resolved: AnyResolved) -> Values:
