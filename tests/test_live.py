@@ -5,18 +5,21 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import tiny
 from report_records import record, typed
 from test_terminal import HOSTILE, is_plain
 
+from rulekeep.commands import live
 from rulekeep.commands.console import scores_table
 from rulekeep.commands.live import _outcome, shown
 from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import JobFinished
+from rulekeep.sweeps.sweep import JobAdvanced, JobFinished
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
 NAME = "[bold red]odd\x1b[31m\u202e.py"
@@ -125,6 +128,23 @@ def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
     assert list(passed_on) == []
     assert capsys.readouterr().err == "[1/1] a run: failed: no luck, 0 s since the start\n"
+
+
+def test_while_a_run_is_tested_no_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = SimpleQueue[str]()
+    monkeypatch.setattr(live, "say", said.put)
+    monkeypatch.setattr(live, "SECONDS_APART", 0.01)
+    job, lines = Job("runs", "an id", "a run", 4), list[str]()
+
+    def events() -> Iterator[JobAdvanced]:
+        for step in (3, 4):
+            yield JobAdvanced(job, step)
+            lines.append(next(line for line in iter(said.get, "") if f"step {step} " in line))
+
+    assert list(shown(events(), [job])) == []
+    training, testing = lines
+    assert training == "step 3 of 4, 0 of 1 done, 1 running, 0 failed, about 0 min left"
+    assert testing == "step 4 of 4, 0 of 1 done, 1 running, 0 failed, 1 testing"
 
 
 def test_a_note_that_came_up_as_a_run_was_made_is_said_with_its_id(

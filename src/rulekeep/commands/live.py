@@ -36,13 +36,19 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         def counted() -> str:
             # A first step may take minutes.
             running = max(sum(n > 0 for n in steps.values()), int(bool(steps)))
-            return f"{done} of {len(jobs)} done, {running} running, {failed} failed"
+            return f"{done} of {len(jobs)} done, {running} running, {failed} failed{testing()}"
+
+        def testing() -> str:
+            trained = sum(steps.get(job.id) == job.steps for job in jobs)
+            return f", {trained} testing" if trained else ""
 
         def far() -> str:
             made = finished_steps + sum(steps.values())
             total = sum(job.steps for job in jobs)
             seconds = time.monotonic() - started
-            left = f", about {seconds * (total - made) / made / 60:.0f} min left" if made else ""
+            # Steps say nothing of how long a test takes.
+            known = made and not testing()
+            left = f", about {seconds * (total - made) / made / 60:.0f} min left" if known else ""
             return f"step {made:,} of {total:,}, {counted()}{left}"
 
         progress.update(whole, description=counted())
