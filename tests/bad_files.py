@@ -134,7 +134,9 @@ def bring(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "pack").mkdir()
     (folder / "pack" / "part.py").write_text("class M: ...\n")
-    (folder / "an_article" / "runs").mkdir(parents=True)
+    (folder / "an_article" / "runs" / "0abc").mkdir(parents=True)
+    for name in ("overview.png", "runs/0abc/plan.json"):
+        (folder / "an_article" / name).touch()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
     (folder / "broken" / "a").mkdir(parents=True)

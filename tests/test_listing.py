@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from bad_files import TEXTS
 from report_records import record
 
 from rulekeep.commands.listing import list_
-from rulekeep.commands.records import report
+from rulekeep.commands.records import report, verify
 from rulekeep.commands.runs import sweep
 from rulekeep.mixers import MIXERS
 from rulekeep.records.store import write_record
@@ -110,6 +111,21 @@ def test_several_folders_are_one_report_and_what_stands_in_two_is_one_run(
     assert "attention" in page
     assert "slots" in page
     assert "is shown" not in page
+
+
+@pytest.mark.parametrize("command", [report, verify])
+@pytest.mark.parametrize("given", [".", "runs"])
+def test_of_a_folder_of_folders_of_runs_some_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[str], int], given: str
+) -> None:
+    for name in "ab":
+        (tmp_path / "runs" / name / "0abc").mkdir(parents=True)
+        write_record(tmp_path / "runs" / name / "0abc" / "record.json", record())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        command(given)
+    said = f"{given}: holds folders of runs; name one or more, as in runs/a runs/b"
+    assert str(refused.value) == said
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:

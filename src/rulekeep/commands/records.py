@@ -26,6 +26,7 @@ from rulekeep.records.store import (
 from rulekeep.specs import Spec, UsageError
 
 _EXPLAINED = "explain.json"
+_MOST_NAMED = 3
 _SpecType = TypeVar("_SpecType", bound=Spec)
 
 
@@ -38,12 +39,12 @@ def verify(folder: str, /) -> int:
         Folder of runs, the --out of a sweep, or of certificates; what rulekeep certify, speed
         and explain wrote into it is checked too.
     """
-    root = _existing(folder)
+    root = existing(folder)
     runs = run_folders(root)
     broken, missing = list[str](), 0
     whole = len(beside_runs(root, broken))
     if not (runs or whole or broken or (root / PACKED).exists()):
-        raise UsageError(f"{folder}: no run was planned in it; name the --out of a sweep")
+        raise _no_runs(root)
     whole += len(packed_values(root, broken))
     for run in runs:
         try:
@@ -83,7 +84,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     out
         Folder for the report, FOLDER/report if left out.
     """
-    roots = [_existing(one) for one in (folder, *more)]
+    roots = [existing(one) for one in (folder, *more)]
     root = roots[0]
     kept = [read_runs(one) for one in roots]
     records = [record for one in kept for record in one.records]
@@ -142,6 +143,18 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
 def _no_runs(root: Path) -> UsageError:
     if (root / "record.json").exists():
         return UsageError(f"{root}: is the folder of one run; name the one it stands in")
+    inside = {
+        path.parent if path.name == PACKED else path.parent.parent
+        for depth in ("*", "*/*")
+        for name in (PACKED, "*/plan.json", "*/record.json")
+        for path in root.glob(f"{depth}/{name}")
+    }
+    if inside:
+        named = shlex.join(map(str, sorted(inside)[:_MOST_NAMED]))
+        said = "holds folders of runs"
+        if (root / "overview.png").exists():
+            said = "is of rulekeep article, see its report.md"
+        return UsageError(f"{root}: {said}; name one or more, as in {named}")
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 
@@ -192,12 +205,3 @@ def _why(path: Path, error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     return unreadable(Path(error.filename or path), error)
-
-
-def _existing(folder: str) -> Path:
-    root = existing(folder)
-    if not (root / PACKED).exists() and not run_folders(root) and (root / "runs").is_dir():
-        raise UsageError(
-            f"{folder}: is of rulekeep article, see its report.md; name its runs, {root / 'runs'}"
-        )
-    return root
