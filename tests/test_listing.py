@@ -69,16 +69,51 @@ def test_a_mixer_that_a_run_would_refuse_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_of_a_run_it_says_the_notes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    note = "its weights were not kept: No space left on device"
-    (tmp_path / "runs" / "0abc").mkdir(parents=True)
-    made = {**record(), "id": "0abc", "notes": [note]}
-    write_record(tmp_path / "runs" / "0abc" / "record.json", made)
+NOTE = "its weights were not kept: No space left on device"
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a run, neither in runs nor in results."""
+    folder = tmp_path / "r" / "a" / "0abc"
+    folder.mkdir(parents=True)
+    write_record(folder / "record.json", {**record(), "id": "0abc", "notes": [NOTE]})
     monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_of_a_run_it_says_the_notes(
+    far: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(far.parent)
     assert list_("0abc") == 0
-    assert f"\nnote       {note}\n" in capsys.readouterr().out
+    assert f"\nnote       {NOTE}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [".", "r/a"])
+def test_a_run_is_found_by_its_path(
+    far: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    if place == ".":
+        monkeypatch.chdir(far)
+    assert list_("." if place == "." else f"{place}/0abc") == 0
+    assert capsys.readouterr().out.startswith("run        0abc\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("r/a", "rulekeep report r/a"),
+        ("r", "rulekeep report r"),
+        ("r/a/beef", "no run of this id stands in r/a"),
+        ("beef", "name its folder, FOLDER/ID"),
+    ],
+)
+def test_what_is_no_run_is_said_in_a_line_that_tells_how(far: Path, name: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        list_(name)
+    assert str(refused.value).startswith(f"{name}: ")
+    assert str(refused.value).endswith(said)
 
 
 def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(

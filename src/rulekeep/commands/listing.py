@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,11 @@ def list_(name: str | None = None, /) -> int:
     ----------
     name
         A task, a mixer (file.py:Class for one of your own) or a preset: what it does, and its
-        options with their defaults. Or the id of a run, as it is or was, or how it begins: it
-        is looked for in this folder, in runs and in results.
+        options with their defaults. Or a run, FOLDER/ID. Four letters of an id are enough, a
+        former id will do, and in this folder, in runs and in results no FOLDER is needed.
     """
     if name is not None:
-        tell(_about_run(name) if SHORT_ID.fullmatch(name) else _about(name))
+        tell(_about(name))
         return 0
     from rulekeep.mixers import MIXERS
     from rulekeep.sweeps.presets import PRESETS
@@ -46,20 +47,30 @@ def list_(name: str | None = None, /) -> int:
     return 0
 
 
-def _about_run(identity: str) -> str:
-    """The record of a run, by its id or its former id, or how one of them begins."""
-    roots = list[Path]()
-    for place in (Path(), Path("runs"), Path("results")):
-        if not place.is_dir():
-            continue
-        inside = sorted(place.iterdir())
-        for root in (place, *(path for path in inside if path.is_dir())):
-            if (root / PACKED).exists() or run_folders(root):
-                roots.append(root)
-    found = runs_of_id(identity, roots)
+def _about_run(named: str) -> str:
+    """The record of a run, by its folder, its id or former id, or how one of them begins."""
+    path = Path(named)
+    # A run is known by its folder's name, which `.`, `..` and a link to it have not.
+    if path.name in ("", "..") or path.is_symlink():
+        path = path.resolve()
+    if path.is_dir() and not (path / "record.json").exists():
+        again = shlex.quote(named)
+        raise UsageError(f"{named}: has no record.json; for runs in it: rulekeep report {again}")
+    roots, where = [path.parent], f"in {path.parent}"
+    if path.parent == Path():
+        where = "here, in runs or in results; name its folder, FOLDER/ID"
+        roots = [one for place in ("", "runs", "results") for one in _folders(Path(place))]
+    found = runs_of_id(path.name, filter(Path.is_dir, roots))
     if not found:
-        raise UsageError(f"{identity}: no run of this id stands here, in runs or in results")
+        raise UsageError(f"{named}: no run of this id stands {where}")
     return "\n\n".join(_said_of_run(root, record) for root, record in found)
+
+
+def _folders(place: Path) -> list[Path]:
+    """A place and the folders in it that have runs."""
+    inside = sorted(place.iterdir()) if place.is_dir() else []
+    folders = [path for path in (place, *inside) if path.is_dir()]
+    return [path for path in folders if (path / PACKED).exists() or run_folders(path)]
 
 
 def _said_of_run(root: Path, record: Record) -> str:
@@ -108,6 +119,8 @@ def _about(name: str) -> str:
 
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
         fields = options_of_mixer(name, kind).model_fields
+    elif "/" in name or SHORT_ID.fullmatch(name) or Path(name).is_dir():
+        return _about_run(name)
     else:
         known = dict.fromkeys([*TASKS, *MIXERS, *PRESETS])
         raise UsageError(f"{name!r}: {choose(name, known)}")
