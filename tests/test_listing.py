@@ -41,6 +41,7 @@ def test_of_each_name_it_says_what_it_does_and_how_to_run_it(
         ("attention", "--mixer-options.positions none (none or rotary or alibi)"),
         ("recite", "--task-options.placement early (early or marked)"),
         (f"{ROOT}/examples/outside_mixer.py:Fading", "--mixer-options.half-life 256.0"),
+        (f"{ROOT}/examples/outside_task.py:Backwards", "--task-options.rules 4"),
     ],
 )
 def test_it_names_every_option_with_its_default(

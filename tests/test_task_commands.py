@@ -50,6 +50,8 @@ BAD = {
     "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
     "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
     "a word too many": (["show", "recite", "64"], "64"),
+    "no name": (["show", "odd.py:Unnamed"], "has no name; a whole one: examples/outside_task.py"),
+    "no answer length": (["show", "odd.py:Unanswered"], "has no answer_length; a whole one: ex"),
     "name no text": (["certify", "odd.py:Numbered"], "its name is 5, must be text"),
     "length no number": (["show", "odd.py:Endless"], "its shortest_context is None, must be a"),
     "one word": (["show", "odd.py:OneWord"], "its vocabulary must be a list of words"),
@@ -64,7 +66,20 @@ BAD = {
 
 
 ODD = """
-from rulekeep.tasks import Recite
+from rulekeep.tasks import Recite, SampledTask, TaskOptions
+
+class Unnamed(SampledTask):
+    options_type, _block = TaskOptions, None
+
+    def __init__(self, options):
+        self.options = options
+        self._count(10)
+
+class Unanswered(Unnamed):
+    name = "unanswered"
+
+    def __init__(self, options):
+        self.shortest_context = self._shortest(1, width=1, tail=1)
 
 class Numbered(Recite):
     name = 5

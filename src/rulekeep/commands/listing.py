@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from rulekeep.commands.console import tell
 from rulekeep.printable import one_line
@@ -16,6 +16,8 @@ from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+
+    from rulekeep.tasks import Task
 
 
 def list_(name: str | None = None, /) -> int:
@@ -111,9 +113,11 @@ def _about(name: str) -> str:
     name = tell_preset(name)
     if name in PRESETS:
         return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
-    if name in TASKS:
-        fields: Mapping[str, "FieldInfo"] = TASKS[name].options_type.model_fields
-        kind, option, run = TASKS[name], "--task-options", f"rulekeep run --task {name}"
+    task = _task(name)
+    if task is not None:
+        fields: Mapping[str, "FieldInfo"] = task.options_type.model_fields
+        kind: type[Any] = task
+        option, run = "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
         from rulekeep.running.mixers import load_mixer, options_of_mixer
 
@@ -128,6 +132,21 @@ def _about(name: str) -> str:
     # A class without a docstring would show that of its base.
     own = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or vars(kind).get("__doc__") or "")
     return "\n".join([own, "", run, *lines])
+
+
+def _task(name: str) -> "type[Task] | None":
+    """The task of this name, of the catalogue or of one's own; None if it is of none."""
+    from rulekeep.plugins import is_outside
+    from rulekeep.running.tasks import load_task
+    from rulekeep.tasks import TASKS
+
+    if name not in TASKS and not is_outside(name):
+        return None
+    try:
+        return load_task(name)
+    except UsageError:
+        # It may be a mixer: why it is none is said.
+        return None
 
 
 def _default(option: "FieldInfo") -> str:

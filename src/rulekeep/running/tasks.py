@@ -11,6 +11,8 @@ from rulekeep.tasks import TASKS, SampledTask, Task, TaskOptions
 _T = TypeVar("_T")
 # What a task has beside what its class has to define.
 _OF_A_TASK = ("name", "vocabulary", "combinations", "shortest_context", "options")
+# What our own code asks of a task as it is made.
+_ASKED_FOR = (*_OF_A_TASK, "answer_length")
 
 
 def load_task(name: str) -> type[Task]:
@@ -45,7 +47,10 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+        asked = isinstance(error, AttributeError) and isinstance(error.obj, kind) and error.name
+        lacking = [part for part in _ASKED_FOR if part == asked]
+        if not lacking:
+            raise UsageError(f"task {name!r}: {failure_line(error)}") from None
     if lacking:
         raise UsageError(
             f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
