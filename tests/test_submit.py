@@ -64,8 +64,8 @@ def test_each_thing_that_it_lacks_is_one_line(runs: Path, run: Command) -> None:
     (second / "record.json").write_text("{}")
     code, _, errors = run("submit", "runs")
     assert code == 2
-    requirements = [line.partition(":")[0] for line in errors.splitlines()]
-    assert requirements == ["verified", "protocol tiny", "five seeds"]
+    said = [line.split(": ")[:2] for line in errors.splitlines()]
+    assert said == [["rulekeep", one] for one in ("verified", "protocol tiny", "five seeds")]
     assert not (runs.parent / "submissions").exists()
 
 

@@ -32,7 +32,7 @@ def submit(folder: str, /, *, name: str | None = None, out: str = FOLDER) -> int
 
     made = submission(root, called)
     for line in made.faults:
-        say(line)
+        say(f"rulekeep: {line}")
     if made.faults:
         return EXIT_USAGE
     target = Path(out) / f"{called}.jsonl"
