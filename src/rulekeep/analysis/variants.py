@@ -13,10 +13,7 @@ from pathlib import Path
 from rulekeep.catalogue import keyword_defaults
 from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
-from rulekeep.specs import HYBRID, MixerSpec, Option, RunSpec
-
-# What makes a model beside its mixer.
-_MODEL = ("width", "layers", "hidden", "added_positions")
+from rulekeep.specs import HYBRID, MODEL, MixerSpec, Option, RunSpec
 
 
 def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
@@ -37,7 +34,7 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
         for name in ([key] if "." in key or not several else _takers(key, defaults))
     }
     model = {**settings, **one.settings}
-    wanted = {name: model.get(name, RunSpec.model_fields[name].default) for name in _MODEL}
+    wanted = {name: model.get(name, RunSpec.model_fields[name].default) for name in MODEL}
     wanted["hidden"] = wanted["hidden"] or 4 * wanted["width"]
     return {**defaults, **spec.mixer_options} == {
         **defaults,

@@ -37,6 +37,7 @@ from rulekeep.running.resolving import check_device
 from rulekeep.running.trackers import TrackerName, check_tracker
 from rulekeep.specs import (
     KINDS,
+    MODEL,
     AnySpec,
     LanguageSpec,
     PredictorSpec,
@@ -386,8 +387,7 @@ def _said(spec: AnySpec) -> str:
     """The name of a run, and its other settings."""
     if not isinstance(spec, RunSpec):
         return spec.label
-    settings = {"width", "layers", "hidden", "added_positions"}
-    given = spec.model_dump(include=settings, exclude_defaults=True)
+    given = spec.model_dump(include={*MODEL}, exclude_defaults=True)
     options = {**spec.task_options, **spec.mixer_options, **given}
     return ", ".join([spec.label, *(f"{key} {value}" for key, value in options.items())])
 
@@ -421,7 +421,8 @@ def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tup
     if mixers is not None:
         if "mixers" not in parameters:
             raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
-        given["mixers"] = tuple(own_options_first(one) for one in mixer_specs(mixers))
+        named = mixer_specs(mixers)
+        given["mixers"] = tuple(own_options_first(one, of_runs=MODEL) for one in named)
     if tuning_seeds is not None:
         if "tuning_seeds" not in parameters:
             raise UsageError(f"--tuning-seeds {tuning_seeds}: {what} takes none; leave it out")

@@ -82,7 +82,10 @@ def load_mixer(name: str) -> type[Any]:
     from torch import nn
 
     from rulekeep.mixers import MIXERS
+    from rulekeep.tasks import TASKS
 
+    if name in TASKS:
+        raise UsageError(f"mixer {name!r}: is a task, which goes to --task or rulekeep check-task")
     bare, _, options = name.partition("[")
     option, equals, value = options.rstrip("]").partition(",")[0].partition("=")
     if equals:
@@ -200,17 +203,24 @@ def note_on_penalty(kind: type[Any], options: Mapping[str, Any], steps: int) -> 
     )
 
 
-def own_options_first(one: MixerSpec) -> MixerSpec:
+def own_options_first(one: MixerSpec, *, of_runs: tuple[str, ...] = ()) -> MixerSpec:
     """A mixer whose settings become its own options wherever its class has such an option.
 
-    Only the class can tell: `steps` may belong to the run or to the mixer.
+    Only the class can tell: `steps` may belong to the run or to the mixer. `of_runs` are the
+    settings that are offered beside its own options.
 
     Raises:
-        UsageError: there is no such mixer.
+        UsageError: there is no such mixer, or no such option where settings are offered.
     """
-    own = [
-        options_of_mixer(name, load_mixer(name)).model_fields for name in one.mixer.split(HYBRID)
-    ]
+    kinds = {name: load_mixer(name) for name in one.mixer.split(HYBRID)}
+    own = [options_of_mixer(name, kind).model_fields for name, kind in kinds.items()]
+    known = dict.fromkeys([*(key for of in own for key in of), *of_runs])
+    for key in one.options if of_runs else ():
+        hint = next(filter(None, (_hint(kind, key) for kind in kinds.values())), None)
+        if key.rpartition(".")[2] not in known and not hint:
+            raise UsageError(
+                f"mixer {one.mixer!r}: {key!r}: there is no such option; {choose(key, known)}"
+            )
     moved = {key: one.settings[key] for key in one.settings if any(key in of for of in own)}
     kept = {key: value for key, value in one.settings.items() if key not in moved}
     return one._replace(options={**one.options, **moved}, settings=kept)

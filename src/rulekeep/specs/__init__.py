@@ -18,6 +18,7 @@ from rulekeep.specs.article import (
 from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
 from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.mixer import (
+    MODEL,
     MixerSpec,
     mixer_specs,
     option_name,
@@ -40,6 +41,7 @@ __all__ = [
     "DEVICES",
     "HYBRID",
     "KINDS",
+    "MODEL",
     "PUBLISHED_BATCH_SIZE",
     "PUBLISHED_CONTEXTS",
     "PUBLISHED_HIDDEN",

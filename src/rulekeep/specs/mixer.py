@@ -18,6 +18,8 @@ from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")
+# The settings of a run that make its model beside the mixer.
+MODEL = ("width", "layers", "hidden", "added_positions")
 # What a sweep varies itself.
 _OF_THE_SWEEP = ("task", "task_options", "mixer", "mixer_options", "seed")
 

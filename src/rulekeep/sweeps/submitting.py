@@ -21,13 +21,11 @@ from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
 from rulekeep.running.resolving import Resolved, resolve
-from rulekeep.specs import AnySpec, MixerSpec, Option, RunSpec, UsageError
+from rulekeep.specs import MODEL, AnySpec, MixerSpec, Option, RunSpec, UsageError
 from rulekeep.sweeps.presets import SEEDS, quick_five, standard
 from rulekeep.tasks import FewCombinationsWarning
 
 KIND = "submission"
-# What makes a model beside its mixer: part of what competes, and not of the protocol.
-_MODEL = ("width", "layers", "hidden", "added_positions")
 # What may be submitted: the runs of one competitor, given the records so far.
 PROTOCOLS: Mapping[str, Callable[[Sequence[Record], MixerSpec], Sequence[AnySpec]]] = {
     "standard": lambda records, one: standard(records, mixers=(one,)),
@@ -160,7 +158,8 @@ def _competing(records: Iterable[Record]) -> tuple[list[MixerSpec], list[Record]
         options: Mapping[str, Option] = {
             key: value for key, value in spec.mixer_options.items() if key in record.given
         }
-        settings = {key: getattr(spec, key) for key in _MODEL if key in record.given}
+        # Part of what competes, and not of the protocol.
+        settings = {key: getattr(spec, key) for key in MODEL if key in record.given}
         one = MixerSpec(spec.mixer, options, settings)
         found.setdefault(repr(one), one)
     return [*found.values()], other
