@@ -65,6 +65,20 @@ def test_a_plugin_of_a_long_name_is_the_users_own() -> None:
     assert [row.is_own for row in found.rows] == [True, False]
 
 
+def test_equal_figures_share_a_place_and_the_next_is_counted_on() -> None:
+    kept = {"attention": 0.5, "mine.py:Mine": 0.5, "slots": 0.4}
+    found = ranking([record(mixer, retention={64: share}) for mixer, share in kept.items()])
+    places = {row.label: row.place for row in found.rows}
+    assert places == {"mine.py:Mine": 1, "attention": 1, "slots": 3}
+
+
+def test_what_is_kept_by_guessing_is_said_beside_its_chance() -> None:
+    # Chance is 0.04 in made-up records.
+    said_of = {kept: said([record(retention={64: kept})]) for kept in (0.016, 0.04, 0.05)}
+    assert ", no more than by guessing: chance is 0.040." in said_of[0.016]
+    assert ["chance" in text for text in said_of.values()] == [True, True, False]
+
+
 def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
     records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
     found = ranking(records)

@@ -37,7 +37,8 @@ class Setting(NamedTuple):
 class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
-    `place` counts from 1; None if it was not run on all settings. `lowest` is the lowest seed of
+    `place` counts from 1, and equal figures share one; None if it was not run on all settings.
+    `lowest` is the lowest seed of
     any setting, NaN if one diverged. `difference` is to the baseline, paired by seed; None if no
     baseline was trained alike on the same seeds.
     """
@@ -110,10 +111,13 @@ class Ranking:
         found = {at: averaged(g.by_seed("retention", at) for g in groups) for at in shared}
         return {at: by_seed for at, by_seed in found.items() if by_seed}
 
-    def chance(self, test: int) -> float | None:
-        """The chance level at a length, as the mean over the settings."""
+    def chance(self, test: int | None = None) -> float | None:
+        """The chance level at a length, or where each is compared: the mean over the settings."""
         each = [
-            next((c for g in one.groups.values() if (c := g.chance("retention", test))), None)
+            next(
+                (c for g in one.groups.values() if (c := g.chance("retention", test or one.test))),
+                None,
+            )
             for one in self.settings
         ]
         known = [level for level in each if level is not None]
@@ -132,8 +136,12 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
     every = dict.fromkeys(label for one in settings for label in one.groups)
     rows = [_row(label, settings, baseline, label in whole) for label in every]
     rows.sort(key=lambda row: (row.place is None, -_mean(row), row.label))
-    counts = iter(range(1, len(rows) + 1))
-    rows = [row if row.place is None else row._replace(place=next(counts)) for row in rows]
+    # Equal as they are shown.
+    kept = [round(_mean(row), 3) for row in rows]
+    rows = [
+        row if row.place is None else row._replace(place=1 + kept.index(mean))
+        for row, mean in zip(rows, kept, strict=True)
+    ]
     return Ranking(
         settings=tuple(settings),
         left=tuple(place.task for place in places if place not in settings),

@@ -208,7 +208,7 @@ def _trade_off(
         series.append(Series(label=row.label, style=style, points=[point], joined=False))
     means = [(one.points[0].x, one.points[0].y) for one in series]
     costs = [x for x, _ in means]
-    levels = [c for one in ranking.settings[:1] if (c := ranking.chance(one.test)) is not None]
+    levels = [level for level in [ranking.chance()] if level is not None]
     panel = Panel(
         title=f"tested at {ranking.at}",
         x_label=f"{x_label}, log scale",

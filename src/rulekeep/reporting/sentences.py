@@ -34,8 +34,11 @@ def _kept(row: Ranked, ranking: Ranking) -> str:
     where = f", the mean of {1 + len(others)} task settings" if others else f" of {first.task}"
     placed = sum(one.place is not None for one in ranking.rows)
     of = f" (place {row.place} of {placed})" if placed > 1 and row.place is not None else ""
-    mean = "no share" if row.kept.mean is None else f"{row.kept.mean:.3f}"
-    return f"{row.label} keeps {mean} of the rules at {ranking.at}{where}{of}."
+    mean, chance = row.kept.mean, ranking.chance()
+    kept, guessed = "no share" if mean is None else f"{mean:.3f}", ""
+    if mean is not None and chance is not None and round(mean, 3) <= round(chance, 3):
+        guessed = f", no more than by guessing: chance is {chance:.3f}"
+    return f"{row.label} keeps {kept} of the rules at {ranking.at}{where}{of}{guessed}."
 
 
 def _against(row: Ranked, ranking: Ranking) -> str:
