@@ -119,6 +119,13 @@ def test_attention_of_another_protocol_is_no_baseline() -> None:
     assert ranking(both).baseline == "attention, rotary"
 
 
+@pytest.mark.parametrize("unlike", [{"steps": 100}, {"context": 128}])
+def test_a_strong_attention_that_was_trained_otherwise_allows_no_win(unlike: Values) -> None:
+    records = [*attention(0.1, CONVOLVED, **unlike), *attention(0.05, ROTARY), *own(0.8)]
+    assert "above attention, rotary" in said(records)
+    assert "no attention with a convolution was trained alike" in said(records)
+
+
 def test_unequal_training_is_said() -> None:
     unlike = [*attention(0.1, CONVOLVED, steps=1000), *own(0.8, steps=60)]
     assert "trained for 60 to 1,000 steps, so not alike" in said(unlike)

@@ -63,7 +63,7 @@ class Ranking:
     """All variants: those of the user first, then by what they keep.
 
     The means are over `settings`; `left` names the others. `baseline` is the strongest attention.
-    `has_strong` says whether any attention has a convolution.
+    `has_strong` says whether an attention with a convolution was trained alike.
     """
 
     settings: tuple[Setting, ...]
@@ -133,6 +133,7 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
     whole = _whole(settings)
     own = [label for label in whole if _any(settings, label).is_own]
     baseline = _baseline(settings, whole, own)
+    strong = [group for label in whole if (group := _any(settings, label)).is_strong]
     every = dict.fromkeys(label for one in settings for label in one.groups)
     rows = [_row(label, settings, baseline, label in whole) for label in every]
     rows.sort(key=lambda row: (row.place is None, -_mean(row), row.label))
@@ -147,7 +148,8 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
         left=tuple(place.task for place in places if place not in settings),
         rows=tuple(sorted(rows, key=lambda row: not row.is_own)),
         baseline=baseline,
-        has_strong=any(_any(settings, label).is_strong for label in whole),
+        has_strong=baseline is not None
+        and any(trained_alike(one, _any(settings, baseline)) for one in strong),
     )
 
 

@@ -51,7 +51,9 @@ def _against(row: Ranked, ranking: Ranking) -> str:
         return f"It shares no seed with {ranking.baseline}: it is compared with none."
     name, weak = ranking.baseline, ""
     if not ranking.has_strong:
-        weak = "; no attention with a convolution was run, so this is no win over attention"
+        weak = (
+            "; no attention with a convolution was trained alike, so this is no win over attention"
+        )
     lost = row.difference.diverged
     diverged = f"; {counted(lost, 'seed')} diverged" if lost else ""
     open_ends = f"{weak}{_unequal(row, ranking)}{diverged}"
