@@ -210,7 +210,9 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     ("asked", "said"),
     [
         ({"mixer": "dela"}, "did you mean delta"),
-        ({"mixer": nn.Linear(2, 2)}, "give its name or its class, not an instance"),
+        ({"mixer": nn.GRU(2, 2)}, r"GRU\(…\): is an instance; give its class, GRU$"),
+        ({"mixer": nn.Sequential(nn.GRU(2, 2))}, "give its class, Sequential$"),
+        ({"mixer": 3}, "mixer 3: give the name of a mixer, or its class"),
         ({"mixer": "gru", "mixer_options": {"head": 2}}, "there is no such option"),
         ({"mixer": "gru", "stepps": 2}, "did you mean 'steps'"),
         ({"mixer": "gru", "steps": "2"}, "steps '2'"),

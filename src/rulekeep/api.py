@@ -325,9 +325,12 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _class(given: object, kind: str) -> type[Any]:
-    if not isinstance(given, type):
-        raise UsageError(f"{kind} {given!r:.80}: give its name or its class, not an instance")
-    return given
+    if isinstance(given, type):
+        return given
+    name = type(given).__name__
+    if type(given).__module__ == "builtins":
+        raise UsageError(f"{kind} {given!a:.80}: give the name of a {kind}, or its class")
+    raise UsageError(f"{kind} {name}(…): is an instance; give its class, {name}")
 
 
 def _name(given: Named, catalogue: Any, kind: str) -> str:
