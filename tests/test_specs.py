@@ -1,10 +1,11 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rulekeep.commands.run_options import spec_values
-from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, TrainingSpec, UsageError
+from rulekeep.specs import ArticleCell, ArticleSpec, RunSpec, Spec, TrainingSpec, UsageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,3 +92,19 @@ def test_lengths_may_be_a_list_as_in_toml_but_not_text() -> None:
     for wrong in (["64"], "64", [True], 64):
         with pytest.raises(UsageError, match="test_contexts"):
             RunSpec.parse(test_contexts=wrong)
+
+
+@pytest.mark.parametrize(
+    ("spec", "values", "said"),
+    [
+        (RunSpec, {"test_contexts": 64}, "test_contexts 64: must be a list; write [64]"),
+        (RunSpec, {"test_contexts": "64,9"}, "test_contexts '64,9': must be a list; write [64, 9]"),
+        (RunSpec, {"test_contexts": {"a": 1}}, "test_contexts {'a': 1}: must be a list"),
+        (ArticleSpec, {"models": "delta"}, "models 'delta': must be a list; write ['delta']"),
+    ],
+)
+def test_what_must_be_a_list_is_written_as_one(spec: type[Spec], values: Any, said: str) -> None:
+    for parsed in (lambda: spec.parse(**values), lambda: spec.parse_json(values)):
+        with pytest.raises(UsageError) as error:
+            parsed()
+        assert str(error.value) == said

@@ -115,6 +115,12 @@ def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
     if first["type"] == "json_invalid":
         # What json writes is JSON, but for half a letter.
         return f"{shown}: holds bytes that are no text; write UTF-8"
+    if first["type"] == "tuple_type":
+        # Numbers between commas, as on a command line, are numbers in a list.
+        numbers = str(first["input"]).replace(",", " ").split()
+        inside = ", ".join(numbers) if all(map(str.isdecimal, numbers)) else shown
+        fix = f"; write [{inside}]" if isinstance(first["input"], (str, int, float)) else ""
+        return f"{place} {shown}: must be a list{fix}"
     # Text that looks like a number is read as one.
     is_read = first["type"] == "string_type" and not isinstance(first["input"], (list, dict))
     fix = "; put text that looks so in double quotes" if is_read else ""
