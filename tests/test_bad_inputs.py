@@ -42,6 +42,7 @@ BAD = [
     ("run --length-growth 1.5", "1.5", "less than or equal to 1"),
     ("run --mixed-lengths=maybe", "maybe", "true or false"),
     ("run --test-contexts 64,", "64,", "whole number"),
+    ("run --test-contexts [64]", "[64]", "several between commas"),
     ("run --test-contexts 64,64", "64", "name each once"),
     ("run --test-contexts 3", "3", "must be 49 or more"),
     ("run --test-contexts=-64", "-64", "must be from 1"),

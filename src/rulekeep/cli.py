@@ -217,7 +217,7 @@ def _said_of_value(error: CoercionError | ValidationError) -> str | None:
         if first["type"].endswith("_parsing"):
             # What follows tells of the parser.
             fix = fix.partition(",")[0]
-        value = ",".join(value) if isinstance(value, list) else value
+        value = ",".join(map(str, value)) if isinstance(value, list) else value
         return f"{option} {_written(value)}: {fix[0].lower()}{fix[1:]}"
     if argument is None:
         return None

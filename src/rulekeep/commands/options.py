@@ -42,14 +42,15 @@ def within(least: int, most: float = math.inf) -> Parameter:
     return Parameter(converter=_whole, validator=check)
 
 
-def between_commas(texts: Sequence[str]) -> tuple[int, ...]:
+def between_commas(texts: Sequence[object]) -> tuple[int, ...]:
     """Whole numbers between commas; a repeated option adds to them.
 
     Raises:
         ValueError: one is no whole number.
     """
     try:
-        return tuple(int(part) for text in texts for part in text.split(","))
+        # The parser reads [64] as a list.
+        return tuple(int(part) for text in texts for part in str(text).split(","))
     except ValueError:
         raise ValueError("must be a whole number, or several between commas") from None
 
