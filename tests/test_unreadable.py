@@ -16,6 +16,7 @@ from rulekeep.reporting.write import write_report
 from rulekeep.specs import UsageError
 from rulekeep.sweeps import planning
 
+FULL = ": cannot be written (No space left on device); make room or name another folder"
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2, 3)]
 
 
@@ -173,8 +174,25 @@ def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
     for out in ("report", "new"):
         written = iter(range(100))
         code, output, errors = run("report", "runs", "--out", out)
-        assert (code, output) == (1, b"")
+        assert (code, output) == (2, b"")
         (line,) = errors.splitlines()
-        assert line.startswith(f"rulekeep: [Errno 28] No space left on device: '{out}/")
+        assert line.startswith(f"rulekeep: {out}/")
+        assert line.endswith(FULL)
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_bad_usage_with_the_file_and_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for command in ("data recite --context 96 --out d.jsonl", "show recite --html d.html", "run"):
+        code, output, errors = run(*command.split())
+        assert (code, output) == (2, b"")
+        (line,) = errors.splitlines()
+        assert line.startswith(f"rulekeep: {tmp_path}/")
+        assert line.endswith(FULL)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

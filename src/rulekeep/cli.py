@@ -156,6 +156,9 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             _usage(f"{error.filename!r}: is too long a name; give a shorter one")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename:
+            said = f"cannot be written ({error.strerror}); make room or name another folder"
+            _usage(f"{error.filename}: {said}")
         say(f"rulekeep: {error}")
         code = EXIT_FAILED
     except ValueError as error:

@@ -8,7 +8,6 @@ of the validated spec and of the versions of its protocol, task and mixers
     >>> planned.jobs            # what the folder lacks                  # doctest: +SKIP
 """
 
-import errno
 import hashlib
 import os
 import shlex
@@ -98,6 +97,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
 
     Raises:
         UsageError: a spec is impossible, or the folder cannot be written.
+        OSError: the disk is full; the folder is as before.
     """
     plans: dict[str, tuple[AnySpec, AnyResolved]] = {}
     for spec in specs:
@@ -136,7 +136,7 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         to_make = [plans[job.id][1] for job in result.jobs]
         trained = [one for one in to_make if isinstance(one, Resolved | ResolvedCell)]
         result.notes.extend(dict.fromkeys(note for one in trained for note in one.notes))
-    except BaseException as error:
+    except BaseException:
         if said:
             said.unlink(missing_ok=True)
         for folder in made:
@@ -145,11 +145,6 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
         with suppress(OSError):
             if is_new:
                 root.rmdir()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename or root
-            raise UsageError(
-                f"{where}: cannot be written ({error.strerror}); make room or name another folder"
-            ) from None
         raise
     return result._replace(lost=tuple(lost))
 
