@@ -123,6 +123,8 @@ BAD = [
     ("run --mixer any.py:M --mixer-options.known x", "known", "valid integer"),
     ("run --mixer any.py:M --mixer-options.heads 2", "heads", "**more names no option; name it"),
     ("check takes.py:M --mixer-options.heads 2", "'M'", "put a * before it"),
+    ("check takes.py:M", "'M'", "takes heads by its place; put a * before it"),
+    ("list takes.py:M", "takes.py:M", "takes heads by its place; put a * before it"),
     ("run --mixer empty.py:M", "empty.py has no M", "has no torch.nn.Module"),
     ("run --mixer raises.py:M", "raises.py:M", "ValueError: no luck (raises.py, line 1)"),
     ("run --mixer exits.py:M", "exits.py:M", "SystemExit: 3"),

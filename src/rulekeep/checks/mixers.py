@@ -21,7 +21,7 @@ from rulekeep.checks.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, 
 from rulekeep.checks.rows import SEE_FIRST, Row
 from rulekeep.mixers import Stateless
 from rulekeep.plugins import failure_line
-from rulekeep.running.mixers import mixer_maker, mixer_options
+from rulekeep.running.mixers import mixer_maker, mixer_options, options_of_mixer
 
 
 def check_mixer(
@@ -40,6 +40,7 @@ def check_mixer(
         UsageError: an option is impossible, or the constructor fails.
     """
     name = cls.__name__
+    options_of_mixer(name, cls, all_named=True)
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:

@@ -122,7 +122,7 @@ def _about(name: str) -> str:
         from rulekeep.running.mixers import load_mixer, options_of_mixer
 
         kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
-        fields = options_of_mixer(name, kind).model_fields
+        fields = options_of_mixer(name, kind, all_named=True).model_fields
     elif "/" in name or SHORT_ID.fullmatch(name) or Path(name).is_dir():
         return _about_run(name)
     else:

@@ -235,8 +235,10 @@ def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Ma
     return _filled(name, options_of_mixer(name, kind), given, kind).model_dump()
 
 
-def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
+def options_of_mixer(name: str, kind: type[Any], *, all_named: bool = False) -> type[Spec]:
     """The options of a mixer as a spec.
+
+    A run takes what a constructor has by its place at its default; with `all_named` it is refused.
 
     Raises:
         UsageError: a type cannot be given, or the constructor asks for more.
@@ -248,7 +250,7 @@ def options_of_mixer(name: str, kind: type[Any]) -> type[Spec]:
     except Exception as error:
         raise UsageError(f"mixer {name!r}: its options cannot be: {failure_line(error)}") from None
     for parameter in _positional(kind):
-        if parameter.default is parameter.empty:
+        if all_named or parameter.default is parameter.empty:
             raise UsageError(f"mixer {name!r}: {_keyword_only(parameter.name)}")
     return found
 
