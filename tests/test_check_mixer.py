@@ -445,7 +445,7 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (WrongGradient, "gradients are slopes", r"slope along x .* 1\.0e-03 of the largest"),
     (CutsWhatItStartsFrom, "gradients are slopes", r"slope along module.start .*tokens after 0"),
     (CutsAComplexState, "gradients are slopes", r"slope along state mean"),
-    (DropsImaginaryParts, "token by token gives what the whole gives", r"gradient of module.turn"),
+    (DropsImaginaryParts, "token by token gives what the whole gives", r"state mean differs"),
     (WrongGradient, "gradient reaches token 0", r"slope along token 0 .* 1\.0e-03 of the"),
     (MixesRows, "rows of a batch are independent", r"the first of 3 sequences another"),
     (LeaksTheBatchIntoTheState, "rows of a batch are independent", r"state mean"),
@@ -547,6 +547,12 @@ def test_bytes_are_as_far_apart_as_the_numbers_that_they_hold() -> None:
         assert f"differs by {most - least:.1e}" in gaps.verdict[1]
 
 
+def test_an_output_that_differs_is_said_before_its_gradient() -> None:
+    gaps, one, other = Gaps(0.1), torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    gaps.add({"output": one, "gradient of x": one}, {"output": one / 2, "gradient of x": other}, "")
+    assert gaps.verdict[1].startswith("output at token 0 differs by 5.0e-01")
+
+
 @pytest.mark.slow
 def test_a_mixer_of_complex_numbers_is_checked_as_the_one_it_is() -> None:
     rows = checked(Complex)
@@ -588,6 +594,23 @@ def test_a_broken_mixer_fails_in_the_row_of_what_is_broken(
     row = checked(mixer)[named]
     assert row.passed is False
     assert re.search(said, row.compared), row.compared
+
+
+class Drops(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return torch.dropout(y, 0.1, True), after
+
+
+@pytest.mark.parametrize(
+    ("mixer", "cause"),
+    [(Drops, "deterministic"), (WritesToItsState, "input and state not changed")],
+)
+def test_what_a_cause_breaks_is_not_looked_at(mixer: type[Any], cause: str) -> None:
+    rows = list(checked(mixer).values())
+    place = [row.property for row in rows].index(cause)
+    assert rows[place].passed is False
+    assert {row.passed for row in rows[place + 1 :]} == {None}
 
 
 def test_a_row_is_said_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Differences between tensors that should be equal: the largest is kept, with its place.
 
+One of outputs or states that is not allowed comes before any of gradients.
+
 A difference is a fraction of the largest value of its tensor, or of 1e-3 if all are smaller. The
 reason: gradients of weights are sums over all tokens, outputs are not.
 """
@@ -19,7 +21,7 @@ class Gaps:
 
     def __init__(self, allowed: float) -> None:
         self.allowed = allowed
-        self._tensors, self._share, self._said = 0, -1.0, "nothing was compared"
+        self._tensors, self._rank, self._said = 0, (False, -1.0), "nothing was compared"
 
     def add(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
         """Add tensors by name, such as `output` or `gradient of x`, and where they come from."""
@@ -27,39 +29,43 @@ class Gaps:
             if name in found:
                 self._add(name, found[name].detach(), tensor.detach(), where)
             else:
-                self._keep(math.inf, f"{name} is missing ({where})")
+                self._keep(name, math.inf, f"{name} is missing ({where})")
 
     def _add(self, name: str, found: Tensor, expected: Tensor, where: str) -> None:
         self._tensors += 1
         if found.shape != expected.shape:
             shapes = f"{list(found.shape)}, expected {list(expected.shape)}"
-            return self._keep(math.inf, f"{name} has shape {shapes} ({where})")
+            return self._keep(name, math.inf, f"{name} has shape {shapes} ({where})")
         if not expected.numel():
-            return self._keep(0.0, "")
+            return self._keep(name, 0.0, "")
         if not is_number(expected):
             # Flags have no difference, and that of two bytes is none that a byte holds.
             found, expected = found.double(), expected.double()
         off = (found.to(expected) - expected).abs()
         if not off.isfinite().all():
             count = int((~off.isfinite()).sum())
-            return self._keep(math.inf, f"{name} differs in {count} values not finite ({where})")
+            said = f"{name} differs in {count} values not finite ({where})"
+            return self._keep(name, math.inf, said)
         most = off.max().item()
         share = most / max(expected.abs().max().item(), LEAST_SCALE)
         place = f"{name}{_token(name, off)}"
         said = f"{place} differs by {most:.1e} ({where}): {share:.1e} of the largest value"
-        return self._keep(share, said)
+        return self._keep(name, share, said)
 
-    def _keep(self, share: float, said: str) -> None:
-        if share > self._share:
-            self._share, self._said = share, said
+    def _keep(self, name: str, share: float, said: str) -> None:
+        # What differs itself is why its gradient does.
+        rank = share > self.allowed and not name.startswith("gradient of "), share
+        if rank > self._rank:
+            self._rank, self._said = rank, said
 
     @property
     def verdict(self) -> tuple[bool, str]:
         """Whether every difference is allowed, and the largest one in words."""
-        if not self._share:
+        _, share = self._rank
+        if not share:
             return True, f"no difference in {self._tensors:,} tensors"
         allowed = f"allowed: {self.allowed:.0e}" if self.allowed else "no difference is allowed"
-        return 0 <= self._share <= self.allowed, f"{self._said}; {allowed}"
+        return 0 <= share <= self.allowed, f"{self._said}; {allowed}"
 
 
 def _token(name: str, off: Tensor) -> str:

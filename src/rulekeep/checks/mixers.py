@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from rulekeep.checks.properties import LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
-from rulekeep.checks.rows import SEE_FIRST, Row
+from rulekeep.checks.properties import CAUSES, LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
+from rulekeep.checks.rows import SEE_ABOVE, Row
 from rulekeep.mixers import Stateless
 from rulekeep.plugins import failure_line
 from rulekeep.running.mixers import mixer_maker, mixer_options, options_of_mixer
@@ -46,11 +46,11 @@ def check_mixer(
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
     subject = Subject(make, make_loop, width, lengths, [], device)
-    first: Verdict | None = None
+    wrong = False
     for what, holds in PROPERTIES.items():
         with _one_thread():
-            held = _held(holds, subject) if first is None or first[0] else (None, SEE_FIRST)
-        first = first or held
+            held = (None, SEE_ABOVE) if wrong else _held(holds, subject)
+        wrong = wrong or (holds in CAUSES and held[0] is False)
         yield Row(what, *held)
 
 

@@ -462,10 +462,9 @@ def half_life(subject: Subject) -> Verdict:
 
 PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
     "output and state have their form": form,
-    # What breaks one of these three breaks others below, which are not its cause.
+    "input and state not changed": untouched,
     "no global random draw": no_draw,
     "deterministic": deterministic,
-    "input and state not changed": untouched,
     "no state is the initial state": initial_state,
     "causal": causal,
     "any split gives what the whole gives": splits,
@@ -481,5 +480,7 @@ PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
     "state bytes, constant or growing": state_size,
     "memory half-life at the start": half_life,
 }
+# What breaks one of these breaks others below, which are not its cause: they are not looked at.
+CAUSES = (form, untouched, deterministic)
 # Of a layer without a state they would tell nothing.
 OF_STATES = (splits, tokens, state_size, half_life)

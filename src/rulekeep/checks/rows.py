@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-# What has not the form of a mixer fails the rest in other words.
-SEE_FIRST = "skipped: see the first row"
+# What is wrong already fails the rest in other words.
+SEE_ABOVE = "skipped: see the last row that failed"
 
 
 class Row(NamedTuple):

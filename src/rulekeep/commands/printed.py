@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from rulekeep.checks.rows import SEE_FIRST, Row
+from rulekeep.checks.rows import SEE_ABOVE, Row
 from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
 from rulekeep.printable import printable
 from rulekeep.reporting.marked import MARKS, Piece, legend
@@ -81,7 +81,7 @@ def _marked(piece: Piece, coloured: bool) -> Text:
 def lines(rows: Sequence[Row]) -> list[str]:
     """The rows of a finished check, a line per property."""
     width = max((len(row.property) for row in rows), default=0)
-    return [line(row, width) for row in rows if row.compared != SEE_FIRST]
+    return [line(row, width) for row in rows if row.compared != SEE_ABOVE]
 
 
 def line(row: Row, width: int) -> str:
@@ -95,7 +95,7 @@ def print_rows(name: str, rows: Iterable[Row], properties: Iterable[str]) -> int
     for row in rows:
         found.append(row.passed)
         # One line says it for all of them.
-        if row.compared != SEE_FIRST:
+        if row.compared != SEE_ABOVE:
             tell(line(row, width), flush=True)
     failed, skipped = found.count(False), found.count(None)
     said = f"{failed} of {len(found) - skipped} properties fail" if failed else "all hold"
