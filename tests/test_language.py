@@ -514,6 +514,15 @@ def test_compactors_from_outside_shorten_the_text(
     assert shortened(model, "outside.py:verbatim", 1.0, CHAT).messages == CHAT
 
 
+def test_families_are_chosen_by_as_many_rules_whatever_a_prompt_has() -> None:
+    for replies in ("scored", "written"):
+        prompts = [
+            language._prompts(spec(rules_at_once=rules, replies=replies), len(SHIPPED))[0] * rules
+            for rules in (1, 2, 3, 4)
+        ]
+        assert len({*prompts}) == 1
+
+
 # What is said of it
 
 

@@ -159,11 +159,11 @@ def language(
 def _prompts(first: LanguageSpec, families: int) -> tuple[int, int]:
     """How many prompts choose families, and how many in a cell say what an option scores."""
     written = first.replies == "written"
-    scale = families / len(read_families(""))
-    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
-    # With fewer rules in each prompt some option would be scored in none.
+    # With fewer rules in each prompt a family, or an option, would be scored in too few.
     fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, first.rules_at_once)
-    calibration = math.ceil(CALIBRATION_PROMPTS * fewer * scale)
+    scale = fewer * families / len(read_families(""))
+    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
+    calibration = math.ceil(CALIBRATION_PROMPTS * scale)
     return max(2, admission), 0 if written else max(2, calibration)
 
 
