@@ -242,11 +242,12 @@ def _cells(found: Cells) -> Table:
     chances = sorted({f"{one.chance:.3f}" for _, kept in found.values() for one in kept.values()})
     meaning = (
         "Retention: share of rules followed; where rivals are mentioned, this is binding. Tokens: "
-        "of a whole conversation, its rules and mentions too. KiB: of the cache, 16 bits a number "
-        "where it is not rounded. All rules: prompts whose every rule is followed. Gain: how much "
-        "likelier the right reply is than its rivals, each less what it is as a rival. Minus "
-        "whole: against the uncompressed cache, paired by prompt. Said: rules given back when "
-        f"asked for. Stored: options left in the text. Chance of a rule: {', '.join(chances)}. "
+        "of a whole conversation before any compression, its rules and mentions too. KiB: of the "
+        "cache, 16 bits a number where it is not rounded. All rules: prompts whose every rule is "
+        "followed. Gain: how much likelier the right reply is than its rivals, each less what it "
+        "is as a rival. Minus whole: against the uncompressed cache, paired by prompt. Said: rules "
+        "given back when asked for. Stored: options left in the text. "
+        f"Chance of a rule: {', '.join(chances)}. "
         "Intervals: bootstrap over prompts, 95 %; of few prompts they are too narrow."
     )
     for lost in sorted({left_out(record) for record, _ in found.values()}):
