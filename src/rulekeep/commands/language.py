@@ -95,7 +95,8 @@ def language(
     seed
         Seed of the conversations.
     out
-        Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again.
+        Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again;
+        another --compress is another cell, measured whole.
     workers
         Cells side by side on this machine; one if left out.
     """
