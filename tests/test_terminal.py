@@ -58,6 +58,16 @@ def test_lines_tables_examples_and_verdicts_are_plain(capsys: pytest.CaptureFixt
     assert captured.out.count("title") > 8
 
 
+@pytest.mark.core
+def test_a_row_of_a_table_stays_one_line_where_no_terminal_shows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = tuple(Cell(f"column {at} has a long text") for at in range(12))
+    print_tables([Table(key="k", title="", meaning="", header=("a",) * 12, rows=(row,))])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(all(cell.text in line for cell in row) for line in lines)
+
+
 def test_the_live_lines_are_plain_whatever_a_record_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
