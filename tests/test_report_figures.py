@@ -337,9 +337,10 @@ def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
 def test_log_ticks_are_few_and_around_the_values() -> None:
     assert [text for _, text in log_ticks([8, 60])] == ["5", "10", "20", "50", "100"]
     assert [text for _, text in log_ticks([10, 1e5])] == ["10", "100", "1,000", "10k", "100k"]
-    # Between two neighbours of 1, 2 and 5 there would be one tick, or none.
+    # Between two neighbours of 1, 2 and 5 there would be two ticks or fewer.
     for low, high, texts in (
         (110, 340, ["150", "200", "300"]), (0.6, 1.2, ["0.7", "1"]), (210, 340, ["300"]),
+        (3300, 13_000, ["4,000", "5,000", "7,000", "10k"]),
     ):  # fmt: skip
         ticks = log_ticks([low, high])
         assert [text for at, text in ticks if low <= at <= high] == texts

@@ -190,7 +190,7 @@ def capped(chart: Chart, most: int = MOST_PANELS) -> Chart:
 def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
     """Ticks of a log axis: over two decades or less 1, 2 and 5, else at most about 8 powers.
 
-    Where not two of those lie between the values, more of them: one tick is no scale.
+    Where not three of those lie between the values, more of them: two look like a plain scale.
     """
     if not values:
         return []
@@ -201,7 +201,7 @@ def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
     )
     for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)) if near else ((1,),):
         ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
-        if sum(low <= math.log10(tick) <= high for tick in ticks) > 1:
+        if sum(low <= math.log10(tick) <= high for tick in ticks) > 2:
             break
     return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
 

@@ -397,8 +397,8 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
         if len(lines) > 1:
             yield Panel(
                 title=f"{at.distance:,} tokens of chat, {_said(at)}",
-                x_label="KiB of cache", y_label="rules followed", series=lines, x_log=True,
-                score=True, chance=_chance(lines, found),
+                x_label="KiB of cache, log scale", y_label="rules followed", series=lines,
+                x_log=True, score=True, chance=_chance(lines, found),
             )  # fmt: skip
 
 
