@@ -540,8 +540,9 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 
 def record(found: Any, **asked: Any) -> Record:
     rows = [one._asdict() for one in found]
+    versions = asked.pop("versions", {})
     values = {
-        "id": "0" * 16, "kind": "language", "asked": {}, "versions": {}, "status": "done",
+        "id": "0" * 16, "kind": "language", "asked": {}, "versions": versions, "status": "done",
         "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
         "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}},
     }  # fmt: skip
@@ -715,6 +716,37 @@ def test_compressions_that_were_run_later_stand_beside_the_first(tmp_path: Path)
 )  # fmt: skip
 def test_cells_that_were_asked_for_otherwise_stand_apart(other: dict[str, Any]) -> None:
     assert len(shown.cells([cell_of("none"), cell_of("none", name="1", **other)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "one", "other"),
+    [
+        ("model", {"versions": {"model": "aa11"}}, {"versions": {"model": "bb22"}}),
+        ("model", {"endpoint": "http://a/v1"}, {"endpoint": "http://b/v1"}),
+        ("families", {"versions": {"rules": "aa11"}}, {"versions": {"rules": "bb22"}}),
+        ("families", {"families": ["family-1"]}, {"families": ["family-1", "family-2"]}),
+        ("seed", {"seed": 1}, {"seed": 2}),
+    ],
+    ids=["weights", "endpoint", "rules", "families", "seed"],
+)
+def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
+    column: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    near, far = cell_of("none", **one), cell_of("none", name="1", **other, distance=99)
+    more = cell_of("none", name="2", **one, distance=99)
+    found = shown.cells([near, far, more])
+    table = shown.tables(found)[0]
+    assert len({row[table.header.index(column)].text for row in table.rows}) == 2
+    rows = list(csv.DictReader(shown.csv_text(found).splitlines()))
+    assert len({row[column] for row in rows}) == 2
+    (chart,) = shown.charts(found)
+    assert [len(line.points) for panel in chart.panels for line in panel.series] == [2]
+    assert len({*shown.sentences(found)}) == 2
+    # Where all are alike, nothing says so.
+    alike = shown.cells([near, more])
+    assert "families" not in shown.tables(alike)[0].header + shown.CSV_HEADER
+    assert shown.csv_text(alike).splitlines()[0] == ",".join(shown.CSV_HEADER)
+    assert shown.sentences(alike)[0].startswith("m follows 1.000 of its rules after 99 tokens")
 
 
 def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:

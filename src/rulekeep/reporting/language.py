@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
     "model", "distance", "chat", "tokens", "rules at", "rules", "mentions", "control",
-    "compression", "KiB",
+    "families", "replies", "compression", "KiB",
     "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
@@ -37,6 +37,8 @@ CSV_HEADER = (
     "chat",
 )  # fmt: skip
 _LEAST_KEPT = 3
+# What tells cells apart beside where their rules stand: shown where it differs.
+_APART = ("model", "families", "replies", "seed")
 # What a guess gets right is known of these alone.
 _OF_A_RULE = ("retention", "said")
 
@@ -44,7 +46,8 @@ _OF_A_RULE = ("retention", "said")
 class Place(NamedTuple):
     """A cell: where the rules stand, how far, what else is in the text, and how it was asked.
 
-    `asked` tells cells apart that differ in anything but their compressions.
+    `model`, `families` and `chat` are labels that tell apart what is called alike. `asked` tells
+    cells apart that differ in anything else but their compressions.
     """
 
     model: str
@@ -55,11 +58,13 @@ class Place(NamedTuple):
     chat: str
     rules: int
     seed: int
+    families: str
+    replies: str
     asked: str
 
     @classmethod
-    def of(cls, record: Record, chats: Mapping[object, str]) -> "Place":
-        """The cell of a record; `chats` has what to call each file of chat, by its digest."""
+    def of(cls, record: Record, labels: Sequence[Mapping[str, str]]) -> "Place":
+        """The cell of a record; `labels` are those of `_NAMED`, by what tells each apart."""
         rest = record.spec.rest
         control, mentions, placement = (
             name(rest.get(key), "?") for key in ("control", "mentions", "placement")
@@ -69,16 +74,62 @@ class Place(NamedTuple):
             for key, missing in (("distance", record.spec.context), ("rules_at_once", 0))
         )
         # Files count by their content. An option newer than a record is empty in others.
-        places = ("model", "device", "rules", "template", "chat")
+        places = ("model", "device", "rules", "template", "chat", "replies")
         asked = {key: one for key, one in rest.items() if one and key not in places}
         # A compactor is named with its content.
         compactors = {one.rpartition("@")[0] for one in record.spec.compress}
         versions = {key: one for key, one in record.versions.items() if key not in compactors}
         said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
+        model, families, chat = (
+            of[named(record).key] for of, named in zip(labels, _NAMED, strict=True)
+        )
         return cls(
-            name(record.spec.mixer, "?"), control, mentions, placement, distance,
-            chats.get(record.versions.get("chat"), ""), rules, record.spec.seed, said,
+            model, control, mentions, placement, distance, chat, rules, record.spec.seed, families,
+            record.choices[0].judged, said,
         )  # fmt: skip
+
+
+class _Named(NamedTuple):
+    """What a record is of: what tells it from others, its name, and a mark beside others of it."""
+
+    key: str
+    called: str
+    mark: str
+
+
+def _model(record: Record) -> _Named:
+    called, digest = name(record.spec.mixer, "?"), str(record.versions.get("model", ""))
+    mark = digest[:6]
+    if endpoint := name(record.spec.rest.get("endpoint"), ""):
+        mark = f"{digest.removeprefix('named ')} at {endpoint}"
+    return _Named(f"{digest or called} {endpoint}", called, mark)
+
+
+def _asked_families(record: Record) -> _Named:
+    names, digest = record.spec.families, str(record.versions.get("rules", ""))
+    file = Path(name(record.spec.rest.get("rules"), "")).name
+    called = f"{len(names)} of {file}" if file else f"{len(names)} shipped"
+    return _Named(f"{digest} {names}", called, digest[:6])
+
+
+def _chat(record: Record) -> _Named:
+    digest = str(record.versions.get("chat", ""))
+    called = Path(name(record.spec.rest.get("chat"), "?")).name if digest else ""
+    return _Named(digest, called, digest[:6])
+
+
+_NAMED = (_model, _asked_families, _chat)
+
+
+def _labels(named: Callable[[Record], _Named], records: Sequence[Record]) -> dict[str, str]:
+    """What to call each: its name, and its mark where several have that name."""
+    in_order = sorted(records, key=lambda one: one.id, reverse=True)
+    every = {one.key: one for one in map(named, in_order)}
+    counts = Counter(one.called for one in every.values())
+    return {
+        key: one.called if counts[one.called] == 1 else f"{one.called} ({one.mark})"
+        for key, one in every.items()
+    }
 
 
 Cells = Mapping[Place, tuple[Record, Mapping[str, Followed]]]
@@ -92,26 +143,13 @@ def is_in_words(record: Record) -> bool:
 def cells(records: Sequence[Record]) -> Cells:
     """What each compression keeps in each cell; the one that admits families is left out."""
     alike: dict[Place, list[Record]] = defaultdict(list)
-    chats = _chats(records)
+    records = [one for one in records if is_in_words(one)]
+    labels = [_labels(named, records) for named in _NAMED]
     for record in sorted(records, key=lambda one: one.id):
-        if is_in_words(record) and record.choices and record.spec.families:
-            alike[Place.of(record, chats)].append(record)
+        if record.choices and record.spec.families:
+            alike[Place.of(record, labels)].append(record)
     joined = {at: _joined(found) for at, found in sorted(alike.items())}
     return {at: (record, cell(record)) for at, record in joined.items()}
-
-
-def _chats(records: Sequence[Record]) -> dict[object, str]:
-    """What to call each file of chat: its name, and its digest where several have that name."""
-    names = {
-        one.versions["chat"]: Path(name(one.spec.rest.get("chat"), "?")).name
-        for one in sorted(records, key=lambda one: one.id, reverse=True)
-        if "chat" in one.versions
-    }
-    counts = Counter(names.values())
-    return {
-        digest: said if counts[said] == 1 else f"{said} ({str(digest)[:6]})"
-        for digest, said in names.items()
-    }
 
 
 def _joined(alike: Sequence[Record]) -> Record:
@@ -126,27 +164,35 @@ def _joined(alike: Sequence[Record]) -> Record:
 
 
 def sentences(found: Cells) -> list[str]:
-    """What the cell with most compressions keeps: of several the farthest, with mentions."""
+    """What the cell with most compressions keeps: of several the farthest, with mentions.
+
+    Models, families, replies or seeds that differ have each sentences of their own.
+    """
     kinds = [*_MENTIONS]
     ruled = [at for at in found if at.control == "none" and at.mentions in kinds and found[at][1]]
-    if not ruled:
-        return []
-    at = max(ruled, key=lambda one: (len(found[one][1]), one.distance, kinds.index(one.mentions)))
-    kept = found[at][1]
-    place = f"after {at.distance:,} tokens of chat, {_said(at)}"
-    said = []
-    if whole := kept.get(_WHOLE):
-        said.append(f"{at.model} follows {whole.retention.mean:.3f} of its rules {place}.")
-    means = {one: of.retention.mean for one, of in kept.items() if one != _WHOLE}
-    if not means:
-        return said
-    ranked = sorted(means, key=lambda one: -means[one])
-    shown = [f"{means[one]:.3f} under {one}" for one in dict.fromkeys((ranked[0], ranked[-1]))]
-    said.append(f"Compressed, it follows {' and '.join(shown)}.")
-    least = kept[ranked[-1]].by_family
-    families = sorted(least, key=lambda one: least[one])[:_LEAST_KEPT]
-    named = ", ".join(f"{one} ({least[one]:.2f})" for one in families)
-    said.append(f"Under {ranked[-1]} it keeps these least: {named}.")
+    apart = _apart(ruled, _APART[1:])
+    ruled.sort(
+        key=lambda one: (len(found[one][1]), one.distance, kinds.index(one.mentions)), reverse=True
+    )
+    best, said = dict[tuple[object, ...], Place](), []
+    for at in ruled:
+        best.setdefault(tuple(getattr(at, key) for key in _APART), at)
+    for at in best.values():
+        kept = found[at][1]
+        if whole := kept.get(_WHOLE):
+            place = f"after {at.distance:,} tokens of chat, {_said(at, apart)}"
+            said.append(f"{at.model} follows {whole.retention.mean:.3f} of its rules {place}.")
+        means = {one: of.retention.mean for one, of in kept.items() if one != _WHOLE}
+        if not means:
+            continue
+        ranked = sorted(means, key=lambda one: -means[one])
+        shown = [f"{means[one]:.3f} under {one}" for one in dict.fromkeys((ranked[0], ranked[-1]))]
+        said.append(f"Compressed, it follows {' and '.join(shown)}.")
+        if len(best) == 1:
+            least = kept[ranked[-1]].by_family
+            families = sorted(least, key=lambda one: least[one])[:_LEAST_KEPT]
+            named = ", ".join(f"{one} ({least[one]:.2f})" for one in families)
+            said.append(f"Under {ranked[-1]} it keeps these least: {named}.")
     return said
 
 
@@ -167,14 +213,14 @@ def unread(found: Cells) -> Mapping[Place, Sequence[Unread]]:
 
 def notes(found: Cells) -> Iterator[str]:
     """Where the control without rules is not at chance, or was not run."""
-    certified = unread(found)
+    certified, apart = unread(found), _apart(found)
     for at, every in certified.items():
         off = [one for one in every if not one.is_at_chance]
         if off:
             listed = ", ".join(f"{one.family} {one.text}" for one in off)
             yield (
-                f"without rules, {at.distance:,} tokens, {_said(at)}: chance {off[0].chance:.3f} "
-                f"is outside {listed}; do not read these as rules kept"
+                f"without rules, {at.distance:,} tokens, {_said(at, apart)}: chance "
+                f"{off[0].chance:.3f} is outside {listed}; do not read these as rules kept"
             )
     if found and not certified:
         yield "no cell is without rules: --control none,no_rules shows whether chance is chance"
@@ -184,8 +230,9 @@ def notes(found: Cells) -> Iterator[str]:
 
 def notes_of(records: Sequence[Record]) -> Iterator[str]:
     """Which families a model was not asked for, and which cells have no result."""
+    labels = _labels(_model, records)
     for record in records:
-        named = name(record.spec.mixer, "?")
+        named = labels[_model(record).key]
         if not record.is_result:
             yield f"{named}, run {record.id}: {record.status}: {record.reason}"
         elif not record.spec.families:
@@ -225,7 +272,8 @@ def _cells(found: Cells) -> Table:
                     number_cell(record.costs.get("tokens_per_prompt"), 0),
                     Cell(place.placement),
                     number_cell(place.rules, 0),
-                    *map(Cell, (place.mentions, place.control, compression)),
+                    *map(Cell, (place.mentions, place.control, place.families, place.replies)),
+                    Cell(compression),
                     number_cell(None if size is None else size / 1024, 0),
                     _interval(one.retention),
                     number_cell(one.all_rules.mean),
@@ -257,17 +305,17 @@ def _cells(found: Cells) -> Table:
                 f"{', '.join(lost.families)} has no validation prompt."
             )
     # A terminal has no room for what is the same in every row, and usual.
-    models = {place.model for place in found}
     usual = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
-    if len(models) == 1:
-        usual["model"] = min(models)
+    first, differing = next(iter(found)), _differing(found)
+    usual |= {key: str(getattr(first, key)) for key in _APART[:3] if key not in differing}
     kept_at = [
         at
         for at, head in enumerate(_HEADER)
         if any(row[at].text != usual.get(head) for row in rows)
     ]
+    models = sorted({at.model for at in found})
     return Table(
-        key="language", title=", ".join(["Rules in words", *sorted(models)]), meaning=meaning,
+        key="language", title=", ".join(["Rules in words", *models]), meaning=meaning,
         header=tuple(_HEADER[at] for at in kept_at),
         rows=tuple(tuple(row[at] for at in kept_at) for row in rows),
     )  # fmt: skip
@@ -275,15 +323,17 @@ def _cells(found: Cells) -> Table:
 
 def csv_text(found: Cells) -> str:
     """Every figure of every cell on a line of its own, unrounded."""
-    return csv_lines(CSV_HEADER, _csv_lines(found))
+    more = [key for key in _differing(found) if key not in CSV_HEADER]
+    return csv_lines((*CSV_HEADER, *more), _csv_lines(found, more))
 
 
-def _csv_lines(found: Cells) -> Iterator[list[object]]:
+def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
     for at, (record, kept) in found.items():
         for compression, one in kept.items():
             read = record.costs.get("tokens_per_prompt")
             place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
             place += [compression, record.cache_bytes.get(compression)]
+            last = [at.seed, at.chat, *(getattr(at, key) for key in more)]
             figures = {
                 "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
                 "minus_whole": one.difference, "said": one.said, "stored": one.stored,
@@ -291,24 +341,24 @@ def _csv_lines(found: Cells) -> Iterator[list[object]]:
             for figure, of in figures.items():
                 if of is not None:
                     chance = one.chance if figure in _OF_A_RULE else None
-                    yield [*place, "", figure, *of, chance, one.prompts, at.seed, at.chat]
+                    yield [*place, "", figure, *of, chance, one.prompts, *last]
             for rank, mean in one.by_rank.items():
                 figure = f"retention_of_rule_{rank + 1}"
-                yield [*place, "", figure, mean, None, None, None, one.prompts, at.seed, at.chat]
+                yield [*place, "", figure, mean, None, None, None, one.prompts, *last]
             for family, mean in one.by_family.items():
                 rules = one.rules_of[family]
-                yield [*place, family, "retention", mean, None, None, None, rules, at.seed, at.chat]
+                yield [*place, family, "retention", mean, None, None, None, rules, *last]
 
 
 def _families(found: Cells) -> Table:
     """A line a family and cell, a column a compression."""
     names = list(dict.fromkeys(one for _, kept in found.values() for one in kept))
-    rows = []
+    rows, apart = [], _apart(found)
     for at, (_, kept) in found.items():
         counts = next(iter(kept.values())).rules_of if kept else {}
         for family, rules in sorted(counts.items()):
             of = [kept[one].by_family.get(family) if one in kept else None for one in names]
-            place = Cell(f"{at.distance:,}", at.distance), Cell(_said(at))
+            place = Cell(f"{at.distance:,}", at.distance), Cell(_said(at, apart))
             row = (Cell(family), *place, number_cell(rules, 0), *(number_cell(v, 2) for v in of))
             rows.append(row)
     meaning = "Retention under each compression, by family; rules: how many a share is of."
@@ -322,7 +372,8 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     """A line a family, a column a cell without rules."""
     by_family = {at: {one.family: one for one in rows} for at, rows in every.items()}
     names = dict.fromkeys(one.family for rows in every.values() for one in rows)
-    header = ("family", *(f"{at.distance:,} {_said(at)}" for at in every))
+    apart = _apart(every)
+    header = ("family", *(f"{at.distance:,} {_said(at, apart)}" for at in every))
     rows = [
         (Cell(name), *(_at_chance(of.get(name)) for of in by_family.values())) for name in names
     ]
@@ -342,38 +393,68 @@ def _at_chance(one: Unread | None) -> Cell:
     return Cell(one.text if one.is_at_chance else f"{one.text} off", one.share)
 
 
-def _said(place: Place) -> str:
-    """What is unusual in a cell, in words."""
+def _differing(places: Iterable[Place], keys: Sequence[str] = _APART) -> list[str]:
+    """Which of these differ among cells."""
+    every = [*places]
+    return [key for key in keys if len({getattr(at, key) for at in every}) > 1]
+
+
+def _apart(places: Iterable[Place], keys: Sequence[str] = _APART) -> dict[Place, str]:
+    """What tells each cell from others beside where its rules stand, in words."""
+    every = [*places]
+    differing = _differing(every, keys)
+    return {
+        at: ", ".join(
+            at.model if key == "model" else f"{key} {getattr(at, key)}" for key in differing
+        )
+        for at in every
+    }
+
+
+def _said(place: Place, apart: Mapping[Place, str]) -> str:
+    """What is unusual in a cell, in words, and what tells it from others."""
     placement = "" if place.placement == "start" else f"rules in the {place.placement}"
     control = "" if place.control == "none" else place.control.replace("_", " ")
     mentions = _MENTIONS.get(place.mentions, place.mentions)
-    return ", ".join(one for one in (mentions, place.chat, placement, control) if one)
+    return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
 
 
 def _over_distance(found: Cells) -> Iterator[Panel]:
-    """A panel a model and placement, a line a kind of mention."""
+    """A panel for all that differs but distance and mentions, a line a kind of mention."""
     look = styles([*_MENTIONS.values()])
+    keys = ("model", "placement", "rules", "chat", "families", "replies", "seed")
     # Without any chat a cell is of every kind of chat.
     far = [at for at in found if at.distance] or [*found]
-    for of in sorted({(at.model, at.placement, at.rules, at.chat) for at in far}):
+    apart = _apart(found, _APART[1:])
+    for of, one in sorted({tuple(getattr(at, key) for key in keys): at for at in far}.items()):
         lines = []
         for mentions, label in _MENTIONS.items():
-            points = [
-                _point(record.costs.get("tokens_per_prompt", at.distance), kept[_WHOLE].retention)
-                for at, (record, kept) in found.items()
+            # Of cells that differ in their prompts, the one with most.
+            points = {
+                at.distance: _point(
+                    record.costs.get("tokens_per_prompt", at.distance), kept[_WHOLE].retention
+                )
+                for at, (record, kept) in sorted(found.items(), key=_prompts)
                 if _WHOLE in kept
                 and (at.control, at.mentions) == ("none", mentions)
-                and (at.model, at.placement, at.rules, at.chat if at.distance else of[-1]) == of
-            ]
+                and of == tuple(
+                    getattr(one if key == "chat" and not at.distance else at, key) for key in keys
+                )
+            }  # fmt: skip
             if len(points) > 1:
-                lines.append(Series(label=label, style=look[label], points=points))
+                by_tokens = sorted(points.values())
+                lines.append(Series(label=label, style=look[label], points=by_tokens))
         if lines:
-            model, placement, rules, chat = of
-            title = ", ".join(filter(None, [model, f"{rules} rules at the {placement}", chat]))
+            where = f"{one.rules} rules at the {one.placement}"
+            title = ", ".join(filter(None, [one.model, where, one.chat, apart[one]]))
             yield Panel(
                 title=title, x_label="tokens read",
                 y_label="rules followed", series=lines, score=True, chance=_chance(lines, found),
             )  # fmt: skip
+
+
+def _prompts(cell: tuple[Place, tuple[Record, Mapping[str, Followed]]]) -> int:
+    return max((one.prompts for one in cell[1][1].values()), default=0)
 
 
 def _over_bytes(found: Cells) -> Iterator[Panel]:
@@ -383,7 +464,7 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
         for _, kept in found.values()
         for compression in kept
     }  # fmt: skip
-    look = styles(sorted(labels), [_WHOLE])
+    look, apart = styles(sorted(labels), [_WHOLE]), _apart(found)
     for at, (record, kept) in found.items():
         lines = []
         for label in look:
@@ -396,7 +477,7 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
                 lines.append(Series(label=label, style=look[label], points=points))
         if len(lines) > 1:
             yield Panel(
-                title=f"{at.distance:,} tokens of chat, {_said(at)}",
+                title=f"{at.distance:,} tokens of chat, {_said(at, apart)}",
                 x_label="KiB of cache, log scale", y_label="rules followed", series=lines,
                 x_log=True, score=True, chance=_chance(lines, found),
             )  # fmt: skip
