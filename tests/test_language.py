@@ -611,6 +611,29 @@ def test_without_rules_each_family_is_held_against_chance() -> None:
     assert [row[0].text for row in table.rows if row[1].text.endswith("off")] == off
 
 
+def test_written_replies_are_held_against_no_chance() -> None:
+    def cell(control: str) -> Record:
+        rows = choices(lambda option, _: 1.0 * (np.arange(3) == option) * (control == "none"))
+        return record(
+            (one._replace(judged="written") for one in rows), control=control, distance=128,
+            mentions="none", placement="start", families=["family-1"],
+        )  # fmt: skip
+
+    found = shown.cells([cell("none"), cell("no_rules")])
+    table, _, without = shown.tables(found)
+    for text in (table.meaning, without.meaning):
+        assert "A written reply is not chosen among options" in text
+        assert "floor" in text
+    assert "Chance of a rule" not in table.meaning
+    assert "must hold chance" not in without.meaning
+    assert {row["chance"] for row in csv.DictReader(shown.csv_text(found).splitlines())} == {""}
+    (note,) = shown.notes(shown.cells([cell("none")]))
+    assert "the floor of written replies" in note
+    scored = shown.cells([cell_of("none")])
+    assert "Chance of a rule: 0.333" in shown.tables(scored)[0].meaning
+    assert "written" not in shown.tables(scored)[0].meaning
+
+
 def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     def score(option: int, draw: Any) -> Any:
         return LIKELY + 5.0 * (np.arange(3) == option)

@@ -81,7 +81,8 @@ def language(
     mentions
         How rivals of each rule are mentioned, between commas: none, word, instruction.
     control
-        none, no_rules (must score chance), swapped (another option in the text), between commas.
+        none, no_rules (must score chance; a floor of written replies), swapped (another option in
+        the text), between commas.
     compress
         What is done before the requests, between commas. To the cache: none, an eviction with the
         share it keeps as in snapkv@0.25, with both ends kept as in snapkv+ends@0.25, rounding as in

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
 from rulekeep.language.figures import (
+    WRITTEN,
     Estimate,
     Followed,
     Unread,
@@ -37,6 +38,9 @@ CSV_HEADER = (
     "chat",
 )  # fmt: skip
 _LEAST_KEPT = 3
+_UNCHOSEN = (
+    "A written reply is not chosen among options: without rules it is right less often than chance."
+)
 # What tells cells apart beside where their rules stand: shown where it differs.
 _APART = ("model", "families", "replies", "seed")
 # What a guess gets right is known of these alone.
@@ -223,7 +227,8 @@ def notes(found: Cells) -> Iterator[str]:
                 f"{off[0].chance:.3f} is outside {listed}; do not read these as rules kept"
             )
     if found and not certified:
-        yield "no cell is without rules: --control none,no_rules shows whether chance is chance"
+        shows = "whether chance is chance" if _chosen(found) else "the floor of written replies"
+        yield f"no cell is without rules: --control none,no_rules shows {shows}"
     if any(_WHOLE not in kept for _, kept in found.values()):
         yield "a cell has no uncompressed cache to compare with: add none to --compress"
 
@@ -246,7 +251,8 @@ def charts(found: Cells) -> list[Chart]:
     """Retention over distance, and over the bytes of the cache."""
     caption = (
         "Rules that a model follows; bars are 95 % intervals of a bootstrap over prompts. Where "
-        "rivals are mentioned too, this is binding. The dotted line is chance."
+        "rivals are mentioned too, this is binding. "
+        + ("The dotted line is chance." if _chosen(found) else _UNCHOSEN)
     )
     every = {
         "language": ("Rules followed over the tokens read", [*_over_distance(found)]),
@@ -287,7 +293,12 @@ def _cells(found: Cells) -> Table:
                     number_cell(place.seed, 0),
                 )
             )
-    chances = sorted({f"{one.chance:.3f}" for _, kept in found.values() for one in kept.values()})
+    chances = sorted(
+        {f"{one.chance:.3f}" for at in _chosen(found) for one in found[at][1].values()}
+    )
+    chance = f"Chance of a rule: {', '.join(chances)}. " if chances else ""
+    if len(_chosen(found)) < len(found):
+        chance += f"{_UNCHOSEN} Its floor is --control no_rules. "
     meaning = (
         "Retention: share of rules followed; where rivals are mentioned, this is binding. Tokens: "
         "of a whole conversation before any compression, its rules and mentions too. KiB: of the "
@@ -295,8 +306,7 @@ def _cells(found: Cells) -> Table:
         "followed. Gain: how much likelier the right reply is than its rivals, each less what it "
         "is as a rival. Minus whole: against the uncompressed cache, paired by prompt. Said: rules "
         "given back when asked for. Stored: options left in the text. "
-        f"Chance of a rule: {', '.join(chances)}. "
-        "Intervals: bootstrap over prompts, 95 %; of few prompts they are too narrow."
+        f"{chance}Intervals: bootstrap over prompts, 95 %; of few prompts they are too narrow."
     )
     for lost in sorted({left_out(record) for record, _ in found.values()}):
         if lost.rules:
@@ -340,7 +350,8 @@ def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
             }  # fmt: skip
             for figure, of in figures.items():
                 if of is not None:
-                    chance = one.chance if figure in _OF_A_RULE else None
+                    has_chance = figure in _OF_A_RULE and at.replies != WRITTEN
+                    chance = one.chance if has_chance else None
                     yield [*place, "", figure, *of, chance, one.prompts, *last]
             for rank, mean in one.by_rank.items():
                 figure = f"retention_of_rule_{rank + 1}"
@@ -377,14 +388,21 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     rows = [
         (Cell(name), *(_at_chance(of.get(name)) for of in by_family.values())) for name in names
     ]
-    meaning = (
-        "What the model gets right without rules, by family. Each interval must hold chance; "
-        '"off" marks one that does not. Intervals: exact, for all families of a cell at once.'
-    )
+    meaning = "What the model gets right without rules, by family."
+    if _chosen(every):
+        meaning += ' Each interval must hold chance; "off" marks one that does not.'
+    if len(_chosen(every)) < len(every):
+        meaning += f' {_UNCHOSEN} This is its floor: "off" marks only an interval above chance.'
+    meaning += " Intervals: exact, for all families of a cell at once."
     return Table(
         key="certificate", title="Rules in words, without rules", meaning=meaning, header=header,
         rows=tuple(rows),
     )  # fmt: skip
+
+
+def _chosen(places: Iterable[Place]) -> list[Place]:
+    """Cells whose replies are chosen among options, so that chance is known."""
+    return [at for at in places if at.replies != WRITTEN]
 
 
 def _at_chance(one: Unread | None) -> Cell:
@@ -448,8 +466,8 @@ def _over_distance(found: Cells) -> Iterator[Panel]:
             where = f"{one.rules} rules at the {one.placement}"
             title = ", ".join(filter(None, [one.model, where, one.chat, apart[one]]))
             yield Panel(
-                title=title, x_label="tokens read",
-                y_label="rules followed", series=lines, score=True, chance=_chance(lines, found),
+                title=title, x_label="tokens read", y_label="rules followed", series=lines,
+                score=True, chance=_chance(lines, one, found),
             )  # fmt: skip
 
 
@@ -479,7 +497,7 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
             yield Panel(
                 title=f"{at.distance:,} tokens of chat, {_said(at, apart)}",
                 x_label="KiB of cache, log scale", y_label="rules followed", series=lines,
-                x_log=True, score=True, chance=_chance(lines, found),
+                x_log=True, score=True, chance=_chance(lines, at, found),
             )  # fmt: skip
 
 
@@ -487,10 +505,10 @@ def _point(x: float, one: Estimate) -> Point:
     return Point(x, one.mean, one.low, one.high)
 
 
-def _chance(lines: Sequence[Series], found: Cells) -> list[tuple[float, float]]:
-    at = [point.x for line in lines for point in line.points]
-    level = next(one.chance for _, kept in found.values() for one in kept.values())
-    return [(min(at), level), (max(at), level)]
+def _chance(lines: Sequence[Series], at: Place, found: Cells) -> list[tuple[float, float]]:
+    every = [point.x for line in lines for point in line.points]
+    levels = [one.chance for one in found[at][1].values() if _chosen([at])]
+    return [(end, level) for level in levels[:1] for end in (min(every), max(every))]
 
 
 def _interval(one: Estimate | None) -> Cell:
