@@ -19,6 +19,7 @@ from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.sweeps import sweep
 
 KEY = "sk-very-secret"
 # None shows in a reply's first or last word: one reply can follow several. Three share a request.
@@ -248,6 +249,33 @@ def test_empty_replies_are_no_weak_model(
     assert code == 2
     assert "rules were empty (finish_reason length)" in error.splitlines()[-1]
     assert "stronger model" not in error
+
+
+@pytest.mark.slow
+def test_resume_ends_as_the_command_that_was_interrupted(
+    server: Server, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    options = f"--model m --endpoint {server.url} --distances 0 --mentions none --prompts 2"
+    options += f" --rules {rules(tmp_path)}"
+    command = ("language", *options.split(), "--out", "runs")
+    execute, rounds = sweep.execute, iter(("families", "cells"))
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        if next(rounds) == "cells":
+            raise KeyboardInterrupt
+        return execute(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "execute", interrupted)
+        code, _, error = run(*command)
+    assert code == 130
+    assert error.endswith("for the rest: rulekeep resume runs\n")
+    code, resumed, error = run("resume", "runs")
+    assert code == 0, error
+    assert "may be asked for" not in error
+    assert b"1.000 (1.000 to 1.000)" in resumed
+    assert run(*command)[1] == resumed
 
 
 @pytest.mark.parametrize(

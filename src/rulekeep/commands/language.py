@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from rulekeep.commands.console import EXIT_USAGE, say
+from rulekeep.commands.console import say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
-from rulekeep.commands.runs import carry_out
+from rulekeep.commands.runs import Settled, carry_out
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS
 from rulekeep.language.families import read_families
@@ -140,22 +140,11 @@ def language(
         if left_out and note not in heard:
             heard.add(note)
             say(note)
-        return [first, *(cell.model_copy(update={"families": kept}) for cell in cells)]
+        return Settled([first, *(cell.model_copy(update={"families": kept}) for cell in cells)])
 
     given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])
     command = planning.Command(given, str(Path.cwd()))
-    code = carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
-    if code == EXIT_USAGE:
-        return code
-    from rulekeep.commands.printed import print_tables
-    from rulekeep.reporting import language as shown
-
-    found = shown.cells(_records(root))
-    print_tables(table.filled() for table in shown.tables(found)[:1])
-    of_cells = (note for record, _ in found.values() for note in record.notes)
-    for note in dict.fromkeys([*of_cells, *shown.notes(found)]):
-        say(note)
-    return code
+    return carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
 
 
 def _prompts(first: LanguageSpec, families: int) -> tuple[int, int]:

@@ -8,12 +8,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rulekeep.checks.rows import SEE_ABOVE, Row
-from rulekeep.commands.console import EXIT_FAILED, rich_console, tell
+from rulekeep.commands.console import EXIT_FAILED, rich_console, say, tell
 from rulekeep.printable import printable
 from rulekeep.reporting.marked import MARKS, Piece, legend
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from rulekeep.records import Record
 
     # Only what shows loads the report.
     from rulekeep.reporting.tables import Table
@@ -50,6 +52,17 @@ def _print(console: "Console", table: "Table") -> None:
         shown.add_row(*(Text(printable(cell.text)) for cell in row))
     console.print(shown)
     console.print(f"{printable(table.meaning)}\n", soft_wrap=True)
+
+
+def print_language(records: "Sequence[Record]") -> None:
+    """What rules in words keep: the table of their cells, and a line for each note."""
+    from rulekeep.reporting import language
+
+    found = language.cells(records)
+    print_tables(table.filled() for table in language.tables(found)[:1])
+    of_cells = (note for record, _ in found.values() for note in record.notes)
+    for note in dict.fromkeys([*of_cells, *language.notes(found)]):
+        say(note)
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:

@@ -57,6 +57,10 @@ _MOST_RUNS = 100_000
 _SPECS = {kind.__name__: kind for kind in KINDS.values()}
 
 
+class Settled(list[AnySpec]):
+    """The specs of a sweep that has chosen: whatever its records will say, no more follow."""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class How:
@@ -287,6 +291,10 @@ def carry_out(
     total = counted(len(made.records) + made.lost, "run")
     tell(f"records: {root} ({done} of {total} finished{said})")
     tell(f"report:  rulekeep report {shlex.quote(str(root))}")
+    if any(record.spec.kind == LanguageSpec.kind for record in made.records.values()):
+        from rulekeep.commands.printed import print_language
+
+        print_language(results(root))
     # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
     only_diverged = 0 < diverged == len(made.records)
     return made.say_failed(root) or (EXIT_FAILED if only_diverged else 0)
@@ -309,7 +317,8 @@ def make_runs(
     executor.prepare()
     specs = make(root) if make else []
     planned = _planned(specs, root, executor, command) if make else planning.plan_again(root)
-    if command and not chooses:
+    more = chooses and not isinstance(specs, Settled)
+    if command and not more:
         command.pending_file(root).unlink(missing_ok=True)
     lost = len(planned.lost)
     total = len(planned.finished) + len(planned.jobs) + lost
@@ -335,14 +344,16 @@ def make_runs(
             for event in shown(events, jobs):
                 records[event.job.id] = event.record
             # What comes next is chosen from what came: not from half of it.
-            if not (make and chooses) or not all(r.is_result for r in records.values()):
+            if not (make and more) or not all(r.is_result for r in records.values()):
                 break
-            planned = _planned(make(root), root, executor, command)
+            specs = make(root)
+            planned = _planned(specs, root, executor, command)
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r.id for r in planned.finished}
+            more = not (isinstance(specs, Settled) or news <= records.keys())
+            if command and not more:
+                command.pending_file(root).unlink(missing_ok=True)
             if news <= records.keys():
-                if command:
-                    command.pending_file(root).unlink(missing_ok=True)
                 break
             records |= {record.id: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
@@ -351,7 +362,7 @@ def make_runs(
         wanted = records.keys() | open_jobs
         done = sum(record.id in wanted for record in results(root))
         said = counted(len(wanted) + lost, "run is", "runs are")
-        again = _again(root, executor, command if chooses else None, rest)
+        again = _again(root, executor, command if more else None, rest)
         say(f"interrupted: {done} of {said} finished; for the rest: {again}")
         return Made(records, lost, interrupted=True)
     return Made(records, lost)
