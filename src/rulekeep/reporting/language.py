@@ -105,7 +105,7 @@ def _model(record: Record) -> _Named:
     called, digest = name(record.spec.mixer, "?"), str(record.versions.get("model", ""))
     mark = digest[:6]
     if endpoint := name(record.spec.rest.get("endpoint"), ""):
-        mark = f"{digest.removeprefix('named ')} at {endpoint}"
+        mark = f"{digest} at {endpoint}".removeprefix("named ").removeprefix(f"{called} ")
     return _Named(f"{digest or called} {endpoint}", called, mark)
 
 
