@@ -51,7 +51,7 @@ OURS, ATTENTION = "ours", "attention"
 # What learns as published: all seeds, at this rate.
 LEARN, LEARNING_RATE = (KDA, RAVEN), 3e-3
 # What learns with the slow start alone.
-SLOW_LEARN = ("gated_delta", "ssd", "gated_slots", RAVEN)
+SLOW_LEARN = ("gated_delta", "ssd", "gated_slots", RAVEN, "gated_linear")
 # Attention at the better of its two rates, as on README's board.
 STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
 VARIANTS = {
