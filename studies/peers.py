@@ -4,8 +4,8 @@
 
 Noisy recall, selective copying and compression (MAD), multi-query recall (Zoology), and flip-flop
 with undo. Training has 800 steps at 64 tokens, or twice as many (STEPS); tests go up to 4,096. A
-longer text has as much to remember, and more noise. The validation set chose each rate: with seed 1,
-or with three seeds where one cannot tell (TUNED_BY). Feed-forward layers make parameters equal
+longer text has as much to remember, and more noise. The validation set chose each rate: with seed
+1, or with three seeds where one cannot tell (TUNED_BY). Feed-forward layers make parameters equal
 within one per cent. Fills docs/peers.md.
 """
 
