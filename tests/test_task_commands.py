@@ -352,8 +352,8 @@ def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -
     (tmp_path / "x.jsonl").write_text("kept")
     monkeypatch.setattr("rulekeep.tasks.export.export", full)
     code, _, errors = run(*DATA, "--out", "x.jsonl")
-    assert code == 1
-    assert "No space left" in errors
+    assert code == 2
+    assert "No space left on device); make room or name another folder" in errors
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.jsonl": "kept"}
 
 

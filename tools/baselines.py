@@ -5,10 +5,11 @@
 A file of packed records in src/rulekeep/baselines, which every command reads as a folder of runs.
 """
 
-from collections import Counter
 from pathlib import Path
 
-from rulekeep.analysis.baselines import SHIPPED, baseline
+from rulekeep.analysis.baselines import SHIPPED, baseline, protocol
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.reading import Run
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_results, packed_values
 
@@ -21,15 +22,22 @@ def chosen(root: Path = ROOT) -> list[dict[str, object]]:
     """The records of every baseline at the rate that was chosen for it."""
     found = []
     for folder, seeds in FOLDERS.items():
-        kept = []
-        results = packed_results(root / "results" / folder)
-        for values in packed_values(root / "results" / folder, []):
-            record = results.get(str(values.get("id")))
-            if record is not None and (name := baseline(record)):
-                asked = (name, record.spec.asked, record.spec.learning_rate)
-                kept.append((asked, values))
-        counts = Counter(asked for asked, _ in kept)
-        found += [{**values, "history": []} for asked, values in kept if counts[asked] >= seeds]
+        runs = [
+            Run(record=record, task=str(protocol(record)), label=name, context=record.spec.context)
+            for record in packed_results(root / "results" / folder).values()
+            if (name := baseline(record))
+        ]
+        # A contest takes what stands together.
+        runs.sort(key=lambda run: (run.task, run.label, run.seed))
+        ids = {
+            run.record.id
+            for one in contests(runs)
+            for group in one.groups
+            if len(group.runs) >= seeds
+            for run in group.runs.values()
+        }
+        every = packed_values(root / "results" / folder, [])
+        found += [{**values, "history": []} for values in every if values.get("id") in ids]
     return found
 
 
