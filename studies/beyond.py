@@ -26,6 +26,7 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     by_earliness,
+    by_length,
     by_variant,
     difference,
     floored,
@@ -563,10 +564,8 @@ def at_rate(
 ) -> dict[int, float]:
     """A figure of our memory at a rate that validation by five seeds did not choose, by seed."""
     return {
-        one.spec.seed: test.figures[figure] or 0.0
+        one.spec.seed: by_length(one, figure)[length]
         for one in rows.runs(VARIANTS["ours"].one, setting, rate=rate)
-        for test in one.tests()
-        if test.context == length
     }
 
 

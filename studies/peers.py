@@ -14,7 +14,16 @@ from statistics import fmean
 from typing import Any
 
 from rulekeep.analysis.best import best_on_test
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant, mean, more, text_of, with_lowest
+from rulekeep.analysis.rows import (
+    Rows,
+    TaskSetting,
+    Variant,
+    by_length,
+    mean,
+    more,
+    text_of,
+    with_lowest,
+)
 from rulekeep.analysis.summary import Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -240,9 +249,7 @@ def kept(
 ) -> dict[int, dict[int, float]]:
     """Right labels of a mixer at a rate: by seed, and by times the length trained at."""
     return {
-        record.spec.seed: {
-            test.context // context: test.figures["retention"] or 0.0 for test in record.tests()
-        }
+        record.spec.seed: {at // context: found for at, found in by_length(record).items()}
         for record in rows.runs(one, setting, rate=rate, context=context)
     }
 

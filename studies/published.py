@@ -13,7 +13,16 @@ attention are those of the study `beyond`. Fills README and docs/evidence.md.
 from collections.abc import Callable, Sequence
 
 from rulekeep.analysis.best import first_learned, text_of_steps
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant, at_rates, mean, more
+from rulekeep.analysis.rows import (
+    Rows,
+    TaskSetting,
+    Variant,
+    at_rates,
+    by_length,
+    kib_a_layer,
+    mean,
+    more,
+)
 from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -112,9 +121,9 @@ def tried(rows: Rows) -> str:
     body = []
     for key in (*PUBLISHED, *SLOWED):
         for record in sorted(_of_seed_1(rows, key), key=lambda one: one.spec.learning_rate or 0.0):
-            kept = retention(record)
-            kib = record.state_bytes[MIDDLE] / float(str(record.spec.rest["layers"])) / 1024
-            row = [f"{kib:.1f}", f"{record.spec.learning_rate:.3g}"]
+            kept = by_length(record)
+            row = [f"{kib_a_layer(record, record.state_bytes[MIDDLE]):.1f}"]
+            row += [f"{record.spec.learning_rate:.3g}"]
             row += [text_of_steps(first_learned(record, "retention"))]
             body.append([VARIANTS[key].name, *row, *(f"{kept[one]:.3f}" for one in LENGTHS)])
     return markdown_table(head, body)
@@ -123,7 +132,7 @@ def tried(rows: Rows) -> str:
 def most_of_others(rows: Rows) -> float:
     """What the layers that do not learn keep at most where they were trained, at any rate."""
     others = [key for key in PUBLISHED if key not in (*LEARN, RETNET)]
-    return max(retention(record)[SHORT] for key in others for record in _of_seed_1(rows, key))
+    return max(by_length(record)[SHORT] for key in others for record in _of_seed_1(rows, key))
 
 
 def of_seed_1(key: str, at: int) -> Callable[[Rows], float]:
@@ -131,18 +140,13 @@ def of_seed_1(key: str, at: int) -> Callable[[Rows], float]:
 
     def value(rows: Rows) -> float:
         (record,) = _of_seed_1(rows, key, LEARNING_RATE)
-        return retention(record)[at]
+        return by_length(record)[at]
 
     return value
 
 
 def _of_seed_1(rows: Rows, key: str, rate: float | None = None) -> list[Record]:
     return [one for one in rows.runs(VARIANTS[key].one, EARLY, rate=rate) if one.spec.seed == 1]
-
-
-def retention(record: Record) -> dict[int, float]:
-    """What a run keeps at each length."""
-    return {test.context: test.figures["retention"] or 0.0 for test in record.tests()}
 
 
 # --- claims --------------------------------------------------------------------------------------

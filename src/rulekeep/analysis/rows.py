@@ -309,4 +309,14 @@ def state_kib(group: Group, length: int) -> float:
     """KiB of state a layer after so many tokens."""
     (run, *_) = group.runs.values()
     each = group.state_bytes(length).values()
-    return sum(each) / len(each) / float(str(run.record.spec.rest["layers"])) / 1024
+    return kib_a_layer(run.record, sum(each) / len(each))
+
+
+def kib_a_layer(record: Record, state_bytes: float) -> float:
+    """KiB a layer of what all layers of a run's model hold."""
+    return state_bytes / float(str(record.spec.rest["layers"])) / 1024
+
+
+def by_length(record: Record, figure: str = "retention") -> dict[int, float]:
+    """A test figure of one run at each length; 0 where it has none."""
+    return {test.context: test.figures[figure] or 0.0 for test in record.tests()}

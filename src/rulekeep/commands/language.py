@@ -129,7 +129,8 @@ def language(
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
 
-        known = next((one for one in _records(folder) if one.id == wanted), None)
+        standing = results(folder) if folder.is_dir() else []
+        known = next((one for one in standing if one.id == wanted), None)
         if known is None:
             return [first]
         kept, left_out = admitted(known)
@@ -181,9 +182,3 @@ def _without_out(words: Sequence[str]) -> list[str]:
         for before, word in pairwise(["", *words])
         if "--out" not in (before, word) and not word.startswith("--out=")
     ]
-
-
-def _records(folder: Path) -> list[Record]:
-    if not folder.is_dir():
-        return []
-    return [one for one in results(folder) if one.spec.kind == LanguageSpec.kind]
