@@ -38,9 +38,8 @@ class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
     `place` counts from 1, and equal figures share one; None if it was not run on all settings.
-    `lowest` is the lowest seed of
-    any setting, NaN if one diverged. `difference` is to the baseline, paired by seed; None if no
-    baseline was trained alike on the same seeds.
+    `lowest` is the lowest seed of any setting, NaN if one diverged. `difference` is to the
+    baseline, paired by seed; None if no baseline was trained alike on the same seeds.
     """
 
     label: str

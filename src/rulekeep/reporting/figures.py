@@ -207,8 +207,8 @@ def _trade_off(
         point = Point.of(cost, row.kept)
         series.append(Series(label=row.label, style=style, points=[point], joined=False))
     means = [(one.points[0].x, one.points[0].y) for one in series]
-    costs = [x for x, _ in means]
-    levels = [level for level in [ranking.chance()] if level is not None]
+    costs, chance = [x for x, _ in means], ranking.chance()
+    ends = (min(costs), max(costs)) if costs else ()
     panel = Panel(
         title=f"tested at {ranking.at}",
         x_label=f"{x_label}, log scale",
@@ -216,7 +216,7 @@ def _trade_off(
         series=series,
         x_log=True,
         score=True,
-        chance=[(at, c) for c in levels for at in (min(costs), max(costs))] if costs else (),
+        chance=[] if chance is None else [(at, chance) for at in ends],
         front=pareto_front(means, end=max(costs)) if costs else (),
     )
     others = " Grey points: the other variants." if len(series) > len(look) else ""

@@ -48,9 +48,9 @@ def build_task(name: str, kind: type[_T], options: object) -> _T:
         raise
     except BaseException as error:
         asked = isinstance(error, AttributeError) and isinstance(error.obj, kind) and error.name
-        lacking = [part for part in _ASKED_FOR if part == asked]
-        if not lacking:
+        if asked not in _ASKED_FOR:
             raise UsageError(f"task {name!r}: {failure_line(error)}") from None
+        lacking = [asked]
     if lacking:
         raise UsageError(
             f"task {name!r}: has no {' and no '.join(lacking)}; a whole one: "
