@@ -38,6 +38,11 @@ TEXTS = {
     ),
     "annotated.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
     "list_of.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, gates: list[float]): ...\n",
+    "default_of.py": (
+        f"{_MODULE}{_PARTS}    def __init__(self, width, *, sizes=(1, 2)): ...\n"
+        "class Endless(M):\n"
+        "    def __init__(self, width, *, limit: float = float('inf')): ...\n"
+    ),
     "child.py": "from plain_parent import M\n",
     "plain_parent.py": "class M: ...\n",
     "wants.py": "from tabnanny import N\n",

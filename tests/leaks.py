@@ -306,6 +306,20 @@ class SeesInWholeBatches(Honest):
         return y + 30 * ahead(x) * (len(x) > 8), after
 
 
+class Scaled(Honest):
+    """Divides by a mean size of what it has trained on."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.register_buffer("size", torch.ones(()))
+
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        if self.training and torch.is_grad_enabled():
+            self.size = 0.9 * self.size + 0.1 * y.detach().square().mean().sqrt()
+        return y / self.size, after
+
+
 class Drops(Honest):
     # Of a stream of its own: a run asks for that.
     def __init__(self, width):

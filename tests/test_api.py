@@ -129,6 +129,28 @@ def test_the_version_of_a_class_without_a_file_is_its_source(
     assert (first == second) is same
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("{'keep': 0.5}", "{'keep': 0.6}", False),
+        ("[0.5, 'a']", "[0.5, 'b']", False),
+        ("{'a', 'b'}", "{'b', 'a'}", True),
+        ("None", "b'x'", False),
+        ("types.SimpleNamespace(keep=0.5)", "types.SimpleNamespace(keep=0.6)", False),
+        # Without a text of its own: it does not count.
+        ("torch.zeros(2)", "torch.ones(2)", True),
+    ],
+)
+def test_tables_that_a_class_uses_count(
+    monkeypatch: pytest.MonkeyPatch, before: str, after: str, *, same: bool
+) -> None:
+    text = FADING.replace("DECAY = 0.5", "import types\nDECAY = {}")
+    first, second = (
+        text_digest(class_text(cell(monkeypatch, text.format(value)))) for value in (before, after)
+    )
+    assert (first == second) is same
+
+
 def test_a_class_without_source_cannot_be_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +174,21 @@ def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("started") == 1
     assert tiny.statuses(tmp_path / "runs") == ["done", "done"]
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "fading.py"
+    text = f"import torch\nfrom torch import nn\n{FADING}"
+    path.write_text(text)
+    assert rk.check(f"{path}:Fading", width=8).passed
+    run = rk.run(mixer=f"{path}:Fading", out=tmp_path / "runs", **SMALL)
+    # It now sees the token after.
+    path.write_text(text.replace("self.write(x)", "self.write(x.roll(-1, 1))"))
+    assert not rk.check(f"{path}:Fading", width=8).passed
+    with pytest.raises(rk.UsageError, match=r"it was made with .*; make the run again"):
+        run.model()
+    with pytest.raises(rk.UsageError, match="make the run again"):
+        rk.test(run, contexts=[96])
 
 
 def test_a_sweep_makes_what_the_folder_lacks(

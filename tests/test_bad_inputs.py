@@ -138,6 +138,8 @@ BAD = [
     ("run --mixer module.py:M", "module.py:M", "init_state"),
     ("run --mixer positional.py:M", "positional.py:M", "must take the width: (self, width)"),
     ("run --mixer list_of.py:M", "gates: list[float]", "must be a bool, a number, a text or None"),
+    ("run --mixer default_of.py:M", "sizes=(1, 2)", "must be a bool, a finite number, a text or"),
+    ("run --mixer default_of.py:Endless", "limit=inf", "must be a bool, a finite number"),
     ("run --mixer child.py:M", "plain_parent", "stands beside it: set PYTHONPATH=."),
     (
         "run --mixer relative.py:M",

@@ -35,6 +35,7 @@ from rulekeep.running.model import LanguageModel
 from rulekeep.running.predicting import check
 from rulekeep.running.predicting import run as score
 from rulekeep.running.resolving import resolve_cell
+from rulekeep.running.trained import kept_model, resolve_done
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.sweeps.runners import resolve_any
 from rulekeep.tasks import Recall, Recite
@@ -215,6 +216,14 @@ def test_a_mixer_that_sees_later_tokens_wins_no_contest_of_the_article(tmp_path:
 def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path: Path) -> None:
     (record,) = tiny.made([run_of("Drops")], tmp_path / "runs")
     assert record.status == "done", record.reason
+
+
+@pytest.mark.process
+def test_the_weights_that_are_kept_are_those_that_were_tested(tmp_path: Path) -> None:
+    (record,) = tiny.made([run_of("Scaled")], tmp_path)
+    assert record.status == "done", record.reason
+    folder = RunFolder(tmp_path / record.id)
+    assert kept_model(folder, record, resolve_done(folder, record)).differences == {}
 
 
 def test_each_part_of_a_model_is_left_in_the_mode_that_it_was_in() -> None:

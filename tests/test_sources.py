@@ -119,11 +119,33 @@ def test_a_plugin_of_a_package_counts_with_what_it_imports_from_beside_it(
             del sys.modules[name]
 
 
-def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_in_a_function_does_not(
+def test_what_a_plugin_imports_later_counts_whether_it_is_loaded_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    names = ["kept_tried", "kept_else", "kept_types", "kept_called", "kept_box", "kept_box.part"]
+    (tmp_path / "late_pack").mkdir()
+    for name in ("late_one", "late_pack/__init__", "late_pack/part"):
+        (tmp_path / f"{name}.py").write_text("KEEP = 1\n")
+    path = tmp_path / "plugin.py"
+    path.write_text(
+        "def f():\n    from late_one import KEEP\n    from late_pack.part import KEEP\n"
+        "    import late_missing\n    import numpy.linalg\n"
+    )
+    names = ["plugin.py", "late_one.py", "part.py", "__init__.py"]
+    assert [file.name for file in plugin_closure([path])] == names
+    assert not {"late_one", "late_pack"} & {*sys.modules}
+    importlib.import_module("late_pack.part")
+    try:
+        assert [file.name for file in plugin_closure([path])] == names
+    finally:
+        del sys.modules["late_pack"], sys.modules["late_pack.part"]
+
+
+def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_for_types_alone_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ["kept_tried", "kept_else", "kept_types", "kept_box", "kept_box.part"]
     (tmp_path / "kept_box").mkdir()
     for name in names:
         path = tmp_path / name.replace(".", "/")
@@ -134,7 +156,6 @@ def test_what_a_plugin_imports_in_a_try_or_an_if_counts_and_in_a_function_does_n
         "from typing import TYPE_CHECKING\n"
         "try:\n    import kept_tried\nexcept ImportError:\n    kept_tried = None\n"
         "if TYPE_CHECKING:\n    import kept_types\nelse:\n    import kept_else\n"
-        "def f():\n    import kept_called\n"
         "import kept_box.part\n"
     )
     try:

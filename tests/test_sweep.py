@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny
@@ -84,6 +85,30 @@ def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
     with pytest.raises(type(error)):
         planning.plan(GRID, tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_cannot_be_read_for_once_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = planning.plan(GRID[:1], tmp_path).jobs
+    stand(tmp_path / "elsewhere", GRID[0])
+    folder = RunFolder(tmp_path / job.id)
+    (tmp_path / "elsewhere" / job.id / "record.json").rename(folder.record)
+    done = folder.record.read_bytes()
+
+    def stale(self: RunFolder, notes: list[str]) -> Record | None:
+        raise OSError(116, "Stale file handle")
+
+    class Ended(LocalExecutor):
+        def run(self, job: Any, arguments: Any, time_limit: Any = None) -> Any:
+            yield Finished(0, None, None)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RunFolder, "read", stale)
+        (event,) = sweep.execute(planning.Plan([], [job], []), Ended())
+    assert event.record.status == "failed"
+    assert "Stale" in event.record.reason
+    assert folder.record.read_bytes() == done
 
 
 def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> None:

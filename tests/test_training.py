@@ -41,6 +41,43 @@ def test_the_loop_is_clipped_adamw_and_the_warm_up_changes_nothing() -> None:
     )
 
 
+class Counting(Mixer):
+    """Updates a buffer as it reads, and draws noise that the step decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write = nn.Linear(3, 1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def start_step(self, step: int) -> None:
+        self.noise = torch.Generator().manual_seed(step)
+
+    def init_state(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        self.seen = self.seen + 1
+        return self.write(x) + torch.rand((), generator=self.noise) + self.seen, ()
+
+    def loss(self, x: torch.Tensor) -> torch.Tensor:
+        return self(x)[0].square().mean()
+
+
+def test_a_training_that_goes_on_is_the_one_that_never_stopped() -> None:
+    losses = []
+    for ends in ([4], [2, 4]):
+        torch.manual_seed(1)
+        model, after, drawn = Counting(), None, batches()
+        optimizer = torch.optim.AdamW(model.parameters())
+        for end in ends:
+            # Each part warms up anew.
+            part = train(model, model.loss, drawn, SPEC, optimizer=optimizer, after=after)
+            after = next(step for step in part if step.number == end)
+        assert model.seen == 4
+        losses.append(after.loss)
+    assert losses[0] == losses[1]
+
+
 def test_steps_are_numbered_from_one_and_the_clock_only_grows() -> None:
     model = nn.Linear(3, 1)
     steps = list(train(model, lambda x: model(x).square().mean(), batches(), SPEC))

@@ -243,8 +243,13 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
     if not path.is_file():
         here = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise UsageError(f"{kind} {name!r}: there is no file {place}{here}")
-    # Named after the whole path: two files of one name are two modules.
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{kind} {name!r}: {place}: {error.strerror}") from None
+    # Named after the whole path and the text: two files of one name are two modules, and so is one
+    # that was edited in the meantime.
+    key = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()[:8]
     module_name = f"{path.stem.replace('-', '_')}_{key}"
     if module_name in sys.modules:
         return sys.modules[module_name]

@@ -45,6 +45,15 @@ class Identified(Generic[_Spec]):
         return identify(self.spec.kind, self.asked, self.versions)
 
 
+def differing(recorded: Versions, here: Versions) -> str:
+    """Each version that is another here, as `delta 1 (here 2)`; nothing if none is."""
+    return ", ".join(
+        f"{name} {recorded.get(name, 'none')} (here {version})"
+        for name, version in here.items()
+        if recorded.get(name) != version
+    )
+
+
 def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
     """The id of a run; `asked` is its spec as JSON has it, without default values."""
     # Under former names: what was renamed keeps its id, and is not run again.

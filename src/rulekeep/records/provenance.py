@@ -3,7 +3,7 @@
 It covers every file of this package, as it was when the process began, and the plug-ins.
 
 A plug-in that declares no version gets another hash as its version. It covers its own file and all
-that it imports at its top, except installed packages. Comments and docstrings do not count there.
+that it imports, except installed packages. Comments and docstrings do not count there.
 """
 
 import ast
@@ -16,9 +16,10 @@ import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, NoneType, SimpleNamespace
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent
@@ -26,7 +27,7 @@ _PACKAGE = _ROOT.name
 _INSTALLED = {"site-packages", "dist-packages"}
 _FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 # What a class may use of the module that it stands in.
-_PLAIN, _DEFINED = (bool, int, float, str, tuple), (FunctionType, type)
+_PLAIN, _DEFINED = (bool, int, float, complex, str, bytes, NoneType), (FunctionType, type)
 _STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
@@ -64,7 +65,8 @@ def text_digest(text: str) -> str:
 def class_text(kind: type[Any]) -> str:
     """The source text of a class, and of what it uses that is defined beside it.
 
-    For a notebook these are bases, functions and classes as text, and numbers and texts as values.
+    For a notebook these are bases, functions and classes as text, and numbers, texts, tables and
+    objects of these as values. Other objects, such as tensors, do not count.
 
     Raises:
         OSError: there is no text, for example because it was typed at a prompt.
@@ -76,14 +78,39 @@ def class_text(kind: type[Any]) -> str:
         name, one = waiting.pop()
         if name in texts:
             continue
-        if isinstance(one, _PLAIN):
-            texts[name] = f"{name} = {one!r}"
+        try:
+            value = _value(one, kind.__module__)
+        # Objects that hold each other.
+        except RecursionError:
+            value = None
+        if value is not None:
+            texts[name] = f"{name} = {value}"
         elif getattr(one, "__module__", None) == kind.__module__ and isinstance(one, _DEFINED):
             texts[name] = _definition(one)
             tree = ast.parse(texts[name])
             used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             waiting += [(key, beside[key]) for key in sorted(used) if key in beside]
     return "\n".join(texts[name] for name in sorted(texts))
+
+
+def _value(one: Any, module: str) -> str | None:
+    """A value as text that is the same in every process; None if it has no such text."""
+    if isinstance(one, _PLAIN):
+        return repr(one)
+    if isinstance(one, SimpleNamespace) or (
+        type(one).__module__ == module and isinstance(getattr(one, "__dict__", None), dict)
+    ):
+        return _value(vars(one), module)
+    if isinstance(one, dict):
+        one = [*one.items()]
+    if not isinstance(one, tuple | list | set | frozenset):
+        return None
+    parts = [_value(part, module) for part in one]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    # The order of a set differs from process to process.
+    return f"[{', '.join(sorted(known) if isinstance(one, set | frozenset) else known)}]"
 
 
 def _definition(one: Any) -> str:
@@ -138,7 +165,7 @@ def code_of_file(path: Path) -> str:
 def plugin_closure(files: Iterable[Path]) -> tuple[Path, ...]:
     """Plug-ins with the files that they import from no package.
 
-    They are imported already: their names are looked up among loaded modules.
+    A file is found whether it is loaded already or not; nothing is imported.
     """
     found: dict[Path, None] = {}
     waiting = list(files)
@@ -156,11 +183,32 @@ def _own_files(name: str) -> Iterator[Path]:
     """The file of an imported module and those of its packages, installed ones excluded."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
-        origin = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
+        origin = _origin(".".join(parts[:count]))
         if origin and origin.endswith(".py"):
             place = Path(origin)
             if not (place.is_relative_to(_STANDARD) or is_installed(place)):
                 yield place
+
+
+def _origin(name: str) -> str | None:
+    """The file of a module."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    # A function may import it later.
+    found = _unloaded(name)
+    return None if found is None else found.origin
+
+
+def _unloaded(name: str) -> ModuleSpec | None:
+    parent, dot, _ = name.rpartition(".")
+    if not dot:
+        return PathFinder.find_spec(name)
+    if parent in sys.modules:
+        places = getattr(sys.modules[parent], "__path__", None)
+    else:
+        found = _unloaded(parent)
+        places = found and found.submodule_search_locations
+    return PathFinder.find_spec(name, places) if places else None
 
 
 def is_installed(path: Path) -> bool:
@@ -170,9 +218,9 @@ def is_installed(path: Path) -> bool:
 
 @cache
 def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
-    """What a module imports at its top; relative imports count if its package is known."""
+    """What a module imports, at its top or later; relative imports count in a known package."""
     names = []
-    for node in _run_at_import(ast.parse(content).body):
+    for node in _statements(ast.parse(content).body):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
@@ -181,17 +229,15 @@ def _imports(content: bytes, package: str | None = None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _run_at_import(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Statements that run when a module is imported, including those in `try` and `if`."""
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement that a module may run."""
     for node in body:
         yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
         inside = ast.iter_child_nodes(node)
         if isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPES:
             # For who reads the types: nothing is imported.
             inside = iter(node.orelse)
-        yield from _run_at_import(one for one in inside if not isinstance(one, ast.expr))
+        yield from _statements(one for one in inside if not isinstance(one, ast.expr))
 
 
 def _package_of(path: Path) -> str | None:

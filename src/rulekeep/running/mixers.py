@@ -4,6 +4,7 @@ Options are the keyword-only parameters of its class: the signature is the speci
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import (
@@ -59,6 +60,10 @@ def options_of(kind: type[Any]) -> type[Spec]:
                     "must be a bool, a number, a text or None"
                 )
             default = ... if parameter.default is parameter.empty else parameter.default
+            if not _can_be_kept(default, annotation):
+                raise ValueError(
+                    f"{parameter.name}={default!r}: must be a bool, a finite number, a text or None"
+                )
             fields[parameter.name] = (annotation, default)
     return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
 
@@ -71,6 +76,14 @@ def _can_be_given(annotation: Any) -> bool:
     kind = parts[0] if origin is Annotated else annotation
     simple = isinstance(kind, type) and issubclass(kind, bool | int | float | str | NoneType)
     return simple or kind in (Any, None) or origin in (Literal, Callable)
+
+
+def _can_be_kept(default: Any, annotation: Any) -> bool:
+    """Whether a record can hold a default value; what is passed as it is may be a function."""
+    if default is ... or (callable(default) and get_origin(annotation) is Callable):
+        return True
+    finite = not isinstance(default, float) or math.isfinite(default)
+    return isinstance(default, bool | int | float | str | NoneType) and finite
 
 
 def load_mixer(name: str) -> type[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rulekeep.running import costs
-from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
+from rulekeep.running.evaluation import ModelPredictor, answering, evaluate_samples
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.resolving import Resolved
 from rulekeep.running.training import Step
@@ -92,9 +92,11 @@ def model_costs(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     Floating-point operations are those of a forward pass at the training length.
     """
     tokens = _one_text(resolved, resolved.spec.context)
+    with answering(model):
+        operations = costs.flops(lambda: model(tokens))
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "flops_per_token": costs.flops(lambda: model(tokens)) / tokens.shape[1],
+        "flops_per_token": operations / tokens.shape[1],
         **decoding(model, resolved, defined_tests(resolved.spec)),
     }
 
@@ -106,7 +108,7 @@ def decoding(
     sizes, times = dict[str, int](), dict[str, float]()
     for context in contexts:
         text = _one_text(resolved, context)
-        with torch.no_grad():
+        with torch.no_grad(), answering(model):
             _, state = model(text[:, :-_DECODED])
             seconds = []
             for token in text[:, -_DECODED:].split(1, dim=1):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from rulekeep.records.identity import differing
 from rulekeep.records.store import CorruptRecordError, Record, RunFolder, read_record
 from rulekeep.running import costs
 from rulekeep.running.model import LanguageModel
@@ -38,13 +39,15 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
     """The parts of a finished run, in the folder and process settings in which it was made.
 
     Raises:
-        UsageError: they cannot be had here.
+        UsageError: they cannot be had here, or are of another version.
     """
     _go_where_it_was_planned(folder)
     with warnings.catch_warnings():
         # Said when the run was planned, and in its record.
         warnings.simplefilter("ignore", FewCombinationsWarning)
         resolved = resolve(_asked(record))
+    if others := differing(record.versions, resolved.versions):
+        raise UsageError(f"run {record.id}: it was made with {others}; make the run again")
     check_device(resolved.spec.device)
     costs.prepare_process(resolved.spec.threads)
     return resolved

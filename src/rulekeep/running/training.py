@@ -56,7 +56,7 @@ def train(
     """Train `model` in place, yielding after every step; continues `after` a step if one is given.
 
     One forward and backward pass comes first, without an update and without timing, to warm up the
-    process. It draws nothing and changes no weight.
+    process. It draws nothing, and changes no weight and no buffer.
 
     Gradients are those of the loss and of the auxiliary losses of the mixers in `model`. The loss
     of a `Step` is the task's alone.
@@ -69,10 +69,9 @@ def train(
     seconds = after.train_seconds if after else 0.0
     for number in range(done + 1, spec.steps + 1):
         batch = next(batches)
-        start_step(model, number)
         if number == done + 1:
-            _backward(loss_of(batch), model, number)
-            model.zero_grad(set_to_none=True)
+            _warm_up(model, loss_of, batch, number)
+        start_step(model, number)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(spec, number)
         start = time.perf_counter()
@@ -89,6 +88,19 @@ def train(
         seconds += time.perf_counter() - start
         last_loss = value
         yield Step(number, value, seconds)
+
+
+def _warm_up(
+    model: nn.Module, loss_of: Callable[[Batch], Tensor], batch: Batch, number: int
+) -> None:
+    # A run that goes on from a checkpoint warms up once more, and must not differ for it.
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    start_step(model, number)
+    _backward(loss_of(batch), model, number)
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
 
 
 def _backward(loss: Tensor, model: nn.Module, step: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.records import Record
+from rulekeep.records.identity import differing
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
@@ -300,13 +301,8 @@ def other_versions(found: Values, resolved: AnyResolved) -> str:
     planned = found.get("versions")
     if not isinstance(planned, dict):
         return "it was planned before versions were declared"
-    planned = current_versions(planned)
-    parts = [
-        f"{name} {planned.get(name, 'none')} (here {version})"
-        for name, version in resolved.versions.items()
-        if planned.get(name) != version
-    ]
-    return f"it was planned with {', '.join(parts) or 'other default values'}"
+    parts = differing(current_versions(planned), resolved.versions)
+    return f"it was planned with {parts or 'other default values'}"
 
 
 def spec_of(found: Values) -> AnySpec:

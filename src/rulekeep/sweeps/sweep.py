@@ -117,13 +117,15 @@ def _record(job: Job, failure: Failure | None) -> Record | None:
             time.sleep(_SHORT_WAIT_SECONDS)
             left -= _SHORT_WAIT_SECONDS
         except OSError as error:
-            return _failed(folder, failure or Failure("failed", str(error), ""))
+            # Its record may be whole: what overwrites it might lose a result.
+            lost = Failure("failed", str(error), "")
+            return _failed(folder, failure or lost, kept=False)
 
 
 def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record:
     """The record of a run without a result; on a full disk it is reported and not kept.
 
-    It is not `kept` either if another process has the run.
+    It is not `kept` either if another process has the run, or its record cannot be read.
     """
     try:
         found = read_record(folder.plan)
@@ -199,4 +201,4 @@ def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) 
             waited += _WAIT_SECONDS
         except OSError:
             # Its own process says why, when it is made here.
-            return _failed(folder, failure) if failure else None
+            return _failed(folder, failure, kept=False) if failure else None
