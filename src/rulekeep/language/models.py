@@ -79,8 +79,8 @@ class ChatModel:
     def _control(self) -> re.Pattern[str]:
         added = self.tokenizer.added_tokens_decoder.values()
         found = {*self.tokenizer.all_special_tokens, *(str(one) for one in added if one.special)}
-        # Of none nothing is found.
-        return re.compile("|".join(re.escape(one) for one in sorted(found)) or r"(?!)")
+        # An empty token would stand between all letters. Of none nothing is found.
+        return re.compile("|".join(re.escape(one) for one in sorted(found) if one) or r"(?!)")
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, nothing added: a template has its start token already."""
@@ -148,7 +148,8 @@ class ChatModel:
         ids = torch.tensor([self.tokens(self.text(messages, reply=True))], device=self.model.device)
         made = self.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
-            pad_token_id=self.tokenizer.eos_token_id,
+            # A reply from a cache has no penalty either.
+            repetition_penalty=1.0, pad_token_id=self.tokenizer.eos_token_id,
         )  # fmt: skip
         found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         return found
