@@ -31,6 +31,65 @@ def model(folder: Path) -> ChatModel:
     return load_model(str(folder))
 
 
+# As Qwen3's: the last reply has its thought, even an empty one, until a request follows.
+QWEN = (
+    "{% set ns = namespace(last=-1) %}{% for m in messages %}"
+    "{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}<{{ m.role }}>"
+    "{% if m.role == 'assistant' and loop.index0 > ns.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m.content }}</>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+# As Qwen3.5's: a system prompt alone is no conversation.
+ASKED = (
+    "{% if messages | selectattr('role', 'equalto', 'user') | list == [] %}"
+    "{{ raise_exception('No user query found') }}{% endif %}" + tiny_chat.TEMPLATE
+)
+FICKLE = "{{ messages[-1].content | length }}" + tiny_chat.TEMPLATE
+
+
+def directly(model: ChatModel, probe: Probe, messages: tuple[Message, ...] = CHAT) -> float:
+    """The log-likelihood of a reply, from one pass over the whole text."""
+    asked = model.text([*messages, Message("user", probe.request)], reply=True) + probe.prefix
+    before, whole = model.tokens(asked), model.tokens(asked + probe.reply)
+    with torch.no_grad():
+        found = model.model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    return sum(float(found[i - 1, whole[i]]) for i in range(len(before), len(whole)))
+
+
+@pytest.mark.parametrize("template", [QWEN, ASKED])
+@pytest.mark.parametrize("messages", [CHAT, CHAT[:1]])
+def test_a_template_that_rewrites_its_end_is_read_up_to_there(
+    model: ChatModel, monkeypatch: pytest.MonkeyPatch, template: str, messages: Any
+) -> None:
+    model.tokenizer.chat_template = template
+    monkeypatch.setattr(models, "REPLY_TOKENS", 8)
+    opened = model.opened(messages, rules=RULES)
+    expected = [directly(model, probe, messages) for probe in PROBES]
+    assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
+    assert opened.reply("Say it.") == model.written([*messages, Message("user", "Say it.")], 8)
+    (places,) = model.places(messages, RULES)
+    ids = model.tokens(opened.head)
+    assert model.tokenizer.decode([ids[at] for at in places]) == RULES[0]
+
+
+@pytest.mark.parametrize("template", [QWEN, ASKED])
+def test_turns_count_as_they_stand_in_a_conversation(model: ChatModel, template: str) -> None:
+    count = model.tokens_of(CHAT[1:])
+    model.tokenizer.chat_template = template
+    assert model.tokens_of(CHAT[1:]) == count
+
+
+def test_a_template_that_a_request_changes_is_refused(model: ChatModel) -> None:
+    model.tokenizer.chat_template = FICKLE
+    opened = model.opened(CHAT)
+    for ask in (lambda: opened.scores(PROBES), lambda: opened.reply("Say it.")):
+        with pytest.raises(UsageError, match="before a request"):
+            ask()
+    model.tokenizer.chat_template = "{{ messages[-1].content }}"
+    with pytest.raises(UsageError, match="before a request"):
+        model.opened(CHAT)
+
+
 def test_a_special_token_without_letters_changes_no_text(
     model: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from rulekeep.language.evictions import (
     rounded,
 )
 from rulekeep.language.resolving import model_files
+from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
 
@@ -42,6 +43,10 @@ INSTALL = "pip install 'rulekeep[language]'"
 _REPLIES_AT_ONCE = 64
 # Tokens of a request and what is scored after it.
 _ROOM = 128
+_CHANGES = (
+    "model: its chat template changes what stands before a request with the request; "
+    "name another model"
+)
 
 
 def _spaced(found: re.Match[str]) -> str:
@@ -66,14 +71,59 @@ class ChatModel:
         """Messages as the model reads them; with `reply`, up to where its reply begins.
 
         What looks like a token of control gets a space in it: it would end the message.
+
+        Raises:
+            UsageError: the chat template refuses these messages.
         """
-        turns = [
-            {"role": one.role, "content": self._control.sub(_spaced, one.text)} for one in messages
-        ]
-        found: str = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=reply
-        )
+        turns = [{"role": one.role, "content": self._plain(one.text)} for one in messages]
+        try:
+            found: str = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=reply
+            )
+        except Exception as error:
+            raise UsageError(
+                f"model: its chat template fails ({one_line(error, 120)}); name another model"
+            ) from None
         return found
+
+    def head(self, messages: Sequence[Message]) -> str:
+        """What the model reads of messages before it sees any request.
+
+        That is their text, where it stays as a request follows: or else what requests have in
+        common. Some templates write the last reply otherwise once there is one after it.
+
+        Raises:
+            UsageError: the chat template refuses these messages, or two requests share no text.
+        """
+        # A system prompt in the last user's turn is no part of it: that turn moves on.
+        later = [Message("user", "Z"), Message("assistant", "Z")] if len(messages) > 1 else []
+        near, far = (
+            self.text([*messages, *more, Message("user", letter)], reply=True)
+            for more, letter in (([], "A"), (later, "Z"))
+        )
+        common = near[: shared(near, far)]
+        if not common:
+            raise UsageError(_CHANGES)
+        try:
+            whole = self.text(messages)
+        except UsageError:
+            # A system prompt alone, to some templates.
+            return common
+        ends = self._plain(messages[-1].text).strip() in whole
+        return whole if ends and common.startswith(whole) else common
+
+    def after(self, head: str, text: str) -> list[int]:
+        """Token ids of what follows a head in a text.
+
+        Raises:
+            UsageError: the text does not begin with it.
+        """
+        if not text.startswith(head):
+            raise UsageError(_CHANGES)
+        return self.tokens(text[len(head) :])
+
+    def _plain(self, text: str) -> str:
+        return self._control.sub(_spaced, text)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
@@ -94,12 +144,13 @@ class ChatModel:
 
         With `lead`, at its first place right after those words.
         """
-        whole = self.text(messages)
+        whole = self.head(messages)
         read = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         found = []
         for text in texts:
-            first = whole.index(lead + text) + len(lead)
-            last = first + len(text)
+            plain = self._plain(text)
+            first = whole.index(lead + plain) + len(lead)
+            last = first + len(plain)
             found.append(
                 tuple(
                     place
@@ -110,9 +161,18 @@ class ChatModel:
         return tuple(found)
 
     def tokens_of(self, messages: Sequence[Message]) -> int:
-        """How many tokens some turns add to a conversation."""
-        head = [Message("system", "."), *messages]
-        return len(self.tokens(self.text(head))) - len(self.tokens(self.text(head[:1])))
+        """How many tokens some turns add to a conversation.
+
+        Raises:
+            UsageError: the chat template refuses them.
+        """
+        system, request = Message("system", "."), Message("user", ".")
+        # Before a request, since a template may write the last turn otherwise.
+        with_them, without = (
+            len(self.tokens(self.text([system, *some, request], reply=True)))
+            for some in (messages, ())
+        )
+        return with_them - without
 
     @torch.inference_mode()
     def opened(
@@ -123,10 +183,11 @@ class ChatModel:
         `rules` are texts in it, for an eviction with a guard.
 
         Raises:
-            UsageError: it has more tokens than the model has positions, or the model attends over
-                a sliding window.
+            UsageError: it has more tokens than the model has positions, the model attends over a
+                sliding window, or its chat template refuses the conversation.
         """
-        ids = self.tokens(self.text(messages))
+        head = self.head(messages)
+        ids = self.tokens(head)
         if self.longest is not None and len(ids) + _ROOM > self.longest:
             raise UsageError(
                 f"a conversation has {len(ids)} tokens and a request up to {_ROOM}, and the model "
@@ -140,7 +201,7 @@ class ChatModel:
         cache = out.past_key_values
         if any(layer.is_sliding for layer in cache.layers):
             raise UsageError("model: attends over a sliding window; name one that sees all tokens")
-        return Cached(self, tuple(messages), cache, len(ids), scores, tuple(rules))
+        return Cached(self, tuple(messages), head, cache, len(ids), scores, tuple(rules))
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
@@ -208,6 +269,8 @@ class Cached:
 
     model: ChatModel
     messages: tuple[Message, ...]
+    # The text that was read.
+    head: str
     cache: Any
     tokens: int
     seen: Scores
@@ -235,10 +298,14 @@ class Cached:
 
     @torch.inference_mode()
     def reply(self, request: str) -> str:
-        """What the model replies to a request, greedily; the cache stays as it is."""
+        """What the model replies to a request, greedily; the cache stays as it is.
+
+        Raises:
+            UsageError: the chat template does not go on from what was read.
+        """
         chat, tokens = self.model, self.tokens
         asked = chat.text([*self.messages, Message("user", request)], reply=True)
-        ids, said = chat.tokens(asked[len(chat.text(self.messages)) :]), []
+        ids, said = chat.after(self.head, asked), list[int]()
         own, device, ends = _beside(self.cache), chat.model.device, chat.ends()
         for _ in range(REPLY_TOKENS):
             found = chat.model(
@@ -257,15 +324,17 @@ class Cached:
 
     @torch.inference_mode()
     def scores(self, probes: Sequence[Probe]) -> list[float]:
-        """The log-likelihood of each probe's reply, in nats; the cache stays as it is."""
+        """The log-likelihood of each probe's reply, in nats; the cache stays as it is.
+
+        Raises:
+            UsageError: the chat template does not go on from what was read.
+        """
         chat = self.model
-        head = chat.text(self.messages)
         rows = []
         for probe in probes:
             asked = chat.text([*self.messages, Message("user", probe.request)], reply=True)
-            assert asked.startswith(head), "a template that goes on where it ended"
-            before = chat.tokens(asked[len(head) :] + probe.prefix)
-            whole = chat.tokens(asked[len(head) :] + probe.prefix + probe.reply)
+            before = chat.after(self.head, asked + probe.prefix)
+            whole = chat.after(self.head, asked + probe.prefix + probe.reply)
             rows.append((whole, shared(before, whole)))
         found = []
         for start in range(0, len(rows), _REPLIES_AT_ONCE):
