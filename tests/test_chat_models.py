@@ -8,9 +8,10 @@ import tiny_chat
 import torch
 
 from rulekeep.language import models
-from rulekeep.language.chat import Message
+from rulekeep.language.chat import Message, converse
+from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
-from rulekeep.specs import UsageError
+from rulekeep.specs import LanguageSpec, UsageError
 
 CHAT = (
     Message("system", "You are a helpful assistant. Follow these rules. Your name is Nora."),
@@ -88,6 +89,22 @@ def test_a_template_that_a_request_changes_is_refused(model: ChatModel) -> None:
     model.tokenizer.chat_template = "{{ messages[-1].content }}"
     with pytest.raises(UsageError, match="before a request"):
         model.opened(CHAT)
+
+
+def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
+    one = LanguageSpec.parse(
+        model="none", placement="middle", mentions="instruction", control="swapped", distance=100
+    )
+    found = converse(read_families(""), one, "test", 0, model.tokens_of)
+    opened = model.opened(found.messages, rules=found.rules)
+    whole = model.text(found.messages)
+    ids = model.tokens(whole)
+    said = [model.tokenizer.decode([ids[at] for at in places]) for places in opened._rule_places]
+    assert said == list(found.rules)
+    # A token is a byte.
+    stated = whole.index("From now on")
+    assert all(stated < places[0] < stated + 1000 for places in opened._rule_places)
+    assert any(whole.index(rule) < stated for rule in found.rules)
 
 
 def test_a_special_token_without_letters_changes_no_text(

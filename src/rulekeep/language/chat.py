@@ -21,6 +21,8 @@ from rulekeep.specs.language import LanguageSpec
 Role: TypeAlias = Literal["system", "user", "assistant"]
 Split: TypeAlias = Literal["dev", "test"]
 SYSTEM = "You are a helpful assistant."
+# Right before the rules, and in no mention of one.
+LEAD = "Follow these rules. "
 
 _PLACES = (
     "Norway", "Peru", "Kenya", "Canada", "Egypt", "Chile", "Sweden", "Nepal", "Ghana", "Cuba",
@@ -120,7 +122,7 @@ def converse(
     places = _stream("mentions", *name)
     for mention in mentions:
         chat.insert(places.randrange(len(chat) + 1), mention)
-    rules = "" if spec.control == "no_rules" else f" Follow these rules. {' '.join(said)}"
+    rules = "" if spec.control == "no_rules" else f" {LEAD}{' '.join(said)}"
     if spec.placement == "start":
         turns = [[Message("system", SYSTEM + rules)], *chat]
     else:

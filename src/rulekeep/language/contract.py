@@ -87,6 +87,6 @@ class Model(Protocol):
     ) -> Opened:
         """Reads a conversation once, and observes what these evictions need of it.
 
-        `rules` are texts in it, for an eviction with a guard.
+        `rules` are those that it states, for an eviction with a guard.
         """
         ...

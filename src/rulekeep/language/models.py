@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rulekeep.language.chat import Message
+from rulekeep.language.chat import LEAD, Message
 from rulekeep.language.contract import REPLY_TOKENS, Probe, shared
 from rulekeep.language.evictions import (
     Scores,
@@ -148,9 +148,9 @@ class ChatModel:
         read = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         found = []
         for text in texts:
-            plain = self._plain(text)
-            first = whole.index(lead + plain) + len(lead)
-            last = first + len(plain)
+            before, said = self._plain(lead), self._plain(text)
+            first = whole.index(before + said) + len(before)
+            last = first + len(said)
             found.append(
                 tuple(
                     place
@@ -180,7 +180,7 @@ class ChatModel:
     ) -> "Cached":
         """Reads a conversation once, and observes what these evictions need of it.
 
-        `rules` are texts in it, for an eviction with a guard.
+        `rules` are those that it states, for an eviction with a guard.
 
         Raises:
             UsageError: it has more tokens than the model has positions, the model attends over a
@@ -289,8 +289,12 @@ class Cached:
 
     @cached_property
     def _rule_places(self) -> tuple[tuple[int, ...], ...]:
-        # Found once for all guarded evictions of a conversation.
-        return self.model.places(self.messages, self.rules)
+        # Found once for all guarded evictions of a conversation; a mention may say a rule before.
+        found, lead = list[tuple[int, ...]](), LEAD
+        for rule in self.rules:
+            found += self.model.places(self.messages, [rule], lead)
+            lead += f"{rule} "
+        return tuple(found)
 
     def kept_bytes(self, one: Compression) -> int:
         """Bytes of its cache; of a rounded one with the scales of its groups."""
