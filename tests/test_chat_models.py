@@ -45,6 +45,14 @@ ASKED = (
     "{% if messages | selectattr('role', 'equalto', 'user') | list == [] %}"
     "{{ raise_exception('No user query found') }}{% endif %}" + tiny_chat.TEMPLATE
 )
+# As Mistral's: the system prompt stands in the last user's turn.
+MISTRAL = (
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+    "{% set messages = messages[1:] %}{% endif %}<s>{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST] {% if loop.last and system is defined %}"
+    "{{ system + '\n\n' }}{% endif %}{{ m.content }}[/INST]"
+    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
 FICKLE = "{{ messages[-1].content | length }}" + tiny_chat.TEMPLATE
 
 
@@ -88,6 +96,29 @@ def test_a_template_that_a_request_changes_is_refused(model: ChatModel) -> None:
             ask()
     model.tokenizer.chat_template = "{{ messages[-1].content }}"
     with pytest.raises(UsageError, match="before a request"):
+        model.opened(CHAT)
+
+
+def test_rules_that_a_template_moves_behind_the_chat_are_refused(model: ChatModel) -> None:
+    # The last turn may be written otherwise too.
+    for template in (MISTRAL, MISTRAL.replace("</s>", "{{ '' if loop.last else '</s>' }}")):
+        model.tokenizer.chat_template = template
+        for mentions in ("none", "instruction"):
+            asked = {"distance": 100, "mentions": mentions, "control": "swapped"}
+            for placement in ("start", "middle"):
+                one = LanguageSpec.parse(
+                    model="none", rules_at_once=1, placement=placement, **asked
+                )
+                found = converse(read_families(""), one, "test", 0, model.tokens_of)
+                if placement == "start":
+                    with pytest.raises(UsageError, match="--placement middle"):
+                        model.opened(found.messages, rules=found.rules)
+                else:
+                    opened = model.opened(found.messages, rules=found.rules)
+                    expected = [directly(model, probe, found.messages) for probe in PROBES]
+                    assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
+        # Nothing stands between such rules and the request; and without rules nothing moves.
+        model.opened(CHAT[:1], rules=RULES)
         model.opened(CHAT)
 
 

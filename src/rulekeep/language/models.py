@@ -184,9 +184,15 @@ class ChatModel:
 
         Raises:
             UsageError: it has more tokens than the model has positions, the model attends over a
-                sliding window, or its chat template refuses the conversation.
+                sliding window, or its chat template refuses the conversation or moves the rules.
         """
         head = self.head(messages)
+        # What follows a head is never compressed: rules there would look as if they survived.
+        if rules and self._plain(f"{LEAD}{' '.join(rules)}").strip() not in head:
+            raise UsageError(
+                "model: its chat template moves the system prompt to the last request, so no cache "
+                "holds its rules; give --placement middle, or name another model"
+            )
         ids = self.tokens(head)
         if self.longest is not None and len(ids) + _ROOM > self.longest:
             raise UsageError(
