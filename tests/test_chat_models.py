@@ -53,6 +53,16 @@ MISTRAL = (
     "{{ system + '\n\n' }}{% endif %}{{ m.content }}[/INST]"
     "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
 )
+# As Gemma's, which refuses a system prompt, and others, which leave it out.
+GEMMA = (
+    "{% for m in messages %}{% if m.role == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}<{{ m.role }}>{{ m.content }}</>"
+    "\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+SILENT = GEMMA.replace(
+    "{{ raise_exception('System role not supported') }}{% endif %}", "{% else %}"
+)
+SILENT = SILENT.replace("</>\n{% endfor", "</>\n{% endif %}{% endfor")
 FICKLE = "{{ messages[-1].content | length }}" + tiny_chat.TEMPLATE
 
 
@@ -120,6 +130,29 @@ def test_rules_that_a_template_moves_behind_the_chat_are_refused(model: ChatMode
         # Nothing stands between such rules and the request; and without rules nothing moves.
         model.opened(CHAT[:1], rules=RULES)
         model.opened(CHAT)
+
+
+@pytest.mark.parametrize("template", [GEMMA, SILENT])
+@pytest.mark.parametrize("messages", [CHAT, CHAT[:1]])
+def test_a_system_prompt_without_a_place_begins_the_first_users_turn(
+    model: ChatModel, template: str, messages: Any
+) -> None:
+    count = model.tokens_of(CHAT[1:])
+    assert "system prompt" not in model.libraries
+    chat = ChatModel(model.model, model.tokenizer)
+    chat.tokenizer.chat_template = template
+    assert chat.tokens_of(CHAT[1:]) == count
+    opened = chat.opened(messages, rules=RULES)
+    assert opened.head.startswith(f"<user>{CHAT[0].text}\n\n{'Hello.</>' * (messages == CHAT)}")
+    expected = [directly(chat, probe, messages) for probe in PROBES]
+    assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
+    assert chat.libraries["system prompt"] == "in the first user's turn"
+
+
+def test_a_template_that_refuses_a_conversation_is_one_line(model: ChatModel) -> None:
+    model.tokenizer.chat_template = "{{ raise_exception('no\nway') }}"
+    with pytest.raises(UsageError, match=r"^model: its chat template fails \(no way\); name"):
+        model.tokens_of(CHAT[1:])
 
 
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:

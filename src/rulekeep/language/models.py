@@ -70,12 +70,27 @@ class ChatModel:
     def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
         """Messages as the model reads them; with `reply`, up to where its reply begins.
 
-        What looks like a token of control gets a space in it: it would end the message.
+        What looks like a token of control gets a space in it: it would end the message. A template
+        without a place for a system prompt has it at the beginning of the first user's turn.
 
         Raises:
             UsageError: the chat template refuses these messages.
         """
         turns = [{"role": one.role, "content": self._plain(one.text)} for one in messages]
+        if turns[0]["role"] == "system" and not self._takes_system:
+            both = "\n\n".join(one["content"] for one in turns[:2])
+            turns[:2] = [{"role": "user", "content": both}]
+        return self._rendered(turns, reply=reply)
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": "."}]
+        try:
+            return "Obey." in self._rendered(turns, reply=True)
+        except UsageError:
+            return False
+
+    def _rendered(self, turns: Sequence[Mapping[str, str]], *, reply: bool) -> str:
         try:
             found: str = self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=reply
@@ -223,8 +238,9 @@ class ChatModel:
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """What runs it, with its version."""
-        return {"transformers": version("transformers")}
+        """What runs it, with its version, and where a system prompt stands that has no place."""
+        moved = {} if self._takes_system else {"system prompt": "in the first user's turn"}
+        return {"transformers": version("transformers"), **moved}
 
     def ends(self) -> set[int]:
         """The tokens that end a reply."""
