@@ -155,6 +155,36 @@ def test_a_template_that_refuses_a_conversation_is_one_line(model: ChatModel) ->
         model.tokens_of(CHAT[1:])
 
 
+def test_a_model_that_thinks_is_asked_after_an_empty_thought(model: ChatModel) -> None:
+    request = [*CHAT, Message("user", "Say it.")]
+    plain = model.text(request, reply=True)
+    thought = "{{ '<think>\n\n</think>\n\n' if enable_thinking is false else '<think>\n' }}"
+    for opens in (thought, "{{ '<think>\n' }}"):
+        model.tokenizer.chat_template = tiny_chat.TEMPLATE.replace(
+            "{% endif %}", opens + "{% endif %}"
+        )
+        assert model.text(request, reply=True) == f"{plain}<think>\n\n</think>\n\n"
+        assert model.opened(CHAT).head == model.text(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("made", "reply"),
+    [
+        ("Nora.", "Nora."),
+        ("<think>Nora or Felix?</think>\n\nNora.", "Nora."),
+        ("Nora or Felix?</think>Nora.", "Nora."),
+        ("<think>\nIs it Nora", ""),
+    ],
+)
+def test_a_written_reply_is_what_follows_the_thought(
+    model: ChatModel, monkeypatch: pytest.MonkeyPatch, made: str, reply: str
+) -> None:
+    monkeypatch.setattr(models, "REPLY_TOKENS", 2)
+    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: made)
+    assert model.opened(CHAT).reply("Say it.") == reply
+    assert model.written([*CHAT, Message("user", "Say it.")], 2) == reply
+
+
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     one = LanguageSpec.parse(
         model="none", placement="middle", mentions="instruction", control="swapped", distance=100

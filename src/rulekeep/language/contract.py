@@ -37,6 +37,14 @@ def shared(before: Sequence[object], whole: Sequence[object]) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(before), len(whole)))
 
 
+def spoken(reply: str) -> str:
+    """A reply without its thought; nothing where the thought does not end."""
+    _, ends, rest = reply.rpartition("</think>")
+    if ends:
+        return rest.lstrip()
+    return "" if "<think>" in reply else reply
+
+
 class Opened(Protocol):
     """A conversation that a model has read."""
 

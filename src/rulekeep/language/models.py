@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import LEAD, Message
-from rulekeep.language.contract import REPLY_TOKENS, Probe, shared
+from rulekeep.language.contract import REPLY_TOKENS, Probe, shared, spoken
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -71,7 +71,8 @@ class ChatModel:
         """Messages as the model reads them; with `reply`, up to where its reply begins.
 
         What looks like a token of control gets a space in it: it would end the message. A template
-        without a place for a system prompt has it at the beginning of the first user's turn.
+        without a place for a system prompt has it at the beginning of the first user's turn. The
+        thought of a model that thinks is empty.
 
         Raises:
             UsageError: the chat template refuses these messages.
@@ -93,12 +94,15 @@ class ChatModel:
     def _rendered(self, turns: Sequence[Mapping[str, str]], *, reply: bool) -> str:
         try:
             found: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=reply
+                turns, tokenize=False, add_generation_prompt=reply, enable_thinking=False
             )
         except Exception as error:
             raise UsageError(
                 f"model: its chat template fails ({one_line(error, 120)}); name another model"
             ) from None
+        if reply and found.rstrip().endswith("<think>"):
+            # A template that opens a thought whatever it is told.
+            found = f"{found.rstrip()}\n\n</think>\n\n"
         return found
 
     def head(self, messages: Sequence[Message]) -> str:
@@ -226,7 +230,7 @@ class ChatModel:
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
-        """What it replies, greedily, in so many tokens at most."""
+        """What it replies, greedily, in so many tokens at most; without its thought."""
         ids = torch.tensor([self.tokens(self.text(messages, reply=True))], device=self.model.device)
         made = self.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
@@ -234,7 +238,7 @@ class ChatModel:
             repetition_penalty=1.0, pad_token_id=self.tokenizer.eos_token_id,
         )  # fmt: skip
         found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-        return found
+        return spoken(found)
 
     @property
     def libraries(self) -> Mapping[str, str]:
@@ -326,6 +330,8 @@ class Cached:
     def reply(self, request: str) -> str:
         """What the model replies to a request, greedily; the cache stays as it is.
 
+        A thought is no part of it.
+
         Raises:
             UsageError: the chat template does not go on from what was read.
         """
@@ -346,7 +352,7 @@ class Cached:
                 break
             said += ids
         text: str = chat.tokenizer.decode(said, skip_special_tokens=True)
-        return text
+        return spoken(text)
 
     @torch.inference_mode()
     def scores(self, probes: Sequence[Probe]) -> list[float]:
