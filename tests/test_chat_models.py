@@ -185,6 +185,31 @@ def test_a_written_reply_is_what_follows_the_thought(
     assert model.written([*CHAT, Message("user", "Say it.")], 2) == reply
 
 
+def test_nothing_is_read_beyond_the_last_position(
+    model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    highest = [0]
+    model.model.model.rotary_emb.register_forward_pre_hook(
+        lambda _, __, given: highest.append(int(given["position_ids"].max())), with_kwargs=True
+    )
+    opened = model.opened(CHAT)
+    model.longest = opened.tokens + models._ROOM
+    long = "Say it. " * 25
+    written = [*CHAT, Message("user", "Say it.")]
+    for ask in (
+        lambda: opened.scores([Probe(long, "", "Yes.")]),
+        lambda: opened.reply(long),
+        lambda: model.written(written, 128),
+    ):
+        with pytest.raises(UsageError, match=f"the model {model.longest} positions; give shorter"):
+            ask()
+    monkeypatch.setattr(models, "REPLY_TOKENS", 200)
+    monkeypatch.setattr(model, "ends", lambda: set())
+    # A token is a byte, and the last is said but not read.
+    assert opened.reply("Say it.")
+    assert max(highest) == model.longest - 1
+
+
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     one = LanguageSpec.parse(
         model="none", placement="middle", mentions="instruction", control="swapped", distance=100

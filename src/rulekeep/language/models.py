@@ -141,6 +141,18 @@ class ChatModel:
             raise UsageError(_CHANGES)
         return self.tokens(text[len(head) :])
 
+    def fits(self, read: int, more: int) -> None:
+        """Checks that so many tokens that are read, and those that may follow, have a position.
+
+        Raises:
+            UsageError: there are more of them than positions.
+        """
+        if self.longest is not None and read + more > self.longest:
+            raise UsageError(
+                f"a conversation has {read} tokens, what follows up to {more}, and the model "
+                f"{self.longest} positions; give shorter distances"
+            )
+
     def _plain(self, text: str) -> str:
         return self._control.sub(_spaced, text)
 
@@ -213,11 +225,7 @@ class ChatModel:
                 "holds its rules; give --placement middle, or name another model"
             )
         ids = self.tokens(head)
-        if self.longest is not None and len(ids) + _ROOM > self.longest:
-            raise UsageError(
-                f"a conversation has {len(ids)} tokens and a request up to {_ROOM}, and the model "
-                f"{self.longest} positions; give shorter distances"
-            )
+        self.fits(len(ids), _ROOM)
         row = torch.tensor([ids], device=self.model.device)
         # Only eager attention shows what a token attends to; the other one is faster.
         self.model.set_attn_implementation("eager" if needs_attention(evictions) else "sdpa")
@@ -230,8 +238,14 @@ class ChatModel:
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
-        """What it replies, greedily, in so many tokens at most; without its thought."""
-        ids = torch.tensor([self.tokens(self.text(messages, reply=True))], device=self.model.device)
+        """What it replies, greedily, in so many tokens at most; without its thought.
+
+        Raises:
+            UsageError: the model has too few positions for it, or its chat template refuses it.
+        """
+        read = self.tokens(self.text(messages, reply=True))
+        self.fits(len(read), tokens)
+        ids = torch.tensor([read], device=self.model.device)
         made = self.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
             # A reply from a cache has no penalty either.
@@ -330,14 +344,16 @@ class Cached:
     def reply(self, request: str) -> str:
         """What the model replies to a request, greedily; the cache stays as it is.
 
-        A thought is no part of it.
+        A thought is no part of it. It ends at the last position of the model at the latest.
 
         Raises:
-            UsageError: the chat template does not go on from what was read.
+            UsageError: the chat template does not go on from what was read, or the request has no
+                positions left.
         """
         chat, tokens = self.model, self.tokens
         asked = chat.text([*self.messages, Message("user", request)], reply=True)
         ids, said = chat.after(self.head, asked), list[int]()
+        chat.fits(tokens, len(ids))
         own, device, ends = _beside(self.cache), chat.model.device, chat.ends()
         for _ in range(REPLY_TOKENS):
             found = chat.model(
@@ -348,7 +364,7 @@ class Cached:
             ).logits  # fmt: skip
             tokens += len(ids)
             ids = [int(found[0, -1].argmax())]
-            if ids[0] in ends or tokens == chat.longest:
+            if ids[0] in ends or (chat.longest is not None and tokens >= chat.longest):
                 break
             said += ids
         text: str = chat.tokenizer.decode(said, skip_special_tokens=True)
@@ -359,7 +375,8 @@ class Cached:
         """The log-likelihood of each probe's reply, in nats; the cache stays as it is.
 
         Raises:
-            UsageError: the chat template does not go on from what was read.
+            UsageError: the chat template does not go on from what was read, or a probe has no
+                positions left.
         """
         chat = self.model
         rows = []
@@ -367,6 +384,7 @@ class Cached:
             asked = chat.text([*self.messages, Message("user", probe.request)], reply=True)
             before = chat.after(self.head, asked + probe.prefix)
             whole = chat.after(self.head, asked + probe.prefix + probe.reply)
+            chat.fits(self.tokens, len(whole))
             rows.append((whole, shared(before, whole)))
         found = []
         for start in range(0, len(rows), _REPLIES_AT_ONCE):
