@@ -210,6 +210,34 @@ def test_nothing_is_read_beyond_the_last_position(
     assert max(highest) == model.longest - 1
 
 
+@pytest.mark.parametrize(
+    ("config", "more", "said"),
+    [
+        ("Lfm2Config", {"full_attn_idxs": [1], "block_ff_dim": 48}, "no cache of keys and values"),
+        (
+            "JambaConfig",
+            {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2,
+             "num_experts_per_tok": 1, "use_mamba_kernels": False},
+            "no cache of keys and values",
+        ),
+        ("MistralConfig", {"sliding_window": 8}, "a sliding window"),
+    ],
+)  # fmt: skip
+def test_a_model_that_keeps_no_cache_of_all_tokens_is_refused_as_it_is_loaded(
+    model: ChatModel, config: str, more: dict[str, Any], said: str
+) -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    made = transformers.AutoModelForCausalLM.from_config(
+        getattr(transformers, config)(
+            vocab_size=256, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, **more,
+        ),
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=f"^model: .*{said}.*; name one"):
+        ChatModel(made, model.tokenizer)
+
+
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     one = LanguageSpec.parse(
         model="none", placement="middle", mentions="instruction", control="swapped", distance=100

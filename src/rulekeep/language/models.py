@@ -60,12 +60,27 @@ class ChatModel:
         """Takes a loaded model and its tokenizer.
 
         Raises:
-            UsageError: the tokenizer has no chat template.
+            UsageError: the tokenizer has no chat template, or the model keeps something else than
+                the keys and values of all tokens.
         """
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("model: its tokenizer has no chat template; name a chat model")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.longest = int(getattr(model.config, "max_position_embeddings", 0)) or None
+        self._check_cache()
+
+    @torch.inference_mode()
+    def _check_cache(self) -> None:
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
+        out = self.model(one, use_cache=True)
+        layers = getattr(getattr(out, "past_key_values", None), "layers", None) or [None]
+        if not all(isinstance(getattr(layer, "keys", None), Tensor) for layer in layers):
+            raise UsageError(
+                "model: keeps a state that is no cache of keys and values; "
+                "name one in which every layer attends"
+            )
+        if any(layer.is_sliding for layer in layers):
+            raise UsageError("model: attends over a sliding window; name one that sees all tokens")
 
     def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
         """Messages as the model reads them; with `reply`, up to where its reply begins.
@@ -214,8 +229,8 @@ class ChatModel:
         `rules` are those that it states, for an eviction with a guard.
 
         Raises:
-            UsageError: it has more tokens than the model has positions, the model attends over a
-                sliding window, or its chat template refuses the conversation or moves the rules.
+            UsageError: it has more tokens than the model has positions, or the chat template
+                refuses it or moves its rules.
         """
         head = self.head(messages)
         # What follows a head is never compressed: rules there would look as if they survived.
@@ -232,8 +247,6 @@ class ChatModel:
         with observed(self.model, evictions) as scores:
             out = self.model(input_ids=row, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values
-        if any(layer.is_sliding for layer in cache.layers):
-            raise UsageError("model: attends over a sliding window; name one that sees all tokens")
         return Cached(self, tuple(messages), head, cache, len(ids), scores, tuple(rules))
 
     @torch.inference_mode()
@@ -424,7 +437,7 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     """A model and its tokenizer out of a folder, or a GGUF file, in a number format of torch.
 
     Raises:
-        UsageError: transformers is not installed, or there is no model.
+        UsageError: transformers is not installed, there is no model, or it is none that serves.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
