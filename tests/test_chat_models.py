@@ -1,5 +1,6 @@
 """Chat models of other makers: their templates, tokenizers, caches and positions."""
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,29 @@ def test_a_model_that_keeps_no_cache_of_all_tokens_is_refused_as_it_is_loaded(
     )  # fmt: skip
     with pytest.raises(UsageError, match=f"^model: .*{said}.*; name one"):
         ChatModel(made, model.tokenizer)
+
+
+def test_what_follows_has_no_token_that_begins_a_text(model: ChatModel) -> None:
+    from tokenizers import Tokenizer, normalizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    # As SentencePiece: a text begins with a space, and a space joins the word after it.
+    letters = {letter: at for at, letter in enumerate([*string.printable, "▁", "▁W"])}
+    words = Tokenizer(BPE(letters, [("▁", "W")]))
+    words.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer.chat_template = tiny_chat.TEMPLATE
+    chat = ChatModel(model.model, tokenizer)
+    opened = chat.opened(CHAT)
+    asked = chat.text([*CHAT, Message("user", "Who are you?")], reply=True)
+    assert chat.tokens(opened.head) + chat.after(opened.head, asked) == chat.tokens(asked)
+    expected = [directly(chat, probe) for probe in PROBES]
+    assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
+    # Where the last token of a head joins what follows, the head stays as it was read.
+    assert chat.after("<user> ", "<user> Who") == chat.tokens("Who")
 
 
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:

@@ -43,6 +43,8 @@ INSTALL = "pip install 'rulekeep[language]'"
 _REPLIES_AT_ONCE = 64
 # Tokens of a request and what is scored after it.
 _ROOM = 128
+# Letters of what was read that say how the tokens go on: longer than any token.
+_SEAM = 64
 _CHANGES = (
     "model: its chat template changes what stands before a request with the request; "
     "name another model"
@@ -154,7 +156,11 @@ class ChatModel:
         """
         if not text.startswith(head):
             raise UsageError(_CHANGES)
-        return self.tokens(text[len(head) :])
+        # Many tokenizers begin a text of its own with a space.
+        last, rest = head[-_SEAM:], text[len(head) :]
+        begun, joined = self.tokens(last), self.tokens(last + rest)
+        goes_on = joined[: len(begun)] == begun
+        return joined[len(begun) :] if goes_on else self.tokens(rest)
 
     def fits(self, read: int, more: int) -> None:
         """Checks that so many tokens that are read, and those that may follow, have a position.
