@@ -303,14 +303,16 @@ def test_evictions_score_what_their_formulas_say(model: ChatModel) -> None:
 
 
 def expected_attention(
-    layer: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotary: Any
-) -> torch.Tensor:
+    layer: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotary: Any,
+    scaling: float | None = None,
+) -> torch.Tensor:  # fmt: skip
     """The score, a future query and a key at a time: mean logit and half its variance."""
     n, skip, future = len(hidden), evictions.SINKS, evictions.FUTURE
     with torch.no_grad():
         queries = layer.q_proj(hidden[skip:]).unflatten(-1, (4, -1)).double()
         cos, sin = rotary(hidden[None], torch.arange(n, n + future)[None])
     d = queries.shape[-1]
+    scaling = scaling or d**-0.5
     turn = torch.zeros(d, d, dtype=torch.float64)
     for step in range(future):
         for i in range(d):
@@ -327,13 +329,102 @@ def expected_attention(
             spread = sum(torch.outer(q - mean, q - mean) for q in own) / len(own)
             mean, spread = turn @ mean, turn @ spread @ turn.T
             logits = [
-                float(k @ mean) / math.sqrt(d) + float(k @ spread @ k) / d / 2
+                float(k @ mean) * scaling + float(k @ spread @ k) * scaling**2 / 2
                 for k in keys[head, skip:].double()
             ]
             shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
         norms = values[head, skip:].double().norm(dim=-1)
         rows.append(sum(shares) / 2 * norms)
     return torch.stack(rows)
+
+
+def of_family(name: str, tokenizer: Any, **more: Any) -> ChatModel:
+    """A model of another family, with random weights."""
+    import transformers
+
+    size = {
+        "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**{**size, **more})
+    return ChatModel(transformers.AutoModelForCausalLM.from_config(config).float(), tokenizer)
+
+
+def still(like: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rotation by nothing, of heads of 8 numbers."""
+    cos = torch.ones(1, places.shape[1], 8)
+    return cos, torch.zeros_like(cos)
+
+
+@pytest.mark.parametrize("others", [[], ["h2o"]])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("SmolLM3", {"no_rope_layer_interval": 2}), ("Granite", {"attention_multiplier": 0.01})],
+)
+def test_queries_to_come_are_those_of_the_model(
+    model: ChatModel, name: str, more: dict[str, Any], others: list[str]
+) -> None:
+    other = of_family(name, model.tokenizer, **more)
+    read = other.opened(CHAT, ["expected_attention", *others])
+    core: Any = other.model.model
+    with torch.no_grad():
+        ids = torch.tensor([other.tokens(other.text(CHAT))])
+        hidden = other.model(ids, output_hidden_states=True).hidden_states
+    for at, layer in enumerate(core.layers):
+        # Of these two layers of SmolLM3, the second has no positions.
+        rotary = still if name == "SmolLM3" and at == 1 else core.rotary_emb
+        cache = read.cache.layers[at]
+        own = layer.input_layernorm(hidden[at])[0]
+        scaling = more.get("attention_multiplier")
+        expected = expected_attention(
+            layer.self_attn, own, cache.keys[0], cache.values[0], rotary, scaling
+        )
+        found = read.seen["expected_attention"][at][0, :, evictions.SINKS :]
+        assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-6)
+
+
+# Pairs that are rotated side by side, a norm after the rotation, a part that is rotated, queries of
+# another name, a norm over all heads, no positions.
+OTHER_QUERIES = {
+    "Cohere": {}, "HunYuanDenseV1": {"head_dim": 8}, "Phi": {}, "Phi3": {}, "Olmo2": {},
+    "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_QUERIES)
+def test_a_model_that_makes_its_queries_otherwise_is_refused_that_eviction_alone(
+    model: ChatModel, name: str
+) -> None:
+    other = of_family(name, model.tokenizer, **OTHER_QUERIES[name])
+    with pytest.raises(UsageError, match=r"^compress expected_attention: needs queries") as caught:
+        other.opened(CHAT, ["h2o", "expected_attention"])
+    assert "\n" not in str(caught.value)
+    rest = [one for one in evictions.EVICTIONS if one != "expected_attention"]
+    read = other.opened(CHAT, rest)
+    for one in rest:
+        cut = read.under(Compression.parse(f"{one}@0.5"))
+        assert {layer.keys.shape[2] for layer in cut.cache.layers} == {read.tokens // 2}
+
+
+def test_a_model_that_hides_what_it_attends_to_is_refused_those_evictions_alone(
+    model: ChatModel,
+) -> None:
+    more = {"new_decoder_architecture": True, "num_kv_heads": 2}
+    other = of_family("Falcon", model.tokenizer, **more)
+    for name in ("tova", "h2o", "snapkv"):
+        with pytest.raises(UsageError, match=f"^compress {name}: needs what each token attends to"):
+            other.opened(CHAT, [name])
+    names = ["streaming_llm", "knorm", "random"]
+    assert {len(one) for one in other.opened(CHAT, names).seen.values()} == {2}
+
+
+@pytest.mark.parametrize("name", ["h2o", "expected_attention"])
+def test_a_sliding_window_is_named_whatever_the_eviction(model: ChatModel, name: str) -> None:
+    other = of_family("Mistral", model.tokenizer, sliding_window=16)
+    with pytest.raises(UsageError, match="attends over a sliding window"):
+        other.opened(CHAT, [name])
 
 
 def test_a_guard_keeps_its_tokens_and_no_more_than_the_share() -> None:

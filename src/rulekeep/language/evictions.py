@@ -22,8 +22,9 @@ Rounding is that of `rulekeep.kernels.rounding`: `kivi` (Liu et al., arXiv 2402.
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -32,10 +33,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.kernels import rounding
+from rulekeep.specs import UsageError
 
 Scores: TypeAlias = dict[str, list[Tensor]]
 _Score: TypeAlias = Float[Tensor, "batch heads tokens"]
 SINKS, WINDOW, SMOOTHED, FUTURE = 4, 16, 5, 512
+# Queries as we make them differ so much from the model's by rounding, of bfloat16 too.
+_ROUNDING = 0.02
 SERVED_BYTES = 2
 FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
 
@@ -43,12 +47,17 @@ FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
 class Seen(NamedTuple):
     """What a layer gives an eviction to judge by."""
 
-    module: Any
-    hidden: Float[Tensor, "batch tokens width"]
+    place: int
     keys: Float[Tensor, "batch heads tokens k"]
     values: Float[Tensor, "batch heads tokens v"]
     # Of every query head, what each token attends to; of eager attention only.
-    attention: Any
+    attention: Any = None
+    # For `expected_attention`: the layer, what it makes queries of, and what attention gets.
+    module: Any = None
+    hidden: Any = None
+    queries: Any = None
+    scaling: float = 1.0
+    rotary: Any = None
 
     def by_head(self, found: Float[Tensor, "batch queries tokens"]) -> _Score:
         """The mean over the query heads that share a head of keys."""
@@ -89,8 +98,7 @@ def _snapkv(seen: Seen) -> _Score:
 
 
 def _expected_attention(seen: Seen) -> _Score:
-    module, hidden = seen.module, seen.hidden[:, SINKS:]
-    head = seen.keys.shape[-1]
+    module, hidden, head = seen.module, seen.hidden[:, SINKS:], seen.keys.shape[-1]
     queries = module.q_proj(hidden).unflatten(-1, (-1, head)).transpose(1, 2)
     if (norm := getattr(module, "q_norm", None)) is not None:
         queries = norm(queries)
@@ -98,30 +106,50 @@ def _expected_attention(seen: Seen) -> _Score:
     mean = queries.mean(2)
     around = queries - mean.unsqueeze(2)
     spread = around.transpose(-1, -2) @ around / queries.shape[2]
-    turn = _mean_turn(module, seen.keys.shape[2], head, seen.hidden)
+    turn = _mean_turn(seen, queries)
     mean, spread = mean @ turn.T, turn @ spread @ turn.T
     groups = mean.shape[1] // seen.keys.shape[1]
     keys = seen.keys[:, :, SINKS:].float().repeat_interleave(groups, dim=1)
-    logits = (keys @ mean.unsqueeze(-1)).squeeze(-1) / math.sqrt(head)
-    logits = logits + ((keys @ spread) * keys).sum(-1) / head / 2
+    divisor = 1 / seen.scaling
+    logits = (keys @ mean.unsqueeze(-1)).squeeze(-1) / divisor
+    logits = logits + ((keys @ spread) * keys).sum(-1) / divisor**2 / 2
     found = seen.by_head(logits.softmax(-1)) * seen.values[:, :, SINKS:].float().norm(dim=-1)
     return F.pad(found, (SINKS, 0), value=math.inf)
 
 
-def _mean_turn(module: Any, tokens: int, head: int, like: Tensor) -> Float[Tensor, "k k"]:
-    """What the rotation by position does to a query on average, over the next tokens."""
-    places = torch.arange(tokens, tokens + FUTURE, device=like.device)[None]
-    cos, sin = (part[0].float().mean(0) for part in module.rotary_emb(like, places))
+def _mean_turn(seen: Seen, queries: Float[Tensor, "batch heads tokens k"]) -> Float[Tensor, "k k"]:
+    """What the rotation by position does to a query on average, over the next tokens.
+
+    `queries` are ours before it. A layer that does not rotate its own turns none.
+
+    Raises:
+        ValueError: what attention gets is neither ours nor ours rotated.
+    """
+    like, tokens, head = seen.hidden, seen.keys.shape[2], queries.shape[-1]
+    whole = torch.eye(head, device=like.device)
+    wanted = seen.queries[:, :, SINKS:].float()
+    if _is_near(queries, wanted):
+        return whole
     half = torch.eye(head // 2, device=like.device)
     swap = torch.zeros(head, head, device=like.device)
     swap[head // 2 :, : head // 2], swap[: head // 2, head // 2 :] = half, -half
-    turn: Tensor = cos[:, None] * torch.eye(head, device=like.device) + sin[:, None] * swap
+    places = torch.arange(SINKS, tokens + FUTURE, device=like.device)[None]
+    cos, sin = (part[0].float() for part in seen.rotary(like, places))
+    read = tokens - SINKS
+    if not _is_near(queries * cos[:read] + queries @ swap.T * sin[:read], wanted):
+        raise ValueError("makes its queries otherwise")
+    cos, sin = cos[read:].mean(0), sin[read:].mean(0)
+    turn: Tensor = cos[:, None] * whole + sin[:, None] * swap
     return turn
+
+
+def _is_near(ours: Tensor, wanted: Tensor) -> bool:
+    return bool((ours - wanted).norm() <= _ROUNDING * wanted.norm())
 
 
 def _random(seen: Seen) -> _Score:
     shape = seen.keys.shape[:3]
-    stream = torch.Generator().manual_seed(1000 * shape[2] + int(seen.module.layer_idx))
+    stream = torch.Generator().manual_seed(1000 * shape[2] + seen.place)
     return torch.rand(shape, generator=stream).to(seen.keys.device)
 
 
@@ -137,6 +165,12 @@ EVICTIONS: dict[str, Callable[[Seen], _Score]] = {
 
 
 _BY_ATTENTION = frozenset({"tova", "h2o", "snapkv"})
+_LACKING = {
+    "expected_attention": "needs queries of q_proj, rotated by halves, and this model makes others",
+    **dict.fromkeys(
+        _BY_ATTENTION, "needs what each token attends to, and this model does not show it"
+    ),
+}
 
 
 def needs_attention(names: Sequence[str]) -> bool:
@@ -146,29 +180,94 @@ def needs_attention(names: Sequence[str]) -> bool:
 
 @contextmanager
 def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
-    """Fills a list of scores for each eviction, a layer after another, while the model reads."""
+    """Fills a list of scores for each eviction, a layer after another, while the model reads.
+
+    Raises:
+        UsageError: the model does not show what one of them judges by.
+    """
     scores: Scores = {name: [] for name in names}
-    if not names:
-        yield scores
-        return
-    rotary = model.base_model.rotary_emb
+    projected = dict[Any, Tensor]()
 
-    def look(module: Any, _: Any, given: dict[str, Any], out: Any) -> None:
-        layer = given["past_key_values"].layers[module.layer_idx]
-        module.rotary_emb = rotary
-        seen = Seen(module, given["hidden_states"], layer.keys, layer.values, out[1])
-        for name in names:
-            scores[name].append(EVICTIONS[name](seen))
+    def project(projection: Any, given: tuple[Tensor]) -> None:
+        projected[projection] = given[0]
 
-    hooks = [
-        layer.self_attn.register_forward_hook(look, with_kwargs=True)
-        for layer in model.base_model.layers
-    ]
+    def look(seen: Seen) -> None:
+        if seen.attention is not None:
+            for name in _BY_ATTENTION & scores.keys():
+                scores[name].append(EVICTIONS[name](seen))
+        hidden = projected.get(getattr(seen.module, "q_proj", None))
+        if hidden is not None:
+            # Of one layer at a time: those of all can be larger than the cache.
+            projected.clear()
+            rotary = getattr(model.base_model, "rotary_emb", None)
+            try:
+                found = _expected_attention(seen._replace(hidden=hidden, rotary=rotary))
+                scores["expected_attention"].append(found)
+            except torch.OutOfMemoryError:
+                raise
+            # A layer that is built otherwise fails in a way of its own, and has no score.
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                return
+
+    def judge(_: Any, __: Any, out: Any) -> None:
+        layers = getattr(out.past_key_values, "layers", ())
+        # Who reads refuses such a cache.
+        if not layers or any(layer.is_sliding for layer in layers):
+            return
+        for name, found in scores.items():
+            if name not in _LACKING:
+                for place, layer in enumerate(layers):
+                    found.append(EVICTIONS[name](Seen(place, layer.keys, layer.values)))
+            elif [one.shape for one in found] != [layer.keys.shape[:3] for layer in layers]:
+                raise UsageError(
+                    f"compress {name}: {_LACKING[name]}; name another eviction, as in knorm@0.25"
+                )
+
+    hooks = [model.register_forward_hook(judge)] if names else []
+    if "expected_attention" in scores:
+        hooks += [
+            module.q_proj.register_forward_pre_hook(project)
+            for module in model.modules() if hasattr(module, "q_proj")
+        ]  # fmt: skip
     try:
-        yield scores
+        with _watched(model, look) if _LACKING.keys() & scores.keys() else nullcontext():
+            yield scores
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
+    """Shows what each layer of a model gives its attention function, and what that returns.
+
+    Every family of transformers takes that function from these two names of its module.
+    """
+    family: Any = sys.modules[type(model).__module__]
+    functions = getattr(family, "ALL_ATTENTION_FUNCTIONS", None)
+    eager = getattr(family, "eager_attention_forward", None)
+    if functions is None or eager is None:
+        yield
+        return
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def attend(
+            module: Any, queries: Tensor, keys: Tensor, values: Tensor, *more: Any, **given: Any
+        ) -> Any:
+            out = function(module, queries, keys, values, *more, **given)
+            scaling = given.get("scaling") or queries.shape[-1] ** -0.5
+            look(Seen(0, keys, values, out[1], module, queries=queries, scaling=scaling))
+            return out
+
+        return attend
+
+    own = type(functions)()
+    own["sdpa"] = watched(functions["sdpa"])
+    family.ALL_ATTENTION_FUNCTIONS, family.eager_attention_forward = own, watched(eager)
+    try:
+        yield
+    finally:
+        family.ALL_ATTENTION_FUNCTIONS, family.eager_attention_forward = functions, eager
 
 
 def guarded(
