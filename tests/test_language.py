@@ -470,14 +470,26 @@ def shortened(model: Any, name: str, share: float, messages: Any = None) -> text
     return texts.compact(messages, Compression.parse(f"{name}@{share}"), model)
 
 
-def test_both_ends_keep_to_every_budget() -> None:
-    # A token a letter: each line is as long as half the budget, and a break joins them.
-    letters: Any = SimpleNamespace(tokens=list)
+def by_letter(text: str) -> list[str]:
+    """Each line is as long as half a budget, and a break joins them."""
+    return [*text]
+
+
+def as_sentencepiece(text: str) -> list[str]:
+    """A line that is not the first begins with a mark of its own: joined lines have more tokens."""
+    return [*text.replace("\n", "\n_")]
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract"])
+@pytest.mark.parametrize("tokens", [by_letter, as_sentencepiece])
+def test_ours_keep_to_every_budget(name: str, tokens: Callable[[str], list[str]]) -> None:
+    of: Any = SimpleNamespace(tokens=tokens)
     messages = [Message("user", said) for said in ("one", "two", "six")]
-    whole = len(texts.transcript(messages))
-    for budget in range(9, whole):
-        found = texts.compact(messages, Compression.parse(f"keep_ends@{budget / whole}"), letters)
-        assert len(found.text) <= budget
+    whole = len(tokens(texts.transcript(messages)))
+    for budget in range(9, whole + 1):
+        share = (budget + 0.5) / whole if budget < whole else 1.0
+        found = texts.compact(messages, Compression.parse(f"{name}@{share}"), of)
+        assert len(tokens(found.text)) <= budget
 
 
 @pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract", "summary"])

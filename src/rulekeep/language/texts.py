@@ -25,7 +25,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rulekeep.language.chat import SYSTEM, Message
 from rulekeep.language.contract import Model
@@ -39,6 +39,7 @@ _SUMMARY = (
     "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_Part = TypeVar("_Part", str, int)
 
 
 class Shorter(NamedTuple):
@@ -144,20 +145,33 @@ def _fitting(parts: Sequence[str], budget: int, model: Model) -> list[str]:
     return taken
 
 
+def _within(
+    budget: int, model: Model, taken: Sequence[_Part], joined: Callable[[Sequence[_Part]], str]
+) -> str:
+    """Parts as one text, less those taken last while it has more tokens than they have alone."""
+    while len(model.tokens(text := joined(taken))) > budget and taken:
+        taken = taken[:-1]
+    return text
+
+
 def _keep_last(messages: Sequence[Message], budget: int, model: Model) -> str:
-    return "\n".join(reversed(_fitting(_lines(messages)[::-1], budget, model)))
+    taken = _fitting(_lines(messages)[::-1], budget, model)
+    return _within(budget, model, taken, lambda parts: "\n".join(reversed(parts)))
 
 
 def _keep_ends(messages: Sequence[Message], budget: int, model: Model) -> str:
     lines = _lines(messages)
-    if len(_fitting(lines, budget, model)) == len(lines):
-        return "\n".join(lines)
+    whole = "\n".join(lines)
+    if len(_fitting(lines, budget, model)) == len(lines) and len(model.tokens(whole)) <= budget:
+        return whole
     first = _fitting(lines, budget // 2, model)
     last = _fitting(lines[len(first) :][::-1], budget - budget // 2, model)
+    half = len(first)
     # Where both halves are full, the line break between them is one token too many.
-    while len(model.tokens(text := "\n".join([*first, *reversed(last)]))) > budget:
-        last.pop()
-    return text
+    return _within(
+        budget, model, [*first, *last],
+        lambda parts: "\n".join([*parts[:half], *reversed(parts[half:])]),
+    )  # fmt: skip
 
 
 def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
@@ -172,7 +186,9 @@ def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
         tokens += len(model.tokens(sentences[i])) + 1
         if tokens <= budget + 1:
             taken.append(i)
-    return "\n".join(sentences[i] for i in sorted(taken))
+    return _within(
+        budget, model, taken, lambda parts: "\n".join(sentences[i] for i in sorted(parts))
+    )
 
 
 def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
