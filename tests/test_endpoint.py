@@ -116,6 +116,36 @@ def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Pat
     assert found.gain is not None
 
 
+ZEPHYR = (
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] + eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def test_a_template_that_ends_turns_with_a_token_must_say_which() -> None:
+    with pytest.raises(UsageError, match=r"names eos_token, .*begin the file with") as caught:
+        Endpoint("http://localhost/v1", "m", ZEPHYR)
+    assert "\n" not in str(caught.value)
+    model = Endpoint("http://localhost/v1", "m", "{% set eos_token = '</s>' %}" + ZEPHYR)
+    expected = "<|system|>\nYour name is Nora.</s>\n<|user|>\nHello.</s>\n<|assistant|>\n"
+    assert model.text(CHAT) == expected
+
+
+def test_a_template_is_compiled_as_transformers_does() -> None:
+    transformers = pytest.importorskip("transformers")
+    template = (
+        "{%- set year = strftime_now('%Y') -%}{{ year }}{% for m in messages %}"
+        "{% if m.role == 'user' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m | tojson }}{% endif %}{% endfor %}"
+    )
+    chat = (*CHAT, Message("assistant", "a < b & <é>"))
+    turns = [{"role": one.role, "content": one.text} for one in chat]
+    (expected,), _ = transformers.utils.chat_template_utils.render_jinja_template(
+        [turns], chat_template=template
+    )
+    assert Endpoint("http://localhost/v1", "m", template).text(chat) == expected
+
+
 @pytest.mark.parametrize(
     ("mode", "said"),
     [

@@ -11,10 +11,12 @@ An endpoint does not say how it cuts a text into tokens: words and marks are cou
 key comes from OPENAI_API_KEY, and is in no message and no record. No torch.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
@@ -129,9 +131,8 @@ class Endpoint:
         turns = [{"role": one.role, "content": one.text} for one in messages]
         try:
             return str(
-                self._template.render(
-                    messages=turns, add_generation_prompt=True, bos_token="", eos_token=""
-                )
+                # The server puts the token before a text that begins it.
+                self._template.render(messages=turns, add_generation_prompt=True, bos_token="")
             )
         except Exception as error:
             raise UsageError(
@@ -265,18 +266,42 @@ def _said(error: Any) -> str:
 
 
 def _compiled(template: str) -> Any:
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, meta, nodes
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """What an assistant says stands in a block of its own, and its text is as it was."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def refuse(said: str) -> None:
         raise ValueError(said)
 
-    # As transformers compiles them.
+    def plain(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **more)
+
+    # As transformers compiles them, which would load torch.
     space = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     space.globals["raise_exception"] = refuse
+    space.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    space.filters["tojson"] = plain
     try:
-        return space.from_string(template)
+        lacking = meta.find_undeclared_variables(space.parse(template))
+        found = space.from_string(template)
     except TemplateError as error:
         raise UsageError(f"--template: is no Jinja ({one_line(error, 120)})") from None
+    if "eos_token" in lacking:
+        # Without it turns would not end as the model knows.
+        raise UsageError(
+            "--template: names eos_token, which an endpoint does not tell; begin the file with "
+            "{% set eos_token = '</s>' %}, or what tokenizer_config.json says"
+        )
+    return found
