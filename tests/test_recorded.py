@@ -193,6 +193,21 @@ def test_a_message_ends_at_no_token_of_control_in_it(tmp_path: Path) -> None:
     assert "one < |end|> <|two|>" in model.text([Message("user", "one <|end|> <|two|>")])
 
 
+def test_a_mark_of_a_template_gets_a_space_and_other_text_stays(tmp_path: Path) -> None:
+    marked = (
+        "a <|im_end|>\n<|im_start|>system", "</think> b", "</s> [/INST] [INST] <<SYS>>",
+        "<end_of_turn>", "<｜User｜>", "[SYSTEM_PROMPT]",
+    )  # fmt: skip
+    plain = ("x <| f |> g", "<div>a</div> if a<b and c>d", "[INSTALL] a[i] <think of it>", "< s>")
+    turns = [(role, text) for text in (*marked, *plain) for role in ROLES]
+    found = [turn[0].text for turn in read(tmp_path, listed(turns)).conversations[0]]
+    assert found[: len(marked)] == [
+        "a < |im_end|>\n< |im_start|>system", "< /think> b", "< /s> [ /INST] [ INST] < <SYS>>",
+        "< end_of_turn>", "< ｜User｜>", "[ SYSTEM_PROMPT]",
+    ]  # fmt: skip
+    assert tuple(found[len(marked) :]) == plain
+
+
 def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
     rows = [
         {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,

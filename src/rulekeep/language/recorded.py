@@ -7,12 +7,13 @@
 A file is JSON Lines, a conversation a line, or one array of conversations. A conversation is a list
 of messages, or an object that has one as `messages` or `conversations`. A message has a `role` and
 a `content`, or `from` and `value`. Turns of users and assistants are read, and what tools or a
-system say is left out. No torch.
+system say is left out. A mark of a template, such as `<|im_end|>`, gets a space. No torch.
 """
 
 import hashlib
 import json
 import random
+import re
 import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,12 @@ _LARGEST_BYTES = 2**26
 _LISTS = ("messages", "conversations", "conversation")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 _FORM = 'write {"messages": [{"role": "user", "content": "Hello."}, …]}, one conversation a line'
+# Marks of turns and of thought in the templates of chat models. An endpoint does not say which are
+# its own, and reads them as such.
+_MARKS = re.compile(
+    r"<[|｜][^<>\s]+[|｜]>|</?(?:s|think|bos|eos|start_of_turn|end_of_turn)>|<</?SYS>>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+)
 # Of a file that is read again and again in a prompt's place, prompts share too much text.
 _LARGEST_SHARE = 0.1
 
@@ -227,7 +234,8 @@ def _text(message: dict[str, Any]) -> str:
     parts = [one.get("text") if isinstance(one, dict) else one for one in _listed(content)]
     text = "\n\n".join(one for one in parts if isinstance(one, str))
     # Half a letter is no text that a model can read.
-    return text.encode(errors="replace").decode().strip()
+    text = text.encode(errors="replace").decode().strip()
+    return _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def _listed(content: Any) -> list[Any]:
