@@ -509,6 +509,11 @@ def test_a_compactor_that_keeps_all_is_no_compression(model: ChatModel, name: st
     assert shortened(model, name, 1.0, messages).messages == messages
 
 
+def test_a_summary_with_half_a_letter_is_text() -> None:
+    torn: Any = SimpleNamespace(tokens=str.split, written=lambda *_: "so far \ud83d")
+    assert shortened(torn, "summary", 0.5).text == "so far ?"
+
+
 def test_an_empty_summary_is_refused() -> None:
     silent: Any = SimpleNamespace(tokens=str.split, written=lambda *_: "")
     with pytest.raises(UsageError, match="returned no text of"):

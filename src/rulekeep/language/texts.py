@@ -194,7 +194,7 @@ def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
 def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
     # A word is a token and a third in English.
     asked = Message("user", _SUMMARY.format(words=max(1, budget * 3 // 4)))
-    text = model.written([*messages, asked], budget)
+    text = _whole_letters(model.written([*messages, asked], budget))
     while len(model.tokens(text)) > budget:
         text = text.rpartition(" ")[0] or text[:-1]
     if not text.strip():
@@ -219,8 +219,12 @@ def _called(
         raise UsageError(f"compress {name}: {failure_line(error)}") from error
     if not isinstance(found, str):
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
-    # Half a letter is no text that a model can read.
-    return found.encode(errors="replace").decode()
+    return _whole_letters(found)
+
+
+def _whole_letters(text: str) -> str:
+    """A text without half a letter, which is none that a model can read."""
+    return text.encode(errors="replace").decode()
 
 
 class _LateError(BaseException):
