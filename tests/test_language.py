@@ -963,6 +963,10 @@ def test_a_killed_cell_goes_on_after_its_last_prompt(
         path.mkdir()
 
     def killed() -> None:
+    # Bytes are the mean over prompts, as tokens are: 2 layers, 2 heads of 8 numbers of 2 bytes.
+    for one in (whole, parts):
+        tokens = one["costs"]["tokens_per_prompt"]
+        assert one["costs"]["cache_bytes"]["none"] == round(tokens * 2 * 2 * 2 * 8 * 2)
         def progress(step: int) -> None:
             if step == 4:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -63,7 +63,10 @@ def run(
             raise
         known["choices"] += rows
         known["tokens"].append(tokens)
-        known["bytes"] = sizes
+        # The mean over prompts, as of the tokens; a checkpoint holds that of the prompts so far.
+        for text, size in sizes.items():
+            before = known["bytes"].get(text, size)
+            known["bytes"][text] = before + (size - before) / len(known["tokens"])
         known["seconds"] += time.perf_counter() - began
         progress(place + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -81,7 +84,7 @@ def run(
             "seconds": known["seconds"],
             "tokens_per_prompt": sum(known["tokens"]) / len(known["tokens"]),
             "peak_memory_bytes": costs.peak_memory_bytes(),
-            "cache_bytes": known["bytes"],
+            "cache_bytes": {text: round(size) for text, size in known["bytes"].items()},
         },
         "environment": {**costs.environment(), "device": spec.device, **model.libraries},
         "notes": _notes(model, resolved),
