@@ -316,6 +316,7 @@ def test_resume_ends_as_the_command_that_was_interrupted(
         ("--replies scored", "chat template must be known"),
         ("--replies scored --template gone.jinja", "name a Jinja file"),
         ("--replies guessed", "replies"),
+        ("--dtype bfloat16", "dtype bfloat16: is for a model that is loaded; leave it out"),
         ("--endpoint localhost:8000", "write its address"),
         ("--endpoint http://me:key@localhost/v1", "holds a key"),
     ],

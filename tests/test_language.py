@@ -1097,6 +1097,7 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_2(
+        ("--model {} --dtype float16", "choose from float32, bfloat16"),
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip

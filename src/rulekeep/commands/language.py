@@ -17,7 +17,7 @@ from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
-from rulekeep.specs.language import Replies
+from rulekeep.specs.language import Format, Replies
 from rulekeep.sweeps import planning
 
 # Counts for the families that ship; those of another file are in proportion to its families.
@@ -47,6 +47,7 @@ def language(
     prompts: Whole = 100,
     seed: Seed = 1,
     device: Device = "cpu",
+    dtype: Format = "float32",
     out: str | None = None,
     workers: Workers = None,
 ) -> int:
@@ -95,6 +96,9 @@ def language(
         average: 40 of the shipped families, fewer of few, more with fewer than four rules.
     seed
         Seed of the conversations.
+    dtype
+        Number format that the model runs in: float32, bfloat16. Half the memory, and scores that
+        are a little coarser.
     out
         Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again;
         another --compress is another cell, measured whole.
@@ -105,6 +109,7 @@ def language(
         "model": model, "endpoint": endpoint, "template": template,
         "replies": replies or ("written" if endpoint else "scored"), "rules": rules,
         "rules_at_once": rules_at_once, "seed": seed, "device": device,
+        "dtype": dtype,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
     families = read_families(rules)

@@ -12,6 +12,7 @@ Placement: TypeAlias = Literal["start", "middle"]
 Mentions: TypeAlias = Literal["none", "word", "instruction"]
 Control: TypeAlias = Literal["none", "no_rules", "swapped"]
 Replies: TypeAlias = Literal["scored", "written"]
+Format: TypeAlias = Literal["float32", "bfloat16"]
 
 EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
 # What an eviction may not drop as it pleases, as in snapkv+ends@0.25.
@@ -121,7 +122,7 @@ class LanguageSpec(Spec):
     calibration_prompts: int = Field(default=40, ge=0, le=10**6)
     seed: int = Field(default=1, ge=0, lt=2**63)
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Format = "float32"
 
     @field_validator("compress")
     @classmethod
@@ -151,6 +152,8 @@ class LanguageSpec(Spec):
             )
         if not self.endpoint:
             return self
+        if self.dtype != "float32":
+            raise ValueError(f"dtype {self.dtype}: is for a model that is loaded; leave it out")
         for text, one in zip(self.compress, self.compressions, strict=True):
             if one.name in (*EVICTIONS, *ROUNDINGS):
                 raise ValueError(
