@@ -7,7 +7,8 @@ A rule counts as followed where its option scores highest among its family's, ea
 taken less what it scores on validation prompts of the same cell in which it is a rival. With every
 rival mentioned in the text this is `binding`: a word that merely stands in the cache is not enough.
 A written reply follows its rule where it shows the right option alone, with nothing taken off.
-Intervals are of a bootstrap over prompts, since the rules of one prompt share a text. No torch.
+Intervals are of a bootstrap over prompts, since the rules of one prompt share a text; of shares
+that are all 0 or all 1, exact ones. No torch.
 """
 
 from collections import Counter, defaultdict
@@ -234,7 +235,7 @@ def _followed(
     if full is not None:
         whole = {p: _share(of) for p, of in _by_prompt(full).items()}
         paired = [share - whole[p] for p, share in zip(prompts, shares, strict=True) if p in whole]
-        difference = estimate(paired, name)
+        difference = _bootstrap(paired, name)
     return Followed(
         retention=estimate(shares, name),
         said=estimate([_share(of) for of in _by_prompt(said).values()], name) if said else None,
@@ -265,7 +266,7 @@ def _share(found: Sequence[_Judged]) -> float:
 
 def _gain(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:
     known = [[one.gain for one in found if one.gain is not None] for found in prompts]
-    return estimate([float(np.mean(gains)) for gains in known], name) if all(known) else None
+    return _bootstrap([float(np.mean(gains)) for gains in known], name) if all(known) else None
 
 
 def _stored(prompts: Iterable[Sequence[_Judged]], name: str) -> Estimate | None:
@@ -285,7 +286,21 @@ def _shares(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
 
 
 def estimate(values: Sequence[float | np.floating | bool], name: str) -> Estimate:
-    """The mean of prompts, with a percentile interval of their bootstrap."""
+    """The mean share of prompts, with a percentile interval of their bootstrap.
+
+    Where all are 0, or all 1, a bootstrap draws nothing else: the interval is the exact one
+    (Clopper-Pearson) of so many prompts.
+    """
+    found = _bootstrap(values, name)
+    width = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
+    if found.high == 0:
+        return found._replace(high=width)
+    if found.low == 1:
+        return found._replace(low=1 - width)
+    return found
+
+
+def _bootstrap(values: Sequence[float | np.floating | bool], name: str) -> Estimate:
     own = np.asarray(values, dtype=float)
     stream = np.random.default_rng(named_seed("bootstrap", name))
     means = own[stream.integers(0, len(own), (DRAWS, len(own)))].mean(axis=1)
