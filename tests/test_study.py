@@ -25,7 +25,7 @@ from rulekeep.mixers import MIXERS
 from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, write_record
 from rulekeep.running.mixers import options_of
-from rulekeep.specs import mixer_specs
+from rulekeep.specs import UsageError, mixer_specs
 from rulekeep.study import Claim, Study, not_shown
 from rulekeep.sweeps.planning import identity
 
@@ -361,6 +361,30 @@ def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:
     assert rows(*better, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 1.0
     worse = [made_up("gru", seed, 1.0, rate=0.01, dev_loss=2.0) for seed in (1, 2)]
     assert rows(*worse, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 0.625
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"versions": {"protocol": 1, "gru": 2}}, "old-1 and new are of two versions of the code"),
+        (made_up("gru", 2, 1.0, steps=2000), "old-2 and new are both seed 2 at rate 0.003"),
+    ],
+)
+def test_results_of_two_versions_or_of_two_trainings_are_no_seeds_of_one_cell(
+    other: Values, said: str
+) -> None:
+    old = [made_up("gru", seed, 0.5) | {"id": f"old-{seed}"} for seed in (1, 2)]
+    new = made_up("gru", 2, 1.0) | other | {"id": "new"}
+    with pytest.raises(UsageError) as found:
+        rows(*old, new)
+    assert str(found.value) == (
+        f"recite, early, variant 'ours': runs {said}; "
+        "keep one of them, or choose by `only` of the Variant"
+    )
+    # A run without a result is none of two, and `only` chooses.
+    rows(*old, new | {"status": "failed"})
+    chosen = Variant("gru", "ours", lambda one: one.id.startswith("old"))
+    assert rows(*old, new, ours=chosen).known("ours", EARLY, "retention", 256).mean == 0.5
 
 
 def test_a_value_of_a_claim_is_of_its_row_and_names_what_is_not_run() -> None:

@@ -19,7 +19,7 @@ from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import counted, markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import MixerSpec, mixer_specs
+from rulekeep.specs import MixerSpec, UsageError, mixer_specs
 
 NOT_RUN, NOT_DEFINED = "not run", "not defined"
 
@@ -98,6 +98,9 @@ class Rows:
     """Records by variant and task setting: one cell each, at the rate chosen on the validation set.
 
     A cell counts if all `seeds` are run, trained at `context` tokens at most.
+
+    Raises:
+        UsageError: a cell has two results of one rate and seed, or results of two versions.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Rows:
         # In order: a contest takes what stands together.
         order = [*variants]
         runs.sort(key=lambda run: (int(run.task), order.index(run.label), run.seed))
+        _check_alike(runs, settings)
         self.contests: dict[TaskSetting, Contest] = {
             settings[int(one.task)]: one for one in contests(runs)
         }
@@ -223,6 +227,32 @@ class Rows:
     def name(self, group: Group) -> str:
         """What tables call the variant of a cell."""
         return self.variants[group.label].name
+
+
+def _check_alike(runs: Iterable[Run], settings: Sequence[TaskSetting]) -> None:
+    """Seeds of two versions, or of two trainings, are no seeds of one variant.
+
+    Raises:
+        UsageError: a cell has two versions of code, or two results of one rate and seed.
+    """
+    firsts: dict[tuple[str, str], Run] = {}
+    seeds: dict[tuple[str, str, float | None, int], Run] = {}
+    for run in runs:
+        if not run.record.is_result:
+            continue
+        first = firsts.setdefault((run.task, run.label), run)
+        same = seeds.setdefault((run.task, run.label, run.rate, run.seed), run)
+        where = f"{settings[int(run.task)].name}, variant {run.label!r}"
+        fix = "keep one of them, or choose by `only` of the Variant"
+        if run.record.code != first.record.code:
+            raise UsageError(
+                f"{where}: runs {first.id} and {run.id} are of two versions of the code; {fix}"
+            )
+        if run is not same:
+            raise UsageError(
+                f"{where}: runs {same.id} and {run.id} are both seed {run.seed} at rate "
+                f"{run.rate}; {fix}"
+            )
 
 
 def mean(variant: str, setting: TaskSetting, figure: str, length: int) -> Callable[[Rows], float]:
