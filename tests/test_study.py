@@ -1,6 +1,7 @@
 """A study: records become tables, figures and claims, and documents are held to them."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -18,7 +19,16 @@ from report_records import Values, asked, record, typed
 from rulekeep import study as studies
 from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
 from rulekeep.analysis.plots import strip
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
+from rulekeep.analysis.rows import (
+    Rows,
+    Span,
+    TaskSetting,
+    Variant,
+    floored,
+    mean,
+    more,
+    with_lowest,
+)
 from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
@@ -401,6 +411,20 @@ def test_a_value_of_a_claim_is_of_its_row_and_names_what_is_not_run() -> None:
         lacking.group("theirs", EARLY)
     with pytest.raises(ValueError, match="retention at 256: not run"):
         mean("theirs", EARLY, "retention", 256)(lacking)
+
+
+@pytest.mark.parametrize("diverged", [1, 2])
+def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: int) -> None:
+    kept = {1: 0.5, 2: 0.75}
+    found = rows(*(
+        made_up("gru", seed, share, status="diverged" if seed == diverged else "done")
+        for seed, share in kept.items()
+    )).known("ours", EARLY, "retention", 256)  # fmt: skip
+    span = Span.of(found.seeds.values())
+    assert [math.isnan(one) for one in (found.lowest, *span)] == [True] * 3
+    assert with_lowest(found.seeds.values()) == "nan (lowest nan)"
+    # No claim states it, though it sets no bound.
+    assert Claim(len).failure(span, rows()) is not None
 
 
 def test_a_variant_may_take_some_of_its_records_alone() -> None:

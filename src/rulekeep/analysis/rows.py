@@ -63,8 +63,10 @@ class Span(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Span":
-        """Of at least one figure."""
+        """Of at least one figure; NaN at both ends where one is NaN, in whatever order."""
         every = list(values)
+        if any(map(math.isnan, every)):
+            return cls(math.nan, math.nan)
         return cls(min(every), max(every))
 
     def text(self, digits: int = 3) -> str:
@@ -85,8 +87,8 @@ class Row(NamedTuple):
 
     @property
     def lowest(self) -> float:
-        """The lowest seed."""
-        return min(self.seeds.values())
+        """The lowest seed; NaN where one diverged."""
+        return Span.of(self.seeds.values()).low
 
     @property
     def each_seed(self) -> str:
@@ -280,7 +282,7 @@ def at_rates(rates: Mapping[str, float]) -> Callable[[Record], bool]:
 def with_lowest(seeds: Iterable[float]) -> str:
     """A cell of a table: the mean of the seeds, and the lowest."""
     values = list(seeds)
-    return f"{statistics.fmean(values):.3f} (lowest {min(values):.3f})"
+    return f"{statistics.fmean(values):.3f} (lowest {Span.of(values).low:.3f})"
 
 
 def difference(ours: Group, theirs: Group, figure: str, length: int) -> Summary:
