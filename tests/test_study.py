@@ -460,11 +460,42 @@ def test_a_hybrids_options_are_each_mixers_own() -> None:
     assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
 
 
-def test_of_a_mixer_that_cannot_be_read_what_was_asked_for_decides() -> None:
-    (one, other) = mixer_specs("gone.py:Mine[heads=2],gone.py:Mine[heads=4]")
-    (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={"heads": 2, "depth": 3})])
-    assert is_variant(found, one)
-    assert not is_variant(found, other)
+@pytest.mark.parametrize(
+    ("mixer", "of", "taken", "not_taken"),
+    [
+        # Its depth is a default, which may be asked for as well as left out.
+        ("mymod:Mine", "", ["[heads=2]", "[heads=2,depth=3]"],
+         ["", "[heads=4]", "[heads=2,depth=4]", "[heads=2,width=32]"]),
+        ("delta+gone.py:Mine", "gone.py:Mine.", ["[heads=2]", "[gone.py:Mine.heads=2]"],
+         ["", "[heads=4]", "[heads=2,other=1]"]),
+    ],
+)  # fmt: skip
+def test_of_a_mixer_that_cannot_be_read_what_was_asked_for_decides(
+    mixer: str, of: str, taken: list[str], not_taken: list[str]
+) -> None:
+    values = made_up(mixer, 1, 1.0, mixer_options={f"{of}heads": 2, f"{of}depth": 3})
+    given = {"mixer": mixer, "mixer_options": {f"{of}heads": 2}}
+    (found,) = typed([values | {"asked": given}])
+    for options in (*taken, *not_taken):
+        (one,) = mixer_specs(f"{mixer}{options}")
+        assert is_variant(found, one) == (options in taken), options
+
+
+def test_a_study_reads_a_mixers_defaults_beside_its_results_from_any_folder(
+    run: Callable, tmp_path: Path
+) -> None:
+    there, mixer = tmp_path / "there", "beside.py:Mine"
+    file = write(there, minimum=0.25)
+    file.write_text(file.read_text().replace('"gru"', f'"{mixer}[depth=3]"'))
+    (there / "beside.py").write_text("class Mine:\n    def __init__(self, *, depth=3): ...\n")
+    for seed in (1, 2):
+        # The option came later: these records say nothing of it.
+        folder = there / "results" / "tiny" / f"beside{seed}"
+        folder.mkdir()
+        write_record(folder / "record.json", made_up(mixer, seed, 0.25) | {"id": folder.name})
+    assert run("study", "there/studies/tiny.py", "build")[0] == 0
+    assert "0.250" in (there / "README.md").read_text()
+    assert run("study", "there/studies/tiny.py", "check")[0] == 0
 
 
 def test_the_best_is_chosen_by_mean_and_none_with_a_diverged_seed() -> None:

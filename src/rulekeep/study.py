@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -188,6 +189,12 @@ def made(one: Opened) -> Made:
     Raises:
         UsageError: records are missing, or a function of the study fails.
     """
+    # Mixers of files are named from there, and their defaults are read.
+    with chdir(one.root):
+        return _made(one)
+
+
+def _made(one: Opened) -> Made:
     rows, study = one.rows(), one.study
     failures = list[str]()
     found = Made({}, {}, failures)

@@ -7,6 +7,7 @@ Records are chosen by what was asked for, with every option filled in, never by 
 """
 
 import ast
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,24 +25,19 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
     spec = record.spec
     if spec.mixer != one.mixer:
         return False
-    # A record says nothing of an option that came later: it had the default.
-    defaults = default_options(one.mixer)
-    several = HYBRID in one.mixer
-    asked = {
-        name: value
-        for key, value in one.options.items()
-        # In a hybrid an option without a mixer's name is for each that has it.
-        for name in ([key] if "." in key or not several else _takers(key, defaults))
-    }
     model = {**settings, **one.settings}
     wanted = {name: model.get(name, RunSpec.model_fields[name].default) for name in MODEL}
     wanted["hidden"] = wanted["hidden"] or 4 * wanted["width"]
-    return {**defaults, **spec.mixer_options} == {
-        **defaults,
-        # Of a mixer whose defaults cannot be read here, what was not asked for may be anything.
-        **(spec.mixer_options if defaults is _UNKNOWN else {}),
-        **asked,
-    } and all(spec.rest.get(name) == value for name, value in wanted.items())
+    if not all(spec.rest.get(name) == value for name, value in wanted.items()):
+        return False
+    defaults = default_options(one.mixer)
+    if defaults is _UNKNOWN:
+        # All that its id counts was asked for. The rest may be a default, which only it says.
+        asked = _by_mixer(one, spec.mixer_options)
+        given = {k: v for k, v in spec.mixer_options.items() if k in record.given_options}
+        return given.items() <= asked.items() <= spec.mixer_options.items()
+    # A record says nothing of an option that came later: it had the default.
+    return {**defaults, **spec.mixer_options} == {**defaults, **_by_mixer(one, defaults)}
 
 
 def is_of_task(record: Record, task: str, **options: object) -> bool:
@@ -94,5 +90,12 @@ def _of_file(name: str) -> dict[str, Option] | None:
         return None
 
 
-def _takers(option: str, defaults: dict[str, Option]) -> list[str]:
-    return [name for name in defaults if name.endswith(f".{option}")]
+def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:
+    """Its options; in a hybrid one without a mixer's name is for each that has it."""
+    found = dict[str, Option]()
+    for key, value in one.options.items():
+        is_for_each = HYBRID in one.mixer and "." not in key
+        takers = [name for name in known if is_for_each and name.endswith(f".{key}")]
+        # One that none has stays: no record is of it.
+        found |= dict.fromkeys(takers or [key], value)
+    return found

@@ -380,7 +380,12 @@ class Record(_Frozen):
     @property
     def given(self) -> frozenset[str]:
         """The options of its mixers and of the run that its id counts."""
-        return frozenset((*self.asked, *_own(self.asked)))
+        return self.given_options.union(self.asked)
+
+    @property
+    def given_options(self) -> frozenset[str]:
+        """The options of its mixers that its id counts."""
+        return frozenset(_own(self.asked))
 
     def tests(self) -> tuple[Evaluation, ...]:
         """The evaluations on the test split, in order."""
