@@ -452,9 +452,11 @@ def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
 
 
 def test_a_hybrids_options_are_each_mixers_own() -> None:
-    (one,) = mixer_specs("delta+sliding_window[sliding_window.positions=rotary,heads=2]")
+    (one,) = mixer_specs(
+        "delta+sliding_window[sliding_window.positions=rotary,sliding_window.heads=4,heads=2]"
+    )
     (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={
-        "sliding_window.positions": "rotary", "delta.heads": 2, "sliding_window.heads": 2,
+        "sliding_window.positions": "rotary", "delta.heads": 2, "sliding_window.heads": 4,
     })])  # fmt: skip
     assert is_variant(found, one)
     assert not is_variant(found, mixer_specs("delta+sliding_window")[0])

@@ -93,7 +93,8 @@ def _of_file(name: str) -> dict[str, Option] | None:
 def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:
     """Its options; in a hybrid one without a mixer's name is for each that has it."""
     found = dict[str, Option]()
-    for key, value in one.options.items():
+    # What is said of one mixer holds over what is said of all, wherever it stands.
+    for key, value in sorted(one.options.items(), key=lambda pair: "." in pair[0]):
         is_for_each = HYBRID in one.mixer and "." not in key
         takers = [name for name in known if is_for_each and name.endswith(f".{key}")]
         # One that none has stays: no record is of it.
