@@ -191,6 +191,17 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
     assert tuned(one, records, BASE).rate == 3e-3
 
 
+def test_a_length_that_was_tested_later_chooses_no_rate() -> None:
+    (one,) = mixer_specs("delta")
+    worst, *others = (
+        made(spec, abs(spec.learning_rate - 3e-3)) for spec in reversed(tuned(one, [], BASE).grid)
+    )
+    (dev, *_) = worst.evaluations
+    easy = dev.model_copy(update={"context": dev.context // 2, "figures": {"val_loss": -9.0}})
+    tested = worst.model_copy(update={"evaluations": (easy, *worst.evaluations)})
+    assert tuned(one, [tested, *others], BASE).rate == 3e-3
+
+
 def test_exact_chooses_where_retention_ties() -> None:
     (one,) = mixer_specs("delta")
     exact = dict(zip(RATES, (0.7, 0.95, 0.6), strict=True))

@@ -110,7 +110,12 @@ def _validated(
             }
         )
         if (_trained(own), _validated_at(own)) == wanted:
-            looks = [row for row in record.evaluations if row.split == "dev"]
+            # `rulekeep test` adds others to a run, which the rest of the grid may lack.
+            looks = [
+                row
+                for row in record.evaluations
+                if row.split == "dev" and row.context in _validated_at(spec)
+            ]
             known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
             loss = sum(known) / len(known) if known else math.nan
             at = (asked.learning_rate, asked.seed)
