@@ -166,6 +166,33 @@ def test_a_diverged_seed_is_the_lowest() -> None:
     assert row["lowest seed"].text == "diverged"
 
 
+def with_lost(records: list[Values], count: int) -> list[Values]:
+    """The same records; the last seeds, so many, diverged."""
+    lost = [{**one, "status": "diverged", "evaluations": []} for one in records[-count:]]
+    return [*records[:-count], *lost]
+
+
+def test_a_variant_with_a_diverged_seed_comes_last_whatever_the_others_keep() -> None:
+    low = [record("slots", seed, {64: 0.2}) for seed in SEEDS]
+    found = ranking([*attention(0.5, ROTARY), *with_lost(own(0.9), 4), *low])
+    assert {row.label: row.place for row in found.rows} == {
+        "attention, rotary": 1, "slots": 2, "mine.py:Mine": 3
+    }  # fmt: skip
+    # Nor do they share a place, where they keep as much.
+    both = [*low, *with_lost([record("delta", seed, {64: 0.2}) for seed in SEEDS], 1)]
+    assert {row.label: row.place for row in ranking(both).rows} == {"slots": 1, "delta": 2}
+
+
+def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows_no_win() -> None:
+    lost = with_lost(attention(0.96, CONVOLVED), 1)
+    records = [*attention(0.1, ROTARY), *lost, *own(0.8)]
+    assert ranking(records).baseline == "attention, rotary"
+    assert "no attention with a convolution was trained alike and ended" in said(records)
+    assert "gain" not in said(records)
+    # Alone it is the strongest that there is.
+    assert ranking([*lost, *own(0.8)]).baseline == "attention, rotary, convolution"
+
+
 def test_the_users_own_is_compared_at_its_own_training_length() -> None:
     records = [*attention(0.5, ROTARY), *own(0.9), *attention(0.99, ROTARY, context=128)]
     found = ranking(records)

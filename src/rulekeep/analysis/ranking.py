@@ -3,8 +3,8 @@
     ranking = ranked(contests(runs))
     ranking.rows[0].label, ranking.baseline, ranking.rows[0].difference
 
-A variant with several task settings is ranked by its mean over them, seed by seed. The baseline is
-the attention that keeps most there on the test set.
+A variant with several task settings is ranked by its mean over them, seed by seed; one with a
+diverged seed comes last. The baseline is the attention that keeps most there on the test set.
 """
 
 import math
@@ -37,7 +37,8 @@ class Setting(NamedTuple):
 class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
-    `place` counts from 1, and equal figures share one; None if it was not run on all settings.
+    `place` counts from 1, and equal figures share one; those with a diverged seed come after all
+    others. None if it was not run on all settings.
     `lowest` is the lowest seed of any setting, NaN if one diverged. `difference` is to the
     baseline, paired by seed; None if no baseline was trained alike on the same seeds.
     """
@@ -62,7 +63,8 @@ class Ranking:
     """All variants: those of the user first, then by what they keep.
 
     The means are over `settings`; `left` names the others. `baseline` is the strongest attention.
-    `has_strong` says whether an attention with a convolution was trained alike.
+    `has_strong` says whether an attention with a convolution was trained alike, and in no seed
+    diverged.
     """
 
     settings: tuple[Setting, ...]
@@ -132,15 +134,20 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
     whole = _whole(settings)
     own = [label for label in whole if _any(settings, label).is_own]
     baseline = _baseline(settings, whole, own)
-    strong = [group for label in whole if (group := _any(settings, label)).is_strong]
+    strong = [
+        group
+        for label in whole
+        if (group := _any(settings, label)).is_strong and not _has_diverged(settings, label)
+    ]
     every = dict.fromkeys(label for one in settings for label in one.groups)
     rows = [_row(label, settings, baseline, label in whole) for label in every]
-    rows.sort(key=lambda row: (row.place is None, -_mean(row), row.label))
+    # One with a diverged seed comes last: the mean of the others is not its own.
+    rows.sort(key=lambda row: (row.place is None, math.isnan(row.lowest), -_mean(row), row.label))
     # Equal as they are shown.
-    kept = [round(_mean(row), 3) for row in rows]
+    kept = [(math.isnan(row.lowest), round(_mean(row), 3)) for row in rows]
     rows = [
-        row if row.place is None else row._replace(place=1 + kept.index(mean))
-        for row, mean in zip(rows, kept, strict=True)
+        row if row.place is None else row._replace(place=1 + kept.index(shown))
+        for row, shown in zip(rows, kept, strict=True)
     ]
     return Ranking(
         settings=tuple(settings),
@@ -207,7 +214,7 @@ def _any(settings: Sequence[Setting], label: str) -> Group:
 
 
 def _baseline(settings: Sequence[Setting], whole: Sequence[str], own: Sequence[str]) -> str | None:
-    """The attention that keeps most; of those trained as the user's own mixer, if there is one."""
+    """The attention that ranks first; of those trained as the user's own mixer, if there is one."""
     attention = [label for label in whole if _any(settings, label).is_attention]
     if own:
         mine = _any(settings, own[0])
@@ -219,7 +226,15 @@ def _baseline(settings: Sequence[Setting], whole: Sequence[str], own: Sequence[s
         for label, by_seed in means.items()
         if (known := {s: v for s, v in by_seed.items() if math.isfinite(v)})
     }
+    # As in the ranking, one with a diverged seed comes after all others.
+    finite = {k: mean for k, mean in finite.items() if not _has_diverged(settings, k)} or finite
     return max(finite, key=lambda label: finite[label], default=None)
+
+
+def _has_diverged(settings: Sequence[Setting], label: str) -> bool:
+    """Whether a seed of a variant diverged on any setting."""
+    here = (one.groups[label].by_seed("retention", one.test) for one in settings)
+    return any(math.isnan(value) for by_seed in here for value in by_seed.values())
 
 
 def _averaged(settings: Sequence[Setting], label: str) -> dict[int, float]:

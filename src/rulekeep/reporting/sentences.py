@@ -52,7 +52,8 @@ def _against(row: Ranked, ranking: Ranking) -> str:
     name, weak = ranking.baseline, ""
     if not ranking.has_strong:
         weak = (
-            "; no attention with a convolution was trained alike, so this is no win over attention"
+            "; no attention with a convolution was trained alike and ended in all seeds, so this "
+            "is no win over attention"
         )
     lost = row.difference.diverged
     diverged = f"; {counted(lost, 'seed')} diverged" if lost else ""
