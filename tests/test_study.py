@@ -225,6 +225,26 @@ def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, project: Pa
     assert not (results / "tables" / "old.md").exists()
 
 
+def test_a_build_deletes_what_a_study_drew_and_nothing_made_by_hand(
+    run: Callable, project: Path
+) -> None:
+    results = project / "results" / "tiny"
+    drawn = results / "figures" / "drawn.png"
+    shutil.copy(results / "figures" / "kept.png", drawn)
+    by_hand = [results / "figures" / "sketch.svg", results / "tables" / "kept.csv"]
+    for path in by_hand:
+        path.write_text("<svg/>")
+    for folder in ("tables", "figures"):
+        (results / folder / "old.md").mkdir()
+    code, _, errors = run("study", "tiny", "check")
+    said = "results/tiny/figures/drawn.png: is of nothing in the study"
+    assert (code, errors) == (1, f"{said}; run rulekeep study tiny build\n")
+    assert run("study", "tiny", "build")[0] == 0
+    assert not drawn.exists()
+    assert all(path.read_text() == "<svg/>" for path in by_hand)
+    assert run("study", "tiny", "check")[0] == 0
+
+
 def test_a_figure_that_shows_the_same_is_the_same_whatever_its_bytes(
     run: Callable, project: Path
 ) -> None:
@@ -258,6 +278,24 @@ def test_a_mark_that_nothing_fills_fails(
     assert code == 1
     (line,) = errors.splitlines()
     assert line.startswith(f"README.md: {said}")
+
+
+def test_a_study_may_have_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    own = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass
+class Place:
+    at: int
+    longest: ClassVar[int] = 64
+"""
+    file.write_text(own + file.read_text())
+    assert studies.opened(str(file)).name == "tiny"
 
 
 def test_a_users_file_is_a_study_beside_its_results(run: Callable, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -164,9 +165,14 @@ def opened(name: str) -> Opened:
     assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     try:
+        # Found there by what looks a class's module up, such as dataclasses and pickle.
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     # Whatever the file raises, an early exit included, is its author's to read in one line.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        del sys.modules[spec.name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise UsageError(f"study {name!r}: {failure_line(error)}") from None
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Study):
@@ -223,7 +229,10 @@ def _made(one: Opened) -> Made:
 
 
 def build(one: Opened) -> list[str]:
-    """Write what the records give; a line for each claim or mark that fails."""
+    """Write what the records give, and delete tables and figures that they no longer give.
+
+    A line for each claim or mark that fails.
+    """
     found = made(one)
     for path, content in found.files.items():
         if not _same(path, content):
@@ -293,8 +302,13 @@ def _name(mark: re.Match[str]) -> str:
 
 
 def _left_over(one: Opened, found: Made) -> list[Path]:
-    """Files among its tables and figures that it no longer makes."""
-    standing = [*(one.folder / "tables").glob("*"), *(one.folder / "figures").glob("*")]
+    """Tables that it no longer makes, and figures that say what they show, as drawn ones do."""
+    tables, figures = (one.folder / "tables").glob("*.md"), (one.folder / "figures").glob("*")
+    standing = [
+        *(path for path in tables if path.is_file()),
+        # What else stands there is not the study's: it was made by hand.
+        *(path for path in figures if path.is_file() and _SHOWN.search(path.read_bytes())),
+    ]
     return sorted(path for path in standing if path not in found.files)
 
 
