@@ -4,7 +4,7 @@
 
 Retention of `recite` with early rules and of `override` with marked ones. Training takes 1,000
 steps at 256 tokens at most, at the rate that the validation set chose on the first, with seed 1.
-Then four mixers with 1 to 64 KiB of state a layer. Fills README and docs/evidence.md.
+Then four mixers with 1 to 64 KiB of state a layer. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +17,12 @@ from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
-    at_rates,
     mean,
     more,
     pivot,
     state_kib,
     text_of,
-    with_lowest,
 )
-from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
@@ -121,31 +118,10 @@ WITH_PENALTY = {
 }
 
 
-# Attention with a convolution and the signal of our memory, from the study beyond: at the better of
-# its two rates, in its favour.
-STRONG = "attention with a convolution"
-STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
-CONVOLVED_ATTENTION = "attention[conv_size=8,added_positions=earliness]"
 # Our memory as it is by default.
 DEFAULT = "sparse_delta"
-# With all parts as published, from the study published.
-KDA = "kda as published"
 # With the start that every other mixer has which decays.
 LSTM, GRU = "lstm[half_life_tokens=1024]", "gru[half_life_tokens=1024]"
-# README's board. Layers that lack parts of the published ones are marked.
-BOARD = {
-    DEFAULT: "`sparse_delta`",
-    OURS: "`sparse_delta`, no convolution, earliness",
-    STRONG: "attention, convolution, earliness ‡",
-    "attention[positions=rotary]": "attention, rotary",
-    "gated_slots": "`gated_slots` †",
-    CONVOLVED: "`delta`, convolution",
-    WITH_PENALTY[CONVOLVED]: "`delta`, convolution, our penalty",
-    "gated_delta": "`gated_delta` †",
-    "ssd": "`ssd` †",
-    KDA: "`kda`, as published ‡",
-    GRU: "`gru`, half-life 1,024",
-}
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -194,27 +170,6 @@ def long(
         return markdown_table(head, body)
 
     return table
-
-
-def board(rows: Rows) -> str:
-    """README's rows: what each keeps at 4,096 tokens, and the lowest of its seeds.
-
-    § marks what has not learned where it was trained.
-    """
-    head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
-    head += [f"`{setting.task}`, {setting.placement}, {LONG:,}" for setting in SETTINGS]
-    found = sorted(BOARD, key=lambda name: -rows.known(name, RECITE, "retention", LONG).mean)
-    body = []
-    for name in found:
-        cells = []
-        for setting in SETTINGS:
-            short, far = (rows.known(name, setting, "retention", at) for at in (SHORT, LONG))
-            mark = " §" if short.mean < LEARNED_RETENTION else ""
-            cells.append(with_lowest(far.seeds.values()) + mark)
-        size = kib(rows.cell(name, RECITE))
-        body.append([BOARD[name], f"{size:,.0f}" if size >= 1 else f"{size:.2f}", *cells])
-    body.append(["guessing", "–", *(rows.chance(one, "retention", LONG) for one in SETTINGS)])
-    return markdown_table(head, body)
 
 
 def by_bytes(rows: Rows) -> str:
@@ -363,6 +318,9 @@ CLAIMS = {
     ),
     "penalty_ours": Claim(more(DEFAULT, WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG), minimum=0),
     "penalty_ours_early": not_shown(more(DEFAULT, WITH_PENALTY[CONVOLVED], RECITE, *AT_LONG)),
+    # What more steps change (studies/rivals.py).
+    "gated_delta_early": Claim(mean(GATED_DELTA, RECITE, *AT_LONG)),
+    "gated_delta_revised": Claim(mean(GATED_DELTA, OVERRIDE, *AT_LONG)),
     # By bytes of state.
     "bytes_delta_16": Claim(
         more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0
@@ -398,17 +356,11 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
 STUDY = Study(
     question="Which published mixers keep early, weak rules at equal parameters or bytes of state?",
     variants=variants([*CATALOGUE, *CATALOGUE_16_KIB, *STATE_BYTES])
-    | {name: Variant(PENALISED[free], name) for free, name in WITH_PENALTY.items()}
-    | {
-        STRONG: Variant(CONVOLVED_ATTENTION, STRONG, at_rates(STRONG_RATES)),
-        KDA: Variant("kda[published=true,hidden=216]", KDA),
-    },
+    | {name: Variant(PENALISED[free], name) for free, name in WITH_PENALTY.items()},
     settings=SETTINGS,
     context=SHORT,
-    reads=("attention-controls", "attention-controls-aside", "published"),
     sweeps={"catalogue": Sweep("sweep")},
     tables={
-        "board": board,
         **{one.task: long(one, EQUAL) for one in SETTINGS},
         **{
             f"{one.task}-16-kib": long(one, [*SIZED, "lstm", "gru", LSTM, GRU], KIB)

@@ -6,8 +6,8 @@ Value width, scale, norms, gates, convolution and the start of the decay are tho
 code (`published=true`). Feed-forward layers make parameters equal within one per cent. Each layer
 has 2,000 steps at 256 tokens at most on early rules of `recite`, with seed 1. Kimi delta attention
 and Raven learn them so. They have all seeds at the rate that the validation set chose, and revised
-rules at the same rate. The others are tried with a longer half-life at the start. Our memory and
-attention are those of the study `beyond`. Fills README and docs/evidence.md.
+rules at the same rate. The others are tried with a longer half-life at the start. Our memory is
+that of the study `beyond`. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,6 @@ from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
-    at_rates,
     by_length,
     kib_a_layer,
     mean,
@@ -56,24 +55,17 @@ SLOWED = {
     for mixer, (name, hidden) in LAYERS.items()
 }
 KDA, RAVEN, RETNET = "kda", "routed_slots", "retnet"
-OURS, ATTENTION = "ours", "attention"
+OURS = "ours"
 # What learns as published: all seeds, at this rate.
 LEARN, LEARNING_RATE = (KDA, RAVEN), 3e-3
 # What learns with the slow start alone.
 SLOW_LEARN = ("gated_delta", "ssd", "gated_slots", RAVEN, "gated_linear")
-# Attention at the better of its two rates, as on README's board.
-STRONG_RATES = {"recite": 3e-3, "override": 1e-2}
 VARIANTS = {
     **PUBLISHED,
     **SLOWED,
     OURS: Variant("sparse_delta[hidden=232]", "`sparse_delta`"),
-    ATTENTION: Variant(
-        "attention[conv_size=8,added_positions=earliness]",
-        "attention, convolution, earliness",
-        at_rates(STRONG_RATES),
-    ),
 }
-BESIDE = (*LEARN, OURS, ATTENTION)
+BESIDE = (*LEARN, OURS)
 
 
 def sweep() -> Sequence[AnySpec]:
@@ -95,7 +87,7 @@ def sweep() -> Sequence[AnySpec]:
 
 
 def kept(figure: str) -> Callable[[Rows], str]:
-    """What learns, beside our memory and attention: a figure at each length, if all seeds are."""
+    """What learns, beside our memory: a figure at each length, if all seeds are."""
 
     def table(rows: Rows) -> str:
         head = [figure, "rate", *(f"{at:,} tokens" for at in LENGTHS)]
@@ -156,7 +148,7 @@ STUDY = Study(
     variants=VARIANTS,
     settings=SETTINGS,
     context=SHORT,
-    reads=("carries", "attention-controls", "attention-controls-aside"),
+    reads=("carries",),
     sweeps={"published": Sweep("sweep")},
     tables={"retention": kept("retention"), "exact": kept("exact"), "tried": tried},
     claims={

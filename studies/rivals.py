@@ -1,0 +1,160 @@
+"""README's board: what do other memories keep with the steps that ours has?
+
+    rulekeep study rivals run|build|check
+
+Every model has 2,000 steps at 256 tokens at most, on early rules of `recite` and on revised, marked
+ones of `override`. With seed 1 the validation set chose a rate on each. Our memory, both attentions
+and Kimi delta attention are of the studies `beyond`, `exam` and `published`. Feed-forward layers
+make parameters equal within one per cent. Fills README, docs/results.md and docs/evidence.md.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rulekeep.analysis.rows import (
+    Rows,
+    TaskSetting,
+    Variant,
+    at_rates,
+    mean,
+    more,
+    state_kib,
+    with_lowest,
+)
+from rulekeep.analysis.summary import LEARNED_RETENTION
+from rulekeep.printable import markdown_table
+from rulekeep.records import Record
+from rulekeep.specs import AnySpec
+from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.sweeps.presets import STANDARD_LENGTH, protocol
+
+SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
+EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
+CONVOLUTION, PENALTY = "short_convolution=true", "gate_penalty=0.001"
+AT_LONG = ("retention", LONG)
+# Those with † lack parts of the published layer, and remember longer at the start.
+RIVALS = {
+    "gated_delta": Variant("gated_delta", "`gated_delta` †"),
+    "gated_slots": Variant("gated_slots[hidden=224]", "`gated_slots` †"),
+    "delta": Variant(f"delta[{CONVOLUTION},hidden=248]", "`delta`, convolution"),
+    "delta, penalty": Variant(
+        f"delta[{CONVOLUTION},{PENALTY},hidden=248]", "`delta`, convolution, our penalty"
+    ),
+}
+OURS, KDA = "ours", "kda"
+# Attention with a convolution and earliness at the better of its two rates, in its favour.
+BEST_RATES = {"recite": 3e-3, "override": 1e-2}
+VARIANTS = {
+    OURS: Variant("sparse_delta[hidden=232]", "`sparse_delta`"),
+    "attention": Variant(
+        "attention[conv_size=8,added_positions=earliness]",
+        "attention, convolution, earliness",
+        at_rates(BEST_RATES),
+    ),
+    **RIVALS,
+    KDA: Variant("kda[published=true,hidden=216]", "`kda`, as published"),
+    "rotary": Variant("attention[positions=rotary]", "attention, rotary"),
+}
+
+
+def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """A grid on each task setting, then all seeds."""
+    cells = {(one.task, one.placement): [(one.task, one.placement)] for one in SETTINGS}
+    return protocol(records, [one.one for one in RIVALS.values()], STANDARD_LENGTH, cells)
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def compared(rows: Rows) -> list[str]:
+    """Who is run on both task settings."""
+    return [key for key in VARIANTS if all(rows.cell(key, one) for one in SETTINGS)]
+
+
+def board(rows: Rows) -> str:
+    """README's rows: what each keeps at 4,096 tokens, and the lowest of its seeds."""
+    head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
+    head += [f"`{setting.task}`, {setting.placement}" for setting in SETTINGS]
+    body = [
+        [
+            VARIANTS[key].name,
+            f"{state_kib(rows.group(key, EARLY), MIDDLE):,.0f}",
+            *(with_lowest(rows.known(key, one, *AT_LONG).seeds.values()) for one in SETTINGS),
+        ]
+        for key in sorted(compared(rows), key=lambda key: -mean(key, EARLY, *AT_LONG)(rows))
+    ]
+    body.append(["guessing", "–", *(rows.chance(one, *AT_LONG) for one in SETTINGS)])
+    return markdown_table(head, body)
+
+
+def kept(figure: str) -> Callable[[Rows], str]:
+    """A figure of each at each length, and the rate."""
+
+    def table(rows: Rows) -> str:
+        head = [figure, "rate", *(f"{at:,} tokens" for at in LENGTHS)]
+        body = [
+            [
+                f"{bare(key)}: {setting.name}",
+                f"{rows.group(key, setting).rate:.3g}",
+                *(rows.text(key, setting, figure, at) for at in LENGTHS),
+            ]
+            for setting in SETTINGS
+            for key in compared(rows)
+        ]
+        return markdown_table(head, body)
+
+    return table
+
+
+def ahead(rows: Rows) -> str:
+    """What our memory has more than each, paired by seed."""
+    asked = [(figure, one) for figure in ("retention", "exact") for one in SETTINGS]
+    head = [f"{bare(OURS)} − other, {LONG:,} tokens", *(f"{f}: {one.name}" for f, one in asked)]
+    body = [
+        [bare(key), *(rows.more(OURS, key, one, figure, LONG).text(3) for figure, one in asked)]
+        for key in compared(rows)
+        if key != OURS
+    ]
+    return markdown_table(head, body)
+
+
+def bare(key: str) -> str:
+    """Its name without a mark."""
+    return VARIANTS[key].name.strip(" †")
+
+
+def least_short(rows: Rows) -> float:
+    """The least mean where all were trained."""
+    return min(
+        mean(key, one, "retention", SHORT)(rows) for key in compared(rows) for one in SETTINGS
+    )
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+STUDY = Study(
+    question="What do other memories keep with the steps that ours has?",
+    variants=VARIANTS,
+    settings=SETTINGS,
+    context=SHORT,
+    reads=("carries", "exam", "attention-controls", "attention-controls-aside", "published"),
+    sweeps={"rivals": Sweep("sweep")},
+    tables={
+        "board": board,
+        "more": ahead,
+        "retention": kept("retention"),
+        "exact": kept("exact"),
+    },
+    claims={
+        "least_short": Claim(least_short, minimum=LEARNED_RETENTION),
+        **{
+            f"{key}_{said}": Claim(mean(key, setting, *AT_LONG))
+            for key in ("gated_delta", "gated_slots")
+            for said, setting in (("early", EARLY), ("revised", REVISED))
+        },
+        "kda": Claim(mean(KDA, EARLY, *AT_LONG)),
+        "kda_revised": Claim(mean(KDA, REVISED, *AT_LONG)),
+        "more_early": Claim(more(OURS, "gated_delta", EARLY, *AT_LONG), minimum=0),
+        "more_revised": Claim(more(OURS, "gated_delta", REVISED, *AT_LONG), minimum=0),
+        "more_kda": not_shown(more(OURS, KDA, EARLY, *AT_LONG)),
+    },
+)
