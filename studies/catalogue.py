@@ -320,7 +320,7 @@ CLAIMS = {
     "penalty_ours_early": not_shown(more(DEFAULT, WITH_PENALTY[CONVOLVED], RECITE, *AT_LONG)),
     # What more steps change (studies/rivals.py).
     "gated_delta_early": Claim(mean(GATED_DELTA, RECITE, *AT_LONG)),
-    "gated_delta_revised": Claim(mean(GATED_DELTA, OVERRIDE, *AT_LONG)),
+    "delta_early": Claim(mean(CONVOLVED, RECITE, *AT_LONG)),
     # By bytes of state.
     "bytes_delta_16": Claim(
         more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0

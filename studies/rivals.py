@@ -122,6 +122,12 @@ def bare(key: str) -> str:
     return VARIANTS[key].name.strip(" †")
 
 
+def ahead_of_memories(rows: Rows) -> bool:
+    """Whether our memory is shown to keep more of revised rules than each other, but attention."""
+    others = [key for key in compared(rows) if key not in (OURS, "attention")]
+    return all((rows.more(OURS, key, REVISED, *AT_LONG).low or 0) > 0 for key in others)
+
+
 def least_short(rows: Rows) -> float:
     """The least mean where all were trained."""
     return min(
@@ -148,13 +154,17 @@ STUDY = Study(
         "least_short": Claim(least_short, minimum=LEARNED_RETENTION),
         **{
             f"{key}_{said}": Claim(mean(key, setting, *AT_LONG))
-            for key in ("gated_delta", "gated_slots")
+            for key in ("delta", "gated_delta", "gated_slots")
             for said, setting in (("early", EARLY), ("revised", REVISED))
         },
         "kda": Claim(mean(KDA, EARLY, *AT_LONG)),
         "kda_revised": Claim(mean(KDA, REVISED, *AT_LONG)),
         "more_early": Claim(more(OURS, "gated_delta", EARLY, *AT_LONG), minimum=0),
         "more_revised": Claim(more(OURS, "gated_delta", REVISED, *AT_LONG), minimum=0),
+        "more_delta": not_shown(more(OURS, "delta", EARLY, *AT_LONG)),
+        "more_delta_revised": Claim(
+            more(OURS, "delta", REVISED, *AT_LONG), minimum=0, holds=ahead_of_memories
+        ),
         "more_kda": not_shown(more(OURS, KDA, EARLY, *AT_LONG)),
     },
 )
