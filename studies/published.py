@@ -18,6 +18,7 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     by_length,
+    by_lengths,
     kib_a_layer,
     mean,
     more,
@@ -65,6 +66,7 @@ VARIANTS = {
     **SLOWED,
     OURS: Variant("sparse_delta[hidden=232]", "`sparse_delta`"),
 }
+# What learns, beside our memory.
 BESIDE = (*LEARN, OURS)
 
 
@@ -84,26 +86,6 @@ def sweep() -> Sequence[AnySpec]:
 
 
 # --- tables --------------------------------------------------------------------------------------
-
-
-def kept(figure: str) -> Callable[[Rows], str]:
-    """What learns, beside our memory: a figure at each length, if all seeds are."""
-
-    def table(rows: Rows) -> str:
-        head = [figure, "rate", *(f"{at:,} tokens" for at in LENGTHS)]
-        body = [
-            [
-                f"{rows.variants[key].name}: {setting.name}",
-                f"{rows.group(key, setting).rate:.3g}",
-                *(rows.text(key, setting, figure, at) for at in LENGTHS),
-            ]
-            for setting in SETTINGS
-            for key in BESIDE
-            if rows.cell(key, setting)
-        ]
-        return markdown_table(head, body)
-
-    return table
 
 
 def tried(rows: Rows) -> str:
@@ -150,7 +132,13 @@ STUDY = Study(
     context=SHORT,
     reads=("carries",),
     sweeps={"published": Sweep("sweep")},
-    tables={"retention": kept("retention"), "exact": kept("exact"), "tried": tried},
+    tables={
+        **{
+            figure: lambda rows, figure=figure: by_lengths(rows, figure, BESIDE, LENGTHS)
+            for figure in ("retention", "exact")
+        },
+        "tried": tried,
+    },
     claims={
         "kda": Claim(mean(KDA, EARLY, "retention", LONG)),
         "kda_revised": Claim(mean(KDA, REVISED, "retention", LONG)),

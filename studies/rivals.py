@@ -8,13 +8,14 @@ and Kimi delta attention are of the studies `beyond`, `exam` and `published`. Fe
 make parameters equal within one per cent. Fills README, docs/results.md and docs/evidence.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
     at_rates,
+    by_lengths,
     mean,
     more,
     state_kib,
@@ -30,17 +31,18 @@ from rulekeep.sweeps.presets import STANDARD_LENGTH, protocol
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
 CONVOLUTION, PENALTY = "short_convolution=true", "gate_penalty=0.001"
-AT_LONG = ("retention", LONG)
-# Those with † lack parts of the published layer, and remember longer at the start.
+FIGURES, AT_LONG = ("retention", "exact"), ("retention", LONG)
 RIVALS = {
-    "gated_delta": Variant("gated_delta", "`gated_delta` †"),
-    "gated_slots": Variant("gated_slots[hidden=224]", "`gated_slots` †"),
+    "gated_delta": Variant("gated_delta", "`gated_delta`"),
+    "gated_slots": Variant("gated_slots[hidden=224]", "`gated_slots`"),
     "delta": Variant(f"delta[{CONVOLUTION},hidden=248]", "`delta`, convolution"),
     "delta, penalty": Variant(
         f"delta[{CONVOLUTION},{PENALTY},hidden=248]", "`delta`, convolution, our penalty"
     ),
 }
 OURS, KDA = "ours", "kda"
+# They lack parts of the published layer, and remember longer at the start.
+LACKING = ("gated_delta", "gated_slots")
 # Attention with a convolution and earliness at the better of its two rates, in its favour.
 BEST_RATES = {"recite": 3e-3, "override": 1e-2}
 VARIANTS = {
@@ -76,7 +78,7 @@ def board(rows: Rows) -> str:
     head += [f"`{setting.task}`, {setting.placement}" for setting in SETTINGS]
     body = [
         [
-            VARIANTS[key].name,
+            VARIANTS[key].name + (" †" if key in LACKING else ""),
             f"{state_kib(rows.group(key, EARLY), MIDDLE):,.0f}",
             *(with_lowest(rows.known(key, one, *AT_LONG).seeds.values()) for one in SETTINGS),
         ]
@@ -86,40 +88,22 @@ def board(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def kept(figure: str) -> Callable[[Rows], str]:
-    """A figure of each at each length, and the rate."""
-
-    def table(rows: Rows) -> str:
-        head = [figure, "rate", *(f"{at:,} tokens" for at in LENGTHS)]
-        body = [
-            [
-                f"{bare(key)}: {setting.name}",
-                f"{rows.group(key, setting).rate:.3g}",
-                *(rows.text(key, setting, figure, at) for at in LENGTHS),
-            ]
-            for setting in SETTINGS
-            for key in compared(rows)
-        ]
-        return markdown_table(head, body)
-
-    return table
-
-
 def ahead(rows: Rows) -> str:
     """What our memory has more than each, paired by seed."""
-    asked = [(figure, one) for figure in ("retention", "exact") for one in SETTINGS]
-    head = [f"{bare(OURS)} − other, {LONG:,} tokens", *(f"{f}: {one.name}" for f, one in asked)]
+    asked = [(figure, one) for figure in FIGURES for one in SETTINGS]
+    head = [
+        f"{VARIANTS[OURS].name} − other, {LONG:,} tokens",
+        *(f"{f}: {one.name}" for f, one in asked),
+    ]
     body = [
-        [bare(key), *(rows.more(OURS, key, one, figure, LONG).text(3) for figure, one in asked)]
+        [
+            VARIANTS[key].name,
+            *(rows.more(OURS, key, one, figure, LONG).text(3) for figure, one in asked),
+        ]
         for key in compared(rows)
         if key != OURS
     ]
     return markdown_table(head, body)
-
-
-def bare(key: str) -> str:
-    """Its name without a mark."""
-    return VARIANTS[key].name.strip(" †")
 
 
 def ahead_of_memories(rows: Rows) -> bool:
@@ -147,8 +131,10 @@ STUDY = Study(
     tables={
         "board": board,
         "more": ahead,
-        "retention": kept("retention"),
-        "exact": kept("exact"),
+        **{
+            figure: lambda rows, figure=figure: by_lengths(rows, figure, compared(rows), LENGTHS)
+            for figure in FIGURES
+        },
     },
     claims={
         "least_short": Claim(least_short, minimum=LEARNED_RETENTION),

@@ -311,6 +311,26 @@ def by_variant(rows: Rows, length: int, variants: Iterable[str] | None = None) -
     return pivot(f"{length} tokens", down, {"chance": None, **across}, cell)
 
 
+def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequence[int]) -> str:
+    """A Markdown table of a figure: a variant on a task setting a line, its rate, then each length.
+
+    What is not run in all seeds has no line.
+    """
+    head = [figure, "rate", *(f"{at:,} tokens" for at in lengths)]
+    keys = list(variants)
+    body = [
+        [
+            f"{rows.variants[key].name}: {setting.name}",
+            f"{rows.group(key, setting).rate:.3g}",
+            *(rows.text(key, setting, figure, at) for at in lengths),
+        ]
+        for setting in rows.settings
+        for key in keys
+        if rows.cell(key, setting)
+    ]
+    return markdown_table(head, body)
+
+
 def by_earliness(
     rows: Rows,
     forms: Mapping[str, tuple[str, str]],
