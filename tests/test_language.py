@@ -420,13 +420,6 @@ def test_a_model_that_hides_what_it_attends_to_is_refused_those_evictions_alone(
     assert {len(one) for one in other.opened(CHAT, names).seen.values()} == {2}
 
 
-@pytest.mark.parametrize("name", ["h2o", "expected_attention"])
-def test_a_sliding_window_is_named_whatever_the_eviction(model: ChatModel, name: str) -> None:
-    other = of_family("Mistral", model.tokenizer, sliding_window=16)
-    with pytest.raises(UsageError, match="attends over a sliding window"):
-        other.opened(CHAT, [name])
-
-
 def test_a_guard_keeps_its_tokens_and_no_more_than_the_share() -> None:
     score = torch.rand(1, 2, 40, generator=torch.Generator().manual_seed(1))
     rules = ((3, 4, 5, 6, 7, 8, 9, 10), (20, 21))

@@ -210,10 +210,7 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
                 return
 
     def judge(_: Any, __: Any, out: Any) -> None:
-        layers = getattr(out.past_key_values, "layers", ())
-        # Who reads refuses such a cache.
-        if not layers or any(layer.is_sliding for layer in layers):
-            return
+        layers = out.past_key_values.layers
         for name, found in scores.items():
             if name not in _LACKING:
                 for place, layer in enumerate(layers):

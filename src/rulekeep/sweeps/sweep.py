@@ -117,9 +117,8 @@ def _record(job: Job, failure: Failure | None) -> Record | None:
             time.sleep(_SHORT_WAIT_SECONDS)
             left -= _SHORT_WAIT_SECONDS
         except OSError as error:
-            # Its record may be whole: what overwrites it might lose a result.
             lost = Failure("failed", str(error), "")
-            return _failed(folder, failure or lost, kept=False)
+            return _failed(folder, failure or lost, kept=_is_missing(folder))
 
 
 def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record:
@@ -170,6 +169,14 @@ def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record
     return _as_failed(folder, failure, values)
 
 
+def _is_missing(folder: RunFolder) -> bool:
+    """Whether there is no record; one that cannot be read may be whole, and is not overwritten."""
+    try:
+        return not folder.record.exists()
+    except OSError:
+        return False
+
+
 def _as_failed(folder: RunFolder, failure: Failure, values: Values) -> Record:
     # Where its plan cannot be read either, how it ended is all that is known of it.
     try:
@@ -201,4 +208,4 @@ def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) 
             waited += _WAIT_SECONDS
         except OSError:
             # Its own process says why, when it is made here.
-            return _failed(folder, failure, kept=False) if failure else None
+            return _failed(folder, failure, kept=_is_missing(folder)) if failure else None
