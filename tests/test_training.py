@@ -57,6 +57,8 @@ class Counting(Mixer):
 
     def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         self.seen = self.seen + 1
+        # Made at the first call, as tables of angles are.
+        self.register_buffer("table", torch.arange(len(x)))
         return self.write(x) + torch.rand((), generator=self.noise) + self.seen, ()
 
     def loss(self, x: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,10 @@ def _warm_up(
     model.zero_grad(set_to_none=True)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
+            kept = before.get(name)
+            # A table that a layer makes or lengthens as it first reads is not undone.
+            if kept is not None and kept.shape == buffer.shape:
+                buffer.copy_(kept)
 
 
 def _backward(loss: Tensor, model: nn.Module, step: int) -> None:
