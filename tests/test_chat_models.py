@@ -87,7 +87,7 @@ def test_a_template_that_rewrites_its_end_is_read_up_to_there(
     expected = [directly(model, probe, messages) for probe in PROBES]
     assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
     assert opened.reply("Say it.") == model.written([*messages, Message("user", "Say it.")], 8)
-    (places,) = model.places(messages, RULES)
+    (places,) = model.places(opened.head, RULES)
     ids = model.tokens(opened.head)
     assert model.tokenizer.decode([ids[at] for at in places]) == RULES[0]
 

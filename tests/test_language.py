@@ -436,7 +436,7 @@ def test_a_guard_keeps_its_tokens_and_no_more_than_the_share() -> None:
 
 
 def test_a_rule_is_found_in_the_tokens_that_say_it(model: ChatModel) -> None:
-    (found,) = model.places(CHAT, ["Your name is Nora."])
+    (found,) = model.places(model.text(CHAT), ["Your name is Nora."])
     ids = model.tokens(model.text(CHAT))
     said = model.tokenizer.decode([ids[one] for one in found])
     assert "Your name is Nora." in said

@@ -21,6 +21,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -256,17 +257,26 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{kind} {name!r}: {place} is not a Python file (….py)")
-    module = importlib.util.module_from_spec(spec)
     try:
-        # Found there by what looks a class's module up, such as pydantic and pickle.
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
+        return executed(spec)
+    except KeyboardInterrupt:
+        raise
     # Whatever the user's file raises, an early exit included, is the user's to read in one line.
     except BaseException as error:
-        del sys.modules[module_name]
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise UsageError(f"{kind} {name!r}: {failure_line(error)}{_beside(path, error)}") from None
+
+
+def executed(spec: ModuleSpec) -> ModuleType:
+    """The module of a file, which is run; whatever it raises is raised, and no module is left."""
+    assert spec.loader is not None, spec
+    module = importlib.util.module_from_spec(spec)
+    # Found there by what looks a class's module up, such as dataclasses, pydantic and pickle.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 

@@ -14,7 +14,6 @@ import importlib.util
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary
-from rulekeep.plugins import failure_line
+from rulekeep.plugins import executed, failure_line
 from rulekeep.records.store import CLAIMS, read_runs, text_bytes, write_bytes
 from rulekeep.specs import UsageError
 
@@ -162,17 +161,12 @@ def opened(name: str) -> Opened:
         raise UsageError(f"study {name!r}: there is no file {path}; studies: {known}")
     spec = importlib.util.spec_from_file_location(f"rulekeep_study_{path.stem}", path)
     assert spec is not None, path
-    assert spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
     try:
-        # Found there by what looks a class's module up, such as dataclasses and pickle.
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        module = executed(spec)
+    except KeyboardInterrupt:
+        raise
     # Whatever the file raises, an early exit included, is its author's to read in one line.
     except BaseException as error:
-        del sys.modules[spec.name]
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise UsageError(f"study {name!r}: {failure_line(error)}") from None
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Study):

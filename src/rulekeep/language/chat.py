@@ -9,6 +9,7 @@ filler is small talk made from templates; no word of it is an option of the ship
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
@@ -71,6 +72,16 @@ class Message(NamedTuple):
 
     role: Role
     text: str
+
+
+def parted(marks: re.Pattern[str], text: str) -> str:
+    """A text with a space in each of these marks, which would end a message."""
+    return marks.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+
+
+def whole_letters(text: str) -> str:
+    """A text without half a letter, which is none that a model can read."""
+    return text.encode(errors="replace").decode()
 
 
 # The tokens that some turns add to a conversation.

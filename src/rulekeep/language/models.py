@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rulekeep.language.chat import LEAD, Message
+from rulekeep.language.chat import LEAD, Message, parted
 from rulekeep.language.contract import REPLY_TOKENS, Probe, shared, spoken
 from rulekeep.language.evictions import (
     Scores,
@@ -49,10 +49,6 @@ _CHANGES = (
     "model: its chat template changes what stands before a request with the request; "
     "name another model"
 )
-
-
-def _spaced(found: re.Match[str]) -> str:
-    return f"{found[0][:1]} {found[0][1:]}"
 
 
 class ChatModel:
@@ -175,7 +171,7 @@ class ChatModel:
             )
 
     def _plain(self, text: str) -> str:
-        return self._control.sub(_spaced, text)
+        return parted(self._control, text)
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
@@ -190,26 +186,26 @@ class ChatModel:
         return found
 
     def places(
-        self, messages: Sequence[Message], texts: Sequence[str], lead: str = ""
+        self, read: str, texts: Sequence[str], lead: str = ""
     ) -> tuple[tuple[int, ...], ...]:
-        """Where the tokens of each text stand, at its first place in a conversation.
+        """Where the tokens of each text stand, at its first place in what was read.
 
-        With `lead`, at its first place right after those words.
+        With `lead` they are a list that follows these words, each after a space.
         """
-        whole = self.head(messages)
-        read = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        tokens = self.tokenizer(read, add_special_tokens=False, return_offsets_mapping=True)
         found = []
         for text in texts:
             before, said = self._plain(lead), self._plain(text)
-            first = whole.index(before + said) + len(before)
+            first = read.index(before + said) + len(before)
             last = first + len(said)
             found.append(
                 tuple(
                     place
-                    for place, (begin, end) in enumerate(read.offset_mapping)
+                    for place, (begin, end) in enumerate(tokens.offset_mapping)
                     if begin < last and end > first
                 )
             )
+            lead += f"{text} " if lead else ""
         return tuple(found)
 
     def tokens_of(self, messages: Sequence[Message]) -> int:
@@ -349,11 +345,7 @@ class Cached:
     @cached_property
     def _rule_places(self) -> tuple[tuple[int, ...], ...]:
         # Found once for all guarded evictions of a conversation; a mention may say a rule before.
-        found, lead = list[tuple[int, ...]](), LEAD
-        for rule in self.rules:
-            found += self.model.places(self.messages, [rule], lead)
-            lead += f"{rule} "
-        return tuple(found)
+        return self.model.places(self.head, self.rules, LEAD)
 
     def kept_bytes(self, one: Compression) -> int:
         """Bytes of its cache; of a rounded one with the scales of its groups."""

@@ -22,7 +22,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from rulekeep.language.chat import Counter, Message
+from rulekeep.language.chat import Counter, Message, parted, whole_letters
 from rulekeep.language.families import Families
 from rulekeep.language.texts import is_stored
 from rulekeep.printable import counted
@@ -233,9 +233,7 @@ def _text(message: dict[str, Any]) -> str:
     content = message.get("content", message.get("value"))
     parts = [one.get("text") if isinstance(one, dict) else one for one in _listed(content)]
     text = "\n\n".join(one for one in parts if isinstance(one, str))
-    # Half a letter is no text that a model can read.
-    text = text.encode(errors="replace").decode().strip()
-    return _MARKS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return parted(_MARKS, whole_letters(text).strip())
 
 
 def _listed(content: Any) -> list[Any]:

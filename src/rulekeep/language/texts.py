@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
-from rulekeep.language.chat import SYSTEM, Message
+from rulekeep.language.chat import SYSTEM, Message, whole_letters
 from rulekeep.language.contract import Model
 from rulekeep.plugins import failure_line, find_function
 from rulekeep.specs import UsageError
@@ -194,7 +194,7 @@ def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
 def _summary(messages: Sequence[Message], budget: int, model: Model) -> str:
     # A word is a token and a third in English.
     asked = Message("user", _SUMMARY.format(words=max(1, budget * 3 // 4)))
-    text = _whole_letters(model.written([*messages, asked], budget))
+    text = whole_letters(model.written([*messages, asked], budget))
     while len(model.tokens(text)) > budget:
         text = text.rpartition(" ")[0] or text[:-1]
     if not text.strip():
@@ -219,12 +219,7 @@ def _called(
         raise UsageError(f"compress {name}: {failure_line(error)}") from error
     if not isinstance(found, str):
         raise UsageError(f"compress {name}: returned {type(found).__name__}; return the text")
-    return _whole_letters(found)
-
-
-def _whole_letters(text: str) -> str:
-    """A text without half a letter, which is none that a model can read."""
-    return text.encode(errors="replace").decode()
+    return whole_letters(found)
 
 
 class _LateError(BaseException):

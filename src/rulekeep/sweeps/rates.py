@@ -91,7 +91,7 @@ def _validated(
     # an option that was left to its default or a version included.
     resolved = resolve(one.spec(**base))
     spec, versions = resolved.spec, dict(resolved.versions)
-    wanted = (_trained(spec), _validated_at(spec))
+    trained, lengths = _trained(spec), _validated_at(spec)
     options = {name: _at_default(resolved, name) for name in ("task_options", "mixer_options")}
     found: dict[tuple[float, int], _Validated] = {}
     for record in records:
@@ -109,12 +109,10 @@ def _validated(
                 **{name: {**left, **getattr(asked, name)} for name, left in options.items()},
             }
         )
-        if (_trained(own), _validated_at(own)) == wanted:
+        if (_trained(own), _validated_at(own)) == (trained, lengths):
             # `rulekeep test` adds others to a run, which the rest of the grid may lack.
             looks = [
-                row
-                for row in record.evaluations
-                if row.split == "dev" and row.context in _validated_at(spec)
+                row for row in record.evaluations if row.split == "dev" and row.context in lengths
             ]
             known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
             loss = sum(known) / len(known) if known else math.nan
