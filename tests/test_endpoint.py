@@ -69,7 +69,9 @@ def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:
     assert found["keep_last@0.1"].retention.mean == found["keep_last@0.1"].all_rules.mean == 0.0
     assert {one.judged for one in record.choices} == {"written"}
     assert all(one.reply for one in record.choices)
-    assert "cache" not in record.cache_bytes
+    assert record.cache_bytes == {}
+    left = record.tokens_left
+    assert left["none"] == round(record.costs["tokens_per_prompt"]) > left["keep_last@0.1"] > 0
     # One reply serves the rules that share a request.
     requests = {SHIPPED[one.family].request for one in record.choices if one.prompt == 0}
     firsts = [one for one in server.asked if one["messages"][-1]["content"] in requests]

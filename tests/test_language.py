@@ -653,11 +653,11 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 
 def record(found: Any, **asked: Any) -> Record:
     rows = [one._asdict() for one in found]
-    versions = asked.pop("versions", {})
+    versions, costs = asked.pop("versions", {}), asked.pop("costs", {})
     values = {
         "id": "0" * 16, "kind": "language", "asked": {}, "versions": versions, "status": "done",
         "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
-        "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}},
+        "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}} | costs,
     }  # fmt: skip
     return Record.read(json.loads(json.dumps(values)))
 
@@ -885,6 +885,16 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert shown.sentences(alike)[0].startswith("m follows 1.000 of its rules after 99 tokens")
 
 
+def test_the_report_says_how_many_tokens_are_left_where_that_is_known() -> None:
+    known = {"tokens_left": {"none": 90.0}, "cache_bytes": {}}
+    for costs, shows in (({}, {"KiB"}), ({"costs": known}, {"tokens left"})):
+        found = shown.cells([cell_of("none", **costs)])
+        header = shown.tables(found)[0].header
+        assert shows == {"KiB", "tokens left"}.intersection(header)
+        first, *_ = csv.DictReader(shown.csv_text(found).splitlines())
+        assert first["tokens_left"] == ("90.0" if costs else "")
+
+
 def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
     lost = [*choices(lambda *_: LIKELY, compress="knorm@0.5")]
     one = cell_of("none")
@@ -929,6 +939,10 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     assert {one.stored for one in found.choices if one.compress != "keep_last@0.5"} == {None}
     assert {one.stored for one in found.choices if one.compress == "keep_last@0.5"} <= {False, True}
     assert found.cache_bytes["knorm@0.5"] < found.cache_bytes["none"]
+    left = found.tokens_left
+    assert left["none"] == left["kivi@4bit"] == round(found.costs["tokens_per_prompt"])
+    assert left["knorm@0.5"] == pytest.approx(left["none"] / 2, abs=1)
+    assert 0 < left["keep_last@0.5"] < left["none"]
     assert found.spec.parsed() == one
     assert planning.plan([one], tmp_path / "runs").jobs == []
 
@@ -960,6 +974,7 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
     for one in (whole, parts):
         tokens = one["costs"]["tokens_per_prompt"]
         assert one["costs"]["cache_bytes"]["none"] == round(tokens * 2 * 2 * 2 * 8 * 2)
+        assert one["costs"]["tokens_left"]["none"] == round(tokens)
 
 
 def test_a_killed_cell_goes_on_after_its_last_prompt(

@@ -53,6 +53,11 @@ class Opened(Protocol):
         """How many tokens were read."""
         ...
 
+    @property
+    def left(self) -> int:
+        """How many of them the model still sees."""
+        ...
+
     def under(self, one: Compression) -> "Opened":
         """The same from a cache that is cut or rounded; this one stays as it is."""
         ...

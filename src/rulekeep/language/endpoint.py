@@ -208,6 +208,11 @@ class Sent:
         """Words and marks of it."""
         return self.model.tokens_of(self.messages)
 
+    @property
+    def left(self) -> int:
+        """All of them: an endpoint drops nothing."""
+        return self.tokens
+
     def under(self, one: Compression) -> "Sent":
         """Itself: an endpoint has no cache to cut or round."""
         assert one.name == NO_COMPRESSION, "refused by the spec"

@@ -13,10 +13,12 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -331,6 +333,11 @@ class Cached:
     seen: Scores
     rules: tuple[str, ...] = ()
 
+    @property
+    def left(self) -> int:
+        """How many tokens its cache holds, of each layer and head."""
+        return int(self.cache.get_seq_length())
+
     def under(self, one: Compression) -> "Cached":
         """The same under a compression; the cache that was read stays as it is."""
         if one.name == NO_COMPRESSION:
@@ -448,10 +455,12 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     transformers.utils.logging.disable_progress_bar()
     folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
-        )
+        # A GGUF file is read under a bar that transformers cannot switch off.
+        with redirect_stderr(StringIO()):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
+            )
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UsageError(f"--model {place}: transformers cannot load it: {said}") from None

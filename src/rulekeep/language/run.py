@@ -56,7 +56,7 @@ def run(
             continue
         began = time.perf_counter()
         try:
-            rows, tokens, sizes = _judged(model, resolved, split, number)
+            rows, tokens, measured = _judged(model, resolved, split, number)
         except UsageError:
             # What an endpoint or a compactor has done so far may have cost hours.
             write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
@@ -64,9 +64,10 @@ def run(
         known["choices"] += rows
         known["tokens"].append(tokens)
         # The mean over prompts, as of the tokens; a checkpoint holds that of the prompts so far.
-        for text, size in sizes.items():
-            before = known["bytes"].get(text, size)
-            known["bytes"][text] = before + (size - before) / len(known["tokens"])
+        for what, sizes in measured.items():
+            for text, size in sizes.items():
+                before = known[what].get(text, size)
+                known[what][text] = before + (size - before) / len(known["tokens"])
         known["seconds"] += time.perf_counter() - began
         progress(place + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -85,6 +86,7 @@ def run(
             "tokens_per_prompt": sum(known["tokens"]) / len(known["tokens"]),
             "peak_memory_bytes": costs.peak_memory_bytes(),
             "cache_bytes": {text: round(size) for text, size in known["bytes"].items()},
+            "tokens_left": {text: round(size) for text, size in known["left"].items()},
         },
         "environment": {**costs.environment(), "device": spec.device, **model.libraries},
         "notes": _notes(model, resolved),
@@ -100,9 +102,9 @@ def _load(path: Path) -> dict[str, Any]:
     """What was scored before a stop; nothing where that cannot be read."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
     except (OSError, ValueError):
-        return {"choices": [], "tokens": [], "bytes": {}, "seconds": 0.0}
+        found = {}
+    return {"choices": [], "tokens": [], "bytes": {}, "left": {}, "seconds": 0.0, **found}
 
 
 def _model(spec: LanguageSpec) -> Model:
@@ -132,8 +134,11 @@ def _notes(model: Model, resolved: ResolvedLanguage) -> list[str]:
 
 def _judged(
     model: Model, resolved: ResolvedLanguage, split: Split, number: int
-) -> tuple[list[dict[str, Any]], int, dict[str, int]]:
-    """A row for each rule under each compression, the tokens read, and the bytes of each cache."""
+) -> tuple[list[dict[str, Any]], int, dict[str, dict[str, int]]]:
+    """A row for each rule under each compression, the tokens read, and what each leaves.
+
+    That is the bytes of its cache and the tokens of its text, by compression.
+    """
     spec, families = resolved.spec, resolved.families
     conversation = _conversation(model, resolved, split, number)
     needed = [one.name for one in spec.compressions if one.is_eviction]
@@ -141,14 +146,15 @@ def _judged(
     # What families are chosen by is whether they are obeyed; nobody reads more of it.
     hows = ("obeyed", "said") if spec.families else ("obeyed",)
     asked = [(one, how) for one in conversation.asked for how in hows]
-    rows, sizes = list[dict[str, Any]](), dict[str, int]()
+    rows, sizes, tokens = list[dict[str, Any]](), dict[str, int](), dict[str, int]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
-        left = None
+        kept = None
         if one.is_of_text:
             shorter = compact(conversation.messages, one, model)
-            left, under = shorter.text, model.opened(shorter.messages)
+            kept, under = shorter.text, model.opened(shorter.messages)
         else:
             under = opened.under(one)
+        tokens[text] = under.left
         if (size := under.kept_bytes(one)) is not None:
             sizes[text] = size
         judge = _scored if spec.replies == "scored" else _written
@@ -157,10 +163,10 @@ def _judged(
                 "compress": text, "split": split, "prompt": number, "family": rule.family,
                 "rank": rule.rank, "option": rule.option, "how": how, **judged,
             }  # fmt: skip
-            if left is not None:
-                row["stored"] = is_stored(left, families[rule.family].options[rule.option])
+            if kept is not None:
+                row["stored"] = is_stored(kept, families[rule.family].options[rule.option])
             rows.append(row)
-    return rows, opened.tokens, sizes
+    return rows, opened.tokens, {"bytes": sizes, "left": tokens}
 
 
 def _scored(

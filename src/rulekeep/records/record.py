@@ -293,9 +293,12 @@ class Record(_Frozen):
     decode_ms: _ByLength = Field(
         default={}, validation_alias=AliasPath("costs", "decode_ms_per_token")
     )
-    # Bytes of the cache after each compression, of the last prompt.
+    # Of rules in words, after each compression and on average: bytes of the cache, tokens left.
     cache_bytes: dict[_Line, float] = Field(
         default={}, validation_alias=AliasPath("costs", "cache_bytes")
+    )
+    tokens_left: dict[_Line, float] = Field(
+        default={}, validation_alias=AliasPath("costs", "tokens_left")
     )
     environment: dict[str, str] = {}
     notes: _Many[str] = ()

@@ -29,13 +29,13 @@ NO_RULES = "no_rules"
 _MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
 _HEADER = (
     "model", "distance", "chat", "tokens", "rules at", "rules", "mentions", "control",
-    "families", "replies", "compression", "KiB",
+    "families", "replies", "compression", "tokens left", "KiB",
     "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
     "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
-    "cache_bytes", "family", "figure", "mean", "low_95", "high_95", "chance", "prompts", "seed",
-    "chat",
+    "cache_bytes", "tokens_left", "family", "figure", "mean", "low_95", "high_95", "chance",
+    "prompts", "seed", "chat",
 )  # fmt: skip
 _LEAST_KEPT = 3
 _UNCHOSEN = (
@@ -159,12 +159,14 @@ def cells(records: Sequence[Record]) -> Cells:
 def _joined(alike: Sequence[Record]) -> Record:
     """Records of one cell as one: each compression of the first that has it."""
     first, *others = alike
-    choices, sizes, known = [*first.choices], {**first.cache_bytes}, {*first.spec.compress}
+    choices, known = [*first.choices], {*first.spec.compress}
+    sizes, left = first.cache_bytes, first.tokens_left
     for other in others:
         choices += [one for one in other.choices if one.compress not in known]
-        sizes = {**other.cache_bytes, **sizes}
+        sizes, left = other.cache_bytes | sizes, other.tokens_left | left
         known |= {*other.spec.compress}
-    return first.model_copy(update={"choices": tuple(choices), "cache_bytes": sizes})
+    joined = {"choices": tuple(choices), "cache_bytes": sizes, "tokens_left": left}
+    return first.model_copy(update=joined)
 
 
 def sentences(found: Cells) -> list[str]:
@@ -280,6 +282,7 @@ def _cells(found: Cells) -> Table:
                     number_cell(place.rules, 0),
                     *map(Cell, (place.mentions, place.control, place.families, place.replies)),
                     Cell(compression),
+                    number_cell(record.tokens_left.get(compression), 0),
                     number_cell(None if size is None else size / 1024, 0),
                     _interval(one.retention),
                     number_cell(one.all_rules.mean),
@@ -301,8 +304,9 @@ def _cells(found: Cells) -> Table:
         chance += f"{_UNCHOSEN} Its floor is --control no_rules. "
     meaning = (
         "Retention: share of rules followed; where rivals are mentioned, this is binding. Tokens: "
-        "of a whole conversation before any compression, its rules and mentions too. KiB: of the "
-        "cache, 16 bits a number where it is not rounded. All rules: prompts whose every rule is "
+        "of a whole conversation before any compression, its rules and mentions too. Tokens left: "
+        "what the model sees of it. KiB: of the cache, 16 bits a number where it is not rounded. "
+        "All rules: prompts whose every rule is "
         "followed. Gain: how much likelier the right reply is than its rivals, each less what it "
         "is as a rival. Minus whole: against the uncompressed cache, paired by prompt. Said: rules "
         "given back when asked for. Stored: options left in the text. "
@@ -316,6 +320,8 @@ def _cells(found: Cells) -> Table:
             )
     # A terminal has no room for what is the same in every row, and usual.
     usual = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
+    # Not known of any: an endpoint's cache, and the tokens left in older records.
+    usual |= {"tokens left": MISSING_CELL.text, "KiB": MISSING_CELL.text}
     first, differing = next(iter(found)), _differing(found)
     usual |= {key: str(getattr(first, key)) for key in _APART[:3] if key not in differing}
     kept_at = [
@@ -342,7 +348,8 @@ def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
         for compression, one in kept.items():
             read = record.costs.get("tokens_per_prompt")
             place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
-            place += [compression, record.cache_bytes.get(compression)]
+            sizes = record.cache_bytes, record.tokens_left
+            place += [compression, *(one.get(compression) for one in sizes)]
             last = [at.seed, at.chat, *(getattr(at, key) for key in more)]
             figures = {
                 "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
