@@ -152,5 +152,10 @@ STUDY = Study(
             more(OURS, "delta", REVISED, *AT_LONG), minimum=0, holds=ahead_of_memories
         ),
         "more_kda": not_shown(more(OURS, KDA, EARLY, *AT_LONG)),
+        # What the penalty gives the delta rule with these steps.
+        **{
+            f"penalty_{said}": not_shown(more("delta, penalty", "delta", one, *AT_LONG))
+            for said, one in (("early", EARLY), ("revised", REVISED))
+        },
     },
 )
