@@ -315,10 +315,10 @@ def no_difference(rows: Rows) -> bool:
 FOUR = [(form, 4) for form in FORMS]
 CLAIMS = {
     "streaming_early": Claim(
-        means(CUT, EARLY_CELLS, *(("StreamingLLM", budget) for budget in BUDGETS))
+        means(CUT, [*EARLY_CELLS, LONG_CELLS[0]], *(("StreamingLLM", budget) for budget in BUDGETS))
     ),
-    "streaming_marked": Claim(means(CUT, MARKED_CELLS, ("StreamingLLM", 32))),
-    "blind": Claim(means(CUT, SHORT_CELLS, ("random", 32), ("K-norm", 32))),
+    "streaming_marked": Claim(means(CUT, [*MARKED_CELLS, LONG_CELLS[1]], ("StreamingLLM", 32))),
+    "blind": Claim(means(CUT, SHORT_CELLS + LONG_CELLS, ("random", 32), ("K-norm", 32))),
     "best_32": Claim(best(32), holds=is_h2o),
     "best_32_lowest": Claim(lowest(CUT, ("H2O", 32))),
     "best_64": Claim(best(64), holds=is_h2o),

@@ -464,6 +464,15 @@ CLAIMS: dict[str, Claim] = {
     "snapkv_fair": Claim(kept("snapkv+fair@0.25"), 2),
     "ends_text": Claim(kept("keep_ends@0.25"), 2),
     "ends_text_bound": Claim(kept("keep_ends@0.25", "word"), 2),
+    "unstored_most": Claim(
+        lambda rows: max(
+            kept(f"{name}@{share}")(rows)
+            for name in ("keep_last", "extract")
+            for share in (0.5, 0.25, 0.1)
+        ),
+        2,
+        maximum=0.4,
+    ),
     "extract_bound": Claim(kept("extract@0.25", "word"), 2, maximum=0.1),
     "two_whole": Claim(whole_prompts(2), 2),
     "eight_whole": Claim(whole_prompts(8), 2),

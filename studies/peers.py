@@ -230,16 +230,14 @@ def beside_best(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def shown_behind(*lengths: int) -> Claim:
-    """The tests in which the default is shown to be behind at one of these lengths."""
+def shown_behind(length: int) -> Claim:
+    """The tests in which the default is shown to be behind at a length."""
 
     def named(rows: Rows) -> str:
         behind = (
-            NAMES[setting]
-            for setting in SETTINGS
-            if any((gain(rows, setting, at).high or 0) < 0 for at in lengths)
+            NAMES[setting] for setting in SETTINGS if (gain(rows, setting, length).high or 0) < 0
         )
-        return " and ".join(behind)
+        return " and ".join(behind) or "none"
 
     return Claim(named)
 
@@ -378,8 +376,10 @@ STUDY = Study(
         "trained": by_trained,
     },
     claims={
-        "shown_behind": shown_behind(*LENGTHS[1:-1]),
-        "shown_behind_far": shown_behind(LONG),
+        **{
+            f"shown_behind_{times}": shown_behind(length)
+            for times, length in zip(TIMES[1:], LENGTHS[1:], strict=True)
+        },
         # Noisy recall.
         **{
             key: Claim(mean(key, NOISY, "retention", LONG), 2)

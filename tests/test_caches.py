@@ -129,6 +129,15 @@ def test_each_eviction_keeps_what_its_paper_says() -> None:
     assert len({tuple(row) for row in kept("random")}) == 12
 
 
+@pytest.mark.parametrize("eviction", EVICTIONS)
+@pytest.mark.parametrize("budget", [1, 2, 40])
+def test_an_eviction_keeps_so_many_tokens_down_to_one(eviction: str, budget: int) -> None:
+    queries, keys = _seen(40)
+    places = evictions.kept(eviction, keys, evictions.attended(queries, keys), budget)
+    assert places.shape == (3, 4, budget)
+    assert 0 <= places.min() <= places.max() < 40
+
+
 def _rounded_one_by_one(group: list[float], bits: int) -> list[float]:
     """A group of numbers rounded by the formula."""
     least = float(np.float16(min(group)))

@@ -187,6 +187,12 @@ def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows
     lost = with_lost(attention(0.96, CONVOLVED), 1)
     records = [*attention(0.1, ROTARY), *lost, *own(0.8)]
     assert ranking(records).baseline == "attention, rotary"
+    # Nor is it what a row of the scores is held against.
+    (contest,) = contests(read_runs(records).runs)
+    (mine,) = (group for group in contest.groups if group.mixer == "mine.py:Mine")
+    against = contest.against_attention(mine, "retention", 64)
+    assert against is not None
+    assert against[0].label == "attention, rotary"
     assert "no attention with a convolution was trained alike and ended" in said(records)
     assert "gain" not in said(records)
     # Alone it is the strongest that there is.

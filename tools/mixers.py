@@ -50,10 +50,6 @@ One layer, {WIDTH} channels, its default options, as it is made before any train
   option adds. Any model can have learned positions, or how early a token is (`--added-positions
   learned`, `earliness`).
 
-A state is counted from its tensors. After a text read at once, those of the matrix memories are
-views of what its last piece left, until the next token is read. That is 130 to 270 times as
-much.
-
 """
 
 

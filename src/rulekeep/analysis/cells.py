@@ -216,7 +216,10 @@ class Contest:
             and trained_alike(other, group)
             and ours.keys() & other.finite(figure, test).keys()
         ]
-        best = max(rivals, key=lambda one: mean_of(one.finite(figure, test)), default=group)
+        # As in the ranking, one with a diverged seed comes after all others.
+        whole = [one for one in rivals if not has_diverged(one.by_seed(figure, test))]
+        among = whole or rivals
+        best = max(among, key=lambda one: mean_of(one.finite(figure, test)), default=group)
         if best is group:
             return None
         return best, paired_difference(ours, best.by_seed(figure, test))
@@ -225,6 +228,11 @@ class Contest:
 def mean_of(by_seed: Mapping[int, float]) -> float:
     """The mean over at least one seed."""
     return sum(by_seed.values()) / len(by_seed)
+
+
+def has_diverged(by_seed: Mapping[int, float]) -> bool:
+    """Whether the figure of a seed is NaN."""
+    return any(map(math.isnan, by_seed.values()))
 
 
 def trained_alike(one: Group, other: Group) -> bool:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rulekeep.analysis.cells import Contest, Group, compared_at, mean_of, trained_alike
+from rulekeep.analysis.cells import (
+    Contest,
+    Group,
+    compared_at,
+    has_diverged,
+    mean_of,
+    trained_alike,
+)
 from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
 
 # Lines of one figure: those of the user, attention, and the best of the others.
@@ -234,7 +241,7 @@ def _baseline(settings: Sequence[Setting], whole: Sequence[str], own: Sequence[s
 def _has_diverged(settings: Sequence[Setting], label: str) -> bool:
     """Whether a seed of a variant diverged on any setting."""
     here = (one.groups[label].by_seed("retention", one.test) for one in settings)
-    return any(math.isnan(value) for by_seed in here for value in by_seed.values())
+    return any(map(has_diverged, here))
 
 
 def _averaged(settings: Sequence[Setting], label: str) -> dict[int, float]:

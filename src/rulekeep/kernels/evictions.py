@@ -81,7 +81,7 @@ def kept(
     elif eviction == "TOVA":
         score = attention["TOVA"]
     elif eviction == "SnapKV":
-        last = min(WINDOW, budget // 2)
+        last = max(1, min(WINDOW, budget // 2))
         before = attention["SnapKV"][:, :, -last:, :-last].sum(dim=2)
         pooled = F.avg_pool1d(before, NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2)
         score = F.pad(pooled, (0, last))

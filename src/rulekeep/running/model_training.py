@@ -64,7 +64,7 @@ def train_model(
 
 
 def optimizer_of(model: nn.Module, spec: TrainingSpec) -> torch.optim.AdamW:
-    """AdamW with weight decay on weights of linear layers, but not on those a mixer initialises."""
+    """AdamW with weight decay on the weights of linear layers alone."""
     decaying = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [
