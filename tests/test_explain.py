@@ -245,6 +245,13 @@ def test_of_a_complex_state_both_parts_are_seen() -> None:
     assert flat(state).tolist() == [[0, 3, 2, 1]]
 
 
+def test_a_count_of_each_text_is_part_of_a_state_and_an_empty_state_has_nothing() -> None:
+    counts = torch.tensor([3, 5])
+    assert flat(ModelState(3, ((torch.ones(2, 2), counts),))).tolist() == [[1, 1, 3], [1, 1, 5]]
+    assert change(counts, counts * 3)[:, 0].tolist() == [0.5, 0.5]
+    assert flat(ModelState(3, ((), ()))).shape[1] == 0
+
+
 def test_a_learned_number_that_has_the_name_of_write_gates_is_none() -> None:
     task = task_of()
 
