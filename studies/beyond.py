@@ -679,8 +679,9 @@ CLAIMS = {
     "stands_far": stands(RECITE_MARKED, FAR),
     "answers_count": Claim(
         lambda rows: WORDS[len(shown(rows, "exact", LONG))],
-        holds=lambda rows: (
-            stand(rows, "exact", LONG) == {one.name for one in shown(rows, "exact", LONG)}
+        holds=lambda rows: all(
+            stand(rows, "exact", at) == {one.name for one in shown(rows, "exact", LONG)}
+            for at in (LONG, FAR)
         ),
     ),
     "chosen_recite_early_far": not_shown(more("ours", "convolved", RECITE_EARLY, "retention", FAR)),
