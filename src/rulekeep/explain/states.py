@@ -174,9 +174,7 @@ def states_at(
 def flat(state: ModelState) -> np.ndarray:
     """All tensors of all layers of a state, `[batch, floats]`."""
     # A counter has one dimension, and an empty state no tensor.
-    parts = [
-        real(tensor)[:, None].flatten(1).float() for layer in state.layers for tensor in layer
-    ]
+    parts = [real(tensor)[:, None].flatten(1).float() for layer in state.layers for tensor in layer]
     joined: np.ndarray = (torch.cat(parts, dim=1) if parts else torch.zeros(0, 0)).cpu().numpy()
     return joined
 
