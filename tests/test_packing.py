@@ -15,6 +15,7 @@ from report_records import typed
 
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.reading import arrange
+from rulekeep.commands import pack as command
 from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import read_record, read_runs, results, write_record
@@ -59,17 +60,22 @@ def values_of(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+# Some are words of the packed form.
+NAMES = ["k", "columns", "shared", "=", "==", "=columns", "=shared", "checksum", "=k", ""]
+
+
 def drawn(stream: random.Random, depth: int = 0) -> Any:
     """Any value that JSON has, with rows of like keys and parts that come again."""
     kind = stream.randrange(9 if depth < 3 else 5)
     if kind < 5:
         return stream.choice([None, True, 0.1, -3, 1e300, math.inf, "text", "ü\udcff", ""])
     if kind == 5:
-        return {f"k{i}": drawn(stream, depth + 1) for i in range(stream.randrange(4))}
+        names = stream.sample(NAMES, stream.randrange(4))
+        return {name: drawn(stream, depth + 1) for name in names}
     if kind == 6:
         return [drawn(stream, depth + 1) for _ in range(stream.randrange(4))]
     if kind == 7:
-        keys = [f"c{i}" for i in range(stream.randrange(1, 4))]
+        keys = stream.sample(NAMES, stream.randrange(1, 4))
         return [
             {key: drawn(stream, depth + 1) for key in keys} for _ in range(stream.randrange(2, 5))
         ]
@@ -79,7 +85,11 @@ def drawn(stream: random.Random, depth: int = 0) -> Any:
 @pytest.mark.parametrize("seed", range(30))
 def test_packing_loses_nothing(tmp_path: Path, seed: int) -> None:
     stream = random.Random(seed)
-    records = [{f"part{i}": drawn(stream) for i in range(stream.randrange(1, 6))} for _ in range(8)]
+    names = [name for name in NAMES if name != "checksum"]
+    records = [
+        {name: drawn(stream) for name in stream.sample(names, stream.randrange(1, 6))}
+        for _ in range(8)
+    ]
     path = tmp_path / PACKED
     path.write_bytes(packed(records))
     found = values_of(path)
@@ -206,6 +216,22 @@ def test_what_is_not_finished_is_not_packed(
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors
     assert not (tmp_path / "small" / PACKED).exists()
+
+
+def test_a_mixers_option_may_have_a_name_of_the_packed_form(tmp_path: Path, run: Command) -> None:
+    options = {"shared": True, "columns": 2}
+    (values, _) = finished(tmp_path / "runs", asked={"mixer": "gru", "mixer_options": options})
+    assert run("pack", "runs", "--out", "small")[0] == 0
+    assert values_of(tmp_path / "small" / PACKED)[0] == values
+
+
+def test_records_that_cannot_be_packed_leave_no_folder(
+    folder: Path, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "packed", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("pack", "runs", "--out", "other")
+    assert not (folder.parent / "other").exists()
 
 
 def test_pack_writes_over_nothing(folder: Path, run: Command) -> None:

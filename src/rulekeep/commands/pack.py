@@ -43,8 +43,9 @@ def pack(folder: str, /, *, out: str) -> int:
         raise UsageError(f"{broken[0]}; mend or remove the file first")
     if not records:
         raise UsageError(f"{folder}: has no record; name the --out of a sweep")
+    content = packed(records)
     make_folder(target, f"--out {out}")
-    write_bytes(target / PACKED, packed(records))
+    write_bytes(target / PACKED, content)
     tell(f"{counted(len(records), 'record')}: {target / PACKED}")
     return 0
 

@@ -6,11 +6,13 @@
 
 Packing loses nothing: a line gives back its file, checksum included. Rows with the same keys become
 columns, {"columns": {"step": [1, 25], "train_loss": [4.9, 4.1]}}. Values that several records share
-stand in the first line, and each record names them.
+stand in the first line, and each record names them. A record's own key of one of these names gets
+an equals sign before it, {"=columns": 2}.
 """
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +22,10 @@ PACKED = "records.jsonl"
 _COLUMNS, _NAME, _SHARED = "columns", "=", "shared"
 # Shorter values cost less than their name.
 _WORTH_SHARING = 40
+
+
+# Their own keys of such names, with as many signs as they have got already.
+_ESCAPED = re.compile(f"=*(?:{_COLUMNS}|{_SHARED})|=+")
 
 
 class CorruptRecordError(ValueError):
@@ -66,7 +72,7 @@ def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
             if "checksum" not in body:
                 raise CorruptRecordError("no checksum in it")
             told = body.pop("checksum")
-            values = {key: _whole(value, shared) for key, value in body.items()}
+            values = {_plain(key): _whole(value, shared) for key, value in body.items()}
             if told != checksum(values):
                 raise CorruptRecordError("its checksum does not match its content")
         except (ValueError, RecursionError, KeyError, TypeError) as error:
@@ -82,8 +88,7 @@ def _text(value: Any) -> str:
 
 def _in_columns(value: Any) -> Any:
     if isinstance(value, dict):
-        assert not {_COLUMNS, _NAME, _SHARED} & value.keys(), f"keys that packing uses: {value}"
-        return {key: _in_columns(one) for key, one in value.items()}
+        return {_safe(key): _in_columns(one) for key, one in value.items()}
     if not isinstance(value, list):
         return value
     first = value[0] if value else None
@@ -93,8 +98,18 @@ def _in_columns(value: Any) -> Any:
         and first
         and all(isinstance(one, dict) and list(one) == list(first) for one in value)
     ):
-        return {_COLUMNS: {key: _in_columns([one[key] for one in value]) for key in first}}
+        return {_COLUMNS: {_safe(key): _in_columns([one[key] for one in value]) for key in first}}
     return [_in_columns(one) for one in value]
+
+
+def _safe(key: str) -> str:
+    """A key of a record, never one that packing uses."""
+    return f"={key}" if _ESCAPED.fullmatch(key) else key
+
+
+def _plain(key: str) -> str:
+    """The key of a record that `_safe` has escaped."""
+    return key[1:] if key.startswith("=") and _ESCAPED.fullmatch(key) else key
 
 
 def _parts(value: Any) -> Iterator[str]:
@@ -138,9 +153,9 @@ def _whole(value: Any, shared: dict[str, Any]) -> Any:
     if value.keys() == {_NAME}:
         return _whole(shared[value[_NAME]], shared)
     if value.keys() == {_COLUMNS}:
-        columns = {key: _whole(one, shared) for key, one in value[_COLUMNS].items()}
+        columns = {_plain(key): _whole(one, shared) for key, one in value[_COLUMNS].items()}
         length = {len(one) for one in columns.values()}
         if len(length) != 1:
             raise CorruptRecordError("columns of different lengths")
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return {key: _whole(one, shared) for key, one in value.items()}
+    return {_plain(key): _whole(one, shared) for key, one in value.items()}
