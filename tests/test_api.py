@@ -368,6 +368,8 @@ def test_a_sweep_makes_what_the_folder_lacks(
     )
     kind = cell(monkeypatch)
     mixers = ["gru", (kind, {"sign": 2.0}), (rk.mixers.Delta, {"heads": 2})]
+    with pytest.raises(rk.UsageError, match="sign 'a,b': "):
+        rk.sweep(str(file), mixers=[(kind, {"sign": "a,b"})], out=tmp_path / "none")
     made = rk.sweep(str(file), mixers=mixers, out=tmp_path / "more")
     variants = {row["variant"] for run in made for row in run.rows()}
     assert variants == {"gru", "a_notebook:Fading[sign=2.0]", "delta[heads=2]"}

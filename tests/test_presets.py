@@ -105,10 +105,11 @@ def test_a_text_that_looks_like_a_number_is_refused_with_its_fix(tmp_path: Path)
 
 def test_a_variant_is_written_as_it_is_read() -> None:
     others = mixer_specs(
-        'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g=NaN]'
+        'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g=NaN,'
+        'h="a,b",i="[c]",j="\\"d",k=d",l="]"],my.py:N[a="],b=["]'
     )
     assert [*others[0].options.values()] == [
-        True, False, None, "none", 0.5, "1e3", "true", "null", "NaN",
+        True, False, None, "none", 0.5, "1e3", "true", "null", "NaN", "a,b", "[c]", '"d', 'd"', "]",
     ]  # fmt: skip
     for one in (*CATALOGUE, *SIZED, *BYTES, *LADDER.LADDER, *others):
         assert mixer_specs(one.text) == (one,)
@@ -136,6 +137,14 @@ def test_no_mixer_of_the_catalogue_has_an_option_named_like_a_runs_setting() -> 
     """What stands in brackets in a preset would be read otherwise on a command line."""
     for name, kind in MIXERS.items():
         assert not options_of(kind).model_fields.keys() & RunSpec.model_fields.keys(), name
+
+
+def test_a_list_cannot_stand_in_brackets_and_its_fix_is_said() -> None:
+    (one,) = mixer_specs("delta[test_contexts=64]")
+    with pytest.raises(UsageError, match=r"a list cannot .* use rulekeep run --test-contexts 64$"):
+        quick(mixers=[one])
+    with pytest.raises(UsageError, match="lists cannot stand there"):
+        mixer_specs("delta[test_contexts=[64,96]]")
 
 
 @pytest.mark.parametrize("text", ["", "delta[", "delta[heads]", "a]b", "delta[heads=8]]"])

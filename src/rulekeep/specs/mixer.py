@@ -10,7 +10,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple, get_origin
 
 from rulekeep.specs.base import UsageError
 from rulekeep.specs.renamed import tell_field, tell_option
@@ -18,6 +19,7 @@ from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _BETWEEN = re.compile(r",(?![^\[]*\])")
+_QUOTED = re.compile(r'(?<==)"(?:[^"\\]|\\.)*"')
 # The settings of a run that make its model beside the mixer.
 MODEL = ("width", "layers", "hidden", "added_positions")
 # What a sweep varies itself.
@@ -40,8 +42,15 @@ class MixerSpec(NamedTuple):
         """The spec of a run with this mixer.
 
         Raises:
-            UsageError: a setting is no valid value of a run, or is one that the sweep varies.
+            UsageError: a setting is no valid value of a run, is a list, or is one that the sweep
+                varies.
         """
+        for name, value in self.settings.items():
+            if get_origin(RunSpec.model_fields[name].annotation) is tuple:
+                raise UsageError(
+                    f"mixer {self.mixer}: {name} {value}: a list cannot stand in brackets; leave "
+                    f"it out, or use rulekeep run --{name.replace('_', '-')} {value}"
+                )
         for name in _OF_THE_SWEEP:
             if name in self.settings:
                 raise UsageError(f"mixer {self.mixer}: the sweep sets {name}; leave it out")
@@ -58,11 +67,15 @@ def mixer_specs(text: str) -> tuple[MixerSpec, ...]:
     """
     found: list[MixerSpec] = []
     for part in split_names(text):
-        match = _ONE.fullmatch(part)
+        match = _ONE.fullmatch(_without_quoted(part))
         if match is None:
-            raise UsageError(f"mixer {part!r}: write name or name[option=value,…]")
+            raise UsageError(
+                f"mixer {part!r}: write name or name[option=value,…]; text with commas or brackets "
+                "goes in double quotes, and lists cannot stand there"
+            )
         options: dict[str, Option] = {}
-        for pair in filter(None, (match[2] or "").split(",")):
+        inside = part[slice(*match.span(2))] if match[2] else ""
+        for pair in filter(None, split_names(inside)):
             key, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"mixer {part!r}: {pair!r} must be option=value")
@@ -94,8 +107,9 @@ def written(mixer: str, options: Mapping[str, Option]) -> str:
 
 def _typed(value: Option) -> str:
     if isinstance(value, str):
-        # Text that would be read as another value goes in quotes.
-        return value if scalar(value.strip()) == value else json.dumps(value)
+        # Text that would be read otherwise goes in quotes.
+        is_plain = scalar(value.strip()) == value and not {*',[]"'} & {*value}
+        return value if is_plain else json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -113,5 +127,13 @@ def scalar(text: str) -> Option:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The parts of a list between its commas; brackets stay whole."""
-    return tuple(part.strip() for part in _BETWEEN.split(text))
+    """The parts of a list between its commas; brackets and values in double quotes stay whole."""
+    commas = [found.start() for found in _BETWEEN.finditer(_without_quoted(text))]
+    return tuple(
+        text[before + 1 : after].strip() for before, after in pairwise([-1, *commas, len(text)])
+    )
+
+
+def _without_quoted(text: str) -> str:
+    """A text of the same length, its values in double quotes blanked."""
+    return _QUOTED.sub(lambda found: " " * len(found[0]), text)
