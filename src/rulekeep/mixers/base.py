@@ -115,13 +115,30 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     They are those of the last forward pass. A mixer that stands in two layers counts its last call
     alone, and checkpointing must be without `use_reentrant`.
 
+    Raises:
+        MixerError: one is no method, or gives no such tensor.
+
     >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
     >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
     """
-    terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
+    terms = [_penalty(m, step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]
     # Layers may stand on several devices.
     return torch.stack([one.to(due[0].device) for one in due]).sum() if due else None
+
+
+def _penalty(mixer: Mixer, step: int) -> Tensor | None:
+    own = getattr(part_of(mixer), "auxiliary_loss", None)
+    if own is None:
+        return None
+    term = mixer.auxiliary_loss(step) if callable(own) else own
+    if callable(own) and (term is None or (isinstance(term, Tensor) and not term.ndim)):
+        return term
+    shape = f" of shape {list(term.shape)}" if isinstance(term, Tensor) else ""
+    raise MixerError(
+        f"auxiliary_loss of {type(part_of(mixer)).__name__} is a {type(term).__name__}{shape}: "
+        "make it a method that takes the step and returns a tensor of no dimension, or None"
+    )
 
 
 def start_step(model: nn.Module, step: int) -> None:
