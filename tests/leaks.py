@@ -321,13 +321,102 @@ class Scaled(Honest):
 
 
 class Drops(Honest):
-    # Of a stream of its own: a run asks for that.
-    def __init__(self, width):
-        super().__init__(width)
-        self.stream = torch.Generator().manual_seed(1)
+    # Of a stream of its own that the step decides: a run asks for that.
+    stream = None
+
+    def start_step(self, step):
+        self.stream = torch.Generator().manual_seed(step)
 
     def forward(self, x, state=None):
         y, after = super().forward(x, state)
-        if self.training:
+        if self.training and self.stream is not None:
             y = 2 * y * (torch.rand(y.shape, generator=self.stream) < 0.5)
         return y, after
+
+
+class PeeksInEval(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return (y if self.training else y + x.mean(1, keepdim=True)), after
+
+
+class ForgetsInEval(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x, state if self.training else None)
+
+
+class MixesRowsInEval(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return (y if self.training else y - 0.1 * y.mean(0)), state
+
+
+class ChangesItsInputInEval(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        if not self.training:
+            x.mul_(0.5)
+        return y, state
+
+
+class DrawsInEval(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return (y if self.training else y + torch.randn_like(y)), state
+
+
+class SaysNoStateInEval(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return (y, state) if self.training else y
+
+
+class LengthensATable(Honest):
+    """As a table of angles, from 32 places on."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.register_buffer("table", torch.ones(32, width))
+
+    def forward(self, x, state=None):
+        if len(self.table) < x.shape[1]:
+            self.table = self.table.new_ones(x.shape[1], x.shape[2])
+        return super().forward(x * self.table[: x.shape[1]].to(x.dtype), state)
+
+
+class KeepsLayersInAList(Honest):
+    def __init__(self, width):
+        super().__init__(width)
+        self.parts = [nn.Linear(width, width)]
+
+    def forward(self, x, state=None):
+        return super().forward(self.parts[0](x), state)
+
+
+class KeepsItsPenalty(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        self.auxiliary_loss = y.square().mean()
+        return y, state
+
+
+class HasAFloatAsPenalty(Honest):
+    def auxiliary_loss(self, step):
+        return 0.1
+
+
+class HoldsExtraState(Honest):
+    """Counts its calls in training, and a checkpoint holds the count."""
+
+    calls = 0
+
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        self.calls += self.training
+        return y * (1 + 0.01 * self.calls), state
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]

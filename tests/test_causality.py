@@ -17,7 +17,7 @@ from rulekeep.article.cell import run_cell
 from rulekeep.article.models import published_model
 from rulekeep.checks.screening import screen
 from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import Mixer, MixerError, Outside
+from rulekeep.mixers.base import Mixer, MixerError, Outside, start_step
 from rulekeep.records.store import RunFolder
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
@@ -228,6 +228,7 @@ def test_the_weights_that_are_kept_are_those_that_were_tested(tmp_path: Path) ->
 
 def test_each_part_of_a_model_is_left_in_the_mode_that_it_was_in() -> None:
     made = model(lambda: Outside(leaks.Drops(16)))
+    start_step(made, 1)
     made.blocks[1].eval()
     modes = [module.training for module in made.modules()]
     assert len(set(modes)) == 2
@@ -256,6 +257,7 @@ def test_of_the_catalogue_and_the_article_no_model_answers_otherwise_for_eval() 
     tokens = torch.from_numpy(TASK.sample("dev", 64, 4, seed=1).tokens)
     made = {name: model(partial(kind, 16)) for name, kind in MIXERS.items()}
     made["one with dropout"] = model(lambda: Outside(leaks.Drops(16)))
+    start_step(made["one with dropout"], 1)
     changed = [name for name, one in made.items() if changed_by_eval(one, tokens)]
     words = tokens % len(Article.vocabulary)
     for name in ("attention", "compressed"):

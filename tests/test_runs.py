@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import leaks
 import pytest
 import tiny
 
@@ -119,6 +120,21 @@ def test_the_same_bits_after_an_interruption(
     assert here(SPECS[number], tmp_path) == expected[number]
     # It went on, and did not begin anew.
     assert min(steps) >= step
+
+
+@pytest.mark.core
+def test_extra_state_is_that_of_the_checkpoint_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny.tiny(mixer=f"{leaks.__file__}:HoldsExtraState")
+    expected = here(spec, tmp_path / "whole")
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", -1.0)
+    with pytest.raises(StoppedError):
+        here(spec, tmp_path / "stopped", stop_after=7)
+    steps = []
+    monkeypatch.setattr(running, "history_row", spy(running.history_row, steps))
+    assert here(spec, tmp_path / "stopped") == expected
+    assert min(steps) >= 7
 
 
 def spy(function, steps):

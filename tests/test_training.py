@@ -42,12 +42,19 @@ def test_the_loop_is_clipped_adamw_and_the_warm_up_changes_nothing() -> None:
 
 
 class Counting(Mixer):
-    """Updates a buffer as it reads, and draws noise that the step decides."""
+    """Updates a buffer and a count as it reads, and draws noise that the step decides."""
 
     def __init__(self) -> None:
         super().__init__()
         self.write = nn.Linear(3, 1)
         self.register_buffer("seen", torch.zeros(()))
+        self.calls = 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
 
     def start_step(self, step: int) -> None:
         self.noise = torch.Generator().manual_seed(step)
@@ -57,6 +64,7 @@ class Counting(Mixer):
 
     def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         self.seen = self.seen + 1
+        self.calls += 1
         # Made at the first call, as tables of angles are.
         self.register_buffer("table", torch.arange(len(x)))
         return self.write(x) + torch.rand((), generator=self.noise) + self.seen, ()
@@ -75,7 +83,7 @@ def test_a_training_that_goes_on_is_the_one_that_never_stopped() -> None:
             # Each part warms up anew.
             part = train(model, model.loss, drawn, SPEC, optimizer=optimizer, after=after)
             after = next(step for step in part if step.number == end)
-        assert model.seen == 4
+        assert model.seen == model.calls == 4
         losses.append(after.loss)
     assert losses[0] == losses[1]
 

@@ -90,9 +90,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _load_all(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     # All or nothing: what fits in part must not leave the model half changed.
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    given = {name: value.shape for name, value in state["model"].items()}
-    if shapes != given:
+    if _shapes(model.state_dict()) != _shapes(state["model"]):
         raise ValueError("it is of another model")
     optimizer.load_state_dict(state["optimizer"])
     model.load_state_dict(state["model"])
+
+
+def _shapes(parts: dict[str, Any]) -> dict[str, Any]:
+    # Extra state may be anything.
+    return {name: getattr(part, "shape", None) for name, part in parts.items()}

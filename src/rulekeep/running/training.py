@@ -7,6 +7,7 @@ for step in train(model, loss_of_batch, batches, spec):
 import math
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -56,7 +57,7 @@ def train(
     """Train `model` in place, yielding after every step; continues `after` a step if one is given.
 
     One forward and backward pass comes first, without an update and without timing, to warm up the
-    process. It draws nothing, and changes no weight and no buffer.
+    process. It draws nothing, and changes no weight, buffer or extra state.
 
     Gradients are those of the loss and of the auxiliary losses of the mixers in `model`. The loss
     of a `Step` is the task's alone.
@@ -94,6 +95,7 @@ def _warm_up(
     model: nn.Module, loss_of: Callable[[Batch], Tensor], batch: Batch, number: int
 ) -> None:
     # A run that goes on from a checkpoint warms up once more, and must not differ for it.
+    extra = {n: deepcopy(p) for n, p in model.state_dict().items() if n.endswith("_extra_state")}
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     start_step(model, number)
     _backward(loss_of(batch), model, number)
@@ -104,6 +106,8 @@ def _warm_up(
             # A table that a layer makes or lengthens as it first reads is not undone.
             if kept is not None and kept.shape == buffer.shape:
                 buffer.copy_(kept)
+    if extra:
+        model.load_state_dict(extra, strict=False)
 
 
 def _backward(loss: Tensor, model: nn.Module, step: int) -> None:
