@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import leaks
 import numpy as np
 import pytest
 import tiny
@@ -452,6 +453,28 @@ def test_damaged_weights_are_made_again(finished: Path) -> None:
     assert steps[0] == 1
     assert explained(finished)[2][0] == 13
     assert again == first
+
+
+def test_weights_that_are_not_the_records_are_not_kept_and_that_is_said(finished: Path) -> None:
+    RunFolder(finished).weights.unlink()
+    record = read_record(finished / "record.json")
+    write_record(finished / "record.json", {**record, "weights": "0" * 64})
+    notes, _, _ = explained(finished)
+    assert notes == [
+        "weights could not be kept: trained again, they are not those of the record",
+    ]
+    assert not RunFolder(finished).weights.exists()
+
+
+def test_weights_that_would_fit_no_model_are_not_kept_and_that_is_said(tmp_path: Path) -> None:
+    mixer = f"{leaks.__file__}:LengthensATable"
+    folder = finish(tmp_path / "done", tiny.tiny(mixer=mixer, width=8))
+    notes, _, _ = explained(folder)
+    assert notes == [
+        "weights.safetensors: does not fit the model in the run's spec: trained again",
+        "weights could not be kept: a layer lengthens a buffer as it reads; make it "
+        "persistent=False",
+    ]
 
 
 def test_a_record_of_other_figures_is_told_in_one_line_and_kept(

@@ -31,6 +31,6 @@ def no_weights(folder: Path) -> str:
 def trained_anew(folder: Path) -> str:
     """How a run gets weights."""
     return (
-        f"let rulekeep explain {folder} train it again and keep them, or delete the folder and "
-        "make the run again"
+        f"let rulekeep explain {folder} train it again; where that says that they could not be "
+        "kept, delete the folder and make the run again"
     )

@@ -92,7 +92,7 @@ def trained_model(
     model = build(resolved).to(resolved.spec.device)
     last = _train(model, resolved, step, progress)
     differences = _differences(record, {"train_loss": last.loss, **validate(model, resolved)})
-    _keep(folder, record, model, step, notes)
+    _keep(folder, record, resolved, model, step, notes)
     return Trained(model, step, differences, [*notes, *_said(differences)])
 
 
@@ -134,12 +134,17 @@ def _train(
 
 
 def _keep(
-    folder: RunFolder, record: Record, model: LanguageModel, step: int, notes: list[str]
-) -> None:
+    folder: RunFolder, record: Record, resolved: Resolved, model: LanguageModel, step: int,
+    notes: list[str],
+) -> None:  # fmt: skip
     try:
+        new, own = weights_of(build(resolved)), weights_of(model)
+        if {n: part.shape for n, part in new.items()} != {n: part.shape for n, part in own.items()}:
+            raise WeightsError("a layer lengthens a buffer as it reads; make it persistent=False")
         # What the record is of, if it says so, or nothing.
-        if record.weights in (None, digest(weights_of(model))):
-            save_weights(folder.weights, model, run=record.id, step=step)
+        if record.weights not in (None, digest(own)):
+            raise WeightsError("trained again, they are not those of the record")
+        save_weights(folder.weights, model, run=record.id, step=step)
     except (OSError, WeightsError) as error:
         notes.append(f"weights could not be kept: {getattr(error, 'strerror', None) or error}")
 
