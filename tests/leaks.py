@@ -420,3 +420,8 @@ class HoldsExtraState(Honest):
 
     def set_extra_state(self, state):
         self.calls = state["calls"]
+
+
+class GivesExtraStateAlone(Honest):
+    def get_extra_state(self):
+        return {"calls": 1}

@@ -10,11 +10,22 @@ import numpy as np
 import pytest
 import torch
 from leaks import (
+    ChangesItsInputInEval,
+    DrawsInEval,
+    ForgetsInEval,
+    HasAFloatAsPenalty,
+    HoldsExtraState,
     KeepsHalf,
+    KeepsItsPenalty,
+    KeepsLayersInAList,
+    LengthensATable,
     MakesItsWeightsLate,
+    MixesRowsInEval,
     PeeksBeforeItSays,
     PeeksBehindAGate,
+    PeeksInEval,
     SaysNoState,
+    SaysNoStateInEval,
     SeesFromTheFifthOfNine,
     TakesNoState,
     WritesToItsState,
@@ -473,6 +484,18 @@ BROKEN: list[tuple[type[Any], str, str]] = [
     (StartsAnew, "initialisation not overwritten", r"keep differs by 2\.2e\+00 \(after its use"),
     (Overflows, "finite in float32, near float64", r"not finite \(output, values of 1e3"),
     (RoundsInFloat32, "finite in float32, near float64", r"output at .* [23]\.\de-03 of"),
+    (SaysNoStateInEval, "output and state have their form", r"^in eval mode: forward returned"),
+    (ChangesItsInputInEval, "input and state not changed", r"^in eval mode: x differs by"),
+    (DrawsInEval, "no global random draw", r"^in eval mode: .*torch moved"),
+    (DrawsInEval, "deterministic", r"^in eval mode: output at .* called again\)"),
+    (PeeksInEval, "causal", r"^in eval mode: it sees later tokens: output at token 0"),
+    (ForgetsInEval, "any split gives what the whole gives", r"^in eval mode: .* differs"),
+    (ForgetsInEval, "token by token gives what the whole gives", r"^in eval mode: .* differs"),
+    (MixesRowsInEval, "rows of a batch are independent", r"^in eval mode: output at token"),
+    (LengthensATable, "initialisation not overwritten", r"a call turns module.table from"),
+    (KeepsLayersInAList, "output and state have their form", r"a weight of shape \[8, 8\] is in"),
+    (KeepsItsPenalty, "output and state have their form", r"auxiliary_loss of .* is a Tensor"),
+    (HasAFloatAsPenalty, "output and state have their form", r"auxiliary_loss of .* is a float"),
     (KeepsAList, "output and state have their form", r"the state is a list: must be a tuple"),
     (PutsTheBatchLast, "output and state have their form", r"\[8, 2\].*|\[8, 1\].* the batch"),
     (nn.Identity, "output and state have their form", r"no init_state: .*rulekeep\.Stateless"),
@@ -509,6 +532,13 @@ def test_a_gradient_is_a_slope_however_sharply_a_function_bends(
 
     only(monkeypatch, "gradients are slopes")
     assert checked(Bends)["gradients are slopes"].passed
+
+
+def test_extra_state_that_is_no_tensor_is_no_initialisation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, "initialisation not overwritten")
+    assert checked(HoldsExtraState)["initialisation not overwritten"].passed
 
 
 @pytest.mark.slow

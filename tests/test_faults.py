@@ -23,7 +23,10 @@ from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
-GLOBAL = "MixerError: {} draws from a global random stream: give it a generator of its own"
+GLOBAL = (
+    "MixerError: {} draws from a global random stream: give it a generator of its own, seeded in "
+    "start_step(step)"
+)
 # Lines at the top, lines in forward, and how the run must end.
 MISBEHAVING = {
     "hangs": ("", "time.sleep(600)", "timeout", "stopped after its limit of 8 s"),

@@ -106,8 +106,9 @@ if multiprocessing.parent_process():
 steps, disk = itertools.count(1), Path({str(disk)!r})
 """
     fills = f"""
+# The screen takes the first.
 step = next(steps) if torch.is_grad_enabled() else 0
-if step == 3 and not disk.joinpath("filled").exists():
+if step == 4 and not disk.joinpath("filled").exists():
     disk.joinpath("filled").touch()
     fill(disk, {left})
 """

@@ -5,19 +5,29 @@
 
 `rulekeep check my_mixer.py:MyMixer --mixer-options.heads 2` gives the same rows. Values are
 compared in float64, at lengths on and off the grids of chunked forms, for one sequence and for
-three, and from a state that another text has left. A layer without a state
-(`rulekeep.mixers.Stateless`) skips the properties of states. A mixer without the option `serial`
-skips the comparison with its loop. The rows say so.
+three, and from a state that another text has left. A mixer that answers otherwise in eval mode must
+hold there too. A layer without a state (`rulekeep.mixers.Stateless`) skips the properties of
+states. A mixer without the option `serial` skips the comparison with its loop. The rows say so.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
 
-from rulekeep.checks.properties import CAUSES, LENGTHS, OF_STATES, PROPERTIES, Subject, Verdict
+from rulekeep.checks.properties import (
+    CAUSES,
+    LENGTHS,
+    OF_SCORING,
+    OF_STATES,
+    PROPERTIES,
+    Subject,
+    Verdict,
+    answers_otherwise,
+)
 from rulekeep.checks.rows import SEE_ABOVE, Row
 from rulekeep.mixers import Stateless
 from rulekeep.plugins import failure_line
@@ -46,10 +56,12 @@ def check_mixer(
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
     subject = Subject(make, make_loop, width, lengths, [], device)
-    wrong = False
+    wrong, otherwise = False, cache(partial(answers_otherwise, subject))
     for what, holds in PROPERTIES.items():
         with _one_thread():
             held = (None, SEE_ABOVE) if wrong else _held(holds, subject)
+            if held[0] and holds in OF_SCORING and otherwise():
+                held = _held_in_eval_mode(holds, subject) or held
         wrong = wrong or (holds in CAUSES and held[0] is False)
         yield Row(what, *held)
 
@@ -64,6 +76,14 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _held_in_eval_mode(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict | None:
+    """What fails in eval mode; None if nothing does."""
+    # As it is scored: without gradients.
+    with torch.no_grad():
+        held, said = _held(holds, subject._replace(scored=True))
+    return (False, f"in eval mode: {said}") if held is False else None
 
 
 def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:

@@ -15,13 +15,15 @@ from rulekeep.checks import runs
 from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.checks.screening import (
+    in_eval_mode,
     randomize_zero_parameters,
     said_of_call,
-    said_of_names,
     said_of_numbers,
     said_of_output,
+    said_of_parts,
     said_of_result,
     said_of_state,
+    said_of_training,
 )
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of
@@ -69,6 +71,8 @@ class Subject(NamedTuple):
     # Batch, tokens and width of every call so far: what an exception does not say itself.
     calls: list[list[int]]
     device: str = "cpu"
+    # In eval mode, in which answers are scored.
+    scored: bool = False
 
     def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
         """The mixer, always with the same weights; complex ones with parts of this precision.
@@ -85,6 +89,8 @@ class Subject(NamedTuple):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             mixer = runs.in_precision(make().to(self.device), dtype)
+        if self.scored:
+            in_eval_mode(mixer)
         part_of(mixer).register_forward_pre_hook(
             lambda _, given: self.calls.append(list(getattr(given[0], "shape", [])))
         )
@@ -103,6 +109,35 @@ class Subject(NamedTuple):
         for batch in BATCHES:
             yield from ((batch, length) for length in self.lengths if length >= shortest)
 
+    def texts(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
+        """The same, then long texts and the lengths of answers."""
+        yield from self.sizes(shortest)
+        yield from ((1, length) for length in (ROUND, LONG, FURTHEST))
+        yield from ((3, length) for length in ANSWERS)
+
+
+def answers_otherwise(subject: Subject) -> bool:
+    """Whether a call in eval mode gives, or writes to, anything else than one in train mode."""
+    mixers = subject.made(), subject._replace(scored=True).made()
+    for batch, length in subject.texts():
+        x = subject.drawn(batch, length)
+        try:
+            with torch.no_grad():
+                state = runs.left_over(mixers[0], batch, subject.width)
+                pairs = zip(*(_all_of_call(mixer, x, state) for mixer in mixers), strict=True)
+                if any(one.dtype != new.dtype or not torch.equal(one, new) for one, new in pairs):
+                    return True
+        # The property that it breaks says what is wrong.
+        except (Exception, SystemExit):
+            return True
+    return False
+
+
+def _all_of_call(mixer: Mixer, x: Tensor, state: Any) -> list[Tensor]:
+    x, state = x.clone(), runs.like(state, [part.clone() for part in state])
+    y, after = mixer(x, state)
+    return [y, *after, x, *state]
+
 
 def form(subject: Subject) -> Verdict:
     """A tensor as the input is, and a tuple of tensors with the batch first."""
@@ -114,6 +149,11 @@ def form(subject: Subject) -> Verdict:
         )
     if said := said_of_call(mixer):
         return False, said
+    if not subject.scored:
+        # In float32: a part that the mixer does not hold follows no other precision.
+        x, learns = subject.drawn(1, 17).float(), subject.as_it_starts(torch.float32)
+        if said := said_of_training(learns, x):
+            return False, said
     for batch, length in subject.sizes():
         x = subject.drawn(batch, length)
         result = part_of(mixer)(x, None)
@@ -139,9 +179,7 @@ def initial_state(subject: Subject) -> Verdict:
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
     gaps = Gaps(ALLOWED)
-    long = ((1, length) for length in (ROUND, LONG, FURTHEST))
-    answers = ((3, length) for length in ANSWERS)
-    for batch, length in (*subject.sizes(shortest=2), *long, *answers):
+    for batch, length in subject.texts(shortest=2):
         x = subject.drawn(batch, length)
         # Of a long text no half: there may be an edge of every chunk, with nothing across it.
         cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
@@ -331,17 +369,21 @@ def initialisation(subject: Subject) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         # The stream that a model draws its first mixer from.
         torch.manual_seed(named_seed("initialisation", "mixer", 0, 1))
-        alone = {name: part.clone() for name, part in subject.make().state_dict().items()}
+        made = subject.make().state_dict()
+    # Extra state may be anything.
+    alone = {name: part.clone() for name, part in made.items() if isinstance(part, Tensor)}
     model = LanguageModel(
         8, [subject.make], width=subject.width, hidden=8, added_positions="none", context=32, seed=1
     )
     model.to(subject.device)
     block: Any = model.blocks[0]
     gaps = Gaps(0.0)
-    gaps.add(block.mixer.state_dict(), alone, "in a model")
+    before = block.mixer.state_dict()
+    gaps.add(before, alone, "in a model")
     with torch.no_grad():
-        model(torch.arange(32, device=subject.device).view(1, 32) % 8)
-    if said := said_of_names(alone, block.mixer.state_dict()):
+        # Long: a table lengthens only beyond what it starts with.
+        model(torch.arange(LONG, device=subject.device).view(1, LONG) % 8)
+    if said := said_of_parts(before, block.mixer.state_dict()):
         return False, said
     gaps.add(
         dict(block.mixer.named_parameters()),
@@ -482,5 +524,9 @@ PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
 }
 # What breaks one of these breaks others below, which are not its cause: they are not looked at.
 CAUSES = (form, untouched, deterministic)
+# What must hold in eval mode too, in which answers are scored.
+OF_SCORING = (
+    form, untouched, no_draw, deterministic, initial_state, causal, splits, tokens, rows,
+)  # fmt: skip
 # Of a layer without a state they would tell nothing.
 OF_STATES = (splits, tokens, state_size, half_life)

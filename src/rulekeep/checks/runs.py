@@ -177,6 +177,8 @@ def _joined(
 
 
 def _with_gradients(outputs: dict[str, Tensor], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not torch.is_grad_enabled():
+        return outputs
     weighted = [pair for pair in _weighted(outputs) if pair[0].requires_grad]
     wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     found = torch.autograd.grad(

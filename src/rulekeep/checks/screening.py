@@ -4,13 +4,15 @@
 
 A mixer that sees later tokens would win unfairly. The screen is quick and saves the training. Texts
 that differ from one place on must have the same outputs before it. A text in pieces must give the
-same outputs as the whole. Lengths are those of the run, of its answers, and some drawn from its
-seed. Every evaluation of the trained model checks causality again (`rulekeep.running.causality`).
+same outputs as the whole. A mixer that answers otherwise in eval mode is tried there too. Lengths
+are those of the run, of its answers, and some drawn from its seed. Every evaluation of the trained
+model checks causality again (`rulekeep.running.causality`).
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,8 +22,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from rulekeep.checks.sample_form import said_of_sample
-from rulekeep.mixers.base import Mixer, MixerError, part_of
-from rulekeep.plugins import is_outside
+from rulekeep.mixers.base import Mixer, MixerError, auxiliary_loss, part_of, start_step
+from rulekeep.plugins import failure_line, is_outside
 from rulekeep.running.causality import LEAST_SCALE, changes, in_pieces, largest_of
 from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
@@ -152,11 +154,56 @@ def said_of_output(y: object, x: Tensor) -> str | None:
     return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
 
 
-def said_of_names(before: Collection[str], after: Collection[str]) -> str | None:
-    """Which parts a call has added to the model; None if none."""
-    made = ", ".join(sorted(set(after) - set(before)))
-    fix = "make it in the constructor (a buffer with persistent=False), or no checkpoint fits"
-    return f"its first call makes {made}: {fix} and no weight is trained" if made else None
+def said_of_parts(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """What a call has added to a state dictionary, or lengthened there; None if nothing."""
+    if made := ", ".join(sorted(after.keys() - before.keys())):
+        fix = "make it in the constructor (a buffer with persistent=False), or no checkpoint fits"
+        return f"its first call makes {made}: {fix} and no weight is trained"
+    for name, part in after.items():
+        old = before[name]
+        # Extra state may be anything, and the shape of a lazy parameter is its first call's.
+        if isinstance(part, Tensor) and not is_lazy(old) and part.shape != old.shape:
+            return (
+                f"a call turns {name} from {list(old.shape)} to {list(part.shape)}: make it "
+                "persistent=False, or neither a checkpoint nor kept weights fit"
+            )
+    return None
+
+
+def said_of_training(mixer: Mixer, x: Tensor) -> str | None:
+    """What a training step would leave out or stumble over; None if nothing."""
+    start_step(mixer, 1)
+    with torch.enable_grad():
+        result = part_of(mixer)(x, None)
+        if said := said_of_result(result):
+            return said
+        try:
+            auxiliary_loss(mixer, 1)
+        except MixerError as error:
+            return str(error)
+    held = {id(part) for part in mixer.parameters()}
+    nodes: list[Any] = [getattr(result[0], "grad_fn", None)]
+    seen: set[Any] = {None}
+    while nodes:
+        node = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        # What a function of a user's own keeps may have any name.
+        if type(node).__name__ == "AccumulateGrad" and id(node.variable) not in held:
+            return (
+                f"a weight of shape {list(node.variable.shape)} is in no parameter of the module, "
+                "so nothing trains it: keep layers in nn.ModuleList, weights in nn.ParameterList"
+            )
+        nodes += [after for after, _ in node.next_functions]
+    return None
+
+
+def in_eval_mode(mixer: Mixer) -> Mixer:
+    """The mixer as where answers are scored: see `rulekeep.running.evaluation.answering`."""
+    for part in mixer.modules():
+        part.training = False
+    return mixer
 
 
 def said_of_numbers(y: Tensor) -> str | None:
@@ -200,32 +247,57 @@ def _hold(make: Callable[[], Mixer], width: int, sizes: Sequence[Size], device: 
     def text(batch: int, length: int) -> Tensor:
         return torch.randn(batch, length, width, generator=draws).to(device)
 
-    def started() -> Mixer:
+    def started(scored: bool = False) -> Mixer:
         # Anew for each call, so that what counts its calls or draws by itself does the same.
         torch.manual_seed(1)
         mixer: Mixer = _own(lambda: make().to(device))
-        return mixer
+        return in_eval_mode(mixer) if scored else mixer
 
-    def made() -> Mixer:
-        return randomize_zero_parameters(started())
+    def made(scored: bool) -> Mixer:
+        return randomize_zero_parameters(started(scored))
+
+    def read(scored: bool, past: int, x: Tensor) -> Tensor:
+        mixer = made(scored)
+        before = mixer.state_dict()
+        y = _outputs(mixer, x, past)
+        _refuse(said_of_parts(before, mixer.state_dict()))
+        return y
 
     mixer = started()
-    names = set(mixer.state_dict())
     _refuse(said_of_call(mixer) or said_of_state(_own(lambda: mixer.init_state(3)), 3))
+    modes, trained = {False}, torch.empty(0)
     for batch, length, past in sizes:
         cuts = [past + cut for cut in sorted({1, length // 2, length - 1} - {0})]
         whole = text(batch, past + length)
-        for cut, before, found in changes(
-            lambda x, past=past: _outputs(made(), x, past), whole, cuts,  # type: ignore[misc]
-            partial(torch.randn, generator=draws),
-        ):  # fmt: skip
-            _unchanged(before[:, past:], found[:, past:], cut - past)
+        for scored in (False, True):
+            with _told_of(scored):
+                if scored and torch.equal(read(scored, past, whole), trained):
+                    continue
+                modes.add(scored)
+                for cut, before, found in changes(
+                    partial(read, scored, past), whole, cuts, partial(torch.randn, generator=draws)
+                ):
+                    _unchanged(before[:, past:], found[:, past:], cut - past)
+                    trained = before
     x = text(3, 2 * _PIECE)
-    y = _outputs(mixer, x, 0)
-    _refuse(said_of_names(names, mixer.state_dict()) or said_of_numbers(y))
-    _same_from_a_state(made(), x)
-    for batch, length, past in {size.length: size for size in sizes if size.past}.values():
-        _same_by_token(made(), text(batch, past + min(length, _ODD)), past)
+    for scored in sorted(modes):
+        with _told_of(scored):
+            _refuse(said_of_numbers(_outputs(started(scored), x, 0)))
+            _same_from_a_state(made(scored), x)
+            for batch, length, past in {size.length: size for size in sizes if size.past}.values():
+                _same_by_token(made(scored), text(batch, past + min(length, _ODD)), past)
+    _refuse(_own(lambda: said_of_training(mixer, x)))
+    _same_from_a_checkpoint(made(False), x)
+
+
+@contextmanager
+def _told_of(scored: bool) -> Iterator[None]:
+    try:
+        yield
+    except _BrokenError as error:
+        if not scored:
+            raise
+        raise _BrokenError(f"in eval mode {error}") from None
 
 
 def _refuse(said: str | None) -> None:
@@ -267,6 +339,34 @@ def _unchanged(before: Tensor, after: Tensor, cut: int) -> None:
         _refuse(
             f"it sees later tokens: its output at token {place} changes by {most:.2g} when tokens "
             f"from {cut} on are replaced"
+        )
+
+
+def _same_from_a_checkpoint(mixer: Mixer, x: Tensor) -> None:
+    """A step of training, and the same from what a checkpoint holds."""
+
+    def step() -> Tensor:
+        start_step(mixer, 1)
+        y: Tensor = part_of(mixer)(x, None)[0]
+        return y
+
+    # What its first call makes is there from now on.
+    _own(step)
+    kept = _own(lambda: deepcopy(mixer.state_dict()))
+    first = _own(step)
+    try:
+        mixer.load_state_dict(kept)
+    except Exception as error:
+        _refuse(
+            f"its own state_dict cannot be loaded, so no checkpoint could: {failure_line(error)}; "
+            "get_extra_state needs set_extra_state"
+        )
+    again = _own(step)
+    if most := _gaps(first, again)[1]:
+        _refuse(
+            f"its output differs by {most:.2g} when a training step is done again from the same "
+            "weights and buffers, so a resumed run would be another: seed a generator of its own "
+            "in start_step(step)"
         )
 
 

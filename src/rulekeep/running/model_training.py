@@ -118,7 +118,8 @@ def _loss(model: LanguageModel, spec: RunSpec) -> Callable[[Sample], Tensor]:
             logits = model.last_logits(tokens[:, :-1], supervised.shape[1])
         if global_streams() != before:
             raise MixerError(
-                f"{spec.mixer} draws from a global random stream: give it a generator of its own"
+                f"{spec.mixer} draws from a global random stream: give it a generator of its own, "
+                "seeded in start_step(step)"
             )
         return answer_loss(logits.float(), answers, supervised)
 
