@@ -662,6 +662,15 @@ CLAIMS = {
     ),
     "yarn_early": Claim(mean("YaRN, earliness", RECITE_EARLY, "retention", LONG), minimum=0.9),
     "yarn_marked": Claim(mean("YaRN, earliness", RECITE_MARKED, "retention", LONG), maximum=0.8),
+    "ntk_early": Claim(
+        mean("NTK, earliness", RECITE_EARLY, "retention", LONG),
+        holds=lambda rows: all(
+            more("YaRN, earliness", f"{one}, earliness", RECITE_EARLY, "retention", LONG)(rows).low
+            > 0
+            for one in ("NTK", "interpolation")
+        ),
+    ),
+    "interpolation_early": Claim(mean("interpolation, earliness", RECITE_EARLY, "retention", LONG)),
     "no_signal_early": Claim(mean("convolution", RECITE_EARLY, "retention", LONG), minimum=0.9),
     "no_signal_marked": Claim(mean("convolution", RECITE_MARKED, "retention", LONG), maximum=0.9),
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
