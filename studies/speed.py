@@ -8,7 +8,6 @@ for them. Beside them what a long text takes, and the share of the machine's mat
 that a step reaches. Fills docs/speed.md.
 """
 
-import math
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -126,11 +125,6 @@ def judged() -> list[StepTime]:
     return [row for row in step_times(record(), "model", 1) if aim(row) is not None]
 
 
-def missed_by(_: Rows) -> float:
-    """The most per cent over an aim."""
-    return 100 * max(median(row) / (aim(row) or math.inf) - 1 for row in judged())
-
-
 def only_gru(_: Rows) -> bool:
     """Whether `gru` alone takes longer for a token of a long text, and memory is met."""
     growths = [row.growth for row in memories(record())]
@@ -158,7 +152,6 @@ STUDY = Study(
     claims={
         "aims": Claim(lambda _: len(judged()), 0),
         "met": Claim(lambda _: sum(met(row) is True for row in judged()), 0, holds=only_gru),
-        "missed": Claim(missed_by, 0),
         "decoding_early": Claim(decoding_early, 1),
         "reached": Claim(lambda _: reached(set(mixers()) - {BASELINE}), 2),
         "reached_attention": Claim(lambda _: reached([BASELINE]).low, 2),
