@@ -264,8 +264,7 @@ BESIDE_SIZED = [*SIZED, LSTM, GRU]
 
 def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
     """Of all but our memory the one that keeps most at 4,096 tokens."""
-    others = [name for name in names if not name.startswith("sparse_delta")]
-    return ranked(rows, others, setting, LONG)[0].label
+    return ranked(rows, others(rows, names, setting), setting, LONG)[0].label
 
 
 def others(rows: Rows, names: Sequence[str], setting: TaskSetting) -> list[str]:

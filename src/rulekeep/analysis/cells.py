@@ -216,10 +216,12 @@ class Contest:
             and trained_alike(other, group)
             and ours.keys() & other.finite(figure, test).keys()
         ]
+
         # As in the ranking, one with a diverged seed comes after all others.
-        whole = [one for one in rivals if not has_diverged(one.by_seed(figure, test))]
-        among = whole or rivals
-        best = max(among, key=lambda one: mean_of(one.finite(figure, test)), default=group)
+        def strength(one: Group) -> tuple[bool, float]:
+            return not has_diverged(one.by_seed(figure, test)), mean_of(one.finite(figure, test))
+
+        best = max(rivals, key=strength, default=group)
         if best is group:
             return None
         return best, paired_difference(ours, best.by_seed(figure, test))

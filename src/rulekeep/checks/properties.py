@@ -15,7 +15,6 @@ from rulekeep.checks import runs
 from rulekeep.checks.gaps import Gaps
 from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.checks.screening import (
-    in_eval_mode,
     randomize_zero_parameters,
     said_of_call,
     said_of_numbers,
@@ -29,6 +28,7 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of
 from rulekeep.plugins import failure_line
 from rulekeep.running.causality import changes
+from rulekeep.running.evaluation import in_eval_mode
 from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_training import global_streams

@@ -25,6 +25,7 @@ from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.mixers.base import Mixer, MixerError, auxiliary_loss, part_of, start_step
 from rulekeep.plugins import failure_line, is_outside
 from rulekeep.running.causality import LEAST_SCALE, changes, in_pieces, largest_of
+from rulekeep.running.evaluation import in_eval_mode
 from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
@@ -197,13 +198,6 @@ def said_of_training(mixer: Mixer, x: Tensor) -> str | None:
             )
         nodes += [after for after, _ in node.next_functions]
     return None
-
-
-def in_eval_mode(mixer: Mixer) -> Mixer:
-    """The mixer as where answers are scored: see `rulekeep.running.evaluation.answering`."""
-    for part in mixer.modules():
-        part.training = False
-    return mixer
 
 
 def said_of_numbers(y: Tensor) -> str | None:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rulekeep.mixers.base import real
+from rulekeep.mixers.base import flattened
 from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.specs import UsageError
 from rulekeep.tasks.base import Split
@@ -173,8 +173,8 @@ def states_at(
 
 def flat(state: ModelState) -> np.ndarray:
     """All tensors of all layers of a state, `[batch, floats]`."""
-    # A counter has one dimension, and an empty state no tensor.
-    parts = [real(tensor)[:, None].flatten(1).float() for layer in state.layers for tensor in layer]
+    parts = [flattened(tensor).float() for layer in state.layers for tensor in layer]
+    # An empty state has no tensor.
     joined: np.ndarray = (torch.cat(parts, dim=1) if parts else torch.zeros(0, 0)).cpu().numpy()
     return joined
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rulekeep.explain.record import GATE, Bin, Trace, Traced
-from rulekeep.mixers.base import Mixer, part_of, real
+from rulekeep.mixers.base import Mixer, flattened, part_of
 from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.sampled import Sample, SampledTask
@@ -131,7 +131,7 @@ def change(before: Tensor, after: Tensor) -> Float[Tensor, "batch 1"]:
     """|after − before| / (|after| + |before|), 0 where both are zero, NaN where it grew."""
     if before.shape != after.shape:
         return after.new_full((len(after), 1), torch.nan, dtype=torch.float32)
-    a, b = (real(state)[:, None].flatten(1).double() for state in (before, after))
+    a, b = (flattened(state).double() for state in (before, after))
     moved, size = (b - a).norm(dim=1), a.norm(dim=1) + b.norm(dim=1)
     # A state that is all zeros has not moved: 0 over anything.
     share: Tensor = (moved / torch.where(size > 0, size, 1.0)).clamp(max=1.0).float()

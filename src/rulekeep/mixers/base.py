@@ -179,6 +179,11 @@ def real(part: Tensor) -> Tensor:
     return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
+def flattened(part: Tensor) -> Float[Tensor, "batch floats"]:
+    """The real numbers of a tensor of a state, which may have no dimension but the batch."""
+    return real(part)[:, None].flatten(1)
+
+
 def part_of(mixer: Mixer) -> nn.Module:
     """The user's own module inside our wrapper."""
     return mixer.module if isinstance(mixer, Outside) else mixer

@@ -118,8 +118,9 @@ def class_text(kind: type[Any]) -> str:
     files = [file for name in sorted(imported - {module, ""}) for file in _own_files(name)]
     lines = [texts[name] for name in sorted(texts)]
     if files:
-        _check_as_imported(files)
-        lines.append(f"files = {content_digest(*files)!r}")
+        closure = plugin_closure(files)
+        _check_as_imported(closure)
+        lines.append(f"files = {_digest(closure)!r}")
     return "\n".join(lines)
 
 
@@ -268,14 +269,18 @@ def _is_foreign(code: CodeType) -> bool:
     return made or not _is_own(Path(code.co_filename))
 
 
-def content_digest(*files: Path) -> str:
+def content_digest(file: Path) -> str:
     """A hash of the files of a plug-in: its version, if it declares none.
 
     Raises:
         OSError: a file cannot be read.
     """
+    return _digest(plugin_closure([file]))
+
+
+def _digest(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
-    for path in plugin_closure(files):
+    for path in files:
         total.update(path.name.encode() + b"\0" + _code(path.read_bytes()) + b"\0")
     return total.hexdigest()[:12]
 
@@ -387,7 +392,7 @@ def _check_as_imported(files: Iterable[Path]) -> None:
     Raises:
         UsageError: one was changed since.
     """
-    for path in plugin_closure(files):
+    for path in files:
         compiled = Path(cache_from_source(str(path)))
         if sys.dont_write_bytecode or not os.access(compiled, os.W_OK) or not _loaded(path):
             continue

@@ -15,6 +15,7 @@ from torch import nn
 
 from rulekeep.records.store import RunFolder, set_aside, write_bytes
 from rulekeep.running.training import Step
+from rulekeep.running.weights import shapes
 
 _HASH = 64
 
@@ -90,12 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _load_all(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     # All or nothing: what fits in part must not leave the model half changed.
-    if _shapes(model.state_dict()) != _shapes(state["model"]):
+    if shapes(model.state_dict()) != shapes(state["model"]):
         raise ValueError("it is of another model")
     optimizer.load_state_dict(state["optimizer"])
     model.load_state_dict(state["model"])
-
-
-def _shapes(parts: dict[str, Any]) -> dict[str, Any]:
-    # Extra state may be anything.
-    return {name: getattr(part, "shape", None) for name, part in parts.items()}

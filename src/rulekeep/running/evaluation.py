@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self, TypeGuard, final
+from typing import Any, ClassVar, NamedTuple, Self, TypeGuard, TypeVar, final
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.tasks.base import AnswerTable, Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
+_Module = TypeVar("_Module", bound=nn.Module)
 # As many tokens as a predictor is given at once: what an outsider can hold is its own affair.
 TOKENS_AT_ONCE = 2**16
 # A generated word that the task does not have.
@@ -401,12 +402,18 @@ def _compare(check: AnswerCheck | None, told: Tensor, answer: Tensor, reads: lis
         check.add(told[rows], read.logits, answer[rows], read.where, whole=read.whole)
 
 
+def in_eval_mode(model: _Module) -> _Module:
+    """The same model, from now on as where answers are scored."""
+    for module in model.modules():
+        module.training = False
+    return model
+
+
 @contextmanager
 def answering(model: nn.Module) -> Iterator[None]:
     """A model in eval mode: parts for training alone, such as dropout, are off inside the block."""
     modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
-        module.training = False
+    in_eval_mode(model)
     try:
         yield
     finally:

@@ -18,7 +18,14 @@ from rulekeep.running.model_figures import is_defined, validate
 from rulekeep.running.model_training import build, train_model
 from rulekeep.running.resolving import Resolved, check_device, resolve
 from rulekeep.running.training import Step
-from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
+from rulekeep.running.weights import (
+    WeightsError,
+    digest,
+    load_weights,
+    save_weights,
+    shapes,
+    weights_of,
+)
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.tasks import FewCombinationsWarning
 
@@ -90,9 +97,10 @@ def trained_model(
         notes.append(f"{error}: trained again")
     step = _last_step(record)
     model = build(resolved).to(resolved.spec.device)
+    as_made = shapes(model.state_dict())
     last = _train(model, resolved, step, progress)
     differences = _differences(record, {"train_loss": last.loss, **validate(model, resolved)})
-    _keep(folder, record, resolved, model, step, notes)
+    _keep(folder, record, model, as_made, step, notes)
     return Trained(model, step, differences, [*notes, *_said(differences)])
 
 
@@ -134,12 +142,12 @@ def _train(
 
 
 def _keep(
-    folder: RunFolder, record: Record, resolved: Resolved, model: LanguageModel, step: int,
+    folder: RunFolder, record: Record, model: LanguageModel, as_made: Mapping[str, Any], step: int,
     notes: list[str],
 ) -> None:  # fmt: skip
     try:
-        new, own = weights_of(build(resolved)), weights_of(model)
-        if {n: part.shape for n, part in new.items()} != {n: part.shape for n, part in own.items()}:
+        own = weights_of(model)
+        if shapes(own) != as_made:
             raise WeightsError("a layer lengthens a buffer as it reads; make it persistent=False")
         # What the record is of, if it says so, or nothing.
         if record.weights not in (None, digest(own)):

@@ -10,6 +10,7 @@ the file holds. It stands in the file and in the record of the run.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +37,11 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
         # A copy each: tensors that share their memory cannot be written.
         found[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     return found
+
+
+def shapes(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape of each part of a state dictionary; None of extra state, which may be anything."""
+    return {name: getattr(part, "shape", None) for name, part in parts.items()}
 
 
 def save_weights(path: Path, model: nn.Module, *, run: str, step: int) -> str:
