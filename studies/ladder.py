@@ -23,7 +23,7 @@ from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.explain.record import GATE, Difference, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.records.store import read_runs
+from rulekeep.records.store import whole_runs
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Study, Sweep, not_shown
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
@@ -252,7 +252,7 @@ def explained(folder: str) -> list[tuple[Record, Explanation]]:
     """The runs of a folder that `rulekeep explain` has read."""
     explanations = of_kind(kept_beside(RESULTS / folder, []), Explanation, [])
     found = {one.run: one for one in explanations}
-    runs = read_runs(RESULTS / folder).records
+    runs = whole_runs(RESULTS / folder)
     return [(record, found[record.id]) for record in runs if record.id in found]
 
 

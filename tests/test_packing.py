@@ -116,7 +116,7 @@ def test_any_altered_line_is_found_and_the_others_are_read(tmp_path: Path) -> No
         assert list(unpacked(path, notes)) == records[1:]
         (note,) = notes
         assert note.startswith("records.jsonl, line 2: ")
-        assert note.endswith(": left out")
+        assert note.endswith("; left out")
 
 
 def test_a_packed_folder_is_read_as_the_folder_was(folder: Path) -> None:
@@ -289,3 +289,21 @@ def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none(
     assert len(merged(typed([first, later]))) == 1
     assert {run.label for run in arrange(typed([first, later])).runs} == {"delta"}
     assert len(merged(typed([first, {**later, "versions": {"delta": 2}}]))) == 2
+
+
+def test_an_explanation_made_anew_stands_in_for_the_packed_one(
+    tmp_path: Path, run: Command
+) -> None:
+    (values, _) = finished(tmp_path / "runs")
+    first, anew = ({"kind": "explanation", "run": values["id"], "command": by} for by in "ab")
+    write_record(tmp_path / "runs" / values["id"] / "explain.json", first)
+    assert run("pack", "runs", "--out", "small")[0] == 0
+    folder = tmp_path / "small" / values["id"]
+    folder.mkdir()
+    write_record(folder / "record.json", values)
+    write_record(folder / "explain.json", anew)
+    assert kept_beside(tmp_path / "small", []) == [anew]
+    assert run("pack", "small", "--out", "again")[0] == 0
+    assert kept_beside(tmp_path / "again", []) == [anew]
+    # A run that stands packed and unpacked is one.
+    assert run("verify", "small")[1].startswith(b"4 records whole")

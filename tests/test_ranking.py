@@ -337,3 +337,13 @@ def test_tests_of_other_sizes_are_said_to_stand_side_by_side() -> None:
         "recite at 256 tokens: tests of 64 and 256 examples stand side by side"
     ]
     assert said(tested("delta", 64), tested("attention", 64)) == []
+
+
+def test_why_a_mixer_is_compared_with_no_attention_is_said() -> None:
+    base = attention(0.9, ROTARY)
+    other = [record("gru", s, {64: 0.2}, steps=7) for s in SEEDS]
+    assert "It was not trained as attention, rotary was" in said([*base, *other])
+    assert "It shares no seed with attention, rotary" in said([*base, *own(0.2, seeds=(8, 9))])
+    lost = [record("mine.py:Mine", s, {64: 0.2}, status="diverged", reason="nan") for s in SEEDS]
+    apart = own(0.2, seeds=(8,))
+    assert "It shares with attention, rotary no seed that ended" in said([*base, *lost, *apart])

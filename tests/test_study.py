@@ -31,9 +31,10 @@ from rulekeep.analysis.rows import (
 )
 from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
+from rulekeep.commands import runs
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import find_function
-from rulekeep.records.store import read_runs, write_record
+from rulekeep.records.store import read_runs, whole_runs, write_record
 from rulekeep.running.mixers import options_of
 from rulekeep.specs import UsageError, mixer_specs
 from rulekeep.study import Claim, Study, not_shown
@@ -366,7 +367,7 @@ def test_the_documents_are_what_the_committed_records_give(
 
     # Only what a figure shows is compared; several studies read one folder.
     monkeypatch.setattr(Figure, "savefig", of_what_it_shows)
-    monkeypatch.setattr(studies, "read_runs", cache(read_runs))
+    monkeypatch.setattr(studies, "whole_runs", cache(whole_runs))
     monkeypatch.chdir(ROOT)
     names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
     opened = [studies.opened(name) for name in names]
@@ -602,3 +603,71 @@ def test_holms_correction_is_that_of_the_book() -> None:
     # Holm 1979: of m, the smallest times m, the next times m - 1, none below one before it.
     given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
     assert holm(given) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def test_a_damaged_record_is_refused_before_anything_is_written(
+    run: Callable, project: Path
+) -> None:
+    before = (project / "README.md").read_text()
+    path = project / "results" / "tiny" / "run1" / "record.json"
+    path.write_text(path.read_text().replace("0.75", "0.85"))
+    for verb in ("build", "check"):
+        code, _, errors = run("study", "tiny", verb)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "run run1: record.json: its checksum does not match its content; put" in errors
+    assert (project / "README.md").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("return rows.known(\"ours\", EARLY, \"retention\", 256).mean", "return None",
+         "claim tiny.mean: TypeError: "),
+        ("minimum=0.5", "holds=lambda rows: rows.known('x', EARLY, 'retention', 9)",
+         "claim tiny.mean: ValueError: x, recite, early, retention at 9: not run"),
+        ("return as_bytes(figure, \"png\")", "return 'drawn'",
+         "figure tiny.kept.png: TypeError: gives str, must give bytes"),
+        ("tables={\"kept\": kept}", "tables={\"kept\": lambda rows: None}",
+         "table tiny.kept: AttributeError: "),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_study_that_fails_is_named_in_one_line(
+    before: str, after: str, said: str, run: Callable, project: Path
+) -> None:
+    file = project / "studies" / "tiny.py"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after))
+    code, _, errors = run("study", "tiny", "build")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert said in errors
+
+
+def test_a_document_that_is_no_utf_8_is_named_before_anything_is_written(
+    run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    (tmp_path / "README.md").write_bytes(README.encode() + b"caf\xe9")
+    code, _, errors = run("study", "tiny", "build")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "README.md: is no UTF-8" in errors
+    assert not (tmp_path / "results" / "tiny" / "tables").exists()
+
+
+def test_an_interruption_ends_all_sweeps_of_all_studies(
+    run: Callable, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = project / "studies" / "tiny.py"
+    text = file.read_text().replace('{"tiny": Sweep', '{"more": Sweep("sweep"), "tiny": Sweep')
+    for name in ("tiny", "tiny2"):
+        file.with_stem(name).write_text(text)
+    asked = []
+    monkeypatch.setattr(runs, "sweep", lambda *_, out, **__: asked.append(out) or 130)
+    assert run("study", "--all", "run")[0] == 130
+    assert [Path(out).name for out in asked] == ["more"]
+
+
+def test_a_mean_is_of_no_cell_with_a_diverged_seed() -> None:
+    diverged = made_up("gru", 2, 0.75, status="diverged", reason="its loss was nan at step 1")
+    row = rows(RECORDS[0], diverged).known("ours", EARLY, "retention", 256)
+    assert math.isnan(row.mean)
+    assert row.summary.diverged == 1

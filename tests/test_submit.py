@@ -7,7 +7,7 @@ import pytest
 import tiny
 from scripts import script
 
-from rulekeep.records.store import read_runs
+from rulekeep.records.store import read_record, read_runs, write_record
 from rulekeep.specs import MixerSpec, RunSpec
 from rulekeep.sweeps import submitting
 from rulekeep.sweeps.submitting import submitted
@@ -95,3 +95,23 @@ def test_the_board_is_that_of_the_records() -> None:
     text = board.page()
     ranked = ["sparse_delta, earliness", "attention, rotary", "guessing"]
     assert sorted(ranked, key=text.index) == ranked
+
+
+def test_a_diverged_run_is_a_result_to_submit(runs: Path, run: Command) -> None:
+    path = sorted(runs.glob("*/record.json"))[0]
+    write_record(path, {**read_record(path), "status": "diverged", "reason": "nan at step 2"})
+    assert run("submit", "runs", "--name", "mine")[0] == 0
+    found = submitted(runs.parent / "submissions" / "mine.jsonl")
+    assert sorted(one.status for one in found.records) == ["diverged", *["done"] * 4]
+
+
+def test_another_submission_of_the_same_name_is_left_as_it_is(runs: Path, run: Command) -> None:
+    path = runs.parent / "submissions" / "mine.jsonl"
+    path.parent.mkdir()
+    path.write_text("of somebody")
+    code, _, errors = run("submit", "runs", "--name", "mine")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "stands there with other runs; remove it, or give another --name" in errors
+    assert path.read_text() == "of somebody"
+    path.unlink()
+    assert [run("submit", "runs", "--name", "mine")[0] for _ in range(2)] == [0, 0]

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +197,48 @@ def test_a_full_disk_is_bad_usage_with_the_file_and_the_fix(
         assert line.startswith(f"rulekeep: {tmp_path}/")
         assert line.endswith(FULL)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+ASKING = """
+from rulekeep.specs import RunSpec
+
+
+def sweep(records):
+    one = RunSpec.parse_json({values})
+    return [one.model_copy(update={{"seed": 1 + seed}}) for seed in range(min(2, len(records) + 1))]
+"""
+
+
+def test_a_run_that_a_later_round_cannot_read_is_said_and_the_sweep_is_not_done(
+    tmp_path: Path, failing, run
+) -> None:
+    one = SPECS[0].model_copy(update={"seed": 1})
+    (tmp_path / "asking.py").write_text(ASKING.format(values=one.model_dump(mode="json")))
+    root = tmp_path / "runs"
+    both = tiny.made([one, one.model_copy(update={"seed": 2})], root, workers=1)
+    failing(root / both[1].id / "record.json", errno.EACCES)
+    code, output, errors = run("sweep", "asking.py", "--out", "runs")
+    assert code == 1
+    assert b"(1 of 2 runs finished)" in output
+    assert errors.count(f"run {both[1].id}: record.json: cannot be read (Permission denied)") == 1
+    assert len(list(root.glob("*.pending"))) == 1
+
+
+def test_list_says_why_a_run_cannot_be_shown(broken, run) -> None:
+    _, said = broken
+    code, _, errors = run("list", f"runs/{said.split(':')[0].split()[1]}")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert f"{said}; left out" in errors
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its names of files are UTF-8")
+def test_a_folder_whose_name_is_no_utf_8_holds_a_mixer_and_no_readable_weights(
+    tmp_path: Path, run
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    assert run("list", tiny.plugin(folder, "mine"))[0] == 0
+    (record,) = tiny.made([tiny.tiny()], folder / "runs", workers=1)
+    code, _, errors = run("test", str(folder / "runs" / record.id), "--contexts", "96")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "is no UTF-8; rename the folder to read weights in it" in errors

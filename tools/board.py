@@ -16,7 +16,7 @@ from rulekeep.analysis.variants import shown_options
 from rulekeep.mixers import MIXERS
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.records.store import read_runs
+from rulekeep.records.store import whole_runs
 from rulekeep.specs import HYBRID, written
 from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.submitting import submitted
@@ -59,10 +59,10 @@ def sources(protocol: Protocol) -> Iterator[Source]:
     """The committed results of a protocol, then the submissions."""
     for name in protocol.folders:
         link = f"../results/{name}/records.jsonl"
-        records = list(read_runs(ROOT / "results" / name).records)
+        records = whole_runs(ROOT / "results" / name)
         # Second rates are beside their grid.
         if (aside := ROOT / "results" / f"{name}-aside").exists():
-            records += read_runs(aside).records
+            records += whole_runs(aside)
         yield Source(records, link, protocol.seeds, {})
     for path in sorted((ROOT / "submissions").glob("*.jsonl")):
         one = submitted(path)
@@ -112,17 +112,21 @@ def lines(protocol: Protocol) -> list[list[str]]:
             kept = [rows.row(key, one, "retention", protocol.shown) for one in SETTINGS]
             if all(kept):
                 mean = math.fsum(one.mean for one in kept if one) / len(kept)
-                found.append((mean, [
-                    variant.name, f"{mean:.3f}", *(said(one) for one in kept if one),
+                has_diverged = math.isnan(mean)
+                of_all = "–" if has_diverged else f"{mean:.3f}"
+                found.append((has_diverged, -mean, [
+                    variant.name, of_all, *(said(one) for one in kept if one),
                     kib(rows, key, protocol.shown), links(variant, source),
                 ]))  # fmt: skip
-    ranked = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
+    ranked = [line for *_, line in sorted(found, key=lambda one: one[:2])]
     return [*ranked, ["guessing", "–", *chances, "–", "–"]]
 
 
 def said(row: Row) -> str:
-    """The mean over seeds, and the lowest seed where there are several."""
+    """The mean over seeds, and the lowest where there are several; or how many diverged."""
     several = len(row.seeds) > 1
+    if lost := row.summary.diverged:
+        return f"{lost} of {len(row.seeds)} diverged"
     return f"{row.mean:.3f}" + (f" ({row.lowest:.3f})" if several else "")
 
 

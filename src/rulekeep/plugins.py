@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -250,7 +251,7 @@ def _from_file(place: str, name: str, kind: str) -> ModuleType:
         raise UsageError(f"{kind} {name!r}: {place}: {error.strerror}") from None
     # Named after the whole path and the text: two files of one name are two modules, and so is one
     # that was edited in the meantime.
-    key = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()[:8]
+    key = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + content).hexdigest()[:8]
     module_name = f"{path.stem.replace('-', '_')}_{key}"
     if module_name in sys.modules:
         return sys.modules[module_name]

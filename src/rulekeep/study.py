@@ -23,11 +23,12 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary
 from rulekeep.plugins import executed, failure_line
-from rulekeep.records.store import CLAIMS, read_runs, text_bytes, write_bytes
+from rulekeep.records.store import CLAIMS, text_bytes, whole_runs, write_bytes
 from rulekeep.specs import UsageError
 
 STUDIES, RESULTS = "studies", "results"
 _T = TypeVar("_T")
+_Given = TypeVar("_Given")
 _MARK = re.compile(r"(<!-- (claim|table):([\w-]+)\.([\w-]+) -->)(.*?)(<!-- /\2 -->)", re.DOTALL)
 _OPENED = re.compile(r"<!-- (claim|table):([\w-]+)\.([\w-]+) -->")
 _KEY = re.compile(r"[\w-]+")
@@ -129,7 +130,7 @@ class Opened(NamedTuple):
         """Every record that the study reads.
 
         Raises:
-            UsageError: a folder of records is missing.
+            UsageError: a folder of records is missing, or a record in it is damaged.
         """
         study, records = self.study, []
         for folder in (*study.reads, *study.sweeps):
@@ -137,14 +138,24 @@ class Opened(NamedTuple):
             if not root.is_dir():
                 fix = f"rulekeep study {self.name} run" if folder in study.sweeps else "its study"
                 raise UsageError(f"{root}: there are no records yet; {fix} makes them")
-            records += read_runs(root).records
+            records += whole_runs(root)
         return Rows(records, study.variants, study.settings, study.context, study.seeds)
 
 
-def documents(root: Path) -> list[Path]:
-    """Files that may have marks to fill: README.md, docs/*.md and results/*/README.md."""
+def documents(root: Path) -> dict[Path, str]:
+    """What may have marks to fill: README.md, docs/*.md and results/*/README.md.
+
+    Raises:
+        UsageError: one is no text in UTF-8.
+    """
     kinds = ("README.md", "docs/*.md", f"{RESULTS}/*/README.md")
-    return [path for kind in kinds for path in sorted(root.glob(kind))]
+    found = {}
+    for path in (path for kind in kinds for path in sorted(root.glob(kind))):
+        try:
+            found[path] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: is no UTF-8 ({error.reason}); save it as UTF-8") from None
+    return found
 
 
 def opened(name: str) -> Opened:
@@ -199,27 +210,43 @@ def _made(one: Opened) -> Made:
     failures = list[str]()
     found = Made({}, {}, failures)
 
-    def value(kind: str, key: str, function: Callable[[Rows], _T]) -> _T:
+    def value(kind: str, key: str, of: Callable[[_Given, Rows], _T], function: _Given) -> _T:
         try:
-            return function(rows)
+            return of(function, rows)
         except Exception as error:
             raise UsageError(f"{kind} {one.name}.{key}: {failure_line(error)}") from error
 
     for key, table in study.tables.items():
-        text = value("table", key, table).strip()
+        text = value("table", key, _table, table)
         found.files[one.folder / "tables" / f"{key}.md"] = text_bytes(f"{text}\n")
         found.marks[f"table:{one.name}.{key}"] = f"\n\n{text}\n\n"
     for key, figure in study.figures.items():
-        found.files[one.folder / "figures" / key] = value("figure", key, figure)
+        found.files[one.folder / "figures" / key] = value("figure", key, _figure, figure)
     texts = {}
     for key, claim in study.claims.items():
-        stated = value("claim", key, claim.value)
-        if failure := claim.failure(stated, rows):
+        text, failure = value("claim", key, _claim, claim)
+        if failure:
             failures.append(f"claim {one.name}.{key}: {failure}")
-        texts[key] = found.marks[f"claim:{one.name}.{key}"] = claim.text(stated)
+        texts[key] = found.marks[f"claim:{one.name}.{key}"] = text
     said = json.dumps(texts, indent=1, ensure_ascii=False)
     found.files[one.folder / CLAIMS] = text_bytes(f"{said}\n")
     return found
+
+
+def _table(table: Callable[[Rows], str], rows: Rows) -> str:
+    return table(rows).strip()
+
+
+def _figure(figure: Callable[[Rows], bytes], rows: Rows) -> bytes:
+    drawn = figure(rows)
+    if not isinstance(drawn, bytes):
+        raise TypeError(f"gives {type(drawn).__name__}, must give bytes")
+    return drawn
+
+
+def _claim(claim: Claim, rows: Rows) -> tuple[str, str | None]:
+    value = claim.value(rows)
+    return claim.text(value), claim.failure(value, rows)
 
 
 def build(one: Opened) -> list[str]:
@@ -228,6 +255,7 @@ def build(one: Opened) -> list[str]:
     A line for each claim or mark that fails.
     """
     found = made(one)
+    texts = documents(one.root)
     for path, content in found.files.items():
         if not _same(path, content):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,8 +263,7 @@ def build(one: Opened) -> list[str]:
     for path in _left_over(one, found):
         path.unlink()
     problems = list(found.failures)
-    for path in documents(one.root):
-        before = path.read_text(encoding="utf-8")
+    for path, before in texts.items():
         after = _MARK.sub(lambda m: f"{m[1]}{found.marks.get(_name(m), m[5])}{m[6]}", before)
         problems += _lost(path, before, one, found)
         if after != before:
@@ -255,8 +282,7 @@ def check(one: Opened) -> list[str]:
             problems.append(f"{path.relative_to(one.root)}: {state}; {fix}")
     for path in _left_over(one, found):
         problems.append(f"{path.relative_to(one.root)}: is of nothing in the study; {fix}")
-    for path in documents(one.root):
-        text = path.read_text(encoding="utf-8")
+    for path, text in documents(one.root).items():
         problems += _lost(path, text, one, found)
         for mark in _MARK.finditer(text):
             wanted = found.marks.get(_name(mark), mark[5])
@@ -272,8 +298,8 @@ def stray(root: Path, names: Iterable[str]) -> list[str]:
     known = {*names}
     return [
         f"{path.relative_to(root)}: {kind}:{name}.{key}: there is no study {name}"
-        for path in documents(root)
-        for kind, name, key in _OPENED.findall(path.read_text(encoding="utf-8"))
+        for path, text in documents(root).items()
+        for kind, name, key in _OPENED.findall(text)
         if name not in known
     ]
 

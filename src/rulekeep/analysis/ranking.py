@@ -46,8 +46,9 @@ class Ranked(NamedTuple):
 
     `place` counts from 1, and equal figures share one; those with a diverged seed come after all
     others. None if it was not run on all settings.
-    `lowest` is the lowest seed of any setting, NaN if one diverged. `difference` is to the
-    baseline, paired by seed; None if no baseline was trained alike on the same seeds.
+    `lowest` is the lowest seed of any setting, NaN if one diverged. `is_alike` says whether it was
+    trained as the baseline was. `difference` is to the baseline, paired by seed; None if it is not
+    alike, or shares no seed.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Ranked(NamedTuple):
     kept: Summary
     lowest: float
     by_task: Mapping[str, float]
+    is_alike: bool
     difference: Summary | None
     state_bytes: float | None
     train_seconds: float | None
@@ -254,11 +256,11 @@ def _row(label: str, settings: Sequence[Setting], baseline: str | None, whole: b
     here = [(one, one.groups[label]) for one in settings if label in one.groups]
     each = [group.by_seed("retention", one.test) for one, group in here]
     by_seed = _averaged(settings, label)
-    difference = None
+    difference, is_alike = None, False
     if baseline is not None and whole and label != baseline:
-        rival, first = _any(settings, baseline), here[0][1]
+        is_alike = trained_alike(_any(settings, baseline), here[0][1])
         theirs = _averaged(settings, baseline)
-        if trained_alike(rival, first) and by_seed.keys() & theirs.keys():
+        if is_alike and by_seed.keys() & theirs.keys():
             difference = paired_difference(by_seed, theirs)
     # Settings without a seed in common have a mean, and no interval.
     values = list(by_seed.values()) or [sum(mean_of(one) for one in each) / len(each)]
@@ -272,6 +274,7 @@ def _row(label: str, settings: Sequence[Setting], baseline: str | None, whole: b
         kept=summarise_scores(values),
         lowest=math.nan if any(map(math.isnan, every)) else min(every),
         by_task={one.task: mean_of(kept) for (one, _), kept in zip(here, each, strict=True)},
+        is_alike=is_alike,
         difference=difference,
         state_bytes=_mean_cost(here, lambda group, test: group.state_bytes(test)),
         train_seconds=_mean_cost(here, lambda group, _: group.cost("train_seconds")),

@@ -82,8 +82,8 @@ class Row(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """The mean over the seeds; NaN where all diverged."""
-        return math.nan if self.summary.mean is None else self.summary.mean
+        """The mean over the seeds; NaN where one diverged, as that of the others is not its own."""
+        return math.fsum(self.seeds.values()) / len(self.seeds)
 
     @property
     def lowest(self) -> float:

@@ -1,5 +1,6 @@
 """One finished run, as a user names it: its folder, its record and its spec."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,8 @@ def _record(folder: RunFolder, named: str) -> Record:
     try:
         record = folder.load()
     except (CorruptRecordError, OSError) as error:
-        raise UsageError(
-            f"{named}: {error}; make the run again: rulekeep resume {folder.path.parent}"
-        ) from None
+        again = f"rulekeep resume {shlex.quote(str(folder.path.parent))}"
+        raise UsageError(f"{named}: {error}; make the run again: {again}") from None
     assert record is not None, "there is one"
     if record.status != "done":
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from rulekeep.commands.console import tell
 from rulekeep.printable import one_line
 from rulekeep.records.pack import PACKED
-from rulekeep.records.store import SHORT_ID, Record, run_folders, runs_of_id
+from rulekeep.records.store import SHORT_ID, Record, read_runs, run_folders, runs_of_id
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -54,16 +55,20 @@ def _about_run(named: str) -> str:
     path = Path(named)
     # A run is known by its folder's name, which `.`, `..` and a link to it have not.
     if path.name in ("", "..") or path.is_symlink():
-        path = path.resolve()
-    if path.is_dir() and not (path / "record.json").exists():
+        path = Path(os.path.realpath(path))
+    if path.is_dir() and not os.path.lexists(path / "record.json"):
         again = shlex.quote(named)
         raise UsageError(f"{named}: has no record.json; for runs in it: rulekeep report {again}")
     roots, where = [path.parent], f"in {path.parent}"
     if path.parent == Path():
         where = "here, in runs or in results; name its folder, FOLDER/ID"
         roots = [one for place in ("", "runs", "results") for one in _folders(Path(place))]
-    found = runs_of_id(path.name, filter(Path.is_dir, roots))
+    roots = [*filter(Path.is_dir, roots)]
+    found = runs_of_id(path.name, roots)
     if not found:
+        for line in (line for root in roots for line in read_runs(root).left_out):
+            if line.startswith(f"run {path.name}"):
+                raise UsageError(f"{named}: {line}")
         raise UsageError(f"{named}: no run of this id stands {where}")
     return "\n\n".join(_said_of_run(root, record) for root, record in found)
 
@@ -71,7 +76,7 @@ def _about_run(named: str) -> str:
 def _folders(place: Path) -> list[Path]:
     """A place and the folders in it that have runs."""
     inside = sorted(place.iterdir()) if place.is_dir() else []
-    folders = [path for path in (place, *inside) if path.is_dir()]
+    folders = [path for path in (place, *inside) if path.is_dir() and os.access(path, os.R_OK)]
     return [path for path in folders if (path / PACKED).exists() or run_folders(path)]
 
 

@@ -1,10 +1,11 @@
 """`rulekeep pack`: a finished folder of runs as one file, to commit or to send."""
 
+import shlex
 from pathlib import Path
 
 from rulekeep.commands.console import tell
 from rulekeep.commands.options import existing, run_folder
-from rulekeep.commands.records import beside_runs
+from rulekeep.commands.records import kept_beside
 from rulekeep.printable import counted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
@@ -13,6 +14,7 @@ from rulekeep.records.store import (
     packed_values,
     read_record,
     run_folders,
+    unreadable,
     write_bytes,
 )
 from rulekeep.specs import UsageError
@@ -37,8 +39,9 @@ def pack(folder: str, /, *, out: str) -> int:
         raise UsageError(f"{target / PACKED}: stands there already; name another --out")
     broken, live = list[str](), {run.id for run in run_folders(root)}
     # What the folder has packed already, except for runs that also stand unpacked.
-    records = [one for one in packed_values(root, broken) if one.get("id") not in live]
-    records += [*_of_runs(root, folder), *beside_runs(root, broken)]
+    packed_runs = (one for one in packed_values(root, broken) if "id" in one)
+    records = [one for one in packed_runs if one["id"] not in live]
+    records += [*_of_runs(root, folder), *kept_beside(root, broken)]
     if broken:
         raise UsageError(f"{broken[0]}; mend or remove the file first")
     if not records:
@@ -59,11 +62,15 @@ def _of_runs(root: Path, named: str) -> list[Values]:
                 left.append(run.id)
                 continue
             found.append(read_record(run.record))
-        except (CorruptRecordError, OSError) as error:
-            raise UsageError(f"run {run.id}: {error}; rulekeep resume {named} makes it") from None
+        except CorruptRecordError as error:
+            again = f"rulekeep resume {shlex.quote(named)} makes it"
+            raise UsageError(f"run {run.id}: {error}; {again}") from None
+        except OSError as error:
+            said = unreadable(run.record, error)
+            raise UsageError(f"run {run.id}: {said}; mend or remove it") from None
     if left:
         raise UsageError(
             f"{named}: {counted(len(left), 'run has', 'runs have')} no result, as {left[0]}; "
-            f"let rulekeep resume {named} make what is missing"
+            f"let rulekeep resume {shlex.quote(named)} make what is missing"
         )
     return found

@@ -45,7 +45,8 @@ def verify(folder: str, /) -> int:
     whole = len(beside_runs(root, broken))
     if not (runs or whole or broken or (root / PACKED).exists()):
         raise _no_runs(root)
-    whole += len(packed_values(root, broken))
+    live = {run.id for run in runs}
+    whole += sum(one.get("id") not in live for one in packed_values(root, broken))
     for run in runs:
         try:
             found = run.load()
@@ -106,7 +107,9 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     if not (records or measured):
         if not run_folders(root):
             raise _no_runs(root)
-        raise UsageError(f"{root}: has no record yet; let rulekeep resume {root} make some")
+        raise UsageError(
+            f"{root}: has no record yet; let rulekeep resume {shlex.quote(str(root))} make some"
+        )
     if len(measured) > 1:
         # Measured side by side, it is of one record.
         notes.append(f"of {len(measured)} records of speed the first is shown")
@@ -177,10 +180,15 @@ def beside_runs(root: Path, broken: list[str]) -> list[Values]:
 
 
 def kept_beside(root: Path, broken: list[str]) -> list[Values]:
-    """What a folder holds beside its runs, in files of its own or packed."""
+    """What a folder holds beside its runs, in files of its own or packed.
+
+    A run that was explained anew has its own file beside the packed one, which is left out.
+    """
+    found = beside_runs(root, broken)
+    anew = {one.get("run") for one in found} - {None}
     # What is amiss in the packed file is said where its runs are read.
-    packed = packed_values(root, [])
-    return [*beside_runs(root, broken), *(one for one in packed if "id" not in one)]
+    packed = (one for one in packed_values(root, []) if "id" not in one)
+    return [*found, *(one for one in packed if one.get("run") not in anew)]
 
 
 def certificates(found: Iterable[Values]) -> list[Values]:

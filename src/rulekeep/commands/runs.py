@@ -318,10 +318,7 @@ def make_runs(
     specs = make(root) if make else []
     planned = _planned(specs, root, executor, command) if make else planning.plan_again(root)
     more = chooses and not isinstance(specs, Settled)
-    if command and not more:
-        command.pending_file(root).unlink(missing_ok=True)
-    lost = len(planned.lost)
-    total = len(planned.finished) + len(planned.jobs) + lost
+    total = len(planned.finished) + len(planned.jobs) + len(planned.lost)
     if planned.finished:
         stand = counted(total, "run stands", "runs stand")
         say(f"{len(planned.finished)} of {stand} finished in {root}")
@@ -332,10 +329,17 @@ def make_runs(
         say(f"{counted(len(planned.jobs), 'run')} to make in {root}")
     records = {record.id: record for record in planned.finished}
     open_jobs = {job.id for job in planned.jobs}
+    lost, heard = set[str](), set[str]()
     try:
         while True:
             for note in planned.notes:
-                say(note)
+                if note not in heard:
+                    say(note)
+                heard.add(note)
+            lost |= {*planned.lost}
+            # What cannot be read may be what the sweep chooses by.
+            if command and not (more or lost):
+                command.pending_file(root).unlink(missing_ok=True)
             jobs = [job for job in planned.jobs if job.id not in records]
             events = sweeps.execute(
                 planned._replace(jobs=jobs), executor, how.time_limit, how.tracker,
@@ -351,21 +355,17 @@ def make_runs(
             # A run that stood finished is news as well: more may follow from it.
             news = {job.id for job in planned.jobs} | {r.id for r in planned.finished}
             more = not (isinstance(specs, Settled) or news <= records.keys())
-            if command and not more:
-                command.pending_file(root).unlink(missing_ok=True)
-            if news <= records.keys():
-                break
             records |= {record.id: record for record in planned.finished}
             open_jobs |= {job.id for job in planned.jobs}
     except KeyboardInterrupt:
         # What a worker wrote as the interruption came stands, though nothing was heard of it.
         wanted = records.keys() | open_jobs
         done = sum(record.id in wanted for record in results(root))
-        said = counted(len(wanted) + lost, "run is", "runs are")
-        again = _again(root, executor, command if more else None, rest)
+        said = counted(len(wanted) + len(lost), "run is", "runs are")
+        again = _again(root, executor, command if more or lost else None, rest)
         say(f"interrupted: {done} of {said} finished; for the rest: {again}")
-        return Made(records, lost, interrupted=True)
-    return Made(records, lost)
+        return Made(records, len(lost), interrupted=True)
+    return Made(records, len(lost))
 
 
 def _again(

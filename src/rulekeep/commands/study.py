@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rulekeep.commands.console import EXIT_FAILED, say, tell
+from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.options import Workers
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
@@ -55,7 +55,12 @@ def study(
         names = [name]
     opened = [studies.opened(one) for one in names]
     if verb == "run":
-        return max(_run(one, workers) for one in opened)
+        code = 0
+        for one in opened:
+            code = max(code, _run(one, workers))
+            if code == EXIT_INTERRUPTED:
+                break
+        return code
     act = studies.build if verb == "build" else studies.check
     problems = [line for one in opened for line in act(one)]
     if every:
@@ -88,4 +93,6 @@ def _run(one: "Opened", workers: int | None) -> int:
             out = str(one.root / RESULTS / folder)
             done = sweep(what, mixers=mixers, out=out, where=Where(workers=workers))
             code = max(code, done)
+            if done == EXIT_INTERRUPTED:
+                break
     return code

@@ -37,6 +37,10 @@ def submit(folder: str, /, *, name: str | None = None, out: str = FOLDER) -> int
         return EXIT_USAGE
     target = Path(out) / f"{called}.jsonl"
     make_folder(target.parent, f"--out {out}")
+    if target.exists() and target.read_bytes() != made.content:
+        raise UsageError(
+            f"{target}: stands there with other runs; remove it, or give another --name"
+        )
     write_bytes(target, made.content)
     tell(f"submission: {target}; add this file in a pull request")
     return 0

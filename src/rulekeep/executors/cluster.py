@@ -206,9 +206,17 @@ def _lost(scheduler: str) -> Failure:
 def _connected(scheduler: str) -> "Iterator[Client]":
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
     except ImportError:
         raise UsageError(
             "the cluster executor needs Dask, which is not installed: pip install 'rulekeep[dask]'"
+        ) from None
+    try:
+        # A client of a malformed address is half made, and closes with a traceback.
+        get_address_host_port(scheduler)
+    except ValueError as error:
+        raise UsageError(
+            f"scheduler {scheduler!a}: {error}; give what `dask scheduler` prints, tcp://HOST:PORT"
         ) from None
     # What Dask logs of a lost scheduler, at length, is told in a line as a failure or an error.
     logger = logging.getLogger("distributed.client")

@@ -407,7 +407,5 @@ class DeltaMixer(GatedMixer):
 def rate_of_half_life(half_life_tokens: float) -> float:
     """The decay rate, −ln of the decay per token, that leaves half after this many tokens."""
     if not half_life_tokens > 0:
-        raise ValueError(
-            f"half_life_tokens {half_life_tokens}: must be above 0, or None for no decay"
-        )
+        raise ValueError(f"half_life_tokens {half_life_tokens}: must be above 0")
     return math.log(2) / half_life_tokens

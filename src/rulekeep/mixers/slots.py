@@ -41,6 +41,8 @@ class Slots(Mixer):
 
     def __init__(self, width: int, *, slots: int = 8, serial: bool = False) -> None:
         super().__init__()
+        if slots < 1:
+            raise ValueError(f"slots {slots}: must be at least 1")
         self.slots = slots
         self.serial = serial
         self.in_projection = nn.Linear(width, 3 * width)

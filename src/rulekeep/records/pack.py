@@ -77,7 +77,7 @@ def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                 raise CorruptRecordError("its checksum does not match its content")
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             said = error if isinstance(error, CorruptRecordError) else "not readable as a record"
-            notes.append(f"{path.name}, line {number}: {said}: left out")
+            notes.append(f"{path.name}, line {number}: {said}; left out")
             continue
         yield values
 

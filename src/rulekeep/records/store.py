@@ -61,10 +61,16 @@ class BusyError(RuntimeError):
 
 
 class LoadedRecords(NamedTuple):
-    """The records of a folder of runs, and a note on each file that could not be read."""
+    """The records of a folder of runs, and a line on each file left out or set aside."""
 
     records: list[Record]
-    notes: list[str]
+    left_out: list[str]
+    set_aside: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """All lines."""
+        return [*self.left_out, *self.set_aside]
 
 
 @final
@@ -200,27 +206,40 @@ def unreadable(path: Path, error: OSError) -> str:
 
 
 def read_runs(root: Path) -> LoadedRecords:
-    """Every whole record of a folder of runs, and a note for each other; nothing is changed.
+    """Every whole record of a folder of runs, and a line for each other; nothing is changed.
 
     A file that cannot be read is left out, and so is a run in the folder of another.
     """
     folders = run_folders(root)
-    notes: list[str] = []
-    kept = LoadedRecords(_packed_runs(root, {folder.id for folder in folders}, notes), notes)
+    lost: list[str] = []
+    kept = LoadedRecords(_packed_runs(root, {folder.id for folder in folders}, lost), lost, [])
     for folder in folders:
         record = None
         try:
             record = folder.load()
         except CorruptRecordError as error:
-            kept.notes.append(f"run {folder.id}: {error}; left out")
+            lost.append(f"run {folder.id}: {error}; left out")
         except OSError as error:
-            kept.notes.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
+            lost.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
         if record is not None:
             kept.records.append(record)
         for path in folder.aside:
             again = ", and the run made again" if record else ""
-            kept.notes.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
+            kept.set_aside.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
     return kept
+
+
+def whole_runs(root: Path) -> list[Record]:
+    """Every record of a folder of runs, for what would be wrong without one of them.
+
+    Raises:
+        UsageError: one is damaged or cannot be read.
+    """
+    kept = read_runs(root)
+    if kept.left_out:
+        said = kept.left_out[0].removesuffix("; left out")
+        raise UsageError(f"{root}: {said}; put it back as it was")
+    return kept.records
 
 
 def results(root: Path) -> list[Record]:

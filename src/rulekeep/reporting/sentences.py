@@ -44,11 +44,16 @@ def _kept(row: Ranked, ranking: Ranking) -> str:
 def _against(row: Ranked, ranking: Ranking) -> str:
     """How far it is from the strongest attention, and whether that is shown."""
     if ranking.baseline is None:
-        return "No attention was trained alike on the same tasks: it is compared with none."
+        return "No attention was trained alike on the same tasks and ended: it has no rival here."
     if row.label == ranking.baseline:
         return "It is the strongest attention here."
     if row.difference is None or row.difference.mean is None:
-        return f"It shares no seed with {ranking.baseline}: it is compared with none."
+        why = f"shares no seed with {ranking.baseline}"
+        if row.difference is not None:
+            why = f"shares with {ranking.baseline} no seed that ended in both"
+        elif not row.is_alike:
+            why = f"was not trained as {ranking.baseline} was"
+        return f"It {why}: it is compared with none."
     name, weak = ranking.baseline, ""
     if not ranking.has_strong:
         weak = (

@@ -1,5 +1,6 @@
 """What a process gets to test a run later, and what it returns. No torch."""
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,6 @@ def no_weights(folder: Path) -> str:
 def trained_anew(folder: Path) -> str:
     """How a run gets weights."""
     return (
-        f"let rulekeep explain {folder} train it again; where that says that they could not be "
-        "kept, delete the folder and make the run again"
+        f"let rulekeep explain {shlex.quote(str(folder))} train it again; where that says that "
+        "they could not be kept, delete the folder and make the run again"
     )

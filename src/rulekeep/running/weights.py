@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rulekeep.records.store import write_bytes
+from rulekeep.specs import UsageError
 
 
 class WeightsError(ValueError):
@@ -70,7 +71,14 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         WeightsError: they are damaged, or of another run or model; the model stays as it was.
+        UsageError: the path is no UTF-8, which safetensors needs.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{str(path.parent)!a}: is no UTF-8; rename the folder to read weights in it"
+        ) from None
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path.name}: not a file")

@@ -60,9 +60,10 @@ def submission(root: Path, name: str) -> Submission:
     if not kept.records:
         raise UsageError(f"{root}: has no record; name the --out of a sweep")
     faults = [f"verified: {note}" for note in kept.notes]
-    unfinished = [one for one in kept.records if one.status != "done"]
+    # A diverged run is a result: nothing makes it again.
+    unfinished = [one for one in kept.records if not one.is_result]
     faults += [f"finished: run {one.id} is {one.status}: {one.reason}" for one in unfinished]
-    records = [one for one in kept.records if one.status == "done"]
+    records = [one for one in kept.records if one.is_result]
     faults += _unknown_provenance(records)
     competing, other = _competing(records)
     faults += [f"protocol: run {one.id} trained no mixer by a protocol" for one in other]

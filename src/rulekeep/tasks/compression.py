@@ -17,7 +17,7 @@ What differs from the published code (athms/mad-lab, `compression`):
 - Places are asked for in the text. There, an MLP decodes each token from the output at `<compress>`
   alone, with the place added. So attention has to compress there; here it looks back, and only a
   state of fixed size compresses.
-- There are 12 tokens by default, and 33 blanks or more before the first place. There they are 31.
+- There are 12 tokens by default, there 31. At least 31 blanks stand before the first place.
 - A context of n tokens reads n - 1 of them: nothing is asked after the last.
 
 `rule_words` is the number of different tokens: 15, as published. `items`, `fillers` and
