@@ -277,15 +277,19 @@ def test_a_scheduler_lost_before_a_job_is_sent_ends_every_job(tmp_path: Path) ->
     assert running.address in ends[0].failure.reason
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "nonsense", None])
-def test_a_scheduler_that_is_not_there_is_said_in_one_line(scheme: str | None) -> None:
+def test_a_scheduler_that_is_not_there_is_said_in_one_line() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        wrong = f"{scheme}://127.0.0.1:{port}" if scheme else ""
+        wrong = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(UsageError, match=f"^scheduler '{wrong}': no Dask scheduler") as caught:
             DaskExecutor(wrong)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:port", "nonsense://host:1"])
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UsageError, match=r"give what `dask scheduler` prints, tcp://HOST:PORT$"):
+        DaskExecutor(address)
 
 
 def test_a_resource_must_be_more_than_nothing() -> None:
