@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,7 +17,11 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<
 
 
 class Server(ThreadingHTTPServer):
-    """How it answers is its `mode`; `asked` are the bodies of the requests so far."""
+    """How it answers is its `mode`; `asked` are the bodies of the requests so far.
+
+    `content` makes what a message holds of a reply, `told` the tokens of a prompt and their scores.
+    Whoever names one of `refused` gets status and body of `refusal`.
+    """
 
     daemon_threads = True
     mode = "right"
@@ -26,6 +30,10 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[dict[str, Any]] = []
+        self.content: Callable[[str], Any] = str
+        self.told: Callable[[list[Any], list[Any]], tuple[Any, Any]] = lambda *both: both
+        self.refused: tuple[str, ...] = ()
+        self.refusal: tuple[int, Any] = (400, None)
 
     @property
     def url(self) -> str:
@@ -99,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if name in asked:
                     said = {"message": f"{name} is not supported", "param": name}
                     return self.answer({"error": said}, 400)
+        if any(name in asked for name in server.refused):
+            status, body = server.refusal
+            return self.answer(json.dumps(body), status)
         if server.mode == "page":
             return self.answer("<html>", kind="text/html")
         if server.mode == "malformed":
@@ -110,15 +121,16 @@ class _Handler(BaseHTTPRequestHandler):
         if "messages" in asked:
             text = "\n".join(one["content"] for one in asked["messages"])
             reply = obeying(text, asked["messages"][-1]["content"])
-            choice: Any = {"index": 0, "message": {"role": "assistant", "content": reply}}
+            said = server.content(reply)
+            choice: Any = {"index": 0, "message": {"role": "assistant", "content": said}}
             if server.mode == "thinking":
                 choice["message"]["content"], choice["finish_reason"] = None, "length"
         else:
             text = asked["prompt"]
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}
             if server.mode != "no logprobs":
-                known = {"tokens": [*tokens(text), "!"], "token_logprobs": [*likelihoods(text), -9]}
-                choice["logprobs"] = known
+                both = server.told([*tokens(text), "!"], [*likelihoods(text), -9])
+                choice["logprobs"] = dict(zip(("tokens", "token_logprobs"), both, strict=True))
         usage = {"prompt_tokens": len(tokens(text)), "completion_tokens": 1, "total_tokens": 1}
         made: Any = {"id": "1", "choices": [choice], "usage": usage, "model": "m"}
         if server.mode == "no usage":

@@ -13,7 +13,7 @@ from chat_server import SHIPPED, TEMPLATE, Server, likelihoods, serving, tokens
 
 from rulekeep.language import endpoint, figures, run
 from rulekeep.language.chat import Message
-from rulekeep.language.contract import Probe
+from rulekeep.language.contract import EMPTY, Probe
 from rulekeep.language.endpoint import Endpoint
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
@@ -234,6 +234,88 @@ def test_an_endpoint_that_refuses_to_echo_is_asked_for_written_replies(server: S
     server.mode = "failing"
     with pytest.raises(UsageError, match="give --replies written"):
         Endpoint(server.url, "m", TEMPLATE).opened(CHAT).scores([Probe("Who?", "I am", " Nora")])
+
+
+@pytest.mark.parametrize(
+    ("content", "reply"),
+    [
+        (lambda said: f"<think>Nora or Felix?</think>\n\n{said}", "My name is Nora."),
+        (lambda said: f"<think>\nIs it {said}", ""),
+        (lambda said: [{"type": "text", "text": said[:5]}, {"type": "text", "text": said[5:]}],
+         "My name is Nora."),
+        (lambda said: [{"type": "thinking", "thinking": "Felix?"}, {"type": "text", "text": said}],
+         "My name is Nora."),
+        (lambda said: None, ""),
+    ],
+)  # fmt: skip
+def test_an_endpoints_reply_is_its_text_without_the_thought(
+    server: Server, content: Callable[[str], Any], reply: str
+) -> None:
+    server.content = lambda said: content("My name is Nora.")
+    model = Endpoint(server.url, "m")
+    assert model.opened(CHAT).reply("Who are you?") == reply
+    assert model.written([*CHAT, Message("user", "Who are you?")], 9) == reply
+    assert (EMPTY in model.libraries) == (not reply)
+
+
+@pytest.mark.parametrize("content", [42, 0, {}, {"text": "Nora"}, ["Nora"], [{"type": "text"}]])
+def test_a_reply_that_is_no_text_is_refused(server: Server, content: Any) -> None:
+    server.content = lambda _: content
+    with pytest.raises(UsageError, match=r"no JSON of this API; check --model"):
+        Endpoint(server.url, "m").opened(CHAT).reply("Who are you?")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda tokens, scores: (tokens, [None] * len(scores)),
+        lambda tokens, scores: (tokens, scores[:-3]),
+        lambda tokens, scores: (tokens[:4], scores[:4]),
+        lambda tokens, scores: (tokens, [None, *[float("nan")] * (len(scores) - 1)]),
+        lambda tokens, scores: (tokens, [None, *[float("-inf")] * (len(scores) - 1)]),
+        lambda tokens, scores: (tokens, [str(one) for one in scores]),
+    ],
+)
+def test_an_echo_without_a_finite_number_for_each_token_is_refused(
+    server: Server, told: Callable[[list[Any], list[Any]], tuple[Any, Any]]
+) -> None:
+    server.told = told
+    said = "answered without the prompt's log-probabilities; give --replies written"
+    with pytest.raises(UsageError, match=said):
+        Endpoint(server.url, "m", TEMPLATE).opened(CHAT).scores([Probe("Who?", "I am", " Nora")])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (400, {"error": "context length exceeded"}, "400: context length exceeded; give shorter"),
+        (400, {"error": {"message": "too long"}}, "400: too long; give shorter"),
+        (400, "just text", "400: just text; "),
+        (422, {"detail": "no system"}, "422: no system; "),
+        (422, {"detail": [{"msg": "no system"}]}, "no system"),
+        (500, {"error": {"code": 7}}, "'code': 7"),
+        (500, None, "500: it said nothing; wait or mend it"),
+    ],
+)
+def test_what_an_endpoint_says_as_it_refuses_is_shown_in_whatever_form(
+    server: Server, status: int, body: Any, said: str
+) -> None:
+    server.refused, server.refusal = ("model",), (status, body)
+    with pytest.raises(UsageError) as caught:
+        Endpoint(server.url, "m").opened(CHAT).reply("Who are you?")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature"])
+@pytest.mark.parametrize("error", [{"message": "{} is not supported", "param": None}, "no {}"])
+def test_a_parameter_that_is_refused_in_a_sentence_is_done_without(
+    server: Server, name: str, error: Any
+) -> None:
+    body = json.loads(json.dumps({"error": error}).replace("{}", name))
+    server.refused, server.refusal = (name,), (400, body)
+    assert "Nora" in Endpoint(server.url, "m").opened(CHAT).reply("Who are you?")
+    assert [name in one for one in server.asked] == [True, False]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ key comes from OPENAI_API_KEY, and is in no message and no record. No torch.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
-from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
@@ -34,14 +35,15 @@ _AGAIN = "then give the command again: it goes on where it stopped"
 _WAIT = f"wait or mend it, {_AGAIN}"
 _CHECK = "check --model and the address, as in http://localhost:8000/v1"
 _WRITTEN = "give --replies written"
+_UNSCORED = f"without the prompt's log-probabilities; {_WRITTEN}"
 _Answer = TypeVar("_Answer")
 
 
 class _Echo(NamedTuple):
-    """The tokens of a prompt with their log-probabilities, the first one's unknown."""
+    """The tokens of a prompt with their log-probabilities; the first one's, unknown, is 0."""
 
     tokens: tuple[str, ...]
-    scores: tuple[float | None, ...]
+    scores: tuple[float, ...]
 
 
 class Endpoint:
@@ -87,6 +89,8 @@ class Endpoint:
     def written(self, messages: Sequence[Message], tokens: int) -> str:
         """What it replies, greedily where it takes a temperature, in so many tokens at most.
 
+        A thought is no part of it.
+
         Raises:
             UsageError: the endpoint does not answer, or not as it should.
         """
@@ -97,22 +101,25 @@ class Endpoint:
             try:
                 made = self._client.chat.completions.create(**asked)
             except self._openai.BadRequestError as error:
-                if not self._does_without(error.param):
+                if not self._does_without(error.param or _told(error.body)):
                     raise
                 return ask()
             choice = _given(made, "choices")[0]
-            text = str(_given(choice, "message").content or "")
+            text = _text(_given(choice, "message").content)
             if not text.strip():
                 self._empty.add(str(choice.finish_reason))
             return text
 
         return self._answer(ask)
 
-    def _does_without(self, refused: str | None) -> bool:
-        """Whether a parameter that was refused can be left out or renamed: reasoning models."""
-        if refused == self._limit == "max_tokens":
+    def _does_without(self, refused: str) -> bool:
+        """Whether a parameter that was refused can be left out or renamed: reasoning models.
+
+        `refused` names it, in a sentence where the endpoint has no other place for it.
+        """
+        if self._limit == "max_tokens" and self._limit in refused:
             self._limit = "max_completion_tokens"
-        elif refused in self._chosen:
+        elif any(name in refused for name in self._chosen):
             self._chosen = {}
         else:
             return False
@@ -156,9 +163,11 @@ class Endpoint:
             usage = _given(made, "usage", _WRITTEN)
             # What follows the prompt is not asked about, and can be of no token.
             own = len(tokens) - _given(usage, "completion_tokens", _WRITTEN)
-            if own < 2:
-                raise _WrongAnswerError(f"without the prompt's log-probabilities; {_WRITTEN}")
-            return _Echo(tuple(tokens[:own]), tuple(scores[:own]))
+            # Nothing stands before the first token: it has none.
+            known = (0.0, *scores[1:own])
+            if own < 2 or len(scores) != len(tokens) or not all(map(_is_finite, known)):
+                raise _WrongAnswerError(_UNSCORED)
+            return _Echo(tuple(tokens[:own]), known)
 
         return self._answer(ask, f"; where it cannot echo a prompt, {_WRITTEN}")
 
@@ -240,12 +249,32 @@ class Sent:
                 begun[asked] = self.model.echoed(asked)
             before, whole = begun[asked], self.model.echoed(asked + probe.reply)
             first = shared(before.tokens, whole.tokens)
-            found.append(sum(score or 0.0 for score in whole.scores[first:]))
+            if first == len(whole.tokens):
+                # Its end is not there.
+                raise UsageError(f"--endpoint {self.model.url}: answered {_UNSCORED}")
+            found.append(sum(whole.scores[first:]))
         return found
 
 
 class _WrongAnswerError(Exception):
     """An answer without what was asked for: what it has instead, and the fix."""
+
+
+def _is_finite(score: object) -> bool:
+    return isinstance(score, int | float) and math.isfinite(score)
+
+
+def _text(content: Any) -> str:
+    """What a message says, without its thought: a text, or the parts of one.
+
+    Raises:
+        TypeError, LookupError: it is neither.
+    """
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise TypeError
+    return spoken(content or "")
 
 
 def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
@@ -255,8 +284,7 @@ def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
         _WrongAnswerError: it is not there; with what the endpoint says instead.
     """
     if error := getattr(answer, "error", None):
-        said = error.get("message", error) if isinstance(error, dict) else error
-        raise _WrongAnswerError(f"an error: {one_line(said, 200)}; {_WAIT}")
+        raise _WrongAnswerError(f"an error: {_told(error)}; {_WAIT}")
     found = getattr(answer, name, None)
     if found is None or found == []:
         raise _WrongAnswerError(f"without {name}; {fix}")
@@ -265,9 +293,14 @@ def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
 
 def _said(error: Any) -> str:
     """What an endpoint says as it refuses: its status and its message."""
-    # The client says the status before some messages.
-    message = error.message.removeprefix(f"Error code: {error.status_code} - ")
-    return f"{error.status_code}: {one_line(message, 200)}"
+    return f"{error.status_code}: {_told(error.body) or 'it said nothing'}"
+
+
+def _told(error: Any) -> str:
+    """An endpoint's error in a line, of whichever form: a text, or one under a name."""
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error
+    return one_line(error or "", 200)
 
 
 def _compiled(template: str) -> Any:
