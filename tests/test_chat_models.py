@@ -10,6 +10,7 @@ import torch
 
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
+from rulekeep.language.contract import EMPTY
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.specs import LanguageSpec, UsageError
@@ -184,6 +185,8 @@ def test_a_written_reply_is_what_follows_the_thought(
     monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: made)
     assert model.opened(CHAT).reply("Say it.") == reply
     assert model.written([*CHAT, Message("user", "Say it.")], 2) == reply
+    # The record says why a reply is empty.
+    assert (EMPTY in model.libraries) == (not reply)
 
 
 def test_nothing_is_read_beyond_the_last_position(

@@ -24,6 +24,7 @@ from rulekeep.kernels import rounding
 from rulekeep.language import chat, evictions, figures, models, texts
 from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
+from rulekeep.language.contract import EMPTY
 from rulekeep.language.families import digest_of, read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
@@ -765,6 +766,18 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
 def test_where_no_family_is_left_fewer_rules_are_no_fix() -> None:
     said = [language._too_few(record(()), kept, ("sport",), 4) for kept in ((), ("home",))]
     assert ["fewer --rules-at-once" in one for one in said] == [False, True]
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://localhost/v1"])
+def test_thoughts_alone_are_no_weak_model_and_a_server_is_named_where_there_is_one(
+    endpoint: str,
+) -> None:
+    empty = Choice("none", "dev", 0, "home", 0, 0, (0.0, 0.0), judged="written", reply="")
+    thought = record([empty], endpoint=endpoint)
+    thought = thought.model_copy(update={"environment": {EMPTY: "a thought alone"}})
+    said = language._too_few(thought, (), ("home",), 4)
+    assert "1 of 1 rules were empty (a thought alone)" in said
+    assert ("at the server" in said) == bool(endpoint)
 
 
 def test_rules_of_a_family_without_every_option_in_validation_are_said_to_be_left_out() -> None:

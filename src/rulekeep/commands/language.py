@@ -168,10 +168,11 @@ def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked
     """Why too few families are left, and the fix."""
     empty = sum(one.judged == "written" and not one.reply.strip() for one in record.choices)
     if EMPTY in record.environment and 2 * empty > len(record.choices):
+        off = "switch it off at the server and give another --out, or "
         return (
             f"replies to {empty} of {len(record.choices)} rules were empty "
             f"({record.environment[EMPTY]}): thinking counts in the {REPLY_TOKENS} tokens of a "
-            "reply; switch it off at the server and give another --out, or name another --model"
+            f"reply; {off if record.spec.rest.get('endpoint') else ''}name another --model"
         )
     fewer = "fewer --rules-at-once, or " if kept else ""
     return (

@@ -16,7 +16,7 @@ from rulekeep.specs.language import Compression
 
 # Written replies end here at the latest: some have what shows the rule at their end.
 REPLY_TOKENS = 256
-# In the environment of a record: why an endpoint's replies are empty.
+# In the environment of a record: why replies are empty.
 EMPTY = "empty replies"
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import LEAD, Message, parted
-from rulekeep.language.contract import REPLY_TOKENS, Probe, shared, spoken
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -66,6 +66,7 @@ class ChatModel:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("model: its tokenizer has no chat template; name a chat model")
         self.model, self.tokenizer = model.eval(), tokenizer
+        self._thought_alone = False
         self.longest = int(getattr(model.config, "max_position_embeddings", 0)) or None
         self._check_cache()
 
@@ -268,14 +269,24 @@ class ChatModel:
             # A reply from a cache has no penalty either.
             repetition_penalty=1.0, pad_token_id=self.tokenizer.eos_token_id,
         )  # fmt: skip
-        found: str = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-        return spoken(found)
+        return self.said(made[0, ids.shape[1] :])
+
+    def said(self, ids: Tensor | Sequence[int]) -> str:
+        """The text of a reply, without its thought."""
+        whole: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = spoken(whole)
+        self._thought_alone |= bool(whole.strip()) and not text.strip()
+        return text
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """What runs it, with its version, and where a system prompt stands that has no place."""
+        """What runs it, where a system prompt stands that has no place, and why replies are empty.
+
+        That is its version, and of an empty reply that the model thought and said nothing.
+        """
         moved = {} if self._takes_system else {"system prompt": "in the first user's turn"}
-        return {"transformers": version("transformers"), **moved}
+        empty = {EMPTY: "a thought alone"} if self._thought_alone else {}
+        return {"transformers": version("transformers"), **moved, **empty}
 
     def ends(self) -> set[int]:
         """The tokens that end a reply."""
@@ -385,8 +396,7 @@ class Cached:
             if ids[0] in ends or (chat.longest is not None and tokens >= chat.longest):
                 break
             said += ids
-        text: str = chat.tokenizer.decode(said, skip_special_tokens=True)
-        return spoken(text)
+        return chat.said(said)
 
     @torch.inference_mode()
     def scores(self, probes: Sequence[Probe]) -> list[float]:
