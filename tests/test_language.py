@@ -527,6 +527,7 @@ def test_ours_keep_the_end_or_both_ends(model: ChatModel) -> None:
 
 def test_a_rule_is_stored_where_its_option_stands_as_a_word() -> None:
     assert texts.is_stored("Your name is Nora.", "nora")
+    assert texts.is_stored("Your name is _Nora_.", "Nora")
     assert not texts.is_stored("Your name is Honora.", "Nora")
 
 

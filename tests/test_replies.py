@@ -51,6 +51,39 @@ def test_the_reply_that_is_scored_passes_its_own_check(name: str) -> None:
     SHIPPED[name].check_finds_replies()
 
 
+@pytest.mark.parametrize(
+    ("rules", "reply"),
+    [
+        (
+            {"letters": "in capital letters", "address": "Captain"},
+            "OF COURSE, CAPTAIN! HERE IT IS.",
+        ),
+        ({"letters": "in lower case", "address": "Doctor"}, "of course, doctor! here it is."),
+        ({"letters": "in lower case", "address": "Chief"}, "chief, here is your app."),
+        (
+            {"letters": "as a question", "closing_words": "Take care"},
+            "What shall it do? Take care.",
+        ),
+        ({"letters": "as a question", "layout": "in JSON"}, '{"answer": "What shall it do?"}'),
+        ({"letters": "in quotation marks", "layout": "in JSON"}, '"{"answer": "An app"}"'),
+        ({"letters": "in quotation marks", "layout": "as a bullet list"}, '"- Open\n- Walk"'),
+        ({"letters": "in quotation marks", "layout": "as a numbered list"}, '"1. Open\n2. Walk"'),
+    ],
+)
+def test_one_reply_can_follow_two_rules_of_a_prompt(rules: dict[str, str], reply: str) -> None:
+    for name, option in rules.items():
+        family = SHIPPED[name]
+        assert family.shown(reply) == tuple(one == option for one in family.options)
+
+
+def test_a_name_in_lower_case_signs_a_message() -> None:
+    assert SHIPPED["signature"].shown("thanks,\nsam") == (True, False, False, False)
+
+
+def test_a_common_word_is_no_address() -> None:
+    assert not any(SHIPPED["address"].shown("The captain and a doctor, chief among them, agree."))
+
+
 FAMILY = """
 [drink]
 kind = "cued"
@@ -59,6 +92,12 @@ rule = "Recommend {}."
 options = ["tea", "milk"]
 request = "What shall I drink?"
 prefix = "Drink"
+"""
+
+
+EMPHASISED = """
+check = '_{}_'
+replies = [" _tea_", " _milk_"]
 """
 
 
@@ -71,9 +110,17 @@ def read(folder: Path, lines: str = "") -> Family:
 def test_an_option_is_a_word_unless_a_check_says_otherwise(tmp_path: Path) -> None:
     assert read(tmp_path).shown("Tea, not steam.") == (True, False)
     assert read(tmp_path, r"check = '{}\Z'").shown("Milk or tea") == (True, False)
+    assert read(tmp_path, EMPHASISED).shown("_Tea_, not milk") == (True, False)
     each = read(tmp_path, "check = ['[Tt]ea|cha', 'milk']")
     assert each.shown("Some cha.") == (True, False)
     assert each.named("Some cha.") == (False, False)
+
+
+def test_a_list_of_words_is_matched_by_two_of_them_outside_code(tmp_path: Path) -> None:
+    family = read(tmp_path, "check = [['drink', 'Tea', 'cup'], ['drink', 'milk', 'cow']]")
+    assert family.shown("A cup of _tea_!") == (True, False)
+    assert family.shown("Tea, tea, TEA!") == family.shown("`cup` of tea") == (False, False)
+    assert family.shown("Tea?\n```\ncup") == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@
     replies = [" Nora", …]                # what follows it, one an option; left out: the option
     check = "I am {}"                     # what a written reply must match; left out: the option
 
+A check is a regular expression in which {} is the option, or one form an option: a regular
+expression, or a list of words of which a reply has two, its code left out.
+
 One option is drawn as the rule, and the others are its rivals: chance is one in as many as there
 are. No torch is loaded.
 """
@@ -30,6 +33,11 @@ SHIPPED = "rules.toml"
 _OPTION, _OLD = "{}", "{old}"
 # The option as a word, or as words.
 _NAMED = r"(?<!\w){}(?!\w)"
+# Underscores around words are no part of them: _Nora_ is Nora. Those of names are, as in my_docs.
+_EMPHASIS = re.compile(r"(?<!\w)_+|_+(?!\w)")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+# Goes up where the same checks judge a reply otherwise.
+_JUDGING = 2
 _LARGEST_BYTES = 2**20
 
 
@@ -43,7 +51,7 @@ class Family(Spec):
     request: str
     prefix: str = ""
     replies: tuple[str, ...] = ()
-    check: str | tuple[str, ...] = ()
+    check: str | tuple[str | tuple[str, ...], ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -120,12 +128,12 @@ class Family(Spec):
     def shown(self, reply: str) -> tuple[bool, ...]:
         """Which options a written reply shows; a rule is followed where its own is alone."""
         given = self.check or _NAMED
-        patterns = (
+        forms = (
             [given.replace(_OPTION, re.escape(option)) for option in self.options]
             if isinstance(given, str)
             else given
         )
-        return tuple(re.search(one, reply, re.IGNORECASE) is not None for one in patterns)
+        return tuple(_has(reply, one) for one in forms)
 
     def named(self, reply: str) -> tuple[bool, ...]:
         """Which options stand in a text as words."""
@@ -157,6 +165,20 @@ class Family(Spec):
 
 
 Families = Mapping[str, Family]
+
+
+def unmarked(text: str) -> str:
+    """A text without the underscores that stress a word."""
+    return _EMPHASIS.sub("", text)
+
+
+def _has(reply: str, form: str | tuple[str, ...]) -> bool:
+    """Whether a reply has a form: it matches a regular expression, or has two words of several."""
+    if isinstance(form, str):
+        # A check may ask for the underscores.
+        return any(re.search(form, text, re.IGNORECASE) for text in {reply, unmarked(reply)})
+    said = re.findall(r"\w+", unmarked(_CODE.sub(" ", reply)).casefold())
+    return len({*said} & {word.casefold() for word in form}) >= 2
 
 
 def read_families(path: str) -> dict[str, Family]:
@@ -202,5 +224,5 @@ def digest_of(families: Families) -> str:
 
 def digest_of_checks(families: Families) -> str:
     """What identifies how written replies are checked."""
-    whole = "\n".join(f"{name}={one.check!r}" for name, one in sorted(families.items()))
-    return hashlib.sha256(whole.encode()).hexdigest()[:12]
+    whole = [f"{name}={one.check!r}" for name, one in sorted(families.items())]
+    return hashlib.sha256("\n".join([str(_JUDGING), *whole]).encode()).hexdigest()[:12]
