@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -501,6 +502,18 @@ def test_a_compactor_keeps_to_its_budget(model: ChatModel, name: str, share: flo
 def test_a_compactor_that_keeps_all_is_no_compression(model: ChatModel, name: str) -> None:
     messages = (Message("system", "Be kind."), Message("user", "Hello."))
     assert shortened(model, name, 1.0, messages).messages == messages
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract"])
+def test_a_line_break_costs_what_the_model_counts(name: str) -> None:
+    # As an endpoint counts: words, and no line break.
+    of: Any = SimpleNamespace(tokens=str.split)
+    messages = [Message("user", f"Go on {n}.") for n in range(40)]
+    assert shortened(of, name, 0.5, messages).text.count("user") == 20
+    assert shortened(of, name, 1.0, messages).messages == tuple(messages)
+    # A break of a token each is charged one.
+    of.tokens = lambda text: re.findall(r"\n|\S+", text)
+    assert shortened(of, name, 0.5, messages).text.count("user") == 20
 
 
 def test_a_summary_with_half_a_letter_is_text() -> None:

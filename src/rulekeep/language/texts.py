@@ -39,6 +39,8 @@ _LEFT = "\nThe conversation so far, shortened:\n"
 _SUMMARY = (
     "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
 )
+# What leaves parts of the text as they are.
+_PARTS = ("keep_last", "keep_ends", "extract")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _Part = TypeVar("_Part", str, int)
 
@@ -60,8 +62,10 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
             or the model's summary is empty.
     """
     whole = transcript(messages)
-    budget = max(1, int(len(model.tokens(whole)) * one.amount))
-    text = _shortened(one.name)(messages, budget, model).strip()
+    tokens = len(model.tokens(whole))
+    budget = max(1, int(tokens * one.amount))
+    fits = tokens <= budget and one.name in _PARTS
+    text = (whole if fits else _shortened(one.name)(messages, budget, model)).strip()
     tokens = len(model.tokens(text))
     if not text and one.name not in COMPACTORS:
         raise UsageError(f"compress {one.name}: returned no text; return what is left of it")
@@ -135,13 +139,18 @@ def _lines(messages: Sequence[Message]) -> list[str]:
     return [f"{one.role}: {one.text}" for one in messages]
 
 
-def _fitting(parts: Sequence[str], budget: int, model: Model) -> list[str]:
-    """The first parts that fit together."""
-    taken, tokens = list[str](), 0
+def _between(parts: Sequence[str], model: Model) -> float:
+    """Tokens of a line break between two parts, on average: one as many models count, or none."""
+    joined = len(model.tokens("\n".join(parts)))
+    return (joined - sum(len(model.tokens(part)) for part in parts)) / max(1, len(parts) - 1)
+
+
+def _fitting(parts: Sequence[str], budget: int, model: Model, between: float) -> list[str]:
+    """The first parts that fit together, with so many tokens between two."""
+    taken, tokens = list[str](), 0.0
     for part in parts:
-        # The line break is a token of its own.
-        tokens += len(model.tokens(part)) + 1
-        if tokens > budget + 1:
+        tokens += len(model.tokens(part)) + between
+        if tokens > budget + between:
             break
         taken.append(part)
     return taken
@@ -157,19 +166,18 @@ def _within(
 
 
 def _keep_last(messages: Sequence[Message], budget: int, model: Model) -> str:
-    taken = _fitting(_lines(messages)[::-1], budget, model)
+    lines = _lines(messages)
+    taken = _fitting(lines[::-1], budget, model, _between(lines, model))
     return _within(budget, model, taken, lambda parts: "\n".join(reversed(parts)))
 
 
 def _keep_ends(messages: Sequence[Message], budget: int, model: Model) -> str:
     lines = _lines(messages)
-    whole = "\n".join(lines)
-    if len(_fitting(lines, budget, model)) == len(lines) and len(model.tokens(whole)) <= budget:
-        return whole
-    first = _fitting(lines, budget // 2, model)
-    last = _fitting(lines[len(first) :][::-1], budget - budget // 2, model)
+    between = _between(lines, model)
+    first = _fitting(lines, budget // 2, model, between)
+    last = _fitting(lines[len(first) :][::-1], budget - budget // 2, model, between)
     half = len(first)
-    # Where both halves are full, the line break between them is one token too many.
+    # Where both halves are full, the line break between them can be one token too many.
     return _within(
         budget, model, [*first, *last],
         lambda parts: "\n".join([*parts[:half], *reversed(parts[half:])]),
@@ -183,10 +191,11 @@ def _extract(messages: Sequence[Message], budget: int, model: Model) -> str:
     words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
     near = (words @ words.mean(axis=0).T).A1
     order = sorted(range(len(sentences)), key=lambda i: -near[i])
-    taken, tokens = list[int](), 0
+    between = _between(sentences, model)
+    taken, tokens = list[int](), 0.0
     for i in order:
-        tokens += len(model.tokens(sentences[i])) + 1
-        if tokens <= budget + 1:
+        tokens += len(model.tokens(sentences[i])) + between
+        if tokens <= budget + between:
             taken.append(i)
     return _within(
         budget, model, taken, lambda parts: "\n".join(sentences[i] for i in sorted(parts))
