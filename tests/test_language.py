@@ -649,9 +649,12 @@ def test_an_interval_at_an_end_is_the_exact_one() -> None:
         low = float(beta.ppf(0.025, n, 1))
         assert figures.estimate([1.0] * n, "a") == pytest.approx((1.0, low, 1.0))
         assert figures.estimate([0.0] * n, "a") == pytest.approx((0.0, 0.0, 1 - low))
-    # Prompts that differ have their bootstrap, and equal differences are equal.
+        # Prompts that were not drawn can be otherwise, either way.
+        found = figures.estimate([0.0] * n, "a", least=-1.0)
+        assert found == pytest.approx((0.0, low - 1, 1 - low))
+    # Prompts that differ have their bootstrap, and ties are equal.
+    assert figures.estimate([0.0, 1.0], "a") == (0.5, 0.0, 1.0)
     assert figures.estimate([0.5] * 9, "a") == (0.5, 0.5, 0.5)
-    assert figures._bootstrap([0.0] * 9, "a") == (0.0, 0.0, 0.0)
 
 
 def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[Choice]:
@@ -710,6 +713,15 @@ def test_a_difference_is_paired_by_prompt() -> None:
     difference = found["knorm@0.5"].difference
     assert difference is not None
     assert difference.mean == pytest.approx(found["knorm@0.5"].retention.mean - 1)
+
+
+def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
+    whole = [*choices(lambda option, _: LIKELY + (np.arange(3) == option))]
+    same = [one._replace(compress="knorm@0.5") for one in whole]
+    difference = figures.cell(record([*whole, *same]))["knorm@0.5"].difference
+    assert difference is not None
+    assert difference.mean == 0
+    assert difference.low == -difference.high == pytest.approx(0.025 ** (1 / 40) - 1)
 
 
 def test_without_rules_each_family_is_held_against_chance() -> None:

@@ -7,8 +7,8 @@ A rule counts as followed where its option scores highest among its family's, ea
 taken less what it scores on validation prompts of the same cell in which it is a rival. With every
 rival mentioned in the text this is `binding`: a word that merely stands in the cache is not enough.
 A written reply follows its rule where it shows the right option alone, with nothing taken off.
-Intervals are of a bootstrap over prompts, since the rules of one prompt share a text; of shares
-that are all 0 or all 1, exact ones. No torch.
+Intervals are of a bootstrap over prompts, since the rules of one prompt share a text; where all
+prompts have 0, or 1, exact ones. No torch.
 """
 
 from collections import Counter, defaultdict
@@ -235,7 +235,7 @@ def _followed(
     if full is not None:
         whole = {p: _share(of) for p, of in _by_prompt(full).items()}
         paired = [share - whole[p] for p, share in zip(prompts, shares, strict=True) if p in whole]
-        difference = _bootstrap(paired, name)
+        difference = estimate(paired, name, least=-1.0)
     return Followed(
         retention=estimate(shares, name),
         said=estimate([_share(of) for of in _by_prompt(said).values()], name) if said else None,
@@ -285,19 +285,20 @@ def _shares(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
     return {key: float(np.mean(rights)) for key, rights in sorted(found.items())}
 
 
-def estimate(values: Sequence[float | np.floating | bool], name: str) -> Estimate:
-    """The mean share of prompts, with a percentile interval of their bootstrap.
+def estimate(
+    values: Sequence[float | np.floating | bool], name: str, least: float = 0.0
+) -> Estimate:
+    """The mean over prompts of what is from `least` to 1, with a percentile interval.
 
-    Where all are 0, or all 1, a bootstrap draws nothing else: the interval is the exact one
-    (Clopper-Pearson) of so many prompts.
+    It is that of a bootstrap. Where all are 0, or at an end, it would draw nothing else: the
+    interval is of the most prompts that can be otherwise, as far as can be (Clopper-Pearson of
+    shares). Other values that all prompts have are ties, which are no chance.
     """
-    found = _bootstrap(values, name)
-    width = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
-    if found.high == 0:
-        return found._replace(high=width)
-    if found.low == 1:
-        return found._replace(low=1 - width)
-    return found
+    mean = float(values[0])
+    if {*values} != {mean} or mean not in (least, 0.0, 1.0):
+        return _bootstrap(values, name)
+    others = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
+    return Estimate(mean, mean - others * (mean - least), mean + others * (1 - mean))
 
 
 def _bootstrap(values: Sequence[float | np.floating | bool], name: str) -> Estimate:
