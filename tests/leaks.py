@@ -303,7 +303,8 @@ class SeesOfNineInLargeBatches(SeesFromTheFifth):
 class SeesInWholeBatches(Honest):
     def forward(self, x, state=None):
         y, after = super().forward(x, state)
-        return y + 30 * ahead(x) * (len(x) > 8), after
+        # Not in batches that the screen reads.
+        return y + 30 * ahead(x) * (8 < len(x) < 257), after
 
 
 class Scaled(Honest):
@@ -425,3 +426,15 @@ class HoldsExtraState(Honest):
 class GivesExtraStateAlone(Honest):
     def get_extra_state(self):
         return {"calls": 1}
+
+
+class MixesRowsOfALargeBatch(Honest):
+    def forward(self, x, state=None):
+        y, state = super().forward(x, state)
+        return (y + y[:1] if len(x) > 16 else y), state
+
+
+class ClampsItsInput(Honest):
+    def forward(self, x, state=None):
+        x.data.clamp_(-0.5, 0.5)
+        return super().forward(x, state)

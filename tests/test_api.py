@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -418,6 +419,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
         ({"mixer": "gru", "mixer_options": {"head": 2}}, "there is no such option"),
         ({"mixer": "gru", "stepps": 2}, "did you mean 'steps'"),
         ({"mixer": "gru", "steps": "2"}, "steps '2'"),
+        ({"mixer": "gru", "seed": np.float64(1.5)}, "seed 1.5"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -468,3 +470,26 @@ def test_our_memory_trains_by_its_recipe() -> None:
     }  # fmt: skip
     assert all(gate.min() >= 0 and gate.max() <= 1 for gate in gates.values())
     assert rk.write_gates(rk.LanguageModel(30, "attention"), x) == {}
+
+
+def test_numbers_of_other_libraries_are_numbers_and_what_is_none_is_one_line(
+    tmp_path: Path,
+) -> None:
+    values = {**SMALL, "seed": np.int64(2), "test_contexts": range(64, 70, 3)}
+    run = rk.run(mixer="gru", out=tmp_path / "runs", **values)
+    assert run.record.spec.seed == 2
+    assert [one.context for one in run.record.tests()] == [64, 67]
+    assert rk.test(run, contexts=np.array([96])).record.tests()[-1].context == 96
+    for asked, said in (
+        ({"contexts": 96}, r"contexts 96: must be a list; write \[96\]"),
+        ({"contexts": "96"}, "must be a list"),
+        ({"contexts": ["96"]}, "contexts '96': must be a whole number"),
+        ({"contexts": [96], "examples": 9.5}, "examples 9.5: must be a whole number"),
+    ):
+        with pytest.raises(rk.UsageError, match=said):
+            rk.test(run, **asked)
+    for workers in (-3, 0, 1.5):
+        with pytest.raises(rk.UsageError, match=f"workers {workers}: must be"):
+            rk.sweep([tiny.tiny()], out=tmp_path / "more", workers=workers)
+    assert not (tmp_path / "more").exists()
+    assert len(rk.sweep(tiny.tiny(), out=tmp_path / "more")) == 1

@@ -193,6 +193,17 @@ class MixesManyRows(Honest):
         return super().forward(x + 1e-4 * x.mean(0) if len(x) > 3 else x, state)
 
 
+class MixesRowsOfALargeBatch(Honest):
+    def forward(self, x, state=None):
+        return super().forward(x + 1e-4 * x.mean(0) if len(x) > 8 else x, state)
+
+
+class PeeksBetweenTheUsualLengths(Honest):
+    def forward(self, x, state=None):
+        y, after = super().forward(x, state)
+        return (y + y[:, -1:] if 258 <= x.shape[1] <= 500 else y), after
+
+
 class ChangesItsInputInTraining(Honest):
     def forward(self, x, state=None):
         y, after = super().forward(x, state)
@@ -440,6 +451,8 @@ BROKEN: list[tuple[type[Any], str, str]] = [
         r"1100 tokens, pieces \[76, 1024\]",
     ),
     (MixesManyRows, "rows of a batch are independent", r"of 8 sequences"),
+    (MixesRowsOfALargeBatch, "rows of a batch are independent", r"of 257 sequences"),
+    (PeeksBetweenTheUsualLengths, "causal", r"300 tokens"),
     (ChangesItsInputInTraining, "input and state not changed", r"x differs by .*in training"),
     (KeepsTheTextBehindAView, "state bytes, constant or growing", r"constant: 32 .* but they are"),
     (

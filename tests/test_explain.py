@@ -679,3 +679,21 @@ def test_names_in_an_explanation_stay_text_in_the_report(finished: Path, tmp_pat
     html = (tmp_path / "report.html").read_text()
     assert "<img" not in html
     assert "its run is not shown, left out" in html
+
+
+def test_probes_and_traces_read_the_model_as_it_answers(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+
+    def noted(function: Callable) -> Callable:
+        def call(model: Any, *given: Any) -> Any:
+            modes.append(any(module.training for module in model.modules()))
+            return function(model, *given)
+
+        return call
+
+    for name in ("probed", "traced"):
+        monkeypatch.setattr(explaining, name, noted(getattr(explaining, name)))
+    explained(finished)
+    assert modes == [False, False]

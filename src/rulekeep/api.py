@@ -8,6 +8,7 @@ is imported by processes of their own, several at a time.
 What a user asked for and cannot be raises `UsageError`: one line with the value and the fix.
 """
 
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -181,8 +182,12 @@ def run(
     from rulekeep.sweeps.planning import identity
 
     names = _name(task, TASKS, "task"), _name(mixer, MIXERS, "mixer")
-    own = {"task_options": {**(task_options or {})}, "mixer_options": {**(mixer_options or {})}}
-    given = with_defaults({"task": names[0], "mixer": names[1], **own, **values})
+    own = {
+        key: {name: _plain(value) for name, value in (options or {}).items()}
+        for key, options in (("task_options", task_options), ("mixer_options", mixer_options))
+    }
+    others = {key: _plain(value) for key, value in values.items()}
+    given = with_defaults({"task": names[0], "mixer": names[1], **own, **others})
     spec = RunSpec.parse_json(given)
     root = run_folder("run", None if out is None else os.fspath(out))
     _make(lambda _: [spec], root, names, 1, keep_weights=keep_weights)
@@ -193,7 +198,7 @@ def run(
 
 
 def sweep(
-    what: str | Sequence[RunSpec],
+    what: str | RunSpec | Sequence[RunSpec],
     *,
     mixers: Sequence[Optioned] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -205,7 +210,7 @@ def sweep(
     A run that failed is returned as well: see its `record.status`.
 
     Args:
-        what: A preset (`rulekeep list`), FILE.py, FILE.py:function, or a list of `RunSpec`.
+        what: A preset (`rulekeep list`), FILE.py, FILE.py:function, a `RunSpec` or a list of them.
         mixers: For presets that compare mixers, names or classes, each alone or with options:
             `["delta", "delta[heads=8]", (MyMixer, {"heads": 8})]`.
         out: Folder of runs, runs/sweep-TIME if left out.
@@ -218,7 +223,9 @@ def sweep(
     from rulekeep.commands.runs import maker
 
     texts = None if mixers is None else [_written(one) for one in mixers]
-    specs = () if isinstance(what, str) else tuple(what)
+    if workers is not None and _whole("workers", workers) < 1:
+        raise UsageError(f"workers {workers}: must be 1 or more")
+    specs = () if isinstance(what, str) else (what,) if isinstance(what, RunSpec) else tuple(what)
     named = [one for text in texts or () for one in _mixers_of(text)]
     names = [*named, *(name for spec in specs for name in (spec.task, *spec.mixers))]
     root = run_folder("sweep", None if out is None else os.fspath(out))
@@ -248,15 +255,37 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
     from rulekeep.commands.retest import MOST, retest
 
     folder = _path(run)
+    if not isinstance(given := _plain(contexts), Sequence) or isinstance(given, str):
+        raise UsageError(f"contexts {contexts!r}: must be a list; write [{contexts}]")
+    asked = tuple(_whole("contexts", one) for one in given)
     try:
-        lengths = in_order(tuple(contexts))
+        lengths = in_order(asked)
     except ValueError as error:
-        raise UsageError(f"contexts {tuple(contexts)}: {error}") from None
-    if examples is not None and not 1 <= examples <= MOST:
+        raise UsageError(f"contexts {asked}: {error}") from None
+    if examples is not None and not 1 <= (examples := _whole("examples", examples)) <= MOST:
         raise UsageError(f"examples {examples}: must be from 1 to {MOST}")
     if retest(folder, contexts=lengths, examples=examples):
         raise RunFailedError(f"{folder}: the test left no result; it is said why above")
     return open_run(folder)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy and torch, and ranges, as JSON has them; all else as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, range) else value
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, of whatever library.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} {value!r}: must be a whole number") from None
 
 
 def report(

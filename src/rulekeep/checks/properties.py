@@ -43,10 +43,12 @@ ANSWERS = range(3, 15)
 LONG = 1100
 # What the usual chunks divide: a kernel may have a path of its own for such a text.
 ROUND = 1024
+# Between these and the shorter ones.
+BETWEEN = (300, 511)
 # Further than a run looks itself, in one call without a gradient.
 FURTHEST = 4096
-# More sequences than anywhere else here.
-MANY = 8
+# As many sequences as are scored at once, and one more.
+MANY = 257
 # The largest difference, as a share of the largest value of the same tensor.
 ALLOWED = 1e-8
 ALLOWED_IN_FLOAT32 = 1e-3
@@ -112,7 +114,7 @@ class Subject(NamedTuple):
     def texts(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
         """The same, then long texts and the lengths of answers."""
         yield from self.sizes(shortest)
-        yield from ((1, length) for length in (ROUND, LONG, FURTHEST))
+        yield from ((1, length) for length in (*BETWEEN, ROUND, LONG, FURTHEST))
         yield from ((3, length) for length in ANSWERS)
 
 
@@ -300,7 +302,7 @@ def _surrogate(mixer: Any) -> bool:
 def rows(subject: Subject) -> Verdict:
     """Other sequences in the batch change nothing."""
     gaps, mixer = Gaps(ALLOWED), subject.made()
-    for batch, length in (*((3, length) for length in subject.lengths), (MANY, 65)):
+    for batch, length in (*((3, length) for length in subject.lengths), (8, 65), (MANY, 5)):
         x = subject.drawn(batch, length)
         with torch.no_grad():
             state = runs.left_over(mixer, batch, subject.width)

@@ -37,6 +37,8 @@ _LOOKED_AT = 64
 LONGEST = 2048
 # No length that a chunk divides, and one of a few tokens.
 _ODD, _PIECE = 67, 12
+# As many sequences as are scored at once, and one more; of a few tokens each.
+_MANY, _FEW = 257, 5
 # Lengths that are drawn from the seed, so that no mixer can know what it is tried at.
 _DRAWN = 3
 # Of the largest output: sums in another order, as those of an FFT, round otherwise.
@@ -303,7 +305,10 @@ def _outputs(mixer: Mixer, x: Tensor, past: int) -> Tensor:
     """Outputs of the tokens after the first `past`; or what is wrong with their form."""
 
     def read(piece: Tensor, state: Any) -> Any:
+        before = piece.clone()
         result = _own(partial(part_of(mixer), piece, state))
+        if not torch.equal(piece, before):
+            _refuse("it changed its input in place: work on a copy")
         said = said_of_result(result) or said_of_state(result[1], len(x))
         _refuse(said or said_of_output(result[0], piece))
         if result[0].dtype != piece.dtype:
@@ -377,7 +382,9 @@ def _same_from_a_state(mixer: Mixer, x: Tensor) -> None:
     first, later = x[:, :_PIECE], x[:, _PIECE:]
     whole, again = read(x, None)[0], read(x, None)[0]
     # What is other each time anyway can be compared with nothing.
-    if _gaps(whole, again)[1]:
+    if most := _gaps(whole, again)[1]:
+        if not part_of(mixer).training:
+            _refuse(f"its output differs by {most:.2g} when it reads the same text once more")
         return
     state = read(first, None)[1]
     # An answer that is told and the model's own go on from one state.
@@ -385,12 +392,16 @@ def _same_from_a_state(mixer: Mixer, x: Tensor) -> None:
     # Another text between them: a memory beside the state holds that.
     read(-x, None)
     once_more, alone = read(later, state)[0], read(x[:1], None)[0]
+    many = x[:1, :_FEW].repeat(_MANY, 1, 1) * torch.linspace(1, 2, _MANY)[:, None, None].to(x)
+    among, without = read(many, None)[0][-1:], read(many[-1:], None)[0]
     for expected, found, when, fix in (
         (whole[:, _PIECE:], after, "after a state differs by {} from that of the whole at once",
          f"the state of {_PIECE} tokens must hold all that the next {_PIECE} need"),
         (after, once_more, "after a state differs by {} when it goes on from that state once more",
          "forward may not write to the state it is given, nor remember anything beside it"),
         (whole[:1], alone, "differs by {} without the other sequences of the batch",
+         "each must be apart from the others"),
+        (among, without, f"differs by {{}} without the other sequences of a batch of {_MANY}",
          "each must be apart from the others"),
     ):  # fmt: skip
         if most := _gaps(expected, found)[1]:

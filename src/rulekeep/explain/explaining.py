@@ -44,7 +44,7 @@ from rulekeep.explain.states import (
 from rulekeep.explain.traces import traced
 from rulekeep.records.store import BusyError, Record, RunFolder, write_record
 from rulekeep.running import costs
-from rulekeep.running.evaluation import ModelPredictor
+from rulekeep.running.evaluation import ModelPredictor, in_eval_mode
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import Resolved
@@ -86,6 +86,8 @@ def _explain(
     spec = resolved.spec
     made = trained_model(folder, record, resolved, progress)
     probes = []
+    # What the probes read is what the answers come of.
+    in_eval_mode(made.model)
     for stage, context in enumerate(job.contexts, start=1):
         progress(made.step + stage)
         train = (named_seed("probe", spec.seed, job.seed), job.examples)
