@@ -131,22 +131,16 @@ VARIANTS = {
 }
 # Of these the tables of all variants are.
 SHOWN = [*VARIANTS]
-STRETCHED = "positions=rotary,scaling={},trained_length=256"
-RANDOM = "positions=rotary,randomised_positions=4096"
-# Attention at its best, the most telling first.
+# Attention at its best.
+STRETCHED = {
+    name: f"positions=rotary,scaling={name.lower()},trained_length=256"
+    for name in ("YaRN", "NTK", "interpolation")
+}
 AT_BEST = {
     "convolution": "conv_size=8",
-    "YaRN, convolution": f"{STRETCHED.format('yarn')},conv_size=8",
-    "YaRN": STRETCHED.format("yarn"),
+    **STRETCHED,
     "alibi, convolution": "positions=alibi,conv_size=8",
-    "random places, convolution": f"{RANDOM},conv_size=8",
-    "random places": RANDOM,
-}
-# What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chooses.
-AS_YARN = {
-    f"{said}{rest}": AT_BEST[f"YaRN{rest}"].replace("yarn", by)
-    for rest in (", convolution", "")
-    for said, by in (("NTK", "ntk"), ("interpolation", "interpolation"))
+    "random places": "positions=rotary,randomised_positions=4096",
 }
 PLAIN = "sparse_delta[short_convolution=false,hidden=240{}]"
 VARIANTS["ours, earliness"] = Variant(f"sparse_delta[hidden=232,{SIGNAL}]", f"{OURS}, earliness")
@@ -154,7 +148,7 @@ VARIANTS["plain"] = Variant(PLAIN.format(""), f"{OURS}, no convolution")
 VARIANTS["plain, earliness"] = Variant(
     PLAIN.format(f",{SIGNAL}"), f"{OURS}, no convolution, earliness"
 )
-for form, options in (AT_BEST | AS_YARN).items():
+for form, options in AT_BEST.items():
     VARIANTS[form] = Variant(f"attention[{options}]", f"attention, {form}")
     if form != "convolution":
         both = f"attention, {form}, earliness"
@@ -170,7 +164,7 @@ FORMS = {
     "attention, rotary positions": ("rotary", "rotary_early"),
     **{
         f"attention, {form}": (form, f"{form}, earliness")
-        for form in (AT_BEST | AS_YARN)
+        for form in AT_BEST
         if form != "convolution"
     },
 }
@@ -194,7 +188,8 @@ def beyond(records: Sequence[Record]) -> Sequence[AnySpec]:
     to_far = STANDARD_LENGTH.also_tested(FAR)
     return [
         *protocol(records, attention, STANDARD_LENGTH, cells),
-        *protocol(records, _mixers("plain, earliness", "plain"), to_far, WITHOUT_RECALL),
+        *protocol(records, _mixers("plain, earliness"), to_far, WITHOUT_RECALL),
+        *protocol(records, _mixers("plain"), STANDARD_LENGTH, WITHOUT_RECALL),
     ]
 
 
@@ -239,7 +234,7 @@ def beyond_attention() -> Sequence[AnySpec]:
 def neighbours(records: Sequence[Record]) -> Sequence[AnySpec]:
     """With a convolution: marked rules first, where attention keeps least, and `recall` last.
 
-    Then attention at its best on `recite` and `apply`, without earliness too.
+    Then attention at its best.
     """
 
     def order(spec: RunSpec) -> tuple[bool, bool]:
@@ -248,37 +243,34 @@ def neighbours(records: Sequence[Record]) -> Sequence[AnySpec]:
     return [*sorted(_convolved(records), key=order), *at_best(records)]
 
 
-def at_best(records: Sequence[Record]) -> list[RunSpec]:
-    """Attention at its best, form after form, each with earliness first."""
-    specs = list[RunSpec]()
-    for form, options in AT_BEST.items():
-        for signal in ("", f",{SIGNAL}") if form == "convolution" else (f",{SIGNAL}", ""):
-            mixers = mixer_specs(f"attention[{options}{signal}]")
-            if mixers == mixer_specs(CONVOLVED):
-                continue
-            specs += [
-                spec
-                for spec in standard(records, mixers=mixers)
-                if isinstance(spec, RunSpec) and spec.task in SIGNAL_TASKS
-            ]
-    chosen = {
-        (_without_scaling(one), one.task): one.learning_rate
-        for one in specs
-        if one.mixer_options.get("scaling") and one.seed != SEEDS[0]
+def at_best(records: Sequence[Record]) -> Sequence[AnySpec]:
+    """With a convolution and without earliness; on `recite` what else is said to reach far."""
+    on_recite = {("recite", "marked"): WITHOUT_RECALL["recite", "marked"]}
+    early = ("recite", "early")
+    yarn = protocol(records, _mixers("YaRN, earliness", "YaRN"), STANDARD_LENGTH, on_recite)
+    # What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chose.
+    rates = {
+        one.learning_rate
+        for one in yarn
+        if isinstance(one, RunSpec) and one.added_positions == "earliness" and one.seed != SEEDS[0]
     }
-    for by in ("ntk", "interpolation"):
-        specs += [
-            one.model_copy(update={"mixer_options": {**one.mixer_options, "scaling": by}})
-            for one in specs
-            if one.mixer_options.get("scaling") == "yarn"
-            and chosen.get((_without_scaling(one), one.task)) == one.learning_rate
-        ]
-    return specs
-
-
-def _without_scaling(one: RunSpec) -> tuple[bool, str]:
-    """What scaled forms of attention differ in beside their scaling."""
-    return "conv_size" in one.mixer_options, one.added_positions
+    return [
+        *protocol(records, _mixers("convolution"), STANDARD_LENGTH, WITHOUT_RECALL),
+        *yarn,
+        *(
+            one.spec(**cell("recite", "early", *STANDARD_LENGTH), seed=seed, learning_rate=rate)
+            for one in _mixers("NTK, earliness", "interpolation, earliness")
+            for rate in rates
+            for seed in SEEDS
+        ),
+        *protocol(
+            records,
+            _mixers("alibi, convolution, earliness"),
+            STANDARD_LENGTH,
+            {early: WITHOUT_RECALL["recite", "marked"]},
+        ),
+        *protocol(records, _mixers("random places, earliness"), STANDARD_LENGTH, {early: [early]}),
+    ]
 
 
 def second_rates() -> Sequence[AnySpec]:
