@@ -110,6 +110,16 @@ def is_of_grid(record: Record) -> bool:
     return chooses or not is_second(record)
 
 
+def of_grid_of_override(record: Record) -> bool:
+    """As `is_of_grid` on `override`, which alone has a rate 2 without earliness; else any run."""
+    return record.spec.task != "override" or is_of_grid(record)
+
+
+def is_second_of_override(record: Record) -> bool:
+    """As `is_second`, on `override` alone."""
+    return record.spec.task == "override" and is_second(record)
+
+
 VARIANTS = {
     "alibi_early": Variant(
         f"attention[positions=alibi,{SIGNAL}]", "attention, alibi positions, earliness"
@@ -131,14 +141,12 @@ VARIANTS = {
 }
 # Of these the tables of all variants are.
 SHOWN = [*VARIANTS]
-# Attention at its best.
-STRETCHED = {
-    name: f"positions=rotary,scaling={name.lower()},trained_length=256"
-    for name in ("YaRN", "NTK", "interpolation")
-}
+# Beside a convolution, what else is said to reach far.
 AT_BEST = {
-    "convolution": "conv_size=8",
-    **STRETCHED,
+    **{
+        name: f"positions=rotary,scaling={name.lower()},trained_length=256"
+        for name in ("YaRN", "NTK", "interpolation")
+    },
     "alibi, convolution": "positions=alibi,conv_size=8",
     "random places": "positions=rotary,randomised_positions=4096",
 }
@@ -148,25 +156,26 @@ VARIANTS["plain"] = Variant(PLAIN.format(""), f"{OURS}, no convolution")
 VARIANTS["plain, earliness"] = Variant(
     PLAIN.format(f",{SIGNAL}"), f"{OURS}, no convolution, earliness"
 )
+for name, only in (("", of_grid_of_override), (" at rate 2", is_second_of_override)):
+    VARIANTS[f"convolution{name}"] = Variant(
+        "attention[conv_size=8]", f"attention, convolution{name}", only
+    )
 for form, options in AT_BEST.items():
     VARIANTS[form] = Variant(f"attention[{options}]", f"attention, {form}")
-    if form != "convolution":
-        both = f"attention, {form}, earliness"
-        VARIANTS[f"{form}, earliness"] = Variant(f"attention[{options},{SIGNAL}]", both)
+    VARIANTS[f"{form}, earliness"] = Variant(
+        f"attention[{options},{SIGNAL}]", f"attention, {form}, earliness"
+    )
 SHOWN.insert(SHOWN.index("convolved"), "YaRN, earliness")
 # The keys of each form without earliness and with it.
 FORMS = {
     OURS: ("ours", "ours, earliness"),
     f"{OURS}, no convolution": ("plain", "plain, earliness"),
     "attention, convolution": ("convolution", "convolved"),
+    "attention, convolution at rate 2": ("convolution at rate 2", "second"),
     "attention, alibi positions": ("alibi", "alibi_early"),
     "attention, no positions": ("none", "none_early"),
     "attention, rotary positions": ("rotary", "rotary_early"),
-    **{
-        f"attention, {form}": (form, f"{form}, earliness")
-        for form in AT_BEST
-        if form != "convolution"
-    },
+    **{f"attention, {form}": (form, f"{form}, earliness") for form in AT_BEST},
 }
 MEMORIES = ("slots", "ours", "ours, earliness", "plain", "plain, earliness")
 ATTENTION = [key for key in VARIANTS if key not in MEMORIES]
@@ -265,11 +274,10 @@ def at_best(records: Sequence[Record]) -> Sequence[AnySpec]:
         ),
         *protocol(
             records,
-            _mixers("alibi, convolution, earliness"),
+            _mixers("alibi, convolution, earliness", "random places, earliness"),
             STANDARD_LENGTH,
-            {early: WITHOUT_RECALL["recite", "marked"]},
+            {early: [early]},
         ),
-        *protocol(records, _mixers("random places, earliness"), STANDARD_LENGTH, {early: [early]}),
     ]
 
 
@@ -284,6 +292,18 @@ def second_rates() -> Sequence[AnySpec]:
             tested = {"test_contexts": (min(spec.test_contexts), FAR)}
             few = {"long_test_examples": FAR_TESTS}
             specs.append(spec.model_copy(update={**tested, **few}))
+    for setting in (OVERRIDE_EARLY, OVERRIDE_MARKED):
+        rate = SECOND_RATES[setting]
+        seeds = SEEDS[1:] if setting == OVERRIDE_MARKED else SEEDS
+        specs += [
+            one.spec(
+                **cell(setting.task, setting.placement, *STANDARD_LENGTH),
+                seed=seed,
+                learning_rate=rate,
+            )
+            for one in _mixers("convolution")
+            for seed in seeds
+        ]
     return specs
 
 
