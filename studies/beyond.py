@@ -685,6 +685,12 @@ CLAIMS = {
     "interpolation_early": Claim(mean("interpolation, earliness", RECITE_EARLY, "retention", LONG)),
     "no_signal_early": Claim(mean("convolution", RECITE_EARLY, "retention", LONG), minimum=0.9),
     "no_signal_marked": Claim(mean("convolution", RECITE_MARKED, "retention", LONG), maximum=0.9),
+    "no_signal_override_early": Claim(
+        mean("convolution at rate 2", OVERRIDE_EARLY, "retention", LONG), minimum=0.9
+    ),
+    "no_signal_override_marked": Claim(
+        mean("convolution at rate 2", OVERRIDE_MARKED, "retention", LONG), minimum=0.9
+    ),
     "convolved_recite_marked": Claim(lambda rows: best_kept(rows, RECITE_MARKED, LONG)),
     "unlearned_early": Claim(unlearned(APPLY_EARLY)),
     "unlearned_marked": Claim(unlearned(APPLY_MARKED)),
