@@ -11,8 +11,9 @@ does so by `scaling_factor`, or by as many trained lengths as the text has so fa
 trained length nothing changes.
 
 `randomised_positions=n` trains with random places out of n, in order, anew at each step (Ruoss et
-al. 2023). Tests count tokens. The paper draws there too, but no draw can be known before the length
-of the text is.
+al. 2023). The paper draws at test too, for the length of the text. A reader of a stream does not
+know that length, so tests count tokens. Such places are not those trained with: even texts of a
+trained length are then read badly.
 
 `conv_size=n` sends queries, keys and values through sum_{j < n} w_j · x_{t−j} first, a filter a
 channel that starts as the identity. Positions come after it. The state has its last n − 1 inputs.
