@@ -257,7 +257,7 @@ BAD = [
     ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU", "GPU", "NAME=AMOUNT"),
     ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU=nan", "nan", "above 0"),
     ("sweep smoke --executor dask --scheduler tcp://x:1 --resources GPU=-1", "-1", "above 0"),
-    ("sweep smoke --executor dask --scheduler nonsense:://", "nonsense:://", "start one with"),
+    ("sweep smoke --executor dask --scheduler nonsense:://", "nonsense:://", "tcp://HOST:PORT"),
     ("sweep smoke --out a_file", "a_file", "name another folder"),
     ("sweep smoke --time-limit soon", "soon", "must be a number"),
     ("sweep smoke --tracker ''", "''", "choose from none"),
