@@ -211,14 +211,13 @@ def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
     # grid of their own.
     early, marked = ("apply", "early"), ("apply", "marked")
     cells = {**EVERY_TASK, marked: [marked], early: [early]}
-    (one,) = _mixers("ours")
     at_lower_rate = [
-        one.spec(**cell(*of, *STANDARD_LENGTH), seed=seed, learning_rate=LOWER)
-        for of in (early, marked, ("recall", "early"))
-        for seed in SEEDS
+        spec
+        for setting in (APPLY_EARLY, APPLY_MARKED, RECALL_EARLY)
+        for spec in _at_rate("ours", setting, LOWER)
     ]
     return [
-        *protocol(records, [one], STANDARD_LENGTH, cells),
+        *protocol(records, _mixers("ours"), STANDARD_LENGTH, cells),
         *at_lower_rate,
         *protocol(records, _mixers("ours, earliness"), STANDARD_LENGTH, WITHOUT_RECALL),
     ]
@@ -266,10 +265,10 @@ def at_best(records: Sequence[Record]) -> Sequence[AnySpec]:
         *protocol(records, _mixers("convolution"), STANDARD_LENGTH, WITHOUT_RECALL),
         *yarn,
         *(
-            one.spec(**cell("recite", "early", *STANDARD_LENGTH), seed=seed, learning_rate=rate)
-            for one in _mixers("NTK, earliness", "interpolation, earliness")
+            spec
+            for key in ("NTK, earliness", "interpolation, earliness")
             for rate in rates
-            for seed in SEEDS
+            for spec in _at_rate(key, RECITE_EARLY, rate)
         ),
         *protocol(
             records, _mixers("alibi, convolution, earliness"), STANDARD_LENGTH, {early: [early]}
@@ -281,37 +280,24 @@ def second_rates() -> Sequence[AnySpec]:
     """What the grid lacks of five seeds at rate 2, and 16,384 tokens."""
     specs = list[RunSpec]()
     for setting, rate in SECOND_RATES.items():
+        keys = ("convolved", "convolution") if setting.task == "override" else ("convolved",)
         seeds = SEEDS[1:] if setting.placement == "marked" else SEEDS
-        specs += _of_setting(setting, rate, seeds)
+        specs += (spec for key in keys for spec in _at_rate(key, setting, rate, seeds))
     for setting, rates in FAR_RATES.items():
-        for spec in (one for rate in rates for one in _of_setting(setting, rate, SEEDS)):
+        for spec in (one for rate in rates for one in _at_rate("convolved", setting, rate)):
             tested = {"test_contexts": (min(spec.test_contexts), FAR)}
             few = {"long_test_examples": FAR_TESTS}
             specs.append(spec.model_copy(update={**tested, **few}))
-    for setting in (OVERRIDE_EARLY, OVERRIDE_MARKED):
-        rate = SECOND_RATES[setting]
-        seeds = SEEDS[1:] if setting == OVERRIDE_MARKED else SEEDS
-        specs += [
-            one.spec(
-                **cell(setting.task, setting.placement, *STANDARD_LENGTH),
-                seed=seed,
-                learning_rate=rate,
-            )
-            for one in _mixers("convolution")
-            for seed in seeds
-        ]
     return specs
 
 
-def _of_setting(setting: TaskSetting, rate: float, seeds: Sequence[int]) -> list[RunSpec]:
-    # Without records: the grid alone, on marked rules, with its one seed.
-    options = {"placement": setting.placement}
-    return [
-        spec.model_copy(update={"task_options": {**spec.task_options, **options}, "seed": seed})
-        for spec in _convolved([])
-        if (spec.task, spec.learning_rate) == (setting.task, rate)
-        for seed in seeds
-    ]
+def _at_rate(
+    key: str, setting: TaskSetting, rate: float, seeds: Sequence[int] = SEEDS
+) -> list[RunSpec]:
+    """Runs of a variant at a rate that its grid need not have chosen."""
+    (one,) = _mixers(key)
+    values = cell(setting.task, setting.placement, *STANDARD_LENGTH)
+    return [one.spec(**values, seed=seed, learning_rate=rate) for seed in seeds]
 
 
 def _convolved(records: Sequence[Record]) -> list[RunSpec]:

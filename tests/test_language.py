@@ -26,7 +26,7 @@ from rulekeep.language import chat, evictions, figures, models, texts
 from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import EMPTY
-from rulekeep.language.families import digest_of, read_families
+from rulekeep.language.families import digest_of, is_stored, read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
@@ -539,9 +539,9 @@ def test_ours_keep_the_end_or_both_ends(model: ChatModel) -> None:
 
 
 def test_a_rule_is_stored_where_its_option_stands_as_a_word() -> None:
-    assert texts.is_stored("Your name is Nora.", "nora")
-    assert texts.is_stored("Your name is _Nora_.", "Nora")
-    assert not texts.is_stored("Your name is Honora.", "Nora")
+    assert is_stored("Your name is Nora.", "nora")
+    assert is_stored("Your name is _Nora_.", "Nora")
+    assert not is_stored("Your name is Honora.", "Nora")
 
 
 OUTSIDE = """

@@ -8,7 +8,6 @@ is imported by processes of their own, several at a time.
 What a user asked for and cannot be raises `UsageError`: one line with the value and the fix.
 """
 
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, read_runs, runs_of_id
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs.base import whole
 from rulekeep.specs.run import in_order
 from rulekeep.tasks import TASKS
 
@@ -223,7 +223,7 @@ def sweep(
     from rulekeep.commands.runs import maker
 
     texts = None if mixers is None else [_written(one) for one in mixers]
-    if workers is not None and _whole("workers", workers) < 1:
+    if workers is not None and whole("workers", workers) < 1:
         raise UsageError(f"workers {workers}: must be 1 or more")
     specs = () if isinstance(what, str) else (what,) if isinstance(what, RunSpec) else tuple(what)
     named = [one for text in texts or () for one in _mixers_of(text)]
@@ -257,12 +257,12 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
     folder = _path(run)
     if not isinstance(given := _plain(contexts), Sequence) or isinstance(given, str):
         raise UsageError(f"contexts {contexts!r}: must be a list; write [{contexts}]")
-    asked = tuple(_whole("contexts", one) for one in given)
+    asked = tuple(whole("contexts", one) for one in given)
     try:
         lengths = in_order(asked)
     except ValueError as error:
         raise UsageError(f"contexts {asked}: {error}") from None
-    if examples is not None and not 1 <= (examples := _whole("examples", examples)) <= MOST:
+    if examples is not None and not 1 <= (examples := whole("examples", examples)) <= MOST:
         raise UsageError(f"examples {examples}: must be from 1 to {MOST}")
     if retest(folder, contexts=lengths, examples=examples):
         raise RunFailedError(f"{folder}: the test left no result; it is said why above")
@@ -274,18 +274,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return list(value) if isinstance(value, range) else value
-
-
-def _whole(name: str, value: Any) -> int:
-    """A whole number, of whatever library.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise UsageError(f"{name} {value!r}: must be a whole number") from None
 
 
 def report(

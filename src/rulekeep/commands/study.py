@@ -92,7 +92,7 @@ def _run(one: "Opened", workers: int | None) -> int:
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)
             done = sweep(what, mixers=mixers, out=out, where=Where(workers=workers))
-            code = max(code, done)
             if done == EXIT_INTERRUPTED:
-                break
+                return done
+            code = max(code, done)
     return code

@@ -167,7 +167,12 @@ class Family(Spec):
 Families = Mapping[str, Family]
 
 
-def unmarked(text: str) -> str:
+def is_stored(text: str, option: str) -> bool:
+    """Whether an option stands in a text, as a word of its own."""
+    return _has(text, _NAMED.replace(_OPTION, re.escape(option)))
+
+
+def _unmarked(text: str) -> str:
     """A text without the underscores that stress a word."""
     return _EMPHASIS.sub("", text)
 
@@ -176,8 +181,8 @@ def _has(reply: str, form: str | tuple[str, ...]) -> bool:
     """Whether a reply has a form: it matches a regular expression, or has two words of several."""
     if isinstance(form, str):
         # A check may ask for the underscores.
-        return any(re.search(form, text, re.IGNORECASE) for text in {reply, unmarked(reply)})
-    said = re.findall(r"\w+", unmarked(_CODE.sub(" ", reply)).casefold())
+        return any(re.search(form, text, re.IGNORECASE) for text in {reply, _unmarked(reply)})
+    said = re.findall(r"\w+", _unmarked(_CODE.sub(" ", reply)).casefold())
     return len({*said} & {word.casefold() for word in form}) >= 2
 
 

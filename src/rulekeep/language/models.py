@@ -280,10 +280,7 @@ class ChatModel:
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """What runs it, where a system prompt stands that has no place, and why replies are empty.
-
-        That is its version, and of an empty reply that the model thought and said nothing.
-        """
+        """The version of what runs it; where a system prompt went, and why replies were empty."""
         moved = {} if self._takes_system else {"system prompt": "in the first user's turn"}
         empty = {EMPTY: "a thought alone"} if self._thought_alone else {}
         return {"transformers": version("transformers"), **moved, **empty}

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep.language.chat import Counter, Message, parted, whole_letters
-from rulekeep.language.families import Families
-from rulekeep.language.texts import is_stored
+from rulekeep.language.families import Families, is_stored
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from rulekeep.language.chat import Asked, Conversation, Split, converse
 from rulekeep.language.contract import Model, Opened, Probe
-from rulekeep.language.families import Families, Family
+from rulekeep.language.families import Families, Family, is_stored
 from rulekeep.language.resolving import ResolvedLanguage
-from rulekeep.language.texts import compact, is_stored
+from rulekeep.language.texts import compact
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
 from rulekeep.specs import UsageError

@@ -29,7 +29,6 @@ from typing import NamedTuple, TypeVar
 
 from rulekeep.language.chat import SYSTEM, Message, whole_letters
 from rulekeep.language.contract import Model
-from rulekeep.language.families import unmarked
 from rulekeep.plugins import failure_line, find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import COMPACTORS, Compression
@@ -82,12 +81,6 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
 def transcript(messages: Sequence[Message]) -> str:
     """A conversation as text: each message begins a line."""
     return "\n".join(_lines(messages))
-
-
-def is_stored(text: str, option: str) -> bool:
-    """Whether an option stands in a text, as a word of its own."""
-    named = rf"(?<!\w){re.escape(option)}(?!\w)"
-    return re.search(named, unmarked(text), re.IGNORECASE) is not None
 
 
 def find_compactor(name: str) -> tuple[Callable[..., str], bool]:

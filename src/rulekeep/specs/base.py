@@ -5,6 +5,7 @@ Unknown keys are errors. A message names the value received and the fix.
 
 import difflib
 import json
+import operator
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +20,21 @@ _T = TypeVar("_T")
 
 class UsageError(ValueError):
     """A user asked for something impossible; the message names the value and the fix."""
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of any library as Python's.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        # True is one to Python.
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise UsageError(f"{name} {value!r}: must be a whole number")
 
 
 class Spec(BaseModel):

@@ -8,7 +8,6 @@ whatever was drawn before and however many are asked for at once:
 """
 
 import math
-import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from pydantic import model_validator
 
 from rulekeep.specs import Spec, UsageError
+from rulekeep.specs.base import whole
 from rulekeep.tasks.base import (
     AnswerMask,
     AnswerNumbers,
@@ -166,20 +166,6 @@ class Sample(NamedTuple):
         return np.isin(self.roles, (Role.DECOY_RULE, Role.DECOY_ITEM))
 
 
-def _whole(name: str, value: Any) -> int:
-    """A whole number of any library as Python's: an example's name holds it as text.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        if not isinstance(value, bool | np.bool_):
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise UsageError(f"{name} {value!r}: must be a whole number")
-
-
 class SampledTask(Task, ABC):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
@@ -226,7 +212,7 @@ class SampledTask(Task, ABC):
         if split not in get_args(Split):
             raise UsageError(f"split {split!r}: choose from {', '.join(get_args(Split))}")
         context, n, seed, start = (
-            _whole(*one)
+            whole(*one)
             for one in (("context", context), ("n", n), ("seed", seed), ("start", start))
         )
         try:
