@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run check test docs clean
+# Two targets would install into one environment at once.
+.NOTPARALLEL:
 
 # The published experiment, and the project's own memory in it.
 run: $(VENV)/.installed
@@ -30,23 +32,31 @@ docs: $(VENV)/.installed-docs
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A stamp, not the interpreter: an environment that was interrupted is made again.
+# A stamp, not the interpreter: an environment that was interrupted is made again. It says where it
+# was made: a copied checkout would run the code of the other, and one without its Python nothing.
+ifneq ($(shell cat $(VENV)/.made 2>/dev/null; $(BIN)/python -c '' 2>/dev/null && echo runs),$(CURDIR) runs)
+.PHONY: $(VENV)/.made
+endif
+
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "rulekeep needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1): name one with make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	    echo "$(PYTHON) has no venv: install it (Debian and Ubuntu: apt install python3-venv) or name another with make PYTHON=…" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	touch $@
+	@[ -z "$$(ls -A $(VENV) 2>/dev/null)" ] || [ -e $(VENV)/.made ] || [ -e $(VENV)/.making ] || { \
+	    echo "$(VENV) was not made by make: move it away, or name another folder with make VENV=…" >&2; exit 1; }
+	@mkdir -p $(VENV) && touch $(VENV)/.making && find $(VENV) -mindepth 1 ! -name .making -delete
+	$(PYTHON) -m venv $(VENV)
+	@echo "$(CURDIR)" > $@
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+$(VENV)/.installed: pyproject.toml $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/.made
+$(VENV)/.installed-test: pyproject.toml $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@ $(VENV)/.installed
