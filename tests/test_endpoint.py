@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from chat_server import SHIPPED, TEMPLATE, Server, likelihoods, serving, tokens
 
-from rulekeep.language import endpoint, figures, run
+from rulekeep.language import endpoint, figures, resolving, run
 from rulekeep.language.chat import Message
 from rulekeep.language.contract import EMPTY, Probe
 from rulekeep.language.endpoint import Endpoint
@@ -413,3 +413,14 @@ def test_what_an_endpoint_cannot_do_is_one_line_and_exit_2(
     assert (code, error.count("\n")) == (2, 1), error
     assert said in error
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("option", "library"), [("endpoint", "openai"), ("model", "transformers")])
+def test_a_library_that_is_missing_is_named_before_anything_is_read(
+    option: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolving, "find_spec", lambda name: None)
+    behind = {"endpoint": "http://127.0.0.1:1", "replies": "written"}
+    one = LanguageSpec.parse(model=str(tmp_path), **(behind if option == "endpoint" else {}))
+    with pytest.raises(UsageError, match=rf"^--{option} needs {library}: pip install"):
+        resolve_language(one)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
+from rulekeep.language.resolving import check_library
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
@@ -55,10 +56,8 @@ class Endpoint:
         Raises:
             UsageError: the client is not installed, or the template cannot be.
         """
-        try:
-            self._openai: Any = import_module("openai")
-        except ImportError:
-            raise UsageError("--endpoint needs openai: pip install 'rulekeep[language]'") from None
+        check_library("--endpoint", "openai")
+        self._openai: Any = import_module("openai")
         self.url, self.name = url, name
         self._key = os.environ.get("OPENAI_API_KEY", "")
         self._client = self._openai.OpenAI(

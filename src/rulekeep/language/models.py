@@ -35,12 +35,11 @@ from rulekeep.language.evictions import (
     observed,
     rounded,
 )
-from rulekeep.language.resolving import model_files
+from rulekeep.language.resolving import check_library, model_files
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION, Compression
 
-INSTALL = "pip install 'rulekeep[language]'"
 # Replies that are scored at once: their tokens stand beside the cache in one row.
 _REPLIES_AT_ONCE = 64
 # Tokens of a request and what is scored after it.
@@ -452,10 +451,8 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
         UsageError: transformers is not installed, there is no model, or it is none that serves.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        transformers: Any = import_module("transformers")
-    except ImportError:
-        raise UsageError(f"--model needs transformers: {INSTALL}") from None
+    check_library("--model", "transformers")
+    transformers: Any = import_module("transformers")
     path = Path(place)
     model_files(path)
     transformers.utils.logging.set_verbosity_error()

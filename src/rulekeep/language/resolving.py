@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rulekeep.language.chat import converse
@@ -36,18 +37,30 @@ class ResolvedLanguage(Identified[LanguageSpec]):
     recorded: Recorded | None
 
 
+def check_library(option: str, name: str) -> None:
+    """Whether what an option needs is installed, without loading it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if find_spec(name) is None:
+        raise UsageError(f"{option} needs {name}: pip install 'rulekeep[language]'")
+
+
 def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     """Finds the families and the model of a spec; the model is not loaded.
 
     Raises:
         UsageError: one of them is not there, or cannot be.
     """
+    # Before hours of reading: whether what reads is installed.
+    check_library(*(("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")))
     families = read_families(spec.rules)
     if unknown := set(spec.families) - set(families):
         place = spec.rules or "the shipped rules"
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
     chosen = {name: families[name] for name in spec.families or families}
-    # Before hours of reading: whether so many can stand together.
+    # And whether so many can stand together.
     converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len)
     asked = spec.model_dump(
         mode="json",
