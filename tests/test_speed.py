@@ -358,6 +358,25 @@ def test_ctrl_c_before_anything_is_measured_leaves_nothing(speed, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_commands_do_not_measure_in_one_folder(speed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of one would be written over by the other."""
+    asked = {"mixers": "delta", "contexts": (64,), "tokens": 128, "repeats": 1, "out": "out"}
+    said = "^out: another process measures there; wait until it ends, or name another --out$"
+
+    class Meanwhile(Here):
+        def run(self, *given: Any) -> Iterator[Any]:
+            monkeypatch.setattr(command, "LocalExecutor", Here)
+            with pytest.raises(UsageError, match=said):
+                command.speed(**asked)
+            return super().run(*given)
+
+    monkeypatch.setattr(command, "LocalExecutor", Meanwhile)
+    assert speed("--mixers", "delta")[0] == 0
+    assert len(Here.measured) == 5
+    # It lets go as it ends.
+    assert speed("--mixers", "delta")[0] == 0
+
+
 def test_a_process_that_dies_ends_alone_and_is_measured_again(speed, tmp_path: Path) -> None:
     Here.fail_at = 1
     code, output, errors = speed("--mixers", "delta")

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import printable
+from rulekeep.records.store import LOCK, BusyError, locked
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
@@ -72,7 +74,7 @@ def speed(
     folder = run_folder("speed", out)
     path, failed = folder / RECORD, list[str]()
     try:
-        with opened(folder):
+        with opened(folder), _alone(folder):
             for ended in _measured(spec, path):
                 if ended.failure is not None:
                     failed.append(f"{ended.point.label}: {ended.failure.reason}")
@@ -108,6 +110,27 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
         SpeedMixer(name=one.mixer, options=filled_options(one.mixer, one.options, PRESENT))
         for one in found
     )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from measuring in the folder: of two records, the later would stay alone.
+
+    Raises:
+        UsageError: another process measures there.
+    """
+    try:
+        with locked(folder):
+            try:
+                yield
+            finally:
+                if not (folder / RECORD).exists():
+                    # Where nothing was measured, nothing stays.
+                    (folder / LOCK).unlink()
+    except BusyError:
+        raise UsageError(
+            f"{folder}: another process measures there; wait until it ends, or name another --out"
+        ) from None
 
 
 def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:

@@ -23,7 +23,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
@@ -43,7 +43,9 @@ CLAIMS = "claims.json"
 # An id, or what it begins with.
 SHORT_ID = re.compile("[0-9a-f]{4,16}")
 
-# Descriptors of the runs that this process holds.
+# In a folder that one process at a time may write.
+LOCK = "lock"
+# Descriptors of the locks that this process holds.
 _LOCKS: set[int] = set()
 
 
@@ -57,7 +59,29 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class BusyError(RuntimeError):
-    """Another process is running this run."""
+    """Another process works in this folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; it is released when its process ends, however it ends.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    _LOCKS.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(folder.name) from None
+        yield
+    finally:
+        # A forked process has let go of it, and may have another file by its number.
+        if descriptor in _LOCKS:
+            _LOCKS.discard(descriptor)
+            os.close(descriptor)
 
 
 class LoadedRecords(NamedTuple):
@@ -86,26 +110,13 @@ class RunFolder:
         self.attempts, self.environment = path / "attempts", path / "environment.json"
         self.weights = path / "weights.safetensors"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the lock of the run; it is released when its process ends, however it ends.
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the lock of the run, as `locked` does.
 
         Raises:
             BusyError: another process holds it.
         """
-        descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        _LOCKS.add(descriptor)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(self.id) from None
-            yield
-        finally:
-            # A forked process has let go of it, and may have another file by its number.
-            if descriptor in _LOCKS:
-                _LOCKS.discard(descriptor)
-                os.close(descriptor)
+        return locked(self.path)
 
     def start(self) -> int:
         """Count one more attempt, and delete what a killed one left half-written; its number."""
