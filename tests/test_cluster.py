@@ -21,7 +21,14 @@ from distributed import Client
 from tiny import alive, until
 
 import rulekeep
-from rulekeep.executors import Advanced, ClusterWarning, DaskExecutor, Finished, LocalExecutor
+from rulekeep.executors import (
+    Advanced,
+    ClusterWarning,
+    DaskExecutor,
+    Finished,
+    LocalExecutor,
+    Started,
+)
 from rulekeep.executors import cluster as cluster_module
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec, UsageError
@@ -208,26 +215,68 @@ def test_a_job_goes_where_its_resources_are_and_runs_in_the_drivers_folder(
 def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warn, waits = cluster_module._warn_if_nobody_can, threading.Event()
+    look, waits = cluster_module._Sweep._look, threading.Event()
 
     def interrupt() -> None:
         # As a user would: not before it is said.
         if waits.wait(tiny.WAIT_SECONDS):
             os.kill(os.getpid(), signal.SIGINT)
 
-    def warned(*arguments: object) -> None:
-        warn(*arguments)
+    def looked(*arguments: object) -> Iterator[Started]:
+        yield from look(*arguments)
         waits.set()
 
-    monkeypatch.setattr(cluster_module, "_warn_if_nobody_can", warned)
+    monkeypatch.setattr(cluster_module._Sweep, "_look", looked)
     events = DaskExecutor(address, {"TPU": 2}).run(job, [("a", tmp_path)])
     threading.Thread(target=interrupt, daemon=True).start()
     # In this order: an interruption that goes through `warns` is not looked at there.
     with (
-        pytest.warns(ClusterWarning, match="no worker .* offers TPU=2 yet: waiting for one"),
+        pytest.warns(ClusterWarning, match="no worker .* offers TPU=2: waiting for one since"),
         pytest.raises(KeyboardInterrupt),
     ):
         next(events)
+
+
+def test_a_job_without_its_worker_waits_and_each_time_nobody_is_left_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster_module, "_POLL_SECONDS", 0.01)
+    client = FakeClient()
+    executor = SimpleNamespace(resources={}, scheduler="tcp://here:1")
+    monkeypatch.setattr(cluster_module, "_versions", dict)
+    one = cluster_module._Sweep(executor, client, abs, [1], None)
+    events = one.events()
+
+    def heard() -> Iterator[Started]:
+        for worker in ("a", "b"):
+            client.workers = {worker: {"resources": {}}}
+            one.news.put({"job": 0, "worker": worker, "versions": {}})
+            yield next(events)
+            client.workers = {}
+            yield next(events)
+
+    with pytest.warns(ClusterWarning) as warned:
+        assert [event.start for event in heard()] == [1, 0, 2, 0]
+    said = r"no worker is at tcp://here:1: waiting for one since \d\d:\d\d:\d\d"
+    assert [bool(re.fullmatch(said, str(line.message))) for line in warned] == [True] * 2
+
+
+class FakeClient:
+    """A cluster whose workers do nothing."""
+
+    status = "running"
+    workers: dict[str, dict]
+
+    def subscribe_topic(self, *given: object) -> None: ...
+
+    def add_done_callback(self, call: object) -> None: ...
+
+    def submit(self, *given: object, **more: object) -> "FakeClient":
+        return self
+
+    def scheduler_info(self, n_workers: int) -> dict[str, dict]:
+        return {"workers": self.workers}
 
 
 def test_closing_ends_what_runs_and_what_waits(address: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from executor_jobs import job
 from tiny import alive, until
 
-from rulekeep.executors import Advanced, Finished, LocalExecutor, local, worker
+from rulekeep.executors import Advanced, Finished, LocalExecutor, Started, local, worker
 from rulekeep.specs import UsageError
 
 # A fork server that is up soon, for jobs that need no more.
@@ -24,7 +24,7 @@ def finished(jobs: list, workers: int = 2) -> dict[int, Finished]:
     events = list(LocalExecutor(workers).run(job, jobs))
     ends = [event for event in events if isinstance(event, Finished)]
     assert sorted(event.job for event in ends) == list(range(len(jobs)))
-    assert all(isinstance(event, (Advanced, Finished)) for event in events)
+    assert all(isinstance(event, (Started, Advanced, Finished)) for event in events)
     return {event.job: event for event in ends}
 
 

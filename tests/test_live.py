@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,7 @@ from rulekeep.commands.console import scores_table
 from rulekeep.commands.live import _outcome, shown
 from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import JobAdvanced, JobFinished
+from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished, JobStarted
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
 NAME = "[bold red]odd\x1b[31m\u202e.py"
@@ -145,6 +146,37 @@ def test_while_a_run_is_tested_no_time_is_estimated(monkeypatch: pytest.MonkeyPa
     training, testing = lines
     assert training == "step 3 of 4, 0 of 1 done, 1 running, 0 failed, about 0 min left"
     assert testing == "step 4 of 4, 0 of 1 done, 1 running, 0 failed, 1 testing"
+
+
+def test_what_runs_is_counted_and_what_starts_again_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = SimpleQueue[str]()
+    monkeypatch.setattr(live, "say", said.put)
+    monkeypatch.setattr(live, "SECONDS_APART", 0.01)
+    job = Job("runs", "an id", "a run", 4)
+
+    def follows(line: str) -> None:
+        deadline = time.monotonic() + tiny.WAIT_SECONDS
+        while not said.get(timeout=tiny.WAIT_SECONDS).startswith(line):
+            assert time.monotonic() < deadline, line
+
+    def events() -> Iterator[Event]:
+        follows("step 0 of 4, 0 of 1 done, 0 running")
+        yield JobStarted(job, 1)
+        follows("step 0 of 4, 0 of 1 done, 1 running")
+        yield JobAdvanced(job, 3)
+        follows("step 3 of 4, 0 of 1 done, 1 running")
+        yield JobStarted(job, 0)
+        follows("step 0 of 4, 0 of 1 done, 0 running")
+        yield JobStarted(job, 2)
+        follows("step 0 of 4, 0 of 1 done, 1 running")
+        yield JobAwaited(job)
+        follows("step 0 of 4, 0 of 1 done, 0 running")
+
+    assert list(shown(events(), [job])) == []
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first == "a run: its worker was lost; start 2 of it begins"
 
 
 def test_a_note_that_came_up_as_a_run_was_made_is_said_with_its_id(

@@ -96,7 +96,8 @@ def _ended(job: Job, steps: int) -> Finished:
         for event in executor.run(explain_job, [job]):
             if isinstance(event, Finished):
                 return event
-            assert isinstance(event, Advanced)
+            if not isinstance(event, Advanced):
+                continue
             trains = event.steps <= steps
             stage = "training again" if trains else stages[event.steps - steps - 1]
             progress.update(bar, description=stage, completed=min(event.steps, steps))

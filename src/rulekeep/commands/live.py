@@ -12,7 +12,7 @@ from rulekeep.commands.console import plain_line, progress_bars, rich_console, s
 from rulekeep.executors.base import USAGE
 from rulekeep.printable import printable
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished
+from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished, JobStarted
 
 SECONDS_APART = 30.0
 
@@ -22,6 +22,7 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
     console = rich_console(errors=True)
     started = time.monotonic()
     steps = dict.fromkeys((job.id for job in jobs), 0)
+    running = set[str]()
     done = failed = finished_steps = 0
     with (
         progress_bars(console, shown=bool(jobs)) as progress,
@@ -34,9 +35,8 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         }
 
         def counted() -> str:
-            # A first step may take minutes.
-            running = max(sum(n > 0 for n in steps.values()), int(bool(steps)))
-            return f"{done} of {len(jobs)} done, {running} running, {failed} failed{testing()}"
+            now = f"{len(running)} running, {failed} failed"
+            return f"{done} of {len(jobs)} done, {now}{testing()}"
 
         def testing() -> str:
             trained = sum(steps.get(job.id) == job.steps for job in jobs)
@@ -55,11 +55,24 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         if jobs and not console.is_terminal:
             stack.enter_context(_saying(far))
         for event in events:
-            if isinstance(event, JobAdvanced):
+            if isinstance(event, JobStarted):
+                # It runs from now on: its first step may take minutes. What it did before is gone.
+                steps[event.job.id] = 0
+                progress.update(bars[event.job.id], completed=0)
+                running.discard(event.job.id)
+                if event.start:
+                    running.add(event.job.id)
+                if event.start > 1:
+                    label = plain_line(event.job.label)
+                    said = f"{label}: its worker was lost; start {event.start} of it begins"
+                    console.print(said, soft_wrap=True)
+            elif isinstance(event, JobAdvanced):
                 if event.job.id in steps:
+                    running.add(event.job.id)
                     steps[event.job.id] = event.steps
                     progress.update(bars[event.job.id], completed=event.steps, visible=True)
             elif isinstance(event, JobAwaited):
+                running.discard(event.job.id)
                 label = plain_line(event.job.label)
                 said = f"{label}: another process makes it; waiting for it"
                 console.print(said, soft_wrap=True)
@@ -67,6 +80,7 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 # Passed on first: a run whose line is out counts, whenever Ctrl-C comes.
                 yield event
                 steps.pop(event.job.id, None)
+                running.discard(event.job.id)
                 finished_steps += event.job.steps
                 good = event.record.is_result
                 done, failed = done + good, failed + (not good)

@@ -7,7 +7,7 @@ from typing import Annotated
 from rulekeep.commands.console import EXIT_FAILED, command_line, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
-from rulekeep.executors import Finished
+from rulekeep.executors import Advanced, Finished
 from rulekeep.executors.here import executor_for
 from rulekeep.printable import counted
 from rulekeep.running.retest_job import Job, Outcome, no_weights
@@ -72,5 +72,6 @@ def _ended(job: Job, spec: RunSpec) -> Finished:
     for event in executor.run(retest_job, [job]):
         if isinstance(event, Finished):
             return event
-        say(f"testing: length {event.steps} of at most {len(job.contexts)}")
+        if isinstance(event, Advanced):
+            say(f"testing: length {event.steps} of at most {len(job.contexts)}")
     raise AssertionError("a job ends")

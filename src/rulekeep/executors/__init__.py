@@ -1,6 +1,6 @@
 """The executors: where runs happen."""
 
-from rulekeep.executors.base import Advanced, Executor, Failure, Finished
+from rulekeep.executors.base import Advanced, Executor, Failure, Finished, Started
 from rulekeep.executors.cluster import ClusterWarning, DaskExecutor
 from rulekeep.executors.local import LocalExecutor
 
@@ -12,4 +12,5 @@ __all__ = [
     "Failure",
     "Finished",
     "LocalExecutor",
+    "Started",
 ]

@@ -21,6 +21,13 @@ class Advanced(NamedTuple):
     steps: int
 
 
+class Started(NamedTuple):
+    """A job starts, for the `start`-th time; at 0 what ran it was lost, and it waits to start."""
+
+    job: int
+    start: int
+
+
 class Failure(NamedTuple):
     """Why a job has no result: a kind, one line for a reader, and the traceback if any."""
 
@@ -46,7 +53,7 @@ class Executor(ABC):
     @abstractmethod
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
-    ) -> Iterator[Advanced | Finished]:
+    ) -> Iterator[Started | Advanced | Finished]:
         """Start the jobs in this order and yield what happens, one `Finished` per job.
 
         A job that fails, whose process dies, or that takes longer than `time_limit` seconds ends

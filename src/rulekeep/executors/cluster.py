@@ -9,17 +9,18 @@ the jobs of a lost worker to another one. The package `distributed` is needed, o
 import logging
 import platform
 import queue
+import time
 import traceback
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
+from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction, Started
 from rulekeep.executors.host import Ended, Host, Order
 from rulekeep.specs import UsageError
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5
 _POLL_SECONDS = 0.1
+# How often the scheduler is asked who is there.
+_LOOK_SECONDS = 10.0
 # A job that was started this often and lost its worker each time is given up.
 _STARTS = 3
 _TOPIC = "rulekeep"
@@ -64,7 +67,7 @@ class DaskExecutor(Executor):
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
-    ) -> Iterator[Advanced | Finished]:
+    ) -> Iterator[Started | Advanced | Finished]:
         """As in `Executor.run`; relative paths are relative to the driver's folder.
 
         A job whose worker is lost starts again elsewhere, a few times at most. If the scheduler is
@@ -80,7 +83,6 @@ class DaskExecutor(Executor):
                 for number in range(len(jobs)):
                     yield Finished(number, None, _lost(self.scheduler))
                 return
-            _warn_if_nobody_can(client, self.scheduler, self.resources)
             sweep = _Sweep(self, client, function, jobs, time_limit)
             try:
                 yield from sweep.events()
@@ -107,14 +109,18 @@ class _Sweep:
         self.name = uuid.uuid4().hex
         self.news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self.starts: Counter[int] = Counter()
+        # The address of the worker that has the job.
+        self.places: dict[int, str] = {}
+        self.lacking = ""
         self.submitted: Counter[int] = Counter()
         self.futures: dict[int, Future[Ended]] = {}
 
-    def events(self) -> Iterator[Advanced | Finished]:
+    def events(self) -> Iterator[Started | Advanced | Finished]:
         self.client.subscribe_topic(_TOPIC, self._hear)
         for number in range(len(self.jobs)):
             self._submit(number)
         told: set[str] = set()
+        looks = 0.0
         while self.futures:
             # With a timeout: a wait without one would not hear Ctrl-C on every system.
             try:
@@ -122,6 +128,9 @@ class _Sweep:
             except queue.Empty:
                 if self.client.status != "running":
                     yield from self._all_lost()
+                elif time.monotonic() >= looks:
+                    yield from self._look()
+                    looks = time.monotonic() + _LOOK_SECONDS
                 continue
             if isinstance(latest, int):
                 if latest not in self.futures:
@@ -132,11 +141,30 @@ class _Sweep:
                 if latest["job"] in self.futures:
                     yield Advanced(latest["job"], latest["steps"])
             else:
-                self.starts[latest["job"]] += 1
+                number = latest["job"]
+                self.starts[number] += 1
+                self.lacking = ""
+                if number in self.futures:
+                    self.places[number] = latest["worker"]
+                    yield Started(number, self.starts[number])
                 line = _difference(latest["versions"])
                 if line and line not in told:
                     told.add(line)
                     warnings.warn(line, ClusterWarning, stacklevel=3)
+
+    def _look(self) -> Iterator[Started]:
+        # No message comes of a worker that was lost, or of one that is waited for.
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        lacking = _lacking(workers.values(), self.executor.scheduler, self.executor.resources)
+        if lacking and lacking != self.lacking:
+            # With the time, which parts it from an earlier one: no line is shown twice.
+            line = f"{lacking}: waiting for one since {time.strftime('%H:%M:%S')}"
+            warnings.warn(line, ClusterWarning, stacklevel=4)
+        self.lacking = lacking
+        for number, address in list(self.places.items()):
+            if address not in workers:
+                del self.places[number]
+                yield Started(number, 0)
 
     def _all_lost(self) -> Iterator[Finished]:
         # What was submitted just as the scheduler was lost would be waited for in vain.
@@ -176,6 +204,7 @@ class _Sweep:
         from distributed import CancelledError, KilledWorker
 
         future = self.futures.pop(number)
+        self.places.pop(number, None)
         try:
             ended = future.result()
             result = None if ended.content is None else cloudpickle.loads(ended.content)
@@ -237,19 +266,19 @@ def _connected(scheduler: str) -> "Iterator[Client]":
         logger.setLevel(level)
 
 
-def _warn_if_nobody_can(client: "Client", scheduler: str, resources: Mapping[str, float]) -> None:
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    asked = ",".join(f"{name}={amount:g}" for name, amount in resources.items())
+def _lacking(
+    workers: Collection[Mapping[str, Any]], scheduler: str, resources: Mapping[str, float]
+) -> str:
+    """Why no worker can take a job; nothing if one can."""
     if not workers:
-        line = f"no worker has joined {scheduler} yet: waiting for one"
-    elif not any(
+        return f"no worker is at {scheduler}"
+    if any(
         all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items())
         for worker in workers
     ):
-        line = f"no worker at {scheduler} offers {asked} yet: waiting for one"
-    else:
-        return
-    warnings.warn(line, ClusterWarning, stacklevel=4)
+        return ""
+    asked = ",".join(f"{name}={amount:g}" for name, amount in resources.items())
+    return f"no worker at {scheduler} offers {asked}"
 
 
 def _versions() -> dict[str, str]:
@@ -281,7 +310,8 @@ def _run_beside(order: Order, sweep: str, number: int) -> Ended:
 
     worker = get_worker()
     key = worker.get_current_task()
-    worker.log_event(_TOPIC, {"sweep": sweep, "job": number, "versions": _versions()})
+    begun = {"worker": worker.contact_address, "versions": _versions()}
+    worker.log_event(_TOPIC, {"sweep": sweep, "job": number, **begun})
     host = _take_host()
     try:
         host.send(order)

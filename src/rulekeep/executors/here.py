@@ -14,7 +14,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, final
 
-from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction
+from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction, Started
 from rulekeep.executors.local import LocalExecutor
 from rulekeep.executors.worker import failure_of
 from rulekeep.plugins import held_class
@@ -34,10 +34,11 @@ class ThisProcess(Executor):
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
-    ) -> Iterator[Advanced | Finished]:
+    ) -> Iterator[Started | Advanced | Finished]:
         """As in `Executor.run`; steps are printed on standard error, since none can be yielded."""
         assert time_limit is None, "a class of this process cannot be stopped"
         for number, job in enumerate(jobs):
+            yield Started(number, 1)
             try:
                 with set_back():
                     result = function(job, _Said())

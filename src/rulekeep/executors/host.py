@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, final
 
-from rulekeep.executors.base import Failure, Finished, Progress
+from rulekeep.executors.base import Advanced, Failure, Finished, Progress
 from rulekeep.executors.local import LocalExecutor
 
 # A host without work ends after this; one is taken up again only well before.
@@ -108,7 +108,7 @@ def serve(descriptor: int) -> None:
         for event in executor.run(_run_pickled, [order], order.time_limit):
             if isinstance(event, Finished):
                 orders.connection.send(Ended(event.result, event.failure))
-            elif time.monotonic() - newest >= _NEWS_SECONDS:
+            elif isinstance(event, Advanced) and time.monotonic() - newest >= _NEWS_SECONDS:
                 newest = time.monotonic()
                 orders.connection.send(event.steps)
 

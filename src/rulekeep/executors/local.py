@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerContext
 from types import ModuleType
 from typing import Any, final
 
-from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction
+from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction, Started
 from rulekeep.executors.worker import Worker, failure_of
 from rulekeep.mixers import MIXERS
 from rulekeep.specs import UsageError
@@ -90,7 +90,7 @@ class LocalExecutor(Executor):
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
-    ) -> Iterator[Advanced | Finished]:
+    ) -> Iterator[Started | Advanced | Finished]:
         """As in `Executor.run`.
 
         If the fork server is lost, its running jobs are lost too. They start again one at a time,
@@ -112,7 +112,9 @@ class LocalExecutor(Executor):
                     starts[number] += 1
                     work = (function, jobs[number])
                     failure = _start(context, running, number, work, time_limit)
-                    if failure is not None:
+                    if failure is None:
+                        yield Started(number, starts[number])
+                    else:
                         yield Finished(number, None, failure)
                 Worker.wait(running)
                 for worker in list(running):
@@ -127,6 +129,7 @@ class LocalExecutor(Executor):
                         yield finished
                     elif starts[worker.number] < _LOST_STARTS:
                         lost.append(worker.number)
+                        yield Started(worker.number, 0)
                     else:
                         yield finished._replace(failure=_GIVEN_UP)
         finally:

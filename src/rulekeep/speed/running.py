@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.executors import Executor, Failure, Finished
+from rulekeep.executors import Advanced, Executor, Failure, Finished
 from rulekeep.executors.local import WORKER_ENVIRONMENT
 from rulekeep.records import provenance as sources
 from rulekeep.records.store import CorruptRecordError, said_aside, write_record
@@ -67,8 +67,9 @@ def measure_missing(record: SpeedRecord, path: Path, executor: Executor) -> Iter
     missing = record.missing
     for event in executor.run(measure, [Job(record.spec, point) for point in missing]):
         point = missing[event.job]
-        if not isinstance(event, Finished):
+        if isinstance(event, Advanced):
             yield Step(point, event.steps)
+        if not isinstance(event, Finished):
             continue
         if event.failure is None:
             measured = (*record.measured, event.result)

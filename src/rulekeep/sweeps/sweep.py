@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rulekeep.executors import Advanced, Executor, Failure, Finished
+from rulekeep.executors import Advanced, Executor, Failure, Finished, Started
 from rulekeep.records import Record
 from rulekeep.records.store import (
     BusyError,
@@ -40,6 +40,13 @@ class JobAdvanced(NamedTuple):
     steps: int
 
 
+class JobStarted(NamedTuple):
+    """A job starts, for the `start`-th time; at 0 what ran it was lost, and it waits to start."""
+
+    job: Job
+    start: int
+
+
 class JobFinished(NamedTuple):
     """A job has a record: a result, or one that says why there is none."""
 
@@ -53,7 +60,7 @@ class JobAwaited(NamedTuple):
     job: Job
 
 
-Event: TypeAlias = JobAdvanced | JobAwaited | JobFinished
+Event: TypeAlias = JobStarted | JobAdvanced | JobAwaited | JobFinished
 
 
 def execute(
@@ -76,6 +83,8 @@ def execute(
         for event in executor.run(MakeRun(tracked, keep_weights), jobs, time_limit):
             job = jobs[event.job]
             match event:
+                case Started(_, start):
+                    yield JobStarted(job, start)
                 case Advanced(_, steps):
                     yield JobAdvanced(job, steps)
                 case Finished(_, result, None) if result == BUSY:
