@@ -28,11 +28,13 @@ from rulekeep.executors import (
     Finished,
     LocalExecutor,
     Started,
+    host,
 )
 from rulekeep.executors import cluster as cluster_module
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps.job import MakeRun
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -324,6 +326,21 @@ def test_a_scheduler_lost_before_a_job_is_sent_ends_every_job(tmp_path: Path) ->
     ends = finished(executor.run(job, [("a", tmp_path)] * 2))
     assert [ends[i].failure.status for i in range(2)] == ["killed"] * 2
     assert running.address in ends[0].failure.reason
+
+
+def test_a_worker_that_does_not_see_the_folders_of_the_sweep_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: "far")
+    monkeypatch.setattr("warnings.formatwarning", None)
+    gone = tmp_path / "gone"
+    fix = r"put it where all nodes see it \(docs/cluster\.md\)$"
+    with pytest.raises(UsageError, match=f"^{gone}: the worker on far does not see .*; {fix}"):
+        host._run_pickled(host.Order(b"", str(gone), None), print)
+    # Not a line a run: they are told apart by their text.
+    run = planning.Job(str(gone), "an id", "a run", 4)
+    with pytest.raises(UsageError, match=f"^{gone}: the worker on far does not see .*; {fix}"):
+        MakeRun("none", keep_weights=False)(run, print)
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line() -> None:

@@ -1,5 +1,6 @@
 """Where runs happen: jobs go in, and outcomes come out as they finish, in any order."""
 
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -19,6 +20,14 @@ class Advanced(NamedTuple):
 
     job: int
     steps: int
+
+
+def unseen(folder: str, what: str) -> UsageError:
+    """The error where a process of another machine does not see what the driver sees."""
+    return UsageError(
+        f"{folder}: the worker on {platform.node()} does not see {what}; put it where all nodes "
+        "see it (docs/cluster.md)"
+    )
 
 
 class Started(NamedTuple):

@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, final
 
-from rulekeep.executors.base import Advanced, Failure, Finished, Progress
+from rulekeep.executors.base import Advanced, Failure, Finished, Progress, unseen
 from rulekeep.executors.local import LocalExecutor
 
 # A host without work ends after this; one is taken up again only well before.
@@ -139,7 +139,10 @@ def _run_pickled(order: Order, progress: Progress) -> bytes:
     import cloudpickle
 
     # Relative paths mean here what they mean to the driver.
-    os.chdir(order.folder)
+    try:
+        os.chdir(order.folder)
+    except FileNotFoundError:
+        raise unseen(order.folder, "this working folder") from None
     function, job = pickle.loads(order.content)
     result: Any = function(job, progress)
     content: bytes = cloudpickle.dumps(result)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from rulekeep.executors.base import unseen
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
 from rulekeep.running.trackers import tracker
@@ -32,6 +33,8 @@ class MakeRun:
 
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
         folder = RunFolder(Path(job.root) / job.id, keeps_weights=self.keep_weights)
+        if not folder.path.is_dir():
+            raise unseen(job.root, "the runs of this folder")
         # For the user too: one line, without the place in our code.
         warnings.formatwarning = lambda message, *_, **__: (
             f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
