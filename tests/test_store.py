@@ -26,6 +26,7 @@ from rulekeep.records.store import (
     read_runs,
     set_aside,
     write_bytes,
+    write_files,
     write_record,
 )
 
@@ -102,6 +103,30 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_is_as_open_as_the_umask_says_and_one_that_stands_stays_as_it_is(
+    tmp_path: Path, umask: int
+) -> None:
+    def write(name: str) -> int:
+        write_bytes(tmp_path / name, b"alone")
+        write_files(tmp_path, {f"{name} too": b"together"})
+        found = {stat.S_IMODE((tmp_path / one).stat().st_mode) for one in (name, f"{name} too")}
+        assert len(found) == 1
+        return found.pop()
+
+    before = os.umask(umask)
+    try:
+        assert write("new") == 0o666 & ~umask
+        for mode in (0o600, 0o640, 0o444, 0o755):
+            for name in ("old", "old too"):
+                (tmp_path / name).touch()
+                (tmp_path / name).chmod(mode)
+            assert write("old") == mode
+            assert (tmp_path / "old").read_bytes() == b"alone"
+    finally:
+        os.umask(before)
 
 
 def test_not_a_number_and_infinities_come_back(tmp_path: Path) -> None:

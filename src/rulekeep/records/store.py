@@ -20,6 +20,7 @@ import json
 import os
 import re
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -468,6 +469,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with path.open("wb") as file:
+                    _open_as(file, folder / name)
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -488,19 +490,26 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def _open_as(file: BinaryIO, path: Path) -> None:
+    """Give a new file, as open as the umask says, the mode of the file that it will replace."""
+    with suppress(FileNotFoundError):
+        os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write piece by piece; it gets its name only if the block ends well."""
     # What a link points to is written, and the link stays.
     path = path.resolve()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.tmp-{os.urandom(4).hex()}")
+    # `tempfile` would make it for its owner alone, whatever the umask.
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _open_as(file, path)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
