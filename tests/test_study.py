@@ -209,6 +209,29 @@ def test_a_stale_text_fails_the_check_with_a_line_and_a_build_mends_it(
     assert file.read_text() == right
 
 
+def test_a_build_keeps_line_ends_and_permissions_of_a_document(
+    run: Callable, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    path = tmp_path / "README.md"
+    path.write_bytes(README.replace("\n", "\r\n").encode() + b"a\nb\rc\r\n")
+    path.chmod(0o600)
+    assert run("study", "tiny", "build")[0] == 0
+    built = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    # What a build makes of the document in other line ends, in these.
+    assert built.endswith(b"<!-- /table -->\r\na\nb\rc\r\n")
+    own = built.removesuffix(b"a\nb\rc\r\n")
+    assert own.count(b"\n") == own.count(b"\r\n") > README.count("\n")
+    # A table in other line ends is right as well: some editors change them all.
+    for ends in (b"\r\n", b"\n"):
+        other = built.replace(b"\r\n", b"\n").replace(b"\n", ends)
+        path.write_bytes(other)
+        assert run("study", "tiny", "check")[0] == 0
+        assert run("study", "tiny", "build")[0] == 0
+        assert path.read_bytes() == other
+
+
 def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, project: Path) -> None:
     results = project / "results" / "tiny"
     (results / "figures" / "kept.png").unlink()

@@ -152,7 +152,8 @@ def documents(root: Path) -> dict[Path, str]:
     found = {}
     for path in (path for kind in kinds for path in sorted(root.glob(kind))):
         try:
-            found[path] = path.read_text(encoding="utf-8")
+            # With the line ends that stand there.
+            found[path] = path.read_bytes().decode()
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}: is no UTF-8 ({error.reason}); save it as UTF-8") from None
     return found
@@ -264,7 +265,7 @@ def build(one: Opened) -> list[str]:
         path.unlink()
     problems = list(found.failures)
     for path, before in texts.items():
-        after = _MARK.sub(lambda m: f"{m[1]}{found.marks.get(_name(m), m[5])}{m[6]}", before)
+        after = _MARK.sub(lambda m: f"{m[1]}{_filling(m, found)}{m[6]}", before)
         problems += _lost(path, before, one, found)
         if after != before:
             write_bytes(path, text_bytes(after))
@@ -285,7 +286,7 @@ def check(one: Opened) -> list[str]:
     for path, text in documents(one.root).items():
         problems += _lost(path, text, one, found)
         for mark in _MARK.finditer(text):
-            wanted = found.marks.get(_name(mark), mark[5])
+            wanted = _filling(mark, found)
             if mark[5] != wanted:
                 says = f": says {mark[5]!r}, must be {wanted!r}" if mark[2] == "claim" else ""
                 where = f"{path.relative_to(one.root)}: {_name(mark)} is out of date"
@@ -315,6 +316,14 @@ def _lost(path: Path, text: str, one: Opened, found: Made) -> Iterator[str]:
             yield f"{said}: the study has no such {mark[1]}"
         elif mark.start() not in closed:
             yield f"{said}: is not closed; write <!-- /{mark[1]} --> after it"
+
+
+def _filling(mark: re.Match[str], found: Made) -> str:
+    """What must stand between marks: what does, if it differs in line ends alone."""
+    wanted = found.marks.get(_name(mark))
+    if wanted is None or wanted == mark[5].replace("\r\n", "\n"):
+        return mark[5]
+    return wanted.replace("\n", "\r\n") if "\r\n" in mark.string else wanted
 
 
 def _name(mark: re.Match[str]) -> str:
