@@ -326,7 +326,8 @@ def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
             assert "disk/runs: cannot be written (Read-only file system)" in line
         assert "1 record whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
         done = rulekeep("report", "disk/runs", "--out", "report", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1, done.stderr
+        assert "record.json: not readable" in done.stderr
         assert "record.json: not readable" in (tmp_path / "report" / "report.md").read_text()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)

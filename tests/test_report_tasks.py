@@ -204,7 +204,10 @@ def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(run, tmp_path:
     # One whose certificate is broken has something to be said of.
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "a.json").write_text("{")
-    assert run("report", "runs", "torn")[0] == 0
+    code, _, errors = run("report", "runs", "torn")
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("a.json: not readable")
+    assert errors.endswith("; left out\n")
     assert "a.json: not readable" in (tmp_path / "runs" / "report" / "report.md").read_text()
     # One with certificates alone has something to show.
     write_record(tmp_path / "wrong" / "a.json", proof())

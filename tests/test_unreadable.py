@@ -78,8 +78,8 @@ def broken(request, tmp_path: Path, failing) -> tuple[Path, str]:
 @pytest.mark.core
 def test_a_report_leaves_it_out_and_says_so(broken, run, undrawn) -> None:
     root, said = broken
-    code, output, _ = run("report", "runs")
-    assert code == 0
+    code, output, errors = run("report", "runs")
+    assert (code, errors) == (1, f"{said}; left out\n")
     assert output.startswith(b"2 records read")
     text = (root / "report" / "report.md").read_text().replace("\\", "")
     assert f"{said}; left out" in text
@@ -140,16 +140,26 @@ def test_a_run_in_the_folder_of_another_is_left_out_and_not_renamed(
     copy = tmp_path / "runs" / "a copy"
     shutil.copytree(first.parent, copy)
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")}
-    code, output, _ = run("report", "runs", "--out", "report")
-    assert code == 0
+    code, output, errors = run("report", "runs", "--out", "report")
     assert output.startswith(b"3 records read")
     said = "run a copy: record.json: it is of another run than its folder says, "
     (note,) = read_runs(tmp_path / "runs").notes
     assert note == f"{said}'{first.parent.name}'; left out"
+    assert (code, errors) == (1, f"{note}\n")
     code, _, errors = run("verify", "runs")
     assert code == 1
     assert errors == f"{said}'{first.parent.name}'\n"
     assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")} == before
+
+
+def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) -> None:
+    for path in finished(tmp_path / "runs"):
+        path.write_text("{")
+    code, output, errors = run("report", "runs")
+    assert (code, output, errors.count("\n")) == (2, b"", 1)
+    assert "record.json: not readable as JSON" in errors
+    assert "there is no other record" in errors
+    assert not (tmp_path / "runs" / "report").exists()
 
 
 def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(

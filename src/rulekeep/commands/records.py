@@ -74,6 +74,8 @@ def verify(folder: str, /) -> int:
 def report(folder: str, /, *more: str, out: str | None = None) -> int:
     """Write a page, Markdown, a CSV and figures about one folder of runs or several.
 
+    The exit code is 1 if a record is broken: it is named and left out.
+
     Parameters
     ----------
     folder
@@ -92,27 +94,28 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     from rulekeep.explain.record import Explanation
     from rulekeep.speed.record import SpeedRecord
 
-    beside, notes = list[Values](), list[str]()
+    beside, lost = list[Values](), list[str]()
     for one, own in zip(roots, kept, strict=True):
         broken = list[str]()
         values = kept_beside(one, broken)
         beside += values
-        notes += (f"{line}; left out" for line in broken)
+        lost += (f"{line}; left out" for line in broken)
         # The first may be a mere place for what stands elsewhere.
         may_be_bare = one is root and not (one / "record.json").exists()
         has_something = own.records or values or broken or (one / PACKED).exists()
         if not (may_be_bare or has_something or run_folders(one)):
             raise _no_runs(one)
-    losses, measured = of_kind(beside, Explanation, notes), of_kind(beside, SpeedRecord, notes)
+    losses, measured = of_kind(beside, Explanation, lost), of_kind(beside, SpeedRecord, lost)
+    left_out = [*(line for one in kept for line in one.left_out), *lost]
     if not (records or measured):
+        if left_out:
+            said = left_out[0].removesuffix("; left out")
+            raise UsageError(f"{said}; there is no other record: put it back as it was")
         if not run_folders(root):
             raise _no_runs(root)
         raise UsageError(
             f"{root}: has no record yet; let rulekeep resume {shlex.quote(str(root))} make some"
         )
-    if len(measured) > 1:
-        # Measured side by side, it is of one record.
-        notes.append(f"of {len(measured)} records of speed the first is shown")
     command = ["rulekeep", "report", folder, *more]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.analysis.baselines import rivals
@@ -125,7 +128,10 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     # Without them a report could claim a win over the weakest attention.
     attention = rivals(records)
     found = merged([*records, *attention])
-    notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *notes]
+    notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *lost]
+    if len(measured) > 1:
+        # Measured side by side, it is of one record.
+        notes.append(f"of {len(measured)} records of speed the first is shown")
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
@@ -140,7 +146,9 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     tell(f"page:     {target / 'report.html'}")
     listed = sorted(path.name for path in made if path.suffix == ".csv")
     tell(f"the same: {', '.join([str(target / 'report.md'), *listed, 'figures/'])}")
-    return 0
+    for line in left_out:
+        say(line)
+    return EXIT_FAILED if left_out else 0
 
 
 def _no_runs(root: Path) -> UsageError:
