@@ -162,6 +162,35 @@ def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) ->
     assert not (tmp_path / "runs" / "report").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("report.md", "mine\n"),
+        ("report.md", "# The article's experiment, reproduced\n"),
+        ("report.html", "<title>mine</title>"),
+        ("tables.csv", "a,b\n"),
+        ("language.csv", "a,b\n"),
+    ],
+)
+def test_a_report_replaces_a_former_report_and_no_other_file(
+    tmp_path: Path, run, undrawn, name: str, text: str
+) -> None:
+    finished(tmp_path / "runs")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / name).write_text(text)
+    code, output, errors = run("report", "runs", "--out", "other")
+    assert (code, output) == (2, b"")
+    assert errors == f"rulekeep: other/{name}: is of no report; name another --out\n"
+    assert [(path.name, path.read_text()) for path in (tmp_path / "other").iterdir()] == [
+        (name, text)
+    ]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.md").write_text("mine\n")
+    for _ in range(2):
+        assert run("report", "runs", "--out", "own")[0] == 0
+    assert (tmp_path / "own" / "mine.md").read_text() == "mine\n"
+
+
 def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
     tmp_path: Path, monkeypatch, run
 ) -> None:

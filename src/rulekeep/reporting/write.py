@@ -6,6 +6,7 @@ Read this first: records are read into runs, gathered into cells, and cells are 
 tables, figures and three sentences, which the page, the Markdown and the CSV all show.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.sentences import sentences
+from rulekeep.specs import UsageError
 from rulekeep.speed.record import SpeedRecord
 
 FIGURES = "figures"
+_HEADING = "# Which rules survive, for how long, at what cost"
+_FILES = ("report.md", "report.html", "tables.csv", "language.csv")
 # Tables of many rows, which the Markdown leaves to the page.
 _LONG = ("readings", "writes", "runs")
 
@@ -52,7 +56,9 @@ def write_report(
 
     Raises:
         OSError: the folder cannot be written; then it is as it was.
+        UsageError: files of others stand there by the names of a report's.
     """
+    _check_place(folder)
     of_words = [record for record in records if language.is_in_words(record)]
     in_words = language.cells(of_words)
     records = [record for record in records if not language.is_in_words(record)]
@@ -109,6 +115,16 @@ def write_report(
     return write_files(folder, images | texts)
 
 
+def _check_place(folder: Path) -> None:
+    """Raise if files stand there that no report wrote: its Markdown tells one of ours."""
+    markdown = folder / "report.md"
+    if markdown.is_file() and markdown.read_bytes().startswith(_HEADING.encode()):
+        return
+    for name in _FILES:
+        if os.path.lexists(folder / name):
+            raise UsageError(f"{folder / name}: is of no report; name another --out")
+
+
 def _markdown(
     summary: Sequence[str],
     figures: Sequence[page.Figure],
@@ -116,7 +132,7 @@ def _markdown(
     notes: Sequence[str],
     command: str,
 ) -> str:
-    parts = ["# Which rules survive, for how long, at what cost"]
+    parts = [_HEADING]
     parts += ["\n\n".join(text.escaped(sentence) for sentence in summary)]
     parts += [text.markdown(table) for table in shown[:1]]
     for chart, picture, _ in figures:
