@@ -3,11 +3,14 @@
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import tiny
 import torch
 from report_records import record as made_up
@@ -22,6 +25,7 @@ from rulekeep.commands import retest as command
 from rulekeep.commands.retest import retest_job
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
+from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import retest as testing
 from rulekeep.running import run as running
 from rulekeep.running.model_figures import validate
@@ -204,10 +208,16 @@ def _header(content: bytes, changed: Callable[[dict[str, Any]], None]) -> bytes:
     return struct.pack("<Q", len(text)) + text + content[8 + size :]
 
 
+def _turn(header: dict[str, Any]) -> None:
+    tensor = next(one for one in header.values() if len(set(one.get("shape", ()))) > 1)
+    tensor["shape"].reverse()
+
+
 DAMAGE: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
     "empty": (lambda content, _: b"", "damaged ("),
     "truncated": (lambda content, _: content[:-5], "damaged ("),
     "a flipped bit": (lambda content, _: content[:-1] + bytes([content[-1] ^ 1]), "its hash does"),
+    "a turned shape": (lambda content, _: _header(content, _turn), "damaged (its hash does"),
     "a pickle": (lambda _, path: saved(Hostile(path)), "damaged ("),
     "an endless header": (lambda content, _: b"\xff" * 8 + content, "damaged ("),
     "another run's": (
@@ -252,12 +262,76 @@ def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> 
     assert digest(weights_of(one)) == start
     with pytest.raises(WeightsError, match="does not fit the model"):
         load_weights(tmp_path / "w", nn.Linear(2, 3), run="a", step=1, sha256=sha256)
-    save_file({"weight": torch.zeros(2, 3)}, tmp_path / "w", {"run": "a", "step": "1"})
+    others = {"weight": torch.zeros(2, 3)}
+    save_file(others, tmp_path / "w", {"run": "a", "step": "1", "sha256": digest(others)})
     with pytest.raises(WeightsError, match="does not fit the model"):
         load_weights(tmp_path / "w", one, run="a", step=1)
     (tmp_path / "d").mkdir()
     with pytest.raises(WeightsError, match="not a file"):
         load_weights(tmp_path / "d", one, run="a", step=1)
+
+
+VERIFY = """
+import sys
+from rulekeep.commands.records import verify
+
+code = verify("runs")
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "recorded", "said"),
+    [
+        (None, True, None),
+        (None, False, None),
+        ("a flipped bit", True, "damaged (its hash does not match its content)"),
+        ("a flipped bit", False, "damaged (its hash does not match its content)"),
+        ("a turned shape", True, "damaged (its hash does not match its content)"),
+        ("truncated", True, "damaged (Error while deserializing"),
+        ("of another training", True, "its hash is not the one in the record"),
+        ("a folder", True, "not a file"),
+    ],
+)
+def test_verify_finds_damaged_weights_without_torch(
+    finished: Path, tmp_path: Path, changed: str | None, recorded: bool, said: str | None
+) -> None:
+    path = RunFolder(finished).weights
+    if changed in DAMAGE:
+        path.write_bytes(DAMAGE[changed][0](path.read_bytes(), tmp_path))
+    elif changed == "of another training":
+        save_weights(path, nn.Linear(2, 3), run=finished.name, step=12)
+    elif changed == "a folder":
+        path.unlink()
+        path.mkdir()
+    if not recorded:
+        values = read_record(finished / "record.json")
+        write_record(finished / "record.json", values | {"weights": None})
+    done = subprocess.run(
+        [sys.executable, "-c", VERIFY], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if said is None:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "1 record whole, 0 broken, 0 runs without a record\n"
+    else:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"run done: weights.safetensors: {said}")
+        assert line.endswith("; rulekeep explain makes it again")
+        assert done.returncode == 1
+        assert done.stdout == "0 records whole, 1 broken, 0 runs without a record\n"
+
+
+def test_the_hash_of_a_file_is_that_of_its_tensors_in_every_type(tmp_path: Path) -> None:
+    names = safetensors.torch._TYPES
+    assert {name: f"torch.{kind}" for name, kind in TYPES.items()} == {
+        name: str(kind) for name, kind in names.items()
+    }
+    tensors = {name: torch.ones(2, 3).to(kind) for name, kind in names.items()}
+    tensors["none"], tensors["one"] = torch.zeros(0, 3), torch.tensor(1)
+    sha256 = digest(tensors)
+    save_file(tensors, tmp_path / "w", {"sha256": sha256})
+    check_weights(tmp_path / "w", sha256)
 
 
 # rulekeep test.

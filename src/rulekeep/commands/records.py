@@ -10,6 +10,7 @@ from typing import TypeVar
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import existing, opened, run_folder
 from rulekeep.printable import counted
+from rulekeep.records import Record
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
     CLAIMS,
@@ -31,7 +32,7 @@ _SpecType = TypeVar("_SpecType", bound=Spec)
 
 
 def verify(folder: str, /) -> int:
-    """Check every record of a folder, without torch; exit 1 names what is broken.
+    """Check every record of a folder and kept weights, without torch; exit 1 names what is broken.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ def verify(folder: str, /) -> int:
             # A record says all of its run: it may be kept without the plan that led to it.
             if found is None or os.path.lexists(run.plan):
                 read_record(run.plan)
+            if found is not None and os.path.lexists(run.weights):
+                _check_weights(run, found)
             if found is None:
                 missing += 1
             else:
@@ -69,6 +72,15 @@ def verify(folder: str, /) -> int:
     left = counted(missing, "run")
     tell(f"{counted(whole, 'record')} whole, {len(broken)} broken, {left} without a record")
     return EXIT_FAILED if broken else 0
+
+
+def _check_weights(run: RunFolder, record: Record) -> None:
+    from rulekeep.records.weights import check_weights
+
+    try:
+        check_weights(run.weights, record.weights)
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{error}; rulekeep explain makes it again") from None
 
 
 def report(folder: str, /, *more: str, out: str | None = None) -> int:

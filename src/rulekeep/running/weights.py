@@ -82,17 +82,13 @@ def load_weights(
     # A named pipe would be waited for in vain.
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path.name}: not a file")
-    own = model.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
             said: Mapping[str, str] = file.metadata() or {}
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             if said.get("run") != run or said.get("step") != str(step):
                 of = f"run {said.get('run', 'unknown')[:40]!a} after {said.get('step', '?')[:20]!a}"
                 raise WeightsError(f"{path.name}: of {of} steps, not of {run!a} after {step}")
-            if shapes != {name: tuple(value.shape) for name, value in own.items()}:
-                raise WeightsError(f"{path.name}: does not fit the model in the run's spec")
-            weights = {name: file.get_tensor(name) for name in shapes}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OverflowError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -102,6 +98,8 @@ def load_weights(
         raise WeightsError(f"{path.name}: damaged (its hash does not match its content)")
     if sha256 is not None and found != sha256:
         raise WeightsError(f"{path.name}: its hash is not the one in the record")
+    if shapes(weights) != shapes(model.state_dict()):
+        raise WeightsError(f"{path.name}: does not fit the model in the run's spec")
     model.load_state_dict(weights)
 
 
