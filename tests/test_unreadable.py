@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import tiny
 from report_records import record as made_up
 from report_records import typed
 
+from rulekeep.commands import options
 from rulekeep.records.store import read_runs, results, write_record
 from rulekeep.reporting.write import write_report
 from rulekeep.specs import UsageError
@@ -160,6 +162,27 @@ def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) ->
     assert "record.json: not readable as JSON" in errors
     assert "there is no other record" in errors
     assert not (tmp_path / "runs" / "report").exists()
+
+
+def test_runs_begun_in_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run
+) -> None:
+    monkeypatch.setattr(options.time, "strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "now"))
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(lambda _: options.run_folder("run", None), range(8))]
+    names = ["run-now", *(f"run-now-{number}" for number in range(2, 9))]
+    assert sorted(path.name for path in found) == sorted(names)
+    (found[0] / "kept").touch()
+    # What holds nothing when a command ends, whatever it was refused for, is gone.
+    assert run("run", "--steps", "2", "--warmup-steps", "0", "--mixer", "none")[0] == 2
+    assert [*Path("runs").iterdir()] == [found[0]]
+    (found[0] / "kept").unlink()
+    found[0].rmdir()
+    (tmp_path / "runs").rmdir()
+    assert run("run", "--steps", "2", "--warmup-steps", "0", "--mixer", "none")[0] == 2
+    assert run("sweep", "quick", "--dry-run")[0] == 0
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -228,13 +228,13 @@ def sweep(
     specs = () if isinstance(what, str) else (what,) if isinstance(what, RunSpec) else tuple(what)
     named = [one for text in texts or () for one in _mixers_of(text)]
     names = [*named, *(name for spec in specs for name in (spec.task, *spec.mixers))]
-    root = run_folder("sweep", None if out is None else os.fspath(out))
     if isinstance(what, str):
         make, chooses = maker(what, None if texts is None else ",".join(texts))
     elif mixers is not None:
         raise UsageError("mixers: specs have their own; leave mixers out")
     else:
         make, chooses = (lambda _: specs), False
+    root = run_folder("sweep", None if out is None else os.fspath(out))
     _make(make, root, names, workers, chooses=chooses, keep_weights=keep_weights)
     return _runs(root)
 
@@ -369,11 +369,14 @@ def _make(
     make: Any, root: Path, names: Sequence[str], workers: int | None, *,
     keep_weights: bool, chooses: bool = False,
 ) -> None:  # fmt: skip
-    from rulekeep.commands.console import EXIT_INTERRUPTED
+    from rulekeep.commands.console import EXIT_INTERRUPTED, remove_empty
     from rulekeep.commands.runs import How, carry_out
 
-    executor = executor_for(names, workers)
-    code = carry_out(make, root, executor, How(no_weights=not keep_weights), chooses=chooses)
+    try:
+        executor = executor_for(names, workers)
+        code = carry_out(make, root, executor, How(no_weights=not keep_weights), chooses=chooses)
+    finally:
+        remove_empty()
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
 

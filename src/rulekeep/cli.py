@@ -34,6 +34,7 @@ from rulekeep.commands.console import (
     EXIT_USAGE,
     open_streams,
     output,
+    remove_empty,
     rich_console,
     say,
 )
@@ -168,6 +169,8 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
         if not isinstance(error, UsageError):
             raise
         _usage(str(error))
+    finally:
+        remove_empty()
     return code or 0
 
 

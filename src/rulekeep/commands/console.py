@@ -26,6 +26,20 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
 _LONGEST_LINE = 900
 # The command's own output, once a plug-in's goes elsewhere.
 _own_output: TextIO | None = None
+# Folders that it has made before it knows whether it will write into them.
+_own_folders: list[Path] = []
+
+
+def goes_if_empty(folder: Path) -> None:
+    """Have a folder removed as the command ends, if nothing is in it then."""
+    _own_folders.append(folder)
+
+
+def remove_empty() -> None:
+    """Remove those of them that are empty."""
+    while _own_folders:
+        with suppress(OSError):
+            _own_folders.pop().rmdir()
 
 
 def open_streams() -> None:

@@ -202,7 +202,7 @@ def sweep(
     executor = where.made()
     how.check()
     make, chooses = maker(what, mixers, tuning_seeds)
-    root = run_folder("sweep", out)
+    root = run_folder("sweep", out, makes_none=dry_run)
     if dry_run:
         return _listed(make, root, chooses)
     named = [what] if mixers is None else [what, "--mixers", mixers]
