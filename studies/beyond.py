@@ -91,6 +91,9 @@ FAR_RATES = {one: (rate,) for one, rate in SECOND_RATES.items()}
 FAR_RATES[RECITE_EARLY] = (1e-3, SECOND_RATES[RECITE_EARLY])
 
 
+# Forms whose earliness is asked on one task alone.
+ON_RECITE = {("recite", "marked"): WITHOUT_RECALL["recite", "marked"]}
+
 # Of our memory: what grids of one seed chose on `apply` and `recall`, and the rate of other tasks.
 GRIDS = {APPLY_EARLY: 1e-2, APPLY_MARKED: 1e-1 / 3, RECALL_EARLY: 1e-2}
 LOWER = 3e-3
@@ -197,12 +200,12 @@ def beyond(records: Sequence[Record]) -> Sequence[AnySpec]:
     return [
         *protocol(records, attention, STANDARD_LENGTH, cells),
         *protocol(records, _mixers("plain, earliness"), to_far, WITHOUT_RECALL),
-        *protocol(records, _mixers("plain"), STANDARD_LENGTH, WITHOUT_RECALL),
+        *protocol(records, _mixers("plain"), STANDARD_LENGTH, ON_RECITE),
     ]
 
 
 def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """Our memory on `standard`, without earliness first; with it except recall.
+    """Our memory on `standard`, without earliness first; with it on recite.
 
     Tested at 16,384 tokens by `rulekeep test` afterwards.
     """
@@ -219,7 +222,7 @@ def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
     return [
         *protocol(records, _mixers("ours"), STANDARD_LENGTH, cells),
         *at_lower_rate,
-        *protocol(records, _mixers("ours, earliness"), STANDARD_LENGTH, WITHOUT_RECALL),
+        *protocol(records, _mixers("ours, earliness"), STANDARD_LENGTH, ON_RECITE),
     ]
 
 
@@ -252,14 +255,13 @@ def neighbours(records: Sequence[Record]) -> Sequence[AnySpec]:
 
 def at_best(records: Sequence[Record]) -> Sequence[AnySpec]:
     """With a convolution and without earliness; on `recite` what else is said to reach far."""
-    on_recite = {("recite", "marked"): WITHOUT_RECALL["recite", "marked"]}
     early = ("recite", "early")
-    yarn = protocol(records, _mixers("YaRN, earliness", "YaRN"), STANDARD_LENGTH, on_recite)
+    yarn = protocol(records, _mixers("YaRN, earliness"), STANDARD_LENGTH, ON_RECITE)
     # What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chose.
     rates = {
         one.learning_rate
         for one in yarn
-        if isinstance(one, RunSpec) and one.added_positions == "earliness" and one.seed != SEEDS[0]
+        if isinstance(one, RunSpec) and one.seed != SEEDS[0]
     }
     return [
         *protocol(records, _mixers("convolution"), STANDARD_LENGTH, WITHOUT_RECALL),
@@ -676,6 +678,7 @@ CLAIMS = {
         mean("convolution at rate 2", OVERRIDE_EARLY, "retention", LONG), minimum=0.9
     ),
     "no_signal_apply_early": Claim(mean("convolution", APPLY_EARLY, "retention", LONG)),
+    "no_signal_apply_marked": Claim(mean("convolution", APPLY_MARKED, "retention", LONG)),
     "no_signal_override_marked": Claim(
         mean("convolution at rate 2", OVERRIDE_MARKED, "retention", LONG), minimum=0.9
     ),
