@@ -258,11 +258,7 @@ def at_best(records: Sequence[Record]) -> Sequence[AnySpec]:
     early = ("recite", "early")
     yarn = protocol(records, _mixers("YaRN, earliness"), STANDARD_LENGTH, ON_RECITE)
     # What differs in its scaling alone is trained alike, and takes the rate that YaRN's grid chose.
-    rates = {
-        one.learning_rate
-        for one in yarn
-        if isinstance(one, RunSpec) and one.seed != SEEDS[0]
-    }
+    rates = {one.learning_rate for one in yarn if isinstance(one, RunSpec) and one.seed != SEEDS[0]}
     return [
         *protocol(records, _mixers("convolution"), STANDARD_LENGTH, WITHOUT_RECALL),
         *yarn,

@@ -12,7 +12,7 @@ from rulekeep.checks.rows import Row
 from rulekeep.commands.console import say, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.printed import print_examples, print_rows, print_tables
-from rulekeep.printable import one_line, printable, printable_lines
+from rulekeep.printable import one_line, pasted, printable, printable_lines
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, write_record
 from rulekeep.reporting.marked import Piece
@@ -155,3 +155,10 @@ def test_a_command_without_a_terminal_or_a_reader_ends_without_a_traceback(
     assert "Exception ignored" not in done.stderr
     if closed == "2>&-":
         assert done.stdout.startswith("tasks:\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("-q", "./-q"), ("a b/-q", "'a b/-q'"), (Path("./-q x"), "'./-q x'")]
+)
+def test_a_path_is_said_as_a_command_takes_it(path: Path | str, shown: str) -> None:
+    assert pasted(path) == shown

@@ -5,8 +5,10 @@ the direction of text around. Such text passes here before it is printed. Markdo
 here too.
 """
 
+import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _REPLACEMENT = "\ufffd"
 
@@ -29,6 +31,12 @@ def one_line(value: object, length: int = 300) -> str:
     text = " ".join(text[: 4 * length].split())
     shown = _without_control(text, lambda _: _REPLACEMENT)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def pasted(path: Path | str) -> str:
+    """A path as a shell takes it behind a command: with a dash in front it would be an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def counted(number: int, one: str, several: str = "") -> str:

@@ -1,6 +1,5 @@
 """`rulekeep article`: the published experiment."""
 
-import shlex
 import time
 from typing import Annotated
 
@@ -8,7 +7,7 @@ from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, command_lin
 from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
 from rulekeep.executors import LocalExecutor
-from rulekeep.printable import counted
+from rulekeep.printable import counted, pasted
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
@@ -81,7 +80,7 @@ def article(
     made = make_runs(
         lambda _: sorted(cells, key=_length, reverse=True), folder / RUNS, executor,
         how=How(no_weights=True),
-        rest=f"the same command with --out {shlex.quote(str(folder))}",
+        rest=f"the same command with --out {pasted(folder)}",
     )  # fmt: skip
     if made.interrupted:
         return EXIT_INTERRUPTED

@@ -1,12 +1,12 @@
 """One finished run, as a user names it: its folder, its record and its spec."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from rulekeep.commands.console import say
 from rulekeep.executors import Finished
 from rulekeep.executors.base import USAGE
+from rulekeep.printable import pasted
 from rulekeep.records.store import (
     CorruptRecordError,
     Record,
@@ -84,7 +84,7 @@ def _record(folder: RunFolder, named: str) -> Record:
     try:
         record = folder.load()
     except (CorruptRecordError, OSError) as error:
-        again = f"rulekeep resume {shlex.quote(str(folder.path.parent))}"
+        again = f"rulekeep resume {pasted(folder.path.parent)}"
         raise UsageError(f"{named}: {error}; make the run again: {again}") from None
     assert record is not None, "there is one"
     if record.status != "done":

@@ -1,6 +1,5 @@
 """`rulekeep explain`: where a run loses its rules."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain.record import RECORD, Job, read_explanation
+from rulekeep.printable import pasted
 from rulekeep.records.store import Record
 from rulekeep.specs import RunSpec
 
@@ -66,7 +66,7 @@ def explain(
     _print(record, folder.path / RECORD)
     runs = folder.path.parent
     tell(f"record: {folder.path / RECORD}")
-    tell(f"report: rulekeep report {shlex.quote(str(runs))}")
+    tell(f"report: rulekeep report {pasted(runs)}")
     return 0
 
 

@@ -3,14 +3,13 @@
 import inspect
 import math
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from rulekeep.commands.console import tell
-from rulekeep.printable import one_line
+from rulekeep.printable import one_line, pasted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import SHORT_ID, Record, read_runs, run_folders, runs_of_id
 from rulekeep.specs import UsageError
@@ -57,7 +56,7 @@ def _about_run(named: str) -> str:
     if path.name in ("", "..") or path.is_symlink():
         path = Path(os.path.realpath(path))
     if path.is_dir() and not os.path.lexists(path / "record.json"):
-        again = shlex.quote(named)
+        again = pasted(named)
         raise UsageError(f"{named}: has no record.json; for runs in it: rulekeep report {again}")
     roots, where = [path.parent], f"in {path.parent}"
     if path.parent == Path():

@@ -1,12 +1,11 @@
 """`rulekeep pack`: a finished folder of runs as one file, to commit or to send."""
 
-import shlex
 from pathlib import Path
 
 from rulekeep.commands.console import tell
 from rulekeep.commands.options import existing, run_folder
 from rulekeep.commands.records import kept_beside
-from rulekeep.printable import counted
+from rulekeep.printable import counted, pasted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     Values,
@@ -63,7 +62,7 @@ def _of_runs(root: Path, named: str) -> list[Values]:
                 continue
             found.append(read_record(run.record))
         except CorruptRecordError as error:
-            again = f"rulekeep resume {shlex.quote(named)} makes it"
+            again = f"rulekeep resume {pasted(named)} makes it"
             raise UsageError(f"run {run.id}: {error}; {again}") from None
         except OSError as error:
             said = unreadable(run.record, error)
@@ -71,6 +70,6 @@ def _of_runs(root: Path, named: str) -> list[Values]:
     if left:
         raise UsageError(
             f"{named}: {counted(len(left), 'run has', 'runs have')} no result, as {left[0]}; "
-            f"let rulekeep resume {shlex.quote(named)} make what is missing"
+            f"let rulekeep resume {pasted(named)} make what is missing"
         )
     return found

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import existing, opened, run_folder
-from rulekeep.printable import counted
+from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
@@ -125,9 +125,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
             raise UsageError(f"{said}; there is no other record: put it back as it was")
         if not run_folders(root):
             raise _no_runs(root)
-        raise UsageError(
-            f"{root}: has no record yet; let rulekeep resume {shlex.quote(str(root))} make some"
-        )
+        raise UsageError(f"{root}: has no record yet; let rulekeep resume {pasted(root)} make some")
     command = ["rulekeep", "report", folder, *more]
     # Plotting brings libraries that take a second to load: only who needs them waits.
     from rulekeep.analysis.baselines import rivals

@@ -1,6 +1,5 @@
 """`rulekeep test`: a run that is done, tested at other lengths without training again."""
 
-import shlex
 from collections.abc import Callable
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
 from rulekeep.executors import Advanced, Finished
 from rulekeep.executors.here import executor_for
-from rulekeep.printable import counted
+from rulekeep.printable import counted, pasted
 from rulekeep.running.retest_job import Job, Outcome, no_weights
 from rulekeep.specs import RunSpec, UsageError
 
@@ -54,7 +53,7 @@ def retest(
         say(note)
     tell(scores_table([folder.load() or record]))
     tell(f"record: {folder.record} ({counted(len(outcome.tested), 'length')} added)")
-    tell(f"report: rulekeep report {shlex.quote(str(folder.path.parent))}")
+    tell(f"report: rulekeep report {pasted(folder.path.parent)}")
     return 0
 
 

@@ -29,7 +29,7 @@ from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
 from rulekeep.plugins import failure_line, find_function
-from rulekeep.printable import counted
+from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.running.mixers import own_options_first
@@ -290,7 +290,7 @@ def carry_out(
     said = f", {diverged} diverged" if diverged else ""
     total = counted(len(made.records) + made.lost, "run")
     tell(f"records: {root} ({done} of {total} finished{said})")
-    tell(f"report:  rulekeep report {shlex.quote(str(root))}")
+    tell(f"report:  rulekeep report {pasted(root)}")
     if any(record.spec.kind == LanguageSpec.kind for record in made.records.values()):
         from rulekeep.commands.printed import print_language
 
@@ -374,7 +374,7 @@ def _again(
     """What to type after an interruption; a sweep that chooses needs its own command."""
     if isinstance(executor, ThisProcess):
         return "the same call again"
-    resume = rest or f"rulekeep resume {shlex.quote(str(root))}"
+    resume = rest or f"rulekeep resume {pasted(root)}"
     again = command.again(root) if command else resume
     if isinstance(executor, DaskExecutor):
         again += " with the same --executor and --scheduler (without them, on this machine)"

@@ -1,6 +1,5 @@
 """`rulekeep speed`: how fast mixers are beside attention, measured, kept and shown."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from rulekeep.commands.options import Device, Integers, opened, run_folder, with
 from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
-from rulekeep.printable import printable
+from rulekeep.printable import pasted, printable
 from rulekeep.records.store import LOCK, BusyError, locked
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
@@ -84,7 +83,7 @@ def speed(
     record = read_speed(path)
     _print(record)
     tell(f"record: {path}")
-    tell(f"report: rulekeep report {shlex.quote(str(folder))}")
+    tell(f"report: rulekeep report {pasted(folder)}")
     for line in failed:
         say(line)
     return EXIT_FAILED if failed or failures(record) else 0
@@ -180,7 +179,7 @@ def _interrupted(spec: SpeedSpec, path: Path) -> str:
     kept = len(read_speed(path).measured) if path.exists() else 0
     return (
         f"interrupted: {kept} of {len(points(spec))} measurements are kept; the same command with "
-        f"--out {shlex.quote(str(path.parent))} makes the others"
+        f"--out {pasted(path.parent)} makes the others"
     )
 
 

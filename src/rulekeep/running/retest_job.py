@@ -1,8 +1,9 @@
 """What a process gets to test a run later, and what it returns. No torch."""
 
-import shlex
 from pathlib import Path
 from typing import NamedTuple
+
+from rulekeep.printable import pasted
 
 
 class Job(NamedTuple):
@@ -32,6 +33,6 @@ def no_weights(folder: Path) -> str:
 def trained_anew(folder: Path) -> str:
     """How a run gets weights."""
     return (
-        f"let rulekeep explain {shlex.quote(str(folder))} train it again; where that says that "
+        f"let rulekeep explain {pasted(folder)} train it again; where that says that "
         "they could not be kept, delete the folder and make the run again"
     )

@@ -10,12 +10,12 @@ of the validated spec and of the versions of its protocol, task and mixers
 
 import hashlib
 import os
-import shlex
 from collections.abc import Sequence
 from contextlib import chdir, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from rulekeep.printable import pasted
 from rulekeep.records import Record
 from rulekeep.records.identity import differing
 from rulekeep.records.store import (
@@ -76,8 +76,8 @@ class Command(NamedTuple):
         """The command line to continue, wherever the folder is now."""
         here, there = str(Path.cwd()), self.working_folder
         out = root if here == there else root.absolute()
-        go = "" if here == there else f"cd {shlex.quote(there)} && "
-        return f"{go}{self.text} --out {shlex.quote(str(out))}"
+        go = "" if here == there else f"cd {pasted(there)} && "
+        return f"{go}{self.text} --out {pasted(out)}"
 
 
 def unfinished(root: Path) -> list[Command]:
