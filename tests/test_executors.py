@@ -151,7 +151,7 @@ def test_a_long_tmpdir_holds_up_no_job(tmp_path: Path) -> None:
         "from rulekeep.executors import LocalExecutor, local\n"
         "if __name__ == '__main__':\n"
         "    local.PRELOADED.clear()\n"
-        "    (end,) = LocalExecutor(1).run(divmod, [7])\n"
+        "    *_, end = LocalExecutor(1).run(divmod, [7])\n"
         "    print(end.failure.reason)\n"
     )
     script = tmp_path / "driver.py"
