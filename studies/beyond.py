@@ -205,7 +205,7 @@ def beyond(records: Sequence[Record]) -> Sequence[AnySpec]:
 
 
 def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
-    """Our memory on `standard`, without earliness first; with it on recite.
+    """Our memory on `standard`.
 
     Tested at 16,384 tokens by `rulekeep test` afterwards.
     """
@@ -222,7 +222,6 @@ def carries(records: Sequence[Record]) -> Sequence[AnySpec]:
     return [
         *protocol(records, _mixers("ours"), STANDARD_LENGTH, cells),
         *at_lower_rate,
-        *protocol(records, _mixers("ours, earliness"), STANDARD_LENGTH, ON_RECITE),
     ]
 
 
@@ -674,6 +673,9 @@ CLAIMS = {
         mean("convolution at rate 2", OVERRIDE_EARLY, "retention", LONG), minimum=0.9
     ),
     "no_signal_apply_early": Claim(mean("convolution", APPLY_EARLY, "retention", LONG)),
+    "plain_early": Claim(mean("plain", RECITE_EARLY, "retention", LONG), minimum=0.9),
+    "plain_early_exact": Claim(mean("plain", RECITE_EARLY, "exact", LONG), maximum=0.9),
+    "plain_marked_exact": Claim(mean("plain", RECITE_MARKED, "exact", LONG), minimum=0.9),
     "no_signal_apply_marked": Claim(mean("convolution", APPLY_MARKED, "retention", LONG)),
     "no_signal_override_marked": Claim(
         mean("convolution at rate 2", OVERRIDE_MARKED, "retention", LONG), minimum=0.9
