@@ -199,6 +199,8 @@ def test_a_job_that_raises_dies_or_hangs_ends_alone(address: str, tmp_path: Path
     assert not any(map(alive, pids(tmp_path, "hang")))
 
 
+# Whether no worker is left when it is looked, before the nanny has another, is a matter of time.
+@pytest.mark.filterwarnings("ignore::rulekeep.executors.cluster.ClusterWarning")
 @pytest.mark.skipif(sys.platform != "linux", reason="looks up its worker in /proc")
 def test_a_job_that_loses_every_worker_is_given_up(address: str, tmp_path: Path) -> None:
     ends = finished(DaskExecutor(address).run(job, [("lose the worker", tmp_path)]))

@@ -179,7 +179,8 @@ def make_folder(path: Path, named: str = "") -> None:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        # Another thread may have had the same one.
+        probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise UsageError(
