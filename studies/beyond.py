@@ -26,7 +26,6 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     by_earliness,
-    by_length,
     by_variant,
     difference,
     floored,
@@ -554,10 +553,7 @@ def at_rate(
     rows: Rows, setting: TaskSetting, rate: float, length: int, figure: str = "retention"
 ) -> dict[int, float]:
     """A figure of our memory at a rate that validation by five seeds did not choose, by seed."""
-    return {
-        one.spec.seed: by_length(one, figure)[length]
-        for one in rows.runs(VARIANTS["ours"].one, setting, rate=rate)
-    }
+    return rows.at_rate("ours", setting, rate, figure, length)
 
 
 def best_kept(rows: Rows, setting: TaskSetting, length: int) -> float:

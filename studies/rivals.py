@@ -17,7 +17,6 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     at_rates,
-    by_length,
     by_lengths,
     mean,
     more,
@@ -126,9 +125,7 @@ def least_short(rows: Rows) -> float:
 
 def attention_validated(rows: Rows) -> float:
     """What attention with a convolution keeps of revised rules at the rate of validation."""
-    runs = rows.runs(VARIANTS["attention"].one, REVISED, rate=VALIDATED_RATE)
-    figure, length = AT_LONG
-    kept = {one.spec.seed: by_length(one, figure)[length] for one in runs}
+    kept = rows.at_rate("attention", REVISED, VALIDATED_RATE, *AT_LONG)
     assert kept.keys() == {*SEEDS}, kept
     return fmean(kept.values())
 

@@ -191,6 +191,15 @@ class Rows:
             return NOT_RUN
         return NOT_DEFINED if group.is_undefined(length) else text_of(group.summary(figure, length))
 
+    def at_rate(
+        self, variant: str, setting: TaskSetting, rate: float, figure: str, length: int
+    ) -> dict[int, float]:
+        """One figure by seed, at a rate that need not be the chosen one."""
+        return {
+            record.spec.seed: by_length(record, figure)[length]
+            for record in self.runs(self.variants[variant].one, setting, rate=rate)
+        }
+
     def more(
         self, variant: str, other: str, setting: TaskSetting, figure: str, length: int
     ) -> Summary:

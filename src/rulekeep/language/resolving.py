@@ -54,7 +54,8 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         UsageError: one of them is not there, or cannot be.
     """
     # Before hours of reading: whether what reads is installed.
-    check_library(*(("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")))
+    option, library = ("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")
+    check_library(option, library)
     families = read_families(spec.rules)
     if unknown := set(spec.families) - set(families):
         place = spec.rules or "the shipped rules"
