@@ -287,8 +287,9 @@ def test_content_is_on_the_disk_before_its_name_is_and_then_the_name(
     assert done == ["content", "name", "folder"]
 
 
+@pytest.mark.parametrize("together", [False, True])
 def test_what_is_asked_to_end_finishes_writing_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
     class AskedError(Exception):
         pass
@@ -296,14 +297,21 @@ def test_what_is_asked_to_end_finishes_writing_first(
     def ask(*_: object) -> None:
         raise AskedError
 
+    def write() -> None:
+        if together:
+            write_files(tmp_path, {"a": b"1", "b": b"2"})
+        else:
+            write_bytes(tmp_path / "a", b"1")
+
     monkeypatch.setattr("os.fsync", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.signal(signal.SIGTERM, ask)
     try:
         with pytest.raises(AskedError):
-            write_record(tmp_path / "r.json", RECORD)
+            write()
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert read_record(tmp_path / "r.json") == RECORD
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == ({"a": b"1", "b": b"2"} if together else {"a": b"1"})
 
 
 def test_a_record_in_a_folder_that_is_read_only_is_said_and_left(

@@ -464,7 +464,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     Raises:
         OSError: one cannot be written, for example on a full disk; the folder is as before.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
+    with _finishing(), tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
         for name, content in contents.items():
             path = Path(made) / name
             path.parent.mkdir(parents=True, exist_ok=True)
