@@ -422,6 +422,102 @@ def test_a_model_that_hides_what_it_attends_to_is_refused_those_evictions_alone(
     assert {len(one) for one in other.opened(CHAT, names).seen.values()} == {2}
 
 
+OWN = """
+import torch
+def small(keys): return -keys.float().norm(dim=-1)
+def last(keys, attention, values=None):
+    seen = attention[:, :, -1].float().mean(1, keepdim=True)
+    seen[..., -1] = torch.inf
+    return seen.expand(-1, keys.shape[1], -1)
+def product(queries, keys, layer, *, width=16):
+    every = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+    logits = (queries[:, :, -1:] * every).sum(-1) / keys.shape[-1] ** 0.5
+    seen = logits.softmax(-1).mean(1, keepdim=True)
+    seen[..., -1] = torch.inf
+    return seen.expand(-1, keys.shape[1], -1)
+def drops(keys, values):
+    keys.zero_(), values.zero_()
+    return torch.arange(keys.shape[2]).expand(keys.shape[:3])
+def flat(keys): return keys[0, 0, :, 0]
+def nothing(keys): pass
+def undefined(keys): return small(keys) * torch.nan
+def fails(keys): raise RuntimeError("no")
+def exits(keys): raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of evictions, `own.py`, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+
+
+@pytest.mark.usefixtures("own")
+def test_an_eviction_of_the_users_scores_as_its_formula_does_among_ours(model: ChatModel) -> None:
+    twins = {"small": "knorm", "last": "tova", "product": "tova"}
+    names = [f"own.py:{one}" for one in twins]
+    read = model.opened(CHAT, [*names, "knorm", "tova", "expected_attention"])
+    for name, ours in zip(names, twins.values(), strict=True):
+        for found, wanted in zip(read.seen[name], read.seen[ours], strict=True):
+            assert torch.allclose(found, wanted, atol=1e-5), name
+
+
+@pytest.mark.usefixtures("own")
+def test_an_eviction_of_the_users_is_cut_and_guarded_as_ours_and_leaves_the_cache(
+    model: ChatModel,
+) -> None:
+    read = model.opened(CHAT, ["own.py:drops", "own.py:small", "knorm"])
+    assert read.scores(PROBES) == model.opened(CHAT).scores(PROBES)
+    for guard in ("", "+ends"):
+        ours, own = (
+            read.under(Compression.parse(f"{one}{guard}@0.5")).scores(PROBES)
+            for one in ("knorm", "own.py:small")
+        )
+        assert own == ours
+    (last, *_) = read.under(Compression.parse("own.py:drops@0.5")).cache.layers
+    kept = read.cache.layers[0].keys[:, :, -last.keys.shape[2] :]
+    assert torch.equal(last.keys, kept)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("flat", r"returned Tensor of \[\d+\]; return a score for each token of each head"),
+        ("nothing", "returned NoneType; return a score"),
+        ("undefined", "returned nan"),
+        ("fails", r"RuntimeError: no \(own.py, line \d+\)"),
+        ("exits", "SystemExit: 3"),
+    ],
+)
+def test_an_eviction_of_the_users_that_fails_is_named(
+    model: ChatModel, name: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"compress own.py:{name}: {said}"):
+        model.opened(CHAT, [f"own.py:{name}"])
+
+
+@pytest.mark.usefixtures("own")
+def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path: Path) -> None:
+    compress = ("none", "knorm@0.5", "own.py:small@0.5", "own.py:small+ends@0.5")
+    one = spec(
+        model=str(folder), distance=0, prompts=1, calibration_prompts=2, rules_at_once=1,
+        compress=compress,
+    )  # fmt: skip
+    (tmp_path / "run").mkdir()
+    resolved = resolve_language(one)
+    values = run_module.run(resolved, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
+    by_name = {
+        text: [row["scores"] for row in values["choices"] if row["compress"] == text]
+        for text in compress
+    }
+    assert by_name["own.py:small@0.5"] == by_name["knorm@0.5"] != by_name["none"]
+    assert values["costs"]["tokens_left"]["own.py:small@0.5"] < values["costs"]["tokens_per_prompt"]
+    (tmp_path / "own.py").write_text(OWN + "\n\ndef other(): ...\n")
+    assert resolve_language(one).id != resolved.id
+
+
 def test_a_guard_keeps_its_tokens_and_no_more_than_the_share() -> None:
     score = torch.rand(1, 2, 40, generator=torch.Generator().manual_seed(1))
     rules = ((3, 4, 5, 6, 7, 8, 9, 10), (20, 21))
@@ -1136,7 +1232,10 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --compress snapkv@2", "above 0 and at most 1"),
         ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
         ("--model {} --compress mine.py@0.5", "mine.py:compact"),
-        ("--model {} --compress mine.py:cache@0.5", "takes (keys, values, budget); it must take"),
+        ("--model {} --compress mine.py:cache@0.5", "takes budget; an eviction takes keys, "),
+        ("--model {} --compress mine.py:text@0.5", "takes (text); a compactor takes (text, "),
+        ("--model {} --compress mine.py:fine+ends@0.5", "shortens text; leave the guard out"),
+        ("--model {} --compress mine.py:fine+end@0.5", "there is no guard 'end'"),
         ("--model {} --device cuda", "device 'cuda'"),
         ("--model {} --compress snapkv@nan", "write the share kept"),
         ("--model {} --compress none@0.5", "write none"),
@@ -1160,7 +1259,9 @@ def test_what_cannot_be_is_one_line_and_exit_2(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip
-    (tmp_path / "mine.py").write_text("def cache(keys, values, budget): ...")
+    (tmp_path / "mine.py").write_text(
+        "def cache(keys, values, budget): ...\ndef text(text): ...\ndef fine(text, budget): ..."
+    )
     code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error
     assert said.replace("{}", str(folder)) in error

@@ -87,8 +87,8 @@ def language(
     compress
         What is done before the requests, between commas. To the cache: none, an eviction with the
         share it keeps as in snapkv@0.25, with both ends kept as in snapkv+ends@0.25, rounding as in
-        kivi@4bit. To the text: keep_last@0.25, keep_ends, extract, summary, or your own compactor,
-        file.py:function@0.25 or ./command@0.25.
+        kivi@4bit. To the text: keep_last@0.25, keep_ends, extract, summary. Your own, of either:
+        file.py:function@0.25; of the text ./command@0.25 too.
     rules_at_once
         Rules in each prompt.
     prompts

@@ -17,6 +17,8 @@ all of them at every share. A score is of `[batch, heads, tokens]`:
 
 `h2o` has no recent half: it is the form of KVPress. `rulekeep.kernels.evictions` has the published.
 
+A function of the user's scores as well, by what it asks for (`find_eviction`).
+
 Rounding is that of `rulekeep.kernels.rounding`: `kivi` (Liu et al., arXiv 2402.02750), `per_token`.
 """
 
@@ -33,6 +35,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.kernels import rounding
+from rulekeep.language.resolving import find_eviction
+from rulekeep.plugins import failure_line
 from rulekeep.specs import UsageError
 
 Scores: TypeAlias = dict[str, list[Tensor]]
@@ -47,15 +51,16 @@ FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
 class Seen(NamedTuple):
     """What a layer gives an eviction to judge by."""
 
-    place: int
+    layer: int
     keys: Float[Tensor, "batch heads tokens k"]
     values: Float[Tensor, "batch heads tokens v"]
     # Of every query head, what each token attends to; of eager attention only.
     attention: Any = None
-    # For `expected_attention`: the layer, what it makes queries of, and what attention gets.
+    # What attention gets, of every query head: rotated, before any score is scaled.
+    queries: Any = None
+    # For `expected_attention`: the layer, and what it makes queries of.
     module: Any = None
     hidden: Any = None
-    queries: Any = None
     scaling: float = 1.0
     rotary: Any = None
 
@@ -149,33 +154,66 @@ def _is_near(ours: Tensor, wanted: Tensor) -> bool:
 
 def _random(seen: Seen) -> _Score:
     shape = seen.keys.shape[:3]
-    stream = torch.Generator().manual_seed(1000 * shape[2] + seen.place)
+    stream = torch.Generator().manual_seed(1000 * shape[2] + seen.layer)
     return torch.rand(shape, generator=stream).to(seen.keys.device)
 
 
-EVICTIONS: dict[str, Callable[[Seen], _Score]] = {
-    "streaming_llm": _streaming_llm,
-    "knorm": _knorm,
-    "tova": _tova,
-    "h2o": _h2o,
-    "snapkv": _snapkv,
-    "expected_attention": _expected_attention,
-    "random": _random,
+class Eviction(NamedTuple):
+    """A score, and what it asks of a layer beside keys and values: `attention`, `queries`…"""
+
+    score: Callable[[Seen], _Score]
+    asks: frozenset[str] = frozenset()
+
+
+_BY_ATTENTION = frozenset({"attention"})
+EVICTIONS = {
+    "streaming_llm": Eviction(_streaming_llm),
+    "knorm": Eviction(_knorm),
+    "tova": Eviction(_tova, _BY_ATTENTION),
+    "h2o": Eviction(_h2o, _BY_ATTENTION),
+    "snapkv": Eviction(_snapkv, _BY_ATTENTION),
+    "expected_attention": Eviction(_expected_attention, frozenset({"hidden"})),
+    "random": Eviction(_random),
 }
-
-
-_BY_ATTENTION = frozenset({"tova", "h2o", "snapkv"})
+# What a model may not show, as a refusal says it.
 _LACKING = {
-    "expected_attention": "needs queries of q_proj, rotated by halves, and this model makes others",
-    **dict.fromkeys(
-        _BY_ATTENTION, "needs what each token attends to, and this model does not show it"
-    ),
+    "hidden": "needs queries of q_proj, rotated by halves, and this model makes others",
+    "attention": "needs what each token attends to, and this model does not show it",
+    "queries": "needs the queries of each layer, and this model does not show them",
 }
+
+
+def _eviction(name: str) -> Eviction:
+    """One of ours, or `file.py:function` as one."""
+    if name in EVICTIONS:
+        return EVICTIONS[name]
+    function, takes = find_eviction(name)
+
+    def score(seen: Seen) -> _Score:
+        # The cache stays as it is, whatever a function writes to.
+        shown = seen._replace(keys=seen.keys.clone(), values=seen.values.clone())
+        try:
+            found = function(**{one: getattr(shown, one) for one in takes})
+        # An early exit too: it is the user's to read in one line.
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"compress {name}: {failure_line(error)}") from error
+        wanted = list(seen.keys.shape[:3])
+        if not isinstance(found, Tensor) or list(found.shape) != wanted:
+            of = f" of {list(found.shape)}" if isinstance(found, Tensor) else ""
+            raise UsageError(
+                f"compress {name}: returned {type(found).__name__}{of}; return a score for each "
+                f"token of each head, a tensor of {wanted}"
+            )
+        if found.isnan().any():
+            raise UsageError(f"compress {name}: returned nan; return numbers that can be compared")
+        return found.float()
+
+    return Eviction(score, frozenset(takes) & _LACKING.keys())
 
 
 def needs_attention(names: Sequence[str]) -> bool:
     """Whether one of these evictions judges by what tokens attend to."""
-    return not _BY_ATTENTION.isdisjoint(names)
+    return any("attention" in _eviction(name).asks for name in names)
 
 
 @contextmanager
@@ -183,8 +221,10 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     """Fills a list of scores for each eviction, a layer after another, while the model reads.
 
     Raises:
-        UsageError: the model does not show what one of them judges by.
+        UsageError: the model does not show what one of them judges by, or the user's fails.
     """
+    chosen = {name: _eviction(name) for name in names}
+    asked = frozenset[str]().union(*(one.asks for one in chosen.values()))
     scores: Scores = {name: [] for name in names}
     projected = dict[Any, Tensor]()
 
@@ -192,42 +232,42 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
         projected[projection] = given[0]
 
     def look(seen: Seen) -> None:
-        if seen.attention is not None:
-            for name in _BY_ATTENTION & scores.keys():
-                scores[name].append(EVICTIONS[name](seen))
         hidden = projected.get(getattr(seen.module, "q_proj", None))
-        if hidden is not None:
-            # Of one layer at a time: those of all can be larger than the cache.
-            projected.clear()
-            rotary = getattr(model.base_model, "rotary_emb", None)
-            try:
-                found = _expected_attention(seen._replace(hidden=hidden, rotary=rotary))
-                scores["expected_attention"].append(found)
-            except torch.OutOfMemoryError:
-                raise
-            # A layer that is built otherwise fails in a way of its own, and has no score.
-            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-                return
+        # Of one layer at a time: those of all can be larger than the cache.
+        projected.clear()
+        rotary = getattr(model.base_model, "rotary_emb", None)
+        seen = seen._replace(hidden=hidden, rotary=rotary)
+        for name, one in chosen.items():
+            if one.asks and all(getattr(seen, what) is not None for what in one.asks):
+                try:
+                    scores[name].append(one.score(seen))
+                except (torch.OutOfMemoryError, UsageError):
+                    raise
+                # A layer that is built otherwise fails in a way of its own, and has no score.
+                except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                    if "hidden" not in one.asks:
+                        raise
 
     def judge(_: Any, __: Any, out: Any) -> None:
         layers = out.past_key_values.layers
-        for name, found in scores.items():
-            if name not in _LACKING:
-                for place, layer in enumerate(layers):
-                    found.append(EVICTIONS[name](Seen(place, layer.keys, layer.values)))
-            elif [one.shape for one in found] != [layer.keys.shape[:3] for layer in layers]:
+        for name, one in chosen.items():
+            if not one.asks:
+                for at, layer in enumerate(layers):
+                    scores[name].append(one.score(Seen(at, layer.keys, layer.values)))
+            elif [found.shape for found in scores[name]] != [it.keys.shape[:3] for it in layers]:
+                lacking = next(said for what, said in _LACKING.items() if what in one.asks)
                 raise UsageError(
-                    f"compress {name}: {_LACKING[name]}; name another eviction, as in knorm@0.25"
+                    f"compress {name}: {lacking}; name another eviction, as in knorm@0.25"
                 )
 
     hooks = [model.register_forward_hook(judge)] if names else []
-    if "expected_attention" in scores:
+    if "hidden" in asked:
         hooks += [
             module.q_proj.register_forward_pre_hook(project)
             for module in model.modules() if hasattr(module, "q_proj")
         ]  # fmt: skip
     try:
-        with _watched(model, look) if _LACKING.keys() & scores.keys() else nullcontext():
+        with _watched(model, look) if asked else nullcontext():
             yield scores
     finally:
         for hook in hooks:
@@ -253,7 +293,8 @@ def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
         ) -> Any:
             out = function(module, queries, keys, values, *more, **given)
             scaling = given.get("scaling") or queries.shape[-1] ** -0.5
-            look(Seen(0, keys, values, out[1], module, queries=queries, scaling=scaling))
+            layer = getattr(module, "layer_idx", 0)
+            look(Seen(layer, keys, values, out[1], queries, module, scaling=scaling))
             return out
 
         return attend

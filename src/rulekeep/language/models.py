@@ -349,7 +349,7 @@ class Cached:
         """The same under a compression; the cache that was read stays as it is."""
         if one.name == NO_COMPRESSION:
             return self
-        if one.is_eviction:
+        if one.name in self.seen:
             rules = self._rule_places if one.guard else ()
             cache = evicted(self.cache, self.seen[one.name], one.amount, one.guard, rules)
         else:

@@ -141,7 +141,7 @@ def _judged(
     """
     spec, families = resolved.spec, resolved.families
     conversation = _conversation(model, resolved, split, number)
-    needed = [one.name for one in spec.compressions if one.is_eviction]
+    needed = [one.name for one in spec.compressions if one.name in resolved.evictions]
     opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.
     hows = ("obeyed", "said") if spec.families else ("obeyed",)
@@ -149,7 +149,7 @@ def _judged(
     rows, sizes, tokens = list[dict[str, Any]](), dict[str, int](), dict[str, int]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
         kept = None
-        if one.is_of_text:
+        if resolved.shortens_text(one):
             shorter = compact(conversation.messages, one, model)
             kept, under = shorter.text, model.opened(shorter.messages)
         else:

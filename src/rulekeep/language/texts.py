@@ -100,8 +100,8 @@ def find_compactor(name: str) -> tuple[Callable[..., str], bool]:
         takes.bind("", 1, **({"count": len} if counts else {}))
     except TypeError:
         raise UsageError(
-            f"compress {name}: takes {takes}; it must take (text, budget) or "
-            "(text, budget, count), and return the text that is left"
+            f"compress {name}: takes {takes}; a compactor takes (text, budget) or "
+            "(text, budget, count), and an eviction begins with keys"
         ) from None
     return function, counts
 

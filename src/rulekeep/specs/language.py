@@ -26,8 +26,8 @@ class Compression(NamedTuple):
     """What is done before the requests: `none`, or a compression of the cache or of the text.
 
     An eviction keeps a share of the cache, and may have a guard; a rounding keeps some bits per
-    number. A compactor shortens the text to a share of its tokens: one of ours, file.py:function,
-    or a command with a / in it.
+    number. A compactor shortens the text to a share of its tokens: one of ours, or a command with a
+    / in it. What file.py:function is, an eviction or a compactor, its arguments say.
     """
 
     name: str
@@ -47,8 +47,9 @@ class Compression(NamedTuple):
         bits, guard = amount.endswith("bit"), ""
         if name == NO_COMPRESSION:
             raise ValueError(f"compress {text!r}: nothing is dropped; write {NO_COMPRESSION}")
-        if name.partition("+")[0] in EVICTIONS and "+" in name:
-            name, _, guard = name.partition("+")
+        own = name.rpartition(".py:")[2] if ".py:" in name else name
+        if "+" in own and (own != name or own.partition("+")[0] in EVICTIONS):
+            name, _, guard = name.rpartition("+")
             if guard not in GUARDS:
                 listed = ", ".join(f"{name}+{one}" for one in GUARDS)
                 raise ValueError(f"compress {text!r}: there is no guard {guard!r}; write {listed}")
@@ -78,14 +79,9 @@ class Compression(NamedTuple):
         return cls(name, value, guard)
 
     @property
-    def is_eviction(self) -> bool:
-        """Whether it drops tokens of the cache and leaves the others unchanged."""
-        return self.name in EVICTIONS
-
-    @property
-    def is_of_text(self) -> bool:
-        """Whether it shortens the text, which the model then reads again."""
-        return self.name in COMPACTORS or _is_outside(self.name)
+    def is_outside(self) -> bool:
+        """Whether it is a function or a command of the user's."""
+        return _is_outside(self.name)
 
 
 def _is_outside(name: str) -> bool:
