@@ -500,7 +500,7 @@ def test_an_eviction_of_the_users_that_fails_is_named(
 
 @pytest.mark.usefixtures("own")
 def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path: Path) -> None:
-    compress = ("none", "knorm@0.5", "own.py:small@0.5", "own.py:small+ends@0.5")
+    compress = ("none", "knorm@0.5", "own.py:small@0.5", "own.py:product+ends@0.5")
     one = spec(
         model=str(folder), distance=0, prompts=1, calibration_prompts=2, rules_at_once=1,
         compress=compress,
@@ -1233,6 +1233,10 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
         ("--model {} --compress mine.py@0.5", "mine.py:compact"),
         ("--model {} --compress mine.py:cache@0.5", "takes budget; an eviction takes keys, "),
+        (
+            "--endpoint http://a/v1 --model m --compress mine.py:cut@0.5",
+            "has no cache to cut; load",
+        ),
         ("--model {} --compress mine.py:text@0.5", "takes (text); a compactor takes (text, "),
         ("--model {} --compress mine.py:fine+ends@0.5", "shortens text; leave the guard out"),
         ("--model {} --compress mine.py:fine+end@0.5", "there is no guard 'end'"),
@@ -1260,7 +1264,8 @@ def test_what_cannot_be_is_one_line_and_exit_2(
     options: str, said: str,
 ) -> None:  # fmt: skip
     (tmp_path / "mine.py").write_text(
-        "def cache(keys, values, budget): ...\ndef text(text): ...\ndef fine(text, budget): ..."
+        "def cache(keys, values, budget): ...\ndef cut(keys): ...\n"
+        "def text(text): ...\ndef fine(text, budget): ..."
     )
     code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error

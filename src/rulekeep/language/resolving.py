@@ -133,10 +133,8 @@ def _template_digest(place: str) -> str:
 
 
 def is_eviction(name: str) -> bool:
-    """Whether a compression from outside scores the tokens of a cache: its first argument says."""
-    if ".py:" not in name:
-        return False
-    return next(iter(_parameters(find_function(name, {}, "compact"))), "") == "keys"
+    """Whether a compression from outside scores the tokens of a cache: its argument `keys` says."""
+    return ".py:" in name and "keys" in _parameters(find_function(name, {}, "compact"))
 
 
 def find_eviction(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:

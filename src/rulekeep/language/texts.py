@@ -101,7 +101,7 @@ def find_compactor(name: str) -> tuple[Callable[..., str], bool]:
     except TypeError:
         raise UsageError(
             f"compress {name}: takes {takes}; a compactor takes (text, budget) or "
-            "(text, budget, count), and an eviction begins with keys"
+            "(text, budget, count), and an eviction takes keys"
         ) from None
     return function, counts
 
