@@ -2,8 +2,9 @@
 
     rulekeep study peers run|build|check
 
-Noisy recall, selective copying and compression (MAD), multi-query recall (Zoology), and flip-flop
-with undo. Training has 800 steps at 64 tokens, or twice as many (STEPS); tests go up to 4,096. A
+Noisy and fuzzy recall, selective copying and compression (MAD), multi-query recall (Zoology), with
+and without updates, and flip-flop with undo. Training has 800 steps at 64 tokens, or twice as many
+(STEPS); tests go up to 4,096. A
 longer text has as much to remember, and more noise. The validation set chose each rate: with seed
 1, or with three seeds where one cannot tell (TUNED_BY). Feed-forward layers make parameters equal
 within one per cent. Fills docs/peers.md.
@@ -36,15 +37,18 @@ TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
 TIMES = tuple(at // TRAINED for at in LENGTHS)
 FAR_TIMES = TIMES[-1]
-NOISY, COPY, MQAR, FLIP_FLOP, COMPRESSION = SETTINGS = [
+NOISY, COPY, MQAR, UPDATED, FUZZY, FLIP_FLOP, COMPRESSION = SETTINGS = [
     TaskSetting("noisy_recall", rules=25),
     TaskSetting("selective_copy", rules=8),
     TaskSetting("mqar", rules=16),
+    TaskSetting("mqar", rules=8),
+    TaskSetting("fuzzy_recall", rules=10),
     TaskSetting("flip_flop", rules=16),
     TaskSetting("compression", rules=12),
 ]
 NAMES = {
     NOISY: "noisy recall", COPY: "selective copying", MQAR: "MQAR",
+    UPDATED: "MQAR with updates", FUZZY: "fuzzy recall",
     FLIP_FLOP: "flip-flop with undo", COMPRESSION: "compression",
 }  # fmt: skip
 CELL = {
@@ -63,22 +67,14 @@ VARIANTS = {
     "convolved": Variant(f"sparse_delta[{FREE},hidden=240]", "sparse_delta, no penalty"),
     "delta": Variant(f"delta[{CONVOLVED},hidden=256]", "delta, convolution"),
     "gated_delta": Variant(f"gated_delta[{CONVOLVED},hidden=256]", "gated_delta, convolution"),
-    "bare": Variant(
-        "sparse_delta[short_convolution=false,hidden=248]", "sparse_delta, no convolution"
-    ),
     "delta_penalised": Variant(
         f"delta[{CONVOLVED},{PENALISED},hidden=256]", "delta, convolution, penalty"
     ),
     "gated_delta_penalised": Variant(
         f"gated_delta[{CONVOLVED},{PENALISED},hidden=256]", "gated_delta, convolution, penalty"
     ),
-    "ssd": Variant(f"ssd[{CONVOLVED},hidden=304]", "ssd, convolution"),
-    "gated_slots": Variant(f"gated_slots[{CONVOLVED},hidden=224]", "gated_slots, convolution"),
 }
-
-
 DEFAULT = "penalised"
-# What is run first: claims need it. The rest follows.
 FIRST = ("attention", "penalised", "convolved", "delta")
 THREE = ("attention", "penalised", "delta")
 RIVALS = ("delta_penalised", "gated_delta_penalised", "gated_delta")
@@ -92,10 +88,13 @@ ORDER = [
     (("convolved",), MQAR),
     (THREE, FLIP_FLOP),
     (THREE, COMPRESSION),
-    *((tuple(key for key in VARIANTS if key not in THREE), setting) for setting in SETTINGS),
+    (THREE, FUZZY),
+    (THREE, UPDATED),
 ]
 # With 800 our memory has only begun to learn it.
-STEPS = {MQAR: 1600}
+STEPS = {MQAR: 1600, UPDATED: 1600}
+# Four of eight keys get a new value: with sixteen, 64 tokens would not do.
+OPTIONS = {UPDATED: {"rules": UPDATED.rules, "updates": 4}}
 # A seed of selective copying that learns at 64 tokens may keep anything beyond.
 TUNED_BY = {setting: SEEDS[:3] if setting == COPY else SEEDS[:1] for setting in SETTINGS}
 # How strong the penalty is, at one rate; and the default on both tests at a higher one.
@@ -168,7 +167,12 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     """A grid of rates for each variant, then all seeds at the best: part by part."""
     specs: list[AnySpec] = []
     for keys, setting in ORDER:
-        base = {**CELL, "task": setting.task, "steps": STEPS.get(setting, CELL["steps"])}
+        base = {
+            **CELL,
+            "task": setting.task,
+            "task_options": OPTIONS.get(setting, {}),
+            "steps": STEPS.get(setting, CELL["steps"]),
+        }
         runs = [{**base, "seed": seed} for seed in SEEDS]
         mixers = [VARIANTS[key].one for key in keys]
         part = [(one, tuned(one, records, runs[0], TUNED_BY[setting])) for one in mixers]
@@ -184,6 +188,11 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
         if (keys, setting) == (FIRST, COPY):
             specs += forms() + strengths()
     return specs
+
+
+def table_name(setting: TaskSetting) -> str:
+    """As docs/peers.md names it."""
+    return "mqar_updates" if setting == UPDATED else setting.task
 
 
 def table(setting: TaskSetting) -> Callable[[Rows], str]:
@@ -368,8 +377,8 @@ STUDY = Study(
     context=TRAINED,
     sweeps={"peers": Sweep("sweep")},
     tables={
-        **{setting.task: table(setting) for setting in SETTINGS},
-        **{f"{setting.task}_by_rate": by_rate(setting) for setting in SETTINGS},
+        **{table_name(setting): table(setting) for setting in SETTINGS},
+        **{f"{table_name(setting)}_by_rate": by_rate(setting) for setting in SETTINGS},
         "best": beside_best,
         "strengths": by_strength,
         "forms": by_form,
@@ -413,7 +422,7 @@ STUDY = Study(
         "mqar_behind": Claim(more("attention", "penalised", MQAR, "retention", LONG), 2, minimum=0),
         "mqar_penalty": not_shown(more("convolved", "penalised", MQAR, "retention", LONG)),
         "mqar_delta_more": not_shown(more("delta", "penalised", MQAR, "retention", LONG)),
-        # Flip-flop with undo, and compression.
+        # Flip-flop with undo.
         **{
             f"flip_{key}": Claim(mean(key, FLIP_FLOP, "retention", LONG), 2)
             for key in ("attention", "penalised", "delta")
@@ -422,10 +431,23 @@ STUDY = Study(
             more("penalised", "attention", FLIP_FLOP, "retention", LONG), 2, minimum=0
         ),
         "flip_delta_more": not_shown(more("penalised", "delta", FLIP_FLOP, "retention", LONG)),
+        # Compression, fuzzy recall and MQAR with updates.
         **{
-            f"compression_{key}": Claim(mean(key, COMPRESSION, "retention", LONG), 2)
+            f"{name}_{key}": Claim(mean(key, setting, "retention", LONG), 2)
+            for name, setting in (("compression", COMPRESSION), ("updated", UPDATED))
             for key in THREE
         },
+        **{f"fuzzy_{key}": Claim(mean(key, FUZZY, "retention", LONG), 3) for key in THREE},
+        "fuzzy_short": Claim(mean("penalised", FUZZY, "retention", TRAINED), 3),
+        "fuzzy_whole": Claim(mean("penalised", FUZZY, "exact", LONG), 2),
+        "fuzzy_behind": Claim(
+            more("attention", "penalised", FUZZY, "retention", LONG), 3, minimum=0
+        ),
+        "updated_short": Claim(mean("penalised", UPDATED, "retention", TRAINED), 2),
+        "updated_behind": Claim(
+            more("attention", "penalised", UPDATED, "retention", LONG), 2, minimum=0
+        ),
+        "updated_delta_more": Claim(more("penalised", "delta", UPDATED, "retention", LONG), 2),
         "compression_ahead": Claim(
             more("penalised", "attention", COMPRESSION, "retention", LONG), 2, minimum=0
         ),
