@@ -243,10 +243,11 @@ def shown_behind(length: int) -> Claim:
     """The tests in which the default is shown to be behind at a length."""
 
     def named(rows: Rows) -> str:
-        behind = (
+        behind = [
             NAMES[setting] for setting in SETTINGS if (gain(rows, setting, length).high or 0) < 0
-        )
-        return " and ".join(behind) or "none"
+        ]
+        *others, last = behind or ["none"]
+        return " and ".join([", ".join(others), last] if others else [last])
 
     return Claim(named)
 
