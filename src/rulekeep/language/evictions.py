@@ -122,6 +122,16 @@ def _expected_attention(seen: Seen) -> _Score:
     return F.pad(found, (SINKS, 0), value=math.inf)
 
 
+def _if_built_alike(seen: Seen) -> _Score | None:
+    try:
+        return _expected_attention(seen)
+    except torch.OutOfMemoryError:
+        raise
+    # A layer that is built otherwise fails in a way of its own.
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return None
+
+
 def _mean_turn(seen: Seen, queries: Float[Tensor, "batch heads tokens k"]) -> Float[Tensor, "k k"]:
     """What the rotation by position does to a query on average, over the next tokens.
 
@@ -161,7 +171,8 @@ def _random(seen: Seen) -> _Score:
 class Eviction(NamedTuple):
     """A score, and what it asks of a layer beside keys and values: `attention`, `queries`…"""
 
-    score: Callable[[Seen], _Score]
+    # None where a layer is built otherwise than the score needs.
+    score: Callable[[Seen], _Score | None]
     asks: frozenset[str] = frozenset()
 
 
@@ -172,7 +183,7 @@ EVICTIONS = {
     "tova": Eviction(_tova, _BY_ATTENTION),
     "h2o": Eviction(_h2o, _BY_ATTENTION),
     "snapkv": Eviction(_snapkv, _BY_ATTENTION),
-    "expected_attention": Eviction(_expected_attention, frozenset({"hidden"})),
+    "expected_attention": Eviction(_if_built_alike, frozenset({"hidden"})),
     "random": Eviction(_random),
 }
 # What a model may not show, as a refusal says it.
@@ -211,11 +222,6 @@ def _eviction(name: str) -> Eviction:
     return Eviction(score, frozenset(takes) & _LACKING.keys())
 
 
-def needs_attention(names: Sequence[str]) -> bool:
-    """Whether one of these evictions judges by what tokens attend to."""
-    return any("attention" in _eviction(name).asks for name in names)
-
-
 @contextmanager
 def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     """Fills a list of scores for each eviction, a layer after another, while the model reads.
@@ -226,10 +232,17 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     chosen = {name: _eviction(name) for name in names}
     asked = frozenset[str]().union(*(one.asks for one in chosen.values()))
     scores: Scores = {name: [] for name in names}
+    # Only eager attention shows what a token attends to; the other one is faster.
+    model.set_attn_implementation("eager" if "attention" in asked else "sdpa")
     projected = dict[Any, Tensor]()
 
     def project(projection: Any, given: tuple[Tensor]) -> None:
         projected[projection] = given[0]
+
+    def add(name: str, seen: Seen) -> None:
+        found = chosen[name].score(seen)
+        if found is not None:
+            scores[name].append(found)
 
     def look(seen: Seen) -> None:
         hidden = projected.get(getattr(seen.module, "q_proj", None))
@@ -239,21 +252,14 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
         seen = seen._replace(hidden=hidden, rotary=rotary)
         for name, one in chosen.items():
             if one.asks and all(getattr(seen, what) is not None for what in one.asks):
-                try:
-                    scores[name].append(one.score(seen))
-                except (torch.OutOfMemoryError, UsageError):
-                    raise
-                # A layer that is built otherwise fails in a way of its own, and has no score.
-                except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-                    if "hidden" not in one.asks:
-                        raise
+                add(name, seen)
 
     def judge(_: Any, __: Any, out: Any) -> None:
         layers = out.past_key_values.layers
         for name, one in chosen.items():
             if not one.asks:
                 for at, layer in enumerate(layers):
-                    scores[name].append(one.score(Seen(at, layer.keys, layer.values)))
+                    add(name, Seen(at, layer.keys, layer.values))
             elif [found.shape for found in scores[name]] != [it.keys.shape[:3] for it in layers]:
                 lacking = next(said for what, said in _LACKING.items() if what in one.asks)
                 raise UsageError(

@@ -31,7 +31,6 @@ from rulekeep.language.evictions import (
     Scores,
     evicted,
     kept_bytes,
-    needs_attention,
     observed,
     rounded,
 )
@@ -246,8 +245,6 @@ class ChatModel:
         ids = self.tokens(head)
         self.fits(len(ids), _ROOM)
         row = torch.tensor([ids], device=self.model.device)
-        # Only eager attention shows what a token attends to; the other one is faster.
-        self.model.set_attn_implementation("eager" if needs_attention(evictions) else "sdpa")
         with observed(self.model, evictions) as scores:
             out = self.model(input_ids=row, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values

@@ -41,8 +41,8 @@ class ResolvedLanguage(Identified[LanguageSpec]):
 
     families: Families
     recorded: Recorded | None
-    # Of its compressions, those that drop tokens of the cache.
-    evictions: frozenset[str]
+    # Of its compressions, those that drop tokens of the cache, each once.
+    evictions: tuple[str, ...]
 
     def shortens_text(self, one: Compression) -> bool:
         """Whether the model reads a shorter text instead."""
@@ -89,26 +89,25 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         versions["checks"] = _checked(chosen)
     if spec.template:
         versions["template"] = _template_digest(spec.template)
-    evictions = {one.name for one in spec.compressions if one.name in EVICTIONS}
+    evictions = list[str]()
     for text, one in zip(spec.compress, spec.compressions, strict=True):
+        if one.name in EVICTIONS or is_eviction(one.name):
+            evictions.append(one.name)
+        elif one.guard:
+            raise UsageError(f"compress {text}: shortens text; leave the guard out")
         if one.is_outside:
             # With its guard, as a report names it.
             versions[text.rpartition("@")[0]] = _outside(one.name)
-            if is_eviction(one.name):
-                evictions.add(one.name)
-            elif one.guard:
-                raise UsageError(f"compress {text}: shortens text; leave the guard out")
-            if spec.endpoint and one.name in evictions:
-                raise UsageError(
-                    f"compress {text}: an endpoint has no cache to cut; load the model, or "
-                    "compress the text, as in keep_ends@0.25"
-                )
+        if spec.endpoint and one.name in evictions:
+            raise UsageError(
+                f"compress {text}: an endpoint has no cache to cut; load the model, or "
+                "compress the text, as in keep_ends@0.25"
+            )
     recorded = read_chat(spec.chat) if spec.chat else None
     if recorded is not None:
         versions["chat"] = recorded.digest
-    return ResolvedLanguage(
-        spec, asked, versions, provenance.digest(), chosen, recorded, frozenset(evictions)
-    )
+    once = tuple(dict.fromkeys(evictions))
+    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen, recorded, once)
 
 
 def _checked(families: Families) -> str:

@@ -141,8 +141,7 @@ def _judged(
     """
     spec, families = resolved.spec, resolved.families
     conversation = _conversation(model, resolved, split, number)
-    needed = [one.name for one in spec.compressions if one.name in resolved.evictions]
-    opened = model.opened(conversation.messages, list(dict.fromkeys(needed)), conversation.rules)
+    opened = model.opened(conversation.messages, resolved.evictions, conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.
     hows = ("obeyed", "said") if spec.families else ("obeyed",)
     asked = [(one, how) for one in conversation.asked for how in hows]

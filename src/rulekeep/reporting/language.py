@@ -80,9 +80,9 @@ class Place(NamedTuple):
         # Files count by their content. An option newer than a record is empty in others.
         places = ("model", "device", "rules", "template", "chat", "replies")
         asked = {key: one for key, one in rest.items() if one and key not in places}
-        # A compactor is named with its content.
-        compactors = {one.rpartition("@")[0] for one in record.spec.compress}
-        versions = {key: one for key, one in record.versions.items() if key not in compactors}
+        # What is from outside is named with its content.
+        outside = {one.rpartition("@")[0] for one in record.spec.compress}
+        versions = {key: one for key, one in record.versions.items() if key not in outside}
         said = json.dumps([asked, record.spec.families, versions], sort_keys=True)
         model, families, chat = (
             of[named(record).key] for of, named in zip(labels, _NAMED, strict=True)
