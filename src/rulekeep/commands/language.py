@@ -20,14 +20,14 @@ from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import Format, Replies
 from rulekeep.sweeps import planning
 
-# Counts for the families that ship; those of another file are in proportion to its families.
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
+# Counts for the families that ship; those of another file are in proportion to its families.
 ADMISSION_PROMPTS = 120
-# The same of written replies, which cost more and need no average.
+# The same of written replies, which cost more.
 WRITTEN_ADMISSION_PROMPTS = 42
-# Prompts that say what each option scores on average, with four rules or more at once.
-CALIBRATION_PROMPTS = 40
 _RULES_AT_ONCE = 4
+# Families that each prompt asks for without stating them, and in how many prompts each at least.
+UNSTATED, UNSTATED_PROMPTS = 2, 4
 
 
 def language(
@@ -37,6 +37,7 @@ def language(
     template: str = "",
     replies: Replies | None = None,
     rules: str = "",
+    families: Texts = (),
     chat: str = "",
     distances: Integers = (0, 512, 2048),
     placement: Texts = ("start",),
@@ -54,8 +55,8 @@ def language(
     """Measure which rules in words a language model follows when its cache is compressed.
 
     Each prompt states several rules, then comes chat, then a request for each rule. A rule counts
-    as followed where the model finds the right reply likeliest among those of its family. Families
-    that the model cannot follow without chat are left out, and named.
+    as followed where its reply gains most among those of its family, against prompts that do not
+    state it. Families that the model cannot follow without chat are left out, and named.
 
     Parameters
     ----------
@@ -72,6 +73,9 @@ def language(
         says what it shows. Scored if left out; written with an endpoint.
     rules
         A TOML file of families of rules; the shipped ones if left out.
+    families
+        Names of families of that file to ask for, between commas, whether the model can follow
+        them or not. Those that it follows without chat if left out.
     chat
         A file of your own conversations, one a line: {"messages": [{"role": …, "content": …}, …]}.
         Small talk if left out.
@@ -80,7 +84,7 @@ def language(
     placement
         Where the rules stand, between commas: start (the system prompt), middle (a user's turn).
     mentions
-        How rivals of each rule are mentioned, between commas: none, word, instruction.
+        How every option of each family is mentioned, between commas: none, word, instruction.
     control
         none, no_rules (must score chance; a floor of written replies), swapped (another option in
         the text), between commas.
@@ -92,8 +96,8 @@ def language(
     rules_at_once
         Rules in each prompt.
     prompts
-        Test prompts in each cell. Where replies are scored, more say what an option scores on
-        average: 40 of the shipped families, fewer of few, more with fewer than four rules.
+        Prompts in each cell. Where replies are scored, each also asks for some families that it
+        does not state: the fewer prompts, the more.
     seed
         Seed of the conversations.
     dtype
@@ -112,13 +116,16 @@ def language(
         "dtype": dtype,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=1)
-    families = read_families(rules)
-    admission, base["calibration_prompts"] = _prompts(first, len(families))
-    first = first.model_copy(update={"calibration_prompts": admission})
+    known = len(read_families(rules))
+    admission = _admission_prompts(first, known)
+    first = first.model_copy(
+        update={"prompts": admission, "unstated": _unstated(first, known, admission)}
+    )
+    base["unstated"] = _unstated(first, len(families) or known, prompts)
     cells = [
         LanguageSpec.parse(
             **base, chat=chat if distance else "", distance=distance, placement=place,
-            mentions=kind, control=checked, compress=compress, prompts=prompts,
+            mentions=kind, control=checked, compress=compress, prompts=prompts, families=families,
         )
         # What has too little chat for the farthest is said before hours of the others.
         for distance in (sorted(distances, reverse=True) if chat else distances)
@@ -128,12 +135,14 @@ def language(
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
-    wanted, *_ = [planning.identity(one) for one in (first, *cells)]
+    wanted, *_ = [planning.identity(one) for one in ((first, *cells) if not families else cells)]
     heard = set[str]()
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
 
+        if families:
+            return Settled(cells)
         standing = results(folder) if folder.is_dir() else []
         known = next((one for one in standing if one.id == wanted), None)
         if known is None:
@@ -153,15 +162,18 @@ def language(
     return carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
 
 
-def _prompts(first: LanguageSpec, families: int) -> tuple[int, int]:
-    """How many prompts choose families, and how many in a cell say what an option scores."""
-    written = first.replies == "written"
-    # With fewer rules in each prompt a family, or an option, would be scored in too few.
+def _admission_prompts(first: LanguageSpec, families: int) -> int:
+    """How many prompts choose families: with fewer rules in each, more."""
+    each = WRITTEN_ADMISSION_PROMPTS if first.replies == "written" else ADMISSION_PROMPTS
     fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, first.rules_at_once)
-    scale = fewer * families / len(read_families(""))
-    admission = math.ceil((WRITTEN_ADMISSION_PROMPTS if written else ADMISSION_PROMPTS) * scale)
-    calibration = math.ceil(CALIBRATION_PROMPTS * scale)
-    return max(2, admission), 0 if written else max(2, calibration)
+    return max(2, math.ceil(each * fewer * families / len(read_families(""))))
+
+
+def _unstated(first: LanguageSpec, families: int, prompts: int) -> int:
+    """How many families each prompt asks for and does not state."""
+    if first.replies == "written":
+        return 0
+    return max(UNSTATED, math.ceil(UNSTATED_PROMPTS * families / prompts))
 
 
 def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked: int) -> str:

@@ -10,7 +10,7 @@ filler is small talk made from templates; no word of it is an option of the ship
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -91,10 +91,13 @@ Talk: TypeAlias = Callable[[random.Random, int, Counter], list[list[Message]]]
 
 
 class Asked(NamedTuple):
-    """A rule of a conversation: its family, the option that is right, and its rank in the text."""
+    """A rule of a conversation: its family, the option that is right, and its rank in the text.
+
+    A family that is asked for and not stated has no option, and ranks after the rules.
+    """
 
     family: str
-    option: int
+    option: int | None
     rank: int
 
 
@@ -102,6 +105,7 @@ class Conversation(NamedTuple):
     """What is read before the requests, and the rules that they ask about.
 
     `rules` are their texts in `messages`, in the order of `asked`; none where none is stated.
+    Families that are not stated come last in `asked`.
     """
 
     messages: tuple[Message, ...]
@@ -126,11 +130,12 @@ def converse(
     """
     name = (split, spec.seed, number)
     drawn = _stream("rules", *name)
-    asked = _rules(families, spec.rules_at_once, drawn)
-    said = [_said(families[one.family], _told(spec, families, one), drawn) for one in asked]
+    stated = _rules(families, spec.rules_at_once, drawn)
+    said = [_said(families[one.family], _told(spec, families, one), drawn) for one in stated]
+    asked = stated + _unstated(families, spec, stated, number)
     chat = (talk or _small_talk)(_stream("chat", *name), spec.distance, tokens_of)
-    mentions = _mentions(families, asked, spec)
     places = _stream("mentions", *name)
+    mentions = _mentions(families, asked, spec)
     for mention in mentions:
         chat.insert(places.randrange(len(chat) + 1), mention)
     rules = "" if spec.control == "no_rules" else f" {LEAD}{' '.join(said)}"
@@ -153,12 +158,7 @@ def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked,
     """Different families, none about the same words of a reply as another."""
     names = sorted(families)
     drawn.shuffle(names)
-    taken, shown = list[str](), set[tuple[str, str]]()
-    for name in names:
-        place = (families[name].request, families[name].prefix)
-        if place not in shown and len(taken) < count:
-            taken.append(name)
-            shown.add(place)
+    taken = _apart(families, names, count)
     if len(taken) < count:
         raise UsageError(
             f"rules_at_once {count}: only {len(taken)} families can stand together; give fewer"
@@ -169,8 +169,29 @@ def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked,
     )
 
 
+def _apart(families: Families, names: Iterable[str], count: int) -> list[str]:
+    """The first so many families, none about the same words of a reply as one before it."""
+    shown = dict[tuple[str, str], str]()
+    for name in names:
+        shown.setdefault((families[name].request, families[name].prefix), name)
+    return [*shown.values()][:count]
+
+
+def _unstated(
+    families: Families, spec: LanguageSpec, stated: Sequence[Asked], number: int
+) -> tuple[Asked, ...]:
+    """Families that a prompt asks for and does not state: in turn, so that each is as often."""
+    names = sorted(families)
+    random.Random(named_seed("language unstated", spec.seed)).shuffle(names)
+    count = spec.unstated if spec.replies == "scored" else 0
+    begin, rules = number * count % len(names), [rule.family for rule in stated]
+    taken = _apart(families, [*rules, *names[begin:], *names[:begin]], len(rules) + count)
+    return tuple(Asked(name, None, rank) for rank, name in enumerate(taken) if rank >= len(rules))
+
+
 def _told(spec: LanguageSpec, families: Families, one: Asked) -> int:
     """The option that the text has: under the control `swapped`, a rival of the right one."""
+    assert one.option is not None
     if spec.control != "swapped":
         return one.option
     return (one.option + 1) % len(families[one.family].options)
@@ -208,23 +229,21 @@ def _middle(chat: Sequence[Sequence[Message]], tokens_of: Counter) -> int:
 def _mentions(
     families: Families, asked: Sequence[Asked], spec: LanguageSpec
 ) -> list[list[Message]]:
-    """Every rival of every rule, said once: as a word, or as somebody else's instruction.
+    """Every option of every family that is asked for, said once, the rule's own too.
 
-    Where there are no rules, the right option is said too: or it alone would be unheard of.
+    It is said as a word, or as somebody else's instruction. So no option stands out by a mention.
     """
     if spec.mentions == "none":
         return []
     turns = []
     for one in asked:
         family = families[one.family]
-        for rival, option in enumerate(family.options):
-            if rival == one.option and spec.control != "no_rules":
-                continue
+        for at, option in enumerate(family.options):
             if spec.mentions == "word":
                 said, reply = f'I read "{option}" on a wall.', "I see."
             else:
-                old = (rival + 1) % len(family.options) if family.is_revision else None
-                said = f'Somebody told another assistant: "{family.said(rival, old)}"'
+                old = (at + 1) % len(family.options) if family.is_revision else None
+                said = f'Somebody told another assistant: "{family.said(at, old)}"'
                 reply = "I see. That is not for me."
             turns.append([Message("user", said), Message("assistant", reply)])
     return turns

@@ -1,9 +1,9 @@
 """One cell of rules in words, one record: conversations read once, then scored under each cache.
 
-    for prompt in validation prompts, test prompts:
+    for prompt in prompts:
         read the conversation ─ observe what evictions need
         for each compression: cut or round the cache, or shorten the text and read it anew
-                              ─ score every option of every rule, obeyed and said;
+                              ─ score every option of every family asked for, obeyed and said;
                                 or have replies written, and see which options they show
 
 What is kept are log-likelihoods, of every option in every prompt, or the written replies: shares
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.language.chat import Asked, Conversation, Split, converse
+from rulekeep.language.chat import Asked, Conversation, converse
 from rulekeep.language.contract import Model, Opened, Probe
 from rulekeep.language.families import Families, Family, is_stored
 from rulekeep.language.resolving import ResolvedLanguage
@@ -51,12 +51,10 @@ def run(
     model = _model(spec)
     saved = time.monotonic()
     done = len(known["tokens"])
-    for place, (split, number) in enumerate(_prompts(spec)):
-        if place < done:
-            continue
+    for number in range(done, spec.prompts):
         began = time.perf_counter()
         try:
-            rows, tokens, measured = _judged(model, resolved, split, number)
+            rows, tokens, measured = _judged(model, resolved, number)
         except UsageError:
             # What an endpoint or a compactor has done so far may have cost hours.
             write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
@@ -69,7 +67,7 @@ def run(
                 before = known[what].get(text, size)
                 known[what][text] = before + (size - before) / len(known["tokens"])
         known["seconds"] += time.perf_counter() - began
-        progress(place + 1)
+        progress(number + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
             saved = time.monotonic()
@@ -93,11 +91,6 @@ def run(
     }
 
 
-def _prompts(spec: LanguageSpec) -> Iterator[tuple[Split, int]]:
-    yield from (("dev", number) for number in range(spec.calibration_prompts))
-    yield from (("test", number) for number in range(spec.prompts))
-
-
 def _load(path: Path) -> dict[str, Any]:
     """What was scored before a stop; nothing where that cannot be read."""
     try:
@@ -118,29 +111,27 @@ def _model(spec: LanguageSpec) -> Model:
     return load_model(spec.model, spec.device, spec.dtype)
 
 
-def _conversation(
-    model: Model, resolved: ResolvedLanguage, split: Split, number: int
-) -> Conversation:
-    talk = resolved.recorded and resolved.recorded.turns
-    return converse(resolved.families, resolved.spec, split, number, model.tokens_of, talk)
+def _conversation(model: Model, resolved: ResolvedLanguage, number: int) -> Conversation:
+    spec, talk = resolved.spec, resolved.recorded and resolved.recorded.turns
+    return converse(resolved.families, spec, spec.split, number, model.tokens_of, talk)
 
 
 def _notes(model: Model, resolved: ResolvedLanguage) -> list[str]:
     if resolved.recorded is None:
         return []
-    example = _conversation(model, resolved, "test", 0).messages
+    example = _conversation(model, resolved, 0).messages
     return [*resolved.recorded.notes(resolved.families, resolved.spec.distance, example)]
 
 
 def _judged(
-    model: Model, resolved: ResolvedLanguage, split: Split, number: int
+    model: Model, resolved: ResolvedLanguage, number: int
 ) -> tuple[list[dict[str, Any]], int, dict[str, dict[str, int]]]:
-    """A row for each rule under each compression, the tokens read, and what each leaves.
+    """A row for each family asked for under each compression, the tokens read, and what is left.
 
     That is the bytes of its cache and the tokens of its text, by compression.
     """
     spec, families = resolved.spec, resolved.families
-    conversation = _conversation(model, resolved, split, number)
+    conversation = _conversation(model, resolved, number)
     opened = model.opened(conversation.messages, resolved.evictions, conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.
     hows = ("obeyed", "said") if spec.families else ("obeyed",)
@@ -159,10 +150,10 @@ def _judged(
         judge = _scored if spec.replies == "scored" else _written
         for (rule, how), judged in zip(asked, judge(under, families, asked), strict=True):
             row = {
-                "compress": text, "split": split, "prompt": number, "family": rule.family,
+                "compress": text, "split": spec.split, "prompt": number, "family": rule.family,
                 "rank": rule.rank, "option": rule.option, "how": how, **judged,
             }  # fmt: skip
-            if kept is not None:
+            if kept is not None and rule.option is not None:
                 row["stored"] = is_stored(kept, families[rule.family].options[rule.option])
             rows.append(row)
     return rows, opened.tokens, {"bytes": sizes, "left": tokens}

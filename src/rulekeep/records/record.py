@@ -95,8 +95,8 @@ class Part(NamedTuple):
 class Choice(NamedTuple):
     """A rule in words after one compression: the log-likelihood of each option, in nats.
 
-    `rank` is the rule's among those of its prompt, `option` the right one. `split` is "dev" for
-    prompts that only say what an option scores on average. `how` is "obeyed" for the request that
+    `rank` is the rule's among those of its prompt, `option` the right one; None of a family that
+    its prompt does not state. `split` is "dev" for prompts that choose families. `how` is "obeyed" for the request that
     needs the rule, "said" where the rule itself is asked for. `stored` says of shortened text
     whether the right option is in it; None of a cache. Where `judged` is "written", the model wrote
     `reply`, and `scores` are 1 for each option that it shows.
@@ -107,7 +107,7 @@ class Choice(NamedTuple):
     prompt: int
     family: _Line
     rank: int
-    option: Annotated[int, Field(ge=0)]
+    option: Annotated[int, Field(ge=0)] | None
     scores: _Many[Annotated[float, Field(allow_inf_nan=False)]]
     how: _Line = "obeyed"
     stored: bool | None = None
@@ -116,7 +116,7 @@ class Choice(NamedTuple):
 
 
 def _with_its_score(choice: Choice) -> Choice:
-    if choice.option >= len(choice.scores):
+    if choice.option is not None and choice.option >= len(choice.scores):
         raise ValueError(f"option {choice.option}: there are {len(choice.scores)} scores")
     return choice
 

@@ -93,7 +93,7 @@ class LanguageSpec(Spec):
 
     kind: ClassVar[str] = "language"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     model: str = Field(description="A folder or GGUF file that transformers can load, or a name.")
     endpoint: str = Field(default="", description="Address of the API that has this model.")
@@ -113,9 +113,9 @@ class LanguageSpec(Spec):
     control: Control = "none"
     compress: tuple[str, ...] = Field(default=(NO_COMPRESSION,))
     prompts: int = Field(default=100, ge=1, le=10**6)
-    # Prompts that only say what each option scores on average; their scores are not results.
-    # Written replies need none.
-    calibration_prompts: int = Field(default=40, ge=0, le=10**6)
+    # Families that are asked for in each prompt and not stated: what their options score is held
+    # against what they score as rules. Written replies need none.
+    unstated: int = Field(default=2, ge=0, le=64)
     seed: int = Field(default=1, ge=0, lt=2**63)
     device: str = "cpu"
     dtype: Format = "float32"
@@ -140,8 +140,6 @@ class LanguageSpec(Spec):
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
-        if self.replies == "scored" and self.calibration_prompts < 2:
-            raise ValueError(f"calibration_prompts {self.calibration_prompts}: give two or more")
         if self.template and not (self.endpoint and self.replies == "scored"):
             raise ValueError(
                 f"template {self.template!r}: is for scored replies of an endpoint; leave it out"
@@ -188,6 +186,11 @@ class LanguageSpec(Spec):
         return f"{self.rules_at_once} rules at the {self.placement}, {self.distance} tokens{extra}"
 
     @property
+    def split(self) -> Literal["dev", "test"]:
+        """Which prompts are read: families are chosen on validation."""
+        return "test" if self.families else "dev"
+
+    @property
     def steps(self) -> int:
         """Prompts to be read: what its progress counts."""
-        return self.calibration_prompts + self.prompts
+        return self.prompts
