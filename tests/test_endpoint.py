@@ -37,7 +37,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def spec(server: Server, **values: Any) -> LanguageSpec:
     asked = {
-        "model": "m", "endpoint": server.url, "replies": "written", "calibration_prompts": 0,
+        "model": "m", "endpoint": server.url, "replies": "written",
         "distance": 0, "prompts": 4, "families": FAMILIES, **values,
     }  # fmt: skip
     return LanguageSpec.parse(**asked)
@@ -82,7 +82,7 @@ def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:
 def test_a_run_that_chooses_families_asks_for_no_rule_to_be_said(
     server: Server, tmp_path: Path
 ) -> None:
-    one = spec(server, families=(), rules=rules(tmp_path), calibration_prompts=4, prompts=1)
+    one = spec(server, families=(), rules=rules(tmp_path), prompts=5)
     record = made(one, tmp_path / "run")
     assert {one.how for one in record.choices} == {"obeyed"}
     assert run.RECALL not in {one["messages"][-1]["content"] for one in server.asked}
@@ -110,8 +110,8 @@ def test_scores_are_the_sum_over_the_tokens_of_a_reply(server: Server) -> None:
 def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Path) -> None:
     (tmp_path / "chat.jinja").write_text(TEMPLATE)
     one = spec(
-        server, replies="scored", template=str(tmp_path / "chat.jinja"), calibration_prompts=6,
-        prompts=2, families=("home", "sport"), rules_at_once=2,
+        server, replies="scored", template=str(tmp_path / "chat.jinja"),
+        prompts=4, families=("home", "sport"), rules_at_once=2,
     )  # fmt: skip
     found = figures.cell(made(one, tmp_path / "run"))["none"]
     assert found.retention.mean == 1.0

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,12 +158,35 @@ def test_rules_of_one_prompt_show_in_different_words() -> None:
     for number in range(50):
         asked = converse(SHIPPED, spec(rules_at_once=8), "test", number, words).asked
         shown = {(SHIPPED[one.family].request, SHIPPED[one.family].prefix) for one in asked}
-        assert len(shown) == 8
+        assert len(shown) == len(asked) == 10
+        # The last ones are asked for without being stated.
+        assert [one.option is None for one in asked] == [False] * 8 + [True] * 2
+
+
+def test_a_family_that_is_not_stated_is_asked_for_as_often_as_another() -> None:
+    six = {name: SHIPPED[name] for name in ("home", "dish", "sport", "tool", "weekday", "mood")}
+    asked = [converse(six, spec(distance=0), "test", number, words).asked for number in range(60)]
+    unstated = Counter(one.family for rules in asked for one in rules if one.option is None)
+    assert set(unstated) == set(six)
+    assert sum(unstated.values()) == 120
+    assert max(unstated.values()) - min(unstated.values()) <= 12
+    stated = [{one.family for one in rules if one.option is not None} for rules in asked]
+    assert not any(
+        one.family in of for rules, of in zip(asked, stated, strict=True) for one in rules
+        if one.option is None
+    )  # fmt: skip
+    # Where all families are stated none is left.
+    four = {name: six[name] for name in [*six][:4]}
+    assert len(converse(four, spec(distance=0), "test", 0, words).asked) == 4
+    written = spec(distance=0, replies="written")
+    assert len(converse(six, written, "test", 0, words).asked) == 4
 
 
 @pytest.mark.parametrize("placement", ["start", "middle"])
 @pytest.mark.parametrize("mentions", ["none", "word", "instruction"])
-def test_rivals_are_mentioned_once_and_the_rule_is_said_once(placement: str, mentions: str) -> None:
+def test_every_option_is_mentioned_once_and_the_rule_is_said_once(
+    placement: str, mentions: str
+) -> None:
     one = spec(distance=200, placement=placement, mentions=mentions)
     found = converse(SHIPPED, one, "test", 2, words)
     texts = [message.text for message in found.messages]
@@ -170,15 +194,31 @@ def test_rivals_are_mentioned_once_and_the_rule_is_said_once(placement: str, men
         family = SHIPPED[asked.family]
         rules = [text for text in texts if "Follow these rules" in text]
         assert len(rules) == 1
-        if not family.is_revision:
-            assert family.said(asked.option) in rules[0]
-        for option in range(len(family.options)):
-            said = [
-                text for text in texts if text not in rules and family.options[option] in text
-                and ("wall" in text or "another assistant" in text)
-            ]  # fmt: skip
+        for option, name in enumerate(family.options):
             if not family.is_revision:
-                assert len(said) >= (mentions != "none" and option != asked.option)
+                assert (family.said(option) in rules[0]) == (option == asked.option)
+            word = f'I read "{name}" on a wall.'
+            if mentions == "word":
+                assert texts.count(word) == 1
+            elif mentions == "instruction" and not family.is_revision:
+                assert texts.count(f'Somebody told another assistant: "{family.said(option)}"') == 1
+            else:
+                assert word not in texts
+
+
+def test_the_rules_own_option_is_mentioned_at_every_place_among_its_rivals() -> None:
+    places = Counter[int]()
+    for number in range(200):
+        one = converse(SHIPPED, spec(distance=60, mentions="word"), "test", number, words)
+        said = [message.text for message in one.messages]
+        for asked in one.asked[:4]:
+            family = SHIPPED[asked.family]
+            order = sorted(
+                family.options, key=lambda option: said.index(f'I read "{option}" on a wall.')
+            )
+            places[order.index(family.options[asked.option])] += 1
+    # 800 rules, a quarter at each place: five standard errors.
+    assert all(abs(count - 200) < 62 for count in places.values()), places
 
 
 def test_without_rules_no_option_stands_out() -> None:
@@ -502,8 +542,7 @@ def test_an_eviction_of_the_users_that_fails_is_named(
 def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path: Path) -> None:
     compress = ("none", "knorm@0.5", "own.py:small@0.5", "own.py:product+ends@0.5")
     one = spec(
-        model=str(folder), distance=0, prompts=1, calibration_prompts=2, rules_at_once=1,
-        compress=compress,
+        model=str(folder), distance=0, prompts=3, rules_at_once=1, compress=compress,
     )  # fmt: skip
     (tmp_path / "run").mkdir()
     resolved = resolve_language(one)
@@ -729,10 +768,21 @@ def test_compactors_from_outside_shorten_the_text(
 def test_families_are_chosen_by_as_many_rules_whatever_a_prompt_has() -> None:
     for replies in ("scored", "written"):
         prompts = [
-            language._prompts(spec(rules_at_once=rules, replies=replies), len(SHIPPED))[0] * rules
+            rules
+            * language._admission_prompts(spec(rules_at_once=rules, replies=replies), len(SHIPPED))
             for rules in (1, 2, 3, 4)
         ]
         assert len({*prompts}) == 1
+
+
+def test_the_fewer_prompts_the_more_families_are_asked_for_without_being_stated() -> None:
+    assert language._unstated(spec(), 28, 1) == 28
+    for families, prompts in ((28, 20), (28, 100), (6, 20), (6, 5)):
+        unstated = language._unstated(spec(), families, prompts)
+        assert unstated >= 2
+        assert unstated * prompts >= 4 * families
+    assert language._unstated(spec(), 28, 1000) == 2
+    assert language._unstated(spec(replies="written"), 28, 20) == 0
 
 
 # What is said of it
@@ -741,16 +791,19 @@ def test_families_are_chosen_by_as_many_rules_whatever_a_prompt_has() -> None:
 def test_an_interval_at_an_end_is_the_exact_one() -> None:
     from scipy.stats import beta
 
+    def interval(shares: list[float], least: float = 0.0) -> figures.Estimate:
+        drawn = figures.resampled(len(shares))
+        return figures.interval(np.tile(shares, (len(drawn), 1)), drawn, least)
+
     for n in (2, 100):
         low = float(beta.ppf(0.025, n, 1))
-        assert figures.estimate([1.0] * n, "a") == pytest.approx((1.0, low, 1.0))
-        assert figures.estimate([0.0] * n, "a") == pytest.approx((0.0, 0.0, 1 - low))
+        assert interval([1.0] * n) == pytest.approx((1.0, low, 1.0))
+        assert interval([0.0] * n) == pytest.approx((0.0, 0.0, 1 - low))
         # Prompts that were not drawn can be otherwise, either way.
-        found = figures.estimate([0.0] * n, "a", least=-1.0)
-        assert found == pytest.approx((0.0, low - 1, 1 - low))
+        assert interval([0.0] * n, -1.0) == pytest.approx((0.0, low - 1, 1 - low))
     # Prompts that differ have their bootstrap, and ties are equal.
-    assert figures.estimate([0.0, 1.0], "a") == (0.5, 0.0, 1.0)
-    assert figures.estimate([0.5] * 9, "a") == (0.5, 0.5, 0.5)
+    assert interval([0.0, 1.0]) == pytest.approx((0.5, 0.0, 1.0), abs=0.06)
+    assert interval([0.5] * 9) == (0.5, 0.5, 0.5)
 
 
 def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[Choice]:
@@ -860,13 +913,14 @@ def test_written_replies_are_held_against_no_chance() -> None:
     for text in (table.meaning, without.meaning):
         assert "A written reply is not chosen among options" in text
         assert "floor" in text
-    assert "Chance of a rule" not in table.meaning
+    assert {row[table.header.index("floor")].text for row in table.rows} == {"–"}
     assert "must hold chance" not in without.meaning
     assert {row["chance"] for row in csv.DictReader(shown.csv_text(found).splitlines())} == {""}
     (note,) = shown.notes(shown.cells([cell("none")]))
     assert "the floor of written replies" in note
     scored = shown.cells([cell_of("none")])
-    assert "Chance of a rule: 0.333" in shown.tables(scored)[0].meaning
+    table = shown.tables(scored)[0]
+    assert table.rows[0][table.header.index("floor")].text == "0.333"
     assert "written" not in shown.tables(scored)[0].meaning
 
 
@@ -902,17 +956,25 @@ def test_thoughts_alone_are_no_weak_model_and_a_server_is_named_where_there_is_o
     assert ("at the server" in said) == bool(endpoint)
 
 
-def test_rules_of_a_family_without_every_option_in_validation_are_said_to_be_left_out() -> None:
-    # What is right is no rival: its third option is never one.
+def test_rules_that_too_few_others_are_held_against_are_said_to_be_left_out() -> None:
+    # Its third option is stated wherever the family is: nothing says what it scores otherwise.
     rows = [
-        one._replace(option=2) if (one.family, one.split) == ("family-2", "dev") else one
+        one._replace(option=2) if one.family == "family-2" else one
         for one in choices(lambda option, _: LIKELY + (np.arange(3) == option))
     ]
-    one = record(rows, distance=0, families=["family-2"])
+    one = record(rows, distance=0, families=["family-2"], mentions="none")
     of_it = sum((row.family, row.split) == ("family-2", "test") for row in rows)
     assert figures.left_out(one) == (of_it, 160, ("family-2",))
     (table, _) = shown.tables(shown.cells([one]))
     assert f" {of_it} of 160 rules of a cell are left out" in table.meaning
+    assert "family-2" not in figures.cell(one)["none"].by_family
+    # Two prompts that do not state it are enough, and one is not.
+    for number, lost in ((1, of_it), (2, 0)):
+        unstated = [
+            Choice("none", "test", 90 + at, "family-2", 4, None, (-1.0, -8.0, -29.0))
+            for at in range(number)
+        ]
+        assert figures.left_out(record([*rows, *unstated])).rules == lost
 
 
 def test_half_right_is_chance_where_a_family_has_two_options() -> None:
@@ -1041,7 +1103,7 @@ def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path:
     assert {row[-1].text for row in table.rows} == {"0.33"}
     assert sum(float(row[-3].text) for row in table.rows) == 160
     said = shown.sentences(shown.cells([one]))
-    assert said[0] == "m follows 1.000 of its rules after 9 tokens of chat, no rival mentioned."
+    assert said[0] == "m follows 1.000 of its rules after 9 tokens of chat, no option mentioned."
     assert said[1] == "Compressed, it follows 0.333 under knorm@0.5."
 
 
@@ -1061,7 +1123,7 @@ def test_a_cell_that_failed_is_no_broken_record() -> None:
 @pytest.mark.slow
 def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     one = spec(
-        model=str(folder), distance=40, prompts=3, calibration_prompts=2, rules_at_once=2,
+        model=str(folder), distance=40, prompts=5, rules_at_once=2, unstated=1,
         families=("home", "mood", "sport"),
         compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
@@ -1070,9 +1132,11 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
     (event,) = [event for event in events if isinstance(event, sweep.JobFinished)]
     assert event.record.status == "done", event.record.reason
     (found,) = read_runs(tmp_path / "runs").records
-    assert len(found.choices) == 4 * (3 + 2) * 2 * 2
+    assert len(found.choices) == 4 * 5 * (2 + 1) * 2
     assert {one.stored for one in found.choices if one.compress != "keep_last@0.5"} == {None}
-    assert {one.stored for one in found.choices if one.compress == "keep_last@0.5"} <= {False, True}
+    kept = [one for one in found.choices if one.compress == "keep_last@0.5"]
+    assert {one.stored for one in kept if one.option is not None} <= {False, True}
+    assert {one.stored for one in kept if one.option is None} == {None}
     assert found.cache_bytes["knorm@0.5"] < found.cache_bytes["none"]
     left = found.tokens_left
     assert left["none"] == left["kivi@4bit"] == round(found.costs["tokens_per_prompt"])
@@ -1086,7 +1150,7 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
-    one = spec(model=str(folder), distance=0, prompts=3, calibration_prompts=2, rules_at_once=1)
+    one = spec(model=str(folder), distance=0, prompts=5, rules_at_once=1)
     resolved = resolve_language(one)
 
     def until(stop: int) -> Any:
@@ -1116,7 +1180,7 @@ def test_a_killed_cell_goes_on_after_its_last_prompt(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
-    one = spec(model=str(folder), distance=0, prompts=3, calibration_prompts=2, rules_at_once=1)
+    one = spec(model=str(folder), distance=0, prompts=5, rules_at_once=1)
     resolved, runs = resolve_language(one), [tmp_path / name for name in ("whole", "killed")]
     for path in runs:
         path.mkdir()
@@ -1146,13 +1210,12 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
-    monkeypatch.setattr(language, "CALIBRATION_PROMPTS", 1)
     monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
     script = "#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\necho kept\n"
     (tmp_path / "mine").write_text(script)
     (tmp_path / "mine").chmod(0o755)
     command = (
-        *f"language --model {folder} --distances 0 --mentions none --prompts 1".split(),
+        *f"language --model {folder} --distances 0 --mentions none --prompts 3".split(),
         *("--rules-at-once", "1", "--compress", "none,./mine@0.5", "--out", "runs"),
     )
     code, shown, error = run(*command)
@@ -1166,10 +1229,13 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     code, shown, error = run(*command)
     assert code == 0, error
     assert b"./mine@0.5" in shown
-    (cell,) = [one for one in read_runs(tmp_path / "runs").records if one.spec.families]
-    validation = {one.prompt for one in cell.choices if one.split == "dev"}
+    chosen, cell = sorted(
+        read_runs(tmp_path / "runs").records, key=lambda one: len(one.spec.families)
+    )
+    assert {one.split for one in chosen.choices} == {"dev"}
+    assert {one.split for one in cell.choices} == {"test"}
     # One rule in each, where four would be: four times as many prompts.
-    assert len(validation) == 4
+    assert len({one.prompt for one in chosen.choices}) == 8
 
 
 def test_a_loaded_model_writes_replies_from_a_cut_cache(
@@ -1177,7 +1243,7 @@ def test_a_loaded_model_writes_replies_from_a_cut_cache(
 ) -> None:
     monkeypatch.setattr(models, "REPLY_TOKENS", 4)
     one = spec(
-        model=str(folder), replies="written", calibration_prompts=0, distance=0, prompts=1,
+        model=str(folder), replies="written", distance=0, prompts=1, families=("home",),
         rules_at_once=1, compress=("none", "knorm@0.5"),
     )  # fmt: skip
     (tmp_path / "run").mkdir()

@@ -168,7 +168,7 @@ def test_a_real_server_writes_replies(
     from test_endpoint import made
 
     one = LanguageSpec.parse(
-        model="smollm2", endpoint=server, replies="written", calibration_prompts=0, prompts=2,
+        model="smollm2", endpoint=server, replies="written", prompts=2,
         distance=0, rules_at_once=1, families=("secret_word",), compress=("none", "keep_last@0.2"),
     )  # fmt: skip
     record = made(one, tmp_path / "run")

@@ -64,6 +64,7 @@ COMMANDS = {
     "submit": "submit:submit",
     "study": "study:study",
     "language": "language:language",
+    "compare": "compare:compare",
     "check": "mixers:check",
     "speed": "speed:speed",
     "certify": "tasks:certify",

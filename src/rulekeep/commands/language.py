@@ -17,7 +17,7 @@ from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
-from rulekeep.specs.language import Format, Replies
+from rulekeep.specs.language import LEAST_PROMPTS, Format, Replies
 from rulekeep.sweeps import planning
 
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
@@ -115,7 +115,7 @@ def language(
         "rules_at_once": rules_at_once, "seed": seed, "device": device,
         "dtype": dtype,
     }  # fmt: skip
-    first = LanguageSpec.parse(**base, distance=0, prompts=1)
+    first = LanguageSpec.parse(**base, distance=0, prompts=ADMISSION_PROMPTS)
     known = len(read_families(rules))
     admission = _admission_prompts(first, known)
     first = first.model_copy(
@@ -166,14 +166,14 @@ def _admission_prompts(first: LanguageSpec, families: int) -> int:
     """How many prompts choose families: with fewer rules in each, more."""
     each = WRITTEN_ADMISSION_PROMPTS if first.replies == "written" else ADMISSION_PROMPTS
     fewer = _RULES_AT_ONCE / min(_RULES_AT_ONCE, first.rules_at_once)
-    return max(2, math.ceil(each * fewer * families / len(read_families(""))))
+    return max(LEAST_PROMPTS, math.ceil(each * fewer * families / len(read_families(""))))
 
 
 def _unstated(first: LanguageSpec, families: int, prompts: int) -> int:
     """How many families each prompt asks for and does not state."""
     if first.replies == "written":
         return 0
-    return max(UNSTATED, math.ceil(UNSTATED_PROMPTS * families / prompts))
+    return max(UNSTATED, min(families, math.ceil(UNSTATED_PROMPTS * families / prompts)))
 
 
 def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked: int) -> str:

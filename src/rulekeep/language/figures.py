@@ -16,7 +16,7 @@ the prompt that is scored; where all prompts have 0, or 1, exact ones. No torch.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -76,6 +76,17 @@ class Followed:
     prompts: int
 
 
+# Mentions of every rival and not of the rule's own option: no reader without rules is at chance.
+RIVALS_ALONE = ", rivals alone"
+
+
+def mentions_of(record: Record) -> str:
+    """How options are mentioned in a cell, if they are; the form before version 3 by its name."""
+    mentions, version = str(record.spec.rest.get("mentions", "?")), record.versions.get("protocol")
+    former = mentions != "none" and isinstance(version, int) and version < 3
+    return f"{mentions}{RIVALS_ALONE}" if former else mentions
+
+
 class _Family(NamedTuple):
     """What a family scored in `n` prompts, and each prompt's part of the normal equations."""
 
@@ -93,16 +104,28 @@ class Judged:
     """The rules of one compression and one way of asking: which are followed, under any weights.
 
     `keys` are the prompts that are resampled, by split and number. `rules` are those that are
-    scored, in the order of their prompts.
+    scored, in the order of their prompts and families.
     """
 
     def __init__(
-        self, choices: Iterable[Choice], keys: Sequence[tuple[str, int]], split: str = "test"
+        self,
+        choices: Iterable[Choice],
+        keys: Sequence[tuple[str, int]],
+        split: str = "test",
+        among: Collection[tuple[int, str, int | None]] | None = None,
     ) -> None:
-        """Takes every row of one compression and one way of asking."""
+        """Takes every row of one compression and one way of asking.
+
+        All of them calibrate. Scored are the rules of a split, of these names if given (`name_of`).
+        """
+
+        def is_scored(row: Choice) -> bool:
+            of_split = row.split == split and row.option is not None
+            return of_split and (among is None or name_of(row) in among)
+
         at = {key: place for place, key in enumerate(keys)}
-        rows = sorted(choices, key=lambda row: (row.split, row.prompt))
-        self.rules = [row for row in rows if row.split == split and row.option is not None]
+        rows = sorted(choices, key=lambda row: (row.split, row.prompt, row.family))
+        self.rules = [row for row in rows if is_scored(row)]
         self._place = np.array([at[rule.split, rule.prompt] for rule in self.rules], dtype=int)
         self.starts = np.flatnonzero(np.diff(self._place, prepend=-1))
         self.prompts = self._place[self.starts]
@@ -110,9 +133,8 @@ class Judged:
         by_family = defaultdict[str, list[tuple[Choice, int]]](list)
         rule = 0
         for row in rows:
-            is_rule = row.split == split and row.option is not None
-            by_family[row.family].append((row, rule if is_rule else -1))
-            rule += is_rule
+            by_family[row.family].append((row, rule if is_scored(row) else -1))
+            rule += is_scored(row)
         self._families = [] if self.is_written else [_family(of, at) for of in by_family.values()]
 
     def right(
@@ -225,6 +247,11 @@ def shows_right(rule: Choice) -> bool:
     """Whether a written reply shows the right option, and no other."""
     assert rule.option is not None
     return sum(rule.scores) == rule.scores[rule.option] == 1
+
+
+def name_of(row: Choice) -> tuple[int, str, int | None]:
+    """A rule's prompt, family and option: the same rule in another cell has the same name."""
+    return row.prompt, row.family, row.option
 
 
 def keys_of(choices: Iterable[Choice]) -> list[tuple[str, int]]:

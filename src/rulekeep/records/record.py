@@ -96,10 +96,10 @@ class Choice(NamedTuple):
     """A rule in words after one compression: the log-likelihood of each option, in nats.
 
     `rank` is the rule's among those of its prompt, `option` the right one; None of a family that
-    its prompt does not state. `split` is "dev" for prompts that choose families. `how` is "obeyed" for the request that
-    needs the rule, "said" where the rule itself is asked for. `stored` says of shortened text
-    whether the right option is in it; None of a cache. Where `judged` is "written", the model wrote
-    `reply`, and `scores` are 1 for each option that it shows.
+    its prompt does not state. `split` is "dev" for prompts that choose families. `how` is "obeyed"
+    for the request that needs the rule, "said" where the rule itself is asked for. `stored` says of
+    shortened text whether the right option is in it; None of a cache. Where `judged` is "written",
+    the model wrote `reply`, and `scores` are 1 for each option that it shows.
     """
 
     compress: _Line

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
 from rulekeep.language.figures import (
+    RIVALS_ALONE,
     WRITTEN,
     Estimate,
     Followed,
@@ -15,6 +16,7 @@ from rulekeep.language.figures import (
     admitted,
     cell,
     left_out,
+    mentions_of,
     without_rules,
 )
 from rulekeep.records import Record
@@ -26,11 +28,18 @@ from rulekeep.specs.language import NO_COMPRESSION
 
 _WHOLE = NO_COMPRESSION
 NO_RULES = "no_rules"
-_MENTIONS = {"none": "no rival mentioned", "word": "rivals as words", "instruction": "as rules"}
+_MENTIONS = {
+    "none": "no option mentioned",
+    "word": "options as words",
+    "instruction": "options as rules",
+    f"word{RIVALS_ALONE}": "rivals alone as words",
+    f"instruction{RIVALS_ALONE}": "rivals alone as rules",
+}
 _HEADER = (
     "model", "distance", "chat", "tokens", "rules at", "rules", "mentions", "control",
     "families", "replies", "compression", "tokens left", "KiB",
-    "retention", "all rules", "gain, nats", "minus whole", "said", "stored", "prompts", "seed",
+    "retention", "floor", "over families", "all rules", "gain, nats", "minus whole", "said",
+    "stored", "prompts", "seed",
 )  # fmt: skip
 CSV_HEADER = (
     "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
@@ -44,7 +53,7 @@ _UNCHOSEN = (
 # What tells cells apart beside where their rules stand: shown where it differs.
 _APART = ("model", "families", "replies", "seed")
 # What a guess gets right is known of these alone.
-_OF_A_RULE = ("retention", "said")
+_OF_A_RULE = ("retention", "retention_over_families", "said")
 
 
 class Place(NamedTuple):
@@ -70,9 +79,8 @@ class Place(NamedTuple):
     def of(cls, record: Record, labels: Sequence[Mapping[str, str]]) -> "Place":
         """The cell of a record; `labels` are those of `_NAMED`, by what tells each apart."""
         rest = record.spec.rest
-        control, mentions, placement = (
-            name(rest.get(key), "?") for key in ("control", "mentions", "placement")
-        )
+        control, placement = (name(rest.get(key), "?") for key in ("control", "placement"))
+        mentions = mentions_of(record)
         distance, rules = (
             one if isinstance(one := rest.get(key), int) else missing
             for key, missing in (("distance", record.spec.context), ("rules_at_once", 0))
@@ -253,7 +261,7 @@ def charts(found: Cells) -> list[Chart]:
     """Retention over distance, and over the bytes of the cache."""
     caption = (
         "Rules that a model follows; bars are 95 % intervals of a bootstrap over prompts. Where "
-        "rivals are mentioned too, this is binding. "
+        "every option is mentioned too, this is binding. "
         + ("The dotted line is chance." if _chosen(found) else _UNCHOSEN)
     )
     every = {
@@ -285,6 +293,8 @@ def _cells(found: Cells) -> Table:
                     number_cell(record.tokens_left.get(compression), 0),
                     number_cell(None if size is None else size / 1024, 0),
                     _interval(one.retention),
+                    number_cell(None if _has_no_floor(place) else one.chance),
+                    _interval(one.over_families),
                     number_cell(one.all_rules.mean),
                     number_cell(None if one.gain is None else one.gain.mean, 2),
                     _interval(one.difference),
@@ -296,27 +306,28 @@ def _cells(found: Cells) -> Table:
                     number_cell(place.seed, 0),
                 )
             )
-    chances = sorted(
-        {f"{one.chance:.3f}" for at in _chosen(found) for one in found[at][1].values()}
-    )
-    chance = f"Chance of a rule: {', '.join(chances)}. " if chances else ""
+    floor = "Floor: what the same text gives without the rule, one in the number of options. "
     if len(_chosen(found)) < len(found):
-        chance += f"{_UNCHOSEN} Its floor is --control no_rules. "
+        floor += f"{_UNCHOSEN} Its floor is --control no_rules. "
+    if any(at.mentions.endswith(RIVALS_ALONE) for at in found):
+        floor += "Where rivals alone were mentioned it is lower, and not known. "
     meaning = (
-        "Retention: share of rules followed; where rivals are mentioned, this is binding. Tokens: "
+        "Retention: share of rules followed; where every option is mentioned, this is binding. "
+        f"{floor}Over families: the same with families as the unit, for sentences about rules in "
+        "general. Tokens: "
         "of a whole conversation before any compression, its rules and mentions too. Tokens left: "
         "what the model sees of it. KiB: of the cache, 16 bits a number where it is not rounded. "
         "All rules: prompts whose every rule is "
         "followed. Gain: how much likelier the right reply is than its rivals, each less what it "
-        "is as a rival. Minus whole: against the uncompressed cache, paired by prompt. Said: rules "
-        "given back when asked for. Stored: options left in the text. "
-        f"{chance}Intervals: bootstrap over prompts, 95 %; of few prompts they are too narrow."
+        "is in prompts that do not state it. Minus whole: against the uncompressed cache, paired "
+        "by prompt. Said: rules given back when asked for. Stored: options left in the text. "
+        "Intervals: 95 %, a bootstrap over prompts with the calibration drawn too."
     )
     for lost in sorted({left_out(record) for record, _ in found.values()}):
         if lost.rules:
             meaning += (
-                f" {lost.rules} of {lost.of} rules of a cell are left out: an option of "
-                f"{', '.join(lost.families)} has no validation prompt."
+                f" {lost.rules} of {lost.of} rules of a cell are left out: too few other prompts "
+                f"ask for {', '.join(lost.families)} without stating the same."
             )
     # A terminal has no room for what is the same in every row, and usual.
     usual = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
@@ -352,12 +363,13 @@ def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
             place += [compression, *(one.get(compression) for one in sizes)]
             last = [at.seed, at.chat, *(getattr(at, key) for key in more)]
             figures = {
-                "retention": one.retention, "all_rules": one.all_rules, "gain_nats": one.gain,
+                "retention": one.retention, "retention_over_families": one.over_families,
+                "all_rules": one.all_rules, "gain_nats": one.gain,
                 "minus_whole": one.difference, "said": one.said, "stored": one.stored,
             }  # fmt: skip
             for figure, of in figures.items():
                 if of is not None:
-                    has_chance = figure in _OF_A_RULE and at.replies != WRITTEN
+                    has_chance = figure in _OF_A_RULE and not _has_no_floor(at)
                     chance = one.chance if has_chance else None
                     yield [*place, "", figure, *of, chance, one.prompts, *last]
             for rank, mean in one.by_rank.items():
@@ -410,6 +422,11 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
 def _chosen(places: Iterable[Place]) -> list[Place]:
     """Cells whose replies are chosen among options, so that chance is known."""
     return [at for at in places if at.replies != WRITTEN]
+
+
+def _has_no_floor(at: Place) -> bool:
+    """Whether nobody knows what a cell gives without its rules."""
+    return at.replies == WRITTEN or at.mentions.endswith(RIVALS_ALONE)
 
 
 def _at_chance(one: Unread | None) -> Cell:

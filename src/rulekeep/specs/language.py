@@ -20,6 +20,8 @@ GUARDS = ("ends", "fair", "rules")
 ROUNDINGS = ("kivi", "per_token")
 COMPACTORS = ("keep_last", "keep_ends", "extract", "summary")
 NO_COMPRESSION = "none"
+# Of scored replies.
+LEAST_PROMPTS = 3
 
 
 class Compression(NamedTuple):
@@ -140,6 +142,10 @@ class LanguageSpec(Spec):
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
+        if self.replies == "scored" and self.prompts < LEAST_PROMPTS:
+            raise ValueError(
+                f"prompts {self.prompts}: each is held against others; give {LEAST_PROMPTS} or more"
+            )
         if self.template and not (self.endpoint and self.replies == "scored"):
             raise ValueError(
                 f"template {self.template!r}: is for scored replies of an endpoint; leave it out"

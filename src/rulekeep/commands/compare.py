@@ -1,0 +1,155 @@
+"""`rulekeep compare`: two folders, or two compressions, of rules in words, prompt by prompt."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from rulekeep.commands.console import EXIT_FAILED, say
+from rulekeep.commands.options import Texts
+from rulekeep.commands.printed import print_tables
+from rulekeep.language import comparing
+from rulekeep.language.comparing import Comparison, worse
+from rulekeep.language.figures import mentions_of
+from rulekeep.records import Record
+from rulekeep.records.store import results
+from rulekeep.reporting.tables import Cell, Table, number_cell
+from rulekeep.specs import LanguageSpec, UsageError
+
+# What a cell is asked for, whatever reads it: cells that agree in these are compared.
+_ALIKE = ("distance", "placement", "control", "rules_at_once")
+# What the cells of one folder must agree in.
+_OF_A_SIDE = ("model", "rules", "chat")
+_MOST_FAMILIES = 5
+_Cell: TypeAlias = tuple[str, ...]
+
+
+def compare(
+    first: Path, second: Path | None = None, /, *, compress: Texts = (), fail_if_worse: bool = False
+) -> int:
+    """Compare what two runs of `rulekeep language` keep: two prompts, models or compressions.
+
+    Cells that were asked for alike are compared, rule by rule in the same prompts. Shown are the
+    difference with its interval, prompts whose every rule is followed (McNemar's exact test), and
+    the families that lose most.
+
+    Parameters
+    ----------
+    first
+        A folder of runs.
+    second
+        Another one; the same if left out.
+    compress
+        A compression to compare, or two between commas: that of the first folder, and that of the
+        second. Each that both have if left out.
+    fail_if_worse
+        Exit code 1 where the second keeps fewer rules, shown after Holm over all comparisons.
+    """
+    if len(compress) > 2:
+        raise UsageError(f"--compress {','.join(compress)}: name one, or two")
+    if second is None and len(compress) < 2:
+        raise UsageError("give another folder, or two compressions, as in --compress none,h2o@0.25")
+    sides = [_cells(folder) for folder in (first, second or first)]
+    made = dict(_comparisons(*sides, compress))
+    if not made:
+        raise UsageError(
+            f"{first} and {second or first}: no cell of both has the same prompts; give both the "
+            "same --distances, --prompts, --seed and families"
+        )
+    print_tables(_tables(made))
+    lost = worse([*made.values()])
+    if lost:
+        say(f"{len(lost)} of {len(made)} comparisons show that the second keeps fewer rules")
+    return EXIT_FAILED if lost and fail_if_worse else 0
+
+
+def _cells(folder: Path) -> Mapping[_Cell, Mapping[str, Record]]:
+    """The record of each compression of each cell; of several that with most prompts.
+
+    Raises:
+        UsageError: there is none, or two of one cell are of different models or families.
+    """
+    cells = dict[_Cell, dict[str, Record]]()
+    for record in results(folder) if folder.is_dir() else []:
+        if record.spec.kind != LanguageSpec.kind or not record.spec.families:
+            continue
+        asked = [str(record.spec.rest.get(key)) for key in _ALIKE]
+        cell = (mentions_of(record), *asked, str(record.spec.seed))
+        for name in record.spec.compress:
+            other = cells.setdefault(cell, {}).setdefault(name, record)
+            if any(other.versions.get(key) != record.versions.get(key) for key in _OF_A_SIDE):
+                raise UsageError(
+                    f"{folder}: has two models, families or chats; give each a folder of its own"
+                )
+            if _prompts(record) > _prompts(other):
+                cells[cell][name] = record
+    if not cells:
+        raise UsageError(f"{folder}: has no run of rulekeep language; give its --out")
+    return cells
+
+
+def _prompts(record: Record) -> int:
+    return int(str(record.spec.rest.get("prompts", 0)))
+
+
+def _comparisons(
+    first: Mapping[_Cell, Mapping[str, Record]],
+    second: Mapping[_Cell, Mapping[str, Record]],
+    compress: Sequence[str],
+) -> Iterator[tuple[tuple[str, ...], Comparison]]:
+    for cell, mine in first.items():
+        other = second.get(cell, {})
+        pairs = [(compress[0], compress[-1])] if compress else [(name, name) for name in mine]
+        for before, after in pairs:
+            if before in mine and after in other:
+                found = comparing.compare(
+                    [row for row in mine[before].choices if row.compress == before],
+                    [row for row in other[after].choices if row.compress == after],
+                )
+                if found is not None:
+                    named = before if before == after else f"{before} → {after}"
+                    yield (*cell, named), found
+
+
+def _p_cell(value: float) -> Cell:
+    return Cell("<0.001" if value < 0.001 else f"{value:.3f}", value)
+
+
+def _tables(made: Mapping[tuple[str, ...], Comparison]) -> list[Table]:
+    names = ("mentions", "distance", "rules at", "control", "rules", "seed", "compression")
+    # What is the same everywhere, and usual, has no column.
+    usual = {"mentions": "none", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
+    kept = [at for at, name in enumerate(names) if {cell[at] for cell in made} != {usual.get(name)}]
+    places = {cell: {names[at]: Cell(cell[at]) for at in kept} for cell in made}
+    cells = [
+        {
+            **places[cell],
+            "first": Cell(found.first.text(), found.first.mean),
+            "second": Cell(found.second.text(), found.second.mean),
+            "second less first": Cell(found.difference.text(), found.difference.mean),
+            "p": _p_cell(found.p_value),
+            "all rules, first": number_cell(found.all_first),
+            "all rules, second": number_cell(found.all_second),
+            "in first alone": number_cell(found.only_first, 0),
+            "in second alone": number_cell(found.only_second, 0),
+            "McNemar p": _p_cell(found.mcnemar),
+            "prompts": number_cell(found.prompts, 0),
+        }
+        for cell, found in made.items()
+    ]
+    families = [
+        {**places[cell], "family": Cell(family), "second less first": number_cell(change)}
+        for cell, found in made.items()
+        for family, change in [*found.by_family.items()][:_MOST_FAMILIES]
+    ]
+    return [
+        Table.of(
+            "compare", "Rules in words, compared", "Retention of the rules that both state in the "
+            "same prompts, with 95 % intervals of a bootstrap over prompts. p: of the difference, "
+            "by its spread. All rules: prompts whose every rule is followed; McNemar p: exact, of "
+            "those that are so in one alone.", cells,
+        ),
+        Table.of(
+            "families", "By family, the largest losses first",
+            f"At most {_MOST_FAMILIES} of each comparison.", families,
+        ),
+    ]  # fmt: skip

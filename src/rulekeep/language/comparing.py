@@ -1,0 +1,103 @@
+"""Two cells of rules in words, compared prompt by prompt.
+
+    compare(rows, others)       # what one compression of a record says, and what another does
+
+Compared are the rules that both state with the same option in the same prompt, whatever else
+differs: the model, the words of the rules, the compression. Each side is calibrated by itself. One
+bootstrap draws the prompts of both. No torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rulekeep.language.figures import Estimate, Judged, interval, keys_of, name_of, resampled
+from rulekeep.records.record import Choice
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells: what each keeps, and the second less the first.
+
+    `all_first` and `all_second` are the shares of prompts whose every rule is followed.
+    `only_first` and `only_second` count those that are so in one alone; `mcnemar` is the exact
+    two-sided p-value of these counts. `p_value` is that of the difference, by the spread of its
+    bootstrap. `by_family` has the difference of each family, the largest loss first.
+    """
+
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    p_value: float
+    all_first: float
+    all_second: float
+    only_first: int
+    only_second: int
+    mcnemar: float
+    by_family: Mapping[str, float]
+    prompts: int
+    rules: int
+
+
+def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | None:
+    """Compares the obeyed rules of two cells; None where no rule is in both."""
+    from scipy.stats import binomtest, norm
+
+    sides = [[row for row in rows if row.how == "obeyed"] for rows in (first, second)]
+    among = frozenset(map(name_of, sides[0])) & frozenset(map(name_of, sides[1]))
+    keys = keys_of([*sides[0], *sides[1]])
+    weights = resampled(len(keys))
+    judged = [Judged(rows, keys, among=among) for rows in sides]
+    if not among or not all(one.rules for one in judged):
+        return None
+    values = [one.right(weights)[0] for one in judged]
+    lacking = np.isnan(values[0][0]) | np.isnan(values[1][0])
+    if lacking.all():
+        return None
+    for side in values:
+        side[:, lacking] = np.nan
+    drawn = weights[:, judged[0].prompts]
+    shares, whole = (
+        [one.by_prompt(side, whole=way) for one, side in zip(judged, values, strict=True)]
+        for way in (False, True)
+    )
+    less = shares[1] - shares[0]
+    difference = interval(less, drawn, least=-1.0)
+    every = [side[0][~np.isnan(side[0])] == 1 for side in whole]
+    only = [int((mine & ~other).sum()) for mine, other in (every, every[::-1])]
+    means = np.nansum(drawn * less, 1) / (drawn * ~np.isnan(less)).sum(1)
+    spread, apart = float(np.nanstd(means[1:])), abs(difference.mean)
+    families = dict[str, list[float]]()
+    for rule, before, after in zip(judged[0].rules, values[0][0], values[1][0], strict=True):
+        if not np.isnan(before):
+            families.setdefault(rule.family, []).append(float(after - before))
+    changes = {family: float(np.mean(of)) for family, of in families.items()}
+    return Comparison(
+        first=interval(shares[0], drawn),
+        second=interval(shares[1], drawn),
+        difference=difference,
+        p_value=float(2 * norm.sf(apart / spread)) if spread else float(apart == 0),
+        all_first=float(every[0].mean()),
+        all_second=float(every[1].mean()),
+        only_first=only[0],
+        only_second=only[1],
+        mcnemar=float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0,
+        by_family=dict(sorted(changes.items(), key=lambda of: (of[1], of[0]))),
+        prompts=int((~np.isnan(shares[0][0])).sum()),
+        rules=int((~lacking).sum()),
+    )
+
+
+def worse(comparisons: Sequence[Comparison], level: float = 0.05) -> list[Comparison]:
+    """Those whose second cell is shown to keep less, after Holm over all of them."""
+    in_order = sorted(comparisons, key=lambda one: one.p_value)
+    left = len(in_order)
+    shown = []
+    for one in in_order:
+        if one.p_value * left > level:
+            break
+        left -= 1
+        if one.difference.mean < 0:
+            shown.append(one)
+    return shown

@@ -1,0 +1,338 @@
+"""Scores of rules in words: values by hand, a second implementation, coverage, comparisons."""
+
+from collections.abc import Iterator, Sequence
+from math import comb
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rulekeep.language import comparing, figures
+from rulekeep.language.comparing import compare, worse
+from rulekeep.language.figures import Judged, keys_of, resampled, solved
+from rulekeep.records.record import Choice
+
+
+def row(
+    prompt: int, family: str, option: int | None, scores: Sequence[float], **more: Any
+) -> Choice:
+    """What one family scored in one prompt."""
+    return Choice("none", "test", prompt, family, 0, option, tuple(scores), **more)
+
+
+def judged(rows: Sequence[Choice]) -> tuple[list[float], list[float]]:
+    """Whether each rule is followed, and its gain over its rivals."""
+    keys = keys_of(rows)
+    right, gain = Judged(rows, keys).right(np.ones((1, len(keys))))
+    return right[0].tolist(), gain[0].tolist()
+
+
+# Calibration
+
+
+def test_an_option_is_held_against_what_it_scores_where_it_is_not_stated() -> None:
+    # b is 2 nats likelier than a, whether stated or not; stated options gain 1 nat.
+    unstated = [row(at, "f", None, (-5.0 + at, -3.0 + at)) for at in (0, 1)]
+    right, gain = judged([*unstated, row(2, "f", 0, (-4.0, -3.0)), row(3, "f", 1, (-9.0, -6.0))])
+    # Prompt 2: (-4, -3) less (0, 2) is (-4, -5). Prompt 3: (-9, -6) less (0, 2) is (-9, -8).
+    assert right == [1, 1]
+    assert gain == pytest.approx([1, 1])
+
+
+def test_an_option_that_is_likely_by_itself_does_not_count_as_followed() -> None:
+    unstated = [row(at, "f", None, (0.0, -4.0)) for at in (0, 1)]
+    # Both gain 1 nat where a is stated: a tie, half right. Where b is stated a gains: not followed.
+    tie, lost = row(2, "f", 0, (1.0, -3.0)), row(3, "f", 1, (0.5, -4.0))
+    assert judged([*unstated, tie, lost]) == ([0.5, 0], [0, -0.5])
+
+
+def test_a_prompt_is_no_part_of_what_it_is_held_against() -> None:
+    # Of three prompts that state a, b or c, each other's rivals are all that is known.
+    rows = [
+        row(0, "f", 0, (7.0, -2.0, -3.0)),
+        row(1, "f", 1, (-1.0, 7.0, -3.0)),
+        row(2, "f", 2, (-1.0, -2.0, 7.0)),
+        row(3, "f", 0, (7.0, -2.0, -3.0)),
+        row(4, "f", 1, (-1.0, 7.0, -3.0)),
+        row(5, "f", 2, (-1.0, -2.0, 7.0)),
+    ]
+    _, gain = judged(rows)
+    # By itself a scores -1, b -2, c -3: gains of 8, 9 and 10 over rivals that gain nothing.
+    assert gain == pytest.approx([8, 9, 10] * 2)
+
+
+def test_an_effect_of_a_prompt_on_all_options_cancels() -> None:
+    # Options are stated in other prompts, and those of a are likelier by 100 nats in all.
+    rows = [
+        row(0, "f", 0, (100.5, 99.0, 98.0)), row(1, "f", 1, (0.0, -0.5, -2.0)),
+        row(2, "f", 2, (50.0, 49.0, 48.5)), row(3, "f", 0, (-70.0, -71.0, -72.0)),
+        row(4, "f", 1, (7.0, 6.5, 5.0)), row(5, "f", 2, (0.0, -1.0, -1.5)),
+    ]  # fmt: skip
+    right, gain = judged(rows)
+    # a - b is 1 and b - c is 1 wherever neither is stated; prompt 3 gains nothing by its rule.
+    assert gain == pytest.approx([0.5, 0.5, 0.5, 0.0, 0.5, 0.5])
+    assert right == pytest.approx([1, 1, 1, 1 / 3, 1, 1])
+
+
+def test_a_rule_without_two_other_samples_of_each_option_is_not_known() -> None:
+    rows = [row(0, "f", 0, (1.0, 0.0)), row(1, "f", None, (0.0, 0.0))]
+    assert np.isnan(judged(rows)[0]).all()
+    assert judged([*rows, row(2, "f", None, (0.0, 0.0))])[0] == [1]
+    # Two options whose rivals alone are known are never scored in one prompt: no fit.
+    rivals = [row(at, "f", at % 2, (0.0, 0.0)) for at in range(8)]
+    assert np.isnan(judged(rivals)[0]).all()
+
+
+def made(draw: np.random.Generator, prompts: int, families: int, options: int, **of: Any) -> Any:
+    """Rules and families that are not stated, with known options, gains and effects of prompts."""
+    base = of.get("base", draw.normal(0, 1.5, (families, options)))
+    gains = of.get("gains", np.maximum(0, draw.normal(0.8, 0.8, (families, options))))
+    rows, right = [], []
+    for prompt in range(prompts):
+        ease = draw.normal(0, 0.5)
+        for place, family in enumerate(draw.permutation(families)[: 4 + of.get("unstated", 2)]):
+            option = int(draw.integers(options)) if place < 4 else None
+            scores = draw.normal(0, 2) + base[family] + draw.normal(0, 0.7, options)
+            if option is not None:
+                scores[option] += max(0.0, gains[family, option] + ease)
+                right.append((scores - base[family]).argmax() == option)
+            rows.append(row(prompt, f"f{family}", option, scores))
+    return rows, float(np.mean(right)), {"base": base, "gains": gains}
+
+
+def test_the_fit_is_that_of_least_squares() -> None:
+    draw = np.random.default_rng(3)
+    rows, *_ = made(draw, 12, 5, 4, unstated=1)
+    right, gain = judged(rows)
+    rules = [
+        one for one in sorted(rows, key=lambda r: (r.prompt, r.family)) if one.option is not None
+    ]
+    for rule, was_right, was_gain in zip(rules, right, gain, strict=True):
+        others = [one for one in rows if one.family == rule.family and one.prompt != rule.prompt]
+        # One column a prompt, one an option; the cells of a prompt but for its stated one.
+        cells = [
+            (at, option, score)
+            for at, one in enumerate(others)
+            for option, score in enumerate(one.scores)
+            if option != one.option
+        ]
+        design = np.zeros((len(cells), len(others) + 4))
+        for line, (at, option, _) in enumerate(cells):
+            design[line, [at, len(others) + option]] = 1
+        fitted = np.linalg.lstsq(design, np.array([score for *_, score in cells]), rcond=None)[0]
+        gains = np.array(rule.scores) - fitted[len(others) :]
+        rivals = np.delete(gains, rule.option)
+        assert was_gain == pytest.approx(gains[rule.option] - rivals.mean(), abs=1e-9)
+        assert was_right == float(gains.argmax() == rule.option)
+
+
+def test_many_small_systems_are_solved_as_one_by_one() -> None:
+    draw = np.random.default_rng(0)
+    for size in (1, 2, 3, 5):
+        half = draw.normal(size=(7, size, size))
+        whole, wanted = half @ half.mT + 0.1 * np.eye(size), draw.normal(size=(7, size))
+        given = [[whole[:, a, b].copy() for b in range(size)] for a in range(size)]
+        unknown, least = solved(given, [*wanted.T.copy()])
+        assert np.stack(unknown, -1) == pytest.approx(
+            np.linalg.solve(whole, wanted[..., None])[..., 0]
+        )
+        assert (least > 0).all()
+    singular = [[np.array([1.0]), np.array([-1.0])], [np.array([-1.0]), np.array([1.0])]]
+    assert solved(singular, [np.array([1.0]), np.array([1.0])])[1] < 1e-9
+
+
+def test_the_fit_of_other_prompts_is_nearer_the_truth_than_means_of_rivals() -> None:
+    draw, errors = np.random.default_rng(5), []
+    for _ in range(25):
+        rows, truth, _ = made(draw, 20, 26, 4, unstated=6)
+        right, _ = judged(rows)
+        baselines: dict[str, np.ndarray] = {}
+        for family in {one.family for one in rows}:
+            of = [one for one in rows if one.family == family and one.option is not None]
+            baselines[family] = np.array(
+                [np.mean([one.scores[o] for one in of if one.option != o] or [np.nan])
+                 for o in range(4)]
+            )  # fmt: skip
+        means = [
+            (np.array(one.scores) - baselines[one.family]).argmax() == one.option
+            for one in rows
+            if one.option is not None and not np.isnan(baselines[one.family]).any()
+        ]
+        errors.append((np.nanmean(right) - truth, np.mean(means) - truth))
+    bias, spread = np.abs(np.mean(errors, 0)), np.sqrt(np.mean(np.square(errors), 0))
+    assert bias[0] < 0.035
+    assert bias[0] < bias[1]
+    assert spread[0] < spread[1]
+
+
+# Intervals
+
+
+def covered(
+    prompts: int, families: int, options: int, repeats: int, seed: int = 1
+) -> tuple[float, float]:
+    """How often the interval holds what so many prompts would show on average, and its bias."""
+    draw = np.random.default_rng(seed)
+    unstated = min(families - 4, max(2, -(-4 * families // prompts)))
+    inside, bias = [], []
+    for _ in range(repeats):
+        rows, _, known = made(draw, prompts, families, options, unstated=unstated)
+        *_, truth = truths(draw, known, families, options)
+        keys = keys_of(rows)
+        own, drawn = Judged(rows, keys), resampled(len(keys))
+        found = figures.interval(own.by_prompt(own.right(drawn)[0]), drawn[:, own.prompts])
+        inside.append(found.low <= truth <= found.high)
+        bias.append(found.mean - truth)
+    return float(np.mean(inside)), float(np.mean(bias))
+
+
+def truths(
+    draw: np.random.Generator, known: dict[str, np.ndarray], families: int, options: int
+) -> tuple[np.ndarray, float]:
+    """The retention of each family with its true options, and their mean: 40,000 rules."""
+    family = draw.integers(families, size=40_000)
+    option = draw.integers(options, size=family.size)
+    gains = known["gains"][family, option] + draw.normal(0, 0.5, family.size)
+    scores = draw.normal(0, 0.7, (family.size, options))
+    scores[np.arange(family.size), option] += np.maximum(0, gains)
+    right = scores.argmax(1) == option
+    return np.array([right[family == at].mean() for at in range(families)]), float(right.mean())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "families", "options"),
+    [(20, 6, 2), (20, 6, 4), (20, 28, 4), (60, 6, 2), (60, 28, 2), (60, 28, 4)],
+)
+@pytest.mark.slow
+def test_the_interval_over_prompts_covers(prompts: int, families: int, options: int) -> None:
+    # 120 repeats of a coverage of 0.95 fall below 0.89 once in four hundred.
+    coverage, bias = covered(prompts, families, options, 120)
+    assert coverage >= 0.89
+    assert abs(bias) < 0.04
+
+
+def test_the_interval_over_prompts_covers_where_it_is_used_most() -> None:
+    assert covered(60, 6, 4, 40, seed=2)[0] >= 0.87
+
+
+@pytest.mark.parametrize("families", [6, 28])
+def test_the_interval_over_families_covers_families_that_were_not_drawn(families: int) -> None:
+    draw, inside = np.random.default_rng(7), []
+    for _ in range(500):
+        # Families of all kinds: their true shares are spread from 0 to 1; twelve rules each.
+        shares = draw.beta(1.4, 0.6, families)
+        found = figures.over_families([*(draw.binomial(12, shares) / 12)])
+        inside.append(found.low <= 0.7 <= found.high)
+    assert np.mean(inside) > 0.9
+
+
+def test_the_interval_over_families_is_that_of_student() -> None:
+    from scipy import stats
+
+    shares = [0.2, 0.5, 0.9, 0.4]
+    low, high = stats.t.interval(0.95, 3, np.mean(shares), stats.sem(shares))
+    assert figures.over_families(shares) == pytest.approx((0.5, max(0, low), min(1, high)))
+    # Exact where all are at an end: 1 - 0.025 ** (1 / 4) could fail.
+    assert figures.over_families([1.0] * 4) == pytest.approx((1, 0.025**0.25, 1))
+    assert figures.over_families([0.3]) == (0.3, 0, 1)
+
+
+def test_each_draw_leaves_out_every_copy_of_the_prompt_that_is_scored() -> None:
+    rows, *_ = made(np.random.default_rng(1), 9, 5, 3, unstated=1)
+    keys = keys_of(rows)
+    weights = np.array([[1.0] * 9, [3, 0, 1, 2, 0, 0, 1, 2, 0]])
+    right = Judged(rows, keys).right(weights)[0][1]
+    # The same prompts as so many copies with names of their own: each without all its copies.
+    copies = [
+        one._replace(prompt=100 * copy + one.prompt)
+        for one in rows
+        for copy in range(int(weights[1, one.prompt]))
+    ]
+    rules = [
+        one for one in sorted(rows, key=lambda r: (r.prompt, r.family)) if one.option is not None
+    ]
+    for rule, found in zip(rules, right, strict=True):
+        rest = [one for one in copies if one.prompt % 100 != rule.prompt]
+        alone = judged([*rest, rule])[0]
+        mine = [
+            share
+            for one, share in zip(
+                sorted((r for r in [*rest, rule] if r.option is not None),
+                       key=lambda r: (r.prompt, r.family)), alone, strict=True)
+            if one is rule
+        ]  # fmt: skip
+        if weights[1, rule.prompt] and not np.isnan(mine[0]):
+            assert found == mine[0]
+
+
+# Comparisons
+
+
+def two_cells() -> tuple[list[Choice], list[Choice]]:
+    """Six prompts of two rules: the second cell loses `b` in prompts 0 to 3."""
+    unstated = [row(at, family, None, (0.0, 0.0)) for at in (8, 9) for family in "ab"]
+
+    def of(lost: int) -> Iterator[Choice]:
+        for prompt in range(6):
+            yield row(prompt, "a", 0, (1.0, 0.0))
+            yield row(prompt, "b", 1, (0.0, -1.0 if prompt < lost else 1.0))
+
+    return [*of(0), *unstated], [*of(4), *unstated]
+
+
+def test_a_comparison_is_paired_by_prompt() -> None:
+    first, second = two_cells()
+    found = compare(first, second)
+    assert found is not None
+    assert (found.first.mean, found.second.mean) == (1, pytest.approx(8 / 12))
+    assert found.difference.mean == pytest.approx(-4 / 12)
+    assert found.difference.low < -4 / 12 < found.difference.high <= 0
+    assert (found.all_first, found.all_second) == (1, pytest.approx(2 / 6))
+    assert (found.only_first, found.only_second) == (4, 0)
+    # Four of four discordant prompts on one side: twice one in sixteen.
+    assert found.mcnemar == pytest.approx(2 * comb(4, 0) / 2**4)
+    assert found.by_family == {"b": pytest.approx(-4 / 6), "a": 0}
+    assert [*found.by_family] == ["b", "a"]
+    assert (found.prompts, found.rules) == (6, 12)
+    back = compare(second, first)
+    assert back is not None
+    assert back.difference.mean == pytest.approx(4 / 12)
+    assert (back.only_first, back.only_second) == (0, 4)
+    assert worse([found, back]) == [found]
+    same = compare(first, first)
+    assert same is not None
+    assert (same.difference.mean, same.p_value, same.mcnemar) == (0, 1, 1)
+    assert worse([same]) == []
+
+
+def test_only_rules_of_both_cells_are_compared() -> None:
+    first, second = two_cells()
+    # Another option is another rule, and what it scores calibrates still.
+    second = [
+        one._replace(option=0) if one.prompt == 5 and one.family == "b" else one for one in second
+    ]
+    found = compare(first, second)
+    assert found is not None
+    assert (found.prompts, found.rules) == (6, 11)
+    assert found.difference.mean == pytest.approx(-4 * 0.5 / 6)
+    assert compare(first, [one._replace(prompt=one.prompt + 50) for one in second]) is None
+
+
+def test_what_is_said_is_no_part_of_a_comparison() -> None:
+    first, second = two_cells()
+    noise = [one._replace(how="said", scores=(9.0, 0.0)) for one in first]
+    assert compare([*first, *noise], second) == compare(first, second)
+
+
+def test_a_loss_is_shown_after_holm_over_all_comparisons() -> None:
+    found = compare(*two_cells())
+    assert found is not None
+    from dataclasses import replace
+
+    made_up = [replace(found, p_value=p) for p in (0.02, 0.03, 0.2)]
+    # 0.02 * 3 is above 0.05: nothing is shown. Alone it is.
+    assert comparing.worse(made_up) == []
+    assert comparing.worse(made_up[:1]) == made_up[:1]
+    # 0.01 * 3 and 0.02 * 2 are not above it, 0.2 is.
+    made_up = [replace(found, p_value=p) for p in (0.2, 0.02, 0.01)]
+    assert comparing.worse(made_up) == [made_up[2], made_up[1]]
