@@ -1,9 +1,12 @@
 # The commands a newcomer needs: `make run`, `make check`, `make test` and `make docs`. Each makes its
-# own environment in .venv first. PYTHON=… names another interpreter than python3.
+# own environment in .venv first. PYTHON=… names another interpreter than python3. The versions are
+# those of constraints.txt; `make test LOCK=` takes the newest, and leaves out style and types.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCK := constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK:%=-c %) --editable
 
 # What tests start again and again is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
@@ -49,14 +52,14 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@echo "$(CURDIR)" > $@
 
-$(VENV)/.installed: pyproject.toml $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: pyproject.toml $(LOCK) $(VENV)/.made
+	$(INSTALL) .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+$(VENV)/.installed-test: pyproject.toml $(LOCK) $(VENV)/.made
+	$(INSTALL) '.[test]'
 	touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-docs: pyproject.toml $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+$(VENV)/.installed-docs: pyproject.toml $(LOCK) $(VENV)/.made
+	$(INSTALL) '.[docs]'
 	touch $@ $(VENV)/.installed

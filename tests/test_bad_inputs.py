@@ -130,7 +130,7 @@ BAD = [
     ("run --mixer exits.py:M", "exits.py:M", "SystemExit: 3"),
     ("run --mixer stops.py:M", "stops.py:M", "KeyError"),
     ("run --mixer latin.py:M", "latin.py:M", "SyntaxError"),
-    ("run --mixer binary.py:M", "binary.py:M", "SyntaxError"),
+    ("run --mixer binary.py:M", "binary.py:M", "null bytes"),
     ("run --mixer plain.py:M", "plain.py:M", "is not a subclass of torch.nn"),
     ("run --mixer plain.py:thing", "plain.py:thing", "is not a subclass of torch.nn"),
     ("run --mixer a_file:M", "a_file:M", "named as file.py:Class"),

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import pytest
 import tiny
-import torch
 from cluster_jobs import job
 from distributed import Client
 from tiny import alive, until
@@ -294,12 +293,20 @@ def test_closing_ends_what_runs_and_what_waits(address: str, tmp_path: Path) -> 
 def test_other_versions_at_the_workers_are_said_once(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = {"python": "3.99.0", "rulekeep": rulekeep.__version__, "torch": torch.__version__}
+    own = {**cluster_module._versions(), "python": "3.99.0"}
     monkeypatch.setattr("rulekeep.executors.cluster._versions", lambda: own)
     said = r"^a worker runs python 3\.\S+ instead of 3\.99\.0: its figures may differ$"
     with pytest.warns(ClusterWarning, match=said) as warned:
         finished(DaskExecutor(address).run(job, [("a", tmp_path)] * 3))
     assert len(warned) == 1
+
+
+def test_another_build_of_the_same_version_is_no_other_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    versions = iter(["0.1", "2.15.0+cu132", "0.1", "2.15.0"])
+    monkeypatch.setattr(cluster_module.metadata, "version", lambda _: next(versions))
+    assert cluster_module._difference(cluster_module._versions()) == ""
 
 
 def test_a_lost_scheduler_ends_every_run_as_killed(

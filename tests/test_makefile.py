@@ -20,7 +20,7 @@ esac
 def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "one"
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     python = tmp_path / "python"
     python.write_text(PYTHON)

@@ -94,6 +94,14 @@ def test_lengths_may_be_a_list_as_in_toml_but_not_text() -> None:
             RunSpec.parse(test_contexts=wrong)
 
 
+def test_what_is_nested_too_deep_is_not_taken_for_broken_text() -> None:
+    nested: Any = 1
+    for _ in range(300):
+        nested = {"a": nested}
+    with pytest.raises(UsageError, match=r"^not a value that a spec can hold: .*recursion"):
+        RunSpec.parse_json({"widht": nested})
+
+
 @pytest.mark.parametrize(
     ("spec", "values", "said"),
     [

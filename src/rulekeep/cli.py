@@ -32,6 +32,7 @@ from rulekeep.commands.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    end_output,
     open_streams,
     output,
     remove_empty,
@@ -127,6 +128,10 @@ def main(listen: Callable[[], None] | None = None) -> NoReturn:
     except BaseException:
         _ended = True
         raise
+    finally:
+        if sys.unraisablehook is unraisable:
+            # Python takes this module apart before its last exceptions are lost.
+            sys.unraisablehook = sys.__unraisablehook__
     sys.exit(code)
 
 
@@ -147,8 +152,7 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
     except CycloptsError as error:
         _usage(_said(error))
     except BrokenPipeError:
-        # Whoever read our output has left: nothing more can be said there, not at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output().fileno())
+        # Whoever read our output has left.
         code = EXIT_BROKEN_PIPE
     except SystemExit as end:
         # rich has turned that into an exit of its own.
@@ -172,6 +176,7 @@ def _carried_out(listen: Callable[[], None] | None) -> int:
         _usage(str(error))
     finally:
         remove_empty()
+        end_output()
     return code or 0
 
 

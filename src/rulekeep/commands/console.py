@@ -80,6 +80,14 @@ def output() -> TextIO:
     return sys.stdout if _own_output is None else _own_output
 
 
+def end_output() -> None:
+    """Write what is left of the output; what cannot be written is not tried again at exit."""
+    try:
+        output().flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output().fileno())
+
+
 def tell(text: str = "", *, flush: bool = False) -> None:
     """Lines of the command's output."""
     print(printable_lines(text), file=output(), flush=flush)

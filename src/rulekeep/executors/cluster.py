@@ -285,7 +285,8 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _COMPARED:
         try:
-            found[package] = metadata.version(package)
+            # Without the build, such as +cpu.
+            found[package] = metadata.version(package).partition("+")[0]
         except metadata.PackageNotFoundError:
             found[package] = "none"
     return found

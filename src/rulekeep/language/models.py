@@ -10,6 +10,7 @@ tokens that were read, however many of them the cache still holds.
 """
 
 import copy
+import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +67,9 @@ class ChatModel:
             raise UsageError("model: its tokenizer has no chat template; name a chat model")
         self.model, self.tokenizer = model.eval(), tokenizer
         self._thought_alone = False
+        # transformers renamed the argument between 5.2 and 5.24.
+        named = inspect.signature(model.forward).parameters
+        self.cache_argument = "cache" if "cache" in named else "past_key_values"
         self.longest = int(getattr(model.config, "max_position_embeddings", 0)) or None
         self._check_cache()
 
@@ -381,7 +385,7 @@ class Cached:
         for _ in range(REPLY_TOKENS):
             found = chat.model(
                 input_ids=torch.tensor([ids], device=device),
-                past_key_values=own,
+                **{chat.cache_argument: own},
                 position_ids=torch.arange(tokens, tokens + len(ids), device=device)[None],
                 use_cache=True, logits_to_keep=1,
             ).logits  # fmt: skip
@@ -431,7 +435,8 @@ class Cached:
         """
         # Nothing follows a last token, so it is not read.
         tree, branches = _tree([ids[:-1] for ids, _ in rows])
-        own, kept, model = _beside(self.cache), self.cache.get_seq_length(), self.model.model
+        own, kept = _beside(self.cache), self.cache.get_seq_length()
+        chat, model = self.model, self.model.model
         device, dtype = model.device, model.dtype
         seen = torch.eye(len(tree), dtype=torch.bool)
         for at, node in enumerate(tree):
@@ -445,7 +450,7 @@ class Cached:
         place = {at: i for i, at in enumerate(needed)}
         logits: Tensor = model(
             input_ids=torch.tensor([[node.token for node in tree]], device=device),
-            past_key_values=own,
+            **{chat.cache_argument: own},
             position_ids=torch.tensor([[self.tokens + node.depth for node in tree]], device=device),
             attention_mask=torch.nn.functional.pad(hidden, (kept, 0))[None, None].to(device),
             use_cache=True, logits_to_keep=torch.tensor(needed, device=device),

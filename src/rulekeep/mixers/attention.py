@@ -101,7 +101,7 @@ class Attention(Mixer):
         self._step: int | None = None
         self.out_projection = nn.Linear(width, width)
         self.in_projection = torch.nn.utils.skip_init(
-            nn.Linear, width, 3 * width, device=torch.get_default_device()
+            nn.Linear, width, 3 * width, device=self.out_projection.weight.device
         )
         nn.init.xavier_uniform_(self.in_projection.weight)
         nn.init.zeros_(self.in_projection.bias)

@@ -63,9 +63,13 @@ class Spec(BaseModel):
         """
         try:
             # TOML has dates, and no spec does: they are refused as the text they are.
-            return cls.model_validate_json(json.dumps(values, default=str))
+            text = json.dumps(values, default=str, ensure_ascii=False)
+            return cls.model_validate_json(text.encode())
         except ValidationError as error:
             raise UsageError(validation_line(error, cls)) from None
+        except UnicodeEncodeError as error:
+            around = error.object[max(0, error.start - 40) : error.end]
+            raise UsageError(f"{around!a}: holds bytes that are no text; write UTF-8") from None
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"not a value that a spec can hold: {error}") from None
 
@@ -129,8 +133,8 @@ def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
     shown = repr(first["input"])
     shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
     if first["type"] == "json_invalid":
-        # What json writes is JSON, but for half a letter.
-        return f"{shown}: holds bytes that are no text; write UTF-8"
+        # What json writes is JSON: it is nested too deep for who reads it.
+        return f"not a value that a spec can hold: {message}"
     if first["type"] == "tuple_type":
         # Numbers between commas, as on a command line, are numbers in a list.
         numbers = str(first["input"]).replace(",", " ").split()
