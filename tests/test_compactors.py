@@ -1,4 +1,4 @@
-"""Compactors by hand: what stays of five messages under odd budgets, in which order, and as what."""
+"""Compactors by hand: what stays of five messages under odd budgets, and in which order."""
 
 import math
 import re
