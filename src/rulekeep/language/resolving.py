@@ -80,6 +80,10 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         exclude_defaults=True,
         exclude={"model", "rules", "families", "template", "chat"},
     )
+    # A cell that names no family chooses them, and asks for no rule itself: it is another than one
+    # that names the same. Of each pair one is marked, so that published ids stay.
+    if len(chosen) == len(families) and bool(spec.families) != bool(spec.rules):
+        asked["families"] = "all" if spec.families else "none"
     versions: dict[str, int | str] = {
         PROTOCOL: spec.version,
         "rules": digest_of(chosen),

@@ -1,0 +1,717 @@
+"""What is concluded from records, by hand: the chosen rate, what is compared, places, costs, names.
+
+The records are made up. A value that is on test what it is not on validation tells the two apart.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from report_records import Values, read_runs, record, typed
+
+from rulekeep.analysis.best import (
+    best_on_test,
+    best_on_validation,
+    first_learned,
+    learned_at,
+    steps_text,
+    steps_to_learn,
+)
+from rulekeep.analysis.cells import Contest, Group, compared_at, contests, has_diverged, mean_of
+from rulekeep.analysis.flat import flat
+from rulekeep.analysis.merging import joined, merged
+from rulekeep.analysis.naming import spoken
+from rulekeep.analysis.ranking import Ranking, averaged, ranked
+from rulekeep.analysis.rows import (
+    Rows,
+    Span,
+    TaskSetting,
+    Variant,
+    at_rates,
+    by_earliness,
+    by_lengths,
+    by_variant,
+    difference,
+    floored,
+    kib_a_layer,
+    pivot,
+    state_kib,
+    with_lowest,
+)
+from rulekeep.analysis.summary import ValidationScores, mean_scores, summarise
+
+ROTARY = {"positions": "rotary"}
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def validated(
+    mixer: str, seed: int, rate: float, dev: tuple[float, float, float], test: float, n: int = 256,
+    **more: Any,
+) -> Values:  # fmt: skip
+    """A record with retention, exact and loss on so many validation examples, and on test."""
+    made = record(mixer, seed, {64: test}, rate=rate, dev_loss=dev[2], **more)
+    for row in made["evaluations"][:1]:
+        row |= {"retention": dev[0], "exact": dev[1], "n": n}
+    return made
+
+
+def groups_of(records: Sequence[Values]) -> dict[str, Group]:
+    """The groups of the one task that was run, by label."""
+    (contest,) = contests(read_runs(records).runs)
+    return {group.label: group for group in contest.groups}
+
+
+def contest_of(records: Sequence[Values]) -> Contest:
+    (contest,) = contests(read_runs(records).runs)
+    return contest
+
+
+def ranking_of(records: Sequence[Values]) -> Ranking:
+    made = ranked(contests(read_runs(records).runs))
+    assert made is not None
+    return made
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "chosen"),
+    [
+        # Retention, exact and loss on validation. Retention decides before exact and loss.
+        ((0.5, 0.9, 0.1), (0.9, 0.1, 2.0), 0.01), ((0.9, 0.1, 2.0), (0.5, 0.9, 0.1), 0.001),
+        # Of 256 examples 0.99 ties with 1; then exact decides, and loss where that ties too.
+        ((0.99, 0.9, 2.0), (1.0, 0.5, 0.1), 0.001), ((1.0, 0.5, 0.1), (0.99, 0.9, 2.0), 0.01),
+        ((0.99, 0.9, 0.1), (1.0, 0.9, 2.0), 0.001), ((1.0, 0.9, 2.0), (0.99, 0.9, 0.1), 0.01),
+        # All alike: the lower one.
+        ((0.9, 0.5, 1.0), (0.9, 0.5, 1.0), 0.001),
+    ],
+)  # fmt: skip
+def test_a_rate_is_chosen_on_validation_whatever_its_test_says(
+    low: tuple[float, float, float], high: tuple[float, float, float], chosen: float
+) -> None:
+    for better in (0.001, 0.01):
+        group = groups_of([
+            validated("delta", 1, rate, dev, test=0.9 if rate == better else 0.2)
+            for rate, dev in ((0.001, low), (0.01, high))
+        ])["delta"]  # fmt: skip
+        assert group.rate == chosen
+        assert group.by_seed("retention", 64) == {1: 0.9 if chosen == better else 0.2}
+
+
+def test_validation_examples_of_all_seeds_say_what_ties() -> None:
+    def chosen(seeds: Sequence[int], n: int) -> float | None:
+        return groups_of([
+            validated("delta", seed, rate, dev, 0.5, n)
+            for seed in seeds
+            for rate, dev in ((0.001, (0.99, 0.5, 0.1)), (0.01, (1.0, 0.5, 2.0)))
+        ])["delta"].rate  # fmt: skip
+
+    # The interval of 1 on n examples begins at n / (n + 3.84): 0.985 of 256, 0.9926 of 512.
+    assert chosen([1], 256) == 0.001
+    assert chosen([1, 2], 256) == 0.01
+    assert chosen([1], 512) == 0.01
+    assert mean_scores([ValidationScores(0.5, 0.2, 100), ValidationScores(1.0, 0.4, 300)]) == (
+        pytest.approx((0.75, 0.3, 400))
+    )
+
+
+def test_a_rate_is_chosen_by_the_mean_of_its_seeds_and_training_lengths() -> None:
+    retentions = {0.001: (1.0, 0.2), 0.01: (0.7, 0.7)}
+    assert groups_of([
+        validated("delta", seed, rate, (kept, 0.5, 1.0), 0.5)
+        for rate, each in retentions.items()
+        for seed, kept in enumerate(each, 1)
+    ])["delta"].rate == 0.01  # fmt: skip
+    # Of two lengths the mean too; what is longer than the training length chooses nothing.
+    records = []
+    for rate, by_length in (
+        (0.001, {32: 0.9, 64: 0.1, 256: 1.0}),
+        (0.01, {32: 0.5, 64: 0.7, 256: 0.0}),
+    ):
+        made = validated("delta", 1, rate, (0.0, 0.0, 1.0), 0.5)
+        first, *tests = made["evaluations"]
+        looks = [{**first, "context": at, "retention": kept} for at, kept in by_length.items()]
+        records.append({**made, "evaluations": [*looks, *tests]})
+    assert groups_of(records)["delta"].rate == 0.01
+
+
+def test_a_rate_with_a_diverged_seed_never_wins_and_its_seeds_are_not_shown() -> None:
+    best, usual = (1.0, 1.0, 0.1), (0.3, 0.1, 2.0)
+    records = [validated("delta", seed, 0.001, usual, 0.3) for seed in (1, 2)]
+    records.append(validated("delta", 1, 0.01, best, 0.9))
+    records.append(record("delta", 2, rate=0.01, status="diverged"))
+    group = groups_of(records)["delta"]
+    assert (group.rate, group.by_seed("retention", 64)) == (0.001, {1: 0.3, 2: 0.3})
+    # Where each rate has one, none is chosen; that with most runs is shown, or the lowest.
+    lost = [record("delta", 1, rate=rate, status="diverged") for rate in (0.01, 0.003)]
+    contest = contest_of(lost)
+    assert contest.rates[0].choice is not None
+    assert (contest.rates[0].choice.rate, contest.groups[0].rate) == (None, 0.003)
+
+
+def test_rates_are_compared_over_the_seeds_that_they_share() -> None:
+    def chosen(**retention_by_seed: Mapping[int, float]) -> tuple[float | None, str, int]:
+        rates = {"low": 0.001, "mid": 0.003, "high": 0.01}
+        contest = contest_of([
+            validated("delta", seed, rates[name], (kept, 0.5, 1.0), 0.5)
+            for name, by_seed in retention_by_seed.items()
+            for seed, kept in by_seed.items()
+        ])  # fmt: skip
+        return contest.groups[0].rate, contest.rates[0].problem, contest.rates[0].seeds
+
+    # Seeds 1 and 3 would say otherwise.
+    assert chosen(low={1: 0.9, 2: 0.4}, high={2: 0.5, 3: 0.1}) == (0.01, "", 1)
+    # A rate that lacks a seed which two others have is not compared.
+    assert chosen(low={1: 0.4, 2: 0.4}, mid={1: 0.5, 2: 0.5}, high={1: 1.0}) == (0.003, "", 2)
+    # That with most runs is shown, whatever one seed says.
+    assert chosen(low={1: 0.4, 2: 0.4, 3: 0.4}, high={1: 1.0, 2: 1.0})[0] == 0.001
+    assert chosen(low={1: 0.4}, high={2: 0.9}) == (0.001, "the rates share no seed", 0)
+    apart = chosen(low={1: 1.0}, mid={2: 0.4, 3: 0.4}, high={4: 0.9, 5: 0.9})
+    assert apart == (0.003, "the rates share no seed", 0)
+
+
+# Cells
+
+
+def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
+    records = [
+        # The loss on test is one over that on validation.
+        validated("delta", seed, 0.003, (0.1, 0.1, loss), kept)
+        for seed, kept, loss in ((1, 0.5, 0.5), (2, 0.9, 0.25))
+    ]
+    records.append(record("delta", 3, {64: 0.0}, status="diverged"))
+    records.append(record("delta", 4, {64: 0.0}, status="killed"))
+    group = groups_of(records)["delta"]
+    kept = group.by_seed("retention", 64)
+    assert (kept.keys(), kept[1], kept[2], math.isnan(kept[3])) == ({1, 2, 3}, 0.5, 0.9, True)
+    assert group.finite("retention", 64) == {1: 0.5, 2: 0.9}
+    summary = group.summary("retention", 64)
+    assert summary is not None
+    # Two seeds: half width 12.706 * 0.2 is beyond both ends of a share.
+    assert summary == (pytest.approx(0.7), pytest.approx(0.08**0.5), 0.0, 1.0, 2, 1)
+    loss = group.summary("val_loss", 64)
+    assert loss is not None
+    # A loss is no share: its interval is not clipped.
+    assert (loss.mean, loss.low) == (3.0, pytest.approx(3 - 12.7062, abs=1e-4))
+    assert group.summary("retention", 256) is None
+    assert group.chance("retention", 64) == 0.04
+    assert group.corrected("retention", 64) == {
+        1: pytest.approx(0.46 / 0.96), 2: pytest.approx(0.86 / 0.96)
+    }  # fmt: skip
+    assert (has_diverged(kept), has_diverged({1: 0.5}), mean_of({1: 0.5, 7: 1.0})) == (
+        True, False, 0.75
+    )  # fmt: skip
+
+
+def test_costs_of_a_cell_are_of_the_seeds_that_ended() -> None:
+    records = [record("delta", seed, seconds=10.0 * seed) for seed in (1, 2)]
+    records.append(record("delta", 3, seconds=1.0, status="diverged"))
+    group = groups_of(records)["delta"]
+    assert group.cost("train_seconds") == {1: 10.0, 2: 20.0}
+    assert group.state_bytes(256) == {1: 1024 * 256, 2: 1024 * 256}
+    assert group.decode_ms(64) == {1: pytest.approx(0.164), 2: pytest.approx(0.164)}
+    assert (group.cost("none"), group.state_bytes(1024)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("conv_size", "strong"), [(None, False), (0, False), (1, False), (2, True), (4, True)]
+)
+def test_a_strong_attention_has_a_convolution_of_two_tokens_or_more(
+    conv_size: int | None, strong: bool
+) -> None:
+    options = {**ROTARY, "conv_size": conv_size}
+    made = groups_of([record("attention", mixer_options=options)])
+    assert [group.is_strong for group in made.values()] == [strong]
+    other = groups_of([record("delta", mixer_options={"conv_size": 4})])
+    assert [group.is_strong for group in other.values()] == [False]
+
+
+@pytest.mark.parametrize(
+    ("setting", "alike"),
+    [
+        ({"steps": 200}, False), ({"batch_size": 32}, False), ({"width": 128}, False),
+        ({"layers": 4}, False), ({"mixed_lengths": False}, False), ({"length_growth": 0.5}, False),
+        ({"hidden": 128}, True), ({"threads": 2}, True), ({"rate": 0.01}, True),
+    ],
+)  # fmt: skip
+def test_attention_is_compared_with_what_was_trained_alike(setting: Values, alike: bool) -> None:
+    usual = {"mixed_lengths": True, "length_growth": 0.0, "hidden": 256, "threads": 1}
+    records = [record("delta", 1, {64: 0.9}, **usual)]
+    records.append(record("attention", 1, {64: 0.4}, **{**usual, **setting}))
+    contest = contest_of(records)
+    ours = next(group for group in contest.groups if group.mixer == "delta")
+    against = contest.against_attention(ours, "retention", 64)
+    assert (against is not None) == alike
+    if against is not None:
+        assert against[1].mean == pytest.approx(0.5)
+
+
+def test_attention_is_compared_over_the_seeds_of_both_and_not_with_itself() -> None:
+    records = [record("delta", seed, {64: seed / 10}) for seed in (1, 2, 3)]
+    records += [
+        record("attention", seed, {64: 0.05 * seed}, mixer_options=ROTARY) for seed in (2, 3, 4)
+    ]
+    records += [record("attention", 9, {64: 1.0}, mixer_options={"positions": "none"})]
+    records += [record("attention", 2, {64: 0.09}, mixer_options={"positions": "alibi"})]
+    contest = contest_of(records)
+    by_label = {group.label: group for group in contest.groups}
+    against = contest.against_attention(by_label["delta"], "retention", 64)
+    assert against is not None
+    # Seeds 2 and 3: 0.2 - 0.1 and 0.3 - 0.15. One other keeps less, and one shares no seed.
+    assert against[0].label == "attention, rotary"
+    assert against[1] == summarise([0.2 - 0.05 * 2, 0.3 - 0.05 * 3])
+    assert contest.against_attention(by_label["attention, rotary"], "retention", 64) is None
+
+
+@pytest.mark.parametrize(
+    ("tested", "at"),
+    [
+        # Half of the mixers, and two at least.
+        ([(64, 256), (64, 256), (64,), (64,)], 256), ([(64, 256), (64, 256), (64,)] * 2, 256),
+        ([(64, 256), (64, 256), (64,), (64,), (64,)], 64),
+        ([(64, 256, 1024), (64, 256), (64,), (64,)], 256), ([(64, 256)], 256),
+        ([(64,), (64, 256)], 64), ([(64,), (256,)], 256),
+    ],
+)  # fmt: skip
+def test_mixers_are_compared_at_the_longest_length_that_half_of_them_have(
+    tested: list[tuple[int, ...]], at: int
+) -> None:
+    records = [
+        record(f"mixer-{place}", 1, dict.fromkeys(lengths, 0.5))
+        for place, lengths in enumerate(tested)
+    ]
+    assert compared_at(contest_of(records).groups) == at
+
+
+def test_a_mixer_that_is_asked_about_is_compared_where_it_was_tested() -> None:
+    records = [record(f"mixer-{place}", 1, {64: 0.5, 256: 0.5, 1024: 0.5}) for place in range(3)]
+    records.append(record("short", 1, {64: 0.5, 256: 0.5}))
+    records.append(record("lost", 1, {64: 0.5}, status="diverged"))
+    by_label = groups_of(records)
+    every = [*by_label.values()]
+    assert compared_at(every) == 1024
+    assert compared_at(every, by_label["short"]) == 256
+    # One that has no figure anywhere leaves the others where they are.
+    assert compared_at(every, by_label["lost"]) == 1024
+    assert compared_at([by_label["lost"]]) == 0
+
+
+# The ranking
+
+
+def kept_by(**retentions: float) -> list[Values]:
+    return [record(name, 1, {64: kept}) for name, kept in retentions.items()]
+
+
+def test_places_are_of_figures_as_they_are_shown() -> None:
+    made = ranking_of(kept_by(attention=0.8, delta=0.70049, gru=0.70041, lstm=0.6994, ssd=0.6996))
+    # 0.700, 0.700, 0.700 and 0.699: three share the second place.
+    assert {row.label: row.place for row in made.rows} == {
+        "attention": 1, "delta": 2, "gru": 2, "ssd": 2, "lstm": 5
+    }  # fmt: skip
+    assert [row.label for row in made.rows] == ["attention", "delta", "gru", "ssd", "lstm"]
+
+
+def test_a_row_has_mean_lowest_and_costs_of_its_seeds_at_the_length_compared() -> None:
+    records = []
+    for seed, kept in ((1, 0.4), (2, 0.8)):
+        made = record("delta", seed, {64: 0.9, 256: kept}, seconds=10.0 * seed)
+        made["costs"]["state_bytes"] = {"64": 100 * seed, "256": 1000 * seed}
+        made["costs"]["decode_ms_per_token"] = {"64": 7.0, "256": 1.0 * seed}
+        made["costs"]["parameters"] = 1000 * seed
+        records += [made, record("attention", seed, {64: 0.9, 256: 0.1 * seed})]
+    made = ranking_of(records)
+    row, base = made.rows
+    assert (row.kept.mean, row.lowest) == (pytest.approx(0.6), 0.4)
+    assert row.by_task == {"recite": pytest.approx(0.6)}
+    assert (row.state_bytes, row.train_seconds, row.decode_ms, row.parameters) == (
+        1500, 15, 1.5, 1500
+    )  # fmt: skip
+    # 0.4 - 0.1 and 0.8 - 0.2, by seed.
+    assert row.difference == summarise([0.4 - 0.1, 0.8 - 0.1 * 2])
+    assert (made.baseline, made.at, made.settings[0].test) == ("attention", "256 tokens", 256)
+    assert (base.difference, base.place, row.place) == (None, 2, 1)
+
+
+def test_a_seed_that_is_missing_on_one_side_is_in_no_difference() -> None:
+    records = [record("delta", seed, {64: 0.5 + seed / 10}) for seed in (1, 2)]
+    records += [record("attention", seed, {64: seed / 10}) for seed in (2, 3)]
+    row = ranking_of(records).rows[0]
+    assert row.difference is not None
+    assert (row.difference.seeds, row.difference.mean) == (1, pytest.approx(0.5))
+    assert averaged([{1: 0.2, 2: 0.4}, {2: 0.8, 3: 1.0}]) == {2: pytest.approx(0.6)}
+
+
+def test_costs_and_chance_of_several_settings_are_the_mean_of_each() -> None:
+    records = []
+    for task, chance, state, seconds in (("apply", 0.2, 1000, 10.0), ("recite", 0.04, 3000, 30.0)):
+        for mixer in ("delta", "gru"):
+            made = record(mixer, 1, {64: 0.5}, task=task, seconds=seconds, state={64: state})
+            made["evaluations"][-1]["chance"]["retention"] = chance
+            records.append(made)
+    made = ranking_of(records)
+    row = made.rows[0]
+    assert (row.state_bytes, row.train_seconds, row.parameters) == (2000, 20, 12345)
+    assert made.chance() == pytest.approx(0.12)
+    assert [setting.task for setting in made.settings] == ["apply", "recite"]
+    assert made.over("delta").keys() == {64}
+    # One setting without a chance level leaves none to the mean.
+    for made_up in records[:2]:
+        made_up["evaluations"][-1]["chance"].clear()
+    assert ranking_of(records).chance() is None
+
+
+def test_settings_that_few_ran_are_left_out_by_name() -> None:
+    records = [
+        record(mixer, 1, {64: 0.5}, task=task)
+        for task, mixers in (
+            ("apply", ("attention", "delta", "gru")), ("recite", ("attention", "delta", "gru")),
+            ("recall", ("attention",)),
+        )
+        for mixer in mixers
+    ]  # fmt: skip
+    made = ranking_of(records)
+    # Three variants on two settings are more than one on three.
+    assert ([setting.task for setting in made.settings], made.left) == (
+        ["apply", "recite"],
+        ("recall",),
+    )
+    records.append(record("lstm", 1, {64: 0.9}, task="apply"))
+    made = ranking_of(records)
+    places = {row.label: row.place for row in made.rows}
+    assert places == {"attention": 1, "delta": 1, "gru": 1, "lstm": None}
+    (partly,) = (row for row in made.rows if row.label == "lstm")
+    assert (partly.by_task, partly.difference) == ({"apply": 0.9}, None)
+
+
+def test_a_figure_shows_three_own_two_attentions_and_the_best_of_three_other_mixers() -> None:
+    records = [record(f"own{place}.py:Mine", 1, {64: place / 10}) for place in range(4)]
+    for place, positions in enumerate(("none", "alibi", "rotary")):
+        options = {"positions": positions}
+        records.append(record("attention", 1, {64: 0.9 - place / 10}, mixer_options=options))
+    for place, mixer in enumerate(("delta", "gru", "lstm", "ssd")):
+        records.append(record(mixer, 1, {64: 0.8 - place / 10}))
+    records.append(record("delta", 1, {64: 0.75}, mixer_options={"heads": 2}))
+    assert ranking_of(records).shown == (
+        "own3.py:Mine", "own2.py:Mine", "own1.py:Mine", "attention, no positions",
+        "attention, rotary", "delta", "gru", "lstm",
+    )  # fmt: skip
+
+
+def test_the_length_compared_is_of_the_longest_training_length_that_was_tested() -> None:
+    records = [
+        record(mixer, 1, {64: 0.5, 128: kept}, context=context)
+        for context, kept in ((64, 0.2), (128, 0.4))
+        for mixer in ("attention", "delta")
+    ]
+    made = ranking_of(records)
+    assert [(setting.context, setting.test) for setting in made.settings] == [(128, 128)]
+    assert {row.kept.mean for row in made.rows} == {0.4}
+
+
+# The best, and how soon
+
+
+def looking(mixer: str, seed: int, dev: float, *looks: tuple[int, float], test: float) -> Values:
+    made = validated(mixer, seed, 0.003, (dev, 0.0, 1.0), test)
+    (row, *_) = made["history"]
+    made["history"] = [{**row, "step": step, "retention": kept} for step, kept in looks]
+    return made
+
+
+def test_the_best_on_validation_is_the_highest_mean_then_the_soonest() -> None:
+    late, soon = [(25, 0.1), (50, 0.95)], [(25, 0.95), (50, 0.2)]
+    records = [
+        *(looking("delta", seed, dev, *late, test=0.9) for seed, dev in ((1, 1.0), (2, 0.6))),
+        *(looking("gru", seed, 0.8, *soon, test=0.1) for seed in (1, 2)),
+        *(looking("lstm", seed, dev, *soon, test=1.0) for seed, dev in ((1, 0.9), (2, 0.5))),
+    ]
+    by_label = groups_of(records)
+    delta, gru, lstm = (by_label[name] for name in ("delta", "gru", "lstm"))
+    assert best_on_validation([delta, lstm], "retention", 64) is delta
+    # 0.8 each on validation: the one that learns in 25 steps and not in 50.
+    assert best_on_validation([delta, gru, lstm], "retention", 64) is gru
+    assert best_on_validation([gru, delta], "retention", 64) is gru
+    assert best_on_test([delta, gru, lstm], "retention", 64, seeds=2) is lstm
+    fewer = replace(lstm, runs={1: lstm.runs[1]})
+    assert best_on_test([delta, gru, fewer], "retention", 64, seeds=2) is delta
+    assert best_on_test([gru], "retention", 64, seeds=3) is None
+
+
+def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> None:
+    looks: dict[int, list[tuple[int, float]]] = {
+        1: [(25, 0.5), (50, 0.9), (75, 0.3)], 2: [(25, 0.95)], 3: [(25, 0.1), (50, 0.8999)],
+        4: [(1200, 0.9)],
+    }  # fmt: skip
+    records = [looking("delta", seed, 0.5, *rows, test=0.5) for seed, rows in looks.items()]
+    group = groups_of(records)["delta"]
+    assert learned_at(group, "retention") == {1: 50, 2: 25, 3: math.inf, 4: 1200}
+    # Half of 50 and 1,200.
+    assert (steps_to_learn(group, "retention"), steps_text(group, "retention")) == (625, "625")
+    assert first_learned(group.runs[3].record, "retention") == math.inf
+    two = groups_of([records[0], records[2]])["delta"]
+    assert steps_text(two, "retention") == "never"
+    four = groups_of(records[3:])["delta"]
+    assert steps_text(four, "retention") == "1,200"
+
+
+# Reading, merging, names, rows
+
+
+def test_runs_are_in_the_order_of_task_attention_first_label_length_rate_and_seed() -> None:
+    keys = [
+        ("apply", "attention", 64, 0.003, 1), ("apply", "delta", 64, 0.003, 1),
+        ("recite", "attention", 128, 0.003, 1), ("recite", "delta", 64, 0.001, 1),
+        ("recite", "delta", 64, 0.001, 2), ("recite", "delta", 64, 0.01, 1),
+        ("recite", "delta", 128, 0.001, 1), ("recite", "able", 64, 0.003, 1),
+    ]  # fmt: skip
+    records = [
+        record(mixer, seed, task=task, context=context, rate=rate)
+        for task, mixer, context, rate, seed in reversed(keys)
+    ]
+    shown = [
+        (run.task, run.mixer, run.context, run.rate, run.seed) for run in read_runs(records).runs
+    ]
+    assert shown == [*keys[:3], keys[7], *keys[3:7]]
+
+
+def test_of_one_id_the_last_result_is_shown() -> None:
+    first, last = record("delta", 1, {64: 0.2}), record("delta", 1, {64: 0.7})
+    read = read_runs([first, last])
+    assert [run.record.tests()[0].figures["retention"] for run in read.runs] == [0.7]
+    assert len(read.notes) == 1
+    assert read_runs([first, {**last, "id": "another"}]).notes[0].startswith("recite, delta, trai")
+
+
+def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task() -> None:
+    outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
+    outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"
+    trained = [record("delta", 1, context=at) for at in (64, 128)]
+    lost = record("delta", 1, context=512, status="failed")
+    elsewhere = record("delta", 1, context=256, task="apply")
+    runs = read_runs([outside, *trained, lost, elsewhere]).runs
+    (run,) = (run for run in runs if run.mixer == "mine.py:Read")
+    assert (run.context, run.trained_at) == (128, None)
+    (alone,) = read_runs([outside]).runs
+    assert alone.context == 1024
+
+
+def test_a_task_is_named_by_the_options_that_vary() -> None:
+    options = [{"placement": "early", "rules": 4}, {"placement": "marked", "rules": 8}]
+    records = [record("delta", 1, task_options=each) for each in options]
+    records.append(record("delta", 1, task="apply", task_options=options[1]))
+    assert {run.task for run in read_runs(records).runs} == {
+        "recite, early, rules 4", "recite, marked, rules 8", "apply"
+    }  # fmt: skip
+    rules = [record("delta", 1, task_options={**options[0], "rules": count}) for count in (4, 16)]
+    assert {run.task for run in read_runs(rules).runs} == {"recite, rules 4", "recite, rules 16"}
+
+
+def test_what_was_tested_later_or_noted_is_said_with_the_number_of_runs() -> None:
+    records = [record("delta", seed) for seed in (1, 2, 3)]
+    records[0]["tested_later"], records[1]["tested_later"] = [{"context": 4096}], [1024, 4096]
+    for made in records[1:]:
+        made["notes"] = ["its gate stays open"]
+    notes = read_runs(records).notes
+    assert notes == (
+        "2 runs: tested at 1,024, 4,096 tokens after training, by rulekeep test",
+        "2 runs: its gate stays open",
+    )
+    assert read_runs(records).runs[1].test_contexts == (64, 256, 1024, 4096)
+
+
+def test_a_training_that_stands_twice_is_one_run_with_the_tests_of_both() -> None:
+    near = record("delta", 1, {64: 0.5})
+    far = {**record("delta", 1, {256: 0.25}, state={256: 9}), "id": "far"}
+    other = record("delta", 2, {64: 0.5})
+    first, second = merged(typed([near, other, far]))
+    assert {(row.split, row.context): row.figures["retention"] for row in first.evaluations} == {
+        ("dev", 64): 0.5, ("test", 64): 0.5, ("test", 256): 0.25
+    }  # fmt: skip
+    assert (first.id, first.twins, second.id) == (near["id"], ("far",), other["id"])
+    assert first.spec.test_contexts == (64, 256)
+    assert first.state_bytes == {64: 64 * 1024, 256: 9}
+    # What came out otherwise is no twin, though shown as one run.
+    far["history"] = far["history"][:3]
+    assert joined(*typed([near, far])).twins == ()
+    # What has no result, another end or another training is a run of its own.
+    failed = [{**near, "status": "failed"}, {**near, "status": "failed"}]
+    lost = {**near, "status": "diverged", "evaluations": []}
+    assert len(merged(typed([near, *failed, lost, record("delta", 1, {64: 0.5}, rate=0.01)]))) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ((), "delta"), ((("conv_size", "4"),), "delta, convolution"),
+        ((("conv_size", "3"), ("heads", "2")), "delta, convolution 3, heads 2"),
+        ((("added_positions", "earliness"), ("heads", "2")), "delta, heads 2, earliness"),
+        ((("added_positions", "learned"), ("positions", "none")), "delta, learned positions"),
+        ((("added_positions", "learned"), ("positions", "rotary")),
+         "delta, rotary, learned positions"),
+        ((("a_b", "True"), ("c.d_e", "False")), "delta, a b, no c d e"),
+    ],
+)  # fmt: skip
+def test_a_label_says_each_option_in_words(
+    options: tuple[tuple[str, str], ...], label: str
+) -> None:
+    assert spoken("delta", options) == label
+
+
+def test_a_name_has_what_differs_from_the_defaults_and_between_models() -> None:
+    def labels(*records: Values) -> list[str]:
+        return [run.label for run in read_runs(records).runs]
+
+    # Each mixer of a hybrid has its own options.
+    own = {"delta.heads": 4, "gru.size": 1, "delta.output_gate": True}
+    assert labels(record("delta+gru", mixer_options=own)) == [
+        "delta+gru, delta output gate, gru size 1"
+    ]
+    assert labels(record("delta", width=64), record("delta", width=128)) == [
+        "delta, width 128", "delta, width 64"
+    ]  # fmt: skip
+    # How it was trained is no name where one task has it alike.
+    assert labels(record("delta", steps=100), record("delta", steps=200, task="apply")) == [
+        "delta", "delta"
+    ]  # fmt: skip
+    assert labels(record("delta", steps=100), record("delta", steps=200)) == [
+        "delta, steps 100", "delta, steps 200"
+    ]  # fmt: skip
+
+
+def test_a_flat_row_has_the_figures_of_its_split_and_length() -> None:
+    options = {"placement": "early", "rules": 4}
+    made = record(
+        "delta", 3, {256: 0.5}, context=64, rate=0.01, dev_loss=2.0, seconds=7.0, state={256: 99},
+        task_options=options, mixer_options={"heads": 2}, added_positions="none",
+    )  # fmt: skip
+    made["evaluations"][1]["n"] = 100
+    dev, test = flat(typed([made]))
+    shared = {
+        "id": made["id"], "status": "done", "task": "recite", "placement": "early", "rules": 4,
+        "mixer": "delta", "variant": "delta[heads=2]", "seed": 3, "learning_rate": 0.01,
+        "trained_tokens": 64, "parameters": 12345, "train_seconds": 7.0, "torch": "2.13.0+cpu",
+    }  # fmt: skip
+    own = {
+        "split": "test", "tokens": 256, "examples": 100, "retention": 0.5, "exact": 0.25,
+        "token_accuracy": 0.5, "chance_of_retention": 0.04, "loss": 0.5, "state_bytes": 99,
+        "decode_ms_per_token": pytest.approx(0.356),
+    }  # fmt: skip
+    assert {**test, **shared, **own} == test
+    assert {**dev, **shared, "split": "dev", "tokens": 64, "loss": 2.0, "state_bytes": None} == dev
+    (failed,) = flat(typed([record("delta", status="failed")]))
+    assert failed.keys() == test.keys()
+    empty = ("split", "tokens", "retention", "exact", "loss", "chance_of_retention", "state_bytes")
+    assert [failed[key] for key in empty] == [None] * len(empty)
+
+
+EARLY, MARKED = TaskSetting("recite"), TaskSetting("recite", "marked", 8)
+VARIANTS = {"ours": Variant("gru", "our gru"), "theirs": Variant("slots", "slots")}
+
+
+def cell(mixer: str, seed: int, kept: float, setting: TaskSetting = EARLY, **more: Any) -> Values:
+    options = {"placement": setting.placement, "rules": setting.rules}
+    given = {"hidden": 256, "added_positions": "none", "task_options": options, **more}
+    return record(mixer, seed, {64: 0.9, 256: kept}, **given)
+
+
+def rows_of(*records: Values, seeds: Sequence[int] = (1, 2), **variants: Variant) -> Rows:
+    return Rows(typed(records), variants or VARIANTS, [EARLY, MARKED], context=64, seeds=seeds)
+
+
+CELLS = [
+    cell("gru", 1, 0.5), cell("gru", 2, 0.75), cell("slots", 1, 0.25), cell("slots", 2, 0.125),
+    cell("gru", 1, 0.25, MARKED), cell("gru", 2, 0.25, MARKED), cell("slots", 1, 1.0, MARKED),
+]  # fmt: skip
+
+
+def in_cells(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, its rule left out."""
+    head, _, *body = table.strip().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
+
+
+def test_a_cell_of_a_study_counts_where_all_its_seeds_are_run() -> None:
+    rows = rows_of(*CELLS, cell("gru", 3, 0.0), cell("gru", 1, 0.0, context=128))
+    kept = rows.known("ours", EARLY, "retention", 256)
+    assert (kept.seeds, kept.mean, kept.lowest, kept.each_seed) == (
+        {1: 0.5, 2: 0.75}, 0.625, 0.5, "0.500, 0.750"
+    )  # fmt: skip
+    assert rows.cell("theirs", MARKED) is None
+    assert rows.text("theirs", MARKED, "retention", 256) == "not run"
+    assert rows.text("ours", EARLY, "retention", 512) == "not run"
+    assert rows.more("ours", "theirs", EARLY, "retention", 256) == summarise([0.25, 0.625])
+    assert difference(*rows.cells(EARLY), "retention", 256) == summarise([0.25, 0.625])
+    assert rows.chance(EARLY, "retention", 256) == "0.040"
+    assert rows.chance(EARLY, "joint", 256) == "–"
+    assert [group.label for group in rows.cells(MARKED)] == ["ours"]
+    assert rows.at(seeds=[1]).known("theirs", MARKED, "retention", 256).mean == 1.0
+    assert rows.at(context=128, seeds=[1]).known("ours", EARLY, "retention", 256).mean == 0.0
+
+
+def test_figures_at_a_rate_need_not_be_those_of_the_chosen_one() -> None:
+    other = [cell("gru", seed, 0.9, rate=0.01, dev_loss=2.0) for seed in (1, 2)]
+    rows = rows_of(*CELLS, *other)
+    assert rows.known("ours", EARLY, "retention", 256).mean == 0.625
+    assert rows.at_rate("ours", EARLY, 0.01, "retention", 256) == {1: 0.9, 2: 0.9}
+    assert rows.at_rate("ours", EARLY, 0.003, "exact", 256) == {1: 0.25, 2: 0.375}
+    fixed = Variant("gru", "fixed", at_rates({"recite": 0.01}))
+    assert rows_of(*CELLS, *other, ours=fixed).known("ours", EARLY, "exact", 256).mean == 0.45
+
+
+def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study() -> None:
+    learned = {"added_positions": "learned"}
+    variant = Variant("gru[added_positions=learned]", "learned")
+    rows = rows_of(*(cell("gru", seed, 0.5, **learned) for seed in (1, 2)), ours=variant)
+    assert rows.text("ours", EARLY, "retention", 256) == "not defined"
+    assert rows.text("ours", EARLY, "retention", 64).startswith("0.900 ")
+
+
+def test_tables_of_a_study_have_each_cell_in_its_place() -> None:
+    rows = rows_of(*CELLS)
+    ours, theirs, marked = (
+        rows.text(*key, "retention", 256)
+        for key in (("ours", EARLY), ("theirs", EARLY), ("ours", MARKED))
+    )
+    assert [text[:5] for text in (ours, theirs, marked)] == ["0.625", "0.188", "0.250"]
+    assert in_cells(by_variant(rows, 256)) == [
+        ["256 tokens", "chance", "our gru", "slots"],
+        ["recite, early", "0.040", ours, theirs],
+        ["recite, marked, 8 rules", "0.040", marked, "not run"],
+    ]
+    near = rows.text("ours", EARLY, "retention", 64)
+    assert in_cells(by_lengths(rows, "retention", ["ours", "theirs"], [64, 256]))[:2] == [
+        ["retention", "rate", "64 tokens", "256 tokens"],
+        ["our gru: recite, early", "0.003", near, ours],
+    ]
+    assert [line[0] for line in in_cells(by_lengths(rows, "exact", VARIANTS, [64]))[1:]] == [
+        "our gru: recite, early", "slots: recite, early", "our gru: recite, marked, 8 rules"
+    ]  # fmt: skip
+    forms = {"a form": ("ours", "theirs"), "another": ("none", "neither")}
+    assert in_cells(by_earliness(rows, forms, [EARLY], "retention", 256)) == [
+        ["retention, 256 tokens", "earliness", "recite, early"],
+        ["a form", "no", ours], ["a form", "yes", theirs],
+    ]  # fmt: skip
+    numbered = pivot("x", {"a": 1, "b": 2}, {"c": 3, "d": 4}, "{}{}".format)
+    assert in_cells(numbered) == [
+        ["x", "c", "d"], ["a", "13", "14"], ["b", "23", "24"]
+    ]  # fmt: skip
+
+
+def test_numbers_of_a_study_are_in_their_units() -> None:
+    assert (floored(0.9999), floored(0.5), floored(0.979, 2), floored(-0.0001)) == (
+        0.999, 0.5, 0.97, -0.001
+    )  # fmt: skip
+    assert with_lowest([0.5, 0.25, 0.75]) == "0.500 (lowest 0.250)"
+    assert Span.of([0.3, 0.1, 0.2]) == (0.1, 0.3)
+    assert Span(0.1, 0.25).text(1) == "0.1 to 0.2"
+    # Two layers of 1,024 bytes a token: 128 KiB a layer after 256 tokens.
+    group = rows_of(*CELLS).group("ours", EARLY)
+    assert state_kib(group, 256) == 128
+    assert kib_a_layer(group.runs[1].record, 4096.0) == 2
+    assert [setting.name for setting in (EARLY, MARKED, TaskSetting("apply", "early", 1))] == [
+        "recite, early", "recite, marked, 8 rules", "apply, early, 1 rule"
+    ]  # fmt: skip

@@ -1,0 +1,201 @@
+"""An evaluation's row by hand: loss and scores of a reader that is wrong at places of our choice.
+
+tests/test_metrics.py has the scores of made-up answers, one by one.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+from reading import make
+from torch import Tensor
+
+from rulekeep.mixers import Attention
+from rulekeep.running import evaluation
+from rulekeep.running.evaluation import (
+    GeneratingPredictor,
+    LogitsPredictor,
+    ModelPredictor,
+    Question,
+    answer_loss,
+    evaluate_samples,
+)
+from rulekeep.running.model import LanguageModel
+from rulekeep.tasks import Override, Recall, Recite, Sample, SampledTask
+
+# Rows and places of the answer.
+Places = set[tuple[int, int]]
+N, SEED, SURE = 5, 3, 4.0
+
+
+class Knowing(LogitsPredictor):
+    """Gives the right word a logit of 4 and all others 0; at wrong places the word after it."""
+
+    def __init__(self, sample: Sample, words: int, wrong: Places, sure: float = SURE) -> None:
+        self.sample, self.words, self.wrong, self.sure = sample, words, wrong, sure
+        texts = sample.tokens[:, : sample.answer_start]
+        self.row_of = {text.tobytes(): row for row, text in enumerate(texts)}
+
+    def said(self, row: int, place: int) -> int:
+        right = int(self.sample.answers[row, place])
+        return (right + 1) % self.words if (row, place) in self.wrong else right
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        made = torch.zeros(*tokens.shape, self.words)
+        start = self.sample.answer_start
+        for at, text in enumerate(tokens.numpy()):
+            row = self.row_of[text[:start].tobytes()]
+            for end in range(start, len(text) + 1):
+                place = end - start
+                if place < self.sample.answers.shape[1]:
+                    made[at, end - 1, self.said(row, place)] = self.sure
+        return made
+
+
+class Writing(GeneratingPredictor):
+    """Gives the same answers, without a likelihood."""
+
+    def __init__(self, knowing: Knowing) -> None:
+        self.knowing = knowing
+
+    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
+        rows = [self.knowing.row_of[prompt.tobytes()] for prompt in prompts]
+        own = [[self.knowing.said(row, place) for place in range(given.shape[1])] for row in rows]
+        return np.where(is_given, given, own)
+
+
+def places(where: np.ndarray) -> Iterator[tuple[int, int]]:
+    return ((int(row), int(place)) for row, place in np.argwhere(where))
+
+
+def share(where: np.ndarray, wrong: Places) -> float | None:
+    """Of these places, how many are right."""
+    counted = [at not in wrong for at in places(where)]
+    return fmean(counted) if counted else None
+
+
+def whole(where: np.ndarray, wrong: Places) -> float:
+    """Of the examples with such a place, how many have all of them right."""
+    rows = {row for row, _ in places(where)}
+    return fmean(not any(at in wrong and where[at] for at in wrong if at[0] == row) for row in rows)
+
+
+TASKS: dict[str, Callable[[], SampledTask]] = {
+    "recite": Recite,
+    # Its queries are given, and no item is asked for.
+    "recall": Recall,
+    # Its items come before first uses, and one rule may be used twice.
+    "override": lambda: make(Override, rules=2),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_row_of_a_record_is_what_was_answered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TASKS[name]()
+    context, words = task.shortest_context, len(task.vocabulary)
+    sample = task.sample("test", context, N, seed=SEED)
+    asked = [*places(sample.supervised)]
+    first = [*places(sample.first_mention)]
+    # Two first uses of the second example, the last answer of the fourth; in pieces of two rows.
+    wrong = {*[at for at in first if at[0] == 1][:2], [at for at in asked if at[0] == 3][-1]}
+    monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 2 * context + 1)
+    knowing = Knowing(sample, words, wrong)
+    row = evaluate_samples(knowing, task, "test", context, N, SEED)
+    rules, items = sample.rule & sample.supervised, sample.item & sample.supervised
+    scores = {
+        "retention": share(sample.first_mention, wrong), "token_accuracy": (len(asked) - 3)
+        / len(asked), "rule_accuracy": share(rules, wrong), "item_accuracy": share(items, wrong),
+        "joint": whole(sample.first_mention, wrong), "exact": 3 / 5, "exact_teacher_forced": 3 / 5,
+    }  # fmt: skip
+    assert {key: row[key] for key in scores} == pytest.approx(scores)
+    assert (row["split"], row["context"], row["n"]) == ("test", context, N)
+    # Each right word has the probability of e^4 beside ones, each wrong one that of 1.
+    total = math.log(math.exp(SURE) + words - 1)
+    assert row["val_loss"] == pytest.approx(total - SURE * (len(asked) - 3) / len(asked))
+    chance = sample.chance
+    levels = {
+        "retention": fmean(chance[at] for at in first),
+        "token_accuracy": fmean(chance[at] for at in asked),
+        "joint": fmean(
+            math.prod(chance[at] for at in first if at[0] == row)
+            for row in {row for row, _ in first}
+        ),
+        "exact": fmean(math.prod(chance[at] for at in asked if at[0] == row) for row in range(N)),
+    }
+    assert {key: row["chance"][key] for key in levels} == pytest.approx(levels)
+    retention = scores["retention"]
+    assert retention is not None
+    over = (retention - levels["retention"]) / (1 - levels["retention"])
+    assert row["corrected"]["retention"] == pytest.approx(over)
+    # What only writes has the same scores, and no loss.
+    written = evaluate_samples(Writing(knowing), task, "test", context, N, SEED)
+    assert written == {**row, "val_loss": None}
+
+
+def test_what_is_given_is_neither_asked_for_nor_counted() -> None:
+    task = Recall()
+    sample = task.sample("test", 64, N, seed=SEED)
+    # Wrong at every query, which is given.
+    wrong = {*places(~sample.supervised)}
+    assert wrong
+    row = evaluate_samples(Knowing(sample, len(task.vocabulary), wrong), task, "test", 64, N, SEED)
+    assert (row["retention"], row["exact"], row["token_accuracy"]) == (1, 1, 1)
+    question = Question.of(sample)
+    assert np.array_equal(question.prompts, sample.tokens[:, : sample.answer_start])
+    assert np.array_equal(question.is_given, ~sample.supervised)
+    assert (question.given == np.where(sample.supervised, 0, sample.answers)).all()
+
+
+def test_a_right_word_without_probability_leaves_no_loss() -> None:
+    task = Recite()
+    sample = task.sample("test", 49, N, seed=SEED)
+    knowing = Knowing(sample, len(task.vocabulary), set())
+    unsure = Knowing(sample, len(task.vocabulary), {(0, 0)}, sure=1e30)
+    for predictor, is_known in ((knowing, True), (unsure, False)):
+        row = evaluate_samples(predictor, task, "test", 49, N, SEED)
+        assert (row["val_loss"] is not None and row["val_loss"] < 1e9) == is_known
+        assert row["exact"] == (1.0 if is_known else 0.8)
+
+
+@pytest.mark.parametrize("name", ["recite", "recall"])
+def test_a_trained_model_is_read_as_its_logits_say(name: str) -> None:
+    task = TASKS[name]()
+    sizes = {"width": 8, "hidden": 8, "added_positions": "none", "context": 64}
+    words = len(task.vocabulary)
+    model = LanguageModel(words, [lambda: Attention(8, positions="rotary")], **sizes, seed=1)
+    sample = task.sample("test", task.shortest_context, 4, seed=SEED)
+    reading = ModelPredictor(model).read(sample)
+    start, end = sample.answer_start, sample.tokens.shape[1]
+    with torch.no_grad():
+        logits, _ = model(torch.from_numpy(sample.tokens))
+        likely = logits[:, start - 1 : -1].log_softmax(-1).numpy()
+        own = torch.from_numpy(sample.tokens.copy())
+        for place in range(start, end):
+            step, _ = model(own[:, :place])
+            is_asked = torch.from_numpy(sample.supervised[:, place - start])
+            own[:, place] = torch.where(is_asked, step[:, -1].argmax(-1), own[:, place])
+    loss = -sum(
+        likely[row, place, sample.answers[row, place]] for row, place in places(sample.supervised)
+    )
+    assert reading.loss == pytest.approx(float(loss), rel=1e-5)
+    assert reading.predictions is not None
+    assert np.array_equal(reading.predictions, likely.argmax(-1))
+    assert reading.generated is not None
+    assert np.array_equal(reading.generated, own[:, start:].numpy())
+
+
+def test_the_loss_of_training_is_of_the_supervised_answers_alone() -> None:
+    # The second word is right, then the first, with these probabilities.
+    right = torch.tensor([[3 / 4, 1 / 4], [1 / 2, 1 / 8]])
+    both = torch.stack([1 - right, right], dim=2)
+    both[:, 1] = both[:, 1].flip(-1)
+    tokens = torch.tensor([[7, 7, 1, 0]] * 2)
+    every = answer_loss(both.log() + 5, tokens)
+    assert float(every) == pytest.approx(-math.log(3 / 4 / 4 / 2 / 8) / 4)
+    some = torch.tensor([[True, False], [True, True]])
+    assert float(answer_loss(both.log(), tokens, some)) == pytest.approx(
+        -math.log(3 / 4 / 2 / 8) / 3
+    )
