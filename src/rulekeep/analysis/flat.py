@@ -57,6 +57,7 @@ def _scored(record: Record, one: Evaluation | None) -> dict[str, Value]:
         "split": None if one is None else one.split,
         "tokens": None if one is None else one.context,
         "examples": None if one is None else int(one.examples),
+        "not_finite_from": None if one is None else one.not_finite_from,
         **{score: figures.get(score) for score in _SCORES},
         "chance_of_retention": chances.get("retention"),
         "loss": figures.get("val_loss"),
