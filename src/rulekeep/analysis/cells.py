@@ -24,7 +24,8 @@ from rulekeep.analysis.summary import (
     summarise,
     summarise_scores,
 )
-from rulekeep.records.record import SCORES, Evaluation, Record
+from rulekeep.records.figures import SCORES
+from rulekeep.records.record import Evaluation, Record
 
 # What two groups must have in common to be compared, beside task and length.
 _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")

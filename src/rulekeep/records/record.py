@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from rulekeep.printable import one_line
+from rulekeep.records.figures import SCORES
 from rulekeep.records.pack import CorruptRecordError
 from rulekeep.specs import (
     KINDS,
@@ -42,7 +43,6 @@ from rulekeep.specs.renamed import current, current_versions
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "not_finite", "diverged")
 STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
-SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "token_accuracy")
 # What first uses of rules are told apart by.
 PARTS = ("step", "position", "kind")
 # What a run tests, and on how many examples: each evaluation says its own.
