@@ -119,7 +119,7 @@ def test_a_new_figure_beside_the_old_ones_is_no_new_version(
 ) -> None:
     before, beside = golden(retention=0.5), golden(retention=0.5, repeats=0.25)
     assert kept.renewed("tasks", "recite", before, beside) == beside
-    with pytest.raises(kept.RefusedError, match="retention is 0.75"):
+    with pytest.raises(kept.RefusedError, match=r"retention is 0\.75"):
         kept.renewed("tasks", "recite", before, golden(retention=0.75, repeats=0.25))
     name = "recite"
     held = json.loads(json.dumps(ENTRIES["tasks"][name]))
