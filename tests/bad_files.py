@@ -42,6 +42,8 @@ TEXTS = {
         f"{_MODULE}{_PARTS}    def __init__(self, width, *, sizes=(1, 2)): ...\n"
         "class Endless(M):\n"
         "    def __init__(self, width, *, limit: float = float('inf')): ...\n"
+        "class Bare(M):\n"
+        "    def __init__(self, width, *, rate=0.5): ...\n"
     ),
     "child.py": "from plain_parent import M\n",
     "plain_parent.py": "class M: ...\n",
@@ -103,6 +105,7 @@ TEXTS = {
     "fraction.toml": "layers = 2.5\n",
     "range.toml": "learning_rate = -0.003\n",
     "nan.toml": "learning_rate = nan\n",
+    "nan_option.toml": 'mixer = "default_of.py:Bare"\n[mixer_options]\nrate = nan\n',
     "infinite.toml": "max_gradient_norm = inf\n",
     "huge.toml": f"seed = {10**30}\n",
     "digits.toml": f"seed = {'9' * 5000}\n",

@@ -394,6 +394,17 @@ def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
         rk.load_records(tmp_path / "none")
 
 
+def test_a_damaged_record_is_named_where_records_are_loaded(tmp_path: Path) -> None:
+    runs = [rk.run(mixer="gru", seed=seed, out=tmp_path, **SMALL) for seed in (1, 2)]
+    record = runs[0].folder / "record.json"
+    record.write_text(record.read_text().replace("gru", "gro"))
+    with pytest.warns(rk.DamagedRecordWarning, match=f"{runs[0].id}.*checksum"):
+        rows = rk.load_records(tmp_path)
+    assert {row["id"] for row in rows} == {runs[1].id}
+    with pytest.raises(rk.UsageError, match=f"{runs[0].id}.*checksum"):
+        rk.load_records(tmp_path, strict=True)
+
+
 def test_a_report_is_written_where_it_says(tmp_path: Path, undrawn: None) -> None:
     run = rk.run(mixer="gru", out=tmp_path / "runs", **SMALL)
     for _ in range(2):

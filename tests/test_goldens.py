@@ -114,6 +114,20 @@ def test_a_new_option_needs_no_higher_version_and_a_changed_default_does() -> No
             kept.renewed("defaults", "mixer delta", before, changed)
 
 
+def test_a_new_figure_beside_the_old_ones_is_no_new_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, beside = golden(retention=0.5), golden(retention=0.5, repeats=0.25)
+    assert kept.renewed("tasks", "recite", before, beside) == beside
+    with pytest.raises(kept.RefusedError, match=r"retention is 0\.75"):
+        kept.renewed("tasks", "recite", before, golden(retention=0.75, repeats=0.25))
+    name = "recite"
+    held = json.loads(json.dumps(ENTRIES["tasks"][name]))
+    monkeypatch.setattr(kept, "entry", lambda *_: ENTRIES["tasks"][name])
+    del held["figures"][next(iter(held["figures"]))]
+    assert kept.problem("tasks", name, held) is None
+
+
 def test_what_another_machine_gives_within_bounds_changes_no_golden() -> None:
     before = {**golden(losses=[3.0, 2.5]), "machine": "one"}
     near = {**golden(losses=[3.00001, 2.5]), "machine": "another"}

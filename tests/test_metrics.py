@@ -6,13 +6,20 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from reading import SAMPLED, every_answer, make, number
+from report_records import record
 
+from rulekeep.analysis.flat import flat
 from rulekeep.analysis.metrics import SampleScores, score_samples
+from rulekeep.records import Record
+from rulekeep.records.figures import SCORES, Score
+from rulekeep.records.pack import CorruptRecordError
+from rulekeep.reporting.write import write_report
 from rulekeep.tasks import (
     Apply,
     Override,
@@ -62,11 +69,11 @@ def scores_of(sample: Sample, *rows: list[int], generated: Any = None) -> Sample
 def test_accuracies_count_the_positions_that_they_name() -> None:
     scores = scores_of(tiny(), [10, 0, 16, 10], [10, 12, 0, 0])
     assert scores.n == 2
-    assert scores.token_accuracy == 5 / 8
-    assert scores.item_accuracy == 1 / 2
-    assert scores.rule_accuracy == 4 / 6
-    assert scores.retention == 3 / 4
-    assert scores.joint == 1 / 2
+    assert scores.shares["token_accuracy"] == 5 / 8
+    assert scores.shares["item_accuracy"] == 1 / 2
+    assert scores.shares["rule_accuracy"] == 4 / 6
+    assert scores.shares["retention"] == 3 / 4
+    assert scores.shares["joint"] == 1 / 2
     assert scores.exact_teacher_forced == 0
 
 
@@ -86,7 +93,7 @@ def test_chance_and_correction_by_hand() -> None:
     assert scores.corrected["exact"] is None
     # All that is asked for can be read off: nothing is left to correct.
     given = scores_of(tiny(chance=np.ones((2, 4))), [10, 13, 16, 10], [10, 12, 17, 10])
-    assert given.retention == 1
+    assert given.shares["retention"] == 1
     assert set(given.corrected.values()) == {None}
 
 
@@ -95,9 +102,9 @@ def test_exact_is_of_generated_answers_alone() -> None:
     generated = sample.answers.copy()
     generated[1, 3] = 0
     scores = scores_of(sample, *sample.answers.tolist(), generated=generated)
-    assert (scores.exact, scores.exact_teacher_forced) == (1 / 2, 1)
+    assert (scores.shares["exact"], scores.exact_teacher_forced) == (1 / 2, 1)
     assert scores.corrected["exact"] == pytest.approx((1 / 2 - 1 / 60) / (1 - 1 / 60))
-    assert scores_of(sample, *sample.answers.tolist()).exact is None
+    assert scores_of(sample, *sample.answers.tolist()).shares["exact"] is None
 
 
 def test_what_is_given_counts_nowhere() -> None:
@@ -106,9 +113,10 @@ def test_what_is_given_counts_nowhere() -> None:
     sample = tiny(supervised=supervised)
     wrong = [0, 13, 0, 10], [0, 12, 0, 10]
     scores = scores_of(sample, *wrong, generated=np.array(wrong))
-    assert (scores.exact, scores.exact_teacher_forced, scores.joint) == (1, 1, 1)
-    assert (scores.token_accuracy, scores.rule_accuracy, scores.retention) == (1, 1, 1)
-    assert scores.item_accuracy is scores.intrusion_rate is scores.chance["item_accuracy"] is None
+    assert scores.exact_teacher_forced == 1
+    assert scores.shares.pop("item_accuracy") is scores.chance["item_accuracy"] is None
+    assert set(scores.shares.values()) == {1}
+    assert scores.intrusion_rate is None
     assert scores.chance["exact"] == pytest.approx(1 / 5)
 
 
@@ -200,9 +208,9 @@ def test_a_decoy_that_comes_after_the_answer_is_no_intrusion() -> None:
 def test_an_example_without_a_first_mention_is_in_no_joint_score() -> None:
     first = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)
     scores = scores_of(tiny(first_mention=first), [0, 13, 16, 10], [10, 12, 17, 10])
-    assert (scores.joint, scores.chance["joint"]) == (0, pytest.approx(1 / 30))
+    assert (scores.shares["joint"], scores.chance["joint"]) == (0, pytest.approx(1 / 30))
     none = scores_of(tiny(first_mention=first & False), [0] * 4, [0] * 4)
-    assert none.joint is none.retention is none.corrected["retention"] is None
+    assert none.shares["joint"] is none.shares["retention"] is none.corrected["retention"] is None
     assert none.retention_by_step == none.retention_by_position == []
 
 
@@ -212,7 +220,7 @@ def test_answers_of_another_shape_or_generated_in_part_are_refused() -> None:
         score_samples([(sample, sample.answers[:, 1:], None)])
     with pytest.raises(ValueError, match="answers of bool: must be token ids"):
         score_samples([(sample, sample.answers == 1, None)])
-    assert score_samples([(sample, sample.answers.tolist(), None)]).retention == 1
+    assert score_samples([(sample, sample.answers.tolist(), None)]).shares["retention"] == 1
     part = (sample, sample.answers, sample.answers)
     with pytest.raises(ValueError, match="generated answers 2: must be 0 or all 4"):
         score_samples([part, (sample, sample.answers, None)])
@@ -284,12 +292,12 @@ def test_an_oracle_scores_one_everywhere(name: str) -> None:
     _, sample = drawn(name)
     answers = np.where(sample.supervised, sample.answers, 0)
     scores = score_samples([(sample, answers, answers)])
-    found = [scores.token_accuracy, scores.rule_accuracy, scores.retention, scores.joint]
-    found += [scores.exact, scores.exact_teacher_forced]
+    assert scores.shares["item_accuracy"] == (None if name.startswith("recall") else 1)
+    found = [one for one in scores.shares.values() if one is not None]
+    found += [scores.exact_teacher_forced]
     entries = [*scores.retention_by_step, *scores.retention_by_position]
     found += [entry["retention"] for entry in (*entries, *scores.retention_by_kind.values())]
     assert set(found) == {1.0}
-    assert scores.item_accuracy == (None if name.startswith("recall") else 1)
     assert set(scores.corrected.values()) <= {1.0, None}
     assert scores.intrusion_rate is scores.intrusion_chance is None
     kinds = {"requirement", "prohibition", "default"} if name.startswith("override") else set()
@@ -320,13 +328,13 @@ def test_a_guesser_without_the_context_scores_chance(name: str) -> None:
     names = ["retention", "rule_accuracy", "joint"]
     names += ["token_accuracy", "item_accuracy", "exact"] if task.name == "recite" else []
     for metric in names:
-        found, chance = getattr(scores, metric), scores.chance[metric]
+        found, chance = scores.shares[metric], scores.chance[metric]
         count = sample.first_mention.sum() if metric == "retention" else len(sample.tokens)
         assert abs(found - chance) < 4 * (chance * (1 - chance) / count) ** 0.5 + 1e-3, metric
     for metric in set(names) & set(scores.corrected):
         level = scores.chance[metric]
         assert level is not None
-        expected = (getattr(scores, metric) - level) / (1 - level)
+        expected = (scores.shares[metric] - level) / (1 - level)
         assert scores.corrected[metric] == pytest.approx(expected)
     assert scores.intrusion_rate is not None
     if not biased:
@@ -351,6 +359,23 @@ def test_a_copier_of_the_last_decoy_has_no_retention_and_only_intrusions(name: s
         assert abs(corrected) < 0.04
     assert scores.intrusion_chance is not None
     assert 0.1 < scores.intrusion_chance < 1
+
+
+def test_a_score_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What counts, keeps, loads and shows scores takes it from there."""
+    monkeypatch.setitem(SCORES, "first_token", Score("first", lambda sample: sample.rule))
+    _, sample = drawn(next(iter(TASKS_BY_NAME)))
+    row = score_samples([(sample, sample.answers, sample.answers)]).as_dict()
+    assert (row["first_token"], row["corrected"]["first_token"]) == (1, 1)
+    made = record(retention={64: 0.9})
+    tests = [{**made["evaluations"][-1], **row}]
+    kept = Record.read({**made, "evaluations": tests})
+    assert [one["first_token"] for one in flat([kept])] == [1]
+    write_report([kept], tmp_path, "rulekeep report runs")
+    assert "first_token" in (tmp_path / "tables.csv").read_text()
+    assert "| first |" in (tmp_path / "report.md").read_text()
+    with pytest.raises(CorruptRecordError, match="first_token 2"):
+        Record.read({**made, "evaluations": [{**tests[0], "first_token": 2}]})
 
 
 @every_task

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -24,6 +25,7 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
+    by_length,
     floored,
     mean,
     more,
@@ -511,6 +513,31 @@ def test_another_training_length_or_seed_is_not_of_the_study_unless_asked_for() 
 def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
     fields = options_of(MIXERS[name]).model_fields
     assert default_options(name) == {key: field.default for key, field in fields.items()}
+
+
+def test_the_defaults_of_a_file_are_those_of_the_file_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, heads in (("one", 2), ("other", 4)):
+        (tmp_path / folder).mkdir()
+        text = f"class M:\n    def __init__(self, width, *, heads={heads}): ...\n"
+        (tmp_path / folder / "own.py").write_text(text)
+        monkeypatch.chdir(tmp_path / folder)
+        assert default_options("own.py:M") == {"heads": heads}
+    os.utime("own.py", (1, 1))
+    Path("own.py").write_text("class M:\n    def __init__(self, width, *, heads=8): ...\n")
+    assert default_options("own.py:M") == {"heads": 8}
+
+
+def test_a_figure_that_a_test_lacks_is_0_and_one_that_diverged_is_none() -> None:
+    ended, odd = made_up("gru", 1, 0.5), made_up("gru", 2, 0.5)
+    odd["evaluations"][-1] = {"split": "test", "context": 256, "n": 4, "not_finite_from": 9}
+    diverged = {**made_up("gru", 3, 0.5), "status": "diverged", "evaluations": []}
+    assert by_length(typed([ended])[0], "joint") == {64: 0, 256: 0}
+    found = rows(ended, odd, diverged)
+    seeds = found.at_rate("ours", EARLY, 0.003, "retention", 256)
+    assert seeds.pop(1) == 0.5
+    assert [*map(math.isnan, seeds.values())] == [True, True]
 
 
 def test_a_hybrids_options_are_each_mixers_own() -> None:

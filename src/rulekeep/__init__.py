@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rulekeep import mixers, tasks
     from rulekeep.analysis.rows import TaskSetting, Variant
     from rulekeep.api import (
+        DamagedRecordWarning,
         Run,
         RunFailedError,
         check,
@@ -41,6 +42,7 @@ __version__: str
 
 __all__ = [
     "Claim",
+    "DamagedRecordWarning",
     "LanguageModel",
     "Mixer",
     "Run",
@@ -69,8 +71,8 @@ __all__ = [
 # Where each public name is.
 _PLACES = {
     "api": (
-        "Run", "RunFailedError", "check", "load_records", "open_run", "report", "run", "sweep",
-        "test",
+        "DamagedRecordWarning", "Run", "RunFailedError", "check", "load_records", "open_run",
+        "report", "run", "sweep", "test",
     ),
     "explain.traces": ("write_gates",),
     "mixers.base": ("Mixer", "auxiliary_loss", "start_step"),

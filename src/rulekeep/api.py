@@ -9,6 +9,7 @@ What a user asked for and cannot be raises `UsageError`: one line with the value
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
-from rulekeep.records.store import RunFolder, read_runs, runs_of_id
+from rulekeep.records.store import RunFolder, read_runs, runs_of_id, whole_runs
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
 from rulekeep.specs.base import whole
 from rulekeep.specs.run import in_order
@@ -38,6 +39,10 @@ Place: TypeAlias = "str | os.PathLike[str] | Run"
 
 class RunFailedError(RuntimeError):
     """A run left no result: how it ended, and why, in one line."""
+
+
+class DamagedRecordWarning(UserWarning):
+    """A record is damaged or cannot be read, and is left out: which one, and why."""
 
 
 class RunValues(TypedDict, total=False):
@@ -299,25 +304,29 @@ def report(
     return Path(first, "report") / "report.html" if out is None else Path(out, "report.html")
 
 
-def load_records(runs: Place, /, *more: Place) -> list[dict[str, Value]]:
+def load_records(runs: Place, /, *more: Place, strict: bool = False) -> list[dict[str, Value]]:
     """Folders of runs as flat rows, one for each tested length: `pandas.DataFrame(rows)`.
 
     Every row has every column. `split` is test or dev, the validation set. `tokens` is the tested
-    length. Scores such as `retention` are shares from 0 to 1. `variant` is the mixer with its
-    options. A run that stands in two folders is one.
+    length. Scores such as `retention` are shares from 0 to 1; where outputs are not finite from a
+    token on, there is no score, and `not_finite_from` is that token. `variant` is the mixer with
+    its options. A run that stands in two folders is one.
+
+    A damaged record is left out, with a `DamagedRecordWarning` that names it.
 
     Args:
         runs: A folder of runs, or a run.
         *more: Others.
+        strict: Raise an error where a record is damaged.
 
     Raises:
-        UsageError: there is no such folder, or no record in it.
+        UsageError: there is no such folder, no record in it, or, if `strict`, a damaged one.
     """
     from rulekeep.analysis.merging import merged
 
     records: list[Record] = []
     for one in (runs, *more):
-        records += [one.record] if isinstance(one, Run) else _records(Path(one))
+        records += [one.record] if isinstance(one, Run) else _records(Path(one), strict)
     return flat(merged(records))
 
 
@@ -386,13 +395,17 @@ def _runs(root: Path, wanted: set[str] | None = None) -> list[Run]:
     return [Run(root / one.id, one) for one in records if wanted is None or one.id in wanted]
 
 
-def _records(path: Path) -> list[Record]:
+def _records(path: Path, strict: bool) -> list[Record]:
     if (existing(str(path)) / "record.json").exists():
         return [open_run(path).record]
-    found = read_runs(path).records
-    if not found:
+    if strict and (whole := whole_runs(path)):
+        return whole
+    kept = read_runs(path)
+    for line in kept.left_out:
+        warnings.warn(f"{path}: {line}", DamagedRecordWarning, stacklevel=3)
+    if not kept.records:
         raise UsageError(f"{path}: has no record; name the folder of a sweep")
-    return found
+    return kept.records
 
 
 def _path(given: Place, *, whole: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Golden figures in files: a family a file, an entry a line, each with the versions it is of.
 
-An entry's figures may change only with a higher version: `renewed` refuses all else.
+An entry's figures may change only with a higher version: `renewed` refuses all else. New figures
+may stand beside the old ones.
 """
 
 import json
@@ -213,14 +214,15 @@ def problem(family: str, name: str, kept: dict[str, Any] | None) -> str | None:
     now = entry(family, name)
     higher = raised(kept, now)
     changed = differences(family, name, kept, now)
-    if changed and not may_change(family, changed, higher):
+    if changed and not may_change(changed, higher):
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         names = " or ".join(kept["versions"])
         return (
             f"{said}: {changed[0]}{more}; undo it, or raise the `version` of {names}, write the "
             f"goldens again with {WRITE}, and add a changelog line"
         )
-    if changed:
+    # A new option counts in every id, and so is held at once.
+    if changed and (higher or family == "defaults"):
         return f"{said}: {changed[0]}; write the goldens again with {WRITE}"
     if kept["versions"] != now["versions"]:
         return (
@@ -244,10 +246,9 @@ def raised(kept: dict[str, Any], now: dict[str, Any]) -> bool:
     return min(rises) >= 0 and max(rises) > 0
 
 
-def may_change(family: str, changed: list[str], higher: bool) -> bool:
-    """With a higher version anything may; without one, a new option may come with a default."""
-    only_new = family == "defaults" and all(one.endswith(" is new") for one in changed)
-    return higher or only_new
+def may_change(changed: list[str], higher: bool) -> bool:
+    """With a higher version anything may; without one, what is new may stand beside the old."""
+    return higher or all(one.endswith(" is new") for one in changed)
 
 
 def renewed(
@@ -261,7 +262,7 @@ def renewed(
     if kept is None:
         return now
     changed, higher = differences(family, name, kept, now), raised(kept, now)
-    if changed and not may_change(family, changed, higher):
+    if changed and not may_change(changed, higher):
         raise RefusedError(
             f"{family}, {name}: {changed[0]}, with {versions(now)} as before; raise the version of "
             "what changed and add a changelog line"

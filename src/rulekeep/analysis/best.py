@@ -20,13 +20,14 @@ def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Gr
 
     def scored(group: Group) -> tuple[float, float]:
         figures = [
-            evaluation.figures[figure]
+            evaluation.figures.get(figure, math.nan)
             for run in group.runs.values()
             for evaluation in run.record.evaluations
             if (evaluation.split, evaluation.context) == ("dev", context)
         ]
         # One with a diverged seed comes last, as in a report: the others' mean is not its own.
-        whole = figures and all(run.status == "done" for run in group.runs.values())
+        ended = all(run.record.has_model for run in group.runs.values())
+        whole = figures and ended and all(map(math.isfinite, figures))
         return statistics.mean(figures) if whole else -math.inf, -steps_to_learn(group, figure)
 
     return max(groups, key=scored)

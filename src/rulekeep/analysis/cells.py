@@ -24,7 +24,8 @@ from rulekeep.analysis.summary import (
     summarise,
     summarise_scores,
 )
-from rulekeep.records.record import SCORES, Evaluation, Record
+from rulekeep.records.figures import SCORES
+from rulekeep.records.record import Evaluation, Record
 
 # What two groups must have in common to be compared, beside task and length.
 _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")
@@ -83,13 +84,17 @@ class Group:
         return tuple(sorted(asked | {context for _, context in self._tests}))
 
     def by_seed(self, figure: str, context: int) -> dict[int, float]:
-        """A test figure for each seed; NaN if it diverged, absent if not measured."""
+        """A test figure for each seed; NaN if it diverged, absent if not measured.
+
+        It diverged in training, or its outputs are not finite at this length.
+        """
         found = {}
         for seed, run in self.runs.items():
-            if run.status == "diverged":
+            test = self._tests.get((seed, context))
+            if run.status == "diverged" or (test and test.not_finite_from is not None):
                 if self._has_failed_at(run, figure, context):
                     found[seed] = math.nan
-            elif (test := self._tests.get((seed, context))) and figure in test.figures:
+            elif test and figure in test.figures:
                 found[seed] = test.figures[figure]
         return found
 
@@ -136,7 +141,7 @@ class Group:
     def _has_failed_at(self, run: Run, figure: str, context: int) -> bool:
         # At what it was to be tested at, where there is something to be tested, and at a figure
         # that those that ended have.
-        ended = [test for (seed, _), test in self._tests.items() if self.runs[seed] is not run]
+        ended = [test for test in self._tests.values() if test.not_finite_from is None]
         asked = run.test_contexts or self.test_contexts
         # A run that diverged has no weights to be tested later, and would have failed there too.
         later = {at for other in self.runs.values() for at in other.record.tested_later}
@@ -159,7 +164,7 @@ class Group:
         return self._costs(lambda record: record.decode_ms.get(context))
 
     def _costs(self, cost_of: Callable[[Record], float | None]) -> dict[int, float]:
-        ended = {s: cost_of(run.record) for s, run in self.runs.items() if run.status == "done"}
+        ended = {s: cost_of(run.record) for s, run in self.runs.items() if run.record.has_model}
         return {s: cost for s, cost in ended.items() if cost is not None and math.isfinite(cost)}
 
 
@@ -303,13 +308,12 @@ def _validated(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores |
 def _looks(run: Run) -> dict[int, Evaluation]:
     if run.status == "diverged":
         return {}
-    looks = {
-        evaluation.context: evaluation
-        for evaluation in run.record.evaluations
-        if evaluation.split == "dev"
-        and evaluation.context <= run.context
-        and "val_loss" in evaluation.figures
-    }
+    validated = [
+        one for one in run.record.evaluations if one.split == "dev" and one.context <= run.context
+    ]
+    if any(one.not_finite_from is not None for one in validated):
+        return {}
+    looks = {one.context: one for one in validated if "val_loss" in one.figures}
     if not looks and run.record.history and "val_loss" in run.record.history[-1]:
         last = {"val_loss": run.record.history[-1]["val_loss"]}
         return {run.context: Evaluation(split="dev", context=run.context, figures=last)}

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from rulekeep.analysis.variants import shown_options
 from rulekeep.records import Evaluation, Record
+from rulekeep.records.figures import SCORES
 from rulekeep.specs import written
 
 Value: TypeAlias = str | int | float | None
-_SCORES = ("retention", "exact", "token_accuracy", "rule_accuracy", "item_accuracy")
 
 
 def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
@@ -57,7 +57,8 @@ def _scored(record: Record, one: Evaluation | None) -> dict[str, Value]:
         "split": None if one is None else one.split,
         "tokens": None if one is None else one.context,
         "examples": None if one is None else int(one.examples),
-        **{score: figures.get(score) for score in _SCORES},
+        "not_finite_from": None if one is None else one.not_finite_from,
+        **{score: figures.get(score) for score in SCORES},
         "chance_of_retention": chances.get("retention"),
         "loss": figures.get("val_loss"),
         "state_bytes": record.state_bytes.get(at),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import reduce
 
 from rulekeep.records import Record
+from rulekeep.records.record import how_ended
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
@@ -44,10 +45,12 @@ def joined(first: Record, other: Record) -> Record:
         has = tested.setdefault((one.split, one.context), one)
         if same and has.examples < one.examples:
             tested[one.split, one.context] = one
+    ended = how_ended(map(vars, tested.values())) if first.has_model else {}
     asked = {*first.spec.test_contexts, *other.spec.test_contexts}
     spec = first.spec.model_copy(update={"test_contexts": tuple(sorted(asked))})
     return first.model_copy(
         update={
+            **ended,
             "spec": spec,
             "state_bytes": {**other.state_bytes, **first.state_bytes},
             "decode_ms": {**other.decode_ms, **first.decode_ms},
@@ -62,7 +65,8 @@ def _by_training(records: Iterable[Record]) -> list[list[Record]]:
     found: dict[tuple[str, str], list[Record]] = {}
     for place, record in enumerate(records):
         key = record.training if record.is_result else str(place)
-        found.setdefault((record.status, key), []).append(record)
+        ended = "tested" if record.has_model else record.status
+        found.setdefault((ended, key), []).append(record)
     return list(found.values())
 
 

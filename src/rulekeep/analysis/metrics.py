@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rulekeep.records.figures import SCORES
 from rulekeep.tasks.base import AnswerMask, AnswerTable, Role
 from rulekeep.tasks.sampled import RuleWords, Sample
 
@@ -29,11 +30,9 @@ class SampleScores:
 
     Only supervised positions count.
 
-    `token_accuracy`, `item_accuracy` and `rule_accuracy` are over all positions, those of items and
-    those of rules. `retention` is over first mentions of rules, which cannot be copied from the
-    answer. `joint` is the fraction of examples with a first mention in which every one is right.
-    `exact` is the fraction of whole generated answers that are right, None if none were generated;
-    `exact_teacher_forced` is the same for predictions.
+    `shares` are those of `SCORES`. `retention` is over first mentions of rules, which cannot be
+    copied from the answer. `joint` is over examples with a first mention. `exact` is None if none
+    were generated; `exact_teacher_forced` is the same for predictions.
 
     Of the wrong answers at first mentions, `intrusion_rate` is the fraction that name a decoy from
     before. `intrusion_chance` is the mean fraction of wrong rules, possible there, that stand as
@@ -53,13 +52,8 @@ class SampleScores:
     """
 
     n: int
-    token_accuracy: float | None
-    item_accuracy: float | None
-    rule_accuracy: float | None
-    retention: float | None
-    exact: float | None
+    shares: dict[str, float | None]
     exact_teacher_forced: float | None
-    joint: float | None
     intrusion_rate: float | None
     intrusion_chance: float | None
     retention_by_step: list[dict[str, Any]]
@@ -70,7 +64,8 @@ class SampleScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Name to value, as records keep them: all of it goes into JSON."""
-        return asdict(self)
+        rest = asdict(self)
+        return {**rest.pop("shares"), **rest}
 
 
 @dataclass
@@ -153,14 +148,14 @@ def score_samples(
         found = ((part, tally) for (whole, part), tally in tallies.items() if whole == name)
         return sorted((part, tally.entry) for part, tally in found if tally.n)
 
-    names = ("token_accuracy", "item_accuracy", "rule_accuracy", "retention")
-    shares = {name: of(name).share for name in (*names, "exact", "joint")}
-    chance = {name: of(name).chance for name in (*names, "joint")}
+    shares = {name: of(name).share for name in SCORES}
+    chance = {name: of(name).chance for name in SCORES}
+    # It is known where nothing was generated too.
     chance["exact"] = of("exact_teacher_forced").chance
     kinds = dict(by("kind"))
     return SampleScores(
         n=n,
-        **shares,
+        shares=shares,
         exact_teacher_forced=of("exact_teacher_forced").share,
         intrusion_rate=of("intrusion").share,
         intrusion_chance=of("intrusion").chance,
@@ -168,7 +163,7 @@ def score_samples(
         retention_by_position=[{"position": rank, **entry} for rank, entry in by("position")],
         retention_by_kind=kinds if "prohibition" in kinds else {},
         chance=chance,
-        corrected={name: _corrected(shares[name], chance[name]) for name in (*names, "exact")},
+        corrected={name: _corrected(shares[name], chance[name]) for name in SCORES},
     )
 
 
@@ -186,7 +181,7 @@ def _count(
     supervised = sample.supervised
     first = sample.first_mention & supervised
 
-    def add(name: str, where: AnswerMask, part: int | str = "") -> None:
+    def add(name: str, right: AnswerMask, where: AnswerMask, part: int | str = "") -> None:
         tallies[name, part].add(right[where], chance[where])
 
     def add_whole(name: str, right: AnswerMask, where: AnswerMask) -> None:
@@ -194,19 +189,18 @@ def _count(
         product = np.where(where, chance, 1.0).prod(axis=1)
         tallies[name, ""].add((right | ~where).all(axis=1)[rows], product[rows])
 
-    add("token_accuracy", supervised)
-    add("item_accuracy", sample.item & supervised)
-    add("rule_accuracy", sample.rule & supervised)
-    add("retention", first)
-    add_whole("joint", right, first)
+    for name, score in SCORES.items():
+        said = generated if score.generated else predictions
+        if said is not None and score.whole:
+            add_whole(name, said == sample.answers, score.where(sample))
+        elif said is not None:
+            add(name, said == sample.answers, score.where(sample))
     add_whole("exact_teacher_forced", right, supervised)
-    if generated is not None:
-        add_whole("exact", generated == sample.answers, supervised)
     for step in np.unique(sample.step[first]).tolist():
-        add("step", first & (sample.step == step), step)
-    add("kind", first & sample.prohibition, "prohibition")
-    add("kind", first & ~sample.prohibition, "requirement")
-    add("kind", _first_defaults(sample), "default")
+        add("step", right, first & (sample.step == step), step)
+    add("kind", right, first & sample.prohibition, "prohibition")
+    add("kind", right, first & ~sample.prohibition, "requirement")
+    add("kind", right, _first_defaults(sample), "default")
 
     mentions = _mentions(sample, predictions)
     rank = np.where(mentions.there, mentions.source, np.iinfo(np.int64).max)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rulekeep.analysis.naming import BASELINE, LEARNED, labelled, named
 from rulekeep.printable import counted, one_line
 from rulekeep.records import Record
-from rulekeep.records.record import PARTS, SCORES, name
+from rulekeep.records.record import PARTS, name
 
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
@@ -20,7 +20,7 @@ _PLACED = {
     "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
 
-__all__ = ["BASELINE", "LEARNED", "PARTS", "SCORES", "Reading", "Run", "arrange"]
+__all__ = ["BASELINE", "LEARNED", "PARTS", "Reading", "Run", "arrange"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,9 +194,11 @@ class Rows:
     def at_rate(
         self, variant: str, setting: TaskSetting, rate: float, figure: str, length: int
     ) -> dict[int, float]:
-        """One figure by seed, at a rate that need not be the chosen one."""
+        """One figure by seed, at a rate that need not be the chosen one; NaN where one diverged."""
         return {
-            record.spec.seed: by_length(record, figure)[length]
+            record.spec.seed: math.nan
+            if record.status == "diverged"
+            else by_length(record, figure)[length]
             for record in self.runs(self.variants[variant].one, setting, rate=rate)
         }
 
@@ -379,5 +381,8 @@ def kib_a_layer(record: Record, state_bytes: float) -> float:
 
 
 def by_length(record: Record, figure: str = "retention") -> dict[int, float]:
-    """A test figure of one run at each length; 0 where it has none."""
-    return {test.context: test.figures[figure] or 0.0 for test in record.tests()}
+    """A test figure of one run at each length; 0 where it has none, NaN where it is not finite."""
+    return {
+        test.context: math.nan if test.not_finite_from is not None else test.figures.get(figure, 0)
+        for test in record.tests()
+    }

@@ -49,9 +49,23 @@ def is_of_task(record: Record, task: str, **options: object) -> bool:
 _UNKNOWN: dict[str, Option] = {}
 
 
-@cache
 def default_options(mixer: str) -> dict[str, Option]:
     """The default options of a mixer, read from its source; for a hybrid those of each."""
+    files = (name.rpartition(":")[0] for name in mixer.split(HYBRID) if name not in MIXERS)
+    return _default_options(mixer, *map(_as_it_is, files))
+
+
+def _as_it_is(file: str) -> tuple[Path, int]:
+    """What a relative name stands for here and now."""
+    path = Path(file).absolute()
+    try:
+        return path, path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return path, 0
+
+
+@cache
+def _default_options(mixer: str, *_files: tuple[Path, int]) -> dict[str, Option]:
     several = HYBRID in mixer
     found: dict[str, Option] = {}
     for name in mixer.split(HYBRID):

@@ -6,6 +6,7 @@
 The article evaluates on one set of examples only: for its curves and as its test.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -81,6 +82,8 @@ def run_cell(
             if last.number in (1, cell.steps) or last.number % EVALUATE_EVERY == 0:
                 with answering(model):
                     evaluation = evaluate(scored_logits, streams.validation, spec.batch_size)
+                if not math.isfinite(evaluation.loss):
+                    raise DivergedError("validation loss", last.number, last.loss)
                 history.append(
                     {
                         "step": last.number,

@@ -23,10 +23,10 @@ def article_scores(predictions: AnswerTable, sample: Sample) -> ArticleScores:
     found = score_samples([(sample, predictions, None)])
     second = sample.rule & ~sample.first_mention
     shares = {
-        "token_accuracy": found.token_accuracy,
-        "rule_accuracy": found.rule_accuracy,
-        "item_accuracy": found.item_accuracy,
-        "retention": found.retention,
+        **{
+            name: found.shares[name]
+            for name in ("token_accuracy", "rule_accuracy", "item_accuracy", "retention")
+        },
         "second_mention_accuracy": float((predictions == sample.answers)[second].mean()),
         "exact": found.exact_teacher_forced,
     }

@@ -193,6 +193,8 @@ def causal(subject: Subject) -> Verdict:
                 # Weights that are drawn may grow out of all numbers on a long text.
                 if found[0][1].isfinite().all():
                     break
+        if said := said_of_numbers(found[0][1]):
+            return False, f"{said} ({length} tokens, batch {batch})"
         for cut, before, after in found:
             where = f"{length} tokens, batch {batch}, tokens from {cut} on replaced"
             gaps.add({"output": after[:, :cut]}, {"output": before[:, :cut]}, where)

@@ -148,8 +148,8 @@ def scores_table(records: "Iterable[Record]") -> str:
     """The test scores of runs, a line per length."""
     lines = []
     for record in records:
-        if record.status == "diverged":
-            lines.append(f"diverged: {record.reason}")
+        if record.is_result and record.status != "done":
+            lines.append(f"{record.status}: {record.reason}")
         if record.tests():
             lines.append("test context  retention  chance  exact  token accuracy  val loss")
         for row in record.tests():

@@ -77,7 +77,7 @@ def _is_done(folder: RunFolder) -> bool:
         record = folder.load()
     except (CorruptRecordError, OSError):
         return False
-    return record is not None and record.status == "done"
+    return record is not None and record.has_model
 
 
 def _record(folder: RunFolder, named: str) -> Record:
@@ -87,7 +87,7 @@ def _record(folder: RunFolder, named: str) -> Record:
         again = f"rulekeep resume {pasted(folder.path.parent)}"
         raise UsageError(f"{named}: {error}; make the run again: {again}") from None
     assert record is not None, "there is one"
-    if record.status != "done":
+    if not record.has_model:
         raise UsageError(
             f"{named}: the run is {record.status}, so there is no trained model; name one that "
             "is done"

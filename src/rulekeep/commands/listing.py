@@ -1,7 +1,6 @@
 """`rulekeep list`: what can be chosen, and all about one of it."""
 
 import inspect
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -99,8 +98,9 @@ def _said_of_run(root: Path, record: Record) -> str:
     }
     lines = [f"{key:<10} {value}" for key, value in said.items()]
     tests = [
-        f"retention {row.figures.get('retention', math.nan):.3f} at {row.context} tokens"
+        f"retention {row.figures['retention']:.3f} at {row.context} tokens"
         for row in record.tests()
+        if "retention" in row.figures
     ]
     notes = [f"{'note':<10} {one_line(note)}" for note in record.notes]
     return "\n".join([*lines, *tests, *notes])

@@ -4,6 +4,7 @@ import inspect
 import math
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -142,7 +143,7 @@ def run(
 ) -> int:
     """Train and test one mixer on one task, or score an outside model, and keep the record.
 
-    The exit code is 1 if the run fails or diverges.
+    The exit code is 1 if the run fails, diverges, or has outputs that are not finite.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def sweep(
 ) -> int:
     """Make every missing run of a grid.
 
-    The exit code is 1 if a run fails, or if all diverge.
+    The exit code is 1 if a run fails, or if none is whole: all diverge or are not finite.
 
     Parameters
     ----------
@@ -286,8 +287,8 @@ def carry_out(
         if record.spec.kind == RunSpec.kind and record.tests():
             beside.show(record)
     done = sum(record.is_result for record in made.records.values())
-    diverged = sum(record.status == "diverged" for record in made.records.values())
-    said = f", {diverged} diverged" if diverged else ""
+    ends = Counter(record.status for record in made.records.values())
+    said = "".join(f", {ends[one]} {one}" for one in ("diverged", "not_finite") if ends[one])
     total = counted(len(made.records) + made.lost, "run")
     tell(f"records: {root} ({done} of {total} finished{said})")
     tell(f"report:  rulekeep report {pasted(root)}")
@@ -296,8 +297,8 @@ def carry_out(
 
         print_language(results(root))
     # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
-    only_diverged = 0 < diverged == len(made.records)
-    return made.say_failed(root) or (EXIT_FAILED if only_diverged else 0)
+    none_whole = bool(made.records) and not ends["done"]
+    return made.say_failed(root) or (EXIT_FAILED if none_whole else 0)
 
 
 def make_runs(

@@ -44,7 +44,7 @@ from rulekeep.explain.states import (
 from rulekeep.explain.traces import traced
 from rulekeep.records.store import BusyError, Record, RunFolder, write_record
 from rulekeep.running import costs
-from rulekeep.running.evaluation import ModelPredictor, in_eval_mode
+from rulekeep.running.evaluation import ModelPredictor, NotFiniteError, in_eval_mode
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_training import build
 from rulekeep.running.resolving import Resolved
@@ -92,7 +92,13 @@ def _explain(
         progress(made.step + stage)
         train = (named_seed("probe", spec.seed, job.seed), job.examples)
         scored = (spec.seed, job.examples // 4)
-        probes.append(probed(made.model, resolved.task, context, train, scored))
+        try:
+            probes.append(probed(made.model, resolved.task, context, train, scored))
+        except NotFiniteError as error:
+            raise UsageError(
+                f"--contexts {context}: the outputs of run {record.id} are not finite from token "
+                f"{error.token} on; give shorter ones"
+            ) from None
     progress(made.step + len(job.contexts) + 1)
     explanation = Explanation(
         run=record.id,
@@ -121,6 +127,8 @@ def probed(
     """
     learnt = drawn(task.name, samples(task, "train", context, *train))
     judged = drawn(task.name, samples(task, "dev", context, *scored))
+    # First: outputs that are not finite have no probe either.
+    said, said_chance = _said(model, samples(task, "dev", context, *scored), judged)
     end = learnt.prefixes.shape[1]
     head, planned = reads(np.concatenate([learnt.rules.at, judged.rules.at]), end)
     states = [
@@ -134,7 +142,6 @@ def probed(
         penalty = _probe_at(read, learnt, judged, learns, judges, right)
         penalties.setdefault(read.share, []).append(penalty)
     chance = float(np.nanmean(_commonest(learnt, judged)))
-    said, said_chance = _said(model, samples(task, "dev", context, *scored), judged)
     places = [
         Place(
             share=share,

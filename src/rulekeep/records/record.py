@@ -10,7 +10,7 @@ line here, and whatever shows other text does the same (`one_line`, `name`).
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from rulekeep.printable import one_line
+from rulekeep.records.figures import SCORES
 from rulekeep.records.pack import CorruptRecordError
 from rulekeep.specs import (
     KINDS,
@@ -40,9 +41,8 @@ from rulekeep.specs import (
 from rulekeep.specs.renamed import current, current_versions
 
 # A record with one of these is a result, not to be tried again.
-RESULTS = ("done", "diverged")
+RESULTS = ("done", "not_finite", "diverged")
 STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
-SCORES = ("retention", "exact", "joint", "rule_accuracy", "item_accuracy", "token_accuracy")
 # What first uses of rules are told apart by.
 PARTS = ("step", "position", "kind")
 # What a run tests, and on how many examples: each evaluation says its own.
@@ -134,11 +134,13 @@ class Evaluation(_Frozen):
     `split` is "dev" for the validation set: this key stays in records, and people read
     "validation". `figures` are scores and losses by name. `parts` holds retention by `step` of the
     output and `position` of the rule, each counted from 0, and by `kind` of rule. `chance` leaves
-    out levels of 1, above which there is nothing.
+    out levels of 1, above which there is nothing. Where outputs are not finite from a token on, it
+    has no score, and `not_finite_from` is the first such token, counted from 0.
     """
 
     split: _Line
     context: _Length
+    not_finite_from: Annotated[int, Field(ge=0)] | None = None
     figures: _Figures
     chance: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     parts: dict[str, dict[str, Part]] = {}
@@ -150,6 +152,12 @@ class Evaluation(_Frozen):
             if not 0 <= figures.get(score, 0.0) <= 1:
                 raise ValueError(f"{score} {figures[score]:g}: must be from 0 to 1")
         return figures
+
+    @model_validator(mode="after")
+    def _not_finite_is_no_score(self) -> Self:
+        if self.not_finite_from is not None and self.figures.keys() - {"n"}:
+            raise ValueError("outputs that are not finite have no figures")
+        return self
 
     @property
     def examples(self) -> float:
@@ -168,7 +176,10 @@ def _gathered(row: Any) -> Any:
     return {
         "split": row.get("split"),
         "context": row.get("context"),
-        "figures": {key: one for key, one in row.items() if key != "context"},
+        "not_finite_from": row.get("not_finite_from"),
+        "figures": {
+            key: one for key, one in row.items() if key not in ("context", "not_finite_from")
+        },
         "chance": chance,
         "parts": {part: _parts(part, row.get(f"retention_by_{part}", {})) for part in PARTS},
     }
@@ -369,6 +380,11 @@ class Record(_Frozen):
         return self.status in RESULTS
 
     @property
+    def has_model(self) -> bool:
+        """Whether it trained to its end; at some tested length its outputs may not be finite."""
+        return self.is_result and self.status != "diverged"
+
+    @property
     def code(self) -> str:
         """The code that made it, by its versions."""
         return ", ".join(f"{name} {version}" for name, version in self.versions.items())
@@ -405,6 +421,15 @@ class Record(_Frozen):
             return cls.model_validate(values)
         except ValidationError as error:
             raise CorruptRecordError(one_line(validation_line(error, cls))) from None
+
+
+def how_ended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Status and reason of a run that was tested, by its rows of evaluations."""
+    odd = {row["context"]: at for row in rows if (at := row.get("not_finite_from")) is not None}
+    if not odd:
+        return {"status": "done", "reason": ""}
+    said = (f"at {context:,} tokens from token {at:,} on" for context, at in sorted(odd.items()))
+    return {"status": "not_finite", "reason": f"outputs are not finite {', '.join(said)}"}
 
 
 def name(value: object, missing: str) -> str:

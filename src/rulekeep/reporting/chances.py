@@ -6,17 +6,10 @@ Means over the seeds that ended training; `tables.csv` has the same unrounded, w
 from collections.abc import Iterable, Mapping, Sequence
 
 from rulekeep.analysis.cells import Contest, Group
+from rulekeep.records.figures import SCORES
 from rulekeep.records.record import PARTS, Part
 from rulekeep.reporting.tables import MISSING, Cell, Table, mean_cell, place_cells, seeds_cell
 
-SHOWN = (
-    ("retention", "retention"),
-    ("exact", "exact"),
-    ("joint", "all rules"),
-    ("rule_accuracy", "rule"),
-    ("item_accuracy", "item"),
-    ("token_accuracy", "token"),
-)
 # More are in the CSV: K may be 64.
 _MOST_PARTS = 8
 
@@ -26,7 +19,7 @@ def corrected(found: Sequence[Contest]) -> Table:
     rows = [
         {
             **place_cells(group, test),
-            **{title: _corrected(group, figure, test) for figure, title in SHOWN},
+            **{one.title: _corrected(group, figure, test) for figure, one in SCORES.items()},
             "seeds": seeds_cell(group.corrected("retention", test)),
         }
         for group, test in _cells(found)

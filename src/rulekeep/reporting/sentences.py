@@ -100,11 +100,13 @@ def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
     ]
     few = sum(seeds < ENOUGH_SEEDS for seeds in cells)
     statuses = Counter(run.status for run in runs)
-    ended = statuses["done"] + statuses["diverged"]
+    odd, diverged = statuses["not_finite"], statuses["diverged"]
+    ended = statuses["done"] + odd
+    some_odd = f" ({odd:,} with outputs that are not finite at some length)" if odd else ""
     rest = counted(len(cells), "figure rests", "figures rest")
     return (
-        f"{counted(len(runs), 'run')}: {statuses['done']:,} ended, {statuses['diverged']:,} "
-        f"diverged, {len(runs) - ended:,} failed; {few:,} of {rest} on fewer than {ENOUGH_SEEDS} "
+        f"{counted(len(runs), 'run')}: {ended:,} ended{some_odd}, {diverged:,} diverged, "
+        f"{len(runs) - ended - diverged:,} failed; {few:,} of {rest} on fewer than {ENOUGH_SEEDS} "
         f"seeds.{_not_alike(runs)}"
     )
 

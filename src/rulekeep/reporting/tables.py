@@ -312,8 +312,9 @@ def failures(runs: Sequence[Run]) -> Table:
     ]
     return Table.of(
         key="failures",
-        title="Runs that diverged or failed",
-        meaning="A diverged run is a result and counts in its cell; any other is in no cell.",
+        title="Runs that diverged, failed or are not finite at a length",
+        meaning="A diverged run is a result and counts in its cell. One with outputs that are not "
+        "finite counts as diverged at that length alone. Any other is in no cell.",
         rows=rows,
     )
 

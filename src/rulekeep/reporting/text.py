@@ -14,7 +14,8 @@ from rulekeep.analysis.summary import (
     summarise,
     summarise_scores,
 )
-from rulekeep.records.record import PARTS, SCORES
+from rulekeep.records.figures import SCORES
+from rulekeep.records.record import PARTS
 from rulekeep.reporting.tables import Table, verdict
 
 CSV_HEADER = (

@@ -129,8 +129,8 @@ def moved(
     true = [
         p.gather(-1, answers[..., None])[..., 0].clamp(min=_FLOOR).log() for p in (before, after)
     ]
-    # What is not a number is nowhere more than that, and is told as it is elsewhere.
-    return (most > _MOVED) | ((true[0] - true[1]).abs() > _MOVED_NATS)
+    # What is not a number is within no bound.
+    return ~((most <= _MOVED) & ((true[0] - true[1]).abs() <= _MOVED_NATS))
 
 
 def changes(

@@ -12,7 +12,7 @@ answers read token by token (`rulekeep.running.causality`).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self, TypeGuard, TypeVar, final
@@ -51,6 +51,14 @@ class Reading(NamedTuple):
 
 class PredictorError(ValueError):
     """An outside model breaks the contract of its kind of predictor."""
+
+
+class NotFiniteError(PredictorError):
+    """What would be scored is not finite from `token` on, counted from 0: it has no score."""
+
+    def __init__(self, said: str, token: int) -> None:
+        super().__init__(said)
+        self.token = token
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,7 @@ class ModelPredictor(Reader):
                 )  # fmt: skip
             # Last: nothing that has seen an answer can be kept for what is read token by token.
             logits, _ = self._model(true, start)
+            self._check_finite(tokens, [logits, *steps, *(read.logits for read in reads)])
             loss = F.cross_entropy(
                 logits[supervised].float(), answer[supervised], reduction="sum"
             ).item()
@@ -207,7 +216,17 @@ class ModelPredictor(Reader):
         with torch.no_grad(), answering(self._model):
             reads = _by_label(sample, check, next_logits)
             logits = self._model.last_logits(tokens[:, :-1], sample.answers.shape[1])
+            self._check_finite(tokens, [logits, *(read.logits for read in reads)])
         return _of_labelled(sample, logits.float(), check, reads)
+
+    def _check_finite(self, tokens: Tensor, scored: Sequence[Tensor]) -> None:
+        """Raise if a logit that is scored or compared is not finite."""
+        if all(bool(logits.isfinite().all()) for logits in scored):
+            return
+        # Only now: all places of the text, to say where it begins.
+        whole, _ = self._model(tokens, None)
+        token = _first_place(~whole.isfinite().all(-1), tokens.shape[1] - 1)
+        raise NotFiniteError("logits are not finite", token)
 
     def _along(self, told: Tensor, start: ModelState, rows: Tensor) -> Tensor:
         """Logits of examples from their state before the answer, one true token at a time."""
@@ -265,7 +284,10 @@ class OutsideReader(Reader):
                 own = self._labels(sample)
         except PredictorError as error:
             name, length = type(self._predictor).__name__, sample.tokens.shape[1]
-            raise PredictorError(f"{name} at {length} tokens: {error}") from None
+            said = f"{name} at {length} tokens: {error}"
+            if isinstance(error, NotFiniteError):
+                raise NotFiniteError(said, error.token) from None
+            raise PredictorError(said) from None
         return Reading(None, None, own)
 
     def _answers(self, question: Question) -> np.ndarray:
@@ -443,21 +465,29 @@ def _logits(
             f"logits gave {tuple(made.shape)} for tokens {tuple(tokens.shape)}: "
             f"give [batch, time, vocabulary], here {(*tokens.shape, words or 'vocabulary')}"
         )
-    made = made[:, start:].detach().cpu()
-    odd = None
-    if made.is_complex():
-        odd = "complex numbers"
-    elif made.dtype == torch.bool:
-        odd = "truth values"
-    elif made.isnan().any():
-        odd = "NaN"
-    elif made.float().isposinf().any():
-        odd = "a logit beyond float32"
-    if odd:
+    scored = made[:, start:].detach().cpu()
+    if made.is_complex() or made.dtype == torch.bool:
+        odd = "complex numbers" if made.is_complex() else "truth values"
         raise PredictorError(f"logits gave {odd} for {tokens.shape[1]} tokens: give real numbers")
-    if made.isinf().all(dim=2).any():
-        raise PredictorError(f"logits gave no finite logit for {tokens.shape[1]} tokens: give one")
-    return made
+    for odd, fix, places in _ODD_LOGITS:
+        if places(scored).any():
+            said = f"logits gave {odd} for {tokens.shape[1]} tokens: give {fix}"
+            raise NotFiniteError(said, _first_place(places(made.detach().cpu()), start))
+    return scored
+
+
+# Minus infinity, as a mask has it, is allowed.
+_ODD_LOGITS: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
+    ("NaN", "real numbers", lambda logits: logits.isnan().any(2)),
+    ("a logit beyond float32", "real numbers", lambda logits: logits.float().isposinf().any(2)),
+    ("no finite logit", "one", lambda logits: logits.isinf().all(2)),
+)
+
+
+def _first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
+    """The first place that any row has."""
+    places = where.any(0).nonzero()
+    return int(places[0]) if len(places) else otherwise
 
 
 def _said_of_answers(
@@ -491,6 +521,8 @@ def evaluate_samples(
 ) -> dict[str, Any]:  # fmt: skip
     """One row of a record: split, context, loss in nats per supervised token, scores and chance.
 
+    Where what would be scored is not finite, the row has no score, and says the first such token.
+
     Raises:
         MixerError, PredictorError: teacher-forced answers differ from those token by token.
     """
@@ -514,7 +546,11 @@ def evaluate_samples(
                 forced = reading.generated
             yield sample, forced, reading.generated
 
-    scores = score_samples(parts())
+    try:
+        scores = score_samples(parts())
+    except NotFiniteError as error:
+        row = {"split": split, "context": context, "n": examples}
+        return {**row, "not_finite_from": error.token}
     if said := check.fault():
         raise reader.error(f"at {context} tokens: {said}")
     known = [loss for loss in losses if loss is not None]

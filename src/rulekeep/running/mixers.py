@@ -51,7 +51,9 @@ def options_of(kind: type[Any]) -> type[Spec]:
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(kind.__init__, eval_str=True).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "serial":
-            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            annotation = parameter.annotation
+            if annotation in (parameter.empty, Any):
+                annotation = Option
             if hasattr(Spec, parameter.name):
                 raise ValueError(f"{parameter.name!r} is a name that specs use; give it another")
             if not _can_be_given(annotation):

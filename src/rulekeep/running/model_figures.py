@@ -29,7 +29,7 @@ def validate(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     """The figures of an evaluation on the validation split, at the training length."""
     spec = resolved.spec
     row = row_of(model, resolved, "dev", spec.context, spec.validation_examples)
-    return {name: row[name] for name in _VALIDATED}
+    return {name: row.get(name) for name in _VALIDATED}
 
 
 def history_row(step: Step, scores: dict[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 from rulekeep.plugins import takes_by_place
+from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
     TOKENS_AT_ONCE,
+    NotFiniteError,
     OutsideReader,
     Predictor,
     PredictorError,
@@ -45,19 +47,25 @@ def run(
         raise PredictorError(f"{resolved.kind.__name__}: must be made with the task: (self, task)")
     # Of its own, so that nothing it does to it reaches what is scored.
     predictor = resolved.kind(deepcopy(task))
+    odd = list[NotFiniteError]()
     for context in spec.test_contexts:
-        check(predictor, task, context, spec.seed)
+        try:
+            check(predictor, task, context, spec.seed)
+        except NotFiniteError as error:
+            odd.append(error)
+            if len(odd) == len(spec.test_contexts):
+                # At no length is there anything to score.
+                raise odd[0] from None
     rows = []
     for number, context in enumerate(spec.test_contexts, start=1):
         examples = test_examples(spec, context)
         rows.append(evaluate_samples(predictor, task, "test", context, examples, spec.seed))
         progress(number)
     notes = list(task.notes)
-    if all(row["val_loss"] is None for row in rows):
+    if all(row.get("val_loss", 0) is None for row in rows):
         notes.append("only generates: every score is of its own text, none is teacher-forced")
     return {
-        "status": "done",
-        "reason": None,
+        **how_ended(rows),
         "spec": {
             **spec.model_dump(mode="json"),
             "mixer": spec.predictor,

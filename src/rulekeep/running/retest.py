@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from rulekeep.records.record import how_ended
 from rulekeep.records.store import (
     BusyError,
     CorruptRecordError,
@@ -134,9 +135,11 @@ def _with_rows(
         name: dict(sorted({**values["costs"].get(name, {}), **found}.items(), key=_tokens))
         for name, found in there.items()
     }
+    evaluations = [every[key] for key in sorted(every)]
     return {
         **values,
-        "evaluations": [every[key] for key in sorted(every)],
+        **how_ended(evaluations),
+        "evaluations": evaluations,
         "costs": {**values["costs"], **by_length},
     }
 

@@ -9,6 +9,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
 from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -46,13 +47,13 @@ def run(
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
     (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
-    rows = []
+    rows, ended = [], {"status": "diverged", "reason": diverged}
     if diverged is None:
         rows = evaluations(model, resolved)
+        ended = how_ended(rows)
         notes += undefined_tests(spec)
     return {
-        "status": "done" if diverged is None else "diverged",
-        "reason": diverged,
+        **ended,
         "spec": spec.model_dump(mode="json"),
         "source": resolved.source,
         "history": history,
@@ -88,7 +89,7 @@ def _train(
                 scores = validate(model, resolved)
                 known.history.append(history_row(step, scores))
                 log(step.number, {k: v for k, v in known.history[-1].items() if v is not None})
-                if known.steps_to_solve is None and scores["exact"] >= SOLVED:
+                if known.steps_to_solve is None and (scores["exact"] or 0) >= SOLVED:
                     known = known._replace(steps_to_solve=step.number)
                     if spec.stop_when_solved:
                         break

@@ -116,11 +116,14 @@ def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
     """The first error in a spec of this type, and its fix."""
     # A name that is not there is often why another is missing.
     found = error.errors(include_url=False)
-    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    telling = {one["type"]: one for one in reversed(found)}
+    first = telling.get("extra_forbidden") or telling.get("finite_number") or found[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message
-    place = ".".join(str(part) for part in first["loc"])
+    # An option may be of several types; of those a number is meant that is none.
+    several = first["type"] == "finite_number" and first["loc"][-1] == "float"
+    place = ".".join(str(part) for part in first["loc"][: -1 if several else None])
     if first["type"] == "extra_forbidden":
         known = list(spec.model_fields)
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)

@@ -7,7 +7,6 @@ mixer.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -114,14 +113,17 @@ def _typed(value: Option) -> str:
 
 
 def scalar(text: str) -> Option:
-    """An option's value: a number, true, false, None or null, text in double quotes, or itself."""
+    """An option's value: a number, true, false, None or null, text in double quotes, or itself.
+
+    What no spec takes, as nan and inf, is a number too: the spec refuses it.
+    """
     if text in ("None", "null"):
         return None
+    if re.fullmatch(r"[+-]?(nan|inf|infinity)", text, re.IGNORECASE):
+        return float(text)
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except ValueError:
-        return text
-    if isinstance(value, float) and not math.isfinite(value):
         return text
     return value if isinstance(value, (bool, int, float, str)) else text
 

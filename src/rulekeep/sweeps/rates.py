@@ -115,7 +115,7 @@ def _validated(
                 row for row in record.evaluations if row.split == "dev" and row.context in lengths
             ]
             known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
-            loss = sum(known) / len(known) if known else math.nan
+            loss = sum(known) / len(known) if known and len(known) == len(looks) else math.nan
             at = (asked.learning_rate, asked.seed)
             if at not in found or own == spec:
                 found[at] = _Validated(loss, scores_of(looks), is_own=own == spec)
