@@ -618,6 +618,12 @@ CLAIMS = {
             for one in SETTINGS
         ),
     ),
+    "best_others": Claim(
+        lambda rows: floored(
+            min(best_kept(rows, one, LONG) for one in SETTINGS if one != RECITE_MARKED)
+        ),
+        minimum=0.96,
+    ),
     **{
         f"best_{one.placement}_answers": Claim(
             lambda rows, one=one: best_kept(rows, one, LONG, "exact"), maximum=0.9

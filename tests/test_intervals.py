@@ -152,6 +152,8 @@ def test_holm_by_hand() -> None:
         # Less than half of the scale apart, they are one group.
         ([0.1, 0.3, 0.5, 0.7, 0.9], "0.500 (0.107 to 0.893)"),
         ([0.45, 0.9, 0.9, 0.9, 0.9], "0.810 (0.560 to 1.000)"),
+        # Nor have they learned where the best has less than 0.9.
+        ([0.0, 0.0, 0.0, 0.0, 0.8], "0.160 (0.000 to 0.604)"),
         ([1.0] * 5, "1.000 (1.000 to 1.000)"),
         ([0.0] * 5, "0.000 (0.000 to 0.000)"),
         ([0.0, 1.0], "0.500 (1 of 2 seeds: 1.000; 2 seeds: few)"),

@@ -290,7 +290,7 @@ def table_of_families(families: Mapping[str, Family], rows: Rows) -> str:
         for name, family in families.items()
         for key, one in family.tested(rows).items()
     ]
-    return markdown_table(["tested together", "more than", "difference", "p", "p, Holm", ""], body)
+    return markdown_table(["tested together", "comparison", "difference", "p", "p, Holm", ""], body)
 
 
 def _p(value: float) -> str:

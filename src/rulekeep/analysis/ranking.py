@@ -128,7 +128,7 @@ class Ranking:
         groups = self.groups(label)
         lengths = [set(group.test_contexts) for group in groups]
         shared = sorted(set.intersection(*lengths)) if lengths else []
-        found = {at: averaged(kept(g, at, self.is_corrected) for g in groups) for at in shared}
+        found = {at: averaged(kept(g, at, corrects=self.is_corrected) for g in groups) for at in shared}
         return {at: by_seed for at, by_seed in found.items() if by_seed}
 
     def chance(self, test: int | None = None) -> float | None:
@@ -185,7 +185,7 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
     )
 
 
-def kept(group: Group, test: int, corrects: bool) -> dict[int, float]:
+def kept(group: Group, test: int, *, corrects: bool) -> dict[int, float]:
     """Retention of each seed, with chance taken out or not; NaN for one that diverged."""
     by_seed = group.by_seed("retention", test)
     if not corrects:
@@ -284,7 +284,7 @@ def _has_diverged(settings: Sequence[Setting], label: str) -> bool:
 
 def _averaged(settings: Sequence[Setting], label: str, corrects: bool) -> dict[int, float]:
     return averaged(
-        kept(one.groups[label], one.test, corrects) for one in settings if label in one.groups
+        kept(one.groups[label], one.test, corrects=corrects) for one in settings if label in one.groups
     )
 
 
@@ -292,7 +292,7 @@ def _row(
     label: str, settings: Sequence[Setting], baseline: str | None, whole: bool, corrects: bool
 ) -> Ranked:
     here = [(one, one.groups[label]) for one in settings if label in one.groups]
-    each = [kept(group, one.test, corrects) for one, group in here]
+    each = [kept(group, one.test, corrects=corrects) for one, group in here]
     by_seed = _averaged(settings, label, corrects)
     difference, is_alike = None, False
     if baseline is not None and whole and label != baseline:

@@ -113,8 +113,8 @@ def summarise(values: Sequence[float]) -> Summary:
 def summarise_scores(values: Sequence[float]) -> Summary:
     """As `summarise`, for shares from 0 to 1: the interval is clipped to that range.
 
-    Where the seeds lie in two groups, half of the scale or more apart, `upper` has the group that
-    learned. Chance-corrected scores may be negative: `summarise` them.
+    Where the seeds lie in two groups, half of the scale or more apart, and the best has 0.9,
+    `upper` has the group that learned. Chance-corrected scores may be negative: `summarise` them.
 
     Raises:
         ValueError: there is no value, or a finite one is outside 0 to 1.
@@ -125,7 +125,8 @@ def summarise_scores(values: Sequence[float]) -> Summary:
         ((high - low, place) for place, (low, high) in enumerate(pairwise(ranked), 1)),
         default=(0.0, 0),
     )
-    upper = _clipped(summarise(ranked[first:])) if gap >= APART else None
+    learned = gap >= APART and ranked[-1] >= LEARNED_RETENTION
+    upper = _clipped(summarise(ranked[first:])) if learned else None
     return _clipped(summarise(values))._replace(upper=upper)
 
 
