@@ -20,7 +20,7 @@ from rulekeep.article.report import by_seed, cell_of
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, ArticleSpec
-from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.study import Claim, Family, Study, Sweep
 
 SPEED = Path(__file__).parent.parent / "results" / "timings" / "article.json"
 CONTEXTS = SHORT, MIDDLE, LONG = (64, 256, 1028)
@@ -144,18 +144,19 @@ def is_fair(rows: Rows) -> bool:
     return all(abs(one["sparse_delta"] / one[ATTENTION] - 1) <= NEAR_ENOUGH for one in found)
 
 
-# What attention has more than the article's memory.
-LEAD = {
-    f"lead_{decoys}_{figure}_{context}": (decoys, figure, context)
-    for decoys, figure in (
-        ("published", "rule_accuracy"), ("published", "retention"), ("independent", "retention"),
-    )
-    for context in CONTEXTS
-}  # fmt: skip
-NO_LEAD = {
-    "lead_published_rule_accuracy_256", "lead_published_rule_accuracy_1028",
-    "lead_independent_retention_1028",
-}  # fmt: skip
+MEASURES: tuple[tuple[ArticleDecoys, str], ...] = (
+    ("published", "rule_accuracy"), ("published", "retention"), ("independent", "retention"),
+)  # fmt: skip
+# Attention more than the article's memory, and ours more than attention, at the longest context.
+AT_LONG = Family(
+    lambda rows: {
+        f"{one.partition('[')[0]} − {other}: {figure}, decoys {decoys}": more(
+            one.partition("[")[0], other, decoys, figure, LONG
+        )(rows)
+        for one, other in ((ATTENTION, SLOTS), (OURS, ATTENTION))
+        for decoys, figure in MEASURES
+    }
+)
 STUDY = Study(
     question="Who keeps rules in the article's experiment, and what does its data give away?",
     variants={},
@@ -166,6 +167,7 @@ STUDY = Study(
         "article-contest": Sweep("contest"),
         "article-contest-independent": Sweep("independent"),
     },
+    families={f"{LONG:,} tokens": AT_LONG},
     tables={
         "rule-accuracy": table("rule_accuracy", "published"),
         "retention": table("retention", "published"),
@@ -176,14 +178,9 @@ STUDY = Study(
         "reader_first": Claim(reader("retention")),
         "attention_256": Claim(published(MIDDLE), maximum=0.78),
         "attention_1028": Claim(published(LONG), maximum=0.78),
-        **{
-            key: not_shown(more(ATTENTION, SLOTS, *asked))
-            if key in NO_LEAD
-            else Claim(more(ATTENTION, SLOTS, *asked), minimum=0)
-            for key, asked in LEAD.items()
-        },
-        "ours_64": Claim(
-            more("sparse_delta", ATTENTION, "independent", "retention", SHORT), minimum=0
+        "lead_64": Claim(more(ATTENTION, SLOTS, "published", "rule_accuracy", SHORT), minimum=0),
+        "lead_1028": AT_LONG.not_shown(
+            f"{ATTENTION} − {SLOTS}: rule_accuracy, decoys published"
         ),
         "ours_256": Claim(
             more("sparse_delta", ATTENTION, "independent", "retention", MIDDLE),
@@ -195,8 +192,8 @@ STUDY = Study(
         ),
         "chance": Claim(reader("retention", "independent")),
         "attention_kept_1028": Claim(summary(ATTENTION, "independent", "retention", LONG)),
-        "ours_less_1028": not_shown(
-            more("sparse_delta", ATTENTION, "independent", "retention", LONG)
+        "ours_less_1028": AT_LONG.not_shown(
+            f"sparse_delta − {ATTENTION}: retention, decoys independent"
         ),
         "attention_slower": Claim(times("attention", "parallel"), 1),
         "loop_slower": Claim(times("serial", "attention"), 0),

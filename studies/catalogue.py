@@ -26,7 +26,7 @@ from rulekeep.analysis.rows import (
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
-from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     CATALOGUE_LENGTH,
@@ -254,10 +254,10 @@ def drawn_by_bytes(rows: Rows) -> bytes:
 
 AT_LONG = ("retention", LONG)
 # More than these our memory is not shown to keep of early rules, at equal parameters.
-NOT_SHOWN = {
-    "gated_slots": GATED, "convolved": CONVOLVED, "gated_delta": GATED_DELTA, "kda": "kda",
-    "delta": "delta", "lstm": LSTM,
-}  # fmt: skip
+NOT_SHOWN = {GATED, CONVOLVED, GATED_DELTA, "kda", "delta", LSTM, GRU}
+NOT_SHOWN |= {"linear_attention", "kda[output_gate=true,short_convolution=true]"}
+# The same of revised ones, at 16 KiB.
+UNDECIDED_16 = {AT_16_KIB[GATED_DELTA], AT_16_KIB["kda"], LSTM}
 # The table of 16 KiB has these too, at their own size.
 BESIDE_SIZED = [*SIZED, LSTM, GRU]
 
@@ -273,12 +273,42 @@ def others(rows: Rows, names: Sequence[str], setting: TaskSetting) -> list[str]:
     return [cell.label for cell in cells if cell.mixer != "sparse_delta"]
 
 
-def undecided(rows: Rows, ours: str, names: Sequence[str], setting: TaskSetting) -> set[str]:
+def beside(ours: str, names: Sequence[str]) -> Family:
+    """Our memory beside each other, on both task settings at 4,096 tokens."""
+    return Family(
+        lambda rows: {
+            f"{name}: {setting.name}": rows.more(ours, name, setting, *AT_LONG)
+            for setting in SETTINGS
+            for name in others(rows, names, setting)
+        }
+    )
+
+
+BESIDE_EQUAL, BESIDE_16_KIB = beside(OURS, EQUAL), beside(OURS_16, BESIDE_SIZED)
+# With the penalty more than without it; and our memory more than `delta` with it.
+OF_PENALTY = Family(
+    lambda rows: {
+        f"{after} − {free}: {one.name}": rows.more(after, free, one, *AT_LONG)
+        for after, free in [*((b, a) for a, b in WITH_PENALTY.items()), OURS_AND_DELTA]
+        for one in SETTINGS
+    }
+)
+OURS_AND_DELTA = (DEFAULT, WITH_PENALTY[CONVOLVED])
+BY_BYTES = Family(
+    lambda rows: {
+        f"{SMALLEST} − {name}": rows.more(SMALLEST, name, RECITE, *AT_LONG)
+        for name in BYTES["delta"]
+    }
+)
+SMALLEST = BYTES["sparse_delta"][0]
+
+
+def undecided(rows: Rows, family: Family, setting: TaskSetting) -> set[str]:
     """The others that our memory is not shown to keep more than at 4,096 tokens."""
     return {
-        name
-        for name in others(rows, names, setting)
-        if (rows.more(ours, name, setting, *AT_LONG).low or 0) <= 0
+        key.removesuffix(f": {setting.name}")
+        for key, one in family.tested(rows).items()
+        if key.endswith(setting.name) and not one.is_shown
     }
 
 
@@ -292,14 +322,13 @@ CLAIMS = {
         lambda rows: rows.known(GATED, RECITE, "retention", FAR).summary,
         holds=lambda rows: round(kib(rows.cell(GATED, RECITE)) / kib(rows.cell(OURS, RECITE))) == 2,
     ),
-    **{
-        f"ours_gated_slots_{length}": not_shown(more(OURS, GATED, RECITE, "retention", length))
-        for length in (LONG, FAR)
-    },
+    "ours_gated_slots_4096": BESIDE_EQUAL.not_shown(f"{GATED}: {RECITE.name}"),
+    # Described: at 16,384 tokens few others were tested.
+    "ours_gated_slots_16384": Claim(more(OURS, GATED, RECITE, "retention", FAR)),
     "equal_not_shown": Claim(
-        lambda rows: len(undecided(rows, OURS, EQUAL, RECITE)),
+        lambda rows: len(undecided(rows, BESIDE_EQUAL, RECITE)),
         0,
-        holds=lambda rows: undecided(rows, OURS, EQUAL, RECITE) == {*NOT_SHOWN.values()},
+        holds=lambda rows: undecided(rows, BESIDE_EQUAL, RECITE) == NOT_SHOWN,
     ),
     "default_lowest": Claim(
         lambda rows: rows.known(DEFAULT, RECITE, "retention", LONG).lowest, maximum=0.9
@@ -307,38 +336,42 @@ CLAIMS = {
     # Revised rules at 16 KiB a layer.
     "override_16_more": Claim(
         more(OURS_16, AT_16_KIB[CONVOLVED], OVERRIDE, *AT_LONG),
-        minimum=0,
         holds=lambda rows: best_other(rows, SIZED, OVERRIDE) == AT_16_KIB[CONVOLVED],
     ),
     "override_16_others": Claim(
         lambda rows: len(others(rows, BESIDE_SIZED, OVERRIDE)),
         0,
         holds=lambda rows: (
-            undecided(rows, OURS_16, BESIDE_SIZED, OVERRIDE) == {AT_16_KIB[GATED_DELTA], LSTM}
+            undecided(rows, BESIDE_16_KIB, OVERRIDE) == UNDECIDED_16
         ),
     ),
     # The penalty as a part of others.
-    "penalty_gain": Claim(more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, *AT_LONG), minimum=0),
-    "penalty_early": not_shown(more(WITH_PENALTY[CONVOLVED], CONVOLVED, RECITE, *AT_LONG)),
-    "penalty_gated": not_shown(more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, OVERRIDE, *AT_LONG)),
+    **{
+        f"penalty_{said}": claim(f"{WITH_PENALTY[free]} − {free}: {one.name}")
+        for said, claim, free, one in (
+            ("gain", OF_PENALTY.shown, CONVOLVED, OVERRIDE),
+            ("early", OF_PENALTY.not_shown, CONVOLVED, RECITE),
+            ("gated", OF_PENALTY.not_shown, GATED_DELTA, OVERRIDE),
+            ("gated_early", OF_PENALTY.not_shown, GATED_DELTA, RECITE),
+        )
+    },
     "penalty_exact": Claim(
         more(WITH_PENALTY[CONVOLVED], CONVOLVED, OVERRIDE, "exact", MIDDLE), maximum=0
     ),
-    "penalty_gated_early": not_shown(
-        more(WITH_PENALTY[GATED_DELTA], GATED_DELTA, RECITE, *AT_LONG)
-    ),
-    "penalty_ours": Claim(more(DEFAULT, WITH_PENALTY[CONVOLVED], OVERRIDE, *AT_LONG), minimum=0),
-    "penalty_ours_early": not_shown(more(DEFAULT, WITH_PENALTY[CONVOLVED], RECITE, *AT_LONG)),
+    **{
+        f"penalty_{said}": claim(f"{DEFAULT} − {WITH_PENALTY[CONVOLVED]}: {one.name}")
+        for said, claim, one in (
+            ("ours", OF_PENALTY.shown, OVERRIDE), ("ours_early", OF_PENALTY.not_shown, RECITE),
+        )
+    },
     # What more steps change (studies/rivals.py).
     "gated_delta_early": Claim(mean(GATED_DELTA, RECITE, *AT_LONG)),
     "delta_early": Claim(mean(CONVOLVED, RECITE, *AT_LONG)),
     # By bytes of state.
-    "bytes_delta_16": Claim(
-        more(BYTES["sparse_delta"][0], BYTES["delta"][2], RECITE, *AT_LONG), minimum=0
-    ),
-    "bytes_delta_64": not_shown(
-        more(BYTES["sparse_delta"][0], BYTES["delta"][3], RECITE, *AT_LONG)
-    ),
+    **{
+        f"bytes_delta_{size}": BY_BYTES.not_shown(f"{SMALLEST} − {name}")
+        for size, name in zip(SIZES[2:], BYTES["delta"][2:], strict=True)
+    },
 }
 
 
@@ -371,6 +404,12 @@ STUDY = Study(
     settings=SETTINGS,
     context=SHORT,
     sweeps={"catalogue": Sweep("sweep")},
+    families={
+        f"{OURS} beside others, at equal parameters": BESIDE_EQUAL,
+        f"{OURS} beside others, at {KIB} KiB a layer": BESIDE_16_KIB,
+        "our penalty": OF_PENALTY,
+        "by bytes": BY_BYTES,
+    },
     tables={
         **{one.task: long(one, EQUAL) for one in SETTINGS},
         **{

@@ -25,7 +25,7 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import whole_runs
 from rulekeep.specs import AnySpec, mixer_specs
-from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -182,6 +182,23 @@ def short(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
+GAINS = Family(
+    lambda rows: {
+        f"{key} − {beside(key)}: {one.name}": gained
+        for one in SETTINGS
+        for key in ORDER
+        if (gained := gain(key, beside(key), one)(rows))
+    }
+)
+# What a gate sees, and how fast it moves.
+OF_GATES = Family(
+    lambda rows: {
+        f"{GATES[one][0]} − {GATES[other][0]}": rows.more(one, other, EARLY, *AT_FAR)
+        for one, other in (("scaled", SIX), ("slowed", SIX), (SEVEN, SIX), ("scaled", "slowed"))
+    }
+)
+
+
 def long(setting: TaskSetting) -> Callable[[Rows], str]:
     """A placement at every length, with rates and gains; what is not run is left out."""
 
@@ -331,34 +348,35 @@ def lowest(keys: str, setting: TaskSetting) -> Callable[[Rows], float]:
     )
 
 
-def shown_early(rows: Rows) -> list[str]:
-    """Whose gain on early rules has an interval above 0."""
-    gains = {key: gain(key, beside(key), EARLY)(rows) for key in ORDER}
-    return [key for key, one in gains.items() if one is not None and one.low > 0]
+def shown(rows: Rows) -> list[str]:
+    """The changes that are shown to gain."""
+    return [name for name, one in GAINS.tested(rows).items() if one.is_shown]
 
 
 OWN = ("3", "4", "5", "6")
 CLAIMS = {
     # Early rules: a gate that sees eight tokens.
     "eight_tokens": Claim(
-        more("7", "6", EARLY, *AT_FAR), minimum=0, holds=lambda rows: shown_early(rows) == ["7"]
+        more("7", "6", EARLY, *AT_FAR), minimum=0, holds=lambda rows: not shown(rows)
     ),
     "own_token": Claim(
         lambda rows: Span.of(rows.known(key, EARLY, *AT_FAR).mean for key in OWN), 2
     ),
     "eight_tokens_lowest": Claim(lowest("7", EARLY)),
-    "zeros": not_shown(more("7", "7a", EARLY, *AT_FAR)),
+    "zeros": GAINS.not_shown(f"7a − 7: {EARLY.name}", reverse=True),
+    "tested": Claim(lambda rows: len(GAINS.tested(rows)), 0),
     # Marked rules: the penalty too.
     "eight_tokens_marked": Claim(mean("7", MARKED, *AT_FAR)),
     "penalty": Claim(more("9", "8", MARKED, *AT_FAR), minimum=0),
     "penalty_lowest": Claim(lowest("9 10 12", MARKED), minimum=0.98),
     "both_low_rate": Claim(more("9 at 0.003", "7 at 0.003", MARKED, *AT_FAR), minimum=0),
-    "both_high_rate": not_shown(more("9 at 0.01", "7 at 0.01", MARKED, *AT_FAR)),
-    "both_better_rates": not_shown(more("9 at 0.003", "7 at 0.01", MARKED, *AT_FAR)),
+    "both_high_rate": Claim(more("9 at 0.01", "7 at 0.01", MARKED, *AT_FAR)),
+    "both_better_rates": Claim(more("9 at 0.003", "7 at 0.01", MARKED, *AT_FAR)),
     # What a gate sees, and how fast it moves.
-    "scaled_gain": Claim(more("scaled", SIX, EARLY, *AT_FAR), minimum=0),
-    "slowed_gain": Claim(more("slowed", SIX, EARLY, *AT_FAR), minimum=0),
-    "scaled_slowed": not_shown(more("scaled", "slowed", EARLY, *AT_FAR)),
+    "both_gain": OF_GATES.shown("variant 7 − variant 6"),
+    "scaled_gain": OF_GATES.not_shown("scaled gate − variant 6"),
+    "slowed_gain": OF_GATES.not_shown("slowed gate − variant 6"),
+    "scaled_slowed": OF_GATES.not_shown("scaled gate − slowed gate"),
     # Single runs.
     "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
     "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),
@@ -376,6 +394,7 @@ STUDY = Study(
         "ladder-rates": Sweep("equal_rates"),
         "gate-controls": Sweep("controls"),
     },
+    families={"a change of the ladder": GAINS, "sight and speed": OF_GATES},
     tables={
         "short": short,
         **{one.placement: long(one) for one in SETTINGS},

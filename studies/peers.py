@@ -25,11 +25,11 @@ from rulekeep.analysis.rows import (
     text_of,
     with_lowest,
 )
-from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
-from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.rates import RATES, tuned
 
@@ -60,8 +60,23 @@ CELL = {
 }
 CONVOLVED, FREE = "short_convolution=true", "gate_penalty=0"
 PENALISED = "gate_penalty=0.001"
+# Attention on compression at the next higher rate, where the seed that chose keeps more.
+ATTENTION_ASIDE = 1e-2
+
+
+def is_aside(record: Record) -> bool:
+    """Whether a run is of compression at the rate that was not chosen for attention."""
+    spec = record.spec
+    return (spec.task, spec.learning_rate) == ("compression", ATTENTION_ASIDE)
+
+
+def is_of_grid(record: Record) -> bool:
+    """Whether a run is the grid's, or at the rate that it chose."""
+    return record.spec.seed == SEEDS[0] or not is_aside(record)
+
+
 VARIANTS = {
-    "attention": Variant("attention[conv_size=4]", "attention, convolution"),
+    "attention": Variant("attention[conv_size=4]", "attention, convolution", is_of_grid),
     "rotary": Variant("attention[positions=rotary,conv_size=4]", "attention, rotary, convolution"),
     "penalised": Variant("sparse_delta[hidden=240]", "sparse_delta"),
     "convolved": Variant(f"sparse_delta[{FREE},hidden=240]", "sparse_delta, no penalty"),
@@ -190,6 +205,12 @@ def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
     return specs
 
 
+def aside() -> list[AnySpec]:
+    """What the grid lacks of five seeds of attention on compression at the rate not chosen."""
+    one, cell = VARIANTS["attention"].one, {**CELL, "task": COMPRESSION.task}
+    return [one.spec(**cell, seed=seed, learning_rate=ATTENTION_ASIDE) for seed in SEEDS[1:]]
+
+
 def table_name(setting: TaskSetting) -> str:
     """As docs/peers.md names it."""
     return "mqar_updates" if setting == UPDATED else setting.task
@@ -239,17 +260,55 @@ def beside_best(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def shown_behind(length: int) -> Claim:
-    """The tests in which the default is shown to be behind at a length."""
+def beside(other: str) -> Family:
+    """The default beside a mixer of others, at 64 times the length."""
+    return Family(
+        lambda rows: {
+            NAMES[one]: rows.more(DEFAULT, other, one, "retention", LONG) for one in SETTINGS
+        }
+    )
+
+
+BEST = Family(lambda rows: {NAMES[one]: gain(rows, one, LONG) for one in SETTINGS})
+ATTENTION, DELTA = beside("attention"), beside("delta")
+# What the penalty gives: the default, and `delta`.
+OF_PENALTY = Family(
+    lambda rows: {
+        of_penalty(key, free, one): rows.more(key, free, one, "retention", LONG)
+        for key, free in (
+            (DEFAULT, "convolved"), ("delta_penalised", "delta"),
+            ("gated_delta_penalised", "gated_delta"),
+        )
+        for one in SETTINGS
+        if rows.cell(key, one) and rows.cell(free, one)
+    }
+)  # fmt: skip
+
+
+def of_penalty(key: str, free: str, setting: TaskSetting) -> str:
+    """The name of one of these."""
+    return f"{VARIANTS[key].name} − {VARIANTS[free].name}: {NAMES[setting]}"
+
+
+def shown(family: Family, sign: int) -> Claim:
+    """The tests in which the default is shown to be ahead (1) or behind (-1)."""
 
     def named(rows: Rows) -> str:
-        behind = [
-            NAMES[setting] for setting in SETTINGS if (gain(rows, setting, length).high or 0) < 0
+        tested = family.tested(rows)
+        names = [
+            name for name, one in tested.items() if one.is_shown and sign * one.difference.mean > 0
         ]
-        *others, last = behind or ["none"]
+        *others, last = names or ["none"]
         return " and ".join([", ".join(others), last] if others else [last])
 
     return Claim(named)
+
+
+def attention_aside(rows: Rows) -> dict[int, float]:
+    """What attention has of compression at the rate that was not chosen, by seed."""
+    found = rows.at_rate("attention", COMPRESSION, ATTENTION_ASIDE, "retention", LONG)
+    assert found.keys() == {*SEEDS}, found
+    return found
 
 
 def kept(
@@ -376,7 +435,13 @@ STUDY = Study(
     variants=VARIANTS,
     settings=SETTINGS,
     context=TRAINED,
-    sweeps={"peers": Sweep("sweep")},
+    sweeps={"peers": Sweep("sweep"), "peers-aside": Sweep("aside")},
+    families={
+        "beside attention, convolution": ATTENTION,
+        "beside `delta`, convolution": DELTA,
+        "beside the best other": BEST,
+        "the penalty": OF_PENALTY,
+    },
     tables={
         **{table_name(setting): table(setting) for setting in SETTINGS},
         **{f"{table_name(setting)}_by_rate": by_rate(setting) for setting in SETTINGS},
@@ -386,24 +451,19 @@ STUDY = Study(
         "trained": by_trained,
     },
     claims={
-        **{
-            f"shown_behind_{times}": shown_behind(length)
-            for times, length in zip(TIMES[1:], LENGTHS[1:], strict=True)
-        },
+        "shown_behind": shown(BEST, -1),
+        "shown_ahead": shown(BEST, 1),
+        "attention_behind": shown(ATTENTION, -1),
+        "attention_ahead": shown(ATTENTION, 1),
         # Noisy recall.
         **{
             key: Claim(mean(key, NOISY, "retention", LONG), 2)
             for key in ("attention", "penalised", "convolved", "delta_penalised")
         },
-        "delta_gain": not_shown(more("delta_penalised", "delta", NOISY, "retention", LONG)),
-        "behind": Claim(more("attention", "penalised", NOISY, "retention", LONG), 2, minimum=0),
+        "delta_gain": OF_PENALTY.not_shown(of_penalty("delta_penalised", "delta", NOISY)),
+        "behind": ATTENTION.not_shown(NAMES[NOISY], 2, reverse=True),
         "whole": Claim(mean("penalised", NOISY, "exact", LONG), 2),
-        "penalty": Claim(
-            more("penalised", "convolved", NOISY, "retention", LONG),
-            2,
-            minimum=0,
-            holds=penalty_helps_as_said,
-        ),
+        "penalty": OF_PENALTY.shown(of_penalty(DEFAULT, "convolved", NOISY), 2),
         # Selective copying.
         **{
             f"copy_{key}": Claim(mean(key, COPY, "retention", LONG), 2)
@@ -413,25 +473,25 @@ STUDY = Study(
         "copy_whole": Claim(mean("attention", COPY, "exact", TRAINED), 2, maximum=0.3),
         "copy_rotary": Claim(mean("rotary", COPY, "retention", TRAINED), 2, minimum=0.99),
         "copy_rotary_further": Claim(mean("rotary", COPY, "retention", LENGTHS[1]), 2, maximum=0.2),
-        "copy_ahead": Claim(more("penalised", "attention", COPY, "retention", LONG), 2, minimum=0),
+        "copy_ahead": ATTENTION.shown(NAMES[COPY], 2),
         # Multi-query recall.
         **{
             f"mqar_{key}": Claim(mean(key, MQAR, "retention", LONG), 2)
             for key in ("attention", "penalised", "convolved", "delta")
         },
         "mqar_short": Claim(mean("penalised", MQAR, "retention", TRAINED), 2),
-        "mqar_behind": Claim(more("attention", "penalised", MQAR, "retention", LONG), 2, minimum=0),
-        "mqar_penalty": not_shown(more("convolved", "penalised", MQAR, "retention", LONG)),
-        "mqar_delta_more": not_shown(more("delta", "penalised", MQAR, "retention", LONG)),
+        "mqar_behind": ATTENTION.shown(NAMES[MQAR], 2, reverse=True),
+        "mqar_penalty": OF_PENALTY.not_shown(
+            of_penalty(DEFAULT, "convolved", MQAR), reverse=True
+        ),
+        "mqar_delta_more": DELTA.not_shown(NAMES[MQAR], reverse=True),
         # Flip-flop with undo.
         **{
             f"flip_{key}": Claim(mean(key, FLIP_FLOP, "retention", LONG), 2)
             for key in ("attention", "penalised", "delta")
         },
-        "flip_ahead": Claim(
-            more("penalised", "attention", FLIP_FLOP, "retention", LONG), 2, minimum=0
-        ),
-        "flip_delta_more": not_shown(more("penalised", "delta", FLIP_FLOP, "retention", LONG)),
+        "flip_ahead": ATTENTION.shown(NAMES[FLIP_FLOP], 2),
+        "flip_delta_more": DELTA.not_shown(NAMES[FLIP_FLOP]),
         # Compression, fuzzy recall and MQAR with updates.
         **{
             f"{name}_{key}": Claim(mean(key, setting, "retention", LONG), 2)
@@ -441,20 +501,22 @@ STUDY = Study(
         **{f"fuzzy_{key}": Claim(mean(key, FUZZY, "retention", LONG), 3) for key in THREE},
         "fuzzy_short": Claim(mean("penalised", FUZZY, "retention", TRAINED), 3),
         "fuzzy_whole": Claim(mean("penalised", FUZZY, "exact", LONG), 2),
-        "fuzzy_behind": Claim(
-            more("attention", "penalised", FUZZY, "retention", LONG), 3, minimum=0
-        ),
+        "fuzzy_behind": ATTENTION.not_shown(NAMES[FUZZY], reverse=True),
         "updated_short": Claim(mean("penalised", UPDATED, "retention", TRAINED), 2),
-        "updated_behind": Claim(
-            more("attention", "penalised", UPDATED, "retention", LONG), 2, minimum=0
+        "updated_behind": ATTENTION.shown(NAMES[UPDATED], 2, reverse=True),
+        "updated_delta_more": DELTA.shown(NAMES[UPDATED], 2),
+        "compression_aside": Claim(lambda rows: fmean(attention_aside(rows).values()), 2),
+        "compression_aside_more": Claim(
+            lambda rows: paired_difference(
+                rows.known(DEFAULT, COMPRESSION, "retention", LONG).seeds, attention_aside(rows)
+            ),
+            maximum=0.2,
         ),
-        "updated_delta_more": Claim(more("penalised", "delta", UPDATED, "retention", LONG), 2),
-        "compression_ahead": Claim(
-            more("penalised", "attention", COMPRESSION, "retention", LONG), 2, minimum=0
-        ),
+        "compression_ahead": ATTENTION.not_shown(NAMES[COMPRESSION], 2),
         # The sentences about strengths.
         "strengths": Claim(
-            lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], holds=strengths_as_said
+            lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], 
+            holds=lambda rows: strengths_as_said(rows) and penalty_helps_as_said(rows),
         ),
         # What else the gate needs.
         "forms_free": least(NO_PENALTY, maximum=0.6),
@@ -463,7 +525,9 @@ STUDY = Study(
         "forms_none": least(NONE_OF_THREE, maximum=0.8),
         "forms_longer": least(WHOLE, context=LONGER, minimum=0.99),
         "forms_longer_free": least(NO_PENALTY, context=LONGER, minimum=0.9, maximum=0.98),
-        "copy_penalty": not_shown(more("convolved", "penalised", COPY, "retention", LONG)),
-        "copy_delta_more": not_shown(more("penalised", "delta", COPY, "retention", LONG)),
+        "copy_penalty": OF_PENALTY.not_shown(
+            of_penalty(DEFAULT, "convolved", COPY), reverse=True
+        ),
+        "copy_delta_more": DELTA.not_shown(NAMES[COPY]),
     },
 )

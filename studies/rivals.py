@@ -27,7 +27,7 @@ from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec
-from rulekeep.study import Claim, Study, Sweep, not_shown
+from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, protocol
 
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
@@ -110,10 +110,30 @@ def ahead(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def ahead_of_memories(rows: Rows) -> bool:
-    """Whether our memory is shown to keep more of revised rules than each other, but attention."""
-    others = [key for key in compared(rows) if key not in (OURS, "attention")]
-    return all((rows.more(OURS, key, REVISED, *AT_LONG).low or 0) > 0 for key in others)
+def name_of(key: str, setting: TaskSetting) -> str:
+    """What a comparison of our memory with another is called."""
+    return f"{VARIANTS[OURS].name} − {VARIANTS[key].name}: {setting.name}"
+
+
+OTHERS = Family(
+    lambda rows: {
+        name_of(key, one): rows.more(OURS, key, one, *AT_LONG)
+        for one in SETTINGS
+        for key in compared(rows)
+        if key != OURS
+    }
+)
+# What the penalty gives the delta rule with these steps.
+OF_PENALTY = Family(
+    lambda rows: {one.name: rows.more("delta, penalty", "delta", one, *AT_LONG) for one in SETTINGS}
+)
+
+
+def shown_of_revised(rows: Rows) -> bool:
+    """Whether our memory is shown to keep more revised rules than these, and than no other."""
+    tested = OTHERS.tested(rows)
+    shown = {key for key in compared(rows) if key != OURS and tested[name_of(key, REVISED)].is_shown}
+    return shown == {KDA, "rotary"}
 
 
 def least_short(rows: Rows) -> float:
@@ -139,6 +159,7 @@ STUDY = Study(
     context=SHORT,
     reads=("carries", "exam", "attention-controls", "attention-controls-aside", "published"),
     sweeps={"rivals": Sweep("sweep")},
+    families={"beside others": OTHERS, "our penalty in `delta`": OF_PENALTY},
     tables={
         "board": board,
         "more": ahead,
@@ -157,16 +178,13 @@ STUDY = Study(
         "attention_validated": Claim(attention_validated),
         "kda": Claim(mean(KDA, EARLY, *AT_LONG)),
         "kda_revised": Claim(mean(KDA, REVISED, *AT_LONG)),
-        "more_early": Claim(more(OURS, "gated_delta", EARLY, *AT_LONG), minimum=0),
-        "more_revised": Claim(more(OURS, "gated_delta", REVISED, *AT_LONG), minimum=0),
-        "more_delta": not_shown(more(OURS, "delta", EARLY, *AT_LONG)),
-        "more_delta_revised": Claim(
-            more(OURS, "delta", REVISED, *AT_LONG), minimum=0, holds=ahead_of_memories
-        ),
-        "more_kda": not_shown(more(OURS, KDA, EARLY, *AT_LONG)),
-        # What the penalty gives the delta rule with these steps.
+        "more_revised": OTHERS.not_shown(name_of("gated_delta", REVISED)),
+        "more_delta": OTHERS.not_shown(name_of("delta", EARLY)),
+        "more_delta_revised": OTHERS.not_shown(name_of("delta", REVISED)),
+        "more_kda": OTHERS.not_shown(name_of(KDA, EARLY)),
+        "more_kda_revised": Claim(more(OURS, KDA, REVISED, *AT_LONG), holds=shown_of_revised),
         **{
-            f"penalty_{said}": not_shown(more("delta, penalty", "delta", one, *AT_LONG))
+            f"penalty_{said}": OF_PENALTY.not_shown(one.name)
             for said, one in (("early", EARLY), ("revised", REVISED))
         },
     },

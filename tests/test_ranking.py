@@ -149,12 +149,102 @@ def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     found = ranking(records)
     assert ([one.task for one in found.settings], found.left) == (["apply", "recite"], ("recall",))
     (mine,) = own_rows(found)
-    assert mine.kept.mean == pytest.approx(0.6 + 0.006)
-    assert mine.lowest == pytest.approx(0.302)
+    assert mine.retention.mean == pytest.approx(0.6 + 0.006)
+    # Chance is 0.04 everywhere in made-up records, and taken out.
+    assert mine.kept.mean == pytest.approx((0.606 - 0.04) / 0.96)
+    assert mine.lowest == pytest.approx((0.302 - 0.04) / 0.96)
     assert mine.difference is not None
-    assert mine.difference.mean == pytest.approx(0.3 + 0.003)
+    assert mine.difference.mean == pytest.approx(0.303 / 0.96)
     assert mine.difference.seeds == 5
     assert dict(mine.by_task) == {"apply": pytest.approx(0.906), "recite": pytest.approx(0.306)}
+
+
+def of_chance(made: Values, chance: float) -> Values:
+    """The same record, whose task has another chance level."""
+    for row in made["evaluations"]:
+        row["chance"] = {"retention": chance}
+    return made
+
+
+def on_two_tasks(mixer: str, recite: list[float], override: list[float]) -> list[Values]:
+    """Seeds of a mixer on two tasks of unlike chance."""
+    return [
+        of_chance(record(mixer, seed, {64: kept}, task=task), chance)
+        for task, each, chance in (("recite", recite, 0.2), ("override", override, 0.5))
+        for seed, kept in enumerate(each, 1)
+    ]
+
+
+def test_a_mean_over_settings_is_of_scores_without_their_chance() -> None:
+    # Retention: 0.60 to 0.65. Without chance: (0.75 + 0) / 2 and (0.25 + 0.8) / 2.
+    more_of_recite = on_two_tasks("slots", [0.8, 0.8], [0.5, 0.5])
+    more_of_override = on_two_tasks("delta", [0.4, 0.4], [0.8, 1.0])
+    found = ranking([*more_of_recite, *more_of_override])
+    assert found.is_corrected
+    assert (found.figure, found.chance()) == ("retention, corrected for chance", 0.0)
+    first, second = found.rows
+    assert [(row.label, row.place) for row in found.rows] == [("delta", 1), ("slots", 2)]
+    # By hand, seed by seed: (0.25 + 0.6) / 2 = 0.425 and (0.25 + 1.0) / 2 = 0.625.
+    assert first.kept.mean == pytest.approx(0.525)
+    assert first.kept.deviation == pytest.approx(0.2 / 2**0.5)
+    # t(0.975, 1) = 12.7062, times 0.1: no clip, since a score without chance may be below 0.
+    assert first.kept.low == pytest.approx(0.525 - 1.27062, abs=1e-5)
+    assert first.retention.mean == pytest.approx(0.65)
+    assert first.lowest == pytest.approx(0.25)
+    assert second.kept.mean == pytest.approx(0.375)
+    assert second.retention.mean == pytest.approx(0.65)
+    assert second.lowest == pytest.approx(0.0)
+    assert dict(first.by_task) == {"recite": 0.4, "override": pytest.approx(0.9)}
+    assert found.over("delta") == {64: {1: pytest.approx(0.425), 2: pytest.approx(0.625)}}
+    table = table_of(found)
+    row = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
+    assert (row["retention"][:5], row["corrected"][:5]) == ("0.650", "0.525")
+
+
+def test_one_setting_alone_or_one_without_chance_is_ranked_as_it_was_scored() -> None:
+    alone = [one for one in on_two_tasks("slots", [0.8], [0.5]) if one["spec"]["task"] == "recite"]
+    assert not ranking(alone).is_corrected
+    without = on_two_tasks("slots", [0.8], [0.5])
+    without[0]["evaluations"] = [{**one, "chance": {}} for one in without[0]["evaluations"]]
+    found = ranking(without)
+    assert not found.is_corrected
+    assert found.rows[0].kept.mean == found.rows[0].retention.mean == pytest.approx(0.65)
+    assert "corrected" not in table_of(found).header
+
+
+def test_what_is_below_guessing_everywhere_is_below_0() -> None:
+    (row,) = ranking(on_two_tasks("slots", [0.1], [0.25])).rows
+    # (0.1 - 0.2) / 0.8 and (0.25 - 0.5) / 0.5.
+    assert row.kept.mean == pytest.approx((-0.125 - 0.5) / 2)
+    assert "no more than by guessing" in said(on_two_tasks("slots", [0.1], [0.25]))
+
+
+def test_a_seed_that_lacks_a_setting_is_in_no_mean_over_settings() -> None:
+    made = on_two_tasks("slots", [0.6, 1.0, 0.2], [1.0, 0.5])
+    (row,) = ranking(made).rows
+    # Seeds 1 and 2: (0.5 + 1) / 2 and (1 + 0) / 2. The lowest is of all seeds: (0.2 - 0.2) / 0.8.
+    assert (row.kept.mean, row.kept.seeds) == (pytest.approx(0.625), 2)
+    assert row.lowest == pytest.approx(0.0)
+
+
+def test_of_several_of_the_users_own_a_gain_is_said_after_correction() -> None:
+    strong = [record("attention", s, {64: 0.5}, mixer_options=CONVOLVED) for s in SEEDS]
+    first = [
+        record("mine.py:A", s, {64: 0.5 + by})
+        for s, by in zip(SEEDS, (0.02, 0.06, 0.1, 0.14, 0.18), strict=True)
+    ]
+    # Mean 0.1, deviation 0.0632, t = 3.5355: p = 0.024, and below 0.05 alone.
+    assert "gains on attention" in said([*strong, *first])
+    (row, *_) = own_rows(ranking([*strong, *first]))
+    assert row.difference.p == pytest.approx(0.02412, abs=1e-5)
+    # Two others of the user's own, and thrice 0.024 is not.
+    others = [
+        record(f"mine.py:{name}", s, {64: 0.5 + 0.1 * (-1) ** s + 0.001 * place})
+        for place, name in enumerate("BC")
+        for s in SEEDS
+    ]
+    assert "cannot be told from attention" in said([*strong, *first, *others])
+    assert "tested with 2 others" in said([*strong, *first, *others])
 
 
 def test_a_diverged_seed_is_the_lowest() -> None:

@@ -31,7 +31,7 @@ from rulekeep.analysis.rows import (
     more,
     with_lowest,
 )
-from rulekeep.analysis.summary import holm, paired_chance, summarise, summarise_scores
+from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.commands import runs
 from rulekeep.mixers import MIXERS
@@ -39,7 +39,7 @@ from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, whole_runs, write_record
 from rulekeep.running.mixers import options_of
 from rulekeep.specs import UsageError, mixer_specs
-from rulekeep.study import Claim, Study, not_shown
+from rulekeep.study import Claim, Family, Study, table_of_families
 from rulekeep.sweeps.planning import identity
 
 ROOT = Path(__file__).parent.parent
@@ -619,11 +619,45 @@ def test_a_claim_states_values_as_documents_do_and_is_bounded_at_both_ends() -> 
         assert found is failure or failure in found
 
 
-def test_a_difference_is_not_shown_as_long_as_its_interval_holds_0() -> None:
-    for values, holds in (([0.5, -0.4, 0.1], True), ([0.5], True), ([0.5, 0.6, 0.55], False)):
-        found = summarise(values)
-        claim = not_shown(lambda _, found=found: found)
-        assert (claim.failure(found, rows()) is None) == holds
+CLEAR, FAINT, NONE = [0.5, 0.6, 0.55], [0.2, 0.21, 0.35], [0.5, -0.4, 0.1]
+
+
+def test_a_difference_is_shown_after_the_correction_for_all_that_are_tested_with_it() -> None:
+    alone = Family(lambda _: {"faint": summarise(FAINT)})
+    # Mean 0.25333, deviation 0.08386, t = 5.232: p = 0.0346, and twice as much is not shown.
+    assert alone.tested(rows())["faint"].corrected == pytest.approx(0.0346, abs=1e-4)
+    assert alone.shown("faint").failure(summarise(FAINT), rows()) is None
+    both = Family(lambda _: {"faint": summarise(FAINT), "none": summarise(NONE)})
+    assert both.tested(rows())["faint"].corrected == pytest.approx(0.0692, abs=1e-4)
+    assert "does not hold" in both.shown("faint").failure(summarise(FAINT), rows())
+    assert both.not_shown("faint").failure(summarise(FAINT), rows()) is None
+    assert "does not hold" in alone.not_shown("faint").failure(summarise(FAINT), rows())
+
+
+def test_a_difference_that_is_shown_the_other_way_is_not_shown_as_more() -> None:
+    behind = Family(lambda _: {"clear": -summarise(CLEAR)})
+    claim = behind.shown("clear", 2)
+    assert claim.failure(claim.value(rows()), rows()) is not None
+    claim = behind.shown("clear", 2, reverse=True)
+    assert claim.failure(claim.value(rows()), rows()) is None
+    assert claim.text(claim.value(rows())) == summarise(CLEAR).text(2)
+
+
+def test_every_comparison_of_a_study_is_in_its_table_and_one_seed_is_no_test() -> None:
+    family = Family(
+        lambda _: {
+            "clear": -summarise(CLEAR), "none": summarise(NONE), "one": summarise([0.5]),
+            "lost": summarise([0.5, 0.6, float("nan")]),
+        }
+    )  # fmt: skip
+    table = table_of_families({"`gru` beside others": family}, rows())
+    lines = [[cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()[2:]]
+    assert [(name, *rest) for name, _, *rest in lines] == [
+        ("clear", "0.003", "0.008", "shown, behind"),
+        ("none", "0.822", "1.000", "not shown"),
+        # The others' difference is not that of a variant with a seed that diverged.
+        ("lost", "1.000", "1.000", "not shown"),
+    ]
 
 
 def test_what_one_variant_has_more_than_another_is_paired_by_seed() -> None:
@@ -641,18 +675,6 @@ def test_a_key_that_no_mark_can_name_is_refused() -> None:
 
 def test_so_much_or_more_is_rounded_down() -> None:
     assert (floored(0.9799), floored(0.979, 2)) == (0.979, 0.97)
-
-
-def test_seeds_that_are_all_alike_are_no_reason_to_doubt_and_one_is_no_test() -> None:
-    assert paired_chance([0.0] * 5) == 1.0
-    assert paired_chance([0.1, float("nan")]) is None
-    assert paired_chance([0.1, 0.2, float("nan")]) == pytest.approx(0.2048, abs=1e-4)
-
-
-def test_holms_correction_is_that_of_the_book() -> None:
-    # Holm 1979: of m, the smallest times m, the next times m - 1, none below one before it.
-    given = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    assert holm(given) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
 
 
 def test_a_damaged_record_is_refused_before_anything_is_written(

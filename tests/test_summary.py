@@ -15,6 +15,7 @@ from rulekeep.analysis.summary import (
     paired_difference,
     summarise,
     summarise_scores,
+    wilson,
 )
 
 NAN = math.nan
@@ -68,7 +69,7 @@ def test_only_scores_are_clipped() -> None:
 def test_what_weakens_a_mean_is_in_its_summary_and_its_text(
     values: list[float], summary: tuple[object, ...], text: str | None
 ) -> None:
-    assert summarise(values) == summarise_scores(values) == summary
+    assert summarise(values) == summarise_scores(values) == (*summary, None)
     assert summarise(values).few == (summary[4] < 5)
     assert text is None or summarise(values).text() == text
 
@@ -139,21 +140,21 @@ def test_no_seed_is_lost(values: list[float]) -> None:
     assert bool(summary.diverged) == ("diverged" in summary.text())
 
 
-# Wilson's formula by hand with z = 1.959964, z² = 3.841459. For 4 of 5:
-# centre (0.8 + 0.3841459) / 1.7682918 = 0.669655,
-# half width 1.959964 √(0.032 + 0.0384146) / 1.7682918 = 0.294121.
-# For 0 of n the upper end is z² / (n + z²).
+# By hand: for 5 of 5 the lower end is 0.025 ** (1 / 5). For 4 of 5 the upper end p has
+# p ** 5 = 0.975, and the lower 5 p⁴ - 4 p⁵ = 0.025.
 @pytest.mark.parametrize(
     ("learned", "seeds", "low", "high"),
     [
-        (4, 5, 0.375535, 0.963776),
-        (0, 5, 0.0, 0.434482),
-        (5, 5, 0.565518, 1.0),
-        (5, 10, 0.236593, 0.763407),
-        (1, 1, 0.206549, 1.0),
+        (4, 5, 0.283582, 0.994949),
+        (0, 5, 0.0, 0.521824),
+        (5, 5, 0.478176, 1.0),
+        (5, 10, 0.187086, 0.812914),
+        (1, 1, 0.025, 1.0),
     ],
 )
-def test_share_matches_wilson_by_hand(learned: int, seeds: int, low: float, high: float) -> None:
+def test_share_matches_clopper_and_pearson(
+    learned: int, seeds: int, low: float, high: float
+) -> None:
     share = learned_share([1.0] * learned + [0.2] * (seeds - learned))
     assert share[:2] == (learned, seeds)
     assert share.share == learned / seeds
@@ -170,8 +171,27 @@ def test_a_diverged_seed_did_not_learn() -> None:
     assert share[:2] == (4, 5)
 
 
+# Wilson's formula by hand with z = 1.959964, z² = 3.841459. For 4 of 5:
+# centre (0.8 + 0.3841459) / 1.7682918 = 0.669655,
+# half width 1.959964 √(0.032 + 0.0384146) / 1.7682918 = 0.294121.
+# For 0 of n the upper end is z² / (n + z²).
+@pytest.mark.parametrize(
+    ("share", "trials", "ends"),
+    [
+        (0.8, 5, (0.375535, 0.963776)),
+        (0.0, 5, (0.0, 0.434482)),
+        (1.0, 5, (0.565518, 1.0)),
+        (0.5, 10, (0.236593, 0.763407)),
+    ],
+)
+def test_the_interval_that_ties_rates_is_wilsons(
+    share: float, trials: int, ends: tuple[float, float]
+) -> None:
+    assert wilson(share, trials) == pytest.approx(ends, abs=2e-6)
+
+
 @given(cells)
-def test_wilson_interval_contains_the_share(values: list[float]) -> None:
+def test_the_interval_of_a_share_contains_it(values: list[float]) -> None:
     share = learned_share(values)
     assert 0 <= share.low <= share.share <= share.high <= 1
 
@@ -203,7 +223,7 @@ def test_a_seed_that_diverged_on_either_side_is_counted_once() -> None:
     paired = paired_difference(
         {1: NAN, 2: 1.0, 3: math.inf, 4: 1.0}, {1: 1.0, 2: NAN, 3: math.inf, 4: 0.5}
     )
-    assert paired == (0.5, None, None, None, 1, 3)
+    assert paired == (0.5, None, None, None, 1, 3, None)
 
 
 @given(st.dictionaries(st.integers(0, 9), figures, min_size=1))

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
-from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.summary import LEVEL, Summary, holm
 from rulekeep.plugins import executed, failure_line
+from rulekeep.printable import markdown_table
 from rulekeep.records.store import CLAIMS, text_bytes, whole_runs, write_bytes
 from rulekeep.specs import UsageError
 
@@ -83,9 +84,52 @@ class Claim:
         return None if self.holds is None or self.holds(rows) else "its condition does not hold"
 
 
-def not_shown(value: Callable[[Rows], Summary]) -> Claim:
-    """A difference that is not shown: its interval includes 0."""
-    return Claim(value, holds=lambda rows: (value(rows).low or 0) <= 0 <= (value(rows).high or 0))
+class Tested(NamedTuple):
+    """A difference over seeds, how probable so large a one is where there is none, and the same
+    corrected for all that are tested with it."""
+
+    difference: Summary
+    p: float
+    corrected: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is shown, in the direction that it has."""
+        return self.corrected < 1 - LEVEL
+
+
+@dataclass(frozen=True)
+class Family:
+    """Comparisons that are tested together, declared before the runs: by name a difference, paired
+    by seed, at the longest length.
+
+    One is *shown* where Holm's correction over all of the family leaves it below 0.05.
+    """
+
+    differences: Callable[[Rows], Mapping[str, Summary]]
+
+    def tested(self, rows: Rows) -> dict[str, Tested]:
+        """Each comparison; those without a second seed are left out."""
+        found = {name: one for name, one in self.differences(rows).items() if one.p is not None}
+        corrected = holm({name: one.p or 0.0 for name, one in found.items()})
+        return {name: Tested(one, one.p or 0.0, corrected[name]) for name, one in found.items()}
+
+    def shown(self, name: str, digits: int = 3, *, reverse: bool = False) -> Claim:
+        """A difference that must be shown, and above 0; the other way round if `reverse`."""
+        return self._claim(name, digits, reverse, lambda one: one.is_shown, 0.0)
+
+    def not_shown(self, name: str, digits: int = 3, *, reverse: bool = False) -> Claim:
+        """A difference that must not be shown, in either direction."""
+        return self._claim(name, digits, reverse, lambda one: not one.is_shown, -math.inf)
+
+    def _claim(
+        self, name: str, digits: int, reverse: bool, holds: Callable[[Tested], bool], minimum: float
+    ) -> Claim:
+        def value(rows: Rows) -> Summary:
+            found = self.tested(rows)[name].difference
+            return -found if reverse else found
+
+        return Claim(value, digits, minimum, holds=lambda rows: holds(self.tested(rows)[name]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +138,7 @@ class Study:
 
     `context` is the longest training length in tokens. A cell counts if all `seeds` are run.
     `sweeps` make each folder of results; `reads` are folders of other studies, read first.
+    `families` are the comparisons that are tested, by what is tested. They make a table `tested`.
     """
 
     question: str
@@ -103,6 +148,7 @@ class Study:
     seeds: Sequence[int] = (1, 2, 3, 4, 5)
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     reads: Sequence[str] = ()
+    families: Mapping[str, Family] = field(default_factory=dict)
     tables: Mapping[str, Callable[[Rows], str]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Rows], bytes]] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
@@ -217,7 +263,10 @@ def _made(one: Opened) -> Made:
         except Exception as error:
             raise UsageError(f"{kind} {one.name}.{key}: {failure_line(error)}") from error
 
-    for key, table in study.tables.items():
+    tables = dict(study.tables)
+    if study.families:
+        tables["tested"] = lambda rows: table_of_families(study.families, rows)
+    for key, table in tables.items():
         text = value("table", key, _table, table)
         found.files[one.folder / "tables" / f"{key}.md"] = text_bytes(f"{text}\n")
         found.marks[f"table:{one.name}.{key}"] = f"\n\n{text}\n\n"
@@ -232,6 +281,26 @@ def _made(one: Opened) -> Made:
     said = json.dumps(texts, indent=1, ensure_ascii=False)
     found.files[one.folder / CLAIMS] = text_bytes(f"{said}\n")
     return found
+
+
+def table_of_families(families: Mapping[str, Family], rows: Rows) -> str:
+    """Every comparison of every family, as a Markdown table."""
+    body = [
+        [name, key, one.difference.text(), _p(one.p), _p(one.corrected), _verdict(one)]
+        for name, family in families.items()
+        for key, one in family.tested(rows).items()
+    ]
+    return markdown_table(["tested together", "comparison", "difference", "p", "p, Holm", ""], body)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _verdict(one: Tested) -> str:
+    if not one.is_shown:
+        return "not shown"
+    return "shown" if (one.difference.mean or 0.0) > 0 else "shown, behind"
 
 
 def _table(table: Callable[[Rows], str], rows: Rows) -> str:

@@ -332,7 +332,9 @@ def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
     axes.set_xlabel("" if small else plain(panel.x_label))
     axes.grid(alpha=0.25, linewidth=0.6)
     if panel.score:
-        axes.set_ylim(-0.03, 1.03)
+        # With chance taken out a score may be below 0.
+        lowest = min((point.y for one in panel.series for point in one.points), default=0.0)
+        axes.set_ylim(min(0.0, lowest) - 0.03, 1.03)
     if panel.x_ticks and panel.x_log:
         _fixed_ticks(axes.xaxis, [(tick, _short(tick)) for tick in panel.x_ticks])
         if len(panel.x_ticks) > 2.2 * inches:

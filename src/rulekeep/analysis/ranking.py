@@ -3,8 +3,8 @@
     ranking = ranked(contests(runs))
     ranking.rows[0].label, ranking.baseline, ranking.rows[0].difference
 
-A variant with several task settings is ranked by its mean over them, seed by seed; one with a
-diverged seed comes last. The baseline is the attention that keeps most there on the test set.
+A variant with several task settings is ranked by its mean over them, seed by seed, with chance
+taken out: 0.033 and 0.5 do not average. One with a diverged seed comes last. The baseline is the attention that keeps most there on the test set.
 """
 
 import math
@@ -20,7 +20,7 @@ from rulekeep.analysis.cells import (
     mean_of,
     trained_alike,
 )
-from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
+from rulekeep.analysis.summary import Summary, paired_difference, summarise, summarise_scores
 
 # Lines of one figure: those of the user, attention, and the best of the others.
 _OWN_SHOWN, _BASELINES_SHOWN, _OTHERS_SHOWN = 3, 2, 3
@@ -44,6 +44,8 @@ class Setting(NamedTuple):
 class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
+    `kept`, `lowest` and `difference` are of what is ranked (`Ranking.figure`), `retention` is not
+    corrected.
     `place` counts from 1, and equal figures share one; those with a diverged seed come after all
     others. None if it was not run on all settings.
     `lowest` is the lowest seed of any setting, NaN if one diverged. `is_alike` says whether it was
@@ -57,6 +59,7 @@ class Ranked(NamedTuple):
     is_attention: bool
     place: int | None
     kept: Summary
+    retention: Summary
     lowest: float
     by_task: Mapping[str, float]
     is_alike: bool
@@ -71,7 +74,8 @@ class Ranked(NamedTuple):
 class Ranking:
     """All variants: those of the user first, then by what they keep.
 
-    The means are over `settings`; `left` names the others. `baseline` is the strongest attention.
+    The means are over `settings`; `left` names the others. `is_corrected` says whether chance is
+    taken out of them. `baseline` is the strongest attention.
     `has_strong` says whether an attention with a convolution was trained alike, and in no seed
     diverged.
     """
@@ -81,6 +85,12 @@ class Ranking:
     rows: tuple[Ranked, ...]
     baseline: str | None
     has_strong: bool
+    is_corrected: bool
+
+    @property
+    def figure(self) -> str:
+        """What variants are ranked by."""
+        return "retention, corrected for chance" if self.is_corrected else "retention"
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -114,15 +124,20 @@ class Ranking:
         return kept if len(kept) == len(found) else []
 
     def over(self, label: str) -> dict[int, dict[int, float]]:
-        """Retention of each seed by test length, as the mean over the settings."""
+        """What is ranked by, of each seed by test length, as the mean over the settings."""
         groups = self.groups(label)
         lengths = [set(group.test_contexts) for group in groups]
         shared = sorted(set.intersection(*lengths)) if lengths else []
-        found = {at: averaged(g.by_seed("retention", at) for g in groups) for at in shared}
+        found = {at: averaged(kept(g, at, corrects=self.is_corrected) for g in groups) for at in shared}
         return {at: by_seed for at, by_seed in found.items() if by_seed}
 
     def chance(self, test: int | None = None) -> float | None:
-        """The chance level at a length, or where each is compared: the mean over the settings."""
+        """The chance level of what is ranked by, at a length or where each is compared.
+
+        The mean over the settings where it could not be taken out.
+        """
+        if self.is_corrected:
+            return 0.0
         each = [
             next(
                 (c for g in one.groups.values() if (c := g.chance("retention", test or one.test))),
@@ -142,21 +157,22 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
     settings = _shared(places)
     whole = _whole(settings)
     own = [label for label in whole if _any(settings, label).is_own]
-    baseline = _baseline(settings, whole, own)
+    corrects = len(settings) > 1 and all(map(_has_chance, settings))
+    baseline = _baseline(settings, whole, own, corrects)
     strong = [
         group
         for label in whole
         if (group := _any(settings, label)).is_strong and not _has_diverged(settings, label)
     ]
     every = dict.fromkeys(label for one in settings for label in one.groups)
-    rows = [_row(label, settings, baseline, label in whole) for label in every]
+    rows = [_row(label, settings, baseline, label in whole, corrects) for label in every]
     # One with a diverged seed comes last: the mean of the others is not its own.
     rows.sort(key=lambda row: (row.place is None, math.isnan(row.lowest), -_mean(row), row.label))
     # Equal as they are shown.
-    kept = [(math.isnan(row.lowest), round(_mean(row), 3)) for row in rows]
+    worth = [(math.isnan(row.lowest), round(_mean(row), 3)) for row in rows]
     rows = [
-        row if row.place is None else row._replace(place=1 + kept.index(shown))
-        for row, shown in zip(rows, kept, strict=True)
+        row if row.place is None else row._replace(place=1 + worth.index(shown))
+        for row, shown in zip(rows, worth, strict=True)
     ]
     return Ranking(
         settings=tuple(settings),
@@ -165,6 +181,24 @@ def ranked(found: Sequence[Contest]) -> Ranking | None:
         baseline=baseline,
         has_strong=baseline is not None
         and any(trained_alike(one, _any(settings, baseline)) for one in strong),
+        is_corrected=corrects,
+    )
+
+
+def kept(group: Group, test: int, *, corrects: bool) -> dict[int, float]:
+    """Retention of each seed, with chance taken out or not; NaN for one that diverged."""
+    by_seed = group.by_seed("retention", test)
+    if not corrects:
+        return by_seed
+    found = group.corrected("retention", test)
+    return {seed: found.get(seed, math.nan) for seed in by_seed}
+
+
+def _has_chance(one: Setting) -> bool:
+    """Whether every figure compared has a chance level beside it."""
+    return all(
+        group.finite("retention", one.test).keys() == group.corrected("retention", one.test).keys()
+        for group in one.groups.values()
     )
 
 
@@ -222,14 +256,16 @@ def _any(settings: Sequence[Setting], label: str) -> Group:
     return next(one.groups[label] for one in settings if label in one.groups)
 
 
-def _baseline(settings: Sequence[Setting], whole: Sequence[str], own: Sequence[str]) -> str | None:
+def _baseline(
+    settings: Sequence[Setting], whole: Sequence[str], own: Sequence[str], corrects: bool
+) -> str | None:
     """The attention that ranks first; of those trained as the user's own mixer, if there is one."""
     attention = [label for label in whole if _any(settings, label).is_attention]
     if own:
         mine = _any(settings, own[0])
         alike = [one for one in attention if trained_alike(_any(settings, one), mine)]
         attention = alike
-    means = {label: _averaged(settings, label) for label in attention}
+    means = {label: _averaged(settings, label, corrects) for label in attention}
     finite = {
         label: mean_of(known)
         for label, by_seed in means.items()
@@ -246,34 +282,37 @@ def _has_diverged(settings: Sequence[Setting], label: str) -> bool:
     return any(map(has_diverged, here))
 
 
-def _averaged(settings: Sequence[Setting], label: str) -> dict[int, float]:
+def _averaged(settings: Sequence[Setting], label: str, corrects: bool) -> dict[int, float]:
     return averaged(
-        one.groups[label].by_seed("retention", one.test) for one in settings if label in one.groups
+        kept(one.groups[label], one.test, corrects=corrects) for one in settings if label in one.groups
     )
 
 
-def _row(label: str, settings: Sequence[Setting], baseline: str | None, whole: bool) -> Ranked:
+def _row(
+    label: str, settings: Sequence[Setting], baseline: str | None, whole: bool, corrects: bool
+) -> Ranked:
     here = [(one, one.groups[label]) for one in settings if label in one.groups]
-    each = [group.by_seed("retention", one.test) for one, group in here]
-    by_seed = _averaged(settings, label)
+    each = [kept(group, one.test, corrects=corrects) for one, group in here]
+    by_seed = _averaged(settings, label, corrects)
     difference, is_alike = None, False
     if baseline is not None and whole and label != baseline:
         is_alike = trained_alike(_any(settings, baseline), here[0][1])
-        theirs = _averaged(settings, baseline)
+        theirs = _averaged(settings, baseline, corrects)
         if is_alike and by_seed.keys() & theirs.keys():
             difference = paired_difference(by_seed, theirs)
-    # Settings without a seed in common have a mean, and no interval.
-    values = list(by_seed.values()) or [sum(mean_of(one) for one in each) / len(each)]
+    raw = [group.by_seed("retention", one.test) for one, group in here]
     every = [value for one in each for value in one.values()]
+    summary = summarise if corrects else summarise_scores
     return Ranked(
         label=label,
         mixer=here[0][1].mixer,
         is_own=here[0][1].is_own,
         is_attention=here[0][1].is_attention,
         place=1 if whole else None,
-        kept=summarise_scores(values),
+        kept=summary(_over(each)),
+        retention=summarise_scores(_over(raw)),
         lowest=math.nan if any(map(math.isnan, every)) else min(every),
-        by_task={one.task: mean_of(kept) for (one, _), kept in zip(here, each, strict=True)},
+        by_task={one.task: mean_of(by) for (one, _), by in zip(here, raw, strict=True)},
         is_alike=is_alike,
         difference=difference,
         state_bytes=_mean_cost(here, lambda group, test: group.state_bytes(test)),
@@ -281,6 +320,11 @@ def _row(label: str, settings: Sequence[Setting], baseline: str | None, whole: b
         decode_ms=_mean_cost(here, lambda group, test: group.decode_ms(test)),
         parameters=_mean_cost(here, lambda group, _: group.cost("parameters")),
     )
+
+
+def _over(each: Sequence[Mapping[int, float]]) -> list[float]:
+    """The mean over settings of each seed; settings without a seed in common have a mean alone."""
+    return [*averaged(each).values()] or [sum(mean_of(one) for one in each) / len(each)]
 
 
 def _mean_cost(

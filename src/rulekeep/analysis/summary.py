@@ -3,8 +3,12 @@
 Pure functions over plain values: no file, no torch. With n seeds, mean m and standard
 deviation s (n - 1 in the denominator):
 
-    Student t (1908)   m ± t(0.975, n - 1) s / √n
-    Wilson (1927)      (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
+    Student t (1908)            m ± t(0.975, n - 1) s / √n, tested by t = √n m / s
+    Clopper and Pearson (1934)  the exact interval of a share of seeds
+    Wilson (1927)               (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n), z = 1.96
+
+No useful interval holds the mean of seeds of which some fail, where none has failed yet
+(studies/intervals.py). So two things stand apart: how many seeds learned, and the mean of those.
 
 A run that diverged is a result: give every function one figure for each seed of the cell,
 non-finite (NaN) if it diverged, and filter nothing. A diverged seed cannot enter a mean; it is
@@ -19,6 +23,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from rulekeep.printable import counted
@@ -26,6 +32,8 @@ from rulekeep.printable import counted
 LEVEL = 0.95
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
+# Seeds so far apart, with none between, lie in two groups: those that learned and those that did not.
+APART = 0.5
 
 
 class Summary(NamedTuple):
@@ -34,6 +42,7 @@ class Summary(NamedTuple):
     `seeds` gave a finite figure and `diverged` did not. The mean speaks for the `seeds` only:
     show it with `text`, or with `diverged` beside it. From one seed there is neither deviation
     nor interval, and from none (all diverged) no mean either: None.
+    `upper` are the seeds that learned, of scores that lie in two groups.
     """
 
     mean: float | None
@@ -42,6 +51,29 @@ class Summary(NamedTuple):
     high: float | None
     seeds: int
     diverged: int
+    upper: "Summary | None" = None
+
+    def __neg__(self) -> "Summary":
+        """The difference the other way round."""
+        mean, low, high = (None if end is None else -end for end in (self.mean, self.low, self.high))
+        return self._replace(mean=mean, low=high, high=low)
+
+    @property
+    def p(self) -> float | None:
+        """How probable so large a mean is where it is 0 (t-test, two-sided); None of one seed.
+
+        1 where a seed diverged: the mean of the others is not its own.
+        """
+        if self.mean is None or self.deviation is None:
+            return None
+        if self.diverged or self.mean == 0:
+            return 1.0
+        if self.deviation == 0:
+            return 0.0
+        from scipy import stats
+
+        score = math.sqrt(self.seeds) * abs(self.mean) / self.deviation
+        return 2 * float(stats.t.sf(score, self.seeds - 1))
 
     @property
     def few(self) -> bool:
@@ -53,6 +85,9 @@ class Summary(NamedTuple):
         if self.mean is None:
             return f"no figure ({self.diverged} of {self.diverged} diverged)"
         span = None if self.low is None else f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        if (kept := self.upper) is not None:
+            ends = "" if kept.low is None else f", {kept.low:.{digits}f} to {kept.high:.{digits}f}"
+            span = f"{kept.seeds} of {self.seeds} seeds: {kept.mean:.{digits}f}{ends}"
         caveats = _caveats(self.seeds, self.seeds + self.diverged, self.diverged)
         return _with_notes(f"{self.mean:.{digits}f}", span, *caveats)
 
@@ -78,21 +113,31 @@ def summarise(values: Sequence[float]) -> Summary:
 def summarise_scores(values: Sequence[float]) -> Summary:
     """As `summarise`, for shares from 0 to 1: the interval is clipped to that range.
 
-    Seeds that all score 1.0 give an interval of no width; `learned_share` says how far to trust
-    it. Chance-corrected scores may be negative: `summarise` them.
+    Where the seeds lie in two groups, half of the scale or more apart, and the best has 0.9,
+    `upper` has the group that learned. Chance-corrected scores may be negative: `summarise` them.
 
     Raises:
         ValueError: there is no value, or a finite one is outside 0 to 1.
     """
     _check_scores(values)
-    summary = summarise(values)
+    ranked = sorted(_finite(values))
+    gap, first = max(
+        ((high - low, place) for place, (low, high) in enumerate(pairwise(ranked), 1)),
+        default=(0.0, 0),
+    )
+    learned = gap >= APART and ranked[-1] >= LEARNED_RETENTION
+    upper = _clipped(summarise(ranked[first:])) if learned else None
+    return _clipped(summarise(values))._replace(upper=upper)
+
+
+def _clipped(summary: Summary) -> Summary:
     if summary.low is None or summary.high is None:
         return summary
     return summary._replace(low=max(0.0, summary.low), high=min(1.0, summary.high))
 
 
 class LearnedShare(NamedTuple):
-    """How many seeds learned the task, with the Wilson 95 % interval of their share.
+    """How many seeds learned the task, with the exact 95 % interval of their share.
 
     `seeds` counts every seed of the cell; those that diverged did not learn.
     """
@@ -117,7 +162,23 @@ def learned_share(retentions: Sequence[float]) -> LearnedShare:
     _check_scores(retentions)
     learned = sum(value >= LEARNED_RETENTION for value in _finite(retentions))
     n = len(retentions)
-    return LearnedShare(learned, n, *wilson(learned / n, n))
+    return LearnedShare(learned, n, *exact_share(learned, n))
+
+
+@cache
+def exact_share(count: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a share by Clopper and Pearson: it covers `level` or more of any share."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, count, trials - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, trials - count)) if count < trials else 1.0
+    return low, high
+
+
+def failing_not_excluded(seeds: int) -> float:
+    """The largest share of seeds that may fail where so many all learned: one-sided, 95 %."""
+    return 1.0 - (1 - LEVEL) ** (1 / seeds)
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:
@@ -136,8 +197,8 @@ def wilson(share: float, trials: int) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
-    """Values minus baseline, in the order of the seeds that both have.
+def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
+    """Values minus baseline over the seeds that both have; the interval is not clipped.
 
     Both map a seed to a figure in the same unit, non-finite for a seed that diverged. So is the
     difference of a seed that diverged on either side.
@@ -150,16 +211,7 @@ def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[f
         raise ValueError(
             f"no seed in common, {sorted(values)} and {sorted(baseline)}: run both on the same"
         )
-    return [values[seed] - baseline[seed] for seed in both]
-
-
-def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
-    """The mean of `paired` with its interval, which is not clipped.
-
-    Raises:
-        ValueError: no seed is on both sides.
-    """
-    return summarise(paired(values, baseline))
+    return summarise([values[seed] - baseline[seed] for seed in both])
 
 
 Edge = Literal["lowest", "highest", "only"]
@@ -276,9 +328,14 @@ def _tried(rate: float, runs: Sequence[tuple[float, ValidationScores | None]]) -
 
 
 def _half_width(deviation: float, n: int) -> float:
+    return _quantile(n - 1) * deviation / math.sqrt(n)
+
+
+@cache
+def _quantile(degrees: int) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def _finite(values: Sequence[float]) -> list[float]:
@@ -301,22 +358,6 @@ def _caveats(seeds: int, total: int, diverged: int) -> list[str]:
 def _with_notes(figure: str, *notes: str | None) -> str:
     said = "; ".join(note for note in notes if note)
     return f"{figure} ({said})" if said else figure
-
-
-def paired_chance(differences: Sequence[float]) -> float | None:
-    """How probable so large a mean difference is where there is none (paired t-test, two-sided).
-
-    Differences that are not finite are left out; None of fewer than two.
-    """
-    known = _finite(differences)
-    if len(known) < 2:
-        return None
-    # Alike in every seed: the test divides 0 by 0, and nothing speaks for a difference.
-    if not any(known):
-        return 1.0
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(known, 0.0).pvalue)
 
 
 def holm(tested: Mapping[str, float]) -> dict[str, float]:

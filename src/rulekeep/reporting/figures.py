@@ -98,7 +98,7 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
     )
     is_article = any(task.split(",")[0] == ARTICLE for task in tasks)
     chance = [(at, level) for at in tests if (level := ranking.chance(at)) is not None]
-    panel = _retention(f"{what}, trained at {at} tokens", series, tests, chance)
+    panel = _retention(f"{what}, trained at {at} tokens", series, tests, chance, ranking.figure)
     return Chart(
         key="retention",
         title="Retention over context length",
@@ -151,7 +151,7 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
         own = _small(ranking, row.label, Style("#0072B2", width=1.4, order=1))
         tests = sorted(ranking.over(row.label))
         if own is not None:
-            panels.append(_retention(row.label, [one for one in (base, own) if one], tests))
+            panels.append(_retention(row.label, [one for one in (base, own) if one], tests, y_label=ranking.figure))
     beside = "" if ranking.baseline is None else f" Grey: {ranking.baseline}."
     return Chart(
         key="variants",
@@ -170,10 +170,11 @@ def _small(ranking: Ranking, label: str, style: Style) -> Series | None:
 
 def _points(ranking: Ranking, label: str, apart: float = 1.0) -> list[Point]:
     """A variant's mean over the settings at each length, `apart` times to the right."""
+    summary_of = summarise if ranking.is_corrected else summarise_scores
     return [
         Point.of(at * apart, summary)
         for at, by_seed in ranking.over(label).items()
-        if (summary := summarise_scores(list(by_seed.values()))).mean is not None
+        if (summary := summary_of(list(by_seed.values()))).mean is not None
     ]
 
 
@@ -182,10 +183,11 @@ def _retention(
     series: Sequence[Series],
     tests: Sequence[int],
     chance: Sequence[tuple[float, float]] = (),
+    y_label: str = "retention",
 ) -> Panel:
     """Retention over context, with a tick at each tested length."""
     return Panel(
-        title=title, x_label=_LOG, y_label="retention", series=series, x_log=True, score=True,
+        title=title, x_label=_LOG, y_label=y_label, series=series, x_log=True, score=True,
         x_ticks=tests, chance=chance,
     )  # fmt: skip
 
@@ -212,7 +214,7 @@ def _trade_off(
     panel = Panel(
         title=f"tested at {ranking.at}",
         x_label=f"{x_label}, log scale",
-        y_label="retention",
+        y_label=ranking.figure,
         series=series,
         x_log=True,
         score=True,

@@ -1,7 +1,8 @@
 """The answer in three short sentences: what keeps most, against attention, and on how many runs.
 
 A gain over attention is said where a strong attention ran beside it on five seeds or more, and the
-whole interval is above zero. On fewer seeds it is a lead.
+difference is shown: by Holm over all of the user's own, or over all others. On fewer seeds it is a
+lead.
 """
 
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from rulekeep.analysis.cells import Contest
 from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.reading import Run
-from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
+from rulekeep.analysis.summary import ENOUGH_SEEDS, LEVEL, holm
 from rulekeep.printable import counted, one_line
 
 # The field's fairness: parameters within so much of each other.
@@ -32,10 +33,13 @@ def sentences(runs: Sequence[Run], found: Sequence[Contest], ranking: Ranking | 
 def _kept(row: Ranked, ranking: Ranking) -> str:
     first, *others = ranking.settings
     where = f", the mean of {1 + len(others)} task settings" if others else f" of {first.task}"
+    if ranking.is_corrected:
+        where += f" ({row.kept.mean or 0.0:.3f} with chance taken out)"
     placed = sum(one.place is not None for one in ranking.rows)
     of = f" (place {row.place} of {placed})" if placed > 1 and row.place is not None else ""
     mean, chance = row.kept.mean, ranking.chance()
-    kept, guessed = "no share" if mean is None else f"{mean:.3f}", ""
+    kept = "no share" if row.retention.mean is None else f"{row.retention.mean:.3f}"
+    guessed = ""
     if mean is not None and chance is not None and round(mean, 3) <= round(chance, 3):
         guessed = f", no more than by guessing: chance is {chance:.3f}"
     return f"{row.label} keeps {kept} of the rules at {ranking.at}{where}{of}{guessed}."
@@ -63,10 +67,12 @@ def _against(row: Ranked, ranking: Ranking) -> str:
     lost = row.difference.diverged
     diverged = f"; {counted(lost, 'seed')} diverged" if lost else ""
     open_ends = f"{weak}{_unequal(row, ranking)}{diverged}"
-    return f"{_verdict(row.difference, name, bool(open_ends))}{open_ends}."
+    return f"{_verdict(row, ranking, bool(open_ends))}{open_ends}."
 
 
-def _verdict(difference: Summary, name: str, is_open: bool) -> str:
+def _verdict(row: Ranked, ranking: Ranking, is_open: bool) -> str:
+    difference, name = row.difference, ranking.baseline
+    assert difference is not None
     mean, low, high = difference.mean or 0.0, difference.low, difference.high
     on = f"on {counted(difference.seeds, 'seed')}"
     if difference.seeds < ENOUGH_SEEDS or low is None or high is None:
@@ -75,11 +81,23 @@ def _verdict(difference: Summary, name: str, is_open: bool) -> str:
             return f"It keeps as much as {name} {on}"
         return f"{lead} {on}" if mean > 0 else f"It is {-mean:.3f} behind {name} {on}"
     span = f"{mean:+.3f} ({low:+.3f} to {high:+.3f}) {on}"
-    if low > 0:
+    tested = _tested(row, ranking)
+    if tested[row.label] >= 1 - LEVEL:
+        several = f", tested with {counted(len(tested) - 1, 'other')}" if len(tested) > 1 else ""
+        return f"It cannot be told from {name}: {span}{several}"
+    if mean > 0:
         return f"It {'is above' if is_open else 'gains on'} {name}: {span}"
-    if high < 0:
-        return f"It is below {name}: {span}"
-    return f"It cannot be told from {name}: {span}"
+    return f"It is below {name}: {span}"
+
+
+def _tested(row: Ranked, ranking: Ranking) -> dict[str, float]:
+    """How probable each difference is where there is none, by Holm over what is tested together."""
+    found = {
+        one.label: one.difference.p
+        for one in ranking.rows
+        if one.is_own == row.is_own and one.is_attention == row.is_attention and one.difference
+    }
+    return holm({label: p for label, p in found.items() if p is not None})
 
 
 def _unequal(row: Ranked, ranking: Ranking) -> str:

@@ -20,6 +20,11 @@ from rulekeep.analysis.summary import (
 )
 
 MISSING = "–"
+# As tables over seeds say it.
+INTERVAL = (
+    "the 95 % interval over seeds (Student t). It is of seeds that learn: where they lie in two "
+    "groups, how many are in the upper one, and the mean and interval of those."
+)
 UNDEFINED = "not defined"
 _FEW = " few"
 # More task settings have no column of their own.
@@ -89,13 +94,15 @@ def ranked(ranking: Ranking) -> Table:
     for row in ranking.rows:
         lowest = Cell("diverged", -math.inf) if math.isnan(row.lowest) else number_cell(row.lowest)
         by_task = (row.by_task.get(task) for task in shown_tasks)
-        kept = _summary(row.kept) if row.place else Cell(_partly(row, tasks), row.kept.mean)
+        whole = row.retention
+        kept = _summary(whole) if row.place else Cell(_partly(row, tasks), whole.mean)
         rows.append(
             (
                 Cell(MISSING) if row.place is None else _count(row.place),
                 Cell(f"{row.label} (yours)" if row.is_own else row.label),
                 number_cell(row.state_bytes, 0),
                 kept,
+                *([_summary(row.kept if row.place else None)] if ranking.is_corrected else []),
                 lowest,
                 _signed(row.difference),
                 number_cell(row.train_seconds, 1),
@@ -110,7 +117,8 @@ def ranked(ranking: Ranking) -> Table:
         title=f"What each variant keeps at {ranking.at}",
         meaning=_ranking_meaning(ranking),
         header=(
-            "#", "variant", "state (bytes)", "retention", "lowest seed",
+            "#", "variant", "state (bytes)", "retention",
+            *(["corrected"] if ranking.is_corrected else []), "lowest seed",
             f"against {ranking.baseline or 'attention'}",
             "training (s)", "decode (ms/token)", "parameters", "seeds", *shown_tasks,
         ),
@@ -126,6 +134,11 @@ def _ranking_meaning(ranking: Ranking) -> str:
             f"Mean over {len(ranking.settings)} task settings, seed by seed; “lowest seed” is that "
             "of any setting."
         )
+    if ranking.is_corrected:
+        said.append(
+            "“Corrected” is the mean of (score − chance) / (1 − chance), since chance differs "
+            "between settings. The order, the lowest seed and the differences are of it."
+        )
     if ranking.left:
         said.append(
             f"Not in the mean, since not every variant ran them: {'; '.join(ranking.left)}."
@@ -137,7 +150,7 @@ def _ranking_meaning(ranking: Ranking) -> str:
         )
     if missing := _untested(ranking):
         said.append(f"Not tested at this length: {'; '.join(missing)}.")
-    said.append("In brackets: the 95 % interval over seeds (Student t).")
+    said.append(f"In brackets: {INTERVAL} Differences are not corrected for their number.")
     return " ".join(said)
 
 
@@ -149,7 +162,7 @@ def _untested(ranking: Ranking) -> list[str]:
 
 
 def _partly(row: Ranked, tasks: Sequence[str]) -> str:
-    return f"{row.kept.mean or 0:.3f} ({len(row.by_task)} of {len(tasks)} settings)"
+    return f"{row.retention.mean or 0:.3f} ({len(row.by_task)} of {len(tasks)} settings)"
 
 
 def drawn(chart: Chart) -> Table:
@@ -223,7 +236,7 @@ def scores(found: Sequence[Contest]) -> Table:
         key="scores",
         title="Scores on the test set",
         meaning="Mean over seeds with its 95 % interval (Student t). “Learned”: seeds with "
-        "retention of at least 0.9, and the Wilson interval of their share. “Against "
+        "retention of at least 0.9, and the exact interval of their share. “Against "
         "attention”: retention minus that of the attention that keeps most there, paired by "
         "seed. “Intrusions”: the share of wrong rules that are decoys. “Not defined”: learned "
         "positions end at the length trained on. tables.csv has every interval.",
