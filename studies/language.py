@@ -5,7 +5,8 @@
     rulekeep study language build|check
 
 SmolLM2-135M-Instruct, four-bit weights. *Retention* is the share of rules followed. *Binding* is
-retention where each rival of a rule was mentioned too. Fills docs/language-findings.md.
+retention where every option was mentioned too, the rule's own as well. Fills
+docs/language-findings.md, and the former form of mentions in docs/changes-of-method.md.
 """
 
 import json
@@ -21,7 +22,14 @@ from scipy.stats import spearmanr
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.rows import Rows, Span
-from rulekeep.language.figures import Estimate, Followed, cell, without_rules
+from rulekeep.language.figures import (
+    RIVALS_ALONE,
+    Estimate,
+    Followed,
+    cell,
+    mentions_of,
+    without_rules,
+)
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import packed_values, write_text
@@ -30,7 +38,7 @@ from rulekeep.study import Claim, Study
 WHOLE, NOT_RUN = "none", "not run"
 # Tokens of chat at which the context is compressed.
 SHORT, MIDDLE = 128, 512
-MENTIONS = {"none": "no mention", "word": "rivals as words", "instruction": "rivals as rules"}
+MENTIONS = {"none": "no mention", "word": "options as words", "instruction": "options as rules"}
 EVICTIONS = {
     "h2o": "H2O", "tova": "TOVA", "snapkv": "SnapKV", "expected_attention": "Expected Attention",
     "knorm": "K-norm", "streaming_llm": "StreamingLLM", "random": "random",
@@ -80,7 +88,7 @@ def place(record: Record) -> Place:
     """The cell of a record."""
     asked = record.spec.rest
     return Place(
-        int(str(asked["distance"])), str(asked["mentions"]), str(asked["control"]),
+        int(str(asked["distance"])), mentions_of(record), str(asked["control"]),
         str(asked["placement"]), int(str(asked["rules_at_once"])),
     )  # fmt: skip
 
@@ -121,6 +129,30 @@ def by_distance(rows: Rows) -> str:
         for one in distances
     ]
     return markdown_table(["tokens of chat", *MENTIONS.values()], body)
+
+
+def by_unit(rows: Rows) -> str:
+    """What prompts and what families say, and the floors, at 512 tokens of chat."""
+    found, body = cells(rows), []
+    for kind, shown in MENTIONS.items():
+        one = found.get(Place(MIDDLE, kind), {}).get(WHOLE)
+        if one is not None:
+            floor = retention(found, Place(MIDDLE, kind, "no_rules"))
+            body.append([shown, one.retention.text(), one.over_families.text(), floor])
+    head = ["mentions", "over prompts", "over families", "without rules"]
+    return markdown_table(head, body)
+
+
+def by_form(rows: Rows) -> str:
+    """Retention where rivals alone are mentioned, as it was before, beside the present form."""
+    found = cells(rows)
+    forms = [f"word{RIVALS_ALONE}", "word", f"instruction{RIVALS_ALONE}", "instruction"]
+    distances = sorted({at.distance for at in found if at == Place(at.distance, forms[0])})
+    body = [
+        [f"{one:,}", *(retention(found, Place(one, form)) for form in forms)] for one in distances
+    ]
+    head = ["tokens of chat", "rivals as words", "options as words"]
+    return markdown_table([*head, "rivals as rules", "options as rules"], body)
 
 
 def by_eviction(rows: Rows) -> str:
@@ -519,10 +551,11 @@ def measure(place: str) -> None:
     for number in range(PROMPTS):
         said = converse(families, spec, "test", number, model.tokens_of)
         read = model.opened(said.messages, [*EVICTIONS])
-        options = [families[one.family].options[one.option] for one in said.asked]
+        stated = [one for one in said.asked if one.option is not None]
+        options = [families[one.family].options[one.option] for one in stated]
         rivals = [
             option
-            for one in said.asked
+            for one in stated
             for at, option in enumerate(families[one.family].options)
             if at != one.option
         ]
@@ -558,9 +591,11 @@ STUDY = Study(
     variants={},
     settings=[],
     context=MIDDLE,
-    reads=["language"],
+    reads=["language", "language-mentions"],
     tables={
         "distance": by_distance,
+        "units": by_unit,
+        "forms": by_form,
         "evictions": by_eviction,
         "guards": by_guard,
         "tokens": by_token,
