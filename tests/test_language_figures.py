@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripts import script
 
 from rulekeep.language import comparing, figures
 from rulekeep.language.comparing import compare, worse
-from rulekeep.language.figures import Judged, keys_of, resampled, solved
+from rulekeep.language.figures import Judged, keys_of, solved
 from rulekeep.records.record import Choice
+
+MADE = script("calibration", "studies")
 
 
 def row(
@@ -83,26 +86,9 @@ def test_a_rule_without_two_other_samples_of_each_option_is_not_known() -> None:
     assert np.isnan(judged(rivals)[0]).all()
 
 
-def made(draw: np.random.Generator, prompts: int, families: int, options: int, **of: Any) -> Any:
-    """Rules and families that are not stated, with known options, gains and effects of prompts."""
-    base = of.get("base", draw.normal(0, 1.5, (families, options)))
-    gains = of.get("gains", np.maximum(0, draw.normal(0.8, 0.8, (families, options))))
-    rows, right = [], []
-    for prompt in range(prompts):
-        ease = draw.normal(0, 0.5)
-        for place, family in enumerate(draw.permutation(families)[: 4 + of.get("unstated", 2)]):
-            option = int(draw.integers(options)) if place < 4 else None
-            scores = draw.normal(0, 2) + base[family] + draw.normal(0, 0.7, options)
-            if option is not None:
-                scores[option] += max(0.0, gains[family, option] + ease)
-                right.append((scores - base[family]).argmax() == option)
-            rows.append(row(prompt, f"f{family}", option, scores))
-    return rows, float(np.mean(right)), {"base": base, "gains": gains}
-
-
 def test_the_fit_is_that_of_least_squares() -> None:
     draw = np.random.default_rng(3)
-    rows, *_ = made(draw, 12, 5, 4, unstated=1)
+    rows = MADE.made(draw, MADE.Truth.drawn(draw, 5, 4), 12, 1)
     right, gain = judged(rows)
     rules = [
         one for one in sorted(rows, key=lambda r: (r.prompt, r.family)) if one.option is not None
@@ -141,78 +127,27 @@ def test_many_small_systems_are_solved_as_one_by_one() -> None:
     assert solved(singular, [np.array([1.0]), np.array([1.0])])[1] < 1e-9
 
 
-def test_the_fit_of_other_prompts_is_nearer_the_truth_than_means_of_rivals() -> None:
-    draw, errors = np.random.default_rng(5), []
-    for _ in range(25):
-        rows, truth, _ = made(draw, 20, 26, 4, unstated=6)
-        right, _ = judged(rows)
-        baselines: dict[str, np.ndarray] = {}
-        for family in {one.family for one in rows}:
-            of = [one for one in rows if one.family == family and one.option is not None]
-            baselines[family] = np.array(
-                [np.mean([one.scores[o] for one in of if one.option != o] or [np.nan])
-                 for o in range(4)]
-            )  # fmt: skip
-        means = [
-            (np.array(one.scores) - baselines[one.family]).argmax() == one.option
-            for one in rows
-            if one.option is not None and not np.isnan(baselines[one.family]).any()
-        ]
-        errors.append((np.nanmean(right) - truth, np.mean(means) - truth))
-    bias, spread = np.abs(np.mean(errors, 0)), np.sqrt(np.mean(np.square(errors), 0))
-    assert bias[0] < 0.035
-    assert bias[0] < bias[1]
-    assert spread[0] < spread[1]
+def test_the_fit_is_nearer_the_truth_than_others() -> None:
+    errors = MADE.held(20, 28, 4, 20).errors
+    off = {name: float(np.sqrt(np.mean(np.square(of)))) for name, of in errors.items()}
+    assert off["prompt, option"] < off["rivals"]
+    assert abs(np.mean(errors["prompt, option"])) < 0.04
 
 
 # Intervals
 
 
-def covered(
-    prompts: int, families: int, options: int, repeats: int, seed: int = 1
-) -> tuple[float, float]:
-    """How often the interval holds what so many prompts would show on average, and its bias."""
-    draw = np.random.default_rng(seed)
-    unstated = min(families - 4, max(2, -(-4 * families // prompts)))
-    inside, bias = [], []
-    for _ in range(repeats):
-        rows, _, known = made(draw, prompts, families, options, unstated=unstated)
-        *_, truth = truths(draw, known, families, options)
-        keys = keys_of(rows)
-        own, drawn = Judged(rows, keys), resampled(len(keys))
-        found = figures.interval(own.by_prompt(own.right(drawn)[0]), drawn[:, own.prompts])
-        inside.append(found.low <= truth <= found.high)
-        bias.append(found.mean - truth)
-    return float(np.mean(inside)), float(np.mean(bias))
+@pytest.mark.parametrize("cell", MADE.CELLS, ids=str)
+def test_the_interval_over_prompts_holds_the_truth(cell: tuple[int, int, int]) -> None:
+    # As the study found with more repeats; a small cell is made up again here.
+    (row,) = [
+        one for one in MADE.measured() if (one["prompts"], one["families"], one["options"]) == cell
+    ]
+    assert row["covered"] >= 0.9
 
 
-def truths(
-    draw: np.random.Generator, known: dict[str, np.ndarray], families: int, options: int
-) -> tuple[np.ndarray, float]:
-    """The retention of each family with its true options, and their mean: 40,000 rules."""
-    family = draw.integers(families, size=40_000)
-    option = draw.integers(options, size=family.size)
-    gains = known["gains"][family, option] + draw.normal(0, 0.5, family.size)
-    scores = draw.normal(0, 0.7, (family.size, options))
-    scores[np.arange(family.size), option] += np.maximum(0, gains)
-    right = scores.argmax(1) == option
-    return np.array([right[family == at].mean() for at in range(families)]), float(right.mean())
-
-
-@pytest.mark.parametrize(
-    ("prompts", "families", "options"),
-    [(20, 6, 2), (20, 6, 4), (20, 28, 4), (60, 6, 2), (60, 28, 2), (60, 28, 4)],
-)
-@pytest.mark.slow
-def test_the_interval_over_prompts_covers(prompts: int, families: int, options: int) -> None:
-    # 120 repeats of a coverage of 0.95 fall below 0.89 once in four hundred.
-    coverage, bias = covered(prompts, families, options, 120)
-    assert coverage >= 0.89
-    assert abs(bias) < 0.04
-
-
-def test_the_interval_over_prompts_covers_where_it_is_used_most() -> None:
-    assert covered(60, 6, 4, 40, seed=2)[0] >= 0.87
+def test_the_interval_of_a_small_cell_holds_the_truth() -> None:
+    assert np.mean(MADE.held(60, 6, 4, 40, seed=2).inside) >= 0.87
 
 
 @pytest.mark.parametrize("families", [6, 28])
@@ -238,7 +173,8 @@ def test_the_interval_over_families_is_that_of_student() -> None:
 
 
 def test_each_draw_leaves_out_every_copy_of_the_prompt_that_is_scored() -> None:
-    rows, *_ = made(np.random.default_rng(1), 9, 5, 3, unstated=1)
+    draw = np.random.default_rng(1)
+    rows = MADE.made(draw, MADE.Truth.drawn(draw, 5, 3), 9, 1)
     keys = keys_of(rows)
     weights = np.array([[1.0] * 9, [3, 0, 1, 2, 0, 0, 1, 2, 0]])
     right = Judged(rows, keys).right(weights)[0][1]
