@@ -1,0 +1,346 @@
+"""The cells of a report by hand: values, units, marks and order, and the numbers of sentences."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+from report_records import ENVIRONMENT, Values, read_runs, record
+
+from rulekeep.analysis.cells import contests
+from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, capped, over_steps, styles
+from rulekeep.analysis.ranking import ranked
+from rulekeep.analysis.summary import Summary, summarise, summarise_scores
+from rulekeep.reporting import tables
+from rulekeep.reporting.chances import means, parts
+from rulekeep.reporting.sentences import sentences
+from rulekeep.reporting.tables import Cell, Table, number_cell
+from rulekeep.reporting.text import csv_text, markdown
+
+NAN = math.nan
+
+
+def by_column(table: Table) -> list[dict[str, Cell]]:
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+def texts(table: Table, *columns: str) -> list[tuple[str, ...]]:
+    return [tuple(row[column].text for column in columns) for row in by_column(table)]
+
+
+def ranking_table(records: list[Values]) -> Table:
+    made = ranked(contests(read_runs(records).runs))
+    assert made is not None
+    return tables.ranked(made)
+
+
+def numbers_of(records: list[Values]) -> list[list[str]]:
+    """The numbers of each of the first sentences."""
+    runs = read_runs(records).runs
+    made = contests(runs)
+    # What stands in brackets is an interval, of whichever kind.
+    plain = [re.sub(r"\([-+].*?\)", "", text) for text in sentences(runs, made, ranked(made))]
+    return [re.findall(r"[-+]?\d[\d,.]*\d|\d", text) for text in plain]
+
+
+def costing(mixer: str, seed: int, kept: float, times: float, **more: Any) -> Values:
+    made = record(mixer, seed, {64: 0.9, 256: kept}, seconds=10 * times, **more)
+    made["costs"] |= {
+        "state_bytes": {"64": 100, "256": round(1536 * times)},
+        "decode_ms_per_token": {"64": 9.0, "256": 0.5 * times}, "parameters": 12_000 * times,
+        "tokens_per_second": 64_000 / times, "peak_memory_bytes": times * 3 * 2**20,
+    }  # fmt: skip
+    return made
+
+
+TWO = [
+    costing("attention", 1, 0.5, 1), costing("attention", 2, 0.25, 1),
+    costing("slots", 1, 0.75, 1), costing("slots", 2, 0.375, 3),
+    record("slots", 3, {64: 0.9, 256: 0.0}, status="killed"),
+]  # fmt: skip
+
+
+def test_the_first_table_has_what_each_variant_keeps_and_costs() -> None:
+    first, second = by_column(table := ranking_table(TWO))
+    assert {key: cell.text for key, cell in first.items()} == {
+        "#": "1", "variant": "slots", "state (bytes)": "3,072",
+        "retention": summarise_scores([0.75, 0.375]).text(), "lowest seed": "0.375",
+        "against attention": f"+{summarise([0.25, 0.125]).text()}", "training (s)": "20.0",
+        "decode (ms/token)": "1.000", "parameters": "24,000", "seeds": "2 few",
+    }  # fmt: skip
+    assert [first[key].value for key in ("#", "state (bytes)", "retention", "seeds")] == [
+        1, 3072, pytest.approx(0.5625), 2
+    ]  # fmt: skip
+    assert texts(table, "#", "variant", "lowest seed", "against attention")[1] == (
+        "2", "attention", "0.250", "–"
+    )  # fmt: skip
+    assert second["state (bytes)"].value == 1536
+    assert (table.own, table.few) == (frozenset(), {0, 1})
+    # Less than attention has a sign of its own.
+    worse = [costing("attention", 1, 0.5, 1), costing("slots", 1, 0.4, 1)]
+    assert texts(ranking_table(worse), "against attention")[1][0].startswith("-0.100")
+
+
+def test_the_users_own_is_marked_and_a_diverged_seed_is_the_lowest() -> None:
+    records = [costing("mine.py:Mine", seed, 0.25, 1) for seed in (1, 2, 3, 4, 5)]
+    records += [costing("attention", seed, 0.5, 1) for seed in (1, 2, 3, 4, 5)]
+    records.append(record("mine.py:Mine", 6, {64: 0.9, 256: 0.0}, status="diverged"))
+    table = ranking_table(records)
+    assert texts(table, "variant", "#", "lowest seed", "seeds") == [
+        ("mine.py:Mine (yours)", "2", "diverged", "5"), ("attention", "1", "0.500", "5")
+    ]  # fmt: skip
+    assert (table.own, table.few) == ({0}, frozenset())
+    assert by_column(table)[0]["lowest seed"].value == -math.inf
+
+
+def test_task_settings_have_columns_and_what_was_run_on_few_has_no_place() -> None:
+    records = [
+        record(mixer, 1, {64: kept}, task=task)
+        for mixer, task, kept in (
+            ("attention", "apply", 0.2), ("attention", "recite", 0.4), ("delta", "apply", 0.5),
+            ("delta", "recite", 0.7), ("gru", "recite", 0.9),
+        )
+    ]  # fmt: skip
+    assert texts(ranking_table(records), "variant", "#", "apply", "recite") == [
+        ("delta", "1", "0.500", "0.700"), ("attention", "2", "0.200", "0.400"),
+        ("gru", "–", "–", "0.900"),
+    ]  # fmt: skip
+    assert texts(ranking_table(records), "retention")[2] == ("0.900 (1 of 2 settings)",)
+
+
+def test_scores_have_a_line_for_each_length_in_order() -> None:
+    table = tables.scores(contests(read_runs(TWO).runs))
+    shown = texts(
+        table, "variant", "trained at", "tested at", "retention", "chance", "exact", "rule",
+        "loss (nats)", "against attention", "which", "learned", "seeds",
+    )  # fmt: skip
+    places = [("attention", "64", "64"), ("attention", "64", "256"), ("slots", "64", "64"),
+              ("slots", "64", "256")]  # fmt: skip
+    assert [row[:3] for row in shown] == places
+    assert shown[3][3:10] == (
+        summarise_scores([0.75, 0.375]).text(), "0.040",
+        summarise_scores([0.375, 0.1875]).text(), "0.562", "1.000",
+        f"+{summarise([0.25, 0.125]).text()}", "attention",
+    )  # fmt: skip
+    assert [row[10].split(" (")[0] for row in shown] == [
+        "2 of 2", "0 of 2", "2 of 2", "0 of 2"
+    ]  # fmt: skip
+    assert [row[11] for row in shown] == ["2 few"] * 4
+    assert shown[1][8:10] == ("–", "–")
+
+
+def test_intrusions_have_their_rate_and_their_chance() -> None:
+    records = [record("delta", seed, {64: 0.5}) for seed in (1, 2)]
+    for made, rate, chance in zip(records, (0.2, 0.4), (0.1, 0.2), strict=True):
+        made["evaluations"][-1] |= {"intrusion_rate": rate, "intrusion_chance": chance}
+    (cell,) = (
+        row["intrusions"] for row in by_column(tables.scores(contests(read_runs(records).runs)))
+    )
+    assert cell == ("0.300 (chance 0.150)", pytest.approx(0.3))
+
+
+def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
+    attention, slots = by_column(tables.costs(contests(read_runs(TWO).runs)))
+    assert {key: cell.text for key, cell in slots.items()} == {
+        "task": "recite", "variant": "slots", "trained at": "64",
+        "training (s)": summarise([10, 30]).text(1), "steps to solve": "– (0 of 2)",
+        "tokens/s": "42,667", "peak (MiB)": "6.0", "parameters": "24,000", "context": "256",
+        "state (bytes)": "3,072", "decode (ms/token)": "1.000", "seeds": "2 few",
+    }  # fmt: skip
+    assert (attention["peak (MiB)"].value, attention["steps to solve"].value) == (3, math.inf)
+
+
+def test_the_grid_of_rates_has_what_validation_said_of_each() -> None:
+    records = []
+    for seed in (1, 2):
+        for rate, kept, loss in ((0.001, 0.5, 3.0), (0.003, 0.9, 1.0), (0.01, 0.7, 2.0)):
+            made = record("delta", seed, {64: 0.1}, rate=rate, dev_loss=loss + seed / 10)
+            made["evaluations"][0] |= {"retention": kept + seed / 100, "exact": kept / 2, "n": 64}
+            records.append(made)
+    records[-1] |= {"status": "diverged", "evaluations": []}
+    records.append(record("delta", 3, {64: 0.1}, rate=0.003))
+    columns = ("rate", "retention", "exact", "loss (nats a token)", "seeds compared", "runs")
+    table = tables.learning_rates(contests(read_runs(records[:-1]).runs))
+    assert texts(table, *columns) == [
+        ("0.001", "0.515", "0.250", "3.150", "2 few", "2"),
+        ("0.003", "0.915", "0.450", "1.150", "2 few", "2"),
+        ("0.01", "–", "–", "1 of 2 diverged", "2 few", "2"),
+    ]
+    assert texts(table, "choice") == [("",), ("chosen",), ("",)]
+    # One seed more at one rate: it alone is shown to have been chosen.
+    choices = texts(tables.learning_rates(contests(read_runs(records).runs)), "runs", "choice")
+    assert [row[0] for row in choices] == ["2", "3", "2"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "better"), [((1.0, 2.0, 3.0), "0.0003"), ((3.0, 2.0, 1.0), "0.03")]
+)
+def test_a_choice_at_an_edge_names_the_rate_to_run_next(
+    losses: tuple[float, ...], better: str
+) -> None:
+    records = [
+        record("delta", rate=rate, dev_loss=loss)
+        for rate, loss in zip((0.001, 0.00316228, 0.01), losses, strict=True)
+    ]
+    made = texts(tables.learning_rates(contests(read_runs(records).runs)), "choice")
+    (chosen,) = (text for (text,) in made if text)
+    assert float(re.findall(r"[\d.]+", chosen)[0]) == pytest.approx(float(better), rel=0.06)
+
+
+def test_runs_without_a_result_are_listed_by_how_they_ended() -> None:
+    records = [
+        record("delta", 1, status="timeout", reason="no end within 9 s"), record("delta", 2),
+        record("gru", 3, status="failed", rate=0.01), record("gru", 4, status="diverged"),
+    ]  # fmt: skip
+    table = tables.failures(read_runs(records).runs)
+    assert texts(table, "status", "variant", "seed", "rate", "reason") == [
+        ("diverged", "gru", "4", "0.003", "no reason recorded"),
+        ("failed", "gru", "3", "0.01", "no reason recorded"),
+        ("timeout", "delta", "1", "0.003", "no end within 9 s"),
+    ]
+    every = tables.every_run(read_runs(records).runs)
+    assert texts(every, "variant", "seed", "status", "retention", "training (s)")[:2] == [
+        ("delta", "1", "timeout", "–", "10.0"), ("delta", "2", "done", "0.900", "10.0")
+    ]  # fmt: skip
+
+
+def test_machines_are_listed_with_their_runs_the_commonest_first() -> None:
+    records = [record("delta", seed) for seed in (1, 2, 3)]
+    records[0]["environment"] = {**ENVIRONMENT, "cpu": "another"}
+    table = tables.environments(read_runs(records).runs)
+    assert texts(table, "cpu", "threads", "runs") == [
+        ("a processor", "1", "2"), ("another", "1", "1")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text", "kept"),
+    [
+        (0.12345, 3, "0.123", 0.12345), (12345.678, 0, "12,346", 12345.678),
+        (-0.0004, 3, "0.000", -0.0004), (-0.0006, 3, "-0.001", -0.0006), (None, 3, "–", None),
+        (NAN, 3, "–", None), (math.inf, 1, "–", None), (1_000_000, 1, "1,000,000.0", 1_000_000),
+    ],
+)  # fmt: skip
+def test_a_number_is_shown_rounded_and_sorted_by_its_value(
+    value: float | None, digits: int, text: str, kept: float | None
+) -> None:
+    assert number_cell(value, digits) == Cell(text, kept)
+
+
+def test_a_table_knows_its_few_seeds_its_numbers_and_its_empty_columns() -> None:
+    rows = [
+        {"a": Cell("x"), "b": Cell("1", 1.0), "c": Cell("–"), "seeds": Cell("4 few", 4.0)},
+        {"a": Cell("y"), "b": Cell("–"), "c": Cell("–"), "seeds": Cell("5", 5.0)},
+    ]
+    table = Table.of("k", "t", "m", rows)
+    assert (table.header, table.few) == (("a", "b", "c", "seeds"), {0})
+    assert table.numbers() == [False, True, False, True]
+    assert table.filled().header == ("a", "b", "seeds")
+    assert markdown(table.filled()).splitlines()[-4:] == [
+        "| a | b | seeds |", "| ---|--:|--: |", "| x | 1 | 4 few |", "| y | – | 5 |"
+    ]  # fmt: skip
+
+
+def test_parts_are_means_over_the_seeds_that_have_them() -> None:
+    records = [record("delta", seed, {64: 0.5}) for seed in (1, 2)]
+    for made, kept, chance in zip(records, (0.25, 0.75), (0.1, 0.2), strict=True):
+        made["evaluations"][-1] |= {
+            "retention_by_step": [{"step": 0, "n": 10 * kept, "retention": kept, "chance": chance}],
+            "retention_by_kind": {"prohibition": {"n": 4, "retention": kept, "chance": 0.5}},
+        }  # fmt: skip
+    records[0]["evaluations"][-1]["retention_by_step"].append(
+        {"step": 1, "n": 2, "retention": 1.0, "chance": 0.3}
+    )
+    made = contests(read_runs(records).runs)
+    (row,) = by_column(parts(made))
+    assert (row["by output step"].text, row["by kind"].text, row["by rule position"].text) == (
+        "0: 0.500 (0.150); 1: 1.000 (0.300)", "prohibition: 0.500 (0.500)", "–"
+    )  # fmt: skip
+    steps = means(made[0].groups[0], "step", 64)
+    assert steps == {
+        "0": (0.5, pytest.approx(0.15), 5.0), "1": (1.0, pytest.approx(0.3), 2.0)
+    }  # fmt: skip
+    assert row["seeds"].text == "2 few"
+
+
+def test_the_csv_has_every_cell_unrounded() -> None:
+    lines = [line.split(",") for line in csv_text(contests(read_runs(TWO).runs)).splitlines()]
+    by_key = {(line[0], line[2], line[4], line[6]): line for line in lines}
+    mean = {
+        key: float(by_key[key][7])
+        for key in (
+            ("scores", "slots", "256", "retention"), ("scores", "slots", "256", "val_loss"),
+            ("corrected", "slots", "256", "retention"), ("chance", "slots", "256", "retention"),
+            ("differences", "slots", "256", "retention"), ("costs", "slots", "256", "state_bytes"),
+            ("costs", "slots", "", "train_seconds"), ("costs", "slots", "", "peak_memory_bytes"),
+        )
+    }  # fmt: skip
+    assert [*mean.values()] == pytest.approx(
+        [0.5625, 1.0, (0.5625 - 0.04) / 0.96, 0.04, 0.1875, 3072, 20, 6 * 2**20]
+    )
+    assert by_key["scores", "slots", "256", "retention"][11:14] == ["2", "0", "yes"]
+
+
+def test_the_first_sentences_have_the_numbers_of_the_best_and_of_all_runs() -> None:
+    kept, against, trust = numbers_of(TWO)
+    # 0.5625 at 256 tokens, place 1 of 2; 0.1875 ahead on 2 seeds, with twice the parameters.
+    assert kept == ["0.562", "256", "1", "2"]
+    assert against == ["0.188", "2", "+100"]
+    # Of 5 runs 4 ended. All 4 figures, of two variants at two lengths, have fewer than 5 seeds.
+    assert trust == ["5", "4", "0", "1", "4", "4", "5"]
+    behind = [costing("attention", 1, 0.5, 1), costing("slots", 1, 0.375, 1)]
+    assert numbers_of(behind)[:2] == [["0.375", "256", "2", "2"], ["0.125", "1"]]
+
+
+def test_of_five_seeds_or_more_the_whole_interval_decides_what_is_said() -> None:
+    def verdict(*differences: float) -> str:
+        records = [
+            record(mixer, seed, {64: 0.5 + more}, mixer_options=options)
+            for seed, gap in enumerate(differences, 1)
+            for mixer, options, more in (
+                ("attention", {"positions": "rotary", "conv_size": 4}, 0.0), ("delta", {}, gap)
+            )
+        ]  # fmt: skip
+        runs = read_runs(records).runs
+        made = contests(runs)
+        return sentences(runs, made, ranked(made))[1]
+
+    assert "gains on" in verdict(0.1, 0.11, 0.12, 0.1, 0.11)
+    assert "below" in verdict(-0.1, -0.11, -0.12, -0.1, -0.11)
+    assert "cannot be told" in verdict(0.1, -0.1, 0.3, 0.05, -0.12)
+    assert re.search(r"lead of 0\.110\b.* on 4 seeds", verdict(0.1, 0.11, 0.12, 0.11))
+    assert "behind" in verdict(-0.1, -0.1)
+    assert "as much as" in verdict(0.0004, -0.0004)
+
+
+def test_what_is_drawn_is_the_mean_over_the_seeds_that_reached_a_step() -> None:
+    histories = [
+        [{"step": 10, "val_loss": 2.0}, {"step": 20, "val_loss": 1.0}],
+        [{"step": 10, "val_loss": 4.0}, {"step": 20, "val_loss": NAN}, {"step": 30}],
+    ]
+    series = over_steps("delta", Style("#000000"), histories, "val_loss")
+    assert series is not None
+    assert series.points == [Point(10, 3.0, seeds=2), Point(20, 1.0, seeds=1)]
+    assert series.seeds == [[(10, 2.0), (20, 1.0)], [(10, 4.0)]]
+    assert over_steps("delta", Style("#000000"), histories, "retention") is None
+    summary = Summary(0.5, 0.1, 0.4, 0.6, 5, 1)
+    assert Point.of(64, summary) == (64, 0.5, 0.4, 0.6, 5)
+    assert [Point(1, 1, seeds=seeds).few for seeds in (None, 4, 5)] == [False, True, False]
+
+
+def test_lines_look_alike_in_no_figure_and_what_is_not_drawn_is_named() -> None:
+    labels = [f"variant {number}" for number in range(20)]
+    look = styles(labels, black=labels[3:5])
+    assert {label for label, style in look.items() if style.colour == "#000000"} == {*labels[3:5]}
+    assert len({(style.colour, style.marker, style.dash) for style in look.values()}) == 20
+    panels = [
+        Panel(title=label, x_label="", y_label="", series=[
+            Series(label=label, style=Style(""), points=[Point(1, 1)])
+        ])
+        for label in labels
+    ]  # fmt: skip
+    chart = Chart(key="k", title="t", caption="c", panels=panels)
+    short = capped(chart, 18)
+    assert [panel.title for panel in short.panels] == labels[:18]
+    assert all(label in short.caption for label in labels[18:])
+    assert capped(chart, 20) is chart
