@@ -640,6 +640,8 @@ def test_a_cell_of_a_study_counts_where_all_its_seeds_are_run() -> None:
     assert (kept.seeds, kept.mean, kept.lowest, kept.each_seed) == (
         {1: 0.5, 2: 0.75}, 0.625, 0.5, "0.500, 0.750"
     )  # fmt: skip
+    three = rows_of(*CELLS, cell("gru", 3, 0.1), seeds=(1, 2, 3))
+    assert three.known("ours", EARLY, "retention", 256).mean == pytest.approx(0.45)
     assert rows.cell("theirs", MARKED) is None
     assert rows.text("theirs", MARKED, "retention", 256) == "not run"
     assert rows.text("ours", EARLY, "retention", 512) == "not run"

@@ -95,45 +95,52 @@ def test_a_reader_of_answers_apart_sees_what_stands_before_each_and_no_source_in
     ]  # fmt: skip
 
 
-def examples(*pairs: tuple[int, int]) -> Seen:
-    """Examples of two answers each, of chance 0.5, after one token that tells nothing."""
-    n = len(pairs)
-    right = np.array(pairs)
-    cells = {
-        place: Cell(
-            np.arange(n), np.full((n, 1), 3), right[:, :place], sparse.csr_array((n, 0)),
-            right[:, place], np.full(n, 0.5),
-        )
-        for place in (0, 1)
-    }  # fmt: skip
+def examples(*pairs: tuple[int, int | None]) -> Seen:
+    """Examples of two answers or one, of chance 0.5, after one token that tells nothing."""
+    cells = {}
+    for place in (0, 1):
+        rows = np.array([row for row, pair in enumerate(pairs) if pair[place] is not None])
+        n = len(rows)
+        answers = np.array([pairs[row][: place + 1] for row in rows])
+        cells[place] = Cell(
+            rows, np.full((n, 1), 3), answers[:, :place], sparse.csr_array((n, 0)),
+            answers[:, place], np.full(n, 0.5),
+        )  # fmt: skip
     whole = {
-        place: cell._replace(window=cell.window[:, :0], whole=sparse.csr_array(np.ones((n, WORDS))))
+        place: cell._replace(
+            window=cell.window[:, :0], whole=sparse.csr_array(np.ones((len(cell.rows), WORDS)))
+        )
         for place, cell in cells.items()
     }
-    return Seen(n, WORDS, cells, whole, "hash")
+    return Seen(len(pairs), WORDS, cells, whole, "hash")
 
 
 def test_readers_score_what_they_can_know_with_the_stated_bound() -> None:
     # The first answer is 1 in three of five examples; the second is always the other one.
     train = examples(*[(1, 2), (2, 1), (1, 2), (2, 1), (1, 2)] * 60)
-    test = examples(*[(1, 2), (2, 1)] * 5)
+    test = examples(*[(1, 2), (2, 1)] * 5, (1, None), (1, None))
     certificate = judge(train, test, windows=(1,))
-    assert (certificate.examples, certificate.data_hash) == (10, "hash")
+    assert (certificate.examples, certificate.data_hash) == (12, "hash")
     by_name = {reading.reader: reading for reading in certificate.readings}
     local = [reading for reading in certificate.readings if reading.local]
     assert len(local) == 3 + 3 + 1
     z = NormalDist().inv_cdf(1 - 0.05 / 7)
-    # The prior says 1, then 2: both right or both wrong, half of the time.
-    prior = by_name["prior of the answer"]
-    assert (prior.retention, prior.chance, prior.excess) == (0.5, 0.5, 0.0)
-    assert prior.bound == pytest.approx(z * 10**0.5 * stdev([1.0, -1.0] * 5) / 20)
-    # Who sees the answer so far knows the second: 1.5 of 2 are right.
-    for name in (*SO_FAR[1:], "last 1, columns", "last 1, tree", "last 1, nearest example"):
+
+    def check(name: str, excess: float, *more_than_chance: float) -> None:
+        """Of an example of either kind, and of those of one answer: right less chance."""
         reading = by_name[name]
-        assert (reading.retention, reading.chance, reading.excess) == (0.75, 0.5, 0.25), name
-        # One more right than by chance, or none; less two times the excess.
-        wanted = 0.25 + z * 10**0.5 * stdev([0.5, -0.5] * 5) / 20
+        assert (reading.chance, reading.retention) == (0.5, pytest.approx(0.5 + excess)), name
+        assert reading.excess == pytest.approx(excess), name
+        left = [more_than_chance[0] - 2 * excess, more_than_chance[1] - 2 * excess] * 5
+        left += [more_than_chance[2] - excess] * 2
+        wanted = excess + z * 12**0.5 * stdev(left) / 22
         assert reading.bound == pytest.approx(wanted), name
+
+    # The prior says 1, then 2: 12 of 22 are right.
+    check("prior of the answer", 1 / 22, 1.0, -1.0, 0.5)
+    # Who sees the answer so far knows the second: 17 of 22.
+    for name in (*SO_FAR[1:], "last 1, columns", "last 1, tree", "last 1, nearest example"):
+        check(name, 6 / 22, 1.0, 0.0, 0.5)
     assert not certificate.passed
     assert by_name["whole context, nearest example"].passed is None
     assert by_name["whole context, bag"].retention == by_name["last 1, bag"].retention
