@@ -134,7 +134,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {pasted(root)} make some")
     command = ["rulekeep", "report", folder, *more]
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.analysis.baselines import rivals
+    from rulekeep.analysis.baselines import CERTIFICATES, rivals
     from rulekeep.analysis.merging import merged, trained_apart
     from rulekeep.reporting.write import write_report
 
@@ -151,10 +151,11 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
+    proofs = certificates([*beside, *kept_beside(CERTIFICATES, [])])
     with opened(target):
         made = write_report(
             found, target, shlex.join(command), notes,
-            unfinished=unfinished, certificates=certificates(beside),
+            unfinished=unfinished, certificates=proofs,
             speed=next(iter(measured), None), explanations=losses, runs=folder,
         )  # fmt: skip
     for line in unfinished:
