@@ -2,19 +2,32 @@
 
 import time
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from scripts import ROOT, script
 
-from rulekeep.analysis.baselines import BASELINES, SHIPPED, baseline, baselines, protocol
+from rulekeep.analysis.baselines import (
+    BASELINES,
+    CERTIFICATES,
+    SHIPPED,
+    baseline,
+    baselines,
+    protocol,
+)
+from rulekeep.analysis.reading import Run
 from rulekeep.commands import beside, demo, live
+from rulekeep.commands.records import kept_beside
 from rulekeep.commands.run_options import with_defaults
 from rulekeep.records import Record
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import results
+from rulekeep.reporting.certified import certificates
+from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps.planning import identity
+from rulekeep.sweeps.presets import PRESETS
 
 
 @cache
@@ -29,13 +42,35 @@ def lstm(task: str) -> Record:
 
 @pytest.mark.docs
 def test_the_records_that_ship_are_those_of_the_results() -> None:
-    made = packed(script("baselines", "tools").chosen())
+    tool = script("baselines", "tools")
+    made = packed(tool.chosen())
     assert (SHIPPED / PACKED).read_bytes() == made, "python tools/baselines.py"
+    proofs = packed(tool.certificates())
+    assert (CERTIFICATES / PACKED).read_bytes() == proofs, "python tools/baselines.py"
     assert len(made) < 1_000_000
     known = {one.id: one for folder in ("catalogue", "quick") for one in committed(folder)}
     for one in baselines():
         assert one.evaluations == known[one.id].evaluations
         assert baseline(one) in BASELINES
+
+
+@pytest.mark.parametrize("preset", ["smoke", "quick", "standard", "long", "catalogue"])
+def test_every_test_of_a_preset_has_a_certificate_that_ships(preset: str) -> None:
+    function = PRESETS[preset]
+    specs = function([]) if signature(function).parameters.get("records") else function()
+    shown = [Run.of(tested_as_planned(spec)) for spec in specs]
+    table, _, notes = certificates(shown, kept_beside(CERTIFICATES, []), "RUNS")
+    assert not notes
+    verdicts = [row[2].text for row in table.rows]
+    assert verdicts == ["passes"] * len(verdicts)
+    assert verdicts
+
+
+def tested_as_planned(spec: RunSpec) -> Record:
+    """A record that has no evaluation yet: what is asked for is what would be tested."""
+    resolved = resolve(spec)
+    values = {"kind": spec.kind, **resolved.spec.model_dump(mode="json")}
+    return Record.read({"id": resolved.id, "status": "failed", "spec": values})
 
 
 def test_a_run_stands_beside_the_baselines_of_its_protocol(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +169,46 @@ def test_a_plan_of_another_version_says_which(
     monkeypatch.setattr(GRU, "version", 2)
     (note,) = planning.plan_again(tmp_path / "runs").notes
     assert "it was planned with gru 1 (here 2)" in note
+
+
+def test_after_an_edit_of_a_layer_its_former_runs_are_one_line_and_not_counted(
+    tmp_path: Path,
+) -> None:
+    tiny.plugin(tmp_path, "own")
+    grid = [tiny.tiny(mixer="own.py:Mixer", seed=seed) for seed in (1, 2)]
+    file = tiny.sweep_file(tmp_path, grid)
+    with chdir(tmp_path):
+        planning.plan(grid, tmp_path / "runs")
+    tiny.plugin(tmp_path, "own", forward="y = 2 * y")
+    alone = rulekeep("resume", "runs", cwd=tmp_path)
+    assert alone.returncode == 0
+    (line,) = [line for line in alone.stderr.splitlines() if "former version" in line]
+    assert line.startswith("2 runs of a former version not counted: it was planned with own.py")
+    assert rulekeep("sweep", file, "--out", "runs", cwd=tmp_path).returncode == 0
+    again = rulekeep("resume", "runs", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "(2 of 2 runs finished)" in again.stdout
+    assert again.stderr.count("former version") == 1
+    # What was planned by two versions is one setting, and has its result.
+    assert "Unfinished" not in rulekeep("report", "runs", cwd=tmp_path).stdout
+
+
+def test_the_report_of_an_unfinished_sweep_says_so_first(tmp_path: Path) -> None:
+    stand(tmp_path / "runs", GRID[0])
+    planning.plan(GRID, tmp_path / "runs")
+    said = f"Unfinished: 1 of {len(GRID)} planned runs have a result"
+    done = rulekeep("report", "runs", cwd=tmp_path)
+    assert done.stdout.startswith(f"{said}. For the rest: rulekeep resume runs")
+    text = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert text.split("\n\n")[1].startswith(said)
+    page = (tmp_path / "runs" / "report" / "report.html").read_text()
+    assert said in page
+    write_record(
+        tmp_path / "runs" / "sweep-1.pending",
+        {"text": "rulekeep sweep long", "working_folder": str(tmp_path)},
+    )
+    done = rulekeep("report", "runs", cwd=tmp_path)
+    assert "the sweep chooses more by them. For the rest: rulekeep sweep long --out" in done.stdout
 
 
 @pytest.mark.core

@@ -2,12 +2,13 @@
 
     python tools/baselines.py
 
-A file of packed records in src/rulekeep/baselines, which every command reads as a folder of runs.
+A file of packed records in src/rulekeep/baselines, which every command reads as a folder of runs,
+and one in src/rulekeep/certificates, which every report reads.
 """
 
 from pathlib import Path
 
-from rulekeep.analysis.baselines import SHIPPED, baseline, protocol
+from rulekeep.analysis.baselines import CERTIFICATES, SHIPPED, baseline, protocol
 from rulekeep.analysis.cells import contests
 from rulekeep.analysis.reading import Run
 from rulekeep.records.pack import PACKED, packed
@@ -41,8 +42,13 @@ def chosen(root: Path = ROOT) -> list[dict[str, object]]:
     return found
 
 
+def certificates(root: Path = ROOT) -> list[dict[str, object]]:
+    """The certificates of the tasks."""
+    return [*packed_values(root / "results" / "certificates", [])]
+
+
 if __name__ == "__main__":
-    SHIPPED.mkdir(exist_ok=True)
-    records = chosen()
-    (SHIPPED / PACKED).write_bytes(packed(records))
-    print(f"{len(records)} records, {(SHIPPED / PACKED).stat().st_size:,} bytes")
+    for folder, records in ((SHIPPED, chosen()), (CERTIFICATES, certificates())):
+        folder.mkdir(exist_ok=True)
+        (folder / PACKED).write_bytes(packed(records))
+        print(f"{len(records)} records, {(folder / PACKED).stat().st_size:,} bytes")

@@ -1,6 +1,7 @@
 """The committed runs that ship with the package, to stand beside a run of the same protocol.
 
-`tools/baselines.py` makes them from `results`: the records as they are, without their history.
+`tools/baselines.py` makes them from `results`: the records as they are, without their history. The
+certificates of tasks come along.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ _HOW = {
     "device", "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
 }  # fmt: skip
 SHIPPED = Path(__file__).parents[1] / "baselines"
+# What the tasks of the presets are certified for.
+CERTIFICATES = SHIPPED.with_name("certificates")
 
 
 def baselines() -> list[Record]:

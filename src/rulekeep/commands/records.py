@@ -1,5 +1,6 @@
 """`rulekeep verify` and `report`: what is on disk, checked and shown."""
 
+import json
 import os
 import shlex
 import time
@@ -15,6 +16,7 @@ from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
     CLAIMS,
     CorruptRecordError,
+    LoadedRecords,
     RunFolder,
     Values,
     as_spec,
@@ -25,6 +27,7 @@ from rulekeep.records.store import (
     unreadable,
 )
 from rulekeep.specs import Spec, UsageError
+from rulekeep.sweeps.planning import unfinished as pending
 
 _EXPLAINED = "explain.json"
 _MOST_NAMED = 3
@@ -117,6 +120,9 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
         has_something = own.records or values or broken or (one / PACKED).exists()
         if not (may_be_bare or has_something or run_folders(one)):
             raise _no_runs(one)
+    unfinished = [
+        line for one, own in zip(roots, kept, strict=True) if (line := said_unfinished(one, own))
+    ]
     losses, measured = of_kind(beside, Explanation, lost), of_kind(beside, SpeedRecord, lost)
     left_out = [*(line for one in kept for line in one.left_out), *lost]
     if not (records or measured):
@@ -128,7 +134,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
         raise UsageError(f"{root}: has no record yet; let rulekeep resume {pasted(root)} make some")
     command = ["rulekeep", "report", folder, *more]
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.analysis.baselines import rivals
+    from rulekeep.analysis.baselines import CERTIFICATES, rivals
     from rulekeep.analysis.merging import merged, trained_apart
     from rulekeep.reporting.write import write_report
 
@@ -145,12 +151,15 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
+    proofs = certificates([*beside, *kept_beside(CERTIFICATES, [])])
     with opened(target):
         made = write_report(
             found, target, shlex.join(command), notes,
-            certificates=certificates(beside), speed=next(iter(measured), None),
-            explanations=losses, runs=folder,
+            unfinished=unfinished, certificates=proofs,
+            speed=next(iter(measured), None), explanations=losses, runs=folder,
         )  # fmt: skip
+    for line in unfinished:
+        tell(line)
     read = len(merged(records)) + bool(measured)
     tell(f"{counted(read, 'record')} read and drawn in {time.monotonic() - started:.1f} s")
     tell(f"page:     {target / 'report.html'}")
@@ -159,6 +168,30 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     for line in left_out:
         say(line)
     return EXIT_FAILED if left_out else 0
+
+
+def said_unfinished(root: Path, kept: LoadedRecords) -> str | None:
+    """A line on a folder with plans of runs that have no result; None if there are none.
+
+    A setting that was planned by two versions is one.
+    """
+    done = {one.id for one in kept.records if one.is_result}
+    settings: dict[str, bool] = {}
+    for run in run_folders(root):
+        try:
+            plan = read_record(run.plan)
+            setting = json.dumps([plan.get("kind"), plan.get("spec")], sort_keys=True)
+        except (CorruptRecordError, OSError):
+            setting = run.id
+        settings[setting] = settings.get(setting, False) or run.id in done
+    finished = sum(settings.values())
+    asked = pending(root)
+    if finished == len(settings) and not asked:
+        return None
+    total = counted(len(settings), "planned run has a result", "planned runs have a result")
+    fix = asked[0].again(root) if asked else f"rulekeep resume {pasted(root)}"
+    more = "; the sweep chooses more by them" if asked else ""
+    return f"Unfinished: {finished:,} of {total}{more}. For the rest: {fix}"
 
 
 def _no_runs(root: Path) -> UsageError:

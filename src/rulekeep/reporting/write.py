@@ -42,6 +42,7 @@ def write_report(
     command: str,
     notes: Sequence[str] = (),
     *,
+    unfinished: Sequence[str] = (),
     certificates: Sequence[Mapping[str, Any]] = (),
     speed: SpeedRecord | None = None,
     explanations: Sequence[Explanation] = (),
@@ -50,9 +51,10 @@ def write_report(
     """Writes the report of these records into a folder and returns the paths written.
 
     `command` is the exact command that made the report, `notes` a line for each file that was
-    set aside as corrupt, `certificates` the records of `rulekeep certify`, `speed` the one
-    of `rulekeep speed`, `explanations` those of `rulekeep explain`, and `runs` what commands call
-    the folder of the records. With a record of speed and no run the report is of speed alone.
+    set aside as corrupt, `unfinished` one for each folder that lacks runs, `certificates` the
+    records of `rulekeep certify`, `speed` the one of `rulekeep speed`, `explanations` those of
+    `rulekeep explain`, and `runs` what commands call the folder of the records. With a record of
+    speed and no run the report is of speed alone.
 
     Raises:
         OSError: the folder cannot be written; then it is as it was.
@@ -66,6 +68,7 @@ def write_report(
     found = contests(reading.runs)
     certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
+    summary += (one_line(line, 1000) for line in unfinished)
     if records or (speed is None and not of_words):
         ranking = ranked(found)
         summary += sentences(reading.runs, found, ranking)

@@ -47,13 +47,12 @@ def run(
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
     (last, history, solved), diverged = _train(model, resolved, folder, notes, progress, log)
-    rows, ended = [], {"status": "diverged", "reason": diverged}
+    rows = []
     if diverged is None:
         rows = evaluations(model, resolved)
-        ended = how_ended(rows)
         notes += undefined_tests(spec)
     return {
-        **ended,
+        **({"status": "diverged", "reason": diverged} if diverged else how_ended(rows)),
         "spec": spec.model_dump(mode="json"),
         "source": resolved.source,
         "history": history,

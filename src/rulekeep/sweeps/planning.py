@@ -15,7 +15,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.printable import pasted
+from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.identity import differing
 from rulekeep.records.store import (
@@ -34,6 +34,10 @@ from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.specs import KINDS, AnySpec, UsageError
 from rulekeep.specs.renamed import current, current_versions
 from rulekeep.sweeps.runners import AnyResolved, resolve_any
+
+
+class FormerVersionError(UsageError):
+    """A run was planned with a former version of its task, its mixers or the protocol."""
 
 
 class Job(NamedTuple):
@@ -179,6 +183,8 @@ def identity(spec: AnySpec) -> str:
 def plan_again(root: Path) -> Plan:
     """The plan of everything that was planned in a folder; lost runs are noted.
 
+    Runs of former versions without a result are left as they are, and no part of it.
+
     Raises:
         UsageError: there is no such folder, or nothing was planned in it.
     """
@@ -190,7 +196,7 @@ def plan_again(root: Path) -> Plan:
         fix = next(asked, "name the --out of a sweep")
         raise UsageError(f"{root}: no run was planned in it; {fix}")
     make_folder(root)
-    result, lost = Plan([], [], []), []
+    result, lost, former = Plan([], [], []), [], list[str]()
     for folder in folders:
         try:
             record = folder.read(result.notes)
@@ -210,6 +216,9 @@ def plan_again(root: Path) -> Plan:
             why = unreadable(folder.plan, error)
         except CorruptRecordError as error:
             why = f"{error}; {said_aside(folder.plan)}"
+        except FormerVersionError as error:
+            former.append(str(error))
+            continue
         except UsageError as error:
             # Whole, but of another version: that one can still make it.
             why = f"{folder.plan.name}: {error}"
@@ -225,6 +234,11 @@ def plan_again(root: Path) -> Plan:
                 f"run {folder.id}: {why}; resume cannot make it: "
                 "give its run or sweep command again"
             )
+    if former:
+        result.notes.append(
+            f"{counted(len(former), 'run')} of a former version not counted: {former[0]}; "
+            "for the present one give the run or sweep command again"
+        )
     return result._replace(lost=tuple(lost))
 
 
@@ -262,7 +276,9 @@ def _same_versions(folder: RunFolder, spec: AnySpec, found: Values) -> AnyResolv
     except OSError as error:
         raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
     if resolved.id != folder.id:
-        raise UsageError(other_versions(found, resolved))
+        planned = current_versions(found.get("versions") or {})
+        is_former = planned and differing(planned, resolved.versions)
+        raise (FormerVersionError if is_former else UsageError)(other_versions(found, resolved))
     return resolved
 
 
