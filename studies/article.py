@@ -179,9 +179,7 @@ STUDY = Study(
         "attention_256": Claim(published(MIDDLE), maximum=0.78),
         "attention_1028": Claim(published(LONG), maximum=0.78),
         "lead_64": Claim(more(ATTENTION, SLOTS, "published", "rule_accuracy", SHORT), minimum=0),
-        "lead_1028": AT_LONG.not_shown(
-            f"{ATTENTION} − {SLOTS}: rule_accuracy, decoys published"
-        ),
+        "lead_1028": AT_LONG.not_shown(f"{ATTENTION} − {SLOTS}: rule_accuracy, decoys published"),
         "ours_256": Claim(
             more("sparse_delta", ATTENTION, "independent", "retention", MIDDLE),
             minimum=0,

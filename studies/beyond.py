@@ -532,9 +532,7 @@ def at_rate(
     return rows.at_rate("ours", setting, rate, figure, length)
 
 
-def best_kept(
-    rows: Rows, setting: TaskSetting, length: int, figure: str = "retention"
-) -> float:
+def best_kept(rows: Rows, setting: TaskSetting, length: int, figure: str = "retention") -> float:
     """What the attention that is best there keeps."""
     best = best_there(rows, setting, figure, length)
     assert best is not None, setting

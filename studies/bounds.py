@@ -25,7 +25,6 @@ from rulekeep.analysis.rows import (
     by_earliness,
     floored,
     mean,
-    more,
     state_kib,
     text_of,
 )

@@ -341,9 +341,7 @@ CLAIMS = {
     "override_16_others": Claim(
         lambda rows: len(others(rows, BESIDE_SIZED, OVERRIDE)),
         0,
-        holds=lambda rows: (
-            undecided(rows, BESIDE_16_KIB, OVERRIDE) == UNDECIDED_16
-        ),
+        holds=lambda rows: undecided(rows, BESIDE_16_KIB, OVERRIDE) == UNDECIDED_16,
     ),
     # The penalty as a part of others.
     **{
@@ -361,7 +359,8 @@ CLAIMS = {
     **{
         f"penalty_{said}": claim(f"{DEFAULT} − {WITH_PENALTY[CONVOLVED]}: {one.name}")
         for said, claim, one in (
-            ("ours", OF_PENALTY.shown, OVERRIDE), ("ours_early", OF_PENALTY.not_shown, RECITE),
+            ("ours", OF_PENALTY.shown, OVERRIDE),
+            ("ours_early", OF_PENALTY.not_shown, RECITE),
         )
     },
     # What more steps change (studies/rivals.py).

@@ -247,7 +247,9 @@ def share_held(failing: float, seeds: int) -> float:
     share = 1 - failing
     chances = stats.binom.pmf(np.arange(seeds + 1), seeds, share)
     ends = [exact_share(count, seeds) for count in range(seeds + 1)]
-    return float(sum(p for p, (low, high) in zip(chances, ends, strict=True) if low <= share <= high))
+    return float(
+        sum(p for p, (low, high) in zip(chances, ends, strict=True) if low <= share <= high)
+    )
 
 
 def differences(population: str, seeds: int) -> list[Summary]:

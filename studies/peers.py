@@ -21,7 +21,6 @@ from rulekeep.analysis.rows import (
     Variant,
     by_length,
     mean,
-    more,
     text_of,
     with_lowest,
 )
@@ -481,9 +480,7 @@ STUDY = Study(
         },
         "mqar_short": Claim(mean("penalised", MQAR, "retention", TRAINED), 2),
         "mqar_behind": ATTENTION.shown(NAMES[MQAR], 2, reverse=True),
-        "mqar_penalty": OF_PENALTY.not_shown(
-            of_penalty(DEFAULT, "convolved", MQAR), reverse=True
-        ),
+        "mqar_penalty": OF_PENALTY.not_shown(of_penalty(DEFAULT, "convolved", MQAR), reverse=True),
         "mqar_delta_more": DELTA.not_shown(NAMES[MQAR], reverse=True),
         # Flip-flop with undo.
         **{
@@ -515,7 +512,7 @@ STUDY = Study(
         "compression_ahead": ATTENTION.not_shown(NAMES[COMPRESSION], 2),
         # The sentences about strengths.
         "strengths": Claim(
-            lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE], 
+            lambda rows: kept_by_rate(rows, NOISY)["penalised"][RATE],
             holds=lambda rows: strengths_as_said(rows) and penalty_helps_as_said(rows),
         ),
         # What else the gate needs.
@@ -525,9 +522,7 @@ STUDY = Study(
         "forms_none": least(NONE_OF_THREE, maximum=0.8),
         "forms_longer": least(WHOLE, context=LONGER, minimum=0.99),
         "forms_longer_free": least(NO_PENALTY, context=LONGER, minimum=0.9, maximum=0.98),
-        "copy_penalty": OF_PENALTY.not_shown(
-            of_penalty(DEFAULT, "convolved", COPY), reverse=True
-        ),
+        "copy_penalty": OF_PENALTY.not_shown(of_penalty(DEFAULT, "convolved", COPY), reverse=True),
         "copy_delta_more": DELTA.not_shown(NAMES[COPY]),
     },
 )

@@ -132,7 +132,9 @@ OF_PENALTY = Family(
 def shown_of_revised(rows: Rows) -> bool:
     """Whether our memory is shown to keep more revised rules than these, and than no other."""
     tested = OTHERS.tested(rows)
-    shown = {key for key in compared(rows) if key != OURS and tested[name_of(key, REVISED)].is_shown}
+    shown = {
+        key for key in compared(rows) if key != OURS and tested[name_of(key, REVISED)].is_shown
+    }
     return shown == {KDA, "rotary"}
 
 

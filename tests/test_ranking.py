@@ -159,6 +159,37 @@ def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     assert dict(mine.by_task) == {"apply": pytest.approx(0.906), "recite": pytest.approx(0.306)}
 
 
+def test_a_difference_in_a_ranking_is_over_the_seeds_that_both_have() -> None:
+    base = [
+        record("attention", seed, {64: kept}, mixer_options=ROTARY)
+        for seed, kept in ((2, 0.5), (3, 0.4), (4, 0.6), (5, 0.0))
+    ]
+    mine = [
+        record("mine.py:Mine", seed, {64: kept})
+        for seed, kept in ((1, 1.0), (2, 0.6), (3, 0.6), (4, 0.9))
+    ]
+    (row,) = own_rows(ranking([*base, *mine]))
+    # 0.1, 0.2, 0.3: mean 0.2, half width 4.302653 × 0.1 / √3; t = 3.4641, and by the closed form
+    # of two degrees p = 1 - t / √(2 + t²).
+    assert row.difference is not None
+    assert row.difference[:4] == pytest.approx((0.2, 0.1, -0.048414, 0.448414), abs=1e-6)
+    assert row.difference.p == pytest.approx(1 - 3.464102 / 14**0.5, abs=1e-6)
+    # Its own mean is over all of its seeds: (1.0 + 0.6 + 0.6 + 0.9) / 4.
+    assert (row.kept.mean, row.kept.seeds, row.lowest) == (pytest.approx(0.775), 4, 0.6)
+
+
+def test_what_is_shown_alike_shares_a_place_and_one_seed_has_no_interval() -> None:
+    kept = {"attention": 0.5001, "slots": 0.5004, "delta": 0.5006}
+    found = ranking([record(mixer, retention={64: share}) for mixer, share in kept.items()])
+    assert [(row.label, row.place) for row in found.rows] == [
+        ("delta", 1), ("slots", 2), ("attention", 2)
+    ]  # fmt: skip
+    assert found.rows[1].kept[1:4] == (None, None, None)
+    assert found.rows[1].difference is not None
+    assert found.rows[1].difference.p is None
+    assert "cannot be told" not in said([record("slots"), record("attention")])
+
+
 def of_chance(made: Values, chance: float) -> Values:
     """The same record, whose task has another chance level."""
     for row in made["evaluations"]:

@@ -12,6 +12,7 @@ from rulekeep.analysis.summary import (
     chance_corrected,
     choose_learning_rate,
     learned_share,
+    mean_scores,
     paired_difference,
     summarise,
     summarise_scores,
@@ -313,6 +314,35 @@ def test_retention_chooses_a_rate_and_exact_where_it_ties(
     # A diverged rate needs no scores, and never wins.
     with_more = {**runs, 0.1: [(NAN, None)]}
     assert choose_learning_rate(with_more, extended=True).rate == chosen
+
+
+def test_scores_of_several_runs_are_means_over_runs_and_of_all_their_examples() -> None:
+    scores = [ValidationScores(0.9, 0.5, 100), ValidationScores(0.7, 0.1, 300)]
+    assert mean_scores(scores) == (pytest.approx(0.8), pytest.approx(0.3), 400)
+    assert mean_scores(scores[:1]) == scores[0]
+
+
+# Wilson's low end of 1.0 is n / (n + 3.841459): 0.985216 of 256 examples, 0.992553 of 512.
+@pytest.mark.parametrize(("seeds", "chosen"), [(1, 0.001), (2, 0.003)])
+def test_more_examples_tell_rates_apart_that_fewer_do_not(seeds: int, chosen: float) -> None:
+    # The lower rate has the lower loss, and wins where 0.99 is as good as 1.0.
+    runs = {
+        0.001: [(1.0, ValidationScores(0.99, 0.5, 256))] * seeds,
+        0.003: [(2.0, ValidationScores(1.0, 0.5, 256))] * seeds,
+    }
+    assert choose_learning_rate(runs, extended=True).rate == chosen
+
+
+def test_a_rate_is_chosen_by_the_mean_of_its_seeds_and_not_by_the_best_one() -> None:
+    # Means 0.7 and 0.75; the best seed is at the other rate.
+    kept = {0.001: (1.0, 0.4), 0.003: (0.75, 0.75)}
+    runs = {
+        rate: [(1.0, ValidationScores(one, one, 1000)) for one in each]
+        for rate, each in kept.items()
+    }
+    choice = choose_learning_rate(runs, extended=True)
+    assert choice.rate == 0.003
+    assert choice.grid[0].scores == (pytest.approx(0.7), pytest.approx(0.7), 2000)
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from rulekeep.analysis.cells import Group
 from rulekeep.analysis.ranking import kept
 from rulekeep.analysis.rows import Row, Rows, TaskSetting, Variant, state_kib
+from rulekeep.analysis.summary import failing_not_excluded
 from rulekeep.analysis.variants import shown_options
 from rulekeep.mixers import MIXERS
 from rulekeep.printable import markdown_table
@@ -167,7 +168,7 @@ def anchor(mixer: str) -> str:
 
 def page() -> str:
     """The page."""
-    parts = [HEAD]
+    parts = [HEAD.format(failing=failing_not_excluded(len(SEEDS)))]
     for one in PROTOCOLS:
         seeds = "one seed" if len(one.seeds) == 1 else f"{len(one.seeds)} seeds"
         parts.append(
@@ -188,8 +189,10 @@ HEAD = """# The board
 Which variants keep rules beyond the length they were trained on. A cell is the mean retention over
 seeds, and the lowest seed in brackets. Chance differs between tasks. So the mean over the four task
 settings is of scores with chance taken out: 0 is guessing, 1 is perfect. It orders the rows.
-A cell at the level of guessing keeps nothing; below it a variant names decoys, or texts vary. Where
-five of five seeds learned, up to 45 % of seeds may still fail ([statistics](methods.md#statistics)).
+A cell at the level of guessing keeps nothing. Below it a variant names decoys, or no rule at all.
+Where five of five seeds learned, up to {failing:.0%} of seeds may still fail
+([statistics](methods.md#statistics)).
+
 On the site a click on a heading sorts by its column. Learning rates are chosen by
 [one rule](methods.md#tuning), on validation alone: by one seed, and by five where two rates have
 five.

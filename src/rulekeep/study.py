@@ -86,7 +86,8 @@ class Claim:
 
 class Tested(NamedTuple):
     """A difference over seeds, how probable so large a one is where there is none, and the same
-    corrected for all that are tested with it."""
+    corrected for all that are tested with it.
+    """
 
     difference: Summary
     p: float

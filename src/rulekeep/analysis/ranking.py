@@ -4,7 +4,8 @@
     ranking.rows[0].label, ranking.baseline, ranking.rows[0].difference
 
 A variant with several task settings is ranked by its mean over them, seed by seed, with chance
-taken out: 0.033 and 0.5 do not average. One with a diverged seed comes last. The baseline is the attention that keeps most there on the test set.
+taken out: 0.033 and 0.5 do not average. One with a diverged seed comes last. The baseline is the
+attention that keeps most there on the test set.
 """
 
 import math
@@ -128,7 +129,9 @@ class Ranking:
         groups = self.groups(label)
         lengths = [set(group.test_contexts) for group in groups]
         shared = sorted(set.intersection(*lengths)) if lengths else []
-        found = {at: averaged(kept(g, at, corrects=self.is_corrected) for g in groups) for at in shared}
+        found = {
+            at: averaged(kept(g, at, corrects=self.is_corrected) for g in groups) for at in shared
+        }
         return {at: by_seed for at, by_seed in found.items() if by_seed}
 
     def chance(self, test: int | None = None) -> float | None:
@@ -284,7 +287,9 @@ def _has_diverged(settings: Sequence[Setting], label: str) -> bool:
 
 def _averaged(settings: Sequence[Setting], label: str, corrects: bool) -> dict[int, float]:
     return averaged(
-        kept(one.groups[label], one.test, corrects=corrects) for one in settings if label in one.groups
+        kept(one.groups[label], one.test, corrects=corrects)
+        for one in settings
+        if label in one.groups
     )
 
 

@@ -32,7 +32,7 @@ from rulekeep.printable import counted
 LEVEL = 0.95
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
-# Seeds so far apart, with none between, lie in two groups: those that learned and those that did not.
+# Seeds so far apart, with none between, lie in two groups: those that learned, and the others.
 APART = 0.5
 
 
@@ -55,7 +55,9 @@ class Summary(NamedTuple):
 
     def __neg__(self) -> "Summary":
         """The difference the other way round."""
-        mean, low, high = (None if end is None else -end for end in (self.mean, self.low, self.high))
+        mean, low, high = (
+            None if end is None else -end for end in (self.mean, self.low, self.high)
+        )
         return self._replace(mean=mean, low=high, high=low)
 
     @property
@@ -178,7 +180,7 @@ def exact_share(count: int, trials: int, level: float = LEVEL) -> tuple[float, f
 
 def failing_not_excluded(seeds: int) -> float:
     """The largest share of seeds that may fail where so many all learned: one-sided, 95 %."""
-    return 1.0 - (1 - LEVEL) ** (1 / seeds)
+    return 1.0 - float((1 - LEVEL) ** (1 / seeds))
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:

@@ -151,7 +151,11 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
         own = _small(ranking, row.label, Style("#0072B2", width=1.4, order=1))
         tests = sorted(ranking.over(row.label))
         if own is not None:
-            panels.append(_retention(row.label, [one for one in (base, own) if one], tests, y_label=ranking.figure))
+            panels.append(
+                _retention(
+                    row.label, [one for one in (base, own) if one], tests, y_label=ranking.figure
+                )
+            )
     beside = "" if ranking.baseline is None else f" Grey: {ranking.baseline}."
     return Chart(
         key="variants",

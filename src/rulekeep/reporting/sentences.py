@@ -58,7 +58,7 @@ def _against(row: Ranked, ranking: Ranking) -> str:
         elif not row.is_alike:
             why = f"was not trained as {ranking.baseline} was"
         return f"It {why}: it is compared with none."
-    name, weak = ranking.baseline, ""
+    weak = ""
     if not ranking.has_strong:
         weak = (
             "; no attention with a convolution was trained alike and ended in all seeds, so this "
