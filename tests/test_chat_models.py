@@ -11,6 +11,7 @@ import torch
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import EMPTY
+from rulekeep.language.evictions import EVICTIONS
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.specs import LanguageSpec, UsageError
@@ -288,6 +289,17 @@ def test_a_special_token_without_letters_changes_no_text(
     monkeypatch.setattr(type(model.tokenizer), "all_special_tokens", ["", "</>"])
     del model.__dict__["_control"]
     assert model.text(CHAT) == plain
+
+
+def test_a_conversation_is_read_in_one_form_whatever_is_observed(model: ChatModel) -> None:
+    plain = model.opened(CHAT)
+    scores = plain.scores(PROBES)
+    for names in (["h2o"], list(EVICTIONS), ["knorm"]):
+        watched = model.opened(CHAT, names)
+        for own, other in zip(plain.cache.layers, watched.cache.layers, strict=True):
+            assert torch.equal(own.keys, other.keys)
+            assert torch.equal(own.values, other.values)
+        assert watched.scores(PROBES) == plain.scores(PROBES) == scores
 
 
 def test_a_penalty_of_the_model_changes_no_written_text(

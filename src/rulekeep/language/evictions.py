@@ -42,6 +42,8 @@ from rulekeep.specs import UsageError
 Scores: TypeAlias = dict[str, list[Tensor]]
 _Score: TypeAlias = Float[Tensor, "batch heads tokens"]
 SINKS, WINDOW, SMOOTHED, FUTURE = 4, 16, 5, 512
+# Tokens whose attention is summed at once.
+BLOCK = 128
 # Queries as we make them differ so much from the model's by rounding, of bfloat16 too.
 _ROUNDING = 0.02
 SERVED_BYTES = 2
@@ -54,8 +56,8 @@ class Seen(NamedTuple):
     layer: int
     keys: Float[Tensor, "batch heads tokens k"]
     values: Float[Tensor, "batch heads tokens v"]
-    # Of every query head, what each token attends to; of eager attention only.
-    attention: Any = None
+    # Of every query head, what the tokens from one place to another attend to, up to the latter.
+    attention: Callable[[int, int], Tensor] | None = None
     # What attention gets, of every query head: rotated, before any score is scaled.
     queries: Any = None
     # For `expected_attention`: the layer, and what it makes queries of.
@@ -83,21 +85,30 @@ def _knorm(seen: Seen) -> _Score:
 
 
 def _tova(seen: Seen) -> _Score:
-    last = seen.attention[:, :, -1, :-1].float().mean(1, keepdim=True)
+    assert seen.attention is not None
+    tokens = seen.keys.shape[2]
+    last = seen.attention(tokens - 1, tokens)[:, :, 0, :-1].float().mean(1, keepdim=True)
     # The last token itself stays.
     found = F.pad(last, (0, 1), value=math.inf)
     return found.expand(-1, seen.keys.shape[1], -1)
 
 
 def _h2o(seen: Seen) -> _Score:
-    tokens = seen.keys.shape[2]
+    assert seen.attention is not None
+    tokens, total = seen.keys.shape[2], torch.zeros(1, 1, 1)
+    # A whole matrix of attention can be larger than the cache.
+    for first in range(0, tokens, BLOCK):
+        part = seen.attention(first, min(tokens, first + BLOCK)).float().sum(2)
+        total = part + F.pad(total.to(part), (0, part.shape[-1] - total.shape[-1]))
     later = torch.arange(tokens, 0, -1, device=seen.keys.device)
-    return seen.by_head(seen.attention.float().sum(2) / later)
+    return seen.by_head(total / later)
 
 
 def _snapkv(seen: Seen) -> _Score:
-    window = min(WINDOW, seen.keys.shape[2] - 1)
-    looked = seen.attention[:, :, -window:, :-window].float().mean(2)
+    assert seen.attention is not None
+    tokens = seen.keys.shape[2]
+    window = min(WINDOW, tokens - 1)
+    looked = seen.attention(tokens - window, tokens)[..., :-window].float().mean(2)
     smooth = F.avg_pool1d(looked, SMOOTHED, stride=1, padding=SMOOTHED // 2)
     return F.pad(seen.by_head(smooth), (0, window), value=math.inf)
 
@@ -202,9 +213,11 @@ def _eviction(name: str) -> Eviction:
 
     def score(seen: Seen) -> _Score:
         # The cache stays as it is, whatever a function writes to.
-        shown = seen._replace(keys=seen.keys.clone(), values=seen.values.clone())
+        shown = seen._replace(keys=seen.keys.clone(), values=seen.values.clone())._asdict()
+        if "attention" in takes and seen.attention is not None:
+            shown["attention"] = seen.attention(0, seen.keys.shape[2])
         try:
-            found = function(**{one: getattr(shown, one) for one in takes})
+            found = function(**{one: shown[one] for one in takes})
         # An early exit too: it is the user's to read in one line.
         except (Exception, SystemExit) as error:
             raise UsageError(f"compress {name}: {failure_line(error)}") from error
@@ -232,8 +245,6 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     chosen = {name: _eviction(name) for name in names}
     asked = frozenset[str]().union(*(one.asks for one in chosen.values()))
     scores: Scores = {name: [] for name in names}
-    # Only eager attention shows what a token attends to; the other one is faster.
-    model.set_attn_implementation("eager" if "attention" in asked else "sdpa")
     projected = dict[Any, Tensor]()
 
     def project(projection: Any, given: tuple[Tensor]) -> None:
@@ -282,9 +293,11 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
 
 @contextmanager
 def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
-    """Shows what each layer of a model gives its attention function, and what that returns.
+    """Shows what each layer of a model gives its attention function.
 
-    Every family of transformers takes that function from these two names of its module.
+    Every family of transformers takes that function from a name of its module. The function does
+    not say what tokens attend to: that is made beside it, by the family's own eager form, so that
+    the model reads in one form whatever is observed.
     """
     family: Any = sys.modules[type(model).__module__]
     functions = getattr(family, "ALL_ATTENTION_FUNCTIONS", None)
@@ -293,25 +306,36 @@ def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
         yield
         return
 
-    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
-        def attend(
-            module: Any, queries: Tensor, keys: Tensor, values: Tensor, *more: Any, **given: Any
-        ) -> Any:
-            out = function(module, queries, keys, values, *more, **given)
-            scaling = given.get("scaling") or queries.shape[-1] ** -0.5
-            layer = getattr(module, "layer_idx", 0)
-            look(Seen(layer, keys, values, out[1], queries, module, scaling=scaling))
-            return out
+    def attend(
+        module: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None,
+        *more: Any, **given: Any,
+    ) -> Any:  # fmt: skip
+        def attention(first: int, last: int) -> Tensor:
+            shown = torch.ones(last - first, last, dtype=torch.bool, device=keys.device).tril(first)
+            if mask is not None:
+                shown = mask[..., first:last, :last]
+            hidden = torch.zeros(shown.shape).to(keys)
+            hidden = hidden.masked_fill(~shown, torch.finfo(keys.dtype).min)
+            weights: Tensor = eager(
+                module, queries[:, :, first:last], keys[:, :, :last],
+                # Weights alone are asked for: one number of each value serves.
+                values[:, :, :last, :1],
+                hidden.expand(1, 1, -1, -1), *more, **given,
+            )[1]  # fmt: skip
+            return weights
 
-        return attend
+        scaling = given.get("scaling") or queries.shape[-1] ** -0.5
+        layer = getattr(module, "layer_idx", 0)
+        look(Seen(layer, keys, values, attention, queries, module, scaling=scaling))
+        return functions["sdpa"](module, queries, keys, values, mask, *more, **given)
 
     own = type(functions)()
-    own["sdpa"] = watched(functions["sdpa"])
-    family.ALL_ATTENTION_FUNCTIONS, family.eager_attention_forward = own, watched(eager)
+    own["sdpa"] = attend
+    family.ALL_ATTENTION_FUNCTIONS = own
     try:
         yield
     finally:
-        family.ALL_ATTENTION_FUNCTIONS, family.eager_attention_forward = functions, eager
+        family.ALL_ATTENTION_FUNCTIONS = functions
 
 
 def guarded(

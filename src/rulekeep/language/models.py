@@ -12,12 +12,13 @@ tokens that were read, however many of them the cache still holds.
 import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -399,14 +400,23 @@ class Cached:
             UsageError: the chat template does not go on from what was read, or a probe has no
                 positions left.
         """
-        chat = self.model
-        rows = []
+        chat, rows = self.model, []
+        asked = {
+            request: chat.text([*self.messages, Message("user", request)], reply=True)
+            for request in dict.fromkeys(probe.request for probe in probes)
+        }
         for probe in probes:
-            asked = chat.text([*self.messages, Message("user", probe.request)], reply=True)
-            before = chat.after(self.head, asked + probe.prefix)
-            whole = chat.after(self.head, asked + probe.prefix + probe.reply)
+            begun = asked[probe.request] + probe.prefix
+            before, whole = chat.after(self.head, begun), chat.after(self.head, begun + probe.reply)
             chat.fits(self.tokens, len(whole))
-            rows.append((whole, shared(before, whole)))
+            first = shared(before, whole)
+            if not 0 < first < len(whole):
+                # Nothing would be scored, which is likelier than anything.
+                raise UsageError(
+                    f"model: its tokenizer has no token for the reply {probe.reply!r}; "
+                    "give another option"
+                )
+            rows.append((whole, first))
         found = []
         for start in range(0, len(rows), _REPLIES_AT_ONCE):
             part = rows[start : start + _REPLIES_AT_ONCE]
@@ -428,17 +438,43 @@ class Cached:
             if node.parent is not None:
                 seen[at] |= seen[node.parent]
         hidden = torch.full(seen.shape, torch.finfo(dtype).min, dtype=dtype).masked_fill(seen, 0)
+        # Those before a token that is scored: only they need logits.
+        needed = sorted(
+            {at for (_, first), it in zip(rows, branches, strict=True) for at in it[first - 1 :]}
+        )
+        place = {at: i for i, at in enumerate(needed)}
         logits: Tensor = model(
             input_ids=torch.tensor([[node.token for node in tree]], device=device),
             past_key_values=own,
             position_ids=torch.tensor([[self.tokens + node.depth for node in tree]], device=device),
             attention_mask=torch.nn.functional.pad(hidden, (kept, 0))[None, None].to(device),
-            use_cache=True,
-        ).logits[0]
+            use_cache=True, logits_to_keep=torch.tensor(needed, device=device),
+        ).logits[0]  # fmt: skip
+        if len(logits) != len(needed):
+            # A family that gives all whatever it is asked.
+            logits = logits[needed]
         return [
-            _likelihood(logits[branch[first - 1 :]], ids[first:])
+            _likelihood(logits[[place[at] for at in branch[first - 1 :]]], ids[first:])
             for (ids, first), branch in zip(rows, branches, strict=True)
         ]
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """While a GGUF file is loaded: else its header is read four times, its names for each layer.
+
+    In a model of 135 million parameters that takes half the time of loading.
+    """
+    gguf: Any = import_module("gguf") if find_spec("gguf") else None
+    names = ("GGUFReader", "get_tensor_name_map") if gguf else ()
+    plain = {name: getattr(gguf, name) for name in names}
+    for name in names:
+        setattr(gguf, name, lru_cache(None)(plain[name]))
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, plain[name])
 
 
 def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatModel:
@@ -457,7 +493,7 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     try:
         # A GGUF file is read under a bar that transformers cannot switch off.
-        with redirect_stderr(StringIO()):
+        with _read_once() if more else nullcontext(), redirect_stderr(StringIO()):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
