@@ -26,6 +26,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     mode = "right"
     key = ""
+    # Of a prompt's tokens, those that the model reads.
+    reads = slice(None)
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -38,6 +40,10 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def read(self, text: str) -> str:
+        """What the model reads of a prompt."""
+        return "".join(tokens(text)[self.reads])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up is no news."""
@@ -119,14 +125,14 @@ class _Handler(BaseHTTPRequestHandler):
         if server.mode == "no json":
             return self.answer("<html>")
         if "messages" in asked:
-            text = "\n".join(one["content"] for one in asked["messages"])
+            text = server.read("\n".join(one["content"] for one in asked["messages"]))
             reply = obeying(text, asked["messages"][-1]["content"])
             said = server.content(reply)
             choice: Any = {"index": 0, "message": {"role": "assistant", "content": said}}
             if server.mode == "thinking":
                 choice["message"]["content"], choice["finish_reason"] = None, "length"
         else:
-            text = asked["prompt"]
+            text = server.read(asked["prompt"])
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}
             if server.mode != "no logprobs":
                 both = server.told([*tokens(text), "!"], [*likelihoods(text), -9])

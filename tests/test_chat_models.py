@@ -1,5 +1,6 @@
 """Chat models of other makers: their templates, tokenizers, caches and positions."""
 
+import json
 import string
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
-from rulekeep.language.contract import EMPTY
+from rulekeep.language.contract import EMPTY, ROOM
 from rulekeep.language.evictions import EVICTIONS
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
+from rulekeep.language.resolving import resolve_language
 from rulekeep.specs import LanguageSpec, UsageError
 
 CHAT = (
@@ -198,7 +200,7 @@ def test_nothing_is_read_beyond_the_last_position(
         lambda _, __, given: highest.append(int(given["position_ids"].max())), with_kwargs=True
     )
     opened = model.opened(CHAT)
-    model.longest = opened.tokens + models._ROOM
+    model.longest = opened.tokens + ROOM
     long = "Say it. " * 25
     written = [*CHAT, Message("user", "Say it.")]
     for ask in (
@@ -309,3 +311,78 @@ def test_a_penalty_of_the_model_changes_no_written_text(
     replied = model.opened(CHAT).reply("Say it.")
     model.model.generation_config.repetition_penalty = 5.0
     assert model.written([*CHAT, Message("user", "Say it.")], 24) == replied
+
+
+def gguf_of(place: Path, **values: Any) -> Path:
+    """The header of a GGUF file, with lists of each kind before what is looked for."""
+    gguf = pytest.importorskip("gguf", reason="needs pip install 'rulekeep[language]'")
+    made = gguf.GGUFWriter(place, "llama")
+    made.add_array("tokenizer.ggml.tokens", ["<s>", "é"])
+    made.add_array("tokenizer.ggml.scores", [0.5, -1.0])
+    made.add_float32("llama.rope.freq_base", 1e4)
+    for name, value in {"positions": 4096, "template": tiny_chat.TEMPLATE, **values}.items():
+        if value:
+            {"positions": made.add_context_length, "template": made.add_chat_template}[name](value)
+    made.write_header_to_file()
+    made.write_kv_data_to_file()
+    made.close()
+    return place
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "said"),
+    [
+        ("tokenizer_config.json", "chat_template", None, "has no chat template; name a chat model"),
+        (
+            "config.json",
+            "max_position_embeddings",
+            2100,
+            "has 2100 positions, .* shorter distances",
+        ),
+        ("config.json", "layer_types", ["full_attention", "conv"], "no cache of keys and values"),
+        ("config.json", "layer_types", ["sliding_attention"], "a sliding window"),
+        ("config.json", None, None, "has no config.json; name the folder of a model"),
+        ("gguf", "template", None, "has no chat template; name a chat model"),
+        ("gguf", "positions", 2100, "has 2100 positions, .* shorter distances"),
+    ],
+)
+def test_a_model_that_cannot_be_asked_is_refused_before_its_weights_are_read(
+    tmp_path: Path, file: str, key: str | None, value: Any, said: str
+) -> None:
+    place = gguf_of(tmp_path / "m.gguf") if file == "gguf" else tiny_chat.saved(tmp_path / "m")
+    if file != "gguf":
+        (place / "chat_template.jinja").unlink(missing_ok=True)
+        config = json.loads((place / "tokenizer_config.json").read_text())
+        config["chat_template"] = tiny_chat.TEMPLATE
+        (place / "tokenizer_config.json").write_text(json.dumps(config))
+        (place / "model.safetensors").write_bytes(b"no weights")
+    one = LanguageSpec.parse(model=str(place), distance=2048)
+    resolve_language(one)
+    if file == "gguf":
+        gguf_of(place, **{str(key): value})
+    elif key is None:
+        (place / file).unlink()
+    else:
+        config = json.loads((place / file).read_text())
+        (place / file).write_text(json.dumps({**config, key: value}))
+    with pytest.raises(UsageError, match=said) as caught:
+        resolve_language(one)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_says_little_of_itself_is_looked_at_as_it_is_loaded(tmp_path: Path) -> None:
+    place = tiny_chat.saved(tmp_path / "m")
+    (place / "config.json").write_text("{}")
+    resolve_language(LanguageSpec.parse(model=str(place)))
+    (tmp_path / "m.gguf").write_bytes(b"GGUF and what no header is")
+    resolve_language(LanguageSpec.parse(model=str(tmp_path / "m.gguf")))
+
+
+def test_a_sliding_window_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    place = tiny_chat.saved(tmp_path / "m")
+    config = json.loads((place / "config.json").read_text())
+    config |= {"model_type": "mistral", "sliding_window": 8, "architectures": None}
+    (place / "config.json").write_text(json.dumps(config))
+    (place / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UsageError, match="a sliding window; name one"):
+        load_model(str(place))

@@ -118,6 +118,83 @@ def test_scored_replies_need_no_cache_and_no_torch(server: Server, tmp_path: Pat
     assert found.gain is not None
 
 
+# What a server reads of a prompt that is too long for it.
+CUT = {"end": slice(-150, None), "beginning": slice(150)}
+
+
+@pytest.mark.parametrize("reads", CUT.values(), ids=CUT)
+@pytest.mark.parametrize("replies", ["scored", "written"])
+@pytest.mark.parametrize("placement", ["start", "middle"])
+def test_an_endpoint_that_does_not_read_a_whole_prompt_is_refused(
+    server: Server, tmp_path: Path, reads: slice, replies: str, placement: str
+) -> None:
+    (tmp_path / "chat.jinja").write_text(TEMPLATE)
+    scored = {"calibration_prompts": 2, "template": str(tmp_path / "chat.jinja")}
+    one = spec(
+        server, replies=replies, distance=300, prompts=1, placement=placement,
+        **(scored if replies == "scored" else {}),
+    )  # fmt: skip
+    whole = made(one, tmp_path / "whole")
+    assert figures.cell(whole)["none"].retention.mean == 1.0
+    server.reads = reads
+    with pytest.raises(UsageError, match=r"^--endpoint \S+: reads .*\d.*longer context") as caught:
+        made(one, tmp_path / "cut")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("messages", [CHAT, CHAT[1:], (Message("system", "Be kind. " * 40),)])
+def test_a_prompt_without_turns_is_checked_too(
+    server: Server, messages: tuple[Message, ...]
+) -> None:
+    request = Message("user", "Who are you? " * 20)
+    model = Endpoint(server.url, "m")
+    model.written([*messages, request], 9)
+    server.reads = slice(-40, None)
+    with pytest.raises(UsageError, match="reads 40 of the"):
+        Endpoint(server.url, "m").written([*messages, request], 9)
+
+
+def test_a_longer_prompt_is_checked_and_a_shorter_one_is_not(server: Server) -> None:
+    model = Endpoint(server.url, "m")
+    for length, requests in ((20, 4), (15, 1), (20, 1), (40, 4)):
+        server.asked.clear()
+        model.written([*CHAT, Message("assistant", "Yes. " * length), CHAT[1]], 9)
+        assert len(server.asked) == requests
+
+
+@pytest.mark.parametrize("mode", ["no usage", "right"])
+def test_the_record_says_where_an_endpoint_does_not_count_its_prompt(
+    server: Server, mode: str
+) -> None:
+    server.mode = mode
+    model = Endpoint(server.url, "m")
+    model.opened(CHAT).reply("Who are you?")
+    assert ("prompts" in model.libraries) == (mode == "no usage")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        # Tokens of control as nothing, or as they stand; bytes; letters of a vocabulary.
+        lambda token: token.replace("<user>", "").replace("<system>", ""),
+        lambda token: token.replace(" ", "Ġ").replace("\n", "Ċ"),
+        lambda token: token.replace(" ", "▁").replace("\n", "<0x0A>"),
+        lambda token: token.replace("é", "bytes:\\xc3\\xa9"),
+        lambda token: token.replace("é", "\ufffd"),
+    ],
+)
+def test_an_echo_is_known_in_whatever_form_its_tokens_are(
+    server: Server, shown: Callable[[str], str]
+) -> None:
+    server.told = lambda tokens, scores: (
+        ["<s>", *(shown(one) for one in tokens)],
+        [None, -1.0, *scores[1:]],
+    )
+    chat = (Message("system", "Your café: 北京 — 2² & Nora."), *CHAT[1:])
+    probe = Probe("Who are you?", "My name is", " Nora Smith.")
+    assert Endpoint(server.url, "m", TEMPLATE).opened(chat).scores([probe]) == [-3.5]
+
+
 ZEPHYR = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] + eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -222,8 +299,8 @@ def test_a_model_without_temperature_and_with_another_limit_replies(server: Serv
     assert "temperature" not in model.libraries
     for _ in range(2):
         assert "Nora" in model.opened(CHAT).reply("Who are you?")
-    # It is refused twice, and remembers.
-    assert len(server.asked) == 4
+    # It is refused twice, and remembers: a prompt's halves are asked alone.
+    assert len(server.asked) == 7
     assert {"max_tokens", "temperature"}.isdisjoint(server.asked[-1])
     assert server.asked[-1]["max_completion_tokens"] > 0
     # The record says that replies were drawn.
@@ -270,7 +347,6 @@ def test_a_reply_that_is_no_text_is_refused(server: Server, content: Any) -> Non
     [
         lambda tokens, scores: (tokens, [None] * len(scores)),
         lambda tokens, scores: (tokens, scores[:-3]),
-        lambda tokens, scores: (tokens[:4], scores[:4]),
         lambda tokens, scores: (tokens, [None, *[float("nan")] * (len(scores) - 1)]),
         lambda tokens, scores: (tokens, [None, *[float("-inf")] * (len(scores) - 1)]),
         lambda tokens, scores: (tokens, [str(one) for one in scores]),
@@ -315,7 +391,7 @@ def test_a_parameter_that_is_refused_in_a_sentence_is_done_without(
     body = json.loads(json.dumps({"error": error}).replace("{}", name))
     server.refused, server.refusal = (name,), (400, body)
     assert "Nora" in Endpoint(server.url, "m").opened(CHAT).reply("Who are you?")
-    assert [name in one for one in server.asked] == [True, False]
+    assert [name in one for one in server.asked] == [True, False, False, False, False]
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from rulekeep.specs.language import Compression
 
 # Written replies end here at the latest: some have what shows the rule at their end.
 REPLY_TOKENS = 256
+# Tokens of a request and what is scored after it.
+ROOM = 128
 # In the environment of a record: why replies are empty.
 EMPTY = "empty replies"
 

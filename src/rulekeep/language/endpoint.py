@@ -7,8 +7,10 @@
 
 Replies are scored as `rulekeep.language.models` scores them: the sum over the tokens of a reply,
 those of its prompt taken off. A completion takes plain text, so the chat template must be known.
-An endpoint does not say how it cuts a text into tokens: words and marks are counted instead. The
-key comes from OPENAI_API_KEY, and is in no message and no record. No torch.
+An endpoint does not say how it cuts a text into tokens: words and marks are counted instead. One
+that reads a part of a long prompt is refused: by the words of its echo, or by its count of tokens,
+which must be that of the prompt's two halves. The key comes from OPENAI_API_KEY, and is in no
+message and no record. No torch.
 """
 
 import json
@@ -19,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
@@ -32,10 +35,16 @@ from rulekeep.specs.language import NO_COMPRESSION, Compression
 TIMEOUT_SECONDS = 300.0
 RETRIES = 1
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+# What any tokenizer's tokens show as it is, and how some show a byte.
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>|bytes:(?:\\x[0-9a-f]{2})+")
+# Two halves of a prompt may have a few tokens more than it: where they meet, a word is cut.
+_SEAM = 16
 _AGAIN = "then give the command again: it goes on where it stopped"
 _WAIT = f"wait or mend it, {_AGAIN}"
 _CHECK = "check --model and the address, as in http://localhost:8000/v1"
 _WRITTEN = "give --replies written"
+_PART = "give the server a longer context, or shorter distances"
 _UNSCORED = f"without the prompt's log-probabilities; {_WRITTEN}"
 _Answer = TypeVar("_Answer")
 
@@ -69,11 +78,17 @@ class Endpoint:
         # Of a written reply; what the model does not take is left out or renamed.
         self._limit, self._chosen = "max_tokens", {"temperature": 0}
         self._empty = set[str]()
+        # The longest prompt that was read whole, in words and marks; and whether none is counted.
+        self._whole, self._uncounted = 0, False
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """The client's version, whether the temperature was its own, and why replies are empty."""
+        """The client's version, whether the temperature was its own, and why replies are empty.
+
+        And whether there is no knowing that prompts were read whole.
+        """
         own = {} if self._chosen else {"temperature": "its own"}
+        own |= {"prompts": "not counted by the endpoint"} if self._uncounted else {}
         empty = {EMPTY: f"finish_reason {', '.join(sorted(self._empty))}"} if self._empty else {}
         return {"openai": self._openai.__version__, **own, **empty}
 
@@ -93,23 +108,60 @@ class Endpoint:
         Raises:
             UsageError: the endpoint does not answer, or not as it should.
         """
-        turns = [{"role": one.role, "content": one.text} for one in messages]
+        made = self._chat(messages, tokens)
 
-        def ask() -> str:
-            asked = {"model": self.name, "messages": turns, self._limit: tokens, **self._chosen}
-            try:
-                made = self._client.chat.completions.create(**asked)
-            except self._openai.BadRequestError as error:
-                if not self._does_without(error.param or _told(error.body)):
-                    raise
-                return ask()
+        def read() -> str:
             choice = _given(made, "choices")[0]
             text = _text(_given(choice, "message").content)
             if not text.strip():
                 self._empty.add(str(choice.finish_reason))
             return text
 
+        text = self._answer(read)
+        self._check_read(messages, _counted(made))
+        return text
+
+    def _chat(self, messages: Sequence[Message], tokens: int) -> Any:
+        turns = [{"role": one.role, "content": one.text} for one in messages]
+
+        def ask() -> Any:
+            asked = {"model": self.name, "messages": turns, self._limit: tokens, **self._chosen}
+            try:
+                return self._client.chat.completions.create(**asked)
+            except self._openai.BadRequestError as error:
+                if not self._does_without(error.param or _told(error.body)):
+                    raise
+                return ask()
+
         return self._answer(ask)
+
+    def _check_read(self, messages: Sequence[Message], tokens: int | None) -> None:
+        """Checks that a prompt was read whole of which so many tokens were, if none so long was.
+
+        Raises:
+            UsageError: its halves, each asked alone, have more.
+        """
+        words = self.tokens_of(messages)
+        if words <= self._whole:
+            return
+        expected = None if tokens is None else self._expected(messages)
+        if tokens is None or expected is None:
+            self._uncounted = True
+        elif tokens + _SEAM < expected:
+            raise UsageError(
+                f"--endpoint {self.url}: reads {tokens} of the {expected} tokens of a prompt; "
+                f"{_PART}"
+            )
+        self._whole = words
+
+    def _expected(self, messages: Sequence[Message]) -> int | None:
+        """The tokens of a prompt, from those of its halves; None where these are not counted."""
+        # Asked as it was: some refuse a shorter reply.
+        parts = [_counted(self._chat(part, REPLY_TOKENS)) for part in _halves(messages)]
+        first, second, beside = parts
+        if first is None or second is None or beside is None:
+            return None
+        return first + second - beside
 
     def _does_without(self, refused: str) -> bool:
         """Whether a parameter that was refused can be left out or renamed: reasoning models.
@@ -145,11 +197,11 @@ class Endpoint:
                 f"--template: {type(error).__name__}: {one_line(error, 120)}"
             ) from None
 
-    def echoed(self, text: str) -> _Echo:
-        """Log-probabilities of a text.
+    def echoed(self, text: str, said: Sequence[str]) -> _Echo:
+        """Log-probabilities of a text, in which these stand.
 
         Raises:
-            UsageError: the endpoint does not answer, or gives none.
+            UsageError: the endpoint does not answer, gives none, or does not read it whole.
         """
 
         def ask() -> _Echo:
@@ -168,7 +220,14 @@ class Endpoint:
                 raise _WrongAnswerError(_UNSCORED)
             return _Echo(tuple(tokens[:own]), known)
 
-        return self._answer(ask, f"; where it cannot echo a prompt, {_WRITTEN}")
+        echo = self._answer(ask, f"; where it cannot echo a prompt, {_WRITTEN}")
+        words = _words(" ".join(said))
+        if (known := _read(words, echo.tokens)) < len(words):
+            raise UsageError(
+                f"--endpoint {self.url}: reads {known} of the {len(words)} words of a prompt; "
+                f"{_PART}"
+            )
+        return echo
 
     def _answer(self, ask: Callable[[], _Answer], hint: str = "") -> _Answer:
         """What a request gives, or why it gives nothing, in a line without the key.
@@ -243,16 +302,66 @@ class Sent:
         """
         found, begun = list[float](), dict[str, _Echo]()
         for probe in probes:
-            asked = self.model.text([*self.messages, Message("user", probe.request)]) + probe.prefix
+            turns = [*self.messages, Message("user", probe.request)]
+            asked = self.model.text(turns) + probe.prefix
+            said = [*(one.text for one in turns), probe.prefix]
             if asked not in begun:
-                begun[asked] = self.model.echoed(asked)
-            before, whole = begun[asked], self.model.echoed(asked + probe.reply)
+                begun[asked] = self.model.echoed(asked, said)
+            before = begun[asked]
+            whole = self.model.echoed(asked + probe.reply, [*said[:-1], probe.prefix + probe.reply])
             first = shared(before.tokens, whole.tokens)
             if first == len(whole.tokens):
                 # Its end is not there.
                 raise UsageError(f"--endpoint {self.model.url}: answered {_UNSCORED}")
             found.append(sum(whole.scores[first:]))
         return found
+
+
+def _halves(messages: Sequence[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """Two prompts with the text of one between them, and one with what both have beside it.
+
+    All three begin with a system prompt where that one does, and end with a user's turn. It is cut
+    between turns; where it has none, in its longest text.
+    """
+    lead = [Message(one.role, ".") for one in messages[:1] if one.role == "system"]
+    request = Message("user", ".")
+    cuts = [
+        at for at, (before, after) in enumerate(pairwise(messages), 1)
+        if (before.role, after.role) == ("assistant", "user")
+    ]  # fmt: skip
+    if cuts:
+        at = cuts[len(cuts) // 2]
+        return [*messages[:at], request], [*lead, *messages[at:]], [*lead, request]
+    at = max(range(len(messages)), key=lambda at: len(messages[at].text))
+    role, text = messages[at].role, messages[at].text
+    middle = max(text.find(" ", len(text) // 2), len(text) // 2)
+    first = [*messages[:at], Message(role, text[:middle])]
+    second = [*(lead if at else []), Message(role, text[middle:]), *messages[at + 1 :]]
+    return first if role == "user" else [*first, request], second, [*lead, request]
+
+
+def _counted(answer: Any) -> int | None:
+    """How many tokens of a prompt an endpoint says it has read; None where it does not."""
+    tokens = getattr(getattr(answer, "usage", None), "prompt_tokens", None)
+    return tokens if isinstance(tokens, int) and tokens > 0 else None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_BYTE.sub("", text))
+
+
+def _read(words: Sequence[str], echo: Sequence[str]) -> int:
+    """How many words, from the first on, stand in an echo in this order.
+
+    Only their letters are compared: special tokens and spaces may be shown in any way, or not.
+    """
+    letters, at = "".join(_words("".join(echo))), 0
+    for place, word in enumerate(words):
+        found = letters.find(word, at)
+        if found < 0:
+            return place
+        at = found + len(word)
+    return len(words)
 
 
 class _WrongAnswerError(Exception):

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import LEAD, Message, parted
-from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS, ROOM, Probe, shared, spoken
+from rulekeep.language.declared import NO_CACHE, NO_TEMPLATE, SLIDES
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -43,8 +44,6 @@ from rulekeep.specs.language import NO_COMPRESSION, Compression
 
 # Replies that are scored at once: their tokens stand beside the cache in one row.
 _REPLIES_AT_ONCE = 64
-# Tokens of a request and what is scored after it.
-_ROOM = 128
 # Letters of what was read that say how the tokens go on: longer than any token.
 _SEAM = 64
 _CHANGES = (
@@ -64,7 +63,7 @@ class ChatModel:
                 the keys and values of all tokens.
         """
         if not getattr(tokenizer, "chat_template", None):
-            raise UsageError("model: its tokenizer has no chat template; name a chat model")
+            raise UsageError(f"model: {NO_TEMPLATE}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self._thought_alone = False
         # transformers renamed the argument between 5.2 and 5.24.
@@ -79,12 +78,9 @@ class ChatModel:
         out = self.model(one, use_cache=True)
         layers = getattr(getattr(out, "past_key_values", None), "layers", None) or [None]
         if not all(isinstance(getattr(layer, "keys", None), Tensor) for layer in layers):
-            raise UsageError(
-                "model: keeps a state that is no cache of keys and values; "
-                "name one in which every layer attends"
-            )
+            raise UsageError(f"model: {NO_CACHE}")
         if any(layer.is_sliding for layer in layers):
-            raise UsageError("model: attends over a sliding window; name one that sees all tokens")
+            raise UsageError(f"model: {SLIDES}")
 
     def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
         """Messages as the model reads them; with `reply`, up to where its reply begins.
@@ -248,7 +244,7 @@ class ChatModel:
                 "holds its rules; give --placement middle, or name another model"
             )
         ids = self.tokens(head)
-        self.fits(len(ids), _ROOM)
+        self.fits(len(ids), ROOM)
         row = torch.tensor([ids], device=self.model.device)
         with observed(self.model, evictions) as scores:
             out = self.model(input_ids=row, use_cache=True, logits_to_keep=1)
@@ -499,10 +495,17 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     try:
         # A GGUF file is read under a bar that transformers cannot switch off.
         with _read_once() if more else nullcontext(), redirect_stderr(StringIO()):
+            config = transformers.AutoConfig.from_pretrained(folder, **more)
+            layers = transformers.DynamicCache(config=config).layers
+            if any(layer.is_sliding for layer in layers):
+                # Some have one that no file names.
+                raise UsageError(f"--model {place}: {SLIDES}")
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
             )
+    except UsageError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UsageError(f"--model {place}: transformers cannot load it: {said}") from None

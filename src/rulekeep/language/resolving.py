@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.language.chat import converse
+from rulekeep.language.declared import check_declared
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.texts import find_compactor
@@ -68,6 +69,9 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     # Before hours of reading: whether what reads is installed.
     option, library = ("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")
     check_library(option, library)
+    if not spec.endpoint:
+        model_files(Path(spec.model))
+        check_declared(Path(spec.model), spec.distance)
     families = read_families(spec.rules)
     if unknown := set(spec.families) - set(families):
         place = spec.rules or "the shipped rules"

@@ -1,0 +1,118 @@
+"""What the files of a model say before its weights are read: whether it can be asked at all.
+
+    check_declared(Path("./smollm"), distance=512)
+
+A folder says it in JSON, a GGUF file in its header
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). What they leave out is looked at once
+the model is loaded. No torch.
+"""
+
+import json
+import struct
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rulekeep.language.contract import ROOM
+from rulekeep.specs import UsageError
+
+NO_TEMPLATE = "its tokenizer has no chat template; name a chat model"
+SLIDES = "attends over a sliding window; name one that sees all tokens"
+NO_CACHE = (
+    "keeps a state that is no cache of keys and values; name one in which every layer attends"
+)
+# Of a GGUF file: how a number of each type is packed.
+_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_TEXT, _LIST = 8, 9
+
+
+class _Declared(NamedTuple):
+    has_template: bool
+    # None where nothing is said.
+    positions: int | None
+    layers: tuple[str, ...] = ()
+
+
+def check_declared(place: Path, distance: int) -> None:
+    """Checks the chat template, the positions and the layers of a model.
+
+    Raises:
+        UsageError: a conversation with so many tokens of chat cannot be put to it.
+    """
+    known = _of_folder(place) if place.is_dir() else _of_gguf(place, place.stat().st_mtime_ns)
+    if known is None:
+        return
+    if not known.has_template:
+        raise UsageError(f"--model {place}: {NO_TEMPLATE}")
+    other = set(known.layers) - {"full_attention"}
+    if other:
+        slides = any(one in ("sliding_attention", "chunked_attention") for one in other)
+        raise UsageError(f"--model {place}: {SLIDES if slides else NO_CACHE}")
+    if known.positions is not None and distance + ROOM > known.positions:
+        raise UsageError(
+            f"distance {distance}: the model has {known.positions} positions, and a request needs "
+            f"{ROOM} of them; give shorter distances"
+        )
+
+
+def _of_folder(place: Path) -> _Declared:
+    if not (place / "config.json").is_file():
+        raise UsageError(
+            f"--model {place}: has no config.json; name the folder of a model, or a GGUF file"
+        )
+    config = _read(place / "config.json")
+    config = config.get("text_config") or config
+    more = (place / "chat_template.jinja", place / "additional_chat_templates")
+    has_template = bool(_read(place / "tokenizer_config.json").get("chat_template"))
+    return _Declared(
+        has_template or any(path.exists() for path in more),
+        config.get("max_position_embeddings"),
+        tuple(config.get("layer_types") or ()),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Transformers says what is wrong with it.
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+@lru_cache
+def _of_gguf(place: Path, changed: int) -> _Declared | None:
+    del changed
+    with place.open("rb") as file:
+        try:
+            known = _header(file)
+        except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError):
+            return None
+    positions = known.get(f"{known.get('general.architecture')}.context_length")
+    return _Declared(bool(known.get("tokenizer.chat_template")), positions)
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    """The texts and numbers of a GGUF file by name; its lists are passed over."""
+
+    def number(form: str) -> Any:
+        return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))[0]
+
+    def text() -> str:
+        return file.read(number("Q")).decode()
+
+    def value(kind: int) -> Any:
+        if kind == _TEXT:
+            return text()
+        if kind != _LIST:
+            return number(_NUMBERS[kind])
+        kind, count = number("I"), number("Q")
+        if kind in _NUMBERS:
+            file.seek(count * struct.calcsize(_NUMBERS[kind]), 1)
+        else:
+            for _ in range(count):
+                value(kind)
+        return None
+
+    file.seek(16)
+    return {text(): value(number("I")) for _ in range(number("Q"))}
