@@ -172,7 +172,7 @@ def test_a_chance_is_out_of_reach_where_no_reader_of_the_answer_so_far_comes_nea
         readings = [reading(*pair, name) for pair, name in zip(so_far, SO_FAR, strict=True)]
         return Certificate((*readings, reading(0.0, 0.01)), 8000, "")
 
-    near = of((-0.1, -0.09), (-0.02, -0.019), (-0.03, -0.025))
+    near = of((-0.1, -0.09), (-0.025, -0.019), (-0.03, -0.028))
     assert (near.so_far.reader, near.is_chance_out_of_reach) == (SO_FAR[1], False)
     far = of((-0.1, -0.09), (-0.04, -0.03), (-0.05, -0.04))
     assert (far.so_far.reader, far.is_chance_out_of_reach) == (SO_FAR[1], True)

@@ -220,7 +220,7 @@ def test_what_changes_no_figure_of_a_cell_changes_no_id(files: Path) -> None:
 
 
 def test_a_cell_that_chooses_families_is_another_than_one_that_names_them() -> None:
-    # It asks for no rule itself.
+    # It never asks what the rules are.
     assert language() != language(families=("name", "town"))
     assert language(rules="other.toml") != language(families=("name",))
     assert language(rules="") != language(rules="", families=tuple(read_families("")))

@@ -84,8 +84,8 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         exclude_defaults=True,
         exclude={"model", "rules", "families", "template", "chat"},
     )
-    # A cell that names no family chooses them, and asks for no rule itself: it is another than one
-    # that names the same. Of each pair one is marked, so that published ids stay.
+    # A cell that names no family chooses them, and never asks what the rules are: its record is not
+    # that of a cell that names the same. Of each pair one is marked, so that published ids stay.
     if len(chosen) == len(families) and bool(spec.families) != bool(spec.rules):
         asked["families"] = "all" if spec.families else "none"
     versions: dict[str, int | str] = {
