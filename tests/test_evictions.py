@@ -30,6 +30,9 @@ INF = math.inf
 
 def score(name: str, keys: Tensor, **shown: Any) -> Tensor:
     """What an eviction scores, of a layer that shows this."""
+    if isinstance(whole := shown.get("attention"), Tensor):
+        # Rows of queries, with the keys up to the last of them.
+        shown["attention"] = lambda first, last: whole[:, :, first:last, :last]
     made = evictions.EVICTIONS[name].score(Seen(shown.pop("layer", 0), keys, keys, **shown))
     assert made is not None
     return made

@@ -100,8 +100,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     texts = {
         "model/config.json": "{}", "model/model.safetensors": "weights",
-        "model/tokenizer.json": "{}", "other/config.json": "{ }",
-        "other/model.safetensors": "weights", "rules.toml": NAMES + TOWNS, "other.toml": NAMES,
+        "model/tokenizer.json": "{}", "model/chat_template.jinja": "{{ messages }}",
+        "other/config.json": "{ }", "other/model.safetensors": "weights",
+        "other/chat_template.jinja": "{{ messages }}",
+        "rules.toml": NAMES + TOWNS, "other.toml": NAMES,
         "chat.jinja": "{{ messages }}", "other.jinja": "{{ messages }}!",
         "chat.jsonl": json.dumps(turns("hi")),
         "mine.py": PREDICTOR.format(name="Mine") + PREDICTOR.format(name="Other"),
@@ -166,7 +168,7 @@ COMMAND = {"compress": ("./command words@0.5",)}
 @pytest.mark.parametrize(
     ("name", "text", "given"),
     [
-        ("model/config.json", "[]", {}), ("model/model.safetensors", "weightS", {}),
+        ("model/config.json", '{"layers": 2}', {}), ("model/model.safetensors", "weightS", {}),
         ("model/tokenizer.json", "{ }", {}), ("model/chat_template.jinja", "x", {}),
         ("rules.toml", NAMES + TOWNS.replace("Lima", "Rome"), {}),
         ("rules.toml", NAMES + TOWNS.replace('"Oslo", "Lima"', '"Lima", "Oslo"'), {}),
