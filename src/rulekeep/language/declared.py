@@ -1,4 +1,4 @@
-"""What the files of a model say before its weights are read: whether it can be asked at all.
+"""What the files of a model say before its weights are read: whether it can be asked.
 
     check_declared(Path("./smollm"), distance=512)
 
