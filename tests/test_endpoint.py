@@ -129,9 +129,9 @@ def test_an_endpoint_that_does_not_read_a_whole_prompt_is_refused(
     server: Server, tmp_path: Path, reads: slice, replies: str, placement: str
 ) -> None:
     (tmp_path / "chat.jinja").write_text(TEMPLATE)
-    scored = {"calibration_prompts": 2, "template": str(tmp_path / "chat.jinja")}
+    scored = {"template": str(tmp_path / "chat.jinja")}
     one = spec(
-        server, replies=replies, distance=300, prompts=1, placement=placement,
+        server, replies=replies, distance=300, prompts=6, placement=placement,
         **(scored if replies == "scored" else {}),
     )  # fmt: skip
     whole = made(one, tmp_path / "whole")

@@ -43,8 +43,8 @@ rule = "Your {name} is {{}}."
 options = {options}
 request = "What is your {name}?"
 """
-NAMES = FAMILY.format(name="name", options='["Nora", "Felix"]')
-TOWNS = FAMILY.format(name="town", options='["Oslo", "Lima"]')
+NAMES = FAMILY.format(name="name", options='["Nora", "Felix", "Oscar"]')
+TOWNS = FAMILY.format(name="town", options='["Oslo", "Lima", "Bonn"]')
 ENDPOINT = {"endpoint": "http://localhost:8000/v1", "model": "named"}
 WRITTEN = {**ENDPOINT, "replies": "written"}
 TEMPLATED = {**ENDPOINT, "template": "chat.jinja"}
@@ -175,7 +175,7 @@ COMMAND = {"compress": ("./command words@0.5",)}
         ("rules.toml", NAMES + TOWNS.replace("Your town", "The town"), {}),
         ("rules.toml", NAMES + TOWNS.replace("What is", "Which is"), {}),
         ("rules.toml", f'{NAMES}{TOWNS}prefix = "It is"\n', {}),
-        ("rules.toml", f'{NAMES}{TOWNS}replies = [" O", " L"]\n', {}),
+        ("rules.toml", f'{NAMES}{TOWNS}replies = [" O", " L", " B"]\n', {}),
         ("rules.toml", NAMES + TOWNS.replace("content", "format"), {}),
         ("rules.toml", NAMES + TOWNS.replace("asked", "cued"), {}),
         ("rules.toml", TOWNS + NAMES.replace("[name]", "[names]"), {}),
@@ -201,7 +201,7 @@ def test_each_file_that_a_cell_reads_changes_its_id(
 def test_what_changes_no_figure_of_a_cell_changes_no_id(files: Path) -> None:
     whole, written = language(families=("town",)), language(**{**WRITTEN, "families": ("town",)})
     # Families that are not asked for, comments, and in which order they stand.
-    with changed(files / "rules.toml", f"# towns\n{TOWNS}\n{NAMES.replace('Felix', 'Oscar')}"):
+    with changed(files / "rules.toml", f"# towns\n{TOWNS}\n{NAMES.replace('Felix', 'Anton')}"):
         assert language(families=("town",)) == whole
     both = language(families=("town", "name"))
     assert both == language(families=("name", "town"))

@@ -1209,7 +1209,7 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 2)
+    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 3)
     monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
     script = "#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\necho kept\n"
     (tmp_path / "mine").write_text(script)
@@ -1235,7 +1235,7 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     assert {one.split for one in chosen.choices} == {"dev"}
     assert {one.split for one in cell.choices} == {"test"}
     # One rule in each, where four would be: four times as many prompts.
-    assert len({one.prompt for one in chosen.choices}) == 8
+    assert len({one.prompt for one in chosen.choices}) == 12
 
 
 def test_a_loaded_model_writes_replies_from_a_cut_cache(
@@ -1371,3 +1371,18 @@ def test_a_cut_cache_is_that_of_kvpress(model: ChatModel) -> None:
             ours = evictions.evicted(read.cache, read.seen[name], share)
             found, wanted = (replace(read, cache=one).scores(PROBES) for one in (ours, theirs))
             assert found == pytest.approx(wanted, abs=1e-4), name
+
+
+def test_two_options_of_a_family_that_every_prompt_states_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(FAMILY + FAMILY.replace("[name]", "[town]").replace("Who", "What town"))
+    (tmp_path / "m").mkdir()
+    for name, text in (("config.json", "{}"), ("chat_template.jinja", "x"), ("m.safetensors", "")):
+        (tmp_path / "m" / name).write_text(text)
+    asked = {"model": str(tmp_path / "m"), "rules": str(path)}
+    with pytest.raises(UsageError, match="family name: has two options, and every prompt states"):
+        resolve_language(spec(**asked, rules_at_once=2))
+    with pytest.raises(UsageError, match="every prompt states"):
+        resolve_language(spec(**asked, rules_at_once=1, unstated=0))
+    assert resolve_language(spec(**asked, rules_at_once=1)).families
+    assert resolve_language(spec(**asked, rules_at_once=2, replies="written")).families

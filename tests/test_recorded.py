@@ -211,7 +211,7 @@ def test_a_mark_of_a_template_gets_a_space_and_other_text_stays(tmp_path: Path) 
 def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
     rows = [
         {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,
-         "option": prompt % 2, "scores": [float(prompt % 2 == 0), float(prompt % 2)]}
+         "option": prompt % 3, "scores": [float(prompt % 3 == at) for at in range(3)]}
         for one in compress for split in ("dev", "test") for prompt in range(8)
     ]  # fmt: skip
     values = {

@@ -78,7 +78,14 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
     chosen = {name: families[name] for name in spec.families or families}
     # And whether so many can stand together.
-    converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len)
+    asked_first = converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len).asked
+    two = [name for name, family in chosen.items() if len(family.options) == 2]
+    if spec.replies == "scored" and two and len(asked_first) == spec.rules_at_once:
+        # Of two options one is always stated: nothing would say what they score by themselves.
+        raise UsageError(
+            f"family {two[0]}: has two options, and every prompt states every family; give fewer "
+            "--rules-at-once, a third option, or more families"
+        )
     asked = spec.model_dump(
         mode="json",
         exclude_defaults=True,
