@@ -522,9 +522,14 @@ CLAIMS: dict[str, Claim] = {
     "mention_tokens": Claim(
         lambda rows: tokens_read(rows)[Place(0, WORD)] - tokens_read(rows)[Place(0)], 0
     ),
-    "ruled": Claim(kept(kind=RULE), 2, maximum=0.3),
-    "ruled_floor": Claim(lambda rows: former_floor(rows, RULE), 2, maximum=0.15),
-    "ruled_said": Claim(said(RULE), 2, maximum=0.3),
+    # Of the present form of mentions; its floor is 0.25.
+    "every_word": Claim(kept(kind="word"), 2, minimum=0.4),
+    "every_rule": Claim(
+        kept(kind="instruction"),
+        2,
+        holds=lambda rows: cells(rows)[Place(MIDDLE, "instruction")][WHOLE].retention.low > 0.25,
+    ),
+    "every_rule_said": Claim(said("instruction"), 2),
     "plain": Claim(kept(), 2),
     "binding": Claim(kept(kind=WORD), 2),
     "orders": Claim(orders_agree(0.25), 2, minimum=0.8),
