@@ -286,7 +286,7 @@ def by_control(rows: Rows) -> str:
         [
             {"no_rules": "no rules", "swapped": "a rival as the rule"}[at.control],
             f"{at.distance:,}",
-            MENTIONS[at.mentions],
+            UNITS[at.mentions],
             of[WHOLE].retention.text(),
             f"{of[WHOLE].chance:.3f}",
             at_chance(rows, at) if at.control == "no_rules" else "",
