@@ -58,7 +58,7 @@ def test_the_records_that_ship_are_those_of_the_results() -> None:
 def test_every_test_of_a_preset_has_a_certificate_that_ships(preset: str) -> None:
     function = PRESETS[preset]
     specs = function([]) if signature(function).parameters.get("records") else function()
-    shown = [Run.of(tested_as_planned(spec)) for spec in specs]
+    shown = [Run.of(as_planned(spec)) for spec in specs]
     table, _, notes = certificates(shown, kept_beside(CERTIFICATES, []), "RUNS")
     assert not notes
     verdicts = [row[2].text for row in table.rows]
@@ -66,7 +66,7 @@ def test_every_test_of_a_preset_has_a_certificate_that_ships(preset: str) -> Non
     assert verdicts
 
 
-def tested_as_planned(spec: RunSpec) -> Record:
+def as_planned(spec: RunSpec) -> Record:
     """A record that has no evaluation yet: what is asked for is what would be tested."""
     resolved = resolve(spec)
     values = {"kind": spec.kind, **resolved.spec.model_dump(mode="json")}

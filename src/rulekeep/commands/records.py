@@ -173,9 +173,9 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
 def said_unfinished(root: Path, kept: LoadedRecords) -> str | None:
     """A line on a folder with plans of runs that have no result; None if there are none.
 
-    A setting that was planned by two versions is one.
+    A setting that was planned by two versions is one. A damaged record is named elsewhere.
     """
-    done = {one.id for one in kept.records if one.is_result}
+    known = {one.id: one.is_result for one in kept.records}
     settings: dict[str, bool] = {}
     for run in run_folders(root):
         try:
@@ -183,7 +183,9 @@ def said_unfinished(root: Path, kept: LoadedRecords) -> str | None:
             setting = json.dumps([plan.get("kind"), plan.get("spec")], sort_keys=True)
         except (CorruptRecordError, OSError):
             setting = run.id
-        settings[setting] = settings.get(setting, False) or run.id in done
+        settings[setting] = settings.get(setting, False) or known.get(
+            run.id, os.path.lexists(run.record)
+        )
     finished = sum(settings.values())
     asked = pending(root)
     if finished == len(settings) and not asked:
