@@ -105,7 +105,7 @@ def test_a_text_that_looks_like_a_number_is_refused_with_its_fix(tmp_path: Path)
 
 def test_a_variant_is_written_as_it_is_read() -> None:
     others = mixer_specs(
-        'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g=NaN,'
+        'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g="NaN",'
         'h="a,b",i="[c]",j="\\"d",k=d",l="]"],my.py:N[a="],b=["]'
     )
     assert [*others[0].options.values()] == [

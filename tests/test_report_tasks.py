@@ -11,6 +11,7 @@ from reading import make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
+from rulekeep.analysis import baselines
 from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
@@ -173,6 +174,7 @@ def test_certify_into_the_folder_of_runs_is_all_it_takes(
 ) -> None:
     quick = partial(certificate.certify, windows=(4,))
     monkeypatch.setattr(certificate, "certify", quick)
+    none_ships(tmp_path, monkeypatch)
     runs(tmp_path / "runs", [record(retention={64: 0.5})])
     run("report", "runs")
     markdown = tmp_path / "runs" / "report" / "report.md"
@@ -188,8 +190,17 @@ def test_certify_into_the_folder_of_runs_is_all_it_takes(
     assert run("verify", "runs")[0] == 0
 
 
+def none_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave reports the certificates of their folders alone."""
+    (tmp_path / "ships").mkdir()
+    monkeypatch.setattr(baselines, "CERTIFICATES", tmp_path / "ships")
+
+
 @pytest.mark.usefixtures("undrawn")
-def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(run, tmp_path: Path) -> None:
+def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none_ships(tmp_path, monkeypatch)
     runs(tmp_path / "runs", [record()])
     (own,) = (tmp_path / "runs").iterdir()
     (tmp_path / "wrong").mkdir()

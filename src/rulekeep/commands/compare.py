@@ -48,8 +48,7 @@ def compare(
         raise UsageError(f"--compress {','.join(compress)}: name one, or two")
     if second is None and len(compress) < 2:
         raise UsageError("give another folder, or two compressions, as in --compress none,h2o@0.25")
-    sides = [_cells(folder) for folder in (first, second or first)]
-    made = dict(_comparisons(*sides, compress))
+    made = dict(_comparisons(_cells(first), _cells(second or first), compress))
     if not made:
         raise UsageError(
             f"{first} and {second or first}: no cell of both has the same prompts; give both the "

@@ -170,9 +170,9 @@ class Judged:
         counts[counts == 0] = np.nan
         if whole:
             every = np.multiply.reduceat(np.where(known, values, 1.0), self.starts, axis=1)
-            return every * (counts / counts)
-        sums: np.ndarray = np.add.reduceat(np.where(known, values, 0.0), self.starts, axis=1)
-        return sums / counts
+            return np.where(np.isnan(counts), np.nan, every)
+        sums = np.add.reduceat(np.where(known, values, 0.0), self.starts, axis=1)
+        return np.asarray(sums / counts)
 
 
 def _family(of: Sequence[tuple[Choice, int]], at: Mapping[tuple[str, int], int]) -> _Family:
@@ -200,7 +200,7 @@ def _gains(
     less, stated = weights[:, own], family.stated[own]
 
     def others(part: Float[np.ndarray, " n"]) -> Float[np.ndarray, "draws own"]:
-        return (weights @ part)[:, None] - less * part[own]
+        return np.asarray((weights @ part)[:, None] - less * part[own])
 
     fewest = np.min([others(family.counts[:, at]) for at in options], axis=0)
     # Only differences between options matter: the first one's is 0.
