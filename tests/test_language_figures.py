@@ -11,7 +11,7 @@ from scripts import script
 from rulekeep.language import comparing, figures
 from rulekeep.language.comparing import compare, worse
 from rulekeep.language.figures import Judged, keys_of, solved
-from rulekeep.records.record import Choice
+from rulekeep.records.record import Choice, Record
 
 MADE = script("calibration", "studies")
 
@@ -272,3 +272,62 @@ def test_a_loss_is_shown_after_holm_over_all_comparisons() -> None:
     # 0.01 * 3 and 0.02 * 2 are not above it, 0.2 is.
     made_up = [replace(found, p_value=p) for p in (0.2, 0.02, 0.01)]
     assert comparing.worse(made_up) == [made_up[2], made_up[1]]
+
+
+def test_the_p_of_a_difference_is_that_of_the_spread_of_its_draws() -> None:
+    first, second = two_cells()
+    # Prompts 6 and 7 state rules in the second cell alone: no draw of the difference counts them.
+    second = [*second, row(6, "a", 0, (0.0, 5.0)), row(7, "a", 0, (0.0, 5.0))]
+    found = compare(first, second)
+    assert found is not None
+    keys = keys_of([*first, *second])
+    changes = {number: -0.5 if number < 4 else 0.0 for number in range(6)}
+    means = []
+    for draw in figures.resampled(len(keys))[1:]:
+        held = [
+            (weight, changes.get(number)) for weight, (_, number) in zip(draw, keys, strict=True)
+        ]
+        counted = [(weight, change) for weight, change in held if change is not None]
+        total = sum(weight for weight, _ in counted)
+        means.append(sum(weight * change for weight, change in counted) / total)
+    from scipy.stats import norm
+
+    spread = float(np.std(means))
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(found.difference.mean) / spread))
+
+
+# Certificates and written replies
+
+
+def test_the_interval_of_a_family_without_rules_holds_for_all_families_at_once() -> None:
+    from scipy.stats import beta
+
+    unstated = [row(at, family, None, (0.0, 0.0)) for at in (90, 91) for family in "abcd"]
+    # Of ten rules of each family, which are in no text, so many are right by luck.
+    lucky = {"a": 3, "b": 5, "c": 10, "d": 0}
+    rules = [
+        row(number, family, 0, (1.0, 0.0) if number < right else (0.0, 1.0))
+        for family, right in lucky.items()
+        for number in range(10)
+    ]
+    values = {
+        "id": "0" * 16, "kind": "language", "asked": {}, "versions": {}, "status": "done",
+        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "families": [*lucky]},
+        "choices": [one._asdict() for one in [*rules, *unstated]], "costs": {},
+    }  # fmt: skip
+    found = {one.family: one for one in figures.without_rules(Record.read(values))}
+    tail = 0.05 / 2 / 4
+    for family, right in lucky.items():
+        one = found[family]
+        assert one.share == right / 10
+        assert one.low == pytest.approx(beta.ppf(tail, right, 11 - right) if right else 0)
+        assert one.high == pytest.approx(
+            beta.ppf(1 - tail, right + 1, 10 - right) if right < 10 else 1
+        )
+        assert one.is_at_chance == (right in (3, 5))
+
+
+def test_a_written_reply_is_right_where_it_shows_its_option_alone() -> None:
+    shown = {(1.0, 0.0): 1, (1.0, 1.0): 0, (0.0, 1.0): 0, (0.0, 0.0): 0}
+    rows = [row(at, "f", 0, scores, judged="written") for at, scores in enumerate(shown)]
+    assert judged(rows)[0] == [*shown.values()]
