@@ -239,6 +239,34 @@ def test_the_swapped_control_says_a_rival() -> None:
     assert plain.messages != swapped.messages
 
 
+@pytest.mark.parametrize("each", [1, 7])
+def test_the_distance_is_in_tokens_of_the_model(each: int) -> None:
+    def tokens(messages: Any) -> int:
+        return each * sum(len(message.text) for message in messages)
+
+    found = converse(SHIPPED, spec(distance=3000), "test", 0, tokens)
+    turns = found.messages[1:]
+    assert tokens(turns) >= 3000 > tokens(turns[:-2])
+
+
+def test_a_revision_names_another_option_as_the_one_it_replaces() -> None:
+    revised = {name: SHIPPED[name] for name in ("new_name", "new_region")}
+    for number in range(40):
+        one = converse(revised, spec(distance=0, rules_at_once=2), "test", number, words)
+        for asked, said in zip(one.asked, one.rules, strict=True):
+            named = SHIPPED[asked.family].named(said)
+            assert sum(named) == 2
+            assert named[asked.option]
+
+
+def test_validation_has_other_rules_and_other_chat_than_test() -> None:
+    one = spec(distance=200)
+    for number in range(5):
+        test, validation = (converse(SHIPPED, one, of, number, words) for of in ("test", "dev"))
+        assert test.asked != validation.asked
+        assert test.messages[1:] != validation.messages[1:]
+
+
 def test_too_many_rules_at_once_are_refused() -> None:
     with pytest.raises(UsageError, match="rules_at_once 60: only"):
         converse(SHIPPED, spec(rules_at_once=60), "test", 0, words)
