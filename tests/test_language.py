@@ -1414,3 +1414,13 @@ def test_two_options_of_a_family_that_every_prompt_states_are_refused(tmp_path: 
         resolve_language(spec(**asked, rules_at_once=1, unstated=0))
     assert resolve_language(spec(**asked, rules_at_once=1)).families
     assert resolve_language(spec(**asked, rules_at_once=2, replies="written")).families
+
+
+def test_rules_in_the_middle_of_recorded_chat_stand_at_its_middle_by_tokens() -> None:
+    def talk(*_: Any) -> list[list[Message]]:
+        return [[Message("user", "word " * size)] for size in (10, 10, 10, 90)]
+
+    found = converse(SHIPPED, spec(placement="middle"), "test", 0, words, talk)
+    texts = [message.text for message in found.messages[1:]]
+    # Thirty of 120 tokens are nearer to sixty than twenty or all are.
+    assert [text.startswith("From now on:") for text in texts].index(True) == 3
