@@ -345,6 +345,24 @@ def test_a_seed_that_is_missing_on_one_side_is_in_no_difference() -> None:
     assert averaged([{1: 0.2, 2: 0.4}, {2: 0.8, 3: 1.0}]) == {2: pytest.approx(0.6)}
 
 
+def test_a_seed_that_diverged_counts_where_chance_is_taken_out() -> None:
+    records = []
+    for task, chance in (("apply", 0.2), ("recite", 0.04)):
+        for seed, status in (
+            (1, "done"),
+            (2, "done"),
+            (3, "diverged" if task == "apply" else "done"),
+        ):
+            made = record("delta", seed, {64: 0.5}, task=task, status=status)
+            for row in made["evaluations"]:
+                row["chance"]["retention"] = chance
+            records.append(made)
+    found = ranking_of(records)
+    assert found.is_corrected
+    (row,) = found.rows
+    assert (row.kept.seeds, row.kept.diverged, math.isnan(row.lowest)) == (2, 1, True)
+
+
 def test_costs_and_chance_of_several_settings_are_the_mean_of_each() -> None:
     records = []
     for task, chance, state, seconds in (("apply", 0.2, 1000, 10.0), ("recite", 0.04, 3000, 30.0)):
