@@ -1424,3 +1424,44 @@ def test_rules_in_the_middle_of_recorded_chat_stand_at_its_middle_by_tokens() ->
     texts = [message.text for message in found.messages[1:]]
     # Thirty of 120 tokens are nearer to sixty than twenty or all are.
     assert [text.startswith("From now on:") for text in texts].index(True) == 3
+
+
+def test_the_families_named_as_kept_least_are_those_of_the_least_compression() -> None:
+    def score(option: int, _: Any) -> Any:
+        return LIKELY + 5.0 * (np.arange(3) == option)
+
+    lost = [
+        one._replace(scores=tuple(LIKELY)) if one.family == "family-4" else one
+        for one in choices(score, compress="knorm@0.5")
+    ]
+    one = cell_of("none")
+    one = one.model_copy(update={"choices": (*choices(score), *lost)})
+    *_, least = shown.sentences(shown.cells([one]))
+    # Two others follow by name.
+    assert least.startswith(
+        "Under knorm@0.5 it keeps these least: family-4 (0.33), family-0 (1.00)"
+    )
+
+
+def test_each_column_of_the_cells_has_its_own_figure() -> None:
+    def score(option: int, _: Any) -> Any:
+        return LIKELY + 5.0 * (np.arange(3) == option)
+
+    plain = [*choices(score)]
+    short = [one._replace(compress="keep_last@0.5", stored=one.prompt < 10) for one in plain]
+    # Of what is said the rules of every fourth prompt are lost.
+    back = [
+        one._replace(how="said", scores=tuple(LIKELY) if one.prompt % 4 == 0 else one.scores)
+        for one in short
+    ]
+    one = cell_of("none").model_copy(update={"choices": (*plain, *short, *back)})
+    table = shown.tables(shown.cells([one]))[0]
+    (row,) = [row for row in table.rows if row[table.header.index("compression")].text != "none"]
+    values = {head: cell.text for head, cell in zip(table.header, row, strict=True)}
+    assert (values["stored"], values["said"]) == ("0.250", "0.833")
+    assert (values["retention"][:5], values["all rules"], values["prompts"]) == (
+        "1.000", "1.000", "40"
+    )  # fmt: skip
+    assert (values["floor"], values["gain, nats"], values["minus whole"][:5]) == (
+        "0.333", "5.00", "0.000"
+    )  # fmt: skip

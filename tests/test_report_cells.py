@@ -290,6 +290,9 @@ def test_the_first_sentences_have_the_numbers_of_the_best_and_of_all_runs() -> N
     assert trust == ["5", "4", "0", "1", "4", "4", "5"]
     behind = [costing("attention", 1, 0.5, 1), costing("slots", 1, 0.375, 1)]
     assert numbers_of(behind)[:2] == [["0.375", "256", "2", "2"], ["0.125", "1"]]
+    # A run with outputs that are not finite has ended, and is no failure.
+    odd = [*behind, {**costing("slots", 2, 0.375, 1), "status": "not_finite", "reason": "nan"}]
+    assert numbers_of(odd)[2][:4] == ["3", "3", "1", "0"]
 
 
 def test_of_five_seeds_or_more_the_whole_interval_decides_what_is_said() -> None:
