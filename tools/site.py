@@ -19,6 +19,9 @@ from prose import table
 ROOT = Path(__file__).parent.parent
 _LINK = re.compile(r"(\]\()([^)\s#]+)")
 _FENCE = re.compile(r"(^ *```.*?^ *```)", re.DOTALL | re.MULTILINE)
+_CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
+# Before an option of a mixer, as in `delta[heads=2,key_width=64]`.
+_OPTION = re.compile(r"(?<=[\[,])(?=[a-z][a-z_.]*=)")
 # Pages that stand elsewhere in the repository: the place there, and the page.
 PAGES = {"CONTRIBUTING.md": "contributing.md"}
 # What a link to a folder leads to: the first that stands in it, or else a list of its files.
@@ -111,3 +114,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
     parts = _FENCE.split(markdown)
     return "".join(one if i % 2 else _LINK.sub(led, one) for i, one in enumerate(parts))
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Lets a mixer's name break between its options: else it takes a table's whole width."""
+    return _CELL.sub(lambda cell: _OPTION.sub("<wbr>", cell[0]), html)

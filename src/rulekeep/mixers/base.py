@@ -118,8 +118,9 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     Raises:
         MixerError: one is no method, or gives no such tensor.
 
-    >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
-    >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
+    Examples:
+        >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
+        >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
     """
     terms = [_penalty(m, step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]

@@ -101,9 +101,10 @@ class LanguageModel(nn.Module):
     first `context` tokens only), or how early each token is (earliness). All weights are drawn from
     `seed`, whatever torch's global stream is.
 
-    >>> model = LanguageModel(100, "delta", mixer_options={"heads": 2}, layers=4, width=128)
-    >>> loss = functional.cross_entropy(model(x)[0].mT, y)           # doctest: +SKIP
-    >>> penalty = auxiliary_loss(model, step)                        # doctest: +SKIP
+    Examples:
+        >>> model = LanguageModel(100, "delta", mixer_options={"heads": 2}, layers=4, width=128)
+        >>> loss = functional.cross_entropy(model(x)[0].mT, y)           # doctest: +SKIP
+        >>> penalty = auxiliary_loss(model, step)                        # doctest: +SKIP
 
     Raises:
         UsageError: there is no such mixer, or an option is impossible.
