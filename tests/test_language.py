@@ -1465,3 +1465,25 @@ def test_each_column_of_the_cells_has_its_own_figure() -> None:
     assert (values["floor"], values["gain, nats"], values["minus whole"][:5]) == (
         "0.333", "5.00", "0.000"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "prompts"), [(26, 20), (26, 100), (6, 20)])
+def test_few_rules_are_left_out_with_as_many_families_as_the_command_asks_for(
+    names: int, prompts: int
+) -> None:
+    # The families that the study's model follows without chat, or six of them.
+    known = sorted({*SHIPPED} - {"layout", "letters"})
+    families = {name: SHIPPED[name] for name in known[:names]}
+    lost = rules = 0
+    for seed in range(1, 5):
+        one = spec(distance=0, seed=seed, unstated=language._unstated(spec(), names, prompts))
+        rows = [
+            Choice("none", "test", number, asked.family, asked.rank, asked.option,
+                   tuple(range(len(families[asked.family].options))))
+            for number in range(prompts)
+            for asked in converse(families, one, "test", number, words).asked
+        ]  # fmt: skip
+        left_out = figures.left_out(record(rows))
+        lost, rules = lost + left_out.rules, rules + left_out.of
+    assert rules == 4 * 4 * prompts
+    assert lost <= 0.05 * rules
