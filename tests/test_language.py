@@ -344,8 +344,11 @@ def test_evictions_score_what_their_formulas_say(model: ChatModel) -> None:
     names = list(evictions.EVICTIONS)
     read = model.opened(CHAT, names)
     ids = torch.tensor([model.tokens(model.text(CHAT))])
+    # Only this form gives what tokens attend to, in every version of transformers.
+    model.model.set_attn_implementation("eager")
     with torch.no_grad():
         out = model.model(ids, output_attentions=True, output_hidden_states=True)
+    model.model.set_attn_implementation("sdpa")
     n, window = ids.shape[1], evictions.WINDOW
     for at, attention in enumerate(out.attentions):
         keys, values = read.cache.layers[at].keys[0], read.cache.layers[at].values[0]
