@@ -300,6 +300,18 @@ def test_the_p_of_a_difference_is_that_of_the_spread_of_its_draws() -> None:
     assert found.p_value == pytest.approx(2 * norm.sf(abs(found.difference.mean) / spread))
 
 
+def test_a_difference_that_is_the_same_in_every_prompt_is_held_by_the_sign_test() -> None:
+    first, _ = two_cells()
+    lost = [
+        one._replace(scores=one.scores[::-1]) if one.option is not None else one for one in first
+    ]
+    found = compare(first, lost)
+    assert found is not None
+    assert found.difference.mean == -1
+    # Six prompts, all one way: twice one in sixty-four.
+    assert found.p_value == pytest.approx(2 / 64)
+
+
 # Certificates and written replies
 
 

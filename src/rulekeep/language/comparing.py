@@ -15,6 +15,9 @@ import numpy as np
 from rulekeep.language.figures import Estimate, Judged, interval, keys_of, name_of, resampled
 from rulekeep.records.record import Choice
 
+# Below it draws differ by rounding alone.
+LEAST_SPREAD = 1e-12
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -42,7 +45,7 @@ class Comparison:
 
 def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | None:
     """Compares the obeyed rules of two cells; None where no rule is in both."""
-    from scipy.stats import binomtest, norm
+    from scipy.stats import binomtest
 
     sides = [[row for row in rows if row.how == "obeyed"] for rows in (first, second)]
     among = frozenset(map(name_of, sides[0])) & frozenset(map(name_of, sides[1]))
@@ -77,7 +80,7 @@ def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | N
         first=interval(shares[0], drawn),
         second=interval(shares[1], drawn),
         difference=difference,
-        p_value=float(2 * norm.sf(apart / spread)) if spread else float(apart == 0),
+        p_value=_p(apart, spread, len(every[0])),
         all_first=float(every[0].mean()),
         all_second=float(every[1].mean()),
         only_first=only[0],
@@ -87,6 +90,16 @@ def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | N
         prompts=int((~np.isnan(shares[0][0])).sum()),
         rules=int((~lacking).sum()),
     )
+
+
+def _p(apart: float, spread: float, prompts: int) -> float:
+    """How probable so large a difference is where there is none."""
+    from scipy.stats import norm
+
+    if spread > LEAST_SPREAD:
+        return float(2 * norm.sf(apart / spread))
+    # The same in every prompt: the sign test.
+    return float(min(1.0, 2 * 0.5**prompts)) if apart > LEAST_SPREAD else 1.0
 
 
 def worse(comparisons: Sequence[Comparison], level: float = 0.05) -> list[Comparison]:
