@@ -27,13 +27,16 @@ from rulekeep.language.figures import (
     RIVALS_ALONE,
     Estimate,
     Followed,
+    Judged,
     cell,
+    keys_of,
     mentions_of,
     name_of,
     without_rules,
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.records.record import Choice
 from rulekeep.records.store import packed_values, write_text
 from rulekeep.study import Claim, Study
 
@@ -158,48 +161,35 @@ def by_unit(rows: Rows) -> str:
 def former_floor(rows: Rows, kind: str) -> float:
     """What rivals that are mentioned leave to a rule's option that is neither stated nor mentioned.
 
-    Its score is what the same prompt without mentions gives its rivals, and what the option scores
-    by itself more than they. So its level is that of a text without mentions: that is its bias.
+    Its score is what it has in the same prompt without mentions, less its gain there. So its level
+    is that of a text without mentions: that is its bias.
     """
-    mentioned, plain = (scores_of(rows, Place(MIDDLE, one)) for one in (kind, "none"))
-    base = {one: by_itself(of) for one, of in (("mentioned", mentioned), ("plain", plain))}
-    won = []
-    for (prompt, family, option), scores in mentioned.items():
-        if (other := plain.get((prompt, family, option))) is None:
-            continue
-        rival = np.arange(len(scores)) != option
-        own = base["plain"][family]
-        missing = other[rival].mean() + own[option] - own[rival].mean()
-        gains = np.where(rival, scores, missing) - base["mentioned"][family]
-        won.append(gains.argmax() == option)
-    return float(np.mean(won))
+    mentioned, plain = (of_cell(rows, Place(MIDDLE, one)) for one in (kind, "none"))
+    keys = keys_of([*mentioned, *plain])
+    once = np.ones((1, len(keys)))
+    known = Judged(plain, keys)
+    missing = {
+        name_of(rule): rule.scores[rule.option] - gain
+        for rule, gain in zip(known.rules, known.right(once)[1][0], strict=True)
+    }
+    unstated = []
+    for row in mentioned:
+        if name_of(row) in missing:
+            scores = [*row.scores]
+            # A fit leaves out what is stated: no other score changes by what is put there.
+            scores[row.option] = missing[name_of(row)]
+            unstated.append(row._replace(scores=tuple(scores)))
+    return float(np.nanmean(Judged(unstated, keys).right(once)[0]))
 
 
-def scores_of(rows: Rows, at: Place) -> dict[tuple[int, str, int | None], np.ndarray]:
-    """What each rule of a cell's largest record scores, nothing compressed."""
+def of_cell(rows: Rows, at: Place) -> list[Choice]:
+    """What the test rules of a cell's largest record score, nothing compressed."""
     records = [one for one in rows.records if one.spec.families and place(one) == at]
     largest = max(records, key=lambda one: int(str(one.spec.rest["prompts"])))
-    return {
-        name_of(row): np.array(row.scores)
-        for row in largest.choices
+    return [
+        row for row in largest.choices
         if (row.compress, row.how, row.split) == (WHOLE, "obeyed", "test")
-    }
-
-
-def by_itself(scores: Mapping[tuple[int, str, int | None], np.ndarray]) -> dict[str, np.ndarray]:
-    """What each option scores as a rival, by a fit of prompts and options."""
-    families: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for (_, family, option), of in scores.items():
-        families.setdefault(family, []).append((int(str(option)), of))
-    fitted = {}
-    for family, of in families.items():
-        normal, wanted = 0, 0
-        for option, own in of:
-            rival = (np.arange(len(own)) != option).astype(float)
-            normal = normal + np.diag(rival) - np.outer(rival, rival) / rival.sum()
-            wanted = wanted + rival * (own - own[rival > 0].mean())
-        fitted[family] = np.linalg.lstsq(np.asarray(normal), np.asarray(wanted), rcond=None)[0]
-    return fitted
+    ]  # fmt: skip
 
 
 def by_eviction(rows: Rows) -> str:
