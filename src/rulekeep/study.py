@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
-from rulekeep.analysis.summary import LEVEL, Summary, holm
+from rulekeep.analysis.summary import LEVEL, Summary, holm, p_text
 from rulekeep.plugins import executed, failure_line
 from rulekeep.printable import markdown_table
 from rulekeep.records.store import CLAIMS, text_bytes, whole_runs, write_bytes
@@ -287,15 +287,11 @@ def _made(one: Opened) -> Made:
 def table_of_families(families: Mapping[str, Family], rows: Rows) -> str:
     """Every comparison of every family, as a Markdown table."""
     body = [
-        [name, key, one.difference.text(), _p(one.p), _p(one.corrected), _verdict(one)]
+        [name, key, one.difference.text(), p_text(one.p), p_text(one.corrected), _verdict(one)]
         for name, family in families.items()
         for key, one in family.tested(rows).items()
     ]
     return markdown_table(["tested together", "comparison", "difference", "p", "p, Holm", ""], body)
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _verdict(one: Tested) -> str:

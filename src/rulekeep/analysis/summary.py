@@ -25,11 +25,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from rulekeep.printable import counted
 
 LEVEL = 0.95
+_Key = TypeVar("_Key", str, int)
 ENOUGH_SEEDS = 5
 LEARNED_RETENTION = 0.9
 # Seeds so far apart, with none between, lie in two groups: those that learned, and the others.
@@ -168,7 +169,7 @@ def learned_share(retentions: Sequence[float]) -> LearnedShare:
 
 
 @cache
-def exact_share(count: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+def exact_share(count: float, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval of a share by Clopper and Pearson: it covers `level` or more of any share."""
     from scipy.stats import beta
 
@@ -362,7 +363,12 @@ def _with_notes(figure: str, *notes: str | None) -> str:
     return f"{figure} ({said})" if said else figure
 
 
-def holm(tested: Mapping[str, float]) -> dict[str, float]:
+def p_text(p: float) -> str:
+    """A p as tables show it."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def holm(tested: Mapping[_Key, float]) -> dict[_Key, float]:
     """Each p, by name, corrected for all of them (Holm 1979)."""
     least, result = 0.0, {}
     for place, (name, p) in enumerate(sorted(tested.items(), key=lambda one: one[1])):

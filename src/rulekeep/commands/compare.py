@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from rulekeep.analysis.summary import p_text
 from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import Texts
 from rulekeep.commands.printed import print_tables
@@ -110,7 +111,7 @@ def _comparisons(
 
 
 def _p_cell(value: float) -> Cell:
-    return Cell("<0.001" if value < 0.001 else f"{value:.3f}", value)
+    return Cell(p_text(value), value)
 
 
 def _tables(made: Mapping[tuple[str, ...], Comparison]) -> list[Table]:

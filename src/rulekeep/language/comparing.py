@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rulekeep.language.figures import Estimate, Judged, interval, keys_of, name_of, resampled
+from rulekeep.analysis.summary import holm
+from rulekeep.language.figures import (
+    Estimate,
+    Judged,
+    interval,
+    keys_of,
+    means_of,
+    name_of,
+    resampled,
+    shares_of,
+)
 from rulekeep.records.record import Choice
 
 # Below it draws differ by rounding alone.
@@ -69,25 +79,24 @@ def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | N
     difference = interval(less, drawn, least=-1.0)
     every = [side[0][~np.isnan(side[0])] == 1 for side in whole]
     only = [int((mine & ~other).sum()) for mine, other in (every, every[::-1])]
-    means = np.nansum(drawn * less, 1) / (drawn * ~np.isnan(less)).sum(1)
-    spread, apart = float(np.nanstd(means[1:])), abs(difference.mean)
-    families = dict[str, list[float]]()
-    for rule, before, after in zip(judged[0].rules, values[0][0], values[1][0], strict=True):
-        if not np.isnan(before):
-            families.setdefault(rule.family, []).append(float(after - before))
-    changes = {family: float(np.mean(of)) for family, of in families.items()}
+    spread = float(np.nanstd(means_of(less, drawn)[1:]))
+    changes = shares_of(
+        (rule.family, change)
+        for rule, change in zip(judged[0].rules, values[1][0] - values[0][0], strict=True)
+        if not np.isnan(change)
+    )
     return Comparison(
         first=interval(shares[0], drawn),
         second=interval(shares[1], drawn),
         difference=difference,
-        p_value=_p(apart, spread, len(every[0])),
+        p_value=_p(abs(difference.mean), spread, len(every[0])),
         all_first=float(every[0].mean()),
         all_second=float(every[1].mean()),
         only_first=only[0],
         only_second=only[1],
         mcnemar=float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0,
         by_family=dict(sorted(changes.items(), key=lambda of: (of[1], of[0]))),
-        prompts=int((~np.isnan(shares[0][0])).sum()),
+        prompts=len(every[0]),
         rules=int((~lacking).sum()),
     )
 
@@ -103,14 +112,7 @@ def _p(apart: float, spread: float, prompts: int) -> float:
 
 
 def worse(comparisons: Sequence[Comparison], level: float = 0.05) -> list[Comparison]:
-    """Those whose second cell is shown to keep less, after Holm over all of them."""
-    in_order = sorted(comparisons, key=lambda one: one.p_value)
-    left = len(in_order)
-    shown = []
-    for one in in_order:
-        if one.p_value * left > level:
-            break
-        left -= 1
-        if one.difference.mean < 0:
-            shown.append(one)
-    return shown
+    """Those whose second cell is shown to keep less, after Holm over all of them, by their p."""
+    corrected = holm(dict(enumerate(one.p_value for one in comparisons)))
+    shown = [comparisons[at] for at, p in corrected.items() if p < level]
+    return [one for one in shown if one.difference.mean < 0]

@@ -23,11 +23,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rulekeep.analysis.summary import LEVEL, exact_share
 from rulekeep.records.record import Choice, Record
 from rulekeep.seeds import named_seed
 
 DRAWS = 400
-LEVEL = 0.95
 # Options so near are told apart by rounding alone: a text without rules scores all alike.
 TIE_NATS = 1e-3
 # Other prompts that must score an option without stating it, or a rule counts in no figure.
@@ -300,7 +300,7 @@ def _followed(
         said = interval(back.by_prompt(right[name, "said"][0]), weights[:, back.prompts])
     rules = [rule for rule, known in zip(own.rules, values[0], strict=True) if known == known]
     shown = values[0][~np.isnan(values[0])]
-    by_family = _shares(zip([rule.family for rule in rules], shown, strict=True))
+    by_family = shares_of(zip([rule.family for rule in rules], shown, strict=True))
     return Followed(
         retention=interval(shares, drawn),
         over_families=over_families([*by_family.values()]),
@@ -311,7 +311,7 @@ def _followed(
         stored=_stored(own, drawn),
         by_family=by_family,
         rules_of=Counter(rule.family for rule in rules),
-        by_rank=_shares(zip([rule.rank for rule in rules], shown, strict=True)),
+        by_rank=shares_of(zip([rule.rank for rule in rules], shown, strict=True)),
         chance=float(np.mean([1 / len(rule.scores) for rule in rules])),
         prompts=int((~np.isnan(shares[0])).sum()),
     )
@@ -324,7 +324,8 @@ def _stored(own: Judged, drawn: np.ndarray) -> Estimate | None:
     return interval(np.repeat(own.by_prompt(np.array([known])), len(drawn), 0), drawn)
 
 
-def _shares(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+def shares_of(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+    """The mean of each key's values, in the order of the keys."""
     values = defaultdict[_Key, list[float]](list)
     for key, right in pairs:
         values[key].append(right)
@@ -362,14 +363,20 @@ def percentiles(
 
     A fit of fewer different prompts is worse, so draws lie lower: they are moved to the mean.
     """
-    known = ~np.isnan(shares[0])
-    weights = drawn[:, known]
-    # A draw may hold no prompt that is known.
-    with np.errstate(invalid="ignore"):
-        means = (weights * shares[:, known]).sum(1) / weights.sum(1)
+    means = means_of(shares, drawn)
     moved = means[1:] - np.nanmean(means[1:]) + means[0]
     low, high = np.nanquantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(means[0]), float(low), float(high))
+
+
+def means_of(
+    shares: Float[np.ndarray, "draws prompts"], drawn: Float[np.ndarray, "draws prompts"]
+) -> Float[np.ndarray, " draws"]:
+    """The mean over the prompts of each draw; NaN of a draw that holds none that is known."""
+    known = ~np.isnan(shares[0])
+    weights = drawn[:, known]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((weights * shares[:, known]).sum(1) / weights.sum(1))
 
 
 def over_families(shares: Sequence[float]) -> Estimate:
@@ -405,11 +412,12 @@ class Unread(NamedTuple):
         return f"{self.share:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def without_rules(record: Record) -> list[Unread]:
-    """The certificate of a cell with the control `no_rules`: all families, then each one."""
-    from scipy.stats import beta
+def without_rules(record: Record, kept: Mapping[str, Followed] | None = None) -> list[Unread]:
+    """The certificate of a cell with the control `no_rules`: all families, then each one.
 
-    whole = cell(record).get("none")
+    `kept` is `cell(record)`, where that is known.
+    """
+    whole = (cell(record) if kept is None else kept).get("none")
     if whole is None:
         return []
     allowed = any(row.judged == WRITTEN for row in record.choices)
@@ -417,15 +425,12 @@ def without_rules(record: Record) -> list[Unread]:
     fits = own.low <= chance and (allowed or chance <= own.high)
     unread = [Unread("all families", *own, chance, fits)]
     options = {row.family: len(row.scores) for row in record.choices}
-    tail = (1 - LEVEL) / 2 / len(whole.by_family)
+    level = 1 - (1 - LEVEL) / len(whole.by_family)
     for family, share in whole.by_family.items():
-        n = whole.rules_of[family]
-        right = share * n
-        low = float(beta.ppf(tail, right, n - right + 1)) if right else 0.0
-        high = float(beta.ppf(1 - tail, right + 1, n - right)) if right < n else 1.0
-        level = 1 / options[family]
-        fits = low <= level and (allowed or level <= high)
-        unread.append(Unread(family, share, low, high, level, fits))
+        n, chance = whole.rules_of[family], 1 / options[family]
+        low, high = exact_share(share * n, n, level)
+        fits = low <= chance and (allowed or chance <= high)
+        unread.append(Unread(family, share, low, high, chance, fits))
     return unread
 
 
@@ -460,7 +465,7 @@ def admitted(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     rows = [row for row in record.choices if row.compress == "none" and row.how == "obeyed"]
     own, right = _once(rows, "dev")
-    shares = _shares(
+    shares = shares_of(
         (rule.family, share) for rule, share in zip(own.rules, right, strict=True) if share == share
     )
     least = {row.family: max(0.5, 1.5 / len(row.scores)) for row in rows if row.split == "dev"}

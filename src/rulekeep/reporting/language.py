@@ -220,7 +220,9 @@ def tables(found: Cells) -> list[Table]:
 def unread(found: Cells) -> Mapping[Place, Sequence[Unread]]:
     """What a reader of everything but the rules gets right, in each cell of the control."""
     every = {
-        at: without_rules(record) for at, (record, _) in found.items() if at.control == NO_RULES
+        at: without_rules(record, kept)
+        for at, (record, kept) in found.items()
+        if at.control == NO_RULES
     }
     return {at: one for at, one in every.items() if one}
 
