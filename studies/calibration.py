@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rulekeep.analysis.rows import Rows
+from rulekeep.language.chat import unstated_for
 from rulekeep.language.figures import Judged, interval, keys_of, resampled
 from rulekeep.printable import markdown_table
 from rulekeep.records.record import Choice
@@ -70,11 +71,6 @@ def made(draw: np.random.Generator, truth: Truth, prompts: int, unstated: int) -
                 scores[option] += max(0.0, truth.gains[family, option] + ease)
             rows.append(Choice("none", "test", prompt, f"f{family}", rank, option, tuple(scores)))
     return rows
-
-
-def unstated_of(prompts: int, families: int) -> int:
-    """How many families a prompt asks for and does not state, as `rulekeep language` has it."""
-    return min(families - RULES, max(2, -(-4 * families // prompts)))
 
 
 def by_rivals(options: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -132,7 +128,7 @@ def held(prompts: int, families: int, options: int, repeats: int, seed: int = 1)
     for _ in range(repeats):
         truth = Truth.drawn(draw, families, options)
         rows, real = (
-            made(draw, truth, prompts, unstated_of(prompts, families)),
+            made(draw, truth, prompts, unstated_for(families, prompts)),
             truth.retention(draw),
         )
         keys = keys_of(rows)

@@ -25,7 +25,7 @@ from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.mixers.base import Mixer, MixerError, auxiliary_loss, part_of, start_step
 from rulekeep.plugins import failure_line, is_outside
 from rulekeep.running.causality import LEAST_SCALE, changes, in_pieces, largest_of
-from rulekeep.running.evaluation import in_eval_mode
+from rulekeep.running.evaluation import first_place, in_eval_mode
 from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
@@ -440,8 +440,7 @@ def _same_by_token(mixer: Mixer, x: Tensor, past: int) -> None:
 
 def _finite_tokens(y: Tensor) -> int:
     """How many tokens stand before the first with an output that is not finite."""
-    odd = (~y.isfinite()).any(2).any(0).nonzero()
-    return int(odd[0]) if len(odd) else y.shape[1]
+    return first_place(~y.isfinite().all(2), y.shape[1])
 
 
 def _gaps(one: Tensor, other: Tensor, largest: float | None = None) -> tuple[Tensor, float]:

@@ -11,6 +11,7 @@ from rulekeep.commands.console import say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import Settled, carry_out
 from rulekeep.executors import LocalExecutor
+from rulekeep.language.chat import unstated_for
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS
 from rulekeep.language.families import read_families
 from rulekeep.printable import counted
@@ -26,8 +27,6 @@ ADMISSION_PROMPTS = 120
 # The same of written replies, which cost more.
 WRITTEN_ADMISSION_PROMPTS = 42
 _RULES_AT_ONCE = 4
-# Families that each prompt asks for without stating them, and in how many prompts each at least.
-UNSTATED, UNSTATED_PROMPTS = 2, 4
 
 
 def language(
@@ -135,7 +134,7 @@ def language(
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
-    wanted, *_ = [planning.identity(one) for one in ((first, *cells) if not families else cells)]
+    wanted, *_ = [planning.identity(one) for one in (cells if families else (first, *cells))]
     heard = set[str]()
 
     def make(folder: Path) -> Sequence[AnySpec]:
@@ -171,9 +170,7 @@ def _admission_prompts(first: LanguageSpec, families: int) -> int:
 
 def _unstated(first: LanguageSpec, families: int, prompts: int) -> int:
     """How many families each prompt asks for and does not state."""
-    if first.replies == "written":
-        return 0
-    return max(UNSTATED, min(families, math.ceil(UNSTATED_PROMPTS * families / prompts)))
+    return 0 if first.replies == "written" else unstated_for(families, prompts)
 
 
 def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked: int) -> str:

@@ -27,7 +27,6 @@ from rulekeep.records.store import (
     unreadable,
 )
 from rulekeep.specs import Spec, UsageError
-from rulekeep.sweeps.planning import unfinished as pending
 
 _EXPLAINED = "explain.json"
 _MOST_NAMED = 3
@@ -175,6 +174,9 @@ def said_unfinished(root: Path, kept: LoadedRecords) -> str | None:
 
     A setting that was planned by two versions is one. A damaged record is named elsewhere.
     """
+    # `verify` needs nothing that resolves runs.
+    from rulekeep.sweeps.planning import unfinished as pending
+
     known = {one.id: one.is_result for one in kept.records}
     settings: dict[str, bool] = {}
     for run in run_folders(root):

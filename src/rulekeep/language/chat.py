@@ -8,6 +8,7 @@
 filler is small talk made from templates; no word of it is an option of the shipped rules. No torch.
 """
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,8 @@ Split: TypeAlias = Literal["dev", "test"]
 SYSTEM = "You are a helpful assistant."
 # Right before the rules, and in no mention of one.
 LEAD = "Follow these rules. "
+# Families that each prompt asks for without stating them, and in how many prompts each at least.
+UNSTATED, UNSTATED_PROMPTS = 2, 4
 
 _PLACES = (
     "Norway", "Peru", "Kenya", "Canada", "Egypt", "Chile", "Sweden", "Nepal", "Ghana", "Cuba",
@@ -175,6 +178,11 @@ def _apart(families: Families, names: Iterable[str], count: int) -> list[str]:
     for name in names:
         shown.setdefault((families[name].request, families[name].prefix), name)
     return [*shown.values()][:count]
+
+
+def unstated_for(families: int, prompts: int) -> int:
+    """How many families each prompt of a cell asks for without stating: each in some prompts."""
+    return max(UNSTATED, min(families, math.ceil(UNSTATED_PROMPTS * families / prompts)))
 
 
 def _unstated(

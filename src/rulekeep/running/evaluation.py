@@ -225,7 +225,7 @@ class ModelPredictor(Reader):
             return
         # Only now: all places of the text, to say where it begins.
         whole, _ = self._model(tokens, None)
-        token = _first_place(~whole.isfinite().all(-1), tokens.shape[1] - 1)
+        token = first_place(~whole.isfinite().all(-1), tokens.shape[1] - 1)
         raise NotFiniteError("logits are not finite", token)
 
     def _along(self, told: Tensor, start: ModelState, rows: Tensor) -> Tensor:
@@ -472,7 +472,7 @@ def _logits(
     for odd, fix, places in _ODD_LOGITS:
         if places(scored).any():
             said = f"logits gave {odd} for {tokens.shape[1]} tokens: give {fix}"
-            raise NotFiniteError(said, _first_place(places(made.detach().cpu()), start))
+            raise NotFiniteError(said, first_place(places(made.detach().cpu()), start))
     return scored
 
 
@@ -484,7 +484,7 @@ _ODD_LOGITS: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
 )
 
 
-def _first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
+def first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
     """The first place that any row has."""
     places = where.any(0).nonzero()
     return int(places[0]) if len(places) else otherwise
