@@ -1,7 +1,8 @@
 """Scores of rules in words: values by hand, a second implementation, coverage, comparisons."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scripts import script
 from rulekeep.language import comparing, figures
 from rulekeep.language.comparing import compare, worse
 from rulekeep.language.figures import Judged, keys_of, solved
+from rulekeep.records.pack import packed
 from rulekeep.records.record import Choice, Record
 
 MADE = script("calibration", "studies")
@@ -347,3 +349,44 @@ def test_a_written_reply_is_right_where_it_shows_its_option_alone() -> None:
     shown = {(1.0, 0.0): 1, (1.0, 1.0): 0, (0.0, 1.0): 0, (0.0, 0.0): 0}
     rows = [row(at, "f", 0, scores, judged="written") for at, scores in enumerate(shown)]
     assert judged(rows)[0] == [*shown.values()]
+
+
+# The command
+
+
+def test_the_command_compares_two_folders_or_two_compressions_and_ends_with_1_for_a_loss(
+    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+) -> None:
+    first, second = two_cells()
+    both = [*first, *(one._replace(compress="h2o@0.5") for one in second)]
+    for name, rows in (("whole", first), ("worse", second), ("both", both)):
+        compress = [*dict.fromkeys(one.compress for one in rows)]
+        values = {
+            "id": "0" * 16, "kind": "language", "asked": {}, "status": "done", "costs": {},
+            "versions": {"model": "m", "protocol": 3},
+            "spec": {"task": "language", "mixer": "m", "context": 9, "seed": 1, "distance": 9,
+                     "families": ["a", "b"], "compress": compress, "placement": "start",
+                     "mentions": "none", "control": "none", "rules_at_once": 4, "prompts": 10},
+            "choices": [one._asdict() for one in rows],
+        }  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "records.jsonl").write_bytes(packed([values]))
+    gate = ("--compress", "none,h2o@0.5", "--fail-if-worse")
+    for words, code, named in (
+        (("whole", "worse"), 0, "none"),
+        (("whole", "worse", "--fail-if-worse"), 1, "none"),
+        (("worse", "whole", "--fail-if-worse"), 0, "none"),
+        (("both", *gate), 1, "none → h2o@0.5"),
+    ):
+        ended, shown, errors = run("compare", *words)
+        assert ended == code, errors
+        better = words[0] == "worse"
+        told = shown.decode()
+        assert named in told
+        # Two thirds of the rules are kept by the worse side, and its b loses four of six.
+        assert ("0.333 (" if better else "-0.333 (") in told
+        assert ("0.667" if better else "-0.667") in told
+        assert ("1 of 1 comparisons show" in errors) == (not better)
+    for words in (("whole",), ("whole", "nothing"), ("whole", "--compress", "a,b,c")):
+        ended, shown, errors = run("compare", *words)
+        assert (ended, shown, errors.count("\n")) == (2, b"", 1)
