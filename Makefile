@@ -21,6 +21,7 @@ run: $(VENV)/.installed
 
 # Style, types, layers and the quick tests of the core: about a minute on two idle cores.
 check: $(VENV)/.installed-test
+	$(BIN)/python tools/ratchet.py
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'core and not slow'
 
 # Everything, as CI runs it.
