@@ -16,8 +16,7 @@ from report_records import record, typed
 from test_terminal import HOSTILE, is_plain
 
 from rulekeep.commands import live
-from rulekeep.commands.console import scores_table
-from rulekeep.commands.live import _outcome, shown
+from rulekeep.commands.live import shown
 from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
 from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished, JobStarted
@@ -187,15 +186,3 @@ def test_a_note_that_came_up_as_a_run_was_made_is_said_with_its_id(
     event = JobFinished(Job("runs", "an id", "a run", 4, (known,)), made)
     assert list(shown(iter([event]), [event.job])) == [event]
     assert capsys.readouterr().err.splitlines()[1:] == [f"run an id: {lost}"]
-
-
-def test_a_score_of_nothing_asked_for_is_a_dash_and_no_traceback() -> None:
-    row = {
-        "split": "test", "context": 96, "retention": None, "chance": {}, "exact": None,
-        "token_accuracy": 0.5, "val_loss": None,
-    }  # fmt: skip
-    costs = {"train_seconds": 1.0}
-    (made,) = typed([{**record(), "evaluations": [row], "costs": costs}])
-    job = Job("runs", "an id", "a run", 4)
-    assert _outcome(JobFinished(job, made)) == "retention – at 96, trained 1.0 s"
-    assert scores_table([made]).splitlines()[1].split() == ["96", "–", "–", "–", "0.500", "–"]

@@ -9,10 +9,10 @@ import pytest
 import tiny
 
 from rulekeep.checks.rows import Row
-from rulekeep.commands.console import say, tell
 from rulekeep.commands.live import shown
 from rulekeep.commands.printed import print_examples, print_rows, print_tables
-from rulekeep.printable import one_line, pasted, printable, printable_lines
+from rulekeep.console import say, tell
+from rulekeep.printable import one_line, pasted, printable
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, write_record
 from rulekeep.reporting.marked import Piece
@@ -36,7 +36,6 @@ def test_what_steers_a_terminal_is_written_out_and_the_rest_stays() -> None:
     assert printable("a\x1b[31mb\u202ec") == r"a\x1b[31mb\u202ec"
     assert printable("a\nb\u2028c") == r"a\nb\u2028c"
     assert printable("ä 注意 😀 − “x”") == "ä 注意 😀 − “x”"
-    assert printable_lines("a\n\x07b") == "a\n\\x07b"
     assert is_plain(one_line(HOSTILE))
     assert one_line("a\x1bb\n c") == "a\ufffdb c"
 
@@ -79,68 +78,12 @@ def test_the_live_lines_are_plain_whatever_a_record_says(
     assert len(said.splitlines()) == 2
 
 
-def hostile_mixer(folder: Path) -> str:
-    """A mixer that fails with such text, and whose file is named so."""
-    name = "odd\x1b[31m\u202e"
-    return tiny.plugin(folder, name, forward=f"raise ValueError({HOSTILE!r})")
-
-
-def test_a_dry_run_is_plain(tmp_path: Path) -> None:
-    file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=hostile_mixer(tmp_path))])
-    done = tiny.rulekeep("sweep", file, "--out", "runs", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0
-    assert is_plain(done.stdout + done.stderr)
-    assert r"odd\x1b[31m\u202e" in done.stdout
-
-
 def test_what_a_record_says_is_plain_in_verify(tmp_path: Path, run) -> None:
     planned = planning.plan([tiny.tiny()], tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
     write_record(folder.record, {**planned.jobs[0]._asdict(), "status": HOSTILE})
     _, output, errors = run("verify", "runs")
     assert is_plain(output.decode() + errors)
-
-
-LOUD = """
-import os, sys
-def loud():
-    print("from print")
-    os.write(1, b"from a descriptor\\n")
-    sys.stdout.write("from sys.stdout\\n")
-    os.system("echo from a child")
-loud()
-"""
-
-
-def test_what_a_mixer_prints_is_not_in_the_commands_output(tmp_path: Path) -> None:
-    mixer = tiny.plugin(tmp_path, "loud", LOUD, "loud()")
-    file = tiny.sweep_file(tmp_path, [tiny.tiny(mixer=mixer)])
-    for arguments in (
-        ["sweep", file, "--out", "runs"],
-        ["list", mixer],
-    ):
-        done = subprocess.run(
-            [*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert "from " not in done.stdout, done.stdout
-        assert done.stdout
-        for what in ("print", "a descriptor", "sys.stdout", "a child"):
-            assert f"from {what}" in done.stderr, arguments
-
-
-def test_what_a_task_prints_is_not_among_its_examples(tmp_path: Path) -> None:
-    (tmp_path / "loud.py").write_text(
-        f"{LOUD}\nfrom rulekeep.tasks import Recite\nclass Loud(Recite):\n"
-        "    def __init__(self, options):\n        super().__init__(options)\n        loud()\n"
-    )
-    arguments = ["data", "loud.py:Loud", "--context", "64", "--n", "2"]
-    done = subprocess.run(
-        [*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
-    assert all(line.startswith("{") for line in done.stdout.splitlines())
-    assert "from print" in done.stderr
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

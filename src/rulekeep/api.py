@@ -378,14 +378,11 @@ def _make(
     make: Any, root: Path, names: Sequence[str], workers: int | None, *,
     keep_weights: bool, chooses: bool = False,
 ) -> None:  # fmt: skip
-    from rulekeep.commands.console import EXIT_INTERRUPTED, remove_empty
     from rulekeep.commands.runs import How, carry_out
+    from rulekeep.console import EXIT_INTERRUPTED
 
-    try:
-        executor = executor_for(names, workers)
-        code = carry_out(make, root, executor, How(no_weights=not keep_weights), chooses=chooses)
-    finally:
-        remove_empty()
+    executor = executor_for(names, workers)
+    code = carry_out(make, root, executor, How(no_weights=not keep_weights), chooses=chooses)
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
 

@@ -6,42 +6,24 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 141 standard output closed early.
 """
 
-import errno
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
+from typing import NoReturn
 
-from cyclopts import (
-    App,
-    CoercionError,
-    CycloptsError,
-    UnknownCommandError,
-    UnknownOptionError,
-    ValidationError,
-)
+from cyclopts import App, CycloptsError
 
 import rulekeep
-from rulekeep.commands.console import (
+from rulekeep.console import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
-    end_output,
-    open_streams,
-    output,
-    remove_empty,
     rich_console,
     say,
 )
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
 
 app = App(
     name="rulekeep",
@@ -88,187 +70,73 @@ def about(place: str) -> str:
 for _name, _place in COMMANDS.items():
     app.command(f"rulekeep.commands.{_place}", name=_name, help=about(_place))
 
-# What is interrupted while it is destroyed loses the interruption: it comes again after this.
-_AGAIN_SECONDS = 0.01
-_ended = False
 
-
-def interrupt(number: int, *_: object) -> None:
-    """Ctrl-C and SIGTERM: raise an exception while a command runs; do nothing once it has ended."""
-    if not _ended:
-        raise KeyboardInterrupt
-    if number == signal.SIGTERM:
-        os._exit(128 + number)
-
-
-def unraisable(lost: "UnraisableHookArgs") -> None:
-    """An exception that nothing can catch; a Ctrl-C lost this way is sent again."""
-    if lost.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(lost)
-    elif not _ended:
-        # To this thread, so that it wakes up where it waits.
-        where = (threading.get_ident(), signal.SIGINT)
-        again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, where)
-        again.daemon = True
-        again.start()
-
-
-def main(listen: Callable[[], None] | None = None) -> NoReturn:
-    """Carry out the given command; `listen` is called once its code is loaded."""
-    global _ended
-    # Every branch below begins with its end: the next Ctrl-C may come at once.
-    _ended = False
+def main() -> NoReturn:
+    """Carry out the given command."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # A terminal may lack our letters.
+        stream.reconfigure(errors="replace")
+    # A warning is for the user: one line, without its place in our code.
+    warnings.showwarning = lambda message, *_, **__: say(f"rulekeep: {message}")
+    # What is started to ignore a signal goes on doing so, as Python does with Ctrl-C by itself.
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = _carried_out(listen)
-        _ended = True
+        code = _carried_out()
     except KeyboardInterrupt:
-        _ended = True
         say("rulekeep: interrupted")
         code = EXIT_INTERRUPTED
-    except BaseException:
-        _ended = True
-        raise
-    finally:
-        if sys.unraisablehook is unraisable:
-            # Python takes this module apart before its last exceptions are lost.
-            sys.unraisablehook = sys.__unraisablehook__
     sys.exit(code)
 
 
-def _carried_out(listen: Callable[[], None] | None) -> int:
-    open_streams()
-    # A warning is for the user: one line, once, without the place in our code.
-    warn = cache(lambda text: say(f"rulekeep: {text}"))
-    warnings.showwarning = lambda message, *_, **__: warn(str(message))
-    # What is started to ignore a signal goes on doing so, as Python does with SIGINT by itself.
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, interrupt)
+def _carried_out() -> int:
     try:
-        command, given, _ = _parsed()
-        if listen is not None:
-            listen()
+        console = rich_console()
+        command, given, _ = app.parse_args(
+            sys.argv[1:], console=console, exit_on_error=False, print_error=False
+        )
         code = command(*given.args, **given.kwargs)
-        output().flush()
+        print(end="", flush=True)
+        return code or 0
     except CycloptsError as error:
-        _usage(_said(error))
+        return _refused(_line_of(error))
     except BrokenPipeError:
-        # Whoever read our output has left.
-        code = EXIT_BROKEN_PIPE
+        return _left()
     except SystemExit as end:
-        # rich has turned that into an exit of its own.
+        # rich makes one of a broken pipe.
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        code = EXIT_BROKEN_PIPE
+        return _left()
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            _usage(f"{error.filename!r}: is too long a name; give a shorter one")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename:
-            said = f"cannot be written ({error.strerror}); make room or name another folder"
-            _usage(f"{error.filename}: {said}")
         say(f"rulekeep: {error}")
-        code = EXIT_FAILED
+        return EXIT_FAILED
     except ValueError as error:
         # Where it was raised it has been loaded; help needs none of it.
         from rulekeep.specs import UsageError
 
         if not isinstance(error, UsageError):
             raise
-        _usage(str(error))
-    finally:
-        remove_empty()
-        end_output()
-    return code or 0
+        return _refused(str(error))
 
 
-def _parsed() -> Any:
-    try:
-        return app.parse_args(
-            sys.argv[1:], console=rich_console(), exit_on_error=False, print_error=False
-        )
-    except (AttributeError, TypeError):
-        # So the parser ends where an option is given a value and a name under it.
-        names = [part.partition("=")[0] for part in sys.argv[2:]]
-        for name in names:
-            if any(one.startswith(f"{name}.") for one in names):
-                _usage(f"{name}: has a value, and an option under it; give it one of them")
-        raise
+def _left() -> int:
+    """Whoever read our output has left: what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
-def _said(error: CycloptsError) -> str:
-    if isinstance(error, (CoercionError, ValidationError)) and (said := _said_of_value(error)):
-        return said
-    if isinstance(error, UnknownCommandError):
-        from rulekeep.plugins import choose
-
-        given = sys.argv[1]
-        return f"command {given[:80]!a}: {choose(given, COMMANDS)}"
-    own = ""
-    if isinstance(error, UnknownOptionError):
-        known = {name for argument in error.argument_collection for name in argument.names}
-        options = [f"{one}.NAME" for one in ("--task-options", "--mixer-options") if one in known]
-        own = f" (what is a task's or a mixer's own: {', '.join(options)})" if options else ""
-    # A long list ends in dots of its own.
-    said = " ".join(str(error).split()).removesuffix(", ...").rstrip(".")
+def _line_of(error: CycloptsError) -> str:
+    """What cyclopts says, or pydantic of a value, in one line."""
+    argument = getattr(error, "argument", None)
+    cause = error.__cause__
+    line = str(error)
+    if cause is not None and argument is not None:
+        tokens = argument.tokens or filter(None, [getattr(error, "token", None)])
+        line = f"{argument.name} {','.join(token.value for token in tokens)!a}: {cause}"
     command = f" {sys.argv[1]}" if sys.argv[1] in COMMANDS else ""
-    return f"{said}{own}; see rulekeep{command} --help"
+    return f"{line.rstrip(' .,')}; see rulekeep{command} --help"
 
 
-def _said_of_value(error: CoercionError | ValidationError) -> str | None:
-    """The message for an option with an impossible value, and what is possible."""
-    import pydantic
-
-    cause, argument = error.__cause__, error.argument
-    if isinstance(cause, pydantic.ValidationError):
-        # A field of a spec.
-        first = cause.errors(include_url=False)[0]
-        option = f"--{first['loc'][0]}".replace("_", "-")
-        value = first["input"]
-        if first["type"] == "dict_type":
-            return f"{option} {value!a}: write {option}.NAME VALUE"
-        fix = first["msg"].removeprefix("Value error, ")
-        if first["type"].endswith("_parsing"):
-            # What follows tells of the parser.
-            fix = fix.partition(",")[0]
-        value = ",".join(map(str, value)) if isinstance(value, list) else value
-        return f"{option} {_written(value)}: {fix[0].lower()}{fix[1:]}"
-    if argument is None:
-        return None
-    option, kinds = argument.name, str(argument.hint)
-    if "[" in option:
-        # Where a task's options stand by themselves.
-        return "a task's own options are --NAME VALUE here, as in --rules 8"
-    token = getattr(error, "token", None)
-    value = ",".join(one.value for one in argument.tokens or filter(None, [token]))
-    if "dict" in kinds:
-        # A name in a name, where the option takes one; or no name at all.
-        return (
-            f"{option} {_written(value)}: write {option}.NAME VALUE"
-            if token is not None
-            else f"{option}: takes {option}.NAME VALUE, one name without another in it"
-        )
-    if isinstance(cause, ValueError):
-        fix = str(cause)
-    elif choices := _choices(argument.hint):
-        fix = f"choose from {', '.join(choices)}"
-    else:
-        fix = "must be true or false" if "bool" in kinds else "must be a number"
-    return f"{option} {_written(value)}: {fix}"
-
-
-def _choices(hint: object) -> list[str]:
-    """What an option can be chosen from; nothing if it is no choice."""
-    if get_origin(hint) is Literal:
-        return [str(one) for one in get_args(hint)]
-    return [choice for part in get_args(hint) for choice in _choices(part)]
-
-
-def _written(value: object) -> str:
-    """A value as the user wrote it, in quotes unless it is a number."""
-    text = str(value)
-    plain = text.removeprefix("-").isdecimal() and text.isascii()
-    return text if plain else ascii(text[:80])
-
-
-def _usage(message: str) -> NoReturn:
-    say(f"rulekeep: {message}")
-    sys.exit(EXIT_USAGE)
+def _refused(line: str) -> int:
+    say(f"rulekeep: {line}")
+    return EXIT_USAGE

@@ -18,11 +18,6 @@ def printable(text: str) -> str:
     return _without_control(text, lambda character: ascii(character)[1:-1])
 
 
-def printable_lines(text: str) -> str:
-    """As `printable`, line by line: line breaks stay."""
-    return "\n".join(printable(line) for line in text.split("\n"))
-
-
 def one_line(value: object, length: int = 300) -> str:
     """A value as one line for tables: no control characters, white space as one space, cut to
     length.

@@ -3,9 +3,9 @@
 import time
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, command_line, say, tell
 from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
+from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, command_line, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.printable import counted, pasted
 from rulekeep.running.resolving import check_device

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines, protocol
 from rulekeep.analysis.variants import shown_options
-from rulekeep.commands.console import rich_console, tell
+from rulekeep.console import rich_console, tell
 from rulekeep.printable import counted, printable
 from rulekeep.records import Record
 from rulekeep.specs import written

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rulekeep.analysis.summary import p_text
-from rulekeep.commands.console import EXIT_FAILED, say
 from rulekeep.commands.options import Texts
 from rulekeep.commands.printed import print_tables
+from rulekeep.console import EXIT_FAILED, say
 from rulekeep.language import comparing
 from rulekeep.language.comparing import Comparison, worse
 from rulekeep.language.figures import mentions_of

@@ -3,9 +3,9 @@
 from typing import Any
 
 from rulekeep.commands.beside import Line, chart, line_of
-from rulekeep.commands.console import EXIT_INTERRUPTED, tell
 from rulekeep.commands.options import Workers, run_folder
 from rulekeep.commands.runs import make_runs
+from rulekeep.console import EXIT_INTERRUPTED, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps.planning import identity

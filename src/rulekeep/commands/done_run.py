@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rulekeep.commands.console import say
+from rulekeep.console import say
 from rulekeep.executors import Finished
 from rulekeep.executors.base import USAGE
 from rulekeep.printable import pasted

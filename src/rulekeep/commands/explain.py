@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.console import (
+from rulekeep.commands.done_run import done_run, result_of
+from rulekeep.commands.options import Lengths, Seed, within
+from rulekeep.commands.printed import print_tables
+from rulekeep.console import (
     EXIT_FAILED,
     command_line,
     progress_bars,
@@ -12,9 +15,6 @@ from rulekeep.commands.console import (
     say,
     tell,
 )
-from rulekeep.commands.done_run import done_run, result_of
-from rulekeep.commands.options import Lengths, Seed, within
-from rulekeep.commands.printed import print_tables
 from rulekeep.executors import Advanced, Finished, LocalExecutor
 from rulekeep.explain.record import RECORD, Job, read_explanation
 from rulekeep.printable import pasted

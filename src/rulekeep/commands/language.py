@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from rulekeep.commands.console import say
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import Settled, carry_out
+from rulekeep.console import say
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.chat import unstated_for
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from rulekeep.commands.console import tell
+from rulekeep.console import tell
 from rulekeep.printable import one_line, pasted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import SHORT_ID, Record, read_runs, run_folders, runs_of_id

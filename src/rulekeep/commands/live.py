@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from rulekeep.commands.console import plain_line, progress_bars, rich_console, say, score_text
+from rulekeep.console import plain_line, progress_bars, rich_console, say, score_text
 from rulekeep.executors.base import USAGE
 from rulekeep.printable import printable
 from rulekeep.sweeps.planning import Job

@@ -8,13 +8,12 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter, Token
 
-from rulekeep.commands.console import goes_if_empty
 from rulekeep.records.store import make_folder
 from rulekeep.specs import DEVICES, UsageError
 from rulekeep.specs.run import in_order
@@ -96,33 +95,15 @@ Device: TypeAlias = Annotated[str, Parameter(validator=_on_device, help=_DEVICE_
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
-def run_folder(
-    kind: str, out: str | None, option: str = "--out", *, makes_none: bool = False
-) -> Path:
-    """The folder that `--out` names; by default one named after the kind of run and the time.
-
-    That one is made at once, unless the command `makes_none`, and goes if it stays empty.
-    """
+def run_folder(kind: str, out: str | None) -> Path:
+    """The folder that `--out` names; by default one named after the kind of run and the time."""
     if out is None:
         named = Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
-        return named if makes_none else _made(named)
-    if not out.strip() or not out.isprintable():
-        raise UsageError(f"{option} {out!a}: must be the name of a folder, in printable characters")
+        names = chain([named], (named.with_name(f"{named.name}-{number}") for number in count(2)))
+        return next(name for name in names if not name.exists())
+    if not out.strip():
+        raise UsageError(f"--out {out!a}: must be the name of a folder")
     return Path(out)
-
-
-def _made(named: Path) -> Path:
-    """Make the folder, or the first free one of -2, -3 …: others may begin in the same second."""
-    if not named.parent.exists():
-        goes_if_empty(named.parent)
-    make_folder(named.parent)
-    for number in count(1):
-        found = named.with_name(f"{named.name}-{number}") if number > 1 else named
-        with suppress(FileExistsError):
-            found.mkdir(parents=True)
-            goes_if_empty(found)
-            return found
-    raise AssertionError("numbers do not end")
 
 
 def existing(folder: str) -> Path:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rulekeep.commands.console import tell
 from rulekeep.commands.options import existing, run_folder
 from rulekeep.commands.records import kept_beside
+from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (

@@ -3,55 +3,45 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from rulekeep.checks.rows import SEE_ABOVE, Row
-from rulekeep.commands.console import EXIT_FAILED, rich_console, say, tell
+from rulekeep.console import EXIT_FAILED, print_table, rich_console, say, score_text, tell
 from rulekeep.printable import printable
 from rulekeep.reporting.marked import MARKS, Piece, legend
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rulekeep.records import Record
 
     # Only what shows loads the report.
     from rulekeep.reporting.tables import Table
 
-# Of a table that no terminal shows: none of its rows is cut.
-_WIDE = 100_000
 _HOLDS = {True: "pass", False: "FAIL", None: "skip"}
 
 
 def print_tables(tables: "Iterable[Table]") -> None:
     """Each with its title and meaning, on standard output."""
-    console = rich_console()
-    if not console.is_terminal:
-        console.width = _WIDE
     for table in tables:
-        _print(console, table)
+        rows = ([cell.text for cell in row] for row in table.rows)
+        parted = table.header[0] == "context"
+        numbers = table.numbers()
+        print_table(table.header, rows, title=table.title, numbers=numbers, parted=parted)
+        tell(f"{table.meaning}\n")
 
 
-def _print(console: "Console", table: "Table") -> None:
-    shown = RichTable(
-        title=printable(table.title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
-    )
-    for title, right in zip(table.header, table.numbers(), strict=True):
-        # A long name goes on in the next line: two that begin alike are told apart.
-        shown.add_column(
-            Text(printable(title)), justify="right" if right else "left", overflow="fold"
-        )
-    first = None
-    for row in table.rows:
-        if first is not None and first != row[0].text and table.header[0] == "context":
-            shown.add_section()
-        first = row[0].text
-        # As text: a name in brackets is no markup.
-        shown.add_row(*(Text(printable(cell.text)) for cell in row))
-    console.print(shown)
-    console.print(f"{printable(table.meaning)}\n", soft_wrap=True)
+def print_scores(record: "Record") -> None:
+    """The test scores of a run, a row a length."""
+    if record.is_result and record.status != "done":
+        tell(f"{record.status}: {record.reason}")
+    names = ("retention", "exact", "token_accuracy", "val_loss")
+    rows = [
+        [str(row.context), score_text(row.chance.get("retention"))]
+        + [score_text(row.figures.get(name)) for name in names]
+        for row in record.tests()
+    ]
+    if rows:
+        header = ("test context", "chance", "retention", "exact", "token accuracy", "loss")
+        print_table(header, rows, numbers=[True] * len(header))
 
 
 def print_language(records: "Sequence[Record]") -> None:

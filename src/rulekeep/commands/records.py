@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from rulekeep.commands.console import EXIT_FAILED, say, tell
 from rulekeep.commands.options import existing, opened, run_folder
+from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.pack import PACKED

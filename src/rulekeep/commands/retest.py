@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from rulekeep.commands.console import EXIT_FAILED, command_line, say, scores_table, tell
 from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, within
+from rulekeep.commands.printed import print_scores
+from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.executors import Advanced, Finished
 from rulekeep.executors.here import executor_for
 from rulekeep.printable import counted, pasted
@@ -51,7 +52,7 @@ def retest(
         return EXIT_FAILED
     for note in outcome.notes:
         say(note)
-    tell(scores_table([folder.load() or record]))
+    print_scores(folder.load() or record)
     tell(f"record: {folder.record} ({counted(len(outcome.tested), 'length')} added)")
     tell(f"report: rulekeep report {pasted(folder.path.parent)}")
     return 0

@@ -15,17 +15,16 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rulekeep.commands import beside
-from rulekeep.commands.console import (
+from rulekeep.commands.live import shown
+from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
+from rulekeep.commands.run_options import Flags, spec_values, with_defaults
+from rulekeep.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     say,
-    scores_table,
     tell,
 )
-from rulekeep.commands.live import shown
-from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
-from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
@@ -203,7 +202,7 @@ def sweep(
     executor = where.made()
     how.check()
     make, chooses = maker(what, mixers, tuning_seeds)
-    root = run_folder("sweep", out, makes_none=dry_run)
+    root = run_folder("sweep", out)
     if dry_run:
         return _listed(make, root, chooses)
     named = [what] if mixers is None else [what, "--mixers", mixers]
@@ -222,7 +221,7 @@ def resume(folder: str, /, *, where: Where = _HERE, how: How = _HOW) -> int:
     """
     executor = where.made()
     how.check()
-    root = run_folder("", folder, "FOLDER")
+    root = Path(folder)
     return carry_out(None, root, executor, how)
 
 
@@ -281,9 +280,11 @@ def carry_out(
         return made.say_failed(root)
     for asked in planning.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
+    from rulekeep.commands.printed import print_language, print_scores
+
     if len(made.records) == 1:
         (record,) = made.records.values()
-        tell(scores_table([record]))
+        print_scores(record)
         if record.spec.kind == RunSpec.kind and record.tests():
             beside.show(record)
     done = sum(record.is_result for record in made.records.values())
@@ -293,8 +294,6 @@ def carry_out(
     tell(f"records: {root} ({done} of {total} finished{said})")
     tell(f"report:  rulekeep report {pasted(root)}")
     if any(record.spec.kind == LanguageSpec.kind for record in made.records.values()):
-        from rulekeep.commands.printed import print_language
-
         print_language(results(root))
     # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
     none_whole = bool(made.records) and not ends["done"]

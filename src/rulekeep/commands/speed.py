@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rulekeep.commands.console import (
+from rulekeep.commands.options import Device, Integers, opened, run_folder, within
+from rulekeep.commands.printed import print_tables
+from rulekeep.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     command_line,
@@ -14,8 +16,6 @@ from rulekeep.commands.console import (
     say,
     tell,
 )
-from rulekeep.commands.options import Device, Integers, opened, run_folder, within
-from rulekeep.commands.printed import print_tables
 from rulekeep.executors import LocalExecutor
 from rulekeep.executors.local import available_cores
 from rulekeep.printable import pasted, printable

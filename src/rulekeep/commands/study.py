@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from rulekeep.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.commands.options import Workers
+from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 

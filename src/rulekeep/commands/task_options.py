@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.checks.sample_form import AnyTask, whole_sample, whole_samples
-from rulekeep.commands.console import say
+from rulekeep.console import say
 from rulekeep.plugins import choose
 from rulekeep.running.tasks import build_task, load_task
 from rulekeep.specs import Spec, UsageError, option_name, scalar

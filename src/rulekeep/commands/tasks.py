@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from rulekeep.checks.sample_form import AnyTask
-from rulekeep.commands.console import EXIT_FAILED, command_line, output, say, tell
 from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
 from rulekeep.commands.task_options import (
     Asked,
@@ -18,6 +18,7 @@ from rulekeep.commands.task_options import (
     make_task,
     task_options,
 )
+from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.printable import counted
 from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
@@ -174,10 +175,10 @@ def data(
         "rulekeep": version("rulekeep"),
     }  # fmt: skip
     if out is None:
-        if format != "jsonl" and output().isatty():
+        if format != "jsonl" and sys.stdout.isatty():
             raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
-        data_hash = export.export(pieces, output().buffer, format, about)
-        output().buffer.flush()
+        data_hash = export.export(pieces, sys.stdout.buffer, format, about)
+        sys.stdout.buffer.flush()
     else:
         from rulekeep.records.store import whole_file
 
