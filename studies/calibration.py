@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rulekeep.analysis.rows import Rows
+from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.chat import unstated_for
-from rulekeep.language.figures import Judged, interval, keys_of, resampled
+from rulekeep.language.intervals import interval, resampled
 from rulekeep.printable import markdown_table
 from rulekeep.records.record import Choice
 from rulekeep.records.store import write_text

@@ -23,17 +23,9 @@ from scipy.stats import spearmanr
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.rows import Rows, Span
-from rulekeep.language.figures import (
-    RIVALS_ALONE,
-    Estimate,
-    Followed,
-    Judged,
-    cell,
-    keys_of,
-    mentions_of,
-    name_of,
-    without_rules,
-)
+from rulekeep.language.calibration import Judged, keys_of, name_of
+from rulekeep.language.figures import RIVALS_ALONE, Followed, cell, mentions_of, without_rules
+from rulekeep.language.intervals import Estimate
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.record import Choice
@@ -290,9 +282,7 @@ def by_control(rows: Rows) -> str:
 
 def at_chance(rows: Rows, at: Place) -> str:
     """How many families a reader without rules does not beat chance on, of how many."""
-    of_place = [one for one in rows.records if one.spec.families and place(one) == at]
-    record = max(of_place, key=lambda one: int(str(one.spec.rest["prompts"])))
-    _, *families = without_rules(record)
+    _, *families = without_rules(cells(rows)[at][WHOLE])
     return f"{sum(one.is_at_chance for one in families)} of {len(families)}"
 
 

@@ -23,7 +23,7 @@ import torch
 from rulekeep.commands import language
 from rulekeep.executors import LocalExecutor
 from rulekeep.kernels import rounding
-from rulekeep.language import chat, evictions, figures, models, texts
+from rulekeep.language import chat, evictions, figures, intervals, models, texts
 from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import EMPTY
@@ -822,9 +822,9 @@ def test_the_fewer_prompts_the_more_families_are_asked_for_without_being_stated(
 def test_an_interval_at_an_end_is_the_exact_one() -> None:
     from scipy.stats import beta
 
-    def interval(shares: list[float], least: float = 0.0) -> figures.Estimate:
-        drawn = figures.resampled(len(shares))
-        return figures.interval(np.tile(shares, (len(drawn), 1)), drawn, least)
+    def interval(shares: list[float], least: float = 0.0) -> intervals.Estimate:
+        drawn = intervals.resampled(len(shares))
+        return intervals.interval(np.tile(shares, (len(drawn), 1)), drawn, least)
 
     for n in (2, 100):
         low = float(beta.ppf(0.025, n, 1))
@@ -909,7 +909,7 @@ def test_without_rules_each_family_is_held_against_chance() -> None:
         choices(lambda _, draw: LIKELY + draw.normal(size=3), 200), control="no_rules",
         distance=128, mentions="word", placement="start", families=["family-1"],
     )  # fmt: skip
-    found = figures.without_rules(plain)
+    found = figures.without_rules(figures.cell(plain)["none"])
     assert [one.family for one in found] == ["all families", *(f"family-{i}" for i in range(6))]
     assert all(one.is_at_chance for one in found)
     assert not list(shown.notes(shown.cells([plain])))
@@ -922,7 +922,11 @@ def test_without_rules_each_family_is_held_against_chance() -> None:
         control="no_rules", distance=128, mentions="word", placement="start",
         families=["family-1"],
     )  # fmt: skip
-    off = [one.family for one in figures.without_rules(leaking) if not one.is_at_chance]
+    off = [
+        one.family
+        for one in figures.without_rules(figures.cell(leaking)["none"])
+        if not one.is_at_chance
+    ]
     assert "family-2" in off
     assert set(off) <= {"family-2", "all families"}
     (note,) = shown.notes(shown.cells([leaking]))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scripts import script
 
-from rulekeep.language import comparing, figures
+from rulekeep.language import comparing, figures, intervals
+from rulekeep.language.calibration import Judged, keys_of, solved
 from rulekeep.language.comparing import compare, worse
-from rulekeep.language.figures import Judged, keys_of, solved
 from rulekeep.records.pack import packed
 from rulekeep.records.record import Choice, Record
 
@@ -158,7 +158,7 @@ def test_the_interval_over_families_covers_families_that_were_not_drawn(families
     for _ in range(500):
         # Families of all kinds: their true shares are spread from 0 to 1; twelve rules each.
         shares = draw.beta(1.4, 0.6, families)
-        found = figures.over_families([*(draw.binomial(12, shares) / 12)])
+        found = intervals.over_families([*(draw.binomial(12, shares) / 12)])
         inside.append(found.low <= 0.7 <= found.high)
     assert np.mean(inside) > 0.9
 
@@ -168,10 +168,10 @@ def test_the_interval_over_families_is_that_of_student() -> None:
 
     shares = [0.2, 0.5, 0.9, 0.4]
     low, high = stats.t.interval(0.95, 3, np.mean(shares), stats.sem(shares))
-    assert figures.over_families(shares) == pytest.approx((0.5, max(0, low), min(1, high)))
+    assert intervals.over_families(shares) == pytest.approx((0.5, max(0, low), min(1, high)))
     # Exact where all are at an end: 1 - 0.025 ** (1 / 4) could fail.
-    assert figures.over_families([1.0] * 4) == pytest.approx((1, 0.025**0.25, 1))
-    assert figures.over_families([0.3]) == (0.3, 0, 1)
+    assert intervals.over_families([1.0] * 4) == pytest.approx((1, 0.025**0.25, 1))
+    assert intervals.over_families([0.3]) == (0.3, 0, 1)
 
 
 def test_each_draw_leaves_out_every_copy_of_the_prompt_that_is_scored() -> None:
@@ -203,7 +203,7 @@ def test_an_interval_lies_around_the_mean_wherever_its_draws_lie() -> None:
     # A sample of 0.5, and a thousand draws from 0.1 to 0.3: their mean is moved by 0.3.
     draws = np.linspace(0.1, 0.3, 1001)
     shares = np.concatenate([[0.5], draws])[:, None].repeat(4, 1)
-    found = figures.percentiles(shares, np.ones_like(shares))
+    found = intervals.percentiles(shares, np.ones_like(shares))
     assert found == pytest.approx((0.5, 0.405, 0.595))
 
 
@@ -289,7 +289,7 @@ def test_the_p_of_a_difference_is_that_of_the_spread_of_its_draws() -> None:
     keys = keys_of([*first, *second])
     changes = {number: -0.5 if number < 4 else 0.0 for number in range(6)}
     means = []
-    for draw in figures.resampled(len(keys))[1:]:
+    for draw in intervals.resampled(len(keys))[1:]:
         held = [
             (weight, changes.get(number)) for weight, (_, number) in zip(draw, keys, strict=True)
         ]
@@ -333,13 +333,15 @@ def test_the_interval_of_a_family_without_rules_holds_for_all_families_at_once()
         "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "families": [*lucky]},
         "choices": [one._asdict() for one in [*rules, *unstated]], "costs": {},
     }  # fmt: skip
-    found = {one.family: one for one in figures.without_rules(Record.read(values))}
+    found = {
+        one.family: one for one in figures.without_rules(figures.cell(Record.read(values))["none"])
+    }
     tail = 0.05 / 2 / 4
     for family, right in lucky.items():
         one = found[family]
-        assert one.share == right / 10
-        assert one.low == pytest.approx(beta.ppf(tail, right, 11 - right) if right else 0)
-        assert one.high == pytest.approx(
+        assert one.share.mean == right / 10
+        assert one.share.low == pytest.approx(beta.ppf(tail, right, 11 - right) if right else 0)
+        assert one.share.high == pytest.approx(
             beta.ppf(1 - tail, right + 1, 10 - right) if right < 10 else 1
         )
         assert one.is_at_chance == (right in (3, 5))

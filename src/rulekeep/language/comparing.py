@@ -13,16 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rulekeep.analysis.summary import holm
-from rulekeep.language.figures import (
-    Estimate,
-    Judged,
-    interval,
-    keys_of,
-    means_of,
-    name_of,
-    resampled,
-    shares_of,
-)
+from rulekeep.language.calibration import Judged, keys_of, name_of
+from rulekeep.language.figures import shares_of
+from rulekeep.language.intervals import Estimate, interval, means_of, resampled
 from rulekeep.records.record import Choice
 
 # Below it draws differ by rounding alone.

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
+from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.figures import (
     RIVALS_ALONE,
-    WRITTEN,
-    Estimate,
     Followed,
     Unread,
     admitted,
@@ -19,6 +18,7 @@ from rulekeep.language.figures import (
     mentions_of,
     without_rules,
 )
+from rulekeep.language.intervals import Estimate
 from rulekeep.records import Record
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
@@ -219,12 +219,11 @@ def tables(found: Cells) -> list[Table]:
 
 def unread(found: Cells) -> Mapping[Place, Sequence[Unread]]:
     """What a reader of everything but the rules gets right, in each cell of the control."""
-    every = {
-        at: without_rules(record, kept)
-        for at, (record, kept) in found.items()
-        if at.control == NO_RULES
+    return {
+        at: without_rules(kept[_WHOLE])
+        for at, (_, kept) in found.items()
+        if at.control == NO_RULES and _WHOLE in kept
     }
-    return {at: one for at, one in every.items() if one}
 
 
 def notes(found: Cells) -> Iterator[str]:
@@ -233,7 +232,7 @@ def notes(found: Cells) -> Iterator[str]:
     for at, every in certified.items():
         off = [one for one in every if not one.is_at_chance]
         if off:
-            listed = ", ".join(f"{one.family} {one.text}" for one in off)
+            listed = ", ".join(f"{one.family} {one.share.text()}" for one in off)
             yield (
                 f"without rules, {at.distance:,} tokens, {_said(at, apart)}: chance "
                 f"{off[0].chance:.3f} is outside {listed}; do not read these as rules kept"
@@ -434,7 +433,8 @@ def _has_no_floor(at: Place) -> bool:
 def _at_chance(one: Unread | None) -> Cell:
     if one is None:
         return MISSING_CELL
-    return Cell(one.text if one.is_at_chance else f"{one.text} off", one.share)
+    text = one.share.text()
+    return Cell(text if one.is_at_chance else f"{text} off", one.share.mean)
 
 
 def _differing(places: Iterable[Place], keys: Sequence[str] = _APART) -> list[str]:
