@@ -220,7 +220,7 @@ def test_dropout_is_off_where_answers_are_read_and_on_again_in_training(tmp_path
 
 @pytest.mark.process
 def test_the_weights_that_are_kept_are_those_that_were_tested(tmp_path: Path) -> None:
-    (record,) = tiny.made([run_of("Scaled")], tmp_path)
+    (record,) = tiny.made([run_of("ScaledByWhatItTrainedOn")], tmp_path)
     assert record.status == "done", record.reason
     folder = RunFolder(tmp_path / record.id)
     assert kept_model(folder, record, resolve_done(folder, record)).differences == {}

@@ -10,10 +10,12 @@ import pytest
 import torch
 from small_pieces import pieces_of
 
-from rulekeep.checks import measures, properties, runs
-from rulekeep.checks.gaps import Gaps
+from rulekeep.checks import measures, mixers, numerics, probes, properties
+from rulekeep.checks.differences import Differences
 from rulekeep.checks.mixers import check_mixer
-from rulekeep.checks.properties import HARD, LENGTHS, PROPERTIES, Subject
+from rulekeep.checks.numerics import HARD
+from rulekeep.checks.properties import PROPERTIES
+from rulekeep.checks.subject import Subject
 from rulekeep.mixers import GRU, LSTM, MIXERS, Attention, SlidingWindow
 from rulekeep.running.mixers import mixer_maker, mixer_options
 
@@ -52,13 +54,15 @@ EVERY = {**{name: (name, {}) for name in MIXERS}, **VARIANTS}
 
 def shorten(monkeypatch: pytest.MonkeyPatch, *, variant: bool) -> None:
     """Texts shorter than a user's check has, and of a variant shorter still: several chunks."""
-    long = {"FURTHEST": 2048}
-    short = {"ROUND": 128, "LONG": 140, "FURTHEST": 256, "HARD": 64}
-    for name, tokens in (short if variant else long).items():
-        monkeypatch.setattr(properties, name, tokens)
+    monkeypatch.setattr(mixers, "FURTHEST", 256 if variant else 2048)
+    if variant:
+        for module in (mixers, properties):
+            monkeypatch.setattr(module, "ROUND", 128)
+            monkeypatch.setattr(module, "LONG", 140)
+        monkeypatch.setattr(numerics, "HARD", 64)
     monkeypatch.setattr(measures, "HORIZON", 255 if variant else 1023)
     sizes = (64, 256, 1028) if variant else (64, 256, 1028, 4096)
-    monkeypatch.setattr(properties, "state_sizes", partial(measures.state_sizes, tokens=sizes))
+    monkeypatch.setattr(numerics, "state_sizes", partial(measures.state_sizes, tokens=sizes))
 
 
 @pytest.mark.slow
@@ -93,15 +97,15 @@ def test_inputs_of_a_thousand_in_float32_are_near_float64(case: str) -> None:
     name, options = EVERY[case]
     kind = MIXERS[name]
     make = mixer_maker(name, kind, 64, mixer_options(name, kind, options))
-    subject = Subject(make, None, 64, LENGTHS, [])
-    x = 1e3 * runs.drawn(1, HARD, 64)
+    x = 1e3 * probes.drawn(1, HARD, 64)
     with torch.no_grad():
         found, expected = (
-            runs.named(*subject.made(dtype)(x.to(dtype)))
+            probes.named(*Subject(make, None, 64, [], [], dtype=dtype).made()(x.to(dtype)))
             for dtype in (torch.float32, torch.float64)
         )
     # A head of four channels instead of 16 could have none left: exp(-1000) is 0 in float32.
-    gaps = Gaps(OF_A_THOUSAND)
-    gaps.add({key: part.to(expected[key]) for key, part in found.items()}, expected, "of 1e3")
-    passed, said = gaps.verdict
+    differences = Differences(OF_A_THOUSAND)
+    near = {key: part.to(expected[key]) for key, part in found.items()}
+    differences.add(near, expected, "of 1e3")
+    passed, said = differences.verdict
     assert passed, said

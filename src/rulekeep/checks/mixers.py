@@ -20,18 +20,25 @@ import torch
 
 from rulekeep.checks.properties import (
     CAUSES,
-    LENGTHS,
+    LONG,
     OF_SCORING,
     OF_STATES,
     PROPERTIES,
-    Subject,
-    Verdict,
+    ROUND,
     answers_otherwise,
 )
 from rulekeep.checks.rows import SEE_ABOVE, Row
+from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers import Stateless
 from rulekeep.plugins import failure_line
 from rulekeep.running.mixers import mixer_maker, mixer_options, options_of_mixer
+
+# Around the edges of chunks of 16 and 64.
+LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
+# As long as answers are: a run reads them in one call from a state, and scores what it is told.
+ANSWERS = range(3, 15)
+# Further than a run looks itself, in one call without a gradient.
+FURTHEST = 4096
 
 
 def check_mixer(
@@ -55,7 +62,10 @@ def check_mixer(
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
-    subject = Subject(make, make_loop, width, lengths, [], device)
+    sizes = [Size(batch, length) for batch in (1, 3) for length in lengths]
+    long = [Size(1, length) for length in (300, 511, ROUND, LONG, FURTHEST)]
+    texts = [*long, *(Size(3, length) for length in ANSWERS)]
+    subject = Subject(make, make_loop, width, sizes, texts, device)
     wrong, otherwise = False, cache(partial(answers_otherwise, subject))
     for what, holds in PROPERTIES.items():
         with _one_thread():
@@ -89,13 +99,8 @@ def _held_in_eval_mode(holds: Callable[[Subject], Verdict], subject: Subject) ->
 def _held(holds: Callable[[Subject], Verdict], subject: Subject) -> Verdict:
     if holds in OF_STATES and isinstance(subject.made(), Stateless):
         return None, "skipped: the layer has no state; the adapter keeps and reads its whole input"
-    subject.calls.clear()
     try:
         return holds(subject)
     # An early exit of its own included.
     except (Exception, SystemExit) as error:
-        at = ""
-        if subject.calls and len(subject.calls[-1]) == 3:
-            batch, tokens, _ = subject.calls[-1]
-            at = f", last called on {tokens:,} tokens, batch {batch}"
-        return False, failure_line(error) + at
+        return False, failure_line(error)

@@ -1,142 +1,72 @@
 """The properties of a mixer: each says whether it holds, and what was compared.
 
-`PROPERTIES` is the list, in the order of the rows that `check_mixer` returns.
+`PROPERTIES` is the list, in the order of the rows that `check_mixer` returns. The screen before a
+run looks at some of them.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rulekeep.checks import runs
-from rulekeep.checks.gaps import Gaps
-from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
-from rulekeep.checks.screening import (
-    randomize_zero_parameters,
+from rulekeep.checks import probes
+from rulekeep.checks.differences import Differences
+from rulekeep.checks.form import (
     said_of_call,
     said_of_numbers,
-    said_of_output,
     said_of_parts,
     said_of_result,
     said_of_state,
     said_of_training,
 )
+from rulekeep.checks.numerics import (
+    follows,
+    half_life,
+    precision,
+    reach,
+    slopes,
+    state_size,
+)
+from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers import Mixer
-from rulekeep.mixers.base import Outside, part_of
+from rulekeep.mixers.base import Outside, part_of, start_step
 from rulekeep.plugins import failure_line
-from rulekeep.running.causality import changes
-from rulekeep.running.evaluation import in_eval_mode
+from rulekeep.running.causality import changes, finite_tokens, in_pieces, largest_of
 from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_training import global_streams
 from rulekeep.seeds import named_seed
 
-# Around the edges of chunks of 16 and 64.
-LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
-BATCHES = (1, 3)
-# As long as answers are: a run reads them in one call from a state, and scores what it is told.
-ANSWERS = range(3, 15)
 # Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.
 LONG = 1100
 # What the usual chunks divide: a kernel may have a path of its own for such a text.
 ROUND = 1024
-# Between these and the shorter ones.
-BETWEEN = (300, 511)
-# Further than a run looks itself, in one call without a gradient.
-FURTHEST = 4096
-# As many sequences as are scored at once, and one more.
-MANY = 257
-# The largest difference, as a share of the largest value of the same tensor.
-ALLOWED = 1e-8
-ALLOWED_IN_FLOAT32 = 1e-3
-ALLOWED_OF_SLOPES = 1e-5
-# A change that float64 has and float32 has not.
-_NEAR = 1e-13
-
-# Tokens of a hard input; eight times as many of the same.
-HARD = 512
-
-Verdict: TypeAlias = tuple[bool | None, str]
-
-
-class Subject(NamedTuple):
-    """A mixer to check against the contract, and the sizes to check it at."""
-
-    make: Callable[[], Mixer]
-    # The same as a loop over tokens, if it has one.
-    make_loop: Callable[[], Mixer] | None
-    width: int
-    lengths: Sequence[int]
-    # Batch, tokens and width of every call so far: what an exception does not say itself.
-    calls: list[list[int]]
-    device: str = "cpu"
-    # In eval mode, in which answers are scored.
-    scored: bool = False
-
-    def made(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
-        """The mixer, always with the same weights; complex ones with parts of this precision.
-
-        Trained weights that start at 0 are drawn at random: otherwise what they shut could not be
-        compared.
-        """
-        return randomize_zero_parameters(self.as_it_starts(dtype, loop=loop))
-
-    def as_it_starts(self, dtype: torch.dtype = torch.float64, *, loop: bool = False) -> Mixer:
-        """The same with the zeros that it starts with."""
-        make = self.make_loop if loop else self.make
-        assert make is not None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            mixer = runs.in_precision(make().to(self.device), dtype)
-        if self.scored:
-            in_eval_mode(mixer)
-        part_of(mixer).register_forward_pre_hook(
-            lambda _, given: self.calls.append(list(getattr(given[0], "shape", [])))
-        )
-        return mixer
-
-    def drawn(self, batch: int, time: int, seed: int = 0) -> Tensor:
-        """As `runs.drawn`, on the device."""
-        return runs.drawn(batch, time, self.width, seed).to(self.device)
-
-    def other(self, shape: torch.Size) -> Tensor:
-        """Another text of this form."""
-        return self.drawn(shape[0], shape[1], seed=9)
-
-    def sizes(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
-        """Batches and lengths."""
-        for batch in BATCHES:
-            yield from ((batch, length) for length in self.lengths if length >= shortest)
-
-    def texts(self, shortest: int = 1) -> Iterator[tuple[int, int]]:
-        """The same, then long texts and the lengths of answers."""
-        yield from self.sizes(shortest)
-        yield from ((1, length) for length in (*BETWEEN, ROUND, LONG, FURTHEST))
-        yield from ((3, length) for length in ANSWERS)
+# Of a large batch a few tokens each: as many sequences as are scored at once, and one more.
+BATCHES = (Size(8, 65), Size(257, 5))
 
 
 def answers_otherwise(subject: Subject) -> bool:
     """Whether a call in eval mode gives, or writes to, anything else than one in train mode."""
     mixers = subject.made(), subject._replace(scored=True).made()
-    for batch, length in subject.texts():
-        x = subject.drawn(batch, length)
+    for size in (*subject.sizes, *subject.texts):
+        x = subject.drawn(size.batch, size.length)
         try:
             with torch.no_grad():
-                state = runs.left_over(mixers[0], batch, subject.width)
+                state = subject.state(mixers[0], size)
                 pairs = zip(*(_all_of_call(mixer, x, state) for mixer in mixers), strict=True)
                 if any(one.dtype != new.dtype or not torch.equal(one, new) for one, new in pairs):
                     return True
         # The property that it breaks says what is wrong.
-        except (Exception, SystemExit):
+        except Exception:
             return True
     return False
 
 
 def _all_of_call(mixer: Mixer, x: Tensor, state: Any) -> list[Tensor]:
-    x, state = x.clone(), runs.like(state, [part.clone() for part in state])
+    x, state = x.clone(), probes.like(state, [part.clone() for part in state])
     y, after = mixer(x, state)
     return [y, *after, x, *state]
 
@@ -153,58 +83,68 @@ def form(subject: Subject) -> Verdict:
         return False, said
     if not subject.scored:
         # In float32: a part that the mixer does not hold follows no other precision.
-        x, learns = subject.drawn(1, 17).float(), subject.as_it_starts(torch.float32)
-        if said := said_of_training(learns, x):
+        rough = subject._replace(dtype=torch.float32)
+        with torch.enable_grad():
+            said = said_of_training(rough.as_it_starts(), rough.drawn(1, 17))
+        if said:
             return False, said
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length)
+    for size in subject.sizes:
+        x = subject.drawn(size.batch, size.length)
         result = part_of(mixer)(x, None)
-        said = said_of_result(result) or said_of_state(mixer.init_state(batch), batch)
-        said = said or said_of_state(result[1], batch) or said_of_output(result[0], x)
-        if said := said or said_of_numbers(result[0]):
+        said = said_of_state(mixer.init_state(size.batch), size.batch) or said_of_result(result, x)
+        if said:
             return False, said
         parts = [list(part.shape[1:]) for part in result[1]]
-    return True, f"output as the input; state of a sequence {parts} after {length} tokens"
+    return True, f"output as the input; state of a sequence {parts} after {size.length} tokens"
 
 
 def initial_state(subject: Subject) -> Verdict:
     """Without a state it starts from its initial one."""
-    gaps, mixer = Gaps(0.0), subject.made()
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length)
+    differences, mixer = subject.differences(again=True), subject.made()
+    for size in subject.sizes:
+        x = subject.drawn(size.batch, size.length)
         with torch.no_grad():
-            found, expected = mixer(x), mixer(x, mixer.init_state(batch))
-        gaps.add(runs.named(*found), runs.named(*expected), f"{length} tokens, batch {batch}")
-    return gaps.verdict
+            found, expected = mixer(x), mixer(x, mixer.init_state(size.batch))
+        where = f"{size.length} tokens, batch {size.batch}"
+        differences.add(probes.named(*found), probes.named(*expected), where)
+    return differences.verdict
 
 
 def causal(subject: Subject) -> Verdict:
     """What comes later changes nothing before."""
-    gaps = Gaps(ALLOWED)
-    for batch, length in subject.texts(shortest=2):
-        x = subject.drawn(batch, length)
+    differences = subject.differences()
+    for size in (*subject.longer(than=1), *subject.texts):
+        batch, length, past = size
+        x = subject.drawn(batch, past + length)
+        other = subject.drawn(batch, past + length, seed=9)
         # Of a long text no half: there may be an edge of every chunk, with nothing across it.
-        cuts = sorted({1, length // (3 if length >= ROUND else 2), length - 1})
+        cuts = [past + c for c in sorted({1, length // (3 if length >= ROUND else 2), length - 1})]
         with torch.no_grad():
             for make in (subject.made, subject.as_it_starts):
-                mixer = make()
-                state = runs.left_over(mixer, batch, subject.width)
-                found = [*changes(partial(_read, mixer, state), x, cuts, subject.other)]
+                texts = list(changes(partial(_read, make, past), x, cuts, other))
+                known = finite_tokens(texts[0][1])
                 # Weights that are drawn may grow out of all numbers on a long text.
-                if found[0][1].isfinite().all():
+                if known == length:
                     break
-        if said := said_of_numbers(found[0][1]):
+        if known < length and not subject.may_end:
+            said = said_of_numbers(texts[0][1])
             return False, f"{said} ({length} tokens, batch {batch})"
-        for cut, before, after in found:
-            where = f"{length} tokens, batch {batch}, tokens from {cut} on replaced"
-            gaps.add({"output": after[:, :cut]}, {"output": before[:, :cut]}, where)
-    holds, said = gaps.verdict
+        for cut, before, after in texts:
+            where = f"{length} tokens, batch {batch}, tokens from {cut - past} on replaced"
+            seen = min(cut - past, known)
+            # What rounds by the largest of a whole text, as an FFT, is let be.
+            largest = max(largest_of(before), largest_of(after))
+            differences.add(
+                {"output": after[:, :seen]}, {"output": before[:, :seen]}, where, largest
+            )
+    holds, said = differences.verdict
     return holds, said if holds else f"it sees later tokens: {said}"
 
 
-def _read(mixer: Mixer, state: Any, x: Tensor) -> Tensor:
-    y: Tensor = mixer(x, state)[0]
-    return y
+def _read(make: Callable[[], Mixer], past: int, x: Tensor) -> Tensor:
+    """Outputs after `past` tokens, of one made anew: what counts its calls does the same."""
+    pieces = [past, x.shape[1] - past] if past else [x.shape[1]]
+    return in_pieces(make(), x, pieces)[0][:, past:]
 
 
 def splits(subject: Subject) -> Verdict:
@@ -223,58 +163,60 @@ def splits(subject: Subject) -> Verdict:
         last = [length - 1, 1]
         return {"pieces of 17": of_17, "the last alone": last, f"pieces {drawn}": drawn}
 
-    return _pieces(subject, cuts, [*subject.sizes(shortest=2), (1, LONG)])
+    long = (size for size in subject.texts if size.length == LONG)
+    return _pieces(subject, cuts, [*subject.longer(than=1), *long])
 
 
 def tokens(subject: Subject) -> Verdict:
     """Pieces of one token."""
-    sizes = list(subject.sizes(shortest=2))
+    sizes = list(subject.longer(than=1))
     return _pieces(subject, lambda length: {"token by token": [1] * length}, sizes)
 
 
 def _pieces(
     subject: Subject,
     cuts: Callable[[int], Mapping[str, Sequence[int]]],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[Size],
 ) -> Verdict:
-    gaps, mixer = Gaps(ALLOWED), subject.made()
-    for batch, length in sizes:
-        x = subject.drawn(batch, length)
-        state = runs.left_over(mixer, batch, subject.width)
-        whole = runs.run(mixer, x, state, [length])
-        for name, split in cuts(length).items():
-            where = f"{length} tokens, {name}, batch {batch}"
-            gaps.add(runs.run(mixer, x, state, split), whole, where)
-    return gaps.verdict
+    differences, mixer = subject.differences(), subject.made()
+    for size in sizes:
+        x, state = subject.drawn(size.batch, size.length), subject.state(mixer, size)
+        whole = probes.run(mixer, x, state, [size.length])
+        for name, split in cuts(size.length).items():
+            where = f"{size.length} tokens, {name}, batch {size.batch}"
+            differences.add(probes.run(mixer, x, state, split), whole, where)
+    return differences.verdict
 
 
 def loop(subject: Subject) -> Verdict:
     """The form that runs, and the formula a token at a time."""
     if subject.make_loop is None:
         return None, "skipped: there is no option serial, so no loop of its own to compare with"
-    gaps, fast, slow = Gaps(ALLOWED), subject.made(), subject.made(loop=True)
+    differences, fast, slow = subject.differences(), subject.made(), subject.made(loop=True)
     slow.load_state_dict(fast.state_dict())
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length)
-        past = 0 if batch == 1 else runs.PAST
-        state = runs.left_over(fast, batch, subject.width, past)
-        found, expected = (runs.run(mixer, x, state, [length]) for mixer in (fast, slow))
-        gaps.add(found, expected, f"{length} tokens after {past}, batch {batch}")
-    return gaps.verdict
+    for size in subject.sizes:
+        if size.batch == 1:
+            size = size._replace(past=0)
+        x, state = subject.drawn(size.batch, size.length), subject.state(fast, size)
+        found, expected = (probes.run(mixer, x, state, [size.length]) for mixer in (fast, slow))
+        where = f"{size.length} tokens after {size.past}, batch {size.batch}"
+        differences.add(found, expected, where)
+    return differences.verdict
 
 
 def tail(subject: Subject) -> Verdict:
     """`tail` spares work, and gives the same."""
     if type(subject.made()).tail in (Mixer.tail, Outside.tail):
         return None, "skipped: it has no tail of its own"
-    gaps, mixer = Gaps(ALLOWED), subject.made()
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length)
-        for last in sorted({1, (length + 1) // 2, length}):
-            whole = runs.gradients(mixer, x, partial(_end, mixer, last))
-            found = runs.gradients(mixer, x, partial(mixer.tail, last=last))
-            gaps.add(found, whole, f"the last {last} of {length} tokens, batch {batch}")
-    return gaps.verdict
+    differences, mixer = subject.differences(), subject.made()
+    for size in subject.sizes:
+        x = subject.drawn(size.batch, size.length)
+        for last in sorted({1, (size.length + 1) // 2, size.length}):
+            whole = probes.gradients(mixer, x, partial(_end, mixer, last))
+            found = probes.gradients(mixer, x, partial(mixer.tail, last=last))
+            where = f"the last {last} of {size.length} tokens, batch {size.batch}"
+            differences.add(found, whole, where)
+    return differences.verdict
 
 
 def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
@@ -282,69 +224,80 @@ def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
     return y[:, -last:]
 
 
-def slopes(subject: Subject) -> Verdict:
-    """Gradients against central differences along a random direction."""
-    gaps, mixer = Gaps(ALLOWED_OF_SLOPES), subject.made()
-    if _surrogate(mixer):
-        return None, "skipped: it says that its gradient is a surrogate, and no slope"
-    for length in (1, 17, 65):
-        x = subject.drawn(2, length)
-        # Without a state too: what it starts from may be learned.
-        for past in (runs.PAST, 0):
-            state = runs.left_over(mixer, 2, subject.width, past) if past else None
-            gradients, measured = runs.slopes(mixer, x, state)
-            gaps.add(gradients, measured, f"{length} tokens after {past}, batch 2")
-    return gaps.verdict
-
-
-def _surrogate(mixer: Any) -> bool:
-    return bool(getattr(part_of(mixer), "surrogate_gradient", False))
-
-
 def rows(subject: Subject) -> Verdict:
     """Other sequences in the batch change nothing."""
-    gaps, mixer = Gaps(ALLOWED), subject.made()
-    for batch, length in (*((3, length) for length in subject.lengths), (8, 65), (MANY, 5)):
-        x = subject.drawn(batch, length)
+    differences, mixer = subject.differences(), subject.made()
+    for size in (*(size for size in subject.sizes if size.batch > 1), *BATCHES):
+        batch, length, _ = size
+        x, state = subject.drawn(batch, length), subject.state(mixer, size)
+        others = x.clone()
+        others[0] = 10 * subject.drawn(1, length, seed=9)[0]
         with torch.no_grad():
-            state = runs.left_over(mixer, batch, subject.width)
-            y, after = mixer(x, state)
-            whole = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
-            others = x.clone()
-            others[0] = 10 * subject.drawn(1, length, seed=9)[0]
-            y, after = mixer(others, state)
-            found = runs.named(y[1:], runs.like(after, [part[1:] for part in after]))
-            gaps.add(found, whole, f"{length} tokens, the first of {batch} sequences another")
-            alone = runs.named(*mixer(x[1:], runs.like(state, [part[1:] for part in state])))
-            gaps.add(alone, whole, f"{length} tokens, without the first of {batch} sequences")
-    return gaps.verdict
+            whole, found = (_but_the_first(*mixer(text, state)) for text in (x, others))
+            alone = mixer(x[1:], probes.like(state, [part[1:] for part in state]))
+        differences.add(found, whole, f"{length} tokens, the first of {batch} sequences another")
+        where = f"{length} tokens, without the first of {batch} sequences"
+        differences.add(probes.named(*alone), whole, where)
+    return differences.verdict
+
+
+def _but_the_first(y: Tensor, state: Any) -> dict[str, Tensor]:
+    return probes.named(y[1:], probes.like(state, [part[1:] for part in state]))
 
 
 def deterministic(subject: Subject) -> Verdict:
     """The same call twice, and of two made with one seed, to the bit, in float32."""
-    gaps = Gaps(0.0)
-    one, other = subject.made(torch.float32), subject.made(torch.float32)
-    calls = []
-    for batch, length in subject.sizes(shortest=max(subject.lengths)):
-        x = subject.drawn(batch, length).float()
-        given = x, runs.left_over(one, batch, subject.width), [length]
-        calls.append((f"{length} tokens, batch {batch}", given, runs.run(one, *given)))
+    subject = subject._replace(dtype=torch.float32)
+    differences, one, other = subject.differences(again=True), subject.made(), subject.made()
+    longest, calls = max(size.length for size in subject.sizes), []
+    for size in subject.longer(than=longest - 1):
+        given = subject.drawn(size.batch, longest), subject.state(one, size), [longest]
+        where = f"{longest} tokens, batch {size.batch}"
+        calls.append((where, given, probes.run(one, *given)))
     for mixer, how in ((one, "called again"), (other, "made again with the same seed")):
         for where, given, first in calls:
-            gaps.add(runs.run(mixer, *given), first, f"{where}, {how}")
+            differences.add(probes.run(mixer, *given), first, f"{where}, {how}")
         # One that differs from itself differs from another like it.
-        if not gaps.verdict[0]:
+        if not differences.verdict[0]:
             break
-    return gaps.verdict
+    return differences.verdict
+
+
+def resumes(subject: Subject) -> Verdict:
+    """A step of training, and the same from what a checkpoint holds."""
+    subject = subject._replace(dtype=torch.float32)
+    mixer, x = subject.made(), subject.drawn(3, 24)
+
+    def step() -> Tensor:
+        start_step(mixer, 1)
+        y: Tensor = part_of(mixer)(x, None)[0]
+        return y
+
+    # What its first call makes is there from now on.
+    step()
+    kept = deepcopy(mixer.state_dict())
+    first = step()
+    try:
+        mixer.load_state_dict(kept)
+    except Exception as error:
+        return False, (
+            f"its own state_dict cannot be loaded, so no checkpoint could: {failure_line(error)}; "
+            "get_extra_state needs set_extra_state"
+        )
+    differences = Differences(1e-4)
+    differences.add({"output": step()}, {"output": first}, "from the same weights and buffers")
+    holds, said = differences.verdict
+    fix = "; seed a generator of its own in start_step(step)"
+    return holds, said if holds else f"a resumed run would be another: {said}{fix}"
 
 
 def no_draw(subject: Subject) -> Verdict:
     """The global streams stand where they stood."""
-    mixer = subject.made(torch.float32)
-    before = global_streams()
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length).float()
-        runs.run(mixer, x, mixer.init_state(batch), [length])
+    subject = subject._replace(dtype=torch.float32)
+    mixer, before = subject.made(), global_streams()
+    for size in subject.sizes:
+        x = subject.drawn(size.batch, size.length)
+        probes.run(mixer, x, mixer.init_state(size.batch), [size.length])
     after = global_streams()
     moved = [name for name in before if before[name] != after[name]]
     compared = f"states of {', '.join(before)} before and after forward and backward"
@@ -353,19 +306,19 @@ def no_draw(subject: Subject) -> Verdict:
 
 def untouched(subject: Subject) -> Verdict:
     """Neither input nor state is written to."""
-    gaps, mixer = Gaps(0.0), subject.made()
-    for batch, length in subject.sizes():
-        x = subject.drawn(batch, length)
+    differences, mixer = Differences(0.0), subject.made()
+    for size in subject.sizes:
+        x = subject.drawn(size.batch, size.length)
         for learns in (False, True):
             with torch.set_grad_enabled(learns):
-                state = runs.left_over(mixer, batch, subject.width)
-                kept = {"x": x, **runs.of_state(state)}
+                state = subject.state(mixer, size)
+                kept = {"x": x, **probes.of_state(state)}
                 kept = {name: part.clone() for name, part in kept.items()}
                 mixer(x, state)
             how = "in training" if learns else "without a gradient"
-            where = f"{length} tokens, batch {batch}, {how}"
-            gaps.add({"x": x, **runs.of_state(state)}, kept, where)
-    return gaps.verdict
+            where = f"{size.length} tokens, batch {size.batch}, {how}"
+            differences.add({"x": x, **probes.of_state(state)}, kept, where)
+    return differences.verdict
 
 
 def initialisation(subject: Subject) -> Verdict:
@@ -376,134 +329,19 @@ def initialisation(subject: Subject) -> Verdict:
         made = subject.make().state_dict()
     # Extra state may be anything.
     alone = {name: part.clone() for name, part in made.items() if isinstance(part, Tensor)}
-    model = LanguageModel(
-        8, [subject.make], width=subject.width, hidden=8, added_positions="none", context=32, seed=1
-    )
-    model.to(subject.device)
-    block: Any = model.blocks[0]
-    gaps = Gaps(0.0)
-    before = block.mixer.state_dict()
-    gaps.add(before, alone, "in a model")
+    model = LanguageModel(8, [subject.make], width=subject.width, hidden=8)
+    block: Any = model.to(subject.device).blocks[0]
+    differences, before = Differences(0.0), block.mixer.state_dict()
+    differences.add(before, alone, "in a model")
+    # Long: a table lengthens only beyond what it starts with.
+    longest = min(LONG, max(size.length for size in subject.texts))
     with torch.no_grad():
-        # Long: a table lengthens only beyond what it starts with.
-        model(torch.arange(LONG, device=subject.device).view(1, LONG) % 8)
+        model(torch.arange(longest, device=subject.device)[None] % 8)
     if said := said_of_parts(before, block.mixer.state_dict()):
         return False, said
-    gaps.add(
-        dict(block.mixer.named_parameters()),
-        {n: alone[n] for n, _ in block.mixer.named_parameters()},
-        "after its use",
-    )
-    return gaps.verdict
-
-
-def reach(subject: Subject) -> Verdict:
-    """The last output's gradient at the first token is the slope there, and not cut."""
-    gaps, mixer, lengths = Gaps(ALLOWED_OF_SLOPES), subject.made(), list[int]()
-    for length in (n for n in subject.lengths if n > 1):
-        x = subject.drawn(2, length)
-        said, measured = runs.slopes_at_first(mixer, x)
-        if not _surrogate(mixer):
-            gaps.add(
-                {"slope along token 0": said}, {"slope along token 0": measured}, f"{length} tokens"
-            )
-        if said.abs().max() > 0:
-            lengths.append(length)
-    reached = f"reaches it from {max(lengths)} tokens on" if lengths else "never reaches it"
-    if _surrogate(mixer):
-        return bool(lengths), f"{reached}; its size not compared, being a surrogate"
-    passed, said_of_gaps = gaps.verdict
-    return passed and bool(lengths), f"{reached}; {said_of_gaps}"
-
-
-def precision(subject: Subject) -> Verdict:
-    """float32 on what is hard: finite, and near float64 where nothing is large."""
-    gaps = Gaps(ALLOWED_IN_FLOAT32)
-    rough, exact = subject.as_it_starts(torch.float32), subject.as_it_starts()
-    text = subject.drawn(1, HARD)
-    same = text[:, :1].expand(1, 8 * HARD, -1)
-    cases = {"random tokens": text, "the same token": same, "values of 1e3": 1e3 * text}
-    for name, x in cases.items():
-        where = f"{name}, {x.shape[1]:,} tokens, float32"
-        found = runs.run(rough, x.float(), rough.init_state(1), [x.shape[1]])
-        for what, part in found.items():
-            if not part.isfinite().all():
-                return False, f"{int((~part.isfinite()).sum())} not finite ({what}, {where})"
-        if name != "values of 1e3":
-            with torch.no_grad():
-                gaps.add({"output": found["output"].double()}, {"output": exact(x)[0]}, where)
-    passed, said = gaps.verdict
-    return passed, f"{said}; finite with values of 1e3"
-
-
-def follows(subject: Subject) -> Verdict:
-    """Precision and device are those of the input and the weights, not torch's defaults."""
-    for dtype, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
-        mixer, x = subject.made(dtype), subject.drawn(2, 33).to(dtype)
-        for device in ("cpu", "meta"):
-            with runs.other_defaults(device, other):
-                try:
-                    state = mixer.init_state(2)
-                    first = {f"initial {name}": one for name, one in runs.of_state(state).items()}
-                    found = {**runs.named(*mixer(x, state)), **first}
-                except Exception as error:
-                    # Nothing is computed on the device meta: what is made there is seen at once.
-                    if device == "cpu":
-                        return False, failure_line(error)
-                    made = "made on torch's default device, not with device=x.device"
-                    return False, f"{made}: {failure_line(error)}"
-            for name, part in found.items():
-                if runs.is_number(part) and part.dtype != runs.dtype_of(part, dtype):
-                    return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
-                if part.device != x.device:
-                    return False, f"{name} is on torch's default device, not on that of the input"
-    if _rounds_inside(subject):
-        return False, (
-            f"float64 is rounded inside: inputs {_NEAR} of themselves apart give the same output; "
-            f"rows that compare to {ALLOWED:.0e} may fail for that alone"
-        )
-    return True, "float32 and float64, each while the other is torch's default; another device too"
-
-
-def _rounds_inside(subject: Subject) -> bool:
-    mixer, x = subject.made(), subject.drawn(2, 33)
-    with torch.no_grad():
-        y, near, further = (mixer(x * (1 + by))[0] for by in (0.0, _NEAR, 1e-3))
-    moved = y != further
-    # A few values stand so near an edge that they are rounded the other way.
-    return bool(((y == near) & moved).sum() > moved.sum() / 2)
-
-
-def state_size(subject: Subject) -> Verdict:
-    """How the state grows, counted from its tensors; growing is no fault."""
-    sizes = list(state_sizes(subject.as_it_starts(torch.float32), subject.width))
-    first, *_, before, last = sizes
-    if len({size.bytes for size in sizes}) == 1:
-        constant = f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
-        # What a piece of the text leaves behind is bounded by the piece.
-        if last.held > 2 * before.held:
-            return False, (
-                f"{constant}, but they are views that keep {before.held:,} bytes at "
-                f"{before.tokens:,} tokens and {last.held:,} at {last.tokens:,}: clone what is kept"
-            )
-        return True, constant
-    listed = ", ".join(f"{size.bytes:,} at {size.tokens:,}" for size in sizes)
-    a_token = (last.bytes - first.bytes) / (last.tokens - first.tokens)
-    return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"
-
-
-def half_life(subject: Subject) -> Verdict:
-    """How long it remembers at the start; a short memory is no fault."""
-    mixer = subject.as_it_starts(torch.float32)
-    stated, left = mixer.memory_half_life_tokens, trace_half_life(mixer, subject.width)
-    if left is None:
-        return None, "skipped: a token leaves no trace in the state"
-    traced = f"more than {HORIZON:,}" if left > HORIZON else f"{left:,.0f}"
-    own = ""
-    if stated is not None:
-        kept = "nothing fades" if stated == math.inf else f"half is left after {stated:,.1f}"
-        own = f"; by itself, without new input, {kept}"
-    return True, f"half of a token's trace in the state is left after {traced} random tokens{own}"
+    weights = dict(block.mixer.named_parameters())
+    differences.add(weights, {name: alone[name] for name in weights}, "after its use")
+    return differences.verdict
 
 
 PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
@@ -511,6 +349,7 @@ PROPERTIES: dict[str, Callable[[Subject], Verdict]] = {
     "input and state not changed": untouched,
     "no global random draw": no_draw,
     "deterministic": deterministic,
+    "a step again from a checkpoint is the same": resumes,
     "no state is the initial state": initial_state,
     "causal": causal,
     "any split gives what the whole gives": splits,

@@ -137,14 +137,14 @@ def changes(
     call: Callable[[Float[Tensor, "batch time width"]], Float[Tensor, "batch time width"]],
     x: Float[Tensor, "batch time width"],
     cuts: Sequence[int],
-    draw: Callable[[torch.Size], Tensor],
+    other: Float[Tensor, "batch time width"],
 ) -> Iterator[tuple[int, Float[Tensor, "batch time width"], Float[Tensor, "batch time width"]]]:
-    """Outputs of a text, and of the same text with other tokens from each cut on."""
+    """Outputs of a text, and of the same text with tokens of another from each cut on."""
     before = call(x.clone())
     for cut in cuts:
         later = x.clone()
         # Larger than the text's own, so that what looks at the largest of all is seen.
-        later[:, cut:] = 3 * draw(later[:, cut:].shape)
+        later[:, cut:] = 3 * other[:, cut:]
         yield cut, before, call(later)
 
 
@@ -166,3 +166,14 @@ def largest_of(y: Tensor) -> float:
     """The largest absolute value among the finite ones; 0 if there is none."""
     finite = y[y.isfinite()]
     return finite.abs().max().item() if finite.numel() else 0.0
+
+
+def first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
+    """The first place that any row has."""
+    places = where.any(0).nonzero()
+    return int(places[0]) if len(places) else otherwise
+
+
+def finite_tokens(y: Float[Tensor, "batch time width"]) -> int:
+    """How many tokens stand before the first with an output that is not finite."""
+    return first_place(~y.isfinite().all(2), y.shape[1])

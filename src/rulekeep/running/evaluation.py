@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from rulekeep.analysis.metrics import score_samples
 from rulekeep.mixers.base import MixerError
-from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.causality import AnswerCheck, first_place
 from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.tasks.base import AnswerTable, Split
 from rulekeep.tasks.sampled import Sample, SampledTask
@@ -482,12 +482,6 @@ _ODD_LOGITS: tuple[tuple[str, str, Callable[[Tensor], Tensor]], ...] = (
     ("a logit beyond float32", "real numbers", lambda logits: logits.float().isposinf().any(2)),
     ("no finite logit", "one", lambda logits: logits.isinf().all(2)),
 )
-
-
-def first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
-    """The first place that any row has."""
-    places = where.any(0).nonzero()
-    return int(places[0]) if len(places) else otherwise
 
 
 def _said_of_answers(

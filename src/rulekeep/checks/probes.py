@@ -16,8 +16,6 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import real
 from rulekeep.running.causality import LEAST_SCALE, in_pieces
 
-# Tokens of the text before, whose state a run goes on from.
-PAST = 9
 _STEP, _STEPS = 1e-6, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 # As a share of the slope: so near the gradient, no better step is looked for.
 _AGREES = 1e-6
@@ -49,16 +47,6 @@ def in_precision(mixer: Mixer, dtype: torch.dtype) -> Mixer:
     with torch.no_grad():
         mixer._apply(converted)  # type: ignore[no-untyped-call]
     return mixer
-
-
-def left_over(mixer: Mixer, batch: int, width: int, past: int = PAST) -> Any:
-    """The state after a text of this many tokens; after none, the initial one."""
-    if not past:
-        return mixer.init_state(batch)
-    like = next(mixer.parameters(), torch.empty(0, dtype=torch.float64))
-    with torch.no_grad():
-        _, state = mixer(drawn(batch, past, width, seed=7).to(like.real))
-    return state
 
 
 def like(state: Any, parts: Sequence[Tensor]) -> Any:
@@ -127,26 +115,6 @@ def _slope(moved: Callable[[Tensor], Tensor], along: Tensor, said: Tensor) -> Te
     found = torch.stack([at(step) for step in _STEPS])
     # No number is far from any.
     return found[found.diff().abs().nan_to_num(math.inf).argmin() + 1]
-
-
-def slopes_at_first(mixer: Mixer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The slope of the last output along directions of the first token, both ways."""
-    stream = torch.Generator().manual_seed(3)
-    x, weight = x.clone().requires_grad_(), torch.randn(x[:, -1].shape, generator=stream).to(x)
-
-    def last(x: Tensor) -> Tensor:
-        y: Tensor = mixer(x)[0]
-        return (y[:, -1] * weight).sum()
-
-    (gradient,) = torch.autograd.grad(last(x), x, allow_unused=True, materialize_grads=True)
-    said, measured = [], []
-    with torch.no_grad():
-        for _ in range(_DIRECTIONS):
-            step = torch.zeros_like(x)
-            step[:, 0] = torch.randn(x[:, 0].shape, generator=stream).to(x.device)
-            said.append((gradient * step).sum())
-            measured.append(_slope(lambda by: last(x + by), step, said[-1]))
-    return torch.stack(said), torch.stack(measured)
 
 
 def _moved(mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, name: str, by: Tensor) -> Tensor:

@@ -9,29 +9,40 @@ reason: gradients of weights are sums over all tokens, outputs are not.
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from rulekeep.checks.runs import is_number
-from rulekeep.running.causality import LEAST_SCALE
+from rulekeep.checks.probes import is_number
+from rulekeep.running.causality import LEAST_SCALE, largest_of
 
 
-class Gaps:
-    """Collects differences; `allowed` is the largest fraction that passes."""
+class Differences:
+    """Collects differences; `allowed` is the largest fraction that passes.
 
-    def __init__(self, allowed: float) -> None:
-        self.allowed = allowed
+    With `may_end`, what is expected to be no number is not compared: an evaluation says so.
+    """
+
+    def __init__(self, allowed: float, *, may_end: bool = False) -> None:
+        self.allowed, self.may_end = allowed, may_end
         self._tensors, self._rank, self._said = 0, (False, -1.0), "nothing was compared"
 
-    def add(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
-        """Add tensors by name, such as `output` or `gradient of x`, and where they come from."""
+    def add(
+        self,
+        found: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
+        where: str,
+        largest: float = 0.0,
+    ) -> None:
+        """Add tensors by name, such as `output` or `gradient of x`, and where they come from.
+
+        `largest` is the largest value of what they are a part of.
+        """
         for name, tensor in expected.items():
             if name in found:
-                self._add(name, found[name].detach(), tensor.detach(), where)
+                self._add(name, found[name].detach(), tensor.detach(), where, largest)
             else:
                 self._keep(name, math.inf, f"{name} is missing ({where})")
 
-    def _add(self, name: str, found: Tensor, expected: Tensor, where: str) -> None:
+    def _add(self, name: str, found: Tensor, expected: Tensor, where: str, largest: float) -> None:
         self._tensors += 1
         if found.shape != expected.shape:
             shapes = f"{list(found.shape)}, expected {list(expected.shape)}"
@@ -42,14 +53,19 @@ class Gaps:
             # Flags have no difference, and that of two bytes is none that a byte holds.
             found, expected = found.double(), expected.double()
         off = (found.to(expected) - expected).abs()
-        if not off.isfinite().all():
-            count = int((~off.isfinite()).sum())
-            said = f"{name} differs in {count} values not finite ({where})"
-            return self._keep(name, math.inf, said)
+        if self.may_end and not expected.isfinite().all():
+            return None
+        # What is not a number equals nothing.
+        if odd := int((~off.isfinite()).sum()):
+            return self._keep(
+                name, math.inf, f"{name} differs in {odd} values not finite ({where})"
+            )
         most = off.max().item()
-        share = most / max(expected.abs().max().item(), LEAST_SCALE)
-        place = f"{name}{_token(name, off)}"
-        said = f"{place} differs by {most:.1e} ({where}): {share:.1e} of the largest value"
+        share = most / max(largest_of(expected), largest, LEAST_SCALE)
+        place = ""
+        if name in ("output", "gradient of x"):
+            place = f" at token {int(off.flatten(2).amax((0, 2)).argmax())}"
+        said = f"{name}{place} differs by {most:.1e} ({where}): {share:.1e} of the largest value"
         return self._keep(name, share, said)
 
     def _keep(self, name: str, share: float, said: str) -> None:
@@ -66,10 +82,3 @@ class Gaps:
             return True, f"no difference in {self._tensors:,} tensors"
         allowed = f"allowed: {self.allowed:.0e}" if self.allowed else "no difference is allowed"
         return 0 <= share <= self.allowed, f"{self._said}; {allowed}"
-
-
-def _token(name: str, off: Tensor) -> str:
-    """The token with the largest difference, if the tensor has places in the text."""
-    if name not in ("output", "gradient of x"):
-        return ""
-    return f" at token {int(torch.argmax(off.flatten(2).amax((0, 2))))}"

@@ -1,0 +1,141 @@
+"""Properties of a mixer's numbers: gradients, precision, the bytes of its state, its memory."""
+
+import math
+
+import torch
+
+from rulekeep.checks import probes
+from rulekeep.checks.differences import Differences
+from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
+from rulekeep.checks.subject import Size, Subject, Verdict
+from rulekeep.mixers.base import part_of
+from rulekeep.plugins import failure_line
+
+ALLOWED_IN_FLOAT32 = 1e-3
+ALLOWED_OF_SLOPES = 1e-5
+# A change that float64 has and float32 has not.
+_NEAR = 1e-13
+# Tokens of a hard input; eight times as many of the same.
+HARD = 512
+
+
+def slopes(subject: Subject) -> Verdict:
+    """Gradients against central differences along a random direction."""
+    differences, mixer = Differences(ALLOWED_OF_SLOPES), subject.made()
+    if getattr(part_of(mixer), "surrogate_gradient", False):
+        return None, "skipped: it says that its gradient is a surrogate, and no slope"
+    for size in (Size(2, 1), Size(2, 17), Size(2, 65)):
+        x = subject.drawn(size.batch, size.length)
+        # Without a state too: what it starts from may be learned.
+        for past, state in ((size.past, subject.state(mixer, size)), (0, None)):
+            gradients, measured = probes.slopes(mixer, x, state)
+            differences.add(gradients, measured, f"{size.length} tokens after {past}, batch 2")
+    return differences.verdict
+
+
+def reach(subject: Subject) -> Verdict:
+    """The last output has a gradient at the first token."""
+    mixer, lengths = subject.made(), list[int]()
+    for size in subject.longer(than=1):
+        x = subject.drawn(size.batch, size.length).requires_grad_()
+        last = mixer(x)[0][:, -1].square().sum()
+        (gradient,) = torch.autograd.grad(last, x, allow_unused=True, materialize_grads=True)
+        if gradient[:, 0].any():
+            lengths.append(size.length)
+    if not lengths:
+        return False, "never reaches it"
+    return True, f"reaches it from {max(lengths)} tokens on"
+
+
+def precision(subject: Subject) -> Verdict:
+    """float32 on what is hard: finite, and near float64 where nothing is large."""
+    differences = Differences(ALLOWED_IN_FLOAT32)
+    rough, exact = subject._replace(dtype=torch.float32).as_it_starts(), subject.as_it_starts()
+    text = subject.drawn(1, HARD)
+    same = text[:, :1].expand(1, 8 * HARD, -1)
+    cases = {"random tokens": text, "the same token": same, "values of 1e3": 1e3 * text}
+    for name, x in cases.items():
+        where = f"{name}, {x.shape[1]:,} tokens, float32"
+        found = probes.run(rough, x.float(), rough.init_state(1), [x.shape[1]])
+        for what, part in found.items():
+            if not part.isfinite().all():
+                return False, f"{int((~part.isfinite()).sum())} not finite ({what}, {where})"
+        if name != "values of 1e3":
+            with torch.no_grad():
+                differences.add(
+                    {"output": found["output"].double()}, {"output": exact(x)[0]}, where
+                )
+    passed, said = differences.verdict
+    return passed, f"{said}; finite with values of 1e3"
+
+
+def follows(subject: Subject) -> Verdict:
+    """Precision and device are those of the input and the weights, not torch's defaults."""
+    for dtype, other in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
+        typed = subject._replace(dtype=dtype)
+        mixer, x = typed.made(), typed.drawn(2, 33)
+        for device in ("cpu", "meta"):
+            with probes.other_defaults(device, other):
+                try:
+                    initial = probes.of_state(mixer.init_state(2))
+                    first = {f"initial {name}": part for name, part in initial.items()}
+                    found = {**probes.named(*mixer(x, mixer.init_state(2))), **first}
+                except Exception as error:
+                    # Nothing is computed on the device meta: what is made there is seen at once.
+                    if device == "cpu":
+                        return False, failure_line(error)
+                    made = "made on torch's default device, not with device=x.device"
+                    return False, f"{made}: {failure_line(error)}"
+            for name, part in found.items():
+                if probes.is_number(part) and part.dtype != probes.dtype_of(part, dtype):
+                    return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
+                if part.device != x.device:
+                    return False, f"{name} is on torch's default device, not on that of the input"
+    if _rounds_inside(subject):
+        return False, (
+            f"float64 is rounded inside: inputs {_NEAR} of themselves apart give the same output; "
+            f"rows that compare to {subject.allowed:.0e} may fail for that alone"
+        )
+    return True, "float32 and float64, each while the other is torch's default; another device too"
+
+
+def _rounds_inside(subject: Subject) -> bool:
+    mixer, x = subject.made(), subject.drawn(2, 33)
+    with torch.no_grad():
+        y, near, further = (mixer(x * (1 + by))[0] for by in (0.0, _NEAR, 1e-3))
+    moved = y != further
+    # A few values stand so near an edge that they are rounded the other way.
+    return bool(((y == near) & moved).sum() > moved.sum() / 2)
+
+
+def state_size(subject: Subject) -> Verdict:
+    """How the state grows, counted from its tensors; growing is no fault."""
+    subject = subject._replace(dtype=torch.float32)
+    sizes = list(state_sizes(subject.as_it_starts(), subject.width))
+    first, *_, before, last = sizes
+    if len({size.bytes for size in sizes}) == 1:
+        constant = f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
+        # What a piece of the text leaves behind is bounded by the piece.
+        if last.held > 2 * before.held:
+            return False, (
+                f"{constant}, but they are views that keep {before.held:,} bytes at "
+                f"{before.tokens:,} tokens and {last.held:,} at {last.tokens:,}: clone what is kept"
+            )
+        return True, constant
+    listed = ", ".join(f"{size.bytes:,} at {size.tokens:,}" for size in sizes)
+    a_token = (last.bytes - first.bytes) / (last.tokens - first.tokens)
+    return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"
+
+
+def half_life(subject: Subject) -> Verdict:
+    """How long it remembers at the start; a short memory is no fault."""
+    mixer = subject._replace(dtype=torch.float32).as_it_starts()
+    stated, left = mixer.memory_half_life_tokens, trace_half_life(mixer, subject.width)
+    if left is None:
+        return None, "skipped: a token leaves no trace in the state"
+    traced = f"more than {HORIZON:,}" if left > HORIZON else f"{left:,.0f}"
+    own = ""
+    if stated is not None:
+        kept = "nothing fades" if stated == math.inf else f"half is left after {stated:,.1f}"
+        own = f"; by itself, without new input, {kept}"
+    return True, f"half of a token's trace in the state is left after {traced} random tokens{own}"
