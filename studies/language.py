@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
 from rulekeep.analysis.rows import Rows, Span
+from rulekeep.language import compressions
 from rulekeep.language.calibration import Judged, keys_of, name_of
 from rulekeep.language.figures import RIVALS_ALONE, Followed, cell, mentions_of, without_rules
 from rulekeep.language.intervals import Estimate
@@ -42,18 +43,11 @@ UNITS = {
     "none": "no mention", "word": "options as words", "instruction": "options as rules",
     WORD: "rivals as words", RULE: "rivals as rules",
 }  # fmt: skip
-EVICTIONS = {
-    "h2o": "H2O", "tova": "TOVA", "snapkv": "SnapKV", "expected_attention": "Expected Attention",
-    "knorm": "K-norm", "streaming_llm": "StreamingLLM", "random": "random",
-}  # fmt: skip
+EVICTIONS = {name: known.shown for name, known in compressions.EVICTIONS.items()}
 SHARES = (0.5, 0.25, 0.1)
-ROUNDINGS = {"kivi": "KIVI", "per_token": "per token"}
+ROUNDINGS = {name: known.shown for name, known in compressions.ROUNDINGS.items()}
 BITS = (4, 2)
-TEXTS = {
-    "keep_last": "the last turns", "keep_ends": "both ends",
-    "extract": "central sentences", "summary": "the model's summary",
-}  # fmt: skip
-
+TEXTS = {name: known.shown for name, known in compressions.COMPACTORS.items()}
 
 # Which tokens are kept: the share of the cache, prompts, and where it is recorded.
 LEAST, PROMPTS = 0.1, 60

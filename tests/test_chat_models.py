@@ -11,8 +11,8 @@ import torch
 
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
+from rulekeep.language.compressions import EVICTIONS
 from rulekeep.language.contract import EMPTY, ROOM
-from rulekeep.language.evictions import EVICTIONS
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from rulekeep.language.chat import Message
+from rulekeep.language.compactors import Shorter, compact, transcript
+from rulekeep.language.compressions import Compression
 from rulekeep.language.families import is_stored
-from rulekeep.language.texts import Shorter, compact, transcript
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import Compression
 
 # As lines they have 3, 2, 4, 2 and 3 words: 14.
 CHAT = (
@@ -48,7 +48,7 @@ def shortened(
     model = model or Words()
     whole = len(model.tokens(transcript(chat)))
     share = 1.0 if budget == whole else (budget + 0.5) / whole
-    return compact(chat, Compression(name, share), model)
+    return compact(chat, Compression("compactor", name, share), model)
 
 
 def test_a_conversation_as_text_has_a_line_for_each_message() -> None:
@@ -62,7 +62,7 @@ def test_a_budget_is_a_share_of_the_tokens_rounded_down_and_one_at_least(
     share: float, budget: int
 ) -> None:
     model = Words(reply="e")
-    compact(CHAT, Compression("summary", share), model)
+    compact(CHAT, Compression("compactor", "summary", share), model)
     ((_, tokens),) = model.asked
     assert tokens == budget
 

@@ -32,8 +32,9 @@ def score(name: str, keys: Tensor, **shown: Any) -> Tensor:
     """What an eviction scores, of a layer that shows this."""
     if isinstance(whole := shown.get("attention"), Tensor):
         # Rows of queries, with the keys up to the last of them.
-        shown["attention"] = lambda first, last: whole[:, :, first:last, :last]
-    made = evictions.EVICTIONS[name].score(Seen(shown.pop("layer", 0), keys, keys, **shown))
+        shown["attending"] = lambda first, last: whole[:, :, first:last, :last]
+        del shown["attention"]
+    made = evictions.scored(name, Seen(shown.pop("layer", 0), keys, keys, **shown))
     assert made is not None
     return made
 
@@ -152,9 +153,8 @@ def test_expected_attention_is_the_mean_over_queries_to_come_times_the_value(rot
     queries = plain.transpose(0, 1)
     queries = rotated(queries, rotation[0][0], rotation[1][0]) if rotates else queries
     with torch.no_grad():
-        own = evictions.EVICTIONS["expected_attention"].score(
-            Seen(0, keys, values, None, queries[None], layer, hidden, scaling, turning)
-        )
+        seen = Seen(0, keys, values, None, queries[None], layer, hidden, scaling, turning)
+        own = evictions.scored("expected_attention", seen)
     assert own is not None
     assert own[0, 0, :4].tolist() == [INF] * 4
     # By the formula: queries without the sinks are normal, turned to the mean of 512 places more.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from rulekeep.language.chat import Message
-from rulekeep.specs.language import Compression
+from rulekeep.language.compressions import Compression
 
 # Written replies end here at the latest: some have what shows the rule at their end.
 REPLY_TOKENS = 256

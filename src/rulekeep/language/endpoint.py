@@ -25,11 +25,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from rulekeep.language.chat import Message
+from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
 from rulekeep.language.resolving import check_library
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import NO_COMPRESSION, Compression
 
 # Of one try. Where an endpoint limits requests, the client waits as long as it says.
 TIMEOUT_SECONDS = 300.0
@@ -181,7 +181,7 @@ class Endpoint:
     ) -> "Sent":
         """A conversation, sent anew with each request: an endpoint keeps none."""
         del rules
-        assert not evictions, "refused by the spec"
+        assert not evictions, "refused before"
         return Sent(self, tuple(messages))
 
     def text(self, messages: Sequence[Message]) -> str:
@@ -282,7 +282,7 @@ class Sent:
 
     def under(self, one: Compression) -> "Sent":
         """Itself: an endpoint has no cache to cut or round."""
-        assert one.name == NO_COMPRESSION, "refused by the spec"
+        assert one.kind == "none", "refused before"
         return self
 
     def kept_bytes(self, one: Compression) -> int | None:

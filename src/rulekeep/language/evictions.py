@@ -5,28 +5,21 @@
     rounded(cache, "kivi", 4)
 
 Each eviction scores every token of every head, and what scores least is dropped; one reading serves
-all of them at every share. A score is of `[batch, heads, tokens]`:
-
-    streaming_llm        the first 4 tokens, then the last ones (Xiao et al., arXiv 2309.17453)
-    knorm                −|k| (Devoto et al., arXiv 2406.11430)
-    tova                 what the last token attends to, mean over heads (Oren et al., 2401.06104)
-    h2o                  what all later tokens attend to, mean over them (after Zhang, 2306.14048)
-    snapkv               what the last 16 tokens attend to, smoothed over 5 (Li et al., 2404.14469)
-    expected_attention   exp(μ·k / √d + kᵀΣk / 2d) |v|, of queries to come (Devoto, 2510.00636)
-    random               a uniform number, the same whenever it is drawn for as many tokens
-
-`h2o` has no recent half: it is the form of KVPress. `rulekeep.kernels.evictions` has the published.
-
-A function of the user's scores as well, by what it asks for (`find_eviction`).
+all of them at every share. A score is of `[batch, heads, tokens]`. Each of ours is the function of
+its name here, and gets by name what it asks for, as a user's does
+(`rulekeep.language.compressions.asked_of`).
 
 Rounding is that of `rulekeep.kernels.rounding`: `kivi` (Liu et al., arXiv 2402.02750), `per_token`.
 """
 
 import copy
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -35,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.kernels import rounding
-from rulekeep.language.resolving import find_eviction
+from rulekeep.language.compressions import asked_of, is_function
 from rulekeep.plugins import failure_line
 from rulekeep.specs import UsageError
 
@@ -50,119 +43,133 @@ SERVED_BYTES = 2
 FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
 
 
-class Seen(NamedTuple):
-    """What a layer gives an eviction to judge by."""
+# What tokens from one place to another attend to, up to the latter: [batch, query heads, …].
+_Attending: TypeAlias = Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a layer gives an eviction to judge by; None is what it does not show.
+
+    `queries` are as attention gets them: rotated, before any score is scaled. `module`, `hidden`,
+    `scaling` and `rotary` are for `expected_attention`: the layer, and what it makes queries of.
+    """
 
     layer: int
     keys: Float[Tensor, "batch heads tokens k"]
     values: Float[Tensor, "batch heads tokens v"]
-    # Of every query head, what the tokens from one place to another attend to, up to the latter.
-    attention: Callable[[int, int], Tensor] | None = None
-    # What attention gets, of every query head: rotated, before any score is scaled.
-    queries: Any = None
-    # For `expected_attention`: the layer, and what it makes queries of.
+    attending: _Attending | None = None
+    queries: Tensor | None = None
     module: Any = None
-    hidden: Any = None
+    hidden: Tensor | None = None
     scaling: float = 1.0
     rotary: Any = None
 
-    def by_head(self, found: Float[Tensor, "batch queries tokens"]) -> _Score:
-        """The mean over the query heads that share a head of keys."""
-        mean: Tensor = found.unflatten(1, (self.keys.shape[1], -1)).mean(2)
-        return mean
+    @cached_property
+    def attention(self) -> Float[Tensor, "batch queries tokens tokens"] | None:
+        """What each token attends to; the whole matrix can be larger than the cache."""
+        return self.attending and self.attending(0, self.keys.shape[2])
 
 
-def _streaming_llm(seen: Seen) -> _Score:
-    place = torch.arange(seen.keys.shape[2], device=seen.keys.device).float()
+def _by_head(keys: Tensor, score: Float[Tensor, "batch queries tokens"]) -> _Score:
+    """The mean over the query heads that share a head of keys."""
+    mean: Tensor = score.unflatten(1, (keys.shape[1], -1)).mean(2)
+    return mean
+
+
+def streaming_llm(keys: Tensor) -> _Score:
+    """The first 4 tokens, then the last ones (Xiao et al., arXiv 2309.17453)."""
+    place = torch.arange(keys.shape[2], device=keys.device).float()
     place[:SINKS] = math.inf
-    found: Tensor = place.expand(seen.keys.shape[:3])
-    return found
+    score: Tensor = place.expand(keys.shape[:3])
+    return score
 
 
-def _knorm(seen: Seen) -> _Score:
-    length: Tensor = seen.keys.float().norm(dim=-1)
+def knorm(keys: Tensor) -> _Score:
+    """−|k| (Devoto et al., arXiv 2406.11430)."""
+    length: Tensor = keys.float().norm(dim=-1)
     return -length
 
 
-def _tova(seen: Seen) -> _Score:
-    assert seen.attention is not None
-    tokens = seen.keys.shape[2]
-    last = seen.attention(tokens - 1, tokens)[:, :, 0, :-1].float().mean(1, keepdim=True)
+def tova(keys: Tensor, attending: _Attending) -> _Score:
+    """What the last token attends to, mean over heads (Oren et al., arXiv 2401.06104)."""
+    tokens = keys.shape[2]
+    last = attending(tokens - 1, tokens)[:, :, 0, :-1].float().mean(1, keepdim=True)
     # The last token itself stays.
-    found = F.pad(last, (0, 1), value=math.inf)
-    return found.expand(-1, seen.keys.shape[1], -1)
+    return F.pad(last, (0, 1), value=math.inf).expand(-1, keys.shape[1], -1)
 
 
-def _h2o(seen: Seen) -> _Score:
-    assert seen.attention is not None
-    tokens, total = seen.keys.shape[2], torch.zeros(1, 1, 1)
+def h2o(keys: Tensor, attending: _Attending) -> _Score:
+    """What all later tokens attend to, mean over them: KVPress's form of H2O, no recent half.
+
+    `rulekeep.kernels.evictions` has the published one (Zhang et al., arXiv 2306.14048).
+    """
+    tokens, total = keys.shape[2], torch.zeros(1, 1, 1)
     # A whole matrix of attention can be larger than the cache.
     for first in range(0, tokens, BLOCK):
-        part = seen.attention(first, min(tokens, first + BLOCK)).float().sum(2)
+        part = attending(first, min(tokens, first + BLOCK)).float().sum(2)
         total = part + F.pad(total.to(part), (0, part.shape[-1] - total.shape[-1]))
-    later = torch.arange(tokens, 0, -1, device=seen.keys.device)
-    return seen.by_head(total / later)
+    later = torch.arange(tokens, 0, -1, device=keys.device)
+    return _by_head(keys, total / later)
 
 
-def _snapkv(seen: Seen) -> _Score:
-    assert seen.attention is not None
-    tokens = seen.keys.shape[2]
+def snapkv(keys: Tensor, attending: _Attending) -> _Score:
+    """What the last 16 tokens attend to, smoothed over 5 (Li et al., arXiv 2404.14469)."""
+    tokens = keys.shape[2]
     window = min(WINDOW, tokens - 1)
-    looked = seen.attention(tokens - window, tokens)[..., :-window].float().mean(2)
+    looked = attending(tokens - window, tokens)[..., :-window].float().mean(2)
     smooth = F.avg_pool1d(looked, SMOOTHED, stride=1, padding=SMOOTHED // 2)
-    return F.pad(seen.by_head(smooth), (0, window), value=math.inf)
+    return F.pad(_by_head(keys, smooth), (0, window), value=math.inf)
 
 
-def _expected_attention(seen: Seen) -> _Score:
-    module, hidden, head = seen.module, seen.hidden[:, SINKS:], seen.keys.shape[-1]
-    queries = module.q_proj(hidden).unflatten(-1, (-1, head)).transpose(1, 2)
-    if (norm := getattr(module, "q_norm", None)) is not None:
-        queries = norm(queries)
-    queries = queries.float()
-    mean = queries.mean(2)
-    around = queries - mean.unsqueeze(2)
-    spread = around.transpose(-1, -2) @ around / queries.shape[2]
-    turn = _mean_turn(seen, queries)
-    mean, spread = mean @ turn.T, turn @ spread @ turn.T
-    groups = mean.shape[1] // seen.keys.shape[1]
-    keys = seen.keys[:, :, SINKS:].float().repeat_interleave(groups, dim=1)
-    divisor = 1 / seen.scaling
-    logits = (keys @ mean.unsqueeze(-1)).squeeze(-1) / divisor
-    logits = logits + ((keys @ spread) * keys).sum(-1) / divisor**2 / 2
-    found = seen.by_head(logits.softmax(-1)) * seen.values[:, :, SINKS:].float().norm(dim=-1)
-    return F.pad(found, (SINKS, 0), value=math.inf)
-
-
-def _if_built_alike(seen: Seen) -> _Score | None:
-    try:
-        return _expected_attention(seen)
-    except torch.OutOfMemoryError:
-        raise
-    # A layer that is built otherwise fails in a way of its own.
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return None
-
-
-def _mean_turn(seen: Seen, queries: Float[Tensor, "batch heads tokens k"]) -> Float[Tensor, "k k"]:
-    """What the rotation by position does to a query on average, over the next tokens.
-
-    `queries` are ours before it. A layer that does not rotate its own turns none.
+def expected_attention(
+    keys: Tensor, values: Tensor, queries: Tensor, module: Any, hidden: Tensor, scaling: float,
+    rotary: Any,
+) -> _Score:  # fmt: skip
+    """exp(μ·k / √d + kᵀΣk / 2d) |v|, of queries to come (Devoto et al., arXiv 2510.00636).
 
     Raises:
-        ValueError: what attention gets is neither ours nor ours rotated.
+        ValueError: what attention gets is neither q_proj's queries nor those rotated.
     """
-    like, tokens, head = seen.hidden, seen.keys.shape[2], queries.shape[-1]
-    whole = torch.eye(head, device=like.device)
-    wanted = seen.queries[:, :, SINKS:].float()
-    if _is_near(queries, wanted):
+    own = module.q_proj(hidden[:, SINKS:]).unflatten(-1, (-1, keys.shape[-1])).transpose(1, 2)
+    if (norm := getattr(module, "q_norm", None)) is not None:
+        own = norm(own)
+    own = own.float()
+    mean = own.mean(2)
+    around = own - mean.unsqueeze(2)
+    spread = around.transpose(-1, -2) @ around / own.shape[2]
+    turn = _mean_turn(own, queries[:, :, SINKS:].float(), hidden, rotary)
+    mean, spread = mean @ turn.T, turn @ spread @ turn.T
+    groups = mean.shape[1] // keys.shape[1]
+    later = keys[:, :, SINKS:].float().repeat_interleave(groups, dim=1)
+    divisor = 1 / scaling
+    logits = (later @ mean.unsqueeze(-1)).squeeze(-1) / divisor
+    logits = logits + ((later @ spread) * later).sum(-1) / divisor**2 / 2
+    score = _by_head(keys, logits.softmax(-1)) * values[:, :, SINKS:].float().norm(dim=-1)
+    return F.pad(score, (SINKS, 0), value=math.inf)
+
+
+def _mean_turn(
+    own: Float[Tensor, "batch heads tokens k"],
+    wanted: Float[Tensor, "batch heads tokens k"],
+    hidden: Tensor,
+    rotary: Any,
+) -> Float[Tensor, "k k"]:
+    """What the rotation by position does to a query on average, over the next tokens.
+
+    `own` are ours before it, and `wanted` what attention gets of the tokens behind the sinks. A
+    layer that does not rotate its own turns none.
+    """
+    read, head = own.shape[2], own.shape[-1]
+    whole = torch.eye(head, device=own.device)
+    if _is_near(own, wanted):
         return whole
-    half = torch.eye(head // 2, device=like.device)
-    swap = torch.zeros(head, head, device=like.device)
+    half = torch.eye(head // 2, device=own.device)
+    swap = torch.zeros(head, head, device=own.device)
     swap[head // 2 :, : head // 2], swap[: head // 2, head // 2 :] = half, -half
-    places = torch.arange(SINKS, tokens + FUTURE, device=like.device)[None]
-    cos, sin = (part[0].float() for part in seen.rotary(like, places))
-    read = tokens - SINKS
-    if not _is_near(queries * cos[:read] + queries @ swap.T * sin[:read], wanted):
+    places = torch.arange(SINKS, SINKS + read + FUTURE, device=own.device)[None]
+    cos, sin = (part[0].float() for part in rotary(hidden, places))
+    if not _is_near(own * cos[:read] + own @ swap.T * sin[:read], wanted):
         raise ValueError("makes its queries otherwise")
     cos, sin = cos[read:].mean(0), sin[read:].mean(0)
     turn: Tensor = cos[:, None] * whole + sin[:, None] * swap
@@ -173,66 +180,58 @@ def _is_near(ours: Tensor, wanted: Tensor) -> bool:
     return bool((ours - wanted).norm() <= _ROUNDING * wanted.norm())
 
 
-def _random(seen: Seen) -> _Score:
-    shape = seen.keys.shape[:3]
-    stream = torch.Generator().manual_seed(1000 * shape[2] + seen.layer)
-    return torch.rand(shape, generator=stream).to(seen.keys.device)
+def random(keys: Tensor, layer: int) -> _Score:
+    """A uniform number, the same whenever it is drawn for as many tokens."""
+    stream = torch.Generator().manual_seed(1000 * keys.shape[2] + layer)
+    return torch.rand(keys.shape[:3], generator=stream).to(keys.device)
 
 
-class Eviction(NamedTuple):
-    """A score, and what it asks of a layer beside keys and values: `attention`, `queries`…"""
-
-    # None where a layer is built otherwise than the score needs.
-    score: Callable[[Seen], _Score | None]
-    asks: frozenset[str] = frozenset()
-
-
-_BY_ATTENTION = frozenset({"attention"})
-EVICTIONS = {
-    "streaming_llm": Eviction(_streaming_llm),
-    "knorm": Eviction(_knorm),
-    "tova": Eviction(_tova, _BY_ATTENTION),
-    "h2o": Eviction(_h2o, _BY_ATTENTION),
-    "snapkv": Eviction(_snapkv, _BY_ATTENTION),
-    "expected_attention": Eviction(_if_built_alike, frozenset({"hidden"})),
-    "random": Eviction(_random),
-}
 # What a model may not show, as a refusal says it.
 _LACKING = {
     "hidden": "needs queries of q_proj, rotated by halves, and this model makes others",
+    "attending": "needs what each token attends to, and this model does not show it",
     "attention": "needs what each token attends to, and this model does not show it",
     "queries": "needs the queries of each layer, and this model does not show them",
 }
 
 
-def _eviction(name: str) -> Eviction:
-    """One of ours, or `file.py:function` as one."""
-    if name in EVICTIONS:
-        return EVICTIONS[name]
-    function, takes = find_eviction(name)
+def asked_for(name: str) -> frozenset[str]:
+    """What an eviction asks for of a layer that a model may not show."""
+    return frozenset(_function(name)[1]) & _LACKING.keys()
 
-    def score(seen: Seen) -> _Score:
+
+def _function(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
+    if is_function(name):
+        return asked_of(name)
+    ours: Callable[..., Any] = getattr(sys.modules[__name__], name)
+    return ours, [*inspect.signature(ours).parameters]
+
+
+def scored(name: str, seen: Seen) -> _Score | None:
+    """The scores of one of ours, or of `file.py:function`; None of a layer that is built otherwise.
+
+    Raises:
+        UsageError: the user's function fails, or returns something else.
+    """
+    function, asked = _function(name)
+    if is_function(name):
         # The cache stays as it is, whatever a function writes to.
-        shown = seen._replace(keys=seen.keys.clone(), values=seen.values.clone())._asdict()
-        if "attention" in takes and seen.attention is not None:
-            shown["attention"] = seen.attention(0, seen.keys.shape[2])
-        try:
-            found = function(**{one: shown[one] for one in takes})
-        # An early exit too: it is the user's to read in one line.
-        except (Exception, SystemExit) as error:
-            raise UsageError(f"compress {name}: {failure_line(error)}") from error
-        wanted = list(seen.keys.shape[:3])
-        if not isinstance(found, Tensor) or list(found.shape) != wanted:
-            of = f" of {list(found.shape)}" if isinstance(found, Tensor) else ""
-            raise UsageError(
-                f"compress {name}: returned {type(found).__name__}{of}; return a score for each "
-                f"token of each head, a tensor of {wanted}"
-            )
-        if found.isnan().any():
-            raise UsageError(f"compress {name}: returned nan; return numbers that can be compared")
-        return found.float()
-
-    return Eviction(score, frozenset(takes) & _LACKING.keys())
+        seen = replace(seen, keys=seen.keys.clone(), values=seen.values.clone())
+    try:
+        score = function(**{key: getattr(seen, key) for key in asked})
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if name == expected_attention.__name__:
+            # A layer that is built otherwise fails in a way of its own.
+            return None
+        raise UsageError(f"compress {name}: {failure_line(error)}") from error
+    wanted = list(seen.keys.shape[:3])
+    if not isinstance(score, Tensor) or list(score.shape) != wanted or score.isnan().any():
+        raise UsageError(
+            f"compress {name}: return a number for each token of each head, a tensor of {wanted}"
+        )
+    return score.float()
 
 
 @contextmanager
@@ -242,8 +241,8 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     Raises:
         UsageError: the model does not show what one of them judges by, or the user's fails.
     """
-    chosen = {name: _eviction(name) for name in names}
-    asked = frozenset[str]().union(*(one.asks for one in chosen.values()))
+    needs = {name: asked_for(name) for name in names}
+    asked = frozenset[str]().union(*needs.values())
     scores: Scores = {name: [] for name in names}
     projected = dict[Any, Tensor]()
 
@@ -251,28 +250,28 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
         projected[projection] = given[0]
 
     def add(name: str, seen: Seen) -> None:
-        found = chosen[name].score(seen)
-        if found is not None:
-            scores[name].append(found)
+        score = scored(name, seen)
+        if score is not None:
+            scores[name].append(score)
 
     def look(seen: Seen) -> None:
         hidden = projected.get(getattr(seen.module, "q_proj", None))
         # Of one layer at a time: those of all can be larger than the cache.
         projected.clear()
-        rotary = getattr(model.base_model, "rotary_emb", None)
-        seen = seen._replace(hidden=hidden, rotary=rotary)
-        for name, one in chosen.items():
-            if one.asks and all(getattr(seen, what) is not None for what in one.asks):
+        seen = replace(seen, hidden=hidden, rotary=getattr(model.base_model, "rotary_emb", None))
+        for name, needed in needs.items():
+            # Whoever shows what it attends to shows its queries too.
+            if needed and ("hidden" not in needed or hidden is not None):
                 add(name, seen)
 
     def judge(_: Any, __: Any, out: Any) -> None:
         layers = out.past_key_values.layers
-        for name, one in chosen.items():
-            if not one.asks:
+        for name, needed in needs.items():
+            if not needed:
                 for at, layer in enumerate(layers):
                     add(name, Seen(at, layer.keys, layer.values))
-            elif [found.shape for found in scores[name]] != [it.keys.shape[:3] for it in layers]:
-                lacking = next(said for what, said in _LACKING.items() if what in one.asks)
+            elif [of.shape for of in scores[name]] != [layer.keys.shape[:3] for layer in layers]:
+                lacking = next(told for what, told in _LACKING.items() if what in needed)
                 raise UsageError(
                     f"compress {name}: {lacking}; name another eviction, as in knorm@0.25"
                 )
@@ -310,7 +309,7 @@ def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
         module: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None,
         *more: Any, **given: Any,
     ) -> Any:  # fmt: skip
-        def attention(first: int, last: int) -> Tensor:
+        def attending(first: int, last: int) -> Tensor:
             shown = torch.ones(last - first, last, dtype=torch.bool, device=keys.device).tril(first)
             if mask is not None:
                 shown = mask[..., first:last, :last]
@@ -326,7 +325,7 @@ def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
 
         scaling = given.get("scaling") or queries.shape[-1] ** -0.5
         layer = getattr(module, "layer_idx", 0)
-        look(Seen(layer, keys, values, attention, queries, module, scaling=scaling))
+        look(Seen(layer, keys, values, attending, queries, module, scaling=scaling))
         return functions["sdpa"](module, queries, keys, values, mask, *more, **given)
 
     own = type(functions)()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from rulekeep.language.chat import LEAD, Message, parted
+from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS, ROOM, Probe, shared, spoken
 from rulekeep.language.declared import NO_CACHE, NO_TEMPLATE, SLIDES
 from rulekeep.language.evictions import (
@@ -40,7 +41,6 @@ from rulekeep.language.evictions import (
 from rulekeep.language.resolving import check_library, model_files
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import NO_COMPRESSION, Compression
 
 # Replies that are scored at once: their tokens stand beside the cache in one row.
 _REPLIES_AT_ONCE = 64
@@ -345,9 +345,9 @@ class Cached:
 
     def under(self, one: Compression) -> "Cached":
         """The same under a compression; the cache that was read stays as it is."""
-        if one.name == NO_COMPRESSION:
+        if one.kind == "none":
             return self
-        if one.name in self.seen:
+        if one.kind == "eviction":
             rules = self._rule_places if one.guard else ()
             cache = evicted(self.cache, self.seen[one.name], one.amount, one.guard, rules)
         else:

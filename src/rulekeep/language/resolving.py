@@ -4,33 +4,25 @@ No torch is loaded, and no model.
 """
 
 import hashlib
-import inspect
-import os
-import shlex
-import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from rulekeep.language.chat import converse
+from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import check_declared
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
-from rulekeep.language.texts import find_compactor
-from rulekeep.plugins import find_function
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import COMPACTORS, EVICTIONS, Compression, LanguageSpec
+from rulekeep.specs.language import LanguageSpec
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 _READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
 # Enough to tell models apart, without reading gigabytes.
 _READ_BYTES = 2**20
-# What an eviction of the user's may ask for, by name.
-_SHOWN = ("keys", "values", "queries", "attention", "layer")
 
 
 @dataclass(frozen=True)
@@ -42,12 +34,8 @@ class ResolvedLanguage(Identified[LanguageSpec]):
 
     families: Families
     recorded: Recorded | None
-    # Of its compressions, those that drop tokens of the cache, each once.
-    evictions: tuple[str, ...]
-
-    def shortens_text(self, one: Compression) -> bool:
-        """Whether the model reads a shorter text instead."""
-        return one.name in COMPACTORS or (one.is_outside and one.name not in self.evictions)
+    # By what was asked for.
+    compressions: Mapping[str, Compression]
 
 
 def check_library(option: str, name: str) -> None:
@@ -104,25 +92,23 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         versions["checks"] = _checked(chosen)
     if spec.template:
         versions["template"] = _template_digest(spec.template)
-    evictions = list[str]()
-    for text, one in zip(spec.compress, spec.compressions, strict=True):
-        if one.name in EVICTIONS or is_eviction(one.name):
-            evictions.append(one.name)
-        elif one.guard:
-            raise UsageError(f"compress {text}: shortens text; leave the guard out")
-        if one.is_outside:
+    compressions = dict[str, Compression]()
+    for text in spec.compress:
+        one = compressions[text] = Compression.parse(text)
+        if one.version is not None:
             # With its guard, as a report names it.
-            versions[text.rpartition("@")[0]] = _outside(one.name)
-        if spec.endpoint and one.name in evictions:
+            versions[text.rpartition("@")[0]] = one.version
+        if spec.endpoint and one.kind in ("eviction", "rounding"):
             raise UsageError(
-                f"compress {text}: an endpoint has no cache to cut; load the model, or "
+                f"compress {text}: an endpoint has no cache to cut or round; "
                 "compress the text, as in keep_ends@0.25"
             )
     recorded = read_chat(spec.chat) if spec.chat else None
     if recorded is not None:
         versions["chat"] = recorded.digest
-    once = tuple(dict.fromkeys(evictions))
-    return ResolvedLanguage(spec, asked, versions, provenance.digest(), chosen, recorded, once)
+    return ResolvedLanguage(
+        spec, asked, versions, provenance.digest(), chosen, recorded, compressions
+    )
 
 
 def _checked(families: Families) -> str:
@@ -144,76 +130,6 @@ def _template_digest(place: str) -> str:
         return hashlib.sha256(Path(place).read_bytes()).hexdigest()[:12]
     except OSError as error:
         raise UsageError(f"--template {place}: {error.strerror}; name a Jinja file") from None
-
-
-def is_eviction(name: str) -> bool:
-    """Whether a compression from outside scores the tokens of a cache: its argument `keys` says."""
-    return ".py:" in name and "keys" in _parameters(find_function(name, {}, "compact"))
-
-
-def find_eviction(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    """The function `file.py:function` that scores tokens, and the names of what it takes.
-
-    Of a layer that is any of these:
-
-        keys       [batch, heads, tokens, key width], as they stand in the cache, rotated
-        values     [batch, heads, tokens, value width]
-        queries    [batch, query heads, tokens, key width], rotated
-        attention  [batch, query heads, tokens, tokens], what each token attends to
-        layer      its number, counted from 0
-
-    Raises:
-        UsageError: there is no such function, or it takes something else.
-    """
-    function = find_function(name, {}, "compact")
-    parameters = _parameters(function)
-    for one, parameter in parameters.items():
-        if one not in _SHOWN and parameter.default is parameter.empty:
-            raise UsageError(
-                f"compress {name}: takes {one}; an eviction takes {', '.join(_SHOWN[:-1])} "
-                f"or {_SHOWN[-1]}"
-            )
-    return function, tuple(one for one in parameters if one in _SHOWN)
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    try:
-        return dict(inspect.signature(function).parameters)
-    except ValueError:
-        # One that is not written in Python may not say.
-        return {}
-
-
-def _outside(name: str) -> str:
-    """What identifies a compression from outside: the content of its files.
-
-    Those of a command are its program and each file among its words; the words are in the spec.
-
-    Raises:
-        UsageError: it is not there, or takes something else.
-    """
-    if ".py:" in name:
-        # Whether it can be called, before hours of reading.
-        (find_eviction if is_eviction(name) else find_compactor)(name)
-        return provenance.content_digest(Path(name.rpartition(":")[0]))
-    try:
-        program, *words = shlex.split(name)
-    except ValueError as error:
-        raise UsageError(f"compress {name}: cannot be read ({error}); close the quote") from None
-    if shutil.which(program) is None:
-        if "/" not in program or not Path(program).is_file():
-            raise UsageError(f"compress {name}: cannot be run: there is no program {program}")
-        function = f", or name a function of it, {name}:compact" if name.endswith(".py") else ""
-        raise UsageError(f"compress {name}: cannot be run; chmod +x {program}{function}")
-    # A program of the system, such as python, counts by its name.
-    total = hashlib.sha256(Path(program).read_bytes() if "/" in program else b"")
-    for word in words:
-        # As in --prompt=FILE too.
-        for part in (word, word.partition("=")[2]):
-            # A long word is no error here.
-            if os.path.isfile(part):  # noqa: PTH113
-                total.update(hashlib.sha256(Path(part).read_bytes()).digest())
-    return total.hexdigest()[:12]
 
 
 def model_files(place: Path) -> list[Path]:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.language.chat import Asked, Conversation, converse
+from rulekeep.language.compactors import compact
 from rulekeep.language.contract import Model, Opened, Probe
 from rulekeep.language.families import Families, Family, is_stored
 from rulekeep.language.resolving import ResolvedLanguage
-from rulekeep.language.texts import compact
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
 from rulekeep.specs import UsageError
@@ -132,14 +132,15 @@ def _judged(
     """
     spec, families = resolved.spec, resolved.families
     conversation = _conversation(model, resolved, number)
-    opened = model.opened(conversation.messages, resolved.evictions, conversation.rules)
+    evictions = {one.name: None for one in resolved.compressions.values() if one.kind == "eviction"}
+    opened = model.opened(conversation.messages, [*evictions], conversation.rules)
     # What families are chosen by is whether they are obeyed; nobody reads more of it.
     hows = ("obeyed", "said") if spec.families else ("obeyed",)
     asked = [(one, how) for one in conversation.asked for how in hows]
     rows, sizes, tokens = list[dict[str, Any]](), dict[str, int](), dict[str, int]()
-    for text, one in zip(spec.compress, spec.compressions, strict=True):
+    for text, one in resolved.compressions.items():
         kept = None
-        if resolved.shortens_text(one):
+        if one.kind == "compactor":
             shorter = compact(conversation.messages, one, model)
             kept, under = shorter.text, model.opened(shorter.messages)
         else:

@@ -1,7 +1,7 @@
 """Rules in words, given to a language model whose context is compressed."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -14,80 +14,9 @@ Control: TypeAlias = Literal["none", "no_rules", "swapped"]
 Replies: TypeAlias = Literal["scored", "written"]
 Format: TypeAlias = Literal["float32", "bfloat16"]
 
-EVICTIONS = ("streaming_llm", "knorm", "tova", "h2o", "snapkv", "expected_attention", "random")
-# What an eviction may not drop as it pleases, as in snapkv+ends@0.25.
-GUARDS = ("ends", "fair", "rules")
-ROUNDINGS = ("kivi", "per_token")
-COMPACTORS = ("keep_last", "keep_ends", "extract", "summary")
 NO_COMPRESSION = "none"
 # Of scored replies.
 LEAST_PROMPTS = 3
-
-
-class Compression(NamedTuple):
-    """What is done before the requests: `none`, or a compression of the cache or of the text.
-
-    An eviction keeps a share of the cache, and may have a guard; a rounding keeps some bits per
-    number. A compactor shortens the text to a share of its tokens: one of ours, or a command with a
-    / in it. What file.py:function is, an eviction or a compactor, its arguments say.
-    """
-
-    name: str
-    amount: float = 1.0
-    guard: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Compression":
-        """`none`, `snapkv@0.25`, `snapkv+ends@0.25`, `kivi@4bit`, `summary@0.25` or `./mine@0.25`.
-
-        Raises:
-            ValueError: it is none of them, or its amount cannot be.
-        """
-        if text == NO_COMPRESSION:
-            return cls(text)
-        name, _, amount = text.rpartition("@") if "@" in text else (text, "", "")
-        bits, guard = amount.endswith("bit"), ""
-        if name == NO_COMPRESSION:
-            raise ValueError(f"compress {text!r}: nothing is dropped; write {NO_COMPRESSION}")
-        own = name.rpartition(".py:")[2] if ".py:" in name else name
-        if "+" in own and (own != name or own.partition("+")[0] in EVICTIONS):
-            name, _, guard = name.rpartition("+")
-            if guard not in GUARDS:
-                listed = ", ".join(f"{name}+{one}" for one in GUARDS)
-                raise ValueError(f"compress {text!r}: there is no guard {guard!r}; write {listed}")
-        known = (*EVICTIONS, *ROUNDINGS, *COMPACTORS)
-        if name not in known and not _is_outside(name):
-            if name.endswith(".py"):
-                raise ValueError(f"compress {text!r}: name a function of it, as in {name}:compact")
-            if "+" in name and name.partition("+")[0] in ROUNDINGS:
-                raise ValueError(
-                    f"compress {text!r}: a rounding drops no token; leave the guard out"
-                )
-            listed = ", ".join((NO_COMPRESSION, *known))
-            raise ValueError(
-                f"compress {text!r}: there is no {name!r}; choose from {listed}, "
-                "file.py:function or a command such as ./mine"
-            )
-        try:
-            value = float(amount.removesuffix("bit"))
-        except ValueError:
-            value = 0.0
-        if name in ROUNDINGS and (not bits or value not in (2, 4, 8)):
-            raise ValueError(f"compress {text!r}: write the bits, 2, 4 or 8, as in {name}@4bit")
-        if name not in ROUNDINGS and (bits or not 0 < value <= 1):
-            raise ValueError(
-                f"compress {text!r}: write the share kept, above 0 and at most 1, as in {name}@0.25"
-            )
-        return cls(name, value, guard)
-
-    @property
-    def is_outside(self) -> bool:
-        """Whether it is a function or a command of the user's."""
-        return _is_outside(self.name)
-
-
-def _is_outside(name: str) -> bool:
-    return "/" in name or ".py:" in name
 
 
 class LanguageSpec(Spec):
@@ -125,8 +54,6 @@ class LanguageSpec(Spec):
     @field_validator("compress")
     @classmethod
     def _compressions(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            Compression.parse(text)
         return each_once("compress", texts)
 
     @field_validator("endpoint")
@@ -154,23 +81,12 @@ class LanguageSpec(Spec):
             return self
         if self.dtype != "float32":
             raise ValueError(f"dtype {self.dtype}: is for a model that is loaded; leave it out")
-        for text, one in zip(self.compress, self.compressions, strict=True):
-            if one.name in (*EVICTIONS, *ROUNDINGS):
-                raise ValueError(
-                    f"compress {text}: an endpoint has no cache to cut or round; "
-                    "compress the text, as in keep_ends@0.25"
-                )
         if self.replies == "scored" and not self.template:
             raise ValueError(
                 "replies scored: an endpoint's chat template must be known; "
                 "give template, a file of Jinja, or replies written"
             )
         return self
-
-    @property
-    def compressions(self) -> tuple[Compression, ...]:
-        """What is done to the cache of each prompt, one after another."""
-        return tuple(Compression.parse(text) for text in self.compress)
 
     @property
     def as_recorded(self) -> dict[str, Any]:
