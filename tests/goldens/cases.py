@@ -13,7 +13,6 @@ from goldens.figures import defaults_of
 from rulekeep.mixers import MIXERS
 from rulekeep.specs import ArticleCell, RunSpec
 from rulekeep.specs.mixer import written
-from rulekeep.specs.renamed import current
 from rulekeep.tasks import TASKS, Article
 
 HERE = Path(__file__).parent
@@ -76,14 +75,14 @@ def collect(results: Path) -> dict[str, dict[str, Any]]:
 
 def _specs(results: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(results.rglob("record.json")):
-        yield current(json.loads(path.read_text())["spec"])
+        yield json.loads(path.read_text())["spec"]
     for path in sorted(results.rglob("records.jsonl")):
         for line in path.read_text().splitlines():
             record = json.loads(line)
             spec = record.get("spec", record)
             # The first records of the article name its published models in words of their own.
             if "model" not in spec or "decoys" in spec:
-                yield current(spec)
+                yield spec
 
 
 def _single(mixer: str, options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

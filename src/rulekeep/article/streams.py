@@ -33,12 +33,18 @@ from rulekeep.specs import (
     PUBLISHED_STEPS,
     ArticleCell,
 )
-from rulekeep.specs.renamed import former
 from rulekeep.tasks.article import Article
 from rulekeep.tasks.sampled import Sample
 
 TRAIN_EXAMPLES = 480
 VALIDATION_EXAMPLES = 120
+# What the streams of two published variants were called when their weights were drawn.
+_DRAWN_AS = {
+    "sparse_delta[short_convolution=false]": "sparse_delta",
+    "sparse_delta[heads=2,gate_kernel=2,gate_penalty=0,short_convolution=false]": (
+        "sparse_delta[heads=2,gate_taps=2,toll=0]"
+    ),
+}
 
 
 class CellStreams(NamedTuple):
@@ -95,9 +101,8 @@ def _decoys(cell: ArticleCell, split: str) -> np.random.Generator | None:
 def _joining(cell: ArticleCell) -> ArticleModel:
     make = resolve_cell(cell).make
     assert make is not None, cell
-    # Streams keep the names that ids have.
-    model = former({"model": cell.model})["model"]
-    torch.manual_seed(named_seed("article model", model, cell.seed))
+    stream = _DRAWN_AS.get(cell.model, cell.model)
+    torch.manual_seed(named_seed("article model", stream, cell.seed))
     return ArticleModel(lambda: memory_blocks(make), cell.context)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from rulekeep.console import tell
 from rulekeep.printable import one_line, pasted
 from rulekeep.records.pack import PACKED
-from rulekeep.records.store import SHORT_ID, Record, read_runs, run_folders, runs_of_id
+from rulekeep.records.store import SHORT_ID, Record, former_ids, read_runs, run_folders, runs_of_id
 from rulekeep.specs import UsageError
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ def _folders(place: Path) -> list[Path]:
 def _said_of_run(root: Path, record: Record) -> str:
     spec = record.spec
     options = {**spec.task_options, **spec.mixer_options}
+    former = [old for old, new in former_ids(root).items() if new == record.id]
     said = {
-        "run": record.id + (f" (formerly {record.former_id})" if record.former_id else ""),
+        "run": record.id + (f" (formerly {', '.join(former)})" if former else ""),
         "in": root,
         "status": f"{record.status} {record.reason}".strip(),
         "task": spec.task,
@@ -110,11 +111,9 @@ def _about(name: str) -> str:
     """The description of a task, mixer or preset, and its options."""
     from rulekeep.mixers import MIXERS
     from rulekeep.plugins import choose
-    from rulekeep.specs.renamed import tell_preset
     from rulekeep.sweeps.presets import PRESETS
     from rulekeep.tasks import TASKS
 
-    name = tell_preset(name)
     if name in PRESETS:
         return f"{inspect.getdoc(PRESETS[name])}\n\nrulekeep sweep {name} --out RUNS"
     task = _task(name)

@@ -8,13 +8,16 @@ from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
+    FORMER_IDS,
     Values,
+    former_ids,
     make_folder,
     packed_values,
     read_record,
     run_folders,
     unreadable,
     write_bytes,
+    write_record,
 )
 from rulekeep.specs import UsageError
 
@@ -48,6 +51,8 @@ def pack(folder: str, /, *, out: str) -> int:
     content = packed(records)
     make_folder(target, f"--out {out}")
     write_bytes(target / PACKED, content)
+    if former := former_ids(root):
+        write_record(target / FORMER_IDS, former)
     tell(f"{counted(len(records), 'record')}: {target / PACKED}")
     return 0
 

@@ -15,6 +15,7 @@ from rulekeep.records import Record
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
     CLAIMS,
+    FORMER_IDS,
     CorruptRecordError,
     LoadedRecords,
     RunFolder,
@@ -225,12 +226,14 @@ def beside_runs(root: Path, broken: list[str]) -> list[Values]:
     found = []
     for path in sorted(filter(os.path.lexists, paths)):
         try:
-            found.append(read_record(path))
+            values = read_record(path)
         except (CorruptRecordError, OSError) as error:
             said = _why(path, error)
             if path.name == _EXPLAINED:
                 said = f"run {path.parent.name}: {said}; rulekeep explain makes it again"
             broken.append(said)
+        else:
+            found += [values] if path.name != FORMER_IDS else []
     return found
 
 

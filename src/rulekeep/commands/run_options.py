@@ -10,7 +10,6 @@ from pydantic import BeforeValidator, ConfigDict, create_model
 
 from rulekeep.commands.options import between_commas
 from rulekeep.specs import Option, RunSpec, UsageError, option_name, scalar
-from rulekeep.specs.renamed import FIELDS, tell_field
 
 _LARGEST_FILE, _LONGEST = 2**20, 2**20
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -36,8 +35,7 @@ _TOLD = {
 def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a run; missing ones give 1,000 steps to 256 tokens, tested up to 16 times."""
     # What was given comes first: an error shows the beginning of all values.
-    given = {tell_field(name): value for name, value in values.items()}
-    values = given | {name: value for name, value in _DEFAULTS.items() if name not in given}
+    values = values | {name: value for name, value in _DEFAULTS.items() if name not in values}
     context, steps = values["context"], values["steps"]
     if "warmup_steps" not in values and isinstance(steps, int) and 0 < steps < 10 * _WARMUP:
         values["warmup_steps"] = steps // 10
@@ -69,9 +67,6 @@ def _flag(name: str) -> tuple[Any, None]:
 
 # The fields of a spec as flags; what is left out is None.
 _FIELDS: dict[str, Any] = {name: _flag(name) for name in RunSpec.model_fields}
-_FIELDS |= {
-    old: (Annotated[_FIELDS[new][0], Parameter(show=False)], None) for old, new in FIELDS.items()
-}
 Flags: Any = create_model("Flags", __config__=_FINITE, **_FIELDS)
 
 
@@ -82,8 +77,7 @@ def spec_values(file: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: the file cannot be read.
     """
     values = {} if file is None else _from_toml(file)
-    for typed, given in flags.items():
-        name = tell_field(typed)
+    for name, given in flags.items():
         value = dict(named_options(given)) if name in _OPTIONS else given
         below = values.get(name)
         if isinstance(value, dict) and isinstance(below, dict):

@@ -46,7 +46,6 @@ from rulekeep.specs import (
     mixer_specs,
     validation_line,
 )
-from rulekeep.specs.renamed import tell_preset
 from rulekeep.sweeps import planning
 from rulekeep.sweeps import sweep as sweeps
 from rulekeep.sweeps.presets import PRESETS
@@ -418,7 +417,6 @@ def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tup
 
     Its specs are checked as they come.
     """
-    what = tell_preset(what)
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
     )

@@ -23,7 +23,6 @@ from rulekeep.records.store import LOCK, BusyError, locked
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
-from rulekeep.specs.renamed import PRESENT, filled_options
 from rulekeep.specs.speed import MOST_REPEATS, MOST_TOKENS
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
@@ -105,10 +104,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
                 f"mixer {one.mixer!r}: {key} is no option of a mixer; all are measured in one "
                 "model, of width 64 and 2 layers"
             )
-    return tuple(
-        SpeedMixer(name=one.mixer, options=filled_options(one.mixer, one.options, PRESENT))
-        for one in found
-    )
+    return tuple(SpeedMixer(name=one.mixer, options=dict(one.options)) for one in found)
 
 
 @contextmanager

@@ -79,7 +79,6 @@ def study(
 
 def _run(one: "Opened", workers: int | None) -> int:
     from rulekeep.commands.runs import Where, sweep
-    from rulekeep.specs.renamed import tell_preset
     from rulekeep.study import RESULTS
     from rulekeep.sweeps.presets import PRESETS
 
@@ -87,7 +86,7 @@ def _run(one: "Opened", workers: int | None) -> int:
     # Mixers of files are named from there.
     with chdir(one.root):
         for folder, made_by in one.study.sweeps.items():
-            what = tell_preset(made_by.what)
+            what = made_by.what
             what = what if what in PRESETS else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)

@@ -88,6 +88,8 @@ class SparseDelta(DeltaMixer):
         rulekeep.write_gates(model, x)      # by layer: [batch, time, heads], from 0 to 1
     """
 
+    # 2: the short convolution is on by default.
+    version: ClassVar[int] = 2
     convolved_state: ClassVar[Any] = ConvolvedSparseDeltaState
 
     def __init__(

@@ -2,8 +2,6 @@
 
     id = hash(kind, spec without default values, {protocol, task, mixers: version})
 
-Where a mixer's default has changed, the former one is left out.
-
 A version is a class variable of a task or a mixer; each kind of spec has one too, its protocol. It
 goes up when figures change, which tests/goldens detect. A plug-in that declares none counts by the
 content of its own files. Source text, commit, torch and processor are provenance: the record keeps
@@ -17,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from rulekeep.specs import AnySpec
-from rulekeep.specs.renamed import former, former_versions
 
 # By name, the protocol first: a declared number, or a digest of a plug-in's own files.
 Versions: TypeAlias = Mapping[str, int | str]
@@ -56,6 +53,5 @@ def differing(recorded: Versions, here: Versions) -> str:
 
 def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
     """The id of a run; `asked` is its spec as JSON has it, without default values."""
-    # Under former names: what was renamed keeps its id, and is not run again.
-    whole = {"kind": kind, "spec": former(asked), "versions": former_versions(versions, asked)}
+    whole = {"kind": kind, "spec": dict(asked), "versions": dict(versions)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]

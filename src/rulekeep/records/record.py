@@ -38,7 +38,6 @@ from rulekeep.specs import (
     UsageError,
     validation_line,
 )
-from rulekeep.specs.renamed import current, current_versions
 
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "not_finite", "diverged")
@@ -276,19 +275,17 @@ class Record(_Frozen):
     """One run: what was asked for, how it went, its scores, and the machine.
 
     `versions` are part of its id. `source` is a digest of the code: provenance, like `environment`.
-    `former_id` is its id before versions were declared. `twins` are ids of the same training with
-    other tests, which a report has merged into this record.
+    `twins` are ids of the same training with other tests, which a report has merged into this
+    record.
     """
 
     id: str
-    former_id: str | None = None
     twins: tuple[str, ...] = ()
     # Lengths that `rulekeep test` has added, and the hash of the weights that were kept.
     tested_later: _Lengths = ()
     weights: str | None = None
-    versions: Annotated[
-        dict[Annotated[str, AfterValidator(lambda text: one_line(text, 200))], int | _Line],
-        AfterValidator(current_versions),
+    versions: dict[
+        Annotated[str, AfterValidator(lambda text: one_line(text, 200))], int | _Line
     ] = {}
     source: str = ""
     status: str
@@ -324,7 +321,7 @@ class Record(_Frozen):
             if "kind" not in found and "kind" not in spec:
                 raise ValueError("kind: must be given")
             kind = {"kind": found["kind"]} if "kind" in found else {}
-            found["spec"] = {**current(spec), **kind}
+            found["spec"] = {**spec, **kind}
         return found
 
     @model_validator(mode="after")
@@ -344,13 +341,9 @@ class Record(_Frozen):
 
     @field_validator("asked")
     @classmethod
-    def _under_present_names(cls, asked: dict[str, object]) -> dict[str, object]:
-        """One that has become the default is left out as any default is."""
-        found = current(asked)
-        _own(found)
-        if found.get("mixer") == RunSpec.model_fields["mixer"].default:
-            del found["mixer"]
-        return found
+    def _options_are_a_table(cls, asked: dict[str, object]) -> dict[str, object]:
+        _own(asked)
+        return asked
 
     @field_validator("tested_later", mode="before")
     @classmethod

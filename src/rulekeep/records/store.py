@@ -33,11 +33,12 @@ from rulekeep.records import Record as Record
 from rulekeep.records.pack import PACKED, checksum, unpacked
 from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
-from rulekeep.specs.renamed import current
 
 _SpecType = TypeVar("_SpecType", bound=Spec)
 # What a file holds, as JSON has it; a `Record` is what is read of a run's.
 Values = dict[str, Any]
+# The present id of each former one, which `tools/rename.py` keeps.
+FORMER_IDS = "former_ids.json"
 # What a study states stands beside the records of its runs, and is none.
 CLAIMS = "claims.json"
 
@@ -268,18 +269,32 @@ def runs_of_id(begins: str, roots: Iterable[Path]) -> list[tuple[Path, Record]]:
     """
     if not SHORT_ID.fullmatch(begins):
         return []
-    found = [
-        (root, one)
-        for root in roots
-        for one in read_runs(root).records
-        if one.id.startswith(begins) or (one.former_id or "").startswith(begins)
-    ]
+    found = list[tuple[Path, Record]]()
+    for root in roots:
+        present = {new for former, new in former_ids(root).items() if former.startswith(begins)}
+        for one in read_runs(root).records:
+            if one.id.startswith(begins) or one.id in present:
+                found.append((root, one))
     ids = sorted({one.id for _, one in found})
     if len(ids) > 1 and len(begins) < len(ids[0]):
         raise UsageError(
             f"{begins}: {len(ids)} runs have ids that begin so; give more of it, as {ids[0]}"
         )
     return found
+
+
+def former_ids(root: Path) -> Values:
+    """The present id of each former one in a folder of runs.
+
+    Raises:
+        UsageError: its file is damaged.
+    """
+    try:
+        return read_record(root / FORMER_IDS)
+    except FileNotFoundError:
+        return {}
+    except CorruptRecordError as error:
+        raise UsageError(f"{root}: {error}; put it back as it was") from None
 
 
 def packed_results(root: Path) -> dict[str, Record]:
@@ -349,7 +364,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
         CorruptRecordError: they are of another kind.
     """
     try:
-        return kind.parse_json(current(values))
+        return kind.parse_json(values)
     except UsageError as error:
         command = kind.model_fields["kind"].default
         raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None

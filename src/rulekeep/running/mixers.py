@@ -24,7 +24,6 @@ from rulekeep.plugins import (
     choose,
     failure_line,
     find_class,
-    name_of_class,
     takes_by_place,
 )
 from rulekeep.specs import (
@@ -35,7 +34,6 @@ from rulekeep.specs import (
     Spec,
     UsageError,
 )
-from rulekeep.specs.renamed import PRESENT
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -147,8 +145,6 @@ def mixers_of(spec: RunSpec) -> Mixers:
     Raises:
         UsageError: there is no such mixer, or an option is impossible.
     """
-    from rulekeep.mixers import MIXERS
-
     names = list(dict.fromkeys(spec.mixers))
     several = len(names) > 1
     given: dict[str, dict[str, Option]] = {name: {} for name in names}
@@ -184,16 +180,12 @@ def mixers_of(spec: RunSpec) -> Mixers:
         for name in names
     }
 
-    changed = {name: PRESENT.get(name_of_class(kinds[name], MIXERS), {}) for name in names}
-
     def named(*, exclude_defaults: bool) -> dict[str, Option]:
         return {
             f"{name}.{option}" if several else option: value
             for name in names
             for option, value in filled[name].model_dump().items()
-            if not exclude_defaults
-            or option in changed[name]
-            or value != allowed[name].model_fields[option].default
+            if not exclude_defaults or value != allowed[name].model_fields[option].default
         }
 
     return Mixers(

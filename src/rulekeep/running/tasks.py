@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from rulekeep.plugins import failure_line, find_class, takes_by_place
 from rulekeep.specs import UsageError
-from rulekeep.specs.renamed import tell_task
 from rulekeep.tasks import TASKS, SampledTask, Task, TaskOptions
 
 _T = TypeVar("_T")
@@ -21,7 +20,6 @@ def load_task(name: str) -> type[Task]:
     Raises:
         UsageError: there is no such task, or it cannot be loaded.
     """
-    name = tell_task(name)
     if name in TASKS:
         return TASKS[name]
     # An abstract class: mypy takes none for a type, but any subclass of it will do.

@@ -4,9 +4,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from rulekeep.specs.base import Device, RenamedSpec, Spec, UsageError, each_once
+from rulekeep.specs.base import Device, Spec, UsageError, each_once
 from rulekeep.specs.mixer import MixerSpec, mixer_specs
-from rulekeep.specs.renamed import PRESENT, filled_variant
 from rulekeep.specs.run import TrainingSpec
 
 PUBLISHED_CONTEXTS = (64, 256, 1028)
@@ -24,7 +23,7 @@ LONGEST_ARTICLE_CONTEXT = 2**17
 MOST_ARTICLE_STEPS = 10**6
 
 
-class ArticleCell(RenamedSpec):
+class ArticleCell(Spec):
     """One model of the article trained once: the unit that runs, records and resumes.
 
     `model` is one of the two published, or a mixer with its options, delta[heads=8].
@@ -41,11 +40,6 @@ class ArticleCell(RenamedSpec):
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
-
-    @field_validator("model")
-    @classmethod
-    def _says_changed_defaults(cls, model: str) -> str:
-        return filled_variant(model, PRESENT)
 
     @property
     def label(self) -> str:
@@ -118,7 +112,7 @@ class ArticleSpec(Spec):
         for model in models:
             if model not in ARTICLE_MODELS:
                 _joining_mixer(model)
-        return each_once("model", tuple(filled_variant(model, PRESENT) for model in models))
+        return each_once("model", models)
 
     @field_validator("seeds")
     @classmethod

@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
-
-from rulekeep.specs.renamed import told
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 _T = TypeVar("_T")
 
@@ -77,15 +75,6 @@ class Spec(BaseModel):
     def as_recorded(self) -> dict[str, Any]:
         """The spec as records keep it."""
         return self.model_dump(mode="json")
-
-
-class RenamedSpec(Spec):
-    """A spec that reads former names as well, with a warning for each."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _under_present_names(cls, values: Any) -> Any:
-        return told(values)
 
 
 DEVICES = r"cpu|cuda(:[0-9]{1,3})?"

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple, get_origin
 
 from rulekeep.specs.base import UsageError
-from rulekeep.specs.renamed import tell_field, tell_option
 from rulekeep.specs.run import Option, RunSpec
 
 _ONE = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
@@ -79,7 +78,6 @@ def mixer_specs(text: str) -> tuple[MixerSpec, ...]:
             if not equals:
                 raise UsageError(f"mixer {part!r}: {pair!r} must be option=value")
             name = option_name(key.strip())
-            name = tell_field(tell_option(match[1].strip(), name))
             if name in options:
                 raise UsageError(f"mixer {part!r}: {name} is given twice; give it once")
             options[name] = scalar(value.strip())

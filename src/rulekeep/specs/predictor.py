@@ -4,11 +4,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from rulekeep.specs.base import RenamedSpec
+from rulekeep.specs.base import Spec
 from rulekeep.specs.run import Option, in_order
 
 
-class PredictorSpec(RenamedSpec):
+class PredictorSpec(Spec):
     """An outside model scored on a task; nothing is trained."""
 
     kind: ClassVar[str] = "predictor"

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from rulekeep.specs.base import Device, RenamedSpec, Spec, each_once
+from rulekeep.specs.base import Device, Spec, each_once
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -39,7 +39,7 @@ class TrainingSpec(Spec):
     final_share: float = 1.0
 
 
-class RunSpec(RenamedSpec):
+class RunSpec(Spec):
     """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
     kind: ClassVar[str] = "run"

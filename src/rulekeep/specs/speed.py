@@ -1,10 +1,9 @@
 """What `rulekeep speed` measures: mixers side by side, at several contexts."""
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from rulekeep.specs.base import Device, Spec, each_once
 from rulekeep.specs.mixer import written
-from rulekeep.specs.renamed import FORMER, filled_options, option
 from rulekeep.specs.run import Option
 
 # Every share is one of its time: with its default options, whatever else is measured.
@@ -14,22 +13,10 @@ _DECODED_AT = (64, 1024, 16384, 65536)
 
 
 class SpeedMixer(Spec):
-    """A mixer (a+b for a hybrid, file.py:Class for one of your own) with its options.
-
-    One whose default has changed must be given: records from before the change lack it.
-    """
+    """A mixer (a+b for a hybrid, file.py:Class for one of your own) with its options."""
 
     name: str
     options: dict[str, Option] = Field(default={})
-
-    @field_validator("options")
-    @classmethod
-    def _under_present_names(
-        cls, options: dict[str, Option], info: ValidationInfo
-    ) -> dict[str, Option]:
-        name = info.data.get("name", "")
-        found = {option(name, key): value for key, value in options.items()}
-        return filled_options(name, found, FORMER)
 
     @property
     def label(self) -> str:

@@ -8,11 +8,10 @@ repeat; `figures` makes medians and shares.
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec, SpeedSpec
-from rulekeep.specs.renamed import FORMER, filled_variant
 
 RECORD = "speed.json"
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
@@ -32,11 +31,6 @@ class Point(Spec):
     threads: int = 1
     context: int | None = None
     mixer: str | None = None
-
-    @field_validator("mixer")
-    @classmethod
-    def _under_present_names(cls, mixer: str | None) -> str | None:
-        return mixer and filled_variant(mixer, FORMER)
 
     @property
     def label(self) -> str:
@@ -108,11 +102,6 @@ class Measured(Spec):
     seconds: float
     other_cores: float | None
     product_rates: tuple[Positive, ...] = ()
-
-    @field_validator("rows")
-    @classmethod
-    def _under_present_names(cls, rows: dict[str, Row]) -> dict[str, Row]:
-        return {filled_variant(mixer, FORMER): row for mixer, row in rows.items()}
 
 
 class SpeedRecord(Spec):

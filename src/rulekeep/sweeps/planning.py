@@ -32,7 +32,6 @@ from rulekeep.records.store import (
 )
 from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.specs import KINDS, AnySpec, UsageError
-from rulekeep.specs.renamed import current, current_versions
 from rulekeep.sweeps.runners import AnyResolved, resolve_any
 
 
@@ -276,7 +275,7 @@ def _same_versions(folder: RunFolder, spec: AnySpec, found: Values) -> AnyResolv
     except OSError as error:
         raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
     if resolved.id != folder.id:
-        planned = current_versions(found.get("versions") or {})
+        planned = found.get("versions")
         is_former = planned and differing(planned, resolved.versions)
         raise (FormerVersionError if is_former else UsageError)(other_versions(found, resolved))
     return resolved
@@ -317,7 +316,7 @@ def other_versions(found: Values, resolved: AnyResolved) -> str:
     planned = found.get("versions")
     if not isinstance(planned, dict):
         return "it was planned before versions were declared"
-    parts = differing(current_versions(planned), resolved.versions)
+    parts = differing(planned, resolved.versions)
     return f"it was planned with {parts or 'other default values'}"
 
 
@@ -330,5 +329,5 @@ def spec_of(found: Values) -> AnySpec:
     kind = KINDS.get(found.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {found.get('kind')!r}: choose from {', '.join(KINDS)}")
-    spec: AnySpec = kind.parse_json(current(found["spec"]))
+    spec: AnySpec = kind.parse_json(found["spec"])
     return spec

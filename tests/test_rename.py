@@ -1,0 +1,177 @@
+"""Records under present names: the committed ones, and a folder that `tools/rename.py` mends."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from report_records import record as made_up
+from scripts import script
+
+from rulekeep.mixers import MIXERS
+from rulekeep.records import Record
+from rulekeep.records.identity import identify
+from rulekeep.records.pack import PACKED, packed
+from rulekeep.records.store import former_ids, read_runs, runs_of_id, write_record
+from rulekeep.records.weights import check_weights
+from rulekeep.running.weights import save_weights
+from rulekeep.specs import RunSpec, UsageError
+from rulekeep.sweeps.runners import resolve_any
+from rulekeep.tasks import FewCombinationsWarning
+
+RESULTS = Path(__file__).parents[1] / "results"
+FOLDERS = sorted(path.parent.name for path in RESULTS.glob("*/records.jsonl"))
+rename = script("rename")
+FORMER = {
+    "task": "rulekeep.mixed_recall:MixedRecall",
+    "mixer": "sparse_delta",
+    "mixer_options": {"toll": 0, "gate_taps": 1, "slack": 0},
+    "dev_examples": 64,
+    "context": 256,
+}
+PRESENT = {
+    "task": "rulekeep.tasks.mixed_recall:MixedRecall",
+    "mixer": "sparse_delta",
+    "mixer_options": {
+        "gate_penalty": 0, "gate_kernel": 1, "gate_stretch": 0, "short_convolution": False
+    },
+    "validation_examples": 64,
+    "context": 256,
+}  # fmt: skip
+MOVED = "benchmarks/convolved_attention.py:ConvolvedAttention"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
+    first: dict[str, Record] = {}
+    for record in read_runs(RESULTS / folder).records:
+        assert identify(record.spec.kind, record.asked, record.versions) == record.id
+        apart = {**record.asked, "seed": None, "learning_rate": None}
+        # The model of a language run is no part of the repository.
+        if record.spec.kind != "language":
+            first.setdefault(json.dumps([apart, {**record.versions}], sort_keys=True), record)
+    # Of those that differ in no more than seed and rate the first.
+    for record in first.values():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewCombinationsWarning)
+            assert resolve_any(record.spec.parsed()).id == record.id
+
+
+def test_no_id_is_another_runs_former_id() -> None:
+    former = {old: new for name in FOLDERS for old, new in former_ids(RESULTS / name).items()}
+    present = {run.id for name in FOLDERS for run in read_runs(RESULTS / name).records}
+    assert not former.keys() & present
+    assert {*former.values()} <= present
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_committed_record_is_under_present_names(folder: str) -> None:
+    read = rename.read(RESULTS / folder)
+    assert read.lines == [*rename.unpacked(RESULTS / folder / PACKED, [])]
+
+
+def run(asked: dict[str, Any], **versions: int) -> dict[str, Any]:
+    """A record of a run, as it was made when this was asked for."""
+    values = {**made_up(), "kind": "run", "asked": asked, "versions": {"protocol": 1, **versions}}
+    values["spec"] = {**values["spec"], "mixer_options": {}, **asked}
+    return {**values, "id": identify("run", asked, values["versions"])}
+
+
+def test_a_record_under_former_names_is_that_under_present_ones() -> None:
+    given = run(FORMER, sparse_delta=1)
+    now = rename.present({**given, "former_id": "ab"})
+    assert now["asked"] == PRESENT
+    assert now["versions"] == {"protocol": 1, "sparse_delta": 2}
+    assert now["id"] == identify("run", PRESENT, now["versions"]) != given["id"]
+    assert {key: now["spec"][key] for key in PRESENT} == PRESENT
+    # Once is enough.
+    assert rename.present(now) == now
+
+
+@pytest.mark.parametrize(
+    ("before", "since"),
+    [
+        ({"mixer": "sparse_delta"}, {"mixer_options": {"short_convolution": False}}),
+        ({"mixer_options": {"short_convolution": True}}, {}),
+        ({"mixer_options": {"short_convolution": True, "heads": 2}},
+         {"mixer_options": {"heads": 2}}),
+    ],
+)  # fmt: skip
+def test_a_default_of_before_is_written_out(before: dict[str, Any], since: dict[str, Any]) -> None:
+    now = rename.present(run({"mixer": "sparse_delta", **before}, sparse_delta=1))
+    assert now["asked"] == {"mixer": "sparse_delta", **since}
+    # A record of now leaves the default of now out.
+    later = run({"mixer": "sparse_delta"}, sparse_delta=2)
+    assert rename.present(later) == later
+    hybrid = rename.present(run({"mixer": "delta+sparse_delta"}, delta=1, sparse_delta=1))
+    assert hybrid["asked"]["mixer_options"] == {"sparse_delta.short_convolution": False}
+
+
+def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
+    for mixer, default in rename.DEFAULTS.items():
+        assert MIXERS.defaults(mixer)[default.option] == default.since != default.before
+        assert MIXERS[mixer].version >= default.version
+
+
+def test_a_mixer_that_became_an_option_is_named_by_it() -> None:
+    for options, named in (
+        ({}, {"conv_size": 8}),
+        ({"taps": 4, "heads": 1}, {"conv_size": 4, "heads": 1}),
+    ):
+        asked = {"mixer": MOVED} | ({"mixer_options": options} if options else {})
+        now = rename.present(run(asked, **{MOVED: 1}))
+        assert now["asked"] == {"mixer_options": named}
+        assert now["versions"] == {"protocol": 1, "attention": 1}
+
+
+def test_a_folder_of_before_is_mended_and_read_by_its_former_ids(tmp_path: Path) -> None:
+    unpacked, in_file = run({**FORMER, "seed": 2}, sparse_delta=1), run(FORMER, sparse_delta=1)
+    first = {**in_file, "former_id": "00112233445566ff"}
+    (tmp_path / PACKED).write_bytes(packed([first]))
+    folder = tmp_path / unpacked["id"]
+    folder.mkdir()
+    model = torch.nn.Linear(2, 2)
+    unpacked["weights"] = save_weights(
+        folder / "weights.safetensors", model, run=unpacked["id"], step=3
+    )
+    write_record(folder / "record.json", unpacked)
+    plan = {key: unpacked[key] for key in ("kind", "spec", "asked", "versions")}
+    write_record(folder / "plan.json", plan)
+    write_record(folder / "explain.json", {"kind": "explain", "run": unpacked["id"]})
+    for _ in range(2):
+        rename.main([tmp_path])
+        kept = read_runs(tmp_path)
+        assert kept.notes == []
+        ids = {record.spec.seed: record.id for record in kept.records}
+        for former, new in (
+            (unpacked["id"], ids[2]), (in_file["id"], ids[1]), ("00112233445566ff", ids[1])
+        ):  # fmt: skip
+            ((root, found),) = runs_of_id(former, [tmp_path])
+            assert (root, found.id) == (tmp_path, new)
+        place = tmp_path / ids[2]
+        assert not folder.exists()
+        assert json.loads((place / "explain.json").read_text())["run"] == ids[2]
+        assert json.loads((place / "plan.json").read_text())["asked"] == {**PRESENT, "seed": 2}
+        check_weights(place / "weights.safetensors", unpacked["weights"])
+        assert f'"run":"{ids[2]}"'.encode() in (place / "weights.safetensors").read_bytes()
+
+
+def test_a_damaged_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    content = packed([run(FORMER, sparse_delta=1)]).replace(b'"done"', b'"gone"')
+    (tmp_path / PACKED).write_bytes(content)
+    with pytest.raises(SystemExit, match="checksum does not match"):
+        rename.main([tmp_path])
+    assert (tmp_path / PACKED).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"dev_examples": 8}, {"mixer_options": {"toll": 0}, "mixer": "sparse_delta"},
+     {"task": "rulekeep.mixed_recall:MixedRecall"}, {"mixer": MOVED}],
+)  # fmt: skip
+def test_a_former_name_is_unknown(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        resolve_any(RunSpec.parse(**given))
