@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import (
     Rows,

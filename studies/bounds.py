@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from rulekeep.analysis.best import steps_text
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strip, strips
 from rulekeep.analysis.rows import (
     Rows,

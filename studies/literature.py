@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rulekeep.analysis.plots import COLOURS, as_bytes
-from rulekeep.analysis.reading import Run
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.runs import Run
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs

@@ -5,7 +5,9 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rulekeep.analysis import reading
+from rulekeep.analysis.groups import Group, grouped
+from rulekeep.analysis.runs import Run
+from rulekeep.analysis.table import tabulated
 from rulekeep.records import Record, RecordedSpec
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import MixerSpec
@@ -26,9 +28,14 @@ def typed(values: Iterable[Record | Values]) -> list[Record]:
     return [one if isinstance(one, Record) else Record.read(one) for one in values]
 
 
-def read_runs(values: Iterable[Record | Values]) -> reading.Reading:
-    """The runs of such values."""
-    return reading.arrange(typed(values))
+def read_runs(values: Iterable[Record | Values]) -> tuple[list[Run], list[str]]:
+    """The runs of such values, and what is noted of them."""
+    return tabulated(typed(values))
+
+
+def groups_of(values: Iterable[Record | Values]) -> list[Group]:
+    """The groups of such values."""
+    return grouped(read_runs(values)[0])
 
 
 def asked(record: Record, **fields: Any) -> Record:

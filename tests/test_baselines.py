@@ -16,7 +16,7 @@ from rulekeep.analysis.baselines import (
     baselines,
     protocol,
 )
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.runs import Run
 from rulekeep.commands import beside, demo, live
 from rulekeep.commands.records import kept_beside
 from rulekeep.commands.run_options import with_defaults

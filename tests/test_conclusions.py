@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from report_records import Values, read_runs, record, typed
+from report_records import Values, groups_of, read_runs, record, typed
 
 from rulekeep.analysis.best import (
     best_on_test,
@@ -19,11 +19,11 @@ from rulekeep.analysis.best import (
     steps_text,
     steps_to_learn,
 )
-from rulekeep.analysis.cells import Contest, Group, compared_at, contests, has_diverged, mean_of
 from rulekeep.analysis.flat import flat
+from rulekeep.analysis.groups import Group, against_attention, has_diverged, mean_of
+from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.merging import joined, merged
-from rulekeep.analysis.naming import spoken
-from rulekeep.analysis.ranking import Ranking, averaged, ranked
+from rulekeep.analysis.ranking import Ranking, averaged, compared_at, ranked
 from rulekeep.analysis.rows import (
     Rows,
     Span,
@@ -57,19 +57,13 @@ def validated(
     return made
 
 
-def groups_of(records: Sequence[Values]) -> dict[str, Group]:
+def labelled(records: Sequence[Values]) -> dict[str, Group]:
     """The groups of the one task that was run, by label."""
-    (contest,) = contests(read_runs(records).runs)
-    return {group.label: group for group in contest.groups}
-
-
-def contest_of(records: Sequence[Values]) -> Contest:
-    (contest,) = contests(read_runs(records).runs)
-    return contest
+    return {group.label: group for group in groups_of(records)}
 
 
 def ranking_of(records: Sequence[Values]) -> Ranking:
-    made = ranked(contests(read_runs(records).runs))
+    made = ranked(groups_of(records))
     assert made is not None
     return made
 
@@ -93,7 +87,7 @@ def test_a_rate_is_chosen_on_validation_whatever_its_test_says(
     low: tuple[float, float, float], high: tuple[float, float, float], chosen: float
 ) -> None:
     for better in (0.001, 0.01):
-        group = groups_of([
+        group = labelled([
             validated("delta", 1, rate, dev, test=0.9 if rate == better else 0.2)
             for rate, dev in ((0.001, low), (0.01, high))
         ])["delta"]  # fmt: skip
@@ -103,7 +97,7 @@ def test_a_rate_is_chosen_on_validation_whatever_its_test_says(
 
 def test_validation_examples_of_all_seeds_say_what_ties() -> None:
     def chosen(seeds: Sequence[int], n: int) -> float | None:
-        return groups_of([
+        return labelled([
             validated("delta", seed, rate, dev, 0.5, n)
             for seed in seeds
             for rate, dev in ((0.001, (0.99, 0.5, 0.1)), (0.01, (1.0, 0.5, 2.0)))
@@ -120,7 +114,7 @@ def test_validation_examples_of_all_seeds_say_what_ties() -> None:
 
 def test_a_rate_is_chosen_by_the_mean_of_its_seeds_and_training_lengths() -> None:
     retentions = {0.001: (1.0, 0.2), 0.01: (0.7, 0.7)}
-    assert groups_of([
+    assert labelled([
         validated("delta", seed, rate, (kept, 0.5, 1.0), 0.5)
         for rate, each in retentions.items()
         for seed, kept in enumerate(each, 1)
@@ -135,7 +129,7 @@ def test_a_rate_is_chosen_by_the_mean_of_its_seeds_and_training_lengths() -> Non
         first, *tests = made["evaluations"]
         looks = [{**first, "context": at, "retention": kept} for at, kept in by_length.items()]
         records.append({**made, "evaluations": [*looks, *tests]})
-    assert groups_of(records)["delta"].rate == 0.01
+    assert labelled(records)["delta"].rate == 0.01
 
 
 def test_a_rate_with_a_diverged_seed_never_wins_and_its_seeds_are_not_shown() -> None:
@@ -143,24 +137,24 @@ def test_a_rate_with_a_diverged_seed_never_wins_and_its_seeds_are_not_shown() ->
     records = [validated("delta", seed, 0.001, usual, 0.3) for seed in (1, 2)]
     records.append(validated("delta", 1, 0.01, best, 0.9))
     records.append(record("delta", 2, rate=0.01, status="diverged"))
-    group = groups_of(records)["delta"]
+    group = labelled(records)["delta"]
     assert (group.rate, group.by_seed("retention", 64)) == (0.001, {1: 0.3, 2: 0.3})
     # Where each rate has one, none is chosen; that with most runs is shown, or the lowest.
     lost = [record("delta", 1, rate=rate, status="diverged") for rate in (0.01, 0.003)]
-    contest = contest_of(lost)
-    assert contest.rates[0].choice is not None
-    assert (contest.rates[0].choice.rate, contest.groups[0].rate) == (None, 0.003)
+    (group,) = groups_of(lost)
+    assert group.rates.choice is not None
+    assert (group.rates.choice.rate, group.rate) == (None, 0.003)
 
 
 def test_rates_are_compared_over_the_seeds_that_they_share() -> None:
     def chosen(**retention_by_seed: Mapping[int, float]) -> tuple[float | None, str, int]:
         rates = {"low": 0.001, "mid": 0.003, "high": 0.01}
-        contest = contest_of([
+        (group,) = groups_of([
             validated("delta", seed, rates[name], (kept, 0.5, 1.0), 0.5)
             for name, by_seed in retention_by_seed.items()
             for seed, kept in by_seed.items()
         ])  # fmt: skip
-        return contest.groups[0].rate, contest.rates[0].problem, contest.rates[0].seeds
+        return group.rate, group.rates.problem, group.rates.seeds
 
     # Seeds 1 and 3 would say otherwise.
     assert chosen(low={1: 0.9, 2: 0.4}, high={2: 0.5, 3: 0.1}) == (0.01, "", 1)
@@ -184,7 +178,7 @@ def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
     ]
     records.append(record("delta", 3, {64: 0.0}, status="diverged"))
     records.append(record("delta", 4, {64: 0.0}, status="killed"))
-    group = groups_of(records)["delta"]
+    group = labelled(records)["delta"]
     kept = group.by_seed("retention", 64)
     assert (kept.keys(), kept[1], kept[2], math.isnan(kept[3])) == ({1, 2, 3}, 0.5, 0.9, True)
     assert group.finite("retention", 64) == {1: 0.5, 2: 0.9}
@@ -209,11 +203,14 @@ def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
 def test_costs_of_a_cell_are_of_the_seeds_that_ended() -> None:
     records = [record("delta", seed, seconds=10.0 * seed) for seed in (1, 2)]
     records.append(record("delta", 3, seconds=1.0, status="diverged"))
-    group = groups_of(records)["delta"]
+    group = labelled(records)["delta"]
     assert group.cost("train_seconds") == {1: 10.0, 2: 20.0}
-    assert group.state_bytes(256) == {1: 1024 * 256, 2: 1024 * 256}
-    assert group.decode_ms(64) == {1: pytest.approx(0.164), 2: pytest.approx(0.164)}
-    assert (group.cost("none"), group.state_bytes(1024)) == ({}, {})
+    assert group.cost("state_bytes", 256) == {1: 1024 * 256, 2: 1024 * 256}
+    assert group.cost("decode_ms_per_token", 64) == {
+        1: pytest.approx(0.164),
+        2: pytest.approx(0.164),
+    }
+    assert (group.cost("none"), group.cost("state_bytes", 1024)) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -223,9 +220,9 @@ def test_a_strong_attention_has_a_convolution_of_two_tokens_or_more(
     conv_size: int | None, strong: bool
 ) -> None:
     options = {**ROTARY, "conv_size": conv_size}
-    made = groups_of([record("attention", mixer_options=options)])
+    made = labelled([record("attention", mixer_options=options)])
     assert [group.is_strong for group in made.values()] == [strong]
-    other = groups_of([record("delta", mixer_options={"conv_size": 4})])
+    other = labelled([record("delta", mixer_options={"conv_size": 4})])
     assert [group.is_strong for group in other.values()] == [False]
 
 
@@ -241,9 +238,9 @@ def test_attention_is_compared_with_what_was_trained_alike(setting: Values, alik
     usual = {"mixed_lengths": True, "length_growth": 0.0, "hidden": 256, "threads": 1}
     records = [record("delta", 1, {64: 0.9}, **usual)]
     records.append(record("attention", 1, {64: 0.4}, **{**usual, **setting}))
-    contest = contest_of(records)
-    ours = next(group for group in contest.groups if group.mixer == "delta")
-    against = contest.against_attention(ours, "retention", 64)
+    groups = groups_of(records)
+    ours = next(group for group in groups if group.mixer == "delta")
+    against = against_attention(ours, groups, "retention", 64)
     assert (against is not None) == alike
     if against is not None:
         assert against[1].mean == pytest.approx(0.5)
@@ -256,14 +253,14 @@ def test_attention_is_compared_over_the_seeds_of_both_and_not_with_itself() -> N
     ]
     records += [record("attention", 9, {64: 1.0}, mixer_options={"positions": "none"})]
     records += [record("attention", 2, {64: 0.09}, mixer_options={"positions": "alibi"})]
-    contest = contest_of(records)
-    by_label = {group.label: group for group in contest.groups}
-    against = contest.against_attention(by_label["delta"], "retention", 64)
+    groups = groups_of(records)
+    by_label = {group.label: group for group in groups}
+    against = against_attention(by_label["delta"], groups, "retention", 64)
     assert against is not None
     # Seeds 2 and 3: 0.2 - 0.1 and 0.3 - 0.15. One other keeps less, and one shares no seed.
     assert against[0].label == "attention, rotary"
     assert against[1] == summarise([0.2 - 0.05 * 2, 0.3 - 0.05 * 3])
-    assert contest.against_attention(by_label["attention, rotary"], "retention", 64) is None
+    assert against_attention(by_label["attention, rotary"], groups, "retention", 64) is None
 
 
 @pytest.mark.parametrize(
@@ -283,14 +280,14 @@ def test_mixers_are_compared_at_the_longest_length_that_half_of_them_have(
         record(f"mixer-{place}", 1, dict.fromkeys(lengths, 0.5))
         for place, lengths in enumerate(tested)
     ]
-    assert compared_at(contest_of(records).groups) == at
+    assert compared_at(groups_of(records)) == at
 
 
 def test_a_mixer_that_is_asked_about_is_compared_where_it_was_tested() -> None:
     records = [record(f"mixer-{place}", 1, {64: 0.5, 256: 0.5, 1024: 0.5}) for place in range(3)]
     records.append(record("short", 1, {64: 0.5, 256: 0.5}))
     records.append(record("lost", 1, {64: 0.5}, status="diverged"))
-    by_label = groups_of(records)
+    by_label = labelled(records)
     every = [*by_label.values()]
     assert compared_at(every) == 1024
     assert compared_at(every, by_label["short"]) == 256
@@ -451,7 +448,7 @@ def test_the_best_on_validation_is_the_highest_mean_then_the_soonest() -> None:
         *(looking("gru", seed, 0.8, *soon, test=0.1) for seed in (1, 2)),
         *(looking("lstm", seed, dev, *soon, test=1.0) for seed, dev in ((1, 0.9), (2, 0.5))),
     ]
-    by_label = groups_of(records)
+    by_label = labelled(records)
     delta, gru, lstm = (by_label[name] for name in ("delta", "gru", "lstm"))
     assert best_on_validation([delta, lstm], "retention", 64) is delta
     # 0.8 each on validation: the one that learns in 25 steps and not in 50.
@@ -469,14 +466,14 @@ def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> N
         4: [(1200, 0.9)],
     }  # fmt: skip
     records = [looking("delta", seed, 0.5, *rows, test=0.5) for seed, rows in looks.items()]
-    group = groups_of(records)["delta"]
+    group = labelled(records)["delta"]
     assert learned_at(group, "retention") == {1: 50, 2: 25, 3: math.inf, 4: 1200}
     # Half of 50 and 1,200.
     assert (steps_to_learn(group, "retention"), steps_text(group, "retention")) == (625, "625")
     assert first_learned(group.runs[3].record, "retention") == math.inf
-    two = groups_of([records[0], records[2]])["delta"]
+    two = labelled([records[0], records[2]])["delta"]
     assert steps_text(two, "retention") == "never"
-    four = groups_of(records[3:])["delta"]
+    four = labelled(records[3:])["delta"]
     assert steps_text(four, "retention") == "1,200"
 
 
@@ -495,7 +492,7 @@ def test_runs_are_in_the_order_of_task_attention_first_label_length_rate_and_see
         for task, mixer, context, rate, seed in reversed(keys)
     ]
     shown = [
-        (run.task, run.mixer, run.context, run.rate, run.seed) for run in read_runs(records).runs
+        (run.task, run.mixer, run.context, run.rate, run.seed) for run in read_runs(records)[0]
     ]
     assert shown == [*keys[:3], keys[7], *keys[3:7]]
 
@@ -503,9 +500,9 @@ def test_runs_are_in_the_order_of_task_attention_first_label_length_rate_and_see
 def test_of_one_id_the_last_result_is_shown() -> None:
     first, last = record("delta", 1, {64: 0.2}), record("delta", 1, {64: 0.7})
     read = read_runs([first, last])
-    assert [run.record.tests()[0].figures["retention"] for run in read.runs] == [0.7]
-    assert len(read.notes) == 1
-    assert read_runs([first, {**last, "id": "another"}]).notes[0].startswith("recite, delta, trai")
+    assert [run.record.tests()[0].figures["retention"] for run in read[0]] == [0.7]
+    assert len(read[1]) == 1
+    assert read_runs([first, {**last, "id": "another"}])[1][0].startswith("recite, delta, trai")
 
 
 def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task() -> None:
@@ -514,10 +511,10 @@ def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task(
     trained = [record("delta", 1, context=at) for at in (64, 128)]
     lost = record("delta", 1, context=512, status="failed")
     elsewhere = record("delta", 1, context=256, task="apply")
-    runs = read_runs([outside, *trained, lost, elsewhere]).runs
+    runs = read_runs([outside, *trained, lost, elsewhere])[0]
     (run,) = (run for run in runs if run.mixer == "mine.py:Read")
     assert (run.context, run.trained_at) == (128, None)
-    (alone,) = read_runs([outside]).runs
+    (alone,) = read_runs([outside])[0]
     assert alone.context == 1024
 
 
@@ -525,11 +522,11 @@ def test_a_task_is_named_by_the_options_that_vary() -> None:
     options = [{"placement": "early", "rules": 4}, {"placement": "marked", "rules": 8}]
     records = [record("delta", 1, task_options=each) for each in options]
     records.append(record("delta", 1, task="apply", task_options=options[1]))
-    assert {run.task for run in read_runs(records).runs} == {
+    assert {run.task for run in read_runs(records)[0]} == {
         "recite, early, rules 4", "recite, marked, rules 8", "apply"
     }  # fmt: skip
     rules = [record("delta", 1, task_options={**options[0], "rules": count}) for count in (4, 16)]
-    assert {run.task for run in read_runs(rules).runs} == {"recite, rules 4", "recite, rules 16"}
+    assert {run.task for run in read_runs(rules)[0]} == {"recite, rules 4", "recite, rules 16"}
 
 
 def test_what_was_tested_later_or_noted_is_said_with_the_number_of_runs() -> None:
@@ -537,12 +534,12 @@ def test_what_was_tested_later_or_noted_is_said_with_the_number_of_runs() -> Non
     records[0]["tested_later"], records[1]["tested_later"] = [{"context": 4096}], [1024, 4096]
     for made in records[1:]:
         made["notes"] = ["its gate stays open"]
-    notes = read_runs(records).notes
-    assert notes == (
+    notes = read_runs(records)[1]
+    assert notes == [
         "2 runs: tested at 1,024, 4,096 tokens after training, by rulekeep test",
         "2 runs: its gate stays open",
-    )
-    assert read_runs(records).runs[1].test_contexts == (64, 256, 1024, 4096)
+    ]
+    assert read_runs(records)[0][1].test_contexts == (64, 256, 1024, 4096)
 
 
 def test_a_training_that_stands_twice_is_one_run_with_the_tests_of_both() -> None:
@@ -585,7 +582,7 @@ def test_a_label_says_each_option_in_words(
 
 def test_a_name_has_what_differs_from_the_defaults_and_between_models() -> None:
     def labels(*records: Values) -> list[str]:
-        return [run.label for run in read_runs(records).runs]
+        return [run.label for run in read_runs(records)[0]]
 
     # Each mixer of a hybrid has its own options.
     own = {"delta.heads": 4, "gru.size": 1, "delta.output_gate": True}

@@ -17,8 +17,8 @@ from report_records import typed
 from torch import Tensor
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import arrange
 from rulekeep.analysis.summary import wilson
+from rulekeep.analysis.table import tabulated
 from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
 from rulekeep.commands.records import kept_beside
@@ -656,13 +656,13 @@ def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
     own = read_record(finished / "record.json")
     other = {**own, "id": "other", "spec": {**own["spec"], "test_contexts": [64, 128]}}
     for pair in ((own, other), (other, own)):
-        (run,) = arrange(merged(typed(pair))).runs
+        (run,) = tabulated(merged(typed(pair)))[0]
         ((shown, _),), lost = explained_runs([run], [explanation])
         assert (shown.id, lost) == (pair[0]["id"], [])
     # Of a training that came out otherwise it says nothing.
     look = {**own["history"][-1], "train_loss": 7.0}
     apart = {**other, "history": [*own["history"][:-1], look]}
-    found, (lost,) = explained_runs(arrange(merged(typed([apart, own]))).runs, [explanation])
+    found, (lost,) = explained_runs(tabulated(merged(typed([apart, own])))[0], [explanation])
     assert found == []
     assert lost.endswith("its run is not shown, left out")
 

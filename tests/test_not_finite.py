@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from report_records import read_runs, typed
+from report_records import groups_of, typed
 from report_records import record as made_record
 
 import rulekeep as rk
-from rulekeep.analysis.cells import contests
 from rulekeep.analysis.flat import flat
 from rulekeep.analysis.merging import merged
 from rulekeep.checks.screening import screen
@@ -106,8 +105,7 @@ def odd(record: dict[str, Any], context: int) -> dict[str, Any]:
 def test_no_mean_holds_it_and_it_comes_after_all_others() -> None:
     runs = [made_record("delta", seed) for seed in (1, 2, 3)]
     runs[1] = odd(runs[1], 256)
-    (contest,) = contests(read_runs(runs).runs)
-    (group,) = contest.groups
+    (group,) = groups_of(runs)
     assert group.by_seed("retention", 256)[1] == 0.5
     assert group.finite("retention", 256).keys() == {1, 3}
     summary = group.summary("retention", 256)
@@ -125,8 +123,8 @@ def test_a_rate_whose_validation_is_not_finite_is_not_chosen() -> None:
         for one in best["evaluations"]
     ]
     best = {**best, "status": "not_finite", "evaluations": rows}
-    (contest,) = contests(read_runs([best, made_record("delta", rate=0.01)]).runs)
-    assert contest.groups[0].rate == 0.01
+    (group,) = groups_of([best, made_record("delta", rate=0.01)])
+    assert group.rate == 0.01
 
 
 def test_twins_of_which_one_was_tested_there_are_one_run_of_that_status() -> None:

@@ -14,7 +14,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import arrange
+from rulekeep.analysis.table import tabulated
 from rulekeep.commands import pack as command
 from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
@@ -285,8 +285,8 @@ def test_seeds_of_two_versions_stand_in_no_mean() -> None:
     for values, number in ((one, 1), (other, 2)):
         for record in values:
             record["id"] += f"version {number}"
-    found = arrange(typed([*one, *other]))
-    assert {run.label for run in found.runs} == {"delta, code delta 1", "delta, code delta 2"}
+    found, _ = tabulated(typed([*one, *other]))
+    assert {run.label for run in found} == {"delta, code delta 1", "delta, code delta 2"}
     assert "runs of 2 versions of its code stand apart" in found.notes[0]
 
 
@@ -297,7 +297,7 @@ def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none(
     later = {**first, "id": "later"}
     later["spec"] = {**first["spec"], "mixer_options": {"heads": 4, "brand_new": 7}}
     assert len(merged(typed([first, later]))) == 1
-    assert {run.label for run in arrange(typed([first, later])).runs} == {"delta"}
+    assert {run.label for run in tabulated(typed([first, later]))[0]} == {"delta"}
     assert len(merged(typed([first, {**later, "versions": {"delta": 2}}]))) == 2
 
 

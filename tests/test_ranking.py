@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import Values, asked, read_runs, record, typed
+from report_records import Values, asked, groups_of, read_runs, record, typed
 
 from rulekeep.analysis.baselines import rivals
-from rulekeep.analysis.cells import contests
-from rulekeep.analysis.naming import spoken
+from rulekeep.analysis.groups import against_attention, grouped
+from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_values
+from rulekeep.reporting.ranking_table import ranked as table_of
 from rulekeep.reporting.sentences import sentences
-from rulekeep.reporting.tables import ranked as table_of
 
 SEEDS = (1, 2, 3, 4, 5)
 ROTARY, CONVOLVED = {"positions": "rotary"}, {"positions": "rotary", "conv_size": 4}
@@ -36,14 +36,14 @@ def own(kept: float, seeds: tuple[int, ...] = SEEDS, **more: Any) -> list[Values
 
 
 def ranking(records: list[Values]) -> Ranking:
-    found = ranked(contests(read_runs(records).runs))
+    found = ranked(groups_of(records))
     assert found is not None
     return found
 
 
 def said(records: list[Values]) -> str:
-    runs = read_runs(records).runs
-    found = contests(runs)
+    runs = read_runs(records)[0]
+    found = grouped(runs)
     return " ".join(sentences(runs, found, ranked(found)))
 
 
@@ -309,9 +309,9 @@ def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows
     records = [*attention(0.1, ROTARY), *lost, *own(0.8)]
     assert ranking(records).baseline == "attention, rotary"
     # Nor is it what a row of the scores is held against.
-    (contest,) = contests(read_runs(records).runs)
-    (mine,) = (group for group in contest.groups if group.mixer == "mine.py:Mine")
-    against = contest.against_attention(mine, "retention", 64)
+    groups = groups_of(records)
+    (mine,) = (group for group in groups if group.mixer == "mine.py:Mine")
+    against = against_attention(mine, groups, "retention", 64)
     assert against is not None
     assert against[0].label == "attention, rotary"
     assert "no attention with a convolution was trained alike and ended" in said(records)
@@ -350,7 +350,7 @@ def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None
 
 
 def test_nothing_is_compared_where_nothing_was_tested() -> None:
-    assert ranked(contests(read_runs([record(status="failed")]).runs)) is None
+    assert ranked(groups_of([record(status="failed")])) is None
     assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
 
 
@@ -361,13 +361,13 @@ def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
             kept = {64: near, 256: far}
             records.append(record("attention", seed, kept, mixer_options={"positions": positions}))
         records.append(record("delta", seed, {64: 0.8, 256: 0.7}))
-    (contest,) = contests(read_runs(records).runs)
-    (ours,) = (group for group in contest.groups if group.mixer == "delta")
+    groups = groups_of(records)
+    (ours,) = (group for group in groups if group.mixer == "delta")
     for test, name, mean in (
         (64, "attention, rotary", -0.1),
         (256, "attention, no positions", 0.3),
     ):
-        found = contest.against_attention(ours, "retention", test)
+        found = against_attention(ours, groups, "retention", test)
         assert found is not None
         assert (found[0].label, found[1].mean) == (name, pytest.approx(mean))
 
@@ -392,10 +392,10 @@ def test_a_variant_is_named_by_what_differs_from_its_mixers_defaults(
     mixer: str, options: dict[str, Any], more: dict[str, Any], said_as: str
 ) -> None:
     made = record(mixer, mixer_options=options, **more)
-    (run,) = read_runs([made]).runs
+    (run,) = read_runs([made])[0]
     assert run.label == said_as
     # A record that says what was asked has all else at its defaults.
-    (run,) = read_runs([{**made, "asked": {"mixer_options": options, **more}}]).runs
+    (run,) = read_runs([{**made, "asked": {"mixer_options": options, **more}}])[0]
     assert run.label == said_as
 
 
@@ -407,18 +407,18 @@ def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> Non
         )
     ]  # fmt: skip
     # Steps that go with the length say nothing of the model.
-    assert {(run.task, run.context, run.label) for run in read_runs(records).runs} == {
+    assert {(run.task, run.context, run.label) for run in read_runs(records)[0]} == {
         ("recite", 64, "delta"), ("recite", 128, "delta, heads 8"), ("apply", 64, "delta"),
     }  # fmt: skip
     # Nor do two that would be said alike become one.
     records = [record("attention", mixer_options=ROTARY), record("attention, rotary")]
-    assert len({run.label for run in read_runs(records).runs}) == 2
+    assert len({run.label for run in read_runs(records)[0]}) == 2
     # A file is named without its folders, as long as no other is named so.
     files = [record(f"/home/{who}/mixers/mine.py:Mine", seed) for seed, who in ((1, "a"), (2, "b"))]
-    assert read_runs(files[:1]).runs[0].label == "mine.py:Mine"
-    assert len({run.label for run in read_runs(files).runs}) == 2
+    assert read_runs(files[:1])[0][0].label == "mine.py:Mine"
+    assert len({run.label for run in read_runs(files)[0]}) == 2
     records = [record("odd", width=width, layers=layers) for width, layers in ((64, 2), (64, 4))]
-    assert {run.label for run in read_runs(records).runs} == {"odd, layers 2", "odd, layers 4"}
+    assert {run.label for run in read_runs(records)[0]} == {"odd, layers 2", "odd, layers 4"}
     assert spoken("a", (("b", "False"), ("c_d", "True"))) == "a, no b, c d"
 
 
@@ -452,7 +452,7 @@ def test_tests_of_other_sizes_are_said_to_stand_side_by_side() -> None:
         return made
 
     def said(*records: Values) -> list[str]:
-        return [one for one in read_runs(records).notes if "side by side" in one]
+        return [one for one in read_runs(records)[1] if "side by side" in one]
 
     assert said(tested("delta", 64), tested("attention", 256)) == [
         "recite at 256 tokens: tests of 64 and 256 examples stand side by side"

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import HOSTILE, Values, read_runs, record, typed
+from report_records import HOSTILE, Values, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.cells import contests
+from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.merging import joined, merged, trained_apart
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting import tables
-from rulekeep.reporting.text import csv_lines, csv_text
+from rulekeep.reporting import main_tables as tables
+from rulekeep.reporting.main_tables import csv_text
+from rulekeep.reporting.tables import csv_lines
 from rulekeep.reporting.write import write_report
 
 KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
@@ -229,18 +230,18 @@ def test_long_names_that_begin_alike_stay_two() -> None:
     assert one_line("a\nb\t\x00c") == "a b \ufffdc"
 
 
-def test_difficulties_of_a_task_are_contests_of_their_own() -> None:
+def test_difficulties_of_a_task_have_groups_of_their_own() -> None:
     records = [
         record(mixer, task_options={"rules": 4, "placement": placement})
         for placement in ("early", "marked")
         for mixer in ("attention", "delta")
     ]
-    found = contests(read_runs(records).runs)
-    assert [contest.task for contest in found] == [
-        "recite, early",
-        "recite, marked",
+    found = groups_of(records)
+    assert [(group.task, group.label) for group in found] == [
+        (f"recite, {placement}", mixer)
+        for placement in ("early", "marked")
+        for mixer in ("attention", "delta")
     ]
-    assert all({g.label for g in c.groups} == {"attention", "delta"} for c in found)
 
 
 def grid_of(found: list[Any]) -> list[dict[str, str]]:
@@ -259,8 +260,8 @@ def test_each_training_length_has_a_rate_of_its_own() -> None:
         for at, rate in ((64, 0.003), (128, 0.001))
         for seed in (2, 3, 4, 5)
     ]
-    found = contests(read_runs(records).runs)
-    assert [(one.context, one.rate, len(one.runs)) for one in found[0].groups] == [
+    found = groups_of(records)
+    assert [(one.context, one.rate, len(one.runs)) for one in found] == [
         (64, 0.003, 5), (128, 0.001, 5),
     ]  # fmt: skip
     assert [(row["trained_at"], row["learning_rate"], row["mean"]) for row in grid_of(found)] == [
@@ -280,7 +281,7 @@ def test_rates_compare_over_the_seeds_that_all_have_a_diverged_one_among_them() 
         if loss is not None
     ]
     records.append(record("delta", 2, rate=0.01, status="diverged"))
-    grid = grid_of(contests(read_runs(records).runs))
+    grid = grid_of(groups_of(records))
     assert [(row["mean"], row["seeds"], row["diverged"]) for row in grid] == [
         ("2.5", "2", "0"), ("3.5", "2", "0"), ("1.0", "1", "1"),
     ]  # fmt: skip
@@ -302,7 +303,7 @@ def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
         for rate, losses in of_rate.items()
     }
     records = [looked_at(made[rate], losses) for rate, losses in of_rate.items()]
-    found = contests(read_runs(records).runs)
+    found = groups_of(records)
     assert [(row["mean"], row["note"][:6]) for row in grid_of(found)] == [
         ("1.0", ""), ("0.9", "chosen")
     ]  # fmt: skip
@@ -311,11 +312,11 @@ def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
         looked_at(record("delta", 1, context=256, rate=rate), {at: 0.5})
         for rate, at in ((0.001, 64), (0.003, 256))
     ]
-    (contest,) = contests(read_runs(nowhere).runs)
-    assert contest.rates[0].problem == "no validation loss recorded at a length that all have"
+    (group,) = groups_of(nowhere)
+    assert group.rates.problem == "no validation loss recorded at a length that all have"
     nowhere.append(record("delta", 1, context=256, rate=0.01, status="diverged"))
-    (contest,) = contests(read_runs(nowhere).runs)
-    assert contest.rates[0].problem == "no validation loss recorded at a length that all have"
+    (group,) = groups_of(nowhere)
+    assert group.rates.problem == "no validation loss recorded at a length that all have"
 
 
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:
@@ -325,19 +326,19 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     for one in records:
         for row in one["evaluations"]:
             del row["item_accuracy"]
-    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    (group,) = groups_of(records)
     assert sorted(group.by_seed("retention", 64)) == [1, 2, 3, 4, 5]
     assert group.by_seed("retention", 256) == {5: 0.5}
     # A figure that the task does not have is none, and not one that diverged.
     assert group.by_seed("item_accuracy", 64) == {}
     # Where it does not say at what, at every length that others were tested at.
     del records[3]["spec"]["test_contexts"]
-    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    (group,) = groups_of(records)
     assert sorted(group.by_seed("retention", 256)) == [4, 5]
     # Of a training that stands in two folders, what either asked for.
     twins = [record("delta", 4, kept, status="diverged") for kept in ({64: 0.9}, {256: 0.5})]
     (one,) = merged(typed({**twin, "evaluations": []} for twin in twins))
-    assert read_runs([one]).runs[0].test_contexts == (64, 256)
+    assert read_runs([one])[0][0].test_contexts == (64, 256)
 
 
 def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
@@ -345,7 +346,7 @@ def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
     records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in (1, 2)]
     records[1].update(status="diverged", evaluations=[])
     records[1]["costs"]["decode_ms_per_token"] = {"64": 100.0}
-    table = tables.costs(contests(read_runs(records).runs))
+    table = tables.costs(groups_of(records))
     shown = dict(zip(table.header, (one.text for one in table.rows[0]), strict=True))
     assert (shown["context"], shown["decode (ms/token)"]) == ("64", "0.164")
 
@@ -356,7 +357,7 @@ def test_a_rate_that_was_run_alone_is_marked() -> None:
         for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
     ]
     records.append(record("delta", rate=0.003, task="apply"))
-    found = contests(read_runs(records).runs)
+    found = groups_of(records)
     table = tables.learning_rates(found)
     assert table.rows[0][-1].text == "the only rate run"
     assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]
@@ -370,23 +371,22 @@ def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> N
         return {**one, "versions": {"delta": version}, "id": f"{version}{one['id']}"}
 
     alike = [made(seed, 1) for seed in (1, 2)]
-    assert read_runs(alike).notes == ()
+    assert read_runs(alike)[1] == []
     # One that was made again with the same seed too, whatever its hash.
     for other in (made(3, 2), made(3, 2, rate=0.01), made(1, 0)):
-        read, code = read_runs([*alike, other]), f"delta {other['versions']['delta']}"
-        assert read.notes == (
+        (read, notes), code = read_runs([*alike, other]), f"delta {other['versions']['delta']}"
+        assert notes == [
             "recite, delta: runs of 2 versions of its code stand apart "
             f"(seed 1, 2 by delta 1; seed {other['spec']['seed']} by {code}), each "
             "named by its code; delete the folders of those that are out of date",
-        )
-        (contest,) = contests(read.runs)
-        seeds = {group.label: sorted(group.runs) for group in contest.groups}
+        ]
+        seeds = {group.label: sorted(group.runs) for group in grouped(read)}
         assert seeds == {
             "delta, code delta 1": [1, 2],
             f"delta, code {code}": [other["spec"]["seed"]],
         }
     failed = made(3, 2, status="failed")
-    assert read_runs([*alike, failed, made(3, 2, task="apply")]).notes == ()
+    assert read_runs([*alike, failed, made(3, 2, task="apply")])[1] == []
 
 
 def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> None:
@@ -394,10 +394,10 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     records = [{**record("delta", seed), "versions": versions} for seed in (1, 2)]
     # Source text is where a record comes from, and tells nothing apart.
     records[1]["source"] = "b" * 64
-    assert read_runs(records).notes == ()
+    assert read_runs(records)[1] == []
     records.append({**record("delta", 3), "versions": {**versions, "delta": 2}})
-    assert "(seed 1, 2 by delta 1; seed 3 by delta 2)" in read_runs(records).notes[0]
-    assert {run.label for run in read_runs(records).runs} == {
+    assert "(seed 1, 2 by delta 1; seed 3 by delta 2)" in read_runs(records)[1][0]
+    assert {run.label for run in read_runs(records)[0]} == {
         "delta, code delta 1", "delta, code delta 2",
     }  # fmt: skip
 
@@ -416,8 +416,8 @@ def test_a_copy_that_failed_takes_no_result_away() -> None:
     failed = {**done, "status": "killed", "evaluations": []}
     for records, shown in (([done, failed], "the finished one"), ([failed, done], "the last")):
         read = read_runs(records)
-        assert [run.status for run in read.runs] == ["done"]
-        assert f"more than one record, {shown} is shown" in read.notes[0]
+        assert [run.record.status for run in read[0]] == ["done"]
+        assert f"more than one record, {shown} is shown" in read[1][0]
 
 
 def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
@@ -426,7 +426,7 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
         for row in one["evaluations"]:
             row["n"] = n
     for pair in ((few, many), (many, few)):
-        (run,) = read_runs([joined(*typed(pair))]).runs
+        (run,) = read_runs([joined(*typed(pair))])[0]
         assert {
             row.figures["retention"] for row in run.record.evaluations if row.split == "test"
         } == {0.9}
@@ -456,7 +456,7 @@ def test_costs_by_length_of_both_records_are_one_runs() -> None:
     near, far = record(retention={64: 0.9}), record(retention={64: 0.9, 256: 0.5})
     near["costs"]["state_bytes"] = {"64": 7}
     for one, other, at_64 in ((near, far, 7), (far, near, 1024 * 64)):
-        (run,) = read_runs([joined(*typed([one, other]))]).runs
+        (run,) = read_runs([joined(*typed([one, other]))])[0]
         assert run.record.state_bytes == {64: at_64, 256: 1024 * 256}
         assert sorted(run.record.decode_ms) == [64, 256]
     del far["costs"]["decode_ms_per_token"]
@@ -467,7 +467,7 @@ def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
     asked = {"added_positions": "learned", "test_contexts": [64, 256]}
     records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in range(4)]
     records.append(record(seed=4, retention={64: 0.9}, status="diverged", **asked))
-    ((group,),) = (contest.groups for contest in contests(read_runs(records).runs))
+    (group,) = groups_of(records)
     assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
     assert group.by_seed("retention", 256) == {}
 

@@ -5,17 +5,17 @@ import re
 from typing import Any
 
 import pytest
-from report_records import ENVIRONMENT, Values, read_runs, record
+from report_records import ENVIRONMENT, Values, groups_of, read_runs, record
 
-from rulekeep.analysis.cells import contests
+from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, capped, over_steps, styles
 from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
-from rulekeep.reporting import tables
-from rulekeep.reporting.chances import means, parts
+from rulekeep.reporting import main_tables as tables
+from rulekeep.reporting.main_tables import csv_text, parts
+from rulekeep.reporting.ranking_table import ranked as ranked_table
 from rulekeep.reporting.sentences import sentences
-from rulekeep.reporting.tables import Cell, Table, number_cell
-from rulekeep.reporting.text import csv_text, markdown
+from rulekeep.reporting.tables import Cell, Table, markdown, number_cell
 
 NAN = math.nan
 
@@ -29,15 +29,15 @@ def texts(table: Table, *columns: str) -> list[tuple[str, ...]]:
 
 
 def ranking_table(records: list[Values]) -> Table:
-    made = ranked(contests(read_runs(records).runs))
+    made = ranked(groups_of(records))
     assert made is not None
-    return tables.ranked(made)
+    return ranked_table(made)
 
 
 def numbers_of(records: list[Values]) -> list[list[str]]:
     """The numbers of each of the first sentences."""
-    runs = read_runs(records).runs
-    made = contests(runs)
+    runs = read_runs(records)[0]
+    made = grouped(runs)
     # What stands in brackets is an interval, of whichever kind.
     plain = [re.sub(r"\([-+].*?\)", "", text) for text in sentences(runs, made, ranked(made))]
     return [re.findall(r"[-+]?\d[\d,.]*\d|\d", text) for text in plain]
@@ -109,7 +109,7 @@ def test_task_settings_have_columns_and_what_was_run_on_few_has_no_place() -> No
 
 
 def test_scores_have_a_line_for_each_length_in_order() -> None:
-    table = tables.scores(contests(read_runs(TWO).runs))
+    table = tables.scores(groups_of(TWO))
     shown = texts(
         table, "variant", "trained at", "tested at", "retention", "chance", "exact", "rule",
         "loss (nats)", "against attention", "which", "learned", "seeds",
@@ -133,14 +133,12 @@ def test_intrusions_have_their_rate_and_their_chance() -> None:
     records = [record("delta", seed, {64: 0.5}) for seed in (1, 2)]
     for made, rate, chance in zip(records, (0.2, 0.4), (0.1, 0.2), strict=True):
         made["evaluations"][-1] |= {"intrusion_rate": rate, "intrusion_chance": chance}
-    (cell,) = (
-        row["intrusions"] for row in by_column(tables.scores(contests(read_runs(records).runs)))
-    )
+    (cell,) = (row["intrusions"] for row in by_column(tables.scores(groups_of(records))))
     assert cell == ("0.300 (chance 0.150)", pytest.approx(0.3))
 
 
 def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
-    attention, slots = by_column(tables.costs(contests(read_runs(TWO).runs)))
+    attention, slots = by_column(tables.costs(groups_of(TWO)))
     assert {key: cell.text for key, cell in slots.items()} == {
         "task": "recite", "variant": "slots", "trained at": "64",
         "training (s)": summarise([10, 30]).text(1), "steps to solve": "– (0 of 2)",
@@ -160,7 +158,7 @@ def test_the_grid_of_rates_has_what_validation_said_of_each() -> None:
     records[-1] |= {"status": "diverged", "evaluations": []}
     records.append(record("delta", 3, {64: 0.1}, rate=0.003))
     columns = ("rate", "retention", "exact", "loss (nats a token)", "seeds compared", "runs")
-    table = tables.learning_rates(contests(read_runs(records[:-1]).runs))
+    table = tables.learning_rates(groups_of(records[:-1]))
     assert texts(table, *columns) == [
         ("0.001", "0.515", "0.250", "3.150", "2 few", "2"),
         ("0.003", "0.915", "0.450", "1.150", "2 few", "2"),
@@ -168,7 +166,7 @@ def test_the_grid_of_rates_has_what_validation_said_of_each() -> None:
     ]
     assert texts(table, "choice") == [("",), ("chosen",), ("",)]
     # One seed more at one rate: it alone is shown to have been chosen.
-    choices = texts(tables.learning_rates(contests(read_runs(records).runs)), "runs", "choice")
+    choices = texts(tables.learning_rates(groups_of(records)), "runs", "choice")
     assert [row[0] for row in choices] == ["2", "3", "2"]
 
 
@@ -182,7 +180,7 @@ def test_a_choice_at_an_edge_names_the_rate_to_run_next(
         record("delta", rate=rate, dev_loss=loss)
         for rate, loss in zip((0.001, 0.00316228, 0.01), losses, strict=True)
     ]
-    made = texts(tables.learning_rates(contests(read_runs(records).runs)), "choice")
+    made = texts(tables.learning_rates(groups_of(records)), "choice")
     (chosen,) = (text for (text,) in made if text)
     assert float(re.findall(r"[\d.]+", chosen)[0]) == pytest.approx(float(better), rel=0.06)
 
@@ -192,13 +190,13 @@ def test_runs_without_a_result_are_listed_by_how_they_ended() -> None:
         record("delta", 1, status="timeout", reason="no end within 9 s"), record("delta", 2),
         record("gru", 3, status="failed", rate=0.01), record("gru", 4, status="diverged"),
     ]  # fmt: skip
-    table = tables.failures(read_runs(records).runs)
+    table = tables.failures(read_runs(records)[0])
     assert texts(table, "status", "variant", "seed", "rate", "reason") == [
         ("diverged", "gru", "4", "0.003", "no reason recorded"),
         ("failed", "gru", "3", "0.01", "no reason recorded"),
         ("timeout", "delta", "1", "0.003", "no end within 9 s"),
     ]
-    every = tables.every_run(read_runs(records).runs)
+    every = tables.every_run(read_runs(records)[0])
     assert texts(every, "variant", "seed", "status", "retention", "training (s)")[:2] == [
         ("delta", "1", "timeout", "–", "10.0"), ("delta", "2", "done", "0.900", "10.0")
     ]  # fmt: skip
@@ -207,7 +205,7 @@ def test_runs_without_a_result_are_listed_by_how_they_ended() -> None:
 def test_machines_are_listed_with_their_runs_the_commonest_first() -> None:
     records = [record("delta", seed) for seed in (1, 2, 3)]
     records[0]["environment"] = {**ENVIRONMENT, "cpu": "another"}
-    table = tables.environments(read_runs(records).runs)
+    table = tables.environments(read_runs(records)[0])
     assert texts(table, "cpu", "threads", "runs") == [
         ("a processor", "1", "2"), ("another", "1", "1")
     ]  # fmt: skip
@@ -251,20 +249,16 @@ def test_parts_are_means_over_the_seeds_that_have_them() -> None:
     records[0]["evaluations"][-1]["retention_by_step"].append(
         {"step": 1, "n": 2, "retention": 1.0, "chance": 0.3}
     )
-    made = contests(read_runs(records).runs)
+    made = groups_of(records)
     (row,) = by_column(parts(made))
     assert (row["by output step"].text, row["by kind"].text, row["by rule position"].text) == (
         "0: 0.500 (0.150); 1: 1.000 (0.300)", "prohibition: 0.500 (0.500)", "–"
     )  # fmt: skip
-    steps = means(made[0].groups[0], "step", 64)
-    assert steps == {
-        "0": (0.5, pytest.approx(0.15), 5.0), "1": (1.0, pytest.approx(0.3), 2.0)
-    }  # fmt: skip
     assert row["seeds"].text == "2 few"
 
 
 def test_the_csv_has_every_cell_unrounded() -> None:
-    lines = [line.split(",") for line in csv_text(contests(read_runs(TWO).runs)).splitlines()]
+    lines = [line.split(",") for line in csv_text(groups_of(TWO)).splitlines()]
     by_key = {(line[0], line[2], line[4], line[6]): line for line in lines}
     mean = {
         key: float(by_key[key][7])
@@ -304,8 +298,8 @@ def test_of_five_seeds_or_more_the_whole_interval_decides_what_is_said() -> None
                 ("attention", {"positions": "rotary", "conv_size": 4}, 0.0), ("delta", {}, gap)
             )
         ]  # fmt: skip
-        runs = read_runs(records).runs
-        made = contests(runs)
+        runs = read_runs(records)[0]
+        made = grouped(runs)
         return sentences(runs, made, ranked(made))[1]
 
     assert "gains on" in verdict(0.1, 0.11, 0.12, 0.1, 0.11)

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from reading import make
-from report_records import HOSTILE, Values, read_runs, record, typed
+from report_records import HOSTILE, Values, groups_of, record, typed
 
-from rulekeep.analysis.cells import contests
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.reporting.chances import corrected, parts
-from rulekeep.reporting.tables import costs, scores
+from rulekeep.reporting.main_tables import corrected, costs, parts, scores
 from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Override
 
@@ -31,7 +29,7 @@ def scored(seed: int = 1, wrong: float = 0.0) -> Values:
 
 
 def cells(records: list[Values], table: Any) -> list[dict[str, str]]:
-    made = table(contests(read_runs(records).runs))
+    made = table(groups_of(records))
     return [dict(zip(made.header, (cell.text for cell in row), strict=True)) for row in made.rows]
 
 

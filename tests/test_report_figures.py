@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from matplotlib.text import Text
-from report_records import Values, read_runs, record, study, typed
+from report_records import Values, groups_of, record, study, typed
 
-from rulekeep.analysis.cells import compared_at, contests
 from rulekeep.analysis.panels import (
     GREY,
     Chart,
@@ -23,7 +22,7 @@ from rulekeep.analysis.panels import (
     pareto_front,
     sheet,
 )
-from rulekeep.analysis.ranking import ranked
+from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.tables import drawn
 from rulekeep.reporting.write import write_report
@@ -70,7 +69,7 @@ def two(task: str = "recite") -> list[Values]:
 
 
 def made(records: list[Values]) -> dict[str, Chart]:
-    found = contests(read_runs(records).runs)
+    found = groups_of(records)
     return {chart.key: chart for chart in charts(found, ranked(found))}
 
 
@@ -238,8 +237,8 @@ def test_mixers_are_compared_no_further_than_half_of_them_were_tested() -> None:
             )
         ]
     # Of one mixer it is its longest.
-    (alone,) = contests(read_runs(records[10:]).runs)
-    assert compared_at(alone.groups) == 1024
+    alone = groups_of(records[10:])
+    assert compared_at(alone) == 1024
 
 
 def test_a_picture_has_every_point_interval_seed_and_level_where_it_is() -> None:

@@ -25,7 +25,7 @@ DEFAULTS = make(Recite).options.model_dump()
 
 
 def rows(records: list[Values], proofs: list[Any], folder: str = "runs") -> list[list[str]]:
-    table, _, _ = certificates(read_runs(records).runs, proofs, folder)
+    table, _, _ = certificates(read_runs(records)[0], proofs, folder)
     return [[cell.text for cell in row] for row in table.rows]
 
 
@@ -82,7 +82,7 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     file.write_text("class Mine:\n    leaks = True\n")
     command = "rulekeep certify mine.py:Mine --context 64 --out runs"
     assert rows(runs, [made])[0][2] == f"passes, but {named} has changed since: {command}"
-    table, _, _ = certificates(read_runs(runs).runs, [made], "")
+    table, _, _ = certificates(read_runs(runs)[0], [made], "")
     assert table.meaning.startswith("0 of ")
     anew = {**proof(examples=100), **{key: made[key] for key in ("named", "options", "file")}}
     anew["file_code"] = code_of_file(file)
@@ -98,7 +98,7 @@ def test_of_several_one_that_fails_is_shown_then_the_one_of_more_examples() -> N
     several = [proof(examples=100), proof(passed=False, examples=50), proof(examples=9000)]
     assert rows([record()], several)[0][2] == "FAILS"
     assert rows([record()], several[::2])[0][6] == "9,000"
-    table, _, _ = certificates(read_runs([record()]).runs, several, "")
+    table, _, _ = certificates(read_runs([record()])[0], several, "")
     assert table.meaning.startswith("0 of 2 tasks and contexts are certified")
 
 

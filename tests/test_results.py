@@ -9,9 +9,9 @@ from report_records import asked
 from report_records import record as made_up
 from scripts import script
 
-from rulekeep.analysis import reading
-from rulekeep.analysis.cells import contests
+from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.merging import merged
+from rulekeep.analysis.table import tabulated
 from rulekeep.article import report
 from rulekeep.article.published import published_figures
 from rulekeep.article.report import cell_of, scores
@@ -158,8 +158,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
         folder.mkdir(parents=True)
         write_record(folder / "record.json", record)
     found = (one for name in ("a", "b") for one in read_runs(tmp_path / name).records)
-    (contest,) = contests(reading.arrange(merged(found)).runs)
-    (group,) = contest.groups
+    (group,) = grouped(tabulated(merged(found))[0])
     (run,) = group.runs.values()
     assert len(run.record.evaluations) == len(first["evaluations"]) + 1
     assert group.by_seed("retention", 16384) == {run.seed: 0.25}

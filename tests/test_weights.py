@@ -20,7 +20,7 @@ from test_faults import Hostile, saved
 from torch import nn
 
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import arrange
+from rulekeep.analysis.table import tabulated
 from rulekeep.commands import retest as command
 from rulekeep.commands.retest import retest_job
 from rulekeep.executors import LocalExecutor
@@ -530,14 +530,13 @@ def _later(record: dict, *contexts: int) -> dict:
 
 
 def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() -> None:
-    from rulekeep.analysis.cells import contests
+    from rulekeep.analysis.groups import grouped
 
     ended = [_later(made_up("delta", seed, {64: 0.9, 256: 0.5}), 256) for seed in (1, 2)]
     for record in ended:
         record["spec"]["test_contexts"] = [64]
     lost = made_up("delta", 3, {64: 0.9}, status="diverged")
-    (contest,) = contests(arrange(typed([*ended, lost])).runs)
-    (group,) = contest.groups
+    (group,) = grouped(tabulated(typed([*ended, lost]))[0])
     found = group.by_seed("retention", 256)
     assert found.keys() == {1, 2, 3}
     assert found[3] != found[3]

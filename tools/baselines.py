@@ -9,8 +9,8 @@ and one in src/rulekeep/certificates, which every report reads.
 from pathlib import Path
 
 from rulekeep.analysis.baselines import CERTIFICATES, SHIPPED, baseline, protocol
-from rulekeep.analysis.cells import contests
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.groups import grouped
+from rulekeep.analysis.runs import Run
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_results, packed_values
 
@@ -24,16 +24,14 @@ def chosen(root: Path = ROOT) -> list[dict[str, object]]:
     found = []
     for folder, seeds in FOLDERS.items():
         runs = [
-            Run(record=record, task=str(protocol(record)), label=name, context=record.spec.context)
+            Run.of(record, str(protocol(record)), name)
             for record in packed_results(root / "results" / folder).values()
             if (name := baseline(record))
         ]
-        # A contest takes what stands together.
         runs.sort(key=lambda run: (run.task, run.label, run.seed))
         ids = {
             run.record.id
-            for one in contests(runs)
-            for group in one.groups
+            for group in grouped(runs)
             if len(group.runs) >= seeds
             for run in group.runs.values()
         }

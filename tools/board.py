@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import kept
 from rulekeep.analysis.rows import Row, Rows, TaskSetting, Variant, state_kib
 from rulekeep.analysis.summary import failing_not_excluded
@@ -109,7 +109,7 @@ def lines(protocol: Protocol) -> list[list[str]]:
         records = [one for one in source.records if one.spec.rest.get("steps") == protocol.steps]
         every = variants(records)
         rows = Rows(records, every, SETTINGS, protocol.context, source.seeds)
-        if {*SETTINGS} <= rows.contests.keys():
+        if {*SETTINGS} <= {setting for _, setting in rows.groups}:
             chances = [rows.chance(one, "retention", protocol.shown) for one in SETTINGS]
         for key, variant in every.items():
             retentions = [rows.row(key, one, "retention", protocol.shown) for one in SETTINGS]

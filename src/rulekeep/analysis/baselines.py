@@ -7,7 +7,7 @@ certificates of tasks come along.
 from collections.abc import Sequence
 from pathlib import Path
 
-from rulekeep.analysis.naming import BASELINE
+from rulekeep.analysis.labels import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED

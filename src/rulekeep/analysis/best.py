@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.records import Record
 

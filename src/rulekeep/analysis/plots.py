@@ -15,7 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from rulekeep.analysis.cells import Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import NOT_RUN
 from rulekeep.analysis.summary import Summary
 

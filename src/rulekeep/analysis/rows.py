@@ -3,8 +3,8 @@
     rows = Rows(records, variants, settings, context=256, seeds=(1, 2, 3, 4, 5))
     rows.known("ours", TaskSetting("recite"), "retention", 4096).mean
 
-Tables, figures and claims of a study are functions of these. A `cell` is the report's `Group`: all
-runs of a variant on a task setting.
+Tables, figures and claims of a study are functions of these. A `cell` is a `Group` of the report:
+all runs of a variant on a task setting.
 """
 
 import math
@@ -12,9 +12,9 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rulekeep.analysis.cells import Contest, Group, contests
+from rulekeep.analysis.groups import Group, grouped
 from rulekeep.analysis.merging import merged
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import counted, markdown_table
@@ -118,7 +118,7 @@ class Rows:
         # All that was read, for what is no run of a task setting.
         self.records = [*records]
         runs = [
-            Run(record=record, task=str(place), label=key, context=record.spec.context)
+            Run.of(record, str(place), key)
             for record in merged(self.records)
             if record.spec.context == context and record.spec.seed in seeds
             for place, setting in enumerate(settings)
@@ -126,18 +126,13 @@ class Rows:
             for key, variant in variants.items()
             if is_variant(record, variant.one) and (variant.only is None or variant.only(record))
         ]
-        # In order: a contest takes what stands together.
         order = [*variants]
         runs.sort(key=lambda run: (int(run.task), order.index(run.label), run.seed))
         _check_alike(runs, settings)
-        self.contests: dict[TaskSetting, Contest] = {
-            settings[int(one.task)]: one for one in contests(runs)
-        }
+        # Of some seeds too.
+        self.groups = {(group.label, settings[int(group.task)]): group for group in grouped(runs)}
         self._cells = {
-            (group.label, setting): group
-            for setting, contest in self.contests.items()
-            for group in contest.groups
-            if {*seeds} <= group.runs.keys()
+            place: group for place, group in self.groups.items() if {*seeds} <= group.runs.keys()
         }
 
     def at(self, context: int | None = None, seeds: Sequence[int] | None = None) -> "Rows":
@@ -215,7 +210,8 @@ class Rows:
 
     def chance(self, setting: TaskSetting, figure: str, length: int) -> str:
         """The chance level there, as a cell of a table."""
-        levels = (one.chance(figure, length) for one in self.contests[setting].groups)
+        here = (group for (_, place), group in self.groups.items() if place == setting)
+        levels = (group.chance(figure, length) for group in here)
         return next((f"{level:.3f}" for level in levels if level is not None), "–")
 
     def runs(
@@ -259,12 +255,13 @@ def _check_alike(runs: Iterable[Run], settings: Sequence[TaskSetting]) -> None:
         fix = "keep one of them, or choose by `only` of the Variant"
         if run.record.code != first.record.code:
             raise UsageError(
-                f"{where}: runs {first.id} and {run.id} are of two versions of the code; {fix}"
+                f"{where}: runs {first.record.id} and {run.record.id} are of two versions of the "
+                f"code; {fix}"
             )
         if run is not same:
             raise UsageError(
-                f"{where}: runs {same.id} and {run.id} are both seed {run.seed} at rate "
-                f"{run.rate}; {fix}"
+                f"{where}: runs {same.record.id} and {run.record.id} are both seed {run.seed} at "
+                f"rate {run.rate}; {fix}"
             )
 
 
@@ -371,7 +368,7 @@ def floored(value: float, digits: int = 3) -> float:
 def state_kib(group: Group, length: int) -> float:
     """KiB of state a layer after so many tokens."""
     (run, *_) = group.runs.values()
-    each = group.state_bytes(length).values()
+    each = group.cost("state_bytes", length).values()
     return kib_a_layer(run.record, sum(each) / len(each))
 
 

@@ -108,10 +108,10 @@ def _ended(job: Job, steps: int) -> Finished:
 
 
 def _print(record: Record, path: Path) -> None:
-    from rulekeep.analysis.reading import arrange
+    from rulekeep.analysis.table import tabulated
     from rulekeep.reporting.explained import explained, sentences, tables
 
-    found, _ = explained(arrange([record]).runs, [read_explanation(path)])
+    found, _ = explained(tabulated([record])[0], [read_explanation(path)])
     print_tables(tables(found, placed=False))
     for sentence in sentences(found):
         tell(sentence[:1].upper() + sentence[1:])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.runs import Run
 from rulekeep.printable import one_line
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name, number, whole

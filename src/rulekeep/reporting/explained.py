@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.panels import Chart, Panel, Point, Series, capped, styles
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.runs import Run
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
@@ -39,7 +39,7 @@ def explained(
     found, shown = [], set[str]()
     for run in runs:
         # Of a model that was trained twice, for other tests, the one that there is.
-        own = [by_run[one] for one in (run.id, *run.twins) if one in by_run]
+        own = [by_run[one] for one in (run.record.id, *run.record.twins) if one in by_run]
         found += [Explained(run, one) for one in own[:1]]
         shown |= {one.run for one in own}
     lost = [f"explanation of {name(run, '(no run)')}: its run is not shown, left out"

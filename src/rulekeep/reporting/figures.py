@@ -4,9 +4,9 @@ Each shows at most eight variants: the user's own, two of attention, and the bes
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from rulekeep.analysis.cells import Contest, Group
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.panels import (
     GREY,
     MOST_PANELS,
@@ -20,7 +20,7 @@ from rulekeep.analysis.panels import (
     pareto_front,
     styles,
 )
-from rulekeep.analysis.ranking import Ranked, Ranking
+from rulekeep.analysis.ranking import Ranking
 from rulekeep.analysis.summary import summarise, summarise_scores
 
 ARTICLE = "article"
@@ -37,22 +37,22 @@ _MOST_SMALL = 48
 Styles = Mapping[str, Style]
 
 
-def charts(found: Sequence[Contest], ranking: Ranking | None) -> list[Chart]:
+def charts(groups: Sequence[Group], ranking: Ranking | None) -> list[Chart]:
     """All figures that have something to show, the first one first."""
     if ranking is None:
         return []
     look = _styles(ranking)
     made = [
         _answer(ranking, look),
-        _settings(found, look),
+        _settings(groups, look),
         _variants(ranking, look),
         _trade_off(
             ranking, look, "state", "Retention against state bytes",
-            "state of one sequence (bytes)", lambda row: row.state_bytes,
+            "state of one sequence (bytes)", {row.label: row.state_bytes for row in ranking.rows},
         ),
         _trade_off(
             ranking, look, "seconds", "Retention against training seconds", "training (s)",
-            lambda row: row.train_seconds,
+            {row.label: row.train_seconds for row in ranking.rows},
         ),
         _training(ranking, look),
         _costs(ranking, look),
@@ -108,19 +108,19 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
     )
 
 
-def _settings(found: Sequence[Contest], look: Styles) -> Chart:
+def _settings(every: Sequence[Group], look: Styles) -> Chart:
     """A panel a task setting and training length."""
     panels = []
-    for contest in found:
-        for context in contest.contexts:
-            groups = [group for group in contest.at(context) if group.label in look]
-            series = [one for g in groups if (one := _over_contexts(g, look[g.label])).points]
-            if not series:
-                continue
-            tests = sorted({at for group in groups for at in group.test_contexts})
-            levels = {t: c for g in groups for t in tests if (c := g.chance("retention", t))}
-            title = f"{contest.task}, trained at {context:,}"
-            panels.append(_retention(title, series, tests, sorted(levels.items())))
+    for task, context in sorted({(group.task, group.context) for group in every}):
+        there = (group for group in every if (group.task, group.context) == (task, context))
+        groups = [group for group in there if group.label in look]
+        series = [one for g in groups if (one := _over_contexts(g, look[g.label])).points]
+        if not series:
+            continue
+        tests = sorted({at for group in groups for at in group.test_contexts})
+        levels = {t: c for g in groups for t in tests if (c := g.chance("retention", t))}
+        title = f"{task}, trained at {context:,}"
+        panels.append(_retention(title, series, tests, sorted(levels.items())))
     return Chart(
         key="settings",
         title="Retention by task setting",
@@ -202,11 +202,11 @@ def _trade_off(
     key: str,
     title: str,
     x_label: str,
-    cost_of: Callable[[Ranked], float | None],
+    costs_of: Mapping[str, float | None],
 ) -> Chart:
     series = []
     for row in ranking.rows:
-        cost = cost_of(row)
+        cost = costs_of[row.label]
         if row.place is None or row.kept.mean is None or not cost or cost <= 0:
             continue
         style = look.get(row.label, Style(GREY))
@@ -281,8 +281,8 @@ def _costs(ranking: Ranking, look: Styles) -> Chart:
     groups = [one for label, one in setting.groups.items() if label in look]
     panels = []
     for y_label, figure in (
-        ("decode (ms a token, log)", Group.decode_ms),
-        ("state (bytes, log)", Group.state_bytes),
+        ("decode (ms a token, log)", "decode_ms_per_token"),
+        ("state (bytes, log)", "state_bytes"),
     ):
         series = [one for g in groups if (one := _cost_line(g, look[g.label], figure)).points]
         if series:
@@ -301,15 +301,11 @@ def _costs(ranking: Ranking, look: Styles) -> Chart:
     )
 
 
-def _cost_line(
-    group: Group, style: Style, figure: Callable[[Group, int], Mapping[int, float]]
-) -> Series:
+def _cost_line(group: Group, style: Style, figure: str) -> Series:
     points, seeds = list[Point](), list[list[tuple[float, float]]]()
-    lengths = {
-        at for run in group.runs.values() for at in (*run.record.state_bytes, *run.record.decode_ms)
-    }
+    lengths = {at for _, named, at in group.values if named == figure and at is not None}
     for at in sorted(lengths):
-        values = [v for v in figure(group, at).values() if v > 0 and math.isfinite(v)]
+        values = [v for v in group.cost(figure, at).values() if v > 0 and math.isfinite(v)]
         if not values:
             continue
         summary = summarise(values)

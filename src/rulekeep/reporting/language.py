@@ -21,8 +21,7 @@ from rulekeep.language.figures import (
 from rulekeep.language.intervals import Estimate
 from rulekeep.records import Record
 from rulekeep.records.record import name
-from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, number_cell
-from rulekeep.reporting.text import csv_lines
+from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, csv_lines, number_cell
 from rulekeep.specs import LanguageSpec
 from rulekeep.specs.language import NO_COMPRESSION
 

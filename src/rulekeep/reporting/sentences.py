@@ -8,9 +8,9 @@ lead.
 from collections import Counter
 from collections.abc import Sequence
 
-from rulekeep.analysis.cells import Contest
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import Ranked, Ranking
-from rulekeep.analysis.reading import Run
+from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, LEVEL, holm
 from rulekeep.printable import counted, one_line
 
@@ -18,15 +18,15 @@ from rulekeep.printable import counted, one_line
 _ALIKE = 0.05
 
 
-def sentences(runs: Sequence[Run], found: Sequence[Contest], ranking: Ranking | None) -> list[str]:
+def sentences(runs: Sequence[Run], groups: Sequence[Group], ranking: Ranking | None) -> list[str]:
     """What is best, or what the user's own keeps; its distance to attention; how many runs."""
     if ranking is None:
-        return ["No run has a test retention yet: nothing is compared.", _trust(runs, found)]
+        return ["No run has a test retention yet: nothing is compared.", _trust(runs, groups)]
     placed = [row for row in ranking.rows if row.place is not None]
     # Of several mixers of the user's own the best: they stand first.
     others = [row for row in placed if not row.is_attention]
     (row, *_) = others or placed or ranking.rows
-    said = (_kept(row, ranking), _against(row, ranking), _trust(runs, found))
+    said = (_kept(row, ranking), _against(row, ranking), _trust(runs, groups))
     return [one_line(text, 600) for text in said]
 
 
@@ -108,16 +108,15 @@ def _unequal(row: Ranked, ranking: Ranking) -> str:
     return f"; it has {more:+.0%} parameters" if abs(more) > _ALIKE else ""
 
 
-def _trust(runs: Sequence[Run], found: Sequence[Contest]) -> str:
+def _trust(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     cells = [
         len(group.finite("retention", test))
-        for contest in found
-        for group in contest.groups
+        for group in groups
         for test in group.test_contexts
         if not group.is_undefined(test)
     ]
     few = sum(seeds < ENOUGH_SEEDS for seeds in cells)
-    statuses = Counter(run.status for run in runs)
+    statuses = Counter(run.record.status for run in runs)
     odd, diverged = statuses["not_finite"], statuses["diverged"]
     ended = statuses["done"] + odd
     some_odd = f" ({odd:,} with outputs that are not finite at some length)" if odd else ""

@@ -7,21 +7,22 @@ tables, figures and three sentences, which the page, the Markdown and the CSV al
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rulekeep.analysis import panels
-from rulekeep.analysis.cells import contests
+from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.panels import Chart
 from rulekeep.analysis.ranking import ranked
-from rulekeep.analysis.reading import arrange
+from rulekeep.analysis.table import tabulated
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
-from rulekeep.reporting import chances, language, page, tables, text
 from rulekeep.reporting import explained as explaining
+from rulekeep.reporting import language, main_tables, page, ranking_table, tables
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
 from rulekeep.reporting.figures import charts
@@ -64,31 +65,31 @@ def write_report(
     of_words = [record for record in records if language.is_in_words(record)]
     in_words = language.cells(of_words)
     records = [record for record in records if not language.is_in_words(record)]
-    reading = arrange(records)
-    found = contests(reading.runs)
-    certified, readings, left_out = certificate_tables(reading.runs, certificates, runs)
+    table, reading_notes = tabulated(records)
+    groups = grouped(table)
+    certified, readings, left_out = certificate_tables(table, certificates, runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     summary += (one_line(line, 1000) for line in unfinished)
     if records or (speed is None and not of_words):
-        ranking = ranked(found)
-        summary += sentences(reading.runs, found, ranking)
-        made += charts(found, ranking)
+        ranking = ranked(groups)
+        summary += sentences(table, groups, ranking)
+        made += charts(groups, ranking)
         shown += [
-            *([] if ranking is None else [tables.ranked(ranking)]),
-            tables.scores(found),
-            chances.corrected(found),
-            chances.parts(found),
-            tables.costs(found),
-            tables.learning_rates(found),
+            *([] if ranking is None else [ranking_table.ranked(ranking)]),
+            main_tables.scores(groups),
+            main_tables.corrected(groups),
+            main_tables.parts(groups),
+            main_tables.costs(groups),
+            main_tables.learning_rates(groups),
             certified,
-            tables.failures(reading.runs),
-            tables.environments(reading.runs),
+            main_tables.failures(table),
+            main_tables.environments(table),
         ]
     summary += language.sentences(in_words)
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
     if records or not of_words:
-        files["tables.csv"] = text.csv_text(found)
-    explained, unplaced = explaining.explained(reading.runs, explanations)
+        files["tables.csv"] = main_tables.csv_text(groups)
+    explained, unplaced = explaining.explained(table, explanations)
     if explained:
         made += explaining.charts(explained)
         shown += explaining.tables(explained)
@@ -99,11 +100,11 @@ def write_report(
     made += language.charts(in_words)
     shown += language.tables(in_words)
     if records:
-        shown += [readings, tables.every_run(reading.runs)]
+        shown += [readings, main_tables.every_run(table)]
     # What is empty is left out.
-    shown = [table.filled() for table in shown if table.rows]
+    shown = [one.filled() for one in shown if one.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
-    every_note = (*notes, *reading.notes, *left_out, *unplaced, *language.notes_of(of_words))
+    every_note = (*notes, *reading_notes, *left_out, *unplaced, *language.notes_of(of_words))
     said = [one_line(note) for note in every_note]
     command = one_line(command, 4000)
     files["report.html"] = page.render(
@@ -136,14 +137,21 @@ def _markdown(
     command: str,
 ) -> str:
     parts = [_HEADING]
-    parts += ["\n\n".join(text.escaped(sentence) for sentence in summary)]
-    parts += [text.markdown(table) for table in shown[:1]]
+    parts += ["\n\n".join(tables.escaped(sentence) for sentence in summary)]
+    parts += [tables.markdown(table) for table in shown[:1]]
     for chart, picture, _ in figures:
         image = f"![{chart.title}]({FIGURES}/{chart.key}.png)" if picture.files else ""
-        parts.append(f"## {chart.title}\n\n{image}\n\n{text.escaped(chart.caption)}")
-    parts += [text.markdown(table) for table in shown[1:] if table.key not in _LONG]
+        parts.append(f"## {chart.title}\n\n{image}\n\n{tables.escaped(chart.caption)}")
+    parts += [tables.markdown(table) for table in shown[1:] if table.key not in _LONG]
     if notes:
-        lines = "\n".join(f"- {text.escaped(note)}" for note in notes)
+        lines = "\n".join(f"- {tables.escaped(note)}" for note in notes)
         parts.append(f"## Set aside and left out\n\n{lines}")
-    parts.append(f"## Made by\n\n{text.code_block(command)}")
+    parts.append(f"## Made by\n\n{_code_block(command)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _code_block(text: str) -> str:
+    """A fenced block, its fence longer than any run of backticks in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

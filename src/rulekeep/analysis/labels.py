@@ -1,21 +1,19 @@
-"""The names of runs in a report: the mixer, and the options that differ from its defaults.
+"""The labels of runs: the mixer, and the options that differ from its defaults.
 
-    labelled(runs)      # "attention, rotary", "delta, heads 2, short convolution", "mine.py:Mine"
+    labels(runs)        # "attention, rotary", "delta, heads 2, short convolution", "mine.py:Mine"
 
-Two models never share a name, and one model has the same name everywhere.
+A label stands for one variant: two models never share one, and one model has the same everywhere.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from rulekeep.analysis.runs import Run, named
 from rulekeep.analysis.variants import known_options
 from rulekeep.records.record import name
-
-if TYPE_CHECKING:
-    # Runs are made there, and named here.
-    from rulekeep.analysis.reading import Run
 
 BASELINE = "attention"
 LEARNED = "learned"
@@ -29,7 +27,7 @@ _IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
 Parts: TypeAlias = tuple[tuple[str, str], ...]
 
 
-def labelled(runs: Sequence["Run"]) -> list[str]:
+def labels(runs: Sequence[Run]) -> list[str]:
     """A label for each run, in order.
 
     A label names options that are not defaults. If two models would share it, it names more:
@@ -37,38 +35,47 @@ def labelled(runs: Sequence["Run"]) -> list[str]:
     on one task.
     """
     owned = [(run, _own(run, runs)) for run in runs]
-    models: dict[tuple[str, Parts], list["Run"]] = {}
-    kinds: dict[tuple[str, str, int, Parts], list["Run"]] = {}
+    models: dict[tuple[str, Parts], list[Run]] = defaultdict(list)
+    kinds: dict[tuple[str, str, int, Parts], list[Run]] = defaultdict(list)
     for run, own in owned:
-        models.setdefault((run.mixer, own), []).append(run)
-        kinds.setdefault((run.task, run.mixer, run.context, own), []).append(run)
-    of_model = {key: varying(same) - _HOW_TRAINED for key, same in models.items()}
-    trained: dict[tuple[str, str, Parts], set[str]] = {}
+        models[run.mixer, own].append(run)
+        kinds[run.task, run.mixer, run.context, own].append(run)
+    of_model = {key: _varying(same) - _HOW_TRAINED for key, same in models.items()}
+    trained: dict[tuple[str, str, Parts], set[str]] = defaultdict(set)
     for (task, mixer, _, own), same in kinds.items():
-        trained.setdefault((task, mixer, own), set()).update(varying(same))
-    parts = []
+        trained[task, mixer, own] |= _varying(same)
+    variants = []
     for run, own in owned:
         keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
         more = sorted(keys - {key for key, _ in own})
-        parts.append((*own, *((key, run.settings.get(key, "none")) for key in more)))
-    return _distinct([(_short(run), run.mixer, one) for run, one in zip(runs, parts, strict=True)])
+        variants.append((*own, *((key, run.settings.get(key, "none")) for key in more)))
+    short = [spoken(_short(run), own) for run, own in zip(runs, variants, strict=True)]
+    same_label: dict[str, set[tuple[str, Parts]]] = defaultdict(set)
+    for run, label, own in zip(runs, short, variants, strict=True):
+        same_label[label].add((run.mixer, own))
+    return [
+        label
+        if len(same_label[label]) == 1
+        else ", ".join([run.mixer, *(f"{key} {value}" for key, value in own)])
+        for run, label, own in zip(runs, short, variants, strict=True)
+    ]
 
 
-def _own(run: "Run", runs: Sequence["Run"]) -> Parts:
+def _own(run: Run, runs: Sequence[Run]) -> Parts:
     """The options of its mixer that are not the default, and the signal added to its input."""
     own, defaults = named(run.record.spec.mixer_options), _defaults(run.mixer)
     if defaults is None:
         # Of a mixer from elsewhere: those that vary.
-        among = [one for one in runs if one.mixer == run.mixer]
-        differing = varying(among) - _HOW_TRAINED
-        found = {key: value for key, value in run.settings.items() if key in differing}
+        among = [other for other in runs if other.mixer == run.mixer]
+        differing = _varying(among) - _HOW_TRAINED
+        kept = {key: value for key, value in run.settings.items() if key in differing}
     else:
         # Attention is named by its positions everywhere: a baseline says what it is.
         always = {"positions"} if run.mixer == BASELINE and own else set[str]()
         own = {key: defaults[key] for key in always} | own
         # An option of a later release that nobody asked for is at its default there.
         asked = run.record.given
-        found = {
+        kept = {
             key: value
             for key, value in own.items()
             if key in always
@@ -76,34 +83,21 @@ def _own(run: "Run", runs: Sequence["Run"]) -> Parts:
         }
     added = run.settings.get("added_positions", "none")
     if added != "none":
-        found["added_positions"] = added
-    return tuple(sorted(found.items()))
+        kept["added_positions"] = added
+    return tuple(sorted(kept.items()))
 
 
 @cache
 def _defaults(mixer: str) -> Mapping[str, str] | None:
     """A mixer's options at their defaults; None of one that is not in the catalogue."""
-    found = known_options(mixer)
-    return None if found is None else named(found)
+    options = known_options(mixer)
+    return None if options is None else named(options)
 
 
-def _short(run: "Run") -> str:
+def _short(run: Run) -> str:
     """The name of a mixer; for one in a file, without folders."""
-    found = _IN_FILE.fullmatch(run.record.spec.mixer)
-    return run.mixer if found is None else name(found[1], "")
-
-
-def _distinct(every: Sequence[tuple[str, str, Parts]]) -> list[str]:
-    """A spoken label each; if two would be equal, with the name of every option."""
-    said: dict[str, set[tuple[str, Parts]]] = {}
-    for short, mixer, parts in every:
-        said.setdefault(spoken(short, parts), set()).add((mixer, parts))
-    return [
-        spoken(short, parts)
-        if len(said[spoken(short, parts)]) == 1
-        else ", ".join([mixer, *(f"{key} {value}" for key, value in parts)])
-        for short, mixer, parts in every
-    ]
+    in_file = _IN_FILE.fullmatch(run.record.spec.mixer)
+    return run.mixer if in_file is None else name(in_file[1], "")
 
 
 def spoken(mixer: str, parts: Parts) -> str:
@@ -123,12 +117,7 @@ def spoken(mixer: str, parts: Parts) -> str:
     return ", ".join([mixer, *said, *["earliness"] * (added == "earliness")])
 
 
-def named(values: Mapping[str, object]) -> dict[str, str]:
-    """Options and their values as short printable names."""
-    return {name(key, "?"): name(value, "none") for key, value in values.items()}
-
-
-def varying(runs: Sequence["Run"]) -> set[str]:
+def _varying(runs: Sequence[Run]) -> set[str]:
     """The settings that differ between runs."""
     keys = set[str]().union(*(run.settings for run in runs))
     return {key for key in keys if len({run.settings.get(key) for run in runs}) > 1}

@@ -1,0 +1,182 @@
+"""Records as a table: a row a run, of which no two are one, each with its task and its label.
+
+    runs, notes = tabulated(records)
+
+A report groups this table by task, variant and training length (`analysis.groups`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from rulekeep.analysis.labels import BASELINE, labels
+from rulekeep.analysis.runs import Run, named
+from rulekeep.printable import counted
+from rulekeep.records import Record
+from rulekeep.records.record import name
+
+
+def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
+    """Runs by task, label (baseline first), context, rate, seed; of one id, the last result.
+
+    And a note for everything left out.
+    """
+    notes: list[str] = []
+    last: dict[str, Record] = {}
+    for record in records:
+        before = last.get(record.id)
+        if before is not None:
+            # A copy that failed elsewhere takes no result away.
+            stands = before.is_result and not record.is_result
+            shown = "the finished one" if stands else "the last"
+            notes.append(f"run {record.id}: more than one record, {shown} is shown")
+            record = before if stands else record
+        last[record.id] = record
+    notes += [*_tested_later(records), *_own_notes(last.values())]
+    runs = _beside_trained(_with_difficulty(_with_later([*map(Run.of, last.values())])))
+    labelled = [replace(run, label=one) for run, one in zip(runs, labels(runs), strict=True)]
+    runs, apart = _by_code(labelled)
+    runs.sort(
+        key=lambda run: (
+            run.task, run.mixer != BASELINE, run.label, run.context, run.rate or 0.0, run.seed,
+            run.record.id,
+        )
+    )  # fmt: skip
+    return runs, [*notes, *_repeated(runs), *_unequal(runs), *apart]
+
+
+def _with_later(runs: Sequence[Run]) -> list[Run]:
+    """Runs with options that came after them: they were made with the defaults."""
+    defaults: dict[str, dict[str, str]] = defaultdict(dict)
+    for run in runs:
+        # A run that failed may not say what was asked for: its plan may be lost.
+        if run.record.is_result:
+            given = run.record.given
+            defaults[run.mixer] |= {k: v for k, v in run.settings.items() if k not in given}
+    return [replace(run, settings={**defaults[run.mixer], **run.settings}) for run in runs]
+
+
+def _with_difficulty(runs: Sequence[Run]) -> list[Run]:
+    """An option of a task is part of its name where the task was run at several values."""
+    options = [named(run.record.spec.task_options) for run in runs]
+    keys: dict[str, set[str]] = defaultdict(set)
+    for run, own in zip(runs, options, strict=True):
+        keys[run.task] |= own.keys()
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run, own in zip(runs, options, strict=True):
+        for key in keys[run.task]:
+            values[run.task, key].add(own.get(key, "none"))
+    shown = []
+    for run, own in zip(runs, options, strict=True):
+        several = [key for key in sorted(keys[run.task]) if len(values[run.task, key]) > 1]
+        # Where rules stand is said by itself: early or marked.
+        parts = [
+            f"{'' if key == 'placement' else f'{key} '}{own.get(key, 'none')}" for key in several
+        ]
+        shown.append(replace(run, task=", ".join([run.task, *parts])))
+    return shown
+
+
+def _beside_trained(runs: Sequence[Run]) -> list[Run]:
+    """Outside models stand at the longest training length of their task.
+
+    If nothing was trained, they stand at the longest length that any was tested at.
+    """
+    longest: dict[tuple[str, bool], int] = {}
+    for run in runs:
+        if run.record.is_result:
+            key = (run.task, run.record.spec.is_trained)
+            longest[key] = max(run.context, longest.get(key, 0))
+    # In order what was trained comes last, and stands.
+    beside = {task: at for (task, _), at in sorted(longest.items())}
+    return [
+        run
+        if run.record.spec.is_trained
+        else replace(run, context=beside.get(run.task, run.context))
+        for run in runs
+    ]
+
+
+def _tested_later(records: Sequence[Record]) -> list[str]:
+    """A note on lengths that were tested after training."""
+    added = [set(record.tested_later) for record in records if record.tested_later]
+    if not added:
+        return []
+    lengths = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
+    count = counted(len(added), "run")
+    return [f"{count}: tested at {lengths} tokens after training, by rulekeep test"]
+
+
+def _own_notes(records: Iterable[Record]) -> list[str]:
+    """What runs noted of themselves, each line once."""
+    counts = Counter(note for record in records for note in record.notes)
+    return [f"{counted(count, 'run')}: {note}" for note, count in counts.items()]
+
+
+def _repeated(runs: Sequence[Run]) -> list[str]:
+    # The same seed twice, tested otherwise: a seed counts once.
+    same: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for run in runs:
+        if run.record.is_result:
+            same[run.task, run.label, run.context, run.rate, run.seed].append(run.record.id)
+    return [
+        f"{task}, {label}, trained at {context}, seed {seed}: {len(ids)} runs ({', '.join(ids)}), "
+        "made with other settings; the last named is shown, so keep one of them"
+        for (task, label, context, _, seed), ids in same.items()
+        if len(ids) > 1
+    ]
+
+
+def _unequal(runs: Sequence[Run]) -> list[str]:
+    """A note where tests of different sizes stand side by side."""
+    sizes: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for run in runs:
+        if run.record.is_result:
+            for test in run.record.tests():
+                if test.examples >= 1:
+                    sizes[run.task, test.context].add(int(test.examples))
+    lengths: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for (task, at), examples in sorted(sizes.items()):
+        if len(examples) > 1:
+            lengths[task, tuple(sorted(examples))].append(at)
+    return [
+        f"{task} at {', '.join(f'{at:,}' for at in several)} tokens: tests of "
+        f"{' and '.join(f'{count:,}' for count in examples)} examples stand side by side"
+        for (task, examples), several in lengths.items()
+    ]
+
+
+def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Runs of a variant with different code, kept apart, and a note for each such variant.
+
+    Figures from before and after a change of the code are no seeds of one variant.
+    """
+    made: dict[tuple[str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        if run.record.is_result:
+            by_code = made[run.task, run.label]
+            by_code[run.record.code].add(run.seed)
+    several = {key: by_code for key, by_code in made.items() if len(by_code) > 1}
+    apart = []
+    for run in runs:
+        codes = several.get((run.task, run.label), {})
+        code = _apart(run.record.code, codes) if codes else ""
+        apart.append(replace(run, label=f"{run.label}, code {code}") if code else run)
+    return apart, [
+        f"{task}, {label}: runs of {len(by_code)} versions of its code stand apart ("
+        + "; ".join(
+            f"seed {', '.join(map(str, sorted(seeds)))} by {_apart(code, by_code)}"
+            for code, seeds in by_code.items()
+        )
+        + "), each named by its code; delete the folders of those that are out of date"
+        for (task, label), by_code in several.items()
+    ]
+
+
+def _apart(code: str, among: Mapping[str, object]) -> str:
+    """What of a version is not the same for all, in few letters."""
+    shared = set.intersection(*(set(other.split(", ")) for other in among))
+    own = [part for part in code.split(", ") if part not in shared]
+    # Eight digits of a digest are enough to tell two apart.
+    cut = (part.rpartition(" ") for part in own)
+    return name(" ".join(f"{part}{space}{version[:8]}" for part, space, version in cut), code)

@@ -1,0 +1,375 @@
+"""The tables of a report of runs, out of the table of runs and its groups; and `tables.csv`."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rulekeep.analysis.groups import Group, Rates, against_attention
+from rulekeep.analysis.runs import Run
+from rulekeep.analysis.summary import (
+    RATE_RULE,
+    Summary,
+    TriedRate,
+    learned_share,
+    summarise,
+    summarise_scores,
+)
+from rulekeep.printable import one_line
+from rulekeep.records.figures import SCORES
+from rulekeep.records.record import PARTS, name
+from rulekeep.reporting.tables import (
+    MISSING_CELL,
+    Cell,
+    Table,
+    Value,
+    cell,
+    csv_lines,
+    mean_cell,
+    number_cell,
+    seeds_cell,
+    signed,
+)
+
+UNDEFINED = "not defined"
+# More are in the CSV: K may be 64.
+_MOST_PARTS = 8
+# Scores without an interval.
+_BRIEF = {"rule": "rule_accuracy", "item": "item_accuracy", "loss (nats)": "val_loss"}
+_CSV_HEADER = (
+    "table", "task", "mixer", "trained_at", "tested_at", "learning_rate", "figure", "mean",
+    "deviation", "low_95", "high_95", "seeds", "diverged", "few_seeds", "note",
+)  # fmt: skip
+# Of the scores and costs in records, those in the CSV.
+_IN_CSV = {
+    *SCORES, "val_loss", "intrusion_rate", "state_bytes", "decode_ms_per_token", "train_seconds",
+    "steps_to_solve", "tokens_per_second", "peak_memory_bytes", "parameters",
+}  # fmt: skip
+
+
+def scores(groups: Sequence[Group]) -> Table:
+    """Every cell: its scores with intervals, and the difference to the baseline."""
+    rows: list[dict[str, Value]] = []
+    for group in groups:
+        for test in group.test_contexts:
+            rival = against_attention(group, groups, "retention", test)
+            undefined = group.is_undefined(test)
+            brief = {title: group.summary(figure, test) for title, figure in _BRIEF.items()}
+            rows.append(
+                {
+                    **_place(group),
+                    "tested at": test,
+                    "retention": UNDEFINED if undefined else group.summary("retention", test),
+                    "chance": group.chance("retention", test),
+                    "learned": _learned([*group.by_seed("retention", test).values()]),
+                    "against attention": signed(rival[1]) if rival else None,
+                    "which": rival[0].label if rival else None,
+                    "exact": group.summary("exact", test),
+                    **{title: _brief(one) for title, one in brief.items()},
+                    "intrusions": _intrusions(group, test),
+                    "seeds": None
+                    if undefined
+                    else seeds_cell(len(group.finite("retention", test))),
+                }
+            )
+    return Table.of(
+        key="scores",
+        title="Scores on the test set",
+        meaning="Mean over seeds with its 95 % interval (Student t). “Learned”: seeds with "
+        "retention of at least 0.9, and the exact interval of their share. “Against "
+        "attention”: retention minus that of the attention that keeps most there, paired by "
+        "seed. “Intrusions”: the share of wrong rules that are decoys. “Not defined”: learned "
+        "positions end at the length trained on. tables.csv has every interval.",
+        rows=rows,
+    )
+
+
+def corrected(groups: Iterable[Group]) -> Table:
+    """Every score of every cell, 0 at chance and 1 where all is right."""
+    rows: list[dict[str, Value]] = [
+        {
+            **_place(group),
+            "tested at": test,
+            **{one.title: _beside_chance(group, figure, test) for figure, one in SCORES.items()},
+            "seeds": seeds_cell(len(group.corrected("retention", test))),
+        }
+        for group in groups
+        for test in _tested(group)
+    ]
+    return Table.of(
+        key="corrected",
+        title="Scores corrected for chance",
+        meaning="(score − chance) / (1 − chance): 0 is the best guess without the context, 1 is "
+        "perfect. The chance level is in brackets. “All rules”: examples in which every first"
+        " use of a rule is right.",
+        rows=rows,
+    )
+
+
+def parts(groups: Iterable[Group]) -> Table:
+    """Retention of every cell by output step, by rule position and by kind of rule."""
+    rows: list[dict[str, Value]] = []
+    for group in groups:
+        for test in _tested(group):
+            step, position, kind = (_by_part(group, part, test) for part in PARTS)
+            if step or position or kind:
+                rows.append(
+                    {
+                        **_place(group),
+                        "tested at": test,
+                        "by output step": step,
+                        "by rule position": position,
+                        "by kind": kind,
+                        "seeds": seeds_cell(len(group.finite("retention", test))),
+                    }
+                )
+    return Table.of(
+        key="parts",
+        title="Retention by output step, rule position and kind",
+        meaning="Mean over seeds, the chance level in brackets. Steps and places count from 0. "
+        "Without memory, prohibitions and requirements have a mean of at most a half. A "
+        "default is what an attribute shows without a rule.",
+        rows=rows,
+    )
+
+
+def costs(groups: Iterable[Group]) -> Table:
+    """What a mixer costs: time, memory, state."""
+    rows: list[dict[str, Value]] = []
+    for group in groups:
+        defined = (test for test in group.test_contexts if not group.is_undefined(test))
+        longest = max(defined, default=group.context)
+        seconds = group.cost("train_seconds")
+        taken = summarise([*seconds.values()]) if seconds else None
+        rows.append(
+            {
+                **_place(group),
+                "training (s)": cell(taken, 1),
+                "steps to solve": _solved(group, len(seconds)),
+                "tokens/s": mean_cell(group.cost("tokens_per_second"), 0),
+                "peak (MiB)": mean_cell(group.cost("peak_memory_bytes"), 1, 2**20),
+                "parameters": mean_cell(group.cost("parameters"), 0),
+                "context": longest,
+                "state (bytes)": mean_cell(group.cost("state_bytes", longest), 0),
+                "decode (ms/token)": mean_cell(group.cost("decode_ms_per_token", longest), 3),
+                "seeds": seeds_cell(len(seconds)),
+            }
+        )
+    return Table.of(
+        key="costs",
+        title="Costs",
+        meaning="Means over the seeds that ended training. Training seconds are without warm-up "
+        "and evaluation. “Steps to solve”: the first evaluation with 0.995 of the answers "
+        "wholly right, and how many seeds had one. State and decode time are at “context”, the "
+        "longest tested.",
+        rows=rows,
+    )
+
+
+def learning_rates(groups: Iterable[Group]) -> Table:
+    """The whole grid of learning rates of every mixer, a line a rate."""
+    rows: list[dict[str, Value]] = []
+    for group in groups:
+        rates = group.rates
+        grid = {} if rates.choice is None else {one.rate: one for one in rates.choice.grid}
+        for rate, runs in rates.runs.items():
+            tried = grid.get(rate, TriedRate(rate, (), None))
+            diverged = sum(not math.isfinite(loss) for loss in tried.losses)
+            lost = f"{diverged} of {len(tried.losses)} diverged"
+            rows.append(
+                {
+                    "task": group.task,
+                    "variant": group.label,
+                    "trained at": group.context,
+                    "rate": Cell(f"{rate:g}", rate),
+                    "retention": tried.scores and tried.scores.retention,
+                    "exact": tried.scores and tried.scores.exact,
+                    "loss (nats a token)": Cell(lost, math.inf)
+                    if tried.losses and tried.mean is None
+                    else tried.mean,
+                    "seeds compared": seeds_cell(rates.seeds),
+                    "runs": runs,
+                    "choice": verdict(rates, rate),
+                }
+            )
+    return Table.of(
+        key="learning-rates",
+        title="Learning rates, chosen on the validation set",
+        meaning=f"{RATE_RULE} Shown is the rate with most runs.",
+        rows=rows,
+    )
+
+
+def verdict(rates: Rates, rate: float) -> str:
+    """What came of a rate in the choice; nothing for one that was tried and not chosen."""
+    choice = rates.choice
+    if choice is None:
+        return f"not chosen: {rates.problem}"
+    if choice.rate is None:
+        return "every rate diverged"
+    if rates.rate != choice.rate and rate in (rates.rate, choice.rate):
+        return "shown: most runs" if rate == rates.rate else "what the rule says of these runs"
+    if rate != choice.rate:
+        return ""
+    if choice.edge == "only":
+        return "the only rate run"
+    if choice.edge is None:
+        return "chosen"
+    return f"chosen, the {choice.edge} of its grid: {choice.extension:g} may be better"
+
+
+def failures(runs: Iterable[Run]) -> Table:
+    """Runs that gave no whole result, and why."""
+    rows: list[dict[str, Value]] = [
+        {
+            "status": run.record.status,
+            **_place_of(run),
+            "reason": one_line(run.record.reason) or "no reason recorded",
+            "run": run.record.id,
+        }
+        for run in sorted(runs, key=lambda run: run.record.status)
+        if run.record.status != "done"
+    ]
+    return Table.of(
+        key="failures",
+        title="Runs that diverged, failed or are not finite at a length",
+        meaning="A diverged run is a result and counts in its cell. One with outputs that are not "
+        "finite counts as diverged at that length alone. Any other is in no cell.",
+        rows=rows,
+    )
+
+
+def every_run(runs: Iterable[Run]) -> Table:
+    """A line a run."""
+    rows: list[dict[str, Value]] = []
+    for run in runs:
+        record = run.record
+        tests = {one.context: one.figures for one in record.tests()}
+        versions = (f"{name(key, '?')} {str(one)[:8]}" for key, one in record.versions.items())
+        rows.append(
+            {
+                **_place_of(run),
+                "status": record.status,
+                "retention": tests.get(run.context, {}).get("retention"),
+                "training (s)": number_cell(record.costs.get("train_seconds"), 1),
+                "versions": ", ".join(versions),
+                "source": record.source[:12],
+                "run": record.id,
+            }
+        )
+    return Table.of(
+        key="runs",
+        title="Every run",
+        meaning="Retention is on the test set, at the length trained on. A model from outside "
+        "stands at the longest of the others. Versions make the id; the source digest does not.",
+        rows=rows,
+    )
+
+
+def environments(runs: Iterable[Run]) -> Table:
+    """The machines and versions the runs were made with, one line each."""
+    counts = Counter(tuple(sorted(run.record.environment.items())) for run in runs)
+    keys = dict.fromkeys(key for items in counts for key, _ in items)
+    rows: list[dict[str, Value]] = [
+        {**dict.fromkeys(keys), **dict(items), "runs": count}
+        for items, count in counts.most_common()
+    ]
+    return Table.of("environment", "Environment", "Seconds compare within one line only.", rows)
+
+
+def csv_text(groups: Sequence[Group]) -> str:
+    """Every figure of every cell on a line of its own, unrounded."""
+    return csv_lines(_CSV_HEADER, _lines(groups))
+
+
+def _lines(groups: Sequence[Group]) -> Iterable[list[object]]:
+    for group in groups:
+        place = [group.task, group.label, group.trained_at]
+        for (table, figure, test), by_seed in group.values.items():
+            if table not in ("scores", "costs") or figure in _IN_CSV:
+                is_share = table == "parts" or (table == "scores" and figure in SCORES)
+                summary = (summarise_scores if is_share else summarise)([*by_seed.values()])
+                yield [table, *place, test, group.rate, figure, *_statistics(summary), ""]
+        for test in group.test_contexts:
+            if (rival := against_attention(group, groups, "retention", test)) is not None:
+                note = f"retention minus that of {rival[0].label}, paired by seed"
+                here = [*place, test, group.rate, "retention", *_statistics(rival[1]), note]
+                yield ["differences", *here]
+        for tried in group.rates.choice.grid if group.rates.choice else ():
+            here = [group.task, group.label, group.context, None, tried.rate, "dev_loss"]
+            values = _statistics(summarise(tried.losses))
+            yield ["learning_rates", *here, *values, verdict(group.rates, tried.rate)]
+
+
+def _statistics(summary: Summary) -> list[object]:
+    few = "yes" if summary.few else "no"
+    return [*summary[:4], summary.seeds, summary.diverged, few]
+
+
+def _place(group: Group) -> dict[str, Value]:
+    return {"task": group.task, "variant": group.label, "trained at": group.trained_at}
+
+
+def _place_of(run: Run) -> dict[str, Value]:
+    """What a run is of."""
+    rate = Cell(f"{run.rate:g}", run.rate) if run.rate else None
+    place = {"task": run.task, "variant": run.label, "trained at": run.trained_at}
+    return {**place, "seed": run.seed, "rate": rate}
+
+
+def _tested(group: Group) -> list[int]:
+    """Lengths at which a seed was tested, to its end or not."""
+    tested = {one.context for run in group.runs.values() for one in run.record.tests()}
+    return sorted(tested)
+
+
+def _brief(summary: Summary | None) -> Value:
+    return summary if summary is None or summary.mean is None else summary.mean
+
+
+def _learned(retentions: Sequence[float]) -> Cell | None:
+    if not retentions:
+        return None
+    share = learned_share(retentions)
+    return Cell(
+        f"{share.learned} of {share.seeds} ({share.low:.2f} to {share.high:.2f})", share.share
+    )
+
+
+def _solved(group: Group, seeds: int) -> Cell | None:
+    if not seeds:
+        return None
+    steps = group.cost("steps_to_solve")
+    mean = mean_cell(steps, 0)
+    # Never solved sorts last.
+    value = math.inf if mean.value is None else mean.value
+    return Cell(f"{mean.text} ({len(steps)} of {seeds})", value)
+
+
+def _intrusions(group: Group, test: int) -> Cell:
+    rate = mean_cell(group.finite("intrusion_rate", test), 3)
+    if rate == MISSING_CELL:
+        return rate
+    chance = mean_cell(group.by_seed("intrusion_rate", test, "chance"), 3)
+    return Cell(f"{rate.text} (chance {chance.text})", rate.value)
+
+
+def _beside_chance(group: Group, figure: str, test: int) -> Cell:
+    shown = mean_cell(group.corrected(figure, test), 3)
+    level = group.chance(figure, test)
+    if shown == MISSING_CELL or level is None:
+        return shown
+    return shown._replace(text=f"{shown.text} ({level:.3f})")
+
+
+def _by_part(group: Group, part: str, test: int) -> str | None:
+    """Mean retention and chance of each step, position or kind, over the seeds that have it."""
+    start = f"retention, {part} "
+    shown = [
+        f"{figure.removeprefix(start)}: {mean_cell(by_seed, 3).text} "
+        f"({mean_cell(group.by_seed(figure, test, 'chance'), 3).text})"
+        for (table, figure, tested), by_seed in group.values.items()
+        if table == "parts" and tested == test and figure.startswith(start)
+    ]
+    if len(shown) > _MOST_PARTS:
+        shown = [*shown[:_MOST_PARTS], f"… {len(shown)} in all"]
+    return "; ".join(shown) or None
