@@ -29,7 +29,6 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
-    at_rates,
     by_earliness,
     by_lengths,
     by_variant,
@@ -40,10 +39,9 @@ from rulekeep.analysis.rows import (
     state_kib,
     with_lowest,
 )
-from rulekeep.analysis.summary import ValidationScores, mean_scores, summarise
+from rulekeep.analysis.summary import summarise
 
 ROTARY = {"positions": "rotary"}
-SEEDS = (1, 2, 3, 4, 5)
 
 
 def validated(
@@ -93,43 +91,6 @@ def test_a_rate_is_chosen_on_validation_whatever_its_test_says(
         ])["delta"]  # fmt: skip
         assert group.rate == chosen
         assert group.by_seed("retention", 64) == {1: 0.9 if chosen == better else 0.2}
-
-
-def test_validation_examples_of_all_seeds_say_what_ties() -> None:
-    def chosen(seeds: Sequence[int], n: int) -> float | None:
-        return labelled([
-            validated("delta", seed, rate, dev, 0.5, n)
-            for seed in seeds
-            for rate, dev in ((0.001, (0.99, 0.5, 0.1)), (0.01, (1.0, 0.5, 2.0)))
-        ])["delta"].rate  # fmt: skip
-
-    # The interval of 1 on n examples begins at n / (n + 3.84): 0.985 of 256, 0.9926 of 512.
-    assert chosen([1], 256) == 0.001
-    assert chosen([1, 2], 256) == 0.01
-    assert chosen([1], 512) == 0.01
-    assert mean_scores([ValidationScores(0.5, 0.2, 100), ValidationScores(1.0, 0.4, 300)]) == (
-        pytest.approx((0.75, 0.3, 400))
-    )
-
-
-def test_a_rate_is_chosen_by_the_mean_of_its_seeds_and_training_lengths() -> None:
-    retentions = {0.001: (1.0, 0.2), 0.01: (0.7, 0.7)}
-    assert labelled([
-        validated("delta", seed, rate, (kept, 0.5, 1.0), 0.5)
-        for rate, each in retentions.items()
-        for seed, kept in enumerate(each, 1)
-    ])["delta"].rate == 0.01  # fmt: skip
-    # Of two lengths the mean too; what is longer than the training length chooses nothing.
-    records = []
-    for rate, by_length in (
-        (0.001, {32: 0.9, 64: 0.1, 256: 1.0}),
-        (0.01, {32: 0.5, 64: 0.7, 256: 0.0}),
-    ):
-        made = validated("delta", 1, rate, (0.0, 0.0, 1.0), 0.5)
-        first, *tests = made["evaluations"]
-        looks = [{**first, "context": at, "retention": kept} for at, kept in by_length.items()]
-        records.append({**made, "evaluations": [*looks, *tests]})
-    assert labelled(records)["delta"].rate == 0.01
 
 
 def test_a_rate_with_a_diverged_seed_never_wins_and_its_seeds_are_not_shown() -> None:
@@ -246,23 +207,6 @@ def test_attention_is_compared_with_what_was_trained_alike(setting: Values, alik
         assert against[1].mean == pytest.approx(0.5)
 
 
-def test_attention_is_compared_over_the_seeds_of_both_and_not_with_itself() -> None:
-    records = [record("delta", seed, {64: seed / 10}) for seed in (1, 2, 3)]
-    records += [
-        record("attention", seed, {64: 0.05 * seed}, mixer_options=ROTARY) for seed in (2, 3, 4)
-    ]
-    records += [record("attention", 9, {64: 1.0}, mixer_options={"positions": "none"})]
-    records += [record("attention", 2, {64: 0.09}, mixer_options={"positions": "alibi"})]
-    groups = groups_of(records)
-    by_label = {group.label: group for group in groups}
-    against = against_attention(by_label["delta"], groups, "retention", 64)
-    assert against is not None
-    # Seeds 2 and 3: 0.2 - 0.1 and 0.3 - 0.15. One other keeps less, and one shares no seed.
-    assert against[0].label == "attention, rotary"
-    assert against[1] == summarise([0.2 - 0.05 * 2, 0.3 - 0.05 * 3])
-    assert against_attention(by_label["attention, rotary"], groups, "retention", 64) is None
-
-
 @pytest.mark.parametrize(
     ("tested", "at"),
     [
@@ -281,19 +225,6 @@ def test_mixers_are_compared_at_the_longest_length_that_half_of_them_have(
         for place, lengths in enumerate(tested)
     ]
     assert compared_at(groups_of(records)) == at
-
-
-def test_a_mixer_that_is_asked_about_is_compared_where_it_was_tested() -> None:
-    records = [record(f"mixer-{place}", 1, {64: 0.5, 256: 0.5, 1024: 0.5}) for place in range(3)]
-    records.append(record("short", 1, {64: 0.5, 256: 0.5}))
-    records.append(record("lost", 1, {64: 0.5}, status="diverged"))
-    by_label = labelled(records)
-    every = [*by_label.values()]
-    assert compared_at(every) == 1024
-    assert compared_at(every, by_label["short"]) == 256
-    # One that has no figure anywhere leaves the others where they are.
-    assert compared_at(every, by_label["lost"]) == 1024
-    assert compared_at([by_label["lost"]]) == 0
 
 
 # The ranking
@@ -358,29 +289,6 @@ def test_a_seed_that_diverged_counts_where_chance_is_taken_out() -> None:
     assert found.is_corrected
     (row,) = found.rows
     assert (row.kept.seeds, row.kept.diverged, math.isnan(row.lowest)) == (2, 1, True)
-
-
-def test_costs_and_chance_of_several_settings_are_the_mean_of_each() -> None:
-    records = []
-    for task, chance, state, seconds in (("apply", 0.2, 1000, 10.0), ("recite", 0.04, 3000, 30.0)):
-        for mixer in ("delta", "gru"):
-            made = record(mixer, 1, {64: 0.5}, task=task, seconds=seconds, state={64: state})
-            made["evaluations"][-1]["chance"]["retention"] = chance
-            records.append(made)
-    made = ranking_of(records)
-    row = made.rows[0]
-    assert (row.state_bytes, row.train_seconds, row.parameters) == (2000, 20, 12345)
-    # Scores of several settings have their chance taken out.
-    assert (made.is_corrected, made.chance()) == (True, 0.0)
-    # (0.5 - 0.2) / 0.8 and (0.5 - 0.04) / 0.96.
-    assert row.kept.mean == pytest.approx((0.375 + 0.479167) / 2, abs=1e-6)
-    assert row.retention.mean == pytest.approx(0.5)
-    assert [setting.task for setting in made.settings] == ["apply", "recite"]
-    assert made.over("delta").keys() == {64}
-    # One setting without a chance level leaves none to the mean.
-    for made_up in records[:2]:
-        made_up["evaluations"][-1]["chance"].clear()
-    assert ranking_of(records).chance() is None
 
 
 def test_settings_that_few_ran_are_left_out_by_name() -> None:
@@ -671,16 +579,6 @@ def test_a_cell_of_a_study_counts_where_all_its_seeds_are_run() -> None:
     assert [group.label for group in rows.cells(MARKED)] == ["ours"]
     assert rows.at(seeds=[1]).known("theirs", MARKED, "retention", 256).mean == 1.0
     assert rows.at(context=128, seeds=[1]).known("ours", EARLY, "retention", 256).mean == 0.0
-
-
-def test_figures_at_a_rate_need_not_be_those_of_the_chosen_one() -> None:
-    other = [cell("gru", seed, 0.9, rate=0.01, dev_loss=2.0) for seed in (1, 2)]
-    rows = rows_of(*CELLS, *other)
-    assert rows.known("ours", EARLY, "retention", 256).mean == 0.625
-    assert rows.at_rate("ours", EARLY, 0.01, "retention", 256) == {1: 0.9, 2: 0.9}
-    assert rows.at_rate("ours", EARLY, 0.003, "exact", 256) == {1: 0.25, 2: 0.375}
-    fixed = Variant("gru", "fixed", at_rates({"recite": 0.01}))
-    assert rows_of(*CELLS, *other, ours=fixed).known("ours", EARLY, "exact", 256).mean == 0.45
 
 
 def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study() -> None:

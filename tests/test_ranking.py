@@ -59,26 +59,6 @@ def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
     assert row["against attention, rotary"].startswith("-0.697 (-0.6")
 
 
-def test_a_plugin_of_a_long_name_is_the_users_own() -> None:
-    place = "/home/someone/with/a/long/path/to/mine.py:" + "FadingMemory" * 5
-    found = ranking([*attention(0.9, ROTARY), record(place, 1, {64: 0.5})])
-    assert [row.is_own for row in found.rows] == [True, False]
-
-
-def test_equal_figures_share_a_place_and_the_next_is_counted_on() -> None:
-    kept = {"attention": 0.5, "mine.py:Mine": 0.5, "slots": 0.4}
-    found = ranking([record(mixer, retention={64: share}) for mixer, share in kept.items()])
-    places = {row.label: row.place for row in found.rows}
-    assert places == {"mine.py:Mine": 1, "attention": 1, "slots": 3}
-
-
-def test_what_is_kept_by_guessing_is_said_beside_its_chance() -> None:
-    # Chance is 0.04 in made-up records.
-    said_of = {kept: said([record(retention={64: kept})]) for kept in (0.016, 0.04, 0.05)}
-    assert ", no more than by guessing: chance is 0.040." in said_of[0.016]
-    assert ["chance" in text for text in said_of.values()] == [True, True, False]
-
-
 def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
     records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
     found = ranking(records)
@@ -126,20 +106,6 @@ def test_a_strong_attention_that_was_trained_otherwise_allows_no_win(unlike: Val
     assert "no attention with a convolution was trained alike" in said(records)
 
 
-def test_unequal_training_is_said() -> None:
-    unlike = [*attention(0.1, CONVOLVED, steps=1000), *own(0.8, steps=60)]
-    assert "trained for 60 to 1,000 steps, so not alike" in said(unlike)
-    assert "alike" not in said([*attention(0.1, CONVOLVED, steps=60), *own(0.8, steps=60)])
-
-
-def test_more_parameters_than_attentions_are_said() -> None:
-    records = [*attention(0.1, CONVOLVED), *own(0.8)]
-    for one in records[5:]:
-        one["costs"]["parameters"] = 2 * 12345
-    assert "gain" not in said(records)
-    assert "+100% parameters" in said(records)
-
-
 def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     records = []
     for task, rotary, mine in (("apply", 0.2, 0.9), ("recite", 0.4, 0.3)):
@@ -159,37 +125,6 @@ def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     assert dict(mine.by_task) == {"apply": pytest.approx(0.906), "recite": pytest.approx(0.306)}
 
 
-def test_a_difference_in_a_ranking_is_over_the_seeds_that_both_have() -> None:
-    base = [
-        record("attention", seed, {64: kept}, mixer_options=ROTARY)
-        for seed, kept in ((2, 0.5), (3, 0.4), (4, 0.6), (5, 0.0))
-    ]
-    mine = [
-        record("mine.py:Mine", seed, {64: kept})
-        for seed, kept in ((1, 1.0), (2, 0.6), (3, 0.6), (4, 0.9))
-    ]
-    (row,) = own_rows(ranking([*base, *mine]))
-    # 0.1, 0.2, 0.3: mean 0.2, half width 4.302653 × 0.1 / √3; t = 3.4641, and by the closed form
-    # of two degrees p = 1 - t / √(2 + t²).
-    assert row.difference is not None
-    assert row.difference[:4] == pytest.approx((0.2, 0.1, -0.048414, 0.448414), abs=1e-6)
-    assert row.difference.p == pytest.approx(1 - 3.464102 / 14**0.5, abs=1e-6)
-    # Its own mean is over all of its seeds: (1.0 + 0.6 + 0.6 + 0.9) / 4.
-    assert (row.kept.mean, row.kept.seeds, row.lowest) == (pytest.approx(0.775), 4, 0.6)
-
-
-def test_what_is_shown_alike_shares_a_place_and_one_seed_has_no_interval() -> None:
-    kept = {"attention": 0.5001, "slots": 0.5004, "delta": 0.5006}
-    found = ranking([record(mixer, retention={64: share}) for mixer, share in kept.items()])
-    assert [(row.label, row.place) for row in found.rows] == [
-        ("delta", 1), ("slots", 2), ("attention", 2)
-    ]  # fmt: skip
-    assert found.rows[1].kept[1:4] == (None, None, None)
-    assert found.rows[1].difference is not None
-    assert found.rows[1].difference.p is None
-    assert "cannot be told" not in said([record("slots"), record("attention")])
-
-
 def of_chance(made: Values, chance: float) -> Values:
     """The same record, whose task has another chance level."""
     for row in made["evaluations"]:
@@ -206,32 +141,6 @@ def on_two_tasks(mixer: str, recite: list[float], override: list[float]) -> list
     ]
 
 
-def test_a_mean_over_settings_is_of_scores_without_their_chance() -> None:
-    # Retention: 0.60 to 0.65. Without chance: (0.75 + 0) / 2 and (0.25 + 0.8) / 2.
-    more_of_recite = on_two_tasks("slots", [0.8, 0.8], [0.5, 0.5])
-    more_of_override = on_two_tasks("delta", [0.4, 0.4], [0.8, 1.0])
-    found = ranking([*more_of_recite, *more_of_override])
-    assert found.is_corrected
-    assert (found.figure, found.chance()) == ("retention, corrected for chance", 0.0)
-    first, second = found.rows
-    assert [(row.label, row.place) for row in found.rows] == [("delta", 1), ("slots", 2)]
-    # By hand, seed by seed: (0.25 + 0.6) / 2 = 0.425 and (0.25 + 1.0) / 2 = 0.625.
-    assert first.kept.mean == pytest.approx(0.525)
-    assert first.kept.deviation == pytest.approx(0.2 / 2**0.5)
-    # t(0.975, 1) = 12.7062, times 0.1: no clip, since a score without chance may be below 0.
-    assert first.kept.low == pytest.approx(0.525 - 1.27062, abs=1e-5)
-    assert first.retention.mean == pytest.approx(0.65)
-    assert first.lowest == pytest.approx(0.25)
-    assert second.kept.mean == pytest.approx(0.375)
-    assert second.retention.mean == pytest.approx(0.65)
-    assert second.lowest == pytest.approx(0.0)
-    assert dict(first.by_task) == {"recite": 0.4, "override": pytest.approx(0.9)}
-    assert found.over("delta") == {64: {1: pytest.approx(0.425), 2: pytest.approx(0.625)}}
-    table = table_of(found)
-    row = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
-    assert (row["retention"][:5], row["corrected"][:5]) == ("0.650", "0.525")
-
-
 def test_one_setting_alone_or_one_without_chance_is_ranked_as_it_was_scored() -> None:
     alone = [one for one in on_two_tasks("slots", [0.8], [0.5]) if one["spec"]["task"] == "recite"]
     assert not ranking(alone).is_corrected
@@ -241,21 +150,6 @@ def test_one_setting_alone_or_one_without_chance_is_ranked_as_it_was_scored() ->
     assert not found.is_corrected
     assert found.rows[0].kept.mean == found.rows[0].retention.mean == pytest.approx(0.65)
     assert "corrected" not in table_of(found).header
-
-
-def test_what_is_below_guessing_everywhere_is_below_0() -> None:
-    (row,) = ranking(on_two_tasks("slots", [0.1], [0.25])).rows
-    # (0.1 - 0.2) / 0.8 and (0.25 - 0.5) / 0.5.
-    assert row.kept.mean == pytest.approx((-0.125 - 0.5) / 2)
-    assert "no more than by guessing" in said(on_two_tasks("slots", [0.1], [0.25]))
-
-
-def test_a_seed_that_lacks_a_setting_is_in_no_mean_over_settings() -> None:
-    made = on_two_tasks("slots", [0.6, 1.0, 0.2], [1.0, 0.5])
-    (row,) = ranking(made).rows
-    # Seeds 1 and 2: (0.5 + 1) / 2 and (1 + 0) / 2. The lowest is of all seeds: (0.2 - 0.2) / 0.8.
-    assert (row.kept.mean, row.kept.seeds) == (pytest.approx(0.625), 2)
-    assert row.lowest == pytest.approx(0.0)
 
 
 def test_of_several_of_the_users_own_a_gain_is_said_after_correction() -> None:
@@ -276,15 +170,6 @@ def test_of_several_of_the_users_own_a_gain_is_said_after_correction() -> None:
     ]
     assert "cannot be told from attention" in said([*strong, *first, *others])
     assert "tested with 2 others" in said([*strong, *first, *others])
-
-
-def test_a_diverged_seed_is_the_lowest() -> None:
-    records = [*attention(0.1, ROTARY), *own(0.8, (1, 2, 3, 4))]
-    records.append(record("mine.py:Mine", 5, {64: 0.9}, status="diverged"))
-    found = ranking(records)
-    assert (own_rows(found)[0].kept.seeds, own_rows(found)[0].kept.diverged) == (4, 1)
-    row = dict(zip(table_of(found).header, table_of(found).rows[0], strict=True))
-    assert row["lowest seed"].text == "diverged"
 
 
 def with_lost(records: list[Values], count: int) -> list[Values]:
@@ -336,11 +221,6 @@ def test_others_are_compared_where_every_run_of_the_users_own_diverged(context: 
     assert "nothing is compared" not in said([*attention(0.5, ROTARY), lost])
 
 
-def test_one_mixer_of_the_users_own_that_diverged_hides_no_other() -> None:
-    lost = record("mine.py:Lost", 1, {64: 0.9}, status="diverged")
-    assert any(row.kept.mean for row in own_rows(ranking([lost, *own(0.8)])))
-
-
 def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None:
     outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
     outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"
@@ -352,51 +232,6 @@ def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None
 def test_nothing_is_compared_where_nothing_was_tested() -> None:
     assert ranked(groups_of([record(status="failed")])) is None
     assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
-
-
-def test_the_baseline_of_a_cell_is_the_strongest_at_its_own_length() -> None:
-    records = []
-    for seed in SEEDS:
-        for positions, near, far in (("rotary", 0.9, 0.1), ("none", 0.5, 0.4)):
-            kept = {64: near, 256: far}
-            records.append(record("attention", seed, kept, mixer_options={"positions": positions}))
-        records.append(record("delta", seed, {64: 0.8, 256: 0.7}))
-    groups = groups_of(records)
-    (ours,) = (group for group in groups if group.mixer == "delta")
-    for test, name, mean in (
-        (64, "attention, rotary", -0.1),
-        (256, "attention, no positions", 0.3),
-    ):
-        found = against_attention(ours, groups, "retention", test)
-        assert found is not None
-        assert (found[0].label, found[1].mean) == (name, pytest.approx(mean))
-
-
-@pytest.mark.parametrize(
-    ("mixer", "options", "more", "said_as"),
-    [
-        ("attention", {"positions": "rotary"}, {}, "attention, rotary"),
-        ("attention", {"positions": "none"}, {}, "attention, no positions"),
-        ("attention", {"positions": "none"}, {"added_positions": "learned"},
-         "attention, learned positions"),
-        ("attention", {"positions": "rotary"}, {"added_positions": "earliness"},
-         "attention, rotary, earliness"),
-        ("attention", CONVOLVED, {"added_positions": "earliness"},
-         "attention, rotary, convolution, earliness"),
-        ("attention", {"conv_size": 8}, {}, "attention, no positions, convolution 8"),
-        ("delta", {"heads": 8, "key_width": None}, {}, "delta, heads 8"),
-        ("delta", {"short_convolution": True}, {}, "delta, short convolution"),
-    ],
-)  # fmt: skip
-def test_a_variant_is_named_by_what_differs_from_its_mixers_defaults(
-    mixer: str, options: dict[str, Any], more: dict[str, Any], said_as: str
-) -> None:
-    made = record(mixer, mixer_options=options, **more)
-    (run,) = read_runs([made])[0]
-    assert run.label == said_as
-    # A record that says what was asked has all else at its defaults.
-    (run,) = read_runs([{**made, "asked": {"mixer_options": options, **more}}])[0]
-    assert run.label == said_as
 
 
 def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> None:
@@ -458,13 +293,3 @@ def test_tests_of_other_sizes_are_said_to_stand_side_by_side() -> None:
         "recite at 256 tokens: tests of 64 and 256 examples stand side by side"
     ]
     assert said(tested("delta", 64), tested("attention", 64)) == []
-
-
-def test_why_a_mixer_is_compared_with_no_attention_is_said() -> None:
-    base = attention(0.9, ROTARY)
-    other = [record("gru", s, {64: 0.2}, steps=7) for s in SEEDS]
-    assert "It was not trained as attention, rotary was" in said([*base, *other])
-    assert "It shares no seed with attention, rotary" in said([*base, *own(0.2, seeds=(8, 9))])
-    lost = [record("mine.py:Mine", s, {64: 0.2}, status="diverged", reason="nan") for s in SEEDS]
-    apart = own(0.2, seeds=(8,))
-    assert "It shares with attention, rotary no seed that ended" in said([*base, *lost, *apart])

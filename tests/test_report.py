@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Values, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.merging import joined, merged, trained_apart
-from rulekeep.printable import one_line
-from rulekeep.records.record import name
 from rulekeep.reporting import main_tables as tables
 from rulekeep.reporting.main_tables import csv_text
 from rulekeep.reporting.tables import csv_lines
 from rulekeep.reporting.write import write_report
-
-KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
 
 
 def report(folder: Path, records: list[Any], notes: tuple[str, ...] = ()) -> dict[str, str]:
@@ -86,14 +81,6 @@ def test_a_diverged_seed_counts_in_its_cell_and_a_failed_one_does_not(tmp_path: 
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_mixer_that_always_diverged_has_no_figure(tmp_path: Path) -> None:
-    files = report(tmp_path, [record("slots", seed, status="diverged") for seed in range(1, 6)])
-    assert "no figure (5 of 5 diverged)" in files["report.html"]
-    assert "0 of 5 (0.00 to 0.52)" in files["report.html"]
-    assert "every rate diverged" in files["report.html"]
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_the_rate_is_chosen_on_dev_and_only_it_is_shown(tmp_path: Path) -> None:
     records = []
     for rate, loss, kept in ((0.001, 1.2, 0.99), (0.003, 0.8, 0.6), (0.01, 0.9, 0.99)):
@@ -105,33 +92,6 @@ def test_the_rate_is_chosen_on_dev_and_only_it_is_shown(tmp_path: Path) -> None:
     assert [(row["learning_rate"], row["mean"], row["note"]) for row in grid] == [
         ("0.001", "1.2", ""), ("0.003", "0.8", "chosen"), ("0.01", "0.9", ""),
     ]  # fmt: skip
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_more_seeds_at_the_chosen_rate_do_not_bias_the_choice(tmp_path: Path) -> None:
-    # Seeds 3 to 5 ran at the chosen rate only, and were unlucky: rates compare on seeds 1 and 2.
-    records = [record("slots", s, rate=0.001, dev_loss=1.1) for s in (1, 2)]
-    records += [record("slots", s, rate=0.003, dev_loss=1.0) for s in (1, 2)]
-    records += [record("slots", s, rate=0.003, dev_loss=9.0) for s in (3, 4, 5)]
-    files = report(tmp_path, records)
-    row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
-    assert (row["learning_rate"], row["seeds"]) == ("0.003", "5")
-    assert "chosen, the highest of its grid: 0.009 may be better" in files["report.html"]
-    grid = [row for row in csv_rows(files["tables.csv"]) if row["table"] == "learning_rates"]
-    assert [(row["seeds"], row["few_seeds"]) for row in grid] == [("2", "yes")] * 2
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_rate_with_most_runs_is_shown_and_the_rules_own_is_named(tmp_path: Path) -> None:
-    """A sweep chose it, whatever it knew; the choice of a record does not change with the rule."""
-    records = five("slots", [0.9] * 5, rate=0.001, dev_loss=1.1)
-    records.append(record("slots", 1, rate=0.003, dev_loss=1.0))
-    files = report(tmp_path, records)
-    row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
-    assert (row["learning_rate"], row["seeds"]) == ("0.001", "5")
-    grid = [row for row in csv_rows(files["tables.csv"]) if row["table"] == "learning_rates"]
-    notes = {row["learning_rate"]: row["note"] for row in grid}
-    assert notes == {"0.001": "shown: most runs", "0.003": "what the rule says of these runs"}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -194,56 +154,6 @@ ODD: list[Values] = [
 ]
 
 
-def test_what_is_odd_is_drawn_beside_what_is_not(tmp_path: Path) -> None:
-    # Each under a name of its own, so that none stands for another.
-    odd = [
-        {**one, "id": f"run-{place}", "spec": {**one["spec"], "mixer": f"mixer-{place}"}}
-        for place, one in enumerate(ODD)
-    ]
-    files = report(tmp_path, [*odd, record("slots", 2)])
-    assert cell(files["tables.csv"], "scores", "slots", "exact", tested_at="64")["mean"] == "0.45"
-    drawn = [file for file in files if file.endswith(".svg")]
-    assert len(drawn) >= 5
-    for file in drawn:
-        ElementTree.fromstring(files[file])
-    shown = files["retention.svg"] + files["variants.svg"]
-    assert all(f"mixer-{place}" in shown for place in (0, 2, 3))
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
-    notes = ("a.json.corrupt-1: no checksum in it",)
-    twice = [record("slots"), record("slots"), {**record("slots"), "id": "other source"}]
-    files = report(tmp_path, twice, notes)
-    for file in ("report.html", "report.md"):
-        text = files[file].replace("\\", "")
-        assert "a.json.corrupt-1: no checksum in it" in text
-        assert "more than one record" in text
-        assert "recite, slots, trained at 64, seed 1: 2 runs (" in text
-
-
-def test_long_names_that_begin_alike_stay_two() -> None:
-    assert name("x" * 100 + "a", "") != name("x" * 100 + "b", "")
-    assert len(name("x" * 100, "")) <= 48
-    plugin = "/home/someone/long-memories/mechanisms/mine.py:FadingMemory"
-    assert name(plugin, "").endswith("mine.py:FadingMemory"), "its class can be read"
-    assert one_line("a\nb\t\x00c") == "a b \ufffdc"
-
-
-def test_difficulties_of_a_task_have_groups_of_their_own() -> None:
-    records = [
-        record(mixer, task_options={"rules": 4, "placement": placement})
-        for placement in ("early", "marked")
-        for mixer in ("attention", "delta")
-    ]
-    found = groups_of(records)
-    assert [(group.task, group.label) for group in found] == [
-        (f"recite, {placement}", mixer)
-        for placement in ("early", "marked")
-        for mixer in ("attention", "delta")
-    ]
-
-
 def grid_of(found: list[Any]) -> list[dict[str, str]]:
     return [row for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
 
@@ -270,23 +180,6 @@ def test_each_training_length_has_a_rate_of_its_own() -> None:
     ]  # fmt: skip
     shown = tables.learning_rates(found)
     assert [row[2].text for row in shown.rows] == ["64", "64", "128", "128"]
-
-
-def test_rates_compare_over_the_seeds_that_all_have_a_diverged_one_among_them() -> None:
-    losses = {1: (2.0, 3.0, 1.0), 2: (3.0, 4.0, None), 3: (0.1, None, None)}
-    records = [
-        record("delta", seed, rate=rate, dev_loss=loss)
-        for seed, by in losses.items()
-        for rate, loss in zip((0.001, 0.003, 0.01), by, strict=True)
-        if loss is not None
-    ]
-    records.append(record("delta", 2, rate=0.01, status="diverged"))
-    grid = grid_of(groups_of(records))
-    assert [(row["mean"], row["seeds"], row["diverged"]) for row in grid] == [
-        ("2.5", "2", "0"), ("3.5", "2", "0"), ("1.0", "1", "1"),
-    ]  # fmt: skip
-    assert float(grid[0]["deviation"]) == pytest.approx(math.sqrt(0.5))
-    assert grid[0]["note"].startswith("chosen")
 
 
 def looked_at(one: Values, losses: dict[int, float]) -> Values:
@@ -341,54 +234,6 @@ def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at()
     assert read_runs([one])[0][0].test_contexts == (64, 256)
 
 
-def test_costs_are_of_seeds_that_ended_at_a_length_that_is_defined() -> None:
-    asked = {"added_positions": "learned", "test_contexts": [64, 256]}
-    records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in (1, 2)]
-    records[1].update(status="diverged", evaluations=[])
-    records[1]["costs"]["decode_ms_per_token"] = {"64": 100.0}
-    table = tables.costs(groups_of(records))
-    shown = dict(zip(table.header, (one.text for one in table.rows[0]), strict=True))
-    assert (shown["context"], shown["decode (ms/token)"]) == ("64", "0.164")
-
-
-def test_a_rate_that_was_run_alone_is_marked() -> None:
-    records = [
-        record("delta", rate=rate, dev_loss=loss, task="recite")
-        for rate, loss in ((0.001, 2.0), (0.003, 1.0), (0.01, 3.0))
-    ]
-    records.append(record("delta", rate=0.003, task="apply"))
-    found = groups_of(records)
-    table = tables.learning_rates(found)
-    assert table.rows[0][-1].text == "the only rate run"
-    assert [row[-1].text for row in table.rows[1:]] == ["", "chosen", ""]
-    notes = [row["note"] for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
-    assert notes == [row[-1].text for row in table.rows]
-
-
-def test_seeds_that_were_made_by_other_code_are_no_seeds_of_one_mechanism() -> None:
-    def made(seed: int, version: int, **how: Any) -> dict[str, Any]:
-        one = record("delta", seed, **how)
-        return {**one, "versions": {"delta": version}, "id": f"{version}{one['id']}"}
-
-    alike = [made(seed, 1) for seed in (1, 2)]
-    assert read_runs(alike)[1] == []
-    # One that was made again with the same seed too, whatever its hash.
-    for other in (made(3, 2), made(3, 2, rate=0.01), made(1, 0)):
-        (read, notes), code = read_runs([*alike, other]), f"delta {other['versions']['delta']}"
-        assert notes == [
-            "recite, delta: runs of 2 versions of its code stand apart "
-            f"(seed 1, 2 by delta 1; seed {other['spec']['seed']} by {code}), each "
-            "named by its code; delete the folders of those that are out of date",
-        ]
-        seeds = {group.label: sorted(group.runs) for group in grouped(read)}
-        assert seeds == {
-            "delta, code delta 1": [1, 2],
-            f"delta, code {code}": [other["spec"]["seed"]],
-        }
-    failed = made(3, 2, status="failed")
-    assert read_runs([*alike, failed, made(3, 2, task="apply")])[1] == []
-
-
 def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> None:
     versions = {"protocol": 1, "recite": 1, "delta": 1}
     records = [{**record("delta", seed), "versions": versions} for seed in (1, 2)]
@@ -400,15 +245,6 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     assert {run.label for run in read_runs(records)[0]} == {
         "delta, code delta 1", "delta, code delta 2",
     }  # fmt: skip
-
-
-def test_records_of_two_versions_are_never_one_run() -> None:
-    versions = {"protocol": 1, "recite": 1, "delta": 1}
-    near, far = ({**record("delta", 1, at), "versions": versions} for at in ({64: 0.9}, {256: 0.5}))
-    assert len(merged(typed([near, far]))) == 1
-    far["versions"] = {**versions, "delta": 2}
-    found = merged(typed([near, far]))
-    assert [one.versions["delta"] for one in found] == [1, 2]
 
 
 def test_a_copy_that_failed_takes_no_result_away() -> None:
@@ -450,26 +286,6 @@ def test_one_training_that_came_out_otherwise_is_said_once() -> None:
     assert len(merged(typed([one, again, other]))) == 2
     (said,) = trained_apart(typed([one, again, {**again, "id": "third"}]))
     assert said.startswith(f"runs {one['id']} and again (2 such pairs): one training")
-
-
-def test_costs_by_length_of_both_records_are_one_runs() -> None:
-    near, far = record(retention={64: 0.9}), record(retention={64: 0.9, 256: 0.5})
-    near["costs"]["state_bytes"] = {"64": 7}
-    for one, other, at_64 in ((near, far, 7), (far, near, 1024 * 64)):
-        (run,) = read_runs([joined(*typed([one, other]))])[0]
-        assert run.record.state_bytes == {64: at_64, 256: 1024 * 256}
-        assert sorted(run.record.decode_ms) == [64, 256]
-    del far["costs"]["decode_ms_per_token"]
-    assert joined(*typed([near, far])).decode_ms == {64: pytest.approx(0.164)}
-
-
-def test_a_diverged_seed_has_failed_at_no_length_that_is_not_defined() -> None:
-    asked = {"added_positions": "learned", "test_contexts": [64, 256]}
-    records = [record(seed=seed, retention={64: 0.9}, **asked) for seed in range(4)]
-    records.append(record(seed=4, retention={64: 0.9}, status="diverged", **asked))
-    (group,) = groups_of(records)
-    assert sorted(group.by_seed("retention", 64)) == [0, 1, 2, 3, 4]
-    assert group.by_seed("retention", 256) == {}
 
 
 @pytest.mark.parametrize(

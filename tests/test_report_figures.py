@@ -1,12 +1,9 @@
 """What the report's figures show: every value where it was counted by hand, and drawn there."""
 
-import itertools
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.text import Text
 from report_records import Values, groups_of, record, study, typed
 
 from rulekeep.analysis.panels import (
@@ -16,11 +13,9 @@ from rulekeep.analysis.panels import (
     Point,
     Series,
     Style,
-    draw,
     figure,
     log_ticks,
     pareto_front,
-    sheet,
 )
 from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
@@ -157,19 +152,6 @@ def test_curves_are_the_mean_of_the_seeds_and_a_line_for_each() -> None:
                 )  # fmt: skip
 
 
-def test_curves_of_the_article_have_each_figure_under_its_own_name() -> None:
-    last = {
-        panel.y_label: [series.points[-1].y for series in panel.series]
-        for panel in made(two("article"))["training"].panels
-    }
-    assert last == {
-        "validation loss (nats)": [pytest.approx(1.9), pytest.approx(2.75)],
-        "validation retention": [pytest.approx(0.13), pytest.approx(0.215)],
-        "token accuracy": [pytest.approx(0.23), pytest.approx(0.315)],
-        "rule accuracy": [pytest.approx(0.43), pytest.approx(0.515)],
-    }
-
-
 @pytest.mark.parametrize(("key", "costs"), [("state", (5200, 8600)), ("seconds", (13, 21.5))])
 def test_a_trade_off_sets_retention_over_the_mean_cost(
     key: str, costs: tuple[float, float]
@@ -210,15 +192,6 @@ def test_costs_over_context_are_drawn_with_their_mean_interval_and_seeds() -> No
         assert [line[0][1] for line in slots.seeds[:2]] == pytest.approx(
             [at_64 + share * (scale or at_64) for share in (1.1, 1.2)]
         )
-
-
-def test_an_interval_that_reaches_zero_is_cut_where_a_log_axis_still_shows_it() -> None:
-    records = [record("slots", seed, {64: 0.9}) for seed in (1, 2)]
-    for one, ms in zip(records, (10, 30), strict=True):
-        one["costs"]["decode_ms_per_token"] = {"64": ms}
-    series = lines(records, "costs")[0]["slots"]
-    # 12.7062 * 14.1421 / sqrt(2) around 20; half the lowest seed is 5.
-    assert values(series.points) == [(64, 20, 5, 20 + 127.06205, True)]
 
 
 def test_mixers_are_compared_no_further_than_half_of_them_were_tested() -> None:
@@ -284,25 +257,6 @@ def test_a_figures_table_has_every_value_that_it_draws() -> None:
     assert row["retention"].value == pytest.approx(0.18)
 
 
-def test_lines_that_end_together_have_names_apart() -> None:
-    series = [
-        Series(label=f"variant {n}", style=Style("#123456"), points=[Point(1, 0.5), Point(2, y)])
-        for n, y in enumerate((1.0, 0.999, 0.998, 0.01, 0.0, 0.5, 0.5, 0.0))
-    ]
-    panel = Panel(title="t", x_label="x", y_label="y", series=series, score=True)
-    for size in ("wide", "narrow"):
-        made_up = figure(panel, size, direct=True)
-        made_up.draw_without_rendering()
-        boxes = sorted(
-            # Without the line that leads to it.
-            (Text.get_window_extent(text) for text in made_up.axes[0].texts),
-            key=lambda box: box.y0,
-        )
-        assert len(boxes) == len(series)
-        assert all(one.y1 <= other.y0 + 3 for one, other in itertools.pairwise(boxes))
-        assert all(box.y0 >= 0 and box.x1 <= made_up.bbox.x1 for box in boxes)
-
-
 @pytest.mark.slow
 def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
     records = study(seeds=2, contexts=(64,), mixers=("attention", "slots"))
@@ -314,17 +268,6 @@ def test_every_figure_has_rows_and_the_same_bytes_again(tmp_path: Path) -> None:
         assert path.read_bytes() == (second / "figures" / path.name).read_bytes(), path.name
     for name in ("tables.csv", "report.html"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-
-
-def test_svgs_of_one_page_share_no_id_and_name_none_that_is_not_there() -> None:
-    picture = draw(made(two())["training"])
-    assert len(picture.panels) == 2
-    ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in picture.panels]
-    assert ids[0]
-    assert not ids[0] & ids[1]
-    for svg, own in zip(picture.panels, ids, strict=True):
-        assert {*re.findall(r'(?:url\(|href=")#([^")]*)', svg)} <= own
-        assert "<style" not in svg
 
 
 def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
@@ -347,43 +290,3 @@ def test_log_ticks_are_few_and_around_the_values() -> None:
         assert 4 <= len(ticks) <= 8
     assert len(log_ticks([1e-300, 1e300])) <= 10
     assert log_ticks([]) == []
-
-
-def test_a_title_of_any_length_leaves_room_for_its_panel() -> None:
-    point = Series(label="a", style=Style("#123456"), points=[Point(1, 0.5, 0.4, 0.6)])
-    panel = Panel(title="a title of words " * 50, x_label="x", y_label="y", series=[point])
-    for size in ("normal", "small", "wide", "narrow"):
-        axes = figure(panel, size).axes[0]
-        assert axes.get_window_extent().height > 20
-
-
-def test_a_long_title_stays_in_its_panel() -> None:
-    title = "sparse_delta, seed 4: override, placement marked, rules 8, trained at 1,028, and on"
-    for size in ("normal", "small"):
-        one = figure(Panel(title=title, x_label="x", y_label="y", series=()), size)
-        one.draw_without_rendering()
-        (text,) = one.texts
-        box = text.get_window_extent()
-        assert text.get_text().split() == title.split()
-        assert box.x1 <= one.bbox.x1
-        assert box.y0 >= one.axes[0].get_window_extent().y1 - 3
-
-
-@pytest.mark.parametrize("count", [1, 4, 7])
-def test_on_a_sheet_the_legend_stands_between_the_panels_and_the_caption(count: int) -> None:
-    series = [
-        Series(
-            label=f"{n} a variant of a long name", style=Style("#123456"), points=[Point(1, 0.5)]
-        )
-        for n in range(9)
-    ]
-    panels = [Panel(title=f"{n}", x_label="x", y_label="y", series=series) for n in range(count)]
-    whole = sheet(Chart(key="k", title="t", caption="words of a caption " * 20, panels=panels))
-    whole.draw_without_rendering()
-    assert len(whole.axes) == count
-    (legend,) = (one.get_window_extent() for one in whole.legends)
-    caption = whole.texts[-1].get_window_extent()
-    assert whole.bbox.y0 <= caption.y0
-    assert caption.y1 < legend.y0
-    assert legend.y1 < min(axes.get_tightbbox().y0 for axes in whole.axes)
-    assert max(legend.x1, caption.x1) < whole.bbox.x1

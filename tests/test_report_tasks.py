@@ -89,11 +89,6 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     assert rows(runs, [made, anew])[0][2] == "passes"
 
 
-def test_a_certificate_of_other_options_is_none() -> None:
-    for other in ({"rules": 5}, {"decoy_rate": 0.31}, {"placement": "marked"}):
-        assert "no certificate" in rows([record()], [proof(**other)])[0][2]
-
-
 def test_of_several_one_that_fails_is_shown_then_the_one_of_more_examples() -> None:
     several = [proof(examples=100), proof(passed=False, examples=50), proof(examples=9000)]
     assert rows([record()], several)[0][2] == "FAILS"
@@ -135,17 +130,6 @@ def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, bro
         assert "not whole, left out" in text
         assert "1 of 2 tasks and contexts are certified" in text
         assert "<img" not in text
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_every_reader_stands_in_the_page_and_the_short_form_in_markdown(tmp_path: Path) -> None:
-    write_report(typed([record()]), tmp_path, "c", certificates=[proof()])
-    html, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
-    readings = html.split('id="table-readings"')[1].split("</table>")[0]
-    assert readings.count("<tr>") == 3
-    assert ">need not" in readings
-    assert "Every reader" not in text
-    assert "| recite, placement early | 64 | passes | last 1, bag |" in text
 
 
 def runs(folder: Path, records: list[Values]) -> None:

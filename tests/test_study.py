@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import replace
 from functools import cache
 from inspect import signature
 from io import BytesIO
@@ -15,10 +13,10 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from report_records import Values, asked, record, typed
+from report_records import Values, record, typed
 
 from rulekeep import study as studies
-from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
+from rulekeep.analysis.best import steps_text
 from rulekeep.analysis.plots import strip
 from rulekeep.analysis.rows import (
     Rows,
@@ -39,7 +37,7 @@ from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, whole_runs, write_record
 from rulekeep.running.mixers import options_of
 from rulekeep.specs import UsageError, mixer_specs
-from rulekeep.study import Claim, Family, Study, table_of_families
+from rulekeep.study import Claim, Family, table_of_families
 from rulekeep.sweeps.planning import identity
 
 ROOT = Path(__file__).parent.parent
@@ -187,70 +185,6 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("path", "before", "after", "said"),
-    [
-        ("README.md", "0.625", "0.7",
-         "README.md: claim:tiny.mean is out of date: says '0.7', must be '0.625'; "),
-        ("README.md", "not run", "0.9", "README.md: table:tiny.kept is out of date; "),
-        ("results/tiny/tables/kept.md", "not run", "0.9",
-         "results/tiny/tables/kept.md: is not what the records give; "),
-        ("results/tiny/claims.json", "0.625", "0.7",
-         "results/tiny/claims.json: is not what the records give; "),
-    ],
-)  # fmt: skip
-def test_a_stale_text_fails_the_check_with_a_line_and_a_build_mends_it(
-    path: str, before: str, after: str, said: str, run: Callable, project: Path
-) -> None:
-    file = project / path
-    right = file.read_text()
-    file.write_text(right.replace(before, after, 1))
-    code, _, errors = run("study", "tiny", "check")
-    assert (code, errors) == (1, f"{said}run rulekeep study tiny build\n")
-    run("study", "tiny", "build")
-    assert file.read_text() == right
-
-
-def test_a_build_keeps_line_ends_and_permissions_of_a_document(
-    run: Callable, tmp_path: Path
-) -> None:
-    write(tmp_path)
-    path = tmp_path / "README.md"
-    path.write_bytes(README.replace("\n", "\r\n").encode() + b"a\nb\rc\r\n")
-    path.chmod(0o600)
-    assert run("study", "tiny", "build")[0] == 0
-    built = path.read_bytes()
-    assert path.stat().st_mode & 0o777 == 0o600
-    # What a build makes of the document in other line ends, in these.
-    assert built.endswith(b"<!-- /table -->\r\na\nb\rc\r\n")
-    own = built.removesuffix(b"a\nb\rc\r\n")
-    assert own.count(b"\n") == own.count(b"\r\n") > README.count("\n")
-    # A table in other line ends is right as well: some editors change them all.
-    for ends in (b"\r\n", b"\n"):
-        other = built.replace(b"\r\n", b"\n").replace(b"\n", ends)
-        path.write_bytes(other)
-        assert run("study", "tiny", "check")[0] == 0
-        assert run("study", "tiny", "build")[0] == 0
-        assert path.read_bytes() == other
-
-
-def test_a_lost_file_and_one_left_over_fail_the_check(run: Callable, project: Path) -> None:
-    results = project / "results" / "tiny"
-    (results / "figures" / "kept.png").unlink()
-    (results / "tables" / "old.md").write_text("| old |\n")
-    code, _, errors = run("study", "tiny", "check")
-    fix = "run rulekeep study tiny build"
-    assert (code, errors.splitlines()) == (
-        1,
-        [
-            f"results/tiny/figures/kept.png: is missing; {fix}",
-            f"results/tiny/tables/old.md: is of nothing in the study; {fix}",
-        ],
-    )
-    assert run("study", "tiny", "build")[0] == 0
-    assert not (results / "tables" / "old.md").exists()
-
-
 def test_a_build_deletes_what_a_study_drew_and_nothing_made_by_hand(
     run: Callable, project: Path
 ) -> None:
@@ -269,59 +203,6 @@ def test_a_build_deletes_what_a_study_drew_and_nothing_made_by_hand(
     assert not drawn.exists()
     assert all(path.read_text() == "<svg/>" for path in by_hand)
     assert run("study", "tiny", "check")[0] == 0
-
-
-def test_a_figure_that_shows_the_same_is_the_same_whatever_its_bytes(
-    run: Callable, project: Path
-) -> None:
-    figure = project / "results" / "tiny" / "figures" / "kept.png"
-    figure.write_bytes(figure.read_bytes() + b"another version of the library")
-    assert run("study", "tiny", "check")[0] == 0
-
-
-@pytest.mark.parametrize("verb", ["build", "check"])
-def test_a_claim_below_its_minimum_fails(verb: str, run: Callable, tmp_path: Path) -> None:
-    write(tmp_path, minimum=0.7)
-    run("study", "tiny", "build")
-    code, _, errors = run("study", "tiny", verb)
-    assert (code, errors) == (1, "claim tiny.mean: is 0.625, must be from 0.7 to inf\n")
-
-
-@pytest.mark.parametrize(
-    ("mark", "said"),
-    [
-        ("<!-- claim:tiny.other -->1<!-- /claim -->", "claim:tiny.other: the study has no such"),
-        ("<!-- claim:tiny.mean -->0.625", "claim:tiny.mean: is not closed"),
-        ("<!-- claim:none.mean -->1<!-- /claim -->", "claim:none.mean: there is no study none"),
-    ],
-)
-def test_a_mark_that_nothing_fills_fails(
-    mark: str, said: str, run: Callable, tmp_path: Path
-) -> None:
-    write(tmp_path, readme=mark)
-    run("study", "tiny", "build")
-    code, _, errors = run("study", "--all", "check")
-    assert code == 1
-    (line,) = errors.splitlines()
-    assert line.startswith(f"README.md: {said}")
-
-
-def test_a_study_may_have_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:
-    file = write(tmp_path)
-    own = """
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
-
-@dataclass
-class Place:
-    at: int
-    longest: ClassVar[int] = 64
-"""
-    file.write_text(own + file.read_text())
-    assert studies.opened(str(file)).name == "tiny"
 
 
 def test_a_users_file_is_a_study_beside_its_results(run: Callable, tmp_path: Path) -> None:
@@ -515,20 +396,6 @@ def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
     assert default_options(name) == {key: field.default for key, field in fields.items()}
 
 
-def test_the_defaults_of_a_file_are_those_of_the_file_that_is_meant(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for folder, heads in (("one", 2), ("other", 4)):
-        (tmp_path / folder).mkdir()
-        text = f"class M:\n    def __init__(self, width, *, heads={heads}): ...\n"
-        (tmp_path / folder / "own.py").write_text(text)
-        monkeypatch.chdir(tmp_path / folder)
-        assert default_options("own.py:M") == {"heads": heads}
-    os.utime("own.py", (1, 1))
-    Path("own.py").write_text("class M:\n    def __init__(self, width, *, heads=8): ...\n")
-    assert default_options("own.py:M") == {"heads": 8}
-
-
 def test_a_figure_that_a_test_lacks_is_0_and_one_that_diverged_is_none() -> None:
     ended, odd = made_up("gru", 1, 0.5), made_up("gru", 2, 0.5)
     odd["evaluations"][-1] = {"split": "test", "context": 256, "n": 4, "not_finite_from": 9}
@@ -589,49 +456,7 @@ def test_a_study_reads_a_mixers_defaults_beside_its_results_from_any_folder(
     assert run("study", "there/studies/tiny.py", "check")[0] == 0
 
 
-def test_the_best_is_chosen_by_mean_and_none_with_a_diverged_seed() -> None:
-    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
-    values = [*RECORDS[:3], made_up("slots", 2, 0.25)]
-    ours, theirs = rows(*values, **both).cells(EARLY)
-    assert best_on_test([theirs, ours], "retention", 256, seeds=2) is ours
-    assert best_on_test([theirs, ours], "retention", 512, seeds=2) is None
-    lost = asked(ours.runs[1].record).model_copy(update={"status": "diverged", "evaluations": ()})
-    hurt = replace(ours, runs={**ours.runs, 1: replace(ours.runs[1], record=lost)})
-    assert best_on_test([hurt, theirs], "retention", 256, seeds=2) is theirs
-    assert best_on_validation([hurt, theirs], "retention", 64) is theirs
-
-
-def test_a_claim_states_values_as_documents_do_and_is_bounded_at_both_ends() -> None:
-    none, some = rows(), [0.5, 0.7, 0.6]
-    for claim, value, text, failure in (
-        (Claim(len, 0, 1, 1e4), 1234, "1,234", None),
-        (Claim(len), Span(0.25, 0.5), "0.250 to 0.500", None),
-        (Claim(len, maximum=0.4), Span(0.25, 0.5), "0.250 to 0.500", "must be from -inf to 0.4"),
-        (Claim(len), summarise_scores([0.5]), "0.500 (1 seed: few)", None),
-        # Without an interval nothing is shown.
-        (Claim(len, minimum=0), summarise_scores([0.5]), "0.500 (1 seed: few)", "must be from 0"),
-        (Claim(len, minimum=0.6), summarise(some), summarise(some).text(), "must be from 0.6"),
-        (Claim(len), float("nan"), "nan", "must be from"),
-        (Claim(len, holds=lambda rows: False), "four", "four", "its condition does not hold"),
-    ):
-        assert claim.text(value) == text
-        found = claim.failure(value, none)
-        assert found is failure or failure in found
-
-
 CLEAR, FAINT, NONE = [0.5, 0.6, 0.55], [0.2, 0.21, 0.35], [0.5, -0.4, 0.1]
-
-
-def test_a_difference_is_shown_after_the_correction_for_all_that_are_tested_with_it() -> None:
-    alone = Family(lambda _: {"faint": summarise(FAINT)})
-    # Mean 0.25333, deviation 0.08386, t = 5.232: p = 0.0346, and twice as much is not shown.
-    assert alone.tested(rows())["faint"].corrected == pytest.approx(0.0346, abs=1e-4)
-    assert alone.shown("faint").failure(summarise(FAINT), rows()) is None
-    both = Family(lambda _: {"faint": summarise(FAINT), "none": summarise(NONE)})
-    assert both.tested(rows())["faint"].corrected == pytest.approx(0.0692, abs=1e-4)
-    assert "does not hold" in both.shown("faint").failure(summarise(FAINT), rows())
-    assert both.not_shown("faint").failure(summarise(FAINT), rows()) is None
-    assert "does not hold" in alone.not_shown("faint").failure(summarise(FAINT), rows())
 
 
 def test_a_difference_that_is_shown_the_other_way_is_not_shown_as_more() -> None:
@@ -668,11 +493,6 @@ def test_what_one_variant_has_more_than_another_is_paired_by_seed() -> None:
         found.more("ours", "theirs", EARLY, "retention", 512)
 
 
-def test_a_key_that_no_mark_can_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="key 'a b': use letters"):
-        Study(question="", variants={}, settings=[], context=64, claims={"a b": Claim(len)})
-
-
 def test_so_much_or_more_is_rounded_down() -> None:
     assert (floored(0.9799), floored(0.979, 2)) == (0.979, 0.97)
 
@@ -688,41 +508,6 @@ def test_a_damaged_record_is_refused_before_anything_is_written(
         assert (code, errors.count("\n")) == (2, 1)
         assert "run run1: record.json: its checksum does not match its content; put" in errors
     assert (project / "README.md").read_text() == before
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
-    [
-        ("return rows.known(\"ours\", EARLY, \"retention\", 256).mean", "return None",
-         "claim tiny.mean: TypeError: "),
-        ("minimum=0.5", "holds=lambda rows: rows.known('x', EARLY, 'retention', 9)",
-         "claim tiny.mean: ValueError: x, recite, early, retention at 9: not run"),
-        ("return as_bytes(figure, \"png\")", "return 'drawn'",
-         "figure tiny.kept.png: TypeError: gives str, must give bytes"),
-        ("tables={\"kept\": kept}", "tables={\"kept\": lambda rows: None}",
-         "table tiny.kept: AttributeError: "),
-    ],
-)  # fmt: skip
-def test_a_part_of_a_study_that_fails_is_named_in_one_line(
-    before: str, after: str, said: str, run: Callable, project: Path
-) -> None:
-    file = project / "studies" / "tiny.py"
-    assert before in file.read_text()
-    file.write_text(file.read_text().replace(before, after))
-    code, _, errors = run("study", "tiny", "build")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert said in errors
-
-
-def test_a_document_that_is_no_utf_8_is_named_before_anything_is_written(
-    run: Callable, tmp_path: Path
-) -> None:
-    write(tmp_path)
-    (tmp_path / "README.md").write_bytes(README.encode() + b"caf\xe9")
-    code, _, errors = run("study", "tiny", "build")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "README.md: is no UTF-8" in errors
-    assert not (tmp_path / "results" / "tiny" / "tables").exists()
 
 
 def test_an_interruption_ends_all_sweeps_of_all_studies(
