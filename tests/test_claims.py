@@ -193,7 +193,7 @@ def test_a_study_without_records_or_with_a_part_that_fails_is_refused(
     for more, says in (
         ({"reads": ["far"]}, "far: there are no records yet"),
         ({"claims": {"mean": Claim(lambda rows: 1 / 0)}}, "claim tiny.mean: ZeroDivisionError"),
-        ({"figures": {"a.png": lambda rows: "text"}}, "figure tiny.a.png: TypeError"),
+        ({"figures": {"a.png": lambda rows: 1 / 0}}, "figure tiny.a.png: ZeroDivisionError"),
     ):
         with pytest.raises(UsageError, match=says):
             studies.build(opened(**more))

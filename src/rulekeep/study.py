@@ -15,10 +15,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import LEVEL, Summary, holm, p_text
@@ -28,11 +28,8 @@ from rulekeep.records.store import CLAIMS, text_bytes, whole_runs, write_bytes
 from rulekeep.specs import UsageError
 
 STUDIES, RESULTS = "studies", "results"
-_T = TypeVar("_T")
-_Given = TypeVar("_Given")
 _MARK = re.compile(r"(<!-- (claim|table):([\w-]+)\.([\w-]+) -->)(.*?)(<!-- /\2 -->)", re.DOTALL)
 _OPENED = re.compile(r"<!-- (claim|table):([\w-]+)\.([\w-]+) -->")
-_KEY = re.compile(r"[\w-]+")
 # A figure's file says what it shows (`analysis.plots.shown`): its bytes differ by machine.
 _SHOWN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
@@ -154,11 +151,6 @@ class Study:
     figures: Mapping[str, Callable[[Rows], bytes]] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for key in [*self.tables, *self.claims]:
-            if not _KEY.fullmatch(key):
-                raise ValueError(f"key {key!r}: use letters, digits, _ and - alone")
-
 
 class Opened(NamedTuple):
     """A study with its name, its file, and the folder whose documents it fills."""
@@ -190,20 +182,10 @@ class Opened(NamedTuple):
 
 
 def documents(root: Path) -> dict[Path, str]:
-    """What may have marks to fill: README.md, docs/*.md and results/*/README.md.
-
-    Raises:
-        UsageError: one is no text in UTF-8.
-    """
+    """What may have marks to fill: README.md, docs/*.md and results/*/README.md."""
     kinds = ("README.md", "docs/*.md", f"{RESULTS}/*/README.md")
-    found = {}
-    for path in (path for kind in kinds for path in sorted(root.glob(kind))):
-        try:
-            # With the line ends that stand there.
-            found[path] = path.read_bytes().decode()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: is no UTF-8 ({error.reason}); save it as UTF-8") from None
-    return found
+    paths = (path for kind in kinds for path in sorted(root.glob(kind)))
+    return {path: path.read_bytes().decode() for path in paths}
 
 
 def opened(name: str) -> Opened:
@@ -248,40 +230,40 @@ def made(one: Opened) -> Made:
     Raises:
         UsageError: records are missing, or a function of the study fails.
     """
-    # Mixers of files are named from there, and their defaults are read.
-    with chdir(one.root):
-        return _made(one)
-
-
-def _made(one: Opened) -> Made:
-    rows, study = one.rows(), one.study
-    failures = list[str]()
-    found = Made({}, {}, failures)
-
-    def value(kind: str, key: str, of: Callable[[_Given, Rows], _T], function: _Given) -> _T:
-        try:
-            return of(function, rows)
-        except Exception as error:
-            raise UsageError(f"{kind} {one.name}.{key}: {failure_line(error)}") from error
-
+    study, result, texts = one.study, Made({}, {}, []), {}
     tables = dict(study.tables)
     if study.families:
         tables["tested"] = lambda rows: table_of_families(study.families, rows)
-    for key, table in tables.items():
-        text = value("table", key, _table, table)
-        found.files[one.folder / "tables" / f"{key}.md"] = text_bytes(f"{text}\n")
-        found.marks[f"table:{one.name}.{key}"] = f"\n\n{text}\n\n"
-    for key, figure in study.figures.items():
-        found.files[one.folder / "figures" / key] = value("figure", key, _figure, figure)
-    texts = {}
-    for key, claim in study.claims.items():
-        text, failure = value("claim", key, _claim, claim)
-        if failure:
-            failures.append(f"claim {one.name}.{key}: {failure}")
-        texts[key] = found.marks[f"claim:{one.name}.{key}"] = text
-    said = json.dumps(texts, indent=1, ensure_ascii=False)
-    found.files[one.folder / CLAIMS] = text_bytes(f"{said}\n")
-    return found
+    # Mixers of files are named from there, and their defaults are read.
+    with chdir(one.root):
+        rows = one.rows()
+        for key, table in tables.items():
+            with _named(f"table {one.name}.{key}"):
+                text = table(rows).strip()
+            result.files[one.folder / "tables" / f"{key}.md"] = text_bytes(f"{text}\n")
+            result.marks[f"table:{one.name}.{key}"] = f"\n\n{text}\n\n"
+        for key, figure in study.figures.items():
+            with _named(f"figure {one.name}.{key}"):
+                result.files[one.folder / "figures" / key] = figure(rows)
+        for key, claim in study.claims.items():
+            with _named(f"claim {one.name}.{key}"):
+                value = claim.value(rows)
+                texts[key] = result.marks[f"claim:{one.name}.{key}"] = claim.text(value)
+                failure = claim.failure(value, rows)
+            if failure:
+                result.failures.append(f"claim {one.name}.{key}: {failure}")
+    claims = json.dumps(texts, indent=1, ensure_ascii=False)
+    result.files[one.folder / CLAIMS] = text_bytes(f"{claims}\n")
+    return result
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """What fails inside is named by the part of a study that it is of."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(f"{part}: {failure_line(error)}") from error
 
 
 def table_of_families(families: Mapping[str, Family], rows: Rows) -> str:
@@ -300,39 +282,22 @@ def _verdict(one: Tested) -> str:
     return "shown" if (one.difference.mean or 0.0) > 0 else "shown, behind"
 
 
-def _table(table: Callable[[Rows], str], rows: Rows) -> str:
-    return table(rows).strip()
-
-
-def _figure(figure: Callable[[Rows], bytes], rows: Rows) -> bytes:
-    drawn = figure(rows)
-    if not isinstance(drawn, bytes):
-        raise TypeError(f"gives {type(drawn).__name__}, must give bytes")
-    return drawn
-
-
-def _claim(claim: Claim, rows: Rows) -> tuple[str, str | None]:
-    value = claim.value(rows)
-    return claim.text(value), claim.failure(value, rows)
-
-
 def build(one: Opened) -> list[str]:
     """Write what the records give, and delete tables and figures that they no longer give.
 
     A line for each claim or mark that fails.
     """
-    found = made(one)
-    texts = documents(one.root)
-    for path, content in found.files.items():
+    result = made(one)
+    for path, content in result.files.items():
         if not _same(path, content):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)
-    for path in _left_over(one, found):
+    for path in _left_over(one, result):
         path.unlink()
-    problems = list(found.failures)
-    for path, before in texts.items():
-        after = _MARK.sub(lambda m: f"{m[1]}{_filling(m, found)}{m[6]}", before)
-        problems += _lost(path, before, one, found)
+    problems = list(result.failures)
+    for path, before in documents(one.root).items():
+        problems += _lost(path, before, one, result)
+        after = _MARK.sub(lambda m: f"{m[1]}{result.marks.get(_name(m), m[5])}{m[6]}", before)
         if after != before:
             write_bytes(path, text_bytes(after))
     return problems
@@ -340,19 +305,19 @@ def build(one: Opened) -> list[str]:
 
 def check(one: Opened) -> list[str]:
     """A line for each claim, file or document that differs from the records."""
-    found = made(one)
+    result = made(one)
     fix = f"run rulekeep study {one.name} build"
-    problems = list(found.failures)
-    for path, content in found.files.items():
+    problems = list(result.failures)
+    for path, content in result.files.items():
         if not _same(path, content):
             state = "is not what the records give" if path.exists() else "is missing"
             problems.append(f"{path.relative_to(one.root)}: {state}; {fix}")
-    for path in _left_over(one, found):
+    for path in _left_over(one, result):
         problems.append(f"{path.relative_to(one.root)}: is of nothing in the study; {fix}")
     for path, text in documents(one.root).items():
-        problems += _lost(path, text, one, found)
+        problems += _lost(path, text, one, result)
         for mark in _MARK.finditer(text):
-            wanted = _filling(mark, found)
+            wanted = result.marks.get(_name(mark), mark[5])
             if mark[5] != wanted:
                 says = f": says {mark[5]!r}, must be {wanted!r}" if mark[2] == "claim" else ""
                 where = f"{path.relative_to(one.root)}: {_name(mark)} is out of date"
@@ -371,32 +336,23 @@ def stray(root: Path, names: Iterable[str]) -> list[str]:
     ]
 
 
-def _lost(path: Path, text: str, one: Opened, found: Made) -> Iterator[str]:
+def _lost(path: Path, text: str, one: Opened, result: Made) -> Iterator[str]:
     """A line for each mark of the study without such a key, or not closed."""
     closed = {mark.start() for mark in _MARK.finditer(text)}
     for mark in _OPENED.finditer(text):
-        said = f"{path.relative_to(one.root)}: {mark[1]}:{mark[2]}.{mark[3]}"
-        if mark[2] != one.name:
-            continue
-        if f"{mark[1]}:{mark[2]}.{mark[3]}" not in found.marks:
-            yield f"{said}: the study has no such {mark[1]}"
-        elif mark.start() not in closed:
-            yield f"{said}: is not closed; write <!-- /{mark[1]} --> after it"
-
-
-def _filling(mark: re.Match[str], found: Made) -> str:
-    """What must stand between marks: what does, if it differs in line ends alone."""
-    wanted = found.marks.get(_name(mark))
-    if wanted is None or wanted == mark[5].replace("\r\n", "\n"):
-        return mark[5]
-    return wanted.replace("\n", "\r\n") if "\r\n" in mark.string else wanted
+        kind, name, key = mark.groups()
+        place = f"{path.relative_to(one.root)}: {kind}:{name}.{key}"
+        if name == one.name and f"{kind}:{name}.{key}" not in result.marks:
+            yield f"{place}: the study has no such {kind}"
+        elif name == one.name and mark.start() not in closed:
+            yield f"{place}: is not closed; write <!-- /{kind} --> after it"
 
 
 def _name(mark: re.Match[str]) -> str:
     return f"{mark[2]}:{mark[3]}.{mark[4]}"
 
 
-def _left_over(one: Opened, found: Made) -> list[Path]:
+def _left_over(one: Opened, result: Made) -> list[Path]:
     """Tables that it no longer makes, and figures that say what they show, as drawn ones do."""
     tables, figures = (one.folder / "tables").glob("*.md"), (one.folder / "figures").glob("*")
     standing = [
@@ -404,7 +360,7 @@ def _left_over(one: Opened, found: Made) -> list[Path]:
         # What else stands there is not the study's: it was made by hand.
         *(path for path in figures if path.is_file() and _SHOWN.search(path.read_bytes())),
     ]
-    return sorted(path for path in standing if path not in found.files)
+    return sorted(path for path in standing if path not in result.files)
 
 
 def _same(path: Path, content: bytes) -> bool:

@@ -116,7 +116,7 @@ def certificates(
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
-            place = {"task": _named(asked), "context": context}
+            place: dict[str, Value] = {"task": _named(asked), "context": context}
             found = kept.get((asked, context))
             if found is None:
                 command = _command(asked, missing, folder)
