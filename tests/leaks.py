@@ -504,3 +504,8 @@ class Drops(Honest):
 class Fails(Honest):
     def forward(self, x, state=None):
         raise RuntimeError("not today")
+
+
+for _name, _kind in list(globals().items()):
+    if getattr(_kind, "__name__", "") == "Changed":
+        _kind.__name__ = _kind.__qualname__ = _name

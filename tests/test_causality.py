@@ -283,7 +283,7 @@ class Writes(GeneratingPredictor):
 def test_what_a_predictor_is_given_cannot_be_written_to() -> None:
     sample = TASK.sample("test", 64, 4, seed=1)
     with pytest.raises(ValueError, match="read-only"):
-        OutsideReader(Writes(force=False)).read(sample)
+        OutsideReader(Writes(force=False), WORDS).read(sample)
 
 
 def test_what_a_predictor_writes_reaches_nothing_that_is_scored() -> None:

@@ -5,8 +5,8 @@ from report_records import typed
 from scripts import script
 
 from rulekeep.records.store import Record
-from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
+from rulekeep.running.training import build
 from rulekeep.specs import RunSpec
 
 STUDY = script("literature", "studies")

@@ -267,7 +267,7 @@ def test_a_model_generates_as_one_that_reads_everything_anew(task: SampledTask) 
             return trained(tokens)[0]
 
     ours = ModelPredictor(trained).read(task.sample("test", 96, 30, seed=1))
-    theirs = OutsideReader(Anew()).read(task.sample("test", 96, 30, seed=1))
+    theirs = OutsideReader(Anew(), len(task.vocabulary)).read(task.sample("test", 96, 30, seed=1))
     given = ~task.sample("test", 96, 30, seed=1).supervised
     assert np.array_equal(ours.generated[given], task.sample("test", 96, 30, seed=1).answers[given])
     assert np.array_equal(ours.generated, theirs.generated)

@@ -17,7 +17,6 @@ from rulekeep.running.evaluation import (
     Predictor,
     PredictorError,
     Question,
-    Reading,
     evaluate_samples,
 )
 from rulekeep.running.predicting import check
@@ -187,8 +186,6 @@ WRONG = {
     "nothing finite": (
         Logits(lambda tokens: bag(tokens) - torch.inf), "no finite logit for 59 tokens"
     ),
-    "complex": (Logits(lambda tokens: bag(tokens) * 1j), "gave complex numbers"),
-    "truth": (Logits(lambda tokens: bag(tokens) > 0), "gave truth values"),
     "too large": (
         Logits(lambda tokens: bag(tokens).double() * 1e300), "gave a logit beyond float32"
     ),
@@ -202,10 +199,6 @@ WRONG = {
         Says(lambda given: np.full_like(given, WORDS)), rf"have {WORDS}: .* to {WORDS - 1}, or -1"
     ),
     "no reading": (Reads(lambda question: None), "its answers are a NoneType: give token ids"),
-    "a reading of the old form": (
-        Reads(lambda question: Reading(0.0, zeros(question), None)),
-        "read gave a Reading: give the answers alone, token ids; a loss and .* a LogitsPredictor",
-    ),
     "a list": (Reads(lambda question: zeros(question).tolist()), "its answers are a list"),
     "few answers": (
         Reads(lambda question: zeros(question)[:, 1:]), r"answers are \(2, 4\): give \(2, 5\)",

@@ -17,8 +17,8 @@ from rulekeep.records.record import TESTED
 from rulekeep.records.store import Record, read_runs
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.mixers import options_of, own_options_first
-from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
+from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
 from rulekeep.sweeps.presets import (
     CATALOGUE,

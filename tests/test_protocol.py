@@ -10,8 +10,8 @@ import tiny
 
 from rulekeep.records.store import Record, RunFolder
 from rulekeep.running import run as running
-from rulekeep.running.model_training import build, lengths, optimizer_of
 from rulekeep.running.resolving import resolve
+from rulekeep.running.training import build, lengths, optimizer_of
 from rulekeep.tasks import Recite
 
 

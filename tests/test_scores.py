@@ -20,10 +20,10 @@ from rulekeep.running.evaluation import (
     LogitsPredictor,
     ModelPredictor,
     Question,
-    answer_loss,
     evaluate_samples,
 )
 from rulekeep.running.model import LanguageModel
+from rulekeep.running.training import answer_loss
 from rulekeep.tasks import Override, Recall, Recite, Sample, SampledTask
 
 # Rows and places of the answer.

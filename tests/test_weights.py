@@ -29,9 +29,9 @@ from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import retest as testing
 from rulekeep.running import run as running
 from rulekeep.running.model_figures import validate
-from rulekeep.running.model_training import build
 from rulekeep.running.resolving import resolve
 from rulekeep.running.retest_job import Job, Outcome
+from rulekeep.running.training import build
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning, sweep

@@ -24,9 +24,9 @@ from rulekeep.records.store import RunFolder
 from rulekeep.running import evaluation
 from rulekeep.running.costs import environment, prepare_process
 from rulekeep.running.mixers import load_mixer, mixer_options, options_of
-from rulekeep.running.model_training import build, train_model
 from rulekeep.running.resolving import resolve, resolve_cell
 from rulekeep.running.tasks import load_task
+from rulekeep.running.training import build, train_model
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
 

@@ -37,7 +37,7 @@ from rulekeep.plugins import failure_line
 from rulekeep.running.causality import changes, finite_tokens, in_pieces, largest_of
 from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.model_training import global_streams
+from rulekeep.running.training import global_streams
 from rulekeep.seeds import named_seed
 
 # Beyond the lengths that a kernel is often written for, once: each token costs a loop its time.

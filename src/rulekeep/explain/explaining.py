@@ -46,9 +46,9 @@ from rulekeep.records.store import BusyError, Record, RunFolder, write_record
 from rulekeep.running import costs
 from rulekeep.running.evaluation import ModelPredictor, NotFiniteError, in_eval_mode
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.model_training import build
 from rulekeep.running.resolving import Resolved
 from rulekeep.running.trained import check_length, resolve_done, trained_model
+from rulekeep.running.training import build
 from rulekeep.seeds import named_seed
 from rulekeep.specs import UsageError
 from rulekeep.tasks.sampled import Sample, SampledTask

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rulekeep.mixers.base import MixerError
 from rulekeep.seeds import named_seed
 
 # Of the answers of an evaluation this many may differ: scores that are all but equal, or a choice
@@ -113,6 +114,14 @@ class AnswerCheck:
                     "answers read token by token"
                 )
         return None
+
+
+def causality_error(said: str) -> MixerError:
+    """The error for a mixer whose teacher-forced answers differ from those token by token."""
+    return MixerError(
+        f"Causality check failed {said}. The mixer is non-causal, inconsistent with its state, or "
+        "random; run `rulekeep check`"
+    )
 
 
 def moved(

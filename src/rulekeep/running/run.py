@@ -3,7 +3,7 @@
     resolve ─ build ─ train ─┬─ every 25 steps: validation ─ history
                              └─ at the end: validation and test, once ─ evaluations, weights
 
-`model_training` has a training step, `model_figures` has what is scored and measured.
+`training` has a training step, `model_figures` has what is scored and measured.
 """
 
 import time
@@ -21,9 +21,14 @@ from rulekeep.running.model_figures import (
     undefined_tests,
     validate,
 )
-from rulekeep.running.model_training import build, optimizer_of, tokens_per_second, train_model
 from rulekeep.running.resolving import Resolved
-from rulekeep.running.training import DivergedError
+from rulekeep.running.training import (
+    DivergedError,
+    build,
+    optimizer_of,
+    tokens_per_second,
+    train_model,
+)
 from rulekeep.running.weights import WeightsError, save_weights
 
 SOLVED = 0.995

@@ -15,9 +15,8 @@ from rulekeep.records.store import CorruptRecordError, Record, RunFolder, read_r
 from rulekeep.running import costs
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import is_defined, validate
-from rulekeep.running.model_training import build, train_model
 from rulekeep.running.resolving import Resolved, check_device, resolve
-from rulekeep.running.training import Step
+from rulekeep.running.training import Step, build, train_model
 from rulekeep.running.weights import (
     WeightsError,
     digest,

@@ -25,8 +25,8 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import auxiliary_loss
 from rulekeep.plugins import failure_line
 from rulekeep.running import costs
-from rulekeep.running.model_training import build
 from rulekeep.running.resolving import Resolved, resolve
+from rulekeep.running.training import build
 from rulekeep.specs import RunSpec, SpeedMixer, SpeedSpec
 from rulekeep.speed.record import Decoded, Decoding, Failed, Measured, Peak, Point, Row, Timing
 
