@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
-from rulekeep.analysis.plots import COLOURS, Strip, as_bytes, strip, strips
+from rulekeep.analysis.plots import Strip, as_bytes, strip, strips
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,

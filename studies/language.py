@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from rulekeep.analysis.plots import COLOURS, as_bytes
+from rulekeep.analysis.charts import COLOURS
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span
 from rulekeep.language import compressions
 from rulekeep.language.calibration import Judged, keys_of, name_of

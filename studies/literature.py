@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rulekeep.analysis.plots import COLOURS, as_bytes
+from rulekeep.analysis.charts import COLOURS
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.runs import Run
 from rulekeep.printable import markdown_table

@@ -14,7 +14,6 @@ from rulekeep.analysis.baselines import (
     SHIPPED,
     baseline,
     baselines,
-    protocol,
 )
 from rulekeep.analysis.runs import Run
 from rulekeep.commands import beside, demo, live
@@ -87,16 +86,6 @@ def test_a_run_stands_beside_the_baselines_of_its_protocol(
     assert lines[-1 - ("no committed" in lines[-1])].startswith("this run: lstm")
 
 
-def test_a_run_of_another_protocol_is_compared_with_nothing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    found = lstm("recite")
-    spec = found.spec.model_copy(update={"rest": {**found.spec.rest, "steps": 999}})
-    beside.show(found.model_copy(update={"spec": spec}))
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("nothing to compare with")
-
-
 @pytest.mark.parametrize(
     ("given", "tested"),
     [
@@ -115,16 +104,6 @@ def test_a_run_takes_the_baselines_protocol_where_nothing_is_said(
     assert spec.steps == 1000
     # A spec keeps its own defaults: ids are made of what differs from them.
     assert (RunSpec().context, RunSpec().steps) == (128, 600)
-
-
-def test_the_protocol_is_that_of_the_catalogue() -> None:
-    made = lstm("recite")
-    spec = RunSpec.parse_json(
-        with_defaults({"mixer": "lstm", "task_options": made.spec.task_options})
-    )
-    values = {"id": "mine", "kind": "run", "status": "failed", "spec": spec.model_dump(mode="json")}
-    mine = Record.read(values)
-    assert protocol(made) == protocol(mine)
 
 
 def test_where_there_is_no_terminal_a_line_says_how_far_it_is(

@@ -314,31 +314,6 @@ def test_settings_that_few_ran_are_left_out_by_name() -> None:
     assert (partly.by_task, partly.difference) == ({"apply": 0.9}, None)
 
 
-def test_a_figure_shows_three_own_two_attentions_and_the_best_of_three_other_mixers() -> None:
-    records = [record(f"own{place}.py:Mine", 1, {64: place / 10}) for place in range(4)]
-    for place, positions in enumerate(("none", "alibi", "rotary")):
-        options = {"positions": positions}
-        records.append(record("attention", 1, {64: 0.9 - place / 10}, mixer_options=options))
-    for place, mixer in enumerate(("delta", "gru", "lstm", "ssd")):
-        records.append(record(mixer, 1, {64: 0.8 - place / 10}))
-    records.append(record("delta", 1, {64: 0.75}, mixer_options={"heads": 2}))
-    assert ranking_of(records).shown == (
-        "own3.py:Mine", "own2.py:Mine", "own1.py:Mine", "attention, no positions",
-        "attention, rotary", "delta", "gru", "lstm",
-    )  # fmt: skip
-
-
-def test_the_length_compared_is_of_the_longest_training_length_that_was_tested() -> None:
-    records = [
-        record(mixer, 1, {64: 0.5, 128: kept}, context=context)
-        for context, kept in ((64, 0.2), (128, 0.4))
-        for mixer in ("attention", "delta")
-    ]
-    made = ranking_of(records)
-    assert [(setting.context, setting.test) for setting in made.settings] == [(128, 128)]
-    assert {row.kept.mean for row in made.rows} == {0.4}
-
-
 # The best, and how soon
 
 

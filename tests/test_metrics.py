@@ -6,20 +6,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from reading import SAMPLED, every_answer, make, number
-from report_records import record
 
-from rulekeep.analysis.flat import flat
 from rulekeep.analysis.metrics import SampleScores, score_samples
-from rulekeep.records import Record
-from rulekeep.records.figures import SCORES, Score
-from rulekeep.records.pack import CorruptRecordError
-from rulekeep.reporting.write import write_report
 from rulekeep.tasks import (
     Apply,
     Override,
@@ -214,18 +207,6 @@ def test_an_example_without_a_first_mention_is_in_no_joint_score() -> None:
     assert none.retention_by_step == none.retention_by_position == []
 
 
-def test_answers_of_another_shape_or_generated_in_part_are_refused() -> None:
-    sample = tiny()
-    with pytest.raises(ValueError, match=r"answers \(2, 3\): must be \(2, 4\)"):
-        score_samples([(sample, sample.answers[:, 1:], None)])
-    with pytest.raises(ValueError, match="answers of bool: must be token ids"):
-        score_samples([(sample, sample.answers == 1, None)])
-    assert score_samples([(sample, sample.answers.tolist(), None)]).shares["retention"] == 1
-    part = (sample, sample.answers, sample.answers)
-    with pytest.raises(ValueError, match="generated answers 2: must be 0 or all 4"):
-        score_samples([part, (sample, sample.answers, None)])
-
-
 TASKS_BY_NAME: dict[str, tuple[type[SampledTask], dict[str, Any]]] = {
     f"{task.name} {placement}": (task, {"placement": placement})
     for task in SAMPLED
@@ -359,23 +340,6 @@ def test_a_copier_of_the_last_decoy_has_no_retention_and_only_intrusions(name: s
         assert abs(corrected) < 0.04
     assert scores.intrusion_chance is not None
     assert 0.1 < scores.intrusion_chance < 1
-
-
-def test_a_score_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What counts, keeps, loads and shows scores takes it from there."""
-    monkeypatch.setitem(SCORES, "first_token", Score("first", lambda sample: sample.rule))
-    _, sample = drawn(next(iter(TASKS_BY_NAME)))
-    row = score_samples([(sample, sample.answers, sample.answers)]).as_dict()
-    assert (row["first_token"], row["corrected"]["first_token"]) == (1, 1)
-    made = record(retention={64: 0.9})
-    tests = [{**made["evaluations"][-1], **row}]
-    kept = Record.read({**made, "evaluations": tests})
-    assert [one["first_token"] for one in flat([kept])] == [1]
-    write_report([kept], tmp_path, "rulekeep report runs")
-    assert "first_token" in (tmp_path / "tables.csv").read_text()
-    assert "| first |" in (tmp_path / "report.md").read_text()
-    with pytest.raises(CorruptRecordError, match="first_token 2"):
-        Record.read({**made, "evaluations": [{**tests[0], "first_token": 2}]})
 
 
 @every_task

@@ -4,7 +4,6 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.panels import draw
 from rulekeep.analysis.plots import as_bytes, shown
 from rulekeep.article.overview import overview
 from rulekeep.records import Record, RecordedSpec
@@ -44,13 +43,6 @@ def test_the_overview_draws_each_mean_with_its_seeds_and_the_seconds() -> None:
     assert seconds.series[0].seeds == [[(64, 2.0)], [(64, 3.0)]]
 
 
-def test_cells_that_diverged_at_once_are_drawn_without_seconds() -> None:
-    empty = cell(seconds=0.0).model_copy(update={"history": ()})
-    chart = overview({("attention", 64, 7): empty}, "CPU")
-    assert [len(panel.series) for panel in chart.panels] == [0, 0, 0]
-    assert set(draw(chart).files) == {"overview.png", "overview.svg"}
-
-
 def line(*values: float) -> Figure:
     figure = Figure()
     first, second = figure.subplots(1, 2)
@@ -79,17 +71,6 @@ def test_a_file_is_described_by_the_values_that_its_figure_shows() -> None:
             axes.patches[0].set_height(2.001)
         found.add(shown(figure))
     assert len(found) == 3
-
-
-def test_names_of_rows_and_shades_are_part_of_what_a_figure_shows() -> None:
-    found = []
-    for name, shade in (("a", 0.5), ("b", 0.5), ("a", 0.6)):
-        figure = Figure()
-        axes = figure.subplots()
-        axes.set_yticks([0], [name])
-        axes.imshow([[shade]])
-        found.append(shown(figure))
-    assert len(set(found)) == 3
 
 
 def test_what_stands_over_all_axes_is_part_of_what_a_figure_shows() -> None:

@@ -213,14 +213,6 @@ def test_the_users_own_is_compared_at_its_own_training_length() -> None:
     assert own_rows(found)[0].difference.mean == pytest.approx(0.403)
 
 
-@pytest.mark.parametrize("context", [64, 32])
-def test_others_are_compared_where_every_run_of_the_users_own_diverged(context: int) -> None:
-    lost = record("mine.py:Mine", 1, {64: 0.9}, status="diverged", context=context)
-    found = ranking([*attention(0.5, ROTARY), lost])
-    assert "attention, rotary" in [row.label for row in found.rows]
-    assert "nothing is compared" not in said([*attention(0.5, ROTARY), lost])
-
-
 def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None:
     outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
     outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"

@@ -182,36 +182,6 @@ def test_each_training_length_has_a_rate_of_its_own() -> None:
     assert [row[2].text for row in shown.rows] == ["64", "64", "128", "128"]
 
 
-def looked_at(one: Values, losses: dict[int, float]) -> Values:
-    """With these dev losses, by length."""
-    (dev, *tests) = one["evaluations"]
-    looks = [{**dev, "context": at, "val_loss": loss} for at, loss in losses.items()]
-    return {**one, "evaluations": [*looks, *tests]}
-
-
-def test_dev_losses_are_of_the_lengths_at_which_all_were_looked_at() -> None:
-    of_rate = {0.001: {64: 0.2, 256: 1.0}, 0.003: {256: 0.9}}
-    made = {
-        rate: record("delta", 1, context=256, rate=rate, test_contexts=[*losses])
-        for rate, losses in of_rate.items()
-    }
-    records = [looked_at(made[rate], losses) for rate, losses in of_rate.items()]
-    found = groups_of(records)
-    assert [(row["mean"], row["note"][:6]) for row in grid_of(found)] == [
-        ("1.0", ""), ("0.9", "chosen")
-    ]  # fmt: skip
-    # Rates that were looked at nowhere together choose nothing.
-    nowhere = [
-        looked_at(record("delta", 1, context=256, rate=rate), {at: 0.5})
-        for rate, at in ((0.001, 64), (0.003, 256))
-    ]
-    (group,) = groups_of(nowhere)
-    assert group.rates.problem == "no validation loss recorded at a length that all have"
-    nowhere.append(record("delta", 1, context=256, rate=0.01, status="diverged"))
-    (group,) = groups_of(nowhere)
-    assert group.rates.problem == "no validation loss recorded at a length that all have"
-
-
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:
     records = [record("delta", seed, {64: 0.9}) for seed in (1, 2, 3)]
     records += [record("delta", 4, {64: 0.9}, status="diverged")]

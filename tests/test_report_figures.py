@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 from report_records import Values, groups_of, record, study, typed
 
-from rulekeep.analysis.panels import (
-    GREY,
-    Chart,
-    Panel,
-    Point,
-    Series,
-    Style,
-    figure,
-    log_ticks,
-    pareto_front,
-)
+from rulekeep.analysis.charts import GREY, Chart, Panel, Point, Series, Style, pareto_front
+from rulekeep.analysis.panels import figure, log_ticks
 from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.tables import drawn
@@ -130,26 +121,6 @@ def test_the_first_figure_has_at_most_eight_lines_and_small_panels_the_rest() ->
     ]  # fmt: skip
     base, own = small[0].series
     assert (base.style.colour, base.points[0].y, own.points[0].y) == (GREY, 0.6, 0.5)
-
-
-def test_curves_are_the_mean_of_the_seeds_and_a_line_for_each() -> None:
-    loss, retention = made(two())["training"].panels
-    assert (loss.y_label, retention.y_label) == ("validation loss (nats)", "validation retention")
-    for panel, first, slope in ((loss, 2.0, -1.0), (retention, 0.0, 0.25)):
-        for series, mean, seeds in zip(panel.series, (0.3, 1.15), (5, 2), strict=True):
-            times = 1 if panel is loss else 0.1
-            expected = [
-                first + times * mean + slope * step / 1000 for step in (25, 50, 100, 200, 300, 400)
-            ]
-            assert [p.x for p in series.points] == [25, 50, 100, 200, 300, 400]
-            assert [p.y for p in series.points] == pytest.approx(expected)
-            assert {p.few for p in series.points} == {seeds < 5}
-            assert len(series.seeds) == seeds
-            base = 1.0 if series.label == "slots" else 0.0
-            for seed, line in enumerate(series.seeds, 1):
-                assert line[-1] == (
-                    400, pytest.approx(first + times * (base + seed / 10) + slope * 0.4)
-                )  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "costs"), [("state", (5200, 8600)), ("seconds", (13, 21.5))])

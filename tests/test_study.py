@@ -185,26 +185,6 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
-def test_a_build_deletes_what_a_study_drew_and_nothing_made_by_hand(
-    run: Callable, project: Path
-) -> None:
-    results = project / "results" / "tiny"
-    drawn = results / "figures" / "drawn.png"
-    shutil.copy(results / "figures" / "kept.png", drawn)
-    by_hand = [results / "figures" / "sketch.svg", results / "tables" / "kept.csv"]
-    for path in by_hand:
-        path.write_text("<svg/>")
-    for folder in ("tables", "figures"):
-        (results / folder / "old.md").mkdir()
-    code, _, errors = run("study", "tiny", "check")
-    said = "results/tiny/figures/drawn.png: is of nothing in the study"
-    assert (code, errors) == (1, f"{said}; run rulekeep study tiny build\n")
-    assert run("study", "tiny", "build")[0] == 0
-    assert not drawn.exists()
-    assert all(path.read_text() == "<svg/>" for path in by_hand)
-    assert run("study", "tiny", "check")[0] == 0
-
-
 def test_a_users_file_is_a_study_beside_its_results(run: Callable, tmp_path: Path) -> None:
     file = write(tmp_path)
     file.rename(tmp_path / "tiny.py")

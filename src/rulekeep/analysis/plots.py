@@ -1,7 +1,4 @@
-"""Static figures, drawn from rows of figures: no torch, no model.
-
-Colours are Okabe and Ito's, told apart with any colour vision; markers differ as well.
-"""
+"""Static figures, drawn from rows of figures: no torch, no model."""
 
 import hashlib
 import io
@@ -15,11 +12,10 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
+from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import NOT_RUN
 from rulekeep.analysis.summary import Summary
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def as_bytes(figure: Figure, file_format: str) -> bytes:

@@ -2,8 +2,16 @@
 
 from collections.abc import Mapping
 
-from rulekeep.analysis.panels import MARKERS, Chart, Panel, Point, Series, Style, over_steps
-from rulekeep.analysis.plots import COLOURS
+from rulekeep.analysis.charts import (
+    COLOURS,
+    MARKERS,
+    Chart,
+    Panel,
+    Point,
+    Series,
+    Style,
+    over_steps,
+)
 from rulekeep.records import Record
 
 _CURVES = {

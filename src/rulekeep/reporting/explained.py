@@ -6,7 +6,7 @@ A record is shown under the name that its run has in the report; one without a r
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rulekeep.analysis.panels import Chart, Panel, Point, Series, capped, styles
+from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.analysis.runs import Run
 from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
 from rulekeep.printable import one_line

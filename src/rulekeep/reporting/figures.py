@@ -6,8 +6,7 @@ Each shows at most eight variants: the user's own, two of attention, and the bes
 import math
 from collections.abc import Mapping, Sequence
 
-from rulekeep.analysis.groups import Group
-from rulekeep.analysis.panels import (
+from rulekeep.analysis.charts import (
     GREY,
     MOST_PANELS,
     Chart,
@@ -20,6 +19,7 @@ from rulekeep.analysis.panels import (
     pareto_front,
     styles,
 )
+from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import Ranking
 from rulekeep.analysis.summary import summarise, summarise_scores
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.analysis.panels import Chart, Panel, Point, Series, styles
+from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
 from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.figures import (
     RIVALS_ALONE,

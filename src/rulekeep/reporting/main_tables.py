@@ -46,6 +46,12 @@ _IN_CSV = {
 }  # fmt: skip
 
 
+def of_groups(groups: Sequence[Group]) -> list[Table]:
+    """What each variant scored, what that is worth, what it cost, and at which learning rate."""
+    makers = (scores, corrected, parts, costs, learning_rates)
+    return [make(groups) for make in makers]
+
+
 def scores(groups: Sequence[Group]) -> Table:
     """Every cell: its scores with intervals, and the difference to the baseline."""
     rows: list[dict[str, Value]] = []

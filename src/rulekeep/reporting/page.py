@@ -19,7 +19,8 @@ from rulekeep.reporting.marked import MARKS, Piece, legend
 
 if TYPE_CHECKING:
     # Only a report draws: a page of examples waits for no plotting.
-    from rulekeep.analysis.panels import Chart, Picture
+    from rulekeep.analysis.charts import Chart
+    from rulekeep.analysis.panels import Picture
     from rulekeep.reporting.tables import Cell, Table
 
 # A column of longer texts is broken into lines.

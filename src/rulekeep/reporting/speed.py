@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rulekeep.analysis.panels import Chart, Panel, Point, Series, Style, styles
+from rulekeep.analysis.charts import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell

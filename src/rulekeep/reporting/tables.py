@@ -21,7 +21,7 @@ from rulekeep.printable import one_line
 
 if TYPE_CHECKING:
     # Who prints a table waits for no plotting.
-    from rulekeep.analysis.panels import Chart
+    from rulekeep.analysis.charts import Chart
 
 MISSING = "–"
 _FEW = " few"

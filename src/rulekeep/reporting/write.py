@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.analysis import panels
+from rulekeep.analysis.charts import Chart
 from rulekeep.analysis.groups import grouped
-from rulekeep.analysis.panels import Chart
 from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.table import tabulated
 from rulekeep.explain.record import Explanation
@@ -67,24 +67,17 @@ def write_report(
     records = [record for record in records if not language.is_in_words(record)]
     table, reading_notes = tabulated(records)
     groups = grouped(table)
-    certified, readings, left_out = certificate_tables(table, certificates, runs)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     summary += (one_line(line, 1000) for line in unfinished)
     if records or (speed is None and not of_words):
         ranking = ranked(groups)
+        shown += [] if ranking is None else [ranking_table.ranked(ranking)]
         summary += sentences(table, groups, ranking)
         made += charts(groups, ranking)
-        shown += [
-            *([] if ranking is None else [ranking_table.ranked(ranking)]),
-            main_tables.scores(groups),
-            main_tables.corrected(groups),
-            main_tables.parts(groups),
-            main_tables.costs(groups),
-            main_tables.learning_rates(groups),
-            certified,
-            main_tables.failures(table),
-            main_tables.environments(table),
-        ]
+        shown += main_tables.of_groups(groups)
+    certified, readings, left_out = certificate_tables(table, certificates, runs)
+    if records:
+        shown += [certified, main_tables.failures(table), main_tables.environments(table)]
     summary += language.sentences(in_words)
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
     if records or not of_words:
