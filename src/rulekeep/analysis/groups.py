@@ -147,6 +147,14 @@ class Group:
         """
         return self.values.get((table, figure, tested), {})
 
+    def over(self, figure: str, table: str = "scores") -> dict[int, BySeed]:
+        """A figure at each length that has it, by seed."""
+        return {
+            tested: by_seed
+            for (of, named, tested), by_seed in self.values.items()
+            if (of, named) == (table, figure) and tested is not None
+        }
+
     def finite(self, figure: str, tested: int) -> BySeed:
         """As `by_seed`, only the seeds whose figure is a number."""
         found = self.by_seed(figure, tested)

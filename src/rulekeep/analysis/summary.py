@@ -91,8 +91,11 @@ class Summary(NamedTuple):
         if (kept := self.upper) is not None:
             ends = "" if kept.low is None else f", {kept.low:.{digits}f} to {kept.high:.{digits}f}"
             span = f"{kept.seeds} of {self.seeds} seeds: {kept.mean:.{digits}f}{ends}"
-        caveats = _caveats(self.seeds, self.seeds + self.diverged, self.diverged)
-        return _with_notes(f"{self.mean:.{digits}f}", span, *caveats)
+        every = self.seeds + self.diverged
+        few = f"{counted(self.seeds, 'seed')}: few" if self.few else None
+        lost = f"{self.diverged} of {every} diverged" if self.diverged else None
+        notes = "; ".join(note for note in (span, few, lost) if note)
+        return f"{self.mean:.{digits}f} ({notes})" if notes else f"{self.mean:.{digits}f}"
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -109,7 +112,7 @@ def summarise(values: Sequence[float]) -> Summary:
     if mean is None or n == 1:
         return Summary(mean, None, None, None, n, diverged)
     deviation = statistics.stdev(finite)
-    half = _half_width(deviation, n)
+    half = _quantile(n - 1) * deviation / math.sqrt(n)
     return Summary(mean, deviation, mean - half, mean + half, n, diverged)
 
 
@@ -120,9 +123,8 @@ def summarise_scores(values: Sequence[float]) -> Summary:
     `upper` has the group that learned. Chance-corrected scores may be negative: `summarise` them.
 
     Raises:
-        ValueError: there is no value, or a finite one is outside 0 to 1.
+        ValueError: there is no value.
     """
-    _check_scores(values)
     ranked = sorted(_finite(values))
     gap, first = max(
         ((high - low, place) for place, (low, high) in enumerate(pairwise(ranked), 1)),
@@ -160,9 +162,8 @@ def learned_share(retentions: Sequence[float]) -> LearnedShare:
     """Share of seeds whose retention (0 to 1, not chance-corrected) is at least 0.9.
 
     Raises:
-        ValueError: there is no value, or a finite one is outside 0 to 1.
+        ValueError: there is no value.
     """
-    _check_scores(retentions)
     learned = sum(value >= LEARNED_RETENTION for value in _finite(retentions))
     n = len(retentions)
     return LearnedShare(learned, n, *exact_share(learned, n))
@@ -311,14 +312,7 @@ def _best(grid: Sequence[TriedRate]) -> float | None:
 
 
 def chance_corrected(score: float, chance: float) -> float:
-    """(x - c) / (1 - c): 1 is perfect, 0 is chance, negative is worse; NaN stays NaN.
-
-    Raises:
-        ValueError: the score is outside 0 to 1, or chance is not at least 0 and below 1.
-    """
-    _check_scores([score])
-    if not 0 <= chance < 1:
-        raise ValueError(f"chance level {chance}: give one of at least 0 and below 1")
+    """(x - c) / (1 - c): 1 is perfect, 0 is chance, negative is worse; NaN stays NaN."""
     return (score - chance) / (1 - chance)
 
 
@@ -328,10 +322,6 @@ def _tried(rate: float, runs: Sequence[tuple[float, ValidationScores | None]]) -
     finite = _finite(losses)
     mean = statistics.mean(finite) if len(finite) == len(losses) else None
     return TriedRate(float(rate), tuple(float(loss) for loss in losses), mean, scores)
-
-
-def _half_width(deviation: float, n: int) -> float:
-    return _quantile(n - 1) * deviation / math.sqrt(n)
 
 
 @cache
@@ -345,22 +335,6 @@ def _finite(values: Sequence[float]) -> list[float]:
     if len(values) == 0:
         raise ValueError("no values (0 given); give one for each run, NaN if it diverged")
     return [float(value) for value in values if math.isfinite(value)]
-
-
-def _check_scores(values: Sequence[float]) -> None:
-    for value in values:
-        if math.isfinite(value) and not 0 <= value <= 1:
-            raise ValueError(f"score {value} is outside 0 to 1; summarise() takes any unit")
-
-
-def _caveats(seeds: int, total: int, diverged: int) -> list[str]:
-    few = [f"{counted(seeds, 'seed')}: few"] if seeds < ENOUGH_SEEDS else []
-    return [*few, f"{diverged} of {total} diverged"] if diverged else few
-
-
-def _with_notes(figure: str, *notes: str | None) -> str:
-    said = "; ".join(note for note in notes if note)
-    return f"{figure} ({said})" if said else figure
 
 
 def p_text(p: float) -> str:

@@ -4,7 +4,8 @@ Each shows at most eight variants: the user's own, two of attention, and the bes
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rulekeep.analysis.charts import (
     GREY,
@@ -19,9 +20,9 @@ from rulekeep.analysis.charts import (
     pareto_front,
     styles,
 )
-from rulekeep.analysis.groups import Group
+from rulekeep.analysis.groups import BySeed, Group
 from rulekeep.analysis.ranking import Ranking
-from rulekeep.analysis.summary import summarise, summarise_scores
+from rulekeep.analysis.summary import Summary, summarise, summarise_scores
 
 ARTICLE = "article"
 # What `rulekeep certify article` shows, from 20 tokens of context up.
@@ -73,19 +74,12 @@ def _styles(ranking: Ranking) -> dict[str, Style]:
 
 
 def _answer(ranking: Ranking, look: Styles) -> Chart:
-    series = []
-    for place, label in enumerate(ranking.shown):
-        apart = 1.02 ** (place - (len(ranking.shown) - 1) / 2)
-        by_length = ranking.over(label)
-        points = _points(ranking, label, apart)
-        seeds = [
-            [(at * apart, value)]
-            for at, by_seed in by_length.items()
-            for value in by_seed.values()
-            if math.isfinite(value)
-        ]
-        if points:
-            series.append(Series(label=label, style=look[label], points=points, seeds=seeds))
+    middle = (len(ranking.shown) - 1) / 2
+    series = [
+        one
+        for place, label in enumerate(ranking.shown)
+        if (one := _ranked_line(ranking, label, look[label], apart=1.02 ** (place - middle)))
+    ]
     tests = sorted({at for label in ranking.shown for at in ranking.over(label)})
     tasks = [setting.task for setting in ranking.settings]
     several = len(tasks) > 1
@@ -114,7 +108,11 @@ def _settings(every: Sequence[Group], look: Styles) -> Chart:
     for task, context in sorted({(group.task, group.context) for group in every}):
         there = (group for group in every if (group.task, group.context) == (task, context))
         groups = [group for group in there if group.label in look]
-        series = [one for g in groups if (one := _over_contexts(g, look[g.label])).points]
+        series = [
+            one
+            for group in groups
+            if (one := _line(group.label, look[group.label], group.over("retention")))
+        ]
         if not series:
             continue
         tests = sorted({at for group in groups for at in group.test_contexts})
@@ -130,15 +128,27 @@ def _settings(every: Sequence[Group], look: Styles) -> Chart:
     )
 
 
-def _over_contexts(group: Group, style: Style) -> Series:
+def _line(
+    label: str,
+    style: Style,
+    over: Mapping[int, BySeed],
+    summary_of: Callable[[Sequence[float]], Summary] = summarise_scores,
+    apart: float = 1.0,
+) -> Series | None:
+    """A line through the means at each length, with every seed, `apart` times to the right."""
     points, seeds = list[Point](), list[list[tuple[float, float]]]()
-    for test in group.test_contexts:
-        summary = group.summary("retention", test)
-        if summary is None or summary.mean is None:
-            continue
-        points.append(Point.of(test, summary))
-        seeds += [[(test, value)] for value in group.finite("retention", test).values()]
-    return Series(label=group.label, style=style, points=points, seeds=seeds)
+    for at, by_seed in sorted(over.items()):
+        values = [*by_seed.values()]
+        if any(map(math.isfinite, values)):
+            points.append(Point.of(at * apart, summary_of(values)))
+            seeds += [[(at * apart, value)] for value in values if math.isfinite(value)]
+    return Series(label=label, style=style, points=points, seeds=seeds) if points else None
+
+
+def _ranked_line(ranking: Ranking, label: str, style: Style, apart: float = 1.0) -> Series | None:
+    """What a variant is ranked by, as its mean over the settings."""
+    summary_of = summarise if ranking.is_corrected else summarise_scores
+    return _line(label, style, ranking.over(label), summary_of, apart)
 
 
 def _variants(ranking: Ranking, look: Styles) -> Chart:
@@ -168,18 +178,9 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
 
 
 def _small(ranking: Ranking, label: str, style: Style) -> Series | None:
-    points = _points(ranking, label)
-    return Series(label=label, style=style, points=points) if points else None
-
-
-def _points(ranking: Ranking, label: str, apart: float = 1.0) -> list[Point]:
-    """A variant's mean over the settings at each length, `apart` times to the right."""
-    summary_of = summarise if ranking.is_corrected else summarise_scores
-    return [
-        Point.of(at * apart, summary)
-        for at, by_seed in ranking.over(label).items()
-        if (summary := summary_of(list(by_seed.values()))).mean is not None
-    ]
+    """Without its seeds."""
+    line = _ranked_line(ranking, label, style)
+    return line and replace(line, seeds=())
 
 
 def _retention(
@@ -284,7 +285,11 @@ def _costs(ranking: Ranking, look: Styles) -> Chart:
         ("decode (ms a token, log)", "decode_ms_per_token"),
         ("state (bytes, log)", "state_bytes"),
     ):
-        series = [one for g in groups if (one := _cost_line(g, look[g.label], figure)).points]
+        series = [
+            one
+            for group in groups
+            if (one := _line(group.label, look[group.label], _positive(group, figure), _above_zero))
+        ]
         if series:
             ticks = sorted({int(point.x) for one in series for point in one.points})
             panels.append(
@@ -301,17 +306,16 @@ def _costs(ranking: Ranking, look: Styles) -> Chart:
     )
 
 
-def _cost_line(group: Group, style: Style, figure: str) -> Series:
-    points, seeds = list[Point](), list[list[tuple[float, float]]]()
-    lengths = {at for _, named, at in group.values if named == figure and at is not None}
-    for at in sorted(lengths):
-        values = [v for v in group.cost(figure, at).values() if v > 0 and math.isfinite(v)]
-        if not values:
-            continue
-        summary = summarise(values)
-        # The axis is a log scale: an interval that reaches zero is cut at half the lowest seed.
-        if summary.low is not None:
-            summary = summary._replace(low=max(summary.low, min(values) / 2))
-        points.append(Point.of(at, summary))
-        seeds += [[(at, value)] for value in values]
-    return Series(label=group.label, style=style, points=points, seeds=seeds)
+def _positive(group: Group, figure: str) -> dict[int, BySeed]:
+    """A cost that a log scale can show."""
+    return {
+        at: {seed: value for seed, value in by_seed.items() if value > 0}
+        for at, by_seed in group.over(figure, "costs").items()
+    }
+
+
+def _above_zero(values: Sequence[float]) -> Summary:
+    """On a log scale an interval that reaches zero is cut at half the lowest seed."""
+    summary = summarise(values)
+    low = None if summary.low is None else max(summary.low, min(values) / 2)
+    return summary._replace(low=low)
