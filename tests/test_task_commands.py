@@ -60,7 +60,7 @@ BAD = {
         ["certify", "odd.py:NoTrain", "--examples", "100"], "split train: ValueError: no train"
     ),
     "later no chance": (
-        ["certify", "odd.py:Certain", "--examples", "100"], "chance: 1.25, must be above 0 and at"
+        ["certify", "odd.py:Certain", "--examples", "100"], "chance is above 0 and at most 1: "
     ),
 }  # fmt: skip
 

@@ -21,12 +21,10 @@ from torch import nn
 
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.table import tabulated
-from rulekeep.commands import retest as command
 from rulekeep.commands.retest import retest_job
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights
-from rulekeep.running import retest as testing
 from rulekeep.running import run as running
 from rulekeep.running.model_figures import validate
 from rulekeep.running.resolving import resolve
@@ -85,12 +83,6 @@ def test_a_run_keeps_weights_that_give_its_last_look_again(made_once: Path) -> N
     assert look != before
     assert look == {name: record["history"][-1][name] for name in look}
     assert digest(load_file(path)) == record["weights"]
-
-
-def test_an_ordinary_model_takes_less_than_a_megabyte(tmp_path: Path) -> None:
-    model = build(resolve(RunSpec(mixer="sparse_delta")))
-    save_weights(tmp_path / "w", model, run="a", step=1)
-    assert (tmp_path / "w").stat().st_size < 2**20
 
 
 def test_weights_do_not_depend_on_how_a_run_came_about(
@@ -214,12 +206,10 @@ def _turn(header: dict[str, Any]) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
-    "empty": (lambda content, _: b"", "damaged ("),
     "truncated": (lambda content, _: content[:-5], "damaged ("),
     "a flipped bit": (lambda content, _: content[:-1] + bytes([content[-1] ^ 1]), "its hash does"),
     "a turned shape": (lambda content, _: _header(content, _turn), "damaged (its hash does"),
     "a pickle": (lambda _, path: saved(Hostile(path)), "damaged ("),
-    "an endless header": (lambda content, _: b"\xff" * 8 + content, "damaged ("),
     "another run's": (
         lambda content, _: _header(content, lambda h: h["__metadata__"].update(run="b\n")),
         r"of run 'b\n' after '12' steps, not of 'done' after 12",
@@ -227,10 +217,6 @@ DAMAGE: dict[str, tuple[Callable[[bytes, Path], bytes], str]] = {
     "of an earlier step": (
         lambda content, _: _header(content, lambda h: h["__metadata__"].update(step="4")),
         "after '4' steps",
-    ),
-    "nobody's": (
-        lambda content, _: _header(content, lambda h: h.pop("__metadata__")),
-        "of run 'unknown'",
     ),
 }
 
@@ -266,9 +252,6 @@ def test_weights_of_another_model_or_training_change_nothing(tmp_path: Path) -> 
     save_file(others, tmp_path / "w", {"run": "a", "step": "1", "sha256": digest(others)})
     with pytest.raises(WeightsError, match="does not fit the model"):
         load_weights(tmp_path / "w", one, run="a", step=1)
-    (tmp_path / "d").mkdir()
-    with pytest.raises(WeightsError, match="not a file"):
-        load_weights(tmp_path / "d", one, run="a", step=1)
 
 
 VERIFY = """
@@ -282,44 +265,32 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(
-    ("changed", "recorded", "said"),
+    ("changed", "said"),
     [
-        (None, True, None),
-        (None, False, None),
-        ("a flipped bit", True, "damaged (its hash does not match its content)"),
-        ("a flipped bit", False, "damaged (its hash does not match its content)"),
-        ("a turned shape", True, "damaged (its hash does not match its content)"),
-        ("truncated", True, "damaged (Error while deserializing"),
-        ("of another training", True, "its hash is not the one in the record"),
-        ("a folder", True, "not a file"),
+        (None, None),
+        ("a flipped bit", "damaged (its hash does not match its content)"),
+        ("truncated", "damaged (Error while deserializing"),
+        ("of another training", "its hash is not the one in the record"),
     ],
 )
 def test_verify_finds_damaged_weights_without_torch(
-    finished: Path, tmp_path: Path, changed: str | None, recorded: bool, said: str | None
+    finished: Path, tmp_path: Path, changed: str | None, said: str | None
 ) -> None:
     path = RunFolder(finished).weights
     if changed in DAMAGE:
         path.write_bytes(DAMAGE[changed][0](path.read_bytes(), tmp_path))
-    elif changed == "of another training":
+    elif changed is not None:
         save_weights(path, nn.Linear(2, 3), run=finished.name, step=12)
-    elif changed == "a folder":
-        path.unlink()
-        path.mkdir()
-    if not recorded:
-        values = read_record(finished / "record.json")
-        write_record(finished / "record.json", values | {"weights": None})
     done = subprocess.run(
         [sys.executable, "-c", VERIFY], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     if said is None:
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "1 record whole, 0 broken, 0 runs without a record\n"
-    else:
-        (line,) = done.stderr.splitlines()
-        assert line.startswith(f"run done: weights.safetensors: {said}")
-        assert line.endswith("; rulekeep explain makes it again")
-        assert done.returncode == 1
-        assert done.stdout == "0 records whole, 1 broken, 0 runs without a record\n"
+        return
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"run done: weights.safetensors: {said}")
+    assert line.endswith("; rulekeep explain makes it again")
+    assert done.returncode == 1
 
 
 def test_the_hash_of_a_file_is_that_of_its_tensors_in_every_type(tmp_path: Path) -> None:
@@ -579,9 +550,3 @@ def test_a_full_disk_leaves_the_record_as_it_was(
     tiny.fill(small_disk)
     assert refusal(folder, 96).endswith("No space left on device; the record stands as it was")
     assert (folder / "record.json").read_bytes() == before
-
-
-def test_a_length_has_its_examples_by_the_runs_own_rule() -> None:
-    assert testing.test_examples(SPEC, 1028) == SPEC.test_examples
-    assert testing.test_examples(SPEC, 1029) == SPEC.long_test_examples
-    assert command.retest.__doc__

@@ -28,17 +28,26 @@ reader of the answer so far comes within 0.02 of chance: a chance stated too hig
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse, stats
-from sklearn.naive_bayes import CategoricalNB, MultinomialNB
-from sklearn.neighbors import NearestNeighbors
-from sklearn.tree import DecisionTreeClassifier
 
+from rulekeep.checks.readers import (
+    Cell,
+    by_bag,
+    by_columns,
+    by_look_up,
+    by_nearest,
+    by_prior,
+    by_tree,
+    commonest,
+    join_cells,
+    of_rows,
+)
 from rulekeep.checks.sample_form import whole_samples
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample, SampledTask, Split
@@ -52,22 +61,6 @@ SO_FAR = ("prior of the answer", "answer so far, tree", "answer so far, look-up"
 # What readers of the whole context see of a split: 8,192 examples of 4,096 tokens, 512 of 65,536.
 WHOLE_TOKENS = 2**25
 _CHUNK_TOKENS = 2**22
-_DENSE_COLUMNS = 1024
-
-
-class Cell(NamedTuple):
-    """One place of the answer in many examples: what is seen there, and the right answers.
-
-    `window` is `[rows, k]`, `so_far` `[rows, any]`; `rows` numbers the examples. `whole` counts the
-    words of everything before, `[rows, words]`; for a local reader it has no columns.
-    """
-
-    rows: np.ndarray
-    window: np.ndarray
-    so_far: np.ndarray
-    whole: sparse.csr_array
-    right: np.ndarray
-    chance: np.ndarray
 
 
 class Seen(NamedTuple):
@@ -167,21 +160,21 @@ def certify(
 
 def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certificate:
     """The readings of every reader: the local ones, then the two others."""
-    by_columns, by_bag, by_nearest = (
-        partial(reader, train.words) for reader in (_by_columns, _by_bag, _by_nearest)
+    columns, bag, nearest = (
+        partial(reader, train.words) for reader in (by_columns, by_bag, by_nearest)
     )
     readers = {
         name: _Reader(0, predict)
-        for name, predict in zip(SO_FAR, (_by_prior, _by_tree, _by_look_up), strict=True)
+        for name, predict in zip(SO_FAR, (by_prior, by_tree, by_look_up), strict=True)
     }
     for k in windows:
-        readers[f"last {k}, columns"] = _Reader(k, by_columns)
-        readers[f"last {k}, bag"] = _Reader(k, by_bag)
-        readers[f"last {k}, tree"] = _Reader(k, _by_tree)
-    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), by_nearest)
+        readers[f"last {k}, columns"] = _Reader(k, columns)
+        readers[f"last {k}, bag"] = _Reader(k, bag)
+        readers[f"last {k}, tree"] = _Reader(k, by_tree)
+    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), nearest)
     level = 1 - (1 - LEVEL) / len(readers)
-    readers["whole context, bag"] = _Reader(None, by_bag)
-    readers["whole context, nearest example"] = _Reader(None, by_nearest)
+    readers["whole context, bag"] = _Reader(None, bag)
+    readers["whole context, nearest example"] = _Reader(None, nearest)
     readings = tuple(_read(name, train, test, reader, level) for name, reader in readers.items())
     return Certificate(readings, test.examples, test.data_hash)
 
@@ -213,7 +206,7 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
         counted: tuple[np.ndarray, sparse.csr_array] | None = None
         for place, cell, end in cells_of(sample, widest):
             parts[place].append(cell._replace(rows=cell.rows + first_row))
-            seen = _of_rows(cell, cell.rows < fit)
+            seen = of_rows(cell, cell.rows < fit)
             if len(seen.rows):
                 # One end, one count: all places of an answer that stands in one piece share it.
                 if counted is None or counted[0] is not end:
@@ -227,7 +220,7 @@ def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:
                 )
         first_row += n
     joined, whole = (
-        {place: _joined(some) for place, some in of.items()} for of in (parts, whole_parts)
+        {place: join_cells(some) for place, some in of.items()} for of in (parts, whole_parts)
     )
     return Seen(first_row, words, joined, whole, digest.hexdigest())
 
@@ -335,99 +328,17 @@ def _predict(predict: Predict, train: Cell, test: Cell) -> np.ndarray:
     """
     # By chance, not by number: what is tied to a row's number must be on both sides.
     held_out = np.random.default_rng(0).random(len(train.rows)) < 0.25
-    learn, check = (_of_rows(train, where) for where in (~held_out, held_out))
+    learn, check = (of_rows(train, where) for where in (~held_out, held_out))
     if not len(learn.rows):
         return np.full(len(test.rows), -1)
-    asked = _joined([check, test])
+    asked = join_cells([check, test])
     answers = predict(learn, asked)
-    common = _commonest(learn.right)
+    common = commonest(learn.right)
     right = np.count_nonzero(answers[: len(check.rows)] == check.right)
     if right > np.count_nonzero(check.right == common):
         return answers[len(check.rows) :]
     return np.full(len(test.rows), common)
 
 
-def _of_rows(cell: Cell, where: np.ndarray) -> Cell:
-    columns: Any = (column[where] for column in cell)
-    return Cell(*columns)
-
-
-def _joined(cells: Sequence[Cell]) -> Cell:
-    columns: Any = (
-        sparse.vstack(column, format="csr")
-        if sparse.issparse(column[0])
-        else np.concatenate(column)
-        for column in zip(*cells, strict=True)
-    )
-    return Cell(*columns)
-
-
-def _commonest(answers: np.ndarray) -> int:
-    return int(Counter(answers.tolist()).most_common(1)[0][0])
-
-
 def _narrowed(cell: Cell, k: int) -> Cell:
     return cell._replace(window=cell.window[:, cell.window.shape[1] - k :])
-
-
-def _columns(cell: Cell) -> np.ndarray:
-    return np.concatenate([cell.window, cell.so_far], axis=1)
-
-
-def _by_columns(words: int, train: Cell, test: Cell) -> np.ndarray:
-    model = CategoricalNB(min_categories=words).fit(_columns(train), train.right)
-    predicted: np.ndarray = model.predict(_columns(test))
-    return predicted
-
-
-def _bag(cell: Cell, words: int) -> sparse.csr_array:
-    """Word counts of the window, of the answer so far, and of the whole context, separately."""
-    told = np.concatenate([cell.window, cell.so_far + words], axis=1)
-    row = np.repeat(np.arange(len(told)), told.shape[1])
-    ones = np.ones(told.size)
-    local = sparse.csr_array((ones, (row, told.ravel())), shape=(len(told), 2 * words))
-    return sparse.csr_array(sparse.hstack([local, cell.whole], format="csr"))
-
-
-def _by_bag(words: int, train: Cell, test: Cell) -> np.ndarray:
-    model = MultinomialNB().fit(_bag(train, words), train.right)
-    predicted: np.ndarray = model.predict(_bag(test, words))
-    return predicted
-
-
-def _by_nearest(words: int, train: Cell, test: Cell) -> np.ndarray:
-    """The answer of the training example with the nearest bag, in Euclidean distance."""
-    learn: Any = _bag(train, words)
-    asked: Any = _bag(test, words)
-    # Words that train lacks are as far from every example. Dense is several times faster.
-    used = np.flatnonzero(learn.sum(axis=0))
-    learn, asked = (part[:, used].astype(np.float32) for part in (learn, asked))
-    if len(used) <= _DENSE_COLUMNS:
-        learn, asked = learn.toarray(), asked.toarray()
-    model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(learn)
-    nearest = model.kneighbors(asked, return_distance=False)[:, 0]
-    found: np.ndarray = train.right[nearest]
-    return found
-
-
-def _by_prior(train: Cell, test: Cell) -> np.ndarray:
-    return np.full(len(test.rows), _commonest(train.right))
-
-
-def _by_tree(train: Cell, test: Cell) -> np.ndarray:
-    learn, answer = _columns(train), _columns(test)
-    if not learn.shape[1]:
-        return np.full(len(answer), _commonest(train.right))
-    tree = DecisionTreeClassifier(min_samples_leaf=25, max_depth=16, random_state=0)
-    predicted: np.ndarray = tree.fit(learn, train.right).predict(answer)
-    return predicted
-
-
-def _by_look_up(train: Cell, test: Cell) -> np.ndarray:
-    """The most frequent training answer after the same answer so far; otherwise of all."""
-    found: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
-    for so_far, right in zip(np.ascontiguousarray(train.so_far), train.right, strict=True):
-        found[so_far.tobytes()][int(right)] += 1
-    best = {key: counts.most_common(1)[0][0] for key, counts in found.items()}
-    prior = _commonest(train.right)
-    return np.array([best.get(row.tobytes(), prior) for row in np.ascontiguousarray(test.so_far)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Bool
 
 from rulekeep.plugins import failure_line
 from rulekeep.specs import UsageError
@@ -32,14 +33,40 @@ _KINDS: dict[str, tuple[str, type[np.generic]]] = {
 }
 
 
-def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
+def form_of(sample: Sample, words: int, n: int, context: int) -> Iterator[tuple[str, str | None]]:
+    """The properties of the form of `n` examples, each with what is wrong; None if nothing is.
+
+    Where tables do not fit, the rest is not looked at.
+    """
+    wrong = _misfits(sample, n, context)
+    yield "tables are aligned", ", ".join(wrong) or None
+    if not wrong:
+        yield "tokens are of the vocabulary", _odd_tokens(sample, words)
+        yield "roles are roles, an answer's in the answer alone", _odd_roles(sample)
+        first, place = sample.first_mention, sample.answer_start + np.arange(sample.chance.shape[1])
+        known = (sample.source >= 0) & (sample.source < place)
+        chance = (sample.chance > 0) & (sample.chance <= 1)
+        for what, odd, table in (
+            ("first uses are supervised", first & ~sample.supervised, sample.supervised),
+            ("first uses are uses of rules", first & ~sample.rule, sample.rule),
+            ("chance is above 0 and at most 1", sample.supervised & ~chance, sample.chance),
+            ("first uses have a source before them", first & ~known, sample.source),
+        ):
+            said = None
+            if count := np.count_nonzero(odd):
+                said = f"{count:,} of {odd.size:,} are {table[odd][0]} or the like"
+            yield what, said
+        yield "rules and their decoys are of rule_words", _odd_rule_words(sample, first & known)
+
+
+def _misfits(sample: Sample, n: int, context: int) -> list[str]:
     """Which tables have a wrong shape, or values of a wrong kind.
 
     Tables of answers reach from the start of the answer to the end. That is more than the
     `answer_length` of the task if answers stand among other words, as in `recall`'s layout
     `zoology`.
     """
-    start, found = sample.answer_start, list[str]()
+    start, misfits = sample.answer_start, list[str]()
     if not 1 <= start < context:
         return [f"answer_start: {start}, must be from 1 to {context - 1}"]
     for name in sample.tables:
@@ -47,14 +74,13 @@ def said_of_tables(sample: Sample, n: int, context: int) -> list[str]:
         shape = [n, context if name in _OF_CONTEXT else context - start]
         kind, allowed = _KINDS.get(name, ("whole numbers", np.integer))
         if list(table.shape) != shape:
-            found.append(f"{name}: {list(table.shape)}, must be {shape}")
+            misfits.append(f"{name}: {list(table.shape)}, must be {shape}")
         elif not np.issubdtype(table.dtype, allowed):
-            found.append(f"{name}: {table.dtype}, must be {kind}")
-    return found
+            misfits.append(f"{name}: {table.dtype}, must be {kind}")
+    return misfits
 
 
-def said_of_tokens(sample: Sample, words: int) -> str | None:
-    """The message for tokens or labels outside the vocabulary, with the least and the largest."""
+def _odd_tokens(sample: Sample, words: int) -> str | None:
     for name, table in (("tokens", sample.tokens), ("labels", sample.answers)):
         low, high = int(table.min()), int(table.max())
         if low < 0 or high >= words:
@@ -62,8 +88,7 @@ def said_of_tokens(sample: Sample, words: int) -> str | None:
     return None
 
 
-def said_of_roles(sample: Sample) -> str | None:
-    """The message for unknown roles, or for an answer before the answer starts."""
+def _odd_roles(sample: Sample) -> str | None:
     unknown = np.setdiff1d(sample.roles, [*Role])
     if unknown.size:
         return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
@@ -72,43 +97,20 @@ def said_of_roles(sample: Sample) -> str | None:
     return None
 
 
-def said_of_rule_words(sample: Sample) -> str | None:
-    """The message for rules or decoys that are not among the task's `rule_words`."""
+def _odd_rule_words(sample: Sample, used: Bool[np.ndarray, "n answer"]) -> str | None:
     if sample.rule_words is None:
         return None
-    row, place = np.nonzero(sample.first_mention)
-    source = sample.source[row, place]
-    known = (source >= 0) & (source < sample.tokens.shape[1])
-    used = [
-        sample.tokens[sample.roles == Role.DECOY_RULE],
-        sample.tokens[row[known], source[known]],
-    ]
-    missing = np.setdiff1d(np.concatenate(used), sample.rule_words.tokens)
+    row, place = np.nonzero(used)
+    decoys = sample.tokens[sample.roles == Role.DECOY_RULE]
+    rules = sample.tokens[row, sample.source[row, place]]
+    missing = np.setdiff1d(np.concatenate([decoys, rules]), sample.rule_words.tokens)
     return f"rule_words: token {missing[0]} is a rule's, and not of them" if missing.size else None
-
-
-def said_of_first_uses(sample: Sample) -> str | None:
-    """The message for impossible first uses, sources or chances."""
-    off = ~((sample.chance > 0) & (sample.chance <= 1)) & sample.supervised
-    if off.any():
-        return f"chance: {sample.chance[off][0]}, must be above 0 and at most 1"
-    first = sample.first_mention
-    for name in ("supervised", "rule"):
-        if (first & ~getattr(sample, name)).any():
-            return f"first_mention: holds where {name} does not"
-    place = sample.answer_start + np.arange(first.shape[1])
-    unknown = first & ~((sample.source >= 0) & (sample.source < place))
-    if unknown.any():
-        return f"source: {sample.source[unknown][0]} for a first use, must be a place before it"
-    return None
 
 
 def said_of_sample(task: AnyTask, sample: Sample, n: int, context: int) -> str | None:
     """What is wrong with the form of `n` examples; None if nothing is."""
-    if found := said_of_tables(sample, n, context):
-        return ", ".join(found)
-    said = said_of_tokens(sample, len(task.vocabulary)) or said_of_roles(sample)
-    return said or said_of_first_uses(sample) or said_of_rule_words(sample)
+    every = form_of(sample, len(task.vocabulary), n, context)
+    return next((f"{what}: {said}" for what, said in every if said), None)
 
 
 def whole_samples(

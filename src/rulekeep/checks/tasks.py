@@ -24,14 +24,7 @@ import numpy as np
 
 from rulekeep.checks.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
 from rulekeep.checks.rows import Row
-from rulekeep.checks.sample_form import (
-    SampleError,
-    said_of_roles,
-    said_of_rule_words,
-    said_of_sample,
-    said_of_tables,
-    said_of_tokens,
-)
+from rulekeep.checks.sample_form import SampleError, form_of
 from rulekeep.plugins import failure_line
 from rulekeep.running.tasks import build_task
 from rulekeep.specs import UsageError
@@ -76,11 +69,8 @@ def check_task(
         if all(row.passed for row in rows):
             rows += _sources(sample)
             rows.append(_disjoint(cls, task, options, length, seed))
-            if said_of_sample(task, sample, DRAWN, length) is None:
-                made = certify(task, length, examples=examples, seed=seed)
-                rows += [_chance(made), _certificate(made, length)]
-            else:
-                rows.append(Row("chance, certificate", None, _NOT_LOOKED_AT))
+            made = certify(task, length, examples=examples, seed=seed)
+            rows += [_chance(made), _certificate(made, length)]
         else:
             # Where tables do not fit, the rest would only say so in other words.
             rows.append(Row("sources, splits, chance, certificate", None, _NOT_LOOKED_AT))
@@ -138,42 +128,22 @@ def _share_of_equal_rows(one: Sample, other: Sample) -> float:
 
 
 def _masks(task: SampledTask, context: int, sample: Sample) -> Iterator[Row]:
-    n, answer = DRAWN, context - sample.answer_start
-    wrong = said_of_tables(sample, n, context)
-    yield Row(
-        "tables are aligned", not wrong,
-        ", ".join(wrong) or f"tokens {(n, context)}, masks {(n, answer)}",
-    )  # fmt: skip
-    if wrong:
-        return
-    words = len(task.vocabulary)
-    said = said_of_tokens(sample, words)
-    yield _nothing("tokens are of the vocabulary", said, f"all of 0 to {words - 1}")
-    yield _nothing("roles are roles, an answer's in the answer alone", said_of_roles(sample))
+    for what, said in form_of(sample, len(task.vocabulary), DRAWN, context):
+        yield Row(what, said is None, said or "all are")
+        if what == "tables are aligned" and said:
+            return
     first = sample.first_mention
-    yield _none("first uses are supervised", first & ~sample.supervised, "are not")
-    yield _none("first uses are uses of rules", first & ~sample.rule, "are not")
     yield _none("no answer is a rule's and an item at once", sample.rule & sample.item, "are")
     yield Row(
         "there are first uses", bool(first.any()), f"{first.sum(axis=1).mean():.2f} an example"
     )
-    off = ~((sample.chance > 0) & (sample.chance <= 1))
-    yield _none("chance is above 0 and at most 1", off, "are not")
     if sample.labels is None:
         supervised = (sample.roles[:, sample.answer_start :] != Role.ANSWER) & sample.supervised
         yield _none("supervised tokens have the role of an answer", supervised, "have not")
-    place = sample.answer_start + np.arange(answer)
-    known = (sample.source >= 0) & (sample.source < place)
-    yield _none("first uses have a source before them", first & ~known, "have none")
 
 
 def _none(what: str, wrong: np.ndarray, said: str) -> Row:
     return Row(what, not wrong.any(), f"{np.count_nonzero(wrong):,} of {wrong.size:,} {said}")
-
-
-def _nothing(what: str, said: str | None, held: str = "all are") -> Row:
-    """Passes if there is no objection."""
-    return Row(what, said is None, said or held)
 
 
 def _sources(sample: Sample) -> Iterator[Row]:
@@ -181,7 +151,6 @@ def _sources(sample: Sample) -> Iterator[Row]:
     source = sample.source[row, place]
     roles = sample.roles[row, source]
     yield _none("a source is an instruction", ~np.isin(roles, (Role.RULE, Role.ITEM)), "are not")
-    yield _nothing("rules and their decoys are of rule_words", said_of_rule_words(sample))
     pairs = np.unique(
         np.stack([sample.tokens[row, source], sample.answers[row, place]], axis=1), axis=0
     )

@@ -1,7 +1,12 @@
-"""Kept weights, checked without torch: their hash is that of `rulekeep.running.weights`."""
+"""Kept weights, checked without torch: the hash of a file of tensors, and whether it is whole.
+
+The hash covers names, types, shapes and numbers. The same weights have the same hash, whatever else
+the file holds. It stands in the file and in the record of the run.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, deserialize
@@ -23,30 +28,40 @@ TYPES = {
 }
 
 
-def check_weights(path: Path, sha256: str | None) -> None:
-    """Raise unless a file of weights is whole; `sha256` is the hash in the record of the run.
+def digest(content: bytes) -> str:
+    """A SHA-256 of the tensors of a file, in the order of their names.
+
+    Raises:
+        SafetensorError: it is no such file.
+    """
+    total = hashlib.sha256()
+    parts = deserialize(content)  # type: ignore[no-untyped-call]
+    for name, part in sorted(parts, key=lambda pair: pair[0]):
+        kind = f"torch.{TYPES.get(part['dtype'], part['dtype'])}"
+        total.update(f"{name}\0{kind}\0{tuple(part['shape'])}\0".encode())
+        total.update(part["data"])
+    return total.hexdigest()
+
+
+def check_weights(path: Path, sha256: str | None) -> tuple[bytes, Mapping[str, str]]:
+    """The content of a file of weights, and what it says of itself; raise unless it is whole.
+
+    `sha256` is the hash in the record of the run.
 
     Raises:
         CorruptRecordError: it is damaged, or of another training.
         OSError: it cannot be read.
     """
-    # A named pipe would be waited for in vain.
-    if not path.is_file():
-        raise CorruptRecordError(f"{path.name}: not a file")
     content = path.read_bytes()
     try:
-        parts = deserialize(content)  # type: ignore[no-untyped-call]
+        known = digest(content)
     except SafetensorError as error:
         said = " ".join(str(error).split())[:200]
         raise CorruptRecordError(f"{path.name}: damaged ({said})") from None
-    total = hashlib.sha256()
-    for name, part in sorted(parts, key=lambda one: one[0]):
-        kind = f"torch.{TYPES.get(part['dtype'], part['dtype'])}"
-        total.update(f"{name}\0{kind}\0{tuple(part['shape'])}\0".encode())
-        total.update(part["data"])
-    found = total.hexdigest()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    if found != (header.get("__metadata__") or {}).get("sha256"):
+    about = header.get("__metadata__") or {}
+    if known != about.get("sha256"):
         raise CorruptRecordError(f"{path.name}: damaged (its hash does not match its content)")
-    if sha256 is not None and found != sha256:
+    if sha256 is not None and known != sha256:
         raise CorruptRecordError(f"{path.name}: its hash is not the one in the record")
+    return content, about

@@ -1,24 +1,22 @@
 """The weights of a trained model beside its record, in safetensors: numbers, and no code.
 
-    saved = save_weights(folder.weights, model, run=folder.id, step=600)      # their SHA-256
-    load_weights(folder.weights, model, run=folder.id, step=600, sha256=saved)
-
-The hash covers names, types, shapes and numbers. The same weights have the same hash, whatever else
-the file holds. It stands in the file and in the record of the run.
+saved = save_weights(folder.weights, model, run=folder.id, step=600)      # their SHA-256
+load_weights(folder.weights, model, run=folder.id, step=600, sha256=saved)
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from rulekeep.records import weights as records
+from rulekeep.records.pack import CorruptRecordError
 from rulekeep.records.store import write_bytes
-from rulekeep.specs import UsageError
+from rulekeep.records.weights import check_weights
 
 
 class WeightsError(ValueError):
@@ -53,12 +51,12 @@ def save_weights(path: Path, model: nn.Module, *, run: str, step: int) -> str:
         WeightsError: a file cannot hold them.
     """
     weights = weights_of(model)
-    sha256 = digest(weights)
     try:
+        sha256 = digest(weights)
         content = save(weights, {"run": run, "step": str(step), "sha256": sha256})
     # A type that the format has not.
     except (KeyError, ValueError, SafetensorError) as error:
-        raise WeightsError(_line(error)) from None
+        raise WeightsError(" ".join(str(error).split())[:200]) from None
     write_bytes(path, content)
     return sha256
 
@@ -71,46 +69,20 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         WeightsError: they are damaged, or of another run or model; the model stays as it was.
-        UsageError: the path is no UTF-8, which safetensors needs.
     """
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"{str(path.parent)!a}: is no UTF-8; rename the folder to read weights in it"
-        ) from None
-    # A named pipe would be waited for in vain.
-    if path.exists() and not path.is_file():
-        raise WeightsError(f"{path.name}: not a file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            said: Mapping[str, str] = file.metadata() or {}
-            if said.get("run") != run or said.get("step") != str(step):
-                of = f"run {said.get('run', 'unknown')[:40]!a} after {said.get('step', '?')[:20]!a}"
-                raise WeightsError(f"{path.name}: of {of} steps, not of {run!a} after {step}")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OverflowError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(f"{path.name}: damaged ({_line(error)})") from None
-    found = digest(weights)
-    if found != said.get("sha256"):
-        raise WeightsError(f"{path.name}: damaged (its hash does not match its content)")
-    if sha256 is not None and found != sha256:
-        raise WeightsError(f"{path.name}: its hash is not the one in the record")
+        content, said = check_weights(path, sha256)
+    except CorruptRecordError as error:
+        raise WeightsError(str(error)) from None
+    if said.get("run") != run or said.get("step") != str(step):
+        of = f"run {said.get('run', 'unknown')[:40]!a} after {said.get('step', '?')[:20]!a}"
+        raise WeightsError(f"{path.name}: of {of} steps, not of {run!a} after {step}")
+    weights = load(content)
     if shapes(weights) != shapes(model.state_dict()):
         raise WeightsError(f"{path.name}: does not fit the model in the run's spec")
     model.load_state_dict(weights)
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """A SHA-256 of named tensors, in the order of their names."""
-    total = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        total.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """A SHA-256 of named tensors: that of a file of them."""
+    return records.digest(save(dict(weights)))
