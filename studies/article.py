@@ -16,10 +16,9 @@ from rulekeep.analysis.rows import Rows
 from rulekeep.analysis.summary import Summary, paired_difference, summarise_scores
 from rulekeep.article.leak import leak_scores
 from rulekeep.article.published import published_figures
-from rulekeep.article.report import by_seed, cell_of
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, ArticleSpec
+from rulekeep.specs import AnySpec, ArticleCell, ArticleDecoys, article_cells
 from rulekeep.study import Claim, Family, Study, Sweep
 
 SPEED = Path(__file__).parent.parent / "results" / "timings" / "article.json"
@@ -36,7 +35,7 @@ NEAR_ENOUGH = 0.05
 def contest(*, decoys: ArticleDecoys = "published") -> Sequence[AnySpec]:
     """The published experiment with our memory in it, at five seeds."""
     models = (ATTENTION, SLOTS, OURS)
-    return ArticleSpec(models=models, seeds=SEEDS, decoys=decoys).cells()
+    return article_cells(models=models, seeds=SEEDS, decoys=decoys)
 
 
 def independent() -> Sequence[AnySpec]:
@@ -49,7 +48,7 @@ def independent() -> Sequence[AnySpec]:
 
 def cells(rows: Rows, decoys: ArticleDecoys) -> dict[ArticleCell, Record]:
     """The records by cell."""
-    found = {cell_of(record): record for record in rows.records}
+    found = {ArticleCell.model_validate(record.spec.parsed()): record for record in rows.records}
     return {cell: record for cell, record in found.items() if cell.decoys == decoys}
 
 
@@ -57,10 +56,12 @@ def seeds(
     rows: Rows, decoys: ArticleDecoys, figure: str, context: int
 ) -> dict[str, dict[int, float]]:
     """A figure by model and seed, in the order of the table."""
-    each = by_seed(cells(rows, decoys), figure)
-    # Ours is the only one that the article has not.
-    models = (ATTENTION, SLOTS, *{model for _, model in each} - {ATTENTION, SLOTS})
-    return {model.partition("[")[0]: each[context, model] for model in models}
+    found: dict[str, dict[int, float]] = {ATTENTION: {}, SLOTS: {}}
+    for cell, record in cells(rows, decoys).items():
+        if cell.context == context:
+            (test,) = record.evaluations
+            found.setdefault(cell.model.partition("[")[0], {})[cell.seed] = test.figures[figure]
+    return found
 
 
 def more(

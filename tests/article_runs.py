@@ -29,7 +29,7 @@ def quick_run(folder: Path) -> Quick:
 
 def record_path(run: Path, cell: ArticleCell) -> Path:
     """Where a cell's record stands in the output folder of a run."""
-    return run / "runs" / identity(cell) / "record.json"
+    return run / identity(cell) / "record.json"
 
 
 def copied(quick: Quick, tmp_path: Path) -> Path:

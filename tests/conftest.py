@@ -36,7 +36,7 @@ KINDS = {
         drawn_docs house literature mixers_table notebooks planted_bugs results site study submit
     """,
     "cli": """
-        article_report article_store bad_inputs check_command cli explain listing speed
+        article_store bad_inputs check_command cli explain listing speed
         api start task_commands terminal unreadable
     """,
     "process": """

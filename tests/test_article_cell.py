@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from rulekeep.article import cell as cells
-from rulekeep.article.report import scores
 from rulekeep.article.scores import article_scores
-from rulekeep.records import Record
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell
 from rulekeep.running.training import learning_rate
@@ -60,14 +58,6 @@ def one() -> Sample:
     return Article().examples("test", 16, rows=[0])
 
 
-def test_the_answer_itself_scores_one(one: Sample) -> None:
-    assert set(article_scores(one.answers, one).figures.values()) == {1.0}
-
-
-def test_a_wrong_everything_scores_zero(one: Sample) -> None:
-    assert set(article_scores(one.answers * 0, one).figures.values()) == {0.0}
-
-
 def test_a_model_that_only_copies_has_no_retention(one: Sample) -> None:
     found = article_scores(np.array([[0, 0, 0, 3, 4, 12, 2]]), one).figures
     assert found["rule_accuracy"] == 0.5
@@ -94,9 +84,7 @@ def test_scores_are_pooled_over_examples(one: Sample) -> None:
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:
     record = made(tmp_path)
-    head = {"id": "0" * 16, "kind": "article", "asked": {}, "versions": {"protocol": 1}}
-    found, last = scores(Record.read({**head, **record})), record["history"][-1]
-    assert found is not None
+    (found,), last = record["evaluations"], record["history"][-1]
     assert last["step"] == 3
     for name in ("val_loss", "retention", "exact", "rule_accuracy"):
         assert found[name] == last[name]

@@ -18,7 +18,7 @@ def histories(run: Path) -> dict[str, dict[int, dict[str, float]]]:
     """The evaluations of each model, by step."""
     return {
         record.spec.mixer: {int(row["step"]): row for row in record.history}
-        for record in read_runs(run / "runs").records
+        for record in read_runs(run).records
     }
 
 

@@ -112,10 +112,10 @@ BAD = [
     ("speed --mixers delt", "delt", "did you mean delta?"),
     ("speed --mixers delta[width=32]", "width", "no option of a mixer"),
     ("speed --contexts 64,64", "64", "name each once"),
-    ("article --contexts 15", "15", "context 15: must be 16 or more"),
+    ("article --contexts 15", "15", "context 15: input should be greater than or equal to 16"),
     ("article --models mamba", "mamba", "mixer 'mamba': choose from"),
     ("article --workers 0", "0", "must be 1 or more"),
-    ("article --out a_file", "a_file", "a_file/runs: cannot be written"),
+    ("article --out a_file", "a_file", "a_file: cannot be written"),
 ]
 
 

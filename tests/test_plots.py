@@ -1,11 +1,9 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-import pytest
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes, shown
-from rulekeep.article.overview import overview
 from rulekeep.records import Record, RecordedSpec
 
 VALUES = {"val_loss": (3.0, 1.0), "token_accuracy": (0.1, 0.9), "rule_accuracy": (0.1, 0.8)}
@@ -21,26 +19,6 @@ def cell(place: int = 0, seconds: float = 2.0) -> Record:
     return Record(
         id="a", status="done", spec=spec, asked={}, versions={}, history=tuple(history), costs=costs
     )
-
-
-def test_the_overview_draws_each_mean_with_its_seeds_and_the_seconds() -> None:
-    keys = [("attention", 64, 7), ("attention", 64, 8), ("compressed", 64, 7), ("delta", 256, 7)]
-    rows = {key: cell(place, 2.0 + place) for place, key in enumerate(keys)}
-    chart = overview(rows, "CPU: a processor")
-    assert chart.caption.startswith("CPU: a processor.")
-    *curves, seconds = chart.panels
-    for panel, (first, last) in zip(curves, VALUES.values(), strict=True):
-        attention, compressed, delta = panel.series
-        assert [point.y for point in attention.points] == pytest.approx(
-            [first + 0.005, last + 0.005]
-        )
-        assert [line[-1] for line in attention.seeds] == [(25.0, last), (25.0, last + 0.01)]
-        assert [point.y for point in compressed.points] == [first + 0.02, last + 0.02]
-        assert (compressed.seeds, delta.seeds) == ([], [])
-        assert len({one.style for one in panel.series}) == 3
-    drawn = {one.label: [(p.x, p.y) for p in one.points] for one in seconds.series}
-    assert drawn == {"attention": [(64, 2.5)], "compressed": [(64, 4.0)], "delta": [(256, 5.0)]}
-    assert seconds.series[0].seeds == [[(64, 2.0)], [(64, 3.0)]]
 
 
 def line(*values: float) -> Figure:

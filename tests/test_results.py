@@ -12,9 +12,7 @@ from scripts import script
 from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.table import tabulated
-from rulekeep.article import report
-from rulekeep.article.published import published_figures
-from rulekeep.article.report import cell_of, scores
+from rulekeep.article.published import comparison, published_figures
 from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record
 from rulekeep.running.resolving import resolve
@@ -59,13 +57,11 @@ AUTHORS_SCRIPT = {
 def records(folder: str) -> dict[ArticleCell, Record]:
     kept = read_runs(ROOT / "results" / folder)
     assert kept.notes == []
-    return {cell_of(row): row for row in kept.records}
+    return {ArticleCell.model_validate(row.spec.parsed()): row for row in kept.records}
 
 
 def figure(row: Record, name: str) -> float:
-    found = scores(row)
-    assert found is not None
-    return found[name]
+    return row.evaluations[0].figures[name]
 
 
 @pytest.mark.parametrize("folder", ["article", "article-amd"])
@@ -73,7 +69,7 @@ def test_the_committed_runs_have_every_published_figure_within_tolerance(folder:
     rows = records(folder)
     assert len(rows) == 6
     assert all(published_figures(cell) for cell in rows)
-    assert report.comparison(rows).failures == []
+    assert comparison(rows).failures == []
 
 
 def test_the_committed_run_has_every_published_figure_to_three_decimals() -> None:

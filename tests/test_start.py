@@ -36,7 +36,7 @@ LIGHT = {
 WITHOUT_A_MODEL = (
     "rulekeep.analysis.variants",
     "rulekeep.article.leak",
-    "rulekeep.article.report",
+    "rulekeep.article.published",
     "rulekeep.article.scores",
     "rulekeep.checks",
     "rulekeep.commands.certificates",

@@ -189,7 +189,6 @@ def test_runs_begun_in_one_second_have_folders_of_their_own(
     ("name", "text"),
     [
         ("report.md", "mine\n"),
-        ("report.md", "# The article's experiment, reproduced\n"),
         ("report.html", "<title>mine</title>"),
         ("tables.csv", "a,b\n"),
         ("language.csv", "a,b\n"),

@@ -81,4 +81,4 @@ def test_the_wheel_has_every_file_and_trains_with_its_dependencies_alone(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "|      64 | compressed |" in done.stdout
-    assert list(tmp_path.glob("runs/article-*/report.md"))
+    assert list(tmp_path.glob("runs/article-*/*/record.json"))

@@ -9,10 +9,12 @@ with 1944 examples it could only memorise them.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 
 from rulekeep.article.scores import article_scores
+from rulekeep.printable import markdown_table
 from rulekeep.specs import ArticleDecoys
 from rulekeep.tasks import Article
 from rulekeep.tasks.article import ITEMS, PREFIX_LENGTH, RULES
@@ -42,3 +44,15 @@ def leak_scores(
         best = {key: counts.most_common(1)[0][0] for key, counts in groups.items()}
         predictions[:, position] = [best[key] for key in keys]
     return article_scores(predictions, examples).figures
+
+
+def leak_text(scores: Mapping[int, Mapping[str, float]]) -> str:
+    """What the published data gives away: the scores of that reader by context, as a table."""
+    header = ["context", "token", "rule", "item", "first-mention rule", "exact"]
+    names = ("token_accuracy", "rule_accuracy", "item_accuracy", "retention", "exact")
+    body = [[f"{at}", *(f"{found[name]:.3f}" for name in names)] for at, found in scores.items()]
+    return (
+        f"A reader of only the last {WINDOW} tokens of the prefix and the target so far, by exact "
+        "enumeration of all 1944 validation examples: what the published data gives away to a "
+        f"model that remembers nothing.\n\n{markdown_table(header, body)}"
+    )

@@ -1,13 +1,14 @@
 """`rulekeep article`: the published experiment."""
 
-import time
 from typing import Annotated
 
+from rulekeep.article.leak import WINDOW, leak_scores
+from rulekeep.article.published import comparison
 from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
 from rulekeep.commands.runs import How, make_runs
-from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, command_line, say, tell
+from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.executors import LocalExecutor
-from rulekeep.printable import counted, pasted
+from rulekeep.printable import pasted
 from rulekeep.running.resolving import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
@@ -16,13 +17,11 @@ from rulekeep.specs import (
     PUBLISHED_STEPS,
     ArticleCell,
     ArticleDecoys,
-    ArticleSpec,
+    article_cells,
     split_names,
 )
 from rulekeep.specs.article import MOST_ARTICLE_STEPS
 from rulekeep.sweeps.planning import identity
-
-RUNS = "runs"
 
 
 def article(
@@ -58,10 +57,9 @@ def article(
     workers
         Cells to run side by side, one thread each; as many as there are cores if left out.
     out
-        Folder for the results, runs/article-TIME if left out. A folder with finished
-        cells in it is taken over: only the others are run.
+        Folder of runs, runs/article-TIME if left out. A cell that stands there is not made again.
     """
-    spec = ArticleSpec.parse(
+    cells = article_cells(
         contexts=contexts,
         models=split_names(models),
         seeds=seeds,
@@ -70,39 +68,34 @@ def article(
         decoys=decoys,
         device=device,
     )
-    # Tables and plots bring libraries that take a second to load: only who needs them waits.
-    from rulekeep.article import report
-
-    executor = LocalExecutor(workers)
     check_device(device)
-    folder, cells = run_folder("article", out), spec.cells()
-    started = time.monotonic()
+    folder = run_folder("article", out)
     made = make_runs(
-        lambda _: sorted(cells, key=_length, reverse=True), folder / RUNS, executor,
+        lambda _: sorted(cells, key=_length, reverse=True), folder, LocalExecutor(workers),
         how=How(no_weights=True),
-        rest=f"the same command with --out {pasted(folder)}",
     )  # fmt: skip
     if made.interrupted:
         return EXIT_INTERRUPTED
-    found = {cell: made.records.get(identity(cell)) for cell in cells}
-    rows = {cell: one for cell, one in found.items() if one is not None and one.is_result}
-    failures: list[str] = []
-    if rows:
-        took = f"{time.monotonic() - started:.0f} s by {counted(executor.workers, 'worker')}"
-        # Files first: what cannot be printed any more is not lost.
-        report.write_outputs(folder, rows, command_line(), took)
-        compared = report.comparison(rows)
-        tell(f"\n{compared.table}\n")
-        if len(spec.seeds) > 1:
-            tell(f"{report.over_seeds(rows)}\n")
-            if paired := report.against_attention(rows):
-                tell(f"{paired}\n")
-        for line in report.conclusion(rows, folder):
-            tell(line)
+    records = {cell: made.records.get(identity(cell)) for cell in cells}
+    results = {cell: one for cell, one in records.items() if one is not None and one.is_result}
+    failures = list[str]()
+    if results:
+        compared = comparison(results)
         failures = compared.failures
+        longest = max(cell.context for cell in results)
+        reader = leak_scores(longest, decoys=decoys)["retention"]
+        tell(f"\n{compared.table}\n\nAs published: {compared.verdict}.")
+        tell(
+            f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
+            f"right at {longest:,} tokens."
+        )
+        tell(f"Curves, costs, means and intervals: rulekeep report {pasted(folder)}")
+        tell(
+            "Next: rulekeep demo (two minutes), or rulekeep check FILE.py:Class for your own layer."
+        )
         for failure in failures:
             say(failure)
-    return made.say_failed(folder / RUNS) or (EXIT_FAILED if failures else 0)
+    return made.say_failed(folder) or (EXIT_FAILED if failures else 0)
 
 
 def _length(cell: ArticleCell) -> float:

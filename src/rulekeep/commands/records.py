@@ -210,10 +210,7 @@ def _no_runs(root: Path) -> UsageError:
     }
     if inside:
         named = shlex.join(map(str, sorted(inside)[:_MOST_NAMED]))
-        said = "holds folders of runs"
-        if (root / "overview.png").exists():
-            said = "is of rulekeep article, see its report.md"
-        return UsageError(f"{root}: {said}; name one or more, as in {named}")
+        return UsageError(f"{root}: holds folders of runs; name one or more, as in {named}")
     return UsageError(f"{root}: no run was planned in it; name the --out of a sweep")
 
 

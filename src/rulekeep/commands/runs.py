@@ -307,12 +307,8 @@ def make_runs(
     command: planning.Command | None = None,
     *,
     chooses: bool = False,
-    rest: str | None = None,
 ) -> Made:
-    """Make the runs; a sweep that chooses by records is called until it adds none.
-
-    `rest` is what to type after an interruption, if it is not `rulekeep resume`.
-    """
+    """Make the runs; a sweep that chooses by records is called until it adds none."""
     executor.prepare()
     specs = make(root) if make else []
     planned = _planned(specs, root, executor, command) if make else planning.plan_again(root)
@@ -361,20 +357,17 @@ def make_runs(
         wanted = records.keys() | open_jobs
         done = sum(record.id in wanted for record in results(root))
         said = counted(len(wanted) + len(lost), "run is", "runs are")
-        again = _again(root, executor, command if more or lost else None, rest)
+        again = _again(root, executor, command if more or lost else None)
         say(f"interrupted: {done} of {said} finished; for the rest: {again}")
         return Made(records, len(lost), interrupted=True)
     return Made(records, len(lost))
 
 
-def _again(
-    root: Path, executor: Executor, command: planning.Command | None, rest: str | None
-) -> str:
+def _again(root: Path, executor: Executor, command: planning.Command | None) -> str:
     """What to type after an interruption; a sweep that chooses needs its own command."""
     if isinstance(executor, ThisProcess):
         return "the same call again"
-    resume = rest or f"rulekeep resume {pasted(root)}"
-    again = command.again(root) if command else resume
+    again = command.again(root) if command else f"rulekeep resume {pasted(root)}"
     if isinstance(executor, DaskExecutor):
         again += " with the same --executor and --scheduler (without them, on this machine)"
     return again

@@ -112,12 +112,11 @@ def _certify_sampled(
 
 
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
-    from rulekeep.article.leak import leak_scores
-    from rulekeep.article.report import leak_meaning, leak_table
+    from rulekeep.article.leak import leak_scores, leak_text
     from rulekeep.commands import certificates
 
-    tell(f"{leak_meaning('published')}\n\n{leak_table(contexts)}\n")
     scores = {length: leak_scores(length) for length in contexts}
+    tell(f"{leak_text(scores)}\n")
     sample = Article().sample("test", contexts[0])
     # The same at every context: what is to be said does not depend on the length.
     chance = float(sample.chance[sample.first_mention].mean())

@@ -13,7 +13,7 @@ from rulekeep.specs.article import (
     PUBLISHED_WIDTH,
     ArticleCell,
     ArticleDecoys,
-    ArticleSpec,
+    article_cells,
 )
 from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
 from rulekeep.specs.language import LanguageSpec
@@ -52,7 +52,6 @@ __all__ = [
     "AnySpec",
     "ArticleCell",
     "ArticleDecoys",
-    "ArticleSpec",
     "LanguageSpec",
     "MixerSpec",
     "Option",
@@ -64,6 +63,7 @@ __all__ = [
     "SpeedSpec",
     "TrainingSpec",
     "UsageError",
+    "article_cells",
     "mixer_specs",
     "option_name",
     "scalar",

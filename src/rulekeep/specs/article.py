@@ -1,10 +1,12 @@
-"""The published experiment: its grid, its cells, and the settings that the article fixed."""
+"""The published experiment: its cells, and the settings that the article fixed."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from rulekeep.specs.base import Device, Spec, UsageError, each_once
+from rulekeep.specs.base import Device, Spec, UsageError
 from rulekeep.specs.mixer import MixerSpec, mixer_specs
 from rulekeep.specs.run import TrainingSpec
 
@@ -18,8 +20,6 @@ PUBLISHED_LAYERS = 2
 ARTICLE_MODELS = ("attention", "compressed")
 # The published decoys give the rules away; independent ones are drawn from all words.
 ArticleDecoys: TypeAlias = Literal["published", "independent"]
-SHORTEST_ARTICLE_CONTEXT = 16
-LONGEST_ARTICLE_CONTEXT = 2**17
 MOST_ARTICLE_STEPS = 10**6
 
 
@@ -33,13 +33,21 @@ class ArticleCell(Spec):
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
 
-    context: int
+    # 9 tokens of prefix and 7 of target at least.
+    context: int = Field(ge=16, le=2**17)
     model: str
-    seed: int = PUBLISHED_SEED
-    steps: int = PUBLISHED_STEPS
+    seed: int = Field(default=PUBLISHED_SEED, ge=0, lt=2**63)
+    steps: int = Field(default=PUBLISHED_STEPS, ge=1, le=MOST_ARTICLE_STEPS)
     serial: bool = False
     decoys: ArticleDecoys = "published"
     device: Device = "cpu"
+
+    @field_validator("model")
+    @classmethod
+    def _is_known(cls, model: str) -> str:
+        if model not in ARTICLE_MODELS:
+            _joining_mixer(model)
+        return model
 
     @property
     def label(self) -> str:
@@ -82,73 +90,44 @@ class ArticleCell(Spec):
         }
 
 
-class ArticleSpec(Spec):
-    """The grid of cells that one `rulekeep article` runs."""
+def article_cells(
+    *,
+    contexts: Sequence[int] = PUBLISHED_CONTEXTS,
+    models: Sequence[str] = ARTICLE_MODELS,
+    seeds: Sequence[int] = (PUBLISHED_SEED,),
+    steps: int = PUBLISHED_STEPS,
+    serial: bool = False,
+    decoys: ArticleDecoys = "published",
+    device: Device = "cpu",
+) -> list[ArticleCell]:
+    """The cells of a contest, in the order of its table: seed, then context, then model.
 
-    contexts: tuple[int, ...] = PUBLISHED_CONTEXTS
-    models: tuple[str, ...] = ARTICLE_MODELS
-    seeds: tuple[int, ...] = (PUBLISHED_SEED,)
-    steps: int = Field(default=PUBLISHED_STEPS, ge=1, le=MOST_ARTICLE_STEPS)
-    serial: bool = False
-    decoys: ArticleDecoys = "published"
-    device: Device = "cpu"
-
-    @field_validator("contexts")
-    @classmethod
-    def _contexts_are_long_enough(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
-        for context in contexts:
-            if context < SHORTEST_ARTICLE_CONTEXT:
-                raise ValueError(
-                    f"context {context}: must be {SHORTEST_ARTICLE_CONTEXT} or more "
-                    "(9 tokens of prefix and 7 of target)"
-                )
-            if context > LONGEST_ARTICLE_CONTEXT:
-                raise ValueError(f"context {context}: must be {LONGEST_ARTICLE_CONTEXT} or less")
-        return each_once("context", contexts)
-
-    @field_validator("models")
-    @classmethod
-    def _models_are_known(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        for model in models:
-            if model not in ARTICLE_MODELS:
-                _joining_mixer(model)
-        return each_once("model", models)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        for seed in seeds:
-            if not 0 <= seed < 2**63:
-                raise ValueError(f"seed {seed}: must be from 0 to 2**63 - 1")
-        return each_once("seed", seeds)
-
-    def cells(self) -> list[ArticleCell]:
-        """Every cell, in the order of the tables: seed, then context, then model."""
-        return [
-            ArticleCell.model_validate(
-                {
-                    "context": context,
-                    "model": model,
-                    "seed": seed,
-                    "steps": self.steps,
-                    # Attention has one form only, so `--serial` leaves its cells as they are.
-                    "serial": self.serial and model == "compressed",
-                    "decoys": self.decoys,
-                    "device": self.device,
-                }
-            )
-            for seed in self.seeds
-            for context in self.contexts
-            for model in self.models
-        ]
+    Raises:
+        UsageError: a value is impossible, or stands twice.
+    """
+    cells = [
+        ArticleCell.parse(
+            context=context,
+            model=model,
+            seed=seed,
+            steps=steps,
+            # Attention has one form only, so `--serial` leaves its cells as they are.
+            serial=serial and model == "compressed",
+            decoys=decoys,
+            device=device,
+        )
+        for seed in seeds
+        for context in contexts
+        for model in models
+    ]
+    for cell, count in Counter(cells).items():
+        if count > 1:
+            raise UsageError(f"{cell.label}: asked for {count} times; name each value once")
+    return cells
 
 
 def _joining_mixer(model: str) -> MixerSpec:
-    if not model:
-        raise UsageError(
-            f"model {model!r}: choose from {', '.join(ARTICLE_MODELS)}, or name a mixer"
-        )
-    (one,) = mixer_specs(model)
-    for name in one.settings:
+    (mixer,) = mixer_specs(model)
+    for name in mixer.settings:
         raise UsageError(f"model {model!r}: the article fixes {name}; leave it out")
-    return one
+    return mixer

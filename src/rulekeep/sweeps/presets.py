@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, ArticleSpec, MixerSpec, RunSpec, UsageError, mixer_specs
+from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, article_cells, mixer_specs
 from rulekeep.sweeps.rates import tuned
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -147,7 +147,7 @@ def smoke() -> Sequence[AnySpec]:
 
 def article() -> Sequence[AnySpec]:
     """The published experiment: attention against the 8-slot memory at 64, 256 and 1028."""
-    return ArticleSpec().cells()
+    return article_cells()
 
 
 def standard(
