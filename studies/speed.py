@@ -14,9 +14,8 @@ from pathlib import Path
 
 from rulekeep.analysis.rows import Rows, Span
 from rulekeep.printable import markdown_table
-from rulekeep.specs.speed import BASELINE
 from rulekeep.speed.figures import StepTime, decode_times, memories, slopes, step_times
-from rulekeep.speed.record import SpeedRecord, read_speed
+from rulekeep.speed.record import BASELINE, SpeedRecord, read_speed
 from rulekeep.study import Claim, Study
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -3,8 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rulekeep.specs import SpeedMixer, SpeedSpec
-from rulekeep.speed.record import Decoded, Decoding, Measured, Peak, Point, SpeedRecord, Timing
+from rulekeep.speed.record import (
+    Decoded,
+    Decoding,
+    Measured,
+    Peak,
+    Point,
+    SpeedMixer,
+    SpeedRecord,
+    SpeedSpec,
+    Timing,
+)
 
 Seconds = Mapping[int, Mapping[str, Sequence[float]]]
 

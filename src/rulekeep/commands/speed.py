@@ -1,9 +1,8 @@
 """`rulekeep speed`: how fast mixers are beside attention, measured, kept and shown."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from rulekeep.commands.options import Device, Integers, opened, run_folder, within
 from rulekeep.commands.printed import print_tables
@@ -16,20 +15,27 @@ from rulekeep.console import (
     say,
     tell,
 )
-from rulekeep.executors import LocalExecutor
-from rulekeep.executors.local import available_cores
+from rulekeep.executors import Finished, LocalExecutor
+from rulekeep.executors.base import Advanced
+from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
 from rulekeep.printable import pasted, printable
-from rulekeep.records.store import LOCK, BusyError, locked
+from rulekeep.records import provenance
+from rulekeep.records.store import write_record
 from rulekeep.running.mixers import own_options_first
 from rulekeep.running.resolving import check_device
-from rulekeep.specs import HYBRID, SpeedMixer, SpeedSpec, UsageError, mixer_specs
-from rulekeep.specs.speed import MOST_REPEATS, MOST_TOKENS
+from rulekeep.specs import HYBRID, UsageError, mixer_specs
 from rulekeep.speed.figures import failures
-from rulekeep.speed.record import RECORD, Failed, SpeedRecord, points, read_speed
-
-if TYPE_CHECKING:
-    # Only what measures loads torch.
-    from rulekeep.speed.running import Ended
+from rulekeep.speed.record import (
+    MOST_REPEATS,
+    MOST_TOKENS,
+    RECORD,
+    Failed,
+    Measured,
+    SpeedMixer,
+    SpeedRecord,
+    SpeedSpec,
+    points,
+)
 
 _THREADS = (1, 2)
 
@@ -57,8 +63,7 @@ def speed(
     tokens
         Tokens a step, whatever the context.
     out
-        Folder for the record, runs/speed-TIME if left out. What stands there is not measured
-        again.
+        Folder for the record, speed.json; runs/speed-TIME if left out.
     """
     spec = SpeedSpec.parse(
         mixers=_mixers(mixers),
@@ -70,22 +75,25 @@ def speed(
     )
     check_device(device)
     folder = run_folder("speed", out)
-    path, failed = folder / RECORD, list[str]()
+    path = folder / RECORD
+    if os.path.lexists(path):
+        raise UsageError(f"{path}: a measurement stands there; name another --out")
+    if len(spec.threads) < len(_THREADS):
+        say("this process may use one core only: nothing is measured on 2 threads")
     try:
-        with opened(folder), _alone(folder):
-            for ended in _measured(spec, path):
-                if ended.failure is not None:
-                    failed.append(f"{ended.point.label}: {ended.failure.reason}")
+        with opened(folder):
+            record = _measured(spec, path)
     except KeyboardInterrupt:
-        say(_interrupted(spec, path))
+        say(f"interrupted: {path} keeps what was measured" if path.exists() else "interrupted")
         return EXIT_INTERRUPTED
-    record = read_speed(path)
-    _print(record)
+    from rulekeep.reporting.speed import sentences, tables
+
+    print_tables(tables(record))
+    for sentence in sentences(record):
+        tell(sentence)
     tell(f"record: {path}")
     tell(f"report: rulekeep report {pasted(folder)}")
-    for line in failed:
-        say(line)
-    return EXIT_FAILED if failed or failures(record) else 0
+    return EXIT_FAILED if failures(record) else 0
 
 
 def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
@@ -93,95 +101,63 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
         from rulekeep.mixers import MIXERS
 
         text = ",".join(MIXERS)
-    found = [own_options_first(one) for one in mixer_specs(text)]
-    for one in found:
-        if one.mixer.count(HYBRID) > 1:
+    asked = [own_options_first(mixer) for mixer in mixer_specs(text)]
+    for mixer in asked:
+        if mixer.mixer.count(HYBRID) > 1:
             raise UsageError(
-                f"mixer {one.mixer!r}: all are measured in a model of 2 layers; name two at most"
+                f"mixer {mixer.mixer!r}: all are measured in a model of 2 layers; name two at most"
             )
-        for key in one.settings:
+        for key in mixer.settings:
             raise UsageError(
-                f"mixer {one.mixer!r}: {key} is no option of a mixer; all are measured in one "
+                f"mixer {mixer.mixer!r}: {key} is no option of a mixer; all are measured in one "
                 "model, of width 64 and 2 layers"
             )
-    return tuple(SpeedMixer(name=one.mixer, options=dict(one.options)) for one in found)
+    return tuple(SpeedMixer(name=mixer.mixer, options=dict(mixer.options)) for mixer in asked)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep others from measuring in the folder: of two records, the later would stay alone.
-
-    Raises:
-        UsageError: another process measures there.
-    """
-    try:
-        with locked(folder):
-            try:
-                yield
-            finally:
-                if not (folder / RECORD).exists():
-                    # Where nothing was measured, nothing stays.
-                    (folder / LOCK).unlink()
-    except BusyError:
-        raise UsageError(
-            f"{folder}: another process measures there; wait until it ends, or name another --out"
-        ) from None
-
-
-def _measured(spec: SpeedSpec, path: Path) -> Iterator["Ended"]:
-    """Measure what the record lacks, and print progress on standard error."""
+def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
+    """Measure every point in a fresh process; each is on disk before the next starts."""
     executor = LocalExecutor(1)
     executor.prepare()
-    from rulekeep.speed.running import Ended, begin, measure_missing
+    from rulekeep.running.costs import environment
+    from rulekeep.speed.measuring import Job, measure, resolved
 
-    record, notes = begin(spec, path, command_line())
-    for note in notes:
-        say(note)
-    if len(spec.threads) < len(_THREADS):
-        say("this process may use one core only: nothing is measured on 2 threads")
-    total, done = len(points(spec)), len(record.measured)
-    if done:
-        say(f"{done} of {total} measurements stand in {path}")
+    for mixer in spec.mixers:
+        # What is impossible is refused before anything is measured.
+        resolved(spec, mixer)
+    # Threads are those of each point.
+    machine = {key: value for key, value in environment().items() if key != "threads"}
+    record = SpeedRecord(
+        spec=spec,
+        source=provenance.digest(),
+        environment={**machine, **WORKER_ENVIRONMENT, "flush_denormal": True},
+        command=command_line(),
+    )
+    every = points(spec)
     console = rich_console(errors=True)
     # Drawn once a second only: what is measured is on the same cores.
     with progress_bars(console, ends=False, per_second=1) as progress:
-        whole = progress.add_task("measurements", total=total, completed=done)
+        whole = progress.add_task("measurements", total=len(every))
         steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
-        for event in measure_missing(record, path, executor):
-            if not isinstance(event, Ended):
-                label = event.point.label
-                progress.update(
-                    steps, description=printable(label), completed=event.steps, visible=True
-                )
+        for event in executor.run(measure, [Job(spec, point) for point in every]):
+            point = every[event.job]
+            if isinstance(event, Advanced):
+                named = printable(point.label)
+                progress.update(steps, description=named, completed=event.steps, visible=True)
+            if not isinstance(event, Finished):
                 continue
-            done += 1
+            measured = event.result
+            if event.failure is not None:
+                failed = Failed(failed=f"{event.failure.status}: {event.failure.reason}")
+                labels = spec.labels if point.mixer is None else [point.mixer]
+                rows = dict.fromkeys(labels, failed)
+                measured = Measured(point=point, rows=rows, seconds=0.0, other_cores=None)
+            record = record.model_copy(update={"measured": (*record.measured, measured)})
+            write_record(path, record.as_recorded)
             progress.update(steps, visible=False)
-            progress.update(whole, completed=done)
-            console.print(printable(f"[{done}/{total}] {_outcome(event)}"), soft_wrap=True)
-            yield event
-
-
-def _outcome(ended: "Ended") -> str:
-    if ended.failure is not None:
-        return f"{ended.point.label}: {ended.failure.status}: {ended.failure.reason}"
-    measured = ended.record.measured[-1]
-    broken = sum(isinstance(row, Failed) for row in measured.rows.values())
-    return f"{ended.point.label}: {measured.seconds:.1f} s" + (
-        f", {broken} failed" if broken else ""
-    )
-
-
-def _interrupted(spec: SpeedSpec, path: Path) -> str:
-    kept = len(read_speed(path).measured) if path.exists() else 0
-    return (
-        f"interrupted: {kept} of {len(points(spec))} measurements are kept; the same command with "
-        f"--out {pasted(path.parent)} makes the others"
-    )
-
-
-def _print(record: SpeedRecord) -> None:
-    from rulekeep.reporting.speed import sentences, tables
-
-    print_tables(tables(record))
-    for sentence in sentences(record):
-        tell(sentence)
+            progress.update(whole, completed=len(record.measured))
+            ended = f"[{len(record.measured)}/{len(every)}] {point.label}: {measured.seconds:.1f} s"
+            if broken := sum(isinstance(row, Failed) for row in measured.rows.values()):
+                ended += f", {broken} failed"
+            console.print(printable(ended), soft_wrap=True)
+    return record

@@ -6,10 +6,9 @@ from rulekeep.analysis.charts import Chart, Panel, Point, Series, Style, styles
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table, number_cell
-from rulekeep.specs.speed import BASELINE
 from rulekeep.speed import figures
 from rulekeep.speed.figures import Spread, StepTime
-from rulekeep.speed.record import Part, SpeedRecord, points
+from rulekeep.speed.record import BASELINE, Part, SpeedRecord
 
 _PARTS: Mapping[Part, str] = {"model": "whole model", "mixer": "mixer alone"}
 
@@ -41,10 +40,9 @@ def chart(record: SpeedRecord) -> Chart:
 
 
 def sentences(record: SpeedRecord) -> list[str]:
-    """How quiet the machine was, and what is missing."""
-    left, every = len(record.missing), len(points(record.spec))
-    part = f"Still missing: {left} of {every} measurements." if left else ""
-    return [one_line(said, 2000) for said in (figures.load(record), part) if said]
+    """How quiet the machine was."""
+    load = figures.load(record)
+    return [one_line(load, 2000)] if load else []
 
 
 def _steps(record: SpeedRecord, threads: int) -> Table:

@@ -28,7 +28,6 @@ from rulekeep.specs.mixer import (
 )
 from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
-from rulekeep.specs.speed import SpeedMixer, SpeedSpec
 
 # What a record can be of, by the name of its kind.
 AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec | LanguageSpec
@@ -59,8 +58,6 @@ __all__ = [
     "PredictorSpec",
     "RunSpec",
     "Spec",
-    "SpeedMixer",
-    "SpeedSpec",
     "TrainingSpec",
     "UsageError",
     "article_cells",

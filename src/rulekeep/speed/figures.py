@@ -4,14 +4,13 @@ A share is paired: the time of each repeat over attention's in the same repeat.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from rulekeep.specs.speed import BASELINE
-from rulekeep.speed.record import Decoded, Decoding, Failed, Part, Peak, SpeedRecord, Timing
+from rulekeep.speed.record import BASELINE, Decoding, Failed, Part, Peak, SpeedRecord, Timing
 
 Grows: TypeAlias = Literal["constant", "bounded", "growing"]
-_T = TypeVar("_T", Timing, Peak, Decoding)
+_T = TypeVar("_T", Timing, Peak, Decoding, Failed)
 
 # What a token costs in the longest text is held against this context, where it was measured.
 SHORT = 1028
@@ -45,7 +44,6 @@ class StepTime(NamedTuple):
     mixer: str
     seconds: Spread
     share: Spread | None
-    calls: int | None
     launches: int | None
     product_share: float | None
 
@@ -92,22 +90,18 @@ def spread(values: Sequence[float]) -> Spread:
 
 def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
     """Steps of the whole model or of the mixer alone, by context, in the order of the mixers."""
-    found = []
-    timings = _timings(record, part, threads)
+    timings = _rows(record, part, Timing, threads)
     rates = {
         one.point.context: statistics.median(one.product_rates)
         for one in record.measured
         if (one.point.part, one.point.threads) == (part, threads) and one.product_rates
     }
-    for context in record.spec.contexts:
-        rows = {label: row for (at, label), row in timings.items() if at == context}
-        baseline = rows.get(BASELINE)
-        for label, row in rows.items():
-            share = None if baseline is None else _paired(row.seconds, baseline.seconds)
-            taken = spread(row.seconds)
-            rate = rates.get(context)
-            products = row.flops / taken.median / rate if row.flops and rate else None
-            found.append(StepTime(context, label, taken, share, row.calls, row.launches, products))
+    found = []
+    for (context, mixer), row in sorted(timings.items(), key=lambda item: item[0][0]):
+        baseline, rate, taken = timings.get((context, BASELINE)), rates.get(context), row.seconds
+        share = None if baseline is None else _paired(taken, baseline.seconds)
+        products = row.flops / spread(taken).median / rate if row.flops and rate else None
+        found.append(StepTime(context, mixer, spread(taken), share, row.launches, products))
     return found
 
 
@@ -119,31 +113,38 @@ def slopes(record: SpeedRecord) -> list[Slope]:
     contexts = record.spec.contexts
     end = contexts[-1]
     start = SHORT if SHORT in contexts[:-1] else contexts[0]
-    timings = _timings(record, "model", 1)
-    found = []
-    for label in _labels(record):
-        first, last = timings.get((start, label)), timings.get((end, label))
-        if first is None or last is None or start >= end:
-            continue
-        tokens = {at: at * record.spec.batch(at) for at in (start, end)}
-        ratios = [
-            (late / tokens[end]) / (early / tokens[start])
-            for late in last.seconds
-            for early in first.seconds
-        ]
-        found.append(Slope(label, start, end, spread(ratios)))
-    return found
+    timings = _rows(record, "model", Timing)
+    tokens = {at: at * record.spec.batch(at) for at in (start, end)}
+    return [
+        Slope(
+            label,
+            start,
+            end,
+            spread(
+                [
+                    (late / tokens[end]) / (early / tokens[start])
+                    for late in timings[end, label].seconds
+                    for early in timings[start, label].seconds
+                ]
+            ),
+        )
+        for label in record.spec.labels
+        if start < end and {(start, label), (end, label)} <= timings.keys()
+    ]
 
 
 def memories(record: SpeedRecord) -> list[Memory]:
     """Peak memory of a step of one sequence, of every mixer."""
-    found = []
-    for label in _labels(record):
-        rows = {at: row for at, one, row in _rows(record, "memory", Peak) if one == label}
-        bytes_at = {at: rows[at].peak_bytes - rows[at].start_bytes for at in sorted(rows)}
+    rows, found = _rows(record, "memory", Peak), []
+    for label in record.spec.labels:
+        bytes_at = {
+            at: row.peak_bytes - row.start_bytes
+            for (at, mixer), row in sorted(rows.items())
+            if mixer == label
+        }
         growth = slope = None
-        *_, before, last = (None, None, *bytes_at)
-        if before is not None and last is not None and bytes_at[before] >= LEAST_MEMORY:
+        *_, before, last = (0, 0, *bytes_at)
+        if bytes_at.get(before, 0) >= LEAST_MEMORY:
             growth = (bytes_at[last] / bytes_at[before]) / (last / before)
             slope = (bytes_at[last] - bytes_at[before]) / (last - before)
         if bytes_at:
@@ -154,17 +155,17 @@ def memories(record: SpeedRecord) -> list[Memory]:
 def decode_times(record: SpeedRecord) -> list[DecodeTime]:
     """Decoding of every mixer."""
     found = []
-    for _, label, row in _rows(record, "decode", Decoding):
+    for (_, label), row in _rows(record, "decode", Decoding).items():
         first, last = row.contexts[0], row.contexts[-1]
-        found.append(
-            DecodeTime(
-                label,
-                {one.context: one.state_bytes for one in row.contexts},
-                {one.context: spread(one.ms_per_token) for one in row.contexts},
-                _grows(row.contexts),
-                _paired(last.ms_per_token, first.ms_per_token),
-            )
-        )
+        sizes = {one.context: one.state_bytes for one in row.contexts}
+        grows: Grows | None = None
+        if len(sizes) > 1:
+            *_, before, end = sizes.values()
+            grows = "bounded" if before == end else "growing"
+            grows = "constant" if len({*sizes.values()}) == 1 else grows
+        ms = {one.context: spread(one.ms_per_token) for one in row.contexts}
+        ratio = _paired(last.ms_per_token, first.ms_per_token)
+        found.append(DecodeTime(label, sizes, ms, grows, ratio))
     return found
 
 
@@ -196,36 +197,19 @@ def load(record: SpeedRecord) -> str:
     )
 
 
-def _grows(contexts: Sequence[Decoded]) -> Grows | None:
-    sizes = [one.state_bytes for one in contexts]
-    if len(sizes) < 2:
-        return None
-    if len(set(sizes)) == 1:
-        return "constant"
-    return "bounded" if sizes[-1] == sizes[-2] else "growing"
-
-
 def _paired(values: Sequence[float], others: Sequence[float]) -> Spread:
     # Of one measurement: as many of each.
     return spread([a / b for a, b in zip(values, others, strict=False)])
 
 
-def _labels(record: SpeedRecord) -> list[str]:
-    return [mixer.label for mixer in record.spec.mixers]
-
-
-def _timings(record: SpeedRecord, part: Part, threads: int) -> dict[tuple[int, str], Timing]:
-    return {(at, label): row for at, label, row in _rows(record, part, Timing, threads)}
-
-
 def _rows(
     record: SpeedRecord, part: Part, kind: type[_T], threads: int = 1
-) -> Iterator[tuple[int, str, _T]]:
-    """Context, mixer and row, in the order of the record's mixers."""
-    order: Callable[[str], int] = _labels(record).index
-    for one in record.measured:
-        if (one.point.part, one.point.threads) == (part, threads):
-            for label in sorted(one.rows.keys() & set(_labels(record)), key=order):
-                row = one.rows[label]
-                if isinstance(row, kind):
-                    yield one.point.context or 0, label, row
+) -> dict[tuple[int, str], _T]:
+    """Rows by context and mixer, in the order of the record's mixers."""
+    return {
+        (one.point.context or 0, label): row
+        for label in record.spec.labels
+        for one in record.measured
+        if (one.point.part, one.point.threads) == (part, threads)
+        and isinstance(row := one.rows.get(label), kind)
+    }

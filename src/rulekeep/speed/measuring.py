@@ -27,8 +27,19 @@ from rulekeep.plugins import failure_line
 from rulekeep.running import costs
 from rulekeep.running.resolving import Resolved, resolve
 from rulekeep.running.training import build
-from rulekeep.specs import RunSpec, SpeedMixer, SpeedSpec
-from rulekeep.speed.record import Decoded, Decoding, Failed, Measured, Peak, Point, Row, Timing
+from rulekeep.specs import RunSpec
+from rulekeep.speed.record import (
+    Decoded,
+    Decoding,
+    Failed,
+    Measured,
+    Peak,
+    Point,
+    Row,
+    SpeedMixer,
+    SpeedSpec,
+    Timing,
+)
 
 # Tokens that are timed at once, and how often: a median of as many.
 DECODED_TOKENS, DECODED_ROUNDS = 8, 24

@@ -1,30 +1,89 @@
 """The record of `rulekeep speed`: what is measured in which process, and the results.
 
-A `Point` is what one fresh process measures. The record grows by one point at a time, so an
-interrupted measurement can continue. Times of steps and tokens are kept as measured, a value per
-repeat; `figures` makes medians and shares.
+A `Point` is what one fresh process measures. Times of steps and tokens are kept as measured, a
+value per repeat; `figures` makes medians and shares.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rulekeep.records.store import read_spec
-from rulekeep.specs import Option, Spec, SpeedSpec
+from rulekeep.specs import Option, Spec
+from rulekeep.specs.base import Device, each_once
+from rulekeep.specs.mixer import written
 
 RECORD = "speed.json"
+# Every share is one of its time: with its default options, whatever else is measured.
+BASELINE = "attention"
+MOST_TOKENS, MOST_REPEATS = 2**24, 1000
+_DECODED_AT = (64, 1024, 16384, 65536)
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
+_NAMES: dict[Part, str] = {
+    "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
+}  # fmt: skip
+
+
+class SpeedMixer(Spec):
+    """A mixer (a+b for a hybrid, file.py:Class for one of your own) with its options."""
+
+    name: str
+    options: dict[str, Option] = Field(default={})
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return written(self.name, self.options)
+
+
+class SpeedSpec(Spec):
+    """Mixers in the same small model; a step has about `tokens` tokens at every context."""
+
+    mixers: tuple[SpeedMixer, ...]
+    contexts: tuple[Annotated[int, Field(ge=2, le=MOST_TOKENS)], ...] = (256, 1028, 4096, 16384)
+    repeats: int = Field(default=3, ge=1, le=MOST_REPEATS)
+    tokens: int = Field(default=65536, ge=2, le=MOST_TOKENS)
+    threads: tuple[int, ...] = (1, 2)
+    width: int = 64
+    layers: int = 2
+    device: Device = "cpu"
+
+    @field_validator("mixers")
+    @classmethod
+    def _baseline_first(cls, mixers: tuple[SpeedMixer, ...]) -> tuple[SpeedMixer, ...]:
+        each_once("mixer", tuple(mixer.label for mixer in mixers))
+        others = [mixer for mixer in mixers if mixer.label != BASELINE]
+        return (SpeedMixer(name=BASELINE), *others)
+
+    @field_validator("contexts")
+    @classmethod
+    def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(each_once("context", contexts)))
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the mixers, in the order of tables."""
+        return [mixer.label for mixer in self.mixers]
+
+    def batch(self, context: int) -> int:
+        """Sequences of this context in a step."""
+        return max(1, round(self.tokens / context))
+
+    @property
+    def decoded_at(self) -> tuple[int, ...]:
+        """Contexts after which single tokens are timed: those no longer than a step."""
+        return tuple(at for at in _DECODED_AT if at <= self.tokens) or (self.tokens,)
 
 
 class Point(Spec):
     """What one process measures: a part of the work, for all mixers or for one of them.
 
     `model` and `mixer`: steps of the whole model or of a layer's mixer alone, all mixers'
-    repeats interleaved. `decode`: tokens after all contexts, all mixers in turn; in older records
-    one mixer. `memory`: one mixer at one context.
+    repeats interleaved. `decode`: tokens after all contexts, all mixers in turn. `memory`: one
+    mixer at one context.
     """
 
     part: Part
@@ -35,16 +94,10 @@ class Point(Spec):
     @property
     def label(self) -> str:
         """The name shown while it is measured."""
-        what = {
-            "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
-        }[self.part]  # fmt: skip
-        is_step = self.part in ("model", "mixer")
-        threads = f", {self.threads} thread{'s'[: self.threads != 1]}" if is_step else ""
-        context = f", {self.context:,} tokens" if self.context else ""
-        return f"{what}{f' {self.mixer}' if self.mixer else ''}{threads}{context}"
-
-
-_DECODING = Point(part="decode")
+        name = _NAMES[self.part] + (f" {self.mixer}" if self.mixer else "")
+        if self.part in ("model", "mixer"):
+            name += f", {self.threads} thread{'s'[: self.threads != 1]}"
+        return name + (f", {self.context:,} tokens" if self.context else "")
 
 
 class Timing(Spec):
@@ -114,15 +167,6 @@ class SpeedRecord(Spec):
     command: str
     measured: tuple[Measured, ...] = ()
 
-    @property
-    def missing(self) -> tuple[Point, ...]:
-        """What is still to be measured, in order."""
-        done = [one.point for one in self.measured]
-        decoded = {at for one in self.measured if one.point.part == "decode" for at in one.rows}
-        if decoded >= {mixer.label for mixer in self.spec.mixers}:
-            done.append(_DECODING)
-        return tuple(point for point in points(self.spec) if point not in done)
-
 
 def points(spec: SpeedSpec) -> tuple[Point, ...]:
     """All that is measured, in order."""
@@ -133,11 +177,11 @@ def points(spec: SpeedSpec) -> tuple[Point, ...]:
         for context in spec.contexts
     ]
     memory = [
-        Point(part="memory", context=context, mixer=mixer.label)
-        for mixer in spec.mixers
+        Point(part="memory", context=context, mixer=label)
+        for label in spec.labels
         for context in spec.contexts
     ]
-    return (*steps, _DECODING, *memory)
+    return (*steps, Point(part="decode"), *memory)
 
 
 def read_speed(path: Path) -> SpeedRecord:
