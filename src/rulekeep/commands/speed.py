@@ -31,6 +31,7 @@ from rulekeep.speed.record import (
     RECORD,
     Failed,
     Measured,
+    Row,
     SpeedMixer,
     SpeedRecord,
     SpeedSpec,
@@ -148,7 +149,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
                 continue
             measured = event.result
             if event.failure is not None:
-                failed = Failed(failed=f"{event.failure.status}: {event.failure.reason}")
+                failed: Row = Failed(failed=f"{event.failure.status}: {event.failure.reason}")
                 labels = spec.labels if point.mixer is None else [point.mixer]
                 rows = dict.fromkeys(labels, failed)
                 measured = Measured(point=point, rows=rows, seconds=0.0, other_cores=None)
