@@ -20,7 +20,7 @@ from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, me
 from rulekeep.analysis.summary import Summary
 from rulekeep.analysis.variants import is_variant
 from rulekeep.commands.records import kept_beside, of_kind
-from rulekeep.explain.record import GATE, Difference, Explanation, Trace
+from rulekeep.explain.record import GATE, Explanation, Interval, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.store import whole_runs
@@ -282,7 +282,7 @@ def named(record: Record) -> str:
 def lost(_: Rows) -> str:
     """At which step rules are lost, of all above chance."""
 
-    def said(one: Difference) -> str:
+    def said(one: Interval) -> str:
         return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})"
 
     head = [f"{EARLY.name}, seed 1", "tokens", "right after the rules", "before the answer", "said"]

@@ -23,16 +23,14 @@ from rulekeep.analysis.summary import chance_corrected, summarise, wilson
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import (
     RECORD,
-    Difference,
     Explanation,
+    Interval,
     Job,
     Lost,
     Place,
     Probed,
-    Share,
 )
 from rulekeep.explain.states import (
-    UNLIKE_SIZES,
     Drawn,
     Read,
     drawn,
@@ -42,7 +40,7 @@ from rulekeep.explain.states import (
     states_at,
 )
 from rulekeep.explain.traces import traced
-from rulekeep.records.store import BusyError, Record, RunFolder, write_record
+from rulekeep.records.store import BusyError, RunFolder, write_record
 from rulekeep.running import costs
 from rulekeep.running.evaluation import ModelPredictor, NotFiniteError, in_eval_mode
 from rulekeep.running.model import LanguageModel
@@ -53,7 +51,6 @@ from rulekeep.seeds import named_seed
 from rulekeep.specs import UsageError
 from rulekeep.tasks.sampled import Sample, SampledTask
 
-_MOST_BYTES = 2**31
 # Enough to see whether rules are asked for in order.
 _LOOKED_AT = 32
 
@@ -68,24 +65,15 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     record = folder.load()
     assert record is not None, "checked before the job was made"
     resolved = resolve_done(folder, record)
-    untrained = build(resolved).to(resolved.spec.device)
+    spec, untrained, probes = resolved.spec, build(resolved).to(resolved.spec.device), []
     for context in job.contexts:
-        # All that can be refused is refused before anything is trained.
-        _check(untrained, resolved, context, job.examples)
+        # Refused before anything is trained.
+        _check(untrained, resolved, context)
     try:
         with folder.locked():
-            return _explain(job, folder, record, resolved, progress)
+            made = trained_model(folder, record, resolved, progress)
     except BusyError:
         raise UsageError(f"{folder.path}: another process is at it; wait until it ends") from None
-
-
-def _explain(
-    job: Job, folder: RunFolder, record: Record, resolved: Resolved,
-    progress: Callable[[int], None],
-) -> list[str]:  # fmt: skip
-    spec = resolved.spec
-    made = trained_model(folder, record, resolved, progress)
-    probes = []
     # What the probes read is what the answers come of.
     in_eval_mode(made.model)
     for stage, context in enumerate(job.contexts, start=1):
@@ -222,15 +210,15 @@ def _lost(
         1 - chance_corrected(value, chance) for value in (share.low, share.mean, share.high)
     )
     return Lost(
-        capture=Difference(mean=mean, low=low, high=high),
+        capture=Interval(mean=mean, low=low, high=high),
         body=_difference(captured - kept),
         readout=_difference(kept - spoken),
     )
 
 
-def _difference(values: np.ndarray) -> Difference:
+def _difference(values: np.ndarray) -> Interval:
     found = summarise(values.tolist())
-    return Difference.parse(mean=found.mean, low=found.low, high=found.high)
+    return Interval.parse(mean=found.mean, low=found.low, high=found.high)
 
 
 def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
@@ -238,13 +226,13 @@ def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
     return corrected
 
 
-def _share(right: np.ndarray) -> Share:
+def _share(right: np.ndarray) -> Interval:
     # An example's rules may be lost together: as many trials as examples, not as rules.
     means = _means(right)
     means = means[~np.isnan(means)]
     mean = float(means.mean())
     low, high = wilson(mean, len(means))
-    return Share(mean=mean, low=low, high=high)
+    return Interval(mean=mean, low=low, high=high)
 
 
 def _means(right: np.ndarray) -> np.ndarray:
@@ -263,17 +251,15 @@ def _tokens_read(planned: Sequence[Read], share: float) -> float:
     return float(after[after > 0].mean())
 
 
-def _check(model: LanguageModel, resolved: Resolved, context: int, examples: int) -> None:
+def _check(model: LanguageModel, resolved: Resolved, context: int) -> None:
     """Raise if a model like this cannot be explained at a context.
 
     Raises:
         UsageError: it cannot.
     """
     check_length(resolved, context)
-    spec, task = resolved.spec, resolved.task
-    few = drawn(spec.task, samples(task, "dev", context, spec.seed, _LOOKED_AT))
-    if np.nanmean(_commonest(few, few)) == 1:
-        raise UsageError(f"task {task.name!r}: each rule has one word only; give it more to tell")
+    spec = resolved.spec
+    few = drawn(spec.task, samples(resolved.task, "dev", context, spec.seed, _LOOKED_AT))
     tokens = torch.from_numpy(few.prefixes[:1]).long().to(spec.device)
     length = tokens.shape[1]
     half, whole = (state_floats(model, tokens[:, :end]) for end in (length // 2, length))
@@ -285,18 +271,3 @@ def _check(model: LanguageModel, resolved: Resolved, context: int, examples: int
         )
     if not whole:
         raise UsageError(f"mixer {spec.mixer!r}: has an empty state: there is nothing to probe")
-    _, planned = reads(few.rules.at, few.prefixes.shape[1])
-    for read in planned:
-        stops = read.after[read.after > 0]
-        first, last = stops.min(), stops.max()
-        # What has not filled up yet at one example's rule may have at another's. Where all are
-        # read at one place, as rules in the head are, there is nothing to compare.
-        if first < last and len({state_floats(model, tokens[:, :at]) for at in (first, last)}) > 1:
-            raise UsageError(UNLIKE_SIZES)
-    size = 4 * whole * len(planned) * examples
-    if size > _MOST_BYTES:
-        fit = _MOST_BYTES * examples // size
-        raise UsageError(
-            f"--examples {examples}: their states would take {size / 2**30:.1f} GiB; "
-            f"give {fit} or less"
-        )

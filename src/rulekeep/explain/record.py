@@ -5,9 +5,9 @@ explanation.probes[0].lost.body.mean
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec
@@ -32,22 +32,8 @@ class Job(NamedTuple):
     command: str
 
 
-class Share(Spec):
-    """A fraction of rules with its 95 % interval (Wilson; the examples are the trials)."""
-
-    mean: Unit
-    low: Unit
-    high: Unit
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if not self.low <= self.mean <= self.high:
-            raise ValueError(f"mean {self.mean}: must be from {self.low} to {self.high}")
-        return self
-
-
-class Difference(Spec):
-    """A mean over examples with its 95 % interval, as a fraction of what is above chance."""
+class Interval(Spec):
+    """A mean over examples with its 95 % interval: Wilson for a share, Student t for a loss."""
 
     mean: float
     low: float
@@ -64,7 +50,7 @@ class Place(Spec):
 
     share: Unit
     tokens: Annotated[float, Field(gt=0)]
-    found: Share
+    found: Interval
     by_rule: tuple[Unit | None, ...]
     penalties: tuple[float, ...]
 
@@ -78,9 +64,9 @@ class Lost(Spec):
     than a linear probe finds.
     """
 
-    capture: Difference
-    body: Difference
-    readout: Difference
+    capture: Interval
+    body: Interval
+    readout: Interval
 
 
 class Probed(Spec):
@@ -98,7 +84,7 @@ class Probed(Spec):
     scored_examples: Annotated[int, Field(ge=2)]
     chance: Unit
     places: Annotated[tuple[Place, ...], Field(min_length=2)]
-    said: Share
+    said: Interval
     said_chance: Unit
     said_by_rule: tuple[Unit | None, ...]
     lost: Lost

@@ -25,10 +25,6 @@ from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample, SampledTask
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-UNLIKE_SIZES = (
-    "the state has another size at each rule, so one probe cannot read it; explain a run with "
-    "rules in the head (placement early)"
-)
 _TOKENS_AT_ONCE = 2**16
 
 
@@ -165,7 +161,10 @@ def states_at(
                         shape = (len(prefixes), states.shape[1])
                         table = found[read] = np.zeros(shape, dtype=np.float32)
                     if table.shape[1] != states.shape[1]:
-                        raise UsageError(UNLIKE_SIZES)
+                        raise UsageError(
+                            "the state has another size at each rule, so one probe cannot read "
+                            "it; explain a run with rules in the head (placement early)"
+                        )
                     table[start + np.flatnonzero(here)] = states[here]
     assert all(table is not None for table in found), "every place is read in some example"
     return [table for table in found if table is not None]

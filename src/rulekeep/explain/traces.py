@@ -200,9 +200,7 @@ def _inputs(mixers: Sequence[Mixer]) -> Iterator[dict[int, Tensor]]:
 
 
 def _gates(mixer: Mixer) -> Callable[[Tensor, Any], Tensor] | None:
-    found: Any = getattr(part_of(mixer), "write_strength", None)
-    # A learned number may have the name as well.
-    return found if callable(found) else None
+    return getattr(part_of(mixer), "write_strength", None)
 
 
 def _names(state: Any) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.analysis.runs import Run
-from rulekeep.explain.record import GATE, Difference, Explanation, Probed, Share, Trace
+from rulekeep.explain.record import GATE, Explanation, Interval, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table
@@ -84,9 +84,9 @@ def _verdict(probed: Probed) -> str:
     )
 
 
-def _by_size(probed: Probed) -> dict[str, Difference]:
+def _by_size(probed: Probed) -> dict[str, Interval]:
     """The steps that lose something, beyond their intervals, the worst first."""
-    parts: dict[str, Difference] = {step: getattr(probed.lost, step) for step in _STEPS}
+    parts: dict[str, Interval] = {step: getattr(probed.lost, step) for step in _STEPS}
     lost = [step for step, part in parts.items() if part.low > 0]
     return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
 
@@ -274,9 +274,9 @@ def _place(run: Run) -> dict[str, Cell]:
     }
 
 
-def _share(share: Share) -> Cell:
+def _share(share: Interval) -> Cell:
     return Cell(f"{share.mean:.3f} ({share.low:.2f} to {share.high:.2f})", share.mean)
 
 
-def _difference(part: Difference) -> Cell:
+def _difference(part: Interval) -> Cell:
     return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
