@@ -4,21 +4,6 @@ import xml.etree.ElementTree as ElementTree
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes, shown
-from rulekeep.records import Record, RecordedSpec
-
-VALUES = {"val_loss": (3.0, 1.0), "token_accuracy": (0.1, 0.9), "rule_accuracy": (0.1, 0.8)}
-
-
-def cell(place: int = 0, seconds: float = 2.0) -> Record:
-    spec = RecordedSpec(kind="article", task="article", mixer="", context=64, seed=7)
-    history = [
-        {"step": step, **{key: values[n] + place / 100 for key, values in VALUES.items()}}
-        for n, step in enumerate((1.0, 25.0))
-    ]
-    costs = {"train_seconds": seconds}
-    return Record(
-        id="a", status="done", spec=spec, asked={}, versions={}, history=tuple(history), costs=costs
-    )
 
 
 def line(*values: float) -> Figure:
