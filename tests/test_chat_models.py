@@ -154,12 +154,6 @@ def test_a_system_prompt_without_a_place_begins_the_first_users_turn(
     assert chat.libraries["system prompt"] == "in the first user's turn"
 
 
-def test_a_template_that_refuses_a_conversation_is_one_line(model: ChatModel) -> None:
-    model.tokenizer.chat_template = "{{ raise_exception('no\nway') }}"
-    with pytest.raises(UsageError, match=r"^model: its chat template fails \(no way\); name"):
-        model.tokens_of(CHAT[1:])
-
-
 def test_a_model_that_thinks_is_asked_after_an_empty_thought(model: ChatModel) -> None:
     request = [*CHAT, Message("user", "Say it.")]
     plain = model.text(request, reply=True)
@@ -284,15 +278,6 @@ def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     assert any(whole.index(rule) < stated for rule in found.rules)
 
 
-def test_a_special_token_without_letters_changes_no_text(
-    model: ChatModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = model.text(CHAT)
-    monkeypatch.setattr(type(model.tokenizer), "all_special_tokens", ["", "</>"])
-    del model.__dict__["_control"]
-    assert model.text(CHAT) == plain
-
-
 def test_a_conversation_is_read_in_one_form_whatever_is_observed(model: ChatModel) -> None:
     plain = model.opened(CHAT)
     scores = plain.scores(PROBES)
@@ -341,6 +326,7 @@ def gguf_of(place: Path, **values: Any) -> Path:
         ),
         ("config.json", "layer_types", ["full_attention", "conv"], "no cache of keys and values"),
         ("config.json", "layer_types", ["sliding_attention"], "a sliding window"),
+        ("config.json", "sliding_window", 8, "a sliding window"),
         ("config.json", None, None, "has no config.json; name the folder of a model"),
         ("gguf", "template", None, "has no chat template; name a chat model"),
         ("gguf", "positions", 2100, "has 2100 positions, .* shorter distances"),
@@ -376,13 +362,3 @@ def test_a_model_that_says_little_of_itself_is_looked_at_as_it_is_loaded(tmp_pat
     resolve_language(LanguageSpec.parse(model=str(place)))
     (tmp_path / "m.gguf").write_bytes(b"GGUF and what no header is")
     resolve_language(LanguageSpec.parse(model=str(tmp_path / "m.gguf")))
-
-
-def test_a_sliding_window_is_refused_before_weights_are_read(tmp_path: Path) -> None:
-    place = tiny_chat.saved(tmp_path / "m")
-    config = json.loads((place / "config.json").read_text())
-    config |= {"model_type": "mistral", "sliding_window": 8, "architectures": None}
-    (place / "config.json").write_text(json.dumps(config))
-    (place / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UsageError, match="a sliding window; name one"):
-        load_model(str(place))

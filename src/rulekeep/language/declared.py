@@ -1,12 +1,14 @@
-"""What the files of a model say before its weights are read: whether it can be asked.
+"""What the files of a model say before its weights are read: what it is, and if it can be asked.
 
     check_declared(Path("./smollm"), distance=512)
+    model_digest(Path("./smollm"))
 
 A folder says it in JSON, a GGUF file in its header
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). What they leave out is looked at once
 the model is loaded. No torch.
 """
 
+import hashlib
 import json
 import struct
 from functools import lru_cache
@@ -21,6 +23,10 @@ SLIDES = "attends over a sliding window; name one that sees all tokens"
 NO_CACHE = (
     "keeps a state that is no cache of keys and values; name one in which every layer attends"
 )
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+_READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
+# Enough to tell models apart, without reading gigabytes.
+_READ_BYTES = 2**20
 # Of a GGUF file: how a number of each type is packed.
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _TEXT, _LIST = 8, 9
@@ -37,8 +43,10 @@ def check_declared(place: Path, distance: int) -> None:
     """Checks the chat template, the positions and the layers of a model.
 
     Raises:
-        UsageError: a conversation with so many tokens of chat cannot be put to it.
+        UsageError: there is no model, or a conversation with so many tokens of chat cannot be put
+            to it.
     """
+    model_files(place)
     known = _of_folder(place) if place.is_dir() else _of_gguf(place, place.stat().st_mtime_ns)
     if known is None:
         return
@@ -46,7 +54,7 @@ def check_declared(place: Path, distance: int) -> None:
         raise UsageError(f"--model {place}: {NO_TEMPLATE}")
     other = set(known.layers) - {"full_attention"}
     if other:
-        slides = any(one in ("sliding_attention", "chunked_attention") for one in other)
+        slides = other & {"sliding_attention", "chunked_attention"}
         raise UsageError(f"--model {place}: {SLIDES if slides else NO_CACHE}")
     if known.positions is not None and distance + ROOM > known.positions:
         raise UsageError(
@@ -63,11 +71,14 @@ def _of_folder(place: Path) -> _Declared:
     config = _read(place / "config.json")
     config = config.get("text_config") or config
     more = (place / "chat_template.jinja", place / "additional_chat_templates")
+    layers = config.get("layer_types") or ()
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        layers = layers or ("sliding_attention",)
     has_template = bool(_read(place / "tokenizer_config.json").get("chat_template"))
     return _Declared(
         has_template or any(path.exists() for path in more),
         config.get("max_position_embeddings"),
-        tuple(config.get("layer_types") or ()),
+        tuple(layers),
     )
 
 
@@ -116,3 +127,39 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 
     file.seek(16)
     return {text(): value(number("I")) for _ in range(number("Q"))}
+
+
+def model_files(place: Path) -> list[Path]:
+    """The files of a model that are read.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not place.exists():
+        raise UsageError(
+            f"--model {place}: there is no such folder or file, and nothing is downloaded; "
+            "get one first, as in hf download Qwen/Qwen3-0.6B --local-dir qwen"
+        )
+    if place.is_file() and place.suffix != ".gguf":
+        raise UsageError(f"--model {place}: is no .gguf; name the folder, {place.parent}")
+    listed = sorted(place.iterdir()) if place.is_dir() else [place]
+    found = [path for path in listed if path.suffix in _READ and path.is_file()]
+    if not any(path.suffix in _WEIGHTS for path in found):
+        raise UsageError(f"--model {place}: has no weights; name a folder that has some, or a GGUF")
+    return found
+
+
+def model_digest(place: Path) -> str:
+    """What identifies a model: its configuration, and the sizes and ends of its weights.
+
+    Raises:
+        UsageError: there is none.
+    """
+    total = hashlib.sha256()
+    for path in model_files(place):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            total.update(f"{path.suffix} {size}\n".encode() + file.read(_READ_BYTES))
+            file.seek(max(0, size - _READ_BYTES))
+            total.update(file.read(_READ_BYTES))
+    return total.hexdigest()[:12]

@@ -10,19 +10,18 @@ those of its prompt taken off. A completion takes plain text, so the chat templa
 An endpoint does not say how it cuts a text into tokens: words and marks are counted instead. One
 that reads a part of a long prompt is refused: by the words of its echo, or by its count of tokens,
 which must be that of the prompt's two halves. The key comes from OPENAI_API_KEY, and is in no
-message and no record. No torch.
+message and no record.
 """
 
-import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from rulekeep.language.chat import Message
 from rulekeep.language.compressions import Compression
@@ -40,13 +39,11 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>|bytes:(?:\\x[0-9a-f]{2})+")
 # Two halves of a prompt may have a few tokens more than it: where they meet, a word is cut.
 _SEAM = 16
-_AGAIN = "then give the command again: it goes on where it stopped"
-_WAIT = f"wait or mend it, {_AGAIN}"
-_CHECK = "check --model and the address, as in http://localhost:8000/v1"
-_WRITTEN = "give --replies written"
+_FIX = (
+    "check the address, --model and OPENAI_API_KEY, or wait; "
+    "the same command goes on where it stopped"
+)
 _PART = "give the server a longer context, or shorter distances"
-_UNSCORED = f"without the prompt's log-probabilities; {_WRITTEN}"
-_Answer = TypeVar("_Answer")
 
 
 class _Echo(NamedTuple):
@@ -63,18 +60,23 @@ class Endpoint:
         """Takes its address, its name, and its chat template, a text in Jinja.
 
         Raises:
-            UsageError: the client is not installed, or the template cannot be.
+            UsageError: the client is not installed, or the template does not say how turns end.
         """
         check_library("--endpoint", "openai")
+        if "eos_token" in template and "set eos_token" not in template:
+            # Without it turns would not end as the model knows.
+            raise UsageError(
+                "--template: names eos_token, which an endpoint does not tell; begin the file with "
+                "{% set eos_token = '</s>' %}, or what tokenizer_config.json says"
+            )
         self._openai: Any = import_module("openai")
-        self.url, self.name = url, name
+        self.url, self.name, self._template = url, name, template
         self._key = os.environ.get("OPENAI_API_KEY", "")
         self._client = self._openai.OpenAI(
             # A server of one's own asks for none, and the client does not start without.
             base_url=url, api_key=self._key or "none", timeout=TIMEOUT_SECONDS,
             max_retries=RETRIES,
         )  # fmt: skip
-        self._template = _compiled(template)
         # Of a written reply; what the model does not take is left out or renamed.
         self._limit, self._chosen = "max_tokens", {"temperature": 0}
         self._empty = set[str]()
@@ -98,7 +100,21 @@ class Endpoint:
 
     def tokens_of(self, messages: Sequence[Message]) -> int:
         """Words and marks of some turns."""
-        return sum(len(self.tokens(one.text)) for one in messages)
+        return sum(len(self.tokens(message.text)) for message in messages)
+
+    @contextmanager
+    def _asking(self, fix: str = _FIX) -> Iterator[None]:
+        """Says in a line without the key why a request, or reading its answer, gives nothing."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except (self._openai.OpenAIError, AttributeError, LookupError, TypeError, ValueError) as of:
+            detail = str(of.__cause__ or getattr(of, "body", None) or "")
+            why = str(of) if detail in str(of) else f"{of} ({detail})"
+            if self._key:
+                why = why.replace(self._key, "…")
+            raise UsageError(f"--endpoint {self.url}: {one_line(why, 300)}; {fix}") from None
 
     def written(self, messages: Sequence[Message], tokens: int) -> str:
         """What it replies, greedily where it takes a temperature, in so many tokens at most.
@@ -106,34 +122,30 @@ class Endpoint:
         A thought is no part of it.
 
         Raises:
-            UsageError: the endpoint does not answer, or not as it should.
+            UsageError: the endpoint does not answer, or reads a part of the prompt.
         """
         made = self._chat(messages, tokens)
-
-        def read() -> str:
-            choice = _given(made, "choices")[0]
-            text = _text(_given(choice, "message").content)
-            if not text.strip():
-                self._empty.add(str(choice.finish_reason))
-            return text
-
-        text = self._answer(read)
+        with self._asking():
+            choice = _first(made)
+            content = choice.message.content or ""
+            if isinstance(content, list):
+                content = "".join(part["text"] for part in content if part["type"] == "text")
+            text = spoken(content)
+        if not text.strip():
+            self._empty.add(str(choice.finish_reason))
         self._check_read(messages, _counted(made))
         return text
 
     def _chat(self, messages: Sequence[Message], tokens: int) -> Any:
-        turns = [{"role": one.role, "content": one.text} for one in messages]
-
-        def ask() -> Any:
+        turns = [{"role": message.role, "content": message.text} for message in messages]
+        while True:
             asked = {"model": self.name, "messages": turns, self._limit: tokens, **self._chosen}
-            try:
-                return self._client.chat.completions.create(**asked)
-            except self._openai.BadRequestError as error:
-                if not self._does_without(error.param or _told(error.body)):
-                    raise
-                return ask()
-
-        return self._answer(ask)
+            with self._asking():
+                try:
+                    return self._client.chat.completions.create(**asked)
+                except self._openai.BadRequestError as error:
+                    if not self._does_without(f"{error} {error.body}"):
+                        raise
 
     def _check_read(self, messages: Sequence[Message], tokens: int | None) -> None:
         """Checks that a prompt was read whole of which so many tokens were, if none so long was.
@@ -164,10 +176,7 @@ class Endpoint:
         return first + second - beside
 
     def _does_without(self, refused: str) -> bool:
-        """Whether a parameter that was refused can be left out or renamed: reasoning models.
-
-        `refused` names it, in a sentence where the endpoint has no other place for it.
-        """
+        """Whether a parameter that is named as refused can be left out: of reasoning models."""
         if self._limit == "max_tokens" and self._limit in refused:
             self._limit = "max_completion_tokens"
         elif any(name in refused for name in self._chosen):
@@ -185,17 +194,23 @@ class Endpoint:
         return Sent(self, tuple(messages))
 
     def text(self, messages: Sequence[Message]) -> str:
-        """Messages as the model reads them, up to where its reply begins."""
-        turns = [{"role": one.role, "content": one.text} for one in messages]
+        """Messages as the model reads them, up to where its reply begins.
+
+        Raises:
+            UsageError: the template is no Jinja, or refuses them.
+        """
+        rendering: Any = import_module("transformers.utils.chat_template_utils")
+        turns = [{"role": message.role, "content": message.text} for message in messages]
         try:
-            return str(
-                # The server puts the token before a text that begins it.
-                self._template.render(messages=turns, add_generation_prompt=True, bos_token="")
+            # The server puts the token before a text that begins it.
+            (text,), _ = rendering.render_jinja_template(
+                [turns], chat_template=self._template, add_generation_prompt=True, bos_token=""
             )
         except Exception as error:
             raise UsageError(
                 f"--template: {type(error).__name__}: {one_line(error, 120)}"
             ) from None
+        return str(text)
 
     def echoed(self, text: str, said: Sequence[str]) -> _Echo:
         """Log-probabilities of a text, in which these stand.
@@ -203,64 +218,26 @@ class Endpoint:
         Raises:
             UsageError: the endpoint does not answer, gives none, or does not read it whole.
         """
-
-        def ask() -> _Echo:
+        with self._asking(f"{_FIX}; where it cannot echo a prompt, give --replies written"):
             made = self._client.completions.create(
                 model=self.name, prompt=text, max_tokens=1, temperature=0, echo=True, logprobs=1
             )
-            given = _given(_given(made, "choices")[0], "logprobs", _WRITTEN)
-            tokens = _given(given, "tokens", _WRITTEN)
-            scores = _given(given, "token_logprobs", _WRITTEN)
-            usage = _given(made, "usage", _WRITTEN)
+            given, usage = _first(made).logprobs, made.usage
+            if given is None or usage is None or not given.token_logprobs:
+                raise ValueError("answered without the prompt's log-probabilities")
             # What follows the prompt is not asked about, and can be of no token.
-            own = len(tokens) - _given(usage, "completion_tokens", _WRITTEN)
+            own = len(given.tokens) - usage.completion_tokens
             # Nothing stands before the first token: it has none.
-            known = (0.0, *scores[1:own])
-            if own < 2 or len(scores) != len(tokens) or not all(map(_is_finite, known)):
-                raise _WrongAnswerError(_UNSCORED)
-            return _Echo(tuple(tokens[:own]), known)
-
-        echo = self._answer(ask, f"; where it cannot echo a prompt, {_WRITTEN}")
-        words = _words(" ".join(said))
-        if (known := _read(words, echo.tokens)) < len(words):
+            scores = (0.0, *given.token_logprobs[1:own])
+            if own < 2 or len(scores) != own or not all(map(math.isfinite, scores)):
+                raise ValueError("answered without a finite log-probability of each token")
+        tokens, words = given.tokens[:own], _words(" ".join(said))
+        if (known := _read(words, tokens)) < len(words):
             raise UsageError(
                 f"--endpoint {self.url}: reads {known} of the {len(words)} words of a prompt; "
                 f"{_PART}"
             )
-        return echo
-
-    def _answer(self, ask: Callable[[], _Answer], hint: str = "") -> _Answer:
-        """What a request gives, or why it gives nothing, in a line without the key.
-
-        `hint` is the fix where the endpoint refuses the request.
-        """
-        api = self._openai
-        try:
-            return ask()
-        except api.APITimeoutError:
-            why = (
-                f"took over {TIMEOUT_SECONDS:g} s; "
-                f"give shorter distances or a faster server, {_AGAIN}"
-            )
-        except api.APIConnectionError as error:
-            why = f"cannot be reached ({error.__cause__ or error}); start it, {_AGAIN}"
-        except (api.AuthenticationError, api.PermissionDeniedError) as error:
-            why = f"refuses the key ({error.status_code}); set OPENAI_API_KEY, {_AGAIN}"
-        except api.RateLimitError as error:
-            why = f"answered {_said(error)}; wait, {_AGAIN}"
-        except api.NotFoundError as error:
-            why = f"answered {_said(error)}; {_CHECK}{hint}"
-        except api.InternalServerError as error:
-            why = f"answered {_said(error)}; {_WAIT}{hint}"
-        except api.APIStatusError as error:
-            why = f"answered {_said(error)}; give shorter distances or another --model{hint}"
-        except _WrongAnswerError as error:
-            why = f"answered {error}"
-        except (api.OpenAIError, ValueError, TypeError, AttributeError, LookupError):
-            why = f"answered what is no JSON of this API; {_CHECK}"
-        if self._key:
-            why = why.replace(self._key, "…")
-        raise UsageError(f"--endpoint {self.url}: {one_line(why, 400)}")
+        return _Echo(tuple(tokens), scores)
 
 
 @dataclass(frozen=True)
@@ -311,8 +288,10 @@ class Sent:
             whole = self.model.echoed(asked + probe.reply, [*said[:-1], probe.prefix + probe.reply])
             first = shared(before.tokens, whole.tokens)
             if first == len(whole.tokens):
-                # Its end is not there.
-                raise UsageError(f"--endpoint {self.model.url}: answered {_UNSCORED}")
+                raise UsageError(
+                    f"--endpoint {self.model.url}: answered without the end of the prompt; "
+                    "give --replies written"
+                )
             found.append(sum(whole.scores[first:]))
         return found
 
@@ -340,6 +319,13 @@ def _halves(messages: Sequence[Message]) -> tuple[list[Message], list[Message], 
     return first if role == "user" else [*first, request], second, [*lead, request]
 
 
+def _first(answer: Any) -> Any:
+    """The first choice of an answer; without one it says an error instead."""
+    if not getattr(answer, "choices", None):
+        raise ValueError(f"answered without choices: {getattr(answer, 'error', None) or answer}")
+    return answer.choices[0]
+
+
 def _counted(answer: Any) -> int | None:
     """How many tokens of a prompt an endpoint says it has read; None where it does not."""
     tokens = getattr(getattr(answer, "usage", None), "prompt_tokens", None)
@@ -362,92 +348,3 @@ def _read(words: Sequence[str], echo: Sequence[str]) -> int:
             return place
         at = found + len(word)
     return len(words)
-
-
-class _WrongAnswerError(Exception):
-    """An answer without what was asked for: what it has instead, and the fix."""
-
-
-def _is_finite(score: object) -> bool:
-    return isinstance(score, int | float) and math.isfinite(score)
-
-
-def _text(content: Any) -> str:
-    """What a message says, without its thought: a text, or the parts of one.
-
-    Raises:
-        TypeError, LookupError: it is neither.
-    """
-    if isinstance(content, list):
-        content = "".join(part["text"] for part in content if part["type"] == "text")
-    if not isinstance(content, str | None):
-        raise TypeError
-    return spoken(content or "")
-
-
-def _given(answer: Any, name: str, fix: str = _CHECK) -> Any:
-    """A part of an answer.
-
-    Raises:
-        _WrongAnswerError: it is not there; with what the endpoint says instead.
-    """
-    if error := getattr(answer, "error", None):
-        raise _WrongAnswerError(f"an error: {_told(error)}; {_WAIT}")
-    found = getattr(answer, name, None)
-    if found is None or found == []:
-        raise _WrongAnswerError(f"without {name}; {fix}")
-    return found
-
-
-def _said(error: Any) -> str:
-    """What an endpoint says as it refuses: its status and its message."""
-    return f"{error.status_code}: {_told(error.body) or 'it said nothing'}"
-
-
-def _told(error: Any) -> str:
-    """An endpoint's error in a line, of whichever form: a text, or one under a name."""
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or error
-    return one_line(error or "", 200)
-
-
-def _compiled(template: str) -> Any:
-    from jinja2 import TemplateError, meta, nodes
-    from jinja2.ext import Extension
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """What an assistant says stands in a block of its own, and its text is as it was."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Parser) -> list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def refuse(said: str) -> None:
-        raise ValueError(said)
-
-    def plain(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **more)
-
-    # As transformers compiles them, which would load torch.
-    space = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
-    space.globals["raise_exception"] = refuse
-    space.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    space.filters["tojson"] = plain
-    try:
-        lacking = meta.find_undeclared_variables(space.parse(template))
-        found = space.from_string(template)
-    except TemplateError as error:
-        raise UsageError(f"--template: is no Jinja ({one_line(error, 120)})") from None
-    if "eos_token" in lacking:
-        # Without it turns would not end as the model knows.
-        raise UsageError(
-            "--template: names eos_token, which an endpoint does not tell; begin the file with "
-            "{% set eos_token = '</s>' %}, or what tokenizer_config.json says"
-        )
-    return found

@@ -12,7 +12,6 @@ tokens that were read, however many of them the cache still holds.
 import copy
 import inspect
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
@@ -27,10 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rulekeep.language.chat import LEAD, Message, parted
+from rulekeep.language.chat import LEAD, Message
 from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS, ROOM, Probe, shared, spoken
-from rulekeep.language.declared import NO_CACHE, NO_TEMPLATE, SLIDES
+from rulekeep.language.declared import NO_CACHE, SLIDES, model_files
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -38,21 +37,15 @@ from rulekeep.language.evictions import (
     observed,
     rounded,
 )
-from rulekeep.language.resolving import check_library, model_files
-from rulekeep.printable import one_line
+from rulekeep.language.resolving import check_library
+from rulekeep.language.templates import ChatTemplate
 from rulekeep.specs import UsageError
 
 # Replies that are scored at once: their tokens stand beside the cache in one row.
 _REPLIES_AT_ONCE = 64
-# Letters of what was read that say how the tokens go on: longer than any token.
-_SEAM = 64
-_CHANGES = (
-    "model: its chat template changes what stands before a request with the request; "
-    "name another model"
-)
 
 
-class ChatModel:
+class ChatModel(ChatTemplate):
     """A causal language model of transformers with its tokenizer."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -62,9 +55,8 @@ class ChatModel:
             UsageError: the tokenizer has no chat template, or the model keeps something else than
                 the keys and values of all tokens.
         """
-        if not getattr(tokenizer, "chat_template", None):
-            raise UsageError(f"model: {NO_TEMPLATE}")
-        self.model, self.tokenizer = model.eval(), tokenizer
+        super().__init__(tokenizer)
+        self.model = model.eval()
         self._thought_alone = False
         # transformers renamed the argument between 5.2 and 5.24.
         named = inspect.signature(model.forward).parameters
@@ -82,84 +74,6 @@ class ChatModel:
         if any(layer.is_sliding for layer in layers):
             raise UsageError(f"model: {SLIDES}")
 
-    def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
-        """Messages as the model reads them; with `reply`, up to where its reply begins.
-
-        What looks like a token of control gets a space in it: it would end the message. A template
-        without a place for a system prompt has it at the beginning of the first user's turn. The
-        thought of a model that thinks is empty.
-
-        Raises:
-            UsageError: the chat template refuses these messages.
-        """
-        turns = [{"role": one.role, "content": self._plain(one.text)} for one in messages]
-        if turns[0]["role"] == "system" and not self._takes_system:
-            both = "\n\n".join(one["content"] for one in turns[:2])
-            turns[:2] = [{"role": "user", "content": both}]
-        return self._rendered(turns, reply=reply)
-
-    @cached_property
-    def _takes_system(self) -> bool:
-        turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": "."}]
-        try:
-            return "Obey." in self._rendered(turns, reply=True)
-        except UsageError:
-            return False
-
-    def _rendered(self, turns: Sequence[Mapping[str, str]], *, reply: bool) -> str:
-        try:
-            found: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=reply, enable_thinking=False
-            )
-        except Exception as error:
-            raise UsageError(
-                f"model: its chat template fails ({one_line(error, 120)}); name another model"
-            ) from None
-        if reply and found.rstrip().endswith("<think>"):
-            # A template that opens a thought whatever it is told.
-            found = f"{found.rstrip()}\n\n</think>\n\n"
-        return found
-
-    def head(self, messages: Sequence[Message]) -> str:
-        """What the model reads of messages before it sees any request.
-
-        That is their text, where it stays as a request follows: or else what requests have in
-        common. Some templates write the last reply otherwise once there is one after it.
-
-        Raises:
-            UsageError: the chat template refuses these messages, or two requests share no text.
-        """
-        # A system prompt in the last user's turn is no part of it: that turn moves on.
-        later = [Message("user", "Z"), Message("assistant", "Z")] if len(messages) > 1 else []
-        near, far = (
-            self.text([*messages, *more, Message("user", letter)], reply=True)
-            for more, letter in (([], "A"), (later, "Z"))
-        )
-        common = near[: shared(near, far)]
-        if not common:
-            raise UsageError(_CHANGES)
-        try:
-            whole = self.text(messages)
-        except UsageError:
-            # A system prompt alone, to some templates.
-            return common
-        ends = self._plain(messages[-1].text).strip() in whole
-        return whole if ends and common.startswith(whole) else common
-
-    def after(self, head: str, text: str) -> list[int]:
-        """Token ids of what follows a head in a text.
-
-        Raises:
-            UsageError: the text does not begin with it.
-        """
-        if not text.startswith(head):
-            raise UsageError(_CHANGES)
-        # Many tokenizers begin a text of its own with a space.
-        last, rest = head[-_SEAM:], text[len(head) :]
-        begun, joined = self.tokens(last), self.tokens(last + rest)
-        goes_on = joined[: len(begun)] == begun
-        return joined[len(begun) :] if goes_on else self.tokens(rest)
-
     def fits(self, read: int, more: int) -> None:
         """Checks that so many tokens that are read, and those that may follow, have a position.
 
@@ -171,58 +85,6 @@ class ChatModel:
                 f"a conversation has {read} tokens, what follows up to {more}, and the model "
                 f"{self.longest} positions; give shorter distances"
             )
-
-    def _plain(self, text: str) -> str:
-        return parted(self._control, text)
-
-    @cached_property
-    def _control(self) -> re.Pattern[str]:
-        added = self.tokenizer.added_tokens_decoder.values()
-        found = {*self.tokenizer.all_special_tokens, *(str(one) for one in added if one.special)}
-        # An empty token would stand between all letters. Of none nothing is found.
-        return re.compile("|".join(re.escape(one) for one in sorted(found) if one) or r"(?!)")
-
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of a text, nothing added: a template has its start token already."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return found
-
-    def places(
-        self, read: str, texts: Sequence[str], lead: str = ""
-    ) -> tuple[tuple[int, ...], ...]:
-        """Where the tokens of each text stand, at its first place in what was read.
-
-        With `lead` they are a list that follows these words, each after a space.
-        """
-        tokens = self.tokenizer(read, add_special_tokens=False, return_offsets_mapping=True)
-        found = []
-        for text in texts:
-            before, said = self._plain(lead), self._plain(text)
-            first = read.index(before + said) + len(before)
-            last = first + len(said)
-            found.append(
-                tuple(
-                    place
-                    for place, (begin, end) in enumerate(tokens.offset_mapping)
-                    if begin < last and end > first
-                )
-            )
-            lead += f"{text} " if lead else ""
-        return tuple(found)
-
-    def tokens_of(self, messages: Sequence[Message]) -> int:
-        """How many tokens some turns add to a conversation.
-
-        Raises:
-            UsageError: the chat template refuses them.
-        """
-        system, request = Message("system", "."), Message("user", ".")
-        # Before a request, since a template may write the last turn otherwise.
-        with_them, without = (
-            len(self.tokens(self.text([system, *some, request], reply=True)))
-            for some in (messages, ())
-        )
-        return with_them - without
 
     @torch.inference_mode()
     def opened(
@@ -278,7 +140,7 @@ class ChatModel:
     @property
     def libraries(self) -> Mapping[str, str]:
         """The version of what runs it; where a system prompt went, and why replies were empty."""
-        moved = {} if self._takes_system else {"system prompt": "in the first user's turn"}
+        moved = {} if self.takes_system else {"system prompt": "in the first user's turn"}
         empty = {EMPTY: "a thought alone"} if self._thought_alone else {}
         return {"transformers": version("transformers"), **moved, **empty}
 
@@ -495,17 +357,10 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     try:
         # A GGUF file is read under a bar that transformers cannot switch off.
         with _read_once() if more else nullcontext(), redirect_stderr(StringIO()):
-            config = transformers.AutoConfig.from_pretrained(folder, **more)
-            layers = transformers.DynamicCache(config=config).layers
-            if any(layer.is_sliding for layer in layers):
-                # Some have one that no file names.
-                raise UsageError(f"--model {place}: {SLIDES}")
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more
             )
-    except UsageError:
-        raise
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UsageError(f"--model {place}: transformers cannot load it: {said}") from None

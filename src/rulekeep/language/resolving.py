@@ -11,18 +11,13 @@ from pathlib import Path
 
 from rulekeep.language.chat import converse
 from rulekeep.language.compressions import Compression
-from rulekeep.language.declared import check_declared
+from rulekeep.language.declared import check_declared, model_digest
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import LanguageSpec
-
-_WEIGHTS = (".safetensors", ".bin", ".gguf")
-_READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
-# Enough to tell models apart, without reading gigabytes.
-_READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,6 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     option, library = ("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")
     check_library(option, library)
     if not spec.endpoint:
-        model_files(Path(spec.model))
         check_declared(Path(spec.model), spec.distance)
     families = read_families(spec.rules)
     if unknown := set(spec.families) - set(families):
@@ -130,39 +124,3 @@ def _template_digest(place: str) -> str:
         return hashlib.sha256(Path(place).read_bytes()).hexdigest()[:12]
     except OSError as error:
         raise UsageError(f"--template {place}: {error.strerror}; name a Jinja file") from None
-
-
-def model_files(place: Path) -> list[Path]:
-    """The files of a model that are read.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if not place.exists():
-        raise UsageError(
-            f"--model {place}: there is no such folder or file, and nothing is downloaded; "
-            "get one first, as in hf download Qwen/Qwen3-0.6B --local-dir qwen"
-        )
-    if place.is_file() and place.suffix != ".gguf":
-        raise UsageError(f"--model {place}: is no .gguf; name the folder, {place.parent}")
-    listed = sorted(place.iterdir()) if place.is_dir() else [place]
-    found = [path for path in listed if path.suffix in _READ and path.is_file()]
-    if not any(path.suffix in _WEIGHTS for path in found):
-        raise UsageError(f"--model {place}: has no weights; name a folder that has some, or a GGUF")
-    return found
-
-
-def model_digest(place: Path) -> str:
-    """What identifies a model: its configuration, and the sizes and ends of its weights.
-
-    Raises:
-        UsageError: there is none.
-    """
-    total = hashlib.sha256()
-    for path in model_files(place):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            total.update(f"{path.suffix} {size}\n".encode() + file.read(_READ_BYTES))
-            file.seek(max(0, size - _READ_BYTES))
-            total.update(file.read(_READ_BYTES))
-    return total.hexdigest()[:12]
