@@ -26,7 +26,8 @@ from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span
 from rulekeep.language import compressions
 from rulekeep.language.calibration import Judged, keys_of, name_of
-from rulekeep.language.figures import RIVALS_ALONE, Followed, cell, mentions_of, without_rules
+from rulekeep.language.cells import RIVALS_ALONE, mentions_of
+from rulekeep.language.figures import Followed, cell, without_rules
 from rulekeep.language.intervals import Estimate
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record

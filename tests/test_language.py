@@ -31,6 +31,7 @@ from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import language as shown
+from rulekeep.reporting.language_charts import charts
 from rulekeep.reporting.write import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.sweeps import planning, sweep
@@ -941,7 +942,7 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert len({row[table.header.index(column)].text for row in table.rows}) == 2
     rows = list(csv.DictReader(shown.csv_text(found).splitlines()))
     assert len({row[column] for row in rows}) == 2
-    (chart,) = shown.charts(found)
+    (chart,) = charts(found)
     assert [len(line.points) for panel in chart.panels for line in panel.series] == [2]
     assert len({*shown.sentences(found)}) == 2
     # Where all are alike, nothing says so.

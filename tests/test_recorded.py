@@ -16,6 +16,7 @@ from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
 from rulekeep.reporting import language as shown
+from rulekeep.reporting.language_charts import charts
 from rulekeep.specs import LanguageSpec, UsageError
 
 SHIPPED = read_families("")
@@ -233,6 +234,6 @@ def test_a_report_tells_files_apart_by_what_is_in_them() -> None:
     far = [cell(str(n), digest, "chat.jsonl", "none", distance=9 * n)
            for n, digest in ((4, "aa11"), (5, "bb22"))]  # fmt: skip
     near = cell("6", "", "", "none", distance=0)
-    (chart,) = shown.charts(shown.cells([*two, *far, near]))
+    (chart,) = charts(shown.cells([*two, *far, near]))
     assert len(chart.panels) == 2
     assert [len(one.series[0].points) for one in chart.panels] == [3, 3]

@@ -1,27 +1,34 @@
 """`rulekeep compare`: two folders, or two compressions, of rules in words, prompt by prompt."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rulekeep.analysis.summary import p_text
 from rulekeep.commands.options import Texts
 from rulekeep.commands.printed import print_tables
 from rulekeep.console import EXIT_FAILED, say
 from rulekeep.language import comparing
+from rulekeep.language.cells import Place, grouped
 from rulekeep.language.comparing import Comparison, worse
-from rulekeep.language.figures import mentions_of
-from rulekeep.records import Record
+from rulekeep.records.record import Choice
 from rulekeep.records.store import results
+from rulekeep.reporting.language import USUAL, without_usual
 from rulekeep.reporting.tables import Cell, Table, number_cell
-from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.specs import UsageError
 
-# What a cell is asked for, whatever reads it: cells that agree in these are compared.
-_ALIKE = ("distance", "placement", "control", "rules_at_once")
+# What a cell is asked for, whatever reads it, as tables name it: cells that agree in these are
+# compared.
+_COLUMNS = {
+    "mentions": "mentions", "distance": "distance", "placement": "rules at", "control": "control",
+    "rules": "rules", "seed": "seed",
+}  # fmt: skip
 # What the cells of one folder must agree in.
-_OF_A_SIDE = ("model", "rules", "chat")
+_OF_A_SIDE = ("model", "families", "chat")
 _MOST_FAMILIES = 5
-_Cell: TypeAlias = tuple[str, ...]
+# By what was asked for, then by compression.
+Cells: TypeAlias = Mapping[tuple[str, ...], Mapping[str, Sequence[Choice]]]
 
 
 def compare(
@@ -62,52 +69,43 @@ def compare(
     return EXIT_FAILED if lost and fail_if_worse else 0
 
 
-def _cells(folder: Path) -> Mapping[_Cell, Mapping[str, Record]]:
-    """The record of each compression of each cell; of several that with most prompts.
+def _cells(folder: Path) -> Cells:
+    """The rows of each compression of each cell; of several those with most prompts.
 
     Raises:
         UsageError: there is none, or two of one cell are of different models or families.
     """
-    cells = dict[_Cell, dict[str, Record]]()
-    for record in results(folder) if folder.is_dir() else []:
-        if record.spec.kind != LanguageSpec.kind or not record.spec.families:
-            continue
-        asked = [str(record.spec.rest.get(key)) for key in _ALIKE]
-        cell = (mentions_of(record), *asked, str(record.spec.seed))
-        for name in record.spec.compress:
-            other = cells.setdefault(cell, {}).setdefault(name, record)
-            if any(other.versions.get(key) != record.versions.get(key) for key in _OF_A_SIDE):
-                raise UsageError(
-                    f"{folder}: has two models, families or chats; give each a folder of its own"
-                )
-            if _prompts(record) > _prompts(other):
-                cells[cell][name] = record
+    cells, places = defaultdict[tuple[str, ...], dict[str, list[Choice]]](dict), dict[Any, Place]()
+    for place, record in grouped(results(folder) if folder.is_dir() else []).items():
+        cell = tuple(str(getattr(place, key)) for key in _COLUMNS)
+        other = places.setdefault(cell, place)
+        if any(getattr(other, key) != getattr(place, key) for key in _OF_A_SIDE):
+            raise UsageError(
+                f"{folder}: has two models, families or chats; give each a folder of its own"
+            )
+        by_name = defaultdict[str, list[Choice]](list)
+        for row in record.choices:
+            by_name[row.compress].append(row)
+        for name, rows in by_name.items():
+            if len(rows) > len(cells[cell].get(name, ())):
+                cells[cell][name] = rows
     if not cells:
         raise UsageError(f"{folder}: has no run of rulekeep language; give its --out")
     return cells
 
 
-def _prompts(record: Record) -> int:
-    return int(str(record.spec.rest.get("prompts", 0)))
-
-
 def _comparisons(
-    first: Mapping[_Cell, Mapping[str, Record]],
-    second: Mapping[_Cell, Mapping[str, Record]],
-    compress: Sequence[str],
+    first: Cells, second: Cells, compress: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], Comparison]]:
     for cell, mine in first.items():
         other = second.get(cell, {})
         pairs = [(compress[0], compress[-1])] if compress else [(name, name) for name in mine]
         for before, after in pairs:
             if before in mine and after in other:
-                found = comparing.compare(
-                    [row for row in mine[before].choices if row.compress == before],
-                    [row for row in other[after].choices if row.compress == after],
-                )
-                if found is not None:
+                compared = comparing.compare(mine[before], other[after])
+                if compared is not None:
                     named = before if before == after else f"{before} → {after}"
-                    yield (*cell, named), found
+                    yield (*cell, named), compared
 
 
 def _p_cell(value: float) -> Cell:
@@ -115,11 +113,9 @@ def _p_cell(value: float) -> Cell:
 
 
 def _tables(made: Mapping[tuple[str, ...], Comparison]) -> list[Table]:
-    names = ("mentions", "distance", "rules at", "control", "rules", "seed", "compression")
-    # What is the same everywhere, and usual, has no column.
-    usual = {"mentions": "none", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
-    kept = [at for at, name in enumerate(names) if {cell[at] for cell in made} != {usual.get(name)}]
-    places = {cell: {names[at]: Cell(cell[at]) for at in kept} for cell in made}
+    heads = (*_COLUMNS.values(), "compression")
+    named = [{head: Cell(text) for head, text in zip(heads, cell, strict=True)} for cell in made]
+    places = dict(zip(made, without_usual(named, {**USUAL, "mentions": "none"}), strict=True))
     cells = [
         {
             **places[cell],

@@ -51,17 +51,6 @@ class Followed:
     prompts: int
 
 
-# Mentions of every rival and not of the rule's own option: no reader without rules is at chance.
-RIVALS_ALONE = ", rivals alone"
-
-
-def mentions_of(record: Record) -> str:
-    """How options are mentioned in a cell, if they are; the form before version 3 by its name."""
-    mentions, version = str(record.spec.rest.get("mentions", "?")), record.versions.get("protocol")
-    former = mentions != "none" and isinstance(version, int) and version < 3
-    return f"{mentions}{RIVALS_ALONE}" if former else mentions
-
-
 def cell(record: Record) -> dict[str, Followed]:
     """Each compression of a record, in the order that was asked for."""
     by_name = defaultdict[tuple[str, str], list[Choice]](list)

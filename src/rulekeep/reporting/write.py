@@ -18,11 +18,12 @@ from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.table import tabulated
 from rulekeep.explain.record import Explanation
+from rulekeep.language.cells import is_in_words
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
 from rulekeep.reporting import explained as explaining
-from rulekeep.reporting import language, main_tables, page, ranking_table, tables
+from rulekeep.reporting import language, language_charts, main_tables, page, ranking_table, tables
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
 from rulekeep.reporting.figures import charts
@@ -62,9 +63,9 @@ def write_report(
         UsageError: files of others stand there by the names of a report's.
     """
     _check_place(folder)
-    of_words = [record for record in records if language.is_in_words(record)]
+    of_words = [record for record in records if is_in_words(record)]
     in_words = language.cells(of_words)
-    records = [record for record in records if not language.is_in_words(record)]
+    records = [record for record in records if not is_in_words(record)]
     table, reading_notes = tabulated(records)
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
@@ -90,7 +91,7 @@ def write_report(
         summary += speed_report.sentences(speed) if not records else []
         made.append(speed_report.chart(speed))
         shown += speed_report.tables(speed)
-    made += language.charts(in_words)
+    made += language_charts.charts(in_words)
     shown += language.tables(in_words)
     if records:
         shown += [readings, main_tables.every_run(table)]
