@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from rulekeep.language import resolving
+from rulekeep.language import declared
 from rulekeep.language.families import read_families
 from rulekeep.records.identity import differing, identify
 from rulekeep.specs import (
@@ -236,7 +236,7 @@ def test_a_cell_that_chooses_families_is_another_than_one_that_names_them() -> N
 def test_weights_count_by_their_ends_and_their_size(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolving, "_READ_BYTES", 4)
+    monkeypatch.setattr(declared, "_READ_BYTES", 4)
     path = files / "model" / "model.safetensors"
     ids = set()
     for text in ("abcd.....wxyz", "abcD.....wxyz", "abcd.....wxyZ", "abcd......wxyz"):
