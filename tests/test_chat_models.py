@@ -354,11 +354,3 @@ def test_a_model_that_cannot_be_asked_is_refused_before_its_weights_are_read(
     with pytest.raises(UsageError, match=said) as caught:
         resolve_language(one)
     assert "\n" not in str(caught.value)
-
-
-def test_a_model_that_says_little_of_itself_is_looked_at_as_it_is_loaded(tmp_path: Path) -> None:
-    place = tiny_chat.saved(tmp_path / "m")
-    (place / "config.json").write_text("{}")
-    resolve_language(LanguageSpec.parse(model=str(place)))
-    (tmp_path / "m.gguf").write_bytes(b"GGUF and what no header is")
-    resolve_language(LanguageSpec.parse(model=str(tmp_path / "m.gguf")))

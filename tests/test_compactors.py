@@ -51,10 +51,6 @@ def shortened(
     return compact(chat, Compression("compactor", name, share), model)
 
 
-def test_a_conversation_as_text_has_a_line_for_each_message() -> None:
-    assert LINES == ["system: a a", "user: b", "assistant: c c c", "user: d", "assistant: e e"]
-
-
 @pytest.mark.parametrize(
     ("share", "budget"), [(0.01, 1), (0.29, 4), (0.5, 7), (0.99, 13), (1.0, 14)]
 )

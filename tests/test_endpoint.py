@@ -19,7 +19,6 @@ from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.specs import LanguageSpec, UsageError
-from rulekeep.sweeps import sweep
 
 KEY = "sk-very-secret"
 # None shows in a reply's first or last word: one reply can follow several. Three share a request.
@@ -77,16 +76,6 @@ def test_written_replies_are_checked(server: Server, tmp_path: Path) -> None:
     firsts = [one for one in server.asked if one["messages"][-1]["content"] in requests]
     assert len(firsts) < len(record.choices) / 2
     assert {one["temperature"] for one in server.asked} == {0}
-
-
-def test_a_run_that_chooses_families_asks_for_no_rule_to_be_said(
-    server: Server, tmp_path: Path
-) -> None:
-    one = spec(server, families=(), rules=rules(tmp_path), prompts=5)
-    record = made(one, tmp_path / "run")
-    assert {one.how for one in record.choices} == {"obeyed"}
-    assert run.RECALL not in {one["messages"][-1]["content"] for one in server.asked}
-    assert set(figures.admitted(record)[0]) >= {one.family for one in record.choices[:4]}
 
 
 def test_scores_are_the_sum_over_the_tokens_of_a_reply(server: Server) -> None:
@@ -149,14 +138,6 @@ def test_a_prompt_without_turns_is_checked_too(
         Endpoint(server.url, "m").written([*messages, request], 9)
 
 
-def test_a_longer_prompt_is_checked_and_a_shorter_one_is_not(server: Server) -> None:
-    model = Endpoint(server.url, "m")
-    for length, requests in ((20, 4), (15, 1), (20, 1), (40, 4)):
-        server.asked.clear()
-        model.written([*CHAT, Message("assistant", "Yes. " * length), CHAT[1]], 9)
-        assert len(server.asked) == requests
-
-
 @pytest.mark.parametrize("mode", ["no usage", "right"])
 def test_the_record_says_where_an_endpoint_does_not_count_its_prompt(
     server: Server, mode: str
@@ -203,21 +184,6 @@ def test_a_template_that_ends_turns_with_a_token_must_say_which() -> None:
     model = Endpoint("http://localhost/v1", "m", "{% set eos_token = '</s>' %}" + ZEPHYR)
     expected = "<|system|>\nYour name is Nora.</s>\n<|user|>\nHello.</s>\n<|assistant|>\n"
     assert model.text(CHAT) == expected
-
-
-def test_a_template_is_compiled_as_transformers_does() -> None:
-    transformers = pytest.importorskip("transformers")
-    template = (
-        "{%- set year = strftime_now('%Y') -%}{{ year }}{% for m in messages %}"
-        "{% if m.role == 'user' %}{% generation %}{{ m.content }}{% endgeneration %}"
-        "{% else %}{{ m | tojson }}{% endif %}{% endfor %}"
-    )
-    chat = (*CHAT, Message("assistant", "a < b & <é>"))
-    turns = [{"role": one.role, "content": one.text} for one in chat]
-    (expected,), _ = transformers.utils.chat_template_utils.render_jinja_template(
-        [turns], chat_template=template
-    )
-    assert Endpoint("http://localhost/v1", "m", template).text(chat) == expected
 
 
 @pytest.mark.parametrize(
@@ -327,17 +293,6 @@ def test_an_echo_without_a_finite_number_for_each_token_is_refused(
         Endpoint(server.url, "m", TEMPLATE).opened(CHAT).scores([Probe("Who?", "I am", " Nora")])
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "temperature"])
-@pytest.mark.parametrize("error", [{"message": "{} is not supported", "param": None}, "no {}"])
-def test_a_parameter_that_is_refused_in_a_sentence_is_done_without(
-    server: Server, name: str, error: Any
-) -> None:
-    body = json.loads(json.dumps({"error": error}).replace("{}", name))
-    server.refused, server.refusal = (name,), (400, body)
-    assert "Nora" in Endpoint(server.url, "m").opened(CHAT).reply("Who are you?")
-    assert [name in one for one in server.asked] == [True, False, False, False, False]
-
-
 @pytest.mark.slow
 def test_no_key_comes_into_a_record(server: Server, tmp_path: Path) -> None:
     server.key = KEY
@@ -366,33 +321,6 @@ def test_empty_replies_are_no_weak_model(
     assert code == 2
     assert "rules were empty (finish_reason length)" in error.splitlines()[-1]
     assert "stronger model" not in error
-
-
-@pytest.mark.slow
-def test_resume_ends_as_the_command_that_was_interrupted(
-    server: Server, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    options = f"--model m --endpoint {server.url} --distances 0 --mentions none --prompts 2"
-    options += f" --rules {rules(tmp_path)}"
-    command = ("language", *options.split(), "--out", "runs")
-    execute, rounds = sweep.execute, iter(("families", "cells"))
-
-    def interrupted(*given: Any, **named: Any) -> Any:
-        if next(rounds) == "cells":
-            raise KeyboardInterrupt
-        return execute(*given, **named)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(sweep, "execute", interrupted)
-        code, _, error = run(*command)
-    assert code == 130
-    assert error.endswith("for the rest: rulekeep resume runs\n")
-    code, resumed, error = run("resume", "runs")
-    assert code == 0, error
-    assert "may be asked for" not in error
-    assert b"1.000 (0.158 to 1.000)" in resumed
-    assert run(*command)[1] == resumed
 
 
 @pytest.mark.parametrize(

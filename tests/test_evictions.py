@@ -229,14 +229,6 @@ def test_each_head_of_each_layer_keeps_its_own() -> None:
     assert [layer.keys.shape[2] for layer in cache.layers] == [7, 7]
 
 
-def test_one_token_that_stays_is_the_last_of_tova_and_a_sink_of_streaming_llm() -> None:
-    last = score("tova", keys_of(7), attention=torch.full((1, 1, 7, 7), 1.0))
-    assert left(cache_of(), last[0].tolist(), share=0.1) == [[[6]]]
-    ((sinks,),) = left(cache_of(), score("streaming_llm", keys_of(7))[0].tolist(), share=0.3)
-    assert len(sinks) == 2
-    assert {*sinks} <= {0, 1, 2, 3}
-
-
 @pytest.mark.parametrize(
     ("tokens", "kept", "ends"),
     [(40, 20, 4), (39, 20, 3), (100, 20, 10), (100, 5, 2), (100, 1, 0), (9, 9, 0), (10, 3, 1)],
@@ -270,19 +262,6 @@ def test_a_guard_of_rules_keeps_all_their_tokens_or_the_best_share_of_each() -> 
     two, three = (evictions.guarded(plain, 4, "fair", rules, share)[0, 0] for share in (0.7, 1.0))
     assert two[1:4].tolist() == [INF, -INF, INF]
     assert three[1:4].tolist() == [INF] * 3
-
-
-def test_a_guarded_cut_keeps_no_more_tokens_than_a_plain_one() -> None:
-    cut = partial(left, cache_of(tokens=10), [[float(place) for place in range(10)]])
-    assert cut(share=0.35) == [[[7, 8, 9]]]
-    assert cut(share=0.35, guard="ends") == [[[0, 8, 9]]]
-    assert cut(share=0.35, guard="rules", rules=((1, 2),)) == [[[1, 2, 9]]]
-    # A third of two tokens of a rule is one at least: the one with the higher score.
-    assert cut(share=0.35, guard="fair", rules=((1, 2), (4,))) == [[[2, 4, 9]]]
-    # Rules that have more tokens than are left fill all that is left.
-    ((kept,),) = cut(share=0.35, guard="rules", rules=((1, 2, 3), (5, 6)))
-    assert len(kept) == 3
-    assert {*kept} <= {1, 2, 3, 5, 6}
 
 
 def test_bytes_of_a_cut_cache_are_two_a_number_whatever_it_is_run_in() -> None:

@@ -24,8 +24,7 @@ from rulekeep.language import chat, compactors, evictions, figures, intervals, m
 from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.compressions import EVICTIONS, Compression
-from rulekeep.language.contract import EMPTY
-from rulekeep.language.families import digest_of, read_families
+from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records.record import Choice, Record
@@ -69,13 +68,6 @@ def model(folder: Path) -> ChatModel:
 # Families
 
 
-def test_the_shipped_families_are_of_every_kind_and_group() -> None:
-    assert len(SHIPPED) >= 24
-    assert {one.kind for one in SHIPPED.values()} == {"asked", "cued", "uncued"}
-    groups = {one.group for one in SHIPPED.values()}
-    assert groups >= {"content", "format", "tone", "prohibition", "constraint", "revision"}
-
-
 def test_the_filler_says_no_option_of_a_shipped_family() -> None:
     options = {option.lower() for one in SHIPPED.values() for option in one.options}
     talk = chat._small_talk(chat._stream("chat", "test", 1, 0), 20_000, words)
@@ -98,19 +90,12 @@ request = "Who are you?"
     [
         ('["Nora", "Felix"]', '["Nora"]', "give two or more"),
         ('["Nora", "Felix"]', '["Nora", "Nora"]', "name each once"),
-        ('["Nora", "Felix"]', '["Nora", " "]', "one is empty"),
-        ('["Nora", "Felix"]', '["Nora", "Felix "]', "spaces too many"),
-        ('["Nora", "Felix"]', '["Nora", "nora"]', "'nora' stands in 'Nora'"),
         ('["Nora", "Felix"]', '["Nora", "Nora Jones"]', "'Nora' stands in 'Nora Jones'"),
         ("request =", 'replies = [" a", "b"]\nrequest =', "begin with a space"),
         ("is {}.", "is secret.", "must name its option once"),
         ("request =", 'replies = ["a"]\nrequest =', "1 for 2 options"),
-        ("request =", 'replies = ["a", "a"]\nrequest =', "the same reply"),
-        ('"Who are you?"', '" "', "what the user asks"),
         ('"asked"', '"heard"', "heard"),
-        ("request", "requests", "request"),
         ("[name]", "name = 1\n[other]", "outside a family"),
-        ("[name]", "[name", "no TOML"),
         (FAMILY, "", "no family"),
     ],
 )
@@ -126,15 +111,6 @@ def test_a_family_that_cannot_be_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_families_count_by_content_and_not_by_file(tmp_path: Path) -> None:
-    found = []
-    for name, text in (("a", FAMILY), ("b", f"# a comment\n{FAMILY}")):
-        path = tmp_path / f"{name}.toml"
-        path.write_text(text)
-        found.append(digest_of(read_families(str(path))))
-    assert found[0] == found[1] != digest_of(SHIPPED)
-
-
 # Conversations
 
 
@@ -143,13 +119,6 @@ def test_a_conversation_is_a_function_of_its_name() -> None:
     again = [converse(SHIPPED, one, "test", number, words) for number in (3, 0, 3)]
     assert again[0] == again[2] != again[1]
     assert again[0] != converse(SHIPPED, one, "dev", 3, words)
-
-
-def test_cells_of_one_seed_ask_for_the_same_rules() -> None:
-    near, far = (converse(SHIPPED, spec(distance=at), "test", 5, words) for at in (0, 900))
-    assert near.asked == far.asked
-    assert words(far.messages) - words(near.messages) >= 900
-    assert near.messages[0] == far.messages[0]
 
 
 def test_rules_of_one_prompt_show_in_different_words() -> None:
@@ -246,14 +215,6 @@ def test_a_revision_names_another_option_as_the_one_it_replaces() -> None:
             named = SHIPPED[asked.family].named(said)
             assert sum(named) == 2
             assert named[asked.option]
-
-
-def test_validation_has_other_rules_and_other_chat_than_test() -> None:
-    one = spec(distance=200)
-    for number in range(5):
-        test, validation = (converse(SHIPPED, one, of, number, words) for of in ("test", "dev"))
-        assert test.asked != validation.asked
-        assert test.messages[1:] != validation.messages[1:]
 
 
 def test_too_many_rules_at_once_are_refused() -> None:
@@ -508,23 +469,6 @@ def test_an_eviction_of_the_users_scores_as_its_formula_does_among_ours(model: C
 
 
 @pytest.mark.usefixtures("own")
-def test_an_eviction_of_the_users_is_cut_and_guarded_as_ours_and_leaves_the_cache(
-    model: ChatModel,
-) -> None:
-    read = model.opened(CHAT, ["own.py:drops", "own.py:small", "knorm"])
-    assert read.scores(PROBES) == model.opened(CHAT).scores(PROBES)
-    for guard in ("", "+ends"):
-        ours, own = (
-            read.under(Compression.parse(f"{one}{guard}@0.5")).scores(PROBES)
-            for one in ("knorm", "own.py:small")
-        )
-        assert own == ours
-    (last, *_) = read.under(Compression.parse("own.py:drops@0.5")).cache.layers
-    kept = read.cache.layers[0].keys[:, :, -last.keys.shape[2] :]
-    assert torch.equal(last.keys, kept)
-
-
-@pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -559,43 +503,12 @@ def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path:
     assert resolve_language(one).id != resolved.id
 
 
-def test_a_rule_is_found_in_the_tokens_that_say_it(model: ChatModel) -> None:
-    (found,) = model.places(model.text(CHAT), ["Your name is Nora."])
-    ids = model.tokens(model.text(CHAT))
-    said = model.tokenizer.decode([ids[one] for one in found])
-    assert "Your name is Nora." in said
-    assert "Be kind" not in said
-    assert "Hello" not in said
-
-
 # Text that is shortened
 
 
 def shortened(model: Any, name: str, share: float, messages: Any = None) -> compactors.Shorter:
     messages = messages or converse(SHIPPED, spec(distance=200), "test", 0, words).messages
     return compactors.compact(messages, Compression.parse(f"{name}@{share}"), model)
-
-
-def by_letter(text: str) -> list[str]:
-    """Each line is as long as half a budget, and a break joins them."""
-    return [*text]
-
-
-def as_sentencepiece(text: str) -> list[str]:
-    """A line that is not the first begins with a mark of its own: joined lines have more tokens."""
-    return [*text.replace("\n", "\n_")]
-
-
-@pytest.mark.parametrize("name", ["keep_last", "keep_ends", "extract"])
-@pytest.mark.parametrize("tokens", [by_letter, as_sentencepiece])
-def test_ours_keep_to_every_budget(name: str, tokens: Callable[[str], list[str]]) -> None:
-    of: Any = SimpleNamespace(tokens=tokens, written=None)
-    messages = [Message("user", said) for said in ("one", "two", "six")]
-    whole = len(tokens(compactors.transcript(messages)))
-    for budget in range(9, whole + 1):
-        share = (budget + 0.5) / whole if budget < whole else 1.0
-        found = compactors.compact(messages, Compression.parse(f"{name}@{share}"), of)
-        assert len(tokens(found.text)) <= budget
 
 
 def test_an_empty_summary_is_refused() -> None:
@@ -704,12 +617,6 @@ def record(found: Any, **asked: Any) -> Record:
 LIKELY = np.array([-2.0, -9.0, -30.0])
 
 
-def test_options_that_score_alike_share_what_is_right() -> None:
-    found = figures.cell(record(choices(lambda option, _: LIKELY)))["none"]
-    assert found.retention.mean == pytest.approx(1 / 3)
-    assert found.all_rules.mean == pytest.approx(1 / 81)
-
-
 def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> None:
     found = figures.cell(record(choices(lambda option, _: LIKELY + 0.5 * (np.arange(3) == option))))
     assert found["none"].retention == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
@@ -722,17 +629,6 @@ def test_a_reader_of_nothing_scores_chance() -> None:
     found = figures.cell(record(choices(lambda _, draw: LIKELY + draw.normal(size=3), 300)))
     low, high = found["none"].retention[1:]
     assert low < 1 / 3 < high
-
-
-def test_a_difference_is_paired_by_prompt() -> None:
-    whole = choices(lambda option, _: LIKELY + (np.arange(3) == option))
-    worse = choices(lambda option, draw: LIKELY + (np.arange(3) == option) * draw.integers(2),
-                    compress="knorm@0.5")  # fmt: skip
-    found = figures.cell(record([*whole, *worse]))
-    assert found["none"].difference is None
-    difference = found["knorm@0.5"].difference
-    assert difference is not None
-    assert difference.mean == pytest.approx(found["knorm@0.5"].retention.mean - 1)
 
 
 def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
@@ -812,18 +708,6 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     kept, left_out = figures.admitted(record(rows))
     assert left_out == ("family-2",)
     assert len(kept) == 5
-
-
-@pytest.mark.parametrize("endpoint", ["", "http://localhost/v1"])
-def test_thoughts_alone_are_no_weak_model_and_a_server_is_named_where_there_is_one(
-    endpoint: str,
-) -> None:
-    empty = Choice("none", "dev", 0, "home", 0, 0, (0.0, 0.0), judged="written", reply="")
-    thought = record([empty], endpoint=endpoint)
-    thought = thought.model_copy(update={"environment": {EMPTY: "a thought alone"}})
-    said = language._too_few(thought, (), ("home",), 4)
-    assert "1 of 1 rules were empty (a thought alone)" in said
-    assert ("at the server" in said) == bool(endpoint)
 
 
 def test_rules_that_too_few_others_are_held_against_are_said_to_be_left_out() -> None:
@@ -950,16 +834,6 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert "families" not in shown.tables(alike)[0].header + shown.CSV_HEADER
     assert shown.csv_text(alike).splitlines()[0] == ",".join(shown.CSV_HEADER)
     assert shown.sentences(alike)[0].startswith("m follows 1.000 of its rules after 99 tokens")
-
-
-def test_the_report_says_how_many_tokens_are_left_where_that_is_known() -> None:
-    known = {"tokens_left": {"none": 90.0}, "cache_bytes": {}}
-    for costs, shows in (({}, {"KiB"}), ({"costs": known}, {"tokens left"})):
-        found = shown.cells([cell_of("none", **costs)])
-        header = shown.tables(found)[0].header
-        assert shows == {"KiB", "tokens left"}.intersection(header)
-        first, *_ = csv.DictReader(shown.csv_text(found).splitlines())
-        assert first["tokens_left"] == ("90.0" if costs else "")
 
 
 def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
@@ -1123,17 +997,6 @@ def test_a_loaded_model_writes_replies_from_a_cut_cache(
     found = record(Choice(**row) for row in values["choices"])
     assert {one.judged for one in found.choices} == {"written"}
     assert figures.cell(found)["knorm@0.5"].gain is None
-
-
-def test_a_model_counts_by_content_and_not_by_place(folder: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    for path in folder.iterdir():
-        (moved / path.name).write_bytes(path.read_bytes())
-    ids = [resolve_language(spec(model=str(place))).id for place in (folder, moved)]
-    assert ids[0] == ids[1]
-    (moved / "config.json").write_text((moved / "config.json").read_text() + " ")
-    assert resolve_language(spec(model=str(moved))).id != ids[0]
 
 
 def test_a_command_counts_by_its_words_and_the_files_among_them(

@@ -10,7 +10,7 @@ import pytest
 from scripts import script
 
 from rulekeep.language import comparing, figures, intervals
-from rulekeep.language.calibration import Judged, keys_of, solved
+from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.comparing import compare, worse
 from rulekeep.records.pack import packed
 from rulekeep.records.record import Choice, Record
@@ -112,28 +112,6 @@ def test_the_fit_is_that_of_least_squares() -> None:
         rivals = np.delete(gains, rule.option)
         assert was_gain == pytest.approx(gains[rule.option] - rivals.mean(), abs=1e-9)
         assert was_right == float(gains.argmax() == rule.option)
-
-
-def test_many_small_systems_are_solved_as_one_by_one() -> None:
-    draw = np.random.default_rng(0)
-    for size in (1, 2, 3, 5):
-        half = draw.normal(size=(7, size, size))
-        whole, wanted = half @ half.mT + 0.1 * np.eye(size), draw.normal(size=(7, size))
-        given = [[whole[:, a, b].copy() for b in range(size)] for a in range(size)]
-        unknown, least = solved(given, [*wanted.T.copy()])
-        assert np.stack(unknown, -1) == pytest.approx(
-            np.linalg.solve(whole, wanted[..., None])[..., 0]
-        )
-        assert (least > 0).all()
-    singular = [[np.array([1.0]), np.array([-1.0])], [np.array([-1.0]), np.array([1.0])]]
-    assert solved(singular, [np.array([1.0]), np.array([1.0])])[1] < 1e-9
-
-
-def test_the_fit_is_nearer_the_truth_than_others() -> None:
-    errors = MADE.held(20, 28, 4, 20).errors
-    off = {name: float(np.sqrt(np.mean(np.square(of)))) for name, of in errors.items()}
-    assert off["prompt, option"] < off["rivals"]
-    assert abs(np.mean(errors["prompt, option"])) < 0.04
 
 
 # Intervals

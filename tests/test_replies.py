@@ -51,39 +51,6 @@ def test_the_reply_that_is_scored_passes_its_own_check(name: str) -> None:
     SHIPPED[name].check_finds_replies()
 
 
-@pytest.mark.parametrize(
-    ("rules", "reply"),
-    [
-        (
-            {"letters": "in capital letters", "address": "Captain"},
-            "OF COURSE, CAPTAIN! HERE IT IS.",
-        ),
-        ({"letters": "in lower case", "address": "Doctor"}, "of course, doctor! here it is."),
-        ({"letters": "in lower case", "address": "Chief"}, "chief, here is your app."),
-        (
-            {"letters": "as a question", "closing_words": "Take care"},
-            "What shall it do? Take care.",
-        ),
-        ({"letters": "as a question", "layout": "in JSON"}, '{"answer": "What shall it do?"}'),
-        ({"letters": "in quotation marks", "layout": "in JSON"}, '"{"answer": "An app"}"'),
-        ({"letters": "in quotation marks", "layout": "as a bullet list"}, '"- Open\n- Walk"'),
-        ({"letters": "in quotation marks", "layout": "as a numbered list"}, '"1. Open\n2. Walk"'),
-    ],
-)
-def test_one_reply_can_follow_two_rules_of_a_prompt(rules: dict[str, str], reply: str) -> None:
-    for name, option in rules.items():
-        family = SHIPPED[name]
-        assert family.shown(reply) == tuple(one == option for one in family.options)
-
-
-def test_a_name_in_lower_case_signs_a_message() -> None:
-    assert SHIPPED["signature"].shown("thanks,\nsam") == (True, False, False, False)
-
-
-def test_a_common_word_is_no_address() -> None:
-    assert not any(SHIPPED["address"].shown("The captain and a doctor, chief among them, agree."))
-
-
 FAMILY = """
 [drink]
 kind = "cued"
