@@ -3,17 +3,16 @@
     check_declared(Path("./smollm"), distance=512)
     model_digest(Path("./smollm"))
 
-A folder says it in JSON, a GGUF file in its header
-(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). What they leave out is looked at once
-the model is loaded. No torch.
+A folder says it in JSON, a GGUF file in its header. What they leave out is looked at once the model
+is loaded. No torch.
 """
 
 import hashlib
 import json
-import struct
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from rulekeep.language.contract import ROOM
 from rulekeep.specs import UsageError
@@ -27,9 +26,6 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf")
 _READ = (*_WEIGHTS, ".json", ".jinja", ".model", ".txt")
 # Enough to tell models apart, without reading gigabytes.
 _READ_BYTES = 2**20
-# Of a GGUF file: how a number of each type is packed.
-_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
-_TEXT, _LIST = 8, 9
 
 
 class _Declared(NamedTuple):
@@ -94,39 +90,18 @@ def _read(path: Path) -> dict[str, Any]:
 @lru_cache
 def _of_gguf(place: Path, changed: int) -> _Declared | None:
     del changed
-    with place.open("rb") as file:
-        try:
-            known = _header(file)
-        except (struct.error, KeyError, UnicodeDecodeError, MemoryError, OverflowError):
-            return None
-    positions = known.get(f"{known.get('general.architecture')}.context_length")
-    return _Declared(bool(known.get("tokenizer.chat_template")), positions)
-
-
-def _header(file: BinaryIO) -> dict[str, Any]:
-    """The texts and numbers of a GGUF file by name; its lists are passed over."""
-
-    def number(form: str) -> Any:
-        return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))[0]
-
-    def text() -> str:
-        return file.read(number("Q")).decode()
-
-    def value(kind: int) -> Any:
-        if kind == _TEXT:
-            return text()
-        if kind != _LIST:
-            return number(_NUMBERS[kind])
-        kind, count = number("I"), number("Q")
-        if kind in _NUMBERS:
-            file.seek(count * struct.calcsize(_NUMBERS[kind]), 1)
-        else:
-            for _ in range(count):
-                value(kind)
+    gguf: Any = import_module("gguf")
+    try:
+        fields = gguf.GGUFReader(place).fields
+    except ValueError:
+        # Transformers says what is wrong with it.
         return None
 
-    file.seek(16)
-    return {text(): value(number("I")) for _ in range(number("Q"))}
+    def value(key: str) -> Any:
+        return fields[key].contents() if key in fields else None
+
+    positions = value(f"{value('general.architecture')}.context_length")
+    return _Declared(bool(value("tokenizer.chat_template")), positions)
 
 
 def model_files(place: Path) -> list[Path]:

@@ -38,7 +38,6 @@ _EMPHASIS = re.compile(r"(?<!\w)_+|_+(?!\w)")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 # Goes up where the same checks judge a reply otherwise.
 _JUDGING = 2
-_LARGEST_BYTES = 2**20
 
 
 class Family(Spec):
@@ -86,16 +85,12 @@ class Family(Spec):
         for at, option in enumerate(self.options):
             if option != " ".join(option.split()):
                 raise ValueError(f"options: {option!r} has spaces too many; take them off")
-            own = tuple(i == at for i in range(len(self.options)))
-            if self.named(option) != own:
-                other = next(
-                    rival
-                    for i, rival in enumerate(self.options)
-                    if i != at and self.named(option)[i]
-                )
-                raise ValueError(
-                    f"options: {other!r} stands in {option!r}; write options that do not"
-                )
+            for rival, stands in enumerate(self.named(option)):
+                if stands != (rival == at):
+                    raise ValueError(
+                        f"options: {self.options[rival]!r} stands in {option!r}; "
+                        "write options that do not"
+                    )
         if len({reply[:1].isspace() for reply in self.replies}) > 1:
             raise ValueError("replies: some begin with a space and others do not; write all alike")
 
@@ -197,8 +192,6 @@ def read_families(path: str) -> dict[str, Family]:
         text = place.read_bytes()
     except OSError as error:
         raise UsageError(f"--rules {path}: {error.strerror}; name a TOML file of rules") from None
-    if len(text) > _LARGEST_BYTES:
-        raise UsageError(f"--rules {path}: has {len(text)} bytes; {_LARGEST_BYTES} at most")
     try:
         tables = tomllib.loads(text.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import random
 import re
-import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -29,7 +28,6 @@ from rulekeep.specs import UsageError
 
 Turn: TypeAlias = tuple[Message, Message]
 
-_LARGEST_BYTES = 2**26
 _LISTS = ("messages", "conversations", "conversation")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 _FORM = 'write {"messages": [{"role": "user", "content": "Hello."}, …]}, one conversation a line'
@@ -130,15 +128,7 @@ def read_chat(path: str) -> Recorded:
         UsageError: it cannot be read, or a part of it is no conversation.
     """
     try:
-        about = Path(path).stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise UsageError(f"--chat {path}: is no file; write the conversations into one")
-        if about.st_size > _LARGEST_BYTES:
-            raise UsageError(
-                f"--chat {path}: has {about.st_size} bytes, and {_LARGEST_BYTES} at most are read; "
-                "give fewer conversations"
-            )
-        return _read(path, about.st_mtime_ns, about.st_size)
+        return _read(path, Path(path).stat().st_mtime_ns)
     except OSError as error:
         raise UsageError(f"--chat {path}: {error.strerror}; name a file of JSON Lines") from None
     except ValueError as error:
@@ -147,23 +137,19 @@ def read_chat(path: str) -> Recorded:
 
 # A command asks for it with every cell.
 @lru_cache(maxsize=4)
-def _read(path: str, _changed: int, _size: int) -> Recorded:
-    """The conversations of a file.
-
-    Raises:
-        ValueError: a part of it is none.
-    """
-    found = []
-    for place, one in _parts(Path(path).read_bytes()):
+def _read(path: str, _changed: int) -> Recorded:
+    """Raises `ValueError` where a part of the file is no conversation."""
+    conversations = []
+    for place, conversation in _parts(Path(path).read_bytes()):
         try:
-            turns = tuple(_turns(one))
+            turns = tuple(_turns(conversation))
         except ValueError as error:
             raise ValueError(f"{place} is no conversation ({error}); {_FORM}") from None
         if turns:
-            found.append(turns)
-    if not found:
+            conversations.append(turns)
+    if not conversations:
         raise ValueError(f"has no user's message with a reply; {_FORM}")
-    return Recorded(path, tuple(found))
+    return Recorded(path, tuple(conversations))
 
 
 def _parts(whole: bytes) -> Iterator[tuple[str, Any]]:
@@ -174,15 +160,13 @@ def _parts(whole: bytes) -> Iterator[tuple[str, Any]]:
     """
     try:
         found = json.loads(whole)
-    except (ValueError, RecursionError):
+    except ValueError:
         for number, line in enumerate(whole.splitlines(), start=1):
             if line.strip():
                 try:
                     yield f"line {number}", json.loads(line)
-                except UnicodeDecodeError:
-                    raise ValueError(f"line {number} is no UTF-8; save it as UTF-8") from None
-                except (ValueError, RecursionError):
-                    raise ValueError(f"line {number} is no JSON; {_FORM}") from None
+                except ValueError:
+                    raise ValueError(f"line {number} is no JSON in UTF-8; {_FORM}") from None
         return
     if isinstance(found, list) and not any(_role(one) for one in found):
         yield from ((f"entry {number}", one) for number, one in enumerate(found, start=1))
