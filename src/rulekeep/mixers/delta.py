@@ -11,7 +11,7 @@ Deviations: values pass as they are (published: silu); the short convolution is 
 `gate_penalty` counts β.
 """
 
-from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
 
 
 class Delta(DeltaMixer):
@@ -29,13 +29,5 @@ class Delta(DeltaMixer):
         short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-        )
+        made = Heads(heads, key_width, output_gate, short_convolution, serial)
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start))

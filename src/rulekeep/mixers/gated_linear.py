@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 _ROOT = 16
@@ -51,17 +51,9 @@ class GatedLinear(GatedMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["gated_linear"] if published else OURS,
-        )
+        parts = PUBLISHED["gated_linear"] if published else OURS
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
         self.decay = None
         as_published = starts_as_published(published, decay_start)
         if not as_published and half_life_tokens is None and gate_penalty:

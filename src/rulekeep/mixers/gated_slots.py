@@ -19,7 +19,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.matrix import Heads, Penalty, rate_of_half_life
 from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, DecayStart, starts_as_published
 from rulekeep.mixers.slot_memory import SlotMixer
 
@@ -45,18 +45,9 @@ class GatedSlots(SlotMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            slots=slots,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["gated_slots"] if published else OUR_SLOTS,
-        )
+        parts = PUBLISHED["gated_slots"] if published else OUR_SLOTS
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, slots, made, Penalty(gate_penalty, penalty_start))
         as_published = starts_as_published(published, decay_start)
         self.gate = nn.Linear(width, heads * slots, bias=not as_published)
         # sigmoid(b) = exp(−rate)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
+from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
@@ -43,17 +43,9 @@ class KDA(DeltaMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["kda"] if published else OURS,
-        )
+        parts = PUBLISHED["kda"] if published else OURS
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
         up = nn.Linear(self.value_width, heads * self.key_width)
         nn.init.zeros_(up.bias)
         self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import MatrixMixer
+from rulekeep.mixers.matrix import Heads, MatrixMixer
 
 
 class NormalisedState(NamedTuple):
@@ -53,14 +53,8 @@ class LinearAttention(MatrixMixer):
         short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-        )
+        made = Heads(heads, key_width, output_gate, short_convolution, serial)
+        super().__init__(width, made)
 
     def _empty(self, batch_size: int) -> NormalisedState:
         (memory,) = super()._empty(batch_size)

@@ -18,7 +18,7 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, NotRequired, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -50,20 +50,19 @@ _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class MatrixOptions(TypedDict):
+class Heads(NamedTuple):
     """What every matrix memory is made with beside its width."""
 
     heads: int
     key_width: int | None
-    key_heads: NotRequired[int]
     output_gate: bool
     short_convolution: bool
     serial: bool
-    parts: NotRequired[Parts]
+    parts: Parts = OURS
 
 
-class GatedOptions(MatrixOptions):
-    """What one with a penalty on its gate is made with."""
+class Penalty(NamedTuple):
+    """What an open gate costs in training, and after how many steps."""
 
     gate_penalty: float
     penalty_start: int
@@ -84,19 +83,9 @@ class MatrixMixer(Mixer):
     # The fields of `_empty`, and `recent`.
     convolved_state: ClassVar[Callable[..., Any]] = ConvolvedMatrixState
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int,
-        key_width: int | None,
-        key_heads: int | None = None,
-        output_gate: bool,
-        short_convolution: bool,
-        serial: bool,
-        parts: Parts = OURS,
-    ) -> None:
+    def __init__(self, width: int, made: Heads) -> None:
         super().__init__()
+        heads, key_width, output_gate, short_convolution, serial, parts = made
         if heads < 1 or width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
         if key_width is not None and key_width < 1:
@@ -109,7 +98,7 @@ class MatrixMixer(Mixer):
         if key_width is None:
             key_width = max(1, round(parts.keys * width / heads))
         self.key_width = key_width
-        self.key_heads = heads if key_heads is None else key_heads
+        self.key_heads = 1 if parts.shared_keys else heads
         keys, values = self.key_heads * self.key_width, heads * self.value_width
         gated = (output_gate or parts.output_gate) and not parts.low_rank_gate
         self._parts = [2 * keys, values, *([values] if gated else [])]
@@ -298,15 +287,13 @@ class GatedMixer(MatrixMixer):
     from ever being learned.
     """
 
-    def __init__(
-        self, width: int, *, gate_penalty: float, penalty_start: int,
-        **shared: Unpack[MatrixOptions],
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, made: Heads, penalty: Penalty) -> None:
+        gate_penalty, penalty_start = penalty
         if not 0 <= gate_penalty <= 1:
             raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
         if penalty_start < 0:
             raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
-        super().__init__(width, **shared)
+        super().__init__(width, made)
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
 
@@ -362,8 +349,8 @@ class DeltaMixer(GatedMixer):
     chunk = 16
     activates = True
 
-    def __init__(self, width: int, **shared: Unpack[GatedOptions]) -> None:
-        super().__init__(width, **shared)
+    def __init__(self, width: int, made: Heads, penalty: Penalty) -> None:
+        super().__init__(width, made, penalty)
         self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
 
     def write_strength(

@@ -26,6 +26,8 @@ class Parts(NamedTuple):
     # Channels over the width: of a key times heads, and of the values of all heads.
     keys: float = 1.0
     values: float = 1.0
+    # All heads have the same keys and queries.
+    shared_keys: bool = False
     # Scores are divided by the root of the key width; without a norm of the mean, of slots alone.
     scaled: bool = False
     output_gate: bool = False

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.positions import rotate
-from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import Heads, MatrixMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 
@@ -44,15 +44,9 @@ class RetNet(MatrixMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["retnet"] if published else OURS,
-        )
+        parts = PUBLISHED["retnet"] if published else OURS
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, made)
         decays = None
         if starts_as_published(published, decay_start):
             decays = torch.log1p(-(2.0 ** -(5 + torch.arange(heads))))

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.matrix import Heads, Penalty, rate_of_half_life
 from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,
@@ -61,18 +61,9 @@ class RoutedSlots(SlotMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            slots=slots,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["routed_slots"] if published else OUR_SLOTS,
-        )
+        parts = PUBLISHED["routed_slots"] if published else OUR_SLOTS
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, slots, made, Penalty(gate_penalty, penalty_start))
         if not 1 <= top_k <= slots:
             raise ValueError(f"top_k {top_k}: must be from 1 to the {slots} slots")
         self.top_k = top_k

@@ -9,7 +9,7 @@ A mixer of this kind is its `_log_decay`: the logarithm of α for every slot of 
 
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.matrix import GatedMixer, GatedOptions
+from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty
 
 
 class SlotMemoryState(NamedTuple):
@@ -43,10 +43,10 @@ class SlotMixer(GatedMixer):
     activates = True
     convolved_state = ConvolvedSlotMemoryState
 
-    def __init__(self, width: int, *, slots: int, **shared: Unpack[GatedOptions]) -> None:
+    def __init__(self, width: int, slots: int, made: Heads, penalty: Penalty) -> None:
         if slots < 1:
             raise ValueError(f"slots {slots}: must be at least 1")
-        super().__init__(width, **shared)
+        super().__init__(width, made, penalty)
         self.slots = slots
         if self.parts.key_norm:
             # One for queries, one for keys.

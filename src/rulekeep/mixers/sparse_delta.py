@@ -51,7 +51,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.kernels.transforms import transformed
-from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
 
 
 class SparseDeltaState(NamedTuple):
@@ -110,16 +110,8 @@ class SparseDelta(DeltaMixer):
         short_convolution: bool = True,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-        )
+        made = Heads(heads, key_width, output_gate, short_convolution, serial)
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
         if not 0 <= gate_stretch <= 10:
             raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
         if not 1 <= gate_kernel <= 64:

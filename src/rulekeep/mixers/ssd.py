@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
@@ -44,18 +44,9 @@ class SSD(GatedMixer):
         decay_start: DecayStart = None,
         serial: bool = False,
     ) -> None:
-        super().__init__(
-            width,
-            heads=heads,
-            key_width=key_width,
-            key_heads=1,
-            gate_penalty=gate_penalty,
-            penalty_start=penalty_start,
-            output_gate=output_gate,
-            short_convolution=short_convolution,
-            serial=serial,
-            parts=PUBLISHED["ssd"] if published else OURS,
-        )
+        parts = (PUBLISHED["ssd"] if published else OURS)._replace(shared_keys=True)
+        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
         steps = torch.logspace(-3, -1, heads)
         self.step = nn.Linear(width, heads)
         with torch.no_grad():
