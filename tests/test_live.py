@@ -17,9 +17,10 @@ from test_terminal import HOSTILE, is_plain
 
 from rulekeep.commands import live
 from rulekeep.commands.live import shown
+from rulekeep.executors import Advanced, Started
 from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished, JobStarted
+from rulekeep.sweeps.sweep import Event, JobAwaited, JobFinished
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
 NAME = "[bold red]odd\x1b[31m\u202e.py"
@@ -136,9 +137,9 @@ def test_while_a_run_is_tested_no_time_is_estimated(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(live, "SECONDS_APART", 0.01)
     job, lines = Job("runs", "an id", "a run", 4), list[str]()
 
-    def events() -> Iterator[JobAdvanced]:
+    def events() -> Iterator[Advanced]:
         for step in (3, 4):
-            yield JobAdvanced(job, step)
+            yield Advanced(job, step)
             lines.append(next(line for line in iter(said.get, "") if f"step {step} " in line))
 
     assert list(shown(events(), [job])) == []
@@ -162,13 +163,11 @@ def test_what_runs_is_counted_and_what_starts_again_is_told(
 
     def events() -> Iterator[Event]:
         follows("step 0 of 4, 0 of 1 done, 0 running")
-        yield JobStarted(job, 1)
+        yield Started(job, 1)
         follows("step 0 of 4, 0 of 1 done, 1 running")
-        yield JobAdvanced(job, 3)
+        yield Advanced(job, 3)
         follows("step 3 of 4, 0 of 1 done, 1 running")
-        yield JobStarted(job, 0)
-        follows("step 0 of 4, 0 of 1 done, 0 running")
-        yield JobStarted(job, 2)
+        yield Started(job, 2)
         follows("step 0 of 4, 0 of 1 done, 1 running")
         yield JobAwaited(job)
         follows("step 0 of 4, 0 of 1 done, 0 running")

@@ -6,21 +6,17 @@ import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import tiny
 from bad_files import hollow
-from report_records import record
 from tiny import kill, made, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep.commands import runs
-from rulekeep.executors import Executor, Failure, Finished, LocalExecutor
 from rulekeep.mixers import GRU
-from rulekeep.records.store import Record, RunFolder, read_record, read_runs, write_record
+from rulekeep.records.store import Record, RunFolder, read_runs, write_record
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import job, planning, sweep
+from rulekeep.sweeps import job, planning
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -70,48 +66,6 @@ def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_plan_that_cannot_be_written_in_full_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    left = [1, 1]
-
-    def full(path: Path, record: Record) -> None:
-        if not left:
-            raise error
-        left.pop()
-        write_record(path, record)
-
-    monkeypatch.setattr(planning, "write_record", full)
-    with pytest.raises(type(error)):
-        planning.plan(GRID, tmp_path / "runs")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_record_that_cannot_be_read_for_once_is_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (job,) = planning.plan(GRID[:1], tmp_path).jobs
-    stand(tmp_path / "elsewhere", GRID[0])
-    folder = RunFolder(tmp_path / job.id)
-    (tmp_path / "elsewhere" / job.id / "record.json").rename(folder.record)
-    done = folder.record.read_bytes()
-
-    def stale(self: RunFolder, notes: list[str]) -> Record | None:
-        raise OSError(116, "Stale file handle")
-
-    class Ended(LocalExecutor):
-        def run(self, job: Any, arguments: Any, time_limit: Any = None) -> Any:
-            yield Finished(0, None, None)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(RunFolder, "read", stale)
-        (event,) = sweep.execute(planning.Plan([], [job], []), Ended())
-    assert event.record.status == "failed"
-    assert "Stale" in event.record.reason
-    assert folder.record.read_bytes() == done
-
-
 def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     finished, lost = GRID[0], GRID[1]
@@ -132,34 +86,6 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     # The sweep that planned it brings it back.
     assert len(planning.plan(GRID, root).jobs) == 3
     assert planning.plan_again(root).lost == ()
-
-
-def test_what_is_lost_counts_among_the_runs_that_resume_makes(tmp_path: Path) -> None:
-    stand(tmp_path / "runs", GRID[0])
-    (lost,) = planning.plan(GRID[:2], tmp_path / "runs").jobs
-    (tmp_path / "runs" / lost.id / "plan.json").write_bytes(b"\0" * 50)
-    done = rulekeep("resume", "runs", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "1 of 2 runs stand finished in runs" in done.stderr
-    assert "(1 of 2 runs finished)" in done.stdout
-
-
-def test_a_run_of_other_versions_is_left_as_it_ended_with_its_first_reason(tmp_path: Path) -> None:
-    root, spec = tmp_path / "runs", GRID[0]
-    planning.plan([spec], root)
-    folder = root / planning.identity(spec)
-    other = folder.rename(root / "0123456789abcdef")
-    write_record(other / "record.json", {**record(), "id": other.name, "status": "failed"})
-    before = (other / "record.json").read_bytes()
-    planned = planning.plan_again(root)
-    assert (planned.jobs, planned.finished, planned.lost) == ([], [], (other.name,))
-    assert "it was planned with other default values" in planned.notes[0]
-    assert "give its run or sweep command again" in planned.notes[0]
-    assert (other / "record.json").read_bytes() == before
-    (other / "record.json").unlink()
-    plan = read_record(other / "plan.json")
-    write_record(other / "plan.json", {**plan, "working_folder": str(tmp_path / "gone")})
-    assert "gone: No such file or directory" in planning.plan_again(root).notes[0]
 
 
 def test_a_plan_of_another_version_says_which(
@@ -222,21 +148,6 @@ def test_a_run_that_is_planned_with_other_versions_is_not_made(
     with pytest.raises(RuntimeError, match=r"gru 1 \(here 2\): give the command that planned it$"):
         job._make(folder, lambda _: None, "none")
     assert not folder.record.exists()
-
-
-def test_resume_says_what_it_cannot_plan_again_and_ends_with_1(tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    planning.plan(GRID[:2], root)
-    lost = planning.identity(GRID[0])
-    (root / lost / "plan.json").write_text("{")
-    done = rulekeep("resume", "runs", cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"run {lost}: plan.json: not readable as JSON" in done.stderr
-    assert "set aside as plan.json.corrupt-1" in done.stderr
-    assert tiny.statuses(root) == ["done"]
-    checked = rulekeep("verify", "runs", cwd=tmp_path)
-    assert checked.returncode == 1
-    assert f"run {lost}: plan.json: there is none" in checked.stderr
 
 
 @ON_LINUX
@@ -372,36 +283,6 @@ def test_two_drivers_on_one_folder_make_each_run_once(
     assert tiny.timeless_records(tmp_path / "runs") == uninterrupted
 
 
-def test_a_run_that_another_driver_holds_is_waited_for_and_made_if_it_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planned = planning.plan(GRID[:1], tmp_path)
-    folder = RunFolder(tmp_path / planned.jobs[0].id)
-    waited, slept, wait = [], [], sweep._wait
-
-    def and_note(job: planning.Job, *more: object) -> Record | None:
-        # Come back while it is still held, a driver has not waited: it would go on for ever.
-        if waited and other.poll() is None:
-            other.communicate("\n")
-        waited.append(job.id)
-        return wait(job, *more)
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        # Held all this time, and no attempt counted.
-        assert attempts(tmp_path) == {}
-        if len(slept) == 3:
-            other.communicate("\n")
-
-    monkeypatch.setattr(sweep, "_wait", and_note)
-    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep))
-    with tiny.held(folder) as other:
-        events = [e for e in sweep.execute(planned, LocalExecutor(1)) if hasattr(e, "record")]
-    assert (waited, slept) == ([folder.id], [sweep._WAIT_SECONDS] * 3)
-    assert [event.record.status for event in events] == ["done"]
-    assert attempts(tmp_path) == {folder.id: 1}
-
-
 def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: Path) -> None:
     failing = tiny.tiny(mixer=plugin(tmp_path, "fails", forward="raise ValueError('told to')"))
     nan = tiny.tiny(
@@ -434,15 +315,6 @@ from rulekeep.specs import RunSpec
 def sweep():
     return [RunSpec(seed=1, **{values})]
 """
-
-
-def test_a_sweep_that_takes_no_records_is_asked_once(tmp_path: Path) -> None:
-    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
-    at_random = PLAIN.format(values=values).replace("seed=1", "seed=random.randrange(10**6)")
-    (tmp_path / "drawing.py").write_text(at_random)
-    done = rulekeep("sweep", "drawing.py", "--out", "runs", cwd=tmp_path)
-    assert "(1 of 1 run finished)" in done.stdout
-    assert not list((tmp_path / "runs").glob("*.pending"))
 
 
 def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -> None:
@@ -513,53 +385,3 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
     # Asked for in full, it leaves no word of itself.
     assert said not in rulekeep("resume", "runs", cwd=tmp_path).stderr
     assert not list((tmp_path / "runs").glob("*.pending"))
-
-
-# Runs whose process is lost, or that another process holds.
-
-KILLED = Failure("killed", "lost with its scheduler", "")
-
-
-class Fake(Executor):
-    """Ends every job so, and says how often it was asked."""
-
-    def __init__(self, result: object, failure: Failure | None) -> None:
-        self.result, self.failure, self.asked = result, failure, 0
-
-    def run(self, function, jobs, time_limit=None):
-        self.asked += 1
-        assert self.asked < 5, "started again and again"
-        for number in range(len(jobs)):
-            yield Finished(number, self.result, self.failure)
-
-
-def test_a_lost_run_that_is_held_for_a_while_is_recorded_and_not_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.3)
-    planned = planning.plan([tiny.tiny()], tmp_path)
-    executor = Fake(None, KILLED)
-    with tiny.held(RunFolder(tmp_path / planned.jobs[0].id)) as other:
-        events = sweep.execute(planned, executor)
-        assert isinstance(next(events), sweep.JobAwaited)
-        other.communicate("\n")
-        (ended,) = events
-    assert [ended.record.status, ended.record.reason] == ["killed", KILLED.reason]
-    assert RunFolder(tmp_path / planned.jobs[0].id).load() == ended.record
-    assert executor.asked == 1
-
-
-def test_a_run_that_another_process_holds_past_the_limit_is_waited_for_no_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(sweep, "_LET_GO_SECONDS", 0.1)
-    planned = planning.plan([tiny.tiny()], tmp_path)
-    folder = RunFolder(tmp_path / planned.jobs[0].id)
-    with tiny.held(folder):
-        awaited, ended = sweep.execute(planned, Fake("busy", None), time_limit=0.5)
-    assert isinstance(awaited, sweep.JobAwaited)
-    assert ended.record.status == "timeout"
-    assert ended.record.reason == ("another process has held it for longer than the limit of 0.5 s")
-    # It is that process's to record.
-    assert folder.load() is None

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from rulekeep.console import plain_line, progress_bars, rich_console, say, score_text
+from rulekeep.executors import Advanced, Started
 from rulekeep.executors.base import USAGE
 from rulekeep.printable import printable
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import Event, JobAdvanced, JobAwaited, JobFinished, JobStarted
+from rulekeep.sweeps.sweep import Event, JobAwaited, JobFinished
 
 SECONDS_APART = 30.0
 
@@ -55,18 +56,16 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         if jobs and not console.is_terminal:
             stack.enter_context(_saying(far))
         for event in events:
-            if isinstance(event, JobStarted):
+            if isinstance(event, Started):
                 # It runs from now on: its first step may take minutes. What it did before is gone.
                 steps[event.job.id] = 0
                 progress.update(bars[event.job.id], completed=0)
-                running.discard(event.job.id)
-                if event.start:
-                    running.add(event.job.id)
+                running.add(event.job.id)
                 if event.start > 1:
                     label = plain_line(event.job.label)
                     said = f"{label}: its worker was lost; start {event.start} of it begins"
                     console.print(said, soft_wrap=True)
-            elif isinstance(event, JobAdvanced):
+            elif isinstance(event, Advanced):
                 if event.job.id in steps:
                     running.add(event.job.id)
                     steps[event.job.id] = event.steps

@@ -1,10 +1,11 @@
-"""Where runs happen: jobs go in, and outcomes come out as they finish, in any order."""
+"""Where jobs run: they go in, and their outcomes come out as they finish, in any order."""
 
-import platform
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from rulekeep.plugins import failure_place
 from rulekeep.specs import UsageError
 
 # How the reason of a failure begins that the user can mend.
@@ -15,26 +16,18 @@ Progress: TypeAlias = Callable[[int], None]
 JobFunction: TypeAlias = Callable[[Any, Progress], Any]
 
 
+class Started(NamedTuple):
+    """A job starts, for the `start`-th time: what ran it before was lost."""
+
+    job: Any
+    start: int = 1
+
+
 class Advanced(NamedTuple):
     """A job has done this many steps so far."""
 
-    job: int
+    job: Any
     steps: int
-
-
-def unseen(folder: str, what: str) -> UsageError:
-    """The error where a process of another machine does not see what the driver sees."""
-    return UsageError(
-        f"{folder}: the worker on {platform.node()} does not see {what}; put it where all nodes "
-        "see it (docs/cluster.md)"
-    )
-
-
-class Started(NamedTuple):
-    """A job starts, for the `start`-th time; at 0 what ran it was lost, and it waits to start."""
-
-    job: int
-    start: int
 
 
 class Failure(NamedTuple):
@@ -42,13 +35,13 @@ class Failure(NamedTuple):
 
     status: Literal["failed", "killed", "out_of_memory", "timeout"]
     reason: str
-    traceback: str
+    traceback: str = ""
 
 
 class Finished(NamedTuple):
     """A job has ended, with a result or with a failure."""
 
-    job: int
+    job: Any
     result: Any
     failure: Failure | None
 
@@ -68,3 +61,15 @@ class Executor(ABC):
         A job that fails, whose process dies, or that takes longer than `time_limit` seconds ends
         alone. Closing the iterator, or an exception in its consumer, stops the jobs that still run.
         """
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as a failure, with its place if it comes from a user's code."""
+    first_line = next(iter(str(error).strip().splitlines()), "")[:500]
+    reason = f"{type(error).__name__}: {first_line}{failure_place(error)}"
+    trace = "".join(traceback.format_exception(error))
+    # torch raises a plain RuntimeError where a CPU has no memory left.
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or "can't allocate memory" in reason:
+        return Failure("out_of_memory", reason, trace)
+    return Failure("failed", reason, trace)

@@ -14,9 +14,15 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, final
 
-from rulekeep.executors.base import Advanced, Executor, Finished, JobFunction, Started
+from rulekeep.executors.base import (
+    Advanced,
+    Executor,
+    Finished,
+    JobFunction,
+    Started,
+    failure_of,
+)
 from rulekeep.executors.local import LocalExecutor
-from rulekeep.executors.worker import failure_of
 from rulekeep.plugins import held_class
 
 _SAID_SECONDS = 30.0
@@ -37,15 +43,15 @@ class ThisProcess(Executor):
     ) -> Iterator[Started | Advanced | Finished]:
         """As in `Executor.run`; steps are printed on standard error, since none can be yielded."""
         assert time_limit is None, "a class of this process cannot be stopped"
-        for number, job in enumerate(jobs):
-            yield Started(number, 1)
+        for job in jobs:
+            yield Started(job)
             try:
                 with set_back():
                     result = function(job, _Said())
             except Exception as error:
-                yield Finished(number, None, failure_of(error))
+                yield Finished(job, None, failure_of(error))
             else:
-                yield Finished(number, result, None)
+                yield Finished(job, result, None)
 
 
 class _Said:

@@ -1,32 +1,39 @@
 """Runs on this machine: one fresh process per job, as many at once as there are cores.
 
+    job ─ pickled ─> process of the fork server ─ steps, then the outcome ─> pipe ─> events
+
 Processes come from a fork server that has loaded torch and started no thread, so one costs little.
 They do not get Ctrl-C, which is for the driver, and end when the driver does. Each has its own pipe
 and shares nothing: a killed one harms no other.
 """
 
+import gc
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
-import multiprocessing.util
 import os
-import pickle
 import signal
 import sys
-import tempfile
+import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.context import ForkServerContext
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from math import inf
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
-from rulekeep.executors.base import Advanced, Executor, Failure, Finished, JobFunction, Started
-from rulekeep.executors.worker import Worker, failure_of
-from rulekeep.mixers import MIXERS
-from rulekeep.specs import UsageError
-from rulekeep.tasks import TASKS
+from rulekeep.executors.base import (
+    Advanced,
+    Executor,
+    Failure,
+    Finished,
+    JobFunction,
+    Started,
+    failure_of,
+)
 
 # A training step frees and asks again for the same hundreds of megabytes. By default glibc
 # gives them back to the system each time, and a third of a long step goes into fresh pages:
@@ -43,157 +50,145 @@ WORKER_ENVIRONMENT = {
     # numpy's library would start its threads as it is loaded, in the fork server.
     "OPENBLAS_NUM_THREADS": "1",
 }
-# All that a run needs, so that only a plug-in is imported again for each.
-PRELOADED = [
-    "rulekeep.executors.fork_server",
-    # The code as it stands now: what is loaded here is what each run says it was made by.
-    "rulekeep.records.provenance",
-    "torch",
-    # The first optimizer loads it: a second and more of every run.
-    "torch._dynamo",
-    "rulekeep.executors.worker",
-    "rulekeep.sweeps.job",
-    "rulekeep.running.run",
-    "rulekeep.running.predicting",
-    "rulekeep.article.cell",
-    *map(MIXERS.module, MIXERS),
-    *map(TASKS.module, TASKS),
-]
-_STARTS, _START_SECONDS = 10, 0.1
-# A job that was started this often and lost its fork server each time is given up.
-_LOST_STARTS = 3
-# A socket's name may have so many bytes: 104 on macOS, 108 on Linux, with a zero at its end.
-_SOCKET_BYTES = 103
-# What multiprocessing puts behind the folder for temporary files.
-_SHORT_FOLDERS = ("/tmp", "/var/tmp")
-_SOCKET_NAME = "/pymp-xxxxxxxx/listener-xxxxxxxx"
+# What the fork server imports, once for all jobs.
+PRELOADED = ["rulekeep.sweeps.preloaded"]
+# What is asked to end has this long for it.
+GRACE_SECONDS = 5.0
+# How often time limits, and whether the jobs are wanted still, are looked at.
+_LOOK_SECONDS = 0.5
+_start_lock = threading.Lock()
 
 
 @final
 class LocalExecutor(Executor):
-    """Fresh processes here, `workers` at a time."""
+    """Fresh processes here, `workers` at a time; as soon as `wanted` says no, they are stopped."""
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(
+        self, workers: int | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         self.workers = workers or available_cores()
+        self.wanted = wanted
 
     def prepare(self) -> None:
-        """Start the fork server, which loads torch while the caller does something else.
-
-        Raises:
-            UsageError: no folder for temporary files can hold its socket.
-        """
-        _make_socket_folder()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        """Start the fork server, which loads torch while the caller does something else."""
+        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         with _starting():
             multiprocessing.forkserver.ensure_running()
 
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Started | Advanced | Finished]:
-        """As in `Executor.run`.
-
-        If the fork server is lost, its running jobs are lost too. They start again one at a time,
-        to find the one that kills it; that one is given up after a few starts.
-        """
-        if not jobs:
-            return
-        self.prepare()
-        context = multiprocessing.get_context("forkserver")
-        waiting, lost = deque(range(len(jobs))), deque[int]()
-        starts: Counter[int] = Counter()
-        running: list[Worker] = []
+        """As in `Executor.run`."""
+        if jobs:
+            self.prepare()
+        waiting, running = deque(jobs), list[_Worker]()
         try:
-            while waiting or running or lost:
-                if not (waiting or running):
-                    waiting.append(lost.popleft())
+            while (waiting or running) and self.wanted():
                 while waiting and len(running) < self.workers:
-                    number = waiting.popleft()
-                    starts[number] += 1
-                    work = (function, jobs[number])
-                    failure = _start(context, running, number, work, time_limit)
-                    if failure is None:
-                        yield Started(number, starts[number])
-                    else:
-                        yield Finished(number, None, failure)
-                Worker.wait(running)
-                for worker in list(running):
-                    ended = worker.has_ended()
-                    for steps in worker.news():
-                        yield Advanced(worker.number, steps)
-                    if not ended:
-                        continue
-                    running.remove(worker)
-                    finished = worker.finished()
-                    if not worker.is_lost:
-                        yield finished
-                    elif starts[worker.number] < _LOST_STARTS:
-                        lost.append(worker.number)
-                        yield Started(worker.number, 0)
-                    else:
-                        yield finished._replace(failure=_GIVEN_UP)
+                    job = waiting.popleft()
+                    # Ctrl-C waits meanwhile: no worker is started and then not known.
+                    with _starting():
+                        running.append(_Worker(function, job, time_limit))
+                    yield Started(job)
+                watched = [each for one in running for each in (one.reader, one.process.sentinel)]
+                wait(watched, _LOOK_SECONDS)
+                for worker in [*running]:
+                    worker.stop_if_late()
+                    has_ended = worker.process.exitcode is not None
+                    for steps in worker.read():
+                        yield Advanced(worker.job, steps)
+                    if has_ended:
+                        running.remove(worker)
+                        yield worker.finished()
         finally:
-            Worker.stop(running)
+            for worker in running:
+                worker.process.terminate()
+            until = time.monotonic() + GRACE_SECONDS
+            for worker in running:
+                worker.process.join(max(0.0, until - time.monotonic()))
+                worker.process.kill()
+                worker.process.join()
 
 
-_GIVEN_UP = Failure(
-    "killed",
-    f"it took its fork server along each of the {_LOST_STARTS} times that it started, or ended by "
-    "exit code 255",
-    "",
-)
+class _Worker:
+    """The driver's handle on a job's process."""
+
+    def __init__(self, function: JobFunction, job: Any, time_limit: float | None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self.job, self.time_limit = job, time_limit
+        self.reader, writer = context.Pipe(duplex=False)
+        # As a daemon, so that no exit of the driver ever waits for it.
+        self.process = context.Process(target=_work, args=(writer, function, job), daemon=True)
+        self._out_of_memory_kills = out_of_memory_kills()
+        with writer:
+            self.process.start()
+        self._deadline = time.monotonic() + (inf if time_limit is None else time_limit)
+        self._is_late = False
+        self._outcome: tuple[Any, Failure | None] | None = None
+
+    def stop_if_late(self) -> None:
+        """Past its limit it is asked to end, and killed if it does not."""
+        if time.monotonic() >= self._deadline:
+            (self.process.kill if self._is_late else self.process.terminate)()
+            self._is_late = True
+            self._deadline = time.monotonic() + GRACE_SECONDS
+
+    def read(self) -> Iterator[int]:
+        """The steps that it has told; its outcome is kept."""
+        with suppress(EOFError, ConnectionError):
+            while self.reader.poll():
+                message = self.reader.recv()
+                if isinstance(message, int):
+                    yield message
+                else:
+                    self._outcome = message
+
+    def finished(self) -> Finished:
+        """How it ended, once all is read."""
+        self.reader.close()
+        return Finished(self.job, *(self._outcome or (None, self._why_not())))
+
+    def _why_not(self) -> Failure:
+        code = self.process.exitcode
+        assert code is not None, "asked for after its end"
+        if self._is_late:
+            return Failure("timeout", f"stopped after its limit of {self.time_limit:g} s")
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL and out_of_memory_kills() > self._out_of_memory_kills:
+            return Failure("out_of_memory", f"the system had no memory left: {cause}")
+        return Failure("killed", f"its process ended by {cause}")
 
 
-def _start(
-    context: ForkServerContext,
-    running: list[Worker],
-    number: int,
-    work: tuple[JobFunction, Any],
-    time_limit: float | None,
-) -> Failure | None:
-    """Add a worker to the running ones; why not, if it cannot be started."""
+def _work(writer: Connection, function: JobFunction, job: Any) -> None:
+    """The work of the process."""
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    # What the fork server loaded is never garbage. It collects none while it loads.
+    gc.freeze()
+    gc.enable()
+    # A plug-in may have processes of its own.
+    multiprocessing.current_process().daemon = False
+
+    def send(message: Any) -> None:
+        # Without its driver it ends at once, and has nobody to tell.
+        with suppress(BrokenPipeError):
+            writer.send(message)
+
     try:
-        content = pickle.dumps(work)
-    except Exception as error:
-        return failure_of(error)
-    left = _STARTS
-    while True:
-        try:
-            # Ctrl-C waits meanwhile: no worker is started and then not known.
-            with _starting(hides_script=b"__main__" not in content):
-                running.append(Worker(context, number, content, time_limit))
-            return None
-        except (OSError, EOFError) as error:
-            # A fork server that was killed takes a moment to be known as dead.
-            left -= 1
-            if not left:
-                return Failure("killed", f"its process could not be started: {error}", "")
-            time.sleep(_START_SECONDS)
+        send((function(job, send), None))
+    # Early exits too: whatever ends a job is a failure of that job.
+    except BaseException as error:
+        send((None, failure_of(error)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # What a plug-in has left running, as a thread, is not waited for.
+    os._exit(0)
 
 
-def _make_socket_folder() -> None:
-    """Have multiprocessing make its folder at a path short enough for the name of a socket.
-
-    Raises:
-        UsageError: there is no such path.
-    """
-    before = tempfile.tempdir
-    wanted = tempfile.gettempdir()
-    for folder in (wanted, *_SHORT_FOLDERS):
-        if len(os.fsencode(folder + _SOCKET_NAME)) <= _SOCKET_BYTES:
-            try:
-                # It makes its folder once, and keeps it.
-                tempfile.tempdir = folder
-                multiprocessing.util.get_temp_dir()
-                return
-            except OSError:
-                continue
-            finally:
-                tempfile.tempdir = before
-    raise UsageError(
-        f"TMPDIR={wanted}: is too long for the name of a socket, and "
-        f"{' and '.join(_SHORT_FOLDERS)} cannot be written; set TMPDIR to a short folder"
-    )
+def _end_with_the_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "runs in a process of an executor"
+    wait([driver.sentinel])
+    os._exit(1)
 
 
 def available_cores() -> int:
@@ -203,27 +198,35 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has ended for lack of memory, if it counts them."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
 @contextmanager
-def _starting(*, hides_script: bool = True) -> Iterator[None]:
-    # What is started inside inherits this, the fork server above all, which is started again
-    # if it was killed. Neither it nor a worker hears Ctrl-C. The resource tracker goes first:
-    # its start unblocks the signal.
-    multiprocessing.resource_tracker.ensure_running()
-    # Nor does it run the user's script once more, which would ask for the same runs; but for a job
-    # that is defined there.
-    script = sys.modules["__main__"]
-    if hides_script:
+def _starting() -> Iterator[None]:
+    """What is started inside has the workers' environment, and never hears Ctrl-C.
+
+    Nor does it run the user's script once more, which would ask for the same runs.
+    """
+    # The threads of a Dask worker start jobs too.
+    with _start_lock:
+        # Its own start would unblock the signal.
+        multiprocessing.resource_tracker.ensure_running()
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        script, environment = sys.modules["__main__"], dict(os.environ)
         sys.modules["__main__"] = ModuleType("__main__")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    found = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
-    os.environ.update(WORKER_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-        for name, value in found.items():
-            if value is None:
+        os.environ.update(WORKER_ENVIRONMENT)
+        try:
+            yield
+        finally:
+            for name in WORKER_ENVIRONMENT:
                 del os.environ[name]
-            else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.environ.update(environment)
+            sys.modules["__main__"] = script
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)

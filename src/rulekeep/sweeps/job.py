@@ -5,17 +5,16 @@
 `runners` says what makes a run of each kind; of a trained one it is `rulekeep.running.run`.
 """
 
-import errno
 import os
+import platform
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from rulekeep.executors.base import unseen
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
 from rulekeep.running.trackers import tracker
-from rulekeep.specs import AnySpec
+from rulekeep.specs import AnySpec, UsageError
 from rulekeep.sweeps.planning import Job, other_versions, spec_of
 from rulekeep.sweeps.runners import resolve_any, runner_of
 from rulekeep.tasks import FewCombinationsWarning
@@ -34,7 +33,10 @@ class MakeRun:
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
         folder = RunFolder(Path(job.root) / job.id, keeps_weights=self.keep_weights)
         if not folder.path.is_dir():
-            raise unseen(job.root, "the runs of this folder")
+            raise UsageError(
+                f"{job.root}: the worker on {platform.node()} does not see the runs of this "
+                "folder; put it where all nodes see it (docs/cluster.md)"
+            )
         # For the user too: one line, without the place in our code.
         warnings.formatwarning = lambda message, *_, **__: (
             f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
@@ -79,22 +81,10 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
     notes = [*made.pop("notes", []), *aside]
     head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
     head["asked"] = resolved.asked
-    _write_result(folder, {**head, **made, "notes": notes, "attempt": attempt})
+    write_record(folder.record, {**head, **made, "notes": notes, "attempt": attempt})
     for left in (folder.checkpoint, folder.log, folder.environment):
         left.unlink(missing_ok=True)
     return "done"
-
-
-def _write_result(folder: RunFolder, values: Values) -> None:
-    """Write a record; if the disk has no room for both, the weights are deleted."""
-    try:
-        write_record(folder.record, values)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not folder.weights.exists():
-            raise
-        folder.weights.unlink()
-        note = f"its weights were not kept: {error.strerror}"
-        write_record(folder.record, {**values, "weights": None, "notes": [*values["notes"], note]})
 
 
 def _environment(spec: AnySpec) -> Values:

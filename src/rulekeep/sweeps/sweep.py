@@ -29,22 +29,8 @@ from rulekeep.sweeps.job import BUSY, MakeRun
 from rulekeep.sweeps.planning import Job, Plan, spec_of
 
 _WAIT_SECONDS = 1.0
-_SHORT_WAIT_SECONDS = 0.1
+# What was killed may hold its run a little longer, on another machine above all.
 _LET_GO_SECONDS = 10.0
-
-
-class JobAdvanced(NamedTuple):
-    """A job has done this many steps."""
-
-    job: Job
-    steps: int
-
-
-class JobStarted(NamedTuple):
-    """A job starts, for the `start`-th time; at 0 what ran it was lost, and it waits to start."""
-
-    job: Job
-    start: int
 
 
 class JobFinished(NamedTuple):
@@ -60,7 +46,7 @@ class JobAwaited(NamedTuple):
     job: Job
 
 
-Event: TypeAlias = JobStarted | JobAdvanced | JobAwaited | JobFinished
+Event: TypeAlias = Started | Advanced | JobAwaited | JobFinished
 
 
 def execute(
@@ -79,122 +65,46 @@ def execute(
     """
     jobs = list(planned.jobs)
     while jobs:
-        busy: dict[Job, Failure | None] = {}
+        held: dict[Job, Failure | None] = {}
         for event in executor.run(MakeRun(tracked, keep_weights), jobs, time_limit):
-            job = jobs[event.job]
-            match event:
-                case Started(_, start):
-                    yield JobStarted(job, start)
-                case Advanced(_, steps):
-                    yield JobAdvanced(job, steps)
-                case Finished(_, result, None) if result == BUSY:
-                    busy[job] = None
-                case Finished(_, _, failure):
-                    record = _record(job, failure)
-                    if record is None:
-                        busy[job] = failure
-                    else:
-                        yield JobFinished(job, record)
+            if not isinstance(event, Finished):
+                yield event
+                continue
+            try:
+                if event.result == BUSY:
+                    raise BusyError(event.job.id)
+                failure = event.failure or Failure("failed", "its record is gone")
+                yield JobFinished(event.job, _record(event.job, failure))
+            except BusyError:
+                held[event.job] = event.failure
         jobs = []
-        for job, failure in busy.items():
+        for job, failure in held.items():
             yield JobAwaited(job)
-            record = _wait(job, time_limit, failure)
+            record = _awaited(job, failure, time_limit)
             if record is None:
                 jobs.append(job)
             else:
                 yield JobFinished(job, record)
 
 
-def _record(job: Job, failure: Failure | None) -> Record | None:
-    """The record of a run that has ended; None if another driver has started it again."""
-    folder = RunFolder(Path(job.root) / job.id)
-    notes: list[str] = []
-    # What was killed may hold it a little longer, on another machine above all.
-    left = _LET_GO_SECONDS if failure and failure.status == "killed" else 0.0
-    while True:
-        try:
-            with folder.locked():
-                # A result stands, however its process ended: it may have been killed after that.
-                record = folder.read(notes)
-                if record is not None and record.is_result:
-                    return record
-                lost = Failure("failed", "; ".join(notes) or "its record is gone", "")
-                return _failed(folder, failure or lost)
-        except BusyError:
-            if left <= 0:
-                return None
-            time.sleep(_SHORT_WAIT_SECONDS)
-            left -= _SHORT_WAIT_SECONDS
-        except OSError as error:
-            lost = Failure("failed", str(error), "")
-            return _failed(folder, failure or lost, kept=_is_missing(folder))
+def _record(job: Job, failure: Failure) -> Record:
+    """The record of a run that has ended; without a result, it is that of this failure.
 
-
-def _failed(folder: RunFolder, failure: Failure, *, kept: bool = True) -> Record:
-    """The record of a run without a result; on a full disk it is reported and not kept.
-
-    It is not `kept` either if another process has the run, or its record cannot be read.
+    Raises:
+        BusyError: another process makes the run.
     """
+    folder = RunFolder(Path(job.root) / job.id)
     try:
-        found = read_record(folder.plan)
-        settings = spec_of(found).as_recorded
-        attempt = max(1, folder.attempt)
-    except (OSError, ValueError):
-        found, settings, attempt = {}, {}, 1
-    try:
-        environment = read_record(folder.environment)
-    # It has not come so far.
-    except (OSError, ValueError):
-        environment = {}
-    values: Values = {
-        "id": folder.id,
-        "kind": found.get("kind", ""),
-        "asked": found.get("asked", {}),
-        "versions": found.get("versions", {}),
-        "status": failure.status,
-        "reason": failure.reason,
-        "spec": settings,
-        "source": found.get("source"),
-        "history": [],
-        "evaluations": [],
-        "costs": {},
-        "environment": environment,
-        "notes": [],
-        "attempt": attempt,
-    }
-    if not kept:
-        return _as_failed(folder, failure, values)
-    try:
-        write_record(folder.record, values)
-        # The record says it now.
-        folder.environment.unlink(missing_ok=True)
-    except OSError as error:
-        values["notes"].append(f"not kept on disk: {error.strerror}")
-    try:
-        if failure.traceback:
-            write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
-    except OSError as error:
-        values["notes"].append(f"its log is not kept on disk: {error.strerror}")
-    return _as_failed(folder, failure, values)
+        with folder.locked():
+            # A result stands, however its process ended: it may have been killed after that.
+            record = folder.read([])
+            return record if record and record.is_result else _failed(folder, failure)
+    except (OSError, CorruptRecordError) as error:
+        # What cannot be read may be whole, and is not overwritten.
+        return Record.failed(job.id, failure.status, f"{failure.reason} ({error})")
 
 
-def _is_missing(folder: RunFolder) -> bool:
-    """Whether there is no record; one that cannot be read may be whole, and is not overwritten."""
-    try:
-        return not folder.record.exists()
-    except OSError:
-        return False
-
-
-def _as_failed(folder: RunFolder, failure: Failure, values: Values) -> Record:
-    # Where its plan cannot be read either, how it ended is all that is known of it.
-    try:
-        return Record.read(values)
-    except CorruptRecordError:
-        return Record.failed(folder.id, failure.status, failure.reason)
-
-
-def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) -> Record | None:
+def _awaited(job: Job, failure: Failure | None, limit: float | None) -> Record | None:
     """The record that another process writes; None if it leaves none.
 
     A run that has failed here is not made again: its failure becomes its record. A run that is held
@@ -206,15 +116,42 @@ def _wait(job: Job, limit: float | None = None, failure: Failure | None = None) 
         try:
             with folder.locked():
                 record = folder.read([])
-                if record is not None and record.is_result:
-                    return record
-                return _failed(folder, failure) if failure else None
+            if failure or (record and record.is_result):
+                return _record(job, failure or Failure("failed", "its record is gone"))
+            return None
         except BusyError:
             if limit is not None and waited > limit + _LET_GO_SECONDS:
                 reason = f"another process has held it for longer than the limit of {limit:g} s"
-                return _failed(folder, Failure("timeout", reason, ""), kept=False)
+                return Record.failed(job.id, "timeout", reason)
             time.sleep(_WAIT_SECONDS)
             waited += _WAIT_SECONDS
-        except OSError:
-            # Its own process says why, when it is made here.
-            return _failed(folder, failure, kept=_is_missing(folder)) if failure else None
+
+
+def _failed(folder: RunFolder, failure: Failure) -> Record:
+    """Write the record of a run without a result; on a full disk it is reported and not kept."""
+    plan = read_record(folder.plan)
+    values: Values = {
+        "id": folder.id,
+        "kind": plan["kind"],
+        "asked": plan.get("asked", {}),
+        "versions": plan.get("versions", {}),
+        "status": failure.status,
+        "reason": failure.reason,
+        "spec": spec_of(plan).as_recorded,
+        "source": plan.get("source"),
+        "history": [],
+        "evaluations": [],
+        "costs": {},
+        # Without it, the run has not come so far.
+        "environment": read_record(folder.environment) if folder.environment.exists() else {},
+        "notes": [],
+        "attempt": max(1, folder.attempt),
+    }
+    try:
+        write_record(folder.record, values)
+        folder.environment.unlink(missing_ok=True)
+        if failure.traceback:
+            write_text(folder.log, f"{failure.reason}\n\n{failure.traceback}")
+    except OSError as error:
+        values["notes"].append(f"not kept on disk: {error.strerror}")
+    return Record.read(values)
