@@ -260,10 +260,10 @@ def test_labels_stand_apart_and_are_shown_and_written() -> None:
     sample = task.sample("test", 64, 2)
     shown = [piece.text for piece in pieces(sample, 0, task.vocabulary) if piece.kind == "first"]
     assert shown == [f"→{task.vocabulary[token]}" for token in sample.answers[0]]
-    (labels,) = {columns(make(Mqar).sample("test", 96, 1)).labels.shape}
+    (labels,) = {columns(make(Mqar).sample("test", 96, 1))["labels"].shape}
     assert labels == (1, 96 - 33)
     mqar = make(Mqar).sample("test", 96, 1)
-    written = columns(mqar).labels
+    written = columns(mqar)["labels"]
     assert np.array_equal(written != -100, mqar.supervised)
 
 

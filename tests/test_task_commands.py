@@ -331,7 +331,7 @@ def test_pieces_make_no_difference() -> None:
 def test_an_example_without_first_uses_has_no_chance() -> None:
     sample = make(Recite).sample("test", 64, 2)
     none = sample._replace(first_mention=np.zeros_like(sample.first_mention))
-    assert np.isnan(columns(none).chance).all()
+    assert np.isnan(columns(none)["chance"]).all()
     file = io.BytesIO()
     export([none], file, "jsonl", {})
     assert json.loads(file.getvalue().splitlines()[0])["chance"] is None

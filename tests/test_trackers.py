@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from tiny import until
 
-from rulekeep.running.trackers import Callback, TrackerWarning, check_tracker, tracker
+from rulekeep.running.trackers import Tracker, TrackerName, TrackerWarning, check_tracker
 from rulekeep.specs import UsageError
 
 
-def follow(kept: Callback) -> None:
-    kept.start("abc123", {"mixer": "<b>delta</b>", "seed": 1})
+def follow(name: TrackerName, folder: Path) -> None:
+    kept = Tracker(name, folder, {"mixer": "<b>delta</b>", "seed": 1})
     kept.log(25, {"val_loss": 1.5})
     kept.log(50, {"val_loss": math.nan, "retention": 0.5})
     kept.finish("done", {"retention": 0.75})
@@ -52,14 +52,9 @@ def installed(monkeypatch: pytest.MonkeyPatch, name: str, broken: str = "") -> S
     return service
 
 
-def test_none_is_silent_and_writes_nothing(tmp_path: Path) -> None:
-    follow(tracker("none", tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    follow(tracker("tensorboard", tmp_path))
+    follow("tensorboard", tmp_path)
     events = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("retention")] == [(50, 0.5)]
     losses = events.Scalars("val_loss")
@@ -67,14 +62,12 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert losses[0].value == 1.5
     assert math.isnan(losses[1].value)
     # Taken up again, an attempt that ends before it tells anything takes nothing away.
-    cut_off = tracker("tensorboard", tmp_path)
-    cut_off.start("x", {})
+    cut_off = Tracker("tensorboard", tmp_path, {})
     cut_off.finish("failed", {})
     again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
     assert [e.step for e in again] == [25, 50]
     # Taken up at step 50, what the first attempt told of it is told once.
-    taken_up = tracker("tensorboard", tmp_path)
-    taken_up.start("x", {})
+    taken_up = Tracker("tensorboard", tmp_path, {})
     for step in (50, 75):
         taken_up.log(step, {"val_loss": step})
     taken_up.finish("done", {})
@@ -92,8 +85,8 @@ def test_wandb_itself_keeps_every_figure_offline(
 ) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    follow(tracker("wandb", tmp_path))
-    (kept,) = tmp_path.glob("wandb/offline-run-*-abc123/run-abc123.wandb")
+    follow("wandb", tmp_path)
+    (kept,) = tmp_path.glob(f"wandb/offline-run-*-{tmp_path.name}/run-{tmp_path.name}.wandb")
     # A process of its own writes it, and was once seen to end after the run had.
     content = until(lambda: b"done" in (found := kept.read_bytes()) and found)
     for text in (b"<b>delta</b>", b"val_loss", b"1.5", b"retention", b"0.75", b"done"):
@@ -104,33 +97,24 @@ def test_wandb_itself_keeps_every_figure_offline(
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_the_wandb_api_gets_the_spec_the_figures_and_the_end(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: TrackerName,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     service = installed(monkeypatch, name)
-    follow(tracker(name, tmp_path))
+    follow(name, tmp_path)
     (_, options), first, _, *last = service.calls
     assert options["project"] == "mine"
-    assert options["name"] == "abc123"
+    assert options["name"] == tmp_path.name
     assert options["config"] == {"mixer": "<b>delta</b>", "seed": 1}
+    assert options.get("mode") == ("offline" if name == "wandb" else None)
     assert ("id" in options) == ("dir" in options) == (name == "wandb")
     assert first == ("log", {"val_loss": 1.5}, 25)
     assert last == [("log", {"status": "done", "retention": 0.75}, None), ("finish",)]
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(("asked", "mode"), [(None, "offline"), ("", "offline"), ("online",) * 2])
-def test_wandb_waits_for_no_network_unless_asked_to(
-    asked: str | None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("WANDB_MODE", asked)
-    service = installed(monkeypatch, "wandb")
-    said = check_tracker("wandb")
-    follow(tracker("wandb", tmp_path))
-    assert service.calls[0][1]["mode"] == mode
-    assert ("`wandb sync`" in (said or "")) is (mode == "offline")
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
@@ -139,7 +123,7 @@ def test_a_tracker_that_raises_is_left_out_with_one_warning(
 ) -> None:
     service = installed(monkeypatch, "wandb", broken)
     with pytest.warns(TrackerWarning, match="wandb failed .*: RuntimeError: no service$") as warned:
-        follow(tracker("wandb", tmp_path))
+        follow("wandb", tmp_path)
     assert len(warned) == 1
     assert service.calls[-1][0] == broken
 
@@ -147,7 +131,7 @@ def test_a_tracker_that_raises_is_left_out_with_one_warning(
 def test_files_that_cannot_be_written_fail_no_run(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").touch()
     with pytest.warns(TrackerWarning, match="tensorboard failed"):
-        follow(tracker("tensorboard", tmp_path))
+        follow("tensorboard", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +143,9 @@ def test_files_that_cannot_be_written_fail_no_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_package_that_is_missing_is_named_with_its_fix(
-    name: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: TrackerName, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError) as caught:
-        tracker(name, tmp_path)
+        check_tracker(name)
     assert str(caught.value) == f"--tracker {name}: is not installed: {fix}"
-
-
-def test_another_name_is_told_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--tracker 'mlflow\\n': choose from none, tensorboard"):
-        tracker("mlflow\n", tmp_path)

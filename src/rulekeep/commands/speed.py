@@ -141,7 +141,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
         whole = progress.add_task("measurements", total=len(every))
         steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
         for event in executor.run(measure, [Job(spec, point) for point in every]):
-            point = every[event.job]
+            point = event.job.point
             if isinstance(event, Advanced):
                 named = printable(point.label)
                 progress.update(steps, description=named, completed=event.steps, visible=True)

@@ -183,7 +183,7 @@ def data(
 
         path = _file("out", out)
         with whole_file(path) as file:
-            data_hash = export.export(pieces, file, format, about, str(path.resolve().parent))
+            data_hash = export.export(pieces, file, format, about)
     say(f"{counted(count, 'example')}, sha256 of the tokens: {data_hash}")
     return 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
-from rulekeep.running.trackers import tracker
+from rulekeep.running.trackers import Tracker, TrackerName
 from rulekeep.specs import AnySpec, UsageError
 from rulekeep.sweeps.planning import Job, other_versions, spec_of
 from rulekeep.sweeps.runners import resolve_any, runner_of
@@ -27,7 +27,7 @@ _LONGEST_WARNING = 2000
 class MakeRun:
     """Makes the run of a job in its own process; a class, so that each process can import it."""
 
-    def __init__(self, tracker: str, keep_weights: bool) -> None:
+    def __init__(self, tracker: TrackerName, keep_weights: bool) -> None:
         self.tracker, self.keep_weights = tracker, keep_weights
 
     def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
@@ -50,7 +50,7 @@ class MakeRun:
             return BUSY
 
 
-def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> str:
+def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerName) -> str:
     record = folder.read([])
     if record is not None and record.is_result:
         # Another driver was faster.
@@ -69,8 +69,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: str) -> s
 
     # Not where it is planned: what hangs or crashes takes no more than its own run.
     screen(resolved)
-    follow = tracker(tracked, folder.path)
-    follow.start(folder.id, found["spec"])
+    follow = Tracker(tracked, folder.path, found["spec"])
     try:
         made = runner_of(resolved)(resolved, folder, progress, follow.log)
     except BaseException as error:

@@ -25,12 +25,14 @@ from rulekeep.records.store import (
     write_record,
     write_text,
 )
+from rulekeep.running.trackers import TrackerName
 from rulekeep.sweeps.job import BUSY, MakeRun
 from rulekeep.sweeps.planning import Job, Plan, spec_of
 
 _WAIT_SECONDS = 1.0
 # What was killed may hold its run a little longer, on another machine above all.
 _LET_GO_SECONDS = 10.0
+_GONE = Failure("failed", "its record is gone")
 
 
 class JobFinished(NamedTuple):
@@ -53,7 +55,7 @@ def execute(
     planned: Plan,
     executor: Executor,
     time_limit: float | None = None,
-    tracked: str = "none",
+    tracked: TrackerName = "none",
     *,
     keep_weights: bool = True,
 ) -> Iterator[Event]:
@@ -73,8 +75,7 @@ def execute(
             try:
                 if event.result == BUSY:
                     raise BusyError(event.job.id)
-                failure = event.failure or Failure("failed", "its record is gone")
-                yield JobFinished(event.job, _record(event.job, failure))
+                yield JobFinished(event.job, _record(event.job, event.failure or _GONE))
             except BusyError:
                 held[event.job] = event.failure
         jobs = []
@@ -117,7 +118,7 @@ def _awaited(job: Job, failure: Failure | None, limit: float | None) -> Record |
             with folder.locked():
                 record = folder.read([])
             if failure or (record and record.is_result):
-                return _record(job, failure or Failure("failed", "its record is gone"))
+                return _record(job, failure or _GONE)
             return None
         except BusyError:
             if limit is not None and waited > limit + _LET_GO_SECONDS:

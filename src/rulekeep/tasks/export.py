@@ -1,4 +1,4 @@
-"""Examples for another harness: JSONL, npz or parquet, streamed, with a hash of the tokens.
+"""Examples for another harness: JSONL, npz or parquet, with a hash of the tokens.
 
     with whole_file(path) as file:
         data_hash = export(pieces, file, "jsonl")
@@ -19,19 +19,17 @@ The columns are those of one line of JSONL:
 All positions are indices into `tokens`. The hash is SHA-256 of all tokens, row by row, as 64-bit
 little-endian integers: the same in every format, and the same as a certificate's.
 
-In an npz a column of lists such as `rule_positions` is flat, beside `rule_positions_offsets`
-(`[n + 1]`): those of example i are `rule_positions[offsets[i] : offsets[i + 1]]`.
+JSONL and parquet are streamed; an npz is gathered in memory. There a column of lists such as
+`rule_positions` is flat, beside `rule_positions_offsets` (`[n + 1]`): those of example i are
+`rule_positions[offsets[i] : offsets[i + 1]]`.
 """
 
 import hashlib
 import json
-import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
@@ -39,44 +37,13 @@ from rulekeep.specs import UsageError
 from rulekeep.tasks.sampled import Sample
 
 Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
+# A value for each example: an array, or arrays of different lengths.
+Columns: TypeAlias = dict[str, np.ndarray | Sequence[np.ndarray]]
 
 # What a piece may hold: a large n needs no large memory.
 PIECE_TOKENS = 2**20
-_COPY_BYTES = 2**20
 # What losses ignore.
 _NO_LABEL = -100
-_LISTS = (
-    "rule_positions",
-    "first_mention_positions",
-    "item_positions",
-    "instruction_positions",
-    "decoy_positions",
-)
-
-
-class Ragged(NamedTuple):
-    """A list for each example, one after another, and the length of each."""
-
-    values: np.ndarray
-    lengths: np.ndarray
-
-    def lists(self) -> list[list[int]]:
-        """A list for each example."""
-        parts: list[list[int]] = [
-            part.tolist() for part in np.split(self.values, np.cumsum(self.lengths)[:-1])
-        ]
-        return parts
-
-
-class Columns(NamedTuple):
-    """A piece of examples as columns."""
-
-    tokens: np.ndarray
-    answer_start: np.ndarray
-    chance: np.ndarray
-    chance_per_position: np.ndarray
-    ragged: dict[str, Ragged]
-    labels: np.ndarray | None
 
 
 def require(format: Format) -> None:  # noqa: A002 - the option's own name
@@ -90,12 +57,10 @@ def export(
     file: BinaryIO,
     format: Format,  # noqa: A002
     about: Mapping[str, str],
-    folder: str | None = None,
 ) -> str:
     """Writes the examples and returns the hash of their tokens.
 
-    `about` is kept in parquet, and in npz as JSON. Each column of an npz is gathered in `folder`
-    first, with other temporary files if left out.
+    `about` is kept in parquet, and in npz as JSON.
     """
     digest = hashlib.sha256()
 
@@ -107,9 +72,9 @@ def export(
     if format == "jsonl":
         _write_jsonl(pieces(), file)
     elif format == "npz":
-        _write_npz(pieces(), file, about, folder)
+        _write_npz(pieces(), file, about)
     else:
-        _write_parquet(pieces(), file, {**about})
+        _write_parquet(pieces(), file, about)
     return digest.hexdigest()
 
 
@@ -119,85 +84,65 @@ def columns(sample: Sample) -> Columns:
     first = sample.first_mention
     count = first.sum(axis=1)
     total = np.where(first, sample.chance, 0).sum(axis=1)
-    chance = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
-    masks = (sample.rule, first, sample.item, sample.instructions, sample.decoys)
-    offsets = (start, start, start, 0, 0)
-    ragged = {
-        name: Ragged((np.nonzero(mask)[1] + offset).astype(np.int32), mask.sum(axis=1))
-        for name, mask, offset in zip(_LISTS, masks, offsets, strict=True)
+
+    def positions(mask: np.ndarray, offset: int) -> list[np.ndarray]:
+        return [(np.flatnonzero(row) + offset).astype(np.int32) for row in mask]
+
+    return {
+        "tokens": sample.tokens.astype(np.int32),
+        "answer_start": np.full(n, start, dtype=np.int32),
+        "rule_positions": positions(sample.rule, start),
+        "first_mention_positions": positions(first, start),
+        "item_positions": positions(sample.item, start),
+        "instruction_positions": positions(sample.instructions, 0),
+        "decoy_positions": positions(sample.decoys, 0),
+        "chance": np.divide(total, count, out=np.full(n, np.nan), where=count > 0),
+        "chance_per_position": sample.chance,
+        **_labels(sample),
     }
-    return Columns(
-        sample.tokens.astype(np.int32),
-        np.full(n, start, dtype=np.int32),
-        chance,
-        sample.chance,
-        ragged,
-        None
-        if sample.labels is None
-        else np.where(sample.supervised, sample.labels, _NO_LABEL).astype(np.int32),
-    )
+
+
+def _labels(sample: Sample) -> Columns:
+    if sample.labels is None:
+        return {}
+    asked_for = np.where(sample.supervised, sample.labels, _NO_LABEL)
+    return {"labels": asked_for.astype(np.int32)}
 
 
 def _write_jsonl(pieces: Iterator[Columns], file: BinaryIO) -> None:
     for piece in pieces:
-        lists = {name: column.lists() for name, column in piece.ragged.items()}
-        for i in range(len(piece.tokens)):
-            chance = float(piece.chance[i])
-            line = {
-                "tokens": piece.tokens[i].tolist(),
-                "answer_start": int(piece.answer_start[i]),
-                **{name: column[i] for name, column in lists.items()},
-                "chance": None if np.isnan(chance) else chance,
-                "chance_per_position": piece.chance_per_position[i].tolist(),
-            }
-            if piece.labels is not None:
-                line["labels"] = piece.labels[i].tolist()
+        for row in zip(*piece.values(), strict=True):
+            line = {name: value.tolist() for name, value in zip(piece, row, strict=True)}
+            line["chance"] = None if np.isnan(line["chance"]) else line["chance"]
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _write_npz(
-    pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str], folder: str | None
-) -> None:
-    # A member's shape stands before its content: each is gathered in a file of its own first.
-    with ExitStack() as stack:
-        parts: dict[str, tuple[BinaryIO, np.dtype[Any], list[int]]] = {}
+def _write_npz(pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
+    parts = list(pieces)
+    arrays: dict[str, Any] = {"about": np.array([json.dumps({**about})])}
+    for name in parts[0]:
+        column = [value for piece in parts for value in piece[name]]
+        if isinstance(parts[0][name], np.ndarray):
+            arrays[name] = np.stack(column)
+        else:
+            arrays[name] = np.concatenate(column)
+            arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, column)])
+    np.savez_compressed(file, **arrays)
 
-        def add(name: str, values: np.ndarray) -> None:
-            if name not in parts:
-                spool: Any = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-                parts[name] = (spool, values.dtype, [0, *values.shape[1:]])
-            held, _, shape = parts[name]
-            held.write(np.ascontiguousarray(values).tobytes())
-            shape[0] += len(values)
 
-        add("about", np.array([json.dumps({**about})]))
-        ends = dict.fromkeys(_LISTS, 0)
-        for piece in pieces:
-            for name in ("tokens", "answer_start", "chance", "chance_per_position", "labels"):
-                if (column := getattr(piece, name)) is not None:
-                    add(name, column)
-            for name, column in piece.ragged.items():
-                add(name, column.values)
-                if ends[name] == 0 and f"{name}_offsets" not in parts:
-                    add(f"{name}_offsets", np.zeros(1, dtype=np.int64))
-                offsets = ends[name] + np.cumsum(column.lengths)
-                ends[name] = int(offsets[-1])
-                add(f"{name}_offsets", offsets.astype(np.int64))
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, (held, dtype, shape) in parts.items():
-                # A fixed date, so that the same examples are the same bytes.
-                info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-                info.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(info, "w", force_zip64=True) as member:
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(dtype),
-                        "fortran_order": False,
-                        "shape": tuple(shape),
-                    }
-                    np.lib.format.write_array_header_1_0(member, header)
-                    held.seek(0)
-                    while chunk := held.read(_COPY_BYTES):
-                        member.write(chunk)
+def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    types = {"answer_start": pa.int32(), "chance": pa.float64()}
+    types["chance_per_position"] = pa.list_(pa.float64())
+    first = next(pieces)
+    fields = [(name, types.get(name, pa.list_(pa.int32()))) for name in first]
+    schema = pa.schema(fields, metadata={**about})
+    with parquet.ParquetWriter(_Counted(file), schema) as writer:
+        for piece in chain([first], pieces):
+            arrays = [pa.array(list(piece[name]), type=kind) for name, kind in fields]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 class _Counted:
@@ -222,42 +167,3 @@ class _Counted:
 
     def close(self) -> None:
         """Left to the opener of the stream."""
-
-
-def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: dict[str, str]) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    first = next(pieces)
-    labelled = first.labels is not None
-    numbers = pa.list_(pa.int32())
-    schema = pa.schema(
-        [
-            ("tokens", numbers),
-            ("answer_start", pa.int32()),
-            *((name, numbers) for name in _LISTS),
-            ("chance", pa.float64()),
-            ("chance_per_position", pa.list_(pa.float64())),
-            *([("labels", numbers)] if labelled else []),
-        ],
-        metadata=about,
-    )
-
-    def lists(values: np.ndarray, lengths: np.ndarray) -> Any:
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        return pa.ListArray.from_arrays(offsets, pa.array(values))
-
-    def table(values: np.ndarray) -> Any:
-        return lists(values.ravel(), np.full(len(values), values.shape[1]))
-
-    with parquet.ParquetWriter(_Counted(file), schema) as writer:
-        for piece in chain([first], pieces):
-            arrays = [
-                table(piece.tokens),
-                pa.array(piece.answer_start),
-                *(lists(*piece.ragged[name]) for name in _LISTS),
-                pa.array(piece.chance),
-                table(piece.chance_per_position),
-                *([table(piece.labels)] if piece.labels is not None else []),
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
