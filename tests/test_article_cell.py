@@ -11,8 +11,7 @@ from rulekeep.article import cell as cells
 from rulekeep.article.scores import article_scores
 from rulekeep.records.store import RunFolder
 from rulekeep.running.resolving import resolve_cell
-from rulekeep.running.training import learning_rate
-from rulekeep.specs import KINDS, ArticleCell, TrainingSpec
+from rulekeep.specs import ArticleCell
 from rulekeep.tasks.article import Article
 from rulekeep.tasks.sampled import Sample
 
@@ -92,17 +91,6 @@ def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cell_whose_penalty_begins_too_late_says_so(tmp_path: Path) -> None:
-    cell = CELL.model_copy(update={"model": "sparse_delta[penalty_start=3]"})
-    record = cells.run_cell(
-        resolve_cell(cell), RunFolder(tmp_path), lambda _: None, lambda *_: None
-    )
-    assert record["notes"] == [
-        "SparseDelta: penalty_start 3: training ends after 3 steps, so the gate penalty "
-        "never starts; give a penalty_start below 3, or gate_penalty=0"
-    ]
-
-
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_cell_that_diverges_keeps_what_it_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
@@ -123,20 +111,3 @@ def test_a_cell_that_diverges_keeps_what_it_saw(
     assert record["evaluations"] == []
     assert [row["step"] for row in record["history"]] == ([1] if after else [])
     assert record["costs"]["steps"] == after
-
-
-def test_settings_go_back_to_the_cell_and_are_named_as_a_runs() -> None:
-    known = {*KINDS["run"].model_fields, "model", "serial", "decoys"}
-    assert set(CELL.as_recorded) <= known
-    assert (
-        ArticleCell.parse_json({n: CELL.as_recorded[n] for n in ArticleCell.model_fields}) == CELL
-    )
-
-
-@pytest.mark.parametrize("steps", [1, 80, 333])
-@pytest.mark.parametrize("rate", [3e-3, 1e-3, 0.1, 1 / 3])
-def test_the_published_rate_is_constant_to_the_bit(rate: float, steps: int) -> None:
-    cell = ArticleCell(context=64, model="attention", steps=steps).training
-    spec = TrainingSpec.parse(**cell.model_dump() | {"learning_rate": rate})
-    assert (spec.warmup_steps, spec.final_share) == (0, 1.0)
-    assert {learning_rate(spec, step) for step in range(1, steps + 1)} == {rate}

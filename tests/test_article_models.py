@@ -52,15 +52,6 @@ def test_the_pruned_last_layer_is_exact(name: str, context: int, last: int) -> N
         assert torch.allclose(full, pruned, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_logits_do_not_depend_on_later_tokens(name: str) -> None:
-    model, _ = twins(name, 40)
-    tokens = torch.randint(39, (2, 40))
-    changed = tokens.clone()
-    changed[:, 23:] = torch.randint(39, (2, 17))
-    assert torch.allclose(model(tokens)[:, :23], model(changed)[:, :23], rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize(("name", "growing"), [("attention", True), ("compressed", False)])
 def test_states_are_a_growing_cache_or_fixed_slots(name: str, growing: bool) -> None:
     model = published_model(name, 64)

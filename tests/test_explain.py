@@ -17,7 +17,6 @@ from torch import Tensor
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.summary import wilson
 from rulekeep.analysis.table import tabulated
-from rulekeep.commands.explain import _contexts as default_contexts
 from rulekeep.commands.explain import explain_job
 from rulekeep.commands.records import kept_beside
 from rulekeep.explain import explaining
@@ -36,7 +35,6 @@ from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.reporting.explained import explained as explained_runs
 from rulekeep.running import run as running
-from rulekeep.running import trained as trained_again
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec, UsageError
@@ -384,21 +382,6 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
     assert {one.part for one in found.traced.changes} == {"hidden"}
 
 
-def test_a_second_call_trains_nothing_and_finds_the_same(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = RunFolder(finished).weights
-    before = weights.read_bytes()
-    weights.unlink()
-    _, first, _ = explained(finished)
-    # The run's own, made again to the bit; what the format says of them comes in any order.
-    assert sorted(weights.read_bytes()) == sorted(before)
-    monkeypatch.setattr(trained_again, "train_model", lambda *_: pytest.fail("trained again"))
-    notes, second, steps = explained(finished)
-    assert (notes, steps) == ([], [13, 14])
-    assert second == first
-
-
 def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -431,56 +414,12 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
     assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
 
 
-def test_a_run_that_another_process_is_at_is_not_explained(finished: Path) -> None:
-    with RunFolder(finished).locked():
-        said = refusal(finished)
-    assert said == f"{finished}: another process is at it; wait until it ends"
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("two", "two: has 2 runs; name one of them, as in two/a"),
-        ("damaged/made-up", "make the run again: rulekeep resume damaged"),
-        ("failed/made-up", "the run is failed, so there is no trained model; name one"),
-        ("outside/made-up", "scored an outside model, which trained nothing"),
-        ("article/made-up", "is a cell of rulekeep article, whose models are no mixers; name"),
-    ],
-)  # fmt: skip
-def test_what_is_no_run_to_explain_is_one_line_and_exit_code_2(
-    run: Callable[..., tuple[int, bytes, str]], tmp_path: Path, words: str, message: str
-) -> None:
-    spec = tiny.tiny()
-    for name in ("a", "b"):
-        hollow(tmp_path / "two", spec).rename(tmp_path / "two" / name)
-    path = hollow(tmp_path / "damaged", spec) / "record.json"
-    path.write_text(path.read_text().replace("recite", "recall"))
-    hollow(tmp_path / "failed", spec, status="failed")
-    hollow(tmp_path / "whole", spec)
-    placed = {"context": 64, "seed": 1}
-    outside = {"predictor": "a.py:A", "mixer": "a.py:A", "task": "recite", **placed}
-    hollow(tmp_path / "outside", outside, kind="predictor")
-    article = {"model": "attention", "mixer": "attention", "task": "article", **placed}
-    hollow(tmp_path / "article", article, kind="article")
-    code, _, errors = run("explain", *words.split())
-    assert (code, errors.count("\n")) == (2, 1)
-    assert message in errors
-
-
 def test_an_example_that_asks_for_no_rule_is_no_trial() -> None:
     nothing = [np.nan, np.nan]
     right = np.array([[1.0, 0.0], nothing, [1.0, np.nan], nothing])
     share = explaining._share(right)
     assert (share.mean, (share.low, share.high)) == (0.75, wilson(0.75, 2))
     assert np.isnan(explaining._per_example(right, 0.5)).tolist() == [False, True, False, True]
-
-
-def test_contexts_left_out_are_those_tested_that_are_not_too_long() -> None:
-    tested = [64, 96, 1028, 4096]
-    assert default_contexts(tiny.tiny(test_contexts=tested)) == (64, 96, 1028)
-    learned = tiny.tiny(test_contexts=tested, added_positions="learned")
-    assert default_contexts(learned) == (64,)
-    assert default_contexts(tiny.tiny(test_contexts=[4096])) == (64,)
 
 
 @pytest.mark.usefixtures("undrawn")

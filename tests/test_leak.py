@@ -1,11 +1,8 @@
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.records.store import read_record
 from rulekeep.reporting.figures import LEAK
 
 Command = Callable[..., tuple[int, bytes, str]]
@@ -42,15 +39,6 @@ def test_independent_decoys_leave_that_reader_at_chance(context: int) -> None:
     assert scores["retention"] == pytest.approx((1 / 9 + 1 / 8) / 2)
     assert scores["item_accuracy"] == pytest.approx((1 / 9 + 1) / 2)
     assert scores["second_mention_accuracy"] == 1.0
-
-
-def test_certify_shows_what_leaks_and_keeps_it(run: Command, tmp_path: Path) -> None:
-    code, output, errors = run("certify", "article", "--context", "64", "--out", "proofs")
-    assert (code, errors) == (1, "")
-    (line,) = (line for line in output.decode().splitlines() if line.startswith("|      64 |"))
-    assert re.findall(r"\d\.\d+", line) == ["0.875", "0.781", "1.000", "0.562", "0.125"]
-    (path,) = (tmp_path / "proofs").iterdir()
-    assert read_record(path)["passed"] is False
 
 
 def test_a_report_on_the_articles_task_says_what_leaks() -> None:

@@ -17,7 +17,7 @@ from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.mixers import LSTM, Attention
 from rulekeep.plugins import find_class
-from rulekeep.records.store import read_record, write_record
+from rulekeep.records.store import read_record
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.write import write_report
 from rulekeep.specs import UsageError
@@ -177,18 +177,6 @@ def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
     assert by_rate == pytest.approx({1.0: flops, 2.0: flops})
     assert all(rate > 1e8 for rate in measured.product_rates)
     assert here(asked, MIXER).product_rates == ()
-
-
-def test_a_state_that_grows_is_said_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "DECODED_ROUNDS", 2)
-    asked = tiny("delta", tokens=1024)
-    made = here(asked, Point(part="decode"))
-    attention, delta = figures.decode_times(speed_record(asked, made))
-    assert attention.grows == "growing"
-    # Keys and values of 64 channels in two layers, in bytes.
-    assert attention.state_bytes == {at: 2 * 2 * 64 * 4 * at for at in (64, 1024)}
-    assert (delta.grows, delta.state_bytes[64]) == ("constant", delta.state_bytes[1024])
-    assert all(len(row.ms) == 2 and row.ratio.of == 2 for row in (attention, delta))
 
 
 def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path) -> None:
@@ -397,35 +385,6 @@ def test_the_report_shows_shares_and_costs(tmp_path: Path) -> None:
     assert [(point.y, point.high) for point in lines["slots"].points] == [(1.0, 2.0), (1.0, 2.0)]
     assert files["speed.png"].read_bytes().startswith(b"\x89PNG")
     assert "slots" in files["speed.svg"].read_text()
-
-
-def test_a_report_of_speed_alone_has_nothing_else(tmp_path: Path) -> None:
-    files = {path.name: path for path in write_report([], tmp_path, "c", speed=full("delta"))}
-    assert {"speed.png", "speed.svg"} <= files.keys()
-    assert "retention.png" not in files
-    html = files["report.html"].read_text()
-    assert "Scores on the test set" not in html
-    assert "Other processes used at most 0.00 cores meanwhile." in html
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_report_takes_the_first_record_of_its_folders(run, tmp_path: Path) -> None:
-    for place in ("runs", "other", "empty"):
-        (tmp_path / place).mkdir()
-    write_record(tmp_path / "runs" / "speed.json", full("delta").as_recorded)
-    code, output, _ = run("report", "runs")
-    assert (code, output.decode().splitlines()[0].split(" in ")[0]) == (
-        0,
-        "1 record read and drawn",
-    )
-    page = tmp_path / "runs" / "report" / "report.md"
-    assert "delta" in page.read_text()
-    write_record(tmp_path / "other" / "speed.json", full("slots").as_recorded)
-    assert run("report", "other", "runs", "--out", "runs/report")[0] == 0
-    assert "delta" not in page.read_text()
-    assert "of 2 records of speed the first is shown" in page.read_text()
-    (tmp_path / "empty" / "speed.json").write_text("{")
-    assert "speed.json: not readable as JSON" in run("report", "empty")[2]
 
 
 def test_attention_comes_first_whatever_is_asked_for() -> None:
