@@ -23,7 +23,7 @@ from rulekeep.analysis.flat import flat
 from rulekeep.analysis.groups import Group, against_attention, has_diverged, mean_of
 from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.merging import joined, merged
-from rulekeep.analysis.ranking import Ranking, averaged, compared_at, ranked
+from rulekeep.analysis.ranking import Ranking, averaged, ranked
 from rulekeep.analysis.rows import (
     Rows,
     Span,
@@ -93,20 +93,6 @@ def test_a_rate_is_chosen_on_validation_whatever_its_test_says(
         assert group.by_seed("retention", 64) == {1: 0.9 if chosen == better else 0.2}
 
 
-def test_a_rate_with_a_diverged_seed_never_wins_and_its_seeds_are_not_shown() -> None:
-    best, usual = (1.0, 1.0, 0.1), (0.3, 0.1, 2.0)
-    records = [validated("delta", seed, 0.001, usual, 0.3) for seed in (1, 2)]
-    records.append(validated("delta", 1, 0.01, best, 0.9))
-    records.append(record("delta", 2, rate=0.01, status="diverged"))
-    group = labelled(records)["delta"]
-    assert (group.rate, group.by_seed("retention", 64)) == (0.001, {1: 0.3, 2: 0.3})
-    # Where each rate has one, none is chosen; that with most runs is shown, or the lowest.
-    lost = [record("delta", 1, rate=rate, status="diverged") for rate in (0.01, 0.003)]
-    (group,) = groups_of(lost)
-    assert group.rates.choice is not None
-    assert (group.rates.choice.rate, group.rate) == (None, 0.003)
-
-
 def test_rates_are_compared_over_the_seeds_that_they_share() -> None:
     def chosen(**retention_by_seed: Mapping[int, float]) -> tuple[float | None, str, int]:
         rates = {"low": 0.001, "mid": 0.003, "high": 0.01}
@@ -161,19 +147,6 @@ def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
     )  # fmt: skip
 
 
-def test_costs_of_a_cell_are_of_the_seeds_that_ended() -> None:
-    records = [record("delta", seed, seconds=10.0 * seed) for seed in (1, 2)]
-    records.append(record("delta", 3, seconds=1.0, status="diverged"))
-    group = labelled(records)["delta"]
-    assert group.cost("train_seconds") == {1: 10.0, 2: 20.0}
-    assert group.cost("state_bytes", 256) == {1: 1024 * 256, 2: 1024 * 256}
-    assert group.cost("decode_ms_per_token", 64) == {
-        1: pytest.approx(0.164),
-        2: pytest.approx(0.164),
-    }
-    assert (group.cost("none"), group.cost("state_bytes", 1024)) == ({}, {})
-
-
 @pytest.mark.parametrize(
     ("conv_size", "strong"), [(None, False), (0, False), (1, False), (2, True), (4, True)]
 )
@@ -205,26 +178,6 @@ def test_attention_is_compared_with_what_was_trained_alike(setting: Values, alik
     assert (against is not None) == alike
     if against is not None:
         assert against[1].mean == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    ("tested", "at"),
-    [
-        # Half of the mixers, and two at least.
-        ([(64, 256), (64, 256), (64,), (64,)], 256), ([(64, 256), (64, 256), (64,)] * 2, 256),
-        ([(64, 256), (64, 256), (64,), (64,), (64,)], 64),
-        ([(64, 256, 1024), (64, 256), (64,), (64,)], 256), ([(64, 256)], 256),
-        ([(64,), (64, 256)], 64), ([(64,), (256,)], 256),
-    ],
-)  # fmt: skip
-def test_mixers_are_compared_at_the_longest_length_that_half_of_them_have(
-    tested: list[tuple[int, ...]], at: int
-) -> None:
-    records = [
-        record(f"mixer-{place}", 1, dict.fromkeys(lengths, 0.5))
-        for place, lengths in enumerate(tested)
-    ]
-    assert compared_at(groups_of(records)) == at
 
 
 # The ranking

@@ -8,7 +8,6 @@ from report_records import Values, asked, groups_of, read_runs, record, typed
 
 from rulekeep.analysis.baselines import rivals
 from rulekeep.analysis.groups import against_attention, grouped
-from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_values
@@ -125,33 +124,6 @@ def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     assert dict(mine.by_task) == {"apply": pytest.approx(0.906), "recite": pytest.approx(0.306)}
 
 
-def of_chance(made: Values, chance: float) -> Values:
-    """The same record, whose task has another chance level."""
-    for row in made["evaluations"]:
-        row["chance"] = {"retention": chance}
-    return made
-
-
-def on_two_tasks(mixer: str, recite: list[float], override: list[float]) -> list[Values]:
-    """Seeds of a mixer on two tasks of unlike chance."""
-    return [
-        of_chance(record(mixer, seed, {64: kept}, task=task), chance)
-        for task, each, chance in (("recite", recite, 0.2), ("override", override, 0.5))
-        for seed, kept in enumerate(each, 1)
-    ]
-
-
-def test_one_setting_alone_or_one_without_chance_is_ranked_as_it_was_scored() -> None:
-    alone = [one for one in on_two_tasks("slots", [0.8], [0.5]) if one["spec"]["task"] == "recite"]
-    assert not ranking(alone).is_corrected
-    without = on_two_tasks("slots", [0.8], [0.5])
-    without[0]["evaluations"] = [{**one, "chance": {}} for one in without[0]["evaluations"]]
-    found = ranking(without)
-    assert not found.is_corrected
-    assert found.rows[0].kept.mean == found.rows[0].retention.mean == pytest.approx(0.65)
-    assert "corrected" not in table_of(found).header
-
-
 def test_of_several_of_the_users_own_a_gain_is_said_after_correction() -> None:
     strong = [record("attention", s, {64: 0.5}, mixer_options=CONVOLVED) for s in SEEDS]
     first = [
@@ -213,40 +185,9 @@ def test_the_users_own_is_compared_at_its_own_training_length() -> None:
     assert own_rows(found)[0].difference.mean == pytest.approx(0.403)
 
 
-def test_a_model_that_was_not_trained_is_ranked_beside_those_that_were() -> None:
-    outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
-    outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"
-    found = ranking([*attention(0.5, ROTARY), outside])
-    assert (found.rows[0].label, found.rows[0].kept.mean) == ("mine.py:Read", 0.8)
-    assert found.settings[0].test == 64
-
-
 def test_nothing_is_compared_where_nothing_was_tested() -> None:
     assert ranked(groups_of([record(status="failed")])) is None
     assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
-
-
-def test_two_variants_have_two_names_and_one_has_one_wherever_it_stands() -> None:
-    records = [
-        record("delta", task=task, context=at, mixer_options={"heads": heads}, steps=steps)
-        for task, at, heads, steps in (
-            ("recite", 64, 4, 100), ("recite", 128, 8, 200), ("apply", 64, 4, 100)
-        )
-    ]  # fmt: skip
-    # Steps that go with the length say nothing of the model.
-    assert {(run.task, run.context, run.label) for run in read_runs(records)[0]} == {
-        ("recite", 64, "delta"), ("recite", 128, "delta, heads 8"), ("apply", 64, "delta"),
-    }  # fmt: skip
-    # Nor do two that would be said alike become one.
-    records = [record("attention", mixer_options=ROTARY), record("attention, rotary")]
-    assert len({run.label for run in read_runs(records)[0]}) == 2
-    # A file is named without its folders, as long as no other is named so.
-    files = [record(f"/home/{who}/mixers/mine.py:Mine", seed) for seed, who in ((1, "a"), (2, "b"))]
-    assert read_runs(files[:1])[0][0].label == "mine.py:Mine"
-    assert len({run.label for run in read_runs(files)[0]}) == 2
-    records = [record("odd", width=width, layers=layers) for width, layers in ((64, 2), (64, 4))]
-    assert {run.label for run in read_runs(records)[0]} == {"odd, layers 2", "odd, layers 4"}
-    assert spoken("a", (("b", "False"), ("c_d", "True"))) == "a, no b, c d"
 
 
 @pytest.mark.usefixtures("undrawn")

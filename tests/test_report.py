@@ -12,8 +12,6 @@ import pytest
 from report_records import HOSTILE, Values, groups_of, read_runs, record, typed
 
 from rulekeep.analysis.merging import joined, merged, trained_apart
-from rulekeep.reporting import main_tables as tables
-from rulekeep.reporting.main_tables import csv_text
 from rulekeep.reporting.tables import csv_lines
 from rulekeep.reporting.write import write_report
 
@@ -152,34 +150,6 @@ ODD: list[Values] = [
     {**record(), "costs": {"train_seconds": -1, "decode_ms_per_token": {"64": 0}}},
     {**record(), "environment": {"cpu": {"a": 1}, "": None}},
 ]
-
-
-def grid_of(found: list[Any]) -> list[dict[str, str]]:
-    return [row for row in csv_rows(csv_text(found)) if row["table"] == "learning_rates"]
-
-
-def test_each_training_length_has_a_rate_of_its_own() -> None:
-    records = [
-        record("delta", 1, context=at, rate=rate, dev_loss=loss)
-        for at, by in ((64, (0.9, 0.5)), (128, (0.6, 0.7)))
-        for rate, loss in zip((0.001, 0.003), by, strict=True)
-    ]
-    # The other seeds at the rate that each length chose: over both lengths it would be 0.003.
-    records += [
-        record("delta", seed, context=at, rate=rate, dev_loss=1.0)
-        for at, rate in ((64, 0.003), (128, 0.001))
-        for seed in (2, 3, 4, 5)
-    ]
-    found = groups_of(records)
-    assert [(one.context, one.rate, len(one.runs)) for one in found] == [
-        (64, 0.003, 5), (128, 0.001, 5),
-    ]  # fmt: skip
-    assert [(row["trained_at"], row["learning_rate"], row["mean"]) for row in grid_of(found)] == [
-        ("64", "0.001", "0.9"), ("64", "0.003", "0.5"),
-        ("128", "0.001", "0.6"), ("128", "0.003", "0.7"),
-    ]  # fmt: skip
-    shown = tables.learning_rates(found)
-    assert [row[2].text for row in shown.rows] == ["64", "64", "128", "128"]
 
 
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:

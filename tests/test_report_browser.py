@@ -1,6 +1,5 @@
 """The page in real headless Chromium: it sorts, filters, asks nothing and runs no name."""
 
-import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -138,38 +137,4 @@ def test_the_page_does_not_scroll_sideways(browser: Any, page_file: Path, width:
         "[...document.querySelectorAll('.drawn svg')].map((s) => s.getBoundingClientRect().right)"
     )
     assert max(inner) <= width
-    page.close()
-
-
-def test_on_a_phone_the_variant_of_a_row_stays_in_sight(browser: Any, page_file: Path) -> None:
-    page, _ = opened(browser, page_file, 390)
-    left, right = page.evaluate(
-        """() => {
-            const table = document.querySelector("#table-scores");
-            table.parentElement.scrollLeft = 1e4;
-            const cell = table.tBodies[0].rows[0].cells[1].getBoundingClientRect();
-            const box = table.parentElement.getBoundingClientRect();
-            return [cell.left - box.left, cell.right - box.left];
-        }"""
-    )
-    assert left >= 0
-    assert right <= 200
-    page.close()
-
-
-def test_print_fits_the_paper_and_every_page_of_a_table_names_its_columns(
-    browser: Any, tmp_path: Path, undrawn: None
-) -> None:
-    from pypdf import PdfReader
-
-    records = study(contexts=(64, 256), seeds=5, mixers=("attention", "slots", "delta"))
-    write_report(typed(records), tmp_path, "rulekeep report runs")
-    page, seen = opened(browser, tmp_path / "report.html")
-    paper = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True)))
-    texts = [" ".join(sheet.extract_text().split()) for sheet in paper.pages]
-    assert all(sheet.mediabox.width > sheet.mediabox.height for sheet in paper.pages)
-    rows = [text for text in texts if "of 5 (" in text]
-    assert len(rows) > 1
-    assert all("tested at" in text for text in rows)
-    assert seen["errors"] == []
     page.close()

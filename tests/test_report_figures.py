@@ -7,7 +7,7 @@ import pytest
 from report_records import Values, groups_of, record, study, typed
 
 from rulekeep.analysis.charts import GREY, Chart, Panel, Point, Series, Style, pareto_front
-from rulekeep.analysis.panels import figure, log_ticks
+from rulekeep.analysis.panels import figure
 from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.tables import drawn
@@ -246,18 +246,3 @@ def test_pareto_front_keeps_what_no_cheaper_one_reaches() -> None:
     assert pareto_front(points, end=3) == [(1, 0.5), (2, 0.7), (3, 0.9)]
     # Where the cheapest is the best, that is seen: the front is a line from there.
     assert pareto_front([(1, 0.9), (2, 0.5)], end=2) == [(1, 0.9), (2, 0.9)]
-
-
-def test_log_ticks_are_few_and_around_the_values() -> None:
-    assert [text for _, text in log_ticks([8, 60])] == ["5", "10", "20", "50", "100"]
-    assert [text for _, text in log_ticks([10, 1e5])] == ["10", "100", "1,000", "10k", "100k"]
-    # Between two neighbours of 1, 2 and 5 there would be two ticks or fewer.
-    for low, high, texts in (
-        (110, 340, ["150", "200", "300"]), (0.6, 1.2, ["0.7", "1"]), (210, 340, ["300"]),
-        (3300, 13_000, ["4,000", "5,000", "7,000", "10k"]),
-    ):  # fmt: skip
-        ticks = log_ticks([low, high])
-        assert [text for at, text in ticks if low <= at <= high] == texts
-        assert 4 <= len(ticks) <= 8
-    assert len(log_ticks([1e-300, 1e300])) <= 10
-    assert log_ticks([]) == []

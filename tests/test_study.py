@@ -31,7 +31,6 @@ from rulekeep.analysis.rows import (
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
-from rulekeep.commands import runs
 from rulekeep.mixers import MIXERS
 from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, whole_runs, write_record
@@ -475,32 +474,6 @@ def test_what_one_variant_has_more_than_another_is_paired_by_seed() -> None:
 
 def test_so_much_or_more_is_rounded_down() -> None:
     assert (floored(0.9799), floored(0.979, 2)) == (0.979, 0.97)
-
-
-def test_a_damaged_record_is_refused_before_anything_is_written(
-    run: Callable, project: Path
-) -> None:
-    before = (project / "README.md").read_text()
-    path = project / "results" / "tiny" / "run1" / "record.json"
-    path.write_text(path.read_text().replace("0.75", "0.85"))
-    for verb in ("build", "check"):
-        code, _, errors = run("study", "tiny", verb)
-        assert (code, errors.count("\n")) == (2, 1)
-        assert "run run1: record.json: its checksum does not match its content; put" in errors
-    assert (project / "README.md").read_text() == before
-
-
-def test_an_interruption_ends_all_sweeps_of_all_studies(
-    run: Callable, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = project / "studies" / "tiny.py"
-    text = file.read_text().replace('{"tiny": Sweep', '{"more": Sweep("sweep"), "tiny": Sweep')
-    for name in ("tiny", "tiny2"):
-        file.with_stem(name).write_text(text)
-    asked = []
-    monkeypatch.setattr(runs, "sweep", lambda *_, out, **__: asked.append(out) or 130)
-    assert run("study", "--all", "run")[0] == 130
-    assert [Path(out).name for out in asked] == ["more"]
 
 
 def test_a_mean_is_of_no_cell_with_a_diverged_seed() -> None:

@@ -161,12 +161,6 @@ def test_the_interval_that_ties_rates_is_wilsons(
     assert wilson(share, trials) == pytest.approx(ends, abs=2e-6)
 
 
-@given(cells)
-def test_the_interval_of_a_share_contains_it(values: list[float]) -> None:
-    share = learned_share(values)
-    assert 0 <= share.low <= share.share <= share.high <= 1
-
-
 def test_difference_is_paired_by_seed() -> None:
     # Differences 0.1, 0.2, 0.3: mean 0.2, deviation 0.1, half 4.302653 × 0.1 / √3 = 0.248414.
     paired = paired_difference({3: 0.9, 1: 0.6, 2: 0.4}, {1: 0.5, 2: 0.2, 3: 0.6})
@@ -220,33 +214,6 @@ def test_the_chosen_rate_and_the_one_that_is_asked_for(
 ) -> None:
     found = choose(losses, extended=extended)
     assert (found.rate, found.edge, found.extension) == choice
-
-
-@pytest.mark.parametrize(
-    ("scores", "chosen"),
-    [
-        # On 256 examples 1.0 is told from 0.98, and not from 0.99.
-        ([(0.98, 0.5), (1.0, 0.5), (0.3, 0.1)], 0.003),
-        ([(0.99, 0.9), (1.0, 0.5), (0.3, 0.1)], 0.001),
-        # Where both tie, the loss decides: it is lowest at the highest rate.
-        ([(0.99, 0.995), (1.0, 0.99), (0.995, 1.0)], 0.009),
-        ([(0.5, 0.0), (0.5, 0.0), (0.3, 0.9)], 0.003),
-        # Without scores of all, the loss alone.
-        ([(0.98, 0.5), (1.0, 0.5), None], 0.009),
-    ],
-)
-def test_retention_chooses_a_rate_and_exact_where_it_ties(
-    scores: list[tuple[float, float] | None], chosen: float
-) -> None:
-    rates = (0.001, 0.003, 0.009)
-    runs = {
-        rate: [(loss, own and ValidationScores(*own, 256))]
-        for rate, loss, own in zip(rates, (3.0, 2.0, 1.0), scores, strict=True)
-    }
-    assert choose_learning_rate(runs, extended=True).rate == chosen
-    # A diverged rate needs no scores, and never wins.
-    with_more = {**runs, 0.1: [(NAN, None)]}
-    assert choose_learning_rate(with_more, extended=True).rate == chosen
 
 
 def test_scores_of_several_runs_are_means_over_runs_and_of_all_their_examples() -> None:

@@ -6,7 +6,6 @@ autoescape; figures as SVG, in which matplotlib escapes them.
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
     # Only a report draws: a page of examples waits for no plotting.
     from rulekeep.analysis.charts import Chart
     from rulekeep.analysis.panels import Picture
-    from rulekeep.reporting.tables import Cell, Table
+    from rulekeep.reporting.tables import Table
 
 # A column of longer texts is broken into lines.
 _WRAPPED = 34
-_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+")
 _MOST_COLUMNS = 40
 
 
@@ -86,18 +84,6 @@ def classes(table: "Table") -> str:
     return " ".join(found)
 
 
-def value(cell: "Cell") -> str:
-    """The number that a cell sorts by, where its text does not begin with it; else nothing."""
-    if cell.value is None:
-        return ""
-    said = _NUMBER.match(cell.text)
-    if said is not None:
-        digits = len(said[0].partition(".")[2])
-        if abs(float(said[0].replace(",", "")) - cell.value) <= 0.51 * 10.0**-digits:
-            return ""
-    return f"{cell.value:.6g}"
-
-
 def _columns() -> str:
     """A class for each column costs a table less than one for each of its cells."""
     numbers, wide, named = (
@@ -122,7 +108,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"classes": classes, "sorts_by": value}
+    made.globals |= {"classes": classes}
     return made
 
 

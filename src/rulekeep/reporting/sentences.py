@@ -12,7 +12,7 @@ from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, LEVEL, holm
-from rulekeep.printable import counted, one_line
+from rulekeep.printable import counted
 
 # The field's fairness: parameters within so much of each other.
 _ALIKE = 0.05
@@ -26,8 +26,7 @@ def sentences(runs: Sequence[Run], groups: Sequence[Group], ranking: Ranking | N
     # Of several mixers of the user's own the best: they stand first.
     others = [row for row in placed if not row.is_attention]
     (row, *_) = others or placed or ranking.rows
-    said = (_kept(row, ranking), _against(row, ranking), _trust(runs, groups))
-    return [one_line(text, 600) for text in said]
+    return [_kept(row, ranking), _against(row, ranking), _trust(runs, groups)]
 
 
 def _kept(row: Ranked, ranking: Ranking) -> str:

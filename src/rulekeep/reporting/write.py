@@ -69,7 +69,7 @@ def write_report(
     table, reading_notes = tabulated(records)
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
-    summary += (one_line(line, 1000) for line in unfinished)
+    summary += unfinished
     if records or (speed is None and not of_words):
         ranking = ranked(groups)
         shown += [] if ranking is None else [ranking_table.ranked(ranking)]
@@ -98,6 +98,7 @@ def write_report(
     # What is empty is left out.
     shown = [one.filled() for one in shown if one.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
+    summary = [one_line(line, 1000) for line in summary]
     every_note = (*notes, *reading_notes, *left_out, *unplaced, *language.notes_of(of_words))
     said = [one_line(note) for note in every_note]
     command = one_line(command, 4000)
