@@ -15,7 +15,6 @@ from rulekeep.analysis.best import (
     best_on_test,
     best_on_validation,
     first_learned,
-    learned_at,
     steps_text,
     steps_to_learn,
 )
@@ -303,7 +302,8 @@ def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> N
     }  # fmt: skip
     records = [looking("delta", seed, 0.5, *rows, test=0.5) for seed, rows in looks.items()]
     group = labelled(records)["delta"]
-    assert learned_at(group, "retention") == {1: 50, 2: 25, 3: math.inf, 4: 1200}
+    learned = {seed: first_learned(run.record, "retention") for seed, run in group.runs.items()}
+    assert learned == {1: 50, 2: 25, 3: math.inf, 4: 1200}
     # Half of 50 and 1,200.
     assert (steps_to_learn(group, "retention"), steps_text(group, "retention")) == (625, "625")
     assert first_learned(group.runs[3].record, "retention") == math.inf

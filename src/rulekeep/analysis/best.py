@@ -46,7 +46,7 @@ def best_on_test(groups: Iterable[Group], figure: str, context: int, seeds: int)
 
 def steps_to_learn(group: Group, figure: str) -> float:
     """The median over the seeds of the first step with 0.9 of a figure; infinite without one."""
-    return statistics.median(learned_at(group, figure).values())
+    return statistics.median(first_learned(run.record, figure) for run in group.runs.values())
 
 
 def steps_text(group: Group, figure: str) -> str:
@@ -59,12 +59,7 @@ def text_of_steps(count: float) -> str:
     return f"{count:,.0f}" if math.isfinite(count) else "never"
 
 
-def learned_at(group: Group, figure: str) -> dict[int, float]:
-    """The first step at which the validation set gives 0.9 of a figure, by seed; else infinite."""
-    return {run.seed: first_learned(run.record, figure) for run in group.runs.values()}
-
-
 def first_learned(record: Record, figure: str) -> float:
-    """The same of one run."""
+    """The first step at which the validation set gives 0.9 of a figure; else infinite."""
     learned = (row["step"] for row in record.history if row[figure] >= LEARNED_RETENTION)
     return next(learned, math.inf)

@@ -21,18 +21,17 @@ def flat(records: Iterable[Record]) -> list[dict[str, Value]]:
 
     A run without a result has one row, with None for its scores.
     """
-    return [
-        {**_asked(record), **_scored(record, one), **_made(record)}
-        for record in records
-        for one in record.evaluations or (None,)
-    ]
+    return [_row(record, one) for record in records for one in record.evaluations or (None,)]
 
 
-def _asked(record: Record) -> dict[str, Value]:
-    spec, options = record.spec, record.spec.task_options
-    placement, rules = options.get("placement"), options.get("rules")
+def _row(record: Record, one: Evaluation | None) -> dict[str, Value]:
+    spec, environment = record.spec, record.environment
+    placement, rules = (spec.task_options.get(key) for key in ("placement", "rules"))
+    added = spec.rest.get("added_positions")
     # A failed run of before does not say what was asked.
     own = shown_options(record) if record.asked else spec.mixer_options
+    figures = {} if one is None else one.figures
+    at = 0 if one is None else one.context
     return {
         "id": record.id,
         "status": record.status,
@@ -42,39 +41,21 @@ def _asked(record: Record) -> dict[str, Value]:
         "mixer": spec.mixer,
         # With the options that differ from their defaults, as a sweep reads it.
         "variant": written(spec.mixer, own),
-        "added_positions": _text(spec.rest.get("added_positions")),
+        "added_positions": added if isinstance(added, str) else None,
         "seed": spec.seed,
         "learning_rate": spec.learning_rate,
-        "trained_tokens": None if spec.kind == "predictor" else spec.context,
-    }
-
-
-def _scored(record: Record, one: Evaluation | None) -> dict[str, Value]:
-    figures = {} if one is None else one.figures
-    chances = {} if one is None else one.chance
-    at = 0 if one is None else one.context
-    return {
-        "split": None if one is None else one.split,
-        "tokens": None if one is None else one.context,
-        "examples": None if one is None else int(one.examples),
-        "not_finite_from": None if one is None else one.not_finite_from,
+        "trained_tokens": spec.context if spec.is_trained else None,
+        "split": one and one.split,
+        "tokens": one and one.context,
+        "examples": one and int(one.examples),
+        "not_finite_from": one and one.not_finite_from,
         **{score: figures.get(score) for score in SCORES},
-        "chance_of_retention": chances.get("retention"),
+        "chance_of_retention": one and one.chance.get("retention"),
         "loss": figures.get("val_loss"),
         "state_bytes": record.state_bytes.get(at),
         "decode_ms_per_token": record.decode_ms.get(at),
-    }
-
-
-def _made(record: Record) -> dict[str, Value]:
-    environment = record.environment
-    return {
         "parameters": record.costs.get("parameters"),
         "train_seconds": record.costs.get("train_seconds"),
         "peak_memory_bytes": record.costs.get("peak_memory_bytes"),
         **{key: environment.get(key) for key in ("rulekeep", "torch", "cpu", "device", "commit")},
     }
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -64,7 +64,6 @@ def write_report(
     """
     _check_place(folder)
     of_words = [record for record in records if is_in_words(record)]
-    in_words = language.cells(of_words)
     records = [record for record in records if not is_in_words(record)]
     table, reading_notes = tabulated(records)
     groups = grouped(table)
@@ -79,6 +78,7 @@ def write_report(
     certified, readings, left_out = certificate_tables(table, certificates, runs)
     if records:
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
+    in_words = language.cells(of_words)
     summary += language.sentences(in_words)
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
     if records or not of_words:
