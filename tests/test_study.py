@@ -2,9 +2,7 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable
-from contextlib import chdir
 from functools import cache
 from inspect import signature
 from io import BytesIO
@@ -132,23 +130,6 @@ def write(root: Path, minimum: float = 0.5, readme: str = README) -> Path:
     file.parent.mkdir()
     file.write_text(FILE.replace("MINIMUM", str(minimum)))
     return file
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Such a project whose study is built."""
-    root = tmp_path_factory.mktemp("built")
-    write(root)
-    with chdir(root):
-        studies.build(studies.opened("tiny"))
-    return root
-
-
-@pytest.fixture
-def project(built: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be spoilt."""
-    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
