@@ -80,7 +80,7 @@ def record(
     """A record with these test retentions by context; the other figures follow from them."""
     kept = {64: 0.9, 256: 0.5} if retention is None else retention
     ended = status == "done"
-    # On test the least loss is another's: a choice made there is not the one made on dev.
+    # On test the least loss is another's: a choice made there is not the one made on validation.
     tests = [_evaluation("test", length, value, 1 / dev_loss) for length, value in kept.items()]
     asked = {
         "task": task, "mixer": mixer, "context": context, "test_contexts": list(kept),
@@ -103,7 +103,7 @@ def record(
             }
             for step in (25, 50, 100, 200, 300, 400)
         ],
-        "evaluations": [_evaluation("dev", context, 0.5, dev_loss), *tests] if ended else [],
+        "evaluations": [_evaluation("validation", context, 0.5, dev_loss), *tests] if ended else [],
         "costs": {
             "train_seconds": seconds, "tokens_per_second": 64e3, "peak_memory_bytes": 3 * 2**20,
             "parameters": 12345,

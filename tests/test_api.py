@@ -383,7 +383,7 @@ def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
     rows = rk.load_records(tmp_path / "runs", run)
     assert rows == rk.load_records(run.folder) == run.rows()
     assert [(row["split"], row["tokens"]) for row in rows] == [
-        ("dev", 64), ("test", 64), ("test", 96),
+        ("validation", 64), ("test", 64), ("test", 96),
     ]  # fmt: skip
     assert len({tuple(row) for row in rows}) == 1
     simple = (str, int, float, type(None))

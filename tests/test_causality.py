@@ -159,7 +159,7 @@ def test_a_model_that_sees_the_end_of_an_answer_is_not_scored(mixer: type[leaks.
         r"or random; run `rulekeep check`$"
     )
     with pytest.raises(MixerError, match=said):
-        evaluate_samples(sees, task, "dev", 128, 200, 1)
+        evaluate_samples(sees, task, "validation", 128, 200, 1)
 
 
 # Answers that stand among words that are given, over most of the text.
@@ -171,7 +171,7 @@ ZOOLOGY = Recall(Recall.options_type.parse(layout="zoology"))
 )
 def test_every_mixer_is_scored_and_the_check_changes_no_figure(name: str, task: Any) -> None:
     predictor = ModelPredictor(model(partial(MIXERS[name], 16), len(task.vocabulary)))
-    sample = task.sample("dev", 96, 40, seed=1)
+    sample = task.sample("validation", 96, 40, seed=1)
     answers = AnswerCheck(name, exact=True)
     one, other = predictor.read(sample), predictor.read(sample, answers)
     assert one.loss == other.loss
@@ -235,7 +235,7 @@ def test_each_part_of_a_model_is_left_in_the_mode_that_it_was_in() -> None:
     with answering(made):
         assert not any(module.training for module in made.modules())
     assert [module.training for module in made.modules()] == modes
-    sample = TASK.sample("dev", 64, 8, seed=1)
+    sample = TASK.sample("validation", 64, 8, seed=1)
     assert ModelPredictor(made).read(sample).loss == ModelPredictor(made).read(sample).loss
     assert [module.training for module in made.modules()] == modes
 
@@ -254,7 +254,7 @@ def changed_by_eval(made: nn.Module, tokens: Tensor) -> bool:
 
 def test_of_the_catalogue_and_the_article_no_model_answers_otherwise_for_eval() -> None:
     """The golden of that: figures of committed records are those of training mode too."""
-    tokens = torch.from_numpy(TASK.sample("dev", 64, 4, seed=1).tokens)
+    tokens = torch.from_numpy(TASK.sample("validation", 64, 4, seed=1).tokens)
     made = {name: model(partial(kind, 16)) for name, kind in MIXERS.items()}
     made["one with dropout"] = model(lambda: Outside(leaks.Drops(16)))
     start_step(made["one with dropout"], 1)

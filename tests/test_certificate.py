@@ -204,7 +204,7 @@ def test_a_combination_shared_by_train_and_test_is_caught() -> None:
     def change(sample: Sample, split: Split) -> Sample:
         # A quarter of the examples of both splits come from the same 100 combinations.
         n = len(sample.tokens) // 4
-        shared = Recite().sample("dev", 96, 100, seed=9).answers
+        shared = Recite().sample("validation", 96, 100, seed=9).answers
         sample.answers[:n] = shared[np.arange(n) % 100]
         return sample
 

@@ -384,7 +384,7 @@ def test_a_training_that_stands_twice_is_one_run_with_the_tests_of_both() -> Non
     other = record("delta", 2, {64: 0.5})
     first, second = merged(typed([near, other, far]))
     assert {(row.split, row.context): row.figures["retention"] for row in first.evaluations} == {
-        ("dev", 64): 0.5, ("test", 64): 0.5, ("test", 256): 0.25
+        ("validation", 64): 0.5, ("test", 64): 0.5, ("test", 256): 0.25
     }  # fmt: skip
     assert (first.id, first.twins, second.id) == (near["id"], ("far",), other["id"])
     assert first.spec.test_contexts == (64, 256)
@@ -456,7 +456,14 @@ def test_a_flat_row_has_the_figures_of_its_split_and_length() -> None:
         "decode_ms_per_token": pytest.approx(0.356),
     }  # fmt: skip
     assert {**test, **shared, **own} == test
-    assert {**dev, **shared, "split": "dev", "tokens": 64, "loss": 2.0, "state_bytes": None} == dev
+    assert {
+        **dev,
+        **shared,
+        "split": "validation",
+        "tokens": 64,
+        "loss": 2.0,
+        "state_bytes": None,
+    } == dev
     (failed,) = flat(typed([record("delta", status="failed")]))
     assert failed.keys() == test.keys()
     empty = ("split", "tokens", "retention", "exact", "loss", "chance_of_retention", "state_bytes")

@@ -163,7 +163,7 @@ def test_probes_learn_on_train_and_are_scored_on_dev_as_the_model_is(
     model = model_of(task, lambda: Notebook(task))
     explaining.probed(model, task, CONTEXT, train=(7, 40), scored=(1, 20))
     # Learnt, judged, and what the model says of the same examples.
-    assert drawn_from == [("train", 7, 40), ("dev", 1, 20), ("dev", 1, 20)]
+    assert drawn_from == [("train", 7, 40), ("validation", 1, 20), ("validation", 1, 20)]
 
 
 def test_a_mixer_that_writes_and_fades_loses_all_in_the_body() -> None:
@@ -185,7 +185,7 @@ def test_marked_rules_are_probed_each_right_after_itself() -> None:
 def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: str) -> None:
     task = task_of(placement=placement)
     model = model_of(task, lambda: Delta(len(task.vocabulary), heads=1, key_width=4))
-    few = drawn("recite", samples(task, "dev", CONTEXT, 1, 5))
+    few = drawn("recite", samples(task, "validation", CONTEXT, 1, 5))
     _, planned = reads(few.rules.at, few.prefixes.shape[1])
     after = np.stack([read.after for read in planned], axis=1)
     for read, states in enumerate(states_at(model, few.prefixes, after)):
@@ -200,7 +200,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
 @pytest.mark.parametrize("name", [task.name for task in ALL_BUT_RECALL])
 def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: str) -> None:
     task = task_of(name, items=96)
-    sample = task.sample("dev", 80, 50, seed=1)
+    sample = task.sample("validation", 80, 50, seed=1)
     rules = drawn(name, [sample]).rules
     first = (sample.first_mention & sample.supervised).sum(axis=1)
     assert ((rules.words >= 0).sum(axis=1) == first).all()
@@ -267,7 +267,7 @@ def _values(one: Any) -> tuple[Any, ...]:
 
 def test_kinds_of_tokens_are_their_roles_and_marks_go_by_name() -> None:
     task = task_of("apply", placement="marked", items=96)
-    sample = task.sample("dev", 96, 20, seed=1)
+    sample = task.sample("validation", 96, 20, seed=1)
     kinds = token_kinds(sample, task.vocabulary)
     assert set(kinds[:, 0]) == {"<bos>"}
     assert set(kinds[:, -1]) == {"<go>"}
@@ -375,7 +375,7 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
     assert found.differences == {}
     assert found.run == "done"
     record = read_record(finished / "record.json")
-    # The same ten examples of dev.
+    # The same ten examples of validation.
     assert found.probes[0].said.mean == record["history"][-1]["retention"]
     assert [one.context for one in found.probes] == [64, 96]
     assert found.traced.context == 96

@@ -135,11 +135,11 @@ def test_examples_hang_on_their_name_alone_and_splits_differ(
 ) -> None:
     task = make(kind, **options)
     whole, part = (
-        task.sample("dev", 100, n, seed=2, start=start) for n, start in ((9, 250), (3, 254))
+        task.sample("validation", 100, n, seed=2, start=start) for n, start in ((9, 250), (3, 254))
     )
     for name in whole.tables:
         assert np.array_equal(getattr(whole, name)[4:7], getattr(part, name)), name
-    for other in (task.sample("test", 100, 9, seed=2), task.sample("dev", 100, 9, seed=3)):
+    for other in (task.sample("test", 100, 9, seed=2), task.sample("validation", 100, 9, seed=3)):
         assert not np.array_equal(other.tokens, whole.tokens)
 
 

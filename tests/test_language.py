@@ -118,7 +118,7 @@ def test_a_conversation_is_a_function_of_its_name() -> None:
     one = spec(distance=300)
     again = [converse(SHIPPED, one, "test", number, words) for number in (3, 0, 3)]
     assert again[0] == again[2] != again[1]
-    assert again[0] != converse(SHIPPED, one, "dev", 3, words)
+    assert again[0] != converse(SHIPPED, one, "validation", 3, words)
 
 
 def test_rules_of_one_prompt_show_in_different_words() -> None:
@@ -593,7 +593,7 @@ def test_an_interval_at_an_end_is_the_exact_one() -> None:
 def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[Choice]:
     """Rules of families with three options, scored by a function of (prompt, right option)."""
     draw = np.random.default_rng(0)
-    for split in ("dev", "test"):
+    for split in ("validation", "test"):
         for prompt in range(prompts):
             for rank in range(4):
                 option = int(draw.integers(3))
@@ -734,7 +734,7 @@ def test_rules_that_too_few_others_are_held_against_are_said_to_be_left_out() ->
 def test_half_right_is_chance_where_a_family_has_two_options() -> None:
     def rows(right: int) -> list[Choice]:
         return [
-            Choice("none", "dev", prompt, "two", 0, prompt % 2, shown, judged="written")
+            Choice("none", "validation", prompt, "two", 0, prompt % 2, shown, judged="written")
             for prompt in range(8)
             for shown in [tuple(float(o == prompt % 2 and prompt < right) for o in range(2))]
         ]
@@ -976,7 +976,7 @@ def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
     chosen, cell = sorted(
         read_runs(tmp_path / "runs").records, key=lambda one: len(one.spec.families)
     )
-    assert {one.split for one in chosen.choices} == {"dev"}
+    assert {one.split for one in chosen.choices} == {"validation"}
     assert {one.split for one in cell.choices} == {"test"}
     # One rule in each, where four would be: four times as many prompts.
     assert len({one.prompt for one in chosen.choices}) == 12

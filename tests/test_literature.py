@@ -24,7 +24,7 @@ def all_specs() -> list[RunSpec]:
             loss = abs(spec.learning_rate - 1e-3)
             rows = [
                 {"split": split, "context": spec.context, "val_loss": by}
-                for split, by in (("dev", loss), ("test", -loss))
+                for split, by in (("validation", loss), ("test", -loss))
             ]
             values = {
                 "id": made.id, "kind": "run", "status": "done", "asked": made.asked,

@@ -36,7 +36,7 @@ def test_it_is_found_by_its_name() -> None:
     assert TASK.shortest_context == 16
 
 
-@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("split", ["train", "validation"])
 def test_an_example_is_a_function_of_its_name(split: str) -> None:
     whole = TASK.sample(split, 256, 300, seed=1)
     part = TASK.sample(split, 256, 100, seed=1, start=200)
@@ -71,7 +71,7 @@ def test_elsewhere_numbers_of_pairs_take_turns_and_four_are_asked_for() -> None:
     sample = TASK.sample("test", 256, 250)
     assert pairs_of(sample) == [PAIRS[i % 5] for i in range(250)]
     assert (sample.supervised.sum(axis=1) == FEWEST).all()
-    assert Counter(pairs_of(TASK.sample("dev", 64, 60))) == {4: 20, 8: 20, 16: 20}
+    assert Counter(pairs_of(TASK.sample("validation", 64, 60))) == {4: 20, 8: 20, 16: 20}
     # Any of the pairs, wherever its query stands.
     asked = sample.step[sample.supervised]
     assert {step for step in asked if step in steps_of(16)} == set(steps_of(16))

@@ -117,8 +117,8 @@ def test_no_mean_holds_it_and_it_comes_after_all_others() -> None:
 def test_a_rate_whose_validation_is_not_finite_is_not_chosen() -> None:
     best = made_record("delta", rate=0.003, dev_loss=0.1)
     rows = [
-        {"split": "dev", "context": 64, "n": 10, "not_finite_from": 7}
-        if one["split"] == "dev"
+        {"split": "validation", "context": 64, "n": 10, "not_finite_from": 7}
+        if one["split"] == "validation"
         else one
         for one in best["evaluations"]
     ]

@@ -47,7 +47,7 @@ def made(
     test_loss: float = -99.0,
     scores: tuple[float, float] | None = None,
 ) -> Record:
-    """A run that was looked at on dev so often; one that diverged, a NaN, has no evaluations.
+    """A run that was validated so often; one that diverged, a NaN, has no evaluations.
 
     `scores` are retention and exact on 128 examples.
     """
@@ -55,7 +55,10 @@ def made(
     scored = {} if scores is None else {"retention": scores[0], "exact": scores[1], "n": 128}
     rows = [
         {"split": split, "context": spec.context, "val_loss": loss, **scored}
-        for split, loss in (*(("dev", loss) for loss in validation_losses), ("test", test_loss))
+        for split, loss in (
+            *(("validation", loss) for loss in validation_losses),
+            ("test", test_loss),
+        )
     ]
     ended = all(loss == loss for loss in validation_losses)
     values = {
@@ -189,7 +192,7 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
     (one,) = mixer_specs("delta")
     # At either length alone, by its better or its worse length another rate would be chosen.
     losses = dict(zip(RATES, ((0.0, 7.0), (1.0, 5.0), (4.0, 4.0)), strict=True))
-    # On test the lowest rate is by far the best, alone and beside dev.
+    # On test the lowest rate is by far the best, alone and beside validation.
     on_test = dict(zip(RATES, (-9.0, 0.0, 0.0), strict=True))
     records: list[Record] = []
     assert tuned(one, records, BASE).rate is None

@@ -106,14 +106,14 @@ def test_a_run_trains_on_batches_in_turn_looks_at_dev_and_draws_test_only_at_its
     drawn_lengths = [int(length) for length in drawn(12, **changes)]
     assert len(set(drawn_lengths)) > 5
     trained = [("train", length, 4, 3, 4 * i) for i, length in enumerate(drawn_lengths)]
-    look = ("dev", 96, 3, 3, 0)
+    look = ("validation", 96, 3, 3, 0)
     tests = [("test", 64, 5, 3, 0), ("test", 1028, 5, 3, 0), ("test", 1029, 2, 3, 0)]
     # Looks at steps 1, 4, 8 and 12. What is measured last, operations and decoding, is of one
-    # example of dev.
+    # example of validation.
     assert draws == [
         trained[0], look, *trained[1:4], look, *trained[4:8], look, *trained[8:], look,
-        ("dev", 64, 3, 3, 0), look, *tests,
-        *(("dev", context, 1, 3, 0) for context in (96, 64, 1028, 1029)),
+        ("validation", 64, 3, 3, 0), look, *tests,
+        *(("validation", context, 1, 3, 0) for context in (96, 64, 1028, 1029)),
     ]  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) 
     rows = [
         {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,
          "option": prompt % 3, "scores": [float(prompt % 3 == at) for at in range(3)]}
-        for one in compress for split in ("dev", "test") for prompt in range(8)
+        for one in compress for split in ("validation", "test") for prompt in range(8)
     ]  # fmt: skip
     values = {
         "id": name * 16, "kind": "language", "asked": {}, "status": "done", "choices": rows,

@@ -54,7 +54,7 @@ def excess(task: str, rules: int) -> dict[str, float]:
     right = dict.fromkeys(("likeliest", "contrary", "dealer"), 0.0)
     chance = total = 0.0
     for rank in range(4):
-        splits = (weights(task, rules, split, rank) for split in ("train", "dev", "test"))
+        splits = (weights(task, rules, split, rank) for split in ("train", "validation", "test"))
         for (chosen, train), (_, dev), (_, test) in zip(*splits, strict=True):
             for kind in range(KINDS):
                 # The attributes of the first item's kind are shown first.

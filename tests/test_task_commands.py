@@ -48,7 +48,7 @@ BAD = {
     "no class named": (["show", "own.py:"], "must be file.py:Class or module:Class"),
     "no number": (["show", "recite", "--rules", "x"], "rules 'x': input should be a valid int"),
     "context no number": (["certify", "recite", "--context", "64,x"], "--context '64,x'"),
-    "dev of the article": (["data", "article", "--context", "64", "--split", "dev"], "only train"),
+    "validation": (["data", "article", "--context", "64", "--split", "validation"], "only train"),
     "a word too many": (["show", "recite", "64"], "64"),
     "no name": (["show", "odd.py:Unnamed"], "has no name; a whole one: examples/outside_task.py"),
     "no answer length": (["show", "odd.py:Unanswered"], "has no answer_length; a whole one: ex"),
@@ -318,8 +318,8 @@ def test_every_format_holds_the_same_and_comes_out_the_same_again(run, tmp_path:
 
 def test_pieces_make_no_difference() -> None:
     task = make(Apply)
-    whole = task.sample("dev", 96, 50, seed=2)
-    parts = [task.sample("dev", 96, n, seed=2, start=at) for at, n in ((0, 20), (20, 30))]
+    whole = task.sample("validation", 96, 50, seed=2)
+    parts = [task.sample("validation", 96, n, seed=2, start=at) for at, n in ((0, 20), (20, 30))]
     for name in ("jsonl", "npz"):
         files = io.BytesIO(), io.BytesIO()
         hashes = [export(s, f, name, {}) for s, f in zip(([whole], parts), files, strict=True)]

@@ -64,7 +64,7 @@ def test_bad_calls_are_named_in_one_line(task: type[SampledTask]) -> None:
     low = made.shortest_context
     for arguments, message in (
         (("test", low - 1, 1), f"context {low - 1}: must be from {low} to "),
-        (("validation", 96, 1), "split 'validation': choose from train, dev, test"),
+        (("dev", 96, 1), "split 'dev': choose from train, validation, test"),
         (("test", 96, 0), "n 0: must be from 1"),
     ):
         with pytest.raises(UsageError) as error:
@@ -108,7 +108,7 @@ def asked(draw: st.DrawFn) -> tuple[type[SampledTask], dict[str, Any]]:
 )  # fmt: skip
 @given(
     asked(),
-    st.sampled_from(["train", "dev", "test", "validation", ""]),
+    st.sampled_from(["train", "validation", "test", "dev", ""]),
     st.integers(-40, 40) | st.integers(0, 65_536),
     st.integers(-1, 2**40),
 )
@@ -132,8 +132,8 @@ def test_anything_asked_for_is_refused_in_one_line_or_gives_examples(
         said
         for is_wrong, said in (
             (
-                split not in ("train", "dev", "test"),
-                f"split '{split}': choose from train, dev, test",
+                split not in ("train", "validation", "test"),
+                f"split '{split}': choose from train, validation, test",
             ),
             (more < 0, f"context {context}: must be from {low} to "),
             (seed < 0, "seed -1: must be from 0"),

@@ -35,7 +35,7 @@ from rulekeep.tasks import (
     Split,
 )
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 WINDOW = 33
 
 
@@ -354,7 +354,7 @@ def test_defaults_reach_from_the_shortest_length_of_the_grid_to_the_longest(
 ) -> None:
     made = make(task)
     assert made.shortest_context <= (64 if task in (Recite, Recall) else 96)
-    assert made.sample("dev", context, 3).tokens.shape == (3, context)
+    assert made.sample("validation", context, 3).tokens.shape == (3, context)
 
 
 def test_a_whole_number_of_any_library_names_the_same_examples() -> None:

@@ -54,10 +54,10 @@ class Shared(Broken):
 
 
 class SharedWithDev(Shared):
-    """Train and test are kept apart, and dev from neither."""
+    """Train and test are kept apart, and validation from neither."""
 
     def spoil(self, sample, streams, split):
-        return super().spoil(sample, streams, split) if split == "dev" else sample
+        return super().spoil(sample, streams, split) if split == "validation" else sample
 
 
 class Overstated(Broken):

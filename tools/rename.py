@@ -64,6 +64,10 @@ class Moved(NamedTuple):
     unasked: Mapping[str, Any] = {}
 
 
+# Of what was tested.
+SPLITS = {"dev": "validation"}
+
+
 # Mixers of files that have moved, or have become options of another.
 MIXERS = {
     "benchmarks/convolved_attention.py:ConvolvedAttention": Moved(
@@ -91,6 +95,9 @@ def present(values: Values) -> Values:
     values = {key: value for key, value in values.items() if key not in FORMER}
     if isinstance(values.get("mixer"), str):
         values["mixer"] = _variant(values["mixer"])
+    for rows in (values.get("evaluations"), values.get("choices")):
+        for row in rows or ():
+            row["split"] = SPLITS.get(row["split"], row["split"])
     versions, spec, asked = (values.get(key) for key in ("versions", "spec", "asked"))
     if not (isinstance(versions, dict) and isinstance(spec, dict)):
         return values

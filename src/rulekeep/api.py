@@ -307,7 +307,7 @@ def report(
 def load_records(runs: Place, /, *more: Place, strict: bool = False) -> list[dict[str, Value]]:
     """Folders of runs as flat rows, one for each tested length: `pandas.DataFrame(rows)`.
 
-    Every row has every column. `split` is test or dev, the validation set. `tokens` is the tested
+    Every row has every column. `split` is validation or test. `tokens` is the tested
     length. Scores such as `retention` are shares from 0 to 1; where outputs are not finite from a
     token on, there is no score, and `not_finite_from` is that token. `variant` is the mixer with
     its options. A run that stands in two folders is one.

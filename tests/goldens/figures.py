@@ -96,7 +96,12 @@ def first_steps(spec: RunSpec, steps: int) -> tuple[list[float], dict[str, Any]]
     taken = islice(train_model(resolved, model), steps)
     losses = [step.loss for step in taken]
     row = evaluation.evaluate_samples(
-        evaluation.ModelPredictor(model), resolved.task, "dev", spec.context, EXAMPLES, spec.seed
+        evaluation.ModelPredictor(model),
+        resolved.task,
+        "validation",
+        spec.context,
+        EXAMPLES,
+        spec.seed,
     )
     return losses, row
 
@@ -237,7 +242,7 @@ def _samples(task: SampledTask) -> dict[str, Any]:
     found = {}
     for context in CONTEXTS:
         length = max(context, task.shortest_context)
-        for split in ("train", "dev", "test"):
+        for split in ("train", "validation", "test"):
             found[f"{split} {length}"] = _digests(task.sample(split, length, FIRST, seed=SEED))
     # Across the end of a block of 256 examples, with another seed.
     found["later"] = _digests(

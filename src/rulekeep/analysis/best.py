@@ -23,7 +23,7 @@ def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Gr
             evaluation.figures.get(figure, math.nan)
             for run in group.runs.values()
             for evaluation in run.record.evaluations
-            if (evaluation.split, evaluation.context) == ("dev", context)
+            if (evaluation.split, evaluation.context) == ("validation", context)
         ]
         # One with a diverged seed comes last, as in a report: the others' mean is not its own.
         ended = all(run.record.has_model for run in group.runs.values())

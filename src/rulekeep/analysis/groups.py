@@ -308,14 +308,16 @@ def _looks(run: Run) -> dict[int, Evaluation]:
     if record.status == "diverged":
         return {}
     validated = [
-        one for one in record.evaluations if one.split == "dev" and one.context <= run.context
+        one
+        for one in record.evaluations
+        if one.split == "validation" and one.context <= run.context
     ]
     if any(one.not_finite_from is not None for one in validated):
         return {}
     looks = {one.context: one for one in validated if "val_loss" in one.figures}
     if not looks and record.history and "val_loss" in record.history[-1]:
         last = {"val_loss": record.history[-1]["val_loss"]}
-        return {run.context: Evaluation(split="dev", context=run.context, figures=last)}
+        return {run.context: Evaluation(split="validation", context=run.context, figures=last)}
     return looks
 
 

@@ -220,7 +220,7 @@ def _disjoint(
     except UsageError:
         # A task whose options cannot be these is compared as it is.
         pass
-    splits: tuple[Split, ...] = ("train", "dev", "test")
+    splits: tuple[Split, ...] = ("train", "validation", "test")
     found = {
         split: _combinations(task.sample(split, context, 4 * DRAWN, seed=seed)) for split in splits
     }

@@ -153,7 +153,7 @@ def data(
     n
         How many examples; 1000 if left out (article: all of its 1944).
     split
-        train, dev (validation) or test.
+        train, validation or test.
     format
         jsonl, parquet or npz.
     out
@@ -208,7 +208,7 @@ def show(
     n
         How many examples.
     split
-        train, dev (validation) or test.
+        train, validation or test.
     html
         A file for the same as one offline page.
     """

@@ -114,9 +114,9 @@ def probed(
     Probes learn from the train split, and are scored, like the model, on the validation split.
     """
     learnt = drawn(task.name, samples(task, "train", context, *train))
-    judged = drawn(task.name, samples(task, "dev", context, *scored))
+    judged = drawn(task.name, samples(task, "validation", context, *scored))
     # First: outputs that are not finite have no probe either.
-    said, said_chance = _said(model, samples(task, "dev", context, *scored), judged)
+    said, said_chance = _said(model, samples(task, "validation", context, *scored), judged)
     end = learnt.prefixes.shape[1]
     head, planned = reads(np.concatenate([learnt.rules.at, judged.rules.at]), end)
     states = [
@@ -259,7 +259,7 @@ def _check(model: LanguageModel, resolved: Resolved, context: int) -> None:
     """
     check_length(resolved, context)
     spec = resolved.spec
-    few = drawn(spec.task, samples(resolved.task, "dev", context, spec.seed, _LOOKED_AT))
+    few = drawn(spec.task, samples(resolved.task, "validation", context, spec.seed, _LOOKED_AT))
     tokens = torch.from_numpy(few.prefixes[:1]).long().to(spec.device)
     length = tokens.shape[1]
     half, whole = (state_floats(model, tokens[:, :end]) for end in (length // 2, length))

@@ -55,7 +55,7 @@ def traced(
     model: LanguageModel, task: SampledTask, context: int, seed: int, examples: int = EXAMPLES
 ) -> Traced:
     """Traces of validation examples, up to the answer."""
-    sample = task.sample("dev", context, examples, seed=seed)
+    sample = task.sample("validation", context, examples, seed=seed)
     kinds = token_kinds(sample, task.vocabulary)
     changes, gates = follow(model, sample.tokens[:, : sample.answer_start])
     return Traced(

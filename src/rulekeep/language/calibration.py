@@ -39,7 +39,9 @@ def name_of(row: Choice) -> tuple[int, str, int | None]:
 
 def keys_of(choices: Iterable[Choice]) -> list[tuple[str, int]]:
     """The prompts of some rows, by split and number."""
-    return sorted({(row.split, row.prompt) for row in choices})
+    # Validation first: resampling draws prompts by their places.
+    every = {(row.split, row.prompt) for row in choices}
+    return sorted(every, key=lambda prompt: (prompt[0] == "test", prompt[1]))
 
 
 class Judged:
@@ -61,7 +63,7 @@ class Judged:
         All of them calibrate. Scored are the rules of a split, of these names if given (`name_of`).
         """
         at = {key: place for place, key in enumerate(keys)}
-        rows = sorted(choices, key=lambda row: (row.split, row.prompt, row.family))
+        rows = sorted(choices, key=lambda row: (row.split == "test", row.prompt, row.family))
         is_rule = np.array(
             [
                 row.split == split

@@ -16,12 +16,12 @@ from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
 
 from rulekeep.language.families import Families, Family
-from rulekeep.seeds import named_seed
+from rulekeep.seeds import named_seed, split_name
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import LanguageSpec
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
-Split: TypeAlias = Literal["dev", "test"]
+Split: TypeAlias = Literal["validation", "test"]
 SYSTEM = "You are a helpful assistant."
 # Right before the rules, and in no mention of one.
 LEAD = "Follow these rules. "
@@ -154,7 +154,7 @@ def converse(
 
 
 def _stream(purpose: str, split: str, seed: int, number: int) -> random.Random:
-    return random.Random(named_seed(f"language {purpose} {split} {number}", seed))
+    return random.Random(named_seed(f"language {purpose} {split_name(split)} {number}", seed))
 
 
 def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked, ...]:

@@ -179,10 +179,12 @@ def admitted(record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     It must follow half of a family's rules, and half as many again as by chance.
     """
     rows = [row for row in record.choices if row.compress == "none" and row.how == "obeyed"]
-    own, right = _once(rows, "dev")
+    own, right = _once(rows, "validation")
     shares = shares_of(
         (rule.family, share) for rule, share in zip(own.rules, right, strict=True) if share == share
     )
-    least = {row.family: max(0.5, 1.5 / len(row.scores)) for row in rows if row.split == "dev"}
+    least = {
+        row.family: max(0.5, 1.5 / len(row.scores)) for row in rows if row.split == "validation"
+    }
     kept = tuple(name for name in sorted(least) if shares.get(name, 0.0) >= least[name])
     return kept, tuple(name for name in sorted(least) if name not in kept)

@@ -95,10 +95,11 @@ class Choice(NamedTuple):
     """A rule in words after one compression: the log-likelihood of each option, in nats.
 
     `rank` is the rule's among those of its prompt, `option` the right one; None of a family that
-    its prompt does not state. `split` is "dev" for prompts that choose families. `how` is "obeyed"
-    for the request that needs the rule, "said" where the rule itself is asked for. `stored` says of
-    shortened text whether the right option is in it; None of a cache. Where `judged` is "written",
-    the model wrote `reply`, and `scores` are 1 for each option that it shows.
+    its prompt does not state. `split` is "validation" for prompts that choose families. `how` is
+    "obeyed" for the request that needs the rule, "said" where the rule itself is asked for.
+    `stored` says of shortened text whether the right option is in it; None of a cache. Where
+    `judged` is "written", the model wrote `reply`, and `scores` are 1 for each option that it
+    shows.
     """
 
     compress: _Line
@@ -130,8 +131,7 @@ class Asked(NamedTuple):
 class Evaluation(_Frozen):
     """The figures of a trained model on one split at one context length in tokens.
 
-    `split` is "dev" for the validation set: this key stays in records, and people read
-    "validation". `figures` are scores and losses by name. `parts` holds retention by `step` of the
+    `figures` are scores and losses by name. `parts` holds retention by `step` of the
     output and `position` of the rule, each counted from 0, and by `kind` of rule. `chance` leaves
     out levels of 1, above which there is nothing. Where outputs are not finite from a token on, it
     has no score, and `not_finite_from` is the first such token, counted from 0.

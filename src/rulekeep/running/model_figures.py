@@ -28,7 +28,7 @@ _VALIDATED = ("val_loss", "token_accuracy", "rule_accuracy", "item_accuracy", "r
 def validate(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:
     """The figures of an evaluation on the validation split, at the training length."""
     spec = resolved.spec
-    row = row_of(model, resolved, "dev", spec.context, spec.validation_examples)
+    row = row_of(model, resolved, "validation", spec.context, spec.validation_examples)
     return {name: row.get(name) for name in _VALIDATED}
 
 
@@ -43,7 +43,7 @@ def evaluations(model: LanguageModel, resolved: Resolved) -> list[dict[str, Any]
     """The rows of a trained model: validation up to the training length, then each test."""
     spec = resolved.spec
     validated = sorted({spec.context, *(c for c in defined_tests(spec) if is_validated(spec, c))})
-    rows = [row_of(model, resolved, "dev", at, spec.validation_examples) for at in validated]
+    rows = [row_of(model, resolved, "validation", at, spec.validation_examples) for at in validated]
     for at in defined_tests(spec):
         rows.append(row_of(model, resolved, "test", at, test_examples(spec, at)))
     return rows
@@ -121,5 +121,5 @@ def decoding(
 
 
 def _one_text(resolved: Resolved, context: int) -> torch.Tensor:
-    sample = resolved.task.sample("dev", context, 1, seed=resolved.spec.seed)
+    sample = resolved.task.sample("validation", context, 1, seed=resolved.spec.seed)
     return torch.from_numpy(sample.tokens).to(resolved.spec.device)

@@ -117,7 +117,7 @@ def _rows(
     """The rows of a tested length: test, and validation if it is short."""
     spec = resolved.spec
     if is_validated(spec, context):
-        yield row_of(model, resolved, "dev", context, spec.validation_examples)
+        yield row_of(model, resolved, "validation", context, spec.validation_examples)
     yield row_of(model, resolved, "test", context, examples)
 
 

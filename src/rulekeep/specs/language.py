@@ -108,9 +108,9 @@ class LanguageSpec(Spec):
         return f"{self.rules_at_once} rules at the {self.placement}, {self.distance} tokens{extra}"
 
     @property
-    def split(self) -> Literal["dev", "test"]:
+    def split(self) -> Literal["validation", "test"]:
         """Which prompts are read: families are chosen on validation."""
-        return "test" if self.families else "dev"
+        return "test" if self.families else "validation"
 
     @property
     def steps(self) -> int:

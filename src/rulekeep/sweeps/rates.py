@@ -112,7 +112,9 @@ def _validated(
         if (_trained(own), _validated_at(own)) == (trained, lengths):
             # `rulekeep test` adds others to a run, which the rest of the grid may lack.
             looks = [
-                row for row in record.evaluations if row.split == "dev" and row.context in lengths
+                row
+                for row in record.evaluations
+                if row.split == "validation" and row.context in lengths
             ]
             known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
             loss = sum(known) / len(known) if known and len(known) == len(looks) else math.nan

@@ -17,8 +17,7 @@ AnswerTable: TypeAlias = Int[np.ndarray, "n answer"]
 AnswerMask: TypeAlias = Bool[np.ndarray, "n answer"]
 AnswerNumbers: TypeAlias = Float[np.ndarray, "n answer"]
 
-# "dev" is the validation split: records keep this key, and people read "validation".
-Split: TypeAlias = Literal["train", "dev", "test"]
+Split: TypeAlias = Literal["train", "validation", "test"]
 
 
 class Role(IntEnum):

@@ -16,7 +16,7 @@ from rulekeep.tasks.base import Role, Split
 Rows: TypeAlias = Int[np.ndarray, "n k"]
 
 # A split holds these residues of (hash of the rules + rank of the item) modulo 4.
-_RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "dev": (2,), "test": (3,)}
+_RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "validation": (2,), "test": (3,)}
 FEWEST_ITEMS = 4
 _POWER = 0.01
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 import numpy as np
 from pydantic import model_validator
 
+from rulekeep.seeds import split_name
 from rulekeep.specs import Spec, UsageError
 from rulekeep.specs.base import whole
 from rulekeep.tasks.base import (
@@ -224,7 +225,7 @@ class SampledTask(Task, ABC):
             raise UsageError(f"{error} for {self.name} with these options") from None
         rows = min(_BLOCK_ROWS, max(1, _BLOCK_TOKENS // context))
         first = start // rows
-        name = (self.name, self.options.model_dump_json(), split, context, seed)
+        name = (self.name, self.options.model_dump_json(), split_name(split), context, seed)
         blocks = [
             self._block(split, context, rows, Streams(*name, number))
             for number in range(first, (start + n - 1) // rows + 1)
