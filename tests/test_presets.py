@@ -538,3 +538,16 @@ def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() ->
     assert len(asked & again) == 3 * 2, "delta and sparse_delta at 4 KiB are run once"
     assert len(trained(sizes) & (trained(equal) | trained(sized))) == 3 * 6
     assert len(trained(LADDER.ladder([])) & trained(equal)) == 3 * 5
+
+
+def test_a_preset_takes_its_seeds_tasks_rates_and_tested_lengths() -> None:
+    asked = {"seeds": (7, 8), "tasks": ("apply",), "test_contexts": (512,)}
+    runs = quick(**asked)
+    assert {(spec.task, spec.seed, spec.tested[-1]) for spec in runs} == {
+        ("apply", seed, 512) for seed in (7, 8)
+    }
+    (one, *_) = mixer_specs("gru")
+    grid = standard([], mixers=[one], learning_rates=(1e-4, 2e-4), **asked)
+    assert [(spec.task, spec.seed, spec.learning_rate) for spec in grid] == [
+        ("apply", 7, rate) for rate in (1e-4, 2e-4)
+    ]

@@ -60,6 +60,13 @@ def _integers(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return between_commas([token.value for token in tokens])
 
 
+def _rates(_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
+    rates = tuple(float(part) for token in tokens for part in token.value.split(","))
+    if not all(0 < rate < math.inf for rate in rates):
+        raise ValueError("must be numbers above 0, between commas")
+    return rates
+
+
 def _texts(_: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return tuple(part.strip() for token in tokens for part in token.value.split(","))
 
@@ -84,6 +91,7 @@ def _shown(values: Sequence[object] | None) -> str | None:
 
 _SEVERAL = Parameter(n_tokens=1, negative="", show_default=_shown)
 Integers: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_integers)]
+Rates: TypeAlias = Annotated[tuple[float, ...], _SEVERAL, Parameter(converter=_rates)]
 Texts: TypeAlias = Annotated[tuple[str, ...], _SEVERAL, Parameter(converter=_texts)]
 # From the shortest, none twice.
 Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_lengths)]

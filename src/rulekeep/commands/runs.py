@@ -5,10 +5,11 @@ import math
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from cyclopts import Parameter
@@ -16,7 +17,16 @@ from pydantic import ValidationError
 
 from rulekeep.commands import beside
 from rulekeep.commands.live import shown
-from rulekeep.commands.options import Flag, Seconds, Workers, run_folder
+from rulekeep.commands.options import (
+    Flag,
+    Integers,
+    Lengths,
+    Rates,
+    Seconds,
+    Texts,
+    Workers,
+    run_folder,
+)
 from rulekeep.commands.run_options import Flags, spec_values, with_defaults
 from rulekeep.console import (
     EXIT_FAILED,
@@ -48,7 +58,7 @@ from rulekeep.specs import (
 )
 from rulekeep.sweeps import planning
 from rulekeep.sweeps import sweep as sweeps
-from rulekeep.sweeps.presets import PRESETS
+from rulekeep.sweeps.presets import PRESET_TASKS, PRESETS
 
 # The specs of a sweep, where some of its folder may be made already.
 _Make: TypeAlias = Callable[[Path], Sequence[AnySpec]]
@@ -172,6 +182,10 @@ def sweep(
     *,
     mixers: str | None = None,
     tuning_seeds: int | None = None,
+    seeds: Integers | None = None,
+    tasks: Texts | None = None,
+    learning_rates: Rates | None = None,
+    test_contexts: Lengths | None = None,
     out: str | None = None,
     dry_run: Flag = False,
     where: Where = _HERE,
@@ -193,6 +207,14 @@ def sweep(
         is no option of the mixer is a setting of its runs, as in delta[hidden=248].
     tuning_seeds
         For presets that choose learning rates, the number of seeds that choose.
+    seeds
+        For a preset, the seeds to run instead of its own, between commas.
+    tasks
+        For a preset, those of its tasks to run, between commas.
+    learning_rates
+        For presets that choose learning rates, the ones to choose from, between commas.
+    test_contexts
+        For a preset, the lengths in tokens to test at beside the shortest, between commas.
     out
         Folder of runs, runs/sweep-TIME if left out. Runs that stand there are not made again.
     dry_run
@@ -200,12 +222,18 @@ def sweep(
     """
     executor = where.made()
     how.check()
-    make, chooses = maker(what, mixers, tuning_seeds)
+    asked = {
+        "tuning_seeds": tuning_seeds, "seeds": seeds, "tasks": tasks,
+        "learning_rates": learning_rates, "test_contexts": test_contexts,
+    }  # fmt: skip
+    asked = {name: value for name, value in asked.items() if value is not None}
+    make, chooses = maker(what, mixers, asked)
     root = run_folder("sweep", out)
     if dry_run:
         return _listed(make, root, chooses)
     named = [what] if mixers is None else [what, "--mixers", mixers]
-    named += [] if tuning_seeds is None else ["--tuning-seeds", str(tuning_seeds)]
+    for name, value in asked.items():
+        named += [_option(name), _as_typed(value)]
     command = planning.Command(shlex.join(["rulekeep", "sweep", *named]), str(Path.cwd()))
     return carry_out(make, root, executor, how, command, chooses=chooses)
 
@@ -405,10 +433,20 @@ def _planned(
     return planning.plan(specs, root, command)
 
 
-def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tuple[_Make, bool]:
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def maker(
+    what: str, mixers: str | None, asked: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[_Make, bool]:
     """The function of a sweep, and whether it chooses by its records.
 
-    Its specs are checked as they come.
+    `asked` are values of its arguments. Its specs are checked as they come.
     """
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
@@ -425,10 +463,13 @@ def maker(what: str, mixers: str | None, tuning_seeds: int | None = None) -> tup
             raise UsageError(f"--mixers {mixers!r}: {what} has its own; leave it out")
         named = mixer_specs(mixers)
         given["mixers"] = tuple(own_options_first(one, of_runs=MODEL) for one in named)
-    if tuning_seeds is not None:
-        if "tuning_seeds" not in parameters:
-            raise UsageError(f"--tuning-seeds {tuning_seeds}: {what} takes none; leave it out")
-        given["tuning_seeds"] = tuning_seeds
+    for name, value in asked.items():
+        if name not in parameters:
+            typed = f"{_option(name)} {_as_typed(value)}"
+            raise UsageError(f"{typed}: {what} takes none; leave it out")
+        given[name] = value
+    if wrong := {*asked.get("tasks", ())} - {*PRESET_TASKS}:
+        raise UsageError(f"--tasks {min(wrong)!a}: choose from {', '.join(PRESET_TASKS)}")
     takes_records = any(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values()
     )

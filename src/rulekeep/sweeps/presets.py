@@ -23,6 +23,7 @@ STANDARD_MIXERS = mixer_specs(
     "attention[positions=rotary],attention[positions=none],attention[added_positions=learned],slots"
 )
 QUICK_MIXERS = mixer_specs("delta")
+QUICK_TESTED = (128, 512)
 # As many parameters as attention's model, within one per cent: the feed-forward layers give.
 # Gates on the output as published. The four that are published with a short convolution have it,
 # and stand without it too: with it they see the tokens before, as our memory's gate does, and at
@@ -40,11 +41,13 @@ CATALOGUE = mixer_specs(
     "sparse_delta[hidden=232],sparse_delta[short_convolution=false,hidden=240],"
     "sparse_delta[short_convolution=false,hidden=240,added_positions=earliness]"
 )
-_TASKS = ("recite", "apply", "override", "recall")
+PRESET_TASKS = ("recite", "apply", "override", "recall")
 _PLACEMENTS = ("early", "marked")
 # The cell that a rate is chosen on, and those that take it. The grid of `standard` is on the harder
 # placement: the best rate of a mixer differs between tasks more than between placements.
-EVERY_TASK = {(task, "marked"): [(task, placement) for placement in _PLACEMENTS] for task in _TASKS}
+EVERY_TASK = {
+    (task, "marked"): [(task, placement) for placement in _PLACEMENTS] for task in PRESET_TASKS
+}
 WITHOUT_RECALL = {tuned: taken for tuned, taken in EVERY_TASK.items() if "recall" not in tuned}
 # The catalogue's is on the placement that every mixer has a way to learn, and seed 1 of the
 # chosen rate is a run of the table already.
@@ -79,6 +82,8 @@ def protocol(
     seeds: Sequence[int] = SEEDS,
     *,
     tuning_seeds: int = TUNING_SEEDS,
+    tasks: Sequence[str] = PRESET_TASKS,
+    rates: Sequence[float] | None = None,
     task_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Sequence[AnySpec]:
     """The runs of each mixer: its grids of learning rates, and all seeds at the rates they choose.
@@ -90,6 +95,8 @@ def protocol(
         cells: By task and placement of a grid, the tasks and placements that take its rate.
         seeds: Seeds of each cell.
         tuning_seeds: How many of the seeds choose a rate.
+        tasks: Those of the cells that are run; a grid is for those that take its rate.
+        rates: The grids of learning rates; by default three rates and their extension.
         task_options: Options of every task.
 
     Raises:
@@ -100,7 +107,10 @@ def protocol(
     tuning = seeds[:tuning_seeds]
     specs: list[AnySpec] = []
     for one in mixers:
-        for (chosen_on, placed), taken_by in cells.items():
+        for (chosen_on, placed), every in cells.items():
+            taken_by = [each for each in every if each[0] in tasks]
+            if not taken_by:
+                continue
             # By the same rule for every mixer.
             base = {**cell(chosen_on, placed, *length, **task_options), "seed": seeds[0]}
             runs = [
@@ -108,7 +118,7 @@ def protocol(
                 for seed in seeds
                 for task, placement in taken_by
             ]
-            grid, rate = tuned(one, records, base, tuning)
+            grid, rate = tuned(one, records, base, tuning, rates)
             specs += grid
             if rate is not None:
                 specs += [one.spec(**values, learning_rate=rate) for values in runs]
@@ -155,29 +165,38 @@ def standard(
     *,
     mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
     tuning_seeds: int = TUNING_SEEDS,
+    seeds: Sequence[int] = SEEDS,
+    tasks: Sequence[str] = PRESET_TASKS,
+    learning_rates: Sequence[float] | None = None,
+    test_contexts: Sequence[int] = STANDARD_LENGTH.tested,
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
-    return protocol(records, mixers, STANDARD_LENGTH, EVERY_TASK, tuning_seeds=tuning_seeds)
+    return protocol(
+        records, mixers, STANDARD_LENGTH._replace(tested=tuple(test_contexts)), EVERY_TASK, seeds,
+        tuning_seeds=tuning_seeds, tasks=tasks, rates=learning_rates,
+    )  # fmt: skip
 
 
-def quick(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpec]:
+def quick(
+    *,
+    mixers: Sequence[MixerSpec] = QUICK_MIXERS,
+    seeds: Sequence[int] = SEEDS[:1],
+    tasks: Sequence[str] = PRESET_TASKS,
+    test_contexts: Sequence[int] = QUICK_TESTED,
+) -> Sequence[AnySpec]:
     """One mixer, four tasks, trained up to 128, 1 seed: under ten minutes on two cores."""
-    return _quick(mixers, SEEDS[:1])
+    return [
+        one.spec(**cell(task, placement, 128, tuple(test_contexts), 1000), seed=seed)
+        for one in mixers
+        for task in tasks
+        for placement in _PLACEMENTS
+        for seed in seeds
+    ]
 
 
 def quick_five(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpec]:
     """As `quick`, five seeds: what `rulekeep submit` takes."""
-    return _quick(mixers, SEEDS)
-
-
-def _quick(mixers: Sequence[MixerSpec], seeds: Sequence[int]) -> Sequence[AnySpec]:
-    return [
-        one.spec(**cell(task, placement, 128, (128, 512), 1000), seed=seed)
-        for one in mixers
-        for task in _TASKS
-        for placement in _PLACEMENTS
-        for seed in seeds
-    ]
+    return quick(mixers=mixers, seeds=SEEDS)
 
 
 def long(
@@ -187,11 +206,18 @@ def long(
     steps: int = _LONG.steps,
     furthest: int = max(_LONG.tested),
     tuning_seeds: int = TUNING_SEEDS,
+    seeds: Sequence[int] = SEEDS,
+    tasks: Sequence[str] = PRESET_TASKS,
+    learning_rates: Sequence[float] | None = None,
+    test_contexts: Sequence[int] = _LONG.tested,
 ) -> Sequence[AnySpec]:
     """As `standard`, trained up to 1028 and tested up to 16,384: meant for a cluster."""
-    tested = tuple(at for at in _LONG.tested if at <= furthest)
+    tested = tuple(at for at in test_contexts if at <= furthest)
     length = _LONG._replace(steps=steps, tested=tested)
-    return protocol(records, mixers, length, EVERY_TASK, tuning_seeds=tuning_seeds)
+    return protocol(
+        records, mixers, length, EVERY_TASK, seeds,
+        tuning_seeds=tuning_seeds, tasks=tasks, rates=learning_rates,
+    )  # fmt: skip
 
 
 def catalogue(
@@ -199,6 +225,10 @@ def catalogue(
     *,
     mixers: Sequence[MixerSpec] = CATALOGUE,
     tuning_seeds: int | None = None,
+    seeds: Sequence[int] = SEEDS,
+    tasks: Sequence[str] = PRESET_TASKS,
+    learning_rates: Sequence[float] | None = None,
+    test_contexts: Sequence[int] = CATALOGUE_LENGTH.tested,
 ) -> Sequence[AnySpec]:
     """Every published mixer at attention's parameters: recite early and override marked.
 
@@ -207,8 +237,11 @@ def catalogue(
     specs: list[AnySpec] = []
     for one in mixers:
         usual = ANCHOR_TUNING_SEEDS if one.mixer == "attention" else TUNING_SEEDS
-        seeds = usual if tuning_seeds is None else tuning_seeds
-        specs += protocol(records, [one], CATALOGUE_LENGTH, RECITE_AND_OVERRIDE, tuning_seeds=seeds)
+        specs += protocol(
+            records, [one], CATALOGUE_LENGTH._replace(tested=tuple(test_contexts)),
+            RECITE_AND_OVERRIDE, seeds, tasks=tasks, rates=learning_rates,
+            tuning_seeds=min(usual, len(seeds)) if tuning_seeds is None else tuning_seeds,
+        )  # fmt: skip
     return specs
 
 

@@ -27,12 +27,17 @@ class Tuned(NamedTuple):
 
 
 def tuned(
-    one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int] = ()
+    one: MixerSpec,
+    records: Iterable[Record],
+    base: Mapping[str, Any],
+    seeds: Sequence[int] = (),
+    rates: Sequence[float] | None = None,
 ) -> Tuned:
     """The runs of a mixer's grid, with its extension once the grid is finished, and its choice.
 
-    `seeds` tune; by default the one of `base`. Runs that stand in the records with other tests are
-    left out. The rate is None if the grid is not finished, or if all diverged.
+    `seeds` tune; by default the one of `base`. Given `rates` are the whole grid. Runs that stand in
+    the records with other tests are left out. The rate is None if the grid is not finished, or if
+    all diverged.
 
     Raises:
         UsageError: the mixer is given a learning rate.
@@ -43,7 +48,7 @@ def tuned(
         )
     seeds = seeds or (base["seed"],)
     found = _validated(one, records, base, seeds)
-    rates = _rates(found, seeds)
+    rates = rates or _rates(found, seeds)
     grid = [
         one.spec(**{**base, "seed": seed}, learning_rate=rate)
         for rate in rates
